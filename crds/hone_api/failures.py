@@ -1,0 +1,151 @@
+"""The closed list of failure codes: what each means to the operator, and what to tell people.
+
+One table for both sides: the trainer exits with `exit_code`, the operator decides by `retry`.
+Exit codes follow sysexits(3) where it has one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the trainer image."""
+
+    DONE = 0
+    DATA = 65
+    SOFTWARE = 1
+    DIVERGED = 70
+    IO = 74
+    INTERRUPTED = 75
+    CONFIG = 78
+
+
+class Retry(StrEnum):
+    """Whether trying again can help."""
+
+    NEVER = "Never"
+    """The same input gives the same failure."""
+    ATTEMPT = "Attempt"
+    """Another attempt can succeed; it spends the restart budget."""
+    DISRUPTION = "Disruption"
+    """The cluster took the pod; another attempt, without spending the restart budget."""
+    HEAL = "Heal"
+    """The cause lies outside and may go away: try again with backoff, without end."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One code."""
+
+    exit_code: ExitCode
+    retry: Retry
+    hint: str
+
+
+FAILURES: dict[str, Failure] = {
+    # Sources and references
+    "SourceUnreachable": Failure(
+        ExitCode.IO, Retry.HEAL, "Check the host name and the network policy of the namespace."
+    ),
+    "SourceNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check the path of the source."),
+    "SourceRefused": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Use a public https:// address, or hf://, pvc://, configmap://."
+    ),
+    "SourceTooLarge": Failure(
+        ExitCode.DATA, Retry.NEVER, "Split the source, or raise the limit of the chart."
+    ),
+    "ModelNotFound": Failure(
+        ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for a private model."
+    ),
+    "DatasetSourceNotFound": Failure(
+        ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for private data."
+    ),
+    "GatedModelAccessDenied": Failure(
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "Accept the licence on the hub, and name a secret with HF_TOKEN in secretName.",
+    ),
+    "RevisionNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check the revision after @."),
+    "ChecksumMismatch": Failure(ExitCode.DATA, Retry.HEAL, "Check sha256, or who changed the source."),
+    "SecretNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Create the secret in this namespace."),
+    "SecretKeyNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Add the key to the secret."),
+    "UnsafeModel": Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Hone loads safetensors only and runs no code of a model: convert the model.",
+    ),
+    "UnsupportedModel": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Use a causal language model that transformers knows."
+    ),
+    # Data
+    "EmptySource": Failure(
+        ExitCode.DATA, Retry.HEAL, "The source holds no row: check the path and the files."
+    ),
+    "UnknownFormat": Failure(
+        ExitCode.DATA, Retry.HEAL, "Name the format, and map the columns in spec.columns."
+    ),
+    "TooManyBadRows": Failure(
+        ExitCode.DATA, Retry.HEAL, "Mend the rows listed, or raise checks.maxRejected."
+    ),
+    "TooFewRows": Failure(ExitCode.DATA, Retry.HEAL, "Add rows, or lower checks.minRows."),
+    "EmptySplit": Failure(ExitCode.DATA, Retry.HEAL, "Raise splits.validation, or add rows."),
+    "InvalidRow": Failure(ExitCode.DATA, Retry.NEVER, "Mend the row named in the message."),
+    "RowTooLong": Failure(
+        ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."
+    ),
+    "NoTrainableRows": Failure(
+        ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."
+    ),
+    # Configuration
+    "InvalidConfiguration": Failure(ExitCode.CONFIG, Retry.NEVER, "Correct the fields named in the message."),
+    "NotSupportedYet": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Remove the field, or use a later version of Hone."
+    ),
+    # Running
+    "Diverged": Failure(
+        ExitCode.DIVERGED, Retry.NEVER, "Lower training.learningRate, or look at the rows of the last batch."
+    ),
+    "OutOfMemory": Failure(
+        ExitCode.SOFTWARE,
+        Retry.NEVER,
+        "Lower microBatchSize or maxLength, use gradientCheckpointing or QLoRA, or raise resources.memory.",
+    ),
+    "GpuOutOfMemory": Failure(
+        ExitCode.SOFTWARE,
+        Retry.NEVER,
+        "Lower microBatchSize or maxLength, use gradientCheckpointing or QLoRA, or a larger GPU.",
+    ),
+    "DiskFull": Failure(ExitCode.IO, Retry.ATTEMPT, "Enlarge the store's volume claim, or delete old runs."),
+    "StorageError": Failure(ExitCode.IO, Retry.ATTEMPT, "Check the store's volume."),
+    "CheckpointCorrupt": Failure(
+        ExitCode.IO, Retry.ATTEMPT, "An older valid checkpoint is used; check the volume."
+    ),
+    "ManifestMismatch": Failure(
+        ExitCode.IO, Retry.NEVER, "A file differs from its manifest: do not use this model."
+    ),
+    "Interrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The run was stopped after a checkpoint."),
+    "Disrupted": Failure(
+        ExitCode.INTERRUPTED, Retry.DISRUPTION, "The cluster took the pod; the run goes on."
+    ),
+    "RankFailed": Failure(ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log of the rank named."),
+    "TrainerError": Failure(
+        ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log; please report it if it is not yours."
+    ),
+    # Seen by the operator alone
+    "ImagePullFailed": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Check the trainer image and imagePullSecrets of the chart."
+    ),
+    "Unschedulable": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Lower resources, or add nodes; the message has the scheduler's words."
+    ),
+    "CreateContainerFailed": Failure(ExitCode.CONFIG, Retry.NEVER, "See the message of the kubelet."),
+    "QuotaExceeded": Failure(ExitCode.CONFIG, Retry.HEAL, "Free quota in the namespace, or ask for more."),
+    "PodRefused": Failure(ExitCode.CONFIG, Retry.HEAL, "See the message of the API server."),
+    "DeadlineExceeded": Failure(ExitCode.CONFIG, Retry.NEVER, "Raise spec.deadline, or train less."),
+    "RestartsExhausted": Failure(ExitCode.SOFTWARE, Retry.NEVER, "See the reasons in status.attempts."),
+    "ResultMissing": Failure(
+        ExitCode.SOFTWARE, Retry.ATTEMPT, "The pod ended without a result; see its log."
+    ),
+}

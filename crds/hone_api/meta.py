@@ -1,0 +1,144 @@
+"""What all three kinds share: the model base class, conditions, field types, kind descriptions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One CEL rule (`x-kubernetes-validations`); the message says what is wrong and the way out."""
+
+    rule: str
+    message: str
+    field_path: str | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, str]:
+        out = {"rule": self.rule, "message": self.message}
+        if self.reason:
+            out["reason"] = self.reason
+        if self.field_path:
+            out["fieldPath"] = self.field_path
+        return out
+
+
+class ApiModel(BaseModel):
+    """Base of every object in a spec, a status, a plan or a report.
+
+    JSON names are camelCase; unknown names are refused. `rules` become CEL rules of the object's schema.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", use_enum_values=True
+    )
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form with camelCase names and without absent fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def immutable(what: str) -> dict[str, Any]:
+    """Schema extra for a field that must not change: one object is one run."""
+    rule = Rule(
+        "self == oldSelf",
+        f"{what} is immutable: create a new object with another name (one object is one run)",
+        reason="FieldValueForbidden",
+    )
+    return {"x-kubernetes-validations": [rule.to_json()]}
+
+
+# Field types. Floats are strings, as in the Kubernetes API conventions.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$", max_length=24)]
+Percent = Annotated[str, StringConstraints(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$", max_length=8)]
+Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(s|m|h|d))+$", max_length=24)]
+Quantity = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", min_length=1, max_length=24
+    ),
+]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
+ShortText = Annotated[str, StringConstraints(max_length=253)]
+Text = Annotated[str, StringConstraints(max_length=4096)]
+Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
+ModelUri = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
+        r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^\s]+|https://[^\s@]+|s3://[^\s]+|oci://[^\s]+)$",
+        max_length=1024,
+    ),
+]
+DatasetUri = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
+        r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^\s]+|configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+"
+        r"|https://[^\s@]+|s3://[^\s]+)$",
+        max_length=1024,
+    ),
+]
+MAP = {"x-kubernetes-list-type": "map"}
+
+
+class Condition(ApiModel):
+    """metav1.Condition: one aspect of the object's state."""
+
+    type: Annotated[str, StringConstraints(max_length=64)] = Field(
+        description="Aspect, in CamelCase, e.g. Ready."
+    )
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether the aspect holds.")
+    reason: Annotated[str, StringConstraints(max_length=64)] = Field(
+        description="Machine-readable cause in CamelCase, e.g. DatasetNotReady."
+    )
+    message: Text = Field(default="", description="What happened, where, and what to do, for people.")
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="metadata.generation that this condition was computed from."
+    )
+    last_transition_time: Timestamp | None = Field(
+        default=None, description="When status last changed, RFC 3339 in UTC."
+    )
+
+
+CONDITIONS = Field(
+    default_factory=list,
+    max_length=16,
+    description="Conditions by type; each carries observedGeneration.",
+    json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+)
+OBSERVED_GENERATION = Field(
+    default=None, ge=0, description="metadata.generation that this status was computed from."
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One printer column; priority 1 shows only with `-o wide`."""
+
+    name: str
+    json_path: str
+    type: str = "string"
+    priority: int = 0
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """All that a CustomResourceDefinition needs beyond the schema of spec and status."""
+
+    kind: str
+    plural: str
+    singular: str
+    short_name: str
+    spec: type[ApiModel]
+    status: type[ApiModel]
+    columns: tuple[Column, ...]
+    selectable: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = field(default=())

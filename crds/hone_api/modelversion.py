@@ -1,0 +1,192 @@
+"""ModelVersion: one finished, evaluated model with its lineage by value. It survives its job."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from hone_api.meta import (
+    CONDITIONS,
+    OBSERVED_GENERATION,
+    ApiModel,
+    Column,
+    Condition,
+    Digest,
+    Kind,
+    Name,
+    Rule,
+    ShortText,
+    Text,
+    Timestamp,
+)
+
+
+class Artifact(ApiModel):
+    """One form of the model."""
+
+    format: Literal["adapter", "merged", "full", "gguf"] = Field(description="adapter, merged, full or gguf.")
+    uri: Annotated[str, StringConstraints(max_length=1024)] = Field(
+        description="Folder of the files, e.g. pvc://hone-store/models/…/adapter."
+    )
+    digest: Digest = Field(description="SHA-256 of the folder's manifest.json.")
+    size_bytes: int = Field(ge=0, description="Sum of the file sizes, bytes.")
+
+
+class BaseModelLineage(ApiModel):
+    """The model this one was made from."""
+
+    uri: ShortText = Field(description="As the job named it.")
+    commit: ShortText | None = Field(
+        default=None, description="Commit of the hub, or digest of its manifest."
+    )
+    model_version: Name | None = Field(default=None, description="Parent ModelVersion, for a chain stage.")
+
+
+class DatasetLineage(ApiModel):
+    """Rows that were used."""
+
+    name: Name = Field(description="Name of the Dataset.")
+    split: ShortText = Field(description="Split used.")
+    digest: Digest = Field(description="Digest of the materialised content.")
+
+
+class JobLineage(ApiModel):
+    """The job that made it."""
+
+    name: Name = Field(description="Name of the FineTuneJob.")
+    uid: ShortText = Field(description="Its uid.")
+    generation: int | None = Field(default=None, ge=0, description="Its generation.")
+
+
+class Lineage(ApiModel):
+    """Everything needed to make this model again, by value: later edits cannot rewrite it."""
+
+    base_model: BaseModelLineage = Field(description="The model this one was made from.")
+    datasets: Annotated[list[DatasetLineage], Field(max_length=32)] = Field(
+        description="Rows that were used."
+    )
+    job: JobLineage = Field(description="The job that made it.")
+    method: ShortText = Field(description="SFT, DPO, …")
+    hyper_parameters: dict[str, Any] = Field(
+        description="Resolved training plan.",
+        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    )
+    seed: int = Field(description="Seed of data order and initialisation.")
+    image: ShortText | None = Field(default=None, description="Trainer image.")
+    attempts: int | None = Field(default=None, ge=1, description="Attempts it took.")
+    steps: int | None = Field(default=None, ge=0, description="Optimiser steps of the exported weights.")
+    finished_at: Timestamp | None = Field(default=None, description="When training ended.")
+
+
+class EvaluationNumber(ApiModel):
+    """One metric of the base and of the tuned model, on the same held-out rows."""
+
+    name: ShortText = Field(description="Metric, e.g. loss (nats per token).")
+    dataset: ShortText | None = Field(default=None, description="Dataset and split.")
+    base: ShortText | None = Field(default=None, description="Value of the base model, decimal string.")
+    tuned: ShortText = Field(description="Value of the tuned model, decimal string.")
+    rows: int | None = Field(default=None, ge=0, description="Rows evaluated.")
+    tokens: int | None = Field(default=None, ge=0, description="Tokens that counted.")
+
+
+class Sample(ApiModel):
+    """One unseen prompt answered by both."""
+
+    prompt: Text = Field(description="Prompt.")
+    reference: Text | None = Field(default=None, description="Answer of the held-out row.")
+    base: Text | None = Field(default=None, description="Answer of the base model.")
+    tuned: Text = Field(description="Answer of the tuned model.")
+
+
+class ModelEvaluation(ApiModel):
+    """What was gained, measured before and after on the same rows."""
+
+    numbers: Annotated[list[EvaluationNumber], Field(max_length=64)] = Field(
+        default_factory=list, description="Metrics of base and tuned model."
+    )
+    samples: Annotated[list[Sample], Field(max_length=4)] = Field(
+        default_factory=list,
+        description="Unseen prompts answered by both; more are in the artifact's report.",
+    )
+
+
+class Approval(ApiModel):
+    """A person's decision."""
+
+    state: Literal["Candidate", "Approved", "Rejected"] = Field(
+        default="Candidate", description="Default Candidate."
+    )
+    by: ShortText | None = Field(default=None, description="Who decided.")
+    comment: Text | None = Field(default=None, description="Why.")
+
+
+MUTABLE = ("approval", "deletionPolicy")
+
+
+def _immutable(name: str) -> Rule:
+    return Rule(
+        f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
+        f"spec.{name} is immutable: a ModelVersion is a record; only approval and deletionPolicy can change",
+        field_path=f".{name}",
+        reason="FieldValueForbidden",
+    )
+
+
+class ModelVersionSpec(ApiModel):
+    """The record of a model; immutable but for approval and deletionPolicy."""
+
+    rules = tuple(_immutable(n) for n in ("modelName", "version", "artifacts", "evaluation", "lineage"))
+    model_name: Annotated[
+        str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)
+    ] = Field(description="Name of the model.")
+    version: int = Field(ge=1, le=1_000_000, description="Version number; never reused within a namespace.")
+    artifacts: Annotated[list[Artifact], Field(min_length=1, max_length=8)] = Field(
+        description="Forms of the model."
+    )
+    lineage: Lineage = Field(description="Everything needed to make this model again.")
+    evaluation: ModelEvaluation = Field(default_factory=ModelEvaluation, description="What was gained.")
+    approval: Approval = Field(default_factory=Approval, description="A person's decision.")
+    deletion_policy: Literal["Retain"] = Field(
+        default="Retain",
+        description="What happens to the files when this object is deleted; Retain keeps them.",
+    )
+
+
+class ModelVersionStatus(ApiModel):
+    """What is; written by the operator alone."""
+
+    observed_generation: int | None = OBSERVED_GENERATION
+    conditions: list[Condition] = CONDITIONS
+    base: ShortText | None = Field(default=None, description="Base model, for people.")
+    eval_loss: ShortText | None = Field(default=None, description="Held-out loss, for people.")
+    base_eval_loss: ShortText | None = Field(
+        default=None, description="Held-out loss of the base model, for people."
+    )
+    verified_at: Timestamp | None = Field(
+        default=None, description="When every file last matched its manifest."
+    )
+    tries: int | None = Field(default=None, ge=0, description="Verifying Jobs so far.")
+    last_try_time: Timestamp | None = Field(default=None, description="When the last one ended.")
+
+
+MODEL_VERSION = Kind(
+    kind="ModelVersion",
+    plural="modelversions",
+    singular="modelversion",
+    short_name="mv",
+    spec=ModelVersionSpec,
+    status=ModelVersionStatus,
+    columns=(
+        Column("Model", ".spec.modelName"),
+        Column("Base", ".status.base"),
+        Column("Eval-Loss", ".status.evalLoss"),
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+        Column("Age", ".metadata.creationTimestamp", type="date"),
+        Column("Version", ".spec.version", type="integer", priority=1),
+        Column("Base-Loss", ".status.baseEvalLoss", priority=1),
+        Column("Approval", ".spec.approval.state", priority=1),
+        Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
+    ),
+    selectable=(".spec.modelName", ".spec.approval.state"),
+)

@@ -1,0 +1,146 @@
+"""The plan: all that a pod of the trainer image needs, resolved, in one JSON file.
+
+Operator -> trainer. There is no Kubernetes in it: the same file runs on a laptop.
+Relative paths are relative to the plan file's folder.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from hone_api.dataset import Checks, Format, Source, Splits
+from hone_api.finetunejob import (
+    Adapter,
+    Checkpoints,
+    DeepSpeed,
+    EarlyStopping,
+    Evaluation,
+    Method,
+    ModelRef,
+    Output,
+    SftMethod,
+    Training,
+)
+from hone_api.meta import ApiModel, Digest
+
+CONTRACT: Literal[1] = 1
+
+
+class Limits(ApiModel):
+    """Bounds on what a source may be."""
+
+    max_source_bytes: int = Field(default=20 * 2**30, ge=1, description="Largest download, bytes.")
+    timeout_seconds: int = Field(default=3600, ge=1, description="Longest download, seconds.")
+    allow_private_addresses: bool = Field(
+        default=False, description="Whether https:// may reach private and loopback addresses."
+    )
+
+
+class MaterializePlan(ApiModel):
+    """Source -> validated splits in `store`/datasets/<digest>."""
+
+    kind: Literal["Materialize"] = "Materialize"
+    contract: Literal[1] = CONTRACT
+    name: str = Field(description="Dataset, for messages.")
+    source: Source
+    source_path: str | None = Field(
+        default=None, description="Folder or file where a pvc:// or configmap:// source is mounted."
+    )
+    secret_path: str | None = Field(
+        default=None, description="Folder where source.secretName is mounted, a file a key."
+    )
+    format: Format = Format.AUTO
+    columns: dict[str, str] = Field(default_factory=dict)
+    splits: Splits = Field(default_factory=Splits)
+    checks: Checks = Field(default_factory=Checks)
+    store: str = Field(description="Path of the store.")
+    limits: Limits = Field(default_factory=Limits)
+
+
+class FetchPlan(ApiModel):
+    """Base model -> `store`/base-models/<owner>--<name>/<commit>, pinned."""
+
+    kind: Literal["Fetch"] = "Fetch"
+    contract: Literal[1] = CONTRACT
+    model: ModelRef
+    secret_path: str | None = Field(default=None, description="Folder where model.secretName is mounted.")
+    store: str = Field(description="Path of the store.")
+    limits: Limits = Field(default_factory=Limits)
+
+
+class DatasetInput(ApiModel):
+    """A materialised split."""
+
+    name: str
+    split: str = "train"
+    path: str = Field(
+        description="JSON Lines file of normalised rows: {messages} or {prompt, completion} or {text}."
+    )
+    digest: Digest
+
+
+class TrainingPlan(ApiModel):
+    """One attempt of one run."""
+
+    kind: Literal["Training"] = "Training"
+    contract: Literal[1] = CONTRACT
+    run: str = Field(description="Name of the run, for messages and the model card.")
+    attempt: int = Field(default=1, ge=1)
+    method: Method = Method.SFT
+    sft: SftMethod = Field(default_factory=SftMethod)
+    model_path: str = Field(description="Folder of the base model: config, tokenizer, safetensors.")
+    model_uri: str = Field(description="Where the base came from, for lineage and the model card.")
+    model_commit: str | None = None
+    datasets: Annotated[list[DatasetInput], Field(min_length=1)]
+    evaluation_datasets: list[DatasetInput] = Field(default_factory=list)
+    adapter: Adapter = Field(default_factory=Adapter)
+    training: Training = Field(default_factory=Training)
+    early_stopping: EarlyStopping | None = None
+    checkpoints: Checkpoints = Field(default_factory=Checkpoints)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    deepspeed: DeepSpeed | None = None
+    nodes: int = Field(default=1, ge=1)
+    processes_per_node: int = Field(default=1, ge=1, description="Ranks per node: GPUs of the node, or 1.")
+    master_address: str | None = Field(
+        default=None, description="Host name of node 0; needed for several nodes."
+    )
+    master_port: int = Field(default=29500, ge=1, le=65535)
+    output: Output
+    work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")
+    output_path: str = Field(
+        description="Folder for the finished artifacts; complete when manifest.json exists."
+    )
+    metrics_port: int | None = Field(
+        default=None, description="Port of the trainer's /metrics; none: not served."
+    )
+
+
+class ArtifactInput(ApiModel):
+    """A folder with a manifest."""
+
+    path: str
+    digest: Digest = Field(description="SHA-256 of manifest.json.")
+
+
+class VerifyPlan(ApiModel):
+    """Re-hash every file against its manifest."""
+
+    kind: Literal["Verify"] = "Verify"
+    contract: Literal[1] = CONTRACT
+    name: str
+    artifacts: Annotated[list[ArtifactInput], Field(min_length=1)]
+
+
+Plan = Annotated[MaterializePlan | FetchPlan | TrainingPlan | VerifyPlan, Field(discriminator="kind")]
+_PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+def parse_plan(text: str | bytes) -> MaterializePlan | FetchPlan | TrainingPlan | VerifyPlan:
+    """The plan in a JSON text.
+
+    Raises:
+        pydantic.ValidationError: with every wrong field at once.
+    """
+    return _PLAN.validate_json(text)

@@ -1,0 +1,188 @@
+"""The report: what a pod of the trainer image tells.
+
+Live, a `ProgressReport` by POST; in the end, an `Outcome` as termination message (at most 4096 bytes).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from hone_api.dataset import RowError, SplitRows, TokenStatistics
+from hone_api.failures import FAILURES, ExitCode
+from hone_api.meta import ApiModel, Digest
+from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+
+MAX_TERMINATION_MESSAGE = 4096
+"""Bytes that the kubelet keeps of /dev/termination-log."""
+MAX_REPORT_BYTES = 64 * 1024
+AUDIENCE = "progress.hone.dev"
+"""Audience of the projected service-account token that authenticates reports."""
+URL_ENV = "KUBEFLOW_TRAINER_SERVER_URL"
+TOKEN_ENV = "KUBEFLOW_TRAINER_SERVER_TOKEN"
+CA_ENV = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
+
+Short = Annotated[str, StringConstraints(max_length=64)]
+
+
+class Metric(ApiModel):
+    """Kubeflow Trainer's metric: both are strings, so that 'nan' survives JSON."""
+
+    name: Short
+    value: Short
+
+
+class TrainerStatus(ApiModel):
+    """Kubeflow Trainer's progress payload (KEP-2779), as transformers' built-in callback sends it."""
+
+    progress_percentage: int | None = Field(default=None, ge=0, le=100)
+    estimated_remaining_seconds: int | None = Field(default=None, ge=0)
+    metrics: Annotated[list[Metric], Field(max_length=256)] = Field(default_factory=list)
+    last_updated_time: Short | None = None
+
+
+class HoneStatus(ApiModel):
+    """What our own trainer tells beyond Kubeflow's payload. Numbers are strings: 'nan' survives JSON."""
+
+    stage: Short
+    step: int = Field(ge=0)
+    total_steps: int | None = Field(default=None, ge=0)
+    epoch: Short | None = None
+    loss: Short | None = None
+    eval_loss: Short | None = None
+    learning_rate: Short | None = None
+    grad_norm: Short | None = None
+    tokens_per_second: Short | None = None
+    checkpoint_step: int | None = Field(
+        default=None, ge=0, description="Step of the newest complete checkpoint."
+    )
+
+
+class ProgressReport(ApiModel):
+    """Body of the POST. Unknown fields are dropped: other trainers may send more."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+    trainer_status: TrainerStatus
+    hone: HoneStatus | None = None
+
+
+class TrainingResult(ApiModel):
+    """A finished run."""
+
+    kind: Literal["Training"] = "Training"
+    artifacts: list[Artifact] = Field(
+        description="uri is the folder's path below the output folder, e.g. adapter."
+    )
+    numbers: list[EvaluationNumber] = Field(default_factory=list)
+    samples: list[Sample] = Field(default_factory=list)
+    steps: int = Field(ge=0)
+    stopped_early: bool = False
+    reason: str = Field(default="Completed", description="Completed, EarlyStopped.")
+    start_step: int = Field(default=0, ge=0, description="Step that the last attempt resumed from.")
+    peak_memory_bytes: int | None = Field(default=None, ge=0)
+    train_loss: str | None = None
+    tokens_per_second: str | None = None
+    resolved: dict[str, int | str] = Field(default_factory=dict, description="Values the trainer chose.")
+
+
+class DatasetResult(ApiModel):
+    """A materialised Dataset; also sent with a data failure."""
+
+    kind: Literal["Materialize"] = "Materialize"
+    digest: Digest | None = None
+    path: str | None = Field(default=None, description="Folder below the store, e.g. datasets/<hex>.")
+    revision: str | None = None
+    format_detected: str | None = None
+    rows: int = 0
+    splits: list[SplitRows] = Field(default_factory=list)
+    rejected: int = 0
+    errors: list[RowError] = Field(default_factory=list)
+    duplicates: int = 0
+    tokens: TokenStatistics | None = None
+
+
+class FetchResult(ApiModel):
+    """A staged base model."""
+
+    kind: Literal["Fetch"] = "Fetch"
+    path: str = Field(description="Folder below the store.")
+    commit: str | None = None
+    size_bytes: int = Field(default=0, ge=0)
+
+
+class VerifyResult(ApiModel):
+    """Every file matched."""
+
+    kind: Literal["Verify"] = "Verify"
+    files: int = Field(ge=0)
+    size_bytes: int = Field(ge=0)
+
+
+Result = Annotated[TrainingResult | DatasetResult | FetchResult | VerifyResult, Field(discriminator="kind")]
+
+
+class FailureReport(ApiModel):
+    """Why it failed. `code` is one of `hone_api.failures.FAILURES`."""
+
+    code: Short
+    message: Annotated[str, StringConstraints(max_length=2000)]
+    hint: Annotated[str, StringConstraints(max_length=600)] | None = None
+    rank: int | None = Field(default=None, ge=0)
+    step: int | None = Field(default=None, ge=0)
+
+
+class Outcome(ApiModel):
+    """The termination message: a result, or a failure (with a DatasetResult when rows were read)."""
+
+    result: Result | None = None
+    failure: FailureReport | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the process that ends with this outcome."""
+        return int(FAILURES[self.failure.code].exit_code) if self.failure else int(ExitCode.DONE)
+
+    def to_termination_message(self) -> str:
+        """JSON of at most 4096 bytes: the least important parts go first.
+
+        Order: samples, then examples of row errors, then all but the first ten numbers, then the message's end.
+        """
+        outcome = self.model_copy(deep=True)
+        result = outcome.result
+        if len(_encode(outcome)) > MAX_TERMINATION_MESSAGE and isinstance(result, TrainingResult):
+            result.samples = [_shorten(s) for s in result.samples[:1]]
+            if len(_encode(outcome)) > MAX_TERMINATION_MESSAGE:
+                result.samples = []
+            if len(_encode(outcome)) > MAX_TERMINATION_MESSAGE:
+                result.numbers = result.numbers[:10]
+        if len(_encode(outcome)) > MAX_TERMINATION_MESSAGE and isinstance(result, DatasetResult):
+            for error in result.errors:
+                error.example = error.example[:120] if error.example else None
+            while result.errors and len(_encode(outcome)) > MAX_TERMINATION_MESSAGE:
+                result.errors.pop()
+        if outcome.failure and len(_encode(outcome)) > MAX_TERMINATION_MESSAGE:
+            outcome.failure.message = outcome.failure.message[:500]
+        return _encode(outcome).decode()
+
+
+def _shorten(sample: Sample, limit: int = 400) -> Sample:
+    return Sample(
+        prompt=sample.prompt[:limit],
+        reference=sample.reference[:limit] if sample.reference else None,
+        base=sample.base[:limit] if sample.base else None,
+        tuned=sample.tuned[:limit],
+    )
+
+
+def _encode(outcome: Outcome) -> bytes:
+    return outcome.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def parse_outcome(text: str) -> Outcome | None:
+    """The outcome in a termination message, or None when it is not ours (e.g. log lines by the kubelet)."""
+    try:
+        return Outcome.model_validate_json(text)
+    except ValueError:
+        return None
