@@ -64,8 +64,7 @@ class Source(ApiModel):
         default=None, description="Expected SHA-256 of the file, hexadecimal; another content is refused."
     )
     files: (
-        Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=512)]], Field(max_length=64)]
-        | None
+        Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=512)]], Field(max_length=64)] | None
     ) = Field(
         default=None,
         description="Files or globs inside uri, e.g. data/train-*.jsonl; default: all data files.",
@@ -75,9 +74,7 @@ class Source(ApiModel):
 class Splits(ApiModel):
     """How rows are divided. A row's split depends on its content and the seed alone: appended rows move no other."""
 
-    validation: Percent = Field(
-        default="5%", description="Share held out for evaluation, e.g. 5%; default 5%."
-    )
+    validation: Percent = Field(default="5%", description="Share held out for evaluation, e.g. 5%; default 5%.")
     test: Percent = Field(default="0%", description="Share held out for a final test, e.g. 5%; default 0%.")
     seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of the division; default 0.")
     group_by: ColumnName | None = Field(
@@ -161,16 +158,12 @@ class DatasetSpec(ApiModel):
     )
     splits: Splits = Field(default_factory=Splits, description="How rows are divided.")
     checks: Checks = Field(default_factory=Checks, description="What makes the Dataset not Ready.")
-    curation: Curation | None = Field(
-        default=None, description="What is removed from the rows; default: nothing."
-    )
+    curation: Curation | None = Field(default=None, description="What is removed from the rows; default: nothing.")
     mixture: Annotated[list[MixturePart], Field(max_length=16)] | None = Field(
         default=None, description="Several Datasets in one; default: none."
     )
     synthesis: Synthesis | None = Field(default=None, description="Generated rows; default: none.")
-    resources: DatasetResources = Field(
-        default_factory=DatasetResources, description="The materialising pod."
-    )
+    resources: DatasetResources = Field(default_factory=DatasetResources, description="The materialising pod.")
     suspend: bool = Field(default=False, description="True stops materialising; default false.")
 
 
@@ -221,14 +214,10 @@ class DatasetStatus(ApiModel):
     conditions: list[Condition] = CONDITIONS
     format_detected: ShortText | None = Field(default=None, description="Format used, and for Auto why.")
     digest: Digest | None = Field(default=None, description="Digest of the materialised content.")
-    revision: ShortText | None = Field(
-        default=None, description="Commit of an hf:// source, or SHA-256 of the source."
-    )
+    revision: ShortText | None = Field(default=None, description="Commit of an hf:// source, or SHA-256 of the source.")
     uri: ShortText | None = Field(default=None, description="Where the rows lie in the store.")
     rows: int | None = Field(default=None, ge=0, description="Valid rows.")
-    splits: Annotated[list[SplitRows], Field(max_length=8)] | None = Field(
-        default=None, description="Rows per split."
-    )
+    splits: Annotated[list[SplitRows], Field(max_length=8)] | None = Field(default=None, description="Rows per split.")
     rejected: int | None = Field(default=None, ge=0, description="Rejected rows.")
     errors: Annotated[list[RowError], Field(max_length=32)] | None = Field(
         default=None, description="Rejected rows by code."

@@ -53,12 +53,8 @@ FAILURES: dict[str, Failure] = {
     "SourceRefused": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Use a public https:// address, or hf://, pvc://, configmap://."
     ),
-    "SourceTooLarge": Failure(
-        ExitCode.DATA, Retry.NEVER, "Split the source, or raise the limit of the chart."
-    ),
-    "ModelNotFound": Failure(
-        ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for a private model."
-    ),
+    "SourceTooLarge": Failure(ExitCode.DATA, Retry.NEVER, "Split the source, or raise the limit of the chart."),
+    "ModelNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for a private model."),
     "DatasetSourceNotFound": Failure(
         ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for private data."
     ),
@@ -76,33 +72,19 @@ FAILURES: dict[str, Failure] = {
         Retry.NEVER,
         "Hone loads safetensors only and runs no code of a model: convert the model.",
     ),
-    "UnsupportedModel": Failure(
-        ExitCode.CONFIG, Retry.NEVER, "Use a causal language model that transformers knows."
-    ),
+    "UnsupportedModel": Failure(ExitCode.CONFIG, Retry.NEVER, "Use a causal language model that transformers knows."),
     # Data
-    "EmptySource": Failure(
-        ExitCode.DATA, Retry.HEAL, "The source holds no row: check the path and the files."
-    ),
-    "UnknownFormat": Failure(
-        ExitCode.DATA, Retry.HEAL, "Name the format, and map the columns in spec.columns."
-    ),
-    "TooManyBadRows": Failure(
-        ExitCode.DATA, Retry.HEAL, "Mend the rows listed, or raise checks.maxRejected."
-    ),
+    "EmptySource": Failure(ExitCode.DATA, Retry.HEAL, "The source holds no row: check the path and the files."),
+    "UnknownFormat": Failure(ExitCode.DATA, Retry.HEAL, "Name the format, and map the columns in spec.columns."),
+    "TooManyBadRows": Failure(ExitCode.DATA, Retry.HEAL, "Mend the rows listed, or raise checks.maxRejected."),
     "TooFewRows": Failure(ExitCode.DATA, Retry.HEAL, "Add rows, or lower checks.minRows."),
     "EmptySplit": Failure(ExitCode.DATA, Retry.HEAL, "Raise splits.validation, or add rows."),
     "InvalidRow": Failure(ExitCode.DATA, Retry.NEVER, "Mend the row named in the message."),
-    "RowTooLong": Failure(
-        ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."
-    ),
-    "NoTrainableRows": Failure(
-        ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."
-    ),
+    "RowTooLong": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."),
+    "NoTrainableRows": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."),
     # Configuration
     "InvalidConfiguration": Failure(ExitCode.CONFIG, Retry.NEVER, "Correct the fields named in the message."),
-    "NotSupportedYet": Failure(
-        ExitCode.CONFIG, Retry.NEVER, "Remove the field, or use a later version of Hone."
-    ),
+    "NotSupportedYet": Failure(ExitCode.CONFIG, Retry.NEVER, "Remove the field, or use a later version of Hone."),
     # Running
     "Diverged": Failure(
         ExitCode.DIVERGED, Retry.NEVER, "Lower training.learningRate, or look at the rows of the last batch."
@@ -119,20 +101,12 @@ FAILURES: dict[str, Failure] = {
     ),
     "DiskFull": Failure(ExitCode.IO, Retry.ATTEMPT, "Enlarge the store's volume claim, or delete old runs."),
     "StorageError": Failure(ExitCode.IO, Retry.ATTEMPT, "Check the store's volume."),
-    "CheckpointCorrupt": Failure(
-        ExitCode.IO, Retry.ATTEMPT, "An older valid checkpoint is used; check the volume."
-    ),
-    "ManifestMismatch": Failure(
-        ExitCode.IO, Retry.NEVER, "A file differs from its manifest: do not use this model."
-    ),
+    "CheckpointCorrupt": Failure(ExitCode.IO, Retry.ATTEMPT, "An older valid checkpoint is used; check the volume."),
+    "ManifestMismatch": Failure(ExitCode.IO, Retry.NEVER, "A file differs from its manifest: do not use this model."),
     "Interrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The run was stopped after a checkpoint."),
-    "Disrupted": Failure(
-        ExitCode.INTERRUPTED, Retry.DISRUPTION, "The cluster took the pod; the run goes on."
-    ),
+    "Disrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The cluster took the pod; the run goes on."),
     "RankFailed": Failure(ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log of the rank named."),
-    "TrainerError": Failure(
-        ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log; please report it if it is not yours."
-    ),
+    "TrainerError": Failure(ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log; please report it if it is not yours."),
     # Seen by the operator alone
     "ImagePullFailed": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Check the trainer image and imagePullSecrets of the chart."
@@ -145,7 +119,5 @@ FAILURES: dict[str, Failure] = {
     "PodRefused": Failure(ExitCode.CONFIG, Retry.HEAL, "See the message of the API server."),
     "DeadlineExceeded": Failure(ExitCode.CONFIG, Retry.NEVER, "Raise spec.deadline, or train less."),
     "RestartsExhausted": Failure(ExitCode.SOFTWARE, Retry.NEVER, "See the reasons in status.attempts."),
-    "ResultMissing": Failure(
-        ExitCode.SOFTWARE, Retry.ATTEMPT, "The pod ended without a result; see its log."
-    ),
+    "ResultMissing": Failure(ExitCode.SOFTWARE, Retry.ATTEMPT, "The pod ended without a result; see its log."),
 }

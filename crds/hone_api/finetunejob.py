@@ -106,9 +106,7 @@ class SftMethod(ApiModel):
 class DaptMethod(ApiModel):
     """Domain-adaptive pre-training on plain text; every token counts."""
 
-    pack: bool = Field(
-        default=True, description="Whether documents are packed, with EOS between; default true."
-    )
+    pack: bool = Field(default=True, description="Whether documents are packed, with EOS between; default true.")
 
 
 class DpoMethod(ApiModel):
@@ -170,13 +168,9 @@ class Adapter(ApiModel):
             "type None trains all weights: remove rank, alpha, dropout and targets, or set type to LoRA",
         ),
     )
-    type: AdapterType = Field(
-        default=AdapterType.LORA, description="None, LoRA, QLoRA or DoRA; default LoRA."
-    )
+    type: AdapterType = Field(default=AdapterType.LORA, description="None, LoRA, QLoRA or DoRA; default LoRA.")
     rank: int | None = Field(default=None, ge=1, le=1024, description="Rank of the update; default 16.")
-    alpha: int | None = Field(
-        default=None, ge=1, le=4096, description="Scale is alpha/rank; default 2 x rank."
-    )
+    alpha: int | None = Field(default=None, ge=1, le=4096, description="Scale is alpha/rank; default 2 x rank.")
     dropout: Decimal | None = Field(default=None, description="Dropout on adapter input, 0 to 1; default 0.")
     targets: (
         Annotated[
@@ -204,9 +198,7 @@ class Training(ApiModel):
         ),
     )
     epochs: Decimal | None = Field(default=None, description="Passes over the rows, e.g. 3; default 1.")
-    max_steps: int | None = Field(
-        default=None, ge=1, le=10_000_000, description="Optimiser steps, instead of epochs."
-    )
+    max_steps: int | None = Field(default=None, ge=1, le=10_000_000, description="Optimiser steps, instead of epochs.")
     learning_rate: Decimal | None = Field(
         default=None,
         description="Peak learning rate, e.g. '2e-4'; default 2e-4 for adapters, 2e-5 for full tuning.",
@@ -214,13 +206,9 @@ class Training(ApiModel):
     scheduler: Literal["Linear", "Cosine", "Constant"] = Field(
         default="Linear", description="Learning-rate schedule after warm-up; default Linear (decays to 0)."
     )
-    warmup_ratio: Decimal = Field(
-        default="0.03", description="Share of the steps with rising rate, e.g. 0.03."
-    )
+    warmup_ratio: Decimal = Field(default="0.03", description="Share of the steps with rising rate, e.g. 0.03.")
     weight_decay: Decimal = Field(default="0", description="AdamW weight decay, e.g. 0.01; default 0.")
-    max_grad_norm: Decimal = Field(
-        default="1.0", description="Gradient norm is clipped to this; default 1.0."
-    )
+    max_grad_norm: Decimal = Field(default="1.0", description="Gradient norm is clipped to this; default 1.0.")
     batch_size: int = Field(
         default=8, ge=1, le=65536, description="Global rows per optimiser step over all ranks; default 8."
     )
@@ -271,9 +259,7 @@ class Checkpoints(ApiModel):
         le=1_000_000,
         description="Steps between checkpoints; default: a tenth of the run.",
     )
-    keep: int = Field(
-        default=2, ge=2, le=100, description="Newest checkpoints kept beside the best; default 2."
-    )
+    keep: int = Field(default=2, ge=2, le=100, description="Newest checkpoints kept beside the best; default 2.")
 
 
 class Evaluation(ApiModel):
@@ -306,21 +292,15 @@ class Resources(ApiModel):
         ),
     )
     nodes: int = Field(default=1, ge=1, le=1024, description="Pods, one a node; default 1.")
-    gpus_per_node: int = Field(
-        default=0, ge=0, le=64, description="GPUs of each pod; 0 trains on CPU. Default 0."
+    gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of each pod; 0 trains on CPU. Default 0.")
+    gpu_resource_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=128)] = (
+        Field(default="nvidia.com/gpu", description="Extended resource of a GPU; default nvidia.com/gpu.")
     )
-    gpu_resource_name: Annotated[
-        str, StringConstraints(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=128)
-    ] = Field(default="nvidia.com/gpu", description="Extended resource of a GPU; default nvidia.com/gpu.")
-    gpu_products: (
-        Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)] | None
-    ) = Field(
-        default=None, description="Allowed values of the node label nvidia.com/gpu.product; default: any."
+    gpu_products: Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)] | None = (
+        Field(default=None, description="Allowed values of the node label nvidia.com/gpu.product; default: any.")
     )
     cpu: Quantity = Field(default="2", description="CPU request of each pod, e.g. 8; default 2.")
-    memory: Quantity = Field(
-        default="8Gi", description="Memory request and limit of each pod, e.g. 64Gi; default 8Gi."
-    )
+    memory: Quantity = Field(default="8Gi", description="Memory request and limit of each pod, e.g. 64Gi; default 8Gi.")
     shared_memory: Quantity | None = Field(
         default=None,
         description="Size of /dev/shm, counted against memory; default 1Gi, or 8Gi for several GPUs.",
@@ -344,15 +324,9 @@ class DeepSpeed(ApiModel):
 class Toleration(ApiModel):
     """core/v1 Toleration."""
 
-    key: ShortText | None = Field(
-        default=None, description="Taint key, e.g. nvidia.com/gpu; absent matches all."
-    )
-    operator: Literal["Exists", "Equal"] = Field(
-        default="Equal", description="Exists or Equal; default Equal."
-    )
-    value: Annotated[str, StringConstraints(max_length=63)] | None = Field(
-        default=None, description="Taint value."
-    )
+    key: ShortText | None = Field(default=None, description="Taint key, e.g. nvidia.com/gpu; absent matches all.")
+    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="Exists or Equal; default Equal.")
+    value: Annotated[str, StringConstraints(max_length=63)] | None = Field(default=None, description="Taint value.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         default=None, description="Taint effect; absent matches all."
     )
@@ -385,9 +359,7 @@ class Scheduling(ApiModel):
 class Restarts(ApiModel):
     """How often a run may start again from its last valid checkpoint."""
 
-    max_restarts: int = Field(
-        default=3, ge=0, le=100, description="Attempts after a failure of the run; default 3."
-    )
+    max_restarts: int = Field(default=3, ge=0, le=100, description="Attempts after a failure of the run; default 3.")
     max_preemptions: int = Field(
         default=20, ge=0, le=1000, description="Attempts after a disruption by the cluster; default 20."
     )
@@ -411,15 +383,11 @@ class Push(ApiModel):
 class Output(ApiModel):
     """What comes out."""
 
-    model_name: Annotated[
-        str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)
-    ] = Field(description="Name of the model; its versions are <modelName>-v1, -v2, …")
-    version: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="Version number; default: the next."
+    model_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)] = Field(
+        description="Name of the model; its versions are <modelName>-v1, -v2, …"
     )
-    merge: bool = Field(
-        default=False, description="Also export base and adapter merged into one model; default false."
-    )
+    version: int | None = Field(default=None, ge=1, le=1_000_000, description="Version number; default: the next.")
+    merge: bool = Field(default=False, description="Also export base and adapter merged into one model; default false.")
     formats: Annotated[list[Literal["Safetensors", "GGUF"]], Field(max_length=4)] = Field(
         default_factory=lambda: ["Safetensors"], description="File formats; default [Safetensors]."
     )
@@ -430,9 +398,7 @@ class Tracking(ApiModel):
     """An experiment tracker that also gets the metrics."""
 
     type: Literal["MLflow", "WandB", "Trackio"] = Field(description="MLflow, WandB or Trackio.")
-    uri: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
-        default=None, description="Tracker's URL."
-    )
+    uri: Annotated[str, StringConstraints(max_length=1024)] | None = Field(default=None, description="Tracker's URL.")
     secret_name: Name | None = Field(default=None, description="Secret with the tracker's credentials.")
 
 
@@ -604,9 +570,7 @@ class JobProgress(ApiModel):
         default=None,
         description="What the trainer does: Loading, EvaluatingBase, Training, Evaluating, Exporting.",
     )
-    summary: ShortText | None = Field(
-        default=None, description="Steps and percent for people, e.g. 412/1000 41%."
-    )
+    summary: ShortText | None = Field(default=None, description="Steps and percent for people, e.g. 412/1000 41%.")
     last_updated_time: Timestamp | None = Field(default=None, description="When the trainer last reported.")
 
 
@@ -672,9 +636,7 @@ class Resolved(ApiModel):
     )
     learning_rate: ShortText | None = Field(default=None, description="Peak learning rate.")
     micro_batch_size: int | None = Field(default=None, description="Rows per rank and forward pass.")
-    gradient_accumulation_steps: int | None = Field(
-        default=None, description="Forward passes per optimiser step."
-    )
+    gradient_accumulation_steps: int | None = Field(default=None, description="Forward passes per optimiser step.")
     world_size: int | None = Field(default=None, description="Ranks.")
     max_length: int | None = Field(default=None, description="Tokens per row.")
     adapter_rank: int | None = Field(default=None, description="Rank of the adapter.")

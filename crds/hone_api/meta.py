@@ -33,9 +33,7 @@ class ApiModel(BaseModel):
     JSON names are camelCase; unknown names are refused. `rules` become CEL rules of the object's schema.
     """
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", use_enum_values=True
-    )
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", use_enum_values=True)
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -60,9 +58,7 @@ Percent = Annotated[str, StringConstraints(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,
 Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(s|m|h|d))+$", max_length=24)]
 Quantity = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", min_length=1, max_length=24
-    ),
+    StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", min_length=1, max_length=24),
 ]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 ShortText = Annotated[str, StringConstraints(max_length=253)]
@@ -91,9 +87,7 @@ MAP = {"x-kubernetes-list-type": "map"}
 class Condition(ApiModel):
     """metav1.Condition: one aspect of the object's state."""
 
-    type: Annotated[str, StringConstraints(max_length=64)] = Field(
-        description="Aspect, in CamelCase, e.g. Ready."
-    )
+    type: Annotated[str, StringConstraints(max_length=64)] = Field(description="Aspect, in CamelCase, e.g. Ready.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the aspect holds.")
     reason: Annotated[str, StringConstraints(max_length=64)] = Field(
         description="Machine-readable cause in CamelCase, e.g. DatasetNotReady."
@@ -113,9 +107,7 @@ CONDITIONS = Field(
     description="Conditions by type; each carries observedGeneration.",
     json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
 )
-OBSERVED_GENERATION = Field(
-    default=None, ge=0, description="metadata.generation that this status was computed from."
-)
+OBSERVED_GENERATION = Field(default=None, ge=0, description="metadata.generation that this status was computed from.")
 
 
 @dataclass(frozen=True)

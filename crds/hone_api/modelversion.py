@@ -37,9 +37,7 @@ class BaseModelLineage(ApiModel):
     """The model this one was made from."""
 
     uri: ShortText = Field(description="As the job named it.")
-    commit: ShortText | None = Field(
-        default=None, description="Commit of the hub, or digest of its manifest."
-    )
+    commit: ShortText | None = Field(default=None, description="Commit of the hub, or digest of its manifest.")
     model_version: Name | None = Field(default=None, description="Parent ModelVersion, for a chain stage.")
 
 
@@ -63,9 +61,7 @@ class Lineage(ApiModel):
     """Everything needed to make this model again, by value: later edits cannot rewrite it."""
 
     base_model: BaseModelLineage = Field(description="The model this one was made from.")
-    datasets: Annotated[list[DatasetLineage], Field(max_length=32)] = Field(
-        description="Rows that were used."
-    )
+    datasets: Annotated[list[DatasetLineage], Field(max_length=32)] = Field(description="Rows that were used.")
     job: JobLineage = Field(description="The job that made it.")
     method: ShortText = Field(description="SFT, DPO, …")
     hyper_parameters: dict[str, Any] = Field(
@@ -114,9 +110,7 @@ class ModelEvaluation(ApiModel):
 class Approval(ApiModel):
     """A person's decision."""
 
-    state: Literal["Candidate", "Approved", "Rejected"] = Field(
-        default="Candidate", description="Default Candidate."
-    )
+    state: Literal["Candidate", "Approved", "Rejected"] = Field(default="Candidate", description="Default Candidate.")
     by: ShortText | None = Field(default=None, description="Who decided.")
     comment: Text | None = Field(default=None, description="Why.")
 
@@ -137,13 +131,11 @@ class ModelVersionSpec(ApiModel):
     """The record of a model; immutable but for approval and deletionPolicy."""
 
     rules = tuple(_immutable(n) for n in ("modelName", "version", "artifacts", "evaluation", "lineage"))
-    model_name: Annotated[
-        str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)
-    ] = Field(description="Name of the model.")
-    version: int = Field(ge=1, le=1_000_000, description="Version number; never reused within a namespace.")
-    artifacts: Annotated[list[Artifact], Field(min_length=1, max_length=8)] = Field(
-        description="Forms of the model."
+    model_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)] = Field(
+        description="Name of the model."
     )
+    version: int = Field(ge=1, le=1_000_000, description="Version number; never reused within a namespace.")
+    artifacts: Annotated[list[Artifact], Field(min_length=1, max_length=8)] = Field(description="Forms of the model.")
     lineage: Lineage = Field(description="Everything needed to make this model again.")
     evaluation: ModelEvaluation = Field(default_factory=ModelEvaluation, description="What was gained.")
     approval: Approval = Field(default_factory=Approval, description="A person's decision.")
@@ -160,12 +152,8 @@ class ModelVersionStatus(ApiModel):
     conditions: list[Condition] = CONDITIONS
     base: ShortText | None = Field(default=None, description="Base model, for people.")
     eval_loss: ShortText | None = Field(default=None, description="Held-out loss, for people.")
-    base_eval_loss: ShortText | None = Field(
-        default=None, description="Held-out loss of the base model, for people."
-    )
-    verified_at: Timestamp | None = Field(
-        default=None, description="When every file last matched its manifest."
-    )
+    base_eval_loss: ShortText | None = Field(default=None, description="Held-out loss of the base model, for people.")
+    verified_at: Timestamp | None = Field(default=None, description="When every file last matched its manifest.")
     tries: int | None = Field(default=None, ge=0, description="Verifying Jobs so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last one ended.")
 

@@ -75,9 +75,7 @@ class DatasetInput(ApiModel):
 
     name: str
     split: str = "train"
-    path: str = Field(
-        description="JSON Lines file of normalised rows: {messages} or {prompt, completion} or {text}."
-    )
+    path: str = Field(description="JSON Lines file of normalised rows: {messages} or {prompt, completion} or {text}.")
     digest: Digest
 
 
@@ -103,18 +101,12 @@ class TrainingPlan(ApiModel):
     deepspeed: DeepSpeed | None = None
     nodes: int = Field(default=1, ge=1)
     processes_per_node: int = Field(default=1, ge=1, description="Ranks per node: GPUs of the node, or 1.")
-    master_address: str | None = Field(
-        default=None, description="Host name of node 0; needed for several nodes."
-    )
+    master_address: str | None = Field(default=None, description="Host name of node 0; needed for several nodes.")
     master_port: int = Field(default=29500, ge=1, le=65535)
     output: Output
     work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")
-    output_path: str = Field(
-        description="Folder for the finished artifacts; complete when manifest.json exists."
-    )
-    metrics_port: int | None = Field(
-        default=None, description="Port of the trainer's /metrics; none: not served."
-    )
+    output_path: str = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")
+    metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
 
 
 class ArtifactInput(ApiModel):

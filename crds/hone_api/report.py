@@ -55,9 +55,7 @@ class HoneStatus(ApiModel):
     learning_rate: Short | None = None
     grad_norm: Short | None = None
     tokens_per_second: Short | None = None
-    checkpoint_step: int | None = Field(
-        default=None, ge=0, description="Step of the newest complete checkpoint."
-    )
+    checkpoint_step: int | None = Field(default=None, ge=0, description="Step of the newest complete checkpoint.")
 
 
 class ProgressReport(ApiModel):
@@ -72,9 +70,7 @@ class TrainingResult(ApiModel):
     """A finished run."""
 
     kind: Literal["Training"] = "Training"
-    artifacts: list[Artifact] = Field(
-        description="uri is the folder's path below the output folder, e.g. adapter."
-    )
+    artifacts: list[Artifact] = Field(description="uri is the folder's path below the output folder, e.g. adapter.")
     numbers: list[EvaluationNumber] = Field(default_factory=list)
     samples: list[Sample] = Field(default_factory=list)
     steps: int = Field(ge=0)

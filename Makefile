@@ -1,0 +1,45 @@
+# Each line is a command that one can type. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-pure test-apiserver test-trainer e2e lint format crds generate lock cluster-up cluster-down bench clean
+CLUSTER ?= embedded
+SKIP ?=
+PY := .venv/bin/python
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make .venv from the lock files
+	@dev/bootstrap.sh
+
+demo: setup ## From nothing to a first fine-tuned model (CLUSTER=embedded|current|kind)
+	@$(PY) -m hone_dev demo --cluster $(CLUSTER)
+
+test: setup ## All that CI runs (leave a tier out by name: SKIP=e2e)
+	@$(PY) -m hone_dev.tiers $(if $(SKIP),--skip $(SKIP))
+
+test-pure test-apiserver test-trainer: setup ## One tier of the tests
+	@$(PY) -m hone_dev.tiers --only $(@:test-%=%)
+
+e2e: setup ## The end-to-end tier on the embedded cluster
+	@$(PY) -m hone_dev.tiers --only e2e
+
+lint: setup ## Style, types, import contracts, drift of generated files
+	@$(PY) -m hone_dev.tiers --only lint
+
+format: setup ## Format the Python code
+	@.venv/bin/ruff check --fix -q . ; .venv/bin/ruff format -q .
+
+crds: setup ## Generate the CRDs and the API reference from hone_api
+	@$(PY) -m hone_api.generate
+
+lock: setup ## Lock dependencies by version and hash
+	@dev/lock.sh
+
+cluster-up: setup ## Bring the embedded cluster up
+	@$(PY) -m hone_dev cluster up
+
+cluster-down: setup ## Take it down; nothing is left behind but caches
+	@$(PY) -m hone_dev cluster down
+
+bench: setup ## Benchmarks; they print ratios against a reference in the same run
+	@$(PY) bench/trainer_overhead.py && $(PY) bench/operator_scale.py

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Make .venv from the lock files: nothing but Python 3.11 or newer is needed beforehand. Done again only when a lock changes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stamp=.venv/.locked
+want=$(cat requirements/*.txt pyproject.toml dev/bootstrap.sh | sha256sum)
+[ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && exit 0
+
+fail() { printf 'bootstrap: %s\nHint: %s\n' "$1" "$2" >&2; exit 1; }
+step() { local t=$SECONDS; printf '==> %s\n' "$1"; shift; "$@" || fail "«$*» failed" "read the lines above; then run the same command again"; printf '    %ss\n' $((SECONDS - t)); }
+
+python=${PYTHON:-python3}
+command -v "$python" >/dev/null || fail "there is no $python" "install Python 3.11, or set PYTHON"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$("$python" --version) is too old" "set PYTHON to a Python of at least 3.11"
+if [ ! -x .venv/bin/python ]; then
+  "$python" -c 'import ensurepip' 2>/dev/null || {
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || fail "Python has no venv module" "install the package python3-venv"
+    step "Install python3-venv" bash -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null'
+  }
+  step "Create .venv" "$python" -m venv .venv
+fi
+uv=$(grep -oE '^uv==[0-9.]+' requirements/dev.txt)
+[ -x .venv/bin/uv ] || step "Install $uv" .venv/bin/python -m pip install -q --disable-pip-version-check "$uv"
+install() { .venv/bin/uv pip install -q --python .venv/bin/python "$@"; }
+# DeepSpeed's build imports torch and compiles nothing here; hence after the rest, without isolation.
+step "Install locked packages (a few minutes when the cache is cold: torch brings 6 GB)" install --require-hashes -r requirements/dev.txt
+step "Install DeepSpeed" env DS_ACCELERATOR=cpu .venv/bin/uv pip install -q --python .venv/bin/python --require-hashes --no-build-isolation -r requirements/deepspeed.txt
+step "Install hone in place" install --no-deps -e .
+printf '%s' "$want" > "$stamp"

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Lock what each image and the developer's environment install: versions and hashes, no addresses.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export UV_CUSTOM_COMPILE_COMMAND="make lock"
+lock() { .venv/bin/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate "$@"; }
+lock pyproject.toml --extra operator -o requirements/operator.txt
+lock pyproject.toml --extra trainer -o requirements/trainer.txt
+lock requirements/deepspeed.in --no-build-isolation -o requirements/deepspeed.txt
+lock pyproject.toml --extra operator --extra trainer --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
+  -o requirements/dev.txt
