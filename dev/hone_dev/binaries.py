@@ -28,7 +28,7 @@ GO_HINT = "install Go 1.24 or newer (https://go.dev/doc/install) and put it on P
 def kubernetes() -> Path:
     """The folder with etcd, the Kubernetes components and kubectl, built if absent."""
     digest = hashlib.sha256()
-    for source in sorted(MODULE.glob("*.go")) + [MODULE / "go.mod", MODULE / "go.sum"]:
+    for source in [*sorted(MODULE.glob("*.go")), MODULE / "go.mod", MODULE / "go.sum"]:
         digest.update(source.read_bytes())
     folder = paths.cache("bin", digest.hexdigest()[:16])
     binary = folder / "kube"

@@ -1,4 +1,4 @@
-"""etcd, kube-apiserver and kube-controller-manager: as kubeadm would start them, for a cluster or for a test."""
+"""etcd, kube-apiserver and kube-controller-manager as kubeadm starts them, for a cluster or a test."""
 
 import socket
 import ssl
@@ -154,15 +154,11 @@ class ControlPlane:
             "--audit-log-maxbackup=2",
             "--profiling=false",
         ]
-        return Component(
-            "kube-apiserver", tuple(argv), lambda: self.healthy(f"{self.server}/readyz"), (policy,)
-        )
+        return Component("kube-apiserver", tuple(argv), lambda: self.healthy(f"{self.server}/readyz"), (policy,))
 
     def controller_manager(self) -> Component:
         authority, config = self.authority, self.user("system:kube-controller-manager")
-        certificate, key = authority.issue(
-            "controller-manager-server", "controller-manager", hosts=("127.0.0.1",)
-        )
+        certificate, key = authority.issue("controller-manager-server", "controller-manager", hosts=("127.0.0.1",))
         argv = [
             f"{binaries.kubernetes()}/kube-controller-manager",
             "--bind-address=127.0.0.1",

@@ -1,5 +1,6 @@
 """Long-running programs: started apart from us, found again by pid and start time, stopped for good."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -113,10 +114,8 @@ def end(pid: int, patience: float) -> None:
         except ProcessLookupError:
             return
         while time.monotonic() < deadline:
-            try:
+            with contextlib.suppress(ChildProcessError):  # not ours: somebody else reaps it
                 os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                pass  # not ours: somebody else reaps it
             if start is None or started_at(pid) != start:
                 return
             time.sleep(0.02)

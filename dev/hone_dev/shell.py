@@ -34,9 +34,7 @@ def run(
             output, words = "", log.read_text(errors="replace")
             hint = hint or f"the whole output is in {log}"
         else:
-            done = subprocess.run(
-                args, input=stdin or "", capture_output=True, text=True, env=full_env, cwd=cwd
-            )
+            done = subprocess.run(args, input=stdin or "", capture_output=True, text=True, env=full_env, cwd=cwd)
             code, output, words = done.returncode, done.stdout, done.stderr or done.stdout
     except FileNotFoundError as error:
         raise HoneDevError(f"{args[0]} is not installed", hint) from error

@@ -1,0 +1,113 @@
+"""Taking containers away completely: processes, shims, mounts, control groups."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from hone_dev.console import HoneDevError
+from hone_dev.node import Node
+from hone_dev.process import end
+from hone_dev.shell import run
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def _hierarchies() -> list[Path]:
+    """The roots where control groups are made: one for version 2, one a controller for version 1."""
+    if (_CGROUPS / "cgroup.controllers").exists():
+        return [_CGROUPS]
+    return [
+        Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup"
+    ]
+
+
+def make_cgroup(name: str) -> None:
+    """Make the control group that holds all pods."""
+    for root in _hierarchies():
+        if (root / "cgroup.subtree_control").exists():
+            for controller in (root / "cgroup.controllers").read_text().split():
+                with contextlib.suppress(OSError):
+                    (root / "cgroup.subtree_control").write_text(f"+{controller}")
+        (root / name).mkdir(exist_ok=True)
+        for file in ("cpuset.cpus", "cpuset.mems"):  # version 1: empty until inherited
+            own, parent = root / name / file, root / file
+            if own.exists() and parent.exists() and not own.read_text().strip():
+                own.write_text(parent.read_text())
+
+
+def _members(name: str) -> set[int]:
+    found: set[int] = set()
+    for root in _hierarchies():
+        for procs in (root / name).rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):
+                found.update(int(pid) for pid in procs.read_text().split())
+    return found
+
+
+def kill_cgroup(name: str, timeout: float = 30.0) -> None:
+    """Kill every process of the pods. Raises HoneDevError if some survive."""
+    deadline = time.monotonic() + timeout
+    while pids := _members(name):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise HoneDevError(f"these processes of pods do not end: {sorted(pids)}", "run `cluster down` again")
+        time.sleep(0.1)
+
+
+def remove_cgroup(name: str) -> None:
+    """Remove the emptied control group and those below it."""
+    for root in _hierarchies():
+        folders = [path for path in (root / name).rglob("*") if path.is_dir()]
+        for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+            folder.rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            (root / name).rmdir()
+
+
+def forget_containers(node: Node) -> None:
+    """Remove containerd's records of containers, so that its kept images carry no dead pods."""
+    for task in node.ctr("tasks", "list", "--quiet").split():
+        with contextlib.suppress(HoneDevError):
+            node.ctr("tasks", "delete", "--force", task)
+    for container in node.ctr("containers", "list", "--quiet").split():
+        with contextlib.suppress(HoneDevError):
+            node.ctr("containers", "delete", container)
+    for snapshot in node.ctr("snapshots", "list").splitlines()[1:]:
+        key, *_, kind = snapshot.split()
+        if kind == "Active":
+            with contextlib.suppress(HoneDevError):
+                node.ctr("snapshots", "remove", key)
+
+
+def end_shims(socket: Path) -> None:
+    """End the container shims that belong to this containerd, and no others."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                argv = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if "containerd-shim" in argv[0] and str(socket) in argv:
+                    end(int(folder.name), patience=2.0)
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """Mount points at or under the folder, deepest first."""
+    points = [line.split()[4].replace("\\040", " ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    below = [point for point in points if Path(point).is_relative_to(folder)]
+    return sorted(below, key=len, reverse=True)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount everything at or under the folder."""
+    for point in mounts_below(folder.resolve()):
+        run("umount", "--lazy", point)
+
+
+def remove_log_links(state: Path) -> None:
+    """Remove the kubelet's links in /var/log/containers that point into `state`."""
+    for link in Path("/var/log/containers").glob("*.log"):
+        if link.is_symlink() and Path(os.readlink(link)).is_relative_to(state):
+            link.unlink()

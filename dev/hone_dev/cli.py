@@ -1,0 +1,34 @@
+"""The commands of `python -m hone_dev` that concern the cluster."""
+
+import typer
+
+from hone_dev import cluster as embedded
+
+cluster = typer.Typer(no_args_is_help=True, help="Real Kubernetes on this machine, without Docker.")
+
+
+@cluster.command()
+def up() -> None:
+    """Bring the cluster up, or repair it."""
+    embedded.up()
+
+
+@cluster.command()
+def down() -> None:
+    """Stop it and remove everything but caches."""
+    embedded.down()
+
+
+@cluster.command()
+def status() -> None:
+    """Show each component; exit code 1 if the cluster is not up."""
+    for name, state in embedded.status().items():
+        typer.echo(f"{name:24} {state}")
+    if not embedded.is_up():
+        raise typer.Exit(1)
+
+
+@cluster.command()
+def kubeconfig() -> None:
+    """Print the path of the administrator's kubeconfig."""
+    typer.echo(embedded.kubeconfig_path())

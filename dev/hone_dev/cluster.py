@@ -1,0 +1,195 @@
+"""The embedded cluster: real Kubernetes on this machine, up and down."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hone_dev import binaries, cleanup, network, packages, paths, pause
+from hone_dev.console import HoneDevError, note, step
+from hone_dev.controlplane import ControlPlane
+from hone_dev.node import CGROUP, NAME, PAUSE, Node
+from hone_dev.process import Component, Supervisor
+from hone_dev.shell import locked, run
+
+ADDRESS = network.ADDRESS  # where pods reach a server of this machine
+# The order of starting; `down` goes the other way.
+NAMES = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "containerd",
+    "registry",
+    "coredns",
+    "hostpath-provisioner",
+    "kubelet",
+    "kube-proxy",
+)
+
+
+def _plane() -> ControlPlane:
+    return ControlPlane(
+        paths.state(),
+        address=network.ADDRESS,
+        port=6443,
+        etcd_port=23790,
+        etcd_peer_port=23800,
+        service_cidr=network.SERVICE_CIDR,
+        service_address=network.SERVICE_ADDRESS,
+        pod_cidr=network.POD_CIDR,
+    )
+
+
+def kubeconfig_path() -> Path:
+    """The administrator's kubeconfig; exists while the cluster does."""
+    return paths.state() / "pki" / "admin.kubeconfig"
+
+
+def audit_log() -> Path:
+    """The API server's log of every write, one JSON object a line."""
+    return paths.state() / "logs" / "audit.log"
+
+
+def kubectl(*argv: str, stdin: str | None = None) -> str:
+    """Run kubectl against the embedded cluster and return its output."""
+    binary = binaries.kubernetes() / "kubectl"
+    return run(binary, "--kubeconfig", kubeconfig_path(), *argv, stdin=stdin)
+
+
+def is_up() -> bool:
+    """True when every component runs and the node is Ready."""
+    supervisor = Supervisor(paths.state())
+    if not all(supervisor.pid(name) for name in NAMES):
+        return False
+    return _node_ready()
+
+
+def _node_ready() -> bool:
+    try:
+        node = json.loads(kubectl("get", "node", NAME, "--output=json"))
+    except HoneDevError:
+        return False
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
+
+
+def up() -> Path:
+    """Bring the cluster up, or repair what of it is not running; return the kubeconfig.
+
+    Can be called at any time and interrupted at any time.
+    """
+    packages.require_root()
+    state = paths.state()
+    with locked(paths.cache("locks") / "cluster.lock"):
+        if is_up():
+            note(f"the embedded cluster is up: {kubeconfig_path()}")
+            return kubeconfig_path()
+        packages.ensure(packages.CLUSTER)
+        if network.foreign_kubernetes():
+            raise HoneDevError(
+                "another Kubernetes node runs on this machine",
+                "stop it first, or use that cluster: make demo CLUSTER=current",
+            )
+        binaries.kubernetes()
+        binaries.program("coredns")
+        pause_archive = pause.archive()
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _start_everything(Supervisor(state), _plane(), pause_archive)
+    note(f"the embedded cluster is up: export KUBECONFIG={kubeconfig_path()}")
+    return kubeconfig_path()
+
+
+def _start_everything(supervisor: Supervisor, plane: ControlPlane, pause_archive: Path) -> None:
+    node = Node(plane)
+
+    def run_all(*components: Component) -> None:
+        for component in components:
+            supervisor.start(component)
+        for component in components:
+            supervisor.wait(component)
+
+    with step("network"):
+        network.up(plane.folder)
+    with step("control plane"):
+        run_all(plane.etcd())
+        run_all(plane.apiserver(), node.containerd(), node.registry())
+        run_all(plane.controller_manager(), node.scheduler())
+        _until(lambda: bool(plane.kubeconfig.exists()), "kubeconfig")
+        _retry(lambda: kubectl("apply", "--filename", str(Path(__file__).with_name("addons.yaml"))))
+    with step("node"):
+        if PAUSE not in node.ctr("images", "list", "--quiet"):
+            node.ctr("images", "import", str(pause_archive))
+        cleanup.make_cgroup(CGROUP)
+        run_all(node.kubelet(), node.proxy(), node.provisioner())
+        _until(_node_ready, "the node is not Ready")
+    with step("cluster DNS"):
+        run_all(node.dns())
+    _until(lambda: "default" in kubectl("get", "serviceaccount", "--output=name"), "no default service account")
+
+
+def _until(condition: Callable[[], bool], otherwise: str, timeout: float = 120.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise HoneDevError(f"{otherwise} after {timeout:.0f} s", f"the logs are in {paths.state() / 'logs'}")
+        time.sleep(0.2)
+
+
+def _retry(action: Callable[[], object], timeout: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            action()
+            return
+        except HoneDevError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+def down() -> None:
+    """Stop the cluster and take away its processes, mounts, network and data; keep the caches.
+
+    Kept under the cache folder: compiled programs, the registry's and containerd's images.
+    """
+    packages.require_root()
+    state = paths.state()
+    with locked(paths.cache("locks") / "cluster.lock"):
+        if not state.exists():
+            note("the embedded cluster is not there")
+            return
+        supervisor, node = Supervisor(state), Node(_plane())
+        with step("stopping Kubernetes"):
+            for name in ("kubelet", "kube-proxy", "hostpath-provisioner", "kube-scheduler", "kube-controller-manager"):
+                supervisor.stop(name)
+        with step("stopping containers"):
+            cleanup.kill_cgroup(CGROUP)
+            if supervisor.pid("containerd"):
+                cleanup.forget_containers(node)
+            cleanup.end_shims(node.socket)
+        with step("stopping the control plane"):
+            for name in reversed(NAMES):
+                supervisor.stop(name)
+        with step("removing mounts, network and data"):
+            cleanup.unmount_below(state)
+            cleanup.unmount_below(paths.cache("containerd"))
+            cleanup.remove_cgroup(CGROUP)
+            network.down(state)
+            cleanup.remove_log_links(state)
+            shutil.rmtree(state)
+    note(f"the embedded cluster is gone; its caches stay in {paths.cache()} (delete that folder to free the disk)")
+
+
+def status() -> dict[str, str]:
+    """Each component with its state, and the node's."""
+    supervisor = Supervisor(paths.state())
+    found = {name: f"running (pid {pid})" if (pid := supervisor.pid(name)) else "stopped" for name in NAMES}
+    return {**found, "node": "Ready" if kubeconfig_path().exists() and _node_ready() else "not Ready"}
+
+
+def owned_pids() -> list[int]:
+    """The pids of the components that run."""
+    supervisor = Supervisor(paths.state())
+    return [pid for name in NAMES if (pid := supervisor.pid(name)) and pid != os.getpid()]
