@@ -1,0 +1,387 @@
+"""How the operator carries 1,000 FineTuneJobs of two nodes, against a real etcd, API server and controller manager.
+
+    make setup && .venv/bin/python bench/operator_scale.py [--jobs 1000]
+
+Pods are created but never run. Printed beside each other, from one run: creating the very same ConfigMaps, Services
+and Jobs directly over 20 connections, and creating 1,000 FineTuneJobs over 20 connections with the operator doing it.
+Exit code 1 when a bound is missed. The reference in the last column is Kubeflow Trainer 2.3 with JobSet on a quiet
+machine of 2 cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import copy
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hone_dev.controlplane import control_plane
+from hone_dev.pki import Authority
+from kubeapi import HONE, KubeApi, writes
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+OPERATOR_USER = "hone-operator"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass
+class Figures:
+    """What one run measured; times in seconds, memory in MiB."""
+
+    jobs: int
+    direct: float = 0
+    ours: float = 0
+    writes_per_job: float = 0
+    cpu: float = 0
+    peak_rss: float = 0
+    steady_p99: float = 0
+    restart_writes: int = 0
+    restart_ready: float = 0
+
+
+def dataset() -> dict[str, Any]:
+    return {
+        "apiVersion": "hone.dev/v1alpha1",
+        "kind": "Dataset",
+        "metadata": {"name": "rows"},
+        "spec": {"source": {"uri": "pvc://data/rows.jsonl"}, "suspend": True},
+    }
+
+
+def dataset_status(generation: int) -> dict[str, Any]:
+    """What the materialising Job would have led to: here no pod runs."""
+    digest = "sha256:" + "0" * 64
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Materialized",
+        "message": "",
+        "observedGeneration": generation,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    return {
+        "observedGeneration": generation,
+        "phase": "Ready",
+        "conditions": [ready],
+        "digest": digest,
+        "uri": f"pvc://hone-store/datasets/{'0' * 64}",
+        "rows": 1000,
+        "splits": [{"name": "train", "rows": 950}, {"name": "validation", "rows": 50}],
+    }
+
+
+def job(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "hone.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"uri": "pvc://models/SmolLM2-135M-Instruct"},
+            "datasets": [{"name": "rows"}],
+            "resources": {"nodes": 2, "cpu": "1", "memory": "1Gi"},
+            "output": {"modelName": "bench"},
+        },
+    }
+
+
+def claim(name: str) -> dict[str, Any]:
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+
+
+async def prepare(api: KubeApi, namespace: str) -> None:
+    """A namespace with the claims and the Ready Dataset that the jobs name."""
+    await api.call(
+        "POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    )
+    for name in ("models", "data", "hone-store"):
+        await api.call("POST", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims", claim(name))
+    path = f"{HONE}/namespaces/{namespace}/datasets"
+    made = await api.call("POST", path, dataset())
+    status = {"status": dataset_status(made["metadata"]["generation"])}
+    await api.call("PATCH", f"{path}/rows/status", status, "application/merge-patch+json")
+
+
+class Operator:
+    """The operator's process, with its own user towards the API server."""
+
+    def __init__(self, kubeconfig: Path, folder: Path):
+        self.log = (folder / "operator.log").open("ab")
+        ports = _free_ports(3)
+        self.probe = ports[1]
+        env = {
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig),
+            "HONE_NAMESPACE": "hone-system",
+            "HONE_TRAINER__IMAGE": "example.org/hone/trainer:bench",
+            "HONE_PORTS__METRICS": str(ports[0]),
+            "HONE_PORTS__PROBES": str(ports[1]),
+            "HONE_PROGRESS__PORT": str(ports[2]),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hone_operator"], env=env, stdout=self.log, stderr=self.log, cwd=folder
+        )
+
+    def cpu(self) -> float:
+        """User and system CPU seconds so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def peak_rss(self) -> float:
+        """Peak resident memory so far, MiB."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+
+@asynccontextmanager
+async def running(kubeconfig: Path, folder: Path, api: KubeApi) -> AsyncIterator[Operator]:
+    """The operator, from when it reconciles: a probe job has got its status."""
+    operator = Operator(kubeconfig, folder)
+    try:
+        yield operator
+    finally:
+        operator.stop()
+
+
+async def until(what: str, check: Any, every: float = 0.2, guard: float = 900) -> float:
+    """Seconds until `await check()` is true; `guard` only keeps a hung run from waiting for ever."""
+    start = time.monotonic()
+    while not await check():
+        if time.monotonic() - start > guard:
+            raise RuntimeError(f"gave up waiting for {what}")
+        await asyncio.sleep(every)
+    return time.monotonic() - start
+
+
+async def children_of(api: KubeApi, namespace: str) -> list[tuple[str, dict[str, Any]]]:
+    """(collection path, object) of what the operator made for one job, as it could be created again."""
+    found = []
+    for path in (
+        f"/api/v1/namespaces/{namespace}/configmaps",
+        f"/api/v1/namespaces/{namespace}/services",
+        f"/apis/batch/v1/namespaces/{namespace}/jobs",
+    ):
+        for item in (await api.call("GET", path))["items"]:
+            if item["metadata"]["name"] == "kube-root-ca.crt":
+                continue
+            kind, version = {"configmaps": ("ConfigMap", "v1"), "services": ("Service", "v1")}.get(
+                path.rpartition("/")[2], ("Job", "batch/v1")
+            )
+            found.append((path, _template({**item, "kind": kind, "apiVersion": version})))
+    return found
+
+
+def _template(item: dict[str, Any]) -> dict[str, Any]:
+    item = copy.deepcopy(item)
+    item.pop("status", None)
+    item["metadata"] = {k: v for k, v in item["metadata"].items() if k in ("name", "labels", "annotations")}
+    spec = item.get("spec", {})
+    for generated in ("selector",) if item["kind"] == "Job" else ("clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+        spec.pop(generated, None)
+    for owner in (item, spec.get("template", {})):
+        labels = owner.get("metadata", {}).get("labels") or {}
+        for key in [k for k in labels if "controller-uid" in k or k.endswith("job-name") or k.startswith("hone.dev/")]:
+            labels.pop(key)
+    return item
+
+
+def copies(templates: list[tuple[str, dict[str, Any]]], namespace: str, jobs: int) -> Any:
+    """The same objects `jobs` times, in another namespace."""
+    for number in range(jobs):
+        for path, item in templates:
+            one = copy.deepcopy(item)
+            one["metadata"]["name"] = f"direct-{number}-{one['kind'].lower()}"
+            head, _, resource = path.rpartition("/")
+            yield f"{head.rpartition('/')[0]}/{namespace}/{resource}", one
+
+
+async def measure_direct(api: KubeApi, kubeconfig: Path, folder: Path, figures: Figures) -> None:
+    """Let the operator make one job's children, then create as many of them directly as the burst will have."""
+    await prepare(api, "sample")
+    async with running(kubeconfig, folder, api):
+        await api.call("POST", f"{HONE}/namespaces/sample/finetunejobs", job("sample"))
+
+        async def job_exists() -> bool:
+            return await api.count("/apis/batch/v1/namespaces/sample/jobs") == 1
+
+        await until("the child Job of the sample", job_exists)
+    templates = await children_of(api, "sample")
+    await api.call(
+        "POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "direct"}}
+    )
+    start = time.monotonic()
+    await api.create_all(copies(templates, "direct", figures.jobs))
+    figures.direct = time.monotonic() - start
+    await settle(api, "direct", figures.jobs)
+
+
+async def settle(api: KubeApi, namespace: str, jobs: int) -> None:
+    """Wait until the Job controller has made all pods, so that the next phase has the machine for itself."""
+
+    async def all_pods() -> bool:
+        return await api.count(f"/api/v1/namespaces/{namespace}/pods") >= 2 * jobs
+
+    await until(f"the pods of {namespace}", all_pods, every=1)
+
+
+async def measure_burst(api: KubeApi, kubeconfig: Path, folder: Path, audit_log: Path, figures: Figures) -> None:
+    """Create all FineTuneJobs at once; then, with the burst absorbed, one at a time."""
+    namespace, path = "burst", f"{HONE}/namespaces/burst/finetunejobs"
+    await prepare(api, namespace)
+    async with running(kubeconfig, folder, api) as operator:
+        await wait_ready(operator)
+        cpu, offset, start = operator.cpu(), audit_log.stat().st_size, time.monotonic()
+        await api.create_all((path, job(f"job-{n}")) for n in range(figures.jobs))
+
+        async def all_jobs() -> bool:
+            return await api.count(f"/apis/batch/v1/namespaces/{namespace}/jobs") >= figures.jobs
+
+        await until("all child Jobs", all_jobs, every=0.1)
+        figures.ours = time.monotonic() - start
+        await settle(api, namespace, figures.jobs)
+        await quiet(audit_log)
+        figures.cpu = operator.cpu() - cpu
+        counts = writes(audit_log, OPERATOR_USER, offset)
+        Console(stderr=True).print("operator's writes:", dict(counts))
+        figures.writes_per_job = counts.total() / figures.jobs
+        latencies = sorted([await first_status(api, path, f"one-{n}") for n in range(100)])
+        figures.steady_p99 = latencies[98]
+        figures.peak_rss = operator.peak_rss()
+        await quiet(audit_log)
+
+
+async def first_status(api: KubeApi, path: str, name: str) -> float:
+    """Seconds from the creation of one job to its first status."""
+    await api.call("POST", path, job(name))
+
+    async def has_status() -> bool:
+        return bool((await api.call("GET", f"{path}/{name}")).get("status", {}).get("conditions"))
+
+    return await until(f"the status of {name}", has_status, every=0.01)
+
+
+async def quiet(audit_log: Path, seconds: float = 10) -> None:
+    """Wait until the operator has written nothing for a while."""
+    last, since = -1, time.monotonic()
+    while time.monotonic() - since < seconds:
+        now = writes(audit_log, OPERATOR_USER).total()
+        if now != last:
+            last, since = now, time.monotonic()
+        await asyncio.sleep(1)
+
+
+async def measure_restart(api: KubeApi, kubeconfig: Path, folder: Path, audit_log: Path, figures: Figures) -> None:
+    """Start again with nothing changed: no write; then one job, to see that it reconciles."""
+    offset, start = audit_log.stat().st_size, time.monotonic()
+    async with running(kubeconfig, folder, api) as operator:
+        await wait_ready(operator)
+        figures.restart_ready = time.monotonic() - start
+        await asyncio.sleep(20)
+        counts = writes(audit_log, OPERATOR_USER, offset)
+        figures.restart_writes = counts.total()
+        if counts:
+            Console(stderr=True).print("writes after the restart:", dict(counts))
+        await first_status(api, f"{HONE}/namespaces/burst/finetunejobs", "after-restart")
+
+
+async def wait_ready(operator: Operator) -> None:
+    """Wait for /readyz: all kinds listed, and the queue empty once."""
+    import aiohttp
+
+    async def ready() -> bool:
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"http://127.0.0.1:{operator.probe}/readyz") as a,
+            ):
+                return a.status == 200
+        except aiohttp.ClientError:
+            if operator.process.poll() is not None:
+                raise RuntimeError("the operator ended; see operator.log") from None
+            return False
+
+    await until("the operator", ready, every=0.05)
+
+
+def report(f: Figures) -> bool:
+    """Print the figures beside their bounds; True when all are held."""
+    rows = [
+        (f"{f.jobs} child Jobs exist", f"{f.ours:.1f} s", "", True, "57.8 s"),
+        ("the same objects created directly", f"{f.direct:.1f} s", "", True, ""),
+        ("ratio to direct", f"{f.ours / f.direct:.2f}", "<= 4", f.ours <= 4 * f.direct, ""),
+        ("API writes per job", f"{f.writes_per_job:.2f}", "<= 5", f.writes_per_job <= 5, "7.7"),
+        ("operator CPU for the burst", f"{f.cpu:.1f} s", "<= 21.6 s", f.cpu <= 21.6 * f.jobs / 1000, "21.6 s"),
+        ("operator peak RSS", f"{f.peak_rss:.0f} MiB", "<= 190", f.peak_rss <= 190, "190 MiB"),
+        ("event to status, p99, after the burst", f"{f.steady_p99 * 1000:.0f} ms", "<= 1000", f.steady_p99 <= 1, ""),
+        ("writes after a restart", f"{f.restart_writes}", "0", f.restart_writes == 0, ""),
+        ("ready after a restart", f"{f.restart_ready:.1f} s", "<= 5", f.restart_ready <= 5, ""),
+    ]
+    table = Table("figure", "measured", "bound", "held", "Kubeflow Trainer 2.3")
+    for name, value, bound, held, reference in rows:
+        table.add_row(name, value, bound, "yes" if held else "NO", reference)
+    Console(width=110).print(table)
+    return all(row[3] for row in rows)
+
+
+async def run(jobs: int, folder: Path, kubeconfig: Path) -> Figures:
+    """All phases, in one API server."""
+    audit_log = folder / "logs" / "audit.log"
+    server = KubeApi(kubeconfig).server
+    user = Authority(folder / "pki").kubeconfig(folder / "operator.kubeconfig", server, OPERATOR_USER, "system:masters")
+    figures = Figures(jobs)
+    async with KubeApi(kubeconfig) as api:
+        import yaml
+
+        for crd in sorted((ROOT / "crds").glob("*.yaml")):
+            await api.call(
+                "POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(crd.read_text())
+            )
+        await api.call(
+            "POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hone-system"}}
+        )
+        await asyncio.sleep(3)  # the API server serves a new kind a moment later
+        await measure_direct(api, user, folder, figures)
+        await measure_burst(api, user, folder, audit_log, figures)
+        await measure_restart(api, user, folder, audit_log, figures)
+    return figures
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=1000, help="FineTuneJobs in the burst")
+    parser.add_argument("--keep", type=Path, help="folder for logs and data (default: temporary)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.keep or Path(temporary)
+        with control_plane(folder, controllers=True) as kubeconfig:
+            figures = asyncio.run(run(args.jobs, folder, kubeconfig))
+    return 0 if report(figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
