@@ -1,0 +1,185 @@
+"""The routes of the Hugging Face Hub that huggingface_hub 2.4 uses to read repositories."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from hone_dev.hub.repository import DEFAULT, Commit, Repository, find
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ROOT = web.AppKey("root", Path)
+ETAG = web.RequestKey("etag", str)
+
+
+class HubError(Exception):
+    """An answer that huggingface_hub turns into an exception of its own, by X-Error-Code."""
+
+    def __init__(self, status: int, code: str, message: str):
+        super().__init__(message)
+        self.response = web.json_response(
+            {"error": message}, status=status, headers={"X-Error-Code": code, "X-Error-Message": message}
+        )
+
+
+def application(root: Path) -> web.Application:
+    """The hub that serves the repositories below `root`."""
+    app = web.Application(middlewares=[_errors])
+    app[ROOT] = root
+    app.on_response_prepare.append(_set_etag)
+    api = "/api/{kind:models|datasets}/{owner}/{name}"
+    app.router.add_get(api, _info)
+    app.router.add_get(api + "/revision/{revision}", _info)
+    app.router.add_get(api + "/tree/{revision}", _tree)
+    app.router.add_get(api + "/tree/{revision}/{path:.+}", _tree)
+    app.router.add_post(api + "/paths-info/{revision}", _paths_info)
+    app.router.add_get(api + "/refs", _refs)
+    app.router.add_get(api + "/auth-check", _auth_check)
+    app.router.add_get("/{kind:datasets}/{owner}/{name}/resolve/{revision}/{path:.+}", _resolve)
+    app.router.add_get("/{owner}/{name}/resolve/{revision}/{path:.+}", _resolve)
+    app.router.add_get("/healthz", _healthz)
+    return app
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except HubError as error:
+        return error.response
+
+
+async def _set_etag(request: web.Request, response: web.StreamResponse) -> None:
+    """FileResponse computes an ETag of its own from the file's time; the Hub's is the content's digest."""
+    if etag := request.get(ETAG):
+        response.headers["ETag"] = f'"{etag}"'
+
+
+def _token(request: web.Request) -> str:
+    return request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+
+
+def _repository(request: web.Request) -> Repository:
+    """The repository of the request. A private one looks absent to those who may not read it, as on the Hub."""
+    route = request.match_info
+    repository = find(request.app[ROOT], route.get("kind", "models"), route["owner"], route["name"])
+    if repository and (not repository.access.private or _token(request) in repository.access.tokens):
+        return repository
+    status = 404 if _token(request) else 401
+    raise HubError(status, "RepoNotFound", "Repository not found")
+
+
+def _require_access(request: web.Request, repository: Repository) -> None:
+    if repository.access.gated and _token(request) not in repository.access.tokens:
+        status = 403 if _token(request) else 401
+        raise HubError(status, "GatedRepo", f"Access to {repository.id} is restricted: ask for access on its page")
+
+
+async def _commit(request: web.Request, repository: Repository) -> Commit:
+    revision = request.match_info.get("revision", DEFAULT)
+    commit = await asyncio.to_thread(repository.commit, revision)  # hashes large files at first
+    if commit is None:
+        raise HubError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+    return commit
+
+
+async def _info(request: web.Request) -> web.Response:
+    repository = _repository(request)
+    commit = await _commit(request, repository)
+    return web.json_response(
+        {
+            "_id": commit.sha[:24],
+            "id": repository.id,
+            "sha": commit.sha,
+            "private": repository.access.private,
+            "gated": "auto" if repository.access.gated else False,
+            "disabled": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "siblings": [{"rfilename": file.path} for file in commit.files],
+        }
+    )
+
+
+async def _tree(request: web.Request) -> web.Response:
+    """Files, with `?recursive=true` also those in folders; folders are listed as the Hub does."""
+    commit = await _commit(request, _repository(request))
+    below = request.match_info.get("path", "").strip("/")
+    prefix = f"{below}/" if below else ""
+    files = [file for file in commit.files if file.path.startswith(prefix)]
+    if below and not files:
+        raise HubError(404, "EntryNotFound", f"{below} does not exist on {commit.sha}")
+    folders = {parent.as_posix() for file in files for parent in Path(file.path).parents} - {".", below}
+    folders = {folder for folder in folders if folder.startswith(prefix)}
+    if request.query.get("recursive", "false").lower() not in ("true", "1"):
+        files = [file for file in files if "/" not in file.path.removeprefix(prefix)]
+        folders = {folder for folder in folders if "/" not in folder.removeprefix(prefix)}
+    entries = [{"type": "directory", "path": folder, "size": 0, "oid": commit.sha} for folder in sorted(folders)]
+    return web.json_response(entries + [file.to_json() for file in files])
+
+
+async def _paths_info(request: web.Request) -> web.Response:
+    commit = await _commit(request, _repository(request))
+    found = [commit.file(str(path)) for path in (await request.post()).getall("paths", [])]
+    return web.json_response([file.to_json() for file in found if file])
+
+
+async def _refs(request: web.Request) -> web.Response:
+    repository = _repository(request)
+    branches = []
+    for name in repository.revisions():
+        if commit := await asyncio.to_thread(repository.commit, name):
+            branches.append({"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit.sha})
+    return web.json_response({"branches": branches, "converts": [], "tags": []})
+
+
+async def _auth_check(request: web.Request) -> web.Response:
+    _require_access(request, _repository(request))
+    return web.json_response({})
+
+
+async def _resolve(request: web.Request) -> web.StreamResponse:
+    """A file, whole or a range of it; HEAD tells commit, ETag and size."""
+    repository = _repository(request)
+    _require_access(request, repository)
+    commit = await _commit(request, repository)
+    file = commit.file(request.match_info["path"])
+    if file is None:
+        raise HubError(404, "EntryNotFound", f"{request.match_info['path']} does not exist on {commit.sha}")
+    request[ETAG] = file.etag
+    headers = {"X-Repo-Commit": commit.sha, "Content-Type": "application/octet-stream"}
+    if file.sha256:
+        headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": str(file.size)}
+    return web.FileResponse(file.local, headers=headers)
+
+
+async def _healthz(request: web.Request) -> web.Response:
+    return web.Response(text="ok")
+
+
+@contextmanager
+def serve(root: Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve `root` from a thread of this process; yields the URL for HF_ENDPOINT. Port 0 takes a free one."""
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(application(root), access_log=None)
+
+    async def start() -> str:
+        await runner.setup()
+        await web.TCPSite(runner, host, port).start()
+        return f"http://{host}:{runner.addresses[0][1]}"
+
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(start(), loop).result(30)
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
