@@ -3,6 +3,7 @@
 import typer
 
 from hone_dev import cluster as embedded
+from hone_dev import images as image
 
 cluster = typer.Typer(no_args_is_help=True, help="Real Kubernetes on this machine, without Docker.")
 
@@ -32,3 +33,15 @@ def status() -> None:
 def kubeconfig() -> None:
     """Print the path of the administrator's kubeconfig."""
     typer.echo(embedded.kubeconfig_path())
+
+
+images = typer.Typer(no_args_is_help=True, help="The operator's and the trainer's image.")
+
+
+@images.command()
+def build(target: str = typer.Argument("all", help="operator, trainer or all")) -> None:
+    """Build and push what the registry lacks; print the references."""
+    if target != "all" and target not in image.TARGETS:
+        raise typer.BadParameter(f"choose one of: {', '.join(image.TARGETS)}, all")
+    for ref in image.ensure(*(image.TARGETS if target == "all" else (target,))).values():
+        typer.echo(ref)

@@ -1,0 +1,149 @@
+"""Both images of Hone, built here and pushed to the cluster's own registry.
+
+A tag is the hash of everything that goes into the image: the same sources give the same
+reference, and a change of code gives a new one that pods pick up without a pull policy.
+"""
+
+import hashlib
+import http.client
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from hone_dev import packages, paths
+from hone_dev.console import HoneDevError, step
+from hone_dev.node import REGISTRY
+from hone_dev.shell import locked, run
+
+BASE_PACKAGES = ("python3", "python3-venv", "libgomp1", "ca-certificates")
+SUITE = "bookworm"
+TARGETS = {
+    "operator": ("requirements/operator.txt", "crds/hone_api", "operator/hone_operator"),
+    "trainer": ("requirements/trainer.txt", "requirements/deepspeed.txt", "crds/hone_api", "trainer/hone_trainer"),
+}
+# What tells the builder how this machine reaches its package index; never part of an image.
+BUILD_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+BUILD_PREFIXES = ("PIP_INDEX", "PIP_EXTRA", "PIP_TRUSTED", "PIP_DEFAULT_TIMEOUT", "UV_")
+_CA = "/etc/ssl/certs/ca-certificates.crt"
+
+
+def reference(target: str) -> str:
+    """The full reference of the image of the present sources."""
+    digest = hashlib.sha256(f"{SUITE} {BASE_PACKAGES}".encode())
+    for path in _inputs(target):
+        digest.update(f"{path.relative_to(paths.SOURCE)}\0".encode() + path.read_bytes())
+    return f"{REGISTRY}/hone/{target}:{digest.hexdigest()[:16]}"
+
+
+def _inputs(target: str) -> Iterable[Path]:
+    yield paths.SOURCE / "Dockerfile"
+    for name in TARGETS[target]:
+        root = paths.SOURCE / name
+        files = [root] if root.is_file() else sorted(root.rglob("*"))
+        yield from (f for f in files if f.is_file() and "__pycache__" not in f.parts)
+
+
+def ensure(*targets: str) -> dict[str, str]:
+    """Return the reference of each image, building and pushing those the registry lacks.
+
+    Without arguments both. The cluster must be up, because its registry is part of it.
+    """
+    references = {target: reference(target) for target in targets or TARGETS}
+    for target, ref in references.items():
+        if not in_registry(ref):
+            build(target, ref)
+    return references
+
+
+def in_registry(ref: str) -> bool:
+    """True when the registry holds this reference. Raises HoneDevError when it does not answer."""
+    name, tag = ref.removeprefix(f"{REGISTRY}/").rsplit(":", 1)
+    connection = http.client.HTTPConnection(REGISTRY, timeout=30)
+    accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+    try:
+        connection.request("HEAD", f"/v2/{name}/manifests/{tag}", headers={"Accept": accept})
+        return connection.getresponse().status == 200
+    except OSError as error:
+        raise HoneDevError("the cluster's registry does not answer", "bring the cluster up: make cluster-up") from error
+    finally:
+        connection.close()
+
+
+def _buildah(*argv: str | Path, log: Path | None = None) -> str:
+    store = ("--root", paths.cache("buildah"), "--runroot", "/run/hone-dev-buildah", "--storage-driver", "overlay")
+    return run("buildah", *store, *argv, log=log, env={"BUILDAH_ISOLATION": "chroot"})
+
+
+def _base_image() -> str:
+    """Debian with Python, made from the Debian archive: there is no registry to pull one from."""
+    key = hashlib.sha256(f"{SUITE} {BASE_PACKAGES}".encode()).hexdigest()[:12]
+    name = f"localhost/hone/base:{key}"
+    if name in _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
+        return name
+    with step("making the base image from Debian packages"), tempfile.TemporaryDirectory() as folder:
+        archive, log = Path(folder, "base.tar"), paths.cache("logs") / "mmdebstrap.log"
+        include = f"--include={','.join(BASE_PACKAGES)}"
+        mirror = [m] if (m := os.environ.get("HONE_DEBIAN_MIRROR")) else []
+        run("mmdebstrap", "--variant=minbase", include, SUITE, archive, *mirror, log=log)
+        container = _buildah("from", "scratch").strip()
+        try:
+            _buildah("add", "--quiet", container, archive, "/")
+            _buildah("commit", "--quiet", container, name)
+        finally:
+            _buildah("rm", container)
+    return name
+
+
+def _package_cache() -> Path:
+    """uv's own cache: what .venv was made from is not downloaded again."""
+    folder = Path(os.environ.get("UV_CACHE_DIR") or paths.cache().parent / "uv")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _build_environment() -> str:
+    """A shell file with this machine's settings for package indexes and proxies."""
+    wanted = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() in BUILD_ENVIRONMENT or name.startswith(BUILD_PREFIXES)
+    }
+    wanted.pop("UV_CACHE_DIR", None)
+    if "UV_DEFAULT_INDEX" not in wanted and "UV_INDEX_URL" not in wanted:  # uv does not read pip's own settings
+        pip = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+        if index := subprocess.run(pip, capture_output=True, text=True).stdout.strip():
+            wanted |= {"UV_DEFAULT_INDEX": index, "PIP_INDEX_URL": index}
+    if Path(_CA).exists():
+        wanted |= {name: "/run/secrets/build-ca" for name in ("SSL_CERT_FILE", "PIP_CERT")}
+    quoted = {name: "'" + value.replace("'", "'\\''") + "'" for name, value in wanted.items()}
+    return "".join(f"{name}={value}\n" for name, value in quoted.items())
+
+
+def build(target: str, ref: str | None = None) -> str:
+    """Build one image and push it to the registry; return its reference."""
+    packages.require_root()
+    packages.ensure(packages.IMAGES)
+    ref = ref or reference(target)
+    log = paths.cache("logs") / f"image-{target}.log"
+    with locked(paths.cache("locks") / "images.lock"), ExitStack() as stack:
+        base = _base_image()
+        secrets = Path(stack.enter_context(tempfile.TemporaryDirectory()), "env")
+        secrets.touch(mode=0o600)
+        secrets.write_text(_build_environment())
+        with step(f"building the {target} image (its log: {log})"):
+            _buildah(
+                *("build", "--layers", "--target", target, "--tag", ref, "--build-arg", f"BASE_IMAGE={base}"),
+                *("--build-arg", "UV_CACHE_DIR=/uv-cache", "--volume", f"{_package_cache()}:/uv-cache"),
+                *("--secret", f"id=build-env,src={secrets}"),
+                *(("--secret", f"id=build-ca,src={_CA}") if Path(_CA).exists() else ()),
+                paths.SOURCE,
+                log=log,
+            )
+        with step(f"pushing it as {ref}"):
+            # Uncompressed: registry and node share this disk, and compressing is slower than it is.
+            _buildah("push", "--tls-verify=false", "--disable-compression", ref, f"docker://{ref}", log=log)
+    return ref
