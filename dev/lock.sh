@@ -9,3 +9,5 @@ lock pyproject.toml --extra trainer -o requirements/trainer.txt
 lock requirements/deepspeed.in --no-build-isolation -o requirements/deepspeed.txt
 lock pyproject.toml --extra operator --extra trainer --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
   -o requirements/dev.txt
+# The installer of the images, by itself: their big layers are rebuilt when it changes, not with every tool of ours.
+sed -n '/^uv==/,/[^\\]$/p' requirements/dev.txt > requirements/uv.txt

@@ -10,6 +10,7 @@ from hone_dev.console import HoneDevError, show_error
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="The development cluster of Hone.")
 app.add_typer(cli.cluster, name="cluster")
 app.add_typer(cli.images, name="images")
+app.command()(cli.tools)
 
 
 def main() -> None:

@@ -109,5 +109,5 @@ def unmount_below(folder: Path) -> None:
 def remove_log_links(state: Path) -> None:
     """Remove the kubelet's links in /var/log/containers that point into `state`."""
     for link in Path("/var/log/containers").glob("*.log"):
-        if link.is_symlink() and Path(os.readlink(link)).is_relative_to(state):
+        if link.is_symlink() and link.readlink().is_relative_to(state):
             link.unlink()

@@ -4,6 +4,7 @@ import typer
 
 from hone_dev import cluster as embedded
 from hone_dev import images as image
+from hone_dev import tools as tool
 
 cluster = typer.Typer(no_args_is_help=True, help="Real Kubernetes on this machine, without Docker.")
 
@@ -45,3 +46,9 @@ def build(target: str = typer.Argument("all", help="operator, trainer or all")) 
         raise typer.BadParameter(f"choose one of: {', '.join(image.TARGETS)}, all")
     for ref in image.ensure(*(image.TARGETS if target == "all" else (target,))).values():
         typer.echo(ref)
+
+
+def tools() -> None:
+    """Make helm, kubectl, promtool and prometheus available; print their paths."""
+    for name, find in tool.TOOLS.items():
+        typer.echo(f"{name:12} {find()}")

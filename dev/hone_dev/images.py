@@ -22,8 +22,8 @@ from hone_dev.shell import locked, run
 BASE_PACKAGES = ("python3", "python3-venv", "libgomp1", "ca-certificates")
 SUITE = "bookworm"
 TARGETS = {
-    "operator": ("requirements/operator.txt", "crds/hone_api", "operator/hone_operator"),
-    "trainer": ("requirements/trainer.txt", "requirements/deepspeed.txt", "crds/hone_api", "trainer/hone_trainer"),
+    "operator": ("requirements/operator.txt", "operator/hone_operator"),
+    "trainer": ("requirements/trainer.txt", "requirements/deepspeed.txt", "trainer/hone_trainer"),
 }
 # What tells the builder how this machine reaches its package index; never part of an image.
 BUILD_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
@@ -40,8 +40,8 @@ def reference(target: str) -> str:
 
 
 def _inputs(target: str) -> Iterable[Path]:
-    yield paths.SOURCE / "Dockerfile"
-    for name in TARGETS[target]:
+    common = ("Dockerfile", "dev/image-install.sh", "requirements/uv.txt", "crds/hone_api")
+    for name in (*common, *TARGETS[target]):
         root = paths.SOURCE / name
         files = [root] if root.is_file() else sorted(root.rglob("*"))
         yield from (f for f in files if f.is_file() and "__pycache__" not in f.parts)
