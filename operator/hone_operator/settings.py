@@ -1,0 +1,202 @@
+"""The operator's settings: a mounted YAML file, overridden by the environment; wrong ones are told all at once.
+
+`HONE_CONFIG_FILE` names the file; a variable is `HONE_` + field, with `__` between a section and its field,
+e.g. `HONE_TRAINER__IMAGE`. Names are the same in both. Lists and maps in variables are JSON.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from hone_api.meta import Name, Quantity
+from hone_api.plan import Limits as SourceLimits
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
+
+CONFIG_FILE_ENV = "HONE_CONFIG_FILE"
+PREFIX = "HONE_"
+SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[int, Field(ge=1, le=7 * 24 * 3600)]
+Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$", max_length=253)]
+HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+(/[^\s]*)?$", max_length=1024)]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
+
+RESERVED_ENV_PREFIXES = ("KUBEFLOW_TRAINER_", "HONE_", "KUBERNETES_")
+RESERVED_ENV = {"HF_ENDPOINT", "HOME", "USER", "PATH", "PYTHONPATH", "LD_PRELOAD", "LD_LIBRARY_PATH"}
+
+
+class ConfigurationError(Exception):
+    """The operator cannot start; the message has a line for each mistake."""
+
+
+class Section(BaseModel):
+    """Unknown names are refused: a typing mistake must not become a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Trainer(Section):
+    """Pods of the trainer image, in the namespaces of the jobs."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    image_pull_secrets: list[Name] = Field(default_factory=list)
+    """Names of secrets that each tenant's namespace holds."""
+    termination_grace_seconds: Seconds = 120
+    start_timeout_seconds: Seconds = 900
+    """How long a scheduled pod may take until its container runs (image pull, volumes)."""
+    scratch_size: Quantity = "20Gi"
+    """Limit of the emptyDir at /tmp."""
+    network_interface: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "eth0"
+    """Interface over which the pods of a run meet."""
+    extra_env: dict[EnvName, str] = Field(default_factory=dict)
+    """For proxies, NCCL and the like; the names that Hone itself sets are refused."""
+
+    @field_validator("extra_env")
+    @classmethod
+    def _not_reserved(cls, env: dict[str, str]) -> dict[str, str]:
+        taken = sorted(n for n in env if n in RESERVED_ENV or n.startswith(RESERVED_ENV_PREFIXES))
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: set by Hone itself, choose other names")
+        return env
+
+
+class HuggingFace(Section):
+    """Where hf:// is resolved."""
+
+    endpoint: HttpUrl | None = None
+    """A mirror; None: huggingface_hub's own default."""
+
+
+class Store(Section):
+    """The volume claim that holds data, base models, checkpoints and results of a namespace."""
+
+    claim_name: Name = "hone-store"
+    size: Quantity = "50Gi"
+    storage_class_name: Name | None = None
+    """None: the cluster's default class."""
+    access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"] = "ReadWriteMany"
+    """Runs of several nodes need ReadWriteMany, unless all nodes of the cluster are one."""
+
+
+class Progress(Section):
+    """The server to which pods report."""
+
+    service_host: Host | None = None
+    """Host name by which pods reach it; None: pods do not report."""
+    port: Port = 8443
+    service_port: Port = 8443
+    """Port of the Service in front of it."""
+    status_interval_seconds: Seconds = 15
+    """A job's status is written at most so often because of reports."""
+    tls_secret: Name = "hone-operator-tls"
+    """Secret in the operator's own namespace that keeps its certificate authority over restarts."""
+
+
+class Ports(Section):
+    """Ports of the operator's pod."""
+
+    metrics: Port = 8080
+    probes: Port = 8081
+
+
+class Log(Section):
+    """The operator's log, on standard error."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["json", "text"] = "json"
+
+
+class Settings(BaseSettings):
+    """Everything that the platform team chooses."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    namespace: Name
+    """The operator's own namespace; in a pod it is read from the service account."""
+    watch_namespaces: list[Name] = Field(default_factory=list)
+    """Empty: all namespaces."""
+    trainer: Trainer
+    hugging_face: HuggingFace = Field(default_factory=HuggingFace)
+    store: Store = Field(default_factory=Store)
+    progress: Progress = Field(default_factory=Progress)
+    ports: Ports = Field(default_factory=Ports)
+    limits: SourceLimits = Field(default_factory=SourceLimits)
+    log: Log = Field(default_factory=Log)
+    resync_seconds: Seconds = 300
+    """Every object is looked at again at least so often."""
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 16
+    """Objects that are reconciled at the same time."""
+    cluster_domain: Host = "cluster.local"
+
+    @field_validator("watch_namespaces")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        return sorted(set(names))
+
+    @property
+    def progress_url(self) -> str | None:
+        """Base URL of the progress server as pods see it."""
+        host = self.progress.service_host
+        return f"https://{host}:{self.progress.service_port}" if host else None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the file."""
+        file = YamlConfigSettingsSource(settings_cls, yaml_file=os.environ.get(CONFIG_FILE_ENV) or None)
+        return init_settings, env_settings, file
+
+
+def load() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        ConfigurationError: with every mistake on a line of its own.
+    """
+    path = os.environ.get(CONFIG_FILE_ENV)
+    if path and not Path(path).is_file():
+        raise ConfigurationError(f"{CONFIG_FILE_ENV}: there is no file {path}")
+    own: dict[str, Any] = {}
+    if not os.environ.get(f"{PREFIX}NAMESPACE") and SERVICE_ACCOUNT_NAMESPACE.is_file():
+        own["namespace"] = SERVICE_ACCOUNT_NAMESPACE.read_text().strip()
+    try:
+        return Settings(**own)
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(["the settings are not valid:", *_lines(error)])) from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path} is not YAML: {error}") from None
+    except (SettingsError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"the settings cannot be read: {error}: {error.__cause__ or ''}".rstrip(": ")
+        ) from None
+
+
+def _lines(error: ValidationError) -> Iterator[str]:
+    for each in error.errors():
+        place = ".".join(str(part) for part in each["loc"]) or "settings"
+        variable = PREFIX + "__".join(str(part).upper() for part in each["loc"])
+        problem = "is required" if each["type"] == "missing" else each["msg"]
+        if each["type"] == "extra_forbidden":
+            problem = "there is no such setting"
+        yield f"  {place}: {problem} (or {variable} in the environment)"

@@ -1,0 +1,83 @@
+"""Settings: file below environment, and every mistake told at once."""
+
+import os
+
+import pytest
+from hone_operator.settings import ConfigurationError, load
+
+pytestmark = pytest.mark.pure
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith("HONE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("hone_operator.settings.SERVICE_ACCOUNT_NAMESPACE", tmp_path / "absent")
+
+
+def write(tmp_path, monkeypatch, text):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    monkeypatch.setenv("HONE_CONFIG_FILE", str(file))
+
+
+def test_environment_overrides_file(tmp_path, monkeypatch):
+    write(tmp_path, monkeypatch, "namespace: a\ntrainer: {image: from-file:1, scratch_size: 5Gi}\nresync_seconds: 60\n")
+    monkeypatch.setenv("HONE_TRAINER__IMAGE", "from-env:2")
+    monkeypatch.setenv("HONE_WATCH_NAMESPACES", '["b", "a", "b"]')
+    monkeypatch.setenv("HONE_PROGRESS__SERVICE_HOST", "hone.hone-system.svc")
+    settings = load()
+    assert settings.trainer.image == "from-env:2"
+    assert settings.trainer.scratch_size == "5Gi"
+    assert settings.resync_seconds == 60
+    assert settings.watch_namespaces == ["a", "b"]
+    assert settings.progress_url == "https://hone.hone-system.svc:8443"
+    assert settings.limits.max_source_bytes == 20 * 2**30
+
+
+def test_all_mistakes_at_once(tmp_path, monkeypatch):
+    text = "trainer: {imagee: x, image_pull_policy: Sometimes}\nresync_seconds: 0\nporgress: {}\nstore: {size: big}\n"
+    write(tmp_path, monkeypatch, text)
+    monkeypatch.setenv("HONE_PORTS__METRICS", "99999")
+    with pytest.raises(ConfigurationError) as error:
+        load()
+    lines = str(error.value).splitlines()
+    assert "  namespace: is required (or HONE_NAMESPACE in the environment)" in lines
+    assert "  trainer.image: is required (or HONE_TRAINER__IMAGE in the environment)" in lines
+    for place in ("trainer.imagee", "trainer.image_pull_policy", "resync_seconds", "porgress", "store.size"):
+        assert any(line.startswith(f"  {place}: ") for line in lines), place
+    assert any(line.startswith("  ports.metrics: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [", "is not YAML"), ("- a\n", "cannot be read"), ("just words\n", "cannot be read")],
+)
+def test_a_file_that_is_no_mapping(tmp_path, monkeypatch, text, said):
+    write(tmp_path, monkeypatch, text)
+    with pytest.raises(ConfigurationError, match=said):
+        load()
+
+
+def test_absent_file(monkeypatch):
+    monkeypatch.setenv("HONE_CONFIG_FILE", "/nowhere/hone.yaml")
+    with pytest.raises(ConfigurationError, match=r"there is no file /nowhere/hone\.yaml"):
+        load()
+
+
+@pytest.mark.parametrize("name", ["HF_ENDPOINT", "KUBEFLOW_TRAINER_SERVER_URL", "HONE_X"])
+def test_reserved_environment(monkeypatch, name):
+    monkeypatch.setenv("HONE_NAMESPACE", "a")
+    monkeypatch.setenv("HONE_TRAINER__IMAGE", "x")
+    monkeypatch.setenv("HONE_TRAINER__EXTRA_ENV", f'{{"{name}": "1"}}')
+    with pytest.raises(ConfigurationError, match=name):
+        load()
+
+
+def test_namespace_from_the_service_account(tmp_path, monkeypatch):
+    file = tmp_path / "namespace"
+    file.write_text("hone-system\n")
+    monkeypatch.setattr("hone_operator.settings.SERVICE_ACCOUNT_NAMESPACE", file)
+    monkeypatch.setenv("HONE_TRAINER__IMAGE", "x")
+    assert load().namespace == "hone-system"
