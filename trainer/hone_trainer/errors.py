@@ -1,0 +1,100 @@
+"""Errors of the trainer: each knows its code, exit code, and whether a retry helps.
+
+The codes, their exit codes and hints are one table, shared with the operator: `hone_api.failures.FAILURES`.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from pydantic import ValidationError
+
+from hone_api.failures import FAILURES, ExitCode, Retry
+from hone_api.report import DatasetResult, FailureReport, Outcome
+from hone_trainer.secrets import scrub
+
+_MAX_MESSAGE = 2000
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class TrainerError(Exception):
+    """A failure that has a code of the closed list.
+
+    Args:
+        code: key of `FAILURES`.
+        message: what happened, where (field, row, rank) and what to do.
+        rank: rank that failed, where that matters.
+        step: optimizer step, from 1, where that matters.
+    """
+
+    def __init__(self, code: str, message: str, *, rank: int | None = None, step: int | None = None) -> None:
+        super().__init__(message)
+        if code not in FAILURES:
+            raise KeyError(f"{code} is not in hone_api.failures.FAILURES")
+        self.code, self.message, self.rank, self.step = code, message, rank, step
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Exit code of the process."""
+        return FAILURES[self.code].exit_code
+
+    @property
+    def retry(self) -> Retry:
+        """Whether trying again can help."""
+        return FAILURES[self.code].retry
+
+    @property
+    def hint(self) -> str:
+        """What to do."""
+        return FAILURES[self.code].hint
+
+
+class ConfigError(TrainerError):
+    """The plan asks for something that cannot be."""
+
+    def __init__(self, message: str, code: str = "InvalidConfiguration") -> None:
+        super().__init__(code, message)
+
+
+class SourceError(TrainerError):
+    """A source (model, rows, secret) is missing, unreachable, refused or not what was promised."""
+
+
+class DataError(TrainerError):
+    """The rows are not fit for training; carries what was counted until then."""
+
+    def __init__(self, code: str, message: str, result: DatasetResult | None = None) -> None:
+        super().__init__(code, message)
+        self.result = result
+
+
+class StoreError(TrainerError):
+    """The store's files are missing, damaged or not writable."""
+
+
+def classify(error: BaseException) -> TrainerError:
+    """The error as a TrainerError: out of memory, full disk, wrong plan, or unknown."""
+    if isinstance(error, TrainerError):
+        return error
+    if isinstance(error, ValidationError):
+        fields = (f"{'.'.join(str(part) for part in e['loc']) or 'plan'}: {e['msg']}" for e in error.errors())
+        return ConfigError("; ".join(fields))
+    if type(error).__name__ == "OutOfMemoryError":  # torch.OutOfMemoryError, without importing torch
+        return TrainerError("GpuOutOfMemory", str(error))
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return TrainerError("OutOfMemory", str(error) or "the process ran out of memory")
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return StoreError("DiskFull", f"no space left for {error.filename or 'the output'}")
+    if isinstance(error, OSError) and error.errno is not None:
+        return StoreError("StorageError", str(error))
+    return TrainerError("TrainerError", f"{type(error).__name__}: {error}")
+
+
+def to_outcome(error: BaseException) -> Outcome:
+    """The failed outcome of an error, without secrets."""
+    known = classify(error)
+    message = scrub(known.message)
+    if len(message) > _MAX_MESSAGE:
+        message = message[: _MAX_MESSAGE - 1] + "…"
+    report = FailureReport(code=known.code, message=message, hint=known.hint, rank=known.rank, step=known.step)
+    return Outcome(result=known.result if isinstance(known, DataError) else None, failure=report)

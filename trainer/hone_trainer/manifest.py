@@ -1,0 +1,178 @@
+"""manifest.json: path, size and SHA-256 of each file of a folder. A folder is complete when it exists.
+
+It is written last, by rename, after every file was flushed to the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hone_trainer.errors import StoreError
+
+MANIFEST = "manifest.json"
+_CHUNK = 4 * 2**20
+
+
+class Entry(BaseModel):
+    """One file; path is relative to the folder, with forward slashes."""
+
+    model_config = ConfigDict(extra="forbid")
+    path: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Manifest(BaseModel):
+    """All files of a folder but manifest.json itself, sorted by path."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: int = Field(default=1, ge=1, le=1)
+    files: list[Entry]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A folder whose every file matches. digest is 'sha256:' and the SHA-256 of manifest.json."""
+
+    digest: str
+    files: int
+    size_bytes: int
+
+
+def write(folder: str | Path) -> str:
+    """Hash and flush every file of the folder, then write its manifest.json.
+
+    Returns:
+        'sha256:' and the SHA-256 of manifest.json.
+
+    Raises:
+        StoreError: ManifestMismatch, for a link or device in the folder.
+    """
+    root = Path(folder)
+    paths = list(_files(root))
+    entries = [_entry(root, path, flush=True) for path in paths]
+    for directory in {(root / path).parent for path in paths} | {root}:
+        _flush(directory)
+    text = json.dumps(Manifest(files=entries).model_dump(), indent=1, sort_keys=True).encode() + b"\n"
+    write_atomically(root / MANIFEST, text)
+    return _digest(text)
+
+
+def verify(folder: str | Path, digest: str | None = None) -> Verified:
+    """Hash every file of the folder again.
+
+    Args:
+        folder: a folder with a manifest.json.
+        digest: expected digest of manifest.json; None skips that comparison.
+
+    Raises:
+        StoreError: ManifestMismatch, naming each file that differs, is missing or is not listed (the first ten).
+    """
+    root = Path(folder)
+    text = _read_manifest(root)
+    if digest is not None and _digest(text) != digest:
+        raise _mismatch(root, [f"{MANIFEST}: digest is {_digest(text)}, expected {digest}"])
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise _mismatch(root, [f"{MANIFEST} is not a manifest: {error.errors()[0]['msg']}"]) from None
+    listed = {entry.path: entry for entry in manifest.files}
+    problems = [f"{path}: not a path inside the folder" for path in listed if not _is_inside(path)]
+    if problems or len(listed) != len(manifest.files):
+        raise _mismatch(root, problems or [f"{MANIFEST} lists a path twice"])
+    present = set(_files(root))
+    problems = [f"{path}: missing" for path in sorted(set(listed) - present)]
+    problems += [f"{path}: not in the manifest" for path in sorted(present - set(listed))]
+    problems += [p for path in sorted(present & set(listed)) if (p := _difference(root, listed[path]))]
+    if problems:
+        raise _mismatch(root, problems)
+    return Verified(_digest(text), len(listed), sum(e.size for e in manifest.files))
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether the folder has a manifest.json: all its files were written. It does not hash them; `verify` does."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
+def digest_of(folder: str | Path) -> str:
+    """'sha256:' and the SHA-256 of the folder's manifest.json, without hashing the other files."""
+    return _digest(_read_manifest(Path(folder)))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either absent, or complete and on the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _flush(path.parent)
+
+
+def _read_manifest(root: Path) -> bytes:
+    path = root / MANIFEST
+    if path.is_symlink() or not path.is_file():
+        raise _mismatch(root, [f"{MANIFEST}: missing"])
+    return path.read_bytes()
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Relative paths of all files below root but its manifest, sorted; links and devices are refused."""
+    for path in sorted(root.rglob("*")):
+        mode = path.lstat().st_mode
+        name = path.relative_to(root).as_posix()
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise _mismatch(root, [f"{name}: neither a file nor a folder (links are refused)"])
+        if stat.S_ISREG(mode) and name != MANIFEST:
+            yield name
+
+
+def _entry(root: Path, path: str, flush: bool = False) -> Entry:
+    hasher, size = hashlib.sha256(), 0
+    descriptor = os.open(root / path, os.O_RDONLY | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            hasher.update(chunk)
+            size += len(chunk)
+        if flush:
+            os.fsync(descriptor)
+    return Entry(path=path, size=size, sha256=hasher.hexdigest())
+
+
+def _difference(root: Path, expected: Entry) -> str | None:
+    size = (root / expected.path).lstat().st_size
+    if size != expected.size:
+        return f"{expected.path}: {size} bytes, expected {expected.size}"
+    found = _entry(root, expected.path)
+    return None if found == expected else f"{expected.path}: SHA-256 is {found.sha256}, expected {expected.sha256}"
+
+
+def _is_inside(path: str) -> bool:
+    parts = PurePosixPath(path)
+    return bool(parts.parts) and not parts.is_absolute() and ".." not in parts.parts and "\0" not in path
+
+
+def _flush(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(text: bytes) -> str:
+    return f"sha256:{hashlib.sha256(text).hexdigest()}"
+
+
+def _mismatch(root: Path, problems: list[str]) -> StoreError:
+    more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
+    return StoreError("ManifestMismatch", f"{root}: {'; '.join(problems[:10])}{more}")
