@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from hone_api.meta import Name, Quantity
-from hone_api.plan import Limits as SourceLimits
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
@@ -22,6 +20,9 @@ from pydantic_settings import (
     SettingsError,
     YamlConfigSettingsSource,
 )
+
+from hone_api.meta import Name, Quantity
+from hone_api.plan import Limits as SourceLimits
 
 CONFIG_FILE_ENV = "HONE_CONFIG_FILE"
 PREFIX = "HONE_"

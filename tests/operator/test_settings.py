@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from hone_operator.settings import ConfigurationError, load
 
 pytestmark = pytest.mark.pure
