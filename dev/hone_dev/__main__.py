@@ -11,6 +11,7 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Th
 app.add_typer(cli.cluster, name="cluster")
 app.add_typer(cli.images, name="images")
 app.command()(cli.tools)
+app.command()(cli.hub)
 
 
 def main() -> None:

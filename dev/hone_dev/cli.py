@@ -1,5 +1,8 @@
 """The commands of `python -m hone_dev` that concern the cluster."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from hone_dev import cluster as embedded
@@ -52,3 +55,19 @@ def tools() -> None:
     """Make helm, kubectl, promtool and prometheus available; print their paths."""
     for name, find in tool.TOOLS.items():
         typer.echo(f"{name:12} {find()}")
+
+
+def hub(
+    root: Annotated[Path | None, typer.Option(help="Folder of repositories; default: SmolLM2, made if absent.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8090,
+) -> None:
+    """Serve models and datasets by the Hugging Face Hub protocol, until interrupted."""
+    from aiohttp import web
+
+    from hone_dev import models
+    from hone_dev.hub import application
+
+    folder = root or models.hub_root()
+    typer.echo(f"export HF_ENDPOINT=http://{host}:{port}")
+    web.run_app(application(folder), host=host, port=port, print=None, access_log=None)

@@ -4,10 +4,10 @@ import hashlib
 import http.client
 import json
 import os
+from pathlib import Path
 
 import httpx2
 import pytest
-from hone_dev import hub
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -15,6 +15,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+
+from hone_dev import hub
 
 pytestmark = pytest.mark.trainer
 
@@ -59,7 +61,7 @@ def test_a_snapshot_has_every_file_and_the_commit_in_its_path(api, tmp_path):
 
 def test_patterns_choose_files(api, tmp_path):
     folder = api.snapshot_download("acme/tiny", allow_patterns=["*.json"], cache_dir=tmp_path / "cache")
-    assert os.listdir(folder) == ["config.json"]
+    assert [path.name for path in Path(folder).iterdir()] == ["config.json"]
 
 
 def test_the_commit_is_the_content(api, root, tmp_path):
