@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import yaml
 from hone_dev.controlplane import control_plane
 from hone_dev.pki import Authority
 from kubeapi import HONE, KubeApi, writes
@@ -303,7 +305,6 @@ async def measure_restart(api: KubeApi, kubeconfig: Path, folder: Path, audit_lo
 
 async def wait_ready(operator: Operator) -> None:
     """Wait for /readyz: all kinds listed, and the queue empty once."""
-    import aiohttp
 
     async def ready() -> bool:
         try:
@@ -347,8 +348,6 @@ async def run(jobs: int, folder: Path, kubeconfig: Path) -> Figures:
     user = Authority(folder / "pki").kubeconfig(folder / "operator.kubeconfig", server, OPERATOR_USER, "system:masters")
     figures = Figures(jobs)
     async with KubeApi(kubeconfig) as api:
-        import yaml
-
         for crd in sorted((ROOT / "crds").glob("*.yaml")):
             await api.call(
                 "POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(crd.read_text())
