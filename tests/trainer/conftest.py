@@ -1,0 +1,125 @@
+"""A tiny random model with a real tokenizer and a ChatML template, rows, and plans: a whole run takes seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
+THINGS = ["river", "tower", "bridge", "market", "harbour", "garden", "station", "museum"]
+
+
+def sentences() -> list[tuple[str, str]]:
+    """96 questions and answers, of 8 to 20 words."""
+    return [
+        (f"Where is the {thing} of {place}?", f"The {thing} of {place} is near the {THINGS[(i + j) % 8]}.")
+        for i, place in enumerate(PLACES)
+        for j, thing in enumerate(THINGS)
+    ]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a Llama of 2 layers and about 150,000 random weights, vocabulary of at most 512."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.set_num_threads(1)
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(
+        (text for pair in sentences() for text in pair),
+        trainers.BpeTrainer(vocab_size=512, special_tokens=marks, initial_alphabet=alphabet, show_progress=False),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    folder = tmp_path_factory.mktemp("model")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rows_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """train.jsonl with 80 conversations and validation.jsonl with 16 others."""
+    folder = tmp_path_factory.mktemp("rows")
+    pairs = sentences()
+    random.Random(7).shuffle(pairs)
+    records = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in pairs]
+    train, validation = folder / "train.jsonl", folder / "validation.jsonl"
+    train.write_text("".join(json.dumps(r) + "\n" for r in records[:80]))
+    validation.write_text("".join(json.dumps(r) + "\n" for r in records[80:]))
+    return train, validation
+
+
+MakePlan = Callable[..., Any]
+
+
+@pytest.fixture
+def make_plan(tmp_path: Path, tiny_model: Path, rows_files: tuple[Path, Path]) -> MakePlan:
+    """Makes a TrainingPlan of 8 steps; keyword arguments replace fields, `training` and `evaluation` are merged."""
+    from hone_api.plan import TrainingPlan
+
+    def digest(path: Path) -> str:
+        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+    def make(name: str = "run", held_out: bool = True, **fields: Any) -> TrainingPlan:
+        train, validation = rows_files
+        training = {"maxSteps": 8, "batchSize": 8, "learningRate": "5e-3", **fields.pop("training", {})}
+        evaluation = {"everySteps": 4, "samples": 2, **fields.pop("evaluation", {})}
+        body: dict[str, Any] = {
+            "run": name,
+            "modelPath": str(tiny_model),
+            "modelUri": "hf://tests/tiny@main",
+            "modelCommit": "0123abcd",
+            "datasets": [{"name": "places", "split": "train", "path": str(train), "digest": digest(train)}],
+            "evaluationDatasets": [
+                {"name": "places", "split": "validation", "path": str(validation), "digest": digest(validation)}
+            ]
+            if held_out
+            else [],
+            "adapter": {"type": "LoRA"},
+            "training": training,
+            "evaluation": evaluation,
+            "checkpoints": {"everySteps": 4},
+            "output": {"modelName": "tiny"},
+            "workPath": str(tmp_path / name / "work"),
+            "outputPath": str(tmp_path / name / "out"),
+            **fields,
+        }
+        return TrainingPlan.model_validate(body)
+
+    return make

@@ -1,0 +1,72 @@
+"""What is trainable: all weights, or a low-rank adapter (Hu et al. 2021) on a frozen base."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hone_api.finetunejob import Adapter
+
+RANK = 16
+ALPHA_PER_RANK = 2
+
+
+def is_adapter(adapter: Adapter) -> bool:
+    """Whether only an adapter is trained."""
+    return adapter.type != "None"
+
+
+def is_quantized(adapter: Adapter) -> bool:
+    """Whether the frozen base is held in 4 bits."""
+    return adapter.type == "QLoRA"
+
+
+def resolved(adapter: Adapter) -> dict[str, int]:
+    """Rank and alpha, with defaults; empty for full fine-tuning."""
+    if not is_adapter(adapter):
+        return {}
+    rank = adapter.rank or RANK
+    return {"adapterRank": rank, "adapterAlpha": adapter.alpha or ALPHA_PER_RANK * rank}
+
+
+def to_peft(adapter: Adapter) -> Any:
+    """peft's LoraConfig."""
+    from peft import LoraConfig
+
+    numbers = resolved(adapter)
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=numbers["adapterRank"],
+        lora_alpha=numbers["adapterAlpha"],
+        lora_dropout=float(adapter.dropout or 0),
+        target_modules=adapter.targets or "all-linear",
+        use_dora=adapter.type == "DoRA",
+        bias="none",
+    )
+
+
+def attach(model: Any, adapter: Adapter, *, zero3: bool) -> Any:
+    """`model` with a fresh adapter, whose output equals the base's until the first step.
+
+    Args:
+        zero3: keep the adapter in the base's dtype, since ZeRO-3 gathers into one buffer (DeepSpeed#8072).
+    """
+    from peft import get_peft_model
+
+    return get_peft_model(model, to_peft(adapter), autocast_adapter_dtype=not zero3)
+
+
+def unknown_targets(targets: list[str], linear_modules: set[str]) -> list[str]:
+    """Targets that match no linear module, as peft matches: the whole name or its end after a dot."""
+    return [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in linear_modules)]
+
+
+def linear_modules(config: Any) -> set[str]:
+    """Names of the linear modules of the model but its head, without loading weights."""
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    with init_empty_weights():
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    head = model.get_output_embeddings()
+    return {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}

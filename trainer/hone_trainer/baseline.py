@@ -1,0 +1,104 @@
+"""The base model's scores and answers, measured just before the first step and kept over attempts.
+
+A fresh adapter adds nothing, so at that moment the model in training is the base; and under ZeRO only the wrapped
+model can run forward. They are kept in the work folder, since a resumed attempt no longer has the base's weights.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from hone_api.modelversion import Sample
+from hone_trainer import evaluate, ranks
+from hone_trainer.encode import Row
+from hone_trainer.evaluate import HeldOut, Score
+from hone_trainer.loop import GiveUp, Run
+from hone_trainer.manifest import write_atomically
+from hone_trainer.stop import interrupted
+
+
+class Baseline(TrainerCallback):
+    """Measures the base when training begins, unless an earlier attempt did."""
+
+    trainer: Any
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._file = Path(run.plan.work_path) / "base.json"
+        self._questions = questions(run.held_out, run.plan.evaluation.samples)
+        self.scores: list[Score] | None = None
+        self._answers: list[str] | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self._run.held_out:
+            return
+        if self._file.is_file():
+            self._load()
+        elif state.global_step == 0:  # of a resumed full fine-tuning without the file, the base's numbers are lost
+            self._measure()
+
+    def samples(self, trainer: Any) -> list[Sample]:
+        """Each question with the base's answer and the trained model's. A collective."""
+        if not self._questions:
+            return []
+        tuned = self._answer(trainer)
+        return [
+            Sample(
+                prompt=prompt[:4096],
+                reference=reference[:4096] if reference else None,
+                base=self._answers[i][:4096] if self._answers else None,
+                tuned=tuned[i][:4096],
+            )
+            for i, (_, prompt, reference) in enumerate(self._questions)
+        ]
+
+    def _measure(self) -> None:
+        self._run.reporters.update(stage="EvaluatingBase")
+        try:
+            self.scores = self.trainer.scores()
+        except GiveUp:
+            raise interrupted("while evaluating the base model") from None
+        self._answers = self._answer(self.trainer)
+        if ranks.is_first():
+            body = {"scores": [asdict(s) for s in self.scores], "answers": self._answers}
+            write_atomically(self._file, json.dumps(body).encode())
+
+    def _load(self) -> None:
+        body = json.loads(self._file.read_text())
+        self.scores = [Score(**s) for s in body["scores"]]
+        self._answers = body["answers"]
+
+    def _answer(self, trainer: Any) -> list[str]:
+        return evaluate.answers(
+            trainer.model,
+            [row.prompt_ids for row, _, _ in self._questions],
+            tokenizer=self._run.base.tokenizer,
+            stop_ids=self._run.stop_ids,
+        )
+
+
+def questions(held_out: list[HeldOut], count: int) -> list[tuple[Row, str, str | None]]:
+    """The first `count` held-out rows that have a prompt, with prompt and reference answer as text."""
+    found: list[tuple[Row, str, str | None]] = []
+    for split in held_out:
+        lines = split.path.read_text(encoding="utf-8").splitlines()
+        for row in split.rows:
+            if len(found) == count:
+                return found
+            if len(row.prompt_ids) > 1 and all(row.number != other.number for other, _, _ in found):
+                found.append((row, *as_text(json.loads(lines[row.number - 1]))))
+    return found
+
+
+def as_text(record: dict[str, Any]) -> tuple[str, str | None]:
+    """Prompt and answer of a normalised row, for people: of a conversation, its last user and assistant turns."""
+    if "messages" in record:
+        users = [m["content"] for m in record["messages"] if m["role"] == "user"]
+        assistants = [m["content"] for m in record["messages"] if m["role"] == "assistant"]
+        return (users[-1] if users else ""), (assistants[-1] if assistants else None)
+    return record.get("prompt", record.get("text", "")), record.get("completion")

@@ -1,0 +1,72 @@
+"""The model card: README.md with Hugging Face's front matter and the run's own numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from hone_api.modelversion import EvaluationNumber, Sample
+from hone_api.plan import TrainingPlan
+
+TITLES = {"adapter": "LoRA adapter", "merged": "merged model", "full": "model"}
+
+
+def base_name(uri: str) -> str:
+    """owner/name of an hf:// URI, which tools resolve; any other URI as it is."""
+    return uri.removeprefix("hf://").split("@")[0] if uri.startswith("hf://") else uri
+
+
+def render(
+    plan: TrainingPlan,
+    form: str,
+    *,
+    numbers: Sequence[EvaluationNumber],
+    samples: Sequence[Sample],
+    resolved: dict[str, int | str],
+    steps: int,
+    notes: Sequence[str] = (),
+) -> str:
+    """The text of README.md for the artifact `form` (adapter, merged, full)."""
+    base = base_name(plan.model_uri)
+    front = ["---", f"base_model: {json.dumps(base)}"]
+    front.append(f"library_name: {'peft' if form == 'adapter' else 'transformers'}")
+    front += ["pipeline_tag: text-generation", "tags:", "- hone", f"- {plan.method.lower()}"]
+    front += ["- lora"] if form == "adapter" else []
+    front.append("---")
+    revision = f" at commit `{plan.model_commit}`" if plan.model_commit else ""
+    body = [
+        f"# {plan.output.model_name}",
+        f"{TITLES[form].capitalize()} made from `{plan.model_uri}`{revision} by {plan.method} in {steps} steps, "
+        f"run `{plan.run}`.",
+        "## Evaluation",
+        _numbers(numbers),
+        *(["## Answers to unseen prompts", *map(_sample, samples)] if samples else []),
+        "## Data",
+        *(f"- `{d.name}`, split `{d.split}`, `{d.digest}`" for d in plan.datasets),
+        *(f"- `{d.name}`, split `{d.split}`, `{d.digest}` (held out)" for d in plan.evaluation_datasets),
+        "## Settings",
+        "```json\n" + json.dumps({"plan": _settings(plan), "resolved": resolved}, indent=2) + "\n```",
+        *notes,
+    ]
+    return "\n".join(front) + "\n\n" + "\n\n".join(body) + "\n"
+
+
+def _numbers(numbers: Sequence[EvaluationNumber]) -> str:
+    if not numbers:
+        return "No held-out rows were given."
+    lines = ["| metric | held-out rows | base | tuned |", "| --- | --- | --- | --- |"]
+    lines += [f"| {n.name} | {n.dataset} ({n.rows}) | {n.base or '-'} | {n.tuned} |" for n in numbers]
+    return "\n".join(lines)
+
+
+def _sample(sample: Sample) -> str:
+    def quote(text: str | None) -> str:
+        return (text or "").replace("\n", "\n> ")
+
+    parts = [("Prompt", sample.prompt), ("Reference", sample.reference), ("Base", sample.base), ("Tuned", sample.tuned)]
+    return "\n>\n".join(f"> **{name}:** {quote(text)}" for name, text in parts if text is not None)
+
+
+def _settings(plan: TrainingPlan) -> dict[str, object]:
+    keep = {"method", "sft", "adapter", "training", "early_stopping", "deepspeed", "nodes", "processes_per_node"}
+    return plan.model_dump(mode="json", by_alias=True, exclude_none=True, include=keep)

@@ -1,0 +1,110 @@
+"""What must hold before the first step. Each check answers with the sentences that are wrong, so all come at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from hone_api.plan import TrainingPlan
+from hone_trainer import adapters
+from hone_trainer.encode import IGNORED, Encoded
+from hone_trainer.errors import TrainerError
+from hone_trainer.model import Base
+
+STOP_SHARE = 0.99
+"""Share of rows that should teach the end mark; below it the model may not learn to stop."""
+
+
+def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Sequence[str]) -> None:
+    """What needs neither model nor data.
+
+    Raises:
+        TrainerError: InvalidConfiguration or NotSupportedYet, with every wrong field.
+    """
+    missing = list(_not_supported(plan, methods))
+    if missing:
+        raise TrainerError("NotSupportedYet", "; ".join(missing))
+    _refuse(list(_plan(plan, world_size, cuda_bf16)))
+
+
+def base(plan: TrainingPlan, base: Base) -> None:
+    """What needs the model's config.
+
+    Raises:
+        TrainerError: InvalidConfiguration, with every wrong field.
+    """
+    _refuse(list(_base(plan, base)))
+
+
+def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
+    """What must hold for encoded rows; `where` names their split.
+
+    Returns:
+        Warnings for people.
+
+    Raises:
+        TrainerError: InvalidRow.
+    """
+    for row in encoded.rows:
+        if max(row.input_ids) >= base.vocabulary:
+            raise TrainerError(
+                "InvalidRow",
+                f"{where}, line {row.number}: token id {max(row.input_ids)} is outside the model's vocabulary of "
+                f"{base.vocabulary}: tokenizer and model do not fit together",
+            )
+        if all(label == IGNORED for label in row.labels[1:]):
+            raise TrainerError("InvalidRow", f"{where}, line {row.number}: no token counts in the loss")
+    counts, warnings = encoded.counts, []
+    if counts.rows_with_end_mark < STOP_SHARE * counts.rows:
+        warnings.append(
+            f"{where}: only {counts.rows_with_end_mark} of {counts.rows} rows train their end mark; "
+            "the model may not learn to stop"
+        )
+    return warnings
+
+
+def _not_supported(plan: TrainingPlan, methods: Sequence[str]) -> Iterator[str]:
+    if plan.method not in methods:
+        yield f"method {plan.method} (this version has {', '.join(methods)})"
+    if "GGUF" in plan.output.formats:
+        yield "output.formats GGUF"
+    if plan.output.push is not None:
+        yield "output.push"
+    if plan.adapter.type == "QLoRA" and plan.deepspeed and plan.deepspeed.zero_stage == 3:
+        yield "adapter.type QLoRA with deepspeed.zeroStage 3 (4-bit weights cannot be sharded: use zeroStage 2)"
+
+
+def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]:
+    training = plan.training
+    per_rank, rest = divmod(training.batch_size, world_size)
+    if rest:
+        yield f"training.batchSize {training.batch_size} is not a multiple of the {world_size} ranks"
+    elif training.micro_batch_size and per_rank % training.micro_batch_size:
+        yield (
+            f"training.batchSize {training.batch_size} over {world_size} ranks is {per_rank} rows a rank, "
+            f"not a multiple of training.microBatchSize {training.micro_batch_size}"
+        )
+    if training.precision == "BFloat16" and not cuda_bf16:
+        yield "training.precision BFloat16 needs a GPU that has it: use Auto or Float32"
+    if float(training.warmup_ratio) > 1:
+        yield f"training.warmupRatio {training.warmup_ratio} is above 1"
+    if float(plan.adapter.dropout or 0) >= 1:
+        yield f"adapter.dropout {plan.adapter.dropout} must be below 1"
+    if plan.early_stopping and not plan.evaluation_datasets:
+        yield "earlyStopping needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
+
+
+def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
+    length = plan.training.max_length
+    if length and length > base.context:
+        yield f"training.maxLength {length} is over the model's context of {base.context} tokens"
+    if plan.adapter.targets:
+        linear = adapters.linear_modules(base.config)
+        unknown = adapters.unknown_targets(plan.adapter.targets, linear)
+        if unknown:
+            known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
+            yield f"adapter.targets {', '.join(unknown)} match no linear layer of the model (it has {known})"
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise TrainerError("InvalidConfiguration", "; ".join(problems))

@@ -1,0 +1,224 @@
+"""Artifacts: written, read back and compared, then closed by their manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+from hone_trainer import adapters, card, manifest, model, ranks
+from hone_trainer.encode import Row
+from hone_trainer.errors import TrainerError
+from hone_trainer.loop import Run
+
+MERGE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
+"""Largest difference of a logit between base with adapter and merged model: rounding of one more matrix sum."""
+PROBES = 2
+"""Training rows on which merged model and adapter are compared."""
+
+
+@dataclass
+class Record:
+    """What an artifact says about its run."""
+
+    numbers: list[EvaluationNumber]
+    samples: list[Sample]
+    resolved: dict[str, int | str]
+    steps: int
+    curves: list[dict[str, Any]]
+    data: dict[str, str] = field(default_factory=dict)
+    """What became of the rows of each split, in words."""
+
+
+def weights(trainer: Any) -> dict[str, Any]:
+    """The trained weights on the CPU, by their names in the file: of the adapter, or of the whole model.
+
+    A collective: sharded weights are gathered. Tied weights appear once. Only the first rank's answer counts.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+
+    is_adapter = isinstance(trainer.model, PeftModel)
+    if not trainer.is_deepspeed_enabled:
+        state = trainer.model.state_dict()
+    elif is_adapter and trainer.model_wrapped.zero_optimization_stage() == 3:
+        state = trainer.model_wrapped._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True)
+    else:
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not ranks.is_first():
+        return {}
+    if is_adapter:
+        state = get_peft_model_state_dict(trainer.model, state_dict=state)
+    else:
+        tied = set(trainer.model.all_tied_weights_keys)
+        state = {name: tensor for name, tensor in state.items() if name not in tied}
+    return {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in state.items()}
+
+
+def check_weights(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """That what was read back is what was trained: same names, bit-equal, not empty, finite.
+
+    Raises:
+        TrainerError: naming the first tensors that are wrong.
+    """
+    import torch
+
+    wrong = [f"{n}: missing" for n in sorted(expected.keys() - found.keys())]
+    wrong += [f"{n}: unexpected" for n in sorted(found.keys() - expected.keys())]
+    for name in sorted(found.keys() & expected.keys()):
+        tensor = found[name]
+        if tensor.numel() == 0:
+            wrong.append(f"{name}: empty")
+        elif not torch.isfinite(tensor).all():
+            wrong.append(f"{name}: not finite")
+        elif not torch.equal(tensor, expected[name]):
+            wrong.append(f"{name}: differs from the trained weights")
+    if wrong:
+        raise TrainerError("TrainerError", f"the exported weights are wrong: {'; '.join(wrong[:5])}")
+
+
+def write(run: Run, trained: dict[str, Any], network: Any, record: Record) -> list[Artifact]:
+    """Write every artifact the plan asks for. On the first rank only.
+
+    Args:
+        trained: from `weights`.
+        network: the trained model, for its configuration; its weights are not read.
+    """
+    plan, output = run.plan, Path(run.plan.output_path)
+    if not adapters.is_adapter(plan.adapter):
+        return [_full(run, output / "full", trained, network, record)]
+    made = [_adapter(run, output / "adapter", trained, network, record)]
+    if plan.output.merge:
+        made.append(_merged(run, output / "merged", output / "adapter", record))
+    return made
+
+
+def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: Record) -> Artifact:
+    from safetensors.torch import load_file, save_file
+
+    _fresh(folder)
+    file = folder / "adapter_model.safetensors"
+    save_file(trained, file, metadata={"format": "pt"})
+    check_weights(load_file(file), trained)
+    config = network.peft_config["default"]
+    config.base_model_name_or_path = card.base_name(run.plan.model_uri)
+    config.revision = run.plan.model_commit
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+    return _finish(run, folder, "adapter", record)
+
+
+def _full(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: Record) -> Artifact:
+    import torch
+
+    _fresh(folder)
+    if run.settings.bf16:
+        trained = {name: t.to(torch.bfloat16) if t.is_floating_point() else t for name, t in trained.items()}
+        network.config.dtype = torch.bfloat16
+    network.save_pretrained(folder, state_dict=dict(trained))
+    check_weights(_read(folder), trained)
+    return _finish(run, folder, "full", record)
+
+
+def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
+    """Base and adapter in one model, made from the exported adapter: this also proves that it loads.
+
+    The base of a QLoRA run is the dequantised 4-bit one, since the adapter was fitted to that.
+    """
+    from peft import PeftModel
+
+    _fresh(folder)
+    base = model.load(run.base, bf16=run.settings.bf16, cpu=True, quantize=_quantized(run), frozen=True)
+    if _quantized(run):
+        base = base.dequantize()
+    tuned = PeftModel.from_pretrained(base, adapter)
+    probes = run.rows[:PROBES]
+    before = _logits(tuned, probes)
+    merged = tuned.merge_and_unload()
+    drift = _difference(before, _logits(merged, probes))
+    limit = MERGE_TOLERANCE[str(merged.dtype).removeprefix("torch.")]
+    if drift > limit:
+        raise TrainerError("TrainerError", f"a logit of the merged model is off by {drift:.2g} (limit {limit:g})")
+    merged.save_pretrained(folder)
+    check_weights(
+        _read(folder), {n: t for n, t in merged.state_dict().items() if n not in merged.all_tied_weights_keys}
+    )
+    note = f"Largest difference of a logit from base with adapter, on {len(probes)} training rows: {drift:.2g}."
+    return _finish(run, folder, "merged", record, note)
+
+
+def _finish(run: Run, folder: Path, form: Any, record: Record, *notes: str) -> Artifact:
+    """Tokenizer, generation settings, card, report, curves; then the manifest, which is read back."""
+    run.base.tokenizer.save_pretrained(folder)
+    generation = _generation_config(run)
+    generation.save_pretrained(folder)
+    (folder / "README.md").write_text(
+        card.render(
+            run.plan,
+            form,
+            numbers=record.numbers,
+            samples=record.samples,
+            resolved=record.resolved,
+            steps=record.steps,
+            notes=notes,
+        )
+    )
+    report = {
+        "form": form,
+        "plan": run.plan.to_json(),
+        "resolved": record.resolved,
+        "steps": record.steps,
+        "numbers": [n.to_json() for n in record.numbers],
+        "samples": [s.to_json() for s in record.samples],
+        "data": record.data,
+        "notes": list(notes),
+    }
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in record.curves))
+    digest = manifest.write(folder)
+    verified = manifest.verify(folder, digest)
+    return Artifact(format=form, uri=folder.name, digest=verified.digest, size_bytes=verified.size_bytes)
+
+
+def _generation_config(run: Run) -> Any:
+    """The base's, which stops at every mark that the rows trained."""
+    from transformers import GenerationConfig
+
+    if (run.base.path / "generation_config.json").is_file():
+        config = GenerationConfig.from_pretrained(run.base.path, local_files_only=True)
+    else:
+        config = GenerationConfig.from_model_config(run.base.config)
+    config.eos_token_id = sorted(run.stop_ids)
+    config.pad_token_id = run.base.tokenizer.pad_token_id
+    return config
+
+
+def _fresh(folder: Path) -> None:
+    if folder.exists():  # of an attempt that was killed while exporting
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+def _quantized(run: Run) -> bool:
+    return adapters.is_quantized(run.plan.adapter)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+
+
+def _logits(network: Any, rows: Sequence[Row]) -> list[Any]:
+    import torch
+
+    network.eval()
+    with torch.no_grad():
+        return [network(input_ids=torch.tensor([row.input_ids])).logits.float() for row in rows]
+
+
+def _difference(left: Sequence[Any], right: Sequence[Any]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(left, right, strict=True))

@@ -1,0 +1,209 @@
+"""Starts the ranks of one node: in this process when there is one, else under torch's elastic agent.
+
+`launch.run` is what `python -m hone_trainer run` calls. With several ranks it is also the program of each rank:
+`python -m hone_trainer.launch <plan.json> <folder for results>`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hone_api.plan import TrainingPlan, parse_plan
+from hone_api.report import Outcome, TrainingResult
+from hone_trainer.errors import TrainerError, to_outcome
+from hone_trainer.stop import Stop, interrupted
+
+RENDEZVOUS_TIMEOUT = 900
+"""Seconds that nodes wait for each other; images are pulled at different speeds."""
+SHUTDOWN_ENV = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""Seconds from SIGTERM to SIGKILL of the ranks (torch: 30). The operator sets it a little below the pod's grace."""
+NODE_ENV = "JOB_COMPLETION_INDEX"
+"""Index of this pod in its Indexed Job; 0 without one."""
+_LOST_PEER = re.compile(r"connection (closed|reset)|broken pipe|timed out waiting|\[.*gloo.*\]|socket timeout", re.I)
+
+
+def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
+    """Train as the plan says, on this node's share of the ranks.
+
+    Args:
+        plan_dir: folder that the plan's relative paths are relative to.
+
+    Returns:
+        The result on node 0; None on the other nodes.
+
+    Raises:
+        TrainerError: the failure of the rank that failed first.
+    """
+    plan = absolute(plan, plan_dir)
+    stop = Stop().install()
+    world = plan.nodes * plan.processes_per_node
+    if world == 1 and plan.deepspeed is None:  # DeepSpeed wants a process group even for one rank
+        from hone_trainer import pipeline
+
+        return pipeline.run(plan, stop)
+    with tempfile.TemporaryDirectory(prefix="hone-ranks-") as folder:
+        return _run_ranks(plan, Path(folder), stop)
+
+
+def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
+    """The plan with absolute paths."""
+
+    def path(value: str) -> str:
+        return str((folder / value).absolute())
+
+    def moved(inputs: list) -> list:  # type: ignore[type-arg]
+        return [i.model_copy(update={"path": path(i.path)}) for i in inputs]
+
+    return plan.model_copy(
+        update={
+            "model_path": path(plan.model_path),
+            "work_path": path(plan.work_path),
+            "output_path": path(plan.output_path),
+            "datasets": moved(plan.datasets),
+            "evaluation_datasets": moved(plan.evaluation_datasets),
+        }
+    )
+
+
+def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult | None:
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
+    node = int(os.environ.get(NODE_ENV, "0"))
+    plan_file = folder / "plan.json"
+    plan_file.write_text(plan.model_dump_json(by_alias=True))
+    stop.check("before the ranks were started")
+    command = ("-u", "-m", "hone_trainer.launch", str(plan_file), str(folder))
+    try:
+        elastic_launch(_launch_config(plan, node), sys.executable)(*command)
+    except ChildFailedError as error:
+        exits = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        raise first_failure(_outcomes(folder), exits, signalled=False) from error
+    except SignalException as error:
+        raise first_failure(_outcomes(folder), {}, signalled=True) from error
+    if node != 0:
+        return None
+    result = _outcomes(folder)[0][1].result
+    assert isinstance(result, TrainingResult)
+    return result
+
+
+def _launch_config(plan: TrainingPlan, node: int) -> object:
+    from torch.distributed.launcher.api import LaunchConfig
+
+    several = plan.nodes > 1
+    if several and not plan.master_address:
+        raise TrainerError("InvalidConfiguration", "nodes > 1 needs masterAddress, the host name of node 0")
+    endpoint = f"{plan.master_address}:{plan.master_port}" if several else f"127.0.0.1:{_free_port()}"
+    return LaunchConfig(
+        min_nodes=plan.nodes,
+        max_nodes=plan.nodes,
+        nproc_per_node=plan.processes_per_node,
+        run_id=f"{plan.run}-{plan.attempt}",
+        rdzv_backend="static",
+        rdzv_endpoint=endpoint,
+        rdzv_configs={"rank": node, "timeout": RENDEZVOUS_TIMEOUT},
+        max_restarts=0,  # any rank's end ends the attempt; the operator decides about the next
+        local_addr=None if several else "127.0.0.1",
+        signals_to_handle="SIGTERM,SIGINT",
+    )
+
+
+def first_failure(
+    outcomes: dict[int, tuple[float, Outcome]], exits: dict[int, int], *, signalled: bool
+) -> TrainerError:
+    """The failure that explains the end of all ranks. Pure.
+
+    The others lose contact (RankFailed) or are told to stop by the agent (Interrupted); the cause is the earliest
+    report of another kind, else a rank that died without a report, else an orderly stop.
+
+    Args:
+        outcomes: time and outcome by rank, of the ranks that wrote one.
+        exits: exit codes of the ranks that failed (negative: signal).
+        signalled: whether this node was told to stop.
+    """
+    failed = sorted((when, rank, o.failure) for rank, (when, o) in outcomes.items() if o.failure)
+    causes = [(rank, f) for _, rank, f in failed if f.code not in ("RankFailed", "Interrupted")]
+    stops = [(rank, f) for _, rank, f in failed if f.code == "Interrupted"]
+    if not causes and signalled:
+        causes = stops
+        if not causes:
+            return interrupted("before its first checkpoint")
+    silent = [rank for rank in sorted(exits) if rank not in outcomes]
+    if not causes and silent:
+        return TrainerError("RankFailed", f"rank {silent[0]} {_death(exits[silent[0]])}", rank=silent[0])
+    causes = causes or stops or [(rank, f) for _, rank, f in failed]
+    if not causes:
+        return TrainerError("RankFailed", "the ranks ended without a report")
+    rank, failure = causes[0]
+    at = rank if failure.rank is None else failure.rank
+    return TrainerError(failure.code, failure.message, rank=at, step=failure.step)
+
+
+def _death(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code} and no report"
+    name = signal.Signals(-exit_code).name
+    cause = " (most often the kernel, out of memory)" if name == "SIGKILL" else ""
+    return f"was killed by {name}{cause}"
+
+
+def _outcomes(folder: Path) -> dict[int, tuple[float, Outcome]]:
+    """What the ranks of this node wrote, with the time."""
+    found = {}
+    for file in folder.glob("rank-*.json"):
+        rank = int(file.stem.removeprefix("rank-"))
+        found[rank] = (file.stat().st_mtime, Outcome.model_validate_json(file.read_text()))
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _rank_main(plan_file: Path, folder: Path) -> None:
+    """One rank: run, leave the outcome in a file, and end at once (a broken process group can hang at exit)."""
+    stop = Stop().install()
+    plan = parse_plan(plan_file.read_bytes())
+    assert isinstance(plan, TrainingPlan)
+    rank = int(os.environ["RANK"])
+    try:
+        from hone_trainer import pipeline
+
+        outcome = Outcome(result=pipeline.run(plan, stop))
+    except BaseException as error:
+        import traceback
+
+        outcome = to_outcome(_or_lost_peer(error))
+        if outcome.failure and outcome.failure.code not in ("Interrupted",):
+            traceback.print_exc()
+    temporary = folder / f".rank-{rank}"
+    temporary.write_text(outcome.model_dump_json(by_alias=True))
+    temporary.rename(folder / f"rank-{rank}.json")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(outcome.exit_code)
+
+
+def _or_lost_peer(error: BaseException) -> BaseException:
+    """RankFailed for what collectives raise when another rank is gone."""
+    from torch.distributed import DistError
+
+    if isinstance(error, DistError) or (isinstance(error, RuntimeError) and _LOST_PEER.search(str(error))):
+        text = str(error).splitlines()[0][:300]
+        return TrainerError("RankFailed", f"lost contact with the other ranks at {time.strftime('%H:%M:%S')}: {text}")
+    return error
+
+
+if __name__ == "__main__":
+    _rank_main(Path(sys.argv[1]), Path(sys.argv[2]))

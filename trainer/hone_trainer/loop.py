@@ -1,0 +1,193 @@
+"""What every method's trainer gets from us: whole checkpoints, a stop at the first non-finite number, our evaluation,
+an orderly stop by signal. A mix-in for transformers' Trainer and TRL's trainers on top of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hone_api.plan import TrainingPlan
+from hone_trainer import deepspeed, evaluate, ranks, stopping
+from hone_trainer.checkpoints import Checkpoints
+from hone_trainer.encode import Row
+from hone_trainer.errors import TrainerError
+from hone_trainer.evaluate import HeldOut, Score
+from hone_trainer.model import Base
+from hone_trainer.report import Reporters
+from hone_trainer.settings import Settings
+from hone_trainer.stop import Stop
+
+
+@dataclass
+class Run:
+    """Everything the parts of one run share."""
+
+    plan: TrainingPlan
+    base: Base
+    settings: Settings
+    rows: list[Row]
+    dataset: Any
+    """The rows as the method's trainer takes them."""
+    held_out: list[HeldOut]
+    checkpoints: Checkpoints
+    reporters: Reporters
+    stop: Stop
+    stop_ids: frozenset[int]
+    """Token ids that end a generation: the model's own and the end marks that the rows train."""
+    data: dict[str, str] = field(default_factory=dict)
+    """What became of each split, in words."""
+    scores: dict[int, list[Score]] = field(default_factory=dict)
+    """Scores of the held-out splits by the step they were measured at, of this attempt."""
+
+
+class GiveUp(Exception):  # noqa: N818 - not an error
+    """A stop was asked for in the middle of an evaluation."""
+
+
+class Loop:
+    """Mix-in; goes before the trainer class in the bases. `attach` must be called before `train`."""
+
+    run: Run
+    PRIVATE: ClassVar[tuple[str, ...]] = ("training_args.bin", "README.md")
+    """Files that transformers and TRL put into a checkpoint and nothing reads; the first is a pickle."""
+
+    def attach(self, run: Run) -> None:
+        self.run = run
+        self._inputs: dict[str, Any] | None = None
+
+    # A stop at the first non-finite number, before it reaches the weights
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        self._inputs = inputs
+        loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
+        if not math.isfinite(loss.item()):
+            raise self._diverged(f"the loss is {loss.item()}")
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
+        if norm is not None and not math.isfinite(float(norm)):
+            raise self._diverged(f"the gradient norm is {float(norm)}")
+        return norm
+
+    def _diverged(self, what: str) -> TrainerError:
+        step = self.state.global_step + 1  # type: ignore[attr-defined]
+        numbers = rows_of(self._inputs or {}, self.run.rows)
+        where = f", rows {', '.join(map(str, numbers))} of the last micro batch" if numbers else ""
+        return TrainerError("Diverged", f"{what} at step {step}{where}", rank=ranks.rank(), step=step)
+
+    # Checkpoints
+
+    def _get_output_dir(self, trial: Any = None) -> str:
+        return str(self.run.checkpoints.partial)
+
+    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+        """transformers' checkpoint, written aside by all ranks and made complete by the first. A collective."""
+        from transformers import Trainer
+
+        store, step = self.run.checkpoints, self.state.global_step  # type: ignore[attr-defined]
+        if ranks.is_first():
+            store.begin()
+        ranks.barrier()
+        Trainer._save_checkpoint(self, model, trial)  # not TRL's, which adds a model card
+        ranks.barrier()
+        if ranks.is_first():
+            store.complete(step, self.best_step(), drop=self.PRIVATE)
+        ranks.barrier()
+        self.run.reporters.update(checkpoint_step=step)
+
+    # Evaluation
+
+    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
+        """Scores on the held-out rows; called by transformers every `evaluation_every` steps."""
+        self.run.reporters.update(stage="Evaluating")
+        step = self.state.global_step  # type: ignore[attr-defined]
+        try:
+            scores = self.scores()
+        except GiveUp:
+            self.control.should_save = self.control.should_training_stop = True  # type: ignore[attr-defined]
+            return {}
+        self.run.scores = {step: scores}
+        total = sum(scores[1:], scores[0])
+        metrics = {"eval_loss": total.loss, "eval_token_accuracy": total.accuracy}
+        self.log(dict(metrics))  # type: ignore[attr-defined]
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[attr-defined,has-type]
+        self.run.reporters.update(stage="Training", eval_loss=total.loss)
+        return metrics
+
+    def scores(self) -> list[Score]:
+        """One score a held-out split, of the model as it is. A collective."""
+
+        def poll() -> None:
+            if ranks.any_rank(self.run.stop.requested):
+                raise GiveUp
+
+        return [
+            evaluate.score(
+                self.scoring_model(),
+                split.rows,
+                pad_id=self.run.base.tokenizer.pad_token_id,
+                bf16=self.run.settings.bf16,
+                poll=poll,
+            )
+            for split in self.run.held_out
+        ]
+
+    def scoring_model(self) -> Any:
+        """The model to run forward: DeepSpeed's engine where weights are sharded."""
+        return self.model_wrapped if self.is_deepspeed_enabled else self.model  # type: ignore[attr-defined]
+
+    def best_step(self) -> int | None:
+        """Step with the lowest held-out loss so far; None without early stopping."""
+        early = self.run.plan.early_stopping
+        return stopping.best_step(self.state.log_history, float(early.min_delta)) if early else None  # type: ignore[attr-defined]
+
+    # Control flow
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._prepare_for_training(*args, **kwargs)  # type: ignore[misc]
+        if self.run.plan.deepspeed is not None:
+            deepspeed.assert_sharded(self)
+        return prepared
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing is trained beyond the last step: transformers would do one more when resumed at the end."""
+        if self.finished():
+            self.control.should_training_stop = True  # type: ignore[attr-defined]
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+
+    def finished(self) -> bool:
+        """Whether no step is left: the last was done, early stopping fired, or a stop was asked for."""
+        state = self.state  # type: ignore[attr-defined]
+        early = self.run.plan.early_stopping
+        return bool(
+            state.global_step >= self.run.settings.total_steps
+            or (early and stopping.should_stop(state.log_history, early.patience, float(early.min_delta)))
+            or ranks.any_rank(self.run.stop.requested)
+        )
+
+    def load_step(self, path: Path) -> None:
+        """Put the weights of a checkpoint into the model; a collective."""
+        self.state.best_model_checkpoint = str(path)  # type: ignore[attr-defined]
+        self._load_best_model()  # type: ignore[attr-defined]
+
+
+def rows_of(inputs: dict[str, Any], rows: list[Row]) -> list[int]:
+    """Line numbers in the data file of the rows in a batch, padded or packed, for messages.
+
+    A batch carries no row numbers, so rows are found by their ids: slow, and only called when a run has failed.
+    """
+    ids = inputs.get("input_ids")
+    if ids is None:
+        return []
+    numbers = {tuple(row.input_ids): row.number for row in rows}
+    if "attention_mask" in inputs:
+        sequences = [i[m.bool()].tolist() for i, m in zip(ids, inputs["attention_mask"], strict=True)]
+    else:
+        bounds = inputs["cu_seq_lens_q"].tolist()
+        sequences = [ids[0][a:b].tolist() for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [numbers[key] for s in sequences if (key := tuple(s)) in numbers]

@@ -1,0 +1,115 @@
+"""The base model: looked at without its weights, then loaded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hone_trainer.errors import TrainerError
+
+UNBOUNDED = 1_000_000_000
+"""Context of a model that names none (state-space models)."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """Config and tokenizer of a base model, without its weights."""
+
+    path: Path
+    config: Any
+    tokenizer: Any
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model can attend to."""
+        limit = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        return int(limit) if limit else UNBOUNDED
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding: ids must be below it."""
+        return int(self.config.get_text_config().vocab_size)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end a generation: the tokenizer's EOS and those of the generation config."""
+        ids = {self.tokenizer.eos_token_id}
+        generation = self.path / "generation_config.json"
+        if generation.is_file():
+            eos = json.loads(generation.read_text()).get("eos_token_id")
+            ids |= set(eos if isinstance(eos, list) else [eos])
+        return frozenset(i for i in ids if i is not None)
+
+
+def open_base(path: str | Path) -> Base:
+    """Read config and tokenizer of the model in folder `path`.
+
+    Raises:
+        TrainerError: ModelNotFound, UnsafeModel (pickled weights, or code in the repository), UnsupportedModel.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise TrainerError("ModelNotFound", f"{folder} holds no config.json")
+    _refuse_unsafe(folder)
+    from transformers import AutoConfig, AutoTokenizer
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, OSError, KeyError) as error:
+        raise TrainerError("UnsupportedModel", f"{folder}: {error}") from error
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise TrainerError("UnsupportedModel", f"{folder}: {config.model_type} is not a causal language model")
+    if tokenizer.eos_token is None:
+        raise TrainerError("UnsupportedModel", f"{folder}: the tokenizer has no end-of-sequence token")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # only pads; labels are masked by position, so EOS stays trained
+    return Base(folder, config, tokenizer)
+
+
+def _refuse_unsafe(folder: Path) -> None:
+    """Code that the model brings along, and weights that are not safetensors."""
+    for name in ("config.json", "tokenizer_config.json"):
+        file = folder / name
+        if file.is_file() and "auto_map" in json.loads(file.read_text()):
+            raise TrainerError("UnsafeModel", f"{file} has auto_map: the model wants to run code of its own")
+    if not any(folder.glob("*.safetensors")):
+        raise TrainerError("UnsafeModel", f"{folder} holds no *.safetensors file")
+
+
+def load(base: Base, *, bf16: bool, cpu: bool, quantize: bool, frozen: bool) -> Any:
+    """The model with its weights.
+
+    Args:
+        bf16: whether the run computes in bfloat16. Frozen weights are then held in it; weights that are trained stay
+            in float32 (bfloat16 would lose updates smaller than 1/256 of a weight).
+        quantize: 4-bit NF4 with double quantisation (Dettmers et al. 2023, QLoRA).
+        frozen: whether only an adapter is trained.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if bf16 and frozen else torch.float32
+    options: dict[str, Any] = {}
+    if quantize:
+        options["quantization_config"] = nf4(dtype)
+        options["device_map"] = {"": "cpu" if cpu else torch.cuda.current_device()}
+    model = AutoModelForCausalLM.from_pretrained(
+        base.path, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True, **options
+    )
+    return model
+
+
+def nf4(compute_dtype: Any) -> Any:
+    """bitsandbytes' NF4 with double quantisation."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )

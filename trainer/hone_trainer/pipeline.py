@@ -1,0 +1,155 @@
+"""One rank of one run, from top to bottom."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_api.report import TrainingResult
+from hone_trainer import adapters, baseline, callbacks, checks, deepspeed, export, model, ranks, report, rows, settings
+from hone_trainer.checkpoints import Checkpoints, step_of
+from hone_trainer.evaluate import numbers
+from hone_trainer.loop import Run
+from hone_trainer.methods import METHODS
+from hone_trainer.metrics import Metrics
+from hone_trainer.stop import Stop, interrupted
+
+
+def run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
+    """Train as the plan says. Every rank calls this; the first one answers with the result, the others with None.
+
+    Raises:
+        TrainerError: with the code of the failure; Interrupted after a checkpoint when a stop was asked for.
+    """
+    reporters = report.from_environment() if ranks.is_first() else report.Reporters()
+    if plan.metrics_port is not None and ranks.is_first():
+        reporters.add(Metrics(plan.run, plan.metrics_port))
+    try:
+        return _run(plan, stop, reporters)
+    finally:
+        reporters.close()
+
+
+def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> TrainingResult | None:
+    run = _prepare(plan, stop, reporters)
+    method = METHODS[plan.method]
+
+    arguments = method.arguments(plan, run.settings)
+    network = model.load(
+        run.base,
+        bf16=run.settings.bf16,
+        cpu=run.settings.cpu,
+        quantize=adapters.is_quantized(plan.adapter),
+        frozen=adapters.is_adapter(plan.adapter),
+    )
+    peft_config = adapters.to_peft(plan.adapter) if adapters.is_adapter(plan.adapter) else None
+    speed = callbacks.Report(run)
+    base = baseline.Baseline(run)
+    hooks = [base, callbacks.Cadence(run), callbacks.StopEarly(run), speed]
+    trainer = method.trainer(run, arguments, network, peft_config, hooks)
+    base.trainer = trainer
+    stop.check("while loading")
+
+    start = run.checkpoints.newest_valid(reporters.say)
+    if start is not None:
+        reporters.say(f"resuming from {start.name}")
+    if ranks.is_first():
+        run.checkpoints.clear_partial()
+    outcome = trainer.train(resume_from_checkpoint=str(start) if start else None)
+    step = trainer.state.global_step
+    if ranks.any_rank(stop.requested):
+        raise interrupted(f"after the checkpoint of step {step}", step=step)
+
+    exported = trainer.best_step() or step
+    if exported != step:
+        trainer.load_step(run.checkpoints.path(exported))
+    tuned = run.scores[exported] if exported in run.scores else _evaluate(trainer, run)
+    samples = base.samples(trainer)
+    peak = _peak_memory(run)
+    trained = export.weights(trainer)
+    early = step < run.settings.total_steps
+    result = TrainingResult(
+        artifacts=[],
+        numbers=numbers(run.held_out, base.scores, tuned),
+        samples=samples,
+        steps=exported,
+        stopped_early=early,
+        reason="EarlyStopped" if early else "Completed",
+        start_step=step_of(start) if start else 0,
+        peak_memory_bytes=peak,
+        train_loss=f"{outcome.training_loss:.6f}" if step > (step_of(start) if start else 0) else None,
+        tokens_per_second=f"{speed.tokens_per_second:.1f}" if speed.tokens_per_second else None,
+        resolved={**run.settings.to_resolved(), **adapters.resolved(plan.adapter)},
+    )
+    if ranks.is_first():
+        reporters.update(stage="Exporting")
+        record = export.Record(result.numbers, samples, result.resolved, exported, trainer.state.log_history, run.data)
+        result.artifacts = export.write(run, trained, trainer.model, record)
+    ranks.barrier()
+    return result if ranks.is_first() else None
+
+
+def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
+    """Everything before the weights: all that can be refused is refused here."""
+    reporters.update(stage="Loading")
+    cuda, cuda_bf16 = _cuda()
+    checks.plan(plan, ranks.world_size(), cuda_bf16=cuda_bf16, methods=list(METHODS))
+    base = model.open_base(plan.model_path)
+    checks.base(plan, base)
+    if plan.deepspeed is not None:
+        deepspeed.prepare(cpu=not cuda)
+    data = rows.load(plan, base)
+    if ranks.is_first():
+        for sentence in data.sentences:
+            reporters.say(sentence)
+        rows.claim(plan)
+    length = plan.training.max_length or data.longest
+    dataset = METHODS[plan.method].dataset(data.train, length if plan.training.packing else None)
+    return Run(
+        plan=plan,
+        base=base,
+        settings=settings.resolve(
+            plan,
+            sequences=len(dataset),
+            max_length=length,
+            world_size=ranks.world_size(),
+            cuda=cuda,
+            cuda_bf16=cuda_bf16,
+        ),
+        rows=data.train,
+        dataset=dataset,
+        held_out=data.held_out,
+        checkpoints=Checkpoints(Path(plan.work_path) / "checkpoints", plan.checkpoints.keep),
+        reporters=reporters,
+        stop=stop,
+        stop_ids=base.stop_ids | data.end_marks,
+        data=data.summaries,
+    )
+
+
+def _evaluate(trainer: Any, run: Run) -> list[Any]:
+    if not run.held_out:
+        return []
+    run.reporters.update(stage="Evaluating")
+    return list(trainer.scores())
+
+
+def _cuda() -> tuple[bool, bool]:
+    """Whether there is a CUDA device, and whether it computes in bfloat16."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return cuda, cuda and torch.cuda.is_bf16_supported()
+
+
+def _peak_memory(run: Run) -> int:
+    """Peak bytes of one pod: of its GPUs' memory where there are GPUs, else resident memory. A collective."""
+    import torch
+
+    if run.settings.cpu:
+        mine = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux
+    else:
+        mine = torch.cuda.max_memory_reserved()
+    return int(ranks.add_up([float(mine)])[0] / run.plan.nodes)

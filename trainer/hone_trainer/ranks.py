@@ -1,0 +1,49 @@
+"""Ranks: who am I, and agreeing with the others. Everything also works without a process group."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+
+def rank() -> int:
+    """Global rank of this process; 0 without a launcher."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """Number of ranks; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is global rank 0: the one that writes artifacts and the result."""
+    return rank() == 0
+
+
+def add_up(values: Sequence[float]) -> list[float]:
+    """The element-wise sum of `values` over all ranks (float64); a collective."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_available() or not dist.is_initialized():
+        return list(values)
+    tensor = torch.tensor(values, dtype=torch.float64, device=_device())
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether `flag` is set on at least one rank; a collective."""
+    return add_up([float(flag)])[0] > 0
+
+
+def barrier() -> None:
+    """Wait for all ranks; a collective."""
+    add_up([0.0])
+
+
+def _device() -> str:
+    import torch.distributed as dist
+
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"

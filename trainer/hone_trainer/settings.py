@@ -1,0 +1,86 @@
+"""From the plan and facts about data and model to every number of the run. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hone_api.plan import TrainingPlan
+
+LARGEST_MICRO_BATCH = 8
+"""Rows per forward pass when the plan does not say: more rarely helps, and memory grows with it."""
+LEARNING_RATE_ADAPTER = 2e-4
+LEARNING_RATE_FULL = 2e-5
+"""Adapters want about ten times the rate of full tuning ("LoRA without regret", Thinking Machines, 2025)."""
+CURVE_POINTS = 2000
+"""Most points of a logged curve; longer runs log every n-th step."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The resolved numbers of one run. Batch sizes in rows, lengths in tokens, intervals in optimiser steps."""
+
+    world_size: int
+    micro_batch_size: int
+    accumulation: int
+    max_length: int
+    total_steps: int
+    learning_rate: float
+    warmup_steps: int
+    evaluation_every: int
+    checkpoint_every: int
+    logging_every: int
+    bf16: bool
+    cpu: bool
+
+    def to_resolved(self) -> dict[str, int | str]:
+        """The part that the user did not choose, for status and model card."""
+        return {
+            "worldSize": self.world_size,
+            "microBatchSize": self.micro_batch_size,
+            "gradientAccumulationSteps": self.accumulation,
+            "maxLength": self.max_length,
+            "totalSteps": self.total_steps,
+            "learningRate": f"{self.learning_rate:g}",
+            "warmupSteps": self.warmup_steps,
+            "precision": "BFloat16" if self.bf16 else "Float32",
+        }
+
+
+def resolve(
+    plan: TrainingPlan, *, sequences: int, max_length: int, world_size: int, cuda: bool, cuda_bf16: bool
+) -> Settings:
+    """All numbers of the run.
+
+    Args:
+        sequences: sequences of an epoch: rows after filtering, or packed sequences.
+        max_length: tokens of the longest sequence.
+        world_size: ranks; must divide `plan.training.batch_size` (see `checks.configuration`).
+    """
+    training = plan.training
+    per_rank = max(1, training.batch_size // world_size)
+    micro = training.micro_batch_size or largest_divisor(per_rank, LARGEST_MICRO_BATCH)
+    steps_per_epoch = max(1, math.ceil(sequences / training.batch_size))
+    total = training.max_steps or max(1, math.ceil(float(training.epochs or "1") * steps_per_epoch))
+    tenth = max(1, math.ceil(total / 10))
+    adapter = plan.adapter.type != "None"
+    default_rate = LEARNING_RATE_ADAPTER if adapter else LEARNING_RATE_FULL
+    return Settings(
+        world_size=world_size,
+        micro_batch_size=micro,
+        accumulation=max(1, per_rank // micro),
+        max_length=max_length,
+        total_steps=total,
+        learning_rate=float(training.learning_rate) if training.learning_rate else default_rate,
+        warmup_steps=math.ceil(float(training.warmup_ratio) * total),
+        evaluation_every=plan.evaluation.every_steps or tenth,
+        checkpoint_every=plan.checkpoints.every_steps or tenth,
+        logging_every=max(1, math.ceil(total / CURVE_POINTS)),
+        bf16=training.precision == "BFloat16" or (training.precision == "Auto" and cuda and cuda_bf16),
+        cpu=not cuda,
+    )
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` that is at most `limit`."""
+    return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
