@@ -1,0 +1,71 @@
+"""Which job a pod may report for: only that of the attempt it belongs to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.finetunejob import ConditionType
+from hone_operator.desired import names
+from hone_operator.progress.auth import Caller
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a report is not taken: HTTP status, reason, message."""
+
+    status: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The objects that tie a pod to a FineTuneJob, each as last seen; None: it does not exist."""
+
+    job: Object
+    batch_job: Object | None
+    pod: Object | None
+
+
+def attempt_of(caller: Caller, chain: Chain) -> int | Refusal:
+    """The attempt that the caller's pod belongs to, when it is the job's newest and the job has not ended."""
+    job, pod = chain.job, chain.pod
+    name = job["metadata"]["name"]
+    if pod is None or pod["metadata"]["uid"] != caller.pod_uid:
+        return Refusal(403, "Forbidden", f"pod {caller.pod_name} does not exist any more")
+    number = labelled_attempt(pod)
+    if number is None or pod["metadata"]["labels"].get(names.FINETUNEJOB) != name:
+        return Refusal(403, "Forbidden", f"pod {caller.pod_name} is not one of finetunejob {name}")
+    if not (_controls(chain.batch_job, pod) and _controls(job, chain.batch_job)):
+        return Refusal(403, "Forbidden", f"pod {caller.pod_name} does not belong to attempt {number} of {name}")
+    attempts = (job.get("status") or {}).get("attempts") or []
+    newest = max((a["number"] for a in attempts), default=number)
+    if number < newest:
+        return Refusal(403, "Forbidden", f"attempt {number} of {name} is over: attempt {newest} is current")
+    if finished(job):
+        return Refusal(409, "Conflict", f"finetunejob {name} has ended: reports are not taken any more")
+    return number
+
+
+def labelled_attempt(pod: Object) -> int | None:
+    """The attempt in a pod's labels."""
+    text = (pod["metadata"].get("labels") or {}).get(names.ATTEMPT, "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def finished(job: Object) -> bool:
+    """Whether the job has reached a terminal state, or is being deleted."""
+    conditions = (job.get("status") or {}).get("conditions") or []
+    ended = any(c["type"] == ConditionType.FINISHED and c["status"] == "True" for c in conditions)
+    return ended or "deletionTimestamp" in job["metadata"]
+
+
+def _controls(owner: Object | None, child: Object | None) -> bool:
+    if owner is None or child is None:
+        return False
+    references = child["metadata"].get("ownerReferences") or []
+    return any(r.get("controller") and r["uid"] == owner["metadata"]["uid"] for r in references)

@@ -1,0 +1,122 @@
+"""A report becomes the `status.progress` of its job. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from hone_api.finetunejob import JobProgress
+from hone_api.report import ProgressReport
+
+# Names under which stock Hugging Face scripts log what we show. Everything else a report holds is dropped.
+KUBEFLOW_NAMES = {
+    "current_epoch": "epoch",
+    "loss": "loss",
+    "eval_loss": "eval_loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "tokens_per_second": "tokens_per_second",
+}
+NUMBERS = tuple(KUBEFLOW_NAMES.values())
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The newest accepted report of an attempt."""
+
+    attempt: int
+    progress: JobProgress
+    received: datetime
+    checkpoint_step: int | None = None
+    """Step of the newest complete checkpoint."""
+    checkpoint_time: datetime | None = None
+    """When that step was first reported."""
+    eta_seconds: int | None = None
+
+    @property
+    def step(self) -> int:
+        return self.progress.step
+
+
+def number(text: str | None) -> str | None:
+    """The number in at most six significant digits; 'nan', 'inf' and '-inf' stay; None for anything else."""
+    try:
+        return format(float(text), ".6g") if text is not None else None
+    except ValueError:
+        return None
+
+
+def duration(seconds: int) -> str:
+    """For people: 45s, 8m, 3h12m, 2d4h."""
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if minutes == 0:
+        return f"{seconds}s"
+    if hours == 0:
+        return f"{minutes}m"
+    if days == 0:
+        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
+    return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
+
+
+def update(report: ProgressReport, attempt: int, previous: Latest | None, now: datetime) -> Latest | None:
+    """What is known after this report; None when it is older than what was known.
+
+    A report need not hold everything: numbers that it lacks keep their last value.
+    """
+    if previous and previous.attempt > attempt:
+        return None
+    if previous and previous.attempt < attempt:
+        previous = None
+    known = previous.progress if previous else JobProgress()
+    step, total = _steps(report, known)
+    if step < known.step:
+        return None
+    told = report.trainer_status.progress_percentage or 0
+    percent = min(100, 100 * step // total) if total else max(known.percent, told)
+    eta = report.trainer_status.estimated_remaining_seconds
+    progress = known.model_copy(
+        update={
+            **_numbers(report),
+            "step": step,
+            "total_steps": total,
+            "percent": percent,
+            "summary": f"{step}/{total} {percent}%" if total else f"{percent}%",
+            "eta": known.eta if eta is None else duration(eta),
+            "stage": report.hone.stage if report.hone else known.stage,
+            "last_updated_time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    )
+    checkpoint = report.hone.checkpoint_step if report.hone else None
+    same = previous is not None and checkpoint in (None, previous.checkpoint_step)
+    return Latest(
+        attempt=attempt,
+        progress=progress,
+        received=now,
+        checkpoint_step=previous.checkpoint_step if previous and same else checkpoint,
+        checkpoint_time=(previous.checkpoint_time if previous and same else now if checkpoint is not None else None),
+        eta_seconds=eta if eta is not None or previous is None else previous.eta_seconds,
+    )
+
+
+def _steps(report: ProgressReport, known: JobProgress) -> tuple[int, int | None]:
+    """(step, total). A resumed stock script first says 0 % without a step, and its last report has no step either."""
+    if report.hone:
+        return report.hone.step, report.hone.total_steps or known.total_steps
+    metrics = {m.name: m.value for m in report.trainer_status.metrics}
+    total = _count(metrics.get("total_steps")) or known.total_steps
+    step = _count(metrics.get("current_step"))
+    if step is None:
+        done = report.trainer_status.progress_percentage == 100
+        step = total if done and total else known.step
+    return step, total
+
+
+def _count(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() else None
+
+
+def _numbers(report: ProgressReport) -> dict[str, str]:
+    found = {KUBEFLOW_NAMES[m.name]: m.value for m in report.trainer_status.metrics if m.name in KUBEFLOW_NAMES}
+    if report.hone:
+        found |= {name: value for name in NUMBERS if (value := getattr(report.hone, name)) is not None}
+    return {name: text for name, value in found.items() if (text := number(value)) is not None}

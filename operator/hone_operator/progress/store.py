@@ -1,0 +1,74 @@
+"""The newest report of each job, and a nudge to the work queue, at most one in each status interval."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hone_api.report import ProgressReport
+from hone_operator.progress.numbers import Latest, update
+
+Key = tuple[str, str]
+"""(namespace, name) of a FineTuneJob."""
+
+
+@dataclass
+class _Nudge:
+    """When a job's queue key was last added, and the timer that will add it again."""
+
+    last: float
+    timer: asyncio.TimerHandle | None = None
+
+
+class ProgressStore:
+    """Bounded: one entry for each job that reports, dropped with the job.
+
+    `changed(key)` is called in the event loop: at once for a job's first report, then at most once in `interval`
+    seconds, and always after the last report.
+    """
+
+    def __init__(self, changed: Callable[[Key], None], interval: float):
+        self._changed = changed
+        self._interval = interval
+        self._latest: dict[str, Latest] = {}
+        self._nudges: dict[str, _Nudge] = {}
+
+    def latest(self, job_uid: str) -> Latest | None:
+        """What the job's newest attempt that reported has told; None when nothing was reported since the start."""
+        return self._latest.get(job_uid)
+
+    def accept(self, job_uid: str, key: Key, attempt: int, report: ProgressReport) -> bool:
+        """Take a report; False when it is older than what is known."""
+        latest = update(report, attempt, self._latest.get(job_uid), datetime.now(UTC))
+        if latest is None:
+            return False
+        self._latest[job_uid] = latest
+        self._nudge(job_uid, key)
+        return True
+
+    def drop(self, job_uid: str) -> None:
+        """Forget a job that is gone."""
+        self._latest.pop(job_uid, None)
+        nudge = self._nudges.pop(job_uid, None)
+        if nudge and nudge.timer:
+            nudge.timer.cancel()
+
+    def __len__(self) -> int:
+        return len(self._latest)
+
+    def _nudge(self, job_uid: str, key: Key) -> None:
+        loop = asyncio.get_running_loop()
+        nudge = self._nudges.get(job_uid)
+        if nudge is None or loop.time() - nudge.last >= self._interval:
+            self._nudges[job_uid] = _Nudge(loop.time())
+            if nudge and nudge.timer:
+                nudge.timer.cancel()
+            self._changed(key)
+        elif nudge.timer is None:
+            nudge.timer = loop.call_at(nudge.last + self._interval, self._late, job_uid, key)
+
+    def _late(self, job_uid: str, key: Key) -> None:
+        self._nudges[job_uid] = _Nudge(asyncio.get_running_loop().time())
+        self._changed(key)

@@ -1,0 +1,108 @@
+"""Reports to status.progress."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
+from hone_operator.progress.numbers import duration, number, update
+
+pytestmark = pytest.mark.pure
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def stock(percent=None, eta=None, **metrics):
+    pairs = [Metric(name=k, value=str(v)) for k, v in metrics.items()]
+    status = TrainerStatus(progress_percentage=percent, estimated_remaining_seconds=eta, metrics=pairs)
+    return ProgressReport(trainer_status=status)
+
+
+def ours(step, **fields):
+    return ProgressReport(trainer_status=TrainerStatus(), hone=HoneStatus(stage="Training", step=step, **fields))
+
+
+def test_a_stock_script_from_start_to_end():
+    latest = update(stock(percent=0, total_steps=200), 1, None, NOW)
+    assert (latest.progress.step, latest.progress.total_steps, latest.progress.summary) == (0, 200, "0/200 0%")
+    latest = update(
+        stock(percent=20, eta=480, loss=1.2041999, current_step=41, total_steps=200, current_epoch=0.21, foo="x"),
+        1,
+        latest,
+        NOW,
+    )
+    progress = latest.progress
+    assert (progress.step, progress.percent, progress.loss, progress.epoch) == (41, 20, "1.2042", "0.21")
+    assert (progress.eta, progress.summary) == ("8m", "41/200 20%")
+    assert progress.last_updated_time == "2026-01-02T03:04:05Z"
+    latest = update(stock(percent=100, eta=0, loss=1.1), 1, latest, NOW)
+    assert (latest.progress.step, latest.progress.percent, latest.progress.eta) == (200, 100, "0s")
+
+
+def test_a_resumed_stock_script_does_not_fall_back_to_zero():
+    latest = update(stock(percent=20, current_step=40, total_steps=200), 1, None, NOW)
+    latest = update(stock(percent=0, total_steps=200), 1, latest, NOW)
+    assert latest.progress.step == 40
+    assert latest.progress.percent == 20
+
+
+def test_older_steps_and_older_attempts_are_ignored():
+    latest = update(ours(10, total_steps=20), 2, None, NOW)
+    assert update(ours(9), 2, latest, NOW) is None
+    assert update(ours(11), 1, latest, NOW) is None
+    assert update(ours(10, eval_loss="0.5"), 2, latest, NOW).progress.eval_loss == "0.5"
+
+
+def test_a_new_attempt_starts_over_from_its_own_step():
+    latest = update(ours(10, total_steps=20, loss="1"), 1, None, NOW)
+    latest = update(ours(5, total_steps=20), 2, latest, NOW)
+    assert (latest.attempt, latest.step, latest.progress.loss) == (2, 5, None)
+
+
+def test_numbers_that_a_report_lacks_keep_their_last_value():
+    latest = update(ours(1, loss="2.5", eval_loss="2.6", tokens_per_second="74"), 1, None, NOW)
+    latest = update(ours(2, loss="2.4"), 1, latest, NOW)
+    progress = latest.progress
+    assert (progress.loss, progress.eval_loss, progress.tokens_per_second) == ("2.4", "2.6", "74")
+
+
+def test_our_fields_win_over_the_stock_metrics():
+    report = stock(percent=1, loss=9, current_step=1)
+    report.hone = HoneStatus(stage="Training", step=7, total_steps=70, loss="nan")
+    progress = update(report, 1, None, NOW).progress
+    assert (progress.step, progress.percent, progress.loss) == (7, 10, "nan")
+
+
+def test_when_a_checkpoint_was_first_told_is_kept():
+    latest = update(ours(5, checkpoint_step=5), 1, None, NOW)
+    latest = update(ours(6, checkpoint_step=5), 1, latest, NOW + timedelta(minutes=1))
+    assert (latest.checkpoint_step, latest.checkpoint_time) == (5, NOW)
+    latest = update(ours(7), 1, latest, NOW + timedelta(minutes=2))
+    assert (latest.checkpoint_step, latest.checkpoint_time) == (5, NOW)
+    latest = update(ours(10, checkpoint_step=10), 1, latest, NOW + timedelta(minutes=3))
+    assert (latest.checkpoint_step, latest.checkpoint_time) == (10, NOW + timedelta(minutes=3))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.20419990", "1.2042"),
+        ("2e-4", "0.0002"),
+        ("nan", "nan"),
+        ("-inf", "-inf"),
+        ("NaN", "nan"),
+        ("Infinity", "inf"),
+        ("<b>", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_number(text, expected):
+    assert number(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (3600, "1h"), (11520, "3h12m"), (187200, "2d4h")],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text

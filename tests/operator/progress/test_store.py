@@ -1,0 +1,62 @@
+"""Coalescing: at once, then at most one nudge in an interval, and never a lost last report."""
+
+import asyncio
+
+import pytest
+
+from hone_api.report import HoneStatus, ProgressReport, TrainerStatus
+from hone_operator.progress.store import ProgressStore
+
+pytestmark = pytest.mark.pure
+KEY = ("ml", "a")
+
+
+def report(step):
+    return ProgressReport(trainer_status=TrainerStatus(), hone=HoneStatus(stage="Training", step=step))
+
+
+async def test_a_burst_becomes_two_nudges_and_the_last_report_is_seen():
+    nudges, second = [], asyncio.Event()
+
+    def changed(key):
+        nudges.append((key, store.latest("uid").step))
+        if len(nudges) == 2:
+            second.set()
+
+    store = ProgressStore(changed, interval=0.2)
+    for step in range(1, 51):
+        assert store.accept("uid", KEY, 1, report(step))
+    assert nudges == [(KEY, 1)]
+    await second.wait()
+    assert nudges == [(KEY, 1), (KEY, 50)]
+    await asyncio.sleep(0.5)
+    assert len(nudges) == 2
+
+
+async def test_jobs_do_not_hold_each_other_up():
+    nudges = []
+    store = ProgressStore(nudges.append, interval=60)
+    store.accept("1", ("ml", "a"), 1, report(1))
+    store.accept("2", ("ml", "b"), 1, report(1))
+    assert nudges == [("ml", "a"), ("ml", "b")]
+
+
+async def test_a_dropped_job_leaves_nothing():
+    nudges = []
+    store = ProgressStore(nudges.append, interval=0.05)
+    store.accept("uid", KEY, 1, report(1))
+    store.accept("uid", KEY, 1, report(2))
+    store.drop("uid")
+    await asyncio.sleep(0.2)
+    assert nudges == [KEY]
+    assert store.latest("uid") is None
+    assert len(store) == 0
+
+
+async def test_an_older_report_changes_nothing():
+    nudges = []
+    store = ProgressStore(nudges.append, interval=0)
+    store.accept("uid", KEY, 1, report(5))
+    assert not store.accept("uid", KEY, 1, report(4))
+    assert store.latest("uid").step == 5
+    assert len(nudges) == 1
