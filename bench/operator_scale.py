@@ -28,11 +28,12 @@ from typing import Any
 
 import aiohttp
 import yaml
-from hone_dev.controlplane import control_plane
-from hone_dev.pki import Authority
 from kubeapi import HONE, KubeApi, writes
 from rich.console import Console
 from rich.table import Table
+
+from hone_dev.controlplane import control_plane
+from hone_dev.pki import Authority
 
 ROOT = Path(__file__).resolve().parents[1]
 OPERATOR_USER = "hone-operator"

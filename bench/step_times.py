@@ -1,0 +1,38 @@
+"""Run a Python program and write the wall clock (seconds since the epoch) after each optimiser step to a file.
+
+    python bench/step_times.py STEPS_FILE (-m MODULE | SCRIPT) ARGUMENTS...
+
+The program is not changed: the hook sits in transformers, under both sides of trainer_overhead.py alike.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def install(path: Path) -> None:
+    """Append a line to `path` whenever a transformers Trainer ends a step."""
+    from transformers.trainer_callback import CallbackHandler
+
+    file, original = path.open("w", buffering=1), CallbackHandler.on_step_end
+
+    def on_step_end(self: CallbackHandler, *args: Any, **kwargs: Any) -> Any:
+        file.write(f"{time.time()}\n")
+        return original(self, *args, **kwargs)
+
+    CallbackHandler.on_step_end = on_step_end
+
+
+if __name__ == "__main__":
+    steps_file, *rest = sys.argv[1:]
+    install(Path(steps_file))
+    if rest[0] == "-m":
+        sys.argv = rest[1:]
+        runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = rest
+        runpy.run_path(rest[0], run_name="__main__")

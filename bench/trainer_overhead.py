@@ -1,0 +1,189 @@
+"""Our SFT run against a plain script of TRL: same model, rows and settings, alternating in one run.
+
+    make setup && .venv/bin/python bench/trainer_overhead.py [--pairs 5] [--steps 30] [--model FOLDER]
+
+Ratios are medians over the pairs. Tokens per second count from the end of the third step to the end of the last one;
+both sides read the same rows, so their ratio is the inverse ratio of that time. Evaluation is off on both sides.
+Exit code 1 when a bound is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: seconds to its first step, seconds of the steps after the warm-up, peak memory in MiB."""
+
+    first_step: float
+    steps: float
+    peak: float
+
+
+def medium_model(folder: Path) -> Path:
+    """A random Llama of 21 M parameters with the tokenizer of the tiny test model: big enough to be no toy step."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from hone_dev import models
+
+    models.tiny(folder)
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = LlamaConfig(
+        hidden_size=512,
+        intermediate_size=1024,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=2048,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def write_rows(path: Path, count: int) -> None:
+    """Prompt and completion pairs of equal length, so that the order of the rows does not change the padding."""
+    choose = random.Random(0)
+    words = [f"{a}{b}" for a in "bcdfgklm" for b in ("ab", "ek", "im", "os")]
+    with path.open("w") as file:
+        for _ in range(count):
+            row = {
+                "prompt": " ".join(choose.choices(words, k=16)),
+                "completion": " ".join(choose.choices(words, k=32)),
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+def write_plan(folder: Path, model: Path, steps: int) -> Path:
+    rows = folder / "rows.jsonl"
+    write_rows(rows, 8 * steps)
+    plan = {
+        "kind": "Training",
+        "run": "bench",
+        "modelPath": str(model),
+        "modelUri": "pvc://bench/model",
+        "datasets": [{"name": "rows", "path": str(rows), "digest": "sha256:" + "0" * 64}],
+        "training": {"maxSteps": steps, "learningRate": "1e-4", "batchSize": 8, "microBatchSize": 4, "seed": 1},
+        "evaluation": {"samples": 0},
+        "checkpoints": {"everySteps": 1_000_000},
+        "output": {"modelName": "bench"},
+        "workPath": str(folder / "work"),
+        "outputPath": str(folder / "out"),
+    }
+    path = folder / "plan.json"
+    path.write_text(json.dumps(plan))
+    return path
+
+
+def measure(folder: Path, command: list[str]) -> Run:
+    """Run one side in a process of its own.
+
+    Raises:
+        RuntimeError: when it fails, with the end of its output.
+    """
+    for name in ("work", "out"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    steps_file = folder / "steps"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    env["HONE_TERMINATION_LOG"] = str(folder / "termination")
+    with (folder / "log").open("w+") as log:
+        start = time.time()
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / "step_times.py"), str(steps_file), *command], env=env, stdout=log, stderr=log
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            log.seek(0)
+            raise RuntimeError(f"{' '.join(command)} failed:\n{log.read()[-3000:]}")
+    times = [float(line) for line in steps_file.read_text().split()]
+    return Run(times[0] - start, times[-1] - times[WARM_UP - 1], usage.ru_maxrss / 1024)
+
+
+def report(plain: list[Run], ours: list[Run]) -> bool:
+    """Print medians of both and of the ratios of each pair; True when the bounds are held."""
+
+    def median(runs: list[Run], name: str) -> float:
+        return statistics.median(getattr(run, name) for run in runs)
+
+    pairs = list(zip(plain, ours, strict=True))
+    speed = statistics.median(p.steps / o.steps for p, o in pairs)
+    memory = statistics.median(o.peak / p.peak for p, o in pairs)
+    later = statistics.median(o.first_step - p.first_step for p, o in pairs)
+    table = Table("figure", "plain TRL", "Hone", "ratio or difference", "bound", "held")
+    table.add_row(
+        "steps after warm-up (tokens/s ratio)",
+        f"{median(plain, 'steps'):.2f} s",
+        f"{median(ours, 'steps'):.2f} s",
+        f"{speed:.3f}",
+        ">= 0.98",
+        "yes" if speed >= 0.98 else "NO",
+    )
+    table.add_row(
+        "peak memory",
+        f"{median(plain, 'peak'):.0f} MiB",
+        f"{median(ours, 'peak'):.0f} MiB",
+        f"{memory:.3f}",
+        "<= 1.05",
+        "yes" if memory <= 1.05 else "NO",
+    )
+    table.add_row(
+        "first step reached",
+        f"{median(plain, 'first_step'):.1f} s",
+        f"{median(ours, 'first_step'):.1f} s",
+        f"{later:+.1f} s",
+        "<= +5 s",
+        "yes" if later <= 5 else "NO",
+    )
+    Console(width=110).print(table)
+    return speed >= 0.98 and memory <= 1.05 and later <= 5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5, help="runs of each side, alternating")
+    parser.add_argument("--steps", type=int, default=30, help="optimiser steps of each run")
+    parser.add_argument("--model", type=Path, help="folder of a model (default: a random Llama made for this)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model = args.model or medium_model(folder / "model")
+        plan = write_plan(folder, model, args.steps)
+        sides = {
+            "plain": [str(HERE / "plain_trl.py"), str(plan)],
+            "ours": ["-m", "hone_trainer", "run", str(plan)],
+        }
+        runs: dict[str, list[Run]] = {name: [] for name in sides}
+        for pair in range(args.pairs):
+            # Who goes first alternates too, so that neither side always finds the warmer cache.
+            for name in list(sides) if pair % 2 == 0 else reversed(list(sides)):
+                runs[name].append(measure(folder, sides[name]))
+                print(f"pair {pair + 1}/{args.pairs} {name}: {runs[name][-1]}", file=sys.stderr)
+    return 0 if report(runs["plain"], runs["ours"]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
