@@ -14,7 +14,7 @@ from hone_dev.shell import run
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-def _hierarchies() -> list[Path]:
+def hierarchies() -> list[Path]:
     """The roots where control groups are made: one for version 2, one a controller for version 1."""
     if (_CGROUPS / "cgroup.controllers").exists():
         return [_CGROUPS]
@@ -25,7 +25,7 @@ def _hierarchies() -> list[Path]:
 
 def make_cgroup(name: str) -> None:
     """Make the control group that holds all pods."""
-    for root in _hierarchies():
+    for root in hierarchies():
         if (root / "cgroup.subtree_control").exists():
             for controller in (root / "cgroup.controllers").read_text().split():
                 with contextlib.suppress(OSError):
@@ -39,7 +39,7 @@ def make_cgroup(name: str) -> None:
 
 def _members(name: str) -> set[int]:
     found: set[int] = set()
-    for root in _hierarchies():
+    for root in hierarchies():
         for procs in (root / name).rglob("cgroup.procs"):
             with contextlib.suppress(OSError):
                 found.update(int(pid) for pid in procs.read_text().split())
@@ -60,7 +60,7 @@ def kill_cgroup(name: str, timeout: float = 30.0) -> None:
 
 def remove_cgroup(name: str) -> None:
     """Remove the emptied control group and those below it."""
-    for root in _hierarchies():
+    for root in hierarchies():
         folders = [path for path in (root / name).rglob("*") if path.is_dir()]
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
             folder.rmdir()
@@ -106,8 +106,28 @@ def unmount_below(folder: Path) -> None:
         run("umount", "--lazy", point)
 
 
-def remove_log_links(state: Path) -> None:
-    """Remove the kubelet's links in /var/log/containers that point into `state`."""
-    for link in Path("/var/log/containers").glob("*.log"):
-        if link.is_symlink() and link.readlink().is_relative_to(state):
-            link.unlink()
+# Folders that programs of ours make at fixed places, deepest first.
+_STRAYS = (
+    "/var/lib/cni/results",
+    "/var/lib/cni",
+    "/var/lib/kubelet/device-plugins",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/run/containerd/s",
+    "/run/containerd/runc/k8s.io",
+    "/run/containerd/runc",
+    "/run/containerd",
+)
+
+
+def remove_strays(state: Path) -> None:
+    """Remove what our programs wrote outside `state`, and then the folders that are empty."""
+    strays = [link for link in Path("/var/log/containers").glob("*.log") if link.readlink().is_relative_to(state)]
+    strays += Path("/var/lib/cni/results").glob("hone-*")
+    strays += Path("/var/lib/cni/results").glob("cni-loopback-*")
+    strays += Path("/var/lib/kubelet/device-plugins").glob("kubelet*")
+    for stray in strays:
+        stray.unlink(missing_ok=True)
+    for folder in _STRAYS:
+        with contextlib.suppress(OSError):  # absent, or not empty: then it is somebody else's
+            Path(folder).rmdir()

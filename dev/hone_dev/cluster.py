@@ -1,7 +1,6 @@
 """The embedded cluster: real Kubernetes on this machine, up and down."""
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -157,7 +156,7 @@ def down() -> None:
     packages.require_root()
     state = paths.state()
     with locked(paths.cache("locks") / "cluster.lock"):
-        if not state.exists():
+        if not state.exists() and not network.exists():
             note("the embedded cluster is not there")
             return
         supervisor, node = Supervisor(state), Node(_plane())
@@ -177,7 +176,7 @@ def down() -> None:
             cleanup.unmount_below(paths.cache("containerd"))
             cleanup.remove_cgroup(CGROUP)
             network.down(state)
-            cleanup.remove_log_links(state)
+            cleanup.remove_strays(state)
             shutil.rmtree(state)
     note(f"the embedded cluster is gone; its caches stay in {paths.cache()} (delete that folder to free the disk)")
 
@@ -187,9 +186,3 @@ def status() -> dict[str, str]:
     supervisor = Supervisor(paths.state())
     found = {name: f"running (pid {pid})" if (pid := supervisor.pid(name)) else "stopped" for name in NAMES}
     return {**found, "node": "Ready" if kubeconfig_path().exists() and _node_ready() else "not Ready"}
-
-
-def owned_pids() -> list[int]:
-    """The pids of the components that run."""
-    supervisor = Supervisor(paths.state())
-    return [pid for name in NAMES if (pid := supervisor.pid(name)) and pid != os.getpid()]

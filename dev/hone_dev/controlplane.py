@@ -106,8 +106,8 @@ class ControlPlane:
 
     def apiserver(self) -> Component:
         authority = self.authority
-        hosts = ("localhost", self.address, self.service_address, "kubernetes", "kubernetes.default")
-        hosts += ("kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+        services = tuple(f"kubernetes{rest}" for rest in ("", ".default", ".default.svc", ".default.svc.cluster.local"))
+        hosts = ("localhost", self.address, self.service_address, *services)
         certificate, key = authority.issue("apiserver", "kube-apiserver", hosts=hosts)
         client, client_key = authority.issue("apiserver-client", "kube-apiserver", "system:masters")
         proxy = Authority(self.folder / "pki" / "front-proxy")

@@ -7,6 +7,7 @@ reference, and a change of code gives a new one that pods pick up without a pull
 import hashlib
 import http.client
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from hone_dev import packages, paths
+from hone_dev import cleanup, packages, paths
 from hone_dev.console import HoneDevError, step
 from hone_dev.node import REGISTRY
 from hone_dev.shell import locked, run
@@ -28,6 +29,7 @@ TARGETS = {
 # What tells the builder how this machine reaches its package index; never part of an image.
 BUILD_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 BUILD_PREFIXES = ("PIP_INDEX", "PIP_EXTRA", "PIP_TRUSTED", "PIP_DEFAULT_TIMEOUT", "UV_")
+_RUNROOT = "/run/hone-dev-buildah"  # what buildah has mounted; gone after each build
 _CA = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -74,7 +76,7 @@ def in_registry(ref: str) -> bool:
 
 
 def _buildah(*argv: str | Path, log: Path | None = None) -> str:
-    store = ("--root", paths.cache("buildah"), "--runroot", "/run/hone-dev-buildah", "--storage-driver", "overlay")
+    store = ("--root", paths.cache("buildah"), "--runroot", _RUNROOT, "--storage-driver", "overlay")
     return run("buildah", *store, *argv, log=log, env={"BUILDAH_ISOLATION": "chroot"})
 
 
@@ -123,6 +125,11 @@ def _build_environment() -> str:
     return "".join(f"{name}={value}\n" for name, value in quoted.items())
 
 
+def _unmount() -> None:
+    cleanup.unmount_below(paths.cache("buildah"))
+    shutil.rmtree(_RUNROOT, ignore_errors=True)
+
+
 def build(target: str, ref: str | None = None) -> str:
     """Build one image and push it to the registry; return its reference."""
     packages.require_root()
@@ -130,13 +137,24 @@ def build(target: str, ref: str | None = None) -> str:
     ref = ref or reference(target)
     log = paths.cache("logs") / f"image-{target}.log"
     with locked(paths.cache("locks") / "images.lock"), ExitStack() as stack:
+        stack.callback(_unmount)
         base = _base_image()
         secrets = Path(stack.enter_context(tempfile.TemporaryDirectory()), "env")
         secrets.touch(mode=0o600)
         secrets.write_text(_build_environment())
         with step(f"building the {target} image (its log: {log})"):
             _buildah(
-                *("build", "--layers", "--target", target, "--tag", ref, "--build-arg", f"BASE_IMAGE={base}"),
+                *(
+                    "build",
+                    "--layers",
+                    "--force-rm",
+                    "--target",
+                    target,
+                    "--tag",
+                    ref,
+                    "--build-arg",
+                    f"BASE_IMAGE={base}",
+                ),
                 *("--build-arg", "UV_CACHE_DIR=/uv-cache", "--volume", f"{_package_cache()}:/uv-cache"),
                 *("--secret", f"id=build-env,src={secrets}"),
                 *(("--secret", f"id=build-ca,src={_CA}") if Path(_CA).exists() else ()),

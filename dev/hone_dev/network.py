@@ -50,9 +50,20 @@ def cni_config(folder: Path) -> dict:
     return {"cniVersion": "0.4.0", "name": "hone", "plugins": [bridge]}
 
 
+def sysctls() -> dict[str, str]:
+    """The kernel settings that the cluster changes, with their present values."""
+    present = [name for name in SYSCTLS if Path("/proc/sys", name).exists()]
+    return {name: Path("/proc/sys", name).read_text().strip() for name in present}
+
+
+def exists() -> bool:
+    """True when the bridge is there."""
+    return Path(f"/sys/class/net/{BRIDGE}").exists()
+
+
 def foreign_kubernetes() -> bool:
     """True when iptables hold chains of a Kubernetes node that is not ours."""
-    if Path(f"/sys/class/net/{BRIDGE}").exists() or not shutil.which("iptables-save"):
+    if exists() or not shutil.which("iptables-save"):
         return False
     return "KUBE-SERVICES" in run("iptables-save")
 
@@ -61,11 +72,10 @@ def up(folder: Path) -> None:
     """Make bridge, address and rules; what is there already stays."""
     saved = folder / "sysctls.json"
     if not saved.exists():
-        present = [name for name in SYSCTLS if Path("/proc/sys", name).exists()]
-        saved.write_text(json.dumps({name: Path("/proc/sys", name).read_text().strip() for name in present}))
+        saved.write_text(json.dumps(sysctls()))
     with contextlib.suppress(Exception):  # built into many kernels, and then not a module
         run("modprobe", "br_netfilter")
-    if not Path(f"/sys/class/net/{BRIDGE}").exists():
+    if not exists():
         run("ip", "link", "add", BRIDGE, "type", "bridge")
     if ADDRESS not in run("ip", "-4", "addr", "show", "dev", BRIDGE):
         run("ip", "addr", "add", f"{ADDRESS}/24", "dev", BRIDGE)
@@ -85,10 +95,8 @@ def down(folder: Path) -> None:
             rules = run(f"{table}-save")
             if kept := without_ours(rules):
                 run(f"{table}-restore", "-w", stdin=kept)
-    if Path(f"/sys/class/net/{BRIDGE}").exists():
+    if exists():
         run("ip", "link", "del", BRIDGE)
-    for cached in Path("/var/lib/cni").glob("*/hone-*"):
-        cached.unlink(missing_ok=True)
     saved = folder / "sysctls.json"
     if saved.exists():
         for name, value in json.loads(saved.read_text()).items():

@@ -1,0 +1,87 @@
+"""The embedded cluster for the tests: brought up when absent, and then taken down again."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_dev import cluster as embedded
+from hone_dev import images as built
+from hone_dev.console import HoneDevError
+from hone_dev.shell import run
+from hone_dev.tools import kubectl as kubectl_path
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl against one cluster, in one namespace where one is given."""
+
+    kubeconfig: Path
+    namespace: str = ""
+
+    def __call__(self, *argv: str, stdin: str | None = None) -> str:
+        """Run it and return what it printed. Raises HoneDevError with its last words."""
+        where = ("--namespace", self.namespace) if self.namespace else ()
+        return run(kubectl_path(), "--kubeconfig", self.kubeconfig, *where, *argv, stdin=stdin)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Apply the objects."""
+        self("apply", "--filename=-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def get(self, *argv: str) -> dict[str, Any]:
+        """Return an object or a list of objects."""
+        return json.loads(self("get", *argv, "--output=json"))
+
+    def refusal(self, *objects: dict[str, Any]) -> str:
+        """Return why the API server refuses the objects; fails the test when it takes them."""
+        with pytest.raises(HoneDevError) as caught:
+            self.apply(*objects)
+        return str(caught.value)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Path]:
+    """The kubeconfig of the embedded cluster. It stays up if it was up before, or with HONE_KEEP_CLUSTER=1."""
+    was_up = embedded.is_up()
+    yield embedded.up()
+    if not was_up and os.environ.get("HONE_KEEP_CLUSTER") != "1":
+        embedded.down()
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Path) -> dict[str, str]:
+    """The references of both images of the present sources, by target."""
+    return built.ensure()
+
+
+@pytest.fixture(scope="session")
+def operator_image(cluster: Path) -> str:
+    """The operator's image alone: small, and it holds a Python and a shell."""
+    return built.ensure("operator")["operator"]
+
+
+@pytest.fixture
+def kubectl(cluster: Path, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
+    """kubectl in a namespace of this test's own, which enforces the restricted Pod Security Standard."""
+    stem = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
+    name = f"e2e-{stem[:40].strip('-')}-{os.urandom(3).hex()}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    everywhere = Kubectl(cluster)
+    everywhere.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    yield Kubectl(cluster, name)
+    if embedded.kubeconfig_path().exists():
+        everywhere("delete", "namespace", name, "--timeout=120s")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "last: takes the cluster down, hence runs after all others")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes the cluster down runs last."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
