@@ -1,0 +1,159 @@
+"""Every example is valid by itself, and its data is what its generator makes."""
+
+import importlib.util
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hone_api import API_VERSION
+from hone_api.dataset import DATASET
+from hone_api.finetunejob import FINE_TUNE_JOB
+
+pytestmark = pytest.mark.pure
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+KINDS = {kind.kind: kind for kind in (DATASET, FINE_TUNE_JOB)}
+CONFIG_MAP_LIMIT = 2**20
+
+
+def objects(example):
+    return [doc for file in sorted((EXAMPLES / example).glob("*.yaml")) for doc in yaml.safe_load_all(file.read_text())]
+
+
+def of_kind(example, kind):
+    return [doc for doc in objects(example) if doc["kind"] == kind]
+
+
+def rows(example):
+    (config_map,) = of_kind(example, "ConfigMap")
+    return [json.loads(line) for line in config_map["data"]["rows.jsonl"].splitlines()]
+
+
+def folded(text):
+    return " ".join(text.casefold().split())
+
+
+@pytest.fixture
+def make_data(monkeypatch):
+    spec = importlib.util.spec_from_file_location("make_data", EXAMPLES / "01-first-model" / "make_data.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "make_data", module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("example", NAMES)
+def test_every_manifest_fits_the_api(example):
+    for manifest in objects(example):
+        assert "namespace" not in manifest["metadata"]
+        if manifest["kind"] in KINDS:
+            assert manifest["apiVersion"] == API_VERSION
+            KINDS[manifest["kind"]].spec.model_validate(manifest["spec"])
+
+
+@pytest.mark.parametrize("example", NAMES)
+def test_an_example_needs_nothing_from_another(example):
+    config_maps = {f"configmap://{m['metadata']['name']}/{k}" for m in of_kind(example, "ConfigMap") for k in m["data"]}
+    datasets = {dataset["metadata"]["name"]: dataset for dataset in of_kind(example, "Dataset")}
+    (job,) = of_kind(example, "FineTuneJob")
+    assert {dataset["spec"]["source"]["uri"] for dataset in datasets.values()} <= config_maps
+    assert {reference["name"] for reference in job["spec"]["datasets"]} == set(datasets)
+    assert job["spec"]["model"]["uri"] == "hf://HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+@pytest.mark.parametrize("example", NAMES)
+def test_the_readme_opens_with_the_command_that_runs_it(example):
+    readme = (EXAMPLES / example / "README.md").read_text()
+    command = re.search(r"```(?:console|bash|sh)?\n(.*?)```", readme, re.S).group(1).splitlines()[0]
+    assert command == f"$ kubectl apply --server-side -f examples/{example}/"
+    assert readme.index(command) < 400
+
+
+@pytest.mark.parametrize("example", NAMES)
+def test_the_columns_are_those_of_the_rows(example):
+    (dataset,) = of_kind(example, "Dataset")
+    columns = set(dataset["spec"]["columns"].values())
+    assert all(set(row) == columns and all(row.values()) for row in rows(example))
+
+
+@pytest.mark.parametrize("example", NAMES)
+def test_no_answer_can_be_on_both_sides_of_a_split(example):
+    """A split is drawn by row: one row an answer, whatever its case and white space."""
+    found = rows(example)
+    assert len({folded(row["answer"]) for row in found}) == len(found)
+    assert len({folded(row["question"]) for row in found}) == len(found)
+
+
+def test_no_answer_is_nearly_another(make_data):
+    bags = [make_data.words(row["answer"]) for row in rows("01-first-model")]
+    near = [(a, b) for a, b in itertools.combinations(bags, 2) if len(a & b) >= make_data.NEAR * len(a | b)]
+    assert near == []
+
+
+def test_the_answers_are_worth_learning(make_data):
+    found = rows("01-first-model")
+    assert 1000 <= len(found) <= 2000
+    for row in found:
+        answer = row["answer"]
+        assert len(answer.split()) >= make_data.MIN_WORDS
+        assert len(answer) <= make_data.MAX_CHARACTERS + 1
+        assert answer[-1] in ".!?"
+        assert not re.search("https?://", answer)
+        assert "deprecated" not in answer.casefold()
+        assert re.search(r"`[\w$.\[\]]+`", row["question"])
+
+
+@pytest.mark.parametrize("example", NAMES)
+def test_a_config_map_holds_the_data(example):
+    (config_map,) = of_kind(example, "ConfigMap")
+    assert sum(len(value.encode()) for value in config_map["data"].values()) < 0.9 * CONFIG_MAP_LIMIT
+
+
+def test_the_data_is_what_the_generator_makes(make_data):
+    if not shutil.which("go"):
+        pytest.skip(f"there is no go to get {make_data.MODULE} with")
+    try:
+        files = make_data.files()
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"{make_data.MODULE} cannot be had: {error.stderr}")
+    for path, text in files.items():
+        assert path.read_text() == text, f"{path} has drifted: run python examples/01-first-model/make_data.py"
+
+
+@pytest.mark.parametrize(
+    ("description", "expected"),
+    [
+        ("Number of desired pods of it here", "Number of desired pods of it here."),
+        ("Too short.", None),
+        ("This field is deprecated and will go away soon enough.", None),
+        ("A list of  sources\nto project. More info: https://kubernetes.io/x", "A list of sources to project."),
+        ("Host name of the node to use. More info: https://kubernetes.io/x", "Host name of the node to use."),
+        ("One two three four five six. Possible values: - A: b - C: d", "One two three four five six."),
+    ],
+)
+def test_how_a_description_becomes_an_answer(make_data, description, expected):
+    assert make_data.answer(description) == expected
+
+
+def test_a_long_description_ends_at_a_sentence(make_data):
+    answer = make_data.answer("Names such as e.g. A or B are valid here. " + "And more of it. " * 30)
+    assert answer.startswith("Names such as e.g. A or B are valid here. And more")
+    assert answer.endswith("And more of it.")
+    assert make_data.MAX_CHARACTERS - 20 < len(answer) <= make_data.MAX_CHARACTERS
+
+
+def test_two_runs_of_the_generator_agree(make_data):
+    place = make_data.Place
+    first = place("Pod", "v1", ("spec", "x"), "The very same description of a field that is here.")
+    second = place("Pod", "v1beta1", ("spec", "y"), "the very same  description of a field that is HERE")
+    near = place("Job", "v1", ("spec", "deep", "z"), "The very same description of one field that is here.")
+    for order in itertools.permutations([first, second, near]):
+        assert [p for p, _ in make_data.distinct(order)] == [first]
