@@ -107,6 +107,11 @@ def digest_of(folder: str | Path) -> str:
     return _digest(_read_manifest(Path(folder)))
 
 
+def size_of(folder: str | Path) -> int:
+    """Bytes of all files that the folder's manifest lists."""
+    return sum(entry.size for entry in Manifest.model_validate_json(_read_manifest(Path(folder))).files)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file that is either absent, or complete and on the disk."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

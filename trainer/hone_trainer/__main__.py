@@ -1,0 +1,192 @@
+"""`python -m hone_trainer`: what a pod of the trainer image runs, and a person on a laptop too.
+
+Whatever happens ends as an `Outcome` in the termination message and an exit code of `hone_api.failures`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from hone_api.plan import FetchPlan, MaterializePlan, TrainingPlan, VerifyPlan, parse_plan
+from hone_api.report import Outcome, Result
+from hone_trainer.errors import ConfigError, to_outcome
+from hone_trainer.secrets import ScrubbingFilter, scrub
+
+TERMINATION_LOG_ENV = "HONE_TERMINATION_LOG"
+_TERMINATION_LOG = "/dev/termination-log"
+log = logging.getLogger("hone.trainer")
+AnyPlan = TypeVar("AnyPlan", MaterializePlan, FetchPlan, TrainingPlan, VerifyPlan)
+
+_EXAMPLES = """\
+examples:
+  python -m hone_trainer validate rows.jsonl              what Hone makes of a file: format, splits, rejected rows
+  python -m hone_trainer validate rows.csv --column prompt=question --column completion=answer
+  python -m hone_trainer materialize dataset.json         rows -> store/datasets/<digest>
+  python -m hone_trainer fetch model.json                 hf:// model -> store/base-models/<owner>--<name>/<commit>
+  python -m hone_trainer run plan.json                    train; the same plan as in the cluster
+  python -m hone_trainer evaluate plan.json               the numbers of a finished run again, from its artifact
+  python -m hone_trainer verify artifacts.json            every file against its manifest
+
+exit codes: 0 done, 65 data, 70 diverged, 74 input/output, 75 saved and interrupted, 78 configuration, 1 other.
+A plan is one JSON file; hone_api.plan describes it. Relative paths in it are relative to its folder.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code.
+    """
+    parser = _parser()
+    # What is not known here belongs to the command (evaluate has options of its own).
+    options, rest = parser.parse_known_args(arguments)
+    _set_up_logging()
+    if rest and options.command != "evaluate":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        outcome = Outcome(result=_COMMANDS[options.command](options, rest))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BaseException as error:
+        outcome = to_outcome(error)
+        _explain(outcome, error)
+    _write_termination_message(outcome)
+    return outcome.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hone_trainer",
+        description="Materialise data, fetch models, train, evaluate and verify.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    helps = {
+        "run": "train as a Training plan says",
+        "materialize": "rows of a source, validated and split, into the store",
+        "fetch": "a base model into the store, pinned to a commit",
+        "verify": "hash every file of artifacts against their manifests",
+    }
+    for name, text in helps.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("plan", type=Path, metavar="PLAN", help="JSON file of the plan")
+    commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
+    validate = commands.add_parser("validate", help="what Hone makes of a file of rows; nothing is kept")
+    validate.add_argument("file", type=Path, metavar="FILE", help=".jsonl .json .csv .tsv .parquet .txt .md, also .gz")
+    validate.add_argument("--format", default="Auto", help="Auto, Chat, ShareGPT, Alpaca, PromptCompletion or Text")
+    validate.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
+    return parser
+
+
+def _run(options: argparse.Namespace, _: list[str]) -> Result | None:
+    plan = _read_plan(options.plan, TrainingPlan)
+    from hone_trainer import launch
+
+    return launch.run(plan, options.plan.resolve().parent)
+
+
+def _materialize(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _relative_to(options.plan, _read_plan(options.plan, MaterializePlan))
+    from hone_trainer.datasets import materialize
+
+    return materialize.run(plan)
+
+
+def _fetch(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _relative_to(options.plan, _read_plan(options.plan, FetchPlan))
+    from hone_trainer import fetch
+
+    return fetch.run(plan)
+
+
+def _verify(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _read_plan(options.plan, VerifyPlan)
+    folder = options.plan.resolve().parent
+    artifacts = [a.model_copy(update={"path": str(folder / a.path)}) for a in plan.artifacts]
+    from hone_trainer import verify
+
+    return verify.run(plan.model_copy(update={"artifacts": artifacts}))
+
+
+def _evaluate(_: argparse.Namespace, rest: list[str]) -> None:
+    from hone_trainer import recompute
+
+    recompute.main(rest)
+
+
+def _validate(options: argparse.Namespace, _: list[str]) -> Result:
+    from hone_trainer.datasets import validate
+
+    return validate.run(options.file, options.format, options.column)
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] = {
+    "run": _run,
+    "materialize": _materialize,
+    "fetch": _fetch,
+    "verify": _verify,
+    "evaluate": _evaluate,
+    "validate": _validate,
+}
+
+
+def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"the plan cannot be read: {error}") from None
+    plan = parse_plan(text)
+    if not isinstance(plan, kind):
+        raise ConfigError(
+            f"{path} is a {plan.kind} plan, this command takes a {kind.model_fields['kind'].default} plan"
+        )
+    return plan
+
+
+def _relative_to(file: Path, plan: AnyPlan) -> AnyPlan:
+    """The plan with absolute paths; relative ones are relative to the plan's folder."""
+    folder = file.resolve().parent
+    names = [name for name in ("store", "source_path", "secret_path") if getattr(plan, name, None) is not None]
+    return plan.model_copy(update={name: str(folder / getattr(plan, name)) for name in names})
+
+
+def _set_up_logging() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.addFilter(ScrubbingFilter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for noisy in ("httpx2", "httpcore2", "urllib3", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _explain(outcome: Outcome, error: BaseException) -> None:
+    """The failure for people; a traceback only for what we do not know."""
+    failure = outcome.failure
+    assert failure is not None
+    if failure.code == "TrainerError":
+        log.error("unexpected error", exc_info=error)
+    print(f"{failure.code}: {failure.message}\n  {failure.hint}", file=sys.stderr)
+
+
+def _write_termination_message(outcome: Outcome) -> None:
+    path = os.environ.get(TERMINATION_LOG_ENV) or _TERMINATION_LOG
+    message = outcome.to_termination_message()
+    if TERMINATION_LOG_ENV not in os.environ and not os.access(path, os.W_OK):
+        return
+    try:
+        Path(path).write_text(scrub(message), encoding="utf-8")
+    except OSError as error:
+        log.warning("the termination message cannot be written: %s", error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

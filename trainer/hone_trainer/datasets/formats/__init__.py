@@ -1,0 +1,20 @@
+"""Formats: how a row of some shape becomes a normalised record. One entry of `FORMATS` a format."""
+
+from __future__ import annotations
+
+from hone_api.dataset import Format
+from hone_trainer.datasets.formats.base import RowFormat
+from hone_trainer.datasets.formats.chat import CHAT, SHAREGPT
+from hone_trainer.datasets.formats.pairs import ALPACA, PROMPT_COMPLETION
+from hone_trainer.datasets.formats.text import TEXT
+
+FORMATS: dict[str, RowFormat] = {
+    Format.CHAT: CHAT,
+    Format.SHAREGPT: SHAREGPT,
+    Format.ALPACA: ALPACA,
+    Format.PROMPT_COMPLETION: PROMPT_COMPLETION,
+    Format.TEXT: TEXT,
+}
+"""In the order in which Auto tries them."""
+
+__all__ = ["FORMATS", "RowFormat"]

@@ -1,0 +1,53 @@
+"""What a format is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hone_trainer.datasets.rows import Record, RowError
+
+Fields = dict[str, Any]
+"""Role to value, for the roles of the format that the row has."""
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """A shape of rows. Roles are the format's names for columns; a column has its role's name unless it is mapped."""
+
+    name: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    convert: Callable[[Fields], Record]
+    """Fields to a record; raises RowError."""
+    recognises: Callable[[Fields], bool]
+    """Whether a row has this shape, for Auto."""
+    why: str
+    """What Auto saw, for people: 'every row has …'."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Columns that must be absent or empty -> code: they would change the meaning."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return self.required + self.optional
+
+    def fields(self, row: dict[str, Any], columns: dict[str, str]) -> Fields:
+        """The row's values by role."""
+        return {role: row[column] for role in self.roles if (column := columns.get(role, role)) in row}
+
+    def normalise(self, row: dict[str, Any], columns: dict[str, str]) -> Record:
+        """The normalised record of a row.
+
+        Raises:
+            RowError: with what is wrong.
+        """
+        for column, code in self.refused.items():
+            if row.get(column) and column not in columns.values():
+                raise RowError(code, f"the row has {column}, which is not supported")
+        fields = self.fields(row, columns)
+        missing = [columns.get(role, role) for role in self.required if fields.get(role) is None]
+        if missing:
+            has = ", ".join(sorted(map(str, row))[:20])
+            raise RowError("MissingColumn", f"column {' and '.join(missing)} is missing; the row has: {has}"[:600])
+        return self.convert(fields)

@@ -1,0 +1,205 @@
+"""https:// sources: the address is checked and pinned, each redirect is checked again, size and time are bounded.
+
+A host name is resolved once; every address it has must be public, and the connection goes to one of those, so a second
+answer of the name server cannot lead elsewhere. TLS is checked against the host's name, with the system's
+certificates (SSL_CERT_FILE names others). No proxy is used: it would resolve the name by itself.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from hone_api.plan import Limits
+from hone_trainer.errors import SourceError
+from hone_trainer.secrets import remember
+
+_MAX_REDIRECTS = 5
+_REDIRECTS = {301, 302, 303, 307, 308}
+_CHUNK = 2**20
+_CONNECT_SECONDS = 30
+_READ_SECONDS = 60
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolver = Callable[[str, int], list[str]]
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """All addresses of a host name, by the system's resolver."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+@dataclass(frozen=True)
+class Client:
+    """Downloads under limits. authorization is the value of that header; it is sent to the first host alone."""
+
+    limits: Limits
+    authorization: str | None = None
+    resolver: Resolver = resolve
+
+    def download(self, url: str, target: Path, progress: Callable[[int], None] = lambda _: None) -> None:
+        """Download url to the file target; progress is told the bytes of each chunk.
+
+        Raises:
+            SourceError: SourceRefused, SourceNotFound, SourceUnreachable or SourceTooLarge.
+        """
+        if self.authorization:
+            remember(self.authorization)
+        deadline = time.monotonic() + self.limits.timeout_seconds
+        first = _checked(url)
+        current = first
+        for _ in range(_MAX_REDIRECTS + 1):
+            same_host = (current.hostname, current.port) == (first.hostname, first.port)
+            headers = {"Authorization": self.authorization} if self.authorization and same_host else {}
+            following = self._get(current, headers, target, deadline, progress)
+            if following is None:
+                return
+            current = _checked(urljoin(current.geturl(), following))
+        raise SourceError("SourceRefused", f"{_shown(first)} redirects more than {_MAX_REDIRECTS} times")
+
+    def _get(
+        self, url: SplitResult, headers: dict[str, str], target: Path, deadline: float, progress: Callable[[int], None]
+    ) -> str | None:
+        """One request; the location to go on to, or None when the file is complete."""
+        host, port = str(url.hostname), url.port or 443
+        pool = urllib3.HTTPSConnectionPool(
+            self._pinned_address(host, port),
+            port,
+            ssl_context=ssl.create_default_context(),
+            server_hostname=host,
+            assert_hostname=host,
+            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
+        )
+        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        named = host if port == 443 else f"{host}:{port}"
+        send = {"Host": named, "User-Agent": "hone", "Accept-Encoding": "identity", **headers}
+        try:
+            response = pool.urlopen(
+                "GET", path, headers=send, redirect=False, retries=False, preload_content=False, decode_content=False
+            )
+            try:
+                if response.status in _REDIRECTS and response.headers.get("Location"):
+                    return str(response.headers["Location"])
+                self._check_status(response, url)
+                self._save(response, url, target, deadline, progress)
+            finally:
+                response.close()
+        except (HTTPError, OSError) as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise  # of the target file, e.g. a full disk
+            raise SourceError("SourceUnreachable", f"{_shown(url)}: {error}") from None
+        finally:
+            pool.close()
+        return None
+
+    def _pinned_address(self, host: str, port: int) -> str:
+        """An address of the host, after all of them were checked."""
+        try:
+            addresses = self.resolver(host, port)
+        except (OSError, UnicodeError) as error:
+            raise SourceError("SourceUnreachable", f"the host name {host} cannot be resolved: {error}") from None
+        refused = [a for a in addresses if not is_allowed(a, self.limits.allow_private_addresses)]
+        if refused or not addresses:
+            message = f"{host} has the address {', '.join(refused) or '(none)'}, which is not public"
+            raise SourceError("SourceRefused", message)
+        return addresses[0]
+
+    def _check_status(self, response: urllib3.BaseHTTPResponse, url: SplitResult) -> None:
+        status, text = response.status, f"{_shown(url)} answers {response.status} {response.reason or ''}".strip()
+        if status in (404, 410):
+            raise SourceError("SourceNotFound", text)
+        if status in (401, 403):
+            how = "the AUTHORIZATION of its secret is not accepted" if self.authorization else "it wants credentials"
+            raise SourceError("SourceNotFound", f"{text}: {how}")
+        if status != 200:
+            raise SourceError("SourceUnreachable", text)
+        length = response.headers.get("Content-Length", "")
+        if length.isdigit() and int(length) > self.limits.max_source_bytes:
+            raise self._too_large(url)
+
+    def _save(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        url: SplitResult,
+        target: Path,
+        deadline: float,
+        progress: Callable[[int], None],
+    ) -> None:
+        left = self.limits.max_source_bytes
+        with open(target, "wb") as file:
+            while chunk := response.read(_CHUNK):
+                left -= len(chunk)
+                if left < 0:
+                    raise self._too_large(url)
+                if time.monotonic() > deadline:
+                    message = f"{_shown(url)} took longer than {self.limits.timeout_seconds} s"
+                    raise SourceError("SourceUnreachable", message)
+                file.write(chunk)
+                progress(len(chunk))
+
+    def _too_large(self, url: SplitResult) -> SourceError:
+        return SourceError("SourceTooLarge", f"{_shown(url)} is over {self.limits.max_source_bytes} bytes")
+
+
+def is_allowed(address: str, allow_private: bool = False) -> bool:
+    """Whether a download may go to this address.
+
+    Public unicast addresses are; private and loopback ones if asked for. Link-local ones (metadata services of clouds)
+    never are. An IPv4 address inside an IPv6 one counts as itself.
+    """
+    return all(_allowed(one, allow_private) for one in _forms(address))
+
+
+def _forms(address: str) -> list[Address]:
+    found = ipaddress.ip_address(address.split("%")[0])
+    if not isinstance(found, ipaddress.IPv6Address):
+        return [found]
+    inner = [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())]
+    if found in _NAT64:
+        inner.append(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF))
+    embedded = [one for one in inner if one is not None]
+    return [*embedded] if found.ipv4_mapped else [found, *embedded]
+
+
+def _allowed(address: Address, allow_private: bool) -> bool:
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        return False
+    return address.is_global or (allow_private and (address.is_private or address.is_loopback))
+
+
+def _checked(url: str) -> SplitResult:
+    """The parts of an acceptable address.
+
+    Raises:
+        SourceError: SourceRefused.
+    """
+    if any(ord(character) <= 32 or ord(character) == 127 for character in url) or "\\" in url:
+        raise SourceError("SourceRefused", "the address holds white space, control characters or a backslash")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise SourceError("SourceRefused", f"not an address: {error}") from None
+    if parts.scheme != "https" or not parts.hostname:
+        raise SourceError("SourceRefused", f"{parts.scheme or '?'}://{parts.hostname or ''}: only https:// is fetched")
+    if "@" in parts.netloc:
+        raise SourceError("SourceRefused", f"https://{parts.hostname}: no user or password in an address")
+    if port == 0:
+        raise SourceError("SourceRefused", f"https://{parts.hostname}: port 0")
+    return parts
+
+
+def _shown(url: SplitResult) -> str:
+    """The address without its query, which may hold a signature."""
+    return f"{url.scheme}://{url.netloc}{url.path}"

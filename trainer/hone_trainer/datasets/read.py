@@ -1,0 +1,251 @@
+"""Files to raw rows, one at a time: JSON Lines, a JSON array, CSV, TSV, Parquet, text, Markdown; each may be gzip.
+
+gzip, Parquet and JSON arrays are known by their first bytes, the rest by the file's name; anything else is JSON Lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath
+from typing import IO, Any, NamedTuple, TypeAlias, cast
+
+from hone_trainer.datasets.rows import RawRow, RowError, type_name
+from hone_trainer.errors import SourceError
+
+MAX_ROW_BYTES = 16 * 2**20
+_BOM = b"\xef\xbb\xbf"
+_PARQUET_BATCH = 256
+Stream: TypeAlias = io.BufferedReader[Any]
+
+
+class DataFile(NamedTuple):
+    """A local file and the name that people know it by, relative to its source."""
+
+    path: Path
+    name: str
+
+
+class _Item(NamedTuple):
+    """A row of one file: where in it, and its value or error."""
+
+    where: str
+    value: Any = None
+    error: RowError | None = None
+
+
+def read_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
+    """All rows of all files in order. Memory does not grow with the files.
+
+    Args:
+        max_bytes: bound on the unpacked bytes of all files.
+
+    Raises:
+        SourceError: SourceTooLarge.
+    """
+    number = 0
+    for file in files:
+        for item in _read_file(file, max_bytes):
+            number += 1
+            yield _raw_row(number, f"{file.name}{item.where}", item)
+
+
+def _raw_row(number: int, place: str, item: _Item) -> RawRow:
+    if item.error is None and not isinstance(item.value, dict):
+        return RawRow(number, place, error=RowError("WrongType", f"the row is {type_name(item.value)}, not an object"))
+    return RawRow(number, place, item.value, item.error)
+
+
+def _read_file(file: DataFile, max_bytes: int) -> Iterator[_Item]:
+    if _starts_with(file.path, b"PAR1"):
+        yield from _parquet(file.path)
+        return
+    with open(file.path, "rb") as packed:
+        stream = gzip.GzipFile(fileobj=packed) if _starts_with(file.path, b"\x1f\x8b") else packed
+        bounded: Stream = io.BufferedReader(_Bounded(cast(IO[bytes], stream), max_bytes, file.name))
+        if bounded.peek(3)[:3] == _BOM:
+            bounded.read(3)
+        try:
+            yield from _reader(file.name, bounded)(bounded)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            yield _Item("", error=RowError("BrokenFile", f"the gzip file is damaged: {error}"))
+
+
+def _reader(name: str, stream: Stream) -> Callable[[Stream], Iterator[_Item]]:
+    lower = name.lower().removesuffix(".gz")
+    suffix = PurePath(lower).suffix
+    by_name = {".csv": _csv, ".tsv": _tsv, ".txt": _paragraphs, ".md": _document}
+    if suffix in by_name:
+        return by_name[suffix]
+    return _json_array if stream.peek(64)[:64].lstrip()[:1] == b"[" else _json_lines
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that refuses to give more than so many bytes: gzip can unpack to a thousand times its size."""
+
+    def __init__(self, inner: IO[bytes], max_bytes: int, name: str) -> None:
+        self._inner, self._left, self._name = inner, max_bytes, name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._inner.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise SourceError("SourceTooLarge", f"{self._name}: unpacked, it is over the limit")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _json_lines(stream: Stream) -> Iterator[_Item]:
+    for line, data in _lines(stream):
+        if isinstance(data, RowError):
+            yield _Item(f":{line}", error=data)
+        elif data.strip():
+            yield _parsed(f":{line}", data)
+
+
+def _lines(stream: Stream) -> Iterator[tuple[int, bytes | RowError]]:
+    """Lines with their numbers; a line over the limit is skipped without being held."""
+    line = 0
+    while data := stream.readline(MAX_ROW_BYTES + 1):
+        line += 1
+        if len(data) <= MAX_ROW_BYTES:
+            yield line, data
+            continue
+        while data and not data.endswith(b"\n"):
+            data = stream.readline(MAX_ROW_BYTES)
+        yield line, RowError("RowTooLarge", f"the line is over {MAX_ROW_BYTES} bytes")
+
+
+def _parsed(where: str, data: bytes) -> _Item:
+    try:
+        return _Item(where, json.loads(data.decode(), parse_constant=_refuse_constant))
+    except UnicodeDecodeError as error:
+        return _Item(where, error=RowError("NotUTF8", f"not UTF-8 at byte {error.start + 1} of the line"))
+    except json.JSONDecodeError as error:
+        return _Item(where, error=RowError("BrokenJson", f"not JSON: {error.msg} at column {error.colno}"))
+    except (ValueError, RecursionError) as error:
+        return _Item(where, error=RowError("BrokenJson", f"not JSON: {error}"))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_CHUNK = 2**16
+_SEPARATORS = set(" \t\r\n,")
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _json_array(stream: Stream) -> Iterator[_Item]:
+    """Elements of one JSON array. After an element that is not JSON the rest of the file cannot be told apart."""
+    reader = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
+    text, at, chunk, row = reader.read(_CHUNK).lstrip()[1:], 0, _CHUNK, 1
+    while True:
+        while text[at : at + 1] in _SEPARATORS:
+            at += 1
+        if text[at : at + 1] == "]":
+            return
+        reason = "the array does not end"
+        try:
+            value, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            end, reason = len(text), f"not JSON: {error}" if text[at:] else reason
+        if end < len(text):  # else it may go on in the next chunk
+            yield _Item(f", row {row}", value)
+            row, at, chunk = row + 1, end, _CHUNK
+            continue
+        more = reader.read(chunk)
+        if not more or len(text) - at > MAX_ROW_BYTES:
+            code = "RowTooLarge" if more else "BrokenJson"
+            yield _Item(f", row {row}", error=RowError(code, f"{reason}; the rest of the file is not read"))
+            return
+        text, at, chunk = text[at:] + more, 0, chunk * 2
+
+
+def _csv(stream: Stream, delimiter: str = ",") -> Iterator[_Item]:
+    csv.field_size_limit(MAX_ROW_BYTES)
+    # Bytes that are not UTF-8 become lone surrogates here, which `text_of` refuses row by row.
+    text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _Item(f":{reader.line_num}", error=RowError("BrokenCsv", str(error)))
+            continue
+        if not fields:
+            continue
+        if header is None:
+            header = fields
+        elif len(fields) != len(header):
+            message = f"{len(fields)} fields, the header has {len(header)}"
+            yield _Item(f":{reader.line_num}", error=RowError("BrokenCsv", message))
+        else:
+            yield _Item(f":{reader.line_num}", dict(zip(header, fields, strict=True)))
+
+
+def _tsv(stream: Stream) -> Iterator[_Item]:
+    return _csv(stream, delimiter="\t")
+
+
+def _paragraphs(stream: Stream) -> Iterator[_Item]:
+    """A row per paragraph: lines up to a blank one."""
+    block: list[bytes] = []
+    start = 1
+    for line, data in _lines(stream):
+        if isinstance(data, RowError):
+            yield _Item(f":{line}", error=data)
+        elif data.strip():
+            start = start if block else line
+            block.append(data)
+            if sum(map(len, block)) < MAX_ROW_BYTES:
+                continue
+        if block:
+            yield _text(f":{start}", b"".join(block))
+            block = []
+    if block:
+        yield _text(f":{start}", b"".join(block))
+
+
+def _document(stream: Stream) -> Iterator[_Item]:
+    """The whole file is one row."""
+    data = stream.read(MAX_ROW_BYTES + 1)
+    if len(data) > MAX_ROW_BYTES:
+        yield _Item("", error=RowError("RowTooLarge", f"the document is over {MAX_ROW_BYTES} bytes"))
+    elif data.strip():
+        yield _text("", data)
+
+
+def _text(where: str, data: bytes) -> _Item:
+    return _Item(where, {"text": data.decode("utf-8", "surrogateescape").replace("\r\n", "\n").strip("\n")})
+
+
+def _parquet(path: Path) -> Iterator[_Item]:
+    import pyarrow
+    import pyarrow.parquet
+
+    row = 1
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
+                for value in batch.to_pylist():
+                    yield _Item(f", row {row}", value)
+                    row += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        message = f"the Parquet file is damaged after row {row - 1}: {error}"
+        yield _Item(f", row {row}", error=RowError("BrokenFile", message[:300]))
+
+
+def _starts_with(path: Path, magic: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(magic)) == magic

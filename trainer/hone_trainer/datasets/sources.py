@@ -1,0 +1,162 @@
+"""Sources of rows: one function a scheme, in `SOURCES`. Each gives local files in a stable order."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from hone_api.plan import MaterializePlan
+from hone_trainer import hub
+from hone_trainer.datasets.http import Client
+from hone_trainer.datasets.read import DataFile
+from hone_trainer.errors import SourceError
+from hone_trainer.progress import Progress
+
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md")
+_MAX_FILES = 10_000
+# Files that describe a data set in a repository and hold no rows.
+_NOT_ROWS = {
+    "dataset_infos.json",
+    "dataset_info.json",
+    "dataset_dict.json",
+    "state.json",
+    "readme.md",
+    "croissant.json",
+}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Files of a source; revision is a hub commit, or the SHA-256 of the content."""
+
+    files: list[DataFile]
+    revision: str
+
+
+def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
+    """The source's files: where they are mounted, or downloaded into folder.
+
+    Raises:
+        SourceError: missing, unreachable, refused, too large, or not what sha256 promised.
+    """
+    scheme = plan.source.uri.partition("://")[0]
+    if scheme not in SOURCES:
+        raise SourceError("NotSupportedYet", f"source {scheme}://: this version has {', '.join(SOURCES)}")
+    return SOURCES[scheme](plan, folder, progress)
+
+
+def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
+    repository = hub.Repository.parse(plan.source.uri, "dataset", hub.token_of(plan.secret_path))
+    snapshot = hub.look_up(repository)
+    names = _chosen(snapshot.files, plan.source.files, str(repository))
+    if sum(snapshot.files[name] for name in names) > plan.limits.max_source_bytes:
+        raise SourceError("SourceTooLarge", f"{repository}: over {plan.limits.max_source_bytes} bytes")
+    progress.say(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
+    hub.download(repository, snapshot, names, folder)
+    return Fetched([DataFile(folder / name, name) for name in names], snapshot.commit)
+
+
+def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
+    authorization = hub.secret_key(plan.secret_path, "AUTHORIZATION") if plan.secret_path else None
+    name = PurePosixPath(unquote(urlsplit(plan.source.uri).path)).name.replace("\0", "")[-100:] or "data"
+    target = folder / "download"
+    progress.say(f"downloading {name}")
+    Client(plan.limits, authorization).download(plan.source.uri, target, progress.add_bytes)
+    return _hashed([DataFile(target, name)], plan)
+
+
+def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
+    if plan.source_path is None:
+        raise SourceError("SourceNotFound", f"{plan.source.uri} is not mounted: the plan has no sourcePath")
+    path = Path(plan.source_path)
+    root = path.parent.resolve()
+    if not path.exists():
+        raise SourceError("SourceNotFound", f"{plan.source.uri}: there is no such file or folder")
+    if path.is_dir():
+        root = _inside(path, root)
+        found = {p.relative_to(root).as_posix(): p for p in _walk(root)}
+        names = _chosen({name: 0 for name in found}, plan.source.files, plan.source.uri)
+        files = [DataFile(_inside(found[name], root), name) for name in names]
+    else:
+        files = [DataFile(_inside(path, root), path.name)]
+    if sum(file.path.stat().st_size for file in files) > plan.limits.max_source_bytes:
+        raise SourceError("SourceTooLarge", f"{plan.source.uri}: over {plan.limits.max_source_bytes} bytes")
+    return _hashed(files, plan)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Files below root; hidden ones and folders behind links are not looked at (a config map's are both)."""
+    for path in sorted(root.rglob("*")):
+        hidden = any(part.startswith((".", "lost+found")) for part in path.relative_to(root).parts)
+        if path.is_file() and not hidden:
+            yield path
+
+
+def _inside(path: Path, root: Path) -> Path:
+    """The path without links, which must be inside root.
+
+    Raises:
+        SourceError: SourceRefused for a link that leads outside.
+    """
+    resolved = path.resolve()
+    if not resolved.is_relative_to(root):
+        raise SourceError("SourceRefused", f"{path.name} is a link that leads out of the source")
+    return resolved
+
+
+def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) -> list[str]:
+    """The names that the globs choose, or all data files; sorted.
+
+    Raises:
+        SourceError: SourceNotFound when there is none, or a glob matches nothing.
+    """
+    if patterns:
+        idle = [p for p in patterns if not fnmatch.filter(names, p)]
+        if idle:
+            raise SourceError("SourceNotFound", f"{what}: no file matches {', '.join(idle)}")
+        chosen = sorted(name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns))
+    else:
+        chosen = sorted(name for name in names if _is_data(name))
+    if not chosen:
+        raise SourceError("SourceNotFound", f"{what} has no data file ({', '.join(DATA_SUFFIXES)}, or those with .gz)")
+    if len(chosen) > _MAX_FILES:
+        raise SourceError("SourceTooLarge", f"{what} has {len(chosen)} files, more than {_MAX_FILES}")
+    return chosen
+
+
+def _is_data(name: str) -> bool:
+    base = PurePosixPath(name).name.lower()
+    return base not in _NOT_ROWS and base.removesuffix(".gz").endswith(DATA_SUFFIXES)
+
+
+def _hashed(files: list[DataFile], plan: MaterializePlan) -> Fetched:
+    """With the SHA-256 as revision: of the file, or of all names and hashes."""
+    hashes = [_sha256(file.path) for file in files]
+    if plan.source.sha256 is not None:
+        if len(files) != 1:
+            raise SourceError("ChecksumMismatch", f"sha256 is for one file, {plan.source.uri} has {len(files)}")
+        if hashes[0] != plan.source.sha256:
+            message = f"{files[0].name} has the SHA-256 {hashes[0]}, expected {plan.source.sha256}"
+            raise SourceError("ChecksumMismatch", message)
+    if len(files) == 1:
+        return Fetched(files, hashes[0])
+    listing = "".join(f"{sha}  {file.name}\n" for sha, file in zip(hashes, files, strict=True))
+    return Fetched(files, hashlib.sha256(listing.encode()).hexdigest())
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+Fetcher = Callable[[MaterializePlan, Path, Progress], Fetched]
+SOURCES: dict[str, Fetcher] = {
+    "hf": _from_hub,
+    "https": _from_web,
+    "pvc": _from_mount,
+    "configmap": _from_mount,
+}

@@ -1,0 +1,165 @@
+"""Fetch: stage a base model in the store, pinned to a commit: `store`/base-models/<owner>--<name>/<commit>.
+
+Weights are safetensors or the model is refused, and config.json loses what could make transformers load code.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hone_api.plan import FetchPlan
+from hone_api.report import FetchResult
+from hone_trainer import hub, manifest
+from hone_trainer.errors import ConfigError, SourceError, StoreError
+from hone_trainer.progress import Progress
+
+ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model", "*.tiktoken", "LICENSE*", "NOTICE*")
+"""Files of a model that are data. Pickles (.bin, .pt), code (.py) and other forms of the weights are not fetched."""
+_CODE_KEYS = {"auto_map", "_attn_implementation_internal", "trust_remote_code", "custom_pipelines"}
+"""Keys that let a config name code or a kernel to load (CVE-2026-4372)."""
+
+
+def run(plan: FetchPlan) -> FetchResult:
+    """Stage the plan's model, or find that it already is.
+
+    Raises:
+        SourceError: ModelNotFound, GatedModelAccessDenied, RevisionNotFound, SourceUnreachable, SourceTooLarge,
+            UnsafeModel, UnsupportedModel, SecretNotFound, SecretKeyNotFound.
+        ConfigError: NotSupportedYet, for another scheme than hf://.
+    """
+    uri = plan.model.uri or ""
+    if not uri.startswith("hf://"):
+        raise ConfigError(f"model {uri.partition('://')[0]}://: only hf:// is fetched", "NotSupportedYet")
+    repository = hub.Repository.parse(uri, "model", hub.token_of(plan.secret_path))
+    with Progress(f"model {repository.name}") as progress:
+        snapshot = hub.look_up(repository)
+        names = _wanted(repository, snapshot)
+        size = sum(snapshot.files[name] for name in names)
+        if size > plan.limits.max_source_bytes:
+            raise SourceError("SourceTooLarge", f"{repository}: {size} bytes, limit {plan.limits.max_source_bytes}")
+        path = f"base-models/{repository.name.replace('/', '--')}/{snapshot.commit}"
+        target = Path(plan.store) / path
+        if _is_intact(target):
+            progress.say(f"{repository.name} at {snapshot.commit[:12]} is already in the store")
+        else:
+            progress.say(f"fetching {repository.name} at {snapshot.commit[:12]}: {size / 2**20:.0f} MiB")
+            _stage(repository, snapshot, names, target)
+        return FetchResult(path=path, commit=snapshot.commit, size_bytes=manifest.size_of(target))
+
+
+def _wanted(repository: hub.Repository, snapshot: hub.Snapshot) -> list[str]:
+    """Files to fetch.
+
+    Raises:
+        SourceError: UnsafeModel without safetensors, UnsupportedModel without config.json.
+    """
+    top = [name for name in snapshot.files if "/" not in name]
+    names = sorted(name for name in top if any(fnmatch.fnmatchcase(name, pattern) for pattern in ALLOWED))
+    if not any(name.endswith(".safetensors") for name in names):
+        pickles = [name for name in top if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf"))]
+        has = f"it has {', '.join(pickles[:3])}" if pickles else "it has no weights"
+        raise SourceError("UnsafeModel", f"{repository} has no safetensors file: {has}")
+    if "config.json" not in names:
+        raise SourceError("UnsupportedModel", f"{repository} has no config.json")
+    return names
+
+
+def _stage(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str], target: Path) -> None:
+    with _beside(target) as folder:
+        hub.download(repository, snapshot, names, folder)
+        for config in folder.glob("*.json"):
+            make_safe(config)
+        check_safetensors(folder)
+        manifest.write(folder)
+        _publish(folder, target)
+
+
+def make_safe(config: Path) -> None:
+    """Remove the keys of a JSON config that name code, at any depth; other files stay byte for byte.
+
+    Raises:
+        SourceError: UnsafeModel when config.json is not a JSON object.
+    """
+    if not config.name.endswith("config.json"):
+        return
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise SourceError("UnsafeModel", f"{config.name} is not JSON") from None
+    cleaned = _without_code(content)
+    if cleaned != content:
+        config.write_text(json.dumps(cleaned, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_safetensors(folder: Path) -> None:
+    """Read the header of every safetensors file, and that the shards of the index are all there.
+
+    Raises:
+        SourceError: UnsafeModel.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError, ValueError) as error:
+            raise SourceError("UnsafeModel", f"{path.name} is not a safetensors file: {error}") from None
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise SourceError("UnsafeModel", f"{index.name} is not an index of safetensors files") from None
+        missing = sorted(name for name in shards if not isinstance(name, str) or not (folder / name).is_file())
+        if missing:
+            raise SourceError("UnsafeModel", f"{index.name} names files that are missing: {', '.join(missing[:5])}")
+
+
+def _without_code(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_code(inner) for key, inner in value.items() if key not in _CODE_KEYS}
+    return [_without_code(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _is_intact(target: Path) -> bool:
+    """Whether the model is in the store, byte for byte; a damaged one is fetched again."""
+    if not manifest.is_complete(target):
+        return False
+    try:
+        manifest.verify(target)
+    except StoreError:
+        return False
+    return True
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A new folder beside the target."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.parent / f".work-{uuid.uuid4().hex}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(folder: Path, target: Path) -> None:
+    """Rename into place. Who comes second keeps the first one's folder; a damaged one is replaced."""
+    try:
+        folder.rename(target)
+    except OSError:
+        if _is_intact(target):
+            return
+        damaged = target.parent / f".work-{uuid.uuid4().hex}"
+        target.rename(damaged)
+        folder.rename(target)
+        shutil.rmtree(damaged, ignore_errors=True)

@@ -1,0 +1,172 @@
+"""Hugging Face Hub repositories: find a commit, download it. Every error has a code of ours.
+
+`HF_ENDPOINT` names the hub, e.g. a mirror. Importing this module does not import huggingface_hub: its settings are
+read at import, and the image that trains sets HF_HUB_OFFLINE=1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hone_trainer.errors import SourceError
+from hone_trainer.secrets import read_key, remember
+
+_URI = re.compile(r"^hf://(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s]+))?$")
+NOT_FOUND = {"model": "ModelNotFound", "dataset": "DatasetSourceNotFound"}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the hub, and who asks. kind is model or dataset."""
+
+    name: str
+    revision: str = "main"
+    kind: str = "model"
+    token: str | None = None
+
+    @classmethod
+    def parse(cls, uri: str, kind: str, token: str | None = None) -> Repository:
+        """From hf://owner/name[@revision]."""
+        match = _URI.match(uri)
+        if match is None:
+            raise SourceError("SourceRefused", f"{uri} is not hf://owner/name[@revision]")
+        return cls(match["repo"], match["revision"] or "main", kind, token)
+
+    def __str__(self) -> str:
+        return f"hf://{self.name}@{self.revision}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A repository at one commit: file names to sizes in bytes."""
+
+    commit: str
+    files: dict[str, int]
+
+
+def token_of(secret_path: str | None) -> str | None:
+    """The hub token: key HF_TOKEN of the mounted secret, else the environment's HF_TOKEN (a person's laptop).
+
+    Raises:
+        SourceError: SecretNotFound or SecretKeyNotFound.
+    """
+    if secret_path is None:
+        token = os.environ.get("HF_TOKEN") or None
+        if token:
+            remember(token)
+        return token
+    return secret_key(secret_path, "HF_TOKEN")
+
+
+def secret_key(secret_path: str, key: str) -> str:
+    """One key of a mounted secret.
+
+    Raises:
+        SourceError: SecretNotFound or SecretKeyNotFound.
+    """
+    try:
+        value = read_key(secret_path, key)
+    except FileNotFoundError:
+        raise SourceError("SecretNotFound", "the secret named in secretName does not exist in this namespace") from None
+    if not value:
+        raise SourceError("SecretKeyNotFound", f"the secret named in secretName has no key {key}")
+    return value
+
+
+def look_up(repository: Repository) -> Snapshot:
+    """The commit that the revision names now, and its files.
+
+    Raises:
+        SourceError: ModelNotFound, DatasetSourceNotFound, GatedModelAccessDenied, RevisionNotFound, SourceUnreachable.
+    """
+    _go_online()
+    from huggingface_hub import HfApi
+
+    with _translated(repository):
+        # False, not None: None would fall back on a token stored on this machine.
+        info = HfApi(token=repository.token or False).repo_info(
+            repository.name, repo_type=repository.kind, revision=repository.revision, files_metadata=True
+        )
+    files = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
+        raise SourceError("SourceUnreachable", f"{repository}: the hub names no commit: {info.sha!r}")
+    return Snapshot(str(info.sha), files)
+
+
+def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], folder: Path) -> None:
+    """Download the named files of the snapshot into a folder, as plain files.
+
+    Raises:
+        SourceError: as `look_up`.
+    """
+    _go_online()
+    from huggingface_hub import snapshot_download
+
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".hub-") as cache, _translated(repository):
+        snapshot_download(
+            repository.name,
+            repo_type=repository.kind,
+            revision=snapshot.commit,
+            token=repository.token or False,
+            allow_patterns=[_literal(name) for name in names],
+            local_dir=folder,
+            cache_dir=cache,
+        )
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise SourceError("SourceUnreachable", f"{repository}: the hub did not send {', '.join(missing[:5])}")
+
+
+def _go_online() -> None:
+    os.environ["HF_HUB_OFFLINE"] = "0"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HOME", str(Path(tempfile.gettempdir()) / "huggingface"))
+
+
+def _literal(name: str) -> str:
+    """The pattern that matches this name alone."""
+    return re.sub(r"([*?\[])", r"[\1]", name)
+
+
+@contextmanager
+def _translated(repository: Repository) -> Iterator[None]:
+    """Errors of huggingface_hub as ours."""
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    # GatedRepoError is a RepositoryNotFoundError: it comes first.
+    except errors.GatedRepoError:
+        who = "this token has" if repository.token else "no token was given, so it has"
+        message = f"{repository} is gated and {who} no access"
+        raise SourceError("GatedModelAccessDenied", message) from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError, errors.DisabledRepoError):
+        message = f"the hub has no {repository.kind} {repository.name}, or it is private and the token cannot see it"
+        raise SourceError(NOT_FOUND[repository.kind], message) from None
+    except errors.RevisionNotFoundError:
+        message = f"{repository.name} has no revision {repository.revision}"
+        raise SourceError("RevisionNotFound", message) from None
+    except errors.HfHubHTTPError as error:
+        raise SourceError("SourceUnreachable", f"{repository}: {_first_line(error)}") from None
+    except (httpx2.HTTPError, errors.LocalEntryNotFoundError, errors.FileMetadataError, ConnectionError) as error:
+        message = f"the hub at {_endpoint()} cannot be reached for {repository}: {_first_line(error)}"
+        raise SourceError("SourceUnreachable", message) from None
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,58 @@
+"""Progress for people: a live line on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+_EVERY_SECONDS = 10
+log = logging.getLogger("hone.trainer")
+
+
+class Progress:
+    """Counts bytes and rows of one task; use it as a context manager."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bytes = self._rows = 0
+        self._next = time.monotonic() + _EVERY_SECONDS
+        self._live = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            self._live = Console(stderr=True).status(title)
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        log.info("%s", text)
+
+    def add_bytes(self, count: int) -> None:
+        """Bytes that came in."""
+        self._bytes += count
+        self._show(f"{self._bytes / 2**20:.1f} MiB")
+
+    def add_row(self) -> None:
+        """A row that was read."""
+        self._rows += 1
+        if self._rows % 1000 == 0:
+            self._show(f"{self._rows:,} rows")
+
+    def _show(self, state: str) -> None:
+        if self._live:
+            self._live.update(f"{self._title}: {state}")
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + _EVERY_SECONDS
+            log.info("%s: %s", self._title, state)
