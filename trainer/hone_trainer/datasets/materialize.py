@@ -36,7 +36,6 @@ SPLITS = ("train", "validation", "test")
 REPORT, REJECTED = "report.json", "rejected.jsonl"
 _ROWS_NAMED = 10
 _REJECTED_LOGGED = 20
-_EMPTY = RowError("WrongType", "the row is empty")
 _STALE_SECONDS = 24 * 3600
 
 
@@ -174,7 +173,7 @@ def _normalise(
     sample = [row.value for row in head if row.value is not None]
     if not sample:  # nothing, or nothing that can be read
         for row in itertools.chain(head, rows):
-            counted.reject(row, row.error or _EMPTY)
+            counted.reject(row, row.error or RowError("WrongType", "the row is empty"))
         return
     try:
         found = detect.choose(plan.format, plan.columns, sample)
@@ -188,7 +187,7 @@ def _normalise(
         progress.add_row()
         try:
             if row.value is None:
-                raise row.error or _EMPTY
+                raise row.error or RowError("WrongType", "the row is empty")
             record = found.format.normalise(row.value, plan.columns)
             line = _canonical(record)
             group = _group(plan, row.value, line)

@@ -20,7 +20,7 @@ from hone_trainer.errors import SourceError
 MAX_ROW_BYTES = 16 * 2**20
 _BOM = b"\xef\xbb\xbf"
 _PARQUET_BATCH = 256
-Stream: TypeAlias = io.BufferedReader[Any]
+Stream: TypeAlias = "io.BufferedReader[Any]"
 
 
 class DataFile(NamedTuple):
