@@ -58,7 +58,7 @@ class ProgressServer:
         """Serve until the runner's `cleanup()`."""
         runner = web.AppRunner(self.application(), access_log=None, keepalive_timeout=75, shutdown_timeout=5)
         await runner.setup()
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        await web.TCPSite(runner, host or None, port, ssl_context=tls).start()
         return runner
 
     async def _post(self, request: web.Request) -> web.Response:

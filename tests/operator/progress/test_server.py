@@ -5,7 +5,7 @@ import json
 import ssl
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +18,10 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.exceptions import ApiException
 
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
+from hone_operator.cache import Cache
+from hone_operator.cluster import Cluster
 from hone_operator.progress.auth import Authenticator
-from hone_operator.progress.kube import KubeIdentity
+from hone_operator.progress.backing import ClusterBacking
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
 from hone_operator.tls import ensure, renewed, server_context
@@ -46,26 +48,6 @@ class Kube:
         return json.loads(text)
 
 
-@dataclass
-class Directory:
-    """FineTuneJobs as the test has them; nothing else is cached, so that each pod and Job is read live."""
-
-    kube: Kube
-    jobs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-
-    def cached(self, kind, namespace, name):
-        return self.jobs.get((namespace, name)) if kind == "FineTuneJob" else None
-
-    async def read(self, kind, namespace, name):
-        group = {"Pod": "/api/v1", "Job": "/apis/batch/v1"}[kind]
-        try:
-            return await self.kube("GET", f"{group}/namespaces/{namespace}/{kind.lower()}s/{name}")
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
-
-
 def reference(kind: str, name: str, uid: str) -> list[dict[str, Any]]:
     version = "batch/v1" if kind == "Job" else "hone.dev/v1alpha1"
     return [{"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": True}]
@@ -77,11 +59,11 @@ def pod_spec() -> dict[str, Any]:
 
 @dataclass
 class World:
-    """A running server and the means to make pods that report to it."""
+    """A running server and the means to make pods that report to it. No watch fills the cache: pods are read live."""
 
     kube: Kube
-    identity: KubeIdentity
-    directory: Directory
+    cache: Cache
+    backing: ClusterBacking
     store: ProgressStore
     url: str
     ca: str
@@ -90,10 +72,9 @@ class World:
     def knows(self, name: str, attempts: int = 1, finished: bool = False) -> None:
         """There is such a FineTuneJob."""
         conditions = [{"type": "Finished", "status": str(finished)}]
-        self.directory.jobs[self.namespace, name] = {
-            "metadata": {"namespace": self.namespace, "name": name, "uid": OWNER},
-            "status": {"attempts": [{"number": n + 1} for n in range(attempts)], "conditions": conditions},
-        }
+        meta = {"namespace": self.namespace, "name": name, "uid": OWNER}
+        status = {"attempts": [{"number": n + 1} for n in range(attempts)], "conditions": conditions}
+        self.cache.put("FineTuneJob", {"metadata": meta, "spec": {}, "status": status})
 
     async def attempt(self, job: str, number: int, owner: str = OWNER) -> str:
         """Make the batch Job of an attempt and one pod of it; the pod's name."""
@@ -136,17 +117,18 @@ async def world(apiserver) -> AsyncIterator[World]:
     settings = Configuration()
     await config.load_kube_config(str(apiserver), client_configuration=settings)
     async with ApiClient(settings) as api:
-        kube, identity = Kube(api), KubeIdentity(api)
+        kube, cache = Kube(api), Cache()
+        backing = ClusterBacking(cache, Cluster(api))
         namespace = f"ml-{uuid.uuid4().hex[:8]}"  # of the test alone: here nothing cleans up after deletions
         await kube("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         await kube("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "default"}})
         certificates = renewed(None, ["localhost"], datetime.now(UTC))
-        directory, store = Directory(kube), ProgressStore(lambda key: None, interval=60)
-        server = ProgressServer(Authenticator(identity), directory, store)
+        store = ProgressStore(lambda key: None, interval=60)
+        server = ProgressServer(Authenticator(backing), backing, store)
         runner = await server.start("127.0.0.1", 0, server_context(certificates))
         port = runner.addresses[0][1]
         try:
-            yield World(kube, identity, directory, store, f"https://localhost:{port}", certificates.ca_pem, namespace)
+            yield World(kube, cache, backing, store, f"https://localhost:{port}", certificates.ca_pem, namespace)
         finally:
             await runner.cleanup()
 
@@ -269,7 +251,7 @@ async def test_a_pod_that_floods_is_slowed_down_alone(world):
 async def test_the_certificates_secret_of_the_chart_is_filled_and_kept(world):
     path, name = f"/api/v1/namespaces/{world.namespace}/secrets", "hone-operator-tls"
     await world.kube("POST", path, {"metadata": {"name": name}})
-    first = await ensure(world.identity, world.namespace, name, ["localhost"])
-    assert await ensure(world.identity, world.namespace, name, ["localhost"]) == first
+    first = await ensure(world.backing, world.namespace, name, ["localhost"])
+    assert await ensure(world.backing, world.namespace, name, ["localhost"]) == first
     await world.kube("DELETE", f"{path}/{name}")
-    assert await world.identity.read_secret(world.namespace, name) is None
+    assert await world.backing.read_secret(world.namespace, name) is None

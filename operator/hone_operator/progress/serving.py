@@ -1,0 +1,58 @@
+"""Run the progress server with certificates that are renewed while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from hone_operator import tls
+from hone_operator.progress.auth import Authenticator
+from hone_operator.progress.backing import ClusterBacking
+from hone_operator.progress.server import ProgressServer
+from hone_operator.progress.store import ProgressStore
+from hone_operator.settings import Settings
+
+RENEW_CHECK_SECONDS = 12 * 3600.0
+log = logging.getLogger(__name__)
+
+
+def hosts(service_host: str, cluster_domain: str) -> list[str]:
+    """Names under which pods may reach the Service: as configured, and fully qualified."""
+    return [service_host, f"{service_host}.{cluster_domain}"] if service_host.endswith(".svc") else [service_host]
+
+
+@asynccontextmanager
+async def serving(settings: Settings, backing: ClusterBacking, store: ProgressStore) -> AsyncIterator[str | None]:
+    """Serve for the block; yields the PEM that pods verify the server with, or None when pods do not report.
+
+    Raises:
+        hone_operator.tls.TlsError: when the Secret of the certificates does not exist.
+        OSError: when the port is taken.
+    """
+    progress = settings.progress
+    if progress.service_host is None:
+        yield None
+        return
+    names = hosts(progress.service_host, settings.cluster_domain)
+    certificates = await tls.ensure(backing, settings.namespace, progress.tls_secret, names)
+    context = tls.server_context(certificates)
+    runner = await ProgressServer(Authenticator(backing), backing, store).start("", progress.port, context)
+    renewing = asyncio.create_task(_renew(settings, backing, names, context))
+    try:
+        yield certificates.ca_pem
+    finally:
+        renewing.cancel()
+        await runner.cleanup()
+
+
+async def _renew(settings: Settings, backing: ClusterBacking, names: list[str], context: ssl.SSLContext) -> None:
+    """Renewal begins a month before the end, so that a check that fails only waits for the next."""
+    while True:
+        await asyncio.sleep(RENEW_CHECK_SECONDS)
+        try:
+            tls.load_into(context, await tls.ensure(backing, settings.namespace, settings.progress.tls_secret, names))
+        except Exception as error:
+            log.error("the progress server's certificate cannot be checked: %s", error)
