@@ -88,16 +88,16 @@ def look_up(repository: Repository) -> Snapshot:
     """
     _go_online()
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
+    # False, not None: None would fall back on a token stored on this machine.
+    api = HfApi(token=repository.token or False)
     with _translated(repository):
-        # False, not None: None would fall back on a token stored on this machine.
-        info = HfApi(token=repository.token or False).repo_info(
-            repository.name, repo_type=repository.kind, revision=repository.revision, files_metadata=True
-        )
-    files = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
-        raise SourceError("SourceUnreachable", f"{repository}: the hub names no commit: {info.sha!r}")
-    return Snapshot(str(info.sha), files)
+        info = api.repo_info(repository.name, repo_type=repository.kind, revision=repository.revision)
+        if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
+            raise SourceError("SourceUnreachable", f"{repository}: the hub names no commit: {info.sha!r}")
+        tree = api.list_repo_tree(repository.name, recursive=True, revision=info.sha, repo_type=repository.kind)
+        return Snapshot(str(info.sha), {file.path: file.size for file in tree if isinstance(file, RepoFile)})
 
 
 def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], folder: Path) -> None:

@@ -1,0 +1,188 @@
+"""Fetch: the real hf:// path, by the real command, against a hub on loopback."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+from safetensors.numpy import save_file
+
+from hone_api.report import FetchResult, Outcome, parse_outcome
+from hone_dev import hub
+from hone_trainer import manifest
+
+pytestmark = pytest.mark.trainer
+TOKEN = "hf_canaryCanaryCanary42"
+SECRET = {"HF_TOKEN": TOKEN}
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    """acme/tiny: weights, a config that names code, a pickle, a Python file."""
+    folder = tmp_path / "hub" / "models" / "acme" / "tiny" / "main"
+    folder.mkdir(parents=True)
+    config = {"model_type": "llama", "auto_map": {"AutoModel": "evil.Model"}, "inner": {"trust_remote_code": True}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text('{"auto_map": "is a token here"}')
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (folder / "evil.py").write_text("raise SystemExit")
+    save_file({"w": numpy.arange(6.0)}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def endpoint(model):
+    with hub.serve(model.parents[3]) as url:
+        yield url
+
+
+class Fetch:
+    """Runs `python -m hone_trainer fetch` in a folder."""
+
+    def __init__(self, folder: Path, endpoint: str) -> None:
+        self.folder, self.endpoint = folder, endpoint
+        self.store = folder / "store"
+        self.output = ""
+
+    def __call__(self, uri: str, secret: dict[str, str] | None = None, **limits: int) -> Outcome:
+        plan = {"kind": "Fetch", "model": {"uri": uri}, "store": "store", "limits": limits}
+        if secret is not None:
+            (self.folder / "secret").mkdir(exist_ok=True)
+            for key, value in secret.items():
+                (self.folder / "secret" / key).write_text(value)
+            plan["secretPath"] = "secret"
+        (self.folder / "plan.json").write_text(json.dumps(plan))
+        log = self.folder / "termination-log"
+        home = {"HOME": str(self.folder), "HF_HOME": str(self.folder / "hf"), "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, **home, "HF_ENDPOINT": self.endpoint, "HONE_TERMINATION_LOG": str(log)}
+        environment.pop("HF_TOKEN", None)
+        command = [sys.executable, "-m", "hone_trainer", "fetch", str(self.folder / "plan.json")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        self.output = done.stdout + done.stderr
+        outcome = parse_outcome(log.read_text())
+        assert outcome is not None
+        assert done.returncode == outcome.exit_code
+        return outcome
+
+
+@pytest.fixture
+def fetch(tmp_path, endpoint) -> Fetch:
+    return Fetch(tmp_path, endpoint)
+
+
+def failed(outcome: Outcome, code: str) -> str:
+    assert outcome.failure is not None
+    assert outcome.failure.code == code, outcome.failure.message
+    return outcome.failure.message
+
+
+def fetched(outcome: Outcome) -> FetchResult:
+    assert isinstance(outcome.result, FetchResult), outcome
+    return outcome.result
+
+
+def test_only_data_is_staged_pinned_to_the_commit_with_a_manifest(fetch, model):
+    result = fetched(fetch("hf://acme/tiny"))
+    folder = fetch.store / result.path
+    assert result.path == f"base-models/acme--tiny/{result.commit}"
+    assert len(result.commit or "") == 40
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors", "manifest.json"}
+    assert json.loads((folder / "config.json").read_text()) == {"model_type": "llama", "inner": {}}
+    assert (folder / "tokenizer.json").read_bytes() == (model / "tokenizer.json").read_bytes()
+    assert manifest.verify(folder).size_bytes == result.size_bytes
+    assert [path.name for path in folder.parent.iterdir()] == [result.commit]
+
+
+def test_the_second_fetch_downloads_nothing(fetch):
+    first = fetched(fetch("hf://acme/tiny"))
+    weights = fetch.store / first.path / "model.safetensors"
+    inode = weights.stat().st_ino
+    assert fetched(fetch("hf://acme/tiny")) == first
+    assert weights.stat().st_ino == inode
+    assert "already in the store" in fetch.output
+
+
+def test_a_damaged_model_is_fetched_again(fetch):
+    first = fetched(fetch("hf://acme/tiny"))
+    weights = fetch.store / first.path / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + b"x")
+    assert fetched(fetch("hf://acme/tiny")) == first
+    assert weights.read_bytes() == content
+
+
+def test_revisions_are_folders_of_their_own(fetch, model):
+    shutil.copytree(model, model.parent / "v2")
+    (model.parent / "v2" / "LICENSE").write_text("Apache-2.0")
+    main, other = fetched(fetch("hf://acme/tiny")), fetched(fetch("hf://acme/tiny@v2"))
+    assert main.commit != other.commit
+    assert fetched(fetch(f"hf://acme/tiny@{main.commit}")) == main
+
+
+@pytest.mark.parametrize(
+    ("uri", "code", "words"),
+    [
+        ("hf://acme/absent", "ModelNotFound", "acme/absent"),
+        ("hf://acme/tiny@v9", "RevisionNotFound", "v9"),
+        ("https://example.org/model", "NotSupportedYet", "https://"),
+        ("pvc://claim/model", "NotSupportedYet", "pvc://"),
+    ],
+)
+def test_what_is_not_there(fetch, uri, code, words):
+    assert words in failed(fetch(uri), code)
+
+
+def test_a_gated_model_needs_a_token_that_has_access(fetch, model):
+    (model.parent / "hub.json").write_text(json.dumps({"gated": True, "tokens": [TOKEN]}))
+    assert "no token was given" in failed(fetch("hf://acme/tiny"), "GatedModelAccessDenied")
+    assert "this token has" in failed(
+        fetch("hf://acme/tiny", {"HF_TOKEN": "hf_other12345678"}), "GatedModelAccessDenied"
+    )
+    assert not list(fetch.store.rglob("manifest.json"))
+    fetched(fetch("hf://acme/tiny", SECRET))
+    assert TOKEN not in fetch.output
+
+
+def test_a_private_model_looks_absent_without_a_token(fetch, model):
+    (model.parent / "hub.json").write_text(json.dumps({"private": True, "tokens": [TOKEN]}))
+    assert "private" in failed(fetch("hf://acme/tiny"), "ModelNotFound")
+    fetched(fetch("hf://acme/tiny", SECRET))
+
+
+def test_a_missing_secret_and_a_missing_key_have_reasons_of_their_own(fetch):
+    failed(fetch("hf://acme/tiny", {}), "SecretNotFound")
+    assert "HF_TOKEN" in failed(fetch("hf://acme/tiny", {"TOKEN": "x"}), "SecretKeyNotFound")
+
+
+def test_an_unreachable_hub(tmp_path):
+    fetch = Fetch(tmp_path, "http://127.0.0.1:9")
+    assert "127.0.0.1:9" in failed(fetch("hf://acme/tiny"), "SourceUnreachable")
+
+
+def test_pickled_weights_alone_are_refused_before_any_download(fetch, model):
+    (model / "model.safetensors").unlink()
+    assert "pytorch_model.bin" in failed(fetch("hf://acme/tiny"), "UnsafeModel")
+    assert not fetch.store.exists()
+
+
+def test_what_calls_itself_safetensors_must_be(fetch, model):
+    (model / "model.safetensors").write_bytes(b"\xff" * 8 + b"{}")
+    assert "model.safetensors" in failed(fetch("hf://acme/tiny"), "UnsafeModel")
+    assert not list(fetch.store.rglob("manifest.json"))
+
+
+def test_a_missing_shard_is_named(fetch, model):
+    index = {"weight_map": {"w": "model.safetensors", "v": "model-00002-of-00002.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-00002-of-00002" in failed(fetch("hf://acme/tiny"), "UnsafeModel")
+
+
+def test_a_model_over_the_limit_is_refused_before_any_download(fetch):
+    assert "limit 100" in failed(fetch("hf://acme/tiny", maxSourceBytes=100), "SourceTooLarge")
+    assert not fetch.store.exists()
