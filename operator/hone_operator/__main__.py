@@ -1,0 +1,154 @@
+"""`python -m hone_operator`: watch, reconcile, take reports, answer probes; stop on SIGTERM."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+from datetime import UTC, datetime
+
+import kopf
+
+from hone_operator import handlers, settings
+from hone_operator.cache import Cache
+from hone_operator.cluster import Cluster
+from hone_operator.controllers import Controllers, Key, resync
+from hone_operator.desired.platform import Platform
+from hone_operator.health import Health, serve
+from hone_operator.progress.backing import ClusterBacking
+from hone_operator.progress.serving import serving
+from hone_operator.progress.store import ProgressStore
+from hone_operator.workqueue import WorkQueue
+
+log = logging.getLogger("hone_operator")
+
+
+def platform(config: settings.Settings, ca: str | None) -> Platform:
+    """What of the settings shapes desired objects."""
+    trainer, store = config.trainer, config.store
+    return Platform(
+        trainer_image=trainer.image,
+        image_pull_policy=trainer.image_pull_policy,
+        image_pull_secrets=tuple(trainer.image_pull_secrets),
+        store_claim=store.claim_name,
+        store_size=store.size,
+        store_class=store.storage_class_name,
+        store_access_mode=store.access_mode,
+        cluster_domain=config.cluster_domain,
+        hugging_face_endpoint=config.hugging_face.endpoint,
+        progress_url=config.progress_url if ca else None,
+        progress_ca=ca,
+        network_interface=trainer.network_interface,
+        grace_seconds=trainer.termination_grace_seconds,
+        start_timeout_seconds=trainer.start_timeout_seconds,
+        scratch_size=trainer.scratch_size,
+        extra_env=dict(trainer.extra_env),
+        limits=config.limits,
+    )
+
+
+async def run(config: settings.Settings, stop: asyncio.Event) -> None:
+    """The operator, until `stop` is set or a part of it fails."""
+    async with contextlib.AsyncExitStack() as stack:
+        cache = Cache()
+        cluster = await Cluster.connect(connections=config.concurrency + 4)
+        stack.push_async_callback(cluster.close)
+        queue: WorkQueue[Key] = WorkQueue(lambda key: controllers.process(key), config.concurrency)
+        watches = handlers.Watches(cache, queue)
+        reports = ProgressStore(
+            lambda key: queue.request(Key("FineTuneJob", *key)), config.progress.status_interval_seconds
+        )
+        health = Health(queue.oldest_wait, ready=lambda: watches.filled and queue.caught_up)
+        stack.push_async_callback((await serve(health.application(), config.ports.probes)).cleanup)
+        ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports))
+        controllers = Controllers(cluster, cache, platform(config, ca), reports)
+        watches.filled = not await cluster.holds_objects(config.watch_namespaces or [None])
+        await _watch_and_work(config, watches, stop)
+
+
+async def _watch_and_work(config: settings.Settings, watches: handlers.Watches, stop: asyncio.Event) -> None:
+    registry = kopf.OperatorRegistry()
+    watches.register(registry)
+    kopf_settings = kopf.OperatorSettings()
+    handlers.configure(kopf_settings)
+    stopped = asyncio.Event()
+    watching = asyncio.create_task(
+        kopf.operator(
+            registry=registry,
+            settings=kopf_settings,
+            standalone=True,
+            clusterwide=not config.watch_namespaces,
+            namespaces=config.watch_namespaces,
+            stop_flag=stopped,
+        ),
+        name="watch",
+    )
+    parts = {
+        watching,
+        asyncio.create_task(watches.queue.run(), name="reconcile"),
+        asyncio.create_task(resync(watches.cache, watches.queue.request, config.resync_seconds), name="resync"),
+        asyncio.create_task(stop.wait(), name="stop"),
+    }
+    try:
+        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # a part that failed ends the process: the kubelet restarts it
+    finally:
+        stopped.set()
+        for task in parts - {watching}:
+            task.cancel()
+        await asyncio.wait(parts, timeout=10)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def set_up_logging(config: settings.Log) -> None:
+    """Everything to standard error; the libraries from WARNING on."""
+    handler = logging.StreamHandler(sys.stderr)
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonFormatter() if config.format == "json" else plain)
+    logging.root.handlers = [handler]
+    logging.root.setLevel("WARNING")
+    log.setLevel(config.level)
+
+
+async def _main(config: settings.Settings) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(run(config, stop))
+    with contextlib.suppress(NotImplementedError):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await running
+
+
+def main() -> None:
+    """Exit code 0 after SIGTERM, 78 for wrong settings, 1 when a part failed."""
+    try:
+        config = settings.load()
+    except settings.ConfigurationError as error:
+        print(f"hone-operator: {error}", file=sys.stderr)
+        raise SystemExit(78) from None
+    set_up_logging(config.log)
+    try:
+        asyncio.run(_main(config))
+    except Exception:
+        log.exception("the operator stops")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

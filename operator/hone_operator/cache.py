@@ -1,0 +1,124 @@
+"""The newest body of every object we watch, stripped of what nobody reads. Filled by kopf's watches.
+
+Also the operator's own writes land here at once: a decision never sees less than what was decided before.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Body = dict[str, Any]
+Ref = tuple[str, str]
+"""(namespace, name)"""
+
+REMEMBERED_DELETIONS = 4096
+POD_FIELDS = ("phase", "reason", "message", "conditions", "startTime")
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def strip(kind: str, body: Mapping[str, Any]) -> Body:
+    """A new body without managed fields and copies of the object; of Jobs and Pods only what is read."""
+    meta = dict(body["metadata"])
+    meta.pop("managedFields", None)
+    meta.pop("generateName", None)
+    annotations = {k: v for k, v in (meta.pop("annotations", None) or {}).items() if k != LAST_APPLIED}
+    if annotations:
+        meta["annotations"] = annotations
+    out: Body = {"kind": kind, "metadata": meta, "status": dict(body.get("status") or {})}
+    spec = body.get("spec") or {}
+    if kind == "Job":
+        out["spec"] = {"suspend": spec.get("suspend", False), "completions": spec.get("completions")}
+        out["status"].pop("uncountedTerminatedPods", None)
+    elif kind == "Pod":
+        out["spec"] = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else {}
+        status = out["status"]
+        out["status"] = {k: status[k] for k in POD_FIELDS if k in status}
+        out["status"]["containerStatuses"] = [
+            {k: c[k] for k in ("name", "state", "restartCount", "imageID") if k in c}
+            for c in status.get("containerStatuses") or ()
+        ]
+    else:
+        out["apiVersion"] = body.get("apiVersion", "")
+        out["spec"] = spec if isinstance(spec, dict) else dict(spec)
+    return out
+
+
+class Cache:
+    """Objects by kind, namespace and name; children by the uid of the controller that owns them."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, dict[Ref, Body]] = defaultdict(dict)
+        self._children: dict[str, dict[tuple[str, Ref], None]] = defaultdict(dict)
+        self._gone: OrderedDict[str, None] = OrderedDict()
+
+    def put(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Keep this body, unless a newer one of the same object is here or the object is gone."""
+        meta = body["metadata"]
+        ref = (meta["namespace"], meta["name"])
+        old = self._objects[kind].get(ref)
+        if meta["uid"] in self._gone:
+            return
+        if old is not None and old["metadata"]["uid"] == meta["uid"] and _version(body) < _version(old):
+            return
+        if old is not None and old["metadata"]["uid"] != meta["uid"]:
+            self._unlink(kind, ref, old)
+        stripped = strip(kind, body)
+        self._objects[kind][ref] = stripped
+        if owner := owner_uid(stripped):
+            self._children[owner][(kind, ref)] = None
+
+    def remove(self, kind: str, body: Mapping[str, Any]) -> None:
+        """The object was deleted; one of the same name with another uid stays."""
+        meta = body["metadata"]
+        ref = (meta["namespace"], meta["name"])
+        self._gone[meta["uid"]] = None
+        if len(self._gone) > REMEMBERED_DELETIONS:
+            self._gone.popitem(last=False)
+        old = self._objects[kind].get(ref)
+        if old is not None and old["metadata"]["uid"] == meta["uid"]:
+            self._unlink(kind, ref, old)
+            del self._objects[kind][ref]
+
+    def _unlink(self, kind: str, ref: Ref, old: Body) -> None:
+        if owner := owner_uid(old):
+            children = self._children[owner]
+            children.pop((kind, ref), None)
+            if not children:
+                del self._children[owner]
+
+    def get(self, kind: str, namespace: str, name: str) -> Body | None:
+        return self._objects[kind].get((namespace, name))
+
+    def items(self, kind: str) -> Iterable[Body]:
+        """All objects of a kind; a list, so that a watch may change the cache meanwhile."""
+        return list(self._objects[kind].values())
+
+    def children(self, uid: str, kind: str) -> list[Body]:
+        """Objects of `kind` whose controller has this uid."""
+        return [self._objects[k][ref] for k, ref in self._children.get(uid, ()) if k == kind]
+
+    def pod(self, namespace: str, name: str) -> Body | None:
+        """For the progress server: the pod that a token is bound to."""
+        return self.get("Pod", namespace, name)
+
+
+def owner_uid(body: Mapping[str, Any]) -> str | None:
+    """uid of the controller that owns an object."""
+    for ref in body["metadata"].get("ownerReferences") or ():
+        if ref.get("controller"):
+            return ref["uid"]
+    return None
+
+
+def owner(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Owner reference of the controller."""
+    for ref in body["metadata"].get("ownerReferences") or ():
+        if ref.get("controller"):
+            return ref
+    return None
+
+
+def _version(body: Mapping[str, Any]) -> int:
+    # Kubernetes 1.35 documents resource versions as comparable numbers; they always were in etcd.
+    text = body["metadata"].get("resourceVersion", "0")
+    return int(text) if text.isdigit() else 0

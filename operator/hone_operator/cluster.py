@@ -1,0 +1,218 @@
+"""The only module that talks to the API server: plain dictionaries in and out, one call each."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from hone_api import API_VERSION, GROUP, VERSION
+from hone_operator.desired.names import FIELD_MANAGER
+
+log = logging.getLogger(__name__)
+TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
+APPLY = "application/apply-patch+yaml"
+JSON = "application/json"
+MAX_LOG_BYTES = 8192
+
+PATHS = {
+    "FineTuneJob": (f"/apis/{GROUP}/{VERSION}", "finetunejobs"),
+    "Dataset": (f"/apis/{GROUP}/{VERSION}", "datasets"),
+    "ModelVersion": (f"/apis/{GROUP}/{VERSION}", "modelversions"),
+    "Job": ("/apis/batch/v1", "jobs"),
+    "Pod": ("/api/v1", "pods"),
+    "ConfigMap": ("/api/v1", "configmaps"),
+    "Service": ("/api/v1", "services"),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
+    "Event": ("/apis/events.k8s.io/v1", "events"),
+    "CoreEvent": ("/api/v1", "events"),
+    "Secret": ("/api/v1", "secrets"),
+    "TokenReview": ("/apis/authentication.k8s.io/v1", "tokenreviews"),
+}
+
+
+class ClusterError(Exception):
+    """The API server's answer was not a success."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None):
+        super().__init__(f"{status} {reason}: {message}")
+        self.status, self.reason, self.message, self.retry_after = status, reason, message, retry_after
+
+
+class NotFoundError(ClusterError):
+    """404."""
+
+
+class AlreadyExistsError(ClusterError):
+    """409 on a create."""
+
+
+class ConflictError(ClusterError):
+    """409 on a write: the object changed, or is another one."""
+
+
+class RefusedError(ClusterError):
+    """403 or 422: the same write will be refused again until something else changes."""
+
+
+def path(kind: str, namespace: str | None, name: str = "", sub: str = "") -> str:
+    """URL path of a collection, an object or a subresource."""
+    prefix, plural = PATHS[kind]
+    parts = [prefix]
+    if namespace:
+        parts.append(f"namespaces/{quote(namespace, safe='')}")
+    parts.append(plural)
+    if name:
+        parts.append(quote(name, safe=""))
+    if sub:
+        parts.append(sub)
+    return "/".join(parts)
+
+
+def _error(status: int, body: bytes, headers: Mapping[str, str], verb: str) -> ClusterError:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = {}
+    reason = answer.get("reason") or str(status)
+    message = answer.get("message") or body[:200].decode(errors="replace")
+    after = headers.get("Retry-After", "")
+    kind: type[ClusterError] = ClusterError
+    if status == 404:
+        kind = NotFoundError
+    elif status == 409:
+        kind = AlreadyExistsError if verb == "POST" and reason == "AlreadyExists" else ConflictError
+    elif status in (403, 422):
+        kind = RefusedError
+    return kind(status, reason, message, float(after) if after.isdigit() else None)
+
+
+@dataclass
+class Cluster:
+    """The API server, as the operator's own user."""
+
+    client: ApiClient
+
+    @classmethod
+    async def connect(cls, connections: int = 20) -> "Cluster":
+        """In a pod by its service account, else by KUBECONFIG."""
+        configuration = Configuration()
+        try:
+            kube_config.load_incluster_config(client_configuration=configuration)
+        except kube_config.ConfigException:
+            await kube_config.load_kube_config(client_configuration=configuration)
+        configuration.connection_pool_maxsize = connections
+        return cls(ApiClient(configuration))
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def _call(
+        self,
+        verb: str,
+        path: str,
+        body: Any = None,
+        query: Mapping[str, str] | None = None,
+        content_type: str = JSON,
+    ) -> bytes:
+        configuration = self.client.configuration
+        url = configuration.host + path
+        if query:
+            url += "?" + urlencode(query)
+        headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "hone-operator"}
+        if token := await configuration.get_api_key_with_prefix("BearerToken"):
+            headers["Authorization"] = token
+        response = await self.client.rest_client.request(
+            verb, url, headers=headers, body=body, _request_timeout=TIMEOUT
+        )
+        data = await response.read()
+        if response.status >= 400:
+            raise _error(response.status, data, response.headers, verb)
+        return data
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+        """The object as it is now, or None."""
+        try:
+            return json.loads(await self._call("GET", path(kind, namespace, name)))
+        except NotFoundError:
+            return None
+
+    async def list(self, kind: str, namespace: str | None, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
+        """Objects by label and field selector."""
+        query = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
+        return json.loads(await self._call("GET", path(kind, namespace), query=query))["items"]
+
+    async def holds_objects(self, namespaces: Sequence[str | None]) -> bool:
+        """Whether there is any object that we watch; None stands for all namespaces.
+
+        Raises:
+            ClusterError: when the definitions are not installed, or our rights do not suffice.
+        """
+        for namespace in namespaces:
+            for kind in ("FineTuneJob", "Dataset", "ModelVersion"):
+                data = await self._call("GET", path(kind, namespace), query={"limit": "1"})
+                if json.loads(data)["items"]:
+                    return True
+        return False
+
+    async def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create the object.
+
+        Raises:
+            AlreadyExistsError, RefusedError, ClusterError
+        """
+        target = path(body["kind"], body["metadata"].get("namespace"))
+        query = {"fieldManager": FIELD_MANAGER}
+        return json.loads(await self._call("POST", target, body, query))
+
+    async def apply(self, body: Mapping[str, Any], sub: str = "") -> dict[str, Any]:
+        """Server-side apply, our fields by force. metadata.uid and resourceVersion are preconditions.
+
+        Raises:
+            ConflictError: when a precondition does not hold.
+        """
+        meta = body["metadata"]
+        target = path(body["kind"], meta["namespace"], meta["name"], sub)
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return json.loads(await self._call("PATCH", target, body, query, APPLY))
+
+    async def apply_status(self, kind: str, owner: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole status of one of our objects, if it is still this very object.
+
+        Raises:
+            NotFoundError, ConflictError: when it is gone, or another one has its name.
+        """
+        meta = owner["metadata"]
+        ours = {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
+        body = {"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "status": status}
+        return await self.apply(body, "status")
+
+    async def delete(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Delete this very object and what it owns; gone already is fine, another of that name stays."""
+        meta = body["metadata"]
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": meta["uid"]},
+        }
+        try:
+            await self._call("DELETE", path(kind, meta["namespace"], meta["name"]), options)
+        except (NotFoundError, ConflictError):
+            return
+
+    async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str | None:
+        """The last lines of a pod's log, or None where there is none to be had."""
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(MAX_LOG_BYTES * 4)}
+        try:
+            data = await self._call("GET", path("Pod", namespace, pod, "log"), query=query)
+        except ClusterError as error:
+            log.info("no log of pod %s/%s: %s", namespace, pod, error)
+            return None
+        return data[-MAX_LOG_BYTES:].decode(errors="replace") or None

@@ -1,0 +1,319 @@
+"""Observe, decide, carry out: for each of the three kinds. The only place where deciding meets doing."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+from hone_operator import cache as caches
+from hone_operator.cache import Cache
+from hone_operator.cluster import AlreadyExistsError, Cluster, ConflictError, NotFoundError, RefusedError
+from hone_operator.desired import names, store
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.pod import CONTAINER
+from hone_operator.events import event_body
+from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile import dataset, finetunejob, modelversion
+from hone_operator.reconcile.attempts import is_open
+from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.failures import failed_pods
+from hone_operator.reconcile.outcome import Outcome, Refusal
+from hone_operator.reconcile.pods import ObservedJob, disrupted
+
+log = logging.getLogger(__name__)
+LOG_LINES = 20
+CLAIM_SECONDS = 60.0
+
+
+class Key(NamedTuple):
+    """One of our objects."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+class Reports(Protocol):
+    """The progress server's store."""
+
+    def latest(self, job_uid: str) -> Latest | None: ...
+
+
+class NoReports:
+    """Where pods do not report."""
+
+    def latest(self, job_uid: str) -> Latest | None:
+        return None
+
+
+def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
+    """The keys to run because this object changed."""
+    meta = body["metadata"]
+    namespace, name = meta["namespace"], meta["name"]
+    if kind in names.OWNER_LABEL:
+        keys = [Key(kind, namespace, name)]
+        if kind == "Dataset":
+            keys += _users_of(namespace, name, cache)
+        return keys
+    owner = caches.owner(body)
+    if kind == "Pod" and owner:
+        job = cache.get("Job", namespace, owner["name"])
+        owner = caches.owner(job) if job else None
+    if owner and owner["kind"] in names.OWNER_LABEL:
+        return [Key(owner["kind"], namespace, owner["name"])]
+    return []
+
+
+def _users_of(namespace: str, dataset: str, cache: Cache) -> list[Key]:
+    """Unfinished FineTuneJobs that name this Dataset."""
+    keys = []
+    for job in cache.items("FineTuneJob"):
+        meta = job["metadata"]
+        uses = any(d["name"] == dataset for d in job["spec"].get("datasets", ()))
+        if uses and meta["namespace"] == namespace and not is_true(job, "Finished"):
+            keys.append(Key("FineTuneJob", namespace, meta["name"]))
+    return keys
+
+
+@dataclass
+class Controllers:
+    """Runs one key: the queue's `process`."""
+
+    cluster: Cluster
+    cache: Cache
+    platform: Platform
+    reports: Reports = field(default_factory=NoReports)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    on_done: Callable[[Key, float], None] | None = None
+    _claims: dict[tuple[str, str], float] = field(default_factory=dict)
+    """Claims known to exist, until when (monotonic seconds)."""
+
+    async def process(self, key: Key) -> float | None:
+        """One reconcile of one object; the seconds until it must be looked at again."""
+        body = self.cache.get(*key)
+        if body is None:
+            return None
+        started = time.monotonic()
+        decide = await DECIDERS[key.kind](self, body)
+        outcome = decide(())
+        refusals = await self._create(key, body, outcome)
+        if refusals:
+            outcome = decide(refusals)
+        await self._carry_out(key, body, outcome)
+        if self.on_done:
+            self.on_done(key, time.monotonic() - started)
+        return outcome.check_again_in
+
+    # -- observe ---------------------------------------------------------------------------------
+
+    async def _observe_finetunejob(self, body: Mapping[str, Any]) -> "Decide":
+        namespace, spec = body["metadata"]["namespace"], body["spec"]
+        jobs = await self._jobs(body, lambda job: is_open(body, job))
+        named = {d["name"]: self.cache.get("Dataset", namespace, d["name"]) for d in spec["datasets"]}
+        seen = finetunejob.Observed(
+            datasets={name: d for name, d in named.items() if d is not None},
+            jobs=jobs,
+            report=self.reports.latest(body["metadata"]["uid"]),
+            claim_exists=await self._model_claim(body),
+        )
+        if any(j.succeeded and is_open(body, j) for j in finetunejob.of_component(jobs, "training")):
+            ledger = await self.cluster.get("ConfigMap", namespace, names.LEDGER)
+            versions = [v for v in self.cache.items("ModelVersion") if v["metadata"]["namespace"] == namespace]
+            seen = replace(seen, ledger=ledger, versions=versions)
+        return lambda refusals: finetunejob.reconcile(body, replace(seen, refusals=refusals), self.now(), self.platform)
+
+    async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
+        uri = body["spec"]["model"].get("uri", "")
+        started = bool((body.get("status") or {}).get("attempts"))
+        if not uri.startswith("pvc://") or started or is_true(body, "Finished"):
+            return None
+        return await self._claim_exists(body["metadata"]["namespace"], names.split_uri(uri)[1])
+
+    async def _observe_dataset(self, body: Mapping[str, Any]) -> "Decide":
+        jobs = await self._jobs(body, lambda job: not dataset.is_ready(body))
+        seen = dataset.Observed(jobs=jobs, missing=await self._missing_source(body, jobs))
+        return lambda refusals: dataset.reconcile(body, replace(seen, refusals=refusals), self.now(), self.platform)
+
+    async def _missing_source(self, body: Mapping[str, Any], jobs: list[ObservedJob]) -> str | None:
+        """`kind/name` of a source in the namespace that is not there; asked only when a try is due."""
+        uri = (body["spec"].get("source") or {}).get("uri", "")
+        if dataset.is_ready(body) or any(not j.finished for j in jobs):
+            return None
+        namespace = body["metadata"]["namespace"]
+        scheme, _, rest = uri.partition("://")
+        name = rest.partition("/")[0]
+        if scheme == "configmap" and await self.cluster.get("ConfigMap", namespace, name) is None:
+            return f"ConfigMap/{name}"
+        if scheme == "pvc" and not await self._claim_exists(namespace, name):
+            return f"PersistentVolumeClaim/{name}"
+        return None
+
+    async def _observe_modelversion(self, body: Mapping[str, Any]) -> "Decide":
+        verified = bool((body.get("status") or {}).get("verifiedAt"))
+        jobs = await self._jobs(body, lambda job: not verified)
+        missing = None
+        if not verified and not jobs:
+            namespace = body["metadata"]["namespace"]
+            for artifact in body["spec"]["artifacts"]:
+                scheme, _, rest = artifact["uri"].partition("://")
+                claim = rest.partition("/")[0]
+                if scheme == "pvc" and not await self._claim_exists(namespace, claim):
+                    missing = claim
+        seen = modelversion.Observed(jobs=jobs, missing_claim=missing)
+        return lambda refusals: modelversion.reconcile(
+            body, replace(seen, refusals=refusals), self.now(), self.platform
+        )
+
+    async def _jobs(self, body: Mapping[str, Any], undigested: Callable[[ObservedJob], bool]) -> list[ObservedJob]:
+        """Child Jobs with pods; of those that ended and whose end is news, as the API server has them now."""
+        out = []
+        for job in self.cache.children(body["metadata"]["uid"], "Job"):
+            if job["metadata"].get("deletionTimestamp"):
+                continue
+            seen = ObservedJob(job, self.cache.children(job["metadata"]["uid"], "Pod"))
+            if seen.finished:
+                seen = await self._ended(seen) if undigested(seen) else seen
+            elif not seen.pods and _cannot_create_pods(job):
+                seen = replace(seen, refused=await self._why_no_pods(job))
+            out.append(seen)
+        return out
+
+    async def _ended(self, job: ObservedJob) -> ObservedJob:
+        """The watch of pods may lag behind the watch of Jobs: read the pods of an ended Job live."""
+        meta = job.body["metadata"]
+        live = await self.cluster.list("Pod", meta["namespace"], labels=f"batch.kubernetes.io/job-name={meta['name']}")
+        pods = [caches.strip("Pod", p) for p in live if caches.owner_uid(p) == meta["uid"]]
+        job = replace(job, pods=pods)
+        if job.failed and (bad := failed_pods(job)) and not disrupted(bad[0]):
+            tail = await self.cluster.log_tail(meta["namespace"], bad[0]["metadata"]["name"], CONTAINER, LOG_LINES)
+            job = replace(job, log_tail=tail)
+        return job
+
+    async def _why_no_pods(self, job: Mapping[str, Any]) -> str | None:
+        """The Job controller's words, from its newest event."""
+        meta = job["metadata"]
+        fields = f"involvedObject.uid={meta['uid']},reason=FailedCreate"
+        found = await self.cluster.list("CoreEvent", meta["namespace"], fields=fields)
+        found.sort(key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
+        return found[-1].get("message") if found else None
+
+    async def _claim_exists(self, namespace: str, name: str) -> bool:
+        if self._claims.get((namespace, name), 0.0) > time.monotonic():
+            return True
+        if await self.cluster.get("PersistentVolumeClaim", namespace, name) is None:
+            return False
+        self._claims[(namespace, name)] = time.monotonic() + CLAIM_SECONDS
+        return True
+
+    # -- carry out -------------------------------------------------------------------------------
+
+    async def _create(self, key: Key, owner: Mapping[str, Any], outcome: Outcome) -> list[Refusal]:
+        """Make what must exist, in order; what the API server refuses comes back as data."""
+        if any(body["kind"] == "Job" for body in outcome.create):
+            await self._ensure_store(key.namespace)
+        for body in outcome.create:
+            try:
+                await self._create_one(body)
+            except RefusedError as error:
+                if error.status == 403 and "quota" not in error.message:
+                    log.warning("%s: %s %s refused: %s", key, body["kind"], body["metadata"]["name"], error)
+                reason = "QuotaExceeded" if "exceeded quota" in error.message else "CreateRefused"
+                return [Refusal(body["kind"], body["metadata"]["name"], reason, error.message)]
+            except NameTakenError as error:
+                return [Refusal(body["kind"], body["metadata"]["name"], "NameTaken", str(error))]
+        return []
+
+    async def _create_one(self, body: Mapping[str, Any]) -> None:
+        kind, meta = body["kind"], body["metadata"]
+        try:
+            made = await self.cluster.create(body)
+        except AlreadyExistsError:
+            found = await self.cluster.get(kind, meta["namespace"], meta["name"])
+            if found is None or "ownerReferences" not in meta:
+                raise  # it changed under our hands: decide again
+            if caches.owner_uid(found) != caches.owner_uid(body):
+                raise NameTakenError(f"another {kind} has this name: delete it, or rename the object") from None
+            made = found
+        if kind == "Job":
+            self.cache.put(kind, made)
+
+    async def _ensure_store(self, namespace: str) -> None:
+        if await self._claim_exists(namespace, self.platform.store_claim):
+            return
+        with contextlib.suppress(AlreadyExistsError):
+            await self.cluster.create(store.claim(namespace, self.platform))
+
+    async def _carry_out(self, key: Key, body: Mapping[str, Any], outcome: Outcome) -> None:
+        for target in outcome.apply:
+            made = await self.cluster.apply(target)
+            if target["kind"] == "Job":
+                self.cache.put("Job", made)
+        for record in outcome.record:
+            await self._record(record)
+        if outcome.status is not None:
+            try:
+                self.cache.put(key.kind, await self.cluster.apply_status(key.kind, body, outcome.status))
+            except (NotFoundError, ConflictError) as error:
+                log.info("%s: gone before its status was written: %s", key, error)
+                return
+            await self._emit(body, outcome)
+        for gone in outcome.delete:
+            await self.cluster.delete(gone["kind"], gone)
+
+    async def _record(self, record: Mapping[str, Any]) -> None:
+        """Create a ModelVersion; one that is there must be of the same run."""
+        try:
+            made = await self.cluster.create(record)
+        except AlreadyExistsError:
+            meta = record["metadata"]
+            found = await self.cluster.get("ModelVersion", meta["namespace"], meta["name"])
+            uid = record["spec"]["lineage"]["job"]["uid"]
+            if found is None or found["spec"].get("lineage", {}).get("job", {}).get("uid") != uid:
+                raise
+            made = found
+        self.cache.put("ModelVersion", made)
+
+    async def _emit(self, body: Mapping[str, Any], outcome: Outcome) -> None:
+        """Events are news, not state: one that cannot be written is only logged."""
+        for event in outcome.events:
+            try:
+                await self.cluster.create(event_body(body, event, self.now()))
+            except AlreadyExistsError:
+                continue
+            except Exception as error:
+                log.warning("event %s of %s not written: %s", event.reason, body["metadata"]["name"], error)
+
+
+class NameTakenError(Exception):
+    """A foreign object has the name of one of ours."""
+
+
+Decide = Callable[[Any], Outcome]
+DECIDERS: dict[str, Callable[[Controllers, Mapping[str, Any]], Any]] = {
+    "FineTuneJob": Controllers._observe_finetunejob,
+    "Dataset": Controllers._observe_dataset,
+    "ModelVersion": Controllers._observe_modelversion,
+}
+
+
+def _cannot_create_pods(job: Mapping[str, Any]) -> bool:
+    """The Job controller has begun (startTime) and has no pod: creation is refused."""
+    status = job["status"]
+    busy = status.get("active") or status.get("terminating")
+    return bool(status.get("startTime")) and not busy and not job["spec"].get("suspend")
+
+
+async def resync(cache: Cache, request: Callable[[Key], None], seconds: float) -> None:
+    """Ask for a run of every object now and then: heals what an event was missed for."""
+    while True:
+        await asyncio.sleep(seconds)
+        for kind in names.OWNER_LABEL:
+            for body in cache.items(kind):
+                request(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))

@@ -1,0 +1,1 @@
+"""What should exist: pure builders of whole Kubernetes objects, deterministic in names."""

@@ -1,0 +1,72 @@
+"""A plan's ConfigMap and the Job that carries it out; one pod, or one for each node of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.failures import ExitCode
+from hone_operator.desired import names
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.pod import CONTAINER, Work, template
+
+DECIDED_EXIT_CODES = sorted({ExitCode.DATA, ExitCode.DIVERGED, ExitCode.IO, ExitCode.INTERRUPTED, ExitCode.CONFIG})
+"""Exit codes of the contract; the API server refuses them in any other than ascending order."""
+
+
+@dataclass(frozen=True)
+class JobName:
+    """How the objects of one piece of work are called and labelled."""
+
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str] | None = None
+
+
+def plan_config(owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform) -> dict[str, Any]:
+    """ConfigMap with plan.json, and with the progress server's ca.crt; immutable."""
+    data = {"plan.json": work.plan.model_dump_json(by_alias=True, exclude_none=True, indent=1)}
+    if platform.progress_ca:
+        data["ca.crt"] = platform.progress_ca
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": names.metadata(names.plan(job.name, str(data)), owner, job.labels),
+        "immutable": True,
+        "data": data,
+    }
+
+
+def job(owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, nodes: int = 1) -> list[dict[str, Any]]:
+    """[ConfigMap, Job]: `nodes` pods that are tried once. Who tries again, and when, is the operator's decision."""
+    config = plan_config(owner, job, work, platform)
+    body = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": names.metadata(job.name, owner, job.labels, job.annotations),
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            # Every rule ends the Job; they are here so that its condition says which pod and why.
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                    },
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": CONTAINER,
+                            "operator": "In",
+                            "values": [int(c) for c in DECIDED_EXIT_CODES],
+                        },
+                    },
+                ]
+            },
+            "template": template(work, job.labels, config["metadata"]["name"], platform),
+        },
+    }
+    return [config, body]

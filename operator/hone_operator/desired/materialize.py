@@ -1,0 +1,64 @@
+"""The Job that materialises a Dataset."""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from hone_api.dataset import DatasetSpec
+from hone_api.plan import MaterializePlan
+from hone_operator.desired import names
+from hone_operator.desired.hub import hub_environment, secret_mounts
+from hone_operator.desired.job import JobName, job
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.pod import Mount, Work, store
+
+SOURCE = PurePosixPath("/source")
+
+
+def source_mount(uri: str) -> tuple[Mount | None, str | None]:
+    """(mount, path in the pod) of a source inside the namespace; (None, None) for one that is downloaded."""
+    scheme, head, path = names.split_uri(uri)
+    if scheme == "pvc":
+        return Mount.claim("source", SOURCE, head), str(SOURCE / path)
+    if scheme == "configmap":
+        # Optional: a ConfigMap deleted after the check ends in a report by the pod, not in a pod that hangs.
+        volume = {"configMap": {"name": head, "optional": True, "items": [{"key": path, "path": path}]}}
+        return Mount("source", SOURCE, volume), str(SOURCE / path)
+    return None, None
+
+
+def materialize(owner: Mapping[str, Any], spec: DatasetSpec, number: int, platform: Platform) -> list[dict[str, Any]]:
+    """ConfigMap and Job of try `number` for the Dataset's present generation.
+
+    Raises:
+        names.InvalidReferenceError: when the source's path leaves its root.
+    """
+    assert spec.source is not None
+    meta = owner["metadata"]
+    mount, path = source_mount(spec.source.uri)
+    secrets, secret_path = secret_mounts(spec.source.secret_name)
+    plan = MaterializePlan(
+        name=meta["name"],
+        source=spec.source,
+        source_path=path,
+        secret_path=secret_path,
+        format=spec.format,
+        columns=spec.columns or {},
+        splits=spec.splits,
+        checks=spec.checks,
+        store=str(names.STORE),
+        limits=platform.limits,
+    )
+    work = Work(
+        component="materialize",
+        verb="materialize",
+        plan=plan,
+        cpu=spec.resources.cpu,
+        memory=spec.resources.memory,
+        mounts=(store(platform), *([mount] if mount else []), *secrets),
+        env=hub_environment(platform),
+    )
+    generation = meta.get("generation", 1)
+    labels = names.labels("materialize", owner, **{names.GENERATION: str(generation), names.TRY: str(number)})
+    name = names.materialize(meta["name"], meta["uid"], generation, number)
+    return job(owner, JobName(name, labels), work, platform)

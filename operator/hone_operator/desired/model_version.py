@@ -1,0 +1,133 @@
+"""A finished run -> its ModelVersion, and the ledger that hands out version numbers."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api import API_VERSION
+from hone_api.finetunejob import Resolved
+from hone_api.modelversion import (
+    Artifact,
+    BaseModelLineage,
+    DatasetLineage,
+    JobLineage,
+    Lineage,
+    ModelEvaluation,
+    ModelVersionSpec,
+)
+from hone_api.plan import TrainingPlan
+from hone_api.report import TrainingResult
+from hone_operator.desired import names
+
+REMEMBERED = 64
+"""Runs a model whose number the ledger remembers: more than can be between allocation and creation at once."""
+PATHS = {"modelPath", "workPath", "outputPath", "masterAddress", "metricsPort"}
+"""What of a plan says where a run happened, not what it was."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A number, and the ledger that must be written before the number is used."""
+
+    number: int
+    ledger: dict[str, Any] | None
+    """None: the number was already this run's."""
+
+
+def allocate(
+    owner: Mapping[str, Any], model: str, ledger: Mapping[str, Any] | None, existing: Iterable[Mapping[str, Any]]
+) -> Version:
+    """The version number of this run's model: its own if it has one, else one that was never used.
+
+    `ledger` is the namespace's ConfigMap as read (its resourceVersion guards the write), `existing` the
+    ModelVersions of the namespace: the ledger may have been lost, they may have been deleted.
+    """
+    uid = owner["metadata"]["uid"]
+    data: dict[str, str] = dict((ledger or {}).get("data") or {})
+    entry = json.loads(data.get(model) or "{}")
+    runs: dict[str, int] = entry.get("runs", {})
+    taken = {
+        v["spec"]["version"]: v["spec"].get("lineage", {}).get("job", {}).get("uid")
+        for v in existing
+        if v["spec"]["modelName"] == model
+    }
+    own = [number for number, job in taken.items() if job == uid]
+    if own:
+        return Version(own[0], None)
+    if uid in runs and runs[uid] not in taken:
+        return Version(runs[uid], None)
+    number = max(entry.get("last", 0), *taken, 0) + 1
+    runs = dict([*((u, n) for u, n in runs.items() if u != uid), (uid, number)][-REMEMBERED:])
+    data[model] = json.dumps({"last": number, "runs": runs})
+    metadata = {
+        "name": names.LEDGER,
+        "namespace": owner["metadata"]["namespace"],
+        "labels": {"app.kubernetes.io/managed-by": names.FIELD_MANAGER},
+    }
+    if ledger is not None:
+        metadata["resourceVersion"] = ledger["metadata"]["resourceVersion"]
+        metadata["uid"] = ledger["metadata"]["uid"]
+    return Version(number, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that succeeded, with everything that its model's record needs."""
+
+    owner: Mapping[str, Any]
+    plan: TrainingPlan
+    resolved: Resolved
+    result: TrainingResult
+    attempts: int
+    finished_at: str
+    store_claim: str
+
+
+def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
+    """The record, by value. No owner reference: deleting the job must not delete its model."""
+    meta, plan = run.owner["metadata"], run.plan
+    root = f"pvc://{run.store_claim}/models/{meta['uid']}"
+    spec = ModelVersionSpec(
+        model_name=plan.output.model_name,
+        version=number,
+        artifacts=[
+            Artifact(
+                format=a.format,
+                uri=f"{root}/{a.uri.strip('/')}".rstrip("/."),
+                digest=a.digest,
+                size_bytes=a.size_bytes,
+            )
+            for a in run.result.artifacts
+        ],
+        lineage=Lineage(
+            base_model=BaseModelLineage(uri=plan.model_uri, commit=run.resolved.model_commit),
+            datasets=[DatasetLineage(name=d.name, split=d.split, digest=d.digest) for d in plan.datasets],
+            job=JobLineage(name=meta["name"], uid=meta["uid"], generation=meta.get("generation")),
+            method=plan.method,
+            hyper_parameters=_hyper_parameters(plan, run.result),
+            seed=plan.training.seed,
+            image=run.resolved.image,
+            attempts=run.attempts,
+            steps=run.result.steps,
+            finished_at=run.finished_at,
+        ),
+        evaluation=ModelEvaluation(numbers=run.result.numbers, samples=run.result.samples),
+    )
+    labels = names.labels("model", run.owner)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ModelVersion",
+        "metadata": {
+            "name": names.model_version(plan.output.model_name, number),
+            "namespace": meta["namespace"],
+            "labels": labels,
+        },
+        "spec": spec.to_json(),
+    }
+
+
+def _hyper_parameters(plan: TrainingPlan, result: TrainingResult) -> dict[str, Any]:
+    """The plan without its places, and what the trainer chose where the plan left it open."""
+    values = {k: v for k, v in plan.to_json().items() if k not in PATHS}
+    return {**values, "resolved": dict(result.resolved)} if result.resolved else values

@@ -1,0 +1,127 @@
+"""Names, labels, owner references, addresses of things in the store."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from hone_api import API_VERSION
+
+FIELD_MANAGER = "hone"
+COMPONENT = "hone.dev/component"
+FINETUNEJOB = "hone.dev/finetunejob"
+DATASET = "hone.dev/dataset"
+MODELVERSION = "hone.dev/modelversion"
+ATTEMPT = "hone.dev/attempt"
+TRY = "hone.dev/try"
+GENERATION = "hone.dev/generation"
+RESOLVED = "hone.dev/resolved"
+"""Annotation on an attempt's Job: what its plan was resolved to. The Job is the record that cannot lag."""
+OWNER_LABEL = {"FineTuneJob": FINETUNEJOB, "Dataset": DATASET, "ModelVersion": MODELVERSION}
+
+LEDGER = "hone-model-versions"
+"""ConfigMap that remembers the last version number of each model of a namespace."""
+
+STORE = PurePosixPath("/store")
+PLAN_FOLDER = PurePosixPath("/etc/hone")
+PLAN_FILE = PLAN_FOLDER / "plan.json"
+
+
+def digest(*parts: Any, length: int = 8) -> str:
+    """Hexadecimal digest of JSON values: equal parts give equal names."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def fit(name: str, suffix: str, limit: int = 63) -> str:
+    """`name-suffix` as a DNS label of at most `limit` characters; a name that must be cut gets its digest."""
+    name = name.replace(".", "-")
+    room = limit - len(suffix) - 1
+    if len(name) > room:
+        name = f"{name[: room - 9].rstrip('-')}-{digest(name)}"
+    return f"{name}-{suffix}"
+
+
+def attempt(job: str, number: int) -> str:
+    """Job and Service of attempt `number`; pods are `<this>-<rank>` (at most 63 characters, see the CRD)."""
+    return f"{job}-{number}"
+
+
+def fetch(job: str, uid: str, number: int) -> str:
+    """The Job that stages the base model, try `number`."""
+    return fit(job, f"model-{digest(uid, number)}", 52)
+
+
+def materialize(dataset: str, uid: str, generation: int, number: int) -> str:
+    """The Job that materialises a generation of a Dataset, try `number`."""
+    return fit(dataset, f"data-{digest(uid, generation, number)}", 52)
+
+
+def verify(version: str, uid: str, number: int) -> str:
+    """The Job that re-hashes the files of a ModelVersion, try `number`."""
+    return fit(version, f"verify-{digest(uid, number)}", 52)
+
+
+def model_version(model: str, number: int) -> str:
+    """ModelVersion `number` of a model."""
+    return f"{model}-v{number}"
+
+
+def plan(job: str, content: str) -> str:
+    """ConfigMap of a plan, named by its content: a Job that names it can only get the plan it was made with."""
+    return f"{job}-{digest(content)}"
+
+
+def labels(component: str, owner: Mapping[str, Any], **extra: str) -> dict[str, str]:
+    """Labels of every object of ours; never copied from the owner (tracking labels of GitOps tools live there)."""
+    name = owner["metadata"]["name"]
+    out = {"app.kubernetes.io/managed-by": FIELD_MANAGER, COMPONENT: component, **extra}
+    if len(name) <= 63:
+        out[OWNER_LABEL[owner["kind"]]] = name
+    return out
+
+
+def owner_reference(owner: Mapping[str, Any]) -> dict[str, Any]:
+    """Makes the garbage collector delete the child with its owner."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def metadata(
+    name: str, owner: Mapping[str, Any], labels: Mapping[str, str], annotations: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Metadata of a child of `owner`."""
+    out: dict[str, Any] = {
+        "name": name,
+        "namespace": owner["metadata"]["namespace"],
+        "labels": dict(labels),
+        "ownerReferences": [owner_reference(owner)],
+    }
+    if annotations:
+        out["annotations"] = dict(annotations)
+    return out
+
+
+class InvalidReferenceError(ValueError):
+    """A URI that cannot be mounted; the message names it."""
+
+
+def split_uri(uri: str) -> tuple[str, str, str]:
+    """(scheme, first segment, path below it) of `pvc://claim/path` and the like.
+
+    Raises:
+        InvalidReferenceError: when the path leaves its root.
+    """
+    scheme, _, rest = uri.partition("://")
+    head, _, path = rest.partition("/")
+    parts = PurePosixPath(path).parts
+    if ".." in parts or path.startswith("/") or "\0" in path:
+        raise InvalidReferenceError(f"{uri}: the path must stay below {scheme}://{head}/")
+    return scheme, head, str(PurePosixPath(*parts)) if parts else ""

@@ -1,0 +1,33 @@
+"""What the platform team chose, as far as it shapes pods; the operator's settings are mapped to this once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hone_api.plan import Limits
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Everything beside the user's spec that a desired object depends on."""
+
+    trainer_image: str
+    image_pull_policy: str = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    store_claim: str = "hone-store"
+    store_size: str = "50Gi"
+    store_class: str | None = None
+    store_access_mode: str = "ReadWriteMany"
+    cluster_domain: str = "cluster.local"
+    hugging_face_endpoint: str | None = None
+    progress_url: str | None = None
+    """Base URL of the progress server; None: pods do not report."""
+    progress_ca: str | None = None
+    """PEM of the authority that signed the progress server's certificate."""
+    network_interface: str = "eth0"
+    """Interface for gloo between the pods of a run."""
+    grace_seconds: int = 120
+    start_timeout_seconds: int = 900
+    scratch_size: str = "20Gi"
+    extra_env: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+    """Bounds on downloads."""

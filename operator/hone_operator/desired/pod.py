@@ -1,0 +1,129 @@
+"""Pods of the trainer image: all of them pass Pod Security `restricted`, and never get a shell."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Self
+
+from hone_api.meta import ApiModel
+from hone_operator.desired import names
+from hone_operator.desired.platform import Platform
+
+USER = 10001
+CONTAINER = "trainer"
+METRICS_PORT = 9400
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A volume and where the container sees it."""
+
+    name: str
+    path: PurePosixPath
+    source: Mapping[str, Any]
+    read_only: bool = True
+
+    @classmethod
+    def claim(cls, name: str, path: PurePosixPath, claim: str, read_only: bool = True) -> Self:
+        return cls(
+            name,
+            path,
+            {"persistentVolumeClaim": {"claimName": claim, "readOnly": read_only}},
+            read_only,
+        )
+
+    @classmethod
+    def secret(cls, name: str, path: PurePosixPath, secret: str) -> Self:
+        """Optional: the pod itself reports a missing secret, so that the operator needs no right on secrets."""
+        return cls(name, path, {"secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}})
+
+    @classmethod
+    def scratch(cls, name: str, path: PurePosixPath, size: str, medium: str = "") -> Self:
+        source = {"emptyDir": {"sizeLimit": size, **({"medium": medium} if medium else {})}}
+        return cls(name, path, source, read_only=False)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a pod of the trainer image is to do, and what it needs for that."""
+
+    component: str
+    verb: str
+    plan: ApiModel
+    cpu: str
+    memory: str
+    mounts: tuple[Mount, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """Extended resources, e.g. GPUs."""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    pod: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the pod's spec: scheduling, subdomain."""
+
+
+def store(platform: Platform) -> Mount:
+    """The namespace's store, writable."""
+    return Mount.claim("store", names.STORE, platform.store_claim, read_only=False)
+
+
+def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
+    """Environment in a stable order. `$` is doubled: the kubelet would expand `$(VAR)`."""
+    env = {
+        # No entry in /etc/passwd for the numeric user: libraries that ask for a home or a name need these.
+        "HOME": "/tmp",
+        "USER": "hone",
+        "HF_HOME": "/tmp/huggingface",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "PYTHONUNBUFFERED": "1",
+        **platform.extra_env,
+        **work.env,
+    }
+    return [{"name": k, "value": v.replace("$", "$$")} for k, v in env.items()]
+
+
+def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Platform) -> dict[str, Any]:
+    """PodTemplateSpec with one container, `python -m hone_trainer <verb> /etc/hone/plan.json`."""
+    plan = Mount("plan", names.PLAN_FOLDER, {"configMap": {"name": plan_name, "defaultMode": 0o444}})
+    mounts = (plan, *work.mounts, Mount.scratch("tmp", PurePosixPath("/tmp"), platform.scratch_size))
+    container = {
+        "name": CONTAINER,
+        "image": platform.trainer_image,
+        "imagePullPolicy": platform.image_pull_policy,
+        "command": ["python", "-m", "hone_trainer", work.verb, str(names.PLAN_FILE)],
+        "env": environment(work, platform),
+        "resources": {
+            "requests": {"cpu": work.cpu, "memory": work.memory, **work.limits},
+            "limits": {"memory": work.memory, **work.limits},
+        },
+        "ports": [{"name": name, "containerPort": port} for name, port in work.ports.items()],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "terminationMessagePolicy": "File",
+        "volumeMounts": [
+            {"name": m.name, "mountPath": str(m.path), **({"readOnly": True} if m.read_only else {})} for m in mounts
+        ],
+    }
+    spec = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Never",
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "terminationGracePeriodSeconds": 30,
+        "containers": [container],
+        "volumes": [{"name": m.name, **m.source} for m in mounts],
+        **work.pod,
+    }
+    if platform.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": s} for s in platform.image_pull_secrets]
+    return {"metadata": {"labels": dict(labels)}, "spec": spec}

@@ -1,0 +1,29 @@
+"""Where pods may run: the user's words, plus what GPUs need."""
+
+from typing import Any
+
+from hone_api.finetunejob import FineTuneJobSpec
+
+GPU_PRODUCT = "nvidia.com/gpu.product"
+"""Node label of NVIDIA's GPU feature discovery."""
+
+
+def scheduling(spec: FineTuneJobSpec) -> dict[str, Any]:
+    """Fields of a pod's spec."""
+    wish, resources = spec.scheduling, spec.resources
+    out: dict[str, Any] = {}
+    tolerations = [t.to_json() for t in wish.tolerations or []]
+    if resources.gpus_per_node:
+        # What the ExtendedResourceToleration admission plugin would add, where it is on.
+        tolerations.append({"key": resources.gpu_resource_name, "operator": "Exists", "effect": "NoSchedule"})
+    if tolerations:
+        out["tolerations"] = tolerations
+    if wish.node_selector:
+        out["nodeSelector"] = dict(wish.node_selector)
+    if wish.priority_class_name:
+        out["priorityClassName"] = wish.priority_class_name
+    if resources.gpu_products:
+        expression = {"key": GPU_PRODUCT, "operator": "In", "values": list(resources.gpu_products)}
+        terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+        out["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    return out

@@ -1,0 +1,175 @@
+"""One attempt of a FineTuneJob: ConfigMap with the plan, headless Service, Indexed Job."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from hone_api.finetunejob import FineTuneJobSpec, Resolved
+from hone_api.plan import DatasetInput, TrainingPlan
+from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
+from hone_operator.desired import names
+from hone_operator.desired.job import JobName, job
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.pod import METRICS_PORT, Mount, Work, store
+from hone_operator.desired.quantity import threads
+from hone_operator.desired.scheduling import scheduling
+
+MODEL = PurePosixPath("/model")
+TOKEN_FOLDER = PurePosixPath("/var/run/secrets/hone.dev/progress")
+TOKEN_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What an attempt is made of, beside the owner's spec."""
+
+    owner: Mapping[str, Any]
+    spec: FineTuneJobSpec
+    number: int
+    resolved: Resolved
+    splits: Mapping[str, frozenset[str]]
+    """Names of the splits that hold rows, by Dataset."""
+
+    @property
+    def name(self) -> str:
+        return names.attempt(self.owner["metadata"]["name"], self.number)
+
+
+def processes_per_node(spec: FineTuneJobSpec) -> int:
+    """Ranks of one pod: one a GPU; on CPU one."""
+    return max(1, spec.resources.gpus_per_node)
+
+
+def world_size(spec: FineTuneJobSpec) -> int:
+    """Ranks of the run."""
+    return spec.resources.nodes * processes_per_node(spec)
+
+
+def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
+    """The attempt, fully resolved. Checkpoints and artifacts lie by the job's uid, so every attempt finds them."""
+    meta, spec, resolved = attempt.owner["metadata"], attempt.spec, attempt.resolved
+    uid = meta["uid"]
+    several = spec.resources.nodes > 1
+    host = f"{attempt.name}-0.{attempt.name}.{meta['namespace']}.svc.{platform.cluster_domain}"
+    return TrainingPlan(
+        run=meta["name"],
+        attempt=attempt.number,
+        method=spec.method,
+        **({"sft": spec.sft} if spec.sft else {}),
+        model_path=str(_model_path(spec, resolved)),
+        model_uri=spec.model.uri or "",
+        model_commit=resolved.model_commit,
+        datasets=[_input(d.name, d.split, resolved) for d in spec.datasets],
+        evaluation_datasets=[
+            _input(d.name, "validation", resolved)
+            for d in spec.datasets[:1]
+            if "validation" in attempt.splits.get(d.name, ())
+        ],
+        adapter=spec.adapter,
+        training=spec.training,
+        early_stopping=spec.early_stopping,
+        checkpoints=spec.checkpoints,
+        evaluation=spec.evaluation,
+        deepspeed=spec.deepspeed,
+        nodes=spec.resources.nodes,
+        processes_per_node=processes_per_node(spec),
+        master_address=host if several else None,
+        output=spec.output,
+        work_path=str(names.STORE / "runs" / uid),
+        output_path=str(names.STORE / "models" / uid),
+        metrics_port=METRICS_PORT,
+    )
+
+
+def _input(name: str, split: str, resolved: Resolved) -> DatasetInput:
+    digest = (resolved.dataset_digests or {})[name]
+    folder = names.STORE / "datasets" / digest.removeprefix("sha256:")
+    return DatasetInput(name=name, split=split, path=str(folder / f"{split}.jsonl"), digest=digest)
+
+
+def _model_path(spec: FineTuneJobSpec, resolved: Resolved) -> PurePosixPath:
+    """Folder of the base model in the pod: in the store when it was fetched, else on the user's own volume."""
+    scheme, _, path = names.split_uri(spec.model.uri or "")
+    if scheme == "pvc":
+        return MODEL / path
+    return names.STORE / names.split_uri(resolved.model_uri or "")[2]
+
+
+def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
+    """Store, the user's volume with the base model, shared memory, and the token for progress reports."""
+    spec = attempt.spec
+    size = spec.resources.shared_memory or ("8Gi" if spec.resources.gpus_per_node > 1 else "1Gi")
+    out = [store(platform), Mount.scratch("shm", PurePosixPath("/dev/shm"), size, medium="Memory")]
+    scheme, claim, _ = names.split_uri(spec.model.uri or "")
+    if scheme == "pvc":
+        out.append(Mount.claim("model", MODEL, claim))
+    if platform.progress_url:
+        token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+        source = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}
+        out.append(Mount("progress", TOKEN_FOLDER, source))
+    return tuple(out)
+
+
+def environment(attempt: Attempt, platform: Platform) -> dict[str, str]:
+    """The trainer needs no network but its ranks and the progress server."""
+    spec, meta = attempt.spec, attempt.owner["metadata"]
+    env = {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(threads(spec.resources.cpu, processes_per_node(spec))),
+        # torchrun's agent would kill its workers 30 s after SIGTERM, in the middle of a checkpoint.
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(max(1, platform.grace_seconds - 10)),
+    }
+    if spec.resources.nodes > 1 and platform.network_interface:
+        env["GLOO_SOCKET_IFNAME"] = platform.network_interface
+        env["NCCL_SOCKET_IFNAME"] = f"={platform.network_interface}"
+    if platform.progress_url:
+        env[URL_ENV] = (
+            f"{platform.progress_url}/apis/hone.dev/v1alpha1/namespaces/{meta['namespace']}"
+            f"/finetunejobs/{meta['name']}/status"
+        )
+        env[TOKEN_ENV] = str(TOKEN_FOLDER / "token")
+        env[CA_ENV] = str(names.PLAN_FOLDER / "ca.crt")
+    return env
+
+
+def service(attempt: Attempt, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Headless Service: gives each rank a name before it is ready, for the rendezvous."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": names.metadata(attempt.name, attempt.owner, labels),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"batch.kubernetes.io/job-name": attempt.name},
+            "ports": [{"name": "rendezvous", "port": 29500}],
+        },
+    }
+
+
+def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
+    """[ConfigMap, Service when there are several nodes, Job] of the attempt."""
+    spec = attempt.spec
+    resources = spec.resources
+    labels = names.labels("training", attempt.owner, **{names.ATTEMPT: str(attempt.number)})
+    work = Work(
+        component="training",
+        verb="run",
+        plan=training_plan(attempt, platform),
+        cpu=resources.cpu,
+        memory=resources.memory,
+        mounts=mounts(attempt, platform),
+        env=environment(attempt, platform),
+        limits={resources.gpu_resource_name: str(resources.gpus_per_node)} if resources.gpus_per_node else {},
+        ports={"metrics": METRICS_PORT},
+        pod={
+            "terminationGracePeriodSeconds": platform.grace_seconds,
+            **({"subdomain": attempt.name} if resources.nodes > 1 else {}),
+            **scheduling(spec),
+        },
+    )
+    annotations = {names.RESOLVED: json.dumps(attempt.resolved.to_json(), sort_keys=True)}
+    config, body = job(attempt.owner, JobName(attempt.name, labels, annotations), work, platform, resources.nodes)
+    return [config, *([service(attempt, labels)] if resources.nodes > 1 else []), body]

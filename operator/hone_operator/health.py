@@ -1,0 +1,52 @@
+"""Whether reconciling goes on: what the kubelet asks, so that a stuck operator is restarted."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+log = logging.getLogger(__name__)
+STUCK_SECONDS = 300.0
+
+
+@dataclass
+class Health:
+    """`/healthz` fails when a key has waited too long, or a check says so; `/readyz` until the watches are filled."""
+
+    oldest_wait: Callable[[], float]
+    """Seconds that the oldest key of the queue has waited or run."""
+    checks: list[Callable[[], str | None]] = field(default_factory=list)
+    """Each returns what is wrong, or None."""
+    ready: Callable[[], bool] = lambda: True
+
+    def problem(self) -> str | None:
+        """What is wrong, or None."""
+        wait = self.oldest_wait()
+        if wait > STUCK_SECONDS:
+            return f"reconciling is stuck: an object has waited for {wait:.0f} s"
+        return next((text for check in self.checks if (text := check())), None)
+
+    def application(self) -> web.Application:
+        """/healthz and /readyz, plain text."""
+        app = web.Application()
+        app.add_routes([web.get("/healthz", self._alive), web.get("/readyz", self._ready)])
+        return app
+
+    async def _alive(self, _: web.Request) -> web.Response:
+        problem = self.problem()
+        if problem:
+            log.error("not healthy: %s", problem)
+        return web.Response(text=problem or "ok", status=503 if problem else 200)
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        ready = self.ready()
+        return web.Response(text="ok" if ready else "listing", status=200 if ready else 503)
+
+
+async def serve(app: web.Application, port: int, host: str = "0.0.0.0") -> web.AppRunner:
+    """Serve until the runner's `cleanup()`."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    return runner

@@ -1,0 +1,1 @@
+"""Deciding, without I/O: what the observed objects mean, and what should be."""

@@ -1,0 +1,73 @@
+"""Conditions as kstatus, Flux, Argo CD and `kubectl wait` read them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+MAX_MESSAGE = 4096
+
+
+class Conditions:
+    """The conditions of one object: set one by one, written in the order of first mention.
+
+    lastTransitionTime moves only when a status flips, so the same state is the same list.
+    """
+
+    def __init__(self, previous: Iterable[Mapping[str, Any]], generation: int, now: str):
+        self._previous = {c["type"]: c for c in previous}
+        self._now: dict[str, dict[str, Any]] = {}
+        self._generation = generation
+        self._time = now
+
+    def set(self, type_: str, value: bool | None, reason: str, message: str = "") -> None:
+        """`value` None is Unknown."""
+        status = {True: "True", False: "False", None: "Unknown"}[value]
+        old = self._previous.get(type_)
+        since = old["lastTransitionTime"] if old and old["status"] == status else self._time
+        self._now[type_] = {
+            "type": type_,
+            "status": status,
+            "reason": reason,
+            "message": message[:MAX_MESSAGE],
+            "observedGeneration": self._generation,
+            "lastTransitionTime": since,
+        }
+
+    def changed(self, type_: str) -> bool:
+        """Whether status or reason differ from before."""
+        old, new = self._previous.get(type_), self._now.get(type_)
+        if old is None or new is None:
+            return old is not new
+        return (old["status"], old["reason"]) != (new["status"], new["reason"])
+
+    def is_true(self, type_: str) -> bool:
+        """As set now."""
+        return self._now.get(type_, {}).get("status") == "True"
+
+    def was_true(self, type_: str) -> bool:
+        """As it was before."""
+        return self._previous.get(type_, {}).get("status") == "True"
+
+    def get(self, type_: str) -> Mapping[str, Any]:
+        """As set now.
+
+        Raises:
+            KeyError: when it was not set.
+        """
+        return self._now[type_]
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """As for status.conditions."""
+        return list(self._now.values())
+
+
+def condition(body: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+    """A condition of an observed object; one without status when it has none."""
+    for c in (body.get("status") or {}).get("conditions") or ():
+        if c["type"] == type_:
+            return c
+    return {}
+
+
+def is_true(body: Mapping[str, Any], type_: str) -> bool:
+    """Whether an observed object has this condition with status True."""
+    return condition(body, type_).get("status") == "True"

@@ -1,0 +1,174 @@
+"""Dataset: materialised once for each generation; tried again with backoff while trying can help."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from hone_api.dataset import DatasetSpec
+from hone_api.failures import Retry
+from hone_api.report import DatasetResult
+from hone_operator.desired import names
+from hone_operator.desired.materialize import materialize
+from hone_operator.desired.platform import Platform
+from hone_operator.reconcile import unsupported
+from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome import Outcome, Refusal
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
+from hone_operator.reconcile.validation import spec_problems
+
+RECHECK_SECONDS = 15.0
+RESULT_FIELDS = ("rows", "splits", "rejected", "errors", "duplicates", "tokens", "formatDetected", "revision")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that the decision depends on beside the Dataset itself."""
+
+    jobs: Sequence[ObservedJob] = ()
+    missing: str | None = None
+    """`kind/name` of a source object in the namespace that does not exist."""
+    refusals: Sequence[Refusal] = field(default_factory=tuple)
+
+
+def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platform: Platform) -> Outcome:
+    """The next step of this Dataset. Pure."""
+    if dataset["metadata"].get("deletionTimestamp"):
+        return Outcome()
+    draft = Draft(dataset, now)
+    try:
+        spec = DatasetSpec.model_validate(dataset["spec"])
+        if spec.source:
+            names.split_uri(spec.source.uri)
+    except ValidationError as error:
+        return _refuse(draft, "InvalidConfiguration", spec_problems(error))
+    except names.InvalidReferenceError as error:
+        return _refuse(draft, "InvalidConfiguration", str(error))
+    if fields := unsupported.dataset_fields(spec):
+        return _refuse(draft, "NotSupportedYet", unsupported.message(fields))
+    draft.conditions.set("Accepted", True, "Accepted", "")
+    current = [j for j in seen.jobs if j.label(names.GENERATION) == draft.generation]
+    outdated = [j.body for j in seen.jobs if j.label(names.GENERATION) != draft.generation]
+    draft.delete += outdated
+    if is_ready(dataset):
+        return _keep(draft)
+    if draft.old.get("observedGeneration") != draft.generation:
+        draft.put(tries=None, lastTryTime=None, failure=None)
+    return _materialize(draft, spec, seen, observe_tries(current), platform)
+
+
+def is_ready(dataset: Mapping[str, Any]) -> bool:
+    """Whether the present generation was materialised: nothing is left to do."""
+    status = dataset.get("status") or {}
+    return status.get("observedGeneration") == dataset["metadata"].get("generation") and is_true(dataset, "Ready")
+
+
+def _keep(draft: Draft) -> Outcome:
+    for c in draft.old["conditions"]:
+        value = {"True": True, "False": False}.get(c["status"])
+        draft.conditions.set(c["type"], value, c["reason"], c.get("message", ""))
+    return draft.outcome()
+
+
+def _refuse(draft: Draft, reason: str, message: str) -> Outcome:
+    draft.conditions.set("Accepted", False, reason, message)
+    draft.put(failure={"code": reason, "message": message})
+    return _not_ready(draft, reason, message, "Failed", stalled=True, warning=True)
+
+
+def _not_ready(
+    draft: Draft, reason: str, message: str, phase: str, *, stalled: bool = False, warning: bool = False
+) -> Outcome:
+    draft.ready(False, reason, message, reconciling=not stalled, stalled=stalled)
+    draft.put(phase=phase)
+    if warning:
+        draft.tell_change("Ready", warning=True)
+    return draft.outcome()
+
+
+def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+    number = max(tries.number, draft.status.get("tries") or 0)
+    if tries.job and tries.job.finished:
+        draft.put(lastTryTime=tries.job.ended_at)
+    if isinstance(result := tries.ending.result if tries.ending else None, DatasetResult):
+        _describe(draft, result)
+        if tries.cause is None and result.digest:
+            return _ready(draft, result, number, platform)
+    cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
+    if tries.active and not (cause and tries.cause is None):
+        return _working(draft, tries, number)
+    if cause and (cause.retry is Retry.NEVER or tries.cause is None):
+        _fail(draft, cause, number)
+        draft.delete += [tries.job.body] if tries.active and tries.job else []
+        return _not_ready(draft, cause.code, _words(cause), "Failed", stalled=True, warning=True)
+    if spec.suspend:
+        return _not_ready(draft, "Suspended", "spec.suspend is true.", "Pending")
+    if seen.missing:
+        return _source_missing(draft, seen.missing)
+    start = tries.next_start()
+    if cause and start and start > draft.now:
+        draft.check_in(draft.until(start))
+        _fail(draft, cause, number)
+        return _not_ready(draft, cause.code, f"{_words(cause)} It is tried again.", "Failed", warning=True)
+    return _try(draft, spec, seen, tries, number + 1, cause, platform)
+
+
+def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
+    draft.put(tries=number)
+    if tries.obstacle:
+        draft.check_in(RECHECK_SECONDS)
+        return _not_ready(draft, tries.obstacle.reason, tries.obstacle.message, "Pending", warning=True)
+    return _not_ready(draft, "Materializing", f"Try {number} is reading the source.", "Materializing")
+
+
+def _try(
+    draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, number: int, cause: Cause | None, platform: Platform
+) -> Outcome:
+    draft.create += materialize(draft.body, spec, number, platform)
+    draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+    draft.put(tries=number)
+    for refusal in seen.refusals:
+        draft.check_in(RECHECK_SECONDS)
+        return _not_ready(draft, refusal.reason, refusal.message, "Pending", warning=True)
+    if cause:
+        # What went wrong stays in view until the new try has an answer.
+        return _not_ready(draft, cause.code, f"{_words(cause)} It is tried again.", "Failed")
+    return _not_ready(draft, "Materializing", f"Try {number} is reading the source.", "Materializing")
+
+
+def _source_missing(draft: Draft, missing: str) -> Outcome:
+    kind, _, name = missing.partition("/")
+    reason = {"ConfigMap": "ConfigMapNotFound", "PersistentVolumeClaim": "PVCNotFound"}[kind]
+    message = f"{kind} {name} of spec.source.uri does not exist in this namespace: create it."
+    draft.check_in(RECHECK_SECONDS)
+    return _not_ready(draft, reason, message, "Pending", warning=True)
+
+
+def _describe(draft: Draft, result: DatasetResult) -> None:
+    values = result.to_json()
+    draft.put(**{name: values.get(name) for name in RESULT_FIELDS})
+
+
+def _ready(draft: Draft, result: DatasetResult, number: int, platform: Platform) -> Outcome:
+    path = (result.path or "").strip("/")
+    draft.put(
+        digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", tries=number, failure=None, phase="Ready"
+    )
+    message = f"{result.rows} rows, {result.rejected} rejected."
+    draft.ready(True, "Materialized", message)
+    draft.tell_change("Ready")
+    return draft.outcome()
+
+
+def _fail(draft: Draft, cause: Cause, number: int) -> None:
+    failure = cause.to_json()
+    draft.put(failure={k: failure[k] for k in ("code", "message", "hint") if k in failure}, tries=number)
+
+
+def _words(cause: Cause) -> str:
+    return f"{cause.message} {cause.to_json()['hint']}"

@@ -1,0 +1,93 @@
+"""An Outcome in the making: conditions, status, objects, events of one decision."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from hone_operator.reconcile.conditions import Conditions
+from hone_operator.reconcile.outcome import Event, Outcome, format_time, soonest
+
+
+class Draft:
+    """Collects what one reconcile decides; `outcome` closes it. Lives within one call of a pure function."""
+
+    def __init__(self, body: Mapping[str, Any], now: datetime):
+        self.body = body
+        self.now = now
+        self.time = format_time(now)
+        self.old: Mapping[str, Any] = body.get("status") or {}
+        self.generation: int = body["metadata"].get("generation", 1)
+        self.conditions = Conditions(self.old.get("conditions") or (), self.generation, self.time)
+        self.status: dict[str, Any] = {
+            k: v for k, v in self.old.items() if k not in ("conditions", "observedGeneration")
+        }
+        self.create: list[dict[str, Any]] = []
+        self.apply: list[dict[str, Any]] = []
+        self.record: list[dict[str, Any]] = []
+        self.delete: list[Mapping[str, Any]] = []
+        self.events: list[Event] = []
+        self.check_again_in: float | None = None
+
+    def put(self, **fields: Any) -> None:
+        """Set fields of the status by JSON name; None removes one."""
+        for name, value in fields.items():
+            if value is None:
+                self.status.pop(name, None)
+            else:
+                self.status[name] = value
+
+    def check_in(self, seconds: float | None) -> None:
+        """Decide again after so many seconds at the latest."""
+        if seconds is not None:
+            self.check_again_in = soonest(self.check_again_in, max(0.0, seconds))
+
+    def until(self, time: datetime) -> float:
+        """Seconds from now."""
+        return (time - self.now).total_seconds()
+
+    def tell(self, reason: str, message: str, warning: bool = False) -> None:
+        """One Event."""
+        self.events.append(Event(reason, message[:1024], "Warning" if warning else "Normal"))
+
+    def tell_change(self, type_: str, warning: bool = False) -> None:
+        """An Event when status or reason of this condition changed in this decision."""
+        if self.conditions.changed(type_):
+            c = self.conditions.get(type_)
+            self.tell(c["reason"], c["message"], warning)
+
+    def ready(
+        self, ready: bool, reason: str, message: str, *, reconciling: bool = False, stalled: bool = False
+    ) -> None:
+        """The three conditions of kstatus."""
+        self.conditions.set("Ready", ready, reason, message)
+        self.conditions.set("Reconciling", reconciling, reason, message)
+        self.conditions.set("Stalled", stalled, reason, message)
+
+    def outcome(self, delete: Iterable[Mapping[str, Any]] = ()) -> Outcome:
+        """The finished decision."""
+        status = {
+            "observedGeneration": self.generation,
+            **self.status,
+            "conditions": self.conditions.to_list(),
+        }
+        return Outcome(
+            create=tuple(self.create),
+            apply=tuple(self.apply),
+            record=tuple(self.record),
+            status=None if same_status(status, self.old) else status,
+            events=tuple(self.events),
+            delete=(*self.delete, *delete),
+            check_again_in=self.check_again_in,
+        )
+
+
+def same_status(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether a write would tell nothing new; the time of a report that says the same is nothing new."""
+    return _without_times(new) == _without_times(old)
+
+
+def _without_times(status: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(status)
+    if "progress" in out:
+        out["progress"] = {k: v for k, v in out["progress"].items() if k != "lastUpdatedTime"}
+    return out

@@ -1,0 +1,76 @@
+"""The end of a run: success, failure, and what is removed afterwards."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from hone_api.finetunejob import Cleanup, Phase
+from hone_api.report import TrainingResult
+from hone_operator.reconcile.conditions import Conditions
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome import Outcome, duration_seconds, parse_time
+from hone_operator.reconcile.pods import ObservedJob
+
+
+def succeed(draft: Draft, result: TrainingResult, ended_at: str) -> Outcome:
+    """The ModelVersion is recorded: the run is over."""
+    name = draft.status["modelVersionName"]
+    message = f"ModelVersion {name} was made in {result.steps} steps."
+    draft.conditions.set("Succeeded", True, result.reason, message)
+    draft.conditions.set("Failed", False, "Succeeded", "")
+    draft.conditions.set("Finished", True, "Succeeded", message)
+    draft.ready(True, "Succeeded", message)
+    draft.put(completionTime=ended_at or draft.time, phase=Phase.SUCCEEDED.value, failure=None)
+    draft.tell("Succeeded", message)
+    return draft.outcome()
+
+
+def fail(draft: Draft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -> Outcome:
+    """Final: the status says why, and the Jobs that still run are deleted."""
+    draft.conditions.set("Succeeded", False, "Failed", "")
+    draft.conditions.set("Failed", True, cause.code, cause.message)
+    draft.conditions.set("Finished", True, "Failed", cause.message)
+    draft.ready(False, cause.code, cause.message, stalled=True)
+    draft.put(completionTime=draft.time, phase=Phase.FAILED.value, failure=cause.to_json())
+    draft.tell("Failed", f"{cause.code}: {cause.message}", warning=True)
+    draft.check_again_in = None
+    draft.create.clear()
+    last = (draft.status.get("attempts") or [None])[-1]
+    if last and "endTime" not in last:
+        last |= {"outcome": "Failed", "endTime": draft.time, "reason": cause.code}
+    return draft.outcome(delete=active)
+
+
+def after_end(job: Mapping[str, Any], children: Sequence[ObservedJob], now: datetime) -> Outcome:
+    """Nothing of the result changes any more; Jobs that still run are stopped, all go after cleanup.podsAfter."""
+    draft = Draft(job, now)
+    for c in draft.old.get("conditions") or ():
+        value = {"True": True, "False": False}.get(c["status"])
+        draft.conditions.set(c["type"], value, c["reason"], c.get("message", ""))
+    gone = [c.body for c in children if not c.finished]
+    after = Cleanup.model_validate(job["spec"].get("cleanup") or {}).pods_after
+    if after and draft.old.get("completionTime"):
+        end = parse_time(draft.old["completionTime"]) + timedelta(seconds=duration_seconds(after))
+        if end <= now:
+            gone = [c.body for c in children]
+        elif children:
+            draft.check_in(draft.until(end))
+    return draft.outcome(delete=gone)
+
+
+def phase(conditions: Conditions, attempts: int) -> str:
+    """Derived last, for people."""
+    if conditions.is_true("Suspended"):
+        return Phase.SUSPENDED.value
+    if conditions.is_true("Running"):
+        return Phase.RUNNING.value
+    if attempts > 1:
+        return Phase.RESTARTING.value
+    if attempts == 1:
+        return Phase.STARTING.value
+    for gate in ("DatasetReady", "ModelReady"):
+        c = conditions.get(gate)
+        if c["status"] != "True":
+            return (Phase.PENDING if c["reason"].endswith("NotFound") else Phase.PREPARING).value
+    return Phase.STARTING.value

@@ -1,0 +1,136 @@
+"""The failure taxonomy: from the pods of a failed Job to one cause with a hint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.failures import FAILURES, ExitCode, Retry
+from hone_operator.reconcile.conditions import condition
+from hone_operator.reconcile.pods import ObservedJob, disrupted, ending_of, rank, terminated
+
+MAX_LOG_TAIL = 8192
+SECONDARY = frozenset({"RankFailed", "Interrupted"})
+"""Codes by which a rank says that something else ended it."""
+VAGUE = "TrainerError"
+SIGKILL = 137
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a Job failed."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    rank: int | None = None
+    pod: str | None = None
+    exit_code: int | None = None
+    log_tail: str | None = None
+
+    @property
+    def retry(self) -> Retry:
+        return FAILURES[self.code].retry
+
+    def to_json(self) -> dict[str, Any]:
+        """As status.failure of a FineTuneJob."""
+        out = {
+            "code": self.code,
+            "message": self.message[:4096],
+            "hint": self.hint or FAILURES[self.code].hint,
+            "rank": self.rank,
+            "pod": self.pod,
+            "exitCode": self.exit_code,
+            "logTail": self.log_tail[-MAX_LOG_TAIL:] if self.log_tail else None,
+        }
+        return {k: v for k, v in out.items() if v is not None}
+
+
+def failed_pods(job: ObservedJob) -> list[Mapping[str, Any]]:
+    """Pods that did not end well, the root cause first.
+
+    A rank that reports its own specific failure beats one that was killed, which beats those that only
+    noticed that another went away; among equals the earliest end wins.
+    """
+    bad = [p for p in job.pods if not _ended_well(p)]
+    return sorted(bad, key=lambda p: (_weight(p), _finished_at(p), rank(p)))
+
+
+def root_cause(job: ObservedJob) -> Cause:
+    """Why this failed Job failed."""
+    pods = failed_pods(job)
+    if not pods:
+        return _without_pods(job)
+    pod = pods[0]
+    state, ending = terminated(pod) or {}, ending_of(pod)
+    where = {"rank": rank(pod), "pod": pod["metadata"]["name"], "exit_code": state.get("exitCode")}
+    report = ending.failure if ending else None
+    if disrupted(pod) and (report is None or report.code in SECONDARY):
+        reason = condition(pod, "DisruptionTarget")
+        text = f"Pod {where['pod']} was disrupted: {reason.get('reason')}: {reason.get('message', '')}"
+        return Cause("Disrupted", text, **where)
+    if report:
+        code = report.code if report.code in FAILURES else VAGUE
+        if report.rank is not None:
+            where["rank"] = report.rank
+        return Cause(code, report.message, report.hint, log_tail=job.log_tail, **where)
+    code, message = _from_exit(pod, state)
+    return Cause(code, message, log_tail=job.log_tail, **where)
+
+
+def _ended_well(pod: Mapping[str, Any]) -> bool:
+    state = terminated(pod)
+    if state is None:
+        return (pod.get("status") or {}).get("phase") != "Failed" and not disrupted(pod)
+    return state.get("exitCode") == 0
+
+
+def _weight(pod: Mapping[str, Any]) -> int:
+    state, ending = terminated(pod) or {}, ending_of(pod)
+    code = ending.failure.code if ending and ending.failure else None
+    if code and code not in SECONDARY and code != VAGUE:
+        return 0
+    if state.get("reason") == "OOMKilled":
+        return 1
+    if disrupted(pod):
+        return 2
+    if code == VAGUE:
+        return 3
+    return 4 if code is None else 5
+
+
+def _finished_at(pod: Mapping[str, Any]) -> str:
+    # RFC 3339 in UTC sorts as text; a pod that left no time comes last.
+    return (terminated(pod) or {}).get("finishedAt") or "~"
+
+
+def _from_exit(pod: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[str, str]:
+    """(code, message) of a pod that left no report."""
+    name, exit_code = pod["metadata"]["name"], state.get("exitCode")
+    status = pod.get("status") or {}
+    if state.get("reason") == "OOMKilled":
+        return "OutOfMemory", f"Pod {name} was killed: it used more memory than resources.memory."
+    if status.get("reason") == "Evicted":
+        return "Disrupted", f"Pod {name} was evicted: {status.get('message', '')}"
+    if exit_code is None:
+        words = status.get("message") or status.get("reason") or "no container status"
+        return "RankFailed", f"Pod {name} failed: {words}"
+    if exit_code == ExitCode.INTERRUPTED:
+        return "Interrupted", f"Pod {name} was stopped after a checkpoint."
+    if exit_code == SIGKILL:
+        return "RankFailed", f"Pod {name} was killed (SIGKILL); the node may be short of memory."
+    if exit_code > 128:
+        return "RankFailed", f"Pod {name} ended by signal {exit_code - 128}."
+    if exit_code == 0:
+        return "ResultMissing", f"Pod {name} ended without a result."
+    return "TrainerError", f"Pod {name} ended with exit code {exit_code} and without a report."
+
+
+def _without_pods(job: ObservedJob) -> Cause:
+    """The pods are gone: the Job's own words are all that is left."""
+    words = condition(job.body, "Failed")
+    text = f"{words.get('reason', 'Failed')}: {words.get('message', '')}"
+    if "DisruptionTarget" in text:
+        return Cause("Disrupted", text)
+    if f"exit code {int(ExitCode.INTERRUPTED)}" in text:
+        return Cause("Interrupted", text)
+    return Cause("RankFailed", text)

@@ -1,0 +1,391 @@
+"""FineTuneJob: what should be, from what is. Read `reconcile` top to bottom."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from hone_api.finetunejob import FineTuneJobSpec, Resolved
+from hone_api.report import TrainingResult
+from hone_operator.desired import names
+from hone_operator.desired.model_version import FinishedRun, allocate, model_version
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.training import Attempt, training, training_plan, world_size
+from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile import progress as reports
+from hone_operator.reconcile import unsupported
+from hone_operator.reconcile.attempts import final_cause, next_start, observe_attempts
+from hone_operator.reconcile.basemodel import BaseModel, base_model
+from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.ending import after_end, fail, phase, succeed
+from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome import Outcome, Refusal, duration_seconds, parse_time
+from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
+from hone_operator.reconcile.validation import spec_problems
+
+RECHECK_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that the decision depends on beside the FineTuneJob itself."""
+
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By name; those that do not exist are absent."""
+    jobs: Sequence[ObservedJob] = ()
+    """Child Jobs, owned by this very object."""
+    report: Latest | None = None
+    """The newest report of the job's pods."""
+    claim_exists: bool | None = None
+    """Whether the claim of a pvc:// model exists; None: not looked, it is not needed now."""
+    ledger: Mapping[str, Any] | None = None
+    versions: Sequence[Mapping[str, Any]] = ()
+    """ModelVersions of the namespace; with the ledger, read only when a run has just succeeded."""
+    refusals: Sequence[Refusal] = ()
+    """What the API server did not take when this decision was carried out a moment ago."""
+
+
+def of_component(jobs: Sequence[ObservedJob], component: str) -> list[ObservedJob]:
+    """Those of one kind of work."""
+    return [j for j in jobs if j.body["metadata"].get("labels", {}).get(names.COMPONENT) == component]
+
+
+def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: Platform) -> Outcome:
+    """The next step of this FineTuneJob. Pure: the same input gives the same outcome."""
+    if job["metadata"].get("deletionTimestamp"):
+        return Outcome()
+    if is_true(job, "Finished"):
+        return after_end(job, seen.jobs, now)
+    draft = Draft(job, now)
+    try:
+        spec = FineTuneJobSpec.model_validate(job["spec"])
+    except ValidationError as error:
+        return _refuse(draft, "InvalidConfiguration", spec_problems(error))
+    if fields := unsupported.job_fields(spec):
+        return _refuse(draft, "NotSupportedYet", unsupported.message(fields))
+    if wrong := unsupported.contradictions(spec, world_size(spec)):
+        return _refuse(draft, "InvalidConfiguration", "; ".join(wrong))
+    draft.conditions.set("Accepted", True, "Accepted", "")
+    return _Run(draft, spec, seen, platform).decide()
+
+
+def _refuse(draft: Draft, reason: str, message: str) -> Outcome:
+    draft.conditions.set("Accepted", False, reason, message)
+    for type_ in ("DatasetReady", "ModelReady", "Admitted", "Running"):
+        draft.conditions.set(type_, False, "NotAccepted", "")
+    draft.conditions.set("Suspended", False, "NotAccepted", "")
+    return fail(draft, Cause(reason, message))
+
+
+class _Run:
+    """One decision about an accepted job; each method sets the conditions of one stage."""
+
+    def __init__(self, draft: Draft, spec: FineTuneJobSpec, seen: Observed, platform: Platform):
+        self.draft, self.spec, self.seen, self.platform = draft, spec, seen, platform
+        self.conditions = draft.conditions
+        step = (draft.old.get("progress") or {}).get("step")
+        jobs = of_component(seen.jobs, "training")
+        self.attempts = observe_attempts(draft.body, jobs, spec.suspend, step)
+
+    def decide(self) -> Outcome:
+        draft, attempts = self.draft, self.attempts
+        data_ready = self._datasets()
+        model = base_model(draft, self.spec, of_component(self.seen.jobs, "fetch"), self._claim_exists(), self.platform)
+        self._suspension()
+        self._merge_progress()
+        draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
+        if cause := model.failure or final_cause(attempts, self.spec.restarts) or self._over_deadline():
+            self._not_running(cause.code)
+            return fail(draft, cause, self._unfinished())
+        if attempts.last and attempts.last["outcome"] == "Succeeded":
+            return self._finish(self._resolved(model))
+        if attempts.job and not attempts.job.finished:
+            return self._watch(attempts.job)
+        if not (data_ready and model.ready):
+            return self._wait("DatasetReady" if not data_ready else "ModelReady")
+        return self._start(self._resolved(model))
+
+    # -- the gates before the first attempt ------------------------------------------------------
+
+    def _datasets(self) -> bool:
+        """Condition DatasetReady: every Dataset Ready for its present generation, or pinned by an attempt."""
+        if self.attempts.records:
+            self.conditions.set("DatasetReady", True, "Pinned", "The run keeps the digests it started with.")
+            return True
+        for ref in self.spec.datasets:
+            dataset = self.seen.datasets.get(ref.name)
+            if dataset is None:
+                message = f"Dataset {ref.name} does not exist in this namespace: create it."
+                self.conditions.set("DatasetReady", False, "DatasetNotFound", message)
+                return False
+            if problem := dataset_problem(dataset, ref.split):
+                self.conditions.set("DatasetReady", False, *problem)
+                return False
+        self.conditions.set("DatasetReady", True, "Ready", "")
+        return True
+
+    def _claim_exists(self) -> bool | None:
+        return True if self.attempts.records else self.seen.claim_exists
+
+    def _wait(self, gate: str) -> Outcome:
+        self.conditions.set("Admitted", None, "Waiting", "")
+        self._not_running("Waiting")
+        return self._not_done(gate)
+
+    # -- attempts --------------------------------------------------------------------------------
+
+    def _resolved(self, model: BaseModel) -> Resolved:
+        """What the newest attempt was resolved to; for the first one: what is Ready now."""
+        for source in (self._recorded(), self.draft.old.get("resolved")):
+            if source and source.get("datasetDigests"):
+                return Resolved.model_validate(source)
+        spec = self.spec
+        digests = {d.name: self.seen.datasets[d.name]["status"]["digest"] for d in spec.datasets}
+        return Resolved(
+            model_commit=model.commit,
+            model_uri=model.uri,
+            dataset_digests=digests,
+            world_size=world_size(spec),
+            image=self.platform.trainer_image,
+        )
+
+    def _recorded(self) -> dict[str, Any] | None:
+        """The annotation on the newest training Job: it cannot lag behind what the pods were given."""
+        jobs = of_component(self.seen.jobs, "training")
+        if not jobs:
+            return None
+        newest = max(jobs, key=lambda j: j.label(names.ATTEMPT))
+        text = newest.body["metadata"].get("annotations", {}).get(names.RESOLVED)
+        return json.loads(text) if text else None
+
+    def _start(self, resolved: Resolved) -> Outcome:
+        """The next attempt, when it is due; or again the Job of the last one, if it was deleted by hand."""
+        draft, attempts = self.draft, self.attempts
+        resolved = resolved.model_copy(update={"image": self.platform.trainer_image})
+        number = attempts.count if attempts.open else attempts.count + 1
+        start = next_start(attempts) if not attempts.open else None
+        if self.spec.suspend:
+            return self._paused()
+        self.conditions.set("Admitted", None, "Pending", self._asked())
+        if start and start > draft.now:
+            last = attempts.last or {}
+            message = f"Attempt {number - 1} failed with {last.get('reason')}; the next starts after a pause."
+            self._not_running("BackOff", message)
+            draft.check_in(draft.until(start))
+            self._tell_end_of_attempt()
+            return self._not_done("Running")
+        attempt = Attempt(draft.body, self.spec, number, resolved, self._splits())
+        draft.create += training(attempt, self.platform)
+        if not attempts.open:
+            record = {"number": number, "jobName": attempt.name, "startTime": draft.time, "outcome": "Running"}
+            attempts.records.append(record)
+            draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or draft.time)
+        draft.put(resolved=resolved.to_json())
+        self._not_running("Starting", f"Attempt {number} is starting.")
+        self._refused()
+        self._tell_end_of_attempt()
+        return self._not_done("Running")
+
+    def _splits(self) -> dict[str, frozenset[str]]:
+        """Splits with rows. Once pinned, the Dataset may have moved on; its split names rarely do."""
+        return {
+            name: frozenset(s["name"] for s in (d.get("status") or {}).get("splits") or () if s["rows"])
+            for name, d in self.seen.datasets.items()
+        }
+
+    def _asked(self) -> str:
+        nodes = self.spec.resources.nodes
+        return "1 pod was asked for." if nodes == 1 else f"{nodes} pods were asked for."
+
+    def _refused(self) -> None:
+        for refusal in self.seen.refusals:
+            message = f"{refusal.kind} {refusal.name}: {refusal.message}"
+            self.conditions.set("Admitted", False, refusal.reason, message)
+            self.draft.tell_change("Admitted", warning=True)
+            self.draft.check_in(RECHECK_SECONDS)
+
+    def _tell_end_of_attempt(self) -> None:
+        cause, last = self.attempts.cause, self.attempts.last
+        if cause and last:
+            reason = "Preempted" if cause.code in ("Disrupted", "Interrupted") else "Restarting"
+            self.draft.tell(reason, f"{cause.code}: {cause.message}", warning=True)
+
+    def _watch(self, job: ObservedJob) -> Outcome:
+        """An attempt whose Job has not ended."""
+        if job.body["spec"].get("suspend", False) != self.spec.suspend:
+            self.draft.apply.append(_suspend(job.body, self.spec.suspend))
+        self.draft.put(resolved=self._recorded() or self.draft.old.get("resolved"))
+        if self.spec.suspend:
+            return self._paused()
+        nodes, obstacle = self.spec.resources.nodes, waiting(job)
+        if obstacle and not obstacle.scheduled:
+            self.conditions.set("Admitted", False, obstacle.reason, obstacle.message)
+            self.draft.tell_change("Admitted", warning=True)
+            self.draft.check_in(RECHECK_SECONDS)
+        elif scheduled(job.pods) >= nodes:
+            self.conditions.set("Admitted", True, "Scheduled", "")
+        else:
+            self.conditions.set("Admitted", None, "Pending", self._asked())
+        if obstacle and obstacle.code and obstacle.since:
+            limit = obstacle.since + timedelta(seconds=self.platform.start_timeout_seconds)
+            if limit <= self.draft.now:
+                self._not_running(obstacle.reason, obstacle.message)
+                return fail(self.draft, Cause(obstacle.code, obstacle.message), self._unfinished())
+            self._not_running(obstacle.reason, self._kept(obstacle.reason, obstacle.message))
+            self.draft.tell_change("Running", warning=True)
+            self.draft.check_in(self.draft.until(limit))
+        elif running(job.pods) >= nodes:
+            self.conditions.set("Running", True, "Running", f"Attempt {self.attempts.count} is running.")
+            if not self.conditions.was_true("Running"):
+                self.draft.tell("Started", f"Attempt {self.attempts.count} is running.")
+        else:
+            self._not_running("Starting", f"Attempt {self.attempts.count} is starting.")
+        return self._not_done("Running")
+
+    def _kept(self, reason: str, message: str) -> str:
+        """The kubelet words the same obstacle differently from second to second: the first words stay."""
+        for old in self.draft.old.get("conditions") or ():
+            if old["type"] == "Running" and old["reason"] == reason:
+                return old["message"]
+        return message
+
+    # -- what goes along with every stage --------------------------------------------------------
+
+    def _suspension(self) -> None:
+        """Condition Suspended, as the user wants it."""
+        if self.spec.suspend:
+            self.conditions.set("Suspended", True, "SuspendedByUser", "spec.suspend is true.")
+        else:
+            self.conditions.set("Suspended", False, "NotSuspended", "")
+        if self.conditions.changed("Suspended"):
+            if self.spec.suspend:
+                self.draft.tell("Suspended", "The pods stop after a checkpoint.")
+            elif self.conditions.was_true("Suspended"):
+                self.draft.tell("Resumed", "The run goes on from its last checkpoint.")
+
+    def _paused(self) -> Outcome:
+        self.conditions.set("Admitted", False, "Suspended", "")
+        self._not_running("Suspended")
+        self._tell_end_of_attempt()
+        return self._not_done("Suspended")
+
+    def _merge_progress(self) -> None:
+        report = self.seen.report
+        if report is None or report.attempt != self.attempts.count:
+            return
+        merged = report.progress.to_json()
+        curves = reports.curves(self.draft.old.get("metrics") or (), merged)
+        self.draft.put(progress=merged, metrics=curves or None)
+
+    def _start_time(self) -> str | None:
+        records = self.attempts.records
+        return self.draft.old.get("startTime") or (records[0]["startTime"] if records else None)
+
+    def _over_deadline(self) -> Cause | None:
+        """Condition-free: time alone can end a run. Sets the next look."""
+        start = self._start_time()
+        if not self.spec.deadline or not start:
+            return None
+        if self.attempts.last and self.attempts.last["outcome"] == "Succeeded":
+            return None
+        end = parse_time(start) + timedelta(seconds=duration_seconds(self.spec.deadline))
+        if end > self.draft.now:
+            self.draft.check_in(self.draft.until(end))
+            return None
+        return Cause("DeadlineExceeded", f"The run did not end within spec.deadline {self.spec.deadline}.")
+
+    def _unfinished(self) -> list[Mapping[str, Any]]:
+        return [j.body for j in self.seen.jobs if not j.finished]
+
+    def _not_running(self, reason: str, message: str = "") -> None:
+        self.conditions.set("Running", False, reason, message)
+
+    def _not_done(self, gate: str) -> Outcome:
+        """Close a decision that ends neither well nor badly; `gate` is the condition that holds things up."""
+        c = self.conditions
+        for type_ in ("Succeeded", "Failed", "Finished"):
+            c.set(type_, False, "NotFinished", "")
+        cause = c.get("Admitted") if gate == "Running" and c.get("Admitted")["status"] == "False" else c.get(gate)
+        if gate in ("DatasetReady", "ModelReady"):
+            blocked = cause["reason"] not in ("Fetching",)
+            if blocked:
+                self.draft.tell_change(gate, warning=True)
+        self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != "Suspended")
+        self.draft.put(phase=phase(c, self.attempts.count))
+        return self.draft.outcome()
+
+    def _finish(self, resolved: Resolved) -> Outcome:
+        """Allocate a version number, record the model, succeed. Comes again after a crash until it is in status."""
+        draft, attempts = self.draft, self.attempts
+        job = attempts.job
+        ending = job.result() if job else None
+        if ending is None or not isinstance(ending.result, TrainingResult) or attempts.last is None:
+            cause = Cause("ResultMissing", "The run succeeded, but its result is gone.")
+            return fail(draft, cause, self._unfinished())
+        version = allocate(draft.body, self.spec.output.model_name, self.seen.ledger, self.seen.versions)
+        if version.ledger:
+            known = "resourceVersion" in version.ledger["metadata"]
+            (draft.apply if known else draft.create).append(version.ledger)
+        attempt = Attempt(draft.body, self.spec, attempts.count, resolved, self._splits())
+        run = FinishedRun(
+            owner=draft.body,
+            plan=training_plan(attempt, self.platform),
+            resolved=resolved,
+            result=ending.result,
+            attempts=attempts.count,
+            finished_at=attempts.last["endTime"],
+            store_claim=self.platform.store_claim,
+        )
+        record = model_version(run, version.number)
+        draft.record.append(record)
+        self._not_running("Succeeded")
+        self.conditions.set("Admitted", True, "Scheduled", "")
+        draft.put(
+            resolved=merge_resolved(resolved, ending.result),
+            progress=reports.finished(draft.status.get("progress") or {}, ending.result),
+            modelVersionName=record["metadata"]["name"],
+        )
+        if ending.result.peak_memory_bytes:
+            draft.put(memory={**(draft.old.get("memory") or {}), "peak": ending.result.peak_memory_bytes})
+        return succeed(draft, ending.result, attempts.last["endTime"])
+
+
+def dataset_problem(dataset: Mapping[str, Any], split: str) -> tuple[str, str] | None:
+    """(reason, message) when a Dataset cannot be trained on now."""
+    meta, status = dataset["metadata"], dataset.get("status") or {}
+    current = status.get("observedGeneration") == meta.get("generation")
+    if not (current and is_true(dataset, "Ready") and status.get("digest")):
+        words = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), None)
+        why = f": {words['reason']}: {words['message']}" if words and current else ""
+        return "DatasetNotReady", f"Dataset {meta['name']} is not Ready{why}"
+    rows = {s["name"]: s["rows"] for s in status.get("splits") or ()}
+    if not rows.get(split):
+        return "SplitNotFound", f"Dataset {meta['name']} has no rows in split {split}; it has {sorted(rows)}."
+    return None
+
+
+def merge_resolved(resolved: Resolved, result: TrainingResult) -> dict[str, Any]:
+    """What the operator pinned, and what the trainer chose where it is a field of status.resolved."""
+    chosen = {}
+    for name, info in Resolved.model_fields.items():
+        for key in (name, info.alias or name):
+            if key in result.resolved:
+                value = result.resolved[key]
+                wants_text = name in ("learning_rate", "model_commit", "model_uri", "image")
+                chosen[info.alias or name] = str(value) if wants_text else value
+    return {**chosen, **resolved.to_json()}
+
+
+def _suspend(job: Mapping[str, Any], value: bool) -> dict[str, Any]:
+    """The one field of a Job that the operator changes; uid as precondition."""
+    meta = job["metadata"]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+        "spec": {"suspend": value},
+    }

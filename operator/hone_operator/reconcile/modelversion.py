@@ -1,0 +1,110 @@
+"""ModelVersion: Ready only after every file was hashed again and matched its manifest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from hone_api.failures import Retry
+from hone_api.modelversion import ModelVersionSpec
+from hone_api.report import VerifyResult
+from hone_operator.desired import names
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.verify import claims, verify
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.outcome import Outcome, Refusal
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
+from hone_operator.reconcile.validation import spec_problems
+
+RECHECK_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that the decision depends on beside the ModelVersion itself."""
+
+    jobs: Sequence[ObservedJob] = ()
+    missing_claim: str | None = None
+    refusals: Sequence[Refusal] = field(default_factory=tuple)
+
+
+def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platform: Platform) -> Outcome:
+    """The next step of this ModelVersion. Pure."""
+    if version["metadata"].get("deletionTimestamp"):
+        return Outcome()
+    draft = Draft(version, now)
+    try:
+        spec = ModelVersionSpec.model_validate(version["spec"])
+        claims(spec)
+    except ValidationError as error:
+        return _unverified(draft, "InvalidConfiguration", spec_problems(error), final=True)
+    except names.InvalidReferenceError as error:
+        return _unverified(draft, "NotSupportedYet", str(error), final=True)
+    _columns(draft, spec)
+    if draft.old.get("verifiedAt"):
+        return _verified(draft, draft.old["verifiedAt"])
+    return _verify(draft, spec, seen, observe_tries(seen.jobs), platform)
+
+
+def _columns(draft: Draft, spec: ModelVersionSpec) -> None:
+    base = spec.lineage.base_model
+    loss = next((n for n in spec.evaluation.numbers if n.name == "loss"), None)
+    draft.put(
+        base=(base.model_version or base.uri.removeprefix("hf://"))[:253],
+        evalLoss=loss.tuned if loss else None,
+        baseEvalLoss=loss.base if loss else None,
+    )
+
+
+def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+    number = max(tries.number, draft.status.get("tries") or 0)
+    if tries.job and tries.job.finished:
+        draft.put(lastTryTime=tries.job.ended_at, tries=number)
+    if tries.ending and isinstance(tries.ending.result, VerifyResult) and tries.job and not tries.cause:
+        return _verified(draft, tries.job.ended_at)
+    cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
+    if cause and (cause.retry is Retry.NEVER or tries.cause is None):
+        draft.delete += [tries.job.body] if tries.active and tries.job else []
+        return _unverified(draft, cause.code, cause.message, final=True)
+    if tries.active:
+        obstacle = tries.obstacle
+        if obstacle:
+            draft.check_in(RECHECK_SECONDS)
+            return _unverified(draft, obstacle.reason, obstacle.message)
+        return _unverified(draft, "Verifying", "Every file is being hashed.")
+    if seen.missing_claim:
+        draft.check_in(RECHECK_SECONDS)
+        message = f"PersistentVolumeClaim {seen.missing_claim} does not exist in this namespace."
+        return _unverified(draft, "PVCNotFound", message)
+    start = tries.next_start()
+    if cause and start and start > draft.now:
+        draft.check_in(draft.until(start))
+        return _unverified(draft, cause.code, f"{cause.message} It is tried again.")
+    draft.create += verify(draft.body, spec, number + 1, platform)
+    draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+    draft.put(tries=number + 1)
+    for refusal in seen.refusals:
+        draft.check_in(RECHECK_SECONDS)
+        return _unverified(draft, refusal.reason, refusal.message)
+    if cause:
+        return _unverified(draft, cause.code, f"{cause.message} It is tried again.")
+    return _unverified(draft, "Verifying", "Every file is being hashed.")
+
+
+def _unverified(draft: Draft, reason: str, message: str, final: bool = False) -> Outcome:
+    draft.conditions.set("Verified", False, reason, message)
+    draft.ready(False, reason, message, reconciling=not final, stalled=final)
+    if reason != "Verifying":
+        draft.tell_change("Ready", warning=True)
+    return draft.outcome()
+
+
+def _verified(draft: Draft, at: str) -> Outcome:
+    draft.put(verifiedAt=at)
+    draft.conditions.set("Verified", True, "Verified", "Every file matches its manifest.")
+    draft.ready(True, "Verified", "Every file matches its manifest.")
+    draft.tell_change("Ready")
+    return draft.outcome()

@@ -1,0 +1,78 @@
+"""What a reconcile decided: data, carried out by `controllers`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Event:
+    """One transition, told once."""
+
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An object that the API server did not take, and why."""
+
+    kind: str
+    name: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Carried out in the order of the fields; any prefix of it is a state to go on from."""
+
+    create: tuple[dict[str, Any], ...] = ()
+    """Whole objects that must exist; existing ones of ours are left as they are."""
+    apply: tuple[dict[str, Any], ...] = ()
+    """Server-side applied; with metadata.uid and resourceVersion as preconditions where they are set."""
+    record: tuple[dict[str, Any], ...] = ()
+    """Created after `apply` succeeded: objects that need what it wrote."""
+    status: dict[str, Any] | None = None
+    """The whole status; None: leave it."""
+    events: tuple[Event, ...] = ()
+    """Emitted when the status was written."""
+    delete: tuple[Mapping[str, Any], ...] = ()
+    """Observed objects that must go, if they are still the same (uid)."""
+    check_again_in: float | None = None
+    """Seconds until time alone changes the decision."""
+
+
+def parse_time(text: str) -> datetime:
+    """RFC 3339 as Kubernetes writes it."""
+    return datetime.fromisoformat(text)
+
+
+def format_time(time: datetime) -> str:
+    """RFC 3339 in whole seconds, as Kubernetes writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def soonest(*seconds: float | None) -> float | None:
+    """The smallest that is set."""
+    return min((s for s in seconds if s is not None), default=None)
+
+
+def backoff(tries: int) -> float:
+    """Seconds to wait after the `tries`-th try failed: 10 s, doubled each time, at most 5 minutes."""
+    return float(min(300, 10 * 2 ** min(max(tries, 1) - 1, 10)))
+
+
+def duration_seconds(text: str) -> float:
+    """'1h30m' -> 5400."""
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    total, digits = 0, ""
+    for c in text:
+        if c.isdigit():
+            digits += c
+        else:
+            total += int(digits) * unit[c]
+            digits = ""
+    return float(total)

@@ -1,0 +1,151 @@
+"""Reading Jobs and Pods: has it ended, how, and what does it wait for?"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from hone_api.report import Outcome as Ending
+from hone_api.report import parse_outcome
+from hone_operator.desired.pod import CONTAINER
+from hone_operator.reconcile.conditions import condition, is_true
+from hone_operator.reconcile.outcome import parse_time
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+IMAGE_REASONS = frozenset(
+    {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+)
+CONTAINER_REASONS = frozenset(
+    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CreatePodSandboxError"}
+)
+
+
+@dataclass(frozen=True)
+class ObservedJob:
+    """A child Job with its pods."""
+
+    body: Mapping[str, Any]
+    pods: Sequence[Mapping[str, Any]] = ()
+    refused: str | None = None
+    """Words of the API server when the Job controller could not create pods."""
+    log_tail: str | None = None
+    """Last lines of the pod that failed first; read once the Job has failed."""
+
+    @property
+    def name(self) -> str:
+        return self.body["metadata"]["name"]
+
+    @property
+    def succeeded(self) -> bool:
+        return is_true(self.body, "Complete")
+
+    @property
+    def failed(self) -> bool:
+        """All pods have ended, too."""
+        return is_true(self.body, "Failed")
+
+    @property
+    def finished(self) -> bool:
+        return self.succeeded or self.failed
+
+    @property
+    def ended_at(self) -> str:
+        """When it finished; empty before."""
+        for type_ in ("Complete", "Failed"):
+            if is_true(self.body, type_):
+                return condition(self.body, type_).get("lastTransitionTime", "")
+        return ""
+
+    def label(self, name: str) -> int:
+        """A label with a number; 0 when it has none."""
+        text = self.body["metadata"].get("labels", {}).get(name, "")
+        return int(text) if text.isdigit() else 0
+
+    def result(self) -> Ending | None:
+        """What the pod of rank 0 left as termination message."""
+        for pod in sorted(self.pods, key=rank):
+            ending = ending_of(pod)
+            if ending and ending.result:
+                return ending
+        return None
+
+
+def rank(pod: Mapping[str, Any]) -> int:
+    """Completion index of a pod; nodes are counted from 0."""
+    meta = pod["metadata"]
+    text = meta.get("labels", {}).get(INDEX) or meta.get("annotations", {}).get(INDEX) or "0"
+    return int(text)
+
+
+def terminated(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """State of the trainer's container once it has ended."""
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        if status["name"] == CONTAINER:
+            return status.get("state", {}).get("terminated")
+    return None
+
+
+def ending_of(pod: Mapping[str, Any]) -> Ending | None:
+    """The termination message, when it is ours."""
+    state = terminated(pod)
+    return parse_outcome(state["message"]) if state and state.get("message") else None
+
+
+def disrupted(pod: Mapping[str, Any]) -> bool:
+    """Whether the cluster took the pod: eviction, drain, preemption, taint, node loss."""
+    return is_true(pod, "DisruptionTarget")
+
+
+def scheduled(pods: Iterable[Mapping[str, Any]]) -> int:
+    """Pods that have a node."""
+    return sum(1 for p in pods if is_true(p, "PodScheduled"))
+
+
+def running(pods: Iterable[Mapping[str, Any]]) -> int:
+    """Pods whose container runs or has run."""
+    return sum(1 for p in pods if (p.get("status") or {}).get("phase") in ("Running", "Succeeded", "Failed"))
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a Job's pods do not run yet."""
+
+    reason: str
+    message: str
+    code: str | None = None
+    """Failure code if it never gets better."""
+    since: datetime | None = None
+    scheduled: bool = False
+
+
+def waiting(job: ObservedJob) -> Waiting | None:
+    """The first obstacle in the way of an unfinished Job's pods, or None."""
+    if job.refused:
+        quota = "exceeded quota" in job.refused
+        return Waiting("QuotaExceeded" if quota else "PodRefused", job.refused)
+    for pod in sorted(job.pods, key=rank):
+        if obstacle := _pod_waiting(pod):
+            return obstacle
+    return None
+
+
+def _pod_waiting(pod: Mapping[str, Any]) -> Waiting | None:
+    name = pod["metadata"]["name"]
+    unscheduled = condition(pod, "PodScheduled")
+    if unscheduled.get("status") == "False":
+        reason = unscheduled.get("reason") or "Unschedulable"
+        return Waiting(reason, f"Pod {name}: {unscheduled.get('message', 'no node fits')}")
+    since = parse_time(pod["metadata"]["creationTimestamp"])
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        state = status.get("state", {}).get("waiting") or {}
+        reason, message = state.get("reason", ""), state.get("message", "")
+        code = (
+            "ImagePullFailed"
+            if reason in IMAGE_REASONS
+            else "CreateContainerFailed"
+            if reason in CONTAINER_REASONS
+            else None
+        )
+        if code:
+            return Waiting(reason, f"Pod {name}: {message or reason}", code, since, scheduled=True)
+    return None

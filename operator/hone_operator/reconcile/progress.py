@@ -1,0 +1,42 @@
+"""Reports of the trainer -> status.progress and the decimated curves of status.metrics."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hone_api.report import TrainingResult
+
+MAX_POINTS = 64
+CURVES = {"loss": "loss", "eval_loss": "evalLoss", "learning_rate": "learningRate"}
+"""Name of a curve -> field of status.progress."""
+
+
+def finished(previous: Mapping[str, Any], result: TrainingResult) -> dict[str, Any]:
+    """status.progress of a run that succeeded: what was reported last, closed by the result."""
+    out = {k: v for k, v in previous.items() if k not in ("eta", "stage")}
+    out |= {"step": result.steps, "totalSteps": result.steps, "percent": 100}
+    out["summary"] = f"{result.steps}/{result.steps} 100%"
+    if result.train_loss:
+        out["loss"] = result.train_loss
+    for number in result.numbers:
+        if number.name == "loss":
+            out["evalLoss"] = number.tuned
+            break
+    return out
+
+
+def curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """status.metrics with the newest values; thinned by dropping every second point when full."""
+    old = {s["name"]: list(s.get("points") or ()) for s in previous}
+    step = progress.get("step", 0)
+    for name, field in CURVES.items():
+        value = progress.get(field)
+        points = old.setdefault(name, [])
+        # A resumed attempt goes over some steps again: its values replace those after its start.
+        while points and points[-1]["step"] > step:
+            points.pop()
+        repeated = points and (points[-1]["step"] == step or (name == "eval_loss" and points[-1]["value"] == value))
+        if value is not None and not repeated:
+            points.append({"step": step, "value": value})
+        if len(points) > MAX_POINTS:
+            old[name] = points[:-1:2] + points[-1:]
+    return [{"name": name, "points": points} for name, points in old.items() if points]

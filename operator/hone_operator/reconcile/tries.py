@@ -1,0 +1,66 @@
+"""Work outside a run (materialise, fetch, verify): one Job a try, and when to try again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from hone_api.failures import Retry
+from hone_api.report import Outcome as Ending
+from hone_operator.desired import names
+from hone_operator.reconcile.failures import Cause, root_cause
+from hone_operator.reconcile.outcome import backoff, parse_time
+from hone_operator.reconcile.pods import ObservedJob, Waiting, waiting
+
+
+@dataclass(frozen=True)
+class Tries:
+    """The newest try of one piece of work, and what it came to."""
+
+    number: int
+    """0: none yet."""
+    job: ObservedJob | None
+    older: Sequence[Mapping[str, Any]]
+    """Jobs of earlier tries, to be deleted when a newer one exists."""
+    ending: Ending | None = None
+    cause: Cause | None = None
+    obstacle: Waiting | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether a Job is at it."""
+        return self.job is not None and not self.job.finished
+
+    def next_start(self) -> datetime | None:
+        """When the next try may start; None when the cause says that trying again cannot help."""
+        if self.cause is None or self.job is None or self.cause.retry is Retry.NEVER:
+            return None
+        return parse_time(self.job.ended_at) + timedelta(seconds=backoff(self.number))
+
+
+def observe_tries(jobs: Sequence[ObservedJob]) -> Tries:
+    """The state of the newest of these Jobs (all of one piece of work)."""
+    ordered = sorted(jobs, key=lambda j: j.label(names.TRY))
+    if not ordered:
+        return Tries(0, None, ())
+    job, older = ordered[-1], [j.body for j in ordered[:-1]]
+    number = job.label(names.TRY)
+    if not job.finished:
+        return Tries(number, job, older, obstacle=waiting(job))
+    ending = job.result()
+    if job.succeeded and ending:
+        return Tries(number, job, older, ending=ending)
+    if job.succeeded:
+        cause = Cause("ResultMissing", f"Job {job.name} succeeded, but its pod left no result.")
+        return Tries(number, job, older, cause=cause)
+    return Tries(number, job, older, ending=ending, cause=root_cause(job))
+
+
+def timed_out(tries: Tries, now: datetime, seconds: float) -> Cause | None:
+    """The cause when the newest try's pod could not start for too long."""
+    obstacle = tries.obstacle
+    if not obstacle or not obstacle.code or not obstacle.since:
+        return None
+    if (now - obstacle.since).total_seconds() < seconds:
+        return None
+    return Cause(obstacle.code, obstacle.message)

@@ -1,0 +1,73 @@
+"""What the API describes and this version does not do yet: refused by name, never ignored."""
+
+from collections.abc import Callable
+
+from hone_api.dataset import DatasetSpec, Format
+from hone_api.finetunejob import AdapterType, FineTuneJobSpec, Method
+
+JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
+DatasetRule = tuple[str, Callable[[DatasetSpec], object]]
+
+JOB: tuple[JobRule, ...] = (
+    ("spec.method other than SFT", lambda s: s.method != Method.SFT),
+    ("spec.model.modelVersion", lambda s: s.model.model_version),
+    ("spec.model.fineTuneJob", lambda s: s.model.fine_tune_job),
+    (
+        "spec.model.uri other than hf:// and pvc://",
+        lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
+    ),
+    ("spec.datasets with more than one entry", lambda s: len(s.datasets) > 1),
+    ("spec.datasets[].share", lambda s: any(d.share is not None for d in s.datasets)),
+    ("spec.evaluationDatasets", lambda s: s.evaluation_datasets),
+    ("spec.adapter.type DoRA", lambda s: s.adapter.type == AdapterType.DORA),
+    ("spec.sft.neftuneAlpha", lambda s: s.sft and s.sft.neftune_alpha is not None),
+    ("spec.deepspeed.offload other than None", lambda s: s.deepspeed and s.deepspeed.offload != "None"),
+    ("spec.scheduling.queueName", lambda s: s.scheduling.queue_name),
+    ("spec.scheduling.topology", lambda s: s.scheduling.topology),
+    ("spec.output.version", lambda s: s.output.version is not None),
+    ("spec.output.push", lambda s: s.output.push),
+    ("spec.output.formats GGUF", lambda s: "GGUF" in s.output.formats),
+    ("spec.tracking", lambda s: s.tracking),
+    ("spec.podOverrides", lambda s: s.pod_overrides is not None),
+)
+DATASET: tuple[DatasetRule, ...] = (
+    (
+        "spec.format Preference, Verifiable and RAFT",
+        lambda s: s.format in (Format.PREFERENCE, Format.VERIFIABLE, Format.RAFT),
+    ),
+    ("spec.curation", lambda s: s.curation),
+    ("spec.mixture", lambda s: s.mixture),
+    ("spec.synthesis", lambda s: s.synthesis),
+    ("spec.checks.languages", lambda s: s.checks.languages),
+    ("spec.source.uri s3://", lambda s: s.source and s.source.uri.startswith("s3://")),
+)
+
+
+def job_fields(spec: FineTuneJobSpec) -> list[str]:
+    """Every field set in this spec that is not supported yet."""
+    return [name for name, is_set in JOB if is_set(spec)]
+
+
+def dataset_fields(spec: DatasetSpec) -> list[str]:
+    """Every field set in this spec that is not supported yet."""
+    return [name for name, is_set in DATASET if is_set(spec)]
+
+
+def message(fields: list[str]) -> str:
+    """One sentence for all of them."""
+    return f"Not supported yet: {'; '.join(fields)}. Remove them, or use a later version of Hone."
+
+
+def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
+    """What each field allows and the fields together do not."""
+    out = []
+    training = spec.training
+    if spec.deepspeed and world_size == 1:
+        out.append("spec.deepspeed: nothing to shard on one rank; remove it, or ask for more nodes or GPUs")
+    micro = training.micro_batch_size or 1
+    if training.batch_size % (micro * world_size):
+        out.append(
+            f"spec.training.batchSize {training.batch_size} must be a multiple of "
+            f"{world_size} ranks x microBatchSize {micro}"
+        )
+    return out
