@@ -12,6 +12,7 @@ app.add_typer(cli.cluster, name="cluster")
 app.add_typer(cli.images, name="images")
 app.command()(cli.tools)
 app.command()(cli.hub)
+app.command()(cli.demo)
 
 
 def main() -> None:

@@ -71,3 +71,12 @@ def hub(
     folder = root or models.hub_root()
     typer.echo(f"export HF_ENDPOINT=http://{host}:{port}")
     web.run_app(application(folder), host=host, port=port, print=None, access_log=None)
+
+
+def demo(
+    cluster: Annotated[str, typer.Option(help="embedded, current (kubectl's context) or kind.")] = "embedded",
+) -> None:
+    """From nothing to a first fine-tuned model."""
+    from hone_dev.demo.command import demo as run_demo
+
+    run_demo(cluster)

@@ -1,0 +1,137 @@
+"""Showing a FineTuneJob while it runs: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from hone_api import GROUP, VERSION
+from hone_dev.console import HoneDevError, console, note
+from hone_dev.demo.runs import is_finished
+from hone_dev.demo.targets import Target
+
+PATIENCE = 20 * 60.0  # seconds without any change of the status
+GATES = ("Accepted", "DatasetReady", "ModelReady", "Admitted", "Running")
+
+
+@dataclass(frozen=True)
+class View:
+    """What people want to know of a run now."""
+
+    what: str
+    step: int = 0
+    total: int | None = None
+    numbers: str = ""
+
+    def line(self) -> str:
+        steps = f" {self.step}/{self.total} {100 * self.step // self.total}%" if self.total else ""
+        return f"{self.what}{steps}{'  ' + self.numbers if self.numbers else ''}"
+
+
+def view(job: Mapping[str, Any]) -> View:
+    """The stage the trainer is in; before that, the first condition that does not hold yet."""
+    status = job.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions", ())}
+    progress = status.get("progress") or {}
+    running = conditions.get("Running", {}).get("status") == "True"
+    if not (running and progress.get("stage")):
+        closed = next((c for gate in GATES if (c := conditions.get(gate)) and c["status"] != "True"), None)
+        words = f"{closed['type']}: {closed['reason']}. {closed.get('message', '')}".strip() if closed else "starting"
+        return View(status.get("phase", "Pending") if running else words)
+    numbers = (("loss", "loss"), ("evalLoss", "held-out loss"), ("tokensPerSecond", "tokens/s"), ("eta", "ETA"))
+    shown = "  ".join(f"{label} {progress[key]}" for key, label in numbers if progress.get(key))
+    return View(progress["stage"], progress.get("step", 0), progress.get("totalSteps"), shown)
+
+
+def failure(job: Mapping[str, Any]) -> HoneDevError | None:
+    """One sentence of why the run failed, and the hint; None if it did not fail."""
+    status = job.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions", ()) if c["status"] == "True"}
+    if "Stalled" not in conditions and "Failed" not in conditions:
+        return None
+    if failed := status.get("failure"):
+        tail = f"\n{failed['logTail']}" if failed.get("logTail") else ""
+        return HoneDevError(
+            f"the run failed: {failed['code']}: {failed.get('message', '')}{tail}", failed.get("hint", "")
+        )
+    reason = conditions.get("Failed") or conditions["Stalled"]
+    return HoneDevError(f"the run failed: {reason['reason']}: {reason.get('message', '')}")
+
+
+def follow(target: Target, namespace: str, name: str) -> dict[str, Any]:
+    """Show the run until it ends; return the finished FineTuneJob.
+
+    Raises HoneDevError when it failed, was deleted, or nothing changed for a long time.
+    """
+    with _display() as show:
+        for job in _versions(target, namespace, name):
+            show(view(job))
+            if is_finished(job):
+                break
+    if error := failure(job):
+        error.hint += f"\n       kubectl -n {namespace} describe ftj {name}"
+        raise error
+    return job
+
+
+def _versions(target: Target, namespace: str, name: str) -> Iterator[dict[str, Any]]:
+    """Every version of the job from now on; a lost connection is taken up again."""
+    from kubernetes import client, config, watch  # its import takes a second
+
+    file = str(target.kubeconfig) if target.kubeconfig else None
+    api = client.CustomObjectsApi(config.new_client_from_config(file, context=target.context))
+    seen, changed = "", time.monotonic()
+    job: dict[str, Any] = {}
+    while time.monotonic() - changed < PATIENCE:
+        try:
+            events = watch.Watch().stream(
+                api.list_namespaced_custom_object,
+                *(GROUP, VERSION, namespace, "finetunejobs"),
+                field_selector=f"metadata.name={name}",
+                timeout_seconds=60,
+            )
+            for event in events:
+                job = event["object"]
+                if event["type"] == "DELETED":
+                    raise HoneDevError(f"FineTuneJob {name} was deleted", "run the demo again")
+                if job["metadata"]["resourceVersion"] != seen:
+                    seen, changed = job["metadata"]["resourceVersion"], time.monotonic()
+                    yield job
+        except (client.ApiException, OSError) as error:  # urllib3's errors of the network are OSErrors
+            note(f"the API server does not answer, trying again: {type(error).__name__}")
+            time.sleep(2)
+    raise HoneDevError(
+        f"nothing has changed for {PATIENCE / 60:.0f} minutes: {view(job).line()}",
+        f"kubectl -n {namespace} describe ftj {name}; the run is still there, and `make demo` follows it again",
+    )
+
+
+@contextmanager
+def _display() -> Iterator[Callable[[View], None]]:
+    if not console.is_terminal:
+        last = ""
+
+        def print_line(now: View) -> None:
+            nonlocal last
+            if now.line() != last:
+                last = now.line()
+                note(f"  {last}")
+
+        yield print_line
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[numbers]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=None, numbers="")
+
+        def draw(now: View) -> None:
+            steps = f" {now.step}/{now.total}" if now.total else ""
+            progress.update(
+                task, description=now.what + steps, completed=now.step, total=now.total, numbers=now.numbers
+            )
+
+        yield draw

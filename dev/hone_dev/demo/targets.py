@@ -1,0 +1,127 @@
+"""Where the demo runs: the embedded cluster unless another one is asked for by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hone_dev import cluster, images, models, paths, tools
+from hone_dev.console import HoneDevError, note, step
+from hone_dev.process import Component, Supervisor
+from hone_dev.shell import run
+
+HUB_PORT = 8090
+KIND_CLUSTER = "hone"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A cluster, and the values of the chart that belong to it."""
+
+    kubeconfig: Path | None
+    context: str | None
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def kubectl(self, *argv: str, stdin: str | None = None) -> str:
+        """Run kubectl against this cluster and no other."""
+        where = ("--kubeconfig", str(self.kubeconfig)) if self.kubeconfig else ()
+        context = ("--context", self.context) if self.context else ()
+        return run(tools.kubectl(), *where, *context, *argv, stdin=stdin)
+
+    def helm(self, *argv: str | Path, stdin: str | None = None) -> str:
+        """Run helm against this cluster and no other."""
+        where = ("--kubeconfig", str(self.kubeconfig)) if self.kubeconfig else ()
+        context = ("--kube-context", self.context) if self.context else ()
+        return run(tools.helm(), *where, *context, *argv, stdin=stdin)
+
+    def get(self, *argv: str) -> dict[str, Any]:
+        """An object or a list of objects."""
+        return json.loads(self.kubectl("get", *argv, "--output=json"))
+
+
+def embedded() -> Target:
+    """Real Kubernetes on this machine, with its own registry and model hub."""
+    kubeconfig = cluster.up()
+    built = images.ensure()
+    with step("model hub"):
+        endpoint = _start_hub()
+    return Target(kubeconfig, None, _values(built, endpoint))
+
+
+def _values(built: dict[str, str], endpoint: str | None) -> dict[str, Any]:
+    """Values of charts/hone for these image references."""
+    refs = {target: ref.rsplit(":", 1) for target, ref in built.items()}
+    named = {target: {"repository": repository, "tag": tag} for target, (repository, tag) in refs.items()}
+    values: dict[str, Any] = {"image": named["operator"], "trainer": {"image": named["trainer"]}}
+    return values | ({"huggingFace": {"endpoint": endpoint}} if endpoint else {})
+
+
+def _start_hub() -> str:
+    """The hub outlives this command, as the rest of the cluster does; `cluster down` ends it."""
+    root, host = models.hub_root(), cluster.ADDRESS
+    url = f"http://{host}:{HUB_PORT}"
+    argv = (sys.executable, "-m", "hone_dev", "hub", "--root", str(root), "--host", host, "--port", str(HUB_PORT))
+    component = Component("hub", argv, ready=lambda: _answers(f"{url}/healthz"))
+    supervisor = Supervisor(paths.state())
+    supervisor.start(component)
+    supervisor.wait(component)
+    return url
+
+
+def _answers(url: str) -> bool:
+    import requests
+
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
+
+
+def current() -> Target:
+    """The current kubectl context, named before anything is done there. Its images must be where it can pull them."""
+    view = json.loads(run(tools.kubectl(), "config", "view", "--minify", "--output=json", hint=_NO_CONTEXT))
+    context = view.get("current-context") or ""
+    if not context:
+        raise HoneDevError("there is no current kubectl context", _NO_CONTEXT)
+    note(f"using the current context: {context} ({view['clusters'][0]['cluster']['server']})")
+    built = {target: os.environ.get(f"HONE_{target.upper()}_IMAGE", "") for target in images.TARGETS}
+    if not all(built.values()):
+        raise HoneDevError(
+            f"the nodes of {context} cannot pull images that are only on this machine",
+            "push both (docker build --target operator|trainer .) to a registry of that cluster, and name them in "
+            "HONE_OPERATOR_IMAGE and HONE_TRAINER_IMAGE",
+        )
+    return Target(None, context, _values(built, os.environ.get("HF_ENDPOINT")))
+
+
+_NO_CONTEXT = "choose one with kubectl config use-context, or leave CLUSTER out to use the embedded cluster"
+
+
+def kind() -> Target:
+    """A kind cluster called `hone`, made if absent; images are built by docker and loaded."""
+    for program, page in (("kind", "https://kind.sigs.k8s.io"), ("docker", "https://docs.docker.com/engine/install")):
+        if not shutil.which(program):
+            raise HoneDevError(
+                f"{program} is not installed", f"see {page}, or leave CLUSTER out to use the embedded cluster"
+            )
+    if KIND_CLUSTER not in run("kind", "get", "clusters").split():
+        with step(f"making the kind cluster {KIND_CLUSTER}"):
+            run("kind", "create", "cluster", "--name", KIND_CLUSTER)
+    built = {}
+    for target in images.TARGETS:
+        tag = images.reference(target).rsplit(":", 1)[1]
+        built[target] = f"hone/{target}:{tag}"
+        with step(f"building {built[target]} and loading it"):
+            log = paths.cache("logs") / f"docker-{target}.log"
+            run("docker", "build", "--target", target, "--tag", built[target], paths.SOURCE, log=log)
+            run("kind", "load", "docker-image", built[target], "--name", KIND_CLUSTER)
+    return Target(None, f"kind-{KIND_CLUSTER}", _values(built, os.environ.get("HF_ENDPOINT")))
+
+
+TARGETS: dict[str, Callable[[], Target]] = {"embedded": embedded, "current": current, "kind": kind}

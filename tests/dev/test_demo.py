@@ -1,0 +1,169 @@
+"""Which run a demo starts, what it shows of it, and what it says at the end."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from hone_dev.console import HoneDevError
+from hone_dev.demo import command, follow, runs, summary, targets
+
+pytestmark = pytest.mark.pure
+
+
+def job(name="kubernetes-tutor", conditions=(), **status):
+    listed = [{"type": t, "status": s, "reason": r, "message": m} for t, s, r, m in conditions]
+    return {"metadata": {"name": name}, "status": {"conditions": listed, **status}}
+
+
+def finished(name):
+    return job(name, [("Finished", "True", "Succeeded", "")])
+
+
+@pytest.mark.parametrize(
+    ("existing", "expected"),
+    [
+        ([], runs.Run("kubernetes-tutor", new=True)),
+        ([finished("kubernetes-tutor")], runs.Run("kubernetes-tutor-2", new=True)),
+        ([job("kubernetes-tutor")], runs.Run("kubernetes-tutor", new=False)),
+        ([{"metadata": {"name": "kubernetes-tutor"}}], runs.Run("kubernetes-tutor", new=False)),
+        ([finished("kubernetes-tutor"), job("kubernetes-tutor-2")], runs.Run("kubernetes-tutor-2", new=False)),
+        ([finished(f"kubernetes-tutor-{n}") for n in (2, 10, 9)], runs.Run("kubernetes-tutor-11", new=True)),
+        ([job("kubernetes-tutor-of-mine"), job("other")], runs.Run("kubernetes-tutor", new=True)),
+        ([job(conditions=[("Stalled", "True", "NotSupportedYet", "")])], runs.Run("kubernetes-tutor-2", new=True)),
+        (
+            [{"metadata": {"name": "kubernetes-tutor", "deletionTimestamp": "2026-01-01T00:00:00Z"}}],
+            runs.Run("kubernetes-tutor-2", new=True),
+        ),
+    ],
+)
+def test_an_unfinished_run_is_followed_and_a_finished_one_stays(existing, expected):
+    assert runs.choose("kubernetes-tutor", existing) == expected
+
+
+def test_a_new_run_has_its_own_name_and_the_same_data():
+    objects = runs.manifests(command.EXAMPLE)
+    applied = runs.to_apply(objects, runs.Run("kubernetes-tutor-2", new=True))
+    assert [(o["kind"], o["metadata"]["name"]) for o in applied] == [
+        ("ConfigMap", "kubernetes-api"),
+        ("Dataset", "kubernetes-api"),
+        ("FineTuneJob", "kubernetes-tutor-2"),
+    ]
+    assert runs.job_of(applied)["spec"] == runs.job_of(objects)["spec"]
+    assert runs.job_of(objects)["metadata"]["name"] == "kubernetes-tutor"
+
+
+def test_a_run_under_way_is_not_applied_again():
+    applied = runs.to_apply(runs.manifests(command.EXAMPLE), runs.Run("kubernetes-tutor", new=False))
+    assert [o["kind"] for o in applied] == ["ConfigMap", "Dataset"]
+
+
+@pytest.mark.parametrize(
+    ("of", "line"),
+    [
+        ({"metadata": {"name": "x"}}, "starting"),
+        (
+            job(
+                conditions=[("Accepted", "True", "Accepted", ""), ("DatasetReady", "False", "Materializing", "Try 1.")]
+            ),
+            "DatasetReady: Materializing. Try 1.",
+        ),
+        (
+            job(
+                conditions=[("Running", "True", "Running", "")],
+                progress={"stage": "Training", "step": 15, "totalSteps": 60, "loss": "2.81", "eta": "7m"},
+            ),
+            "Training 15/60 25%  loss 2.81  ETA 7m",
+        ),
+        (job(conditions=[("Running", "True", "Running", "")], phase="Running"), "Running"),
+    ],
+)
+def test_one_line_tells_where_a_run_is(of, line):
+    assert follow.view(of).line() == line
+
+
+def test_a_failure_is_one_sentence_and_a_hint():
+    error = follow.failure(
+        job(
+            conditions=[("Failed", "True", "OutOfMemory", "")],
+            failure={"code": "OutOfMemory", "message": "Rank 0 was killed.", "hint": "Raise resources.memory."},
+        )
+    )
+    assert str(error) == "the run failed: OutOfMemory: Rank 0 was killed."
+    assert error.hint == "Raise resources.memory."
+
+
+def test_a_refused_spec_fails_with_its_condition():
+    error = follow.failure(job(conditions=[("Stalled", "True", "NotSupportedYet", "spec.tracking: not yet")]))
+    assert str(error) == "the run failed: NotSupportedYet: spec.tracking: not yet"
+
+
+def test_a_run_that_goes_on_or_went_well_has_no_failure():
+    assert follow.failure(job(conditions=[("Failed", "False", "Running", "")])) is None
+    assert follow.failure(finished("x")) is None
+
+
+def test_an_unknown_cluster_is_refused_before_anything_is_done():
+    with pytest.raises(HoneDevError, match="there is no cluster gke"):
+        command.demo("gke")
+
+
+def test_kind_is_refused_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(targets.shutil, "which", lambda name: None)
+    with pytest.raises(HoneDevError, match="kind is not installed"):
+        targets.kind()
+
+
+def test_the_current_context_is_named_before_it_is_refused(monkeypatch, tmp_path, capsys):
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: prod\n"
+        "contexts: [{name: prod, context: {cluster: c, user: u}}]\n"
+        "clusters: [{name: c, cluster: {server: 'https://prod.example.org'}}]\nusers: [{name: u, user: {}}]\n"
+    )
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    monkeypatch.delenv("HONE_OPERATOR_IMAGE", raising=False)
+    with pytest.raises(HoneDevError) as caught:
+        targets.current()
+    assert "using the current context: prod (https://prod.example.org)" in capsys.readouterr().err
+    assert "HONE_TRAINER_IMAGE" in caught.value.hint
+
+
+def test_without_a_current_context_nothing_is_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(HoneDevError) as caught:
+        targets.current()
+    assert "CLUSTER" in caught.value.hint
+
+
+VERSION = {
+    "metadata": {"name": "kubernetes-tutor-v1"},
+    "spec": {
+        "artifacts": [{"format": "adapter", "uri": "pvc://hone-store/models/x/adapter", "sizeBytes": 19_600_000}],
+        "lineage": {
+            "baseModel": {"uri": "hf://HuggingFaceTB/SmolLM2-135M-Instruct", "commit": "a6262f7ccb60ccb9"},
+            "datasets": [{"name": "kubernetes-api", "split": "train", "digest": "sha256:" + "0" * 64}],
+            "method": "SFT",
+            "seed": 42,
+            "steps": 60,
+        },
+        "evaluation": {
+            "numbers": [{"name": "loss", "base": "3.8", "tuned": "1.9", "rows": 64}],
+            "samples": [{"prompt": "What is [x]?", "base": "No idea.", "tuned": "A field.", "reference": "The field."}],
+        },
+    },
+    "status": {"verifiedAt": "2026-01-01T00:12:05Z"},
+}
+
+
+def test_the_summary_shows_what_was_gained_and_where_the_time_went(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(summary, "Console", lambda **_: Console(file=out, width=110))
+    run = job(startTime="2026-01-01T00:01:00Z", completionTime="2026-01-01T00:12:00Z")
+    run["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    summary.show(run, VERSION, 90)
+    text = out.getvalue()
+    for part in ("kubernetes-tutor-v1", "3.8", "1.9", "-50 %", "What is [x]?", "No idea.", "A field.", "The field."):
+        assert part in text
+    assert "11m 0s" in text  # training
+    assert "13m 35s" in text  # in all
