@@ -30,7 +30,7 @@ examples:
   python -m hone_trainer materialize dataset.json         rows -> store/datasets/<digest>
   python -m hone_trainer fetch model.json                 hf:// model -> store/base-models/<owner>--<name>/<commit>
   python -m hone_trainer run plan.json                    train; the same plan as in the cluster
-  python -m hone_trainer evaluate plan.json               the numbers of a finished run again, from its artifact
+  python -m hone_trainer evaluate out/adapter --data rows.jsonl   the numbers of a finished run again
   python -m hone_trainer verify artifacts.json            every file against its manifest
 
 exit codes: 0 done, 65 data, 70 diverged, 74 input/output, 75 saved and interrupted, 78 configuration, 1 other.

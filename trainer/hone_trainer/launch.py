@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hone_api.plan import TrainingPlan, parse_plan
+from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome, TrainingResult
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.stop import Stop, interrupted
@@ -58,7 +59,7 @@ def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
     def path(value: str) -> str:
         return str((folder / value).absolute())
 
-    def moved(inputs: list) -> list:  # type: ignore[type-arg]
+    def moved(inputs: list[DatasetInput]) -> list[DatasetInput]:
         return [i.model_copy(update={"path": path(i.path)}) for i in inputs]
 
     return plan.model_copy(
@@ -117,16 +118,17 @@ def _launch_config(plan: TrainingPlan, node: int) -> object:
     )
 
 
-def first_failure(
-    outcomes: dict[int, tuple[float, Outcome]], exits: dict[int, int], *, signalled: bool
-) -> TrainerError:
+Outcomes = dict[int, tuple[float, Outcome]]
+"""Time and outcome by rank, of the ranks that wrote one."""
+
+
+def first_failure(outcomes: Outcomes, exits: dict[int, int], *, signalled: bool) -> TrainerError:
     """The failure that explains the end of all ranks. Pure.
 
     The others lose contact (RankFailed) or are told to stop by the agent (Interrupted); the cause is the earliest
     report of another kind, else a rank that died without a report, else an orderly stop.
 
     Args:
-        outcomes: time and outcome by rank, of the ranks that wrote one.
         exits: exit codes of the ranks that failed (negative: signal).
         signalled: whether this node was told to stop.
     """
@@ -156,7 +158,7 @@ def _death(exit_code: int) -> str:
     return f"was killed by {name}{cause}"
 
 
-def _outcomes(folder: Path) -> dict[int, tuple[float, Outcome]]:
+def _outcomes(folder: Path) -> Outcomes:
     """What the ranks of this node wrote, with the time."""
     found = {}
     for file in folder.glob("rank-*.json"):
@@ -174,6 +176,7 @@ def _free_port() -> int:
 def _rank_main(plan_file: Path, folder: Path) -> None:
     """One rank: run, leave the outcome in a file, and end at once (a broken process group can hang at exit)."""
     stop = Stop().install()
+    _die_with_parent()
     plan = parse_plan(plan_file.read_bytes())
     assert isinstance(plan, TrainingPlan)
     rank = int(os.environ["RANK"])
@@ -193,6 +196,12 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(outcome.exit_code)
+
+
+def _die_with_parent() -> None:
+    """Linux sends SIGKILL to this rank when its launcher is gone: no rank outlives a killed run."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _or_lost_peer(error: BaseException) -> BaseException:

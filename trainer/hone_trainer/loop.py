@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,6 +52,13 @@ class Loop:
     """Mix-in; goes before the trainer class in the bases. `attach` must be called before `train`."""
 
     run: Run
+    args: Any
+    callback_handler: Any
+    control: Any
+    is_deepspeed_enabled: bool
+    model: Any
+    model_wrapped: Any
+    state: Any
     PRIVATE: ClassVar[tuple[str, ...]] = ("training_args.bin", "README.md")
     """Files that transformers and TRL put into a checkpoint and nothing reads; the first is a pickle."""
 
@@ -74,7 +82,7 @@ class Loop:
         return norm
 
     def _diverged(self, what: str) -> TrainerError:
-        step = self.state.global_step + 1  # type: ignore[attr-defined]
+        step = self.state.global_step + 1
         numbers = rows_of(self._inputs or {}, self.run.rows)
         where = f", rows {', '.join(map(str, numbers))} of the last micro batch" if numbers else ""
         return TrainerError("Diverged", f"{what} at step {step}{where}", rank=ranks.rank(), step=step)
@@ -88,7 +96,7 @@ class Loop:
         """transformers' checkpoint, written aside by all ranks and made complete by the first. A collective."""
         from transformers import Trainer
 
-        store, step = self.run.checkpoints, self.state.global_step  # type: ignore[attr-defined]
+        store, step = self.run.checkpoints, self.state.global_step
         if ranks.is_first():
             store.begin()
         ranks.barrier()
@@ -104,17 +112,17 @@ class Loop:
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
         """Scores on the held-out rows; called by transformers every `evaluation_every` steps."""
         self.run.reporters.update(stage="Evaluating")
-        step = self.state.global_step  # type: ignore[attr-defined]
+        step = self.state.global_step
         try:
             scores = self.scores()
         except GiveUp:
-            self.control.should_save = self.control.should_training_stop = True  # type: ignore[attr-defined]
+            self.control.should_save = self.control.should_training_stop = True
             return {}
         self.run.scores = {step: scores}
         total = sum(scores[1:], scores[0])
         metrics = {"eval_loss": total.loss, "eval_token_accuracy": total.accuracy}
         self.log(dict(metrics))  # type: ignore[attr-defined]
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)  # type: ignore[attr-defined,has-type]
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.run.reporters.update(stage="Training", eval_loss=total.loss)
         return metrics
 
@@ -138,12 +146,12 @@ class Loop:
 
     def scoring_model(self) -> Any:
         """The model to run forward: DeepSpeed's engine where weights are sharded."""
-        return self.model_wrapped if self.is_deepspeed_enabled else self.model  # type: ignore[attr-defined]
+        return self.model_wrapped if self.is_deepspeed_enabled else self.model
 
     def best_step(self) -> int | None:
         """Step with the lowest held-out loss so far; None without early stopping."""
         early = self.run.plan.early_stopping
-        return stopping.best_step(self.state.log_history, float(early.min_delta)) if early else None  # type: ignore[attr-defined]
+        return stopping.best_step(self.state.log_history, float(early.min_delta)) if early else None
 
     # Control flow
 
@@ -156,13 +164,13 @@ class Loop:
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Nothing is trained beyond the last step: transformers would do one more when resumed at the end."""
         if self.finished():
-            self.control.should_training_stop = True  # type: ignore[attr-defined]
+            self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
 
     def finished(self) -> bool:
         """Whether no step is left: the last was done, early stopping fired, or a stop was asked for."""
-        state = self.state  # type: ignore[attr-defined]
+        state = self.state
         early = self.run.plan.early_stopping
         return bool(
             state.global_step >= self.run.settings.total_steps
@@ -172,7 +180,7 @@ class Loop:
 
     def load_step(self, path: Path) -> None:
         """Put the weights of a checkpoint into the model; a collective."""
-        self.state.best_model_checkpoint = str(path)  # type: ignore[attr-defined]
+        self.state.best_model_checkpoint = str(path)
         self._load_best_model()  # type: ignore[attr-defined]
 
 
@@ -189,5 +197,5 @@ def rows_of(inputs: dict[str, Any], rows: list[Row]) -> list[int]:
         sequences = [i[m.bool()].tolist() for i, m in zip(ids, inputs["attention_mask"], strict=True)]
     else:
         bounds = inputs["cu_seq_lens_q"].tolist()
-        sequences = [ids[0][a:b].tolist() for a, b in zip(bounds, bounds[1:], strict=False)]
+        sequences = [ids[0][a:b].tolist() for a, b in pairwise(bounds)]
     return [numbers[key] for s in sequences if (key := tuple(s)) in numbers]
