@@ -16,6 +16,7 @@ from hone_operator.cluster import Cluster
 from hone_operator.controllers import Controllers, Key, resync
 from hone_operator.desired.platform import Platform
 from hone_operator.health import Health, serve
+from hone_operator.metrics import Metrics
 from hone_operator.progress.backing import ClusterBacking
 from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
@@ -63,6 +64,10 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         stack.push_async_callback((await serve(health.application(), config.ports.probes)).cleanup)
         ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports))
         controllers = Controllers(cluster, cache, platform(config, ca), reports)
+        metrics = Metrics(cache, reports, lambda: queue.depth)
+        controllers.on_done, queue.on_failure = metrics.reconciled, metrics.failed
+        watches.gone = (reports.drop, metrics.forget)
+        stack.push_async_callback((await serve(metrics.application(), config.ports.metrics)).cleanup)
         watches.filled = not await cluster.holds_objects(config.watch_namespaces or [None])
         await _watch_and_work(config, watches, stop)
 

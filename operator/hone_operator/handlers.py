@@ -1,5 +1,6 @@
 """Every kopf handler: keep the body, ask for a run of the key it concerns, return. Nothing here can fail or wait."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ class Watches:
     filled: bool = False
     """Whether every kind has been listed: kopf calls the index handlers of all kinds for all objects before the
     first event handler of any."""
+    gone: tuple[Callable[[str], None], ...] = ()
+    """Told the uid of each object that was deleted."""
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Add our handlers."""
@@ -64,6 +67,8 @@ class Watches:
             keys = concerned(kind, body, self.cache)
             if event["type"] == "DELETED":
                 self.cache.remove(kind, body)
+                for tell in self.gone:
+                    tell(body["metadata"]["uid"])
             for key in keys:
                 self.queue.request(key)
 

@@ -29,8 +29,6 @@ class Latest:
     received: datetime
     checkpoint_step: int | None = None
     """Step of the newest complete checkpoint."""
-    checkpoint_time: datetime | None = None
-    """When that step was first reported."""
     eta_seconds: int | None = None
 
     @property
@@ -87,14 +85,12 @@ def update(report: ProgressReport, attempt: int, previous: Latest | None, now: d
         }
     )
     checkpoint = report.hone.checkpoint_step if report.hone else None
-    same = previous is not None and checkpoint in (None, previous.checkpoint_step)
     return Latest(
         attempt=attempt,
         progress=progress,
         received=now,
-        checkpoint_step=previous.checkpoint_step if previous and same else checkpoint,
-        checkpoint_time=(previous.checkpoint_time if previous and same else now if checkpoint is not None else None),
-        eta_seconds=eta if eta is not None or previous is None else previous.eta_seconds,
+        checkpoint_step=previous.checkpoint_step if previous and checkpoint is None else checkpoint,
+        eta_seconds=previous.eta_seconds if previous and eta is None else eta,
     )
 
 

@@ -1,0 +1,151 @@
+"""The operator's `/metrics`: state of objects from the cache, and what the operator itself counts.
+
+Names and units follow https://prometheus.io/docs/practices/naming/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import choose_encoder
+
+from hone_api.finetunejob import ConditionType
+from hone_operator.cache import Body, Cache
+from hone_operator.controllers import Key
+from hone_operator.objectmetrics import ObjectCollector, seconds
+from hone_operator.progress.store import ProgressStore
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
+WAIT_BUCKETS = (10, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, 12 * HOUR, DAY)
+DURATION_BUCKETS = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, 12 * HOUR, DAY, 3 * DAY, 7 * DAY)
+log = logging.getLogger(__name__)
+disable_created_metrics()  # a second series for each counter, which nobody reads
+
+
+class Metrics:
+    """Counters and histograms of this process, and the collector of the objects."""
+
+    def __init__(self, cache: Cache, reports: ProgressStore, depth: Callable[[], int]):
+        self.registry = CollectorRegistry()
+        self._cache = cache
+        self._since = time.time()
+        self._admitted: set[str] = set()
+        self._finished: set[str] = set()
+        """uids of jobs that were counted; only what happens while this process runs is counted."""
+        self._operator_metrics(depth)
+        self._job_metrics()
+        self.registry.register(ObjectCollector(cache, reports))
+        ProcessCollector(registry=self.registry)
+
+    def _operator_metrics(self, depth: Callable[[], int]) -> None:
+        registry = self.registry
+        build = Gauge("hone_operator_build_info", "Version of the operator; always 1.", ["version"], registry=registry)
+        build.labels(importlib.metadata.version("hone")).set(1)
+        queue = Gauge("hone_operator_queue_depth", "Objects that wait to be reconciled.", registry=registry)
+        queue.set_function(depth)
+        self._durations = Histogram(
+            "hone_operator_reconcile_duration_seconds",
+            "Time that one reconcile took.",
+            ["kind"],
+            buckets=RECONCILE_BUCKETS,
+            registry=registry,
+        )
+        self._errors = Counter(
+            "hone_operator_reconcile_errors_total",
+            "Reconciles that failed and are tried again.",
+            ["kind"],
+            registry=registry,
+        )
+        for kind in ("FineTuneJob", "Dataset", "ModelVersion"):  # zeros from the start: a rate needs a first value
+            self._durations.labels(kind)
+            self._errors.labels(kind)
+
+    def _job_metrics(self) -> None:
+        registry = self.registry
+        self._ended = Counter(
+            "hone_jobs_finished_total", "FineTuneJobs that ended.", ["namespace", "result", "reason"], registry=registry
+        )
+        self._waits = Histogram(
+            "hone_job_queue_wait_seconds",
+            "Time from a FineTuneJob's creation until the pods of its first attempt were scheduled.",
+            ["namespace", "method"],
+            buckets=WAIT_BUCKETS,
+            registry=registry,
+        )
+        self._runs = Histogram(
+            "hone_job_duration_seconds",
+            "Time from the start of a FineTuneJob's first attempt to its end.",
+            ["namespace", "method"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+
+    def reconciled(self, key: Key, duration: float) -> None:
+        """A reconcile has succeeded, after `duration` seconds."""
+        self._durations.labels(key.kind).observe(duration)
+        body = self._cache.get(key.kind, key.namespace, key.name)
+        if key.kind == "FineTuneJob" and body is not None:
+            self._count_transitions(body)
+
+    def failed(self, key: Key, error: BaseException) -> None:
+        """A reconcile has failed; the queue tries it again."""
+        self._errors.labels(key.kind).inc()
+        log.warning("%s: %s: %s", key, type(error).__name__, error)
+
+    def forget(self, uid: str) -> None:
+        """The object is gone."""
+        self._admitted.discard(uid)
+        self._finished.discard(uid)
+
+    def _count_transitions(self, body: Body) -> None:
+        meta, status = body["metadata"], body["status"]
+        labels = (meta["namespace"], body["spec"].get("method", "SFT"))
+        conditions = {c["type"]: c for c in status.get("conditions") or ()}
+        admitted = _became_true(conditions, ConditionType.ADMITTED)
+        first = len(status.get("attempts") or ()) == 1
+        if first and admitted and admitted >= self._since and meta["uid"] not in self._admitted:
+            self._admitted.add(meta["uid"])
+            self._waits.labels(*labels).observe(max(0.0, admitted - (seconds(meta["creationTimestamp"]) or admitted)))
+        ended = _became_true(conditions, ConditionType.FINISHED)
+        if ended and ended >= self._since and meta["uid"] not in self._finished:
+            self._finished.add(meta["uid"])
+            result = "Succeeded" if _became_true(conditions, ConditionType.SUCCEEDED) else "Failed"
+            reason = (status.get("failure") or {}).get("code", result)
+            self._ended.labels(meta["namespace"], result, reason).inc()
+            if start := seconds(status.get("startTime")):
+                self._runs.labels(*labels).observe(max(0.0, ended - start))
+
+    def application(self) -> web.Application:
+        """GET /metrics, as text or OpenMetrics."""
+        app = web.Application()
+        app.router.add_get("/metrics", self._scrape)
+        return app
+
+    async def _scrape(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", [])))
+        # Tens of thousands of samples take a while: not in the event loop.
+        body = await asyncio.to_thread(encode, self.registry)
+        response = web.Response(body=body, headers={"Content-Type": content_type})
+        response.enable_compression()
+        return response
+
+
+def _became_true(conditions: dict[str, Body], kind: ConditionType) -> float | None:
+    condition = conditions.get(kind)
+    if condition is None or condition["status"] != "True":
+        return None
+    return seconds(condition.get("lastTransitionTime"))

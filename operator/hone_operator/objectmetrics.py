@@ -1,0 +1,216 @@
+"""Metrics of FineTuneJobs, Datasets, ModelVersions and pods, read from the cache at scrape time.
+
+Nothing is remembered: right after a restart they are right, and they go with their object. Labels hold names of objects
+and values of small enumerations, never ids, steps or free text. The name of a job is `finetunejob`: `job`, `instance`
+and `pod` are Prometheus' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from hone_api.finetunejob import Phase
+from hone_operator.cache import Body, Cache
+from hone_operator.desired import names
+from hone_operator.progress.store import ProgressStore
+
+JOB = ("namespace", "finetunejob")
+RANK = "batch.kubernetes.io/job-completion-index"
+
+
+@dataclass(frozen=True)
+class JobGauge:
+    """A number of each FineTuneJob; None: it has none yet."""
+
+    name: str
+    help: str
+    value: Callable[[Body], float | None]
+
+
+def seconds(timestamp: str | None) -> float | None:
+    """Unix time of an RFC 3339 timestamp."""
+    return datetime.fromisoformat(timestamp).timestamp() if timestamp else None
+
+
+def ready(body: Body) -> float:
+    """1 when the condition Ready is True."""
+    conditions = body["status"].get("conditions") or ()
+    return float(any(c["type"] == "Ready" and c["status"] == "True" for c in conditions))
+
+
+def _number(field: str) -> Callable[[Body], float | None]:
+    def value(body: Body) -> float | None:
+        found = (body["status"].get("progress") or {}).get(field)
+        try:
+            return None if found is None else float(found)
+        except ValueError:
+            return None
+
+    return value
+
+
+def _ratio(body: Body) -> float | None:
+    progress = body["status"].get("progress")
+    if progress is None:
+        return None
+    total = progress.get("totalSteps")
+    return min(1.0, progress.get("step", 0) / total) if total else progress.get("percent", 0) / 100
+
+
+def _ended_as(outcome: str) -> Callable[[Body], float]:
+    def count(body: Body) -> float:
+        return float(sum(a.get("outcome") == outcome for a in body["status"].get("attempts") or ()))
+
+    return count
+
+
+def _restarts(body: Body) -> float:
+    attempts = body["status"].get("attempts") or ()
+    return float(sum(earlier.get("outcome") == "Failed" for earlier in attempts[:-1]))
+
+
+GAUGES = (
+    JobGauge("progress_ratio", "Optimiser steps done, as a share of the run.", _ratio),
+    JobGauge("steps", "Optimiser steps done.", _number("step")),
+    JobGauge("steps_target", "Optimiser steps of the whole run.", _number("totalSteps")),
+    JobGauge("epoch", "Passes over the rows so far.", _number("epoch")),
+    JobGauge("loss", "Latest training loss in nats per token.", _number("loss")),
+    JobGauge("eval_loss", "Latest held-out loss in nats per token.", _number("evalLoss")),
+    JobGauge("learning_rate", "Latest learning rate.", _number("learningRate")),
+    JobGauge("grad_norm", "Latest gradient norm before clipping.", _number("gradNorm")),
+    JobGauge("tokens_per_second", "Tokens per second over all ranks.", _number("tokensPerSecond")),
+    JobGauge(
+        "created_timestamp_seconds",
+        "When the object was created, Unix time.",
+        lambda b: seconds(b["metadata"]["creationTimestamp"]),
+    ),
+    JobGauge(
+        "start_timestamp_seconds",
+        "When the first attempt started, Unix time.",
+        lambda b: seconds(b["status"].get("startTime")),
+    ),
+    JobGauge(
+        "completion_timestamp_seconds",
+        "When the job ended, Unix time.",
+        lambda b: seconds(b["status"].get("completionTime")),
+    ),
+    JobGauge(
+        "last_progress_timestamp_seconds",
+        "When the trainer last reported, Unix time.",
+        lambda b: seconds((b["status"].get("progress") or {}).get("lastUpdatedTime")),
+    ),
+)
+COUNTERS = (
+    JobGauge("restarts", "Attempts that failed and were followed by another.", _restarts),
+    JobGauge("preemptions", "Attempts that ended by a disruption.", _ended_as("Preempted")),
+)
+
+
+class ObjectCollector(Collector):
+    """Yields the families at scrape; the cache may change meanwhile, each body never does."""
+
+    def __init__(self, cache: Cache, reports: ProgressStore | None = None):
+        self._cache = cache
+        self._reports = reports
+
+    def describe(self) -> list[Metric]:
+        """Names only, so that registering reads nothing."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        jobs = list(self._cache.items("FineTuneJob"))
+        yield _info(jobs)
+        yield _phases(jobs)
+        yield from _job_numbers(jobs)
+        yield self._eta(jobs)
+        yield _pods(self._cache.items("Pod"))
+        datasets = list(self._cache.items("Dataset"))
+        yield _dataset_rows(datasets)
+        yield _ready("dataset", "dataset", "Whether the Dataset is Ready.", datasets)
+        versions = list(self._cache.items("ModelVersion"))
+        yield _version_info(versions)
+        yield _ready("modelversion", "modelversion", "Whether the ModelVersion is Ready.", versions)
+
+    def _eta(self, jobs: list[Body]) -> Metric:
+        family = GaugeMetricFamily("hone_job_eta_seconds", "Estimated time to the end.", labels=JOB)
+        for body in jobs:
+            latest = self._reports.latest(body["metadata"]["uid"]) if self._reports else None
+            running = body["status"].get("phase") == Phase.RUNNING
+            if running and latest and latest.eta_seconds is not None:
+                family.add_metric(_ref(body), latest.eta_seconds)
+        return family
+
+
+def _ref(body: Body) -> tuple[str, str]:
+    return body["metadata"]["namespace"], body["metadata"]["name"]
+
+
+def _info(jobs: list[Body]) -> Metric:
+    labels = (*JOB, "method", "base_model", "queue")
+    family = GaugeMetricFamily("hone_job_info", "Facts about a FineTuneJob; always 1.", labels=labels)
+    for body in jobs:
+        spec = body["spec"]
+        base = next(iter(v for k, v in spec["model"].items() if k in ("uri", "modelVersion", "fineTuneJob")), "")
+        queue = (spec.get("scheduling") or {}).get("queueName", "")
+        family.add_metric((*_ref(body), spec.get("method", "SFT"), base, queue), 1)
+    return family
+
+
+def _phases(jobs: list[Body]) -> Metric:
+    family = GaugeMetricFamily("hone_job_phase", "1 for the phase a FineTuneJob is in, else 0.", labels=(*JOB, "phase"))
+    for body in jobs:
+        current = body["status"].get("phase", Phase.PENDING)
+        for phase in Phase:
+            family.add_metric((*_ref(body), phase.value), float(phase == current))
+    return family
+
+
+def _job_numbers(jobs: list[Body]) -> Iterator[Metric]:
+    for kind, numbers in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
+        for number in numbers:
+            family = kind(f"hone_job_{number.name}", number.help, labels=JOB)
+            for body in jobs:
+                if (value := number.value(body)) is not None:
+                    family.add_metric(_ref(body), value)
+            yield family
+
+
+def _pods(pods: Iterable[Body]) -> Metric:
+    labels = ("namespace", "pod", "finetunejob", "rank", "node")
+    family = GaugeMetricFamily("hone_pod_info", "Pods of FineTuneJobs that have a node; always 1.", labels=labels)
+    for body in pods:
+        meta, spec = body["metadata"], body["spec"]
+        tags = meta.get("labels") or {}
+        if names.ATTEMPT in tags and names.FINETUNEJOB in tags and spec.get("nodeName"):
+            values = (meta["namespace"], meta["name"], tags[names.FINETUNEJOB], tags.get(RANK, ""), spec["nodeName"])
+            family.add_metric(values, 1)
+    return family
+
+
+def _dataset_rows(datasets: list[Body]) -> Metric:
+    labels = ("namespace", "dataset", "split")
+    family = GaugeMetricFamily("hone_dataset_rows", "Valid rows of each split of a Dataset.", labels=labels)
+    for body in datasets:
+        for split in body["status"].get("splits") or ():
+            family.add_metric((*_ref(body), split["name"]), split["rows"])
+    return family
+
+
+def _version_info(versions: list[Body]) -> Metric:
+    labels = ("namespace", "modelversion", "model", "version")
+    family = GaugeMetricFamily("hone_modelversion_info", "Facts about a ModelVersion; always 1.", labels=labels)
+    for body in versions:
+        family.add_metric((*_ref(body), body["spec"]["modelName"], str(body["spec"]["version"])), 1)
+    return family
+
+
+def _ready(kind: str, label: str, text: str, bodies: list[Body]) -> Metric:
+    family = GaugeMetricFamily(f"hone_{kind}_ready", text, labels=("namespace", label))
+    for body in bodies:
+        family.add_metric(_ref(body), ready(body))
+    return family
