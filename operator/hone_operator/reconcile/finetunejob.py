@@ -112,9 +112,9 @@ class _Run:
     # -- the gates before the first attempt ------------------------------------------------------
 
     def _datasets(self) -> bool:
-        """Condition DatasetReady: every Dataset Ready for its present generation, or pinned by an attempt."""
+        """Condition DatasetReady: every Dataset Ready now, or once: an attempt pins their digests."""
         if self.attempts.records:
-            self.conditions.set("DatasetReady", True, "Pinned", "The run keeps the digests it started with.")
+            self.conditions.set("DatasetReady", True, "Ready", "")
             return True
         for ref in self.spec.datasets:
             dataset = self.seen.datasets.get(ref.name)
