@@ -24,6 +24,7 @@ from hone_api.meta import (
     ShortText,
     Text,
     Timestamp,
+    immutable,
 )
 
 
@@ -226,7 +227,7 @@ class Training(ApiModel):
     )
     truncation: Literal["Drop", "Truncate", "Refuse"] = Field(
         default="Drop",
-        description="Rows over maxLength: Drop them, Truncate their end, or Refuse the run; always counted. Default Drop.",
+        description="Rows over maxLength: Drop, Truncate their end, or Refuse the run; always counted. Default Drop.",
     )
     packing: bool = Field(
         default=False,
@@ -342,9 +343,15 @@ class Topology(ApiModel):
     preferred: ShortText | None = Field(default=None, description="Node label that all pods should share.")
 
 
-class Scheduling(ApiModel):
-    """Where and when pods run."""
+NEW_JOB = "create a new FineTuneJob with another name (one object is one run)"
 
+
+class Scheduling(ApiModel):
+    """Where and when pods run; only priorityClassName can change, for later attempts."""
+
+    rules = tuple(
+        immutable("spec.scheduling", name, NEW_JOB) for name in ("queueName", "nodeSelector", "tolerations", "topology")
+    )
     queue_name: Name | None = Field(default=None, description="Kueue LocalQueue of this namespace.")
     priority_class_name: ShortText | None = Field(default=None, description="PriorityClass of the pods.")
     node_selector: (
@@ -428,23 +435,9 @@ IMMUTABLE = [
     "tracking",
     "podOverrides",
 ]
-"""Fields of spec that never change: all but suspend, scheduling.priorityClassName and cleanup."""
+"""Fields of spec that never change; podOverrides has no schema that CEL could compare."""
 
 METHOD_BLOCKS = tuple(m.value.lower() for m in Method)
-
-
-def _immutable_rules() -> tuple[Rule, ...]:
-    """A rule on the parent also sees a field that appears or disappears (a rule on the field does not)."""
-    return tuple(
-        Rule(
-            f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
-            f"spec.{name} is immutable: create a new FineTuneJob with another name (one object is one run)",
-            field_path=f".{name}",
-            reason="FieldValueForbidden",
-        )
-        for name in IMMUTABLE
-        if name != "podOverrides"
-    )
 
 
 class FineTuneJobSpec(ApiModel):
@@ -469,7 +462,7 @@ class FineTuneJobSpec(ApiModel):
             "ZeRO-3 cannot shard 4-bit weights: use zeroStage 2, or adapter type LoRA",
             field_path=".deepspeed",
         ),
-        *_immutable_rules(),
+        *(immutable("spec", name, NEW_JOB) for name in IMMUTABLE),
     )
     model: ModelRef = Field(description="The model to start from.")
     datasets: Annotated[list[DatasetRef], Field(min_length=1, max_length=16)] = Field(

@@ -36,19 +36,33 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", use_enum_values=True)
     rules: ClassVar[tuple[Rule, ...]] = ()
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        """Adds what pydantic leaves out: the CEL rules, and the defaults that a factory makes."""
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        if cls.rules:
+            schema["x-kubernetes-validations"] = [rule.to_json() for rule in cls.rules]
+        for info in cls.model_fields.values():
+            if info.default_factory is not None:
+                value = info.default_factory()  # type: ignore[call-arg]
+                # {} is enough for an object: the API server goes on with the defaults of its fields.
+                schema["properties"][info.alias]["default"] = {} if isinstance(value, BaseModel) else value
+        return reference
+
     def to_json(self) -> dict[str, Any]:
         """The JSON form with camelCase names and without absent fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def immutable(what: str) -> dict[str, Any]:
-    """Schema extra for a field that must not change: one object is one run."""
-    rule = Rule(
-        "self == oldSelf",
-        f"{what} is immutable: create a new object with another name (one object is one run)",
+def immutable(path: str, name: str, way_out: str) -> Rule:
+    """A rule on the parent: unlike one on the field, it also sees a field that appears or disappears."""
+    return Rule(
+        f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
+        f"{path}.{name} is immutable: {way_out}",
+        field_path=f".{name}",
         reason="FieldValueForbidden",
     )
-    return {"x-kubernetes-validations": [rule.to_json()]}
 
 
 # Field types. Floats are strings, as in the Kubernetes API conventions.
@@ -81,7 +95,6 @@ DatasetUri = Annotated[
         max_length=1024,
     ),
 ]
-MAP = {"x-kubernetes-list-type": "map"}
 
 
 class Condition(ApiModel):

@@ -15,10 +15,10 @@ from hone_api.meta import (
     Digest,
     Kind,
     Name,
-    Rule,
     ShortText,
     Text,
     Timestamp,
+    immutable,
 )
 
 
@@ -115,22 +115,15 @@ class Approval(ApiModel):
     comment: Text | None = Field(default=None, description="Why.")
 
 
-MUTABLE = ("approval", "deletionPolicy")
-
-
-def _immutable(name: str) -> Rule:
-    return Rule(
-        f"has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || self.{name} == oldSelf.{name})",
-        f"spec.{name} is immutable: a ModelVersion is a record; only approval and deletionPolicy can change",
-        field_path=f".{name}",
-        reason="FieldValueForbidden",
-    )
+WAY_OUT = "a ModelVersion is a record; only approval and deletionPolicy can change"
 
 
 class ModelVersionSpec(ApiModel):
     """The record of a model; immutable but for approval and deletionPolicy."""
 
-    rules = tuple(_immutable(n) for n in ("modelName", "version", "artifacts", "evaluation", "lineage"))
+    rules = tuple(
+        immutable("spec", name, WAY_OUT) for name in ("modelName", "version", "artifacts", "evaluation", "lineage")
+    )
     model_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)] = Field(
         description="Name of the model."
     )

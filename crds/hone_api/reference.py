@@ -1,0 +1,59 @@
+"""The API reference as Markdown: one table an object, from the same schema as the CRDs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hone_api import GROUP, VERSION
+from hone_api.meta import Kind
+from hone_api.schema import crd
+
+
+def reference(kinds: Sequence[Kind]) -> str:
+    """The whole page."""
+    lines = [
+        "# API reference",
+        "",
+        "<!-- Generated from crds/hone_api by `make crds`. Do not edit. -->",
+        "",
+        f"Group `{GROUP}`, version `{VERSION}`. The same text is in `kubectl explain`.",
+    ]
+    for kind in kinds:
+        schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        lines += ["", f"## {kind.kind}", "", f"`kubectl get {kind.short_name}`. {schema['description']}"]
+        for part in ("spec", "status"):
+            lines += _tables(part, schema["properties"][part])
+    return "\n".join(lines) + "\n"
+
+
+def _tables(path: str, schema: dict[str, Any]) -> Iterator[str]:
+    properties = schema.get("properties", {})
+    if not properties:
+        return
+    yield from ("", f"### {path}", "", "| field | type | default | description |", "| --- | --- | --- | --- |")
+    required = set(schema.get("required", ()))
+    for name, child in properties.items():
+        default = f"`{json.dumps(child['default'], ensure_ascii=False)}`" if "default" in child else ""
+        default = "required" if name in required else default
+        yield f"| `{name}` | {_type(child)} | {default} | {_escape(child.get('description', ''))} |"
+    for rule in schema.get("x-kubernetes-validations", ()):
+        if "oldSelf" not in rule["rule"]:
+            yield from ("", f"Rule: {rule['message']}.")
+    for name, child in properties.items():
+        target = child.get("items", child)
+        yield from _tables(f"{path}.{name}" + ("[]" if "items" in child else ""), target)
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema["type"] == "array":
+        return f"list of {_type(schema['items'])}"
+    bounds = [f"{schema[k]}" for k in ("minimum", "maximum") if k in schema]
+    return f"{schema['type']} {' to '.join(bounds)}" if len(bounds) == 2 else str(schema["type"])
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")

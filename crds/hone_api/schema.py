@@ -1,0 +1,115 @@
+"""From pydantic models to CustomResourceDefinitions; the only place that knows what a structural schema allows.
+
+Source: Kubernetes documentation, "Extend the Kubernetes API with CustomResourceDefinitions", structural schemas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hone_api import GROUP, VERSION
+from hone_api.meta import ApiModel, Kind
+
+MAX_CRD_BYTES = 200_000
+
+
+def crd(kind: Kind) -> dict[str, Any]:
+    """The apiextensions.k8s.io/v1 manifest of one kind."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "description": _text(kind.spec),
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": f"Always {GROUP}/{VERSION}."},
+            "kind": {"type": "string", "description": f"Always {kind.kind}."},
+            "metadata": {"type": "object"},
+            "spec": structural(kind.spec),
+            "status": _without_defaults(structural(kind.status)),
+        },
+    }
+    if kind.rules:
+        schema["x-kubernetes-validations"] = [rule.to_json() for rule in kind.rules]
+    version = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "selectableFields": [{"jsonPath": path} for path in kind.selectable],
+        "additionalPrinterColumns": [
+            {"name": c.name, "type": c.type, "jsonPath": c.json_path} | ({"priority": c.priority} if c.priority else {})
+            for c in kind.columns
+        ],
+        "schema": {"openAPIV3Schema": schema},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{kind.plural}.{GROUP}",
+            # Client-side apply would copy the whole manifest into an annotation.
+            "annotations": {"argocd.argoproj.io/sync-options": "ServerSideApply=true"},
+        },
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": kind.kind,
+                "listKind": f"{kind.kind}List",
+                "plural": kind.plural,
+                "singular": kind.singular,
+                "shortNames": [kind.short_name],
+                "categories": ["hone"],
+            },
+            "versions": [version],
+        },
+    }
+
+
+def structural(model: type[ApiModel]) -> dict[str, Any]:
+    """The structural OpenAPI v3 schema of a model, with camelCase names, defaults and CEL rules."""
+    source = model.model_json_schema(by_alias=True)
+    return _convert(source, source.get("$defs", {}))
+
+
+def _convert(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    node = _resolve(node, definitions)
+    out = {k: v for k, v in node.items() if k not in {"title", "$defs", "properties", "items", "anyOf"}}
+    if out.get("default", 0) is None:
+        del out["default"]
+    if "const" in out:
+        out["enum"] = [out.pop("const")]
+    if "properties" in node:
+        out["properties"] = {name: _convert(child, definitions) for name, child in node["properties"].items()}
+    if "items" in node:
+        out["items"] = _convert(node["items"], definitions)
+    values = out.pop("additionalProperties", None)
+    if isinstance(values, dict):
+        out["additionalProperties"] = _convert(values, definitions)
+    return out
+
+
+def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Put in what a reference or an optional type stands for; what is said beside it wins."""
+    options = [option for option in node.get("anyOf", []) if option.get("type") != "null"]
+    if options:
+        (option,) = options  # a union of two types is not structural
+        node = {**option, **{k: v for k, v in node.items() if k != "anyOf"}}
+    if "$ref" in node:
+        target = definitions[node["$ref"].rpartition("/")[2]]
+        node = {**target, **{k: v for k, v in node.items() if k != "$ref"}}
+        return _resolve(node, definitions)
+    return node
+
+
+def _without_defaults(node: Any) -> Any:
+    """Defaults are for what users write; the API server must invent no status."""
+    if isinstance(node, dict):
+        # A property may itself be called default; then its value is a schema, not a value.
+        return {
+            k: _without_defaults(v) for k, v in node.items() if k != "default" or (isinstance(v, dict) and "type" in v)
+        }
+    return [_without_defaults(item) for item in node] if isinstance(node, list) else node
+
+
+def _text(model: type[ApiModel]) -> str:
+    return " ".join((model.__doc__ or "").split())
