@@ -1,0 +1,251 @@
+"""Rows to token ids and labels: exactly the assistant content and its end mark, or the row is refused.
+
+How a turn is proved, for any chat template:
+
+1. The prompt is rendered and tokenised as it is when the model is served: the turns before, and the generation prompt.
+   The conversation that ends with the turn must begin with it. The turn starts there.
+2. From there the tokens up to some added token (the end mark) must decode to the turn's content; only white space
+   may differ, at either end. Those tokens and the end mark are trained; what follows (a line break) is not.
+
+Templates without a generation prompt are read by their `{% generation %}` marks, under the same proof.
+Templates that rewrite earlier turns (Qwen3 removes their reasoning) give one row per turn, each as it is served.
+Labels are set by position, never by token id, so a pad token that equals the end mark changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hone_trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+IGNORED = -100
+"""Label of a token that does not count in the loss (torch's ignore_index)."""
+# With the second, templates of hybrid reasoning models render the prompt for an answer without reasoning.
+_PROMPT_OPTIONS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False})
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One training row. input_ids and labels have equal length; labels are token ids, or -100 where masked."""
+
+    input_ids: list[int]
+    labels: list[int]
+    number: int
+    """Line of the split's file, from 1; a line can give several rows."""
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """Token ids before the last trained turn: what the model is given when it is served."""
+        end = len(self.labels)
+        while end and self.labels[end - 1] == IGNORED:
+            end -= 1
+        while end and self.labels[end - 1] != IGNORED:
+            end -= 1
+        return self.input_ids[:end]
+
+
+class RowRefusedError(Exception):
+    """A row that cannot be labelled with certainty; code is one of `REFUSALS`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+REFUSALS = {
+    "ControlToken": "Content holds a token that the chat template gives a meaning to, e.g. <|im_end|>.",
+    "TemplateRefused": "The chat template raised an error, e.g. for a system turn or for roles that do not alternate.",
+    "TurnDropped": "The chat template leaves a system or user turn out of the conversation.",
+    "NotProved": "No reading of the rendered conversation gives exactly the turn's content and an end mark.",
+    "DoubleBos": "The row would start with two beginning-of-sequence tokens.",
+    "NoContent": "The row has no token to train.",
+}
+
+
+class Encoder:
+    """Encodes rows for one tokenizer. `end_marks` and `prompt_options` grow with what was seen."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, train_on: str = "Assistant") -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise ConfigError("the model has no tokenizer.json: a fast tokenizer is needed", "UnsupportedModel")
+        if tokenizer.eos_token_id is None:
+            raise ConfigError("the model's tokenizer has no end-of-sequence token", "UnsupportedModel")
+        self.tokenizer = tokenizer
+        self.last_only = train_on == "LastAssistant"
+        self.has_template = bool(tokenizer.chat_template)
+        self.has_marks = bool(re.search(r"\{%-?\s*generation\s*-?%\}", str(tokenizer.chat_template or "")))
+        self.end_marks: set[int] = set()
+        self.prompt_options: dict[str, Any] = {}
+        added = tokenizer.added_tokens_decoder
+        self._added = set(added)
+        special = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
+        self._special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
+
+    def encode(self, record: dict[str, Any], number: int = 1) -> list[Row]:
+        """The rows of one normalised record; several only where the template rewrites earlier turns.
+
+        Raises:
+            RowRefusedError: the record cannot be labelled with certainty.
+        """
+        if "messages" in record:
+            return self._chat(record["messages"], number)
+        if "prompt" in record and self.has_template:
+            pair = [{"role": "user", "content": record["prompt"]}]
+            return self._chat([*pair, {"role": "assistant", "content": record["completion"]}], number)
+        if "prompt" in record:
+            return [self._pair(record["prompt"], record["completion"], number)]
+        return [self._text(record["text"], number)]
+
+    def _chat(self, messages: Sequence[Message], number: int) -> list[Row]:
+        if not self.has_template:
+            raise ConfigError("rows are conversations, but the model has no chat template", "UnsupportedModel")
+        for message in messages:
+            self._refuse_control_tokens(message["content"])
+        turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        if not turns:
+            raise RowRefusedError("NoContent", "no assistant turn")
+        rows = [self._last_turn(messages[: i + 1], number) for i in (turns[-1:] if self.last_only else turns)]
+        last = rows[-1]
+        if all(row.input_ids == last.input_ids[: len(row.input_ids)] for row in rows):
+            return [_merge(rows)]
+        return rows
+
+    def _last_turn(self, messages: Sequence[Message], number: int) -> Row:
+        """The conversation with its last turn trained; it ends with the turn's end mark."""
+        content = messages[-1]["content"]
+        text = self._render(messages)
+        for turn in messages[:-1]:
+            if turn["role"] != "assistant" and turn["content"].strip() not in text:
+                raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out")
+        for ids, start, options in self._readings(messages, text):
+            end = self._end(ids, start, content)
+            if end is None:
+                continue
+            self.prompt_options.update(options)
+            self.end_marks.add(ids[end])
+            return self._row(ids[: end + 1], start, number)
+        message = f"the template's text is not the turn's content and an end mark: {content[:60]!r}"
+        raise RowRefusedError("NotProved", message)
+
+    def _readings(self, messages: Sequence[Message], text: str) -> Iterator[tuple[list[int], int, dict[str, Any]]]:
+        """Token ids of the conversation and a candidate for the index of its last turn's first token."""
+        whole = self._tokenize(text, add_special_tokens=False)
+        for options in _PROMPT_OPTIONS:
+            prompt = self._render(messages[:-1], add_generation_prompt=True, **options) if messages[:-1] else ""
+            if text.startswith(prompt):
+                head = self._tokenize(prompt, add_special_tokens=False)
+                ids = self._continue(head, whole, text[len(prompt) :])
+                if ids is not None:
+                    yield ids, len(head), options
+        if self.has_marks:
+            out = self._apply(messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+            if 1 in out["assistant_masks"]:
+                yield out["input_ids"], _last_run(out["assistant_masks"]), {}
+
+    def _continue(self, head: list[int], whole: list[int], rest: str) -> list[int] | None:
+        """Token ids of the whole, beginning with head; None when those of head and rest do not give the same text.
+
+        Where a token would span the border, head and rest are tokenised apart, as they are when served.
+        """
+        if whole[: len(head)] == head:
+            return whole
+        apart = head + self._tokenize(rest, add_special_tokens=False)
+        return apart if self._decode(apart) == self._decode(whole) else None
+
+    def _end(self, ids: list[int], start: int, content: str) -> int | None:
+        """Index of the end mark: the first added token before which the tokens decode to the content."""
+        expected = _comparable(content)
+        for index in range(start + 1, len(ids)):
+            if ids[index] in self._added and _comparable(self._decode(ids[start:index])) == expected:
+                return index
+        return None
+
+    def _pair(self, prompt: str, completion: str, number: int) -> Row:
+        """Prompt, completion and end of sequence, for a model without a chat template."""
+        self._refuse_control_tokens(prompt)
+        self._refuse_control_tokens(completion)
+        head = self._without_eos(self._tokenize(prompt))
+        ids = self._continue(head, self._without_eos(self._tokenize(prompt + completion)), completion)
+        if ids is None or _comparable(self._decode(ids[len(head) :])) != _comparable(completion):
+            message = f"the tokens after the prompt are not the completion: {completion[:60]!r}"
+            raise RowRefusedError("NotProved", message)
+        return self._row([*ids, self._eos()], len(head), number)
+
+    def _text(self, text: str, number: int) -> Row:
+        """Every token of a document and end of sequence; control tokens in it are plain characters."""
+        ids = self._without_eos(self._tokenize(text, split_special_tokens=True))
+        return self._row([*ids, self._eos()], 0, number)
+
+    def _row(self, ids: list[int], start: int, number: int) -> Row:
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and bos != self.tokenizer.eos_token_id and ids[:2] == [bos, bos]:
+            raise RowRefusedError("DoubleBos", "the template and the tokenizer both add a beginning-of-sequence token")
+        labels = [IGNORED] * start + ids[start:]
+        labels[0] = IGNORED  # nothing predicts the first token
+        if len(ids) < 2:
+            raise RowRefusedError("NoContent", "no token to train")
+        return Row(ids, labels, number)
+
+    def _render(self, messages: Sequence[Message], **options: Any) -> str:
+        return str(self._apply(messages, tokenize=False, **options))
+
+    def _apply(self, messages: Sequence[Message], **options: Any) -> Any:
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return self.tokenizer.apply_chat_template(list(messages), **options)
+        except TemplateError as error:
+            raise RowRefusedError("TemplateRefused", f"the chat template says: {error}") from None
+
+    def _tokenize(self, text: str, **options: Any) -> list[int]:
+        return list(self.tokenizer(text, **options)["input_ids"])
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _eos(self) -> int:
+        eos = int(self.tokenizer.eos_token_id)
+        self.end_marks.add(eos)
+        return eos
+
+    def _without_eos(self, ids: list[int]) -> list[int]:
+        """Without the end that some tokenizers append; a beginning-of-sequence token stays as the tokenizer sets it."""
+        only_bos = len(ids) == 1 and self.tokenizer.bos_token_id == ids[0]
+        return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id and not only_bos else ids
+
+    def _refuse_control_tokens(self, content: str) -> None:
+        found = self._special.search(content)
+        if found:
+            raise RowRefusedError("ControlToken", f"content holds the control token {found.group()!r}")
+
+
+def _last_run(mask: list[int]) -> int:
+    """Index where the last run of ones begins."""
+    end = len(mask) - mask[::-1].index(1)
+    zeros = mask[:end][::-1]
+    return end - zeros.index(0) if 0 in zeros else 0
+
+
+def _merge(rows: list[Row]) -> Row:
+    """The last row, with the trained turns of the earlier ones, which are prefixes of it."""
+    last = rows[-1]
+    labels = list(last.labels)
+    for row in rows[:-1]:
+        for index, label in enumerate(row.labels):
+            if label != IGNORED:
+                labels[index] = label
+    return Row(last.input_ids, labels, last.number)
+
+
+def _comparable(text: str) -> str:
+    """Text without outer white space, which templates trim, in the Unicode form that tokenizers normalise to."""
+    return unicodedata.normalize("NFC", text).strip()
