@@ -74,8 +74,7 @@ def kubectl(cluster: Path, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
     everywhere = Kubectl(cluster)
     everywhere.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     yield Kubectl(cluster, name)
-    if embedded.kubeconfig_path().exists():
-        everywhere("delete", "namespace", name, "--timeout=120s")
+    everywhere("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
 
 
 def pytest_configure(config: pytest.Config) -> None:
