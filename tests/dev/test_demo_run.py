@@ -1,0 +1,97 @@
+"""The demo's steps against a real API server; the operator's part is played by writes to the status."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from hone_dev.console import HoneDevError
+from hone_dev.demo import command
+from hone_dev.demo.follow import follow
+from hone_dev.demo.targets import Target
+
+pytestmark = pytest.mark.apiserver
+
+CRDS = Path(__file__).parents[2] / "crds"
+
+
+@pytest.fixture(scope="module")
+def target(apiserver):
+    target = Target(apiserver, None)
+    target.kubectl("apply", "--server-side", "--filename", str(CRDS))
+    target.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    return target
+
+
+@pytest.fixture(autouse=True)
+def _no_jobs_left(target):
+    yield
+    target.kubectl("delete", "ftj", "--all", "--namespace", command.TENANT, "--ignore-not-found")
+
+
+def set_status(target, name, status):
+    patch = json.dumps({"status": status})
+    where = ("--namespace", command.TENANT, "patch", "ftj", name)
+    target.kubectl(*where, "--subresource=status", "--type=merge", "--patch", patch)
+
+
+def ended(type_, reason):
+    now = "2026-01-01T00:00:00Z"
+    return [
+        {"type": t, "status": "True", "reason": reason, "message": "", "lastTransitionTime": now}
+        for t in (type_, "Finished")
+    ]
+
+
+def names(target):
+    items = target.get("ftj", "--namespace", command.TENANT)["items"]
+    return sorted(item["metadata"]["name"] for item in items)
+
+
+def test_the_example_is_accepted_and_a_second_start_follows(target):
+    first, second = command.start(target), command.start(target)
+    assert (first.name, first.new, second.name, second.new) == ("kubernetes-tutor", True, "kubernetes-tutor", False)
+    assert names(target) == ["kubernetes-tutor"]
+    labels = target.get("namespace", command.TENANT)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_a_finished_run_stays_beside_the_next(target):
+    command.start(target)
+    set_status(target, "kubernetes-tutor", {"conditions": ended("Succeeded", "Completed")})
+    assert command.start(target).name == "kubernetes-tutor-2"
+    assert names(target) == ["kubernetes-tutor", "kubernetes-tutor-2"]
+
+
+def test_a_run_is_shown_until_it_ends(target, capsys):
+    run = command.start(target)
+    running = [{"type": "Running", "status": "True", "reason": "R", "lastTransitionTime": "2026-01-01T00:00:00Z"}]
+    progress = {"stage": "Training", "step": 30, "totalSteps": 60, "percent": 50, "loss": "2.5"}
+
+    set_status(target, run.name, {"conditions": running, "progress": progress})
+    end = {"conditions": ended("Succeeded", "Completed"), "modelVersionName": "m-v1"}
+    timer = threading.Timer(3.0, set_status, (target, run.name, end))
+    timer.start()
+    job = follow(target, command.TENANT, run.name)
+    timer.join()
+    assert job["status"]["modelVersionName"] == "m-v1"
+    assert "Training 30/60 50%  loss 2.5" in capsys.readouterr().err
+
+
+def test_a_failed_run_is_told_with_its_hint(target):
+    run = command.start(target)
+    failure = {"code": "DiskFull", "message": "The store is full.", "hint": "Enlarge it."}
+    set_status(target, run.name, {"conditions": ended("Failed", "DiskFull"), "failure": failure})
+    with pytest.raises(HoneDevError, match="DiskFull: The store is full") as caught:
+        follow(target, command.TENANT, run.name)
+    assert caught.value.hint.startswith("Enlarge it.")
+
+
+def test_a_deleted_run_is_told(target):
+    run = command.start(target)
+    timer = threading.Timer(2.0, lambda: target.kubectl("delete", "ftj", run.name, "--namespace", command.TENANT))
+    timer.start()
+    with pytest.raises(HoneDevError, match="was deleted"):
+        follow(target, command.TENANT, run.name)
+    timer.join()
