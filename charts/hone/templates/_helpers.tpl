@@ -1,0 +1,63 @@
+{{- define "hone.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "hone.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- $name := include "hone.name" . }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "hone.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "hone.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "hone.labels" -}}
+{{ include "hone.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "hone.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "hone.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- required "serviceAccount.create=false needs serviceAccount.name" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "hone.tlsSecret" -}}
+{{ include "hone.fullname" . }}-operator-tls
+{{- end }}
+
+{{- define "hone.image" -}}
+{{- $image := index . 0 }}{{ $root := index . 1 }}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ default $root.Chart.AppVersion $image.tag }}
+{{- end }}
+{{- end }}
+
+{{- /* "true" where an object of the Prometheus operator is to be rendered. */ -}}
+{{- define "hone.renderMonitoring" -}}
+{{- $there := .Capabilities.APIVersions.Has "monitoring.coreos.com/v1" }}
+{{- $mode := .Values.metrics.renderMode }}
+{{- if and (eq $mode "failIfMissing") (not $there) }}
+{{- fail "metrics.renderMode is failIfMissing, and the kinds of monitoring.coreos.com/v1 are not installed" }}
+{{- end }}
+{{- if or $there (eq $mode "alwaysRender") }}true{{ end }}
+{{- end }}

@@ -1,0 +1,101 @@
+"""Write values.yaml, values.schema.json and README.md of the chart from `ChartValues`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from hone_dev import paths
+from hone_dev.chart.values import ChartValues
+
+CHART = paths.SOURCE / "charts" / "hone"
+NOTICE = "Written by `python -m hone_dev.chart.generate` from dev/hone_dev/chart/values.py."
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file of the chart and its content."""
+    template = Path(__file__).with_name("README.md.template").read_text()
+    return {
+        CHART / "values.yaml": f"# {NOTICE}\n" + "\n".join(_yaml(ChartValues, 0)) + "\n",
+        CHART / "values.schema.json": json.dumps(schema(), indent=2) + "\n",
+        CHART / "README.md": template.replace("{{ values }}", "\n".join(_table())),
+    }
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of the values; strict: every object that is ours refuses unknown names."""
+    out = ChartValues.model_json_schema(by_alias=True)
+    out["$schema"] = "http://json-schema.org/draft-07/schema#"
+    out["title"] = "Values of the chart hone"
+    return _plain(out)
+
+
+def _plain(node: Any) -> Any:
+    """Without pydantic's titles and defaults (values.yaml has the defaults), and in the names of draft 7."""
+    if isinstance(node, list):
+        return [_plain(n) for n in node]
+    if not isinstance(node, dict):
+        return node
+    out = {k: _plain(v) for k, v in node.items() if k not in ("title", "default")}
+    if "$defs" in out:
+        out["definitions"] = out.pop("$defs")
+    if isinstance(out.get("$ref"), str):
+        out["$ref"] = out["$ref"].replace("#/$defs/", "#/definitions/")
+    return out
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo, type[BaseModel] | None]]:
+    """(name in YAML, field, model of a nested part)."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        part = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        if name != "global_":
+            yield field.alias or name, field, part
+
+
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
+def _yaml(model: type[BaseModel], depth: int) -> Iterator[str]:
+    pad = "  " * depth
+    for name, field, part in _fields(model):
+        if part:
+            yield f"{pad}{name}:"
+            yield from _yaml(part, depth + 1)
+            continue
+        yield f"{pad}# -- {field.description}"
+        text = yaml.safe_dump({name: _default(field)}, sort_keys=False, default_flow_style=False, width=110)
+        yield from (f"{pad}{line}" for line in text.rstrip().splitlines())
+
+
+def _table() -> Iterator[str]:
+    yield "| Value | Default | Meaning |"
+    yield "|---|---|---|"
+    yield from _rows(ChartValues, "")
+
+
+def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field, part in _fields(model):
+        if part:
+            yield from _rows(part, f"{prefix}{name}.")
+        else:
+            yield f"| `{prefix}{name}` | `{json.dumps(_default(field))}` | {field.description} |"
+
+
+def main() -> None:
+    """Write the files that differ."""
+    for path, text in generated().items():
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            print(f"wrote {path.relative_to(paths.SOURCE)}")
+
+
+if __name__ == "__main__":
+    main()

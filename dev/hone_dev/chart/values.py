@@ -1,0 +1,219 @@
+"""The values of charts/hone. A name that is not here is refused by helm; each has its meaning and its default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from hone_api.meta import Name, Quantity
+
+Map = dict[str, Any]
+StringMap = dict[str, str]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[int, Field(ge=1)]
+Text = Annotated[str, StringConstraints(max_length=1024)]
+ImageDigest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
+RenderMode = Literal["skipIfMissing", "failIfMissing", "alwaysRender"]
+
+
+class Values(BaseModel):
+    """Base of every part."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class Crds(Values):
+    enabled: bool = Field(True, description="Install the definitions of FineTuneJob, Dataset and ModelVersion.")
+    keep: bool = Field(True, description="Keep them, and so all objects, on `helm uninstall`.")
+
+
+class Image(Values):
+    repository: Text = Field("ghcr.io/hone-dev/hone/operator", description="Image of the operator.")
+    tag: Text = Field("", description="Tag; empty: the chart's appVersion.")
+    digest: ImageDigest = Field("", description="Digest, sha256:…; it wins over the tag.")
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="Pull policy.")
+
+
+class TrainerImage(Image):
+    repository: Text = Field("ghcr.io/hone-dev/hone/trainer", description="Image of the pods that train.")
+
+
+class Trainer(Values):
+    image: TrainerImage = Field(default_factory=TrainerImage)
+    image_pull_secrets: list[Name] = Field(
+        default_factory=list, description="Names of pull secrets that each namespace with jobs holds."
+    )
+    termination_grace_seconds: Seconds = Field(120, description="Time to save a checkpoint when a pod must stop.")
+    start_timeout_seconds: Seconds = Field(900, description="Longest time from scheduling to a running container.")
+    scratch_size: Quantity = Field("20Gi", description="Limit of /tmp in each pod.")
+    network_interface: Text = Field("eth0", description="Interface over which the pods of a run meet.")
+    extra_env: StringMap = Field(
+        default_factory=dict, description="Environment of all training pods, e.g. proxies or NCCL settings."
+    )
+
+
+class HuggingFace(Values):
+    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@]+(/[^\s]*)?)?$")] = Field(
+        "", description="Mirror for hf:// URIs in clusters without internet; empty: huggingface.co."
+    )
+
+
+class Store(Values):
+    claim_name: Name = Field("hone-store", description="Volume claim that the operator makes in each namespace.")
+    size: Quantity = Field("50Gi", description="Its size.")
+    storage_class_name: Annotated[str, StringConstraints(max_length=63)] = Field(
+        "", description="Its storage class; empty: the cluster's default."
+    )
+    access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"] = Field(
+        "ReadWriteMany", description="Its access mode; runs of several nodes need ReadWriteMany."
+    )
+
+
+class Progress(Values):
+    enabled: bool = Field(True, description="Let running pods report their progress.")
+    port: Port = Field(8443, description="Port of the server and of its Service.")
+    status_interval_seconds: Seconds = Field(15, description="Reports change a job's status at most so often.")
+
+
+class Limits(Values):
+    max_source_bytes: Annotated[int, Field(ge=1)] = Field(20 * 2**30, description="Largest download of a source.")
+    timeout_seconds: Seconds = Field(3600, description="Longest download of a source.")
+    allow_private_addresses: bool = Field(
+        False, description="Whether https:// sources may have private or loopback addresses."
+    )
+
+
+class Log(Values):
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    format: Literal["json", "text"] = Field("json", description="json or text.")
+
+
+class ServiceAccount(Values):
+    create: bool = Field(True, description="Make the operator's service account.")
+    name: Annotated[str, StringConstraints(max_length=253)] = Field(
+        "", description="Its name; empty: the release's full name."
+    )
+    annotations: StringMap = Field(default_factory=dict, description="Its annotations.")
+
+
+class Rbac(Values):
+    create: bool = Field(True, description="Make the operator's roles.")
+    aggregate_to_user_roles: bool = Field(
+        True, description="Let the cluster's roles view, edit and admin cover Hone's kinds."
+    )
+
+
+class Monitor(Values):
+    enabled: bool = Field(False, description="Make it. Only one of the two kinds.")
+    labels: StringMap = Field(
+        default_factory=dict,
+        description="Labels by which your Prometheus finds it, e.g. `release: kube-prometheus-stack`.",
+    )
+    interval: Text = Field("30s", description="Scrape interval.")
+    scrape_timeout: Text = Field("10s", description="Scrape timeout.")
+    relabelings: list[Map] = Field(default_factory=list, description="Relabelings of the target.")
+    metric_relabelings: list[Map] = Field(default_factory=list, description="Relabelings of the samples.")
+
+
+class Metrics(Values):
+    port: Port = Field(8080, description="Port of the operator's /metrics and of its Service.")
+    render_mode: RenderMode = Field(
+        "skipIfMissing",
+        description="What to do with monitors and rules where the Prometheus operator's kinds are not installed; "
+        "alwaysRender for tools that render without a cluster.",
+    )
+    pod_monitor: Monitor = Field(default_factory=Monitor)
+    service_monitor: Monitor = Field(default_factory=Monitor)
+    trainer_pods: bool = Field(True, description="With a monitor, scrape the pods that train, too.")
+
+
+class PrometheusRule(Values):
+    enabled: bool = Field(False, description="Install the alerts of files/rules.")
+    labels: StringMap = Field(default_factory=dict, description="Labels by which your Prometheus finds them.")
+
+
+class Dashboards(Values):
+    enabled: bool = Field(False, description="Make a ConfigMap that Grafana's sidecar loads.")
+    sidecar_label: Text = Field("grafana_dashboard", description="Label that the sidecar looks for.")
+    sidecar_label_value: Text = Field("1", description="Its value.")
+    annotations: StringMap = Field(default_factory=dict, description="Annotations, e.g. the folder.")
+
+
+class OperatorPolicy(Values):
+    enabled: bool = Field(False, description="Admit only reports, metrics and probes to the operator.")
+    egress: list[Map] = Field(
+        default_factory=lambda: [
+            {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
+            {"ports": [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}]},
+        ],
+        description="What the operator may reach: DNS and the API server.",
+    )
+
+
+class TrainerPolicy(Values):
+    namespaces: list[Name] = Field(
+        default_factory=list,
+        description="Namespaces in which pods of Hone may talk to each other, to DNS and to the operator only.",
+    )
+    extra_egress: list[Map] = Field(
+        default_factory=list, description="What else they may reach: your storage and your model hub."
+    )
+
+
+class NetworkPolicy(Values):
+    operator: OperatorPolicy = Field(default_factory=OperatorPolicy)
+    trainer: TrainerPolicy = Field(default_factory=TrainerPolicy)
+
+
+class ChartValues(Values):
+    """All values."""
+
+    name_override: Annotated[str, StringConstraints(max_length=63)] = Field("", description="Instead of the name hone.")
+    fullname_override: Annotated[str, StringConstraints(max_length=50)] = Field(
+        "", description="Instead of the release's full name."
+    )
+    common_labels: StringMap = Field(default_factory=dict, description="Labels of every object.")
+    crds: Crds = Field(default_factory=Crds)
+    image: Image = Field(default_factory=Image)
+    image_pull_secrets: list[Map] = Field(default_factory=list, description="Pull secrets of the operator's pod.")
+    watch_namespaces: list[Name] = Field(
+        default_factory=list,
+        description="Namespaces to serve, with a Role in each; empty: all of the cluster, with a ClusterRole.",
+    )
+    trainer: Trainer = Field(default_factory=Trainer)
+    hugging_face: HuggingFace = Field(default_factory=HuggingFace)
+    store: Store = Field(default_factory=Store)
+    progress: Progress = Field(default_factory=Progress)
+    limits: Limits = Field(default_factory=Limits)
+    cluster_domain: Text = Field("cluster.local", description="The cluster's DNS domain.")
+    resync_seconds: Seconds = Field(300, description="Every object is looked at again at least so often.")
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(16, description="Objects reconciled at the same time.")
+    log: Log = Field(default_factory=Log)
+    service_account: ServiceAccount = Field(default_factory=ServiceAccount)
+    rbac: Rbac = Field(default_factory=Rbac)
+    resources: Map = Field(
+        default_factory=lambda: {
+            "requests": {"cpu": "100m", "memory": "192Mi"},
+            "limits": {"memory": "512Mi"},
+        },
+        description="Resources of the operator's container.",
+    )
+    pod_labels: StringMap = Field(default_factory=dict, description="Labels of the operator's pod.")
+    pod_annotations: StringMap = Field(default_factory=dict, description="Annotations of the operator's pod.")
+    node_selector: StringMap = Field(default_factory=dict, description="Nodes for the operator's pod.")
+    tolerations: list[Map] = Field(default_factory=list, description="Taints that it tolerates.")
+    affinity: Map = Field(default_factory=dict, description="Its affinity.")
+    topology_spread_constraints: list[Map] = Field(default_factory=list, description="Its topology spread.")
+    priority_class_name: Annotated[str, StringConstraints(max_length=253)] = Field("", description="Its priority class.")
+    extra_env: list[Map] = Field(default_factory=list, description="Further environment of the operator's container.")
+    extra_volumes: list[Map] = Field(default_factory=list, description="Further volumes of the operator's pod.")
+    extra_volume_mounts: list[Map] = Field(default_factory=list, description="Where they are mounted.")
+    extra_objects: list[Map] = Field(default_factory=list, description="Further objects, rendered with `tpl`.")
+    metrics: Metrics = Field(default_factory=Metrics)
+    prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
+    dashboards: Dashboards = Field(default_factory=Dashboards)
+    network_policy: NetworkPolicy = Field(default_factory=NetworkPolicy)
+    # helm hands these to a chart that is a dependency of another.
+    global_: Map = Field(default_factory=dict, alias="global", description="Values of a parent chart; not read.")
