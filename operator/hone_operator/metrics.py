@@ -6,7 +6,6 @@ Names and units follow https://prometheus.io/docs/practices/naming/.
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import logging
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 
 from hone_api.finetunejob import ConditionType
+from hone_operator import __version__
 from hone_operator.cache import Body, Cache
 from hone_operator.controllers import Key
 from hone_operator.objectmetrics import ObjectCollector, seconds
@@ -54,7 +54,7 @@ class Metrics:
     def _operator_metrics(self, depth: Callable[[], int]) -> None:
         registry = self.registry
         build = Gauge("hone_operator_build_info", "Version of the operator; always 1.", ["version"], registry=registry)
-        build.labels(importlib.metadata.version("hone")).set(1)
+        build.labels(__version__).set(1)
         queue = Gauge("hone_operator_queue_depth", "Objects that wait to be reconciled.", registry=registry)
         queue.set_function(depth)
         self._durations = Histogram(

@@ -1,6 +1,7 @@
 """/metrics of a known set of objects, and what the operator counts."""
 
 import asyncio
+import importlib.metadata
 import math
 import os
 import re
@@ -9,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
 from hone_api.report import HoneStatus, ProgressReport, TrainerStatus
-from hone_dev import tools
+from hone_dev import paths, tools
 from hone_operator.cache import Cache
 from hone_operator.controllers import Key
 from hone_operator.metrics import Metrics
@@ -154,6 +156,14 @@ async def test_promtool_finds_nothing_to_complain_about(cache):
     )
     output, _ = await process.communicate(text.encode())
     assert (process.returncode, output.decode()) == (0, "")
+
+
+async def test_the_version_is_that_of_the_distribution_and_of_the_chart():
+    text = await scrape(Metrics(Cache(), ProgressStore(lambda key: None, interval=60), lambda: 0))
+    version = importlib.metadata.version("hone")
+    assert value(text, "hone_operator_build_info", version=version) == 1
+    chart = yaml.safe_load((paths.SOURCE / "charts" / "hone" / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (version, version)
 
 
 async def test_state_follows_the_cache(cache):
