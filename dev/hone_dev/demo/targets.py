@@ -58,7 +58,11 @@ def _values(built: dict[str, str], endpoint: str | None) -> dict[str, Any]:
     """Values of charts/hone for these image references."""
     refs = {target: ref.rsplit(":", 1) for target, ref in built.items()}
     named = {target: {"repository": repository, "tag": tag} for target, (repository, tag) in refs.items()}
-    values: dict[str, Any] = {"image": named["operator"], "trainer": {"image": named["trainer"]}}
+    values: dict[str, Any] = {
+        "image": named["operator"],
+        "trainer": {"image": named["trainer"]},
+        "progress": {"statusIntervalSeconds": 5},
+    }
     return values | ({"huggingFace": {"endpoint": endpoint}} if endpoint else {})
 
 
@@ -121,7 +125,9 @@ def kind() -> Target:
             log = paths.cache("logs") / f"docker-{target}.log"
             run("docker", "build", "--target", target, "--tag", built[target], paths.SOURCE, log=log)
             run("kind", "load", "docker-image", built[target], "--name", KIND_CLUSTER)
-    return Target(None, f"kind-{KIND_CLUSTER}", _values(built, os.environ.get("HF_ENDPOINT")))
+    values = _values(built, os.environ.get("HF_ENDPOINT"))
+    # Its provisioner makes volumes of one node; the cluster is one node.
+    return Target(None, f"kind-{KIND_CLUSTER}", values | {"store": {"accessMode": "ReadWriteOnce"}})
 
 
 TARGETS: dict[str, Callable[[], Target]] = {"embedded": embedded, "current": current, "kind": kind}

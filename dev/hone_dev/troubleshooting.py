@@ -1,0 +1,56 @@
+"""`python -m hone_dev.troubleshooting` writes docs/guides/troubleshooting.md from the table of failure codes."""
+
+from hone_api.failures import FAILURES, Failure, Retry
+from hone_dev import paths
+
+PAGE = paths.SOURCE / "docs" / "guides" / "troubleshooting.md"
+RETRY = {
+    Retry.NEVER: "No: the same input gives the same failure",
+    Retry.ATTEMPT: "Yes, from the last checkpoint, within `restarts.maxRestarts`",
+    Retry.DISRUPTION: "Yes, from the last checkpoint, within `restarts.maxPreemptions`",
+    Retry.HEAL: "Yes, with growing pauses, until the cause is gone",
+}
+INTRODUCTION = """\
+# Troubleshooting
+
+A job that does not go on says why, in three places that agree:
+
+```console
+$ kubectl get ftj NAME -o wide          # the reason in one word
+$ kubectl describe ftj NAME             # conditions and events
+$ kubectl get ftj NAME -o jsonpath='{.status.failure}'
+```
+
+`status.failure` has the code, a message with the place, a hint, the rank and pod that failed first, its exit code and
+the end of its log. The codes below are all there are; a Dataset or ModelVersion uses the same ones.
+
+## Waiting
+
+| Condition | Status False means |
+| --- | --- |
+| `Accepted` | The spec cannot run; the message names the fields. Make a corrected job with another name |
+| `DatasetReady` | See `kubectl describe dset`: its Ready condition has the reason, `status.errors` the rows |
+| `ModelReady` | The base model is not staged yet; a reason from the table below says what stands in the way |
+| `Admitted` | The pods of the attempt have no node yet; the message has the scheduler's words |
+
+A reason that heals needs nothing but its cause to go away: create the missing Secret, accept the licence, free the
+quota. Nothing has to be applied again, and no GPU is held meanwhile.
+
+## Codes
+"""
+
+
+def page() -> str:
+    """The page as Markdown."""
+    return INTRODUCTION + "".join(_section(code, failure) for code, failure in FAILURES.items())
+
+
+def _section(code: str, failure: Failure) -> str:
+    return (
+        f"\n### {code}\n\n{failure.hint}\n\n"
+        f"- Tried again: {RETRY[failure.retry]}.\n- Exit code of the pod: {int(failure.exit_code)}.\n"
+    )
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

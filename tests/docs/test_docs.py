@@ -1,0 +1,82 @@
+"""What the documentation shows is valid, and what it links to exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hone_api import API_VERSION
+from hone_api.dataset import DATASET
+from hone_api.finetunejob import FINE_TUNE_JOB
+from hone_api.modelversion import MODEL_VERSION
+from hone_dev import troubleshooting
+
+pytestmark = pytest.mark.pure
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")],
+    key=lambda path: path.relative_to(ROOT).as_posix(),
+)
+KINDS = {kind.kind: kind for kind in (DATASET, FINE_TUNE_JOB, MODEL_VERSION)}
+
+
+def blocks(language):
+    """(page, text) of every fenced block in this language."""
+    fence = re.compile(rf"^```{language}\n(.*?)^```", re.S | re.M)
+    return [
+        pytest.param(match[1], id=f"{page.relative_to(ROOT)}:{page.read_text()[: match.start()].count(chr(10)) + 1}")
+        for page in PAGES
+        for match in fence.finditer(page.read_text())
+    ]
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_every_manifest_fits_the_api(text):
+    for document in yaml.safe_load_all(text):
+        if document["apiVersion"] == API_VERSION:
+            assert "namespace" not in document["metadata"]
+            KINDS[document["kind"]].spec.model_validate(document["spec"])
+
+
+def test_the_kinds_are_shown():
+    shown = [doc["kind"] for param in blocks("yaml") for doc in yaml.safe_load_all(param.values[0])]
+    assert {"Dataset", "FineTuneJob"} <= set(shown)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_and_paths_exist(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+    for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}, which does not exist"
+    for path in re.findall(r"`((?:examples|docs|charts|crds|operator|trainer|dev|tests|bench)/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), f"{page.name} names {path}, which does not exist"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_make_targets_that_are_named_exist(page):
+    targets = set(re.findall(r"^([a-z0-9-]+(?: [a-z0-9-]+)*):", (ROOT / "Makefile").read_text(), re.M))
+    names = {name for line in targets for name in line.split()}
+    assert set(re.findall(r"`make ([a-z0-9-]+)", page.read_text())) <= names
+
+
+@pytest.mark.parametrize("text", blocks("console"))
+def test_files_in_commands_exist(text):
+    for line in text.replace("\\\n", " ").splitlines():
+        if line.startswith("$ "):
+            words = shlex.split(line[2:], comments=True)
+            for word in words:
+                if word.startswith(("examples/", "charts/", "docs/", "bench/")):
+                    assert (ROOT / word).exists(), f"{line}: {word} does not exist"
+
+
+def test_the_pages_of_the_site_are_those_that_exist():
+    text = (ROOT / "mkdocs.yml").read_text()
+    listed = set(re.findall(r": ([\w/-]+\.md)$", text, re.M))
+    assert listed == {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+
+
+def test_the_codes_are_those_of_the_api():
+    assert troubleshooting.PAGE.read_text() == troubleshooting.page(), "run python -m hone_dev.troubleshooting"
