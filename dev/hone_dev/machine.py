@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from hone_dev import cleanup, network, paths
+from hone_dev.node import CGROUP
 from hone_dev.shell import run
 
 Snapshot = dict[str, list[str]]
@@ -31,19 +32,16 @@ def difference(before: Snapshot, after: Snapshot) -> Snapshot:
 
 
 def _processes() -> list[str]:
-    """Command lines that name our state or a program or image that we cache."""
-    ours = (str(paths.state()), str(paths.cache("bin")), str(paths.cache("containerd")))
+    """Command lines of the cluster's programs, its shims and whatever runs in its pods."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 argv = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
-                program = str((folder / "exe").readlink())
+                in_pod = f"/{CGROUP}/" in (folder / "cgroup").read_text()
             except OSError:  # it has ended
                 continue
-            if argv.startswith(("containerd-shim", "/usr/bin/containerd-shim")) or any(
-                part in text for part in ours for text in (program, argv)
-            ):
+            if in_pod or f"{paths.state()}/" in argv:
                 found.append(argv)
     return sorted(found)
 
