@@ -136,7 +136,7 @@ class _Counted:
         """Raises DataError: EmptySource, TooManyBadRows or TooFewRows."""
         checks, total = self.plan.checks, self.rows + self.rejected
         if total == 0:
-            raise DataError("EmptySource", f"{self.plan.source.uri} holds no row", self.result())
+            raise DataError("EmptySource", f"{sources.shown(self.plan.source.uri)} holds no row", self.result())
         if self.rejected > _percent(checks.max_rejected) * total or not self.rows:
             text = f"{self.rejected} of {total} rows are rejected (checks.maxRejected {checks.max_rejected})"
             raise DataError("TooManyBadRows", f"{text}: {self._worst()}", self.result())
@@ -248,7 +248,8 @@ def _write_rejected(file: IO[str], row: RawRow, error: RowError) -> None:
 
 
 def _write_report(plan: MaterializePlan, result: DatasetResult, folder: Path) -> None:
-    report = {"name": plan.name, "source": plan.source.to_json(), "splits": plan.splits.to_json()}
+    source = {**plan.source.to_json(), "uri": sources.shown(plan.source.uri)}
+    report = {"name": plan.name, "source": source, "splits": plan.splits.to_json()}
     text = json.dumps({**report, "result": result.to_json()}, indent=1, ensure_ascii=False)
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
 

@@ -37,6 +37,11 @@ class Fetched:
     revision: str
 
 
+def shown(uri: str) -> str:
+    """The URI for people and reports: without a query, which may hold a signature."""
+    return uri.partition("?")[0].partition("#")[0]
+
+
 def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
     """The source's files: where they are mounted, or downloaded into folder.
 
@@ -71,20 +76,20 @@ def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
 
 def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
     if plan.source_path is None:
-        raise SourceError("SourceNotFound", f"{plan.source.uri} is not mounted: the plan has no sourcePath")
+        raise SourceError("SourceNotFound", f"{shown(plan.source.uri)} is not mounted: the plan has no sourcePath")
     path = Path(plan.source_path)
     root = path.parent.resolve()
     if not path.exists():
-        raise SourceError("SourceNotFound", f"{plan.source.uri}: there is no such file or folder")
+        raise SourceError("SourceNotFound", f"{shown(plan.source.uri)}: there is no such file or folder")
     if path.is_dir():
         root = _inside(path, root)
         found = {p.relative_to(root).as_posix(): p for p in _walk(root)}
-        names = _chosen({name: 0 for name in found}, plan.source.files, plan.source.uri)
+        names = _chosen({name: 0 for name in found}, plan.source.files, shown(plan.source.uri))
         files = [DataFile(_inside(found[name], root), name) for name in names]
     else:
         files = [DataFile(_inside(path, root), path.name)]
     if sum(file.path.stat().st_size for file in files) > plan.limits.max_source_bytes:
-        raise SourceError("SourceTooLarge", f"{plan.source.uri}: over {plan.limits.max_source_bytes} bytes")
+        raise SourceError("SourceTooLarge", f"{shown(plan.source.uri)}: over {plan.limits.max_source_bytes} bytes")
     return _hashed(files, plan)
 
 
@@ -138,7 +143,7 @@ def _hashed(files: list[DataFile], plan: MaterializePlan) -> Fetched:
     hashes = [_sha256(file.path) for file in files]
     if plan.source.sha256 is not None:
         if len(files) != 1:
-            raise SourceError("ChecksumMismatch", f"sha256 is for one file, {plan.source.uri} has {len(files)}")
+            raise SourceError("ChecksumMismatch", f"sha256 is for one file, {shown(plan.source.uri)} has {len(files)}")
         if hashes[0] != plan.source.sha256:
             message = f"{files[0].name} has the SHA-256 {hashes[0]}, expected {plan.source.sha256}"
             raise SourceError("ChecksumMismatch", message)

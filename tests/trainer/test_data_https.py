@@ -1,0 +1,379 @@
+"""https:// sources: addresses that are refused, the checked one is used, redirects, limits. Real TLS on loopback."""
+
+import datetime
+import hashlib
+import http.server
+import json
+import ssl
+import threading
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from hone_api.plan import Limits, MaterializePlan
+from hone_trainer.datasets import http as https
+from hone_trainer.datasets import materialize
+from hone_trainer.errors import SourceError
+
+pytestmark = pytest.mark.trainer
+PRIVATE_OK = Limits(allow_private_addresses=True)
+ROWS = b"".join(json.dumps({"text": f"row {i}"}).encode() + b"\n" for i in range(200))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A self-signed certificate for data.test, other.test and localhost; its path."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "data.test")])
+    now = datetime.datetime.now(datetime.UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName(n) for n in ("data.test", "other.test", "localhost")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    plain = serialization.NoEncryption()
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+class Server:
+    """Answers by `answers`: path -> (status, headers, body). Notes what it was asked."""
+
+    def __init__(self, certificate):
+        server = self
+        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {"/rows.jsonl": (200, {}, ROWS)}
+        self.requests: list[tuple[str, str, str, str | None]] = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                local = self.connection.getsockname()[0]
+                server.requests.append((self.path, self.headers["Host"], local, self.headers["Authorization"]))
+                status, headers, body = server.answers.get(self.path, (404, {}, b""))
+                self.send_response(status)
+                for key, value in headers.items():
+                    self.send_header(key, value)
+                if "Content-Length" not in headers and "X-Endless" not in headers:
+                    self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                try:
+                    self.wfile.write(body)
+                    while "X-Endless" in headers:
+                        self.wfile.write(b"x" * 65536)
+                except OSError:
+                    pass
+
+            def log_message(self, *_):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.http.server_address[1]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self.http.socket = context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
+
+
+@pytest.fixture
+def server(certificate, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    found = Server(certificate)
+    thread = threading.Thread(target=found.http.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield found
+    found.http.shutdown()
+    thread.join(30)
+    found.http.server_close()
+
+
+def names(**addresses: str):
+    """A resolver that knows these names (with _ for .)."""
+    known = {name.replace("_", "."): address for name, address in addresses.items()}
+    return lambda host, port: [known[host]] if host in known else https.resolve(host, port)
+
+
+def download(url, tmp_path, limits=PRIVATE_OK, **options):
+    target = tmp_path / "target"
+    https.Client(limits, **options).download(url, target)
+    return target.read_bytes()
+
+
+def refusal(url, tmp_path, limits=PRIVATE_OK, **options) -> SourceError:
+    with pytest.raises(SourceError) as caught:
+        https.Client(limits, **options).download(url, tmp_path / "target")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.8.9.10",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "192.0.2.1",
+        "198.18.0.1",
+        "::1",
+        "::",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "fd00:ec2::254",
+        "ff02::1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::a00:1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "2002:a00:1::",
+    ],
+)
+def test_addresses_that_are_not_public(address):
+    assert not https.is_allowed(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "185.199.108.153", "2606:50c0:8000::153", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
+def test_public_addresses(address):
+    assert https.is_allowed(address)
+
+
+def test_private_addresses_may_be_allowed_but_never_link_local_ones():
+    assert all(https.is_allowed(a, True) for a in ("127.0.0.1", "10.0.0.1", "192.168.1.1", "::1", "fd00::1"))
+    never = ("169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "0.0.0.0", "224.0.0.1", "::")
+    assert not any(https.is_allowed(a, True) for a in never)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0",
+        "[::]",
+    ],
+)
+def test_no_spelling_of_loopback_is_reached(host, server, tmp_path):
+    error = refusal(f"https://{host}:{server.port}/rows.jsonl", tmp_path, Limits())
+    assert error.code in ("SourceRefused", "SourceUnreachable")
+    assert "is not public" in error.message or "cannot be resolved" in error.message
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://data.test/rows.jsonl",
+        "file:///etc/passwd",
+        "ftp://data.test/x",
+        "https:///etc/passwd",
+        "https://user:hunter2@data.test/x",
+        "https://data.test@127.0.0.1/x",
+        "https://data.test\\@127.0.0.1/x",
+        "https://data.test/x\r\nHost: other",
+        "https://data.test/a b",
+        "https://data.test:0/x",
+        "https://data.test:99999/x",
+        "https://[::1/x",
+        "gopher://data.test/",
+        "//data.test/x",
+        "",
+    ],
+)
+def test_addresses_that_are_refused_before_any_look_up(url, tmp_path):
+    def no_look_up(host, port):
+        raise AssertionError(f"{host} was looked up")
+
+    error = refusal(url, tmp_path, resolver=no_look_up)
+    assert error.code == "SourceRefused"
+    assert "hunter2" not in error.message
+
+
+def test_a_download(server, tmp_path):
+    found = download(f"https://data.test:{server.port}/rows.jsonl", tmp_path, resolver=names(data_test="127.0.0.1"))
+    assert found == ROWS
+    assert server.requests == [("/rows.jsonl", f"data.test:{server.port}", "127.0.0.1", None)]
+
+
+def test_the_certificate_must_be_the_hosts(server, tmp_path):
+    resolver = names(stranger_test="127.0.0.1")
+    error = refusal(f"https://stranger.test:{server.port}/rows.jsonl", tmp_path, resolver=resolver)
+    assert error.code == "SourceUnreachable"
+    assert server.requests == []
+
+
+def test_one_bad_address_among_good_ones_refuses_the_host(server, tmp_path):
+    error = refusal("https://data.test/x", tmp_path, Limits(), resolver=lambda *_: ["8.8.8.8", "10.0.0.7"])
+    assert error.code == "SourceRefused"
+    assert "10.0.0.7" in error.message
+
+
+@pytest.fixture
+def second_loopback_is_public(monkeypatch):
+    """127.0.0.2 stands for a public address: there is no other that a test can serve at."""
+    real = https._allowed
+    monkeypatch.setattr(https, "_allowed", lambda a, private: str(a) == "127.0.0.2" or real(a, private))
+
+
+@pytest.fixture
+def public_server(server, second_loopback_is_public, certificate):
+    """The server at 127.0.0.2, and the one at 127.0.0.1 with the same port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    other = http.server.ThreadingHTTPServer(("127.0.0.2", server.port), server.http.RequestHandlerClass)
+    other.socket = context.wrap_socket(other.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=other.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    yield server
+    other.shutdown()
+    thread.join(30)
+    other.server_close()
+
+
+def test_a_name_server_that_changes_its_answer_leads_nowhere_else(public_server, tmp_path):
+    answers = ["127.0.0.2", "127.0.0.1", "127.0.0.1"]
+    url = f"https://data.test:{public_server.port}/rows.jsonl"
+    assert download(url, tmp_path, Limits(), resolver=lambda *_: [answers.pop(0)]) == ROWS
+    assert [local for _, _, local, _ in public_server.requests] == ["127.0.0.2"]
+    assert len(answers) == 2, "the name was resolved once"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://127.0.0.1:{port}/rows.jsonl",
+        "https://localhost:{port}/rows.jsonl",
+        "https://2130706433:{port}/rows.jsonl",
+        "https://[::ffff:127.0.0.1]:{port}/rows.jsonl",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://user@data.test/rows.jsonl",
+        "http://data.test:{port}/rows.jsonl",
+        "file:///etc/passwd",
+    ],
+)
+def test_a_redirect_is_checked_like_the_first_address(public_server, tmp_path, target):
+    public_server.answers["/go"] = (302, {"Location": target.format(port=public_server.port)}, b"")
+    url = f"https://data.test:{public_server.port}/go"
+    error = refusal(url, tmp_path, Limits(), resolver=names(data_test="127.0.0.2"))
+    assert error.code in ("SourceRefused", "SourceUnreachable")
+    assert [(path, local) for path, _, local, _ in public_server.requests] == [("/go", "127.0.0.2")]
+
+
+def test_relative_redirects_are_followed(server, tmp_path):
+    server.answers["/go"] = (307, {"Location": "/rows.jsonl"}, b"")
+    url = f"https://data.test:{server.port}/go"
+    assert download(url, tmp_path, resolver=names(data_test="127.0.0.1")) == ROWS
+
+
+def test_endless_redirects_end(server, tmp_path):
+    server.answers["/loop"] = (302, {"Location": "/loop"}, b"")
+    error = refusal(f"https://data.test:{server.port}/loop", tmp_path, resolver=names(data_test="127.0.0.1"))
+    assert error.code == "SourceRefused"
+    assert len(server.requests) == 6
+
+
+def test_credentials_go_to_the_first_host_alone(server, tmp_path):
+    server.answers["/go"] = (302, {"Location": f"https://other.test:{server.port}/rows.jsonl"}, b"")
+    resolver = names(data_test="127.0.0.1", other_test="127.0.0.1")
+    url = f"https://data.test:{server.port}/go"
+    assert download(url, tmp_path, authorization="Bearer canary-secret", resolver=resolver) == ROWS
+    assert [auth for *_, auth in server.requests] == ["Bearer canary-secret", None]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(404, "SourceNotFound"), (401, "SourceNotFound"), (403, "SourceNotFound"), (500, "SourceUnreachable")],
+)
+def test_answers_other_than_the_file(server, tmp_path, status, code):
+    server.answers["/x?signature=canary"] = (status, {}, b"")
+    url = f"https://data.test:{server.port}/x?signature=canary"
+    error = refusal(url, tmp_path, resolver=names(data_test="127.0.0.1"))
+    assert error.code == code
+    assert str(status) in error.message
+    assert "canary" not in error.message
+
+
+def test_a_file_that_says_it_is_too_large_is_not_read(server, tmp_path):
+    server.answers["/big"] = (200, {"Content-Length": str(10**12)}, b"")
+    limits = Limits(allow_private_addresses=True, max_source_bytes=10_000)
+    url = f"https://data.test:{server.port}/big"
+    assert refusal(url, tmp_path, limits, resolver=names(data_test="127.0.0.1")).code == "SourceTooLarge"
+
+
+def test_a_file_that_does_not_end_is_cut_off(server, tmp_path):
+    server.answers["/endless"] = (200, {"X-Endless": "1"}, b"")
+    limits = Limits(allow_private_addresses=True, max_source_bytes=3_000_000)
+    url = f"https://data.test:{server.port}/endless"
+    assert refusal(url, tmp_path, limits, resolver=names(data_test="127.0.0.1")).code == "SourceTooLarge"
+
+
+def test_a_file_that_ends_early_is_not_taken(server, tmp_path):
+    server.answers["/short"] = (200, {"Content-Length": "500"}, b"x" * 100)
+    error = refusal(f"https://data.test:{server.port}/short", tmp_path, resolver=names(data_test="127.0.0.1"))
+    assert error.code == "SourceUnreachable"
+
+
+def plan(server, tmp_path, **source) -> MaterializePlan:
+    source = {"uri": f"https://localhost:{server.port}/rows.jsonl?token=canary", **source}
+    limits = {"allowPrivateAddresses": True}
+    return MaterializePlan.model_validate(
+        {"name": "rows", "source": source, "store": str(tmp_path / "store"), "limits": limits}
+    )
+
+
+def test_a_dataset_from_https(server, tmp_path):
+    server.answers["/rows.jsonl?token=canary"] = (200, {}, ROWS)
+    digest = hashlib.sha256(ROWS).hexdigest()
+    result = materialize.run(plan(server, tmp_path, sha256=digest))
+    assert (result.rows, result.revision) == (200, digest)
+    report = (tmp_path / "store" / str(result.path) / "report.json").read_text()
+    assert "/rows.jsonl" in report
+    assert "canary" not in report
+
+
+def test_another_content_than_sha256_promised(server, tmp_path):
+    server.answers["/rows.jsonl?token=canary"] = (200, {}, ROWS)
+    with pytest.raises(SourceError, match=hashlib.sha256(ROWS).hexdigest()) as caught:
+        materialize.run(plan(server, tmp_path, sha256="0" * 64))
+    assert caught.value.code == "ChecksumMismatch"
+    assert not list((tmp_path / "store").rglob("*.jsonl"))
+
+
+def test_the_secrets_authorization_is_sent(server, tmp_path):
+    server.answers["/rows.jsonl?token=canary"] = (200, {}, ROWS)
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    asked = plan(server, tmp_path, secretName="s").model_copy(update={"secret_path": str(secret)})
+    with pytest.raises(SourceError, match="does not exist") as caught:
+        materialize.run(asked)
+    assert caught.value.code == "SecretNotFound"
+    (secret / "AUTHORIZATION").write_text("Bearer canary-secret\n")
+    materialize.run(asked)
+    assert server.requests[-1][3] == "Bearer canary-secret"
