@@ -330,6 +330,12 @@ class Operator:
         return (self.folder / "operator.log").read_text()[-6000:]
 
 
+@pytest.fixture(scope="session", name="free_ports")
+def free_ports_fixture() -> Callable[[int], list[int]]:
+    """Ports of loopback that nobody listens on now."""
+    return free_ports
+
+
 def free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in sockets]
@@ -343,7 +349,7 @@ def kube(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Kube:
     """The API server with our definitions established."""
     kube = Kube(apiserver, tmp_path_factory.mktemp("kube"))
     crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    for file in sorted((Path(os.environ.get("HONE_TEST_CRDS", ROOT / "crds"))).glob("*.yaml")):
+    for file in sorted((ROOT / "crds").glob("*.yaml")):
         kube.call("POST", crds, yaml.safe_load(file.read_text()))
     wait_until(lambda: [kube.call("GET", f"{HONE}/{p}") for p in ("finetunejobs", "datasets", "modelversions")], "CRDs")
     return kube

@@ -1,7 +1,7 @@
 """The attempts of a FineTuneJob: what each came to, and whether there is another."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,10 +25,11 @@ class Attempts:
     """Job of the last attempt, while that attempt has not been closed."""
     cause: Cause | None = None
     """Why the last attempt ended, when it has just failed."""
-    count: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.count = self.records[-1]["number"] if self.records else 0
+    @property
+    def count(self) -> int:
+        """Number of the last attempt; 0 before the first."""
+        return self.records[-1]["number"] if self.records else 0
 
     @property
     def last(self) -> dict[str, Any] | None:
@@ -72,32 +73,47 @@ def observe_attempts(
             start = job.body["metadata"]["creationTimestamp"]
             records.append({"number": number, "jobName": job.name, "startTime": start, "outcome": "Running"})
     attempts = Attempts(records)
-    if not attempts.open or attempts.count not in by_number:
-        return attempts
-    attempts.job = by_number[attempts.count]
-    record = records[-1]
-    if attempts.job.failed or (attempts.job.succeeded and attempts.job.result() is None):
-        attempts.cause = _cause(attempts.job)
-        _close(record, attempts.job, _outcome(attempts.cause, suspended or record["outcome"] == "Suspended"))
-        record["reason"] = attempts.cause.code
-    elif attempts.job.succeeded:
-        _close(record, attempts.job, "Succeeded")
-    else:
-        record["outcome"] = "Suspended" if suspended else "Running"
-    if step is not None and "endTime" in record:
-        record["endStep"] = step
+    for index, record in enumerate(records):
+        following = records[index + 1] if index + 1 < len(records) else None
+        if "endTime" not in record:
+            job = by_number.get(record["number"])
+            cause = _bring_up_to_date(record, job, following, suspended, step)
+            if following is None:
+                attempts.job, attempts.cause = job, cause
     return attempts
+
+
+def _bring_up_to_date(
+    record: dict[str, Any],
+    job: ObservedJob | None,
+    following: Mapping[str, Any] | None,
+    suspended: bool,
+    step: int | None,
+) -> Cause | None:
+    """Close an open record if its attempt has ended; the cause if it failed."""
+    if job is None:
+        if following is not None:  # ended unseen: its Job is gone, and there is a later one
+            record |= {"outcome": "Failed", "reason": "RankFailed", "endTime": following["startTime"]}
+        return None
+    if not job.finished:
+        record["outcome"] = "Suspended" if suspended else "Running"
+        return None
+    record["endTime"] = job.ended_at
+    if step is not None:
+        record["endStep"] = step
+    if job.succeeded and job.result() is not None:
+        record["outcome"] = "Succeeded"
+        return None
+    cause = _cause(job)
+    record["outcome"] = _outcome(cause, suspended or record["outcome"] == "Suspended")
+    record["reason"] = cause.code
+    return cause
 
 
 def _cause(job: ObservedJob) -> Cause:
     if job.succeeded:
         return Cause("ResultMissing", f"Job {job.name} succeeded, but no pod left a result.")
     return root_cause(job)
-
-
-def _close(record: dict[str, Any], job: ObservedJob, outcome: str) -> None:
-    record["outcome"] = outcome
-    record["endTime"] = job.ended_at
 
 
 def _outcome(cause: Cause, suspended: bool) -> str:

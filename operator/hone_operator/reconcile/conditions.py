@@ -32,6 +32,20 @@ class Conditions:
             "lastTransitionTime": since,
         }
 
+    def keep(self, type_: str, reason: str) -> None:
+        """As it was before; Unknown for this reason when it was not there."""
+        old = self._previous.get(type_)
+        if old is None:
+            self.set(type_, None, reason)
+        else:
+            value = {"True": True, "False": False}.get(old["status"])
+            self.set(type_, value, old["reason"], old.get("message", ""))
+
+    def keep_all(self) -> None:
+        """All as they were before, for the present generation."""
+        for type_ in self._previous:
+            self.keep(type_, "")
+
     def changed(self, type_: str) -> bool:
         """Whether status or reason differ from before."""
         old, new = self._previous.get(type_), self._now.get(type_)

@@ -69,9 +69,7 @@ def is_ready(dataset: Mapping[str, Any]) -> bool:
 
 
 def _keep(draft: Draft) -> Outcome:
-    for c in draft.old["conditions"]:
-        value = {"True": True, "False": False}.get(c["status"])
-        draft.conditions.set(c["type"], value, c["reason"], c.get("message", ""))
+    draft.conditions.keep_all()
     return draft.outcome()
 
 

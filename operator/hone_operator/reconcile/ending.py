@@ -45,9 +45,7 @@ def fail(draft: Draft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -
 def after_end(job: Mapping[str, Any], children: Sequence[ObservedJob], now: datetime) -> Outcome:
     """Nothing of the result changes any more; Jobs that still run are stopped, all go after cleanup.podsAfter."""
     draft = Draft(job, now)
-    for c in draft.old.get("conditions") or ():
-        value = {"True": True, "False": False}.get(c["status"])
-        draft.conditions.set(c["type"], value, c["reason"], c.get("message", ""))
+    draft.conditions.keep_all()
     gone = [c.body for c in children if not c.finished]
     after = Cleanup.model_validate(job["spec"].get("cleanup") or {}).pods_after
     if after and draft.old.get("completionTime"):

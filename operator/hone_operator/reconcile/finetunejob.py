@@ -99,6 +99,7 @@ class _Run:
         self._merge_progress()
         draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
         if cause := model.failure or final_cause(attempts, self.spec.restarts) or self._over_deadline():
+            self.conditions.keep("Admitted", "NotAdmitted")
             self._not_running(cause.code)
             return fail(draft, cause, self._unfinished())
         if attempts.last and attempts.last["outcome"] == "Succeeded":
@@ -315,7 +316,8 @@ class _Run:
             if blocked:
                 self.draft.tell_change(gate, warning=True)
         self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != "Suspended")
-        self.draft.put(phase=phase(c, self.attempts.count))
+        upcoming = self.attempts.count + (1 if self.attempts.records and not self.attempts.open else 0)
+        self.draft.put(phase=phase(c, upcoming))
         return self.draft.outcome()
 
     def _finish(self, resolved: Resolved) -> Outcome:
@@ -324,8 +326,7 @@ class _Run:
         job = attempts.job
         ending = job.result() if job else None
         if ending is None or not isinstance(ending.result, TrainingResult) or attempts.last is None:
-            cause = Cause("ResultMissing", "The run succeeded, but its result is gone.")
-            return fail(draft, cause, self._unfinished())
+            raise AssertionError("a closed attempt succeeded only with a result")
         version = allocate(draft.body, self.spec.output.model_name, self.seen.ledger, self.seen.versions)
         if version.ledger:
             known = "resourceVersion" in version.ledger["metadata"]

@@ -1,0 +1,171 @@
+"""Builders of observed objects: what the API server would show."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from hone_operator.desired.platform import Platform
+from hone_operator.reconcile.pods import ObservedJob
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+DIGEST = "sha256:" + "0" * 64
+
+
+def at(seconds: float = 0) -> str:
+    """Seconds after the start, as Kubernetes writes it."""
+    return (START + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class World:
+    """One namespace as the operator sees it; `tick` is what the controllers do with a decision."""
+
+    platform = Platform("trainer:1", progress_url="https://hone.svc:8443", progress_ca="PEM")
+    digest = DIGEST
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def time(self, seconds: float = 0) -> datetime:
+        return START + timedelta(seconds=seconds)
+
+    def job(self, **spec: Any) -> dict[str, Any]:
+        """A FineTuneJob that was just created."""
+        return {
+            "apiVersion": "hone.dev/v1alpha1",
+            "kind": "FineTuneJob",
+            "metadata": {
+                "name": "run",
+                "namespace": "team",
+                "uid": "job-uid",
+                "generation": 1,
+                "creationTimestamp": at(),
+            },
+            "spec": {
+                "model": {"uri": "pvc://models/smol"},
+                "datasets": [{"name": "rows"}],
+                "output": {"modelName": "tutor"},
+                **spec,
+            },
+        }
+
+    def dataset(self, ready: bool = True, **status: Any) -> dict[str, Any]:
+        """A Dataset, materialised or not."""
+        reason = "Materialized" if ready else "TooManyBadRows"
+        condition = {"type": "Ready", "status": str(ready), "reason": reason, "message": "7 of 9 rows"}
+        return {
+            "kind": "Dataset",
+            "metadata": {"name": "rows", "namespace": "team", "uid": "data-uid", "generation": 3},
+            "spec": {"source": {"uri": "pvc://data/rows.jsonl"}},
+            "status": {
+                "observedGeneration": 3,
+                "digest": DIGEST,
+                "conditions": [condition],
+                "splits": [{"name": "train", "rows": 9}, {"name": "validation", "rows": 1}],
+                **status,
+            },
+        }
+
+    def child(self, body: dict[str, Any], *pods: dict[str, Any], **fields: Any) -> ObservedJob:
+        """A Job that was asked for, as it is observed: with uid and status."""
+        observed = ObservedJob(body, list(pods), **fields)
+        body["metadata"] |= {"uid": f"uid-of-{observed.name}", "creationTimestamp": at()}
+        body.setdefault("status", {"startTime": at(), "active": len(pods)})
+        return observed
+
+    def ended(self, job: ObservedJob, type_: str, seconds: float = 60, message: str = "") -> ObservedJob:
+        """The Job with its terminal condition."""
+        condition = {"type": type_, "status": "True", "reason": "PodFailurePolicy", "message": message}
+        job.body["status"]["conditions"] = [{**condition, "lastTransitionTime": at(seconds)}]
+        return job
+
+    def pod(self, rank: int = 0, phase: str = "Running", **status: Any) -> dict[str, Any]:
+        """A pod that has a node."""
+        conditions = [{"type": "PodScheduled", "status": "True"}, *status.pop("conditions", [])]
+        return {
+            "kind": "Pod",
+            "metadata": {
+                "name": f"run-1-{rank}-abcde",
+                "labels": {"batch.kubernetes.io/job-completion-index": str(rank)},
+                "creationTimestamp": at(),
+            },
+            "status": {"phase": phase, "conditions": conditions, **status},
+        }
+
+    def unscheduled(self, message: str = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.") -> dict[str, Any]:
+        pod = self.pod(phase="Pending")
+        condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        pod["status"]["conditions"] = [condition]
+        return pod
+
+    def waiting(self, reason: str, message: str = "") -> dict[str, Any]:
+        state = {"waiting": {"reason": reason, "message": message}}
+        return self.pod(phase="Pending", containerStatuses=[{"name": "trainer", "state": state}])
+
+    def dead(
+        self,
+        exit_code: int,
+        rank: int = 0,
+        seconds: float = 50,
+        outcome: Any = None,
+        reason: str = "Error",
+        **status: Any,
+    ) -> dict[str, Any]:
+        """A pod whose container has ended."""
+        message = json.dumps(outcome) if outcome else ""
+        state = {"exitCode": exit_code, "reason": reason, "finishedAt": at(seconds), "message": message}
+        phase = "Failed" if exit_code else "Succeeded"
+        return self.pod(rank, phase, containerStatuses=[{"name": "trainer", "state": {"terminated": state}}], **status)
+
+    def disrupted(self, exit_code: int = 75, rank: int = 0) -> dict[str, Any]:
+        taken = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": "preempted by other/pod",
+        }
+        return self.dead(exit_code, rank, conditions=[taken])
+
+    def failure(self, code: str, message: str = "words of the trainer") -> dict[str, Any]:
+        return {"failure": {"code": code, "message": message}}
+
+    def result(self) -> dict[str, Any]:
+        return {
+            "result": {
+                "kind": "Training",
+                "artifacts": [
+                    {"format": "adapter", "uri": "adapter", "digest": DIGEST, "sizeBytes": 10},
+                ],
+                "numbers": [{"name": "loss", "base": "3.9", "tuned": "2.1"}],
+                "steps": 12,
+                "peakMemoryBytes": 1000,
+                "resolved": {"micro_batch_size": 4, "learning_rate": "2e-4"},
+            }
+        }
+
+    def component(self, kind: str, create: tuple[dict[str, Any], ...]) -> list[str]:
+        """Names of what was asked for, by kind."""
+        return [b["metadata"]["name"] for b in create if b["kind"] == kind]
+
+
+def conditions(status: dict[str, Any]) -> dict[str, str]:
+    """Type -> status/reason."""
+    return {c["type"]: f"{c['status']}/{c['reason']}" for c in status["conditions"]}
+
+
+@pytest.fixture()
+def world() -> World:
+    return World()
+
+
+@pytest.fixture(scope="session", name="conditions")
+def conditions_fixture() -> Any:
+    return conditions
+
+
+@pytest.fixture(scope="session", name="at")
+def at_fixture() -> Any:
+    return at
