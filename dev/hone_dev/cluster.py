@@ -169,7 +169,7 @@ def down() -> None:
                 cleanup.forget_containers(node)
             cleanup.end_shims(node.socket)
         with step("stopping the control plane"):
-            for name in reversed(NAMES):
+            for name in (*reversed(NAMES), *supervisor.names()):  # the rest: what others started beside it
                 supervisor.stop(name)
         with step("removing mounts, network and data"):
             cleanup.unmount_below(state)

@@ -60,6 +60,10 @@ class Supervisor:
             return None
         return int(pid) if started_at(int(pid)) == start else None
 
+    def names(self) -> list[str]:
+        """Every component that was started and not stopped."""
+        return sorted(path.stem for path in self.run.glob("*.pid"))
+
     def start(self, component: Component) -> None:
         """Make the component run with these arguments; one that does so already is left alone."""
         self.run.mkdir(parents=True, exist_ok=True)
