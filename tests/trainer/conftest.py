@@ -6,6 +6,9 @@ import hashlib
 import json
 import os
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,3 +126,60 @@ def make_plan(tmp_path: Path, tiny_model: Path, rows_files: tuple[Path, Path]) -
         return TrainingPlan.model_validate(body)
 
     return make
+
+
+class Runs:
+    """Runs plans in this process and in others, and reads what they left."""
+
+    def finish(self, plan: Any) -> Any:
+        """Run in this process, to the end."""
+        from hone_trainer import pipeline
+        from hone_trainer.stop import Stop
+
+        result = pipeline.run(plan, Stop())
+        assert result is not None
+        return result
+
+    def start(self, plan: Any, **environment: str) -> subprocess.Popen[bytes]:
+        """`python -m hone_trainer run`, as in a pod."""
+        folder = Path(plan.work_path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
+        node = environment.get("JOB_COMPLETION_INDEX", "0")
+        termination = folder / f"termination-log-{node}"
+        env = {**os.environ, "HONE_TERMINATION_LOG": str(termination), "OMP_NUM_THREADS": "1", **environment}
+        command = [sys.executable, "-m", "hone_trainer", "run", str(folder / "plan.json")]
+        with open(folder / f"log-{node}", "wb") as log:
+            return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+
+    def wait(self, plan: Any, process: subprocess.Popen[bytes], exit_code: int = 0, node: int = 0) -> Any:
+        """The outcome of a process that must end with `exit_code`."""
+        from hone_api.report import Outcome
+
+        folder = Path(plan.work_path).parent
+        try:
+            code = process.wait(timeout=300)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = -1
+        assert code == exit_code, (folder / f"log-{node}").read_text()[-4000:]
+        termination = folder / f"termination-log-{node}"
+        return Outcome.model_validate_json(termination.read_text()) if termination.exists() else None
+
+    def wait_for(self, path: Path, process: subprocess.Popen[bytes]) -> None:
+        """Until `path` exists; the process must live until then."""
+        deadline = time.monotonic() + 300
+        while not path.exists():
+            assert process.poll() is None, f"the run ended with {process.returncode} before {path} appeared"
+            assert time.monotonic() < deadline, f"{path} did not appear"
+            time.sleep(0.01)
+
+    def curve(self, plan: Any, form: str = "adapter") -> list[tuple[int, float, float]]:
+        """Step, loss and gradient norm of every step, from the artifact."""
+        lines = (Path(plan.output_path) / form / "metrics.jsonl").read_text().splitlines()
+        return [(p["step"], p["loss"], p["grad_norm"]) for p in map(json.loads, lines) if "loss" in p]
+
+
+@pytest.fixture
+def runs() -> Runs:
+    return Runs()

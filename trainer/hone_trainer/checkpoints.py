@@ -8,10 +8,12 @@ from an incomplete folder without a word.)
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +95,31 @@ class Checkpoints:
     def clear_partial(self) -> None:
         """Remove what a crash, or a full disk, left half written."""
         shutil.rmtree(self.partial, ignore_errors=True)
+
+
+@contextmanager
+def naming_disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what writers raise on a full disk into DiskFull (torch's raises a RuntimeError about a stream)."""
+    try:
+        yield
+    except (TrainerError, OSError):
+        raise
+    except Exception as error:
+        if _is_full(folder):
+            raise TrainerError("DiskFull", f"no space left while writing {folder}: {error}") from error
+        raise
+
+
+def _is_full(folder: Path, probe_bytes: int = 1 << 20) -> bool:
+    """Whether another mebibyte cannot be written; unlike free space, this also knows of quotas."""
+    probe = folder / ".probe"
+    try:
+        probe.write_bytes(bytes(probe_bytes))
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    finally:
+        probe.unlink(missing_ok=True)
+    return False
 
 
 def to_remove(steps: Iterable[int], keep: int, best: int | None) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 from hone_trainer import adapters, card, manifest, model, ranks
+from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.encode import Row
 from hone_trainer.errors import TrainerError
 from hone_trainer.loop import Run
@@ -73,7 +74,7 @@ def check_weights(found: dict[str, Any], expected: dict[str, Any]) -> None:
         if tensor.numel() == 0:
             wrong.append(f"{name}: empty")
         elif not torch.isfinite(tensor).all():
-            wrong.append(f"{name}: not finite")
+            raise TrainerError("Diverged", f"the trained weights are not finite: {name}")
         elif not torch.equal(tensor, expected[name]):
             wrong.append(f"{name}: differs from the trained weights")
     if wrong:
@@ -88,12 +89,14 @@ def write(run: Run, trained: dict[str, Any], network: Any, record: Record) -> li
         network: the trained model, for its configuration; its weights are not read.
     """
     plan, output = run.plan, Path(run.plan.output_path)
-    if not adapters.is_adapter(plan.adapter):
-        return [_full(run, output / "full", trained, network, record)]
-    made = [_adapter(run, output / "adapter", trained, network, record)]
-    if plan.output.merge:
-        made.append(_merged(run, output / "merged", output / "adapter", record))
-    return made
+    output.mkdir(parents=True, exist_ok=True)
+    with naming_disk_errors(output):
+        if not adapters.is_adapter(plan.adapter):
+            return [_full(run, output / "full", trained, network, record)]
+        made = [_adapter(run, output / "adapter", trained, network, record)]
+        if plan.output.merge:
+            made.append(_merged(run, output / "merged", output / "adapter", record))
+        return made
 
 
 def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: Record) -> Artifact:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from hone_api.plan import TrainingPlan
 from hone_trainer import deepspeed, evaluate, ranks, stopping
-from hone_trainer.checkpoints import Checkpoints
+from hone_trainer.checkpoints import Checkpoints, naming_disk_errors
 from hone_trainer.encode import Row
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluate import HeldOut, Score
@@ -100,10 +100,11 @@ class Loop:
         if ranks.is_first():
             store.begin()
         ranks.barrier()
-        Trainer._save_checkpoint(self, model, trial)  # not TRL's, which adds a model card
-        ranks.barrier()
-        if ranks.is_first():
-            store.complete(step, self.best_step(), drop=self.PRIVATE)
+        with naming_disk_errors(store.folder):
+            Trainer._save_checkpoint(self, model, trial)  # not TRL's, which adds a model card
+            ranks.barrier()
+            if ranks.is_first():
+                store.complete(step, self.best_step(), drop=self.PRIVATE)
         ranks.barrier()
         self.run.reporters.update(checkpoint_step=step)
 
@@ -133,7 +134,7 @@ class Loop:
             if ranks.any_rank(self.run.stop.requested):
                 raise GiveUp
 
-        return [
+        scores = [
             evaluate.score(
                 self.scoring_model(),
                 split.rows,
@@ -143,6 +144,11 @@ class Loop:
             )
             for split in self.run.held_out
         ]
+        for split, score in zip(self.run.held_out, scores, strict=True):
+            if not math.isfinite(score.loss):
+                step = self.state.global_step
+                raise TrainerError("Diverged", f"the loss on {split.name} is {score.loss} after step {step}", step=step)
+        return scores
 
     def scoring_model(self) -> Any:
         """The model to run forward: DeepSpeed's engine where weights are sharded."""

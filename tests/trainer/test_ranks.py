@@ -1,0 +1,144 @@
+"""Several ranks under our launcher: the same losses as one process, and one end for all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.report import FailureReport, Outcome
+from hone_trainer import launch, recompute
+from hone_trainer.checkpoints import Checkpoints
+
+pytestmark = pytest.mark.trainer
+
+LORA = {"type": "LoRA"}
+FULL = {"type": "None"}
+LONG = {"training": {"maxSteps": 100_000}, "evaluation": {"samples": 0, "everySteps": 100_000}}
+
+
+def run(runs: Any, plan: Any) -> Any:
+    return runs.wait(plan, runs.start(plan)).result
+
+
+def store(plan: Any) -> Checkpoints:
+    return Checkpoints(Path(plan.work_path) / "checkpoints", 2)
+
+
+def pid_of_rank(process: subprocess.Popen[bytes], rank: int) -> int:
+    """The ranks are the launcher's children."""
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        if f"RANK={rank}".encode() in environment:
+            return int(child)
+    raise AssertionError(f"rank {rank} does not run")
+
+
+def same_losses(runs: Any, left: Any, right: Any, form: str) -> None:
+    ours, theirs = ([loss for _, loss, _ in runs.curve(plan, form)] for plan in (left, right))
+    assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_two_nodes_train_like_one_process(runs: Any, make_plan: Any) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = make_plan("alone")
+    pair = make_plan("pair", nodes=2, masterAddress="127.0.0.1", masterPort=port)
+    second = runs.start(pair, JOB_COMPLETION_INDEX="1")
+    first = runs.start(pair, JOB_COMPLETION_INDEX="0")
+    result = runs.wait(pair, first).result
+    assert runs.wait(pair, second, node=1).result is None
+    assert result.resolved["worldSize"] == 2
+    expected = runs.finish(alone)
+    same_losses(runs, pair, alone, "adapter")
+    for ours, theirs in zip(result.numbers, expected.numbers, strict=True):
+        assert float(ours.base) == pytest.approx(float(theirs.base), abs=1e-4)
+        assert float(ours.tuned) == pytest.approx(float(theirs.tuned), abs=1e-4)
+        assert ours.tokens == theirs.tokens
+
+
+@pytest.mark.parametrize(("stage", "adapter", "form"), [(2, FULL, "full"), (3, LORA, "adapter")])
+def test_zero_trains_like_one_process(
+    runs: Any, make_plan: Any, rows_files: tuple[Path, Path], stage: int, adapter: dict[str, str], form: str
+) -> None:
+    """Also with tied embeddings, which DeepSpeed hands out twice; and the artifact loads without DeepSpeed."""
+    common = {"adapter": adapter, "training": {"maxSteps": 4}, "evaluation": {"samples": 0}}
+    alone = make_plan("alone", **common)
+    sharded = make_plan("sharded", processesPerNode=2, deepspeed={"zeroStage": stage}, **common)
+    result = run(runs, sharded)
+    runs.finish(alone)
+    same_losses(runs, sharded, alone, form)
+    again = recompute.recompute(Path(sharded.output_path) / form, rows_files[1], Path(sharded.model_path))
+    assert float(again[0].tuned) == pytest.approx(float(result.numbers[0].tuned), abs=1e-4)
+
+
+def test_zero_2_goes_on_after_one_rank_was_told_to_stop(runs: Any, make_plan: Any) -> None:
+    """A drained node signals one rank of two; transformers' own checkpoint on SIGTERM deadlocks then."""
+    common = {"adapter": LORA, "evaluation": {"samples": 0, "everySteps": 8}}
+    common |= {"processesPerNode": 2, "deepspeed": {"zeroStage": 2}, "training": {"maxSteps": 40}}
+    plan, alone = (
+        make_plan("interrupted", **common),
+        make_plan("alone", **{**common, "processesPerNode": 1, "deepspeed": None}),
+    )
+    process = runs.start(plan)
+    runs.wait_for(store(plan).path(4), process)
+    os.kill(pid_of_rank(process, 1), signal.SIGTERM)
+    failure = runs.wait(plan, process, 75).failure
+    assert failure.code == "Interrupted"
+    assert store(plan).steps()[-1] == failure.step
+    result = run(runs, plan)
+    assert result.start_step == failure.step
+    runs.finish(alone)
+    same_losses(runs, plan, alone, "adapter")
+
+
+def test_sigterm_to_the_launcher_saves_and_exits_75(runs: Any, make_plan: Any) -> None:
+    plan = make_plan(processesPerNode=2, **LONG)
+    process = runs.start(plan)
+    runs.wait_for(store(plan).path(4), process)
+    process.send_signal(signal.SIGTERM)
+    failure = runs.wait(plan, process, 75).failure
+    assert failure.code == "Interrupted"
+    assert store(plan).steps()[-1] == failure.step
+
+
+def test_a_killed_rank_ends_all_and_is_named(runs: Any, make_plan: Any) -> None:
+    plan = make_plan(processesPerNode=2, **LONG)
+    process = runs.start(plan)
+    runs.wait_for(store(plan).path(4), process)
+    survivor = pid_of_rank(process, 0)
+    os.kill(pid_of_rank(process, 1), signal.SIGKILL)
+    failure = runs.wait(plan, process, 1).failure
+    assert (failure.code, failure.rank) == ("RankFailed", 1)
+    assert "SIGKILL" in failure.message
+    assert not Path(f"/proc/{survivor}").exists()
+    assert store(plan).newest_valid(print) is not None
+
+
+def failed(code: str, message: str = "") -> Outcome:
+    return Outcome(failure=FailureReport(code=code, message=message))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "exits", "signalled", "code", "rank"),
+    [
+        ({0: (2.0, failed("RankFailed")), 1: (1.0, failed("DiskFull"))}, {0: 1, 1: 74}, False, "DiskFull", 1),
+        ({0: (1.0, failed("RankFailed")), 1: (2.0, failed("DiskFull"))}, {0: 1, 1: 74}, False, "DiskFull", 1),
+        ({0: (1.0, failed("Interrupted"))}, {0: 75, 1: -9}, False, "RankFailed", 1),
+        ({0: (1.0, failed("Interrupted")), 1: (1.0, failed("RankFailed"))}, {0: 75, 1: 1}, False, "Interrupted", 0),
+        ({0: (1.0, failed("RankFailed"))}, {0: 1}, False, "RankFailed", 0),
+        ({}, {}, True, "Interrupted", None),
+        ({0: (1.0, failed("Diverged"))}, {}, True, "Diverged", 0),
+    ],
+)
+def test_the_cause_is_told_from_its_consequences(
+    outcomes: Any, exits: dict[int, int], signalled: bool, code: str, rank: int | None
+) -> None:
+    error = launch.first_failure(outcomes, exits, signalled=signalled)
+    assert (error.code, error.rank) == (code, rank)

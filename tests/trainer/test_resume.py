@@ -1,0 +1,192 @@
+"""Interrupted and killed runs go on as if nothing had happened: same rows, bit-identical losses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_trainer import checkpoints, manifest, pipeline
+from hone_trainer.errors import TrainerError, to_outcome
+from hone_trainer.stop import Stop
+
+pytestmark = pytest.mark.trainer
+
+
+class StopOnceSaved(Stop):
+    """Asks for a stop as soon as a checkpoint of `step` exists, as a signal at that moment would."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        super().__init__()
+        self._path, self._signalled = checkpoints.Checkpoints(folder, 2).path(step), False
+
+    @property  # type: ignore[override]
+    def requested(self) -> bool:
+        return self._signalled or self._path.exists()
+
+    @requested.setter
+    def requested(self, value: bool) -> None:
+        self._signalled = value
+
+
+def folder_of(plan: Any) -> Path:
+    return Path(plan.work_path) / "checkpoints"
+
+
+def interrupt(plan: Any, step: int) -> TrainerError:
+    """Run until the signal that comes right after the checkpoint of `step`."""
+    with pytest.raises(TrainerError) as caught:
+        pipeline.run(plan, StopOnceSaved(folder_of(plan), step))
+    assert (caught.value.code, caught.value.exit_code) == ("Interrupted", 75)
+    return caught.value
+
+
+def weights(plan: Any, form: str, file: str) -> bytes:
+    return (Path(plan.output_path) / form / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "form", "file"),
+    [
+        ({"type": "LoRA", "dropout": "0.1"}, "adapter", "adapter_model.safetensors"),
+        ({"type": "None"}, "full", "model.safetensors"),
+    ],
+)
+def test_interrupted_twice_equals_undisturbed(
+    runs: Any, make_plan: Any, adapter: dict[str, str], form: str, file: str
+) -> None:
+    """With dropout, so that the state of the random generators counts; over the border of an epoch (10 steps)."""
+    common = {"adapter": adapter, "training": {"maxSteps": 14}}
+    whole, broken = make_plan("whole", **common), make_plan("broken", **common)
+    runs.finish(whole)
+    assert interrupt(broken, 4).step == 5
+    assert interrupt(broken, 8).step == 9
+    result = runs.finish(broken)
+    assert result.start_step == 9
+    assert runs.curve(broken, form) == runs.curve(whole, form)
+    assert weights(broken, form, file) == weights(whole, form, file)
+    assert result.numbers[0].base is not None
+
+
+def test_a_run_that_was_stopped_at_its_end_only_exports(runs: Any, make_plan: Any) -> None:
+    plan = make_plan()
+    first = runs.finish(plan)
+    shutil.rmtree(plan.output_path)
+    again = runs.finish(plan)
+    assert again.start_step == again.steps == 8
+    assert [a.format for a in again.artifacts] == ["adapter"]
+    assert again.numbers == first.numbers
+
+
+def test_early_stopping_keeps_its_patience_over_attempts(runs: Any, make_plan: Any) -> None:
+    common = {
+        "adapter": {"type": "None"},
+        "training": {"maxSteps": 60, "learningRate": "2e-2", "scheduler": "Constant"},
+        "evaluation": {"everySteps": 2, "samples": 0},
+        "checkpoints": {"everySteps": 1},
+        "earlyStopping": {"patience": 3},
+    }
+    whole, broken = make_plan("whole", **common), make_plan("broken", **common)
+    expected = runs.finish(whole)
+    assert expected.stopped_early
+    interrupt(broken, expected.steps + 2)  # amid the patience
+    result = runs.finish(broken)
+    assert (result.steps, result.stopped_early) == (expected.steps, True)
+    assert result.numbers == expected.numbers
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "manifest", "extra"])
+def test_a_damaged_checkpoint_is_not_used(
+    runs: Any, make_plan: Any, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(training={"maxSteps": 12}, evaluation={"samples": 0})
+    interrupt(plan, 8)
+    store = checkpoints.Checkpoints(folder_of(plan), 2)
+    assert store.steps() == [8, 9]
+    file = store.path(9) / "optimizer.pt"
+    if damage == "truncate":
+        os.truncate(file, file.stat().st_size // 2)
+    elif damage == "flip":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif damage == "delete":
+        file.unlink()
+    elif damage == "manifest":
+        (store.path(9) / manifest.MANIFEST).unlink()
+    else:
+        (store.path(9) / "more.bin").write_bytes(b"x")
+    result = runs.finish(plan)
+    assert result.start_step == 8
+    assert "CheckpointCorrupt: step-000009 is not used" in capsys.readouterr().err
+
+
+def test_checkpoints_of_another_plan_are_never_resumed(runs: Any, make_plan: Any) -> None:
+    runs.finish(make_plan(training={"maxSteps": 2}))
+    with pytest.raises(TrainerError, match="checkpoints of another plan"):
+        runs.finish(make_plan(training={"maxSteps": 3}))
+
+
+def test_kept_are_the_newest_and_the_best() -> None:
+    assert checkpoints.to_remove([2, 4, 6, 8], keep=2, best=None) == [2, 4]
+    assert checkpoints.to_remove([2, 4, 6, 8], keep=2, best=4) == [2]
+    assert checkpoints.to_remove([2], keep=2, best=None) == []
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(runs: Any, make_plan: Any) -> None:
+    """The volume of the checkpoints is a file system that has room for one and a half of them."""
+    plan = make_plan(training={"maxSteps": 12}, evaluation={"samples": 0})
+    interrupt(plan, 4)
+    size = sum(f.stat().st_size for f in folder_of(plan).rglob("*") if f.is_file()) // 2
+    saved = {p.name: p for p in folder_of(plan).iterdir() if p.is_dir()}
+    small = folder_of(plan).with_name("small")
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={int(size * 2.5)}", "tmpfs", str(small)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a tmpfs: {mounted.stderr.strip()}")
+    try:
+        for name, path in saved.items():
+            shutil.copytree(path, small / name)
+        shutil.rmtree(folder_of(plan))
+        folder_of(plan).symlink_to(small)
+        with pytest.raises((OSError, TrainerError)) as caught:
+            runs.finish(plan)
+        outcome = to_outcome(caught.value)
+        assert outcome.failure is not None
+        assert (outcome.failure.code, outcome.exit_code) == ("DiskFull", 74)
+        store = checkpoints.Checkpoints(folder_of(plan), 2)
+        assert store.newest_valid(print) == store.path(5)
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+@pytest.mark.parametrize("point", checkpoints.POINTS)
+def test_killed_inside_the_writing_of_a_checkpoint(runs: Any, make_plan: Any, point: str) -> None:
+    common = {"training": {"maxSteps": 12}, "evaluation": {"samples": 0}}
+    plan, whole = make_plan("killed", **common), make_plan("whole", **common)
+    interrupt(plan, 4)
+    process = runs.start(plan, HONE_FAILPOINT=point)
+    assert runs.wait(plan, process, -signal.SIGKILL) is None
+    result = runs.finish(plan)
+    assert result.start_step == (8 if point == "after-rename" else 5)
+    runs.finish(whole)
+    assert runs.curve(plan) == runs.curve(whole)
+    assert not checkpoints.Checkpoints(folder_of(plan), 2).partial.exists()
+
+
+def test_sigterm_to_the_process_saves_and_exits_75(runs: Any, make_plan: Any) -> None:
+    plan = make_plan(training={"maxSteps": 100000}, evaluation={"samples": 0, "everySteps": 100000})
+    process = runs.start(plan)
+    runs.wait_for(checkpoints.Checkpoints(folder_of(plan), 2).path(8), process)
+    process.send_signal(signal.SIGTERM)
+    failure = runs.wait(plan, process, 75).failure
+    assert failure is not None
+    assert failure.code == "Interrupted"
+    assert checkpoints.Checkpoints(folder_of(plan), 2).steps()[-1] == failure.step

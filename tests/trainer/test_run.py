@@ -1,0 +1,188 @@
+"""Whole runs in this process: what comes out, and that it is true."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.report import Outcome, TrainingResult
+from hone_trainer import export, manifest, recompute
+from hone_trainer.errors import TrainerError
+
+pytestmark = pytest.mark.trainer
+
+
+def number(result: TrainingResult, name: str) -> tuple[float, float]:
+    """Base's and tuned model's value of a metric on the first split."""
+    found = next(n for n in result.numbers if n.name == name)
+    assert found.base is not None
+    return float(found.base), float(found.tuned)
+
+
+def test_lora_run_is_evaluated_exported_and_recomputable(
+    runs: Any, make_plan: Any, rows_files: tuple[Path, Path]
+) -> None:
+    plan = make_plan(output={"modelName": "tiny", "merge": True})
+    result = runs.finish(plan)
+
+    base, tuned = number(result, "loss")
+    assert base == pytest.approx(math.log(512), rel=0.05)  # random weights know nothing
+    assert tuned < 0.97 * base
+    assert (result.steps, result.reason, result.start_step) == (8, "Completed", 0)
+    assert float(result.tokens_per_second or 0) > 0
+    assert (result.peak_memory_bytes or 0) > 10**8
+    assert [s.prompt for s in result.samples] == [s.prompt for s in result.samples if s.prompt.startswith("Where is")]
+    assert result.resolved["adapterRank"] == 16
+    assert len(Outcome(result=result).to_termination_message()) <= 4096
+
+    out = Path(plan.output_path)
+    assert [a.format for a in result.artifacts] == ["adapter", "merged"]
+    for artifact in result.artifacts:
+        assert manifest.verify(out / artifact.uri, artifact.digest).size_bytes == artifact.size_bytes
+    files = {p.name for p in (out / "adapter").iterdir()}
+    assert files >= {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "chat_template.jinja",
+        "generation_config.json",
+        "manifest.json",
+        "metrics.jsonl",
+        "README.md",
+        "report.json",
+        "tokenizer.json",
+    }
+    assert json.loads((out / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "tests/tiny"
+    card = (out / "adapter" / "README.md").read_text()
+    assert card.startswith("---\nbase_model: ")
+    assert f"{tuned:.6f}" in card
+    assert plan.datasets[0].digest in card
+    curve = [json.loads(line) for line in (out / "adapter" / "metrics.jsonl").read_text().splitlines()]
+    assert [p["step"] for p in curve if "loss" in p] == list(range(1, 9))
+    assert [p["step"] for p in curve if "eval_loss" in p] == [4, 8]
+
+    for form in ("adapter", "merged"):
+        again = recompute.recompute(out / form, rows_files[1], Path(plan.model_path))
+        for before, after in zip(result.numbers, again, strict=True):
+            assert float(after.tuned) == pytest.approx(float(before.tuned), abs=1e-4)
+            assert float(after.base or 0) == pytest.approx(float(before.base or 0), abs=1e-4)
+            assert (after.rows, after.tokens) == (before.rows, before.tokens)
+
+
+def test_full_fine_tuning_exports_a_model_that_loads_by_itself(
+    runs: Any, make_plan: Any, rows_files: tuple[Path, Path]
+) -> None:
+    plan = make_plan(adapter={"type": "None"}, training={"learningRate": "2e-3"})
+    result = runs.finish(plan)
+    base, tuned = number(result, "loss")
+    assert tuned < 0.95 * base
+    assert [a.format for a in result.artifacts] == ["full"]
+    again = recompute.recompute(Path(plan.output_path) / "full", rows_files[1], Path(plan.model_path))
+    assert float(again[0].tuned) == pytest.approx(tuned, abs=1e-4)
+    assert float(again[0].base or 0) == pytest.approx(base, abs=1e-4)
+
+
+def test_qlora_learns_and_merges_through_the_dequantised_base(
+    runs: Any, make_plan: Any, rows_files: tuple[Path, Path]
+) -> None:
+    plan = make_plan(adapter={"type": "QLoRA"}, output={"modelName": "tiny", "merge": True})
+    result = runs.finish(plan)
+    base, tuned = number(result, "loss")
+    assert tuned < 0.97 * base
+    out = Path(plan.output_path)
+    for form, tolerance in (("adapter", 1e-4), ("merged", 2e-3)):
+        again = recompute.recompute(out / form, rows_files[1], Path(plan.model_path))
+        assert float(again[0].tuned) == pytest.approx(tuned, abs=tolerance), form
+
+
+def test_dora_learns(runs: Any, make_plan: Any) -> None:
+    base, tuned = number(runs.finish(make_plan(adapter={"type": "DoRA", "rank": 4}, training={"maxSteps": 4})), "loss")
+    assert tuned < base
+
+
+def test_without_held_out_rows_nothing_is_evaluated(runs: Any, make_plan: Any) -> None:
+    plan = make_plan(held_out=False, training={"maxSteps": 2})
+    result = runs.finish(plan)
+    assert (result.numbers, result.samples) == ([], [])
+    assert not (Path(plan.work_path) / "base.json").exists()
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_micro_batches_do_not_change_the_losses(runs: Any, make_plan: Any, packing: bool) -> None:
+    """Gradient accumulation: 8 rows at once, or one at a time, with a ragged last window (80 rows, batches of 12)."""
+    curves = []
+    for micro in (12, 1):
+        plan = make_plan(f"micro-{micro}", training={"batchSize": 12, "microBatchSize": micro, "packing": packing})
+        runs.finish(plan)
+        curves.append([loss for _, loss, _ in runs.curve(plan)])
+    assert curves[0] == pytest.approx(curves[1], abs=1e-4)
+
+
+def test_early_stopping_exports_the_best_checkpoint(runs: Any, make_plan: Any, rows_files: tuple[Path, Path]) -> None:
+    plan = make_plan(
+        adapter={"type": "None"},
+        training={"maxSteps": 60, "learningRate": "2e-2", "scheduler": "Constant"},
+        evaluation={"everySteps": 2},
+        earlyStopping={"patience": 2},
+    )
+    result = runs.finish(plan)
+    assert (result.stopped_early, result.reason) == (True, "EarlyStopped")
+    lines = (Path(plan.output_path) / "full" / "metrics.jsonl").read_text().splitlines()
+    evals = {p["step"]: p["eval_loss"] for p in map(json.loads, lines) if "eval_loss" in p}
+    best = min(evals, key=lambda step: evals[step])
+    assert result.steps == best
+    assert max(evals) == best + 4  # two evaluations without improvement
+    assert number(result, "loss")[1] == pytest.approx(evals[best], abs=1e-5)
+    again = recompute.recompute(Path(plan.output_path) / "full", rows_files[1])
+    assert float(again[0].tuned) == pytest.approx(evals[best], abs=1e-4)
+
+
+def test_a_non_finite_loss_stops_at_once_with_the_rows(
+    runs: Any, make_plan: Any, tmp_path: Path, tiny_model: Path
+) -> None:
+    """A weight that is NaN; nothing is exported."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["model.norm.weight"] = torch.full_like(weights["model.norm.weight"], math.nan)
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    plan = make_plan(modelPath=str(broken), held_out=False)
+    with pytest.raises(TrainerError) as caught:
+        runs.finish(plan)
+    assert (caught.value.code, caught.value.exit_code, caught.value.step) == ("Diverged", 70, 1)
+    assert "step 1, rows " in caught.value.message
+    assert len(caught.value.message.split("rows ")[1].split(" of")[0].split(", ")) == 8
+    assert not Path(plan.output_path).exists()
+
+
+def test_an_absurd_learning_rate_never_exports(runs: Any, make_plan: Any) -> None:
+    training = {"learningRate": "1e20", "maxGradNorm": "1e20", "warmupRatio": "0"}
+    plan = make_plan(adapter={"type": "None"}, training=training)
+    with pytest.raises(TrainerError) as caught:
+        runs.finish(plan)
+    assert caught.value.code == "Diverged"
+    assert not Path(plan.output_path).exists()
+
+
+def test_exported_weights_are_compared_with_the_trained_ones() -> None:
+    import torch
+
+    good = {"a": torch.ones(2), "b": torch.zeros(1)}
+    export.check_weights(dict(good), good)
+    for wrong, text in (
+        ({"a": torch.ones(2)}, "b: missing"),
+        ({**good, "c": torch.ones(1)}, "c: unexpected"),
+        ({**good, "b": torch.zeros(0)}, "b: empty"),
+        ({**good, "a": torch.tensor([1.0, math.inf])}, "not finite: a"),
+        ({**good, "a": torch.tensor([1.0, 1.0000001])}, "a: differs"),
+    ):
+        with pytest.raises(TrainerError, match=text):
+            export.check_weights(wrong, good)
