@@ -132,6 +132,9 @@ class Metrics(Values):
 class PrometheusRule(Values):
     enabled: bool = Field(False, description="Install the alerts of files/rules.")
     labels: StringMap = Field(default_factory=dict, description="Labels by which your Prometheus finds them.")
+    runbook_base_url: Text = Field(
+        "https://hone.dev/docs/guides/runbooks", description="Where your copy of docs/guides/runbooks is served."
+    )
 
 
 class Dashboards(Values):
@@ -206,7 +209,9 @@ class ChartValues(Values):
     tolerations: list[Map] = Field(default_factory=list, description="Taints that it tolerates.")
     affinity: Map = Field(default_factory=dict, description="Its affinity.")
     topology_spread_constraints: list[Map] = Field(default_factory=list, description="Its topology spread.")
-    priority_class_name: Annotated[str, StringConstraints(max_length=253)] = Field("", description="Its priority class.")
+    priority_class_name: Annotated[str, StringConstraints(max_length=253)] = Field(
+        "", description="Its priority class."
+    )
     extra_env: list[Map] = Field(default_factory=list, description="Further environment of the operator's container.")
     extra_volumes: list[Map] = Field(default_factory=list, description="Further volumes of the operator's pod.")
     extra_volume_mounts: list[Map] = Field(default_factory=list, description="Where they are mounted.")

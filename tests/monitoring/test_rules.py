@@ -1,0 +1,174 @@
+"""Every alert fires when it should and is silent when it should be, by promtool's own rule tests."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hone_dev import paths, tools
+
+pytestmark = pytest.mark.pure
+RULES = paths.SOURCE / "charts" / "hone" / "files" / "rules" / "hone.yaml"
+RUNBOOKS = paths.SOURCE / "docs" / "guides" / "runbooks"
+ALERTS = {rule["alert"]: rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+JOB = 'namespace="ml",finetunejob="a"'
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series, and the labels of the alert that fires at `minute`; None: it must be silent."""
+
+    alert: str
+    minute: int
+    series: dict[str, str]
+    labels: dict[str, str] | None = None
+
+
+def phase(name: str) -> str:
+    return f'hone_job_phase{{{JOB},phase="{name}"}}'
+
+
+REF = {"namespace": "ml", "finetunejob": "a"}
+CASES = [
+    Case(
+        "FineTuneJobFailed",
+        30,
+        {phase("Failed"): "1x200", f"hone_job_completion_timestamp_seconds{{{JOB}}}": "0x200"},
+        {**REF, "phase": "Failed"},
+    ),
+    # An old failure is history, not news.
+    Case(
+        "FineTuneJobFailed",
+        61,
+        {phase("Failed"): "1x200", f"hone_job_completion_timestamp_seconds{{{JOB}}}": "0x200"},
+    ),
+    Case(
+        "FineTuneJobStalled",
+        25,
+        {phase("Running"): "1x40", f"hone_job_last_progress_timestamp_seconds{{{JOB}}}": "60x40"},
+        {**REF, "phase": "Running"},
+    ),
+    Case(
+        "FineTuneJobStalled",
+        25,
+        {phase("Running"): "1x40", f"hone_job_last_progress_timestamp_seconds{{{JOB}}}": "0+60x40"},
+    ),
+    # Suspended on purpose: no progress is expected.
+    Case(
+        "FineTuneJobStalled",
+        25,
+        {phase("Running"): "0x40", f"hone_job_last_progress_timestamp_seconds{{{JOB}}}": "60x40"},
+    ),
+    Case(
+        "FineTuneJobLossNaN", 5, {phase("Running"): "1x10", f"hone_job_loss{{{JOB}}}": "1.5 1.4 NaN NaN NaN NaN"}, REF
+    ),
+    Case("FineTuneJobLossNaN", 5, {phase("Running"): "1x10", f"hone_job_loss{{{JOB}}}": "1.5-0.1x10"}),
+    Case(
+        "FineTuneJobPendingTooLong",
+        80,
+        {phase("Preparing"): "1x100", f"hone_job_created_timestamp_seconds{{{JOB}}}": "0x100"},
+        REF,
+    ),
+    Case(
+        "FineTuneJobPendingTooLong",
+        80,
+        {
+            phase("Preparing"): "1x70 0x30",
+            phase("Running"): "0x70 1x30",
+            f"hone_job_created_timestamp_seconds{{{JOB}}}": "0x100",
+        },
+    ),
+    Case("FineTuneJobRestartsOften", 60, {f"hone_job_restarts_total{{{JOB}}}": "0x20 1x10 2x10 3x10 4x20"}, REF),
+    Case("FineTuneJobRestartsOften", 60, {f"hone_job_restarts_total{{{JOB}}}": "0x30 1x40"}),
+    Case(
+        "DatasetNotReady",
+        31,
+        {'hone_dataset_ready{namespace="ml",dataset="rows"}': "0x40"},
+        {"namespace": "ml", "dataset": "rows"},
+    ),
+    Case("DatasetNotReady", 31, {'hone_dataset_ready{namespace="ml",dataset="rows"}': "0x20 1x20"}),
+    Case(
+        "ModelVersionNotReady",
+        31,
+        {'hone_modelversion_ready{namespace="ml",modelversion="m-v1"}': "0x40"},
+        {"namespace": "ml", "modelversion": "m-v1"},
+    ),
+    Case("ModelVersionNotReady", 31, {'hone_modelversion_ready{namespace="ml",modelversion="m-v1"}': "0x20 1x20"}),
+    Case("HoneOperatorDown", 20, {'hone_operator_build_info{version="1"}': "1x5 _x30"}, {}),
+    Case("HoneOperatorDown", 20, {'hone_operator_build_info{version="1"}': "1x40"}),
+    Case(
+        "HoneOperatorErrors",
+        40,
+        {
+            'hone_operator_reconcile_errors_total{kind="Dataset"}': "0+2x60",
+            'hone_operator_reconcile_duration_seconds_count{kind="Dataset"}': "0+10x60",
+        },
+        {"kind": "Dataset"},
+    ),
+    Case(
+        "HoneOperatorErrors",
+        40,
+        {
+            'hone_operator_reconcile_errors_total{kind="Dataset"}': "0+1x60",
+            'hone_operator_reconcile_duration_seconds_count{kind="Dataset"}': "0+20x60",
+        },
+    ),
+]
+
+
+def expected(case: Case) -> list[dict[str, object]]:
+    if case.labels is None:
+        return []
+    rule = ALERTS[case.alert]
+
+    def fill(text: str) -> str:
+        return re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda m: case.labels[m[1]], text)
+
+    annotations = {key: fill(value) for key, value in rule["annotations"].items()}
+    return [{"exp_labels": {**rule["labels"], **case.labels}, "exp_annotations": annotations}]
+
+
+def unit_test(case: Case) -> dict[str, object]:
+    return {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
+        "alert_rule_test": [
+            {"eval_time": f"{case.minute}m", "alertname": case.alert, "exp_alerts": expected(case)},
+        ],
+    }
+
+
+def promtool(*arguments: object) -> None:
+    result = subprocess.run([tools.promtool(), *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_alert_by_promtool(tmp_path: Path):
+    tests = [unit_test(case) for case in CASES]
+    document = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}
+    file = tmp_path / "test.yaml"
+    file.write_text(yaml.safe_dump(document))
+    promtool("test", "rules", file)
+
+
+def test_rules_are_well_formed():
+    promtool("check", "rules", RULES)
+
+
+@pytest.mark.parametrize("alert", sorted(ALERTS))
+def test_every_alert_has_both_cases_and_a_runbook(alert):
+    fires = {case.labels is not None for case in CASES if case.alert == alert}
+    assert fires == {True, False}
+    rule = ALERTS[alert]
+    assert rule["labels"]["severity"] in {"info", "warning", "critical"}
+    assert rule["annotations"]["runbook_url"].rpartition("/")[2] == alert
+    page = (RUNBOOKS / f"{alert}.md").read_text()
+    for heading in (f"# {alert}", "## Meaning", "## Impact", "## Diagnosis", "## Mitigation"):
+        assert heading in page
+
+
+def test_no_runbook_without_its_alert():
+    assert {page.stem for page in RUNBOOKS.glob("*.md")} - {"index"} == set(ALERTS)
