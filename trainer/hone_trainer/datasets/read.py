@@ -146,27 +146,27 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 def _json_array(stream: Stream) -> Iterator[_Item]:
     """Elements of one JSON array. After an element that is not JSON the rest of the file cannot be told apart."""
     reader = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape")
-    text, at, chunk, row = reader.read(_CHUNK).lstrip()[1:], 0, _CHUNK, 1
+    text, at, chunk, row, ended = reader.read(_CHUNK).lstrip()[1:], 0, _CHUNK, 1, False
     while True:
         while text[at : at + 1] in _SEPARATORS:
             at += 1
         if text[at : at + 1] == "]":
             return
-        reason = "the array does not end"
         try:
             value, end = _DECODER.raw_decode(text, at)
+            reason = ""
         except (ValueError, RecursionError) as error:
-            end, reason = len(text), f"not JSON: {error}" if text[at:] else reason
-        if end < len(text):  # else it may go on in the next chunk
+            end, reason = len(text), f"not JSON: {error}" if text[at:] else "the array does not end"
+        if not reason and (end < len(text) or ended):  # at the end of a chunk it may go on in the next
             yield _Item(f", row {row}", value)
             row, at, chunk = row + 1, end, _CHUNK
-            continue
-        more = reader.read(chunk)
-        if not more or len(text) - at > MAX_ROW_BYTES:
-            code = "RowTooLarge" if more else "BrokenJson"
+        elif ended or len(text) - at > MAX_ROW_BYTES:
+            code = "BrokenJson" if ended else "RowTooLarge"
             yield _Item(f", row {row}", error=RowError(code, f"{reason}; the rest of the file is not read"))
             return
-        text, at, chunk = text[at:] + more, 0, chunk * 2
+        else:
+            more = reader.read(chunk)
+            text, at, chunk, ended = text[at:] + more, 0, chunk * 2, not more
 
 
 def _csv(stream: Stream, delimiter: str = ",") -> Iterator[_Item]:
