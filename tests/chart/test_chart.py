@@ -1,0 +1,255 @@
+"""The chart renders what the cluster takes, with no more rights than it needs, and refuses what it does not know."""
+
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from hone_dev.chart import generate
+from hone_dev.chart.values import ChartValues
+from hone_operator.settings import load
+
+pytestmark = pytest.mark.pure
+GOLDEN = Path(__file__).with_name("rbac.golden.yaml")
+EVERYTHING = {
+    "nameOverride": "tuner",
+    "commonLabels": {"team": "platform"},
+    "image": {"digest": "sha256:" + "a" * 64},
+    "imagePullSecrets": [{"name": "pull"}],
+    "trainer": {"image": {"repository": "r.example/t", "tag": "1"}, "extraEnv": {"NCCL_DEBUG": "WARN", "A": "on"}},
+    "huggingFace": {"endpoint": "https://hub.example.internal/hf"},
+    "store": {"storageClassName": "fast", "accessMode": "ReadWriteOnce"},
+    "serviceAccount": {"annotations": {"a": "b"}},
+    "podLabels": {"x": "y"},
+    "podAnnotations": {"p": "q"},
+    "nodeSelector": {"pool": "system"},
+    "tolerations": [{"key": "k", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {}},
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {}}
+    ],
+    "priorityClassName": "system-cluster-critical",
+    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy"}],
+    "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+    "extraVolumeMounts": [{"name": "ca", "mountPath": "/ca"}],
+    "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
+    "metrics": {"renderMode": "alwaysRender", "podMonitor": {"enabled": True, "labels": {"release": "kps"}}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "kps"}},
+    "dashboards": {"enabled": True, "annotations": {"folder": "Hone"}},
+    "networkPolicy": {"operator": {"enabled": True}, "trainer": {"namespaces": ["ml"], "extraEgress": [{}]}},
+}
+VARIANTS = {
+    "defaults": {},
+    "everything": EVERYTHING,
+    "some namespaces": {"watchNamespaces": ["team-a", "team-b"]},
+    "no progress": {"progress": {"enabled": False}},
+    "service monitor": {"metrics": {"renderMode": "alwaysRender", "serviceMonitor": {"enabled": True}}},
+    "bare": {"crds": {"enabled": False}, "rbac": {"create": False, "aggregateToUserRoles": False}},
+}
+FOREIGN = ("monitoring.coreos.com/", "apiextensions.k8s.io/")
+
+
+def of_kind(documents, *kinds):
+    return [d for d in documents if d["kind"] in kinds]
+
+
+def named(documents, kind, name):
+    return next(d for d in documents if d["kind"] == kind and d["metadata"]["name"] == name)
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
+def test_every_document_is_valid_and_none_comes_twice(render, values):
+    documents = render(values)
+    refs = [(d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"]) for d in documents]
+    assert len(set(refs)) == len(refs)
+    for document in documents:
+        if not document["apiVersion"].startswith(FOREIGN):
+            kubernetes_validate.validate(document, "1.37", strict=True)
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
+def test_nothing_is_random_or_looked_up(render, values):
+    assert render(values) == render(values)
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
+def test_the_operator_understands_its_settings(render, values, tmp_path, monkeypatch):
+    config = of_kind(render(values), "ConfigMap")
+    text = next(c["data"]["config.yaml"] for c in config if "config.yaml" in c.get("data", {}))
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    monkeypatch.setenv("HONE_CONFIG_FILE", str(file))
+    settings = load()
+    assert settings.namespace == "hone-system"
+    assert settings.watch_namespaces == values.get("watchNamespaces", [])
+    if values == EVERYTHING:
+        assert settings.trainer.extra_env == {"NCCL_DEBUG": "WARN", "A": "on"}
+        assert settings.hugging_face.endpoint == "https://hub.example.internal/hf"
+        assert (settings.store.storage_class_name, settings.store.access_mode) == ("fast", "ReadWriteOnce")
+    expected = None if values.get("progress") else True
+    assert (settings.progress_url is not None) == (expected is not None)
+
+
+def test_defaults_of_the_chart_are_those_of_the_operator(render, tmp_path, monkeypatch):
+    file = tmp_path / "config.yaml"
+    file.write_text(named(render(), "ConfigMap", "hone-config")["data"]["config.yaml"])
+    monkeypatch.setenv("HONE_CONFIG_FILE", str(file))
+    chart = load()
+    file.write_text(yaml.safe_dump({"namespace": "hone-system", "trainer": {"image": chart.trainer.image}}))
+    own = load()
+    progress = chart.progress.model_copy(update={"service_host": None})
+    assert chart.model_copy(update={"progress": progress}) == own
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
+def test_pods_pass_pod_security_restricted(render, values):
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/, and a read-only root file system."""
+    documents = render(values)
+    specs = [d["spec"]["template"]["spec"] for d in of_kind(documents, "Deployment")]
+    specs += [d["spec"] for d in of_kind(documents, "Pod")]
+    assert len(specs) == 2
+    for spec in specs:
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["enableServiceLinks"] is False
+        assert all({"configMap", "emptyDir"} & volume.keys() for volume in spec.get("volumes", []))
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["readOnlyRootFilesystem"] is True
+            assert container["resources"]["limits"]["memory"]
+
+
+def rights(documents):
+    """{role: [[groups, resources, names, verbs], …]} of the operator's service account."""
+    bound = {}
+    for binding in of_kind(documents, "ClusterRoleBinding", "RoleBinding"):
+        if any(subject["name"] == "hone" for subject in binding["subjects"]):
+            role = binding["roleRef"]
+            where = binding["metadata"].get("namespace", "*") if binding["kind"] == "RoleBinding" else "all namespaces"
+            for found in of_kind(documents, role["kind"]):
+                meta = found["metadata"]
+                if meta["name"] == role["name"] and meta.get("namespace") == binding["metadata"].get("namespace"):
+                    bound[f"{where}: {meta['name']}"] = found["rules"]
+    return bound
+
+
+def test_rights_of_the_operator(render):
+    """A right more or less is a decision: write it into the golden file, with its reason in the commit."""
+    got = {
+        "cluster": rights(render()),
+        "watchNamespaces: [team-a]": rights(render({"watchNamespaces": ["team-a"]})),
+    }
+    assert got == yaml.safe_load(GOLDEN.read_text())
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
+def test_no_role_has_a_wildcard_or_reads_secrets(render, values):
+    documents = render(values)
+    for role in of_kind(documents, "Role", "ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"]
+            if "secrets" in rule["resources"]:
+                assert role["kind"] == "Role"
+                assert role["metadata"]["namespace"] == "hone-system"
+                assert [name.endswith("-operator-tls") for name in rule["resourceNames"]] == [True]
+                assert rule["verbs"] == ["get", "patch"]
+            forbidden = {"pods/exec", "pods/attach", "serviceaccounts/token", "nodes", "roles", "clusterroles"}
+            assert not forbidden & set(rule["resources"])
+            assert not {"impersonate", "bind", "escalate"} & set(rule["verbs"])
+
+
+def test_watch_namespaces_leave_no_right_elsewhere(render):
+    documents = render({"watchNamespaces": ["team-a", "team-b"]})
+    cluster_wide = [k for k in rights(documents) if k.startswith("all namespaces")]
+    assert cluster_wide == ["all namespaces: hone-system-hone-tokenreview"]
+    assert {r["metadata"]["namespace"] for r in of_kind(documents, "Role")} == {"team-a", "team-b", "hone-system"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"hugingFace": {"endpoint": "https://x"}},
+        {"trainer": {"image": {"tga": "1"}}},
+        {"metrics": {"podMonitor": {"enable": True}}},
+        {"concurrency": 0},
+        {"log": {"level": "LOUD"}},
+        {"huggingFace": {"endpoint": "hub.example"}},
+        {"store": {"accessMode": "ReadOnlyMany"}},
+        {"image": {"digest": "latest"}},
+    ],
+)
+def test_a_wrong_value_is_refused(render, values):
+    with pytest.raises(Exception, match=r"don't meet the specifications of the schema"):
+        render(values)
+
+
+def test_both_monitors_at_once_are_refused(render):
+    both = {"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}}
+    with pytest.raises(Exception, match=r"each sample would come twice"):
+        render(both)
+
+
+def test_render_modes(render):
+    on = {"podMonitor": {"enabled": True}}
+    kinds = ("PodMonitor", "PrometheusRule")
+    values = {"metrics": {**on, "renderMode": "skipIfMissing"}, "prometheusRule": {"enabled": True}}
+    assert of_kind(render(values), *kinds) == []
+    assert len(of_kind(render(values, "--api-versions", "monitoring.coreos.com/v1"), *kinds)) == 3
+    with pytest.raises(Exception, match=r"monitoring\.coreos\.com/v1 are not installed"):
+        render({"metrics": {**on, "renderMode": "failIfMissing"}})
+
+
+def test_definitions_are_the_generated_ones_and_are_kept(render):
+    for keep in (True, False):
+        crds = of_kind(render({"crds": {"keep": keep}}), "CustomResourceDefinition")
+        assert len(crds) == 3
+        for crd in crds:
+            source = yaml.safe_load((generate.CHART / f"files/crds/{crd['spec']['names']['plural']}.yaml").read_text())
+            annotations = crd["metadata"]["annotations"]
+            assert (annotations.pop("helm.sh/resource-policy", None) == "keep") is keep
+            assert crd == source
+    assert of_kind(render({"crds": {"enabled": False}}), "CustomResourceDefinition") == []
+
+
+def test_a_changed_setting_rolls_the_pod(render):
+    def checksum(values):
+        deployment = named(render(values), "Deployment", "hone")
+        return deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+
+    assert checksum({}) != checksum({"concurrency": 8})
+    assert checksum({}) == checksum({"nodeSelector": {"a": "b"}})
+
+
+def test_images(render):
+    def image(values):
+        return named(render(values), "Deployment", "hone")["spec"]["template"]["spec"]["containers"][0]["image"]
+
+    assert image({"image": {"repository": "r/o"}}) == "r/o:0.1.0"
+    assert image({"image": {"repository": "r/o", "tag": "x"}}) == "r/o:x"
+    digest = "sha256:" + "a" * 64
+    assert image({"image": {"repository": "r/o", "tag": "x", "digest": digest}}) == f"r/o@{digest}"
+
+
+def test_rules_and_dashboards_are_the_tested_files(render):
+    documents = render(EVERYTHING)
+    rule = of_kind(documents, "PrometheusRule")[0]
+    assert rule["spec"] == yaml.safe_load((generate.CHART / "files/rules/hone.yaml").read_text())
+    boards = next(d["data"] for d in of_kind(documents, "ConfigMap") if d["metadata"]["name"].endswith("-dashboards"))
+    assert boards == {p.name: p.read_text() for p in (generate.CHART / "files/dashboards").glob("*.json")}
+    assert boards
+
+
+def test_generated_files_are_up_to_date():
+    """Otherwise: python -m hone_dev.chart.generate."""
+    for path, text in generate.generated().items():
+        assert path.read_text() == text, path
+
+
+def test_values_yaml_is_what_the_model_says():
+    values = yaml.safe_load((generate.CHART / "values.yaml").read_text())
+    assert ChartValues.model_validate(values) == ChartValues()
