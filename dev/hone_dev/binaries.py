@@ -48,7 +48,7 @@ def _build(folder: Path, binary: Path) -> None:
     version = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     flags = " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in version.items())
     partial = folder / "kube.partial"
-    argv = ["go", "build", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(partial), "."]
+    argv = ["go", "build", "-buildvcs=false", "-trimpath", "-ldflags", f"-s -w {flags}", "-o", str(partial), "."]
     run(
         *argv,
         cwd=MODULE,

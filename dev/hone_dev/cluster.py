@@ -183,6 +183,7 @@ def down() -> None:
 
 def status() -> dict[str, str]:
     """Each component with its state, and the node's."""
+    packages.require_root()
     supervisor = Supervisor(paths.state())
     found = {name: f"running (pid {pid})" if (pid := supervisor.pid(name)) else "stopped" for name in NAMES}
     return {**found, "node": "Ready" if kubeconfig_path().exists() and _node_ready() else "not Ready"}

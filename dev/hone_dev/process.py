@@ -56,7 +56,7 @@ class Supervisor:
         """The pid of a component that is alive, else None."""
         try:
             pid, start, _ = (self.run / f"{name}.pid").read_text().split()
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return None
         return int(pid) if started_at(int(pid)) == start else None
 
