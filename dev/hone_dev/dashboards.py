@@ -1,0 +1,261 @@
+"""The Grafana dashboard of the chart, made from code: `python -m hone_dev.dashboards` writes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders.common import ScaleDistributionConfig
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import dashboard as models
+
+from hone_dev import paths
+
+FILE = paths.SOURCE / "charts" / "hone" / "files" / "dashboards" / "hone.json"
+UID = "hone-fine-tuning"
+SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+JOBS = 'namespace=~"$namespace",finetunejob=~"$finetunejob"'
+FIVE_MINUTES = 5 * 60_000.0
+"""Gaps of a curve up to this, in milliseconds, are bridged."""
+ONE_JOB = "{{namespace}}/{{finetunejob}}"
+
+
+@dataclass(frozen=True)
+class Query:
+    """An expression and how its series are called."""
+
+    expr: str
+    legend: str = ONE_JOB
+
+
+@dataclass(frozen=True)
+class Board:
+    """One panel."""
+
+    title: str
+    description: str
+    unit: str
+    queries: Sequence[Query]
+    width: int = 8
+    height: int = 8
+    log_scale: bool = False
+    single: bool = field(default=False, kw_only=True)
+    """A number instead of a curve."""
+
+
+ROWS: dict[str, Sequence[Board]] = {
+    "Jobs": (
+        Board(
+            "Running",
+            "FineTuneJobs whose pods train now.",
+            "none",
+            [Query('sum(hone_job_phase{namespace=~"$namespace",phase="Running"}) or vector(0)', "")],
+            4,
+            5,
+            single=True,
+        ),
+        Board(
+            "Waiting",
+            "FineTuneJobs that wait for data, their base model or nodes.",
+            "none",
+            [
+                Query(
+                    'sum(hone_job_phase{namespace=~"$namespace",phase=~"Pending|Preparing|Starting|Restarting"})'
+                    " or vector(0)",
+                    "",
+                )
+            ],
+            4,
+            5,
+            single=True,
+        ),
+        Board(
+            "Ended, by result",
+            "FineTuneJobs that ended, in an hour.",
+            "none",
+            [Query('sum by (result) (increase(hone_jobs_finished_total{namespace=~"$namespace"}[1h]))', "{{result}}")],
+            16,
+            5,
+        ),
+        Board(
+            "Progress",
+            "Optimiser steps done, as a share of the run.",
+            "percentunit",
+            [Query(f"hone_job_progress_ratio{{{JOBS}}}")],
+        ),
+        Board("Time left", "The trainer's own estimate.", "s", [Query(f"hone_job_eta_seconds{{{JOBS}}}")]),
+        Board(
+            "Since the last report",
+            "Grows when a run hangs; alert FineTuneJobStalled fires after 15 minutes.",
+            "s",
+            [
+                Query(
+                    f"(time() - hone_job_last_progress_timestamp_seconds{{{JOBS}}})"
+                    f' and on (namespace, finetunejob) hone_job_phase{{{JOBS},phase="Running"}} == 1'
+                )
+            ],
+        ),
+    ),
+    "Learning": (
+        Board("Training loss", "Nats per token.", "none", [Query(f"hone_job_loss{{{JOBS}}}")]),
+        Board(
+            "Held-out loss",
+            "Nats per token, on rows never trained on.",
+            "none",
+            [Query(f"hone_job_eval_loss{{{JOBS}}}")],
+        ),
+        Board(
+            "Gradient norm",
+            "Before clipping; spikes come before divergence.",
+            "none",
+            [Query(f"hone_job_grad_norm{{{JOBS}}}")],
+            log_scale=True,
+        ),
+        Board("Learning rate", "After warm-up and decay.", "none", [Query(f"hone_job_learning_rate{{{JOBS}}}")]),
+        Board(
+            "Throughput", "Tokens per second over all ranks.", "cps", [Query(f"hone_job_tokens_per_second{{{JOBS}}}")]
+        ),
+        Board(
+            "Restarts and preemptions",
+            "Attempts that failed, and attempts that ended by a disruption.",
+            "none",
+            [
+                Query(f"hone_job_restarts_total{{{JOBS}}}", f"restarts {ONE_JOB}"),
+                Query(f"hone_job_preemptions_total{{{JOBS}}}", f"preemptions {ONE_JOB}"),
+            ],
+        ),
+    ),
+    "Waiting and duration": (
+        Board(
+            "Wait until the pods are scheduled",
+            "From the creation of a job to its first attempt's pods having nodes.",
+            "s",
+            [
+                Query(
+                    f"histogram_quantile({share}, sum by (le)"
+                    ' (increase(hone_job_queue_wait_seconds_bucket{namespace=~"$namespace"}[1d])))',
+                    f"{name} of a day",
+                )
+                for share, name in ((0.5, "half"), (0.95, "95 %"))
+            ],
+            12,
+        ),
+        Board(
+            "Duration of runs",
+            "From the first attempt to the end.",
+            "s",
+            [
+                Query(
+                    f"histogram_quantile({share}, sum by (le)"
+                    ' (increase(hone_job_duration_seconds_bucket{namespace=~"$namespace"}[1d])))',
+                    f"{name} of a day",
+                )
+                for share, name in ((0.5, "half"), (0.95, "95 %"))
+            ],
+            12,
+        ),
+    ),
+    "Operator": (
+        Board(
+            "Reconciles",
+            "Successful and failed reconciles in a second.",
+            "ops",
+            [
+                Query(
+                    "sum by (kind) (rate(hone_operator_reconcile_duration_seconds_count[$__rate_interval]))", "{{kind}}"
+                ),
+                Query(
+                    "sum by (kind) (rate(hone_operator_reconcile_errors_total[$__rate_interval]))", "{{kind}} failed"
+                ),
+            ],
+        ),
+        Board(
+            "Time of a reconcile",
+            "99 of 100 are faster.",
+            "s",
+            [
+                Query(
+                    "histogram_quantile(0.99, sum by (le, kind)"
+                    " (rate(hone_operator_reconcile_duration_seconds_bucket[$__rate_interval])))",
+                    "{{kind}}",
+                )
+            ],
+        ),
+        Board("Queue", "Objects that wait to be reconciled.", "none", [Query("hone_operator_queue_depth", "waiting")]),
+        Board(
+            "Memory",
+            "Resident memory of the operator.",
+            "bytes",
+            [Query("process_resident_memory_bytes and on (instance) hone_operator_build_info", "{{instance}}")],
+        ),
+    ),
+}
+
+
+def build() -> str:
+    """The dashboard as JSON."""
+    board = (
+        dashboard.Dashboard("Hone: fine-tuning")
+        .uid(UID)
+        .description("FineTuneJobs of the cluster: where they are, what they learn, and how the operator does.")
+        .tags(["hone", "fine-tuning"])
+        .editable()
+        .refresh("30s")
+        .time("now-3h", "now")
+        .timezone("browser")
+        .tooltip(models.DashboardCursorSync.CROSSHAIR)
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+        .with_variable(_variable("namespace", "Namespace", "label_values(hone_job_info, namespace)"))
+        .with_variable(
+            _variable("finetunejob", "FineTuneJob", 'label_values(hone_job_info{namespace=~"$namespace"}, finetunejob)')
+        )
+    )
+    for title, boards in ROWS.items():
+        board.with_row(dashboard.Row(title))
+        for each in boards:
+            board.with_panel(_panel(each))
+    return json.dumps(json.loads(JSONEncoder(sort_keys=True).encode(board.build())), indent=2) + "\n"
+
+
+def _variable(name: str, label: str, query: str) -> dashboard.QueryVariable:
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(SOURCE)
+        .query(query)
+        .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(models.VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+    )
+
+
+def _panel(board: Board) -> stat.Panel | timeseries.Panel:
+    panel: stat.Panel | timeseries.Panel
+    if board.single:
+        panel = stat.Panel()
+    else:
+        panel = timeseries.Panel().show_points(common.VisibilityMode.NEVER).span_nulls(FIVE_MINUTES)
+        if board.log_scale:
+            panel.scale_distribution(ScaleDistributionConfig().type(common.ScaleDistribution.LOG).log(10))
+    panel.title(board.title).description(board.description).unit(board.unit).datasource(SOURCE)
+    panel.span(board.width).height(board.height)
+    for query in board.queries:
+        target = prometheus.Dataquery().expr(query.expr).legend_format(query.legend).datasource(SOURCE)
+        panel.with_target(target.instant() if board.single else target.range())
+    return panel
+
+
+def main() -> None:
+    """Write the file."""
+    FILE.write_text(build())
+    print(f"wrote {Path(FILE).relative_to(paths.SOURCE)}")
+
+
+if __name__ == "__main__":
+    main()
