@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -78,19 +79,27 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetc
     if plan.source_path is None:
         raise SourceError("SourceNotFound", f"{shown(plan.source.uri)} is not mounted: the plan has no sourcePath")
     path = Path(plan.source_path)
-    root = path.parent.resolve()
+    root = _root(path)
     if not path.exists():
         raise SourceError("SourceNotFound", f"{shown(plan.source.uri)}: there is no such file or folder")
-    if path.is_dir():
-        root = _inside(path, root)
-        found = {p.relative_to(root).as_posix(): p for p in _walk(root)}
+    inside = _inside(path, root)
+    if inside.is_dir():
+        found = {p.relative_to(inside).as_posix(): p for p in _walk(inside)}
         names = _chosen({name: 0 for name in found}, plan.source.files, shown(plan.source.uri))
         files = [DataFile(_inside(found[name], root), name) for name in names]
     else:
-        files = [DataFile(_inside(path, root), path.name)]
+        files = [DataFile(inside, path.name)]
     if sum(file.path.stat().st_size for file in files) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{shown(plan.source.uri)}: over {plan.limits.max_source_bytes} bytes")
     return _hashed(files, plan)
+
+
+def _root(path: Path) -> Path:
+    """What the source must not leave: the volume that it lies on; on a laptop the folder that it is, or is in."""
+    for parent in path.absolute().parents:
+        if os.path.ismount(parent) and parent != Path("/"):
+            return parent.resolve()
+    return path.resolve() if path.is_dir() and not path.is_symlink() else path.parent.resolve()
 
 
 def _walk(root: Path) -> Iterator[Path]:
