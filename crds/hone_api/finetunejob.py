@@ -16,6 +16,7 @@ from hone_api.meta import (
     Decimal,
     Digest,
     Duration,
+    HttpUrl,
     Kind,
     ModelUri,
     Name,
@@ -24,7 +25,9 @@ from hone_api.meta import (
     ShortText,
     Text,
     Timestamp,
+    between,
     immutable,
+    uri_rules,
 )
 
 
@@ -53,6 +56,7 @@ class ModelRef(ApiModel):
             "!has(self.secretName) || has(self.uri)",
             "secretName is for uri only: remove it, or name the model by uri",
         ),
+        *uri_rules(),
     )
     uri: ModelUri | None = Field(
         default=None,
@@ -73,6 +77,8 @@ class ModelRef(ApiModel):
 
 class DatasetRef(ApiModel):
     """Rows to train on."""
+
+    rules = (between("share", "above 0 and at most 1", "> 0.0", "<= 1.0", "0.2"),)
 
     name: Name = Field(description="Name of a Dataset in this namespace.")
     split: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)] = Field(
@@ -168,6 +174,7 @@ class Adapter(ApiModel):
             "self.type != 'None' || !has(self.rank) && !has(self.alpha) && !has(self.dropout) && !has(self.targets)",
             "type None trains all weights: remove rank, alpha, dropout and targets, or set type to LoRA",
         ),
+        between("dropout", "at least 0 and below 1", ">= 0.0", "< 1.0", "0.05"),
     )
     type: AdapterType = Field(default=AdapterType.LORA, description="None, LoRA, QLoRA or DoRA; default LoRA.")
     rank: int | None = Field(default=None, ge=1, le=1024, description="Rank of the update; default 16.")
@@ -191,12 +198,17 @@ class Training(ApiModel):
     rules = (
         Rule(
             "!(has(self.epochs) && has(self.maxSteps))",
-            "set epochs or maxSteps, not both",
+            "set epochs or maxSteps, not both: remove one of them",
         ),
         Rule(
             "!has(self.microBatchSize) || self.batchSize % self.microBatchSize == 0",
-            "batchSize must be a multiple of microBatchSize",
+            "batchSize must be a multiple of microBatchSize: change one of them, e.g. 8 and 4",
         ),
+        between("epochs", "above 0 and at most 1000", "> 0.0", "<= 1000.0", "3"),
+        between("learningRate", "above 0 and at most 1", "> 0.0", "<= 1.0", "2e-4"),
+        between("warmupRatio", "at least 0 and at most 1", ">= 0.0", "<= 1.0", "0.03"),
+        between("weightDecay", "at least 0 and at most 1", ">= 0.0", "<= 1.0", "0.01"),
+        between("maxGradNorm", "above 0 and at most 1000000", "> 0.0", "<= 1000000.0", "1.0"),
     )
     epochs: Decimal | None = Field(default=None, description="Passes over the rows, e.g. 3; default 1.")
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000, description="Optimiser steps, instead of epochs.")
@@ -289,7 +301,7 @@ class Resources(ApiModel):
     rules = (
         Rule(
             "!has(self.gpuProducts) || self.gpusPerNode > 0",
-            "gpuProducts needs gpusPerNode of at least 1",
+            "gpuProducts needs GPUs: set gpusPerNode to at least 1, or remove gpuProducts",
         ),
     )
     nodes: int = Field(default=1, ge=1, le=1024, description="Pods, one a node; default 1.")
@@ -383,6 +395,8 @@ class Cleanup(ApiModel):
 class Push(ApiModel):
     """A copy of the result elsewhere."""
 
+    rules = uri_rules()
+
     uri: ModelUri = Field(description="Target, e.g. oci://registry/name:tag or s3://bucket/path.")
     secret_name: Name | None = Field(default=None, description="Secret with the credentials of uri.")
 
@@ -404,8 +418,10 @@ class Output(ApiModel):
 class Tracking(ApiModel):
     """An experiment tracker that also gets the metrics."""
 
+    rules = uri_rules()
+
     type: Literal["MLflow", "WandB", "Trackio"] = Field(description="MLflow, WandB or Trackio.")
-    uri: Annotated[str, StringConstraints(max_length=1024)] | None = Field(default=None, description="Tracker's URL.")
+    uri: HttpUrl | None = Field(default=None, description="Tracker's URL, e.g. https://mlflow.example.org.")
     secret_name: Name | None = Field(default=None, description="Secret with the tracker's credentials.")
 
 
@@ -685,6 +701,10 @@ FINE_TUNE_JOB = Kind(
         Rule(
             "size(self.metadata.name) <= 52",
             "metadata.name must be at most 52 characters: pods are called <name>-<attempt>-<rank>",
+        ),
+        Rule(
+            "self.metadata.name.matches('^[a-z][-a-z0-9]*$')",
+            "metadata.name must start with a letter and have no dot: a Service is called <name>-<attempt>",
         ),
     ),
 )

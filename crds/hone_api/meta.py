@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 
@@ -65,9 +66,40 @@ def immutable(path: str, name: str, way_out: str) -> Rule:
     )
 
 
+def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
+    """A rule on the parent of a decimal string; `low` and `high` are comparisons, e.g. '> 0.0' and '<= 1.0'."""
+    return Rule(
+        f"!has(self.{name}) || double(self.{name}) {low} && double(self.{name}) {high}",
+        f"{name} must be {text}, e.g. '{example}'",
+        field_path=f".{name}",
+    )
+
+
+_CREDENTIALS = r"^(https?|s3|oci)://[^/?#]*@"
+_DOT_SEGMENT = r"[/@]\.\.?([/?#]|$)"
+_CREDENTIALS_MESSAGE = "a URI holds no user name or password: remove them, and name a Secret in secretName"
+_DOT_SEGMENT_MESSAGE = "a URI has no . or .. segment: write the path that is meant"
+
+
+def uri_rules(name: str = "uri") -> tuple[Rule, ...]:
+    """Rules on the parent of a URI: what a pattern could refuse only without saying the way out."""
+    return tuple(
+        Rule(f"!has(self.{name}) || !self.{name}.matches(r'{pattern}')", message, field_path=f".{name}")
+        for pattern, message in ((_CREDENTIALS, _CREDENTIALS_MESSAGE), (_DOT_SEGMENT, _DOT_SEGMENT_MESSAGE))
+    )
+
+
+def _checked_uri(uri: str) -> str:
+    """The same where no API server checks: in a plan on a laptop."""
+    for pattern, message in ((_CREDENTIALS, _CREDENTIALS_MESSAGE), (_DOT_SEGMENT, _DOT_SEGMENT_MESSAGE)):
+        if re.search(pattern, uri):
+            raise ValueError(message)
+    return uri
+
+
 # Field types. Floats are strings, as in the Kubernetes API conventions.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$", max_length=24)]
+Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$", max_length=24)]
 Percent = Annotated[str, StringConstraints(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$", max_length=8)]
 Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(s|m|h|d))+$", max_length=24)]
 Quantity = Annotated[
@@ -78,22 +110,22 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_
 ShortText = Annotated[str, StringConstraints(max_length=253)]
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
+_REST = r"[^\x00-\x20\x7f]+"
+_HF = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
+_PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/{_REST}"
+_CONFIG_MAP = r"configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+"
 ModelUri = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^(hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
-        r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^\s]+|https://[^\s@]+|s3://[^\s]+|oci://[^\s]+)$",
-        max_length=1024,
-    ),
+    StringConstraints(pattern=rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST})$", max_length=1024),
+    AfterValidator(_checked_uri),
 ]
 DatasetUri = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^(hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
-        r"|pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[^\s]+|configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+"
-        r"|https://[^\s@]+|s3://[^\s]+)$",
-        max_length=1024,
-    ),
+    StringConstraints(pattern=rf"^({_HF}|{_PVC}|{_CONFIG_MAP}|https://{_REST}|s3://{_REST})$", max_length=1024),
+    AfterValidator(_checked_uri),
+]
+HttpUrl = Annotated[
+    str, StringConstraints(pattern=rf"^https?://{_REST}$", max_length=1024), AfterValidator(_checked_uri)
 ]
 
 

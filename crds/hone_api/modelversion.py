@@ -15,6 +15,7 @@ from hone_api.meta import (
     Digest,
     Kind,
     Name,
+    Rule,
     ShortText,
     Text,
     Timestamp,
@@ -170,4 +171,10 @@ MODEL_VERSION = Kind(
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
     ),
     selectable=(".spec.modelName", ".spec.approval.state"),
+    rules=(
+        Rule(
+            "size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')",
+            "metadata.name must be at most 63 characters without a dot, as FineTuneJobs name it, e.g. math-tutor-v1",
+        ),
+    ),
 )

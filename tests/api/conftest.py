@@ -1,0 +1,199 @@
+"""A real API server that serves our definitions, and manifests that are just valid."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from hone_api.generate import KINDS
+from hone_api.schema import crd
+
+GUARD_SECONDS = 60.0
+"""A hang guard, not a limit."""
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+GROUP = "/apis/hone.dev/v1alpha1"
+RAW = re.compile(r'"raw:([^"]*)"')
+"""A string `raw:<text>` in a manifest is sent as `<text>`: for numbers that Python's JSON cannot write."""
+
+MINIMAL: dict[str, dict[str, Any]] = {
+    "FineTuneJob": {
+        "model": {"uri": "hf://owner/model"},
+        "datasets": [{"name": "rows"}],
+        "output": {"modelName": "tutor"},
+    },
+    "Dataset": {"source": {"uri": "pvc://data/rows.jsonl"}},
+    "ModelVersion": {
+        "modelName": "tutor",
+        "version": 1,
+        "artifacts": [
+            {
+                "format": "adapter",
+                "uri": "pvc://hone-store/models/x/adapter",
+                "digest": f"sha256:{'0' * 64}",
+                "sizeBytes": 1,
+            }
+        ],
+        "lineage": {
+            "baseModel": {"uri": "hf://owner/model"},
+            "datasets": [],
+            "job": {"name": "tutor", "uid": "x"},
+            "method": "SFT",
+            "hyperParameters": {"training": {"seed": 42}},
+            "seed": 42,
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the API server said to one request."""
+
+    code: int
+    body: Any
+
+    @property
+    def message(self) -> str:
+        return str(self.body.get("message", ""))
+
+    @property
+    def causes(self) -> list[tuple[str, str]]:
+        """(field, message) of everything that is wrong."""
+        causes = (self.body.get("details") or {}).get("causes") or []
+        return [(c.get("field", ""), c.get("message", "")) for c in causes]
+
+
+class Api:
+    """The API server as its administrator sees it, over one connection."""
+
+    def __init__(self, kubeconfig: Path, folder: Path):
+        self.kubeconfig = kubeconfig
+        document = yaml.safe_load(kubeconfig.read_text())
+        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+        for name, text in (
+            ("ca.crt", cluster["certificate-authority-data"]),
+            ("tls.crt", user["client-certificate-data"]),
+            ("tls.key", user["client-key-data"]),
+        ):
+            (folder / name).write_bytes(base64.b64decode(text))
+        self._server = cluster["server"]
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = str(folder / "ca.crt")
+        self._session.cert = (str(folder / "tls.crt"), str(folder / "tls.key"))
+
+    def call(self, verb: str, path: str, body: Any = None, content_type: str = "application/json") -> Answer:
+        text = None if body is None else RAW.sub(r"\1", json.dumps(body)).encode()
+        headers = {"Content-Type": content_type}
+        answer = self._session.request(verb, self._server + path, data=text, headers=headers, timeout=GUARD_SECONDS)
+        if not answer.headers.get("Content-Type", "").startswith("application/json"):  # a path not served yet
+            return Answer(answer.status_code, {"message": answer.text})
+        return Answer(answer.status_code, answer.json())
+
+    def create(self, manifest: Any, dry_run: bool = True) -> Answer:
+        """As `kubectl apply --validate=strict` does; nothing is kept with `dry_run`."""
+        return self.call("POST", self.path(manifest["kind"], dry_run=dry_run), manifest)
+
+    def merge(self, kind: str, name: str, patch: Any, sub: str = "", dry_run: bool = True) -> Answer:
+        """JSON merge patch: null removes a field."""
+        path = self.path(kind, name, sub, dry_run)
+        return self.call("PATCH", path, patch, "application/merge-patch+json")
+
+    @staticmethod
+    def path(kind: str, name: str = "", sub: str = "", dry_run: bool = False) -> str:
+        plural = next(k.plural for k in KINDS if k.kind == kind)
+        path = "/".join(p for p in (f"{GROUP}/namespaces/default/{plural}", name, sub) if p)
+        return f"{path}?fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
+
+
+def _until(check: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + GUARD_SECONDS
+    while not check():
+        assert time.monotonic() < end, f"did not come about: {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def api(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """The API server with our definitions; it is left as it was found, for the tests of other parts."""
+    api = Api(apiserver, tmp_path_factory.mktemp("api"))
+    made = [d for d in map(crd, KINDS) if api.call("POST", DEFINITIONS, d).code == 201]
+    for kind in KINDS:
+        _until(lambda kind=kind: api.call("GET", api.path(kind.kind)).code == 200, f"{kind.plural} are served")  # type: ignore[misc]
+    yield api
+    for definition in made:
+        path = f"{DEFINITIONS}/{definition['metadata']['name']}"
+        api.call("DELETE", path)
+        _until(lambda path=path: api.call("GET", path).code == 404, f"{path} is gone")  # type: ignore[misc]
+
+
+@pytest.fixture(scope="session")
+def manifest() -> Callable[..., dict[str, Any]]:
+    """Makes the smallest valid manifest of a kind, with values put at paths such as `spec.datasets[].name`."""
+
+    def make(kind: str, changes: dict[str, Any] | None = None, name: str = "tutor") -> dict[str, Any]:
+        body = {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "metadata": {"name": name}}
+        body["spec"] = copy.deepcopy(MINIMAL[kind])
+        for path, value in (changes or {}).items():
+            _put(body, path, value)
+        return body
+
+    return make
+
+
+def _put(node: dict[str, Any], path: str, value: Any) -> None:
+    """Set `value` at `path`; `[]` is the first item of a list, `{}` the entry `key` of a map; makes what is missing."""
+    head, _, rest = path.partition(".")
+    name = head.rstrip("[]{}")
+    if head.endswith(("[]", "{}")):
+        first: Any = [{}] if head.endswith("[]") else {"key": {}}
+        entries = node[name] = node.get(name) or first
+        key: Any = 0 if head.endswith("[]") else "key"
+        if rest:
+            _put(entries[key], rest, value)
+        else:
+            entries[key] = value
+    elif rest:
+        _put(node.setdefault(name, {}), rest, value)
+    else:
+        node[name] = value
+
+
+@dataclass(frozen=True)
+class SchemaField:
+    """One field of a schema."""
+
+    path: str
+    schema: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def fields() -> Callable[[str, str], list[SchemaField]]:
+    """All fields of the `spec` or `status` of a kind, items of lists and values of maps included."""
+
+    def collect(kind: str, part: str) -> list[SchemaField]:
+        definition = crd(next(k for k in KINDS if k.kind == kind))
+        schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        return list(_walk(part, schema["properties"][part]))
+
+    return collect
+
+
+def _walk(path: str, schema: dict[str, Any]) -> Iterator[SchemaField]:
+    yield SchemaField(path, schema)
+    for name, child in schema.get("properties", {}).items():
+        yield from _walk(f"{path}.{name}", child)
+    if "items" in schema:
+        yield from _walk(f"{path}[]", schema["items"])
+    if "additionalProperties" in schema:
+        yield from _walk(f"{path}{{}}", schema["additionalProperties"])

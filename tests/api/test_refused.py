@@ -1,0 +1,213 @@
+"""What the API server refuses, and that it names the field and the way out."""
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.apiserver
+
+JOB, DATASET, VERSION = "FineTuneJob", "Dataset", "ModelVersion"
+MODEL = "spec.model.uri"
+SOURCE = "spec.source.uri"
+NO_CREDENTIALS = "name a Secret in secretName"
+NO_DOTS = "has no . or .. segment: write the path that is meant"
+
+# kind, changes to the minimal manifest, field named, fragment of the message
+REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
+    # what does not exist
+    (JOB, {"spec.epochs": "3"}, "spec.epochs", "unknown field"),
+    (JOB, {"spec.training.lr": "1e-4"}, "spec.training.lr", "unknown field"),
+    (DATASET, {"spec.source.path": "x"}, "spec.source.path", "unknown field"),
+    (VERSION, {"spec.lineage.who": "x"}, "spec.lineage.who", "unknown field"),
+    (JOB, {"spec.method": "sft"}, "spec.method", 'supported values: "SFT", "DAPT"'),
+    (JOB, {"spec.adapter.type": "Lora"}, "spec.adapter.type", 'supported values: "None", "LoRA"'),
+    (DATASET, {"spec.format": "csv"}, "spec.format", 'supported values: "Auto"'),
+    # numbers
+    (JOB, {"spec.training.batchSize": -8}, "spec.training.batchSize", "greater than or equal to 1"),
+    (JOB, {"spec.training.batchSize": 0}, "spec.training.batchSize", "greater than or equal to 1"),
+    (JOB, {"spec.training.maxSteps": 10**12}, "spec.training.maxSteps", "less than or equal to 10000000"),
+    (JOB, {"spec.training.maxSteps": "raw:9223372036854775808"}, "spec.training.maxSteps", "integer"),
+    (JOB, {"spec.training.maxSteps": "raw:1e400"}, "", "cannot unmarshal number 1e400"),
+    (JOB, {"spec.training.maxSteps": 2.5}, "spec.training.maxSteps", "must be of type integer"),
+    (JOB, {"spec.training.maxSteps": "5"}, "spec.training.maxSteps", "must be of type integer"),
+    (JOB, {"spec.training.learningRate": 0.0002}, "spec.training.learningRate", "must be of type string"),
+    (JOB, {"spec.training.learningRate": "-1e-4"}, "spec.training.learningRate", "should match"),
+    (JOB, {"spec.training.learningRate": "0"}, "spec.training.learningRate", "above 0 and at most 1, e.g. '2e-4'"),
+    (JOB, {"spec.training.learningRate": "2e4"}, "spec.training.learningRate", "above 0 and at most 1, e.g. '2e-4'"),
+    (JOB, {"spec.training.learningRate": "1e400"}, "spec.training.learningRate", "should match"),
+    (JOB, {"spec.training.learningRate": "nan"}, "spec.training.learningRate", "should match"),
+    (JOB, {"spec.training.epochs": "1e9"}, "spec.training.epochs", "above 0 and at most 1000, e.g. '3'"),
+    (JOB, {"spec.training.warmupRatio": "3"}, "spec.training.warmupRatio", "at least 0 and at most 1"),
+    (JOB, {"spec.training.weightDecay": "7"}, "spec.training.weightDecay", "at least 0 and at most 1"),
+    (JOB, {"spec.training.maxGradNorm": "0"}, "spec.training.maxGradNorm", "above 0"),
+    (JOB, {"spec.adapter.dropout": "1"}, "spec.adapter.dropout", "at least 0 and below 1"),
+    (JOB, {"spec.datasets[].share": "1.5"}, "spec.datasets[0].share", "above 0 and at most 1"),
+    (JOB, {"spec.resources.memory": "-1Gi"}, "spec.resources.memory", "should match"),
+    (JOB, {"spec.deadline": "soon"}, "spec.deadline", "should match"),
+    (DATASET, {"spec.splits.validation": "101%"}, "spec.splits.validation", "should match"),
+    (VERSION, {"spec.version": 0}, "spec.version", "greater than or equal to 1"),
+    # null and absence
+    (JOB, {"spec": None}, "spec", "Required"),
+    (JOB, {"spec.model": None}, "spec.model", "Required"),
+    (JOB, {"spec.output": None}, "spec.output", "Required"),
+    (JOB, {"spec.datasets": None}, "spec.datasets", "Required"),
+    (JOB, {"spec.datasets": []}, "spec.datasets", "at least 1 items"),
+    (JOB, {"spec.datasets[]": None}, "spec.datasets[0]", "must be of type object"),
+    (VERSION, {"spec.artifacts": []}, "spec.artifacts", "at least 1 items"),
+    # what excludes each other
+    (JOB, {"spec.model": {}}, "spec.model", "set exactly one of uri, modelVersion and fineTuneJob"),
+    (JOB, {"spec.model.modelVersion": "v"}, "spec.model", "set exactly one of uri, modelVersion and fineTuneJob"),
+    (JOB, {"spec.model": {"fineTuneJob": "a", "secretName": "s"}}, "spec.model", "secretName is for uri only: remove"),
+    (DATASET, {"spec": {}}, "spec", "set exactly one of source and mixture"),
+    (DATASET, {"spec.mixture": [{"name": "a", "weight": "1%"}]}, "spec", "set exactly one of source and mixture"),
+    (
+        JOB,
+        {"spec.training.epochs": "1", "spec.training.maxSteps": 5},
+        "spec.training",
+        "set epochs or maxSteps, not both: remove one",
+    ),
+    (
+        JOB,
+        {"spec.training.batchSize": 8, "spec.training.microBatchSize": 3},
+        "spec.training",
+        "must be a multiple of microBatchSize: change one",
+    ),
+    (JOB, {"spec.dpo": {}}, "spec.dpo", "the block dpo is for method DPO: remove it, or set method to DPO"),
+    (JOB, {"spec.method": "DPO", "spec.sft": {}}, "spec.sft", "the block sft is for method SFT: remove it"),
+    (JOB, {"spec.method": "PPO"}, "spec.ppo", "method PPO needs the block ppo with rewardModelVersion"),
+    (JOB, {"spec.adapter": {"type": "None", "rank": 8}}, "spec.adapter", "remove rank, alpha, dropout and targets"),
+    (
+        JOB,
+        {"spec.adapter.type": "QLoRA", "spec.deepspeed.zeroStage": 3},
+        "spec.deepspeed",
+        "use zeroStage 2, or adapter type LoRA",
+    ),
+    (JOB, {"spec.resources.gpuProducts": ["A"]}, "spec.resources", "set gpusPerNode to at least 1, or remove"),
+    (
+        DATASET,
+        {SOURCE: "hf://a/b", "spec.source.sha256": "0" * 64},
+        "spec.source",
+        "hf:// is pinned by @revision instead",
+    ),
+    # addresses
+    *(
+        (kind, {field: uri}, field, fragment)
+        for kind, field in ((JOB, MODEL), (DATASET, SOURCE))
+        for uri, fragment in (
+            ("https://user:pw@host/x", NO_CREDENTIALS),
+            ("https://token@host/x", NO_CREDENTIALS),
+            ("s3://key:secret@bucket/x", NO_CREDENTIALS),
+            ("pvc://claim/../x", NO_DOTS),
+            ("pvc://claim/a/..", NO_DOTS),
+            ("pvc://claim/./x", NO_DOTS),
+            ("https://host/a/../b", NO_DOTS),
+            ("hf://a/../b", "should match"),
+            ("hf://../b", "should match"),
+            ("hf://a/b@../../c", NO_DOTS),
+            ("file:///etc/passwd", "should match"),
+            ("http://host/x", "should match"),
+            ("/etc/passwd", "should match"),
+            ("https://host/a\r\nX-Evil: 1", "should match"),
+            ("https://host/a b", "should match"),
+            ("pvc://claim/a\u0000b", "should match"),
+            ("pvc://claim", "should match"),
+            ("pvc:///x", "should match"),
+            ("pvc://other-namespace/../claim/x", NO_DOTS),
+            ("hf://" + "a" * 2000 + "/b", "may not be more than 1024"),
+        )
+    ),
+    (JOB, {"spec.output.push.uri": "oci://user:pw@registry/x"}, "spec.output.push.uri", NO_CREDENTIALS),
+    (
+        JOB,
+        {"spec.tracking": [{"type": "MLflow", "uri": "https://user:pw@host"}]},
+        "spec.tracking[0].uri",
+        NO_CREDENTIALS,
+    ),
+    (JOB, {"spec.tracking": [{"type": "MLflow", "uri": "file:///x"}]}, "spec.tracking[0].uri", "should match"),
+    (
+        DATASET,
+        {"spec.synthesis": {"template": "RAFT", "rows": 1, "endpoint": "https://u:p@h"}},
+        "spec.synthesis.endpoint",
+        NO_CREDENTIALS,
+    ),
+    (DATASET, {SOURCE: "https://host/x", "spec.source.sha256": "0" * 63}, "spec.source.sha256", "should match"),
+    (DATASET, {SOURCE: "https://host/x", "spec.source.sha256": "G" * 64}, "spec.source.sha256", "should match"),
+    (VERSION, {"spec.artifacts[].digest": "sha256:abc"}, "spec.artifacts[0].digest", "should match"),
+    # references carry no namespace
+    (JOB, {"spec.datasets[].name": "other/rows"}, "spec.datasets[0].name", "should match"),
+    (JOB, {"spec.datasets[].name": "$(HOME)"}, "spec.datasets[0].name", "should match"),
+    (JOB, {"spec.output.modelName": "Tutor"}, "spec.output.modelName", "should match"),
+    (JOB, {"spec.output.modelName": "a" * 51}, "spec.output.modelName", "may not be more than 50"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "field", "fragment"), REFUSED, ids=lambda v: str(v)[:70] if isinstance(v, dict) else None
+)
+def test_bad_manifest_is_refused(api: Any, manifest: Any, kind: str, changes: Any, field: str, fragment: str) -> None:
+    answer = api.create(manifest(kind, changes))
+    assert answer.code in (400, 422), answer.body
+    assert field in answer.message
+    assert fragment in answer.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "fragment"),
+    [
+        (JOB, "a" * 53, "at most 52 characters"),
+        (JOB, "a" * 64, "at most 52 characters"),
+        (JOB, "a" * 253, "at most 52 characters"),
+        (JOB, "a" * 254, "no more than 253"),
+        (JOB, "a.b", "must start with a letter and have no dot"),
+        (JOB, "1st-run", "must start with a letter and have no dot"),
+        (JOB, "Tutor", "lower case"),
+        (DATASET, "a" * 53, "at most 52 characters"),
+        (DATASET, "a" * 253, "at most 52 characters"),
+        (DATASET, "a.b", "must have no dot, as FineTuneJobs name it: use - instead"),
+        (VERSION, "a" * 64, "at most 63 characters without a dot"),
+        (VERSION, "tutor.v1", "at most 63 characters without a dot"),
+    ],
+)
+def test_bad_name_is_refused(api: Any, manifest: Any, kind: str, name: str, fragment: str) -> None:
+    answer = api.create(manifest(kind, name=name))
+    assert answer.code == 422
+    assert "metadata.name" in answer.message
+    assert fragment in answer.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (JOB, {}),
+        (DATASET, {}),
+        (VERSION, {}),
+        (JOB, {MODEL: "hf://HuggingFaceTB/SmolLM2-135M-Instruct@refs/pr/3"}),
+        (JOB, {MODEL: "pvc://models/données/v1.2..3"}),
+        (JOB, {MODEL: "https://host/npm/pkg@1.0/weights"}),
+        (JOB, {MODEL: "oci://registry.example.org/models/x@sha256:" + "0" * 64}),
+        (DATASET, {SOURCE: "https://host/x.jsonl?version=2", "spec.source.sha256": "f" * 64}),
+        (DATASET, {SOURCE: "configmap://rows/rows.jsonl"}),
+        (DATASET, {"spec": {"mixture": [{"name": "a", "weight": "80%"}, {"name": "b", "weight": "20%"}]}}),
+        (JOB, {"spec.model": {"fineTuneJob": "first-stage"}, "spec.method": "DPO", "spec.dpo": {"loss": "IPO"}}),
+        (JOB, {"spec.method": "PPO", "spec.ppo.rewardModelVersion": "judge-v1"}),
+        (JOB, {"spec.adapter.type": "None", "spec.deepspeed.zeroStage": 3}),
+        (JOB, {"spec.adapter.type": "QLoRA", "spec.deepspeed.zeroStage": 2}),
+        (JOB, {"spec.resources": {"gpusPerNode": 8, "gpuProducts": ["NVIDIA-H100-80GB-HBM3"]}}),
+        (JOB, {"spec.training": {"maxSteps": 10, "batchSize": 12, "microBatchSize": 4, "learningRate": "1E-5"}}),
+        (JOB, {"spec.podOverrides": {"containers": [{"name": "trainer", "env": []}]}}),
+    ],
+    ids=lambda v: str(v)[:70],
+)
+def test_good_manifest_is_accepted(api: Any, manifest: Any, kind: str, changes: Any) -> None:
+    answer = api.create(manifest(kind, changes))
+    assert answer.code == 201, answer.message
+
+
+@pytest.mark.parametrize(("kind", "length"), [(JOB, 52), (DATASET, 52), (VERSION, 63)])
+def test_longest_name_is_accepted(api: Any, manifest: Any, kind: str, length: int) -> None:
+    assert api.create(manifest(kind, name="a" * length)).code == 201
+
+
+def test_all_errors_are_told_at_once(api: Any, manifest: Any) -> None:
+    answer = api.create(manifest(JOB, {"spec.method": "x", "spec.training.batchSize": 0, MODEL: "file:///x"}))
+    assert {"spec.method", "spec.training.batchSize", MODEL} <= {field for field, _ in answer.causes}
