@@ -82,6 +82,8 @@ def _fetched(draft: Draft, spec: FineTuneJobSpec, tries: Tries, platform: Platfo
     elif tries.obstacle:
         draft.conditions.set("ModelReady", False, tries.obstacle.reason, tries.obstacle.message)
         draft.check_in(RECHECK_SECONDS)
+    elif tries.number > 1 and draft.conditions.failed_before("ModelReady"):
+        draft.conditions.keep("ModelReady", "")
     else:
         draft.conditions.set("ModelReady", False, "Fetching", f"{spec.model.uri} is being staged in the store.")
     return BaseModel()

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hone_api.failures import FAILURES
+
 MAX_MESSAGE = 4096
 
 
@@ -45,6 +47,10 @@ class Conditions:
         """All as they were before, for the present generation."""
         for type_ in self._previous:
             self.keep(type_, "")
+
+    def failed_before(self, type_: str) -> bool:
+        """Whether this condition told of a failure: it stays in view while another try is under way."""
+        return self._previous.get(type_, {}).get("reason") in FAILURES
 
     def changed(self, type_: str) -> bool:
         """Whether status or reason differ from before."""

@@ -121,6 +121,9 @@ def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
     if tries.obstacle:
         draft.check_in(RECHECK_SECONDS)
         return _not_ready(draft, tries.obstacle.reason, tries.obstacle.message, "Pending", warning=True)
+    if number > 1 and draft.conditions.failed_before("Ready"):
+        draft.keep_ready()
+        return draft.outcome()
     return _not_ready(draft, "Materializing", f"Try {number} is reading the source.", "Materializing")
 
 

@@ -63,6 +63,11 @@ class Draft:
         self.conditions.set("Reconciling", reconciling, reason, message)
         self.conditions.set("Stalled", stalled, reason, message)
 
+    def keep_ready(self) -> None:
+        """The three conditions of kstatus as they were."""
+        for type_ in ("Ready", "Reconciling", "Stalled"):
+            self.conditions.keep(type_, "")
+
     def outcome(self, delete: Iterable[Mapping[str, Any]] = ()) -> Outcome:
         """The finished decision."""
         status = {

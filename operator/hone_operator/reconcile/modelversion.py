@@ -74,6 +74,10 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
         if obstacle:
             draft.check_in(RECHECK_SECONDS)
             return _unverified(draft, obstacle.reason, obstacle.message)
+        if number > 1 and draft.conditions.failed_before("Ready"):
+            draft.conditions.keep("Verified", "")
+            draft.keep_ready()
+            return draft.outcome()
         return _unverified(draft, "Verifying", "Every file is being hashed.")
     if seen.missing_claim:
         draft.check_in(RECHECK_SECONDS)

@@ -156,7 +156,7 @@ def conditions(status: dict[str, Any]) -> dict[str, str]:
     return {c["type"]: f"{c['status']}/{c['reason']}" for c in status["conditions"]}
 
 
-@pytest.fixture()
+@pytest.fixture
 def world() -> World:
     return World()
 

@@ -64,7 +64,7 @@ class Life:
         return self.job["status"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def life(world):
     return Life(world)
 

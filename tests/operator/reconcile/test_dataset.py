@@ -1,0 +1,195 @@
+"""Every state of a Dataset, decided from what is observed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hone_operator.reconcile.dataset import Observed, reconcile
+from hone_operator.reconcile.outcome import Outcome, Refusal
+
+pytestmark = pytest.mark.pure
+
+
+class Life:
+    """A Dataset that is reconciled again and again."""
+
+    def __init__(self, world: Any, **spec: Any):
+        self.world = world
+        self.dataset = {
+            "kind": "Dataset",
+            "metadata": {"name": "rows", "namespace": "team", "uid": "data-uid", "generation": 1},
+            "spec": {"source": {"uri": "configmap://answers/rows.jsonl"}, **spec},
+        }
+        self.children: list[Any] = []
+
+    def tick(self, seconds: float = 0, **seen: Any) -> Outcome:
+        observed = Observed(jobs=self.children, **seen)
+        outcome = reconcile(self.dataset, observed, self.world.time(seconds), self.world.platform)
+        if outcome.status is not None:
+            self.dataset["status"] = outcome.status
+        if not seen.get("refusals"):
+            self.children += [self.world.child(b) for b in outcome.create if b["kind"] == "Job"]
+        gone = {b["metadata"]["name"] for b in outcome.delete}
+        self.children = [c for c in self.children if c.name not in gone]
+        return outcome
+
+    def ends(self, type_: str, pod: Any, seconds: float = 60) -> None:
+        self.children[-1] = self.world.ended(self.world.child(self.children[-1].body, pod), type_, seconds)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.dataset["status"]
+
+
+RESULT = {
+    "kind": "Materialize",
+    "digest": "sha256:" + "0" * 64,
+    "path": "datasets/" + "0" * 64,
+    "rows": 10,
+    "rejected": 1,
+    "splits": [{"name": "train", "rows": 9}],
+    "errors": [{"code": "MissingColumn", "count": 1, "rows": [4]}],
+}
+
+
+@pytest.fixture
+def life(world):
+    return Life(world)
+
+
+def test_it_is_materialised_once(life, conditions):
+    outcome = life.tick()
+    assert [b["kind"] for b in outcome.create] == ["ConfigMap", "Job"]
+    assert conditions(life.status)["Ready"] == "False/Materializing"
+    assert life.tick(10) == Outcome()
+    life.ends("Complete", life.world.dead(0, outcome={"result": RESULT}))
+    outcome = life.tick(61)
+    assert conditions(life.status)["Ready"] == "True/Materialized"
+    assert life.status["uri"] == "pvc://hone-store/datasets/" + "0" * 64
+    assert life.status["errors"] == RESULT["errors"]
+    assert [e.reason for e in outcome.events] == ["Materialized"]
+    life.children.clear()
+    assert life.tick(1000) == Outcome()
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ({"format": "Preference"}, "spec.format"),
+        ({"format": "RAFT"}, "spec.format"),
+        ({"curation": {}}, "spec.curation"),
+        ({"checks": {"languages": ["en"]}}, "spec.checks.languages"),
+        ({"synthesis": {"template": "Paraphrase", "endpoint": "http://h", "rows": 1}}, "spec.synthesis"),
+        ({"source": {"uri": "s3://bucket/x"}}, "spec.source.uri s3://"),
+        ({"source": None, "mixture": [{"name": "a", "weight": "50%"}]}, "spec.mixture"),
+    ],
+)
+def test_what_is_not_supported_yet_is_refused_by_name(world, conditions, spec, named):
+    life = Life(world, **spec)
+    assert life.tick().create == ()
+    assert conditions(life.status)["Accepted"] == "False/NotSupportedYet"
+    assert conditions(life.status)["Stalled"] == "True/NotSupportedYet"
+    assert named in life.status["failure"]["message"]
+
+
+def test_a_path_that_leaves_its_volume_is_refused(world, conditions):
+    life = Life(world, source={"uri": "pvc://data/../secret"})
+    assert life.tick().create == ()
+    assert conditions(life.status)["Accepted"] == "False/InvalidConfiguration"
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"), [("ConfigMap/answers", "ConfigMapNotFound"), ("PersistentVolumeClaim/d", "PVCNotFound")]
+)
+def test_a_missing_source_object_heals(life, conditions, missing, reason):
+    outcome = life.tick(missing=missing)
+    assert outcome.create == ()
+    assert outcome.check_again_in == 15
+    assert conditions(life.status)["Ready"] == f"False/{reason}"
+    assert life.tick(15).create
+
+
+def test_bad_rows_are_told_with_counts_and_tried_again(life, conditions):
+    first = life.tick().create[1]["metadata"]["name"]
+    bad = {**RESULT, "digest": None, "rejected": 7}
+    failure = life.world.failure("TooManyBadRows", "7 of 10 rows")
+    life.ends("Failed", life.world.dead(65, outcome={**failure, "result": bad}), seconds=60)
+    outcome = life.tick(61)
+    assert conditions(life.status)["Ready"] == "False/TooManyBadRows"
+    assert conditions(life.status)["Stalled"].startswith("False")
+    assert life.status["rejected"] == 7
+    assert life.status["errors"][0]["rows"] == [4]
+    assert life.status["failure"]["code"] == "TooManyBadRows"
+    assert outcome.check_again_in == 9
+    outcome = life.tick(70)
+    assert [b["metadata"]["name"] for b in outcome.delete] == [first]
+    assert life.status["tries"] == 2
+    assert conditions(life.status)["Ready"] == "False/TooManyBadRows"
+    assert life.tick(71) == Outcome()
+
+
+def test_the_pause_between_tries_grows_to_five_minutes(life):
+    life.tick()
+    waits, seconds = [], 0.0
+    for _ in range(7):
+        life.ends("Failed", life.world.dead(74, outcome=life.world.failure("SourceUnreachable")), seconds)
+        waits.append(life.tick(seconds).check_again_in)
+        seconds += waits[-1]
+        life.tick(seconds)
+    assert waits == [10, 20, 40, 80, 160, 300, 300]
+
+
+def test_what_trying_again_cannot_mend_stalls_until_the_spec_changes(life, conditions):
+    life.tick()
+    life.ends("Failed", life.world.dead(78, outcome=life.world.failure("SourceRefused")))
+    assert life.tick(61).create == ()
+    assert conditions(life.status)["Stalled"] == "True/SourceRefused"
+    assert life.tick(10000) == Outcome()
+    life.dataset["metadata"]["generation"] = 2
+    outcome = life.tick(10001)
+    assert outcome.create
+    assert len(outcome.delete) == 1
+    assert life.status["tries"] == 1
+    assert conditions(life.status)["Ready"] == "False/Materializing"
+
+
+def test_an_edit_of_a_ready_dataset_materialises_again(life, conditions):
+    life.tick()
+    life.ends("Complete", life.world.dead(0, outcome={"result": RESULT}))
+    life.tick(61)
+    life.dataset["metadata"]["generation"] = 2
+    outcome = life.tick(100)
+    assert outcome.create[1]["metadata"]["labels"]["hone.dev/generation"] == "2"
+    assert conditions(life.status)["Ready"] == "False/Materializing"
+
+
+def test_suspended_nothing_starts(world, conditions):
+    life = Life(world, suspend=True)
+    assert life.tick().create == ()
+    assert conditions(life.status)["Ready"] == "False/Suspended"
+
+
+def test_a_pod_that_waits_is_told(life, conditions):
+    life.tick()
+    life.children[-1] = life.world.child(life.children[-1].body, life.world.unscheduled("0/1 nodes"))
+    life.tick(5)
+    assert conditions(life.status)["Ready"] == "False/Unschedulable"
+
+
+def test_an_image_that_cannot_be_pulled_stalls_after_the_start_timeout(life, conditions):
+    life.tick()
+    life.children[-1] = life.world.child(life.children[-1].body, life.world.waiting("ImagePullBackOff", "no"))
+    life.tick(5)
+    assert conditions(life.status)["Ready"] == "False/ImagePullBackOff"
+    outcome = life.tick(901)
+    assert conditions(life.status)["Stalled"] == "True/ImagePullFailed"
+    assert len(outcome.delete) == 1
+
+
+def test_a_refused_job_is_told(life, conditions):
+    refusal = Refusal("Job", "rows-data-x", "QuotaExceeded", "exceeded quota")
+    life.tick(refusals=(refusal,))
+    assert conditions(life.status)["Ready"] == "False/QuotaExceeded"
+    assert life.tick(15).create

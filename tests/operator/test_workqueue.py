@@ -1,0 +1,162 @@
+"""The work queue: coalescing, one run a key at a time, backoff, timers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hone_operator import workqueue
+from hone_operator.workqueue import WorkQueue
+
+pytestmark = pytest.mark.pure
+
+
+class Runs:
+    """A process function that remembers, and can be held and made to fail."""
+
+    def __init__(self, concurrency: int = 4):
+        self.done: list[str] = []
+        self.now: set[str] = set()
+        self.most = 0
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.failures: list[BaseException] = []
+        self.after: list[float | None] = []
+        self.queue: WorkQueue[str] = WorkQueue(self, concurrency)
+        self.task = asyncio.create_task(self.queue.run())
+
+    async def __call__(self, key: str) -> float | None:
+        assert key not in self.now, "a key runs once at a time"
+        self.now.add(key)
+        self.most = max(self.most, len(self.now))
+        try:
+            await self.hold.wait()
+            await asyncio.sleep(0)
+            self.done.append(key)
+            if self.failures:
+                raise self.failures.pop(0)
+            return self.after.pop(0) if self.after else None
+        finally:
+            self.now.discard(key)
+
+    async def until(self, check):
+        async with asyncio.timeout(20):
+            while not check():
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def runs():
+    runs = Runs()
+    yield runs
+    runs.task.cancel()
+    await asyncio.gather(runs.task, return_exceptions=True)
+
+
+async def test_many_requests_become_one_run(runs):
+    for _ in range(100):
+        runs.queue.request("a")
+    await runs.until(lambda: runs.done)
+    await asyncio.sleep(0.01)
+    assert runs.done == ["a"]
+    assert runs.queue.caught_up
+
+
+async def test_a_request_while_running_becomes_one_more_run(runs):
+    runs.hold.clear()
+    runs.queue.request("a")
+    await runs.until(lambda: "a" in runs.now)
+    for _ in range(10):
+        runs.queue.request("a")
+    runs.hold.set()
+    await runs.until(lambda: len(runs.done) == 2)
+    await asyncio.sleep(0.01)
+    assert runs.done == ["a", "a"]
+
+
+async def test_concurrency_is_bounded(runs):
+    runs.hold.clear()
+    for n in range(20):
+        runs.queue.request(f"k{n}")
+    await runs.until(lambda: len(runs.now) == 4)
+    await asyncio.sleep(0.01)
+    assert runs.queue.depth == 16
+    runs.hold.set()
+    await runs.until(lambda: len(runs.done) == 20)
+    assert runs.most == 4
+
+
+async def test_a_failure_comes_again_with_growing_pauses(runs, monkeypatch):
+    monkeypatch.setattr(workqueue, "FIRST_BACKOFF", 0.01)
+    waits = []
+    runs.queue.on_failure = lambda key, error: waits.append(runs.queue._failures[key])
+    runs.failures = [RuntimeError("one"), RuntimeError("two"), RuntimeError("three")]
+    runs.queue.request("a")
+    await runs.until(lambda: len(runs.done) == 4)
+    assert waits == [1, 2, 3]
+    await runs.until(lambda: not runs.queue._failures)
+
+
+async def test_a_failing_key_is_not_run_at_once_because_it_was_asked_for(runs, monkeypatch):
+    monkeypatch.setattr(workqueue, "FIRST_BACKOFF", 5.0)
+    runs.hold.clear()
+    runs.failures = [RuntimeError("no")]
+    runs.queue.request("a")
+    await runs.until(lambda: "a" in runs.now)
+    runs.queue.request("a")
+    runs.hold.set()
+    await runs.until(lambda: runs.done)
+    await asyncio.sleep(0.05)
+    assert runs.done == ["a"]
+
+
+async def test_the_last_run_decides_when_to_come_again(runs):
+    runs.after = [3600.0, 0.02, None]
+    runs.queue.request("a")
+    await runs.until(lambda: len(runs.done) == 1)
+    runs.queue.request("a")
+    await runs.until(lambda: len(runs.done) == 3)
+    await asyncio.sleep(0.05)
+    assert len(runs.done) == 3
+
+
+async def test_a_stuck_run_shows_as_a_growing_wait(runs):
+    runs.hold.clear()
+    runs.queue.request("a")
+    await runs.until(lambda: "a" in runs.now)
+    await asyncio.sleep(0.05)
+    assert runs.queue.oldest_wait() >= 0.05
+    runs.hold.set()
+    await runs.until(lambda: runs.done)
+    await runs.until(lambda: runs.queue.oldest_wait() == 0)
+
+
+async def test_a_run_that_takes_too_long_is_given_up(monkeypatch):
+    calls = []
+
+    async def process(key):
+        calls.append(key)
+        if len(calls) == 1:
+            await asyncio.sleep(3600)
+
+    monkeypatch.setattr(workqueue, "FIRST_BACKOFF", 0.01)
+    queue: WorkQueue[str] = WorkQueue(process, run_limit=0.05)
+    task = asyncio.create_task(queue.run())
+    queue.request("a")
+    async with asyncio.timeout(20):
+        while len(calls) < 2:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_api_server_s_retry_after_is_obeyed(runs):
+    class BusyError(Exception):
+        retry_after = 3600.0
+
+    runs.failures = [BusyError()]
+    runs.queue.request("a")
+    await runs.until(lambda: runs.done)
+    await asyncio.sleep(0)
+    assert runs.queue._due["a"] - asyncio.get_running_loop().time() > 3000
