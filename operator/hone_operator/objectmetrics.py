@@ -101,7 +101,7 @@ GAUGES = (
     ),
     JobGauge(
         "last_progress_timestamp_seconds",
-        "When the trainer last reported, Unix time.",
+        "When the trainer last reported something new, Unix time.",
         lambda b: seconds((b["status"].get("progress") or {}).get("lastUpdatedTime")),
     ),
 )

@@ -1,0 +1,65 @@
+"""Argo CD's health scripts, run as Argo CD runs them: Lua 5.1 with base, package, table and a safe os."""
+
+from typing import Any
+
+import lupa.lua51
+import pytest
+import yaml
+
+from hone_dev import argocd
+
+pytestmark = pytest.mark.pure
+ROOT = argocd.FOLDER / "resource_customizations" / "hone.dev"
+KINDS = ("FineTuneJob", "Dataset", "ModelVersion")
+# What is left after gitops-engine opened its libraries; the methods of strings go with `string`.
+SANDBOX = """
+getmetatable('').__index = nil
+os = {time = os.time, date = os.date, clock = os.clock, difftime = os.difftime}
+for _, name in ipairs({'string', 'math', 'io', 'debug', 'coroutine', 'python'}) do _G[name] = nil end
+"""
+
+
+def health(kind: str, obj: dict[str, Any]) -> dict[str, str]:
+    """{status, message} of an object."""
+    lua = lupa.lua51.LuaRuntime(register_eval=False, unpack_returned_tuples=False)
+    lua.execute(SANDBOX)
+    lua.globals().obj = lua.table_from(obj, recursive=True)
+    return dict(lua.execute((ROOT / kind / "health.lua").read_text()))
+
+
+def cases() -> list[Any]:
+    out = []
+    for kind in KINDS:
+        for test in yaml.safe_load((ROOT / kind / "health_test.yaml").read_text())["tests"]:
+            out.append(pytest.param(kind, test, id=f"{kind}-{test['inputPath']}"))
+    return out
+
+
+@pytest.mark.parametrize(("kind", "test"), cases())
+def test_health(kind, test):
+    obj = yaml.safe_load((ROOT / kind / test["inputPath"]).read_text())
+    assert obj["kind"] == kind
+    assert health(kind, obj) == test["healthStatus"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_input_is_used_and_every_state_is_covered(kind):
+    tests = yaml.safe_load((ROOT / kind / "health_test.yaml").read_text())["tests"]
+    assert {t["inputPath"] for t in tests} == {f"testdata/{p.name}" for p in (ROOT / kind / "testdata").iterdir()}
+    assert {"Healthy", "Progressing", "Degraded"} <= {t["healthStatus"]["status"] for t in tests}
+
+
+def test_the_sandbox_is_one():
+    lua = lupa.lua51.LuaRuntime(register_eval=False)
+    lua.execute(SANDBOX)
+    for forbidden in ("('x'):upper()", "string.format('x')", "math.floor(1)", "io.open('x')", "os.execute('x')"):
+        with pytest.raises(lupa.lua51.LuaError):
+            lua.execute(f"return {forbidden}")
+
+
+def test_the_patch_is_up_to_date():
+    """Otherwise: python -m hone_dev.argocd."""
+    assert argocd.PATCH.read_text() == argocd.patch()
+    data = yaml.safe_load(argocd.PATCH.read_text())["data"]
+    for kind in KINDS:
+        assert data[f"resource.customizations.health.hone.dev_{kind}"] == (ROOT / kind / "health.lua").read_text()
