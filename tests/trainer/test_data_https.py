@@ -6,6 +6,7 @@ import http.server
 import json
 import ssl
 import threading
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -16,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from hone_api.plan import Limits, MaterializePlan
 from hone_trainer.datasets import http as https
 from hone_trainer.datasets import materialize
-from hone_trainer.errors import SourceError
+from hone_trainer.errors import SourceError, classify
 
 pytestmark = pytest.mark.trainer
 PRIVATE_OK = Limits(allow_private_addresses=True)
@@ -338,6 +339,13 @@ def test_a_file_that_ends_early_is_not_taken(server, tmp_path):
     server.answers["/short"] = (200, {"Content-Length": "500"}, b"x" * 100)
     error = refusal(f"https://data.test:{server.port}/short", tmp_path, resolver=names(data_test="127.0.0.1"))
     assert error.code == "SourceUnreachable"
+
+
+def test_a_full_disk_is_not_taken_for_a_broken_connection(server):
+    url = f"https://data.test:{server.port}/rows.jsonl"
+    with pytest.raises(OSError, match="No space left") as caught:
+        https.Client(PRIVATE_OK, resolver=names(data_test="127.0.0.1")).download(url, Path("/dev/full"))
+    assert classify(caught.value).code == "DiskFull"
 
 
 def plan(server, tmp_path, **source) -> MaterializePlan:

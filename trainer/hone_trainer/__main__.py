@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TypeVar
 
 from hone_api.plan import FetchPlan, MaterializePlan, TrainingPlan, VerifyPlan, parse_plan
 from hone_api.report import Outcome, Result
-from hone_trainer.errors import ConfigError, to_outcome
+from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.secrets import ScrubbingFilter, scrub
 
 TERMINATION_LOG_ENV = "HONE_TERMINATION_LOG"
@@ -50,16 +51,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _set_up_logging()
     if rest and options.command != "evaluate":
         parser.error(f"unknown arguments: {' '.join(rest)}")
+    signal.signal(signal.SIGTERM, _interrupted)  # `run` has a handler of its own, which saves first
     try:
         outcome = Outcome(result=_COMMANDS[options.command](options, rest))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except SystemExit:  # of a command's own argument parser
+        raise
     except BaseException as error:
         outcome = to_outcome(error)
         _explain(outcome, error)
     _write_termination_message(outcome)
     return outcome.exit_code
+
+
+def _interrupted(*_: object) -> None:
+    raise TrainerError("Interrupted", "stopped by SIGTERM; what was begun is removed and can be begun again")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ certificates (SSL_CERT_FILE names others). No proxy is used: it would resolve th
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import ssl
@@ -26,6 +27,8 @@ from hone_trainer.secrets import remember
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CHUNK = 2**20
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
+"""Of the target file, not of the connection."""
 _CONNECT_SECONDS = 30
 _READ_SECONDS = 60
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -96,8 +99,8 @@ class Client:
             finally:
                 response.close()
         except (HTTPError, OSError) as error:
-            if isinstance(error, OSError) and error.filename is not None:
-                raise  # of the target file, e.g. a full disk
+            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+                raise
             raise SourceError("SourceUnreachable", f"{_shown(url)}: {error}") from None
         finally:
             pool.close()

@@ -1,0 +1,164 @@
+"""`python -m hone_trainer`: exit codes, the termination message, help; and what it does not import."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hone_api.report import DatasetResult, parse_outcome
+from hone_trainer import manifest
+from hone_trainer.__main__ import main
+
+pytestmark = pytest.mark.trainer
+ROWS = "".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(50))
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    """The termination log."""
+    monkeypatch.setenv("HONE_TERMINATION_LOG", str(tmp_path / "log"))
+    return tmp_path / "log"
+
+
+def write(path, **fields):
+    path.write_text(json.dumps(fields))
+    return str(path)
+
+
+def dataset(tmp_path, content=ROWS, **fields):
+    (tmp_path / "rows.jsonl").write_text(content)
+    source = {"uri": "pvc://claim/rows.jsonl"}
+    plan = {"kind": "Materialize", "name": "rows", "source": source, "sourcePath": "rows.jsonl", "store": "store"}
+    return write(tmp_path / "plan.json", **{**plan, **fields})
+
+
+def test_materialize_with_paths_relative_to_the_plan(tmp_path, log, monkeypatch):
+    monkeypatch.chdir("/")
+    assert main(["materialize", dataset(tmp_path)]) == 0
+    outcome = parse_outcome(log.read_text())
+    assert isinstance(outcome.result, DatasetResult)
+    assert outcome.failure is None
+    manifest.verify(tmp_path / "store" / str(outcome.result.path))
+
+
+def test_a_data_failure_carries_the_counts(tmp_path, log, capsys):
+    assert main(["materialize", dataset(tmp_path, ROWS + "{\n" * 9)]) == 65
+    outcome = parse_outcome(log.read_text())
+    assert outcome.failure.code == "TooManyBadRows"
+    assert (outcome.result.rows, outcome.result.rejected) == (50, 9)
+    assert outcome.result.errors[0].rows == list(range(51, 60))
+    assert "TooManyBadRows: 9 of 59 rows" in capsys.readouterr().err
+
+
+def test_the_termination_message_fits_whatever_the_rows_say(tmp_path, log):
+    rows = "".join(json.dumps({"ü" * 200 + str(i): 1}) + "\n" for i in range(100))
+    assert main(["materialize", dataset(tmp_path, rows, format="Text")]) == 65
+    assert len(log.read_bytes()) <= 4096
+    assert parse_outcome(log.read_text()).failure.code == "TooManyBadRows"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read"),
+        ("{", "JSON"),
+        ('{"kind": "Strange"}', "kind"),
+        ('{"kind": "Fetch", "model": {"uri": "gopher://x"}, "storee": ""}', "storee"),
+        (
+            '{"kind": "Verify", "name": "m", "artifacts": [{"path": "x", "digest": "sha256:' + "0" * 64 + '"}]}',
+            "Verify plan",
+        ),
+    ],
+)
+def test_a_plan_that_cannot_be(tmp_path, log, content, words):
+    if content is not None:
+        (tmp_path / "plan.json").write_text(content)
+    assert main(["materialize", str(tmp_path / "plan.json")]) == 78
+    failure = parse_outcome(log.read_text()).failure
+    assert failure.code == "InvalidConfiguration"
+    assert words in failure.message
+
+
+def test_verify(tmp_path, log):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "a").write_text("x")
+    digest = manifest.write(tmp_path / "m")
+    plan = write(tmp_path / "plan.json", kind="Verify", name="m", artifacts=[{"path": "m", "digest": digest}])
+    assert main(["verify", plan]) == 0
+    assert parse_outcome(log.read_text()).result.files == 1
+    (tmp_path / "m" / "a").write_text("y")
+    assert main(["verify", plan]) == 74
+    assert "a: SHA-256" in parse_outcome(log.read_text()).failure.message
+
+
+def test_validate_tells_a_person_what_it_sees(tmp_path, log, capsys):
+    (tmp_path / "rows.csv").write_text("q,a\n" + "".join(f"What is {i}?,{i}\n" for i in range(40)) + "x\n")
+    file = str(tmp_path / "rows.csv")
+    assert main(["validate", file, "--column", "prompt=q", "--column", "completion=a"]) == 0
+    out = capsys.readouterr().out
+    assert "format:     PromptCompletion (Auto" in out
+    assert "rows:       40 valid" in out
+    assert "BrokenCsv        1 rows, first 41; rows.csv:42: 1 fields, the header has 2" in out
+    assert 'first row:  {"prompt": "What is' in out
+    assert main(["validate", file]) == 65
+    assert main(["validate", file, "--format", "Strange"]) == 78
+    assert main(["validate", str(tmp_path / "absent")]) == 78
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for command in ("run", "materialize", "fetch", "verify", "evaluate", "validate"):
+        assert f"python -m hone_trainer {command} " in out
+
+
+def test_unknown_arguments_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["materialize", dataset(tmp_path), "--fast"])
+    assert "--fast" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["materialize", "fetch", "verify"])
+def test_light_commands_import_neither_torch_nor_transformers(tmp_path, command):
+    """A materialising pod must not pay for gigabytes of CUDA libraries."""
+    plans = {
+        "materialize": dataset(tmp_path),
+        "fetch": write(tmp_path / "f.json", kind="Fetch", model={"uri": "hf://a/b"}, store="store"),
+        "verify": write(
+            tmp_path / "v.json", kind="Verify", name="m", artifacts=[{"path": "x", "digest": "sha256:" + "0" * 64}]
+        ),
+    }
+    code = (
+        "import sys; from hone_trainer.__main__ import main\n"
+        f"main([{command!r}, {plans[command]!r}])\n"
+        "print(sorted({'torch', 'transformers', 'datasets', 'trl'} & set(sys.modules)))"
+    )
+    log = {"HONE_TERMINATION_LOG": str(tmp_path / "log"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    environment = {**os.environ, **log, "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert (tmp_path / "log").is_file()
+
+
+def test_sigterm_cleans_up_and_says_so(tmp_path, log):
+    os.mkfifo(tmp_path / "pipe.jsonl")  # a source that never ends
+    plan = dataset(tmp_path, sourcePath="pipe.jsonl")
+    process = subprocess.Popen([sys.executable, "-m", "hone_trainer", "materialize", plan], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            if list((tmp_path / "store").glob("datasets/.work-*")):
+                break
+            time.sleep(0.1)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 75
+    finally:
+        process.kill()
+    assert parse_outcome(log.read_text()).failure.code == "Interrupted"
+    assert not list((tmp_path / "store" / "datasets").iterdir())
