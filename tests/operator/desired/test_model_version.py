@@ -1,0 +1,80 @@
+"""Version numbers: one a run, never used twice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hone_operator.desired.model_version import REMEMBERED, allocate
+
+pytestmark = pytest.mark.pure
+
+
+def run(uid: str) -> dict:
+    return {"metadata": {"uid": uid, "namespace": "team"}}
+
+
+def written(ledger: dict, version: str = "5") -> dict:
+    """The ledger as it is read back."""
+    return {**ledger, "metadata": {**ledger["metadata"], "resourceVersion": version, "uid": "ledger-uid"}}
+
+
+def existing(number: int, uid: str, model: str = "tutor") -> dict:
+    return {"spec": {"modelName": model, "version": number, "lineage": {"job": {"uid": uid}}}}
+
+
+def test_the_first_number_is_one_and_the_ledger_is_made():
+    version = allocate(run("a"), "tutor", None, [])
+    assert version.number == 1
+    assert "resourceVersion" not in version.ledger["metadata"]
+
+
+def test_the_next_run_gets_the_next_number_guarded_by_what_was_read():
+    ledger = written(allocate(run("a"), "tutor", None, []).ledger)
+    version = allocate(run("b"), "tutor", ledger, [])
+    assert version.number == 2
+    assert version.ledger["metadata"]["resourceVersion"] == "5"
+    assert version.ledger["metadata"]["uid"] == "ledger-uid"
+
+
+def test_a_run_that_comes_again_keeps_its_number_and_writes_nothing():
+    ledger = written(allocate(run("a"), "tutor", None, []).ledger)
+    ledger = written(allocate(run("b"), "tutor", ledger, []).ledger)
+    version = allocate(run("a"), "tutor", ledger, [existing(2, "b")])
+    assert (version.number, version.ledger) == (1, None)
+
+
+def test_a_number_is_not_reused_when_its_model_version_was_deleted():
+    ledger = written(allocate(run("a"), "tutor", None, []).ledger)
+    assert allocate(run("b"), "tutor", ledger, []).number == 2
+
+
+def test_a_lost_ledger_is_rebuilt_from_the_model_versions():
+    version = allocate(run("b"), "tutor", None, [existing(1, "x"), existing(4, "y"), existing(9, "z", "other")])
+    assert version.number == 5
+
+
+def test_with_a_lost_ledger_a_run_finds_its_own_model_version():
+    version = allocate(run("a"), "tutor", None, [existing(3, "a")])
+    assert (version.number, version.ledger) == (3, None)
+
+
+def test_a_number_that_somebody_took_by_hand_is_left_to_them():
+    ledger = written(allocate(run("a"), "tutor", None, []).ledger)
+    assert allocate(run("a"), "tutor", ledger, [existing(1, "somebody")]).number == 2
+
+
+def test_models_count_apart():
+    ledger = written(allocate(run("a"), "tutor", None, []).ledger)
+    version = allocate(run("b"), "writer", ledger, [])
+    assert version.number == 1
+    assert set(version.ledger["data"]) == {"tutor", "writer"}
+
+
+def test_the_ledger_is_bounded():
+    ledger = None
+    for n in range(REMEMBERED + 10):
+        ledger = written(allocate(run(f"uid-{n}"), "tutor", ledger, []).ledger)
+    entry = json.loads(ledger["data"]["tutor"])
+    assert (entry["last"], len(entry["runs"])) == (REMEMBERED + 10, REMEMBERED)

@@ -1,0 +1,240 @@
+"""Objects of every kind of work, against golden files, Kubernetes' own schemas and Pod Security `restricted`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from hone_api.dataset import DatasetSpec
+from hone_api.finetunejob import FineTuneJobSpec, Resolved
+from hone_api.modelversion import ModelVersionSpec
+from hone_api.plan import parse_plan
+from hone_operator.desired import names
+from hone_operator.desired.fetch import fetch
+from hone_operator.desired.materialize import materialize
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.store import claim
+from hone_operator.desired.training import Attempt, training
+from hone_operator.desired.verify import verify
+
+pytestmark = pytest.mark.pure
+KUBERNETES = "1.34"
+DIGEST = "sha256:" + "0" * 64
+PLATFORM = Platform(
+    "registry.example/hone/trainer@sha256:" + "1" * 64,
+    image_pull_secrets=("pull",),
+    hugging_face_endpoint="https://hub.example",
+    progress_url="https://hone.hone-system.svc:8443",
+    progress_ca="-----BEGIN CERTIFICATE-----\n",
+    extra_env={"HTTPS_PROXY": "http://proxy.example:3128", "NOTE": "costs $(PRICE) or $$5"},
+)
+
+
+def owner(kind: str, name: str) -> dict[str, Any]:
+    metadata = {
+        "name": name,
+        "namespace": "team",
+        "uid": "0000-uid",
+        "generation": 2,
+        "labels": {"app.kubernetes.io/instance": "argo"},
+        "annotations": {"argocd.argoproj.io/tracking-id": "x"},
+    }
+    return {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "metadata": metadata}
+
+
+def run(spec: dict[str, Any], model_uri: str | None = None, number: int = 1) -> list[dict[str, Any]]:
+    full = {"model": {"uri": "pvc://models/smol"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}, **spec}
+    parsed = FineTuneJobSpec.model_validate(full)
+    resolved = Resolved(
+        model_uri=model_uri or parsed.model.uri,
+        model_commit="abc" if model_uri else None,
+        dataset_digests={"rows": DIGEST},
+        image=PLATFORM.trainer_image,
+    )
+    splits = {"rows": frozenset({"train", "validation"})}
+    return training(Attempt(owner("FineTuneJob", "run"), parsed, number, resolved, splits), PLATFORM)
+
+
+def one_pod() -> list[dict[str, Any]]:
+    return run({})
+
+
+def two_nodes() -> list[dict[str, Any]]:
+    return run({"resources": {"nodes": 2, "cpu": "4"}, "deepspeed": {"zeroStage": 2}}, number=3)
+
+
+def gpus() -> list[dict[str, Any]]:
+    spec = {
+        "model": {"uri": "hf://org/model@main", "secretName": "token"},
+        "adapter": {"type": "QLoRA", "rank": 8},
+        "resources": {"gpusPerNode": 4, "gpuProducts": ["NVIDIA-H100"], "cpu": "16", "memory": "128Gi"},
+        "scheduling": {
+            "priorityClassName": "research",
+            "nodeSelector": {"pool": "gpu"},
+            "tolerations": [{"key": "team", "operator": "Equal", "value": "a", "effect": "NoExecute"}],
+        },
+    }
+    return run(spec, "pvc://hone-store/base-models/org--model/abc")
+
+
+def dataset(uri: str, **source: Any) -> list[dict[str, Any]]:
+    spec = DatasetSpec.model_validate({"source": {"uri": uri, **source}, "columns": {"prompt": "q"}})
+    return materialize(owner("Dataset", "rows"), spec, 1, PLATFORM)
+
+
+def model_fetch() -> list[dict[str, Any]]:
+    spec = FineTuneJobSpec.model_validate(
+        {
+            "model": {"uri": "hf://org/model", "secretName": "token"},
+            "datasets": [{"name": "rows"}],
+            "output": {"modelName": "m"},
+        }
+    )
+    return fetch(owner("FineTuneJob", "run"), spec, 2, PLATFORM)
+
+
+def model_verify() -> list[dict[str, Any]]:
+    artifacts = [
+        {"format": f, "uri": f"pvc://{c}/models/x/{f}", "digest": DIGEST, "sizeBytes": 1}
+        for f, c in (("adapter", "hone-store"), ("merged", "other"), ("full", "hone-store"))
+    ]
+    lineage = {
+        "baseModel": {"uri": "hf://org/model"},
+        "datasets": [],
+        "job": {"name": "run", "uid": "u"},
+        "method": "SFT",
+        "hyperParameters": {},
+        "seed": 1,
+    }
+    spec = ModelVersionSpec.model_validate(
+        {"modelName": "m", "version": 1, "artifacts": artifacts, "lineage": lineage}
+    )
+    return verify(owner("ModelVersion", "m-v1"), spec, 1, PLATFORM)
+
+
+CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "training-one-pod": one_pod,
+    "training-two-nodes": two_nodes,
+    "training-gpus": gpus,
+    "materialize-configmap": lambda: dataset("configmap://answers/rows.jsonl"),
+    "materialize-pvc": lambda: dataset("pvc://data/folder/rows.jsonl"),
+    "materialize-hub": lambda: dataset("hf://org/data@main", secretName="token"),
+    "fetch": model_fetch,
+    "verify": model_verify,
+    "store": lambda: [claim("team", PLATFORM)],
+}
+
+
+@pytest.fixture(params=sorted(CASES))
+def case(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_objects_are_as_reviewed(case, golden):
+    golden(case, CASES[case]())
+
+
+def test_objects_are_valid_kubernetes(case):
+    for body in CASES[case]():
+        kubernetes_validate.validate(body, KUBERNETES, strict=True)
+
+
+def test_the_same_input_gives_the_same_objects(case):
+    assert CASES[case]() == CASES[case]()
+
+
+def test_pods_pass_pod_security_restricted(case):
+    """The controls of https://kubernetes.io/docs/concepts/security/pod-security-standards/, level restricted."""
+    allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "projected", "secret"}
+    for body in CASES[case]():
+        if body["kind"] != "Job":
+            continue
+        spec = body["spec"]["template"]["spec"]
+        assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName", "initContainers"} & spec.keys()
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] == 10001
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is False
+        for volume in spec["volumes"]:
+            assert volume.keys() - {"name"} <= allowed
+        for container in spec["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["readOnlyRootFilesystem"] is True
+
+
+def test_pods_start_python_and_no_shell(case):
+    for body in CASES[case]():
+        if body["kind"] == "Job":
+            command = body["spec"]["template"]["spec"]["containers"][0]["command"]
+            assert command[:3] == ["python", "-m", "hone_trainer"]
+            assert command[4:] == ["/etc/hone/plan.json"]
+
+
+def test_plans_can_be_read_by_the_trainer(case):
+    for body in CASES[case]():
+        if body["kind"] == "ConfigMap":
+            parse_plan(body["data"]["plan.json"])
+
+
+def test_children_are_owned_and_carry_nothing_of_git_ops_tools(case):
+    if case == "store":
+        pytest.skip("the store is owned by nobody")
+    for body in CASES[case]():
+        meta = body["metadata"]
+        assert meta["ownerReferences"][0]["uid"] == "0000-uid"
+        assert meta["ownerReferences"][0]["controller"] is True
+        assert "app.kubernetes.io/instance" not in meta["labels"]
+        assert "argocd" not in json.dumps(meta.get("annotations", {}))
+
+
+def test_secrets_never_become_environment(case):
+    assert "secretKeyRef" not in json.dumps(CASES[case]())
+
+
+def test_the_kubelet_expands_no_user_value():
+    env = {e["name"]: e["value"] for e in one_pod()[-1]["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["NOTE"] == "costs $$(PRICE) or $$$$5"
+
+
+def test_only_pods_that_download_know_the_hub():
+    training_env = yaml.safe_dump(gpus())
+    assert "HF_ENDPOINT" not in training_env
+    assert "HF_HUB_OFFLINE" in training_env
+    assert "HF_ENDPOINT" in yaml.safe_dump(model_fetch())
+
+
+def test_every_rank_can_be_found_by_name():
+    config, service, job = two_nodes()
+    host = json.loads(config["data"]["plan.json"])["masterAddress"]
+    assert host == "run-3-0.run-3.team.svc.cluster.local"
+    assert service["metadata"]["name"] == job["spec"]["template"]["spec"]["subdomain"] == "run-3"
+    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+
+
+@pytest.mark.parametrize("length", [1, 52])
+def test_names_fit_at_the_longest(length):
+    name = "x" * length
+    for made in (
+        names.attempt(name, 999) + "-1023",
+        names.fetch(name, "uid", 12345),
+        names.materialize(name, "uid", 12345, 12345),
+        names.verify(name + "-v1000000", "uid", 9),
+    ):
+        assert len(made) <= 63
+
+
+def test_a_dotted_name_becomes_a_label():
+    assert "." not in names.verify("my.model", "uid", 1)
+
+
+@pytest.mark.parametrize("uri", ["pvc://claim/../other", "pvc://claim/a/../../b", "configmap://a/.."])
+def test_a_path_that_leaves_its_root_is_refused(uri):
+    with pytest.raises(names.InvalidReferenceError):
+        names.split_uri(uri)

@@ -1,0 +1,121 @@
+"""Every state of a ModelVersion, decided from what is observed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hone_operator.reconcile.modelversion import Observed, reconcile
+from hone_operator.reconcile.outcome import Outcome
+
+pytestmark = pytest.mark.pure
+VERIFIED = {"result": {"kind": "Verify", "files": 3, "sizeBytes": 10}}
+
+
+class Life:
+    """A ModelVersion that is reconciled again and again."""
+
+    def __init__(self, world: Any, uri: str = "pvc://hone-store/models/job-uid/adapter"):
+        self.world = world
+        self.version = {
+            "kind": "ModelVersion",
+            "metadata": {"name": "tutor-v1", "namespace": "team", "uid": "version-uid", "generation": 1},
+            "spec": {
+                "modelName": "tutor",
+                "version": 1,
+                "artifacts": [{"format": "adapter", "uri": uri, "digest": world.digest, "sizeBytes": 10}],
+                "lineage": {
+                    "baseModel": {"uri": "hf://org/model"},
+                    "datasets": [],
+                    "job": {"name": "run", "uid": "job-uid"},
+                    "method": "SFT",
+                    "hyperParameters": {},
+                    "seed": 42,
+                },
+                "evaluation": {"numbers": [{"name": "loss", "base": "3.9", "tuned": "2.1"}]},
+            },
+        }
+        self.children: list[Any] = []
+
+    def tick(self, seconds: float = 0, missing_claim: str | None = None) -> Outcome:
+        observed = Observed(jobs=self.children, missing_claim=missing_claim)
+        outcome = reconcile(self.version, observed, self.world.time(seconds), self.world.platform)
+        if outcome.status is not None:
+            self.version["status"] = outcome.status
+        self.children += [self.world.child(b) for b in outcome.create if b["kind"] == "Job"]
+        gone = {b["metadata"]["name"] for b in outcome.delete}
+        self.children = [c for c in self.children if c.name not in gone]
+        return outcome
+
+    def ends(self, type_: str, pod: Any) -> None:
+        self.children[-1] = self.world.ended(self.world.child(self.children[-1].body, pod), type_)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.version["status"]
+
+
+@pytest.fixture
+def life(world):
+    return Life(world)
+
+
+def test_it_is_ready_only_after_it_was_verified(life, conditions):
+    outcome = life.tick()
+    assert '"path": "/artifacts/0/models/job-uid/adapter"' in outcome.create[0]["data"]["plan.json"]
+    assert conditions(life.status) == {
+        "Verified": "False/Verifying",
+        "Ready": "False/Verifying",
+        "Reconciling": "True/Verifying",
+        "Stalled": "False/Verifying",
+    }
+    assert life.status["base"] == "org/model"
+    assert (life.status["evalLoss"], life.status["baseEvalLoss"]) == ("2.1", "3.9")
+    assert life.tick(10) == Outcome()
+    life.ends("Complete", life.world.dead(0, outcome=VERIFIED))
+    life.tick(61)
+    assert conditions(life.status)["Ready"] == "True/Verified"
+    assert life.status["verifiedAt"] == "2026-01-02T03:05:05Z"
+    life.children.clear()
+    assert life.tick(1000) == Outcome()
+
+
+def test_an_approval_does_not_verify_again(life, conditions):
+    life.tick()
+    life.ends("Complete", life.world.dead(0, outcome=VERIFIED))
+    life.tick(61)
+    life.version["metadata"]["generation"] = 2
+    assert life.tick(100).create == ()
+    assert life.status["observedGeneration"] == 2
+    assert conditions(life.status)["Ready"] == "True/Verified"
+
+
+def test_a_file_that_differs_is_final(life, conditions):
+    life.tick()
+    life.ends("Failed", life.world.dead(74, outcome=life.world.failure("ManifestMismatch", "model.safetensors")))
+    life.tick(61)
+    assert conditions(life.status)["Verified"] == "False/ManifestMismatch"
+    assert conditions(life.status)["Stalled"] == "True/ManifestMismatch"
+    assert life.tick(10000) == Outcome()
+
+
+def test_a_storage_error_is_tried_again(life, conditions):
+    life.tick()
+    life.ends("Failed", life.world.dead(74, outcome=life.world.failure("StorageError", "EIO")))
+    assert life.tick(61).check_again_in == 9
+    assert conditions(life.status)["Ready"] == "False/StorageError"
+    assert life.tick(70).create
+    assert life.status["tries"] == 2
+
+
+def test_a_missing_claim_heals(life, conditions):
+    assert life.tick(missing_claim="hone-store").create == ()
+    assert conditions(life.status)["Ready"] == "False/PVCNotFound"
+    assert life.tick(15).create
+
+
+def test_what_lies_on_no_volume_cannot_be_verified(world, conditions):
+    life = Life(world, "hf://org/model")
+    assert life.tick().create == ()
+    assert conditions(life.status)["Stalled"] == "True/NotSupportedYet"
