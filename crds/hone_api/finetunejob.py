@@ -410,7 +410,7 @@ class Output(ApiModel):
     version: int | None = Field(default=None, ge=1, le=1_000_000, description="Version number; default: the next.")
     merge: bool = Field(default=False, description="Also export base and adapter merged into one model; default false.")
     formats: Annotated[list[Literal["Safetensors", "GGUF"]], Field(max_length=4)] = Field(
-        default_factory=lambda: ["Safetensors"], description="File formats; default [Safetensors]."
+        default=["Safetensors"], description="File formats; default [Safetensors]."
     )
     push: Push | None = Field(default=None, description="Copy of the artifacts elsewhere; default: none.")
 

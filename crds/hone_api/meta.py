@@ -146,7 +146,7 @@ class Condition(ApiModel):
     )
 
 
-CONDITIONS = Field(
+CONDITIONS: Any = Field(
     default_factory=list,
     max_length=16,
     description="Conditions by type; each carries observedGeneration.",

@@ -5,6 +5,7 @@ Live, a `ProgressReport` by POST; in the end, an `Outcome` as termination messag
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
@@ -12,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from hone_api.dataset import RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
-from hone_api.meta import ApiModel, Digest
+from hone_api.meta import ApiModel, Digest, ShortText
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 
 MAX_TERMINATION_MESSAGE = 4096
@@ -25,6 +26,8 @@ TOKEN_ENV = "KUBEFLOW_TRAINER_SERVER_TOKEN"
 CA_ENV = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
 
 Short = Annotated[str, StringConstraints(max_length=64)]
+Address = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=253)]
+"""A path or revision that our own code made: it is never cut, so it must be short."""
 
 
 class Metric(ApiModel):
@@ -70,16 +73,18 @@ class TrainingResult(ApiModel):
     """A finished run."""
 
     kind: Literal["Training"] = "Training"
-    artifacts: list[Artifact] = Field(description="uri is the folder's path below the output folder, e.g. adapter.")
+    artifacts: Annotated[list[Artifact], Field(max_length=4)] = Field(
+        description="uri is the folder's path below the output folder, e.g. adapter."
+    )
     numbers: list[EvaluationNumber] = Field(default_factory=list)
     samples: list[Sample] = Field(default_factory=list)
     steps: int = Field(ge=0)
     stopped_early: bool = False
-    reason: str = Field(default="Completed", description="Completed, EarlyStopped.")
+    reason: Short = Field(default="Completed", description="Completed, EarlyStopped.")
     start_step: int = Field(default=0, ge=0, description="Step that the last attempt resumed from.")
     peak_memory_bytes: int | None = Field(default=None, ge=0)
-    train_loss: str | None = None
-    tokens_per_second: str | None = None
+    train_loss: Short | None = None
+    tokens_per_second: Short | None = None
     resolved: dict[str, int | str] = Field(default_factory=dict, description="Values the trainer chose.")
 
 
@@ -88,11 +93,11 @@ class DatasetResult(ApiModel):
 
     kind: Literal["Materialize"] = "Materialize"
     digest: Digest | None = None
-    path: str | None = Field(default=None, description="Folder below the store, e.g. datasets/<hex>.")
-    revision: str | None = None
-    format_detected: str | None = None
+    path: Address | None = Field(default=None, description="Folder below the store, e.g. datasets/<hex>.")
+    revision: Address | None = None
+    format_detected: ShortText | None = None
     rows: int = 0
-    splits: list[SplitRows] = Field(default_factory=list)
+    splits: Annotated[list[SplitRows], Field(max_length=8)] = Field(default_factory=list)
     rejected: int = 0
     errors: list[RowError] = Field(default_factory=list)
     duplicates: int = 0
@@ -103,8 +108,8 @@ class FetchResult(ApiModel):
     """A staged base model."""
 
     kind: Literal["Fetch"] = "Fetch"
-    path: str = Field(description="Folder below the store.")
-    commit: str | None = None
+    path: Address = Field(description="Folder below the store.")
+    commit: Address | None = None
     size_bytes: int = Field(default=0, ge=0)
 
 
@@ -141,35 +146,68 @@ class Outcome(ApiModel):
         return int(FAILURES[self.failure.code].exit_code) if self.failure else int(ExitCode.DONE)
 
     def to_termination_message(self) -> str:
-        """JSON of at most 4096 bytes: the least important parts go first.
-
-        Order: samples, then examples of row errors, then all but the first ten numbers, then the message's end.
-        """
+        """JSON of at most 4096 bytes: the least important parts go first, digests and paths never."""
         outcome = self.model_copy(deep=True)
-        result = outcome.result
-        if len(_encode(outcome)) > MAX_TERMINATION_MESSAGE and isinstance(result, TrainingResult):
-            result.samples = [_shorten(s) for s in result.samples[:1]]
-            if len(_encode(outcome)) > MAX_TERMINATION_MESSAGE:
-                result.samples = []
-            if len(_encode(outcome)) > MAX_TERMINATION_MESSAGE:
-                result.numbers = result.numbers[:10]
-        if len(_encode(outcome)) > MAX_TERMINATION_MESSAGE and isinstance(result, DatasetResult):
-            for error in result.errors:
-                error.example = error.example[:120] if error.example else None
-            while result.errors and len(_encode(outcome)) > MAX_TERMINATION_MESSAGE:
-                result.errors.pop()
-        if outcome.failure and len(_encode(outcome)) > MAX_TERMINATION_MESSAGE:
-            outcome.failure.message = outcome.failure.message[:500]
+        reductions = _reductions(outcome)
+        while len(_encode(outcome)) > MAX_TERMINATION_MESSAGE:
+            next(reductions)
         return _encode(outcome).decode()
+
+
+def _reductions(outcome: Outcome) -> Iterator[None]:
+    """Each step makes the outcome smaller in place. After the last it fits whatever its texts hold."""
+    result, failure = outcome.result, outcome.failure
+    if failure:
+        failure.message = _cut(failure.message, 1000)
+        yield
+    if isinstance(result, TrainingResult):
+        yield from _reductions_of_training(result)
+    if isinstance(result, DatasetResult):
+        yield from _reductions_of_dataset(result)
+    if failure:
+        failure.hint = None
+        yield
+        failure.message = _cut(failure.message, 200)
+        yield
+
+
+def _reductions_of_training(result: TrainingResult) -> Iterator[None]:
+    result.samples = [_shorten(s) for s in result.samples[:1]]
+    yield
+    result.samples = []
+    yield
+    result.numbers = result.numbers[:10]
+    yield
+    result.resolved = {}
+    yield
+    while result.numbers:
+        result.numbers.pop()
+        yield
+
+
+def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
+    for error in result.errors:
+        error.example = _cut(error.example, 120) if error.example else None
+    yield
+    while result.errors:
+        result.errors.pop()
+        yield
+    result.format_detected = _cut(result.format_detected, 64) if result.format_detected else None
+    yield
 
 
 def _shorten(sample: Sample, limit: int = 400) -> Sample:
     return Sample(
-        prompt=sample.prompt[:limit],
-        reference=sample.reference[:limit] if sample.reference else None,
-        base=sample.base[:limit] if sample.base else None,
-        tuned=sample.tuned[:limit],
+        prompt=_cut(sample.prompt, limit),
+        reference=_cut(sample.reference, limit) if sample.reference else None,
+        base=_cut(sample.base, limit) if sample.base else None,
+        tuned=_cut(sample.tuned, limit),
     )
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most `limit` characters, with a sign where text is missing. In JSON a character takes up to 6 bytes."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _encode(outcome: Outcome) -> bytes:
@@ -179,6 +217,7 @@ def _encode(outcome: Outcome) -> bytes:
 def parse_outcome(text: str) -> Outcome | None:
     """The outcome in a termination message, or None when it is not ours (e.g. log lines by the kubelet)."""
     try:
-        return Outcome.model_validate_json(text)
+        outcome = Outcome.model_validate_json(text)
     except ValueError:
         return None
+    return outcome if outcome.result or outcome.failure else None

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 import yaml
+
 from hone_api.generate import KINDS
 from hone_api.schema import crd
 

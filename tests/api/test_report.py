@@ -1,0 +1,243 @@
+"""The termination message: it always fits, and what the operator decides by is never cut."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from hone_api.dataset import RowError, SplitRows, TokenStatistics
+from hone_api.failures import FAILURES, ExitCode, Retry
+from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+from hone_api.plan import TrainingPlan, parse_plan
+from hone_api.report import (
+    MAX_TERMINATION_MESSAGE,
+    DatasetResult,
+    FailureReport,
+    FetchResult,
+    Outcome,
+    TrainingResult,
+    VerifyResult,
+    parse_outcome,
+)
+
+pytestmark = pytest.mark.pure
+
+DIGEST = "sha256:" + "a" * 64
+ALPHABETS = ("a", "aé", "雪", "🦊", "\x01", '"\\', "a🦊\n\x00é")
+
+
+class Texts:
+    """Texts of chosen alphabets and lengths, the same for the same seed."""
+
+    def __init__(self, seed: int):
+        self._random = random.Random(seed)
+
+    def number(self, most: int) -> int:
+        """Often the bound itself."""
+        return self._random.choice([0, 1, self._random.randint(0, most), most])
+
+    def text(self, most: int, least: int = 0) -> str:
+        alphabet = self._random.choice(ALPHABETS)
+        return "".join(self._random.choices(alphabet, k=max(least, self.number(most))))
+
+
+def training(t: Texts) -> TrainingResult:
+    forms: tuple[Any, ...] = ("adapter", "merged", "full", "gguf")
+    return TrainingResult(
+        artifacts=[Artifact(format=f, uri=f, digest=DIGEST, size_bytes=2**62) for f in forms[: t.number(4)]],
+        numbers=[
+            EvaluationNumber(name=t.text(253), dataset=t.text(253), base=t.text(253), tuned=t.text(253), rows=1)
+            for _ in range(t.number(64))
+        ],
+        samples=[
+            Sample(prompt=t.text(4096), reference=t.text(4096), base=t.text(4096), tuned=t.text(4096))
+            for _ in range(t.number(8))
+        ],
+        steps=t.number(10**9),
+        reason=t.text(64),
+        train_loss=t.text(64),
+        tokens_per_second=t.text(64),
+        resolved={f"{i}{t.text(40)}": t.text(200) for i in range(t.number(40))},
+    )
+
+
+def materialized(t: Texts) -> DatasetResult:
+    return DatasetResult(
+        digest=DIGEST,
+        path="datasets/" + "a" * 64,
+        revision="f" * 253,
+        format_detected=t.text(253),
+        rows=10**12,
+        splits=[SplitRows(name="s" * 32, rows=10**12) for _ in range(t.number(8))],
+        rejected=10**12,
+        errors=[
+            RowError(code=t.text(253), count=1, rows=[10**12] * t.number(10), example=t.text(4096))
+            for _ in range(t.number(40))
+        ],
+        duplicates=10**12,
+        tokens=TokenStatistics(total=10**15),
+    )
+
+
+def failure(t: Texts) -> FailureReport:
+    return FailureReport(
+        code=random.Random(t.number(99)).choice(sorted(FAILURES)),
+        message=t.text(2000),
+        hint=t.text(600),
+        rank=1023,
+        step=10**9,
+    )
+
+
+def outcomes(seed: int) -> list[Outcome]:
+    t = Texts(seed)
+    return [
+        Outcome(result=training(t)),
+        Outcome(result=materialized(t)),
+        Outcome(failure=failure(t)),
+        Outcome(result=materialized(t), failure=failure(t)),
+        Outcome(result=FetchResult(path="base-models/" + "m" * 241, commit="c" * 253)),
+        Outcome(result=VerifyResult(files=10**9, size_bytes=2**62)),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_it_fits_and_keeps_what_is_decided_by(seed: int) -> None:
+    for outcome in outcomes(seed):
+        before = outcome.model_copy(deep=True)
+        message = outcome.to_termination_message()
+        assert len(message.encode()) <= MAX_TERMINATION_MESSAGE
+        assert outcome == before, "the outcome itself is not changed"
+        read = parse_outcome(message)
+        assert read is not None
+        assert read.exit_code == outcome.exit_code
+        if outcome.failure:
+            assert read.failure
+            kept = ("code", "rank", "step")
+            assert [getattr(read.failure, k) for k in kept] == [getattr(outcome.failure, k) for k in kept]
+            assert outcome.failure.message.startswith(read.failure.message.removesuffix("…"))
+        if outcome.result:
+            assert read.result
+            assert read.result.kind == outcome.result.kind
+        if isinstance(outcome.result, TrainingResult):
+            assert isinstance(read.result, TrainingResult)
+            assert read.result.artifacts == outcome.result.artifacts
+            assert read.result.steps == outcome.result.steps
+            assert outcome.result.numbers[: len(read.result.numbers)] == read.result.numbers
+        if isinstance(outcome.result, DatasetResult):
+            assert isinstance(read.result, DatasetResult)
+            assert (read.result.digest, read.result.path) == (outcome.result.digest, outcome.result.path)
+            assert (read.result.rows, read.result.rejected) == (outcome.result.rows, outcome.result.rejected)
+            assert read.result.splits == outcome.result.splits
+            codes = [(e.code, e.count, e.rows) for e in outcome.result.errors]
+            assert [(e.code, e.count, e.rows) for e in read.result.errors] == codes[: len(read.result.errors)]
+
+
+def test_what_fits_is_not_cut() -> None:
+    numbers = [EvaluationNumber(name="loss", base="3.9", tuned="2.1", rows=10)]
+    sample = Sample(prompt="What is a Pod?", tuned="The smallest unit.")
+    artifact = Artifact(format="adapter", uri="adapter", digest=DIGEST, size_bytes=7)
+    outcome = Outcome(result=TrainingResult(artifacts=[artifact], numbers=numbers, samples=[sample], steps=12))
+    assert parse_outcome(outcome.to_termination_message()) == outcome
+
+
+def test_row_numbers_outlive_long_texts() -> None:
+    errors = [RowError(code="MissingColumn", count=9, rows=[1, 2, 3], example="é" * 4096)]
+    failed = FailureReport(code="TooManyBadRows", message="é" * 2000, hint="Mend the rows listed.")
+    read = parse_outcome(Outcome(result=DatasetResult(errors=errors), failure=failed).to_termination_message())
+    assert read
+    assert isinstance(read.result, DatasetResult)
+    assert read.result.errors[0].rows == [1, 2, 3]
+    assert read.failure
+    assert read.failure.hint == "Mend the rows listed."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "null",
+        "[]",
+        "killed",
+        "Traceback (most recent call last):",
+        "[" * 5000,
+        '{"failure": {"code": "x"',
+        '{"failure": {"code": "X"}}',
+        '{"failure": NaN}',
+        '{"result": {"kind": "Dance"}}',
+        '{"other": 1}',
+    ],
+)
+def test_what_is_not_ours_is_no_outcome(text: str) -> None:
+    assert parse_outcome(text) is None
+
+
+@pytest.mark.parametrize("code", sorted(FAILURES))
+def test_every_failure_has_an_exit_code_and_a_hint(code: str) -> None:
+    known = FAILURES[code]
+    assert code.isascii()
+    assert code.isalpha()
+    assert code[0].isupper()
+    assert len(code) <= 64, "it is the reason of a condition"
+    assert known.hint.endswith(".")
+    assert known.hint[0].isupper()
+    assert len(known.hint) <= 600, "it must fit FailureReport.hint"
+    assert known.exit_code in {1, 65, 70, 74, 75, 78}, "the contract: 0 is success"
+    assert (known.exit_code == ExitCode.INTERRUPTED) == (known.retry is Retry.DISRUPTION)
+    assert Outcome(failure=FailureReport(code=code, message="x", hint=known.hint)).exit_code == known.exit_code
+
+
+def test_success_is_exit_code_0() -> None:
+    assert Outcome(result=VerifyResult(files=1, size_bytes=1)).exit_code == 0
+
+
+PLAN: dict[str, Any] = {
+    "kind": "Training",
+    "run": "tutor-1",
+    "modelPath": "model",
+    "modelUri": "hf://owner/model",
+    "datasets": [{"name": "rows", "path": "rows.jsonl", "digest": DIGEST}],
+    "output": {"modelName": "tutor"},
+    "workPath": "work",
+    "outputPath": "out",
+}
+
+
+def test_a_plan_survives_json() -> None:
+    plan = TrainingPlan.model_validate(PLAN)
+    assert parse_plan(plan.model_dump_json(by_alias=True)) == plan
+
+
+def test_a_plan_names_all_wrong_fields_at_once() -> None:
+    wrong = TrainingPlan.model_validate(PLAN).to_json()
+    wrong["adapter"]["type"] = "Lora"
+    wrong["training"] |= {"batchSize": -1, "learningRate": 1e-4, "lr": "1e-4"}
+    wrong["datasets"][0]["digest"] = "sha256:abc"
+    del wrong["outputPath"]
+    with pytest.raises(ValidationError) as caught:
+        parse_plan(json.dumps(wrong))
+    assert {".".join(map(str, e["loc"])) for e in caught.value.errors()} == {
+        "Training.adapter.type",
+        "Training.training.batchSize",
+        "Training.training.learningRate",
+        "Training.training.lr",
+        "Training.datasets.0.digest",
+        "Training.outputPath",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"kind": "Dance"}, "Materialize"),
+        ({"contract": 2}, "contract"),
+        ({"masterPort": 70000}, "masterPort"),
+        ({"nodes": 0}, "nodes"),
+    ],
+)
+def test_another_contract_is_refused(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        parse_plan(json.dumps(PLAN | change))
