@@ -1,4 +1,4 @@
-"""Run a Python program and write the wall clock (seconds since the epoch) after each optimiser step to a file.
+"""Run a Python program; after each optimiser step write the wall clock and the CPU time, in seconds, to a file.
 
     python bench/step_times.py STEPS_FILE (-m MODULE | SCRIPT) ARGUMENTS...
 
@@ -21,7 +21,7 @@ def install(path: Path) -> None:
     file, original = path.open("w", buffering=1), CallbackHandler.on_step_end
 
     def on_step_end(self: CallbackHandler, *args: Any, **kwargs: Any) -> Any:
-        file.write(f"{time.time()}\n")
+        file.write(f"{time.time()} {time.process_time()}\n")
         return original(self, *args, **kwargs)
 
     CallbackHandler.on_step_end = on_step_end

@@ -31,10 +31,11 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Run:
-    """One process: seconds to its first step, seconds of the steps after the warm-up, peak memory in MiB."""
+    """One process: seconds to its first step; seconds, and CPU seconds, of the steps after the warm-up; MiB."""
 
     first_step: float
     steps: float
+    cpu: float
     peak: float
 
 
@@ -119,8 +120,9 @@ def measure(folder: Path, command: list[str]) -> Run:
         if process.returncode:
             log.seek(0)
             raise RuntimeError(f"{' '.join(command)} failed:\n{log.read()[-3000:]}")
-    times = [float(line) for line in steps_file.read_text().split()]
-    return Run(times[0] - start, times[-1] - times[WARM_UP - 1], usage.ru_maxrss / 1024)
+    times = [tuple(map(float, line.split())) for line in steps_file.read_text().splitlines()]
+    (wall, cpu), (last_wall, last_cpu) = times[WARM_UP - 1], times[-1]
+    return Run(times[0][0] - start, last_wall - wall, last_cpu - cpu, usage.ru_maxrss / 1024)
 
 
 def report(plain: list[Run], ours: list[Run]) -> bool:
@@ -141,6 +143,13 @@ def report(plain: list[Run], ours: list[Run]) -> bool:
         f"{speed:.3f}",
         ">= 0.98",
         "yes" if speed >= 0.98 else "NO",
+    )
+    cpu = statistics.median(p.cpu / o.cpu for p, o in pairs)
+    table.add_row(
+        "CPU time of them (for a busy machine)",
+        f"{median(plain, 'cpu'):.2f} s",
+        f"{median(ours, 'cpu'):.2f} s",
+        f"{cpu:.3f}",
     )
     table.add_row(
         "peak memory",
