@@ -6,12 +6,14 @@ import signal
 import time
 from pathlib import Path
 
+from hone_dev.binaries import COMPONENTS
 from hone_dev.console import HoneDevError
-from hone_dev.node import Node
+from hone_dev.node import CGROUP, Node
 from hone_dev.process import end
 from hone_dev.shell import run
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_PROGRAMS = {*COMPONENTS, "coredns", "containerd", "containerd-shim-runc-v2", "docker-registry"} - {"kubectl"}
 
 
 def hierarchies() -> list[Path]:
@@ -83,14 +85,29 @@ def forget_containers(node: Node) -> None:
                 node.ctr("snapshots", "remove", key)
 
 
-def end_shims(socket: Path) -> None:
-    """End the container shims that belong to this containerd, and no others."""
+def processes(state: Path) -> dict[int, str]:
+    """Pid and command line of the cluster's programs, its container shims and whatever runs in its pods.
+
+    Found by the paths they were given, so that one whose pid file was never written is found too.
+    """
+    found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
-            with contextlib.suppress(OSError):
+            try:
                 argv = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                if "containerd-shim" in argv[0] and str(socket) in argv:
-                    end(int(folder.name), patience=2.0)
+                in_pod = f"/{CGROUP}/" in (folder / "cgroup").read_text()
+            except OSError:  # it has ended
+                continue
+            ours = Path(argv[0]).name in _PROGRAMS and any(f"{state}/" in word for word in argv)
+            if in_pod or ours:
+                found[int(folder.name)] = " ".join(argv).strip()
+    return found
+
+
+def end_strays(state: Path) -> None:
+    """End what is left of `processes`: shims, and programs whose `up` was killed as it started them."""
+    for pid in processes(state):
+        end(pid, patience=2.0)
 
 
 def mounts_below(folder: Path) -> list[str]:

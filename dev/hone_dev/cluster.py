@@ -167,7 +167,6 @@ def down() -> None:
             cleanup.kill_cgroup(CGROUP)
             if supervisor.pid("containerd"):
                 cleanup.forget_containers(node)
-            cleanup.end_shims(node.socket)
         with step("stopping the control plane"):
             for name in (*reversed(NAMES), *supervisor.names()):  # the rest: what others started beside it
                 supervisor.stop(name)

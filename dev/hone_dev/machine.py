@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 from hone_dev import cleanup, network, paths
-from hone_dev.node import CGROUP
 from hone_dev.shell import run
 
 Snapshot = dict[str, list[str]]
@@ -15,7 +14,7 @@ _FOLDERS = ("/run/netns", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containe
 def snapshot() -> Snapshot:
     """Processes of ours, mounts, interfaces, firewall rules, control groups, kernel settings, stray files."""
     return {
-        "processes": _processes(),
+        "processes": sorted(cleanup.processes(paths.state()).values()),
         "mounts": sorted(cleanup.mounts_below(Path("/"))),
         "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "iptables": [rule for table in network.TABLES for rule in _rules(table)],
@@ -29,21 +28,6 @@ def difference(before: Snapshot, after: Snapshot) -> Snapshot:
     """What `after` has more, by kind; empty if nothing."""
     more = {kind: sorted(set(after[kind]) - set(before[kind])) for kind in after}
     return {kind: items for kind, items in more.items() if items}
-
-
-def _processes() -> list[str]:
-    """Command lines of the cluster's programs, its shims and whatever runs in its pods."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                argv = (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
-                in_pod = f"/{CGROUP}/" in (folder / "cgroup").read_text()
-            except OSError:  # it has ended
-                continue
-            if in_pod or f"{paths.state()}/" in argv:
-                found.append(argv)
-    return sorted(found)
 
 
 def _rules(table: str) -> list[str]:

@@ -41,6 +41,16 @@ def started_at(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
+def _running(argv: tuple[str, ...]) -> list[int]:
+    """Pids of processes with exactly this command line."""
+    wanted, found = "\0".join(argv).encode() + b"\0", []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and (folder / "cmdline").read_bytes() == wanted:
+                found.append(int(folder.name))
+    return found
+
+
 class Supervisor:
     """Starts and stops components; pid files in `folder`/run, output in `folder`/logs.
 
@@ -72,6 +82,8 @@ class Supervisor:
             if (self.run / f"{component.name}.pid").read_text().split()[2] == component.fingerprint():
                 return
             self.stop(component.name)
+        for orphan in _running(component.argv):  # whoever started it was killed before it noted the pid
+            end(orphan, patience=10.0)
         with (self.logs / f"{component.name}.log").open("ab") as log:
             process = subprocess.Popen(
                 (*self._prefix, *component.argv),

@@ -11,7 +11,7 @@ import pytest
 from hone_dev import images, machine, network, packages
 from hone_dev.console import HoneDevError
 from hone_dev.pki import Authority
-from hone_dev.process import Component, Supervisor
+from hone_dev.process import Component, Supervisor, started_at
 from hone_dev.shell import run
 
 pytestmark = pytest.mark.pure
@@ -83,14 +83,19 @@ def test_keys_and_kubeconfigs_are_private_and_reused(tmp_path: Path) -> None:
 
 
 def test_a_component_is_found_again_restarted_when_changed_and_ended(tmp_path: Path) -> None:
-    first = Component("sleeper", ("sleep", "600"), lambda: True)
+    first, second = (Component("sleeper", ("sleep", f"{n}.{os.getpid()}"), lambda: True) for n in (600, 601))
     Supervisor(tmp_path).start(first)
     supervisor = Supervisor(tmp_path)  # a later command
     pid = supervisor.pid("sleeper")
     supervisor.start(first)
     assert supervisor.pid("sleeper") == pid
-    supervisor.start(Component("sleeper", ("sleep", "601"), lambda: True))
+    supervisor.start(second)
     assert supervisor.pid("sleeper") not in (None, pid)
+    orphan = supervisor.pid("sleeper")
+    (supervisor.run / "sleeper.pid").unlink()  # as if its `up` had been killed before it noted the pid
+    supervisor.start(second)
+    assert orphan
+    assert started_at(orphan) is None
     supervisor.stop("sleeper")
     assert supervisor.pid("sleeper") is None
 
