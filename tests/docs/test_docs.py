@@ -74,7 +74,7 @@ def test_files_in_commands_exist(text):
 
 def test_the_pages_of_the_site_are_those_that_exist():
     text = (ROOT / "mkdocs.yml").read_text()
-    listed = set(re.findall(r": ([\w/-]+\.md)$", text, re.M))
+    listed = set(re.findall(r"[:-] ([\w/-]+\.md)$", text, re.M))
     assert listed == {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
 
 
