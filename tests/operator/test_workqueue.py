@@ -42,7 +42,7 @@ class Runs:
 
     async def until(self, check):
         async with asyncio.timeout(20):
-            while not check():
+            while not check():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
 
@@ -145,7 +145,7 @@ async def test_a_run_that_takes_too_long_is_given_up(monkeypatch):
     task = asyncio.create_task(queue.run())
     queue.request("a")
     async with asyncio.timeout(20):
-        while len(calls) < 2:
+        while len(calls) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -68,10 +68,10 @@ def observe_attempts(
     records = [dict(r) for r in (body.get("status") or {}).get("attempts") or ()]
     by_number = {j.label(names.ATTEMPT): j for j in jobs}
     known = {r["number"] for r in records}
-    for number, job in sorted(by_number.items()):
+    for number, made in sorted(by_number.items()):
         if number not in known:
-            start = job.body["metadata"]["creationTimestamp"]
-            records.append({"number": number, "jobName": job.name, "startTime": start, "outcome": "Running"})
+            start = made.body["metadata"]["creationTimestamp"]
+            records.append({"number": number, "jobName": made.name, "startTime": start, "outcome": "Running"})
     attempts = Attempts(records)
     for index, record in enumerate(records):
         following = records[index + 1] if index + 1 < len(records) else None
