@@ -67,6 +67,7 @@ class Place:
     version: str
     path: tuple[str, ...]
     description: str
+    type: str
 
     @property
     def rank(self) -> tuple:
@@ -110,7 +111,7 @@ def _walk(definitions: dict, schema: dict, kind: str, version: str, path: tuple[
             inner, suffix = value["items"], "[]"
         here = (*path, field + suffix)
         if "description" in value and here not in (("spec",), ("status",)):
-            yield Place(kind, version, here, value["description"])
+            yield Place(kind, version, here, value["description"], type_of(value))
         reference = inner.get("$ref", "").removeprefix("#/definitions/")
         if reference and len(here) < MAX_DEPTH and not _recursive(reference):
             yield from _walk(definitions, definitions[reference], kind, version, here)
@@ -119,6 +120,15 @@ def _walk(definitions: dict, schema: dict, kind: str, version: str, path: tuple[
 def _recursive(reference: str) -> bool:
     """JSON schemas describe themselves, and describe the schema language rather than Kubernetes."""
     return "JSONSchemaProps" in reference or "ManagedFields" in reference
+
+
+def type_of(schema: dict) -> str:
+    """E.g. integer, LabelSelector, list of Container, map of string."""
+    if "items" in schema:
+        return f"list of {type_of(schema['items'])}"
+    if "additionalProperties" in schema:
+        return f"map of {type_of(schema['additionalProperties'])}"
+    return schema["$ref"].rsplit(".", 1)[1] if "$ref" in schema else schema.get("type", "any value")
 
 
 def sentences(text: str) -> list[str]:
@@ -189,7 +199,8 @@ def question(place: Place) -> str:
 
 def rows() -> list[Row]:
     """All rows, in an order that is neither by kind nor by field."""
-    found = [Row(question(place), text) for place, text in distinct(places(document()["definitions"]))]
+    chosen = distinct(places(document()["definitions"]))
+    found = [Row(question(place), f"{text} Type: {place.type}.") for place, text in chosen]
     return sorted(found, key=lambda row: hashlib.sha256(row.prompt.encode()).hexdigest())
 
 

@@ -37,6 +37,11 @@ def rows(example):
     return [json.loads(line) for line in config_map["data"]["rows.jsonl"].splitlines()]
 
 
+def description(row):
+    """The answer without the field's type, which may well be the same."""
+    return row["answer"].rpartition(" Type: ")[0]
+
+
 def folded(text):
     return " ".join(text.casefold().split())
 
@@ -88,12 +93,12 @@ def test_the_columns_are_those_of_the_rows(example):
 def test_no_answer_can_be_on_both_sides_of_a_split(example):
     """A split is drawn by row: one row an answer, whatever its case and white space."""
     found = rows(example)
-    assert len({folded(row["answer"]) for row in found}) == len(found)
+    assert len({folded(description(row)) for row in found}) == len(found)
     assert len({folded(row["question"]) for row in found}) == len(found)
 
 
 def test_no_answer_is_nearly_another(make_data):
-    bags = [make_data.words(row["answer"]) for row in rows("01-first-model")]
+    bags = [make_data.words(description(row)) for row in rows("01-first-model")]
     near = [(a, b) for a, b in itertools.combinations(bags, 2) if len(a & b) >= make_data.NEAR * len(a | b)]
     assert near == []
 
@@ -102,7 +107,7 @@ def test_the_answers_are_worth_learning(make_data):
     found = rows("01-first-model")
     assert 1000 <= len(found) <= 2000
     for row in found:
-        answer = row["answer"]
+        answer = description(row)
         assert len(answer.split()) >= make_data.MIN_WORDS
         assert len(answer) <= make_data.MAX_CHARACTERS + 1
         assert answer[-1] in ".!?"
@@ -150,10 +155,23 @@ def test_a_long_description_ends_at_a_sentence(make_data):
     assert make_data.MAX_CHARACTERS - 20 < len(answer) <= make_data.MAX_CHARACTERS
 
 
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": "integer", "format": "int32"}, "integer"),
+        ({"$ref": "#/definitions/io.k8s.api.core.v1.PodSpec"}, "PodSpec"),
+        ({"type": "array", "items": {"$ref": "#/definitions/io.k8s.api.core.v1.Container"}}, "list of Container"),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, "map of string"),
+    ],
+)
+def test_the_type_of_a_field(make_data, schema, expected):
+    assert make_data.type_of(schema) == expected
+
+
 def test_two_runs_of_the_generator_agree(make_data):
     place = make_data.Place
-    first = place("Pod", "v1", ("spec", "x"), "The very same description of a field that is here.")
-    second = place("Pod", "v1beta1", ("spec", "y"), "the very same  description of a field that is HERE")
-    near = place("Job", "v1", ("spec", "deep", "z"), "The very same description of one field that is here.")
+    first = place("Pod", "v1", ("spec", "x"), "The very same description of a field that is here.", "string")
+    second = place("Pod", "v1beta1", ("spec", "y"), "the very same  description of a field that is HERE", "integer")
+    near = place("Job", "v1", ("spec", "deep", "z"), "The very same description of one field that is here.", "string")
     for order in itertools.permutations([first, second, near]):
         assert [p for p, _ in make_data.distinct(order)] == [first]
