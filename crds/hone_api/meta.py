@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 
@@ -97,6 +97,14 @@ def _checked_uri(uri: str) -> str:
     return uri
 
 
+def _storable(text: Any) -> Any:
+    """Half of a surrogate pair, as a row or a file name can hold, has no UTF-8 form: it becomes `?`."""
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
+
+
+MAX_COUNT = 2**53 - 1
+"""Largest count: every JSON reader keeps it exactly (RFC 8259, section 6)."""
+
 # Field types. Floats are strings, as in the Kubernetes API conventions.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
 Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$", max_length=24)]
@@ -107,8 +115,9 @@ Quantity = Annotated[
     StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", min_length=1, max_length=24),
 ]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
-ShortText = Annotated[str, StringConstraints(max_length=253)]
-Text = Annotated[str, StringConstraints(max_length=4096)]
+Storable = BeforeValidator(_storable)
+ShortText = Annotated[str, StringConstraints(max_length=253), Storable]
+Text = Annotated[str, StringConstraints(max_length=4096), Storable]
 Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
 _REST = r"[^\x00-\x20\x7f]+"
 _HF = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from hone_api.dataset import RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
-from hone_api.meta import ApiModel, Digest, ShortText
+from hone_api.meta import ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 
 MAX_TERMINATION_MESSAGE = 4096
@@ -28,6 +28,11 @@ CA_ENV = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
 Short = Annotated[str, StringConstraints(max_length=64)]
 Address = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=253)]
 """A path or revision that our own code made: it is never cut, so it must be short."""
+
+
+def _first(count: int) -> AfterValidator:
+    """As many entries as the object that the operator copies them to may hold."""
+    return AfterValidator(lambda entries: entries[:count])
 
 
 class Metric(ApiModel):
@@ -76,8 +81,8 @@ class TrainingResult(ApiModel):
     artifacts: Annotated[list[Artifact], Field(max_length=4)] = Field(
         description="uri is the folder's path below the output folder, e.g. adapter."
     )
-    numbers: list[EvaluationNumber] = Field(default_factory=list)
-    samples: list[Sample] = Field(default_factory=list)
+    numbers: Annotated[list[EvaluationNumber], _first(64)] = Field(default_factory=list)
+    samples: Annotated[list[Sample], _first(4)] = Field(default_factory=list)
     steps: int = Field(ge=0)
     stopped_early: bool = False
     reason: Short = Field(default="Completed", description="Completed, EarlyStopped.")
@@ -99,7 +104,7 @@ class DatasetResult(ApiModel):
     rows: int = 0
     splits: Annotated[list[SplitRows], Field(max_length=8)] = Field(default_factory=list)
     rejected: int = 0
-    errors: list[RowError] = Field(default_factory=list)
+    errors: Annotated[list[RowError], _first(32)] = Field(default_factory=list)
     duplicates: int = 0
     tokens: TokenStatistics | None = None
 
@@ -128,8 +133,8 @@ class FailureReport(ApiModel):
     """Why it failed. `code` is one of `hone_api.failures.FAILURES`."""
 
     code: Short
-    message: Annotated[str, StringConstraints(max_length=2000)]
-    hint: Annotated[str, StringConstraints(max_length=600)] | None = None
+    message: Annotated[str, StringConstraints(max_length=2000), Storable]
+    hint: Annotated[str, StringConstraints(max_length=600), Storable] | None = None
     rank: int | None = Field(default=None, ge=0)
     step: int | None = Field(default=None, ge=0)
 

@@ -1,0 +1,56 @@
+"""What the operator copies from a report always fits the object that it copies it to."""
+
+import pytest
+
+from hone_api.dataset import DatasetStatus, RowError
+from hone_api.modelversion import EvaluationNumber, ModelEvaluation, Sample
+from hone_api.report import DatasetResult, FailureReport, Outcome, TrainingResult, parse_outcome
+
+pytestmark = pytest.mark.pure
+
+
+def test_numbers_and_samples_fit_a_model_version() -> None:
+    result = TrainingResult(
+        artifacts=[],
+        steps=1,
+        numbers=[EvaluationNumber(name=str(i), tuned="1") for i in range(90)],
+        samples=[Sample(prompt=str(i), tuned="a") for i in range(64)],
+    )
+    read = parse_outcome(Outcome(result=result).to_termination_message())
+    assert read
+    assert isinstance(read.result, TrainingResult)
+    evaluation = ModelEvaluation(numbers=read.result.numbers, samples=read.result.samples)
+    assert [s.prompt for s in evaluation.samples] == ["0", "1", "2", "3"]
+    assert [n.name for n in evaluation.numbers] == [str(i) for i in range(64)]
+
+
+def test_more_than_the_trainer_sends_fits_too() -> None:
+    """A pod of the tenant can write any message."""
+    numbers = ", ".join(['{"name": "x", "tuned": "1"}'] * 99)
+    message = f'{{"result": {{"kind": "Training", "artifacts": [], "steps": 1, "numbers": [{numbers}]}}}}'
+    assert len(message) <= 4096
+    read = parse_outcome(message)
+    assert read
+    assert isinstance(read.result, TrainingResult)
+    ModelEvaluation(numbers=read.result.numbers)
+
+
+def test_row_errors_fit_a_status() -> None:
+    result = DatasetResult(errors=[RowError(code=f"E{i}", count=1, rows=[i]) for i in range(40)])
+    read = parse_outcome(Outcome(result=result).to_termination_message())
+    assert read
+    assert isinstance(read.result, DatasetResult)
+    assert [e.code for e in DatasetStatus(errors=read.result.errors).errors or ()] == [f"E{i}" for i in range(32)]
+
+
+@pytest.mark.parametrize(("text", "told"), [("a\ud800b", "a?b"), ("caf\udce9.txt", "caf?.txt"), ("雪🦊", "雪🦊")])
+def test_a_text_without_utf8_form_is_told_all_the_same(text: str, told: str) -> None:
+    """Rows and file names can hold half of a surrogate pair; the failure that tells of it must not fail."""
+    failure = FailureReport(code="InvalidRow", message=text, hint=text)
+    result = DatasetResult(errors=[RowError(code="MissingColumn", count=1, example=text)])
+    read = parse_outcome(Outcome(result=result, failure=failure).to_termination_message())
+    assert read
+    assert read.failure
+    assert (read.failure.message, read.failure.hint) == (told, told)
+    assert isinstance(read.result, DatasetResult)
+    assert read.result.errors[0].example == told
