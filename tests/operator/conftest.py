@@ -288,7 +288,7 @@ class Operator:
     process: subprocess.Popen[bytes] | None = None
     probes: int = 0
 
-    def start(self) -> "Operator":
+    def start(self) -> Operator:
         ports = free_ports(2)
         self.probes = ports[1]
         env = {
@@ -381,6 +381,21 @@ def namespace(kube: Kube) -> Iterator[Namespace]:
         for each in space.names(kind):
             with contextlib.suppress(RuntimeError):
                 space.delete(kind, each)
+
+
+@pytest.fixture
+def start_operator(tmp_path: Path) -> Iterator[Callable[[Path, dict[str, str]], Operator]]:
+    """Starts the operator as the user of a kubeconfig, with settings from this environment."""
+    started: list[Operator] = []
+
+    def start(kubeconfig: Path, env: dict[str, str]) -> Operator:
+        started.append(Operator(kubeconfig, tmp_path, env).start())
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.alive():
+            each.kill()
 
 
 @pytest.fixture
