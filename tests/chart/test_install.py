@@ -1,0 +1,108 @@
+"""helm against a real API server: install, upgrade, uninstall."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hone_dev import paths, tools
+from hone_dev.controlplane import control_plane
+
+pytestmark = pytest.mark.apiserver
+CHART = paths.SOURCE / "charts" / "hone"
+NAMESPACE = "hone-system"
+
+
+@dataclass(frozen=True)
+class Server:
+    """helm and kubectl against one API server."""
+
+    kubeconfig: Path
+
+    def helm(self, *argv: object) -> str:
+        return self._run(tools.helm(), *argv)
+
+    def kubectl(self, *argv: object, stdin: str | None = None) -> str:
+        return self._run(tools.kubectl(), *argv, stdin=stdin)
+
+    def get(self, *argv: str) -> dict:
+        return json.loads(self.kubectl("get", "--namespace", NAMESPACE, *argv, "--output=json"))
+
+    def _run(self, program: Path, *argv: object, stdin: str | None = None) -> str:
+        command = [program, "--kubeconfig", self.kubeconfig, *argv]
+        result = subprocess.run(command, input=stdin, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """An API server of this module's own: a chart that is installed owns the definitions."""
+    with control_plane(tmp_path_factory.mktemp("chart")) as kubeconfig:
+        server = Server(kubeconfig)
+        labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+        server.kubectl("apply", "--filename=-", stdin=json.dumps(space))
+        notes = server.helm("install", "hone", CHART, "--namespace", NAMESPACE)
+        assert "would violate PodSecurity" not in notes
+        assert "kubectl get mv" in notes
+        yield server
+
+
+def test_the_definitions_are_served(server):
+    assert "finetunejobs" in server.kubectl("api-resources", "--api-group=hone.dev")
+    assert "lora" in server.kubectl("explain", "ftj.spec.adapter", "--recursive").lower()
+
+
+def test_pods_pass_the_restricted_standard(server):
+    template = server.get("deployment", "hone")["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "dry", **template["metadata"]}}
+    pod["spec"] = template["spec"]
+    said = server.kubectl("--namespace", NAMESPACE, "create", "--dry-run=server", "--filename=-", stdin=json.dumps(pod))
+    assert "pod/dry created (server dry run)" in said
+    assert "Warning" not in said
+
+
+def test_an_upgrade_keeps_the_certificates_and_changes_nothing_else(server):
+    data = {"data": {"ca.crt": "Y2E=", "tls.crt": "Y2VydA=="}}
+    server.kubectl(
+        "--namespace", NAMESPACE, "patch", "secret", "hone-operator-tls", "--type=merge", f"--patch={json.dumps(data)}"
+    )
+    kinds = "deployment,configmap,service,secret,role,rolebinding,serviceaccount"
+    selector = "--selector=app.kubernetes.io/instance=hone"
+    before = {
+        o["kind"] + o["metadata"]["name"]: o["metadata"]["resourceVersion"]
+        for o in server.get(kinds, selector)["items"]
+    }
+    server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE)
+    after = {
+        o["kind"] + o["metadata"]["name"]: o["metadata"]["resourceVersion"]
+        for o in server.get(kinds, selector)["items"]
+    }
+    assert after == before
+    assert server.get("secret", "hone-operator-tls")["data"] == data["data"]
+
+
+def test_users_get_their_rights_by_aggregation(server):
+    roles = server.get("clusterroles", "--selector=rbac.authorization.k8s.io/aggregate-to-edit=true")["items"]
+    ours = [r for r in roles if r["metadata"]["name"].startswith("hone-system-hone-")]
+    granted = {(x, v) for r in ours for rule in r["rules"] for x in rule["resources"] for v in rule["verbs"]}
+    assert ("finetunejobs", "create") in granted
+    assert ("modelversions", "delete") not in granted
+
+
+def test_uninstalling_keeps_the_definitions_and_the_objects(server):
+    job = {
+        "apiVersion": "hone.dev/v1alpha1",
+        "kind": "FineTuneJob",
+        "metadata": {"name": "kept", "namespace": NAMESPACE},
+        "spec": {"model": {"uri": "hf://a/b"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}},
+    }
+    server.kubectl("apply", "--filename=-", stdin=json.dumps(job))
+    server.helm("uninstall", "hone", "--namespace", NAMESPACE)
+    assert server.get("ftj", "kept")["spec"]["model"]["uri"] == "hf://a/b"
+    assert server.get("clusterroles", "--selector=app.kubernetes.io/instance=hone")["items"] == []
+    # Installed again, the release takes the definitions that are there.
+    server.helm("install", "hone", CHART, "--namespace", NAMESPACE)
