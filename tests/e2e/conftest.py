@@ -13,6 +13,8 @@ import pytest
 from hone_dev import cluster as embedded
 from hone_dev import images as built
 from hone_dev.console import HoneDevError
+from hone_dev.demo import command, targets
+from hone_dev.demo.targets import Target
 from hone_dev.shell import run
 from hone_dev.tools import kubectl as kubectl_path
 
@@ -63,6 +65,14 @@ def images(cluster: Path) -> dict[str, str]:
 def operator_image(cluster: Path) -> str:
     """The operator's image alone: small, and it holds a Python and a shell."""
     return built.ensure("operator")["operator"]
+
+
+@pytest.fixture(scope="session")
+def hone(cluster: Path) -> Target:
+    """The chart of the present sources, installed as the demo does it, with the model hub beside the cluster."""
+    target = targets.embedded()
+    command.install(target)
+    return target
 
 
 @pytest.fixture

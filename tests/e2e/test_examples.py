@@ -1,0 +1,121 @@
+"""Every example runs in the cluster and ends in a Ready ModelVersion; a run survives the death of a rank."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_dev import paths
+from hone_dev.demo import runs
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
+
+EXAMPLES = paths.SOURCE / "examples"
+HANG = 40 * 60.0  # seconds; a guard against hanging on a busy machine, not an expectation
+
+# Example 01 trains for ten minutes, and `make demo` runs it whole; here a few steps show that it ends well.
+SHORT = {"training": {"maxSteps": 4}, "evaluation": {"maxRows": 8, "samples": 1}}
+
+
+def applied(kubectl: Any, example: str, **changes: dict[str, Any]) -> str:
+    """Apply an example with some fields of the job's spec changed; return the job's name."""
+    objects = runs.manifests(EXAMPLES / example)
+    job = runs.job_of(objects)
+    for field, values in changes.items():
+        job["spec"][field] = job["spec"].get(field, {}) | values
+    document = {"apiVersion": "v1", "kind": "List", "items": objects}
+    kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(document))
+    return job["metadata"]["name"]
+
+
+def until(kubectl: Any, name: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The job as soon as it has got so far; fails when it ends or hangs before."""
+    deadline = time.monotonic() + HANG
+    while not reached(job := kubectl.get("ftj", name)):
+        assert not runs.is_finished(job), f"{name} ended: {job['status'].get('failure') or job['status']['conditions']}"
+        assert time.monotonic() < deadline, f"{name} hangs: {job.get('status')}"
+        time.sleep(2)
+    return job
+
+
+def finished(kubectl: Any, name: str) -> dict[str, Any]:
+    """The job that has succeeded."""
+    return until(kubectl, name, lambda job: "Succeeded" in _true(job))
+
+
+def _true(resource: dict[str, Any]) -> set[str]:
+    return {c["type"] for c in resource.get("status", {}).get("conditions", ()) if c["status"] == "True"}
+
+
+def version_of(kubectl: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """The ModelVersion that the job made, once all its files were verified."""
+    name = job["status"]["modelVersionName"]
+    kubectl("wait", "--for=condition=Ready", f"mv/{name}", f"--timeout={HANG:.0f}s")
+    return kubectl.get("mv", name)
+
+
+@pytest.mark.parametrize(
+    ("example", "changes"),
+    [("01-first-model", SHORT), ("02-two-nodes", {}), ("03-qlora", {})],
+)
+def test_an_example_ends_in_a_model_version(kubectl, example, changes) -> None:
+    job = finished(kubectl, applied(kubectl, example, **changes))
+    spec = version_of(kubectl, job)["spec"]
+    assert {a["format"] for a in spec["artifacts"]} == {"adapter"}
+    loss = next(n for n in spec["evaluation"]["numbers"] if n["name"] == "loss")
+    assert float(loss["tuned"]) < float(loss["base"])
+    lineage = spec["lineage"]
+    assert lineage["job"] == lineage["job"] | {"name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    assert lineage["baseModel"]["uri"] == job["spec"]["model"]["uri"]
+    assert len(lineage["baseModel"]["commit"]) == 40
+    assert lineage["steps"] == job["spec"]["training"]["maxSteps"]
+    (dataset,) = kubectl.get("dset")["items"]
+    assert {d["digest"] for d in lineage["datasets"]} == {dataset["status"]["digest"]}
+
+
+def test_the_model_outlives_its_job(kubectl) -> None:
+    name = applied(kubectl, "03-qlora", training={"maxSteps": 2})
+    version = version_of(kubectl, finished(kubectl, name))["metadata"]["name"]
+    kubectl("delete", "ftj", name, "--timeout=120s")
+    assert kubectl.get("mv", version)["metadata"]["name"] == version
+    assert "Ready" in _true(kubectl.get("mv", version))
+
+
+def test_a_rank_that_dies_ends_the_attempt_and_the_next_one_resumes(kubectl) -> None:
+    name = applied(kubectl, "02-two-nodes", training={"maxSteps": 12}, evaluation={"everySteps": 12})
+    until(kubectl, name, lambda job: (job.get("status", {}).get("progress") or {}).get("step", 0) >= 4)
+    pods = kubectl.get("pods", f"--selector=batch.kubernetes.io/job-name={name}-1")["items"]
+    assert len(pods) == 2
+    victim = next(p for p in pods if p["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1")
+    kill_processes_of(victim)
+    job = finished(kubectl, name)
+    first, second = job["status"]["attempts"]
+    assert (first["number"], first["outcome"]) == (1, "Failed")
+    assert (second["number"], second["outcome"]) == (2, "Succeeded")
+    assert second["startStep"] >= 2
+    lineage = version_of(kubectl, job)["spec"]["lineage"]
+    assert (lineage["attempts"], lineage["steps"]) == (2, 12)
+    left = kubectl.get("pods", f"--selector=batch.kubernetes.io/job-name={name}-1")["items"]
+    assert {p["status"]["phase"] for p in left} <= {"Failed"}  # the other rank did not go on alone
+
+
+def kill_processes_of(pod: dict[str, Any]) -> None:
+    """SIGKILL to all processes of a pod, as the kernel does when memory is short."""
+    uid = pod["metadata"]["uid"]
+    killed = 0
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                group = (folder / "cgroup").read_text()
+                program = (folder / "cmdline").read_bytes()
+            except OSError:  # it has ended
+                continue
+            if (uid in group or uid.replace("-", "_") in group) and b"hone_trainer" in program:
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed += 1
+    assert killed, f"no process of pod {pod['metadata']['name']} was found"
