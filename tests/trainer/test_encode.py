@@ -316,6 +316,15 @@ def test_prompt_and_completion_without_a_template(kind, prompt):
     assert row.prompt_ids == tokenizer(prompt)["input_ids"]
 
 
+def test_a_completion_that_cannot_be_tokenised_apart_is_refused():
+    """One token spans the border, and this kind of tokenizer adds a space to text that it is given apart."""
+    tokenizer = sentence_piece([], "")
+    tokenizer.chat_template = None
+    tokenizer.add_tokens([AddedToken("=3", normalized=False)])
+    assert refusal(Encoder(tokenizer), {"prompt": "1 + 2 =", "completion": "3"}) == "NotProved"
+    assert Encoder(tokenizer).encode({"prompt": "1 + 2 =", "completion": " 3"})
+
+
 @pytest.mark.parametrize("name", ["ChatML", "Mistral"])
 def test_text_trains_every_token_and_the_end(tokenizers, name):
     tokenizer = tokenizers[name]

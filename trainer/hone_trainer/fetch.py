@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hone_api.plan import FetchPlan
 from hone_api.report import FetchResult
-from hone_trainer import hub, manifest
-from hone_trainer.errors import ConfigError, SourceError, StoreError
+from hone_trainer import hub, manifest, store
+from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.progress import Progress
 
 ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "tokenizer.model", "*.tiktoken", "LICENSE*", "NOTICE*")
@@ -46,7 +42,7 @@ def run(plan: FetchPlan) -> FetchResult:
             raise SourceError("SourceTooLarge", f"{repository}: {size} bytes, limit {plan.limits.max_source_bytes}")
         path = f"base-models/{repository.name.replace('/', '--')}/{snapshot.commit}"
         target = Path(plan.store) / path
-        if _is_intact(target):
+        if store.is_intact(target):
             progress.say(f"{repository.name} at {snapshot.commit[:12]} is already in the store")
         else:
             progress.say(f"fetching {repository.name} at {snapshot.commit[:12]}: {size / 2**20:.0f} MiB")
@@ -72,13 +68,13 @@ def _wanted(repository: hub.Repository, snapshot: hub.Snapshot) -> list[str]:
 
 
 def _stage(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str], target: Path) -> None:
-    with _beside(target) as folder:
+    with store.work_folder(target.parent) as folder:
         hub.download(repository, snapshot, names, folder)
         for config in folder.glob("*.json"):
             make_safe(config)
         check_safetensors(folder)
         manifest.write(folder)
-        _publish(folder, target)
+        store.publish(folder, target)
 
 
 def make_safe(config: Path) -> None:
@@ -127,39 +123,3 @@ def _without_code(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_code(inner) for key, inner in value.items() if key not in _CODE_KEYS}
     return [_without_code(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _is_intact(target: Path) -> bool:
-    """Whether the model is in the store, byte for byte; a damaged one is fetched again."""
-    if not manifest.is_complete(target):
-        return False
-    try:
-        manifest.verify(target)
-    except StoreError:
-        return False
-    return True
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A new folder beside the target."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.parent / f".work-{uuid.uuid4().hex}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(folder: Path, target: Path) -> None:
-    """Rename into place. Who comes second keeps the first one's folder; a damaged one is replaced."""
-    try:
-        folder.rename(target)
-    except OSError:
-        if _is_intact(target):
-            return
-        damaged = target.parent / f".work-{uuid.uuid4().hex}"
-        target.rename(damaged)
-        folder.rename(target)
-        shutil.rmtree(damaged, ignore_errors=True)

@@ -6,6 +6,10 @@ import logging
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 _EVERY_SECONDS = 10
 log = logging.getLogger("hone.trainer")
@@ -18,15 +22,9 @@ class Progress:
         self._title = title
         self._bytes = self._rows = 0
         self._next = time.monotonic() + _EVERY_SECONDS
-        self._live = None
-        if sys.stderr.isatty():
-            from rich.console import Console
-
-            self._live = Console(stderr=True).status(title)
+        self._live: Status | None = None
 
     def __enter__(self) -> Progress:
-        if self._live:
-            self._live.start()
         return self
 
     def __exit__(
@@ -51,6 +49,11 @@ class Progress:
             self._show(f"{self._rows:,} rows")
 
     def _show(self, state: str) -> None:
+        if self._live is None and sys.stderr.isatty():
+            from rich.console import Console
+
+            self._live = Console(stderr=True).status(self._title)
+            self._live.start()
         if self._live:
             self._live.update(f"{self._title}: {state}")
         elif time.monotonic() >= self._next:

@@ -10,33 +10,23 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import shutil
-import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
-from hone_api.dataset import RowError as RowErrorCount
-from hone_api.dataset import SplitRows, TokenStatistics
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
-from hone_trainer import manifest
+from hone_trainer import manifest, store
 from hone_trainer.datasets import detect, sources, splits
 from hone_trainer.datasets.read import read_rows
 from hone_trainer.datasets.rows import RawRow, Record, RowError
-from hone_trainer.datasets.statistics import Duplicates, Lengths
-from hone_trainer.errors import ConfigError, DataError, StoreError
+from hone_trainer.datasets.tally import Tally, percent
+from hone_trainer.errors import ConfigError, DataError
 from hone_trainer.progress import Progress
 
 SPLITS = ("train", "validation", "test")
 REPORT, REJECTED = "report.json", "rejected.jsonl"
-_ROWS_NAMED = 10
 _REJECTED_LOGGED = 20
-_STALE_SECONDS = 24 * 3600
 
 
 def run(plan: MaterializePlan) -> DatasetResult:
@@ -49,23 +39,23 @@ def run(plan: MaterializePlan) -> DatasetResult:
     """
     _check_plan(plan)
     root = Path(plan.store) / "datasets"
-    with Progress(f"dataset {plan.name}") as progress, _work_folder(root) as work:
+    with Progress(f"dataset {plan.name}") as progress, store.work_folder(root) as work:
         download, content = work / "source", work / "content"
         download.mkdir()
         content.mkdir()
         fetched = sources.fetch(plan, download, progress)
         rows = read_rows(fetched.files, plan.limits.max_source_bytes)
-        counted = _Counted(plan, fetched.revision)
+        tally = Tally(plan, fetched.revision)
         with open(work / "spool", "w", encoding="utf-8") as spool, open(content / REJECTED, "w") as rejected:
-            _normalise(plan, rows, counted, spool, rejected, progress)
-        counted.check_rows()
-        counted.splits = _divide(work / "spool", content, counted.division)
-        counted.check_splits()
-        counted.digest = content_digest(content)
-        result = counted.result()
+            _normalise(plan, rows, tally, spool, rejected, progress)
+        tally.check_rows()
+        tally.splits = _divide(work / "spool", content, tally.division)
+        tally.check_splits()
+        tally.digest = content_digest(content)
+        result = tally.result()
         _write_report(plan, result, content)
         manifest.write(content)
-        _publish(content, root / counted.digest.removeprefix("sha256:"))
+        store.publish(content, root / tally.digest.removeprefix("sha256:"), _is_intact)
     progress.say(_summary(plan, result))
     return result
 
@@ -83,7 +73,7 @@ def content_digest(folder: Path) -> str:
 
 def _check_plan(plan: MaterializePlan) -> None:
     problems = []
-    if _percent(plan.splits.validation) + _percent(plan.splits.test) > 1:
+    if percent(plan.splits.validation) + percent(plan.splits.test) > 1:
         problems.append("splits.validation and splits.test are together over 100%")
     if problems:
         raise ConfigError("; ".join(problems))
@@ -91,79 +81,10 @@ def _check_plan(plan: MaterializePlan) -> None:
         raise ConfigError("checks.languages", "NotSupportedYet")
 
 
-@dataclass
-class _Counted:
-    """What is known of the rows so far."""
-
-    plan: MaterializePlan
-    revision: str
-    format: str | None = None
-    rows: int = 0
-    rejected: int = 0
-    errors: dict[str, RowErrorCount] = field(default_factory=dict)
-    lengths: Lengths = field(default_factory=Lengths)
-    duplicates: Duplicates = field(default_factory=Duplicates)
-    splits: dict[str, int] = field(default_factory=dict)
-    digest: str | None = None
-
-    def __post_init__(self) -> None:
-        self.division = splits.Division.of(self.plan.splits)
-
-    def reject(self, row: RawRow, error: RowError) -> None:
-        self.rejected += 1
-        message = f"{row.place}: {error}"
-        entry = self.errors.setdefault(error.code, RowErrorCount(code=error.code, count=1, example=message[:600]))
-        entry.count = entry.count + 1 if entry.rows else 1
-        if len(entry.rows) < _ROWS_NAMED:
-            entry.rows.append(row.number)
-
-    def result(self) -> DatasetResult:
-        tokens: TokenStatistics | None = self.lengths.statistics()
-        return DatasetResult(
-            digest=self.digest,
-            path=f"datasets/{self.digest.removeprefix('sha256:')}" if self.digest else None,
-            revision=self.revision,
-            format_detected=self.format,
-            rows=self.rows,
-            splits=[SplitRows(name=name, rows=count) for name, count in self.splits.items()],
-            rejected=self.rejected,
-            errors=sorted(self.errors.values(), key=lambda error: -error.count),
-            duplicates=self.duplicates.count(),
-            tokens=tokens,
-        )
-
-    def check_rows(self) -> None:
-        """Raises DataError: EmptySource, TooManyBadRows or TooFewRows."""
-        checks, total = self.plan.checks, self.rows + self.rejected
-        if total == 0:
-            raise DataError("EmptySource", f"{sources.shown(self.plan.source.uri)} holds no row", self.result())
-        if self.rejected > _percent(checks.max_rejected) * total or not self.rows:
-            text = f"{self.rejected} of {total} rows are rejected (checks.maxRejected {checks.max_rejected})"
-            raise DataError("TooManyBadRows", f"{text}: {self._worst()}", self.result())
-        if self.rows < checks.min_rows:
-            message = f"{self.rows} valid rows, checks.minRows is {checks.min_rows}"
-            raise DataError("TooFewRows", message, self.result())
-
-    def check_splits(self) -> None:
-        """Raises DataError: EmptySplit."""
-        empty = [name for name in splits.wanted(self.plan.splits) if not self.splits.get(name)]
-        if empty:
-            message = (
-                f"split {' and '.join(empty)} is empty: {self.rows} rows are too few different ones for"
-                f" splits.validation {self.plan.splits.validation} and splits.test {self.plan.splits.test}"
-                ' ("0%" asks for none)'
-            )
-            raise DataError("EmptySplit", message, self.result())
-
-    def _worst(self) -> str:
-        worst = sorted(self.errors.values(), key=lambda error: -error.count)[:3]
-        return "; ".join(f"{e.count} {e.code} (rows {_numbers(e)}), e.g. {e.example}" for e in worst)[:1500]
-
-
 def _normalise(
     plan: MaterializePlan,
     rows: Iterator[RawRow],
-    counted: _Counted,
+    tally: Tally,
     spool: IO[str],
     rejected: IO[str],
     progress: Progress,
@@ -173,16 +94,16 @@ def _normalise(
     sample = [row.value for row in head if row.value is not None]
     if not sample:  # nothing, or nothing that can be read
         for row in itertools.chain(head, rows):
-            counted.reject(row, row.error or RowError("WrongType", "the row is empty"))
+            tally.reject(row, row.error or RowError("WrongType", "the row is empty"))
         return
     try:
         found = detect.choose(plan.format, plan.columns, sample)
     except DataError as error:
         for row in head:
             if row.error:
-                counted.reject(row, row.error)
-        raise DataError(error.code, error.message, counted.result()) from None
-    counted.format = str(found)[:253]
+                tally.reject(row, row.error)
+        raise DataError(error.code, error.message, tally.result()) from None
+    tally.format = str(found)[:253]
     for row in itertools.chain(head, rows):
         progress.add_row()
         try:
@@ -192,17 +113,12 @@ def _normalise(
             line = _canonical(record)
             group = _group(plan, row.value, line)
         except RowError as error:
-            counted.reject(row, error)
+            tally.reject(row, error)
             _write_rejected(rejected, row, error)
-            if counted.rejected <= _REJECTED_LOGGED:
+            if tally.rejected <= _REJECTED_LOGGED:
                 progress.say(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
             continue
-        value = splits.hash_of(group.encode(), plan.splits.seed)
-        spool.write(f"{value:016x}\t{line}\n")
-        counted.division.see(value)
-        counted.duplicates.see(splits.hash_of(line.encode(), 0))
-        counted.lengths.see(record)
-        counted.rows += 1
+        spool.write(f"{tally.accept(record, line, group):016x}\t{line}\n")
 
 
 def _divide(spool: Path, folder: Path, division: splits.Division) -> dict[str, int]:
@@ -254,56 +170,8 @@ def _write_report(plan: MaterializePlan, result: DatasetResult, folder: Path) ->
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
 
 
-@contextmanager
-def _work_folder(root: Path) -> Iterator[Path]:
-    """A folder of our own in the store (so that the last rename is atomic); those that a killed pod left go."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        for old in root.glob(".work-*"):
-            if time.time() - old.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(old, ignore_errors=True)
-    except PermissionError as error:
-        raise StoreError("StorageError", f"the store cannot be written: {error}") from None
-    work = root / f".work-{uuid.uuid4().hex}"
-    work.mkdir()
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _publish(content: Path, target: Path) -> None:
-    """Rename into place; a complete folder of the same digest is kept, a damaged one replaced."""
-    for _ in range(3):
-        try:
-            content.rename(target)
-            return
-        except OSError:
-            if not target.is_dir():
-                raise
-        try:
-            manifest.verify(target)
-            if content_digest(target) == f"sha256:{target.name}":
-                return
-        except StoreError:
-            pass
-        shutil.rmtree(_moved_aside(target), ignore_errors=True)
-    raise StoreError("StorageError", f"{target} is damaged and cannot be replaced")
-
-
-def _moved_aside(target: Path) -> Path:
-    aside = target.with_name(f".work-damaged-{uuid.uuid4().hex}")
-    target.rename(aside)
-    return aside
-
-
-def _percent(text: str) -> Decimal:
-    return Decimal(text.removesuffix("%")) / 100
-
-
-def _numbers(error: RowErrorCount) -> str:
-    more = ", …" if error.count > len(error.rows) else ""
-    return ", ".join(map(str, error.rows)) + more
+def _is_intact(folder: Path) -> bool:
+    return store.is_intact(folder) and content_digest(folder) == f"sha256:{folder.name}"
 
 
 def _summary(plan: MaterializePlan, result: DatasetResult) -> str:
