@@ -451,7 +451,7 @@ IMMUTABLE = [
     "tracking",
     "podOverrides",
 ]
-"""Fields of spec that never change; podOverrides has no schema that CEL could compare."""
+"""Fields of spec that never change."""
 
 METHOD_BLOCKS = tuple(m.value.lower() for m in Method)
 
