@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from hone_api.meta import (
     CONDITIONS,
+    MAX_COUNT,
     OBSERVED_GENERATION,
     ApiModel,
     Column,
@@ -31,7 +32,7 @@ class Artifact(ApiModel):
         description="Folder of the files, e.g. pvc://hone-store/models/…/adapter."
     )
     digest: Digest = Field(description="SHA-256 of the folder's manifest.json.")
-    size_bytes: int = Field(ge=0, description="Sum of the file sizes, bytes.")
+    size_bytes: int = Field(ge=0, le=MAX_COUNT, description="Sum of the file sizes, bytes.")
 
 
 class BaseModelLineage(ApiModel):
@@ -55,7 +56,7 @@ class JobLineage(ApiModel):
 
     name: Name = Field(description="Name of the FineTuneJob.")
     uid: ShortText = Field(description="Its uid.")
-    generation: int | None = Field(default=None, ge=0, description="Its generation.")
+    generation: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Its generation.")
 
 
 class Lineage(ApiModel):
@@ -69,10 +70,10 @@ class Lineage(ApiModel):
         description="Resolved training plan.",
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
     )
-    seed: int = Field(description="Seed of data order and initialisation.")
+    seed: int = Field(ge=0, le=2_147_483_647, description="Seed of data order and initialisation.")
     image: ShortText | None = Field(default=None, description="Trainer image.")
-    attempts: int | None = Field(default=None, ge=1, description="Attempts it took.")
-    steps: int | None = Field(default=None, ge=0, description="Optimiser steps of the exported weights.")
+    attempts: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="Attempts it took.")
+    steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the exported weights.")
     finished_at: Timestamp | None = Field(default=None, description="When training ended.")
 
 
@@ -83,8 +84,8 @@ class EvaluationNumber(ApiModel):
     dataset: ShortText | None = Field(default=None, description="Dataset and split.")
     base: ShortText | None = Field(default=None, description="Value of the base model, decimal string.")
     tuned: ShortText = Field(description="Value of the tuned model, decimal string.")
-    rows: int | None = Field(default=None, ge=0, description="Rows evaluated.")
-    tokens: int | None = Field(default=None, ge=0, description="Tokens that counted.")
+    rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rows evaluated.")
+    tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens that counted.")
 
 
 class Sample(ApiModel):

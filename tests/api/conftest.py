@@ -17,6 +17,7 @@ import requests
 import yaml
 
 from hone_api.generate import KINDS
+from hone_api.meta import ApiModel
 from hone_api.schema import crd
 
 GUARD_SECONDS = 60.0
@@ -198,3 +199,9 @@ def _walk(path: str, schema: dict[str, Any]) -> Iterator[SchemaField]:
         yield from _walk(f"{path}[]", schema["items"])
     if "additionalProperties" in schema:
         yield from _walk(f"{path}{{}}", schema["additionalProperties"])
+
+
+@pytest.fixture(scope="session")
+def specs() -> dict[str, type[ApiModel]]:
+    """The model of each kind's spec."""
+    return {k.kind: k.spec for k in KINDS}

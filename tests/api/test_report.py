@@ -46,7 +46,7 @@ class Texts:
 def training(t: Texts) -> TrainingResult:
     forms: tuple[Any, ...] = ("adapter", "merged", "full", "gguf")
     return TrainingResult(
-        artifacts=[Artifact(format=f, uri=f, digest=DIGEST, size_bytes=2**62) for f in forms[: t.number(4)]],
+        artifacts=[Artifact(format=f, uri=f, digest=DIGEST, size_bytes=2**53 - 1) for f in forms[: t.number(4)]],
         numbers=[
             EvaluationNumber(name=t.text(253), dataset=t.text(253), base=t.text(253), tuned=t.text(253), rows=1)
             for _ in range(t.number(64))
@@ -99,7 +99,7 @@ def outcomes(seed: int) -> list[Outcome]:
         Outcome(failure=failure(t)),
         Outcome(result=materialized(t), failure=failure(t)),
         Outcome(result=FetchResult(path="base-models/" + "m" * 241, commit="c" * 253)),
-        Outcome(result=VerifyResult(files=10**9, size_bytes=2**62)),
+        Outcome(result=VerifyResult(files=10**9, size_bytes=2**53 - 1)),
     ]
 
 
