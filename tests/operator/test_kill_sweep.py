@@ -251,7 +251,7 @@ class Sweep:
     spaces: Any
     spec: Any
     result: dict[str, Any]
-    probes: int
+    ports: list[int]
 
     def life(self, at: tuple[int, Point] | None) -> tuple[dict[str, Any], list[str]]:
         """(end state, writes) of a life in which the operator dies at `at`."""
@@ -260,8 +260,8 @@ class Sweep:
             "HONE_NAMESPACE": "hone-system",
             "HONE_TRAINER__IMAGE": "trainer",
             "HONE_WATCH_NAMESPACES": json.dumps([space.name]),
-            "HONE_PORTS__PROBES": str(self.probes),
-            "HONE_PORTS__METRICS": str(self.probes + 1),
+            "HONE_PORTS__PROBES": str(self.ports[0]),
+            "HONE_PORTS__METRICS": str(self.ports[1]),
         }
         killed = threading.Event()
 
@@ -317,7 +317,7 @@ def sweep(proxy, kube, namespace, spec, result, tmp_path, free_ports):
         return space
 
     processes = Processes(str(tmp_path / "operator.log"), str(kubeconfig))
-    yield Sweep(proxy, processes, spaces, spec, result, free_ports(2)[0])
+    yield Sweep(proxy, processes, spaces, spec, result, free_ports(2))
     processes.close()
 
 
