@@ -71,9 +71,16 @@ def test_a_run_under_way_is_not_applied_again():
         (
             job(
                 conditions=[("Running", "True", "Running", "")],
-                progress={"stage": "Training", "step": 15, "totalSteps": 60, "loss": "2.81", "eta": "7m"},
+                progress={
+                    "stage": "Training",
+                    "step": 15,
+                    "totalSteps": 60,
+                    "loss": "2.8134",
+                    "tokensPerSecond": "74.31",
+                    "eta": "7m",
+                },
             ),
-            "Training 15/60 25%  loss 2.81  ETA 7m",
+            "Training 15/60 25%  loss 2.81  tokens/s 74  ETA 7m",
         ),
         (job(conditions=[("Running", "True", "Running", "")], phase="Running"), "Running"),
     ],

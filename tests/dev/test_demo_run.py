@@ -76,7 +76,7 @@ def test_a_run_is_shown_until_it_ends(target, capsys):
     job = follow(target, command.TENANT, run.name)
     timer.join()
     assert job["status"]["modelVersionName"] == "m-v1"
-    assert "Training 30/60 50%  loss 2.5" in capsys.readouterr().err
+    assert "Training 30/60 50%  loss 2.50" in capsys.readouterr().err
 
 
 def test_a_failed_run_is_told_with_its_hint(target):

@@ -16,6 +16,8 @@ from hone_dev.demo.runs import is_finished
 from hone_dev.demo.targets import Target
 
 PATIENCE = 20 * 60.0  # seconds without any change of the status
+# field of status.progress, its name for people, digits after the point
+NUMBERS = (("loss", "loss", 2), ("evalLoss", "held-out loss", 2), ("tokensPerSecond", "tokens/s", 0), ("eta", "ETA", 0))
 GATES = ("Accepted", "DatasetReady", "ModelReady", "Admitted", "Running")
 
 
@@ -43,9 +45,17 @@ def view(job: Mapping[str, Any]) -> View:
         closed = next((c for gate in GATES if (c := conditions.get(gate)) and c["status"] != "True"), None)
         words = f"{closed['type']}: {closed['reason']}. {closed.get('message', '')}".strip() if closed else "starting"
         return View(status.get("phase", "Pending") if running else words)
-    numbers = (("loss", "loss"), ("evalLoss", "held-out loss"), ("tokensPerSecond", "tokens/s"), ("eta", "ETA"))
-    shown = "  ".join(f"{label} {progress[key]}" for key, label in numbers if progress.get(key))
+    shown = "  ".join(
+        f"{label} {_rounded(progress[key], digits)}" for key, label, digits in NUMBERS if progress.get(key)
+    )
     return View(progress["stage"], progress.get("step", 0), progress.get("totalSteps"), shown)
+
+
+def _rounded(text: str, digits: int) -> str:
+    try:
+        return f"{float(text):.{digits}f}"
+    except ValueError:  # a duration
+        return text
 
 
 def failure(job: Mapping[str, Any]) -> HoneDevError | None:
@@ -114,13 +124,15 @@ def _versions(target: Target, namespace: str, name: str) -> Iterator[dict[str, A
 @contextmanager
 def _display() -> Iterator[Callable[[View], None]]:
     if not console.is_terminal:
-        last = ""
+        last: tuple[str, int] | None = None
 
         def print_line(now: View) -> None:
+            """A line for each stage, and for each tenth of the steps."""
             nonlocal last
-            if now.line() != last:
-                last = now.line()
-                note(f"  {last}")
+            mark = (now.what, 10 * now.step // now.total if now.total else 0)
+            if mark != last:
+                last = mark
+                note(f"  {now.line()}")
 
         yield print_line
         return
