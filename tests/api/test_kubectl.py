@@ -1,0 +1,188 @@
+"""What people see with kubectl: columns, field selectors, explanations."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hone_dev.tools import kubectl
+
+pytestmark = pytest.mark.apiserver
+
+GUARD_SECONDS = 60.0
+KINDS = ("FineTuneJob", "Dataset", "ModelVersion")
+NOW = "2026-01-01T00:00:00Z"
+READY = {"type": "Ready", "status": "True", "reason": "Verified", "message": "", "lastTransitionTime": NOW}
+STATUS: dict[str, Any] = {
+    "FineTuneJob": {
+        "phase": "Running",
+        "conditions": [{**READY, "status": "False", "reason": "AttemptRunning"}],
+        "progress": {"step": 412, "totalSteps": 1000, "summary": "412/1000 41%", "loss": "1.204", "eta": "8m"},
+        "modelVersionName": "tutor-v1",
+    },
+    "Dataset": {
+        "phase": "Ready",
+        "formatDetected": "PromptCompletion",
+        "rows": 90,
+        "rejected": 2,
+        "digest": f"sha256:{'0' * 64}",
+        "conditions": [{**READY, "reason": "Materialized"}],
+    },
+    "ModelVersion": {"base": "owner/model", "evalLoss": "0.981", "baseEvalLoss": "2.5", "conditions": [READY]},
+}
+
+Kubectl = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def run(api: Any, manifest: Any) -> Iterator[Kubectl]:
+    """kubectl against an API server with one object of each kind, its status written as the operator does."""
+    for kind in KINDS:
+        assert api.create(manifest(kind, name="seen"), dry_run=False).code == 201
+        assert api.merge(kind, "seen", {"status": STATUS[kind]}, "status", dry_run=False).code == 200
+    assert api.create(manifest("FineTuneJob", name="waiting"), dry_run=False).code == 201
+
+    def call(*argv: str) -> str:
+        env = {**os.environ, "KUBECONFIG": str(api.kubeconfig)}
+        done = subprocess.run([str(kubectl()), *argv], env=env, capture_output=True, text=True, timeout=GUARD_SECONDS)
+        return done.stdout if done.returncode == 0 else f"exit code {done.returncode}: {done.stderr}"
+
+    yield call
+    for kind in KINDS:
+        api.call("DELETE", api.path(kind, "seen"))
+    api.call("DELETE", api.path("FineTuneJob", "waiting"))
+
+
+def table(text: str) -> tuple[list[str], list[list[str]]]:
+    """Head and rows; columns are cut where the head's words begin."""
+    head, *rows = text.rstrip("\n").split("\n")
+    words = head.split()
+    starts = [head.index(word) for word in words]
+    ends: list[int | None] = [*starts[1:], None]
+    return words, [[row[a:b].strip() for a, b in zip(starts, ends, strict=True)] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("short", "columns", "row"),
+    [
+        (
+            "ftj",
+            ["NAME", "PHASE", "PROGRESS", "LOSS", "ETA", "MODEL"],
+            ["seen", "Running", "412/1000 41%", "1.204", "8m", "tutor-v1"],
+        ),
+        (
+            "dset",
+            ["NAME", "FORMAT", "ROWS", "REJECTED", "READY", "REASON"],
+            ["seen", "PromptCompletion", "90", "2", "True", "Materialized"],
+        ),
+        (
+            "mv",
+            ["NAME", "MODEL", "BASE", "EVAL-LOSS", "READY"],
+            ["seen", "tutor", "owner/model", "0.981", "True"],
+        ),
+    ],
+)
+def test_columns(run: Kubectl, short: str, columns: list[str], row: list[str]) -> None:
+    head, rows = table(run("get", short, "seen"))
+    assert head == [*columns, "AGE"]
+    assert rows[0][:-1] == row
+    assert rows[0][-1], "the age"
+
+
+def test_a_job_without_status_has_a_row_too(run: Kubectl) -> None:
+    head, rows = table(run("get", "ftj", "waiting"))
+    assert head[1] == "PHASE"
+    assert rows[0][:6] == ["waiting", "", "", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("short", "more"),
+    [
+        ("ftj", {"METHOD": "SFT", "BASE": "hf://owner/model", "NODES": "1", "GPUS": "0", "REASON": "AttemptRunning"}),
+        ("dset", {"SOURCE": "pvc://data/rows.jsonl", "DIGEST": f"sha256:{'0' * 64}"}),
+        ("mv", {"VERSION": "1", "BASE-LOSS": "2.5", "APPROVAL": "Candidate", "REASON": "Verified"}),
+    ],
+)
+def test_wide_columns(run: Kubectl, short: str, more: dict[str, str]) -> None:
+    head, rows = table(run("get", short, "seen", "-o", "wide"))
+    shown = dict(zip(head, rows[0], strict=True))
+    assert more.items() <= shown.items()
+
+
+def test_all_kinds_by_short_name_and_by_category(run: Kubectl) -> None:
+    for names in (run("get", "ftj,dset,mv", "-o", "name"), run("get", "hone", "-o", "name")):
+        assert set(names.split()) == {
+            "finetunejob.hone.dev/seen",
+            "finetunejob.hone.dev/waiting",
+            "dataset.hone.dev/seen",
+            "modelversion.hone.dev/seen",
+        }
+
+
+@pytest.mark.parametrize(
+    ("short", "selector", "names"),
+    [
+        ("ftj", "status.phase=Running", ["seen"]),
+        ("ftj", "status.phase!=Running", ["waiting"]),
+        ("ftj", "status.phase=Failed", []),
+        ("ftj", "spec.method=SFT", ["seen", "waiting"]),
+        ("ftj", "spec.output.modelName=tutor,status.phase=Running", ["seen"]),
+        ("ftj", "spec.output.modelName=other", []),
+        ("dset", "status.phase=Ready", ["seen"]),
+        ("dset", "spec.format=Alpaca", []),
+        ("mv", "spec.modelName=tutor", ["seen"]),
+        ("mv", "spec.approval.state=Candidate", ["seen"]),
+        ("mv", "spec.approval.state=Approved", []),
+    ],
+)
+def test_field_selectors(run: Kubectl, short: str, selector: str, names: list[str]) -> None:
+    out = run("get", short, "--field-selector", selector, "-o", "jsonpath={.items[*].metadata.name}")
+    assert out.split() == names
+
+
+def test_a_field_that_cannot_be_selected_is_named(run: Kubectl) -> None:
+    assert "field label not supported: spec.suspend" in run("get", "ftj", "--field-selector", "spec.suspend=true")
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("ftj.spec.training.learningRate", "Peak learning rate, e.g. '2e-4'; default 2e-4 for adapters"),
+        ("ftj.spec.adapter.type", "ENUM: None LoRA QLoRA DoRA"),
+        ("ftj.status.failure.hint", "What to do."),
+        ("dset.spec.source.uri", "configmap://name/key"),
+        ("mv.spec.lineage.baseModel.commit", "Commit of the hub"),
+    ],
+)
+def test_explain(run: Kubectl, field: str, told: str) -> None:
+    end = time.monotonic() + GUARD_SECONDS  # the OpenAPI document follows the definition a little later
+    while told not in (out := " ".join(run("explain", field).split())) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert told in out
+
+
+def test_wait_for_a_condition(run: Kubectl) -> None:
+    assert "condition met" in run("wait", "--for=condition=Ready", "mv/seen", "--timeout=20s")
+
+
+def test_strict_validation_is_what_kubectl_asks_for(run: Kubectl, tmp_path: Any) -> None:
+    """As people meet it: an unknown field is an error, not a warning."""
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        """\
+apiVersion: hone.dev/v1alpha1
+kind: FineTuneJob
+metadata: {name: typo}
+spec:
+  model: {uri: hf://owner/model}
+  datasets: [{name: rows}]
+  output: {modelName: tutor}
+  training: {learningrate: '1e-4'}
+"""
+    )
+    out = run("apply", "-f", str(file))
+    assert 'unknown field "spec.training.learningrate"' in out
+    assert "NotFound" in run("get", "ftj", "typo")
