@@ -18,6 +18,7 @@ from hone_api.meta import (
     Duration,
     HttpUrl,
     Kind,
+    KnownUri,
     ModelUri,
     Name,
     Quantity,
@@ -639,7 +640,7 @@ class Resolved(ApiModel):
     """Values that the machine chose or pinned."""
 
     model_commit: ShortText | None = Field(default=None, description="Commit of the base model.")
-    model_uri: ShortText | None = Field(default=None, description="Where the base model lies in the store.")
+    model_uri: KnownUri | None = Field(default=None, description="Where the base model lies in the store.")
     dataset_digests: Annotated[dict[str, Digest], Field(max_length=32)] | None = Field(
         default=None, description="Digest of each Dataset used."
     )

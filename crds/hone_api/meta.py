@@ -118,6 +118,8 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_
 Storable = BeforeValidator(_storable)
 ShortText = Annotated[str, StringConstraints(max_length=253), Storable]
 Text = Annotated[str, StringConstraints(max_length=4096), Storable]
+KnownUri = Annotated[str, StringConstraints(max_length=1024)]
+"""A URI of a spec, copied to a status or a record: it was checked there, and is never longer."""
 Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
 _REST = r"[^\x00-\x20\x7f]+"
 _HF = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"

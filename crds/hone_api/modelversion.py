@@ -15,6 +15,7 @@ from hone_api.meta import (
     Condition,
     Digest,
     Kind,
+    KnownUri,
     Name,
     Rule,
     ShortText,
@@ -28,9 +29,7 @@ class Artifact(ApiModel):
     """One form of the model."""
 
     format: Literal["adapter", "merged", "full", "gguf"] = Field(description="adapter, merged, full or gguf.")
-    uri: Annotated[str, StringConstraints(max_length=1024)] = Field(
-        description="Folder of the files, e.g. pvc://hone-store/models/…/adapter."
-    )
+    uri: KnownUri = Field(description="Folder of the files, e.g. pvc://hone-store/models/…/adapter.")
     digest: Digest = Field(description="SHA-256 of the folder's manifest.json.")
     size_bytes: int = Field(ge=0, le=MAX_COUNT, description="Sum of the file sizes, bytes.")
 
@@ -38,7 +37,7 @@ class Artifact(ApiModel):
 class BaseModelLineage(ApiModel):
     """The model this one was made from."""
 
-    uri: ShortText = Field(description="As the job named it.")
+    uri: KnownUri = Field(description="As the job named it.")
     commit: ShortText | None = Field(default=None, description="Commit of the hub, or digest of its manifest.")
     model_version: Name | None = Field(default=None, description="Parent ModelVersion, for a chain stage.")
 

@@ -1,9 +1,10 @@
-"""What the operator copies from a report always fits the object that it copies it to."""
+"""What the operator copies from a report or a spec always fits the object that it copies it to."""
 
 import pytest
 
 from hone_api.dataset import DatasetStatus, RowError
-from hone_api.modelversion import EvaluationNumber, ModelEvaluation, Sample
+from hone_api.finetunejob import ModelRef, Resolved
+from hone_api.modelversion import BaseModelLineage, EvaluationNumber, ModelEvaluation, Sample
 from hone_api.report import DatasetResult, FailureReport, Outcome, TrainingResult, parse_outcome
 
 pytestmark = pytest.mark.pure
@@ -54,3 +55,14 @@ def test_a_text_without_utf8_form_is_told_all_the_same(text: str, told: str) -> 
     assert (read.failure.message, read.failure.hint) == (told, told)
     assert isinstance(read.result, DatasetResult)
     assert read.result.errors[0].example == told
+
+
+def test_the_longest_model_uri_fits_status_and_lineage() -> None:
+    uri = ModelRef(uri="pvc://models/" + "a" * 1011).uri
+    assert uri
+    assert (BaseModelLineage(uri=uri).uri, Resolved(model_uri=uri).model_uri) == (uri, uri)
+
+
+def test_a_model_uri_has_a_longest() -> None:
+    with pytest.raises(ValueError, match="at most 1024 characters"):
+        ModelRef(uri="pvc://models/" + "a" * 1012)
