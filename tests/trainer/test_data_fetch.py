@@ -30,6 +30,7 @@ def model(tmp_path) -> Path:
     (folder / "tokenizer.json").write_text('{"auto_map": "is a token here"}')
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (folder / "consolidated.safetensors").write_bytes(b"the weights once more")
     (folder / "evil.py").write_text("raise SystemExit")
     save_file({"w": numpy.arange(6.0)}, folder / "model.safetensors")
     return folder
