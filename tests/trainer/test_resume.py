@@ -16,6 +16,7 @@ from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.stop import Stop
 
 pytestmark = pytest.mark.trainer
+Capture = pytest.CaptureFixture[str]
 
 
 class StopOnceSaved(Stop):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hone_api.report import Outcome, TrainingResult
-from hone_trainer import export, manifest, recompute
+from hone_trainer import export, manifest, model, recompute
 from hone_trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer
+Files = tuple[Path, Path]
 
 
 def number(result: TrainingResult, name: str) -> tuple[float, float]:
@@ -121,7 +123,18 @@ def test_micro_batches_do_not_change_the_losses(runs: Any, make_plan: Any, packi
     assert curves[0] == pytest.approx(curves[1], abs=1e-4)
 
 
-def test_early_stopping_exports_the_best_checkpoint(runs: Any, make_plan: Any, rows_files: tuple[Path, Path]) -> None:
+def test_gradient_checkpointing_does_not_change_the_losses(runs: Any, make_plan: Any) -> None:
+    curves = []
+    for recompute_activations in (False, True):
+        training = {"maxSteps": 4, "gradientCheckpointing": recompute_activations}
+        plan = make_plan(f"checkpointing-{recompute_activations}", held_out=False, training=training)
+        runs.finish(plan)
+        curves.append(runs.curve(plan))
+    for ours, theirs in zip(*curves, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_early_stopping_exports_the_best_checkpoint(runs: Any, make_plan: Any, rows_files: Files) -> None:
     plan = make_plan(
         adapter={"type": "None"},
         training={"maxSteps": 60, "learningRate": "2e-2", "scheduler": "Constant"},
@@ -144,8 +157,6 @@ def test_a_non_finite_loss_stops_at_once_with_the_rows(
     runs: Any, make_plan: Any, tmp_path: Path, tiny_model: Path
 ) -> None:
     """A weight that is NaN; nothing is exported."""
-    import shutil
-
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -186,3 +197,35 @@ def test_exported_weights_are_compared_with_the_trained_ones() -> None:
     ):
         with pytest.raises(TrainerError, match=text):
             export.check_weights(wrong, good)
+
+
+def test_targets_that_the_model_does_not_have_are_refused(runs: Any, make_plan: Any) -> None:
+    plan = make_plan(adapter={"type": "LoRA", "targets": ["q_proj", "query"]}, training={"maxLength": 1000})
+    with pytest.raises(TrainerError) as caught:
+        runs.finish(plan)
+    assert caught.value.code == "InvalidConfiguration"
+    assert "targets query match no linear layer of the model (it has down_proj," in caught.value.message
+    assert "maxLength 1000 is over the model's context of 256" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("config.json", '{"auto_map": {"AutoModel": "evil.Model"}}', "UnsafeModel"),
+        ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["evil.T", null]}}', "UnsafeModel"),
+        ("model.safetensors", None, "UnsafeModel"),
+        ("config.json", None, "ModelNotFound"),
+        ("config.json", '{"model_type": "bert"}', "UnsupportedModel"),
+    ],
+)
+def test_models_that_are_never_loaded(
+    tmp_path: Path, tiny_model: Path, name: str, content: str | None, code: str
+) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(tiny_model, copy)
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_text(content)
+    with pytest.raises(TrainerError) as caught:
+        model.open_base(copy)
+    assert caught.value.code == code

@@ -44,17 +44,6 @@ def to_peft(adapter: Adapter) -> Any:
     )
 
 
-def attach(model: Any, adapter: Adapter, *, zero3: bool) -> Any:
-    """`model` with a fresh adapter, whose output equals the base's until the first step.
-
-    Args:
-        zero3: keep the adapter in the base's dtype, since ZeRO-3 gathers into one buffer (DeepSpeed#8072).
-    """
-    from peft import get_peft_model
-
-    return get_peft_model(model, to_peft(adapter), autocast_adapter_dtype=not zero3)
-
-
 def unknown_targets(targets: list[str], linear_modules: set[str]) -> list[str]:
     """Targets that match no linear module, as peft matches: the whole name or its end after a dot."""
     return [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in linear_modules)]

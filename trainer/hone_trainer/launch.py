@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -44,13 +45,14 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     """
     plan = absolute(plan, plan_dir)
     stop = Stop().install()
-    world = plan.nodes * plan.processes_per_node
-    if world == 1 and plan.deepspeed is None:  # DeepSpeed wants a process group even for one rank
-        from hone_trainer import pipeline
-
-        return pipeline.run(plan, stop)
-    with tempfile.TemporaryDirectory(prefix="hone-ranks-") as folder:
-        return _run_ranks(plan, Path(folder), stop)
+    try:
+        result = _run(plan, stop)
+    except Exception as error:
+        _keep_outcome(plan, to_outcome(error))
+        raise
+    if result is not None:
+        _keep_outcome(plan, Outcome(result=result))
+    return result
 
 
 def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
@@ -71,6 +73,24 @@ def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
             "evaluation_datasets": moved(plan.evaluation_datasets),
         }
     )
+
+
+def _run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
+    world = plan.nodes * plan.processes_per_node
+    if world == 1 and plan.deepspeed is None:  # DeepSpeed wants a process group even for one rank
+        from hone_trainer import pipeline
+
+        return pipeline.run(plan, stop)
+    with tempfile.TemporaryDirectory(prefix="hone-ranks-") as folder:
+        return _run_ranks(plan, Path(folder), stop)
+
+
+def _keep_outcome(plan: TrainingPlan, outcome: Outcome) -> None:
+    """outcome.json in the work folder: the whole outcome, for people without a cluster."""
+    file = Path(plan.work_path) / "outcome.json"
+    with contextlib.suppress(OSError):  # the disk may be what failed
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(outcome.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
 
 
 def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult | None:

@@ -11,7 +11,7 @@ from hone_api.report import TrainingResult
 from hone_trainer import adapters, baseline, callbacks, checks, deepspeed, export, model, ranks, report, rows, settings
 from hone_trainer.checkpoints import Checkpoints, step_of
 from hone_trainer.evaluate import numbers
-from hone_trainer.loop import Run
+from hone_trainer.loop import GiveUp, Run
 from hone_trainer.methods import METHODS
 from hone_trainer.metrics import Metrics
 from hone_trainer.stop import Stop, interrupted
@@ -133,7 +133,10 @@ def _evaluate(trainer: Any, run: Run) -> list[Any]:
     if not run.held_out:
         return []
     run.reporters.update(stage="Evaluating")
-    return list(trainer.scores())
+    try:
+        return list(trainer.scores())
+    except GiveUp:
+        raise interrupted("while evaluating the trained model") from None
 
 
 def _cuda() -> tuple[bool, bool]:

@@ -1,0 +1,57 @@
+"""Packing does not let a row see another: packed and separate forward passes agree."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_trainer import encode
+from hone_trainer.loop import rows_of
+from hone_trainer.methods import sft
+
+pytestmark = pytest.mark.trainer
+
+
+@pytest.fixture
+def packed(tiny_model: Path, rows_files: tuple[Path, Path]) -> tuple[Any, list[encode.Row], Any]:
+    """The model, rows, and one batch of them, packed into sequences of 100 tokens."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    rows = encode.encode_split(rows_files[1], tokenizer, max_length=100).rows
+    data = sft.dataset(rows, 100)
+    assert len(data) < len(rows)
+    batch = DataCollatorForLanguageModeling(tokenizer.pad_token_id, padding_free=True)(list(data))
+    return AutoModelForCausalLM.from_pretrained(tiny_model).eval(), rows, batch
+
+
+def test_packed_rows_give_the_logits_of_separate_ones(packed: tuple[Any, list[encode.Row], Any]) -> None:
+    import torch
+
+    model, rows, batch = packed
+    labels = batch.pop("labels")
+    bounds = batch["cu_seq_lens_q"].tolist()
+    by_ids = {tuple(row.input_ids): row for row in rows}
+    with torch.no_grad():
+        together = model(**batch, use_cache=False).logits[0]
+        blind = model(input_ids=batch["input_ids"], use_cache=False).logits[0]
+        worst = contaminated = 0.0
+        for start, end in pairwise(bounds):
+            ids = batch["input_ids"][:, start:end]
+            row = by_ids.pop(tuple(ids[0].tolist()))
+            assert labels[0, start + 1 : end].tolist() == row.labels[1:]
+            alone = model(input_ids=ids, use_cache=False).logits[0]
+            worst = max(worst, float((together[start:end] - alone).abs().max()))
+            contaminated = max(contaminated, float((blind[start:end] - alone).abs().max()))
+    assert not by_ids  # every row is there, whole
+    assert worst < 1e-5
+    assert contaminated > 1e-2  # without the positions they do see each other: the comparison can fail
+
+
+def test_rows_of_a_packed_batch_are_named_by_their_lines(packed: tuple[Any, list[encode.Row], Any]) -> None:
+    _, rows, batch = packed
+    assert sorted(rows_of(batch, rows)) == [row.number for row in rows]

@@ -1,0 +1,140 @@
+"""Reporting: what is sent, and that nothing of it can hurt a run. The server is a real one on loopback."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.report import ProgressReport
+from hone_trainer import report
+from hone_trainer.metrics import Metrics
+from hone_trainer.report import Operator, Progress, Reporters
+
+pytestmark = pytest.mark.pure
+
+
+class Server(ThreadingHTTPServer):
+    """Keeps what it was sent; answers with `status` after `delay` seconds."""
+
+    status, delay = 200, 0.0
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.bodies: list[Any] = []
+        self.tokens: list[str | None] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        self.server.tokens.append(self.headers.get("Authorization"))
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        time.sleep(self.server.delay)
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    return file
+
+
+def url(server: Server) -> str:
+    return f"http://127.0.0.1:{server.server_port}/progress"
+
+
+def test_the_last_progress_always_arrives_and_the_token_is_read_anew(server: Server, token: Path) -> None:
+    operator = Operator(url(server), token, None, interval=0.01)
+    operator.report(Progress(stage="Training", step=1, total_steps=4, loss=2.5))
+    deadline = time.monotonic() + 60
+    while not server.bodies and time.monotonic() < deadline:
+        time.sleep(0.01)
+    token.write_text("rotated\n")
+    operator.report(Progress(stage="Exporting", step=4, total_steps=4, loss=float("nan"), eta_seconds=0))
+    operator.close()
+    first, last = (ProgressReport.model_validate(body) for body in (server.bodies[0], server.bodies[-1]))
+    assert first.hone is not None
+    assert (first.hone.stage, first.hone.step, first.hone.loss) == ("Training", 1, "2.5")
+    assert first.trainer_status.progress_percentage == 25
+    assert last.hone is not None
+    assert (last.hone.stage, last.hone.loss, last.trainer_status.progress_percentage) == ("Exporting", "nan", 100)
+    assert (server.tokens[0], server.tokens[-1]) == ("Bearer first", "Bearer rotated")
+
+
+def test_many_reports_become_few(server: Server, token: Path) -> None:
+    operator = Operator(url(server), token, None, interval=60)
+    for step in range(1, 1001):
+        operator.report(Progress(stage="Training", step=step))
+    operator.close()
+    assert len(server.bodies) <= 3
+    assert server.bodies[-1]["hone"]["step"] == 1000
+
+
+def test_a_slow_or_refusing_or_absent_server_never_blocks(server: Server, token: Path) -> None:
+    server.status, server.delay = 403, 0.5
+    absent = "http://127.0.0.1:9/progress"
+    for address, file in ((url(server), token), (absent, token), (url(server), token.with_name("no-token"))):
+        operator = Operator(address, file, None, interval=0.01)
+        before = time.thread_time()
+        for step in range(100):
+            operator.report(Progress(step=step))
+        assert time.thread_time() - before < 0.5  # CPU time of this thread: a busy machine does not matter
+        operator.close()
+
+
+def test_reporters_change_only_what_they_are_told() -> None:
+    reporters = Reporters()
+    reporters.update(stage="Training", step=3)
+    reporters.update(loss=1.5)
+    assert reporters.progress == Progress(stage="Training", step=3, loss=1.5)
+
+
+def test_lines_are_few_but_stages_and_the_end_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = report.Lines(interval=3600)
+    for step in range(11):
+        lines.report(Progress(stage="Training", step=step, total_steps=10, loss=1.0))
+    lines.report(Progress(stage="Exporting", step=10, total_steps=10))
+    assert capsys.readouterr().err.splitlines() == [
+        "Training 0/10 loss 1.0000",
+        "Training 10/10 loss 1.0000",
+        "Exporting 10/10",
+    ]
+
+
+def test_metrics_are_served_and_unknown_numbers_have_no_series() -> None:
+    metrics = Metrics("my-job", 0, "127.0.0.1")
+    try:
+        metrics.report(Progress(stage="Training", step=3, total_steps=10, loss=1.25))
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics") as answer:
+            text = answer.read().decode()
+    finally:
+        metrics.close()
+    assert 'hone_trainer_loss{finetunejob="my-job"} 1.25' in text
+    assert 'hone_trainer_steps{finetunejob="my-job"} 3.0' in text
+    assert 'hone_trainer_steps_target{finetunejob="my-job"} 10.0' in text
+    assert "hone_trainer_eval_loss{" not in text

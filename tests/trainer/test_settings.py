@@ -1,0 +1,111 @@
+"""From plan to numbers, without a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hone_api.plan import TrainingPlan
+from hone_trainer import checks, settings, stopping
+from hone_trainer.errors import TrainerError
+
+pytestmark = pytest.mark.pure
+
+DIGEST = "sha256:" + "0" * 64
+
+
+def plan(**fields: Any) -> TrainingPlan:
+    body = {
+        "run": "r",
+        "modelPath": "m",
+        "modelUri": "hf://a/b",
+        "datasets": [{"name": "d", "path": "d.jsonl", "digest": DIGEST}],
+        "output": {"modelName": "m"},
+        "workPath": "w",
+        "outputPath": "o",
+    }
+    return TrainingPlan.model_validate({**body, **fields})
+
+
+def resolve(plan: TrainingPlan, **facts: Any) -> settings.Settings:
+    known = {"sequences": 100, "max_length": 64, "world_size": 1, "cuda": False, "cuda_bf16": False}
+    return settings.resolve(plan, **{**known, **facts})
+
+
+def test_defaults() -> None:
+    found = resolve(plan())
+    assert (found.micro_batch_size, found.accumulation) == (8, 1)
+    assert found.total_steps == 13  # ceil(100 rows / 8)
+    assert (found.evaluation_every, found.checkpoint_every, found.warmup_steps) == (2, 2, 1)
+    assert (found.learning_rate, found.bf16, found.cpu) == (2e-4, False, True)
+    assert resolve(plan(adapter={"type": "None"})).learning_rate == 2e-5
+
+
+@pytest.mark.parametrize(
+    ("batch", "world", "micro", "accumulation"),
+    [(8, 2, 4, 1), (64, 2, 8, 4), (36, 1, 6, 6), (7, 1, 7, 1), (22, 2, 1, 11), (13, 1, 1, 13)],
+)
+def test_micro_batch_is_the_largest_divisor_up_to_8(batch: int, world: int, micro: int, accumulation: int) -> None:
+    found = resolve(plan(training={"batchSize": batch}), world_size=world)
+    assert (found.micro_batch_size, found.accumulation) == (micro, accumulation)
+    assert world * found.micro_batch_size * found.accumulation == batch
+
+
+def test_bfloat16_only_where_the_gpu_has_it() -> None:
+    assert resolve(plan(), cuda=True, cuda_bf16=True).bf16
+    assert not resolve(plan(), cuda=True, cuda_bf16=False).bf16
+    assert not resolve(plan(training={"precision": "Float32"}), cuda=True, cuda_bf16=True).bf16
+
+
+def test_parts_of_an_epoch_and_long_curves() -> None:
+    assert resolve(plan(training={"epochs": "0.5"})).total_steps == 7
+    long = resolve(plan(training={"maxSteps": 100_000}))
+    assert long.total_steps / long.logging_every <= settings.CURVE_POINTS
+
+
+def test_all_wrong_fields_are_told_at_once() -> None:
+    wrong = plan(
+        training={"batchSize": 9, "precision": "BFloat16", "warmupRatio": "2"},
+        adapter={"type": "LoRA", "dropout": "1.5"},
+        earlyStopping={},
+    )
+    with pytest.raises(TrainerError) as caught:
+        checks.plan(wrong, 2, cuda_bf16=False, methods=["SFT"])
+    assert (caught.value.code, caught.value.exit_code) == ("InvalidConfiguration", 78)
+    for part in ("batchSize 9", "2 ranks", "BFloat16", "warmupRatio 2", "dropout 1.5", "earlyStopping"):
+        assert part in caught.value.message
+
+
+def test_what_is_not_built_is_refused_by_name() -> None:
+    wrong = plan(method="DPO", output={"modelName": "m", "formats": ["GGUF"], "push": {"uri": "oci://a/b"}})
+    with pytest.raises(TrainerError) as caught:
+        checks.plan(wrong, 1, cuda_bf16=False, methods=["SFT"])
+    assert caught.value.code == "NotSupportedYet"
+    for part in ("DPO", "GGUF", "output.push"):
+        assert part in caught.value.message
+
+
+def test_micro_batch_must_divide_the_rows_of_a_rank() -> None:
+    with pytest.raises(TrainerError, match="4 rows a rank, not a multiple of training\\.microBatchSize 3"):
+        checks.plan(plan(training={"batchSize": 8, "microBatchSize": 3}), 2, cuda_bf16=False, methods=["SFT"])
+
+
+def history(*losses: float) -> list[dict[str, Any]]:
+    return [{"step": 10 * n, "eval_loss": loss} for n, loss in enumerate(losses, 1)] + [{"step": 99, "loss": 0.0}]
+
+
+@pytest.mark.parametrize(
+    ("losses", "min_delta", "best", "stop"),
+    [
+        ([], 0, None, False),
+        ([3, 2, 1], 0, 30, False),
+        ([3, 2, 2], 0, 20, False),  # equal is no improvement
+        ([3, 1, 2, 2], 0, 20, True),
+        ([3, 2.95, 2.9, 2.85], 0.2, 10, True),  # each less than the delta
+        ([3, 2.95, 2.7, 2.75], 0.2, 30, False),
+    ],
+)
+def test_early_stopping_with_patience_2(losses: list[float], min_delta: float, best: int | None, stop: bool) -> None:
+    assert stopping.best_step(history(*losses), min_delta) == best
+    assert stopping.should_stop(history(*losses), 2, min_delta) is stop
