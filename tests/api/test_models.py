@@ -1,0 +1,46 @@
+"""The models refuse by themselves what must not reach a pod, where no API server stands before them: a laptop."""
+
+import pytest
+from pydantic import ValidationError
+
+from hone_api.dataset import Source
+from hone_api.finetunejob import ModelRef, Push, Tracking
+from hone_api.meta import ApiModel
+
+pytestmark = pytest.mark.pure
+
+BAD = {
+    "https://user:pw@host/x": "name a Secret in secretName",
+    "s3://key:secret@bucket/x": "name a Secret in secretName",
+    "pvc://claim/../x": "has no . or .. segment",
+    "pvc://claim/a/..": "has no . or .. segment",
+    "hf://a/b@../c": "has no . or .. segment",
+    "hf://a/../b": "should match pattern",
+    "file:///etc/passwd": "should match pattern",
+    "https://host/a\r\nX: y": "should match pattern",
+    "pvc://claim/a\n": "should match pattern",
+}
+
+
+@pytest.mark.parametrize("model", [Source, ModelRef])
+@pytest.mark.parametrize("uri", BAD)
+def test_an_unsafe_address_is_refused(model: type[ApiModel], uri: str) -> None:
+    with pytest.raises(ValidationError, match=BAD[uri]) as caught:
+        model.model_validate({"uri": uri})
+    assert caught.value.errors()[0]["loc"] == ("uri",)
+
+
+def test_credentials_are_refused_wherever_an_address_is() -> None:
+    for model, value in (
+        (Push, {"uri": "oci://user:pw@registry/x"}),
+        (Tracking, {"type": "MLflow", "uri": "https://user:pw@host"}),
+    ):
+        with pytest.raises(ValidationError, match="name a Secret in secretName"):
+            model.model_validate(value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["hf://owner/name@refs/pr/3", "pvc://claim/données/v1..2", "https://host/pkg@1.0/x?a=b"]
+)
+def test_a_plain_address_is_taken(uri: str) -> None:
+    assert ModelRef(uri=uri).uri == uri
