@@ -18,8 +18,8 @@ from hone_trainer.progress import Progress
 
 ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*")
 """Files of a model that are data. Pickles (.bin, .pt), code (.py) and other forms of the weights are not fetched."""
-_SECOND_COPY = "consolidated*"
-"""The same weights in the form of another library (Mistral, Llama)."""
+_OTHER_FORM = "consolidated"
+"""Start of names of the same weights in another library's form, which transformers does not read."""
 _CODE_KEYS = {"auto_map", "_attn_implementation_internal", "trust_remote_code", "custom_pipelines"}
 """Keys that let a config name code or a kernel to load (CVE-2026-4372)."""
 
@@ -60,8 +60,7 @@ def _wanted(repository: hub.Repository, snapshot: hub.Snapshot) -> list[str]:
     """
     top = [name for name in snapshot.files if "/" not in name]
     names = sorted(name for name in top if any(fnmatch.fnmatchcase(name, pattern) for pattern in ALLOWED))
-    if any(fnmatch.fnmatchcase(name, "model*.safetensors") for name in names):
-        names = [name for name in names if not fnmatch.fnmatchcase(name, _SECOND_COPY)]
+    names = [name for name in names if not name.startswith(_OTHER_FORM)]
     if not any(name.endswith(".safetensors") for name in names):
         pickles = [name for name in top if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf"))]
         has = f"it has {', '.join(pickles[:3])}" if pickles else "it has no weights"
