@@ -163,4 +163,4 @@ def test_memory_does_not_grow_with_the_file(tmp_path, head, tail, between):
         finally:
             tracemalloc.stop()
 
-    assert peak(2000) < peak(100) + 2**20
+    assert peak(300) < peak(60) + 2**20
