@@ -71,7 +71,8 @@ def _start_hub() -> str:
     root, host = models.hub_root(), cluster.ADDRESS
     url = f"http://{host}:{HUB_PORT}"
     argv = (sys.executable, "-m", "hone_dev", "hub", "--root", str(root), "--host", host, "--port", str(HUB_PORT))
-    component = Component("hub", argv, ready=lambda: _answers(f"{url}/healthz"))
+    sources = tuple(sorted((paths.SOURCE / "dev" / "hone_dev" / "hub").glob("*.py")))  # a change restarts it
+    component = Component("hub", argv, ready=lambda: _answers(f"{url}/healthz"), config=sources)
     supervisor = Supervisor(paths.state())
     supervisor.start(component)
     supervisor.wait(component)
