@@ -9,7 +9,7 @@ from pathlib import Path
 _PATTERNS = (
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[-A-Za-z0-9._~+/=]{6,}"), r"\1 ***"),
-    (re.compile(r"(?i)(\w+://)[^\s/@]+@"), r"\1***@"),
+    (re.compile(r"://[^\s/@]+@"), "://***@"),
     (re.compile(r"(?i)([?&](?:[\w-]*(?:token|signature|secret|password|credential|key|sig))=)[^&\s'\"]+"), r"\1***"),
 )
 _known: set[str] = set()
