@@ -13,7 +13,7 @@ import kopf
 from hone_operator import handlers, settings
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
-from hone_operator.controllers import Controllers, Key, resync
+from hone_operator.controllers import Controllers, Key
 from hone_operator.desired.platform import Platform
 from hone_operator.health import Health, serve
 from hone_operator.metrics import Metrics
@@ -56,11 +56,11 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         cluster = await Cluster.connect(connections=config.concurrency + 4)
         stack.push_async_callback(cluster.close)
         queue: WorkQueue[Key] = WorkQueue(lambda key: controllers.process(key), config.concurrency)
-        watches = handlers.Watches(cache, queue)
+        watches = handlers.Watches(cluster, cache, queue, config.watch_namespaces)
         reports = ProgressStore(
             lambda key: queue.request(Key("FineTuneJob", *key)), config.progress.status_interval_seconds
         )
-        health = Health(queue.oldest_wait, ready=lambda: watches.filled and queue.caught_up)
+        health = Health(queue.oldest_wait, [watches.listing.problem], lambda: queue.caught_up)
         stack.push_async_callback((await serve(health.application(), config.ports.probes)).cleanup)
         ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports))
         controllers = Controllers(cluster, cache, platform(config, ca), reports)
@@ -68,7 +68,9 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         controllers.on_done, queue.on_failure = metrics.reconciled, metrics.failed
         watches.gone = (reports.drop, metrics.forget)
         stack.push_async_callback((await serve(metrics.application(), config.ports.metrics)).cleanup)
-        watches.filled = not await cluster.holds_objects(config.watch_namespaces or [None])
+        controllers.request = queue.request
+        await watches.listing.fill()
+        watches.request_all()
         await _watch_and_work(config, watches, stop)
 
 
@@ -92,7 +94,7 @@ async def _watch_and_work(config: settings.Settings, watches: handlers.Watches, 
     parts = {
         watching,
         asyncio.create_task(watches.queue.run(), name="reconcile"),
-        asyncio.create_task(resync(watches.cache, watches.queue.request, config.resync_seconds), name="resync"),
+        asyncio.create_task(watches.resync(config.resync_seconds), name="resync"),
         asyncio.create_task(stop.wait(), name="stop"),
     }
     try:

@@ -51,21 +51,22 @@ class Cache:
         self._children: dict[str, dict[tuple[str, Ref], None]] = defaultdict(dict)
         self._gone: OrderedDict[str, None] = OrderedDict()
 
-    def put(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Keep this body, unless a newer one of the same object is here or the object is gone."""
+    def put(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Keep this body; False when it is not newer than what is here, or the object is gone."""
         meta = body["metadata"]
         ref = (meta["namespace"], meta["name"])
         old = self._objects[kind].get(ref)
         if meta["uid"] in self._gone:
-            return
-        if old is not None and old["metadata"]["uid"] == meta["uid"] and _version(body) < _version(old):
-            return
+            return False
+        if old is not None and old["metadata"]["uid"] == meta["uid"] and version(body) <= version(old):
+            return False
         if old is not None and old["metadata"]["uid"] != meta["uid"]:
             self._unlink(kind, ref, old)
         stripped = strip(kind, body)
         self._objects[kind][ref] = stripped
         if owner := owner_uid(stripped):
             self._children[owner][(kind, ref)] = None
+        return True
 
     def remove(self, kind: str, body: Mapping[str, Any]) -> None:
         """The object was deleted; one of the same name with another uid stays."""
@@ -118,7 +119,8 @@ def owner(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return None
 
 
-def _version(body: Mapping[str, Any]) -> int:
+def version(body: Mapping[str, Any]) -> int:
+    """resourceVersion as a number, to tell which of two bodies of one object is newer."""
     # Kubernetes 1.35 documents resource versions as comparable numbers; they always were in etcd.
     text = body["metadata"].get("resourceVersion", "0")
     return int(text) if text.isdigit() else 0

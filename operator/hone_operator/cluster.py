@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 APPLY = "application/apply-patch+yaml"
 JSON = "application/json"
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+CHUNK = 250
 MAX_LOG_BYTES = 8192
 
 PATHS = {
@@ -108,6 +110,8 @@ class Cluster:
         except kube_config.ConfigException:
             await kube_config.load_kube_config(client_configuration=configuration)
         configuration.connection_pool_maxsize = connections
+        # Else aiohttp looks for a .netrc, in a thread, with every request.
+        configuration.client_session_kwargs = {"trust_env": False}
         return cls(ApiClient(configuration))
 
     async def close(self) -> None:
@@ -120,12 +124,13 @@ class Cluster:
         body: Any = None,
         query: Mapping[str, str] | None = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> bytes:
         configuration = self.client.configuration
         url = configuration.host + path
         if query:
             url += "?" + urlencode(query)
-        headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "hone-operator"}
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "hone-operator"}
         if token := await configuration.get_api_key_with_prefix("BearerToken"):
             headers["Authorization"] = token
         response = await self.client.rest_client.request(
@@ -148,18 +153,19 @@ class Cluster:
         query = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
         return json.loads(await self._call("GET", path(kind, namespace), query=query))["items"]
 
-    async def holds_objects(self, namespaces: Sequence[str | None]) -> bool:
-        """Whether there is any object that we watch; None stands for all namespaces.
-
-        Raises:
-            ClusterError: when the definitions are not installed, or our rights do not suffice.
-        """
-        for namespace in namespaces:
-            for kind in ("FineTuneJob", "Dataset", "ModelVersion"):
-                data = await self._call("GET", path(kind, namespace), query={"limit": "1"})
-                if json.loads(data)["items"]:
-                    return True
-        return False
+    async def scan(
+        self, kind: str, namespace: str | None, labels: str = "", metadata_only: bool = False
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Every object of a kind, read in chunks."""
+        query = {"limit": str(CHUNK), **({"labelSelector": labels} if labels else {})}
+        accept = METADATA if metadata_only else JSON
+        while True:
+            answer = json.loads(await self._call("GET", path(kind, namespace), query=query, accept=accept))
+            for body in answer["items"]:
+                yield body
+            query["continue"] = answer["metadata"].get("continue", "")
+            if not query["continue"]:
+                return
 
     async def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Create the object.

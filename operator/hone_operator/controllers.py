@@ -1,6 +1,5 @@
 """Observe, decide, carry out: for each of the three kinds. The only place where deciding meets doing."""
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -92,6 +91,8 @@ class Controllers:
     reports: Reports = field(default_factory=NoReports)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     on_done: Callable[[Key, float], None] | None = None
+    request: Callable[[Key], None] = lambda key: None
+    """The queue's: our own writes do not come back as news."""
     _claims: dict[tuple[str, str], float] = field(default_factory=dict)
     """Claims known to exist, until when (monotonic seconds)."""
 
@@ -259,10 +260,13 @@ class Controllers:
             await self._record(record)
         if outcome.status is not None:
             try:
-                self.cache.put(key.kind, await self.cluster.apply_status(key.kind, body, outcome.status))
+                made = await self.cluster.apply_status(key.kind, body, outcome.status)
             except (NotFoundError, ConflictError) as error:
                 log.info("%s: gone before its status was written: %s", key, error)
                 return
+            self.cache.put(key.kind, made)
+            for each in concerned(key.kind, made, self.cache):
+                self.request(each)
             await self._emit(body, outcome)
         for gone in outcome.delete:
             await self.cluster.delete(gone["kind"], gone)
@@ -308,12 +312,3 @@ def _cannot_create_pods(job: Mapping[str, Any]) -> bool:
     status = job["status"]
     busy = status.get("active") or status.get("terminating")
     return bool(status.get("startTime")) and not busy and not job["spec"].get("suspend")
-
-
-async def resync(cache: Cache, request: Callable[[Key], None], seconds: float) -> None:
-    """Ask for a run of every object now and then: heals what an event was missed for."""
-    while True:
-        await asyncio.sleep(seconds)
-        for kind in names.OWNER_LABEL:
-            for body in cache.items(kind):
-                request(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))

@@ -1,17 +1,23 @@
-"""Every kopf handler: keep the body, ask for a run of the key it concerns, return. Nothing here can fail or wait."""
+"""Every kopf handler: keep the body, ask for a run of the keys it concerns, return. Nothing here can fail or wait."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import aiohttp
 import kopf
 
 from hone_api import GROUP, VERSION
 from hone_operator.cache import Cache
+from hone_operator.cluster import Cluster, ClusterError
 from hone_operator.controllers import Key, concerned
-from hone_operator.desired.names import COMPONENT
+from hone_operator.desired.names import COMPONENT, OWNER_LABEL
+from hone_operator.listing import Listing
 from hone_operator.workqueue import WorkQueue
 
+log = logging.getLogger(__name__)
+COMPARE_SECONDS = 60.0
 RESOURCES: dict[str, tuple[str, ...]] = {
     "FineTuneJob": (GROUP, VERSION, "finetunejobs"),
     "Dataset": (GROUP, VERSION, "datasets"),
@@ -34,17 +40,14 @@ class NoDiffBase(kopf.DiffBaseStorage):
         return None
 
 
-@dataclass
 class Watches:
     """kopf's watches of all kinds, into a cache and a queue."""
 
-    cache: Cache
-    queue: WorkQueue[Key]
-    filled: bool = False
-    """Whether every kind has been listed: kopf calls the index handlers of all kinds for all objects before the
-    first event handler of any."""
-    gone: tuple[Callable[[str], None], ...] = ()
-    """Told the uid of each object that was deleted."""
+    def __init__(self, cluster: Cluster, cache: Cache, queue: WorkQueue[Key], namespaces: Sequence[str]):
+        self.cache, self.queue = cache, queue
+        self.listing = Listing(cluster, cache, self.changed, namespaces or (None,))
+        self.gone: tuple[Callable[[str], None], ...] = ()
+        """Told the uid of each of our objects that was deleted."""
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Add our handlers."""
@@ -56,21 +59,42 @@ class Watches:
             return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
     def _register(self, registry: kopf.OperatorRegistry, kind: str, resource: tuple[str, ...]) -> None:
-        @kopf.index(*resource, id=f"keep-{kind.lower()}", registry=registry)
-        async def keep(body: kopf.Body, **_: Any) -> dict[Any, Any]:
-            self.cache.put(kind, body)
-            return {}  # nothing for kopf's own index
-
         @kopf.on.event(*resource, id=f"request-{kind.lower()}", registry=registry)
         async def request(event: Any, body: kopf.Body, **_: Any) -> None:
-            self.filled = True
-            keys = concerned(kind, body, self.cache)
+            self.listing.heard(kind)
             if event["type"] == "DELETED":
                 self.cache.remove(kind, body)
-                for tell in self.gone:
-                    tell(body["metadata"]["uid"])
-            for key in keys:
-                self.queue.request(key)
+            elif not self.cache.put(kind, body):
+                return  # the same that our own write or list has put there
+            self.changed(kind, body)
+
+    def changed(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Ask for a run of every key that this object concerns; forget what is kept of one that is gone."""
+        meta = body["metadata"]
+        if kind in OWNER_LABEL and self.cache.get(kind, meta["namespace"], meta["name"]) is None:
+            for tell in self.gone:
+                tell(meta["uid"])
+        for key in concerned(kind, body, self.cache):
+            self.queue.request(key)
+
+    async def resync(self, seconds: float) -> None:
+        """Compare with the API server once a minute; ask for a run of every object every `seconds`."""
+        last = asyncio.get_running_loop().time()
+        while True:
+            await asyncio.sleep(min(COMPARE_SECONDS, seconds))
+            try:
+                await self.listing.compare()
+            except (ClusterError, aiohttp.ClientError, TimeoutError) as error:
+                log.warning("the API server cannot be asked what changed: %s", error)
+            if asyncio.get_running_loop().time() - last >= seconds:
+                last = asyncio.get_running_loop().time()
+                self.request_all()
+
+    def request_all(self) -> None:
+        """Ask for a run of every object of ours."""
+        for kind in OWNER_LABEL:
+            for body in self.cache.items(kind):
+                self.queue.request(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
