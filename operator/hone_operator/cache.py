@@ -58,7 +58,7 @@ class Cache:
         old = self._objects[kind].get(ref)
         if meta["uid"] in self._gone:
             return False
-        if old is not None and old["metadata"]["uid"] == meta["uid"] and version(body) <= version(old):
+        if old is not None and old["metadata"]["uid"] == meta["uid"] and 0 < version(body) <= version(old):
             return False
         if old is not None and old["metadata"]["uid"] != meta["uid"]:
             self._unlink(kind, ref, old)
