@@ -1,0 +1,70 @@
+"""The cache: newer wins, deleted stays deleted, children by their controller."""
+
+import pytest
+
+from hone_operator.cache import Cache
+
+pytestmark = pytest.mark.pure
+
+
+def body(version: int, uid: str = "u", name: str = "x", **fields):
+    metadata = {"namespace": "team", "name": name, "uid": uid, "resourceVersion": str(version)}
+    return {"metadata": metadata | fields.pop("metadata", {}), "spec": {}, "status": {}, **fields}
+
+
+def owned(version: int, uid: str, name: str, owner: str):
+    references = {"ownerReferences": [{"uid": owner, "controller": True, "kind": "FineTuneJob", "name": "x"}]}
+    return body(version, uid, name, metadata=references)
+
+
+def test_an_older_body_does_not_replace_a_newer_one():
+    cache = Cache()
+    assert cache.put("Dataset", body(9))
+    assert not cache.put("Dataset", body(8))
+    assert not cache.put("Dataset", body(9))
+    assert cache.get("Dataset", "team", "x")["metadata"]["resourceVersion"] == "9"
+
+
+def test_versions_are_numbers_not_text():
+    cache = Cache()
+    cache.put("Dataset", body(9))
+    assert cache.put("Dataset", body(10))
+
+
+def test_an_answer_that_comes_after_the_deletion_revives_nothing():
+    cache = Cache()
+    cache.put("Job", body(1))
+    cache.remove("Job", body(2))
+    assert not cache.put("Job", body(3))
+    assert cache.get("Job", "team", "x") is None
+
+
+def test_the_deletion_of_a_predecessor_leaves_its_successor():
+    cache = Cache()
+    cache.put("FineTuneJob", body(1, "old"))
+    cache.put("FineTuneJob", body(5, "new"))
+    cache.remove("FineTuneJob", body(4, "old"))
+    assert cache.get("FineTuneJob", "team", "x")["metadata"]["uid"] == "new"
+
+
+def test_children_are_those_whose_controller_it_is():
+    cache = Cache()
+    cache.put("Job", owned(1, "a", "run-1", "owner"))
+    cache.put("Job", owned(1, "b", "run-2", "owner"))
+    cache.put("Job", owned(1, "c", "other-1", "somebody"))
+    cache.put("Pod", owned(1, "p", "pod", "owner"))
+    assert [j["metadata"]["name"] for j in cache.children("owner", "Job")] == ["run-1", "run-2"]
+    cache.remove("Job", owned(2, "a", "run-1", "owner"))
+    assert [j["metadata"]["name"] for j in cache.children("owner", "Job")] == ["run-2"]
+
+
+def test_what_nobody_reads_is_not_kept():
+    cache = Cache()
+    annotations = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 1000, "hone.dev/resolved": "{}"}
+    pod = body(1, metadata={"managedFields": [{}], "annotations": annotations})
+    pod["spec"] = {"containers": [{"env": []}], "nodeName": "n1"}
+    cache.put("Pod", pod)
+    kept = cache.pod("team", "x")
+    assert kept["spec"] == {"nodeName": "n1"}
+    assert "managedFields" not in kept["metadata"]
+    assert kept["metadata"]["annotations"] == {"hone.dev/resolved": "{}"}
