@@ -92,7 +92,7 @@ class Controllers:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     on_done: Callable[[Key, float], None] | None = None
     request: Callable[[Key], None] = lambda key: None
-    """The queue's: our own writes do not come back as news."""
+    """The queue's."""
     _claims: dict[tuple[str, str], float] = field(default_factory=dict)
     """Claims known to exist, until when (monotonic seconds)."""
 
@@ -243,7 +243,7 @@ class Controllers:
                 raise NameTakenError(f"another {kind} has this name: delete it, or rename the object") from None
             made = found
         if kind == "Job":
-            self.cache.put(kind, made)
+            self._keep(kind, made)
 
     async def _ensure_store(self, namespace: str) -> None:
         if await self._claim_exists(namespace, self.platform.store_claim):
@@ -255,7 +255,7 @@ class Controllers:
         for target in outcome.apply:
             made = await self.cluster.apply(target)
             if target["kind"] == "Job":
-                self.cache.put("Job", made)
+                self._keep("Job", made)
         for record in outcome.record:
             await self._record(record)
         if outcome.status is not None:
@@ -264,12 +264,16 @@ class Controllers:
             except (NotFoundError, ConflictError) as error:
                 log.info("%s: gone before its status was written: %s", key, error)
                 return
-            self.cache.put(key.kind, made)
-            for each in concerned(key.kind, made, self.cache):
-                self.request(each)
+            self._keep(key.kind, made)
             await self._emit(body, outcome)
         for gone in outcome.delete:
             await self.cluster.delete(gone["kind"], gone)
+
+    def _keep(self, kind: str, made: Mapping[str, Any]) -> None:
+        """What we wrote is known at once, and news for whom it concerns: the watch will bring nothing newer."""
+        if self.cache.put(kind, made):
+            for key in concerned(kind, made, self.cache):
+                self.request(key)
 
     async def _record(self, record: Mapping[str, Any]) -> None:
         """Create a ModelVersion; one that is there must be of the same run."""
@@ -282,7 +286,7 @@ class Controllers:
             if found is None or found["spec"].get("lineage", {}).get("job", {}).get("uid") != uid:
                 raise
             made = found
-        self.cache.put("ModelVersion", made)
+        self._keep("ModelVersion", made)
 
     async def _emit(self, body: Mapping[str, Any], outcome: Outcome) -> None:
         """Events are news, not state: one that cannot be written is only logged."""
