@@ -135,7 +135,8 @@ class Controllers:
         started = bool((body.get("status") or {}).get("attempts"))
         if not uri.startswith("pvc://") or started or is_true(body, "Finished"):
             return None
-        return await self._claim_exists(body["metadata"]["namespace"], names.split_uri(uri)[1])
+        claim = uri.removeprefix("pvc://").partition("/")[0]
+        return await self._claim_exists(body["metadata"]["namespace"], claim)
 
     async def _observe_dataset(self, body: Mapping[str, Any]) -> "Decide":
         jobs = await self._jobs(body, lambda job: not dataset.is_ready(body))
@@ -180,19 +181,20 @@ class Controllers:
                 continue
             seen = ObservedJob(job, self.cache.children(job["metadata"]["uid"], "Pod"))
             if seen.finished:
-                seen = await self._ended(seen) if undigested(seen) else seen
+                # Only a FineTuneJob's status has room for the log.
+                seen = await self._ended(seen, body["kind"] == "FineTuneJob") if undigested(seen) else seen
             elif not seen.pods and _cannot_create_pods(job):
                 seen = replace(seen, refused=await self._why_no_pods(job))
             out.append(seen)
         return out
 
-    async def _ended(self, job: ObservedJob) -> ObservedJob:
+    async def _ended(self, job: ObservedJob, with_log: bool) -> ObservedJob:
         """The watch of pods may lag behind the watch of Jobs: read the pods of an ended Job live."""
         meta = job.body["metadata"]
         live = await self.cluster.list("Pod", meta["namespace"], labels=f"batch.kubernetes.io/job-name={meta['name']}")
         pods = [caches.strip("Pod", p) for p in live if caches.owner_uid(p) == meta["uid"]]
         job = replace(job, pods=pods)
-        if job.failed and (bad := failed_pods(job)) and not disrupted(bad[0]):
+        if with_log and job.failed and (bad := failed_pods(job)) and not disrupted(bad[0]):
             tail = await self.cluster.log_tail(meta["namespace"], bad[0]["metadata"]["name"], CONTAINER, LOG_LINES)
             job = replace(job, log_tail=tail)
         return job

@@ -63,8 +63,11 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
     draft = Draft(job, now)
     try:
         spec = FineTuneJobSpec.model_validate(job["spec"])
+        names.split_uri(spec.model.uri or "")
     except ValidationError as error:
         return _refuse(draft, "InvalidConfiguration", spec_problems(error))
+    except names.InvalidReferenceError as error:
+        return _refuse(draft, "InvalidConfiguration", f"spec.model.uri: {error}")
     if fields := unsupported.job_fields(spec):
         return _refuse(draft, "NotSupportedYet", unsupported.message(fields))
     if wrong := unsupported.contradictions(spec, world_size(spec)):
