@@ -13,13 +13,13 @@ from hone_operator.progress.auth import Caller
 Object = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Refusal:
+class RefusedError(Exception):
     """Why a report is not taken: HTTP status, reason, message."""
 
-    status: int
-    reason: str
-    message: str
+    def __init__(self, status: int, reason: str, message: str):
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,27 @@ class Chain:
     pod: Object | None
 
 
-def attempt_of(caller: Caller, chain: Chain) -> int | Refusal:
-    """The attempt that the caller's pod belongs to, when it is the job's newest and the job has not ended."""
+def attempt_of(caller: Caller, chain: Chain) -> int:
+    """The attempt that the caller's pod belongs to, when it is the job's newest and the job has not ended.
+
+    Raises:
+        RefusedError
+    """
     job, pod = chain.job, chain.pod
     name = job["metadata"]["name"]
     if pod is None or pod["metadata"]["uid"] != caller.pod_uid:
-        return Refusal(403, "Forbidden", f"pod {caller.pod_name} does not exist any more")
+        raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} does not exist any more")
     number = labelled_attempt(pod)
     if number is None or pod["metadata"]["labels"].get(names.FINETUNEJOB) != name:
-        return Refusal(403, "Forbidden", f"pod {caller.pod_name} is not one of finetunejob {name}")
+        raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} is not one of finetunejob {name}")
     if not (_controls(chain.batch_job, pod) and _controls(job, chain.batch_job)):
-        return Refusal(403, "Forbidden", f"pod {caller.pod_name} does not belong to attempt {number} of {name}")
+        raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} does not belong to attempt {number} of {name}")
     attempts = (job.get("status") or {}).get("attempts") or []
     newest = max((a["number"] for a in attempts), default=number)
     if number < newest:
-        return Refusal(403, "Forbidden", f"attempt {number} of {name} is over: attempt {newest} is current")
+        raise RefusedError(403, "Forbidden", f"attempt {number} of {name} is over: attempt {newest} is current")
     if finished(job):
-        return Refusal(409, "Conflict", f"finetunejob {name} has ended: reports are not taken any more")
+        raise RefusedError(409, "Conflict", f"finetunejob {name} has ended: reports are not taken any more")
     return number
 
 

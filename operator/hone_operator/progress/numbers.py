@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from hone_api.finetunejob import JobProgress
 from hone_api.report import ProgressReport
@@ -54,6 +56,17 @@ def duration(seconds: int) -> str:
     if days == 0:
         return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
     return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
+
+
+def remembered(status: Mapping[str, Any], attempt: int) -> Latest | None:
+    """What the status of a job still tells of its newest attempt: all that is known after a restart of the operator."""
+    attempts, progress = status.get("attempts") or (), status.get("progress") or {}
+    if not attempts or attempts[-1]["number"] != attempt:
+        return None
+    told, started = progress.get("lastUpdatedTime"), attempts[-1].get("startTime")
+    if not told or not started or datetime.fromisoformat(told) < datetime.fromisoformat(started):
+        return None  # of an earlier attempt
+    return Latest(attempt, JobProgress.model_validate(progress), datetime.fromisoformat(told))
 
 
 def update(report: ProgressReport, attempt: int, previous: Latest | None, now: datetime) -> Latest | None:

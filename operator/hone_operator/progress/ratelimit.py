@@ -1,4 +1,4 @@
-"""A token bucket for each pod."""
+"""A token bucket for each key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_BUCKETS = 8192
 class RateLimit:
     """At most `burst` requests at once and `rate` a second for each key; the least recent keys are forgotten."""
 
-    def __init__(self, rate: float = 2.0, burst: float = 20.0):
+    def __init__(self, rate: float, burst: float):
         self.rate = rate
         self.burst = burst
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()

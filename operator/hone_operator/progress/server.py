@@ -19,7 +19,8 @@ from hone_api import GROUP, VERSION
 from hone_api.report import MAX_REPORT_BYTES, ProgressReport
 from hone_operator.desired import names
 from hone_operator.progress.auth import Authenticator, Caller
-from hone_operator.progress.binding import Chain, Object, Refusal, attempt_of, labelled_attempt
+from hone_operator.progress.binding import Chain, Object, RefusedError, attempt_of, labelled_attempt
+from hone_operator.progress.numbers import remembered
 from hone_operator.progress.ratelimit import RateLimit
 from hone_operator.progress.store import ProgressStore
 
@@ -46,7 +47,9 @@ class ProgressServer:
         self._authenticator = authenticator
         self._directory = directory
         self._store = store
-        self._limit = RateLimit()
+        self._pods = RateLimit(rate=2, burst=20)
+        self._peers = RateLimit(rate=50, burst=200)
+        """By address, before anything is known of the caller: a flood of made-up tokens stops here."""
 
     def application(self) -> web.Application:
         """The application, without a socket."""
@@ -62,45 +65,48 @@ class ProgressServer:
         return runner
 
     async def _post(self, request: web.Request) -> web.Response:
-        namespace, name = request.match_info["namespace"], request.match_info["name"]
         try:
-            caller = await self._authenticate(request)
-            if caller is None:
-                return _refuse(Refusal(401, "Unauthorized", "a token of the pod, for our audience, is required"))
-            attempt_or_refusal, uid = await self._bind(caller, namespace, name)
-        except Exception as error:
-            log.warning("report for %s/%s cannot be checked: %s", namespace, name, type(error).__name__)
-            return _refuse(Refusal(503, "ServiceUnavailable", "the API server cannot be asked just now; try again"))
-        if isinstance(attempt_or_refusal, Refusal):
-            return _refuse(attempt_or_refusal)
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                report = ProgressReport.model_validate_json(await request.read())
-        except web.HTTPRequestEntityTooLarge:
-            return _refuse(Refusal(413, "RequestEntityTooLarge", f"a report has at most {MAX_REPORT_BYTES} bytes"))
-        except TimeoutError:
-            return _refuse(Refusal(408, "Timeout", f"the body did not arrive within {BODY_SECONDS} s"))
-        except ValidationError as error:
-            return _refuse(Refusal(422, "Invalid", _all_errors(error)))
-        self._store.accept(uid, (namespace, name), attempt_or_refusal, report)
+            report = await self._take(request, request.match_info["namespace"], request.match_info["name"])
+        except RefusedError as refusal:
+            return _refuse(refusal)
         return web.json_response(report.model_dump(mode="json", by_alias=True, exclude_none=True))
 
-    async def _authenticate(self, request: web.Request) -> Caller | None:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token or len(token) > MAX_TOKEN_BYTES:
-            return None
-        return await self._authenticator.authenticate(token.strip())
+    async def _take(self, request: web.Request, namespace: str, name: str) -> ProgressReport:
+        if not self._peers.allow(request.remote or "", time.monotonic()):
+            raise RefusedError(429, "TooManyRequests", "too many requests from this address")
+        try:
+            caller = await self._authenticate(request)
+            job = self._job_of(caller, namespace, name)
+            attempt = attempt_of(caller, await self._chain(caller, job))
+        except RefusedError:
+            raise
+        except Exception as error:
+            log.warning("report for %s/%s cannot be checked: %s", namespace, name, type(error).__name__)
+            message = "the API server cannot be asked just now; try again"
+            raise RefusedError(503, "ServiceUnavailable", message) from error
+        report = await _read(request)
+        known = remembered(job.get("status") or {}, attempt)
+        self._store.accept(job["metadata"]["uid"], (namespace, name), attempt, report, known)
+        return report
 
-    async def _bind(self, caller: Caller, namespace: str, name: str) -> tuple[int | Refusal, str]:
-        """(attempt or refusal, uid of the job). Nobody learns which jobs exist in another namespace."""
+    async def _authenticate(self, request: web.Request) -> Caller:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        told = scheme.lower() == "bearer" and 0 < len(token) <= MAX_TOKEN_BYTES
+        caller = await self._authenticator.authenticate(token.strip()) if told else None
+        if caller:
+            return caller
+        raise RefusedError(401, "Unauthorized", "a token of the pod, for our audience, is required")
+
+    def _job_of(self, caller: Caller, namespace: str, name: str) -> Object:
+        """The job that the path names. Nobody learns which jobs exist in another namespace."""
         if caller.namespace != namespace:
-            return Refusal(403, "Forbidden", "a pod reports for jobs of its own namespace only"), ""
-        if not self._limit.allow(caller.pod_uid, time.monotonic()):
-            return Refusal(429, "TooManyRequests", "a pod may send two reports a second"), ""
+            raise RefusedError(403, "Forbidden", "a pod reports for jobs of its own namespace only")
+        if not self._pods.allow(caller.pod_uid, time.monotonic()):
+            raise RefusedError(429, "TooManyRequests", "a pod may send two reports a second")
         job = self._directory.cached("FineTuneJob", namespace, name)
         if job is None:
-            return Refusal(404, "NotFound", f"there is no finetunejob {name} in {namespace}"), ""
-        return attempt_of(caller, await self._chain(caller, job)), job["metadata"]["uid"]
+            raise RefusedError(404, "NotFound", f"there is no finetunejob {name} in {namespace}")
+        return job
 
     async def _chain(self, caller: Caller, job: Object) -> Chain:
         pod = await self._find("Pod", caller.namespace, caller.pod_name, caller.pod_uid)
@@ -118,18 +124,31 @@ class ProgressServer:
         return known
 
 
+async def _read(request: web.Request) -> ProgressReport:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return ProgressReport.model_validate_json(await request.read())
+    except web.HTTPRequestEntityTooLarge as error:
+        message = f"a report has at most {MAX_REPORT_BYTES} bytes"
+        raise RefusedError(413, "RequestEntityTooLarge", message) from error
+    except TimeoutError as error:
+        raise RefusedError(408, "Timeout", f"the body did not arrive within {BODY_SECONDS} s") from error
+    except ValidationError as error:
+        raise RefusedError(422, "Invalid", _all_errors(error)) from error
+
+
 def _all_errors(error: ValidationError) -> str:
     problems = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors(include_input=False)]
     return "; ".join(problems[:20])
 
 
-def _refuse(refusal: Refusal) -> web.Response:
+def _refuse(refusal: RefusedError) -> web.Response:
     body = {
         "apiVersion": "v1",
         "kind": "Status",
         "status": "Failure",
         "reason": refusal.reason,
-        "message": refusal.message,
+        "message": str(refusal),
         "code": refusal.status,
         "details": {"group": GROUP, "kind": "finetunejobs"},
     }

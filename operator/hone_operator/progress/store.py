@@ -39,9 +39,11 @@ class ProgressStore:
         """What the job's newest attempt that reported has told; None when nothing was reported since the start."""
         return self._latest.get(job_uid)
 
-    def accept(self, job_uid: str, key: Key, attempt: int, report: ProgressReport) -> bool:
-        """Take a report; False when it is older than what is known."""
-        latest = update(report, attempt, self._latest.get(job_uid), datetime.now(UTC))
+    def accept(
+        self, job_uid: str, key: Key, attempt: int, report: ProgressReport, remembered: Latest | None = None
+    ) -> bool:
+        """Take a report; False when it is older than what is known here, or else than what is `remembered`."""
+        latest = update(report, attempt, self._latest.get(job_uid, remembered), datetime.now(UTC))
         if latest is None:
             return False
         self._latest[job_uid] = latest

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
-from hone_operator.progress.numbers import duration, number, update
+from hone_operator.progress.numbers import duration, number, remembered, update
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -77,6 +77,25 @@ def test_the_newest_checkpoint_is_kept():
     latest = update(ours(6), 1, latest, NOW)
     assert latest.checkpoint_step == 5
     assert update(ours(10, checkpoint_step=10), 1, latest, NOW).checkpoint_step == 10
+
+
+def status(told, attempts=((1, "2026-01-02T03:00:00Z"),)):
+    progress = {"step": 40, "totalSteps": 200, "percent": 20, "evalLoss": "2.6", "lastUpdatedTime": told}
+    return {"attempts": [{"number": n, "startTime": t} for n, t in attempts], "progress": progress}
+
+
+def test_after_a_restart_the_status_is_remembered():
+    known = remembered(status("2026-01-02T03:04:00Z"), 1)
+    assert update(ours(39, total_steps=200), 1, known, NOW) is None
+    progress = update(ours(41, total_steps=200, loss="1"), 1, known, NOW).progress
+    assert (progress.step, progress.loss, progress.eval_loss) == (41, "1", "2.6")
+
+
+def test_what_an_earlier_attempt_told_is_not_remembered():
+    two = ((1, "2026-01-02T03:00:00Z"), (2, "2026-01-02T03:30:00Z"))
+    assert remembered(status("2026-01-02T03:04:00Z", two), 2) is None
+    assert remembered(status("2026-01-02T03:40:00Z", two), 2).step == 40
+    assert remembered({}, 1) is None
 
 
 @pytest.mark.parametrize(
