@@ -29,8 +29,8 @@ lint: setup ## Style, types, import contracts, drift of generated files
 format: setup ## Format the Python code
 	@.venv/bin/ruff check --fix -q . ; .venv/bin/ruff format -q .
 
-crds: setup ## Generate what is generated: CRDs, API reference, chart values, failure codes in the docs
-	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.troubleshooting
+crds: setup ## Generate what is generated: CRDs, API reference, chart values, dashboard, Argo CD patch, failure codes in the docs
+	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.dashboards && $(PY) -m hone_dev.argocd && $(PY) -m hone_dev.troubleshooting
 
 lock: setup ## Lock dependencies by version and hash
 	@dev/lock.sh
