@@ -187,11 +187,12 @@ def _explain(outcome: Outcome, error: BaseException) -> None:
 
 def _write_termination_message(outcome: Outcome) -> None:
     path = os.environ.get(TERMINATION_LOG_ENV) or _TERMINATION_LOG
-    message = outcome.to_termination_message()
+    # Scrubbed before it is cut to size: what replaces a credential can be longer than it.
+    message = Outcome.model_validate_json(scrub(outcome.model_dump_json(by_alias=True))).to_termination_message()
     if TERMINATION_LOG_ENV not in os.environ and not os.access(path, os.W_OK):
         return
     try:
-        Path(path).write_text(scrub(message), encoding="utf-8")
+        Path(path).write_text(message, encoding="utf-8")
     except OSError as error:
         log.warning("the termination message cannot be written: %s", error)
 
