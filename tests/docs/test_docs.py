@@ -1,9 +1,11 @@
 """What the documentation shows is valid, and what it links to exists."""
 
+import json
 import re
 import shlex
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -34,9 +36,11 @@ def blocks(language):
 
 
 @pytest.mark.parametrize("text", blocks("yaml"))
-def test_every_manifest_fits_the_api(text):
+def test_every_manifest_fits_the_api_and_values_fit_the_chart(text):
     for document in yaml.safe_load_all(text):
-        if document.get("apiVersion") == API_VERSION:  # others are values of the chart, or of Kubernetes itself
+        if "apiVersion" not in document:
+            jsonschema.validate(document, json.loads((ROOT / "charts/hone/values.schema.json").read_text()))
+        elif document["apiVersion"] == API_VERSION:
             assert "namespace" not in document["metadata"]
             KINDS[document["kind"]].spec.model_validate(document["spec"])
 
