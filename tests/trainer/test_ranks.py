@@ -68,7 +68,7 @@ def test_zero_trains_like_one_process(
     runs: Any, make_plan: Any, rows_files: tuple[Path, Path], stage: int, adapter: dict[str, str], form: str
 ) -> None:
     """Also with tied embeddings, which DeepSpeed hands out twice; and the artifact loads without DeepSpeed."""
-    common = {"adapter": adapter, "training": {"maxSteps": 4}, "evaluation": {"samples": 0}}
+    common = {"adapter": adapter, "training": {"maxSteps": 3}, "evaluation": {"samples": 0}}
     alone = make_plan("alone", **common)
     sharded = make_plan("sharded", processesPerNode=2, deepspeed={"zeroStage": stage}, **common)
     result = run(runs, sharded)

@@ -187,7 +187,7 @@ def test_exported_weights_are_compared_with_the_trained_ones() -> None:
     import torch
 
     good = {"a": torch.ones(2), "b": torch.zeros(1)}
-    export.check_weights(dict(good), good)
+    export.check_weights(good.items(), good)
     for wrong, text in (
         ({"a": torch.ones(2)}, "b: missing"),
         ({**good, "c": torch.ones(1)}, "c: unexpected"),
@@ -196,7 +196,7 @@ def test_exported_weights_are_compared_with_the_trained_ones() -> None:
         ({**good, "a": torch.tensor([1.0, 1.0000001])}, "a: differs"),
     ):
         with pytest.raises(TrainerError, match=text):
-            export.check_weights(wrong, good)
+            export.check_weights(wrong.items(), good)
 
 
 def test_targets_that_the_model_does_not_have_are_refused(runs: Any, make_plan: Any) -> None:
@@ -215,7 +215,9 @@ def test_targets_that_the_model_does_not_have_are_refused(runs: Any, make_plan: 
         ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["evil.T", null]}}', "UnsafeModel"),
         ("model.safetensors", None, "UnsafeModel"),
         ("config.json", None, "ModelNotFound"),
-        ("config.json", '{"model_type": "bert"}', "UnsupportedModel"),
+        ("config.json", '{"model_type": "bert", "architectures": ["BertForMaskedLM"]}', "UnsupportedModel"),
+        ("config.json", '{"model_type": "t5"}', "UnsupportedModel"),
+        ("config.json", '{"model_type": "nobody-knows"}', "UnsupportedModel"),
     ],
 )
 def test_models_that_are_never_loaded(

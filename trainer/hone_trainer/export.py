@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,27 +56,32 @@ def weights(trainer: Any) -> dict[str, Any]:
     else:
         tied = set(trainer.model.all_tied_weights_keys)
         state = {name: tensor for name, tensor in state.items() if name not in tied}
-    return {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in state.items()}
+    return {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
 
 
-def check_weights(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def check_weights(found: Iterable[tuple[str, Any]], expected: dict[str, Any]) -> None:
     """That what was read back is what was trained: same names, bit-equal, not empty, finite.
 
+    Args:
+        found: names and tensors, which may come one by one.
+
     Raises:
-        TrainerError: naming the first tensors that are wrong.
+        TrainerError: naming the first tensors that are wrong; Diverged when one is not finite.
     """
     import torch
 
-    wrong = [f"{n}: missing" for n in sorted(expected.keys() - found.keys())]
-    wrong += [f"{n}: unexpected" for n in sorted(found.keys() - expected.keys())]
-    for name in sorted(found.keys() & expected.keys()):
-        tensor = found[name]
-        if tensor.numel() == 0:
+    wrong, missing = [], set(expected)
+    for name, tensor in found:
+        missing.discard(name)
+        if name not in expected:
+            wrong.append(f"{name}: unexpected")
+        elif tensor.numel() == 0:
             wrong.append(f"{name}: empty")
         elif not torch.isfinite(tensor).all():
             raise TrainerError("Diverged", f"the trained weights are not finite: {name}")
         elif not torch.equal(tensor, expected[name]):
             wrong.append(f"{name}: differs from the trained weights")
+    wrong += [f"{name}: missing" for name in sorted(missing)]
     if wrong:
         raise TrainerError("TrainerError", f"the exported weights are wrong: {'; '.join(wrong[:5])}")
 
@@ -100,12 +105,11 @@ def write(run: Run, trained: dict[str, Any], network: Any, record: Record) -> li
 
 
 def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: Record) -> Artifact:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     _fresh(folder)
-    file = folder / "adapter_model.safetensors"
-    save_file(trained, file, metadata={"format": "pt"})
-    check_weights(load_file(file), trained)
+    save_file(trained, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    check_weights(_stored(folder), trained)
     config = network.peft_config["default"]
     config.base_model_name_or_path = card.base_name(run.plan.model_uri)
     config.revision = run.plan.model_commit
@@ -122,7 +126,7 @@ def _full(run: Run, folder: Path, trained: dict[str, Any], network: Any, record:
         trained = {name: t.to(torch.bfloat16) if t.is_floating_point() else t for name, t in trained.items()}
         network.config.dtype = torch.bfloat16
     network.save_pretrained(folder, state_dict=dict(trained))
-    check_weights(_read(folder), trained)
+    check_weights(_stored(folder), trained)
     return _finish(run, folder, "full", record)
 
 
@@ -146,9 +150,8 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
     if drift > limit:
         raise TrainerError("TrainerError", f"a logit of the merged model is off by {drift:.2g} (limit {limit:g})")
     merged.save_pretrained(folder)
-    check_weights(
-        _read(folder), {n: t for n, t in merged.state_dict().items() if n not in merged.all_tied_weights_keys}
-    )
+    tied = set(merged.all_tied_weights_keys)
+    check_weights(_stored(folder), {name: t for name, t in merged.state_dict().items() if name not in tied})
     note = f"Largest difference of a logit from base with adapter, on {len(probes)} training rows: {drift:.2g}."
     return _finish(run, folder, "merged", record, note)
 
@@ -209,10 +212,14 @@ def _quantized(run: Run) -> bool:
     return adapters.is_quantized(run.plan.adapter)
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
+def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
+    """The tensors of an artifact, one at a time: the whole model need not fit in memory twice."""
+    from safetensors import safe_open
 
-    return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                yield name, file.get_tensor(name)
 
 
 def _logits(network: Any, rows: Sequence[Row]) -> list[Any]:

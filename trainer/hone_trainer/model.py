@@ -61,8 +61,12 @@ def open_base(path: str | Path) -> Base:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, OSError, KeyError) as error:
         raise TrainerError("UnsupportedModel", f"{folder}: {error}") from error
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        raise TrainerError("UnsupportedModel", f"{folder}: {config.model_type} is not a causal language model")
+    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type, ())
+    known = (known,) if isinstance(known, str) else known
+    found = config.architectures or known[:1]
+    if not set(found) & set(known):  # BERT's folder, say, could be read as a causal model, and would learn to peek
+        name = ", ".join(found) or config.model_type
+        raise TrainerError("UnsupportedModel", f"{folder}: {name} is not a causal language model")
     if tokenizer.eos_token is None:
         raise TrainerError("UnsupportedModel", f"{folder}: the tokenizer has no end-of-sequence token")
     if tokenizer.pad_token is None:
