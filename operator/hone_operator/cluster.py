@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 APPLY = "application/apply-patch+yaml"
 JSON = "application/json"
-METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+FORCE = {"fieldManager": FIELD_MANAGER, "force": "true"}
 CHUNK = 250
 MAX_LOG_BYTES = 8192
 
@@ -158,7 +160,7 @@ class Cluster:
     ) -> AsyncIterator[dict[str, Any]]:
         """Every object of a kind, read in chunks."""
         query = {"limit": str(CHUNK), **({"labelSelector": labels} if labels else {})}
-        accept = METADATA if metadata_only else JSON
+        accept = METADATA_LIST if metadata_only else JSON
         while True:
             answer = json.loads(await self._call("GET", path(kind, namespace), query=query, accept=accept))
             for body in answer["items"]:
@@ -167,26 +169,26 @@ class Cluster:
             if not query["continue"]:
                 return
 
-    async def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Create the object.
+    async def create(self, body: Mapping[str, Any], brief: bool = False) -> dict[str, Any]:
+        """Create the object; `brief` returns it as sent, with the metadata that it got.
 
         Raises:
             AlreadyExistsError, RefusedError, ClusterError
         """
         target = path(body["kind"], body["metadata"].get("namespace"))
         query = {"fieldManager": FIELD_MANAGER}
-        return json.loads(await self._call("POST", target, body, query))
+        answer = await self._call("POST", target, body, query, accept=METADATA_ONLY if brief else JSON)
+        return {**body, "metadata": json.loads(answer)["metadata"]} if brief else json.loads(answer)
 
-    async def apply(self, body: Mapping[str, Any], sub: str = "") -> dict[str, Any]:
+    async def apply(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply, our fields by force. metadata.uid and resourceVersion are preconditions.
 
         Raises:
             ConflictError: when a precondition does not hold.
         """
         meta = body["metadata"]
-        target = path(body["kind"], meta["namespace"], meta["name"], sub)
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return json.loads(await self._call("PATCH", target, body, query, APPLY))
+        target = path(body["kind"], meta["namespace"], meta["name"])
+        return json.loads(await self._call("PATCH", target, body, FORCE, APPLY))
 
     async def apply_status(self, kind: str, owner: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
         """The whole status of one of our objects, if it is still this very object.
@@ -197,7 +199,9 @@ class Cluster:
         meta = owner["metadata"]
         ours = {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
         body = {"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "status": status}
-        return await self.apply(body, "status")
+        target = path(kind, meta["namespace"], meta["name"], "status")
+        answer = await self._call("PATCH", target, body, FORCE, APPLY, METADATA_ONLY)
+        return {**owner, "metadata": json.loads(answer)["metadata"], "status": dict(status)}
 
     async def delete(self, kind: str, body: Mapping[str, Any]) -> None:
         """Delete this very object and what it owns; gone already is fine, another of that name stays."""

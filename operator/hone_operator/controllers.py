@@ -236,7 +236,7 @@ class Controllers:
     async def _create_one(self, body: Mapping[str, Any]) -> None:
         kind, meta = body["kind"], body["metadata"]
         try:
-            made = await self.cluster.create(body)
+            made = await self.cluster.create(body, brief=True)
         except AlreadyExistsError:
             found = await self.cluster.get(kind, meta["namespace"], meta["name"])
             if found is None or "ownerReferences" not in meta:
@@ -280,7 +280,7 @@ class Controllers:
     async def _record(self, record: Mapping[str, Any]) -> None:
         """Create a ModelVersion; one that is there must be of the same run."""
         try:
-            made = await self.cluster.create(record)
+            made = await self.cluster.create(record, brief=True)
         except AlreadyExistsError:
             meta = record["metadata"]
             found = await self.cluster.get("ModelVersion", meta["namespace"], meta["name"])
@@ -294,7 +294,7 @@ class Controllers:
         """Events are news, not state: one that cannot be written is only logged."""
         for event in outcome.events:
             try:
-                await self.cluster.create(event_body(body, event, self.now()))
+                await self.cluster.create(event_body(body, event, self.now()), brief=True)
             except AlreadyExistsError:
                 continue
             except Exception as error:

@@ -33,3 +33,131 @@ def test_a_job_becomes_a_verified_model_version(namespace, operator, spec, resul
     namespace.until(lambda: namespace.condition("ModelVersion", "tutor-v1", "Ready")["status"] == "True", "verified")
     assert namespace.get("ModelVersion", "tutor-v1")["status"]["evalLoss"] == "2.1"
     assert operator.stop() == 0
+
+
+def is_true(namespace, kind, name, type_):
+    return namespace.condition(kind, name, type_).get("status") == "True"
+
+
+def reason(namespace, kind, name, type_):
+    return namespace.condition(kind, name, type_).get("reason")
+
+
+def test_nothing_of_kopf_stays_on_an_object_and_a_restart_writes_nothing(namespace, operator, spec):
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    namespace.start_pods("run-1")
+    namespace.until(lambda: is_true(namespace, "FineTuneJob", "run", "Running"), "Running")
+    for kind, name in (("FineTuneJob", "run"), ("Dataset", "rows"), ("Job", "run-1")):
+        meta = namespace.get(kind, name)["metadata"]
+        assert "finalizers" not in meta
+        assert not [a for a in meta.get("annotations", {}) if "kopf" in a]
+    operator.kill()
+    before = {kind: namespace.list(kind) for kind in ("FineTuneJob", "Dataset", "Job", "ConfigMap", "Service")}
+    operator.start()
+    namespace.until(operator.ready, "the operator has looked at everything")
+    namespace.create("FineTuneJob", "second", spec())
+    namespace.until(lambda: namespace.get("Job", "second-1"), "it reconciles again")
+    for kind, bodies in before.items():
+        for body in bodies:
+            now = namespace.get(kind, body["metadata"]["name"])
+            assert now["metadata"]["resourceVersion"] == body["metadata"]["resourceVersion"], kind
+
+
+def test_what_is_missing_heals_when_it_appears(namespace, operator, spec):
+    namespace.create("FineTuneJob", "run", spec(model={"uri": "pvc://late/smol"}))
+    namespace.until(
+        lambda: reason(namespace, "FineTuneJob", "run", "DatasetReady") == "DatasetNotFound", "DatasetNotFound"
+    )
+    namespace.create("Dataset", "rows", {"source": {"uri": "configmap://answers/rows.jsonl"}})
+    namespace.until(lambda: reason(namespace, "Dataset", "rows", "Ready") == "ConfigMapNotFound", "ConfigMapNotFound")
+    assert namespace.names("Job") == []
+    namespace.create("ConfigMap", "answers", data={"rows.jsonl": "{}"})
+    job = namespace.until(lambda: namespace.names("Job"), "the materialising Job")[0]
+    result = {"kind": "Materialize", "digest": "sha256:" + "1" * 64, "path": "datasets/1"}
+    result |= {"rows": 10, "splits": [{"name": "train", "rows": 10}]}
+    namespace.succeed(job, result)
+    namespace.until(lambda: reason(namespace, "FineTuneJob", "run", "ModelReady") == "PVCNotFound", "PVCNotFound")
+    namespace.claim("late")
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+
+
+def test_suspend_reaches_the_job_and_goes_again(namespace, operator, spec):
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    namespace.patch("FineTuneJob", "run", {"spec": {"suspend": True}})
+    namespace.until(lambda: namespace.get("Job", "run-1")["spec"]["suspend"], "the Job is suspended")
+    namespace.until(lambda: is_true(namespace, "FineTuneJob", "run", "Suspended"), "Suspended")
+    namespace.patch("FineTuneJob", "run", {"spec": {"suspend": False}})
+    namespace.until(lambda: not namespace.get("Job", "run-1")["spec"]["suspend"], "the Job goes on")
+    assert len(namespace.get("FineTuneJob", "run")["status"]["attempts"]) == 1
+
+
+def test_a_failure_is_told_and_final(namespace, operator, spec):
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    namespace.fail("run-1", 70, {"code": "Diverged", "message": "loss is nan at step 7", "rank": 1})
+    namespace.until(lambda: is_true(namespace, "FineTuneJob", "run", "Failed"), "Failed")
+    status = namespace.get("FineTuneJob", "run")["status"]
+    assert status["failure"]["code"] == "Diverged"
+    assert status["failure"]["rank"] == 1
+    assert is_true(namespace, "FineTuneJob", "run", "Stalled")
+    events = namespace.until(
+        lambda: [e for e in namespace.list("Event") if e["reason"] == "Failed"], "the event of the failure"
+    )
+    assert events[0]["involvedObject"]["name"] == "run"
+    assert namespace.names("ModelVersion") == []
+
+
+def test_an_unsupported_field_is_refused_by_name(namespace, operator, spec):
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec(tracking=[{"type": "MLflow"}], scheduling={"queueName": "q"}))
+    namespace.until(lambda: namespace.condition("FineTuneJob", "run", "Accepted"), "a decision")
+    accepted = namespace.condition("FineTuneJob", "run", "Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("False", "NotSupportedYet")
+    assert "spec.tracking" in accepted["message"]
+    assert "spec.scheduling.queueName" in accepted["message"]
+    assert namespace.names("Job") == []
+
+
+def test_a_foreign_job_is_left_alone(namespace, operator, spec):
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "foreign"}]}}
+    namespace.create("Job", "run-1", {"template": template})
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: reason(namespace, "FineTuneJob", "run", "Admitted") == "NameTaken", "NameTaken")
+    assert namespace.get("Job", "run-1")["spec"]["template"]["spec"]["containers"][0]["image"] == "foreign"
+
+
+def test_version_numbers_of_many_runs_at_once_are_distinct(namespace, operator, spec, result):
+    namespace.dataset()
+    runs = [f"run{n}" for n in range(6)]
+    for run in runs:
+        namespace.create("FineTuneJob", run, spec(resources={"cpu": "1", "memory": "1Gi"}))
+    for run in runs:
+        namespace.until(lambda run=run: namespace.get("Job", f"{run}-1"), f"{run}-1")
+        namespace.succeed(f"{run}-1", result)
+    for run in runs:
+        namespace.until(lambda run=run: is_true(namespace, "FineTuneJob", run, "Finished"), f"{run} finished")
+    assert namespace.names("ModelVersion") == [f"tutor-v{n}" for n in range(1, 7)]
+    namespace.delete("ModelVersion", "tutor-v6")
+    namespace.create("FineTuneJob", "later", spec(resources={"cpu": "1", "memory": "1Gi"}))
+    namespace.until(lambda: namespace.get("Job", "later-1"), "later-1")
+    namespace.succeed("later-1", result)
+    namespace.until(lambda: namespace.get("ModelVersion", "tutor-v7"), "a number that was never used")
+
+
+def test_pods_are_admitted_where_pod_security_is_restricted(kube, namespace, operator, spec):
+    kube.call(
+        "PATCH",
+        f"/api/v1/namespaces/{namespace.name}",
+        {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
+        "application/merge-patch+json",
+    )
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    assert len(namespace.start_pods("run-1")) == 2
