@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hone_api.modelversion import EvaluationNumber, Sample
 from hone_api.plan import TrainingPlan
 
-TITLES = {"adapter": "LoRA adapter", "merged": "merged model", "full": "model"}
+TITLES = {"adapter": "LoRA adapter", "merged": "Merged model", "full": "Model"}
 
 
 def base_name(uri: str) -> str:
@@ -36,8 +36,7 @@ def render(
     revision = f" at commit `{plan.model_commit}`" if plan.model_commit else ""
     body = [
         f"# {plan.output.model_name}",
-        f"{TITLES[form].capitalize()} made from `{plan.model_uri}`{revision} by {plan.method} in {steps} steps, "
-        f"run `{plan.run}`.",
+        f"{TITLES[form]} made from `{plan.model_uri}`{revision} by {plan.method} in {steps} steps, run `{plan.run}`.",
         "## Evaluation",
         _numbers(numbers),
         *(["## Answers to unseen prompts", *map(_sample, samples)] if samples else []),

@@ -28,6 +28,8 @@ SHUTDOWN_ENV = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 """Seconds from SIGTERM to SIGKILL of the ranks (torch: 30). The operator sets it a little below the pod's grace."""
 NODE_ENV = "JOB_COMPLETION_INDEX"
 """Index of this pod in its Indexed Job; 0 without one."""
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+"""Training reads only what was staged; TRL would tell its makers about each trainer otherwise."""
 _LOST_PEER = re.compile(r"connection (closed|reset)|broken pipe|timed out waiting|\[.*gloo.*\]|socket timeout", re.I)
 
 
@@ -45,6 +47,7 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     """
     plan = absolute(plan, plan_dir)
     stop = Stop().install()
+    os.environ.update(OFFLINE)
     try:
         result = _run(plan, stop)
     except Exception as error:
