@@ -111,9 +111,7 @@ def model_verify() -> list[dict[str, Any]]:
         "hyperParameters": {},
         "seed": 1,
     }
-    spec = ModelVersionSpec.model_validate(
-        {"modelName": "m", "version": 1, "artifacts": artifacts, "lineage": lineage}
-    )
+    spec = ModelVersionSpec.model_validate({"modelName": "m", "version": 1, "artifacts": artifacts, "lineage": lineage})
     return verify(owner("ModelVersion", "m-v1"), spec, 1, PLATFORM)
 
 
