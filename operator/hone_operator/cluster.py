@@ -163,7 +163,7 @@ class Cluster:
         accept = METADATA_LIST if metadata_only else JSON
         while True:
             answer = json.loads(await self._call("GET", path(kind, namespace), query=query, accept=accept))
-            for body in answer["items"]:
+            for body in answer["items"] or ():  # an empty list of metadata has null
                 yield body
             query["continue"] = answer["metadata"].get("continue", "")
             if not query["continue"]:

@@ -33,6 +33,7 @@ class Listing:
     """None: all."""
     _heard: dict[str, float] = field(default_factory=dict)
     _deaf: dict[str, int] = field(default_factory=dict)
+    """How many comparisons on end found changes that a silent watch has not told."""
 
     def heard(self, kind: str) -> None:
         """A watch of this kind has delivered."""
@@ -56,7 +57,7 @@ class Listing:
             for namespace in self.namespaces:
                 late += await self._compare(kind, namespace, selector)
             silent = time.monotonic() - self._heard.get(kind, 0.0) > SILENT_SECONDS
-            self._deaf[kind] = late if late and silent else 0
+            self._deaf[kind] = self._deaf.get(kind, 0) + 1 if late and silent else 0
 
     async def _compare(self, kind: str, namespace: str | None, selector: str) -> int:
         late, listed = 0, set()
@@ -83,7 +84,7 @@ class Listing:
 
     def problem(self) -> str | None:
         """What is wrong with the watches, or None."""
-        for kind, late in self._deaf.items():
-            if late:
-                return f"the watch of {kind} delivers nothing: {late} objects had changed unnoticed"
+        for kind, times in self._deaf.items():
+            if times > 1:  # once may be a change of this very moment
+                return f"the watch of {kind} delivers nothing, though objects have changed"
         return None
