@@ -80,9 +80,9 @@ def follow(target: Target, namespace: str, name: str) -> dict[str, Any]:
     """
     with _display() as show:
         for job in _versions(target, namespace, name):
-            show(view(job))
             if is_finished(job):
                 break
+            show(view(job))
     if error := failure(job):
         error.hint += f"\n       kubectl -n {namespace} describe ftj {name}"
         raise error
