@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +53,21 @@ def server(tmp_path_factory):
 
 
 def test_the_definitions_are_served(server):
+    server.kubectl("wait", "--for=condition=Established", "crd/finetunejobs.hone.dev", "--timeout=60s")
     assert "finetunejobs" in server.kubectl("api-resources", "--api-group=hone.dev")
-    assert "lora" in server.kubectl("explain", "ftj.spec.adapter", "--recursive").lower()
+    assert "lora" in _explained(server, "ftj.spec.adapter").lower()
+
+
+def _explained(server: Server, path: str) -> str:
+    """The API server publishes the schema of a new kind a moment after it serves the kind."""
+    for _ in range(60):
+        try:
+            return server.kubectl("explain", path, "--recursive")
+        except AssertionError as error:
+            if "couldn't find resource" not in str(error):
+                raise
+            time.sleep(1)
+    raise AssertionError(f"{path} is not explained after a minute")
 
 
 def test_pods_pass_the_restricted_standard(server):

@@ -78,7 +78,7 @@ def test_a_life_with_no_more_rights_than_the_chart_gives(
     namespace.create("Dataset", "lost", {"source": {"uri": "configmap://nothing/rows.jsonl"}})
     namespace.until(lambda: [n for n in namespace.names("Job") if n.startswith("lines-data")], "a materialising Job")
     namespace.until(
-        lambda: namespace.condition("Dataset", "lost", "Ready")["reason"] == "ConfigMapNotFound", "a missing source"
+        lambda: namespace.condition("Dataset", "lost", "Ready").get("reason") == "ConfigMapNotFound", "a missing source"
     )
 
     # An attempt that fails, another that reports and succeeds, a ModelVersion that is verified.
