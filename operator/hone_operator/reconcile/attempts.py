@@ -7,6 +7,7 @@ from typing import Any
 
 from hone_api.failures import Retry
 from hone_api.finetunejob import Restarts
+from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff, parse_time
@@ -101,8 +102,11 @@ def _bring_up_to_date(
     record["endTime"] = job.ended_at
     if step is not None:
         record["endStep"] = step
-    if job.succeeded and job.result() is not None:
+    ending = job.result() if job.succeeded else None
+    if ending is not None:
         record["outcome"] = "Succeeded"
+        if isinstance(ending.result, TrainingResult):
+            record["startStep"] = ending.result.start_step
         return None
     cause = _cause(job)
     record["outcome"] = _outcome(cause, suspended or record["outcome"] == "Suspended")

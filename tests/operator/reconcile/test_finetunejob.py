@@ -319,6 +319,7 @@ def test_success_makes_one_model_version(life, conditions):
     assert conditions(life.status)["Reconciling"] == "False/Succeeded"
     assert life.status["completionTime"] == "2026-01-02T03:05:05Z"
     assert life.status["resolved"]["microBatchSize"] == 4
+    assert life.status["attempts"][-1]["startStep"] == 0
     assert life.status["progress"]["evalLoss"] == "2.1"
     assert life.status["memory"] == {"peak": 1000}
     assert life.tick(100) == Outcome()
