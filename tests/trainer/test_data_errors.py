@@ -117,7 +117,11 @@ def test_a_mounted_secret(tmp_path):
     with pytest.raises(FileNotFoundError):
         secrets.read_key(str(tmp_path / "absent"), "K")
     (tmp_path / "s").mkdir()
-    with pytest.raises(FileNotFoundError):  # an optional secret volume is an empty folder
+    with pytest.raises(FileNotFoundError):
+        secrets.read_key(str(tmp_path / "s"), "K")
+    (tmp_path / "s" / "..2026_01_01").mkdir()
+    (tmp_path / "s" / "..data").symlink_to("..2026_01_01")
+    with pytest.raises(FileNotFoundError):  # what the kubelet mounts for an optional secret that is absent
         secrets.read_key(str(tmp_path / "s"), "K")
     (tmp_path / "s" / "K").write_text("value-canary\n")
     assert secrets.read_key(str(tmp_path / "s"), "K") == "value-canary"

@@ -50,7 +50,8 @@ def read_key(folder: str, key: str) -> str | None:
         FileNotFoundError: the secret itself is not there (its folder is absent or empty).
     """
     path = Path(folder)
-    if not path.is_dir() or not any(path.iterdir()):
+    # The kubelet mounts a secret that does not exist as a folder with only its own bookkeeping (`..data`).
+    if not path.is_dir() or all(entry.name.startswith("..") for entry in path.iterdir()):
         raise FileNotFoundError(folder)
     file = path / key
     if not file.is_file():

@@ -77,8 +77,7 @@ def _fetched(draft: Draft, spec: FineTuneJobSpec, tries: Tries, platform: Platfo
     elif start:
         draft.check_in(draft.until(start))
     if cause:
-        hint = cause.to_json()["hint"]
-        draft.conditions.set("ModelReady", False, cause.code, f"{cause.message} {hint} It is tried again.")
+        draft.conditions.set("ModelReady", False, cause.code, f"{cause.advice} It is tried again.")
     elif tries.obstacle:
         draft.conditions.set("ModelReady", False, tries.obstacle.reason, tries.obstacle.message)
         draft.check_in(RECHECK_SECONDS)

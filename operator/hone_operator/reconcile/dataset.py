@@ -103,7 +103,7 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
     if cause and (cause.retry is Retry.NEVER or tries.cause is None):
         _fail(draft, cause, number)
         draft.delete += [tries.job.body] if tries.active and tries.job else []
-        return _not_ready(draft, cause.code, _words(cause), "Failed", stalled=True, warning=True)
+        return _not_ready(draft, cause.code, cause.advice, "Failed", stalled=True, warning=True)
     if spec.suspend:
         return _not_ready(draft, "Suspended", "spec.suspend is true.", "Pending")
     if seen.missing:
@@ -112,7 +112,7 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
     if cause and start and start > draft.now:
         draft.check_in(draft.until(start))
         _fail(draft, cause, number)
-        return _not_ready(draft, cause.code, f"{_words(cause)} It is tried again.", "Failed", warning=True)
+        return _not_ready(draft, cause.code, f"{cause.advice} It is tried again.", "Failed", warning=True)
     return _try(draft, spec, seen, tries, number + 1, cause, platform)
 
 
@@ -138,7 +138,7 @@ def _try(
         return _not_ready(draft, refusal.reason, refusal.message, "Pending", warning=True)
     if cause:
         # What went wrong stays in view until the new try has an answer.
-        return _not_ready(draft, cause.code, f"{_words(cause)} It is tried again.", "Failed")
+        return _not_ready(draft, cause.code, f"{cause.advice} It is tried again.", "Failed")
     return _not_ready(draft, "Materializing", f"Try {number} is reading the source.", "Materializing")
 
 
@@ -169,7 +169,3 @@ def _ready(draft: Draft, result: DatasetResult, number: int, platform: Platform)
 def _fail(draft: Draft, cause: Cause, number: int) -> None:
     failure = cause.to_json()
     draft.put(failure={k: failure[k] for k in ("code", "message", "hint") if k in failure}, tries=number)
-
-
-def _words(cause: Cause) -> str:
-    return f"{cause.message} {cause.to_json()['hint']}"

@@ -31,6 +31,11 @@ class Cause:
     def retry(self) -> Retry:
         return FAILURES[self.code].retry
 
+    @property
+    def advice(self) -> str:
+        """What happened and what to do, as sentences."""
+        return f"{self.message.rstrip('.')}. {self.hint or FAILURES[self.code].hint}"
+
     def to_json(self) -> dict[str, Any]:
         """As status.failure of a FineTuneJob."""
         out = {

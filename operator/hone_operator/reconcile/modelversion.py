@@ -86,7 +86,7 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
     start = tries.next_start()
     if cause and start and start > draft.now:
         draft.check_in(draft.until(start))
-        return _unverified(draft, cause.code, f"{cause.message} It is tried again.")
+        return _unverified(draft, cause.code, f"{cause.advice} It is tried again.")
     draft.create += verify(draft.body, spec, number + 1, platform)
     draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
     draft.put(tries=number + 1)
@@ -94,7 +94,7 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
         draft.check_in(RECHECK_SECONDS)
         return _unverified(draft, refusal.reason, refusal.message)
     if cause:
-        return _unverified(draft, cause.code, f"{cause.message} It is tried again.")
+        return _unverified(draft, cause.code, f"{cause.advice} It is tried again.")
     return _unverified(draft, "Verifying", "Every file is being hashed.")
 
 
