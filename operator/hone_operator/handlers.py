@@ -98,7 +98,7 @@ class Watches:
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """Each value has a reason in docs/architecture.md; none stores anything on an object."""
+    """Each value has a reason in docs/concepts/architecture.md; none stores anything on an object."""
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.networking.request_timeout = 30
