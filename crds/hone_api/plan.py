@@ -11,19 +11,10 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from hone_api.dataset import Checks, Format, Source, Splits
-from hone_api.finetunejob import (
-    Adapter,
-    Checkpoints,
-    DeepSpeed,
-    EarlyStopping,
-    Evaluation,
-    Method,
-    ModelRef,
-    Output,
-    SftMethod,
-    Training,
-)
+from hone_api.finetunejob import ModelRef, Output
 from hone_api.meta import ApiModel, Digest
+from hone_api.methods import Method, SftMethod
+from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Training
 
 CONTRACT: Literal[1] = 1
 

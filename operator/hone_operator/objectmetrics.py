@@ -14,7 +14,7 @@ from datetime import datetime
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hone_api.finetunejob import Phase
+from hone_api.finetunejob_status import Phase
 from hone_operator.cache import Body, Cache
 from hone_operator.desired import names
 from hone_operator.progress.store import ProgressStore

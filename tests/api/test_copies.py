@@ -3,7 +3,8 @@
 import pytest
 
 from hone_api.dataset import DatasetStatus, RowError
-from hone_api.finetunejob import ModelRef, Resolved
+from hone_api.finetunejob import ModelRef
+from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import BaseModelLineage, EvaluationNumber, ModelEvaluation, Sample
 from hone_api.report import DatasetResult, FailureReport, Outcome, TrainingResult, parse_outcome
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from hone_api.finetunejob import IMMUTABLE, FineTuneJobSpec, Scheduling
+from hone_api.finetunejob import IMMUTABLE, FineTuneJobSpec
 from hone_api.modelversion import ModelVersionSpec
+from hone_api.placement import Scheduling
 
 pytestmark = pytest.mark.apiserver
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hone_api.finetunejob import Adapter
+from hone_api.training import Adapter
 
 RANK = 16
 ALPHA_PER_RANK = 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api import API_VERSION
-from hone_api.finetunejob import Resolved
+from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import (
     Artifact,
     BaseModelLineage,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from hone_api.finetunejob import FineTuneJobSpec, Resolved
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.finetunejob_status import Resolved
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
 from hone_operator.desired import names

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hone_api.finetunejob import JobProgress
+from hone_api.finetunejob_status import JobProgress
 from hone_api.report import ProgressReport
 
 # Names under which stock Hugging Face scripts log what we show. Everything else a report holds is dropped.

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api.failures import Retry
-from hone_api.finetunejob import Restarts
+from hone_api.placement import Restarts
 from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.reconcile.failures import Cause, root_cause

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from hone_api.finetunejob import Cleanup, Phase
+from hone_api.finetunejob_status import Phase
+from hone_api.placement import Cleanup
 from hone_api.report import TrainingResult
 from hone_operator.reconcile.conditions import Conditions
 from hone_operator.reconcile.draft import Draft

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hone_api.finetunejob import FineTuneJobSpec, Resolved
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.finetunejob_status import Resolved
 from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.desired.model_version import FinishedRun, allocate, model_version

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from hone_api.dataset import DatasetSpec, Format
-from hone_api.finetunejob import AdapterType, FineTuneJobSpec, Method
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.methods import Method
+from hone_api.training import AdapterType
 
 JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
 DatasetRule = tuple[str, Callable[[DatasetSpec], object]]

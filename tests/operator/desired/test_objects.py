@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from hone_api.dataset import DatasetSpec
-from hone_api.finetunejob import FineTuneJobSpec, Resolved
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import parse_plan
 from hone_operator.desired import names

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.finetunejob import ConditionType
+from hone_api.finetunejob_status import ConditionType
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.finetunejob import Observed, reconcile
 from hone_operator.reconcile.outcome import Outcome, Refusal
@@ -564,7 +564,7 @@ def test_an_edit_after_the_end_only_moves_the_generation(life):
 
 
 def test_progress_of_the_current_attempt_reaches_the_status(life, world):
-    from hone_api.finetunejob import JobProgress
+    from hone_api.finetunejob_status import JobProgress
 
     life.tick()
     life.pods(world.pod())

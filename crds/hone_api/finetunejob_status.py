@@ -1,0 +1,171 @@
+"""FineTuneJob: what is, as the operator alone writes it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from hone_api.meta import (
+    CONDITIONS,
+    OBSERVED_GENERATION,
+    ApiModel,
+    Condition,
+    Digest,
+    KnownUri,
+    ShortText,
+    Text,
+    Timestamp,
+)
+
+
+class Phase(StrEnum):
+    """Where the job is, for people; derived from the conditions, never read by code."""
+
+    PENDING = "Pending"
+    PREPARING = "Preparing"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    RESTARTING = "Restarting"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class ConditionType(StrEnum):
+    """Conditions of a FineTuneJob; all are present from the first status on."""
+
+    ACCEPTED = "Accepted"
+    """The spec can be run by this operator."""
+    DATASET_READY = "DatasetReady"
+    """All Datasets are Ready."""
+    MODEL_READY = "ModelReady"
+    """The base model is in the store, at a pinned commit."""
+    ADMITTED = "Admitted"
+    """The pods of the attempt were scheduled."""
+    RUNNING = "Running"
+    """An attempt is running."""
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    FINISHED = "Finished"
+    """Succeeded or Failed: one condition to wait for."""
+    READY = "Ready"
+    """The ModelVersion exists (kstatus)."""
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    """Final failure, or a spec that cannot run (kstatus)."""
+
+
+class JobProgress(ApiModel):
+    """Where the current attempt is."""
+
+    step: int = Field(default=0, ge=0, description="Optimiser steps done.")
+    total_steps: int | None = Field(default=None, ge=0, description="Optimiser steps of the whole run.")
+    percent: int = Field(default=0, ge=0, le=100, description="Steps done, percent.")
+    epoch: ShortText | None = Field(default=None, description="Passes over the rows so far.")
+    loss: ShortText | None = Field(default=None, description="Latest training loss, nats per token.")
+    eval_loss: ShortText | None = Field(default=None, description="Latest held-out loss, nats per token.")
+    learning_rate: ShortText | None = Field(default=None, description="Latest learning rate.")
+    grad_norm: ShortText | None = Field(default=None, description="Latest gradient norm before clipping.")
+    tokens_per_second: ShortText | None = Field(default=None, description="Tokens per second over all ranks.")
+    eta: ShortText | None = Field(default=None, description="Estimated time to the end, e.g. 8m.")
+    stage: ShortText | None = Field(
+        default=None,
+        description="What the trainer does: Loading, EvaluatingBase, Training, Evaluating, Exporting.",
+    )
+    summary: ShortText | None = Field(default=None, description="Steps and percent for people, e.g. 412/1000 41%.")
+    last_updated_time: Timestamp | None = Field(default=None, description="When the trainer last reported.")
+
+
+class MetricPoint(ApiModel):
+    """One point of a curve."""
+
+    step: int = Field(ge=0, description="Optimiser step.")
+    value: ShortText = Field(description="Value as a decimal string; 'nan' can occur.")
+
+
+class MetricSeries(ApiModel):
+    """A decimated curve; the full one is in the artifact."""
+
+    name: ShortText = Field(description="loss, eval_loss, learning_rate, …")
+    points: Annotated[list[MetricPoint], Field(max_length=64)] = Field(
+        default_factory=list, description="Points by step, at most 64; older ones are thinned out."
+    )
+
+
+class Memory(ApiModel):
+    """Memory of one pod in bytes."""
+
+    estimated: int | None = Field(default=None, ge=0, description="Estimated peak, bytes.")
+    peak: int | None = Field(default=None, ge=0, description="Measured peak, bytes.")
+
+
+class Attempt(ApiModel):
+    """One Indexed Job of the run."""
+
+    number: int = Field(ge=1, description="1 for the first attempt.")
+    job_name: ShortText = Field(description="Name of the batch/v1 Job.")
+    start_time: Timestamp | None = Field(default=None, description="When the Job was created.")
+    end_time: Timestamp | None = Field(default=None, description="When it ended.")
+    outcome: Literal["Running", "Succeeded", "Failed", "Preempted", "Suspended"] = Field(
+        default="Running", description="How it ended."
+    )
+    reason: ShortText | None = Field(default=None, description="Failure code.")
+    start_step: int | None = Field(default=None, ge=0, description="Step it resumed from.")
+    end_step: int | None = Field(default=None, ge=0, description="Last step it reported.")
+
+
+class JobFailure(ApiModel):
+    """Why the run failed, enough to start mending it without another command."""
+
+    code: ShortText = Field(description="Failure code, e.g. OutOfMemory.")
+    message: Text = Field(default="", description="What happened and where.")
+    hint: Text | None = Field(default=None, description="What to do.")
+    rank: int | None = Field(default=None, ge=0, description="Rank that failed first.")
+    pod: ShortText | None = Field(default=None, description="Its pod.")
+    exit_code: int | None = Field(default=None, description="Its exit code.")
+    log_tail: Annotated[str, StringConstraints(max_length=8192)] | None = Field(
+        default=None, description="Last lines of its log."
+    )
+
+
+class Resolved(ApiModel):
+    """Values that the machine chose or pinned."""
+
+    model_commit: ShortText | None = Field(default=None, description="Commit of the base model.")
+    model_uri: KnownUri | None = Field(default=None, description="Where the base model lies in the store.")
+    dataset_digests: Annotated[dict[str, Digest], Field(max_length=32)] | None = Field(
+        default=None, description="Digest of each Dataset used."
+    )
+    learning_rate: ShortText | None = Field(default=None, description="Peak learning rate.")
+    micro_batch_size: int | None = Field(default=None, description="Rows per rank and forward pass.")
+    gradient_accumulation_steps: int | None = Field(default=None, description="Forward passes per optimiser step.")
+    world_size: int | None = Field(default=None, description="Ranks.")
+    max_length: int | None = Field(default=None, description="Tokens per row.")
+    adapter_rank: int | None = Field(default=None, description="Rank of the adapter.")
+    adapter_alpha: int | None = Field(default=None, description="Alpha of the adapter.")
+    image: ShortText | None = Field(default=None, description="Trainer image.")
+
+
+class FineTuneJobStatus(ApiModel):
+    """What is; written by the operator alone."""
+
+    observed_generation: int | None = OBSERVED_GENERATION
+    phase: Phase | None = Field(default=None, description="Where the job is, for people.")
+    conditions: list[Condition] = CONDITIONS
+    progress: JobProgress | None = Field(default=None, description="Where the current attempt is.")
+    metrics: Annotated[list[MetricSeries], Field(max_length=16)] | None = Field(
+        default=None, description="Decimated curves."
+    )
+    resolved: Resolved | None = Field(default=None, description="Values that the machine chose or pinned.")
+    memory: Memory | None = Field(default=None, description="Memory of one pod.")
+    attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
+        default=None, description="Attempts, oldest first."
+    )
+    queue: ShortText | None = Field(default=None, description="Why the job waits in its queue.")
+    failure: JobFailure | None = Field(default=None, description="Why the run failed.")
+    model_version_name: ShortText | None = Field(default=None, description="Name of the ModelVersion made.")
+    start_time: Timestamp | None = Field(default=None, description="When the first attempt started.")
+    completion_time: Timestamp | None = Field(default=None, description="When the job ended.")

@@ -1,0 +1,100 @@
+"""Where and when the pods of a FineTuneJob run, how often they start again, what is cleaned up."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from hone_api.meta import (
+    ApiModel,
+    Duration,
+    Name,
+    Quantity,
+    Rule,
+    ShortText,
+    immutable,
+)
+
+
+class Resources(ApiModel):
+    """What one pod of the run asks for."""
+
+    rules = (
+        Rule(
+            "!has(self.gpuProducts) || self.gpusPerNode > 0",
+            "gpuProducts needs GPUs: set gpusPerNode to at least 1, or remove gpuProducts",
+        ),
+    )
+    nodes: int = Field(default=1, ge=1, le=1024, description="Pods, one a node; default 1.")
+    gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of each pod; 0 trains on CPU. Default 0.")
+    gpu_resource_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=128)] = (
+        Field(default="nvidia.com/gpu", description="Extended resource of a GPU; default nvidia.com/gpu.")
+    )
+    gpu_products: Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)] | None = (
+        Field(default=None, description="Allowed values of the node label nvidia.com/gpu.product; default: any.")
+    )
+    cpu: Quantity = Field(default="2", description="CPU request of each pod, e.g. 8; default 2.")
+    memory: Quantity = Field(default="8Gi", description="Memory request and limit of each pod, e.g. 64Gi; default 8Gi.")
+    shared_memory: Quantity | None = Field(
+        default=None,
+        description="Size of /dev/shm, counted against memory; default 1Gi, or 8Gi for several GPUs.",
+    )
+
+
+class Toleration(ApiModel):
+    """core/v1 Toleration."""
+
+    key: ShortText | None = Field(default=None, description="Taint key, e.g. nvidia.com/gpu; absent matches all.")
+    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="Exists or Equal; default Equal.")
+    value: Annotated[str, StringConstraints(max_length=63)] | None = Field(default=None, description="Taint value.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Taint effect; absent matches all."
+    )
+    toleration_seconds: int | None = Field(
+        default=None, ge=0, le=2_147_483_647, description="Seconds a NoExecute taint is tolerated."
+    )
+
+
+class Topology(ApiModel):
+    """Kueue topology-aware scheduling."""
+
+    required: ShortText | None = Field(default=None, description="Node label that all pods must share.")
+    preferred: ShortText | None = Field(default=None, description="Node label that all pods should share.")
+
+
+NEW_JOB = "create a new FineTuneJob with another name (one object is one run)"
+
+
+class Scheduling(ApiModel):
+    """Where and when pods run; only priorityClassName can change, for later attempts."""
+
+    rules = tuple(
+        immutable("spec.scheduling", name, NEW_JOB) for name in ("queueName", "nodeSelector", "tolerations", "topology")
+    )
+    queue_name: Name | None = Field(default=None, description="Kueue LocalQueue of this namespace.")
+    priority_class_name: ShortText | None = Field(default=None, description="PriorityClass of the pods.")
+    node_selector: (
+        Annotated[dict[str, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=32)] | None
+    ) = Field(default=None, description="Node labels that pods need.")
+    tolerations: Annotated[list[Toleration], Field(max_length=16)] | None = Field(
+        default=None, description="Taints that pods tolerate; extended resources are tolerated by default."
+    )
+    topology: Topology | None = Field(default=None, description="Topology-aware placement by Kueue.")
+
+
+class Restarts(ApiModel):
+    """How often a run may start again from its last valid checkpoint."""
+
+    max_restarts: int = Field(default=3, ge=0, le=100, description="Attempts after a failure of the run; default 3.")
+    max_preemptions: int = Field(
+        default=20, ge=0, le=1000, description="Attempts after a disruption by the cluster; default 20."
+    )
+
+
+class Cleanup(ApiModel):
+    """What is removed after the end; the FineTuneJob itself stays as the record."""
+
+    pods_after: Duration | None = Field(
+        default=None, description="Time after the end when pods and child Jobs go, e.g. 24h; default: never."
+    )

@@ -1,0 +1,167 @@
+"""How a FineTuneJob trains: adapter, optimisation, checkpoints, evaluation, sharding."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from hone_api.meta import (
+    ApiModel,
+    Decimal,
+    Rule,
+    between,
+)
+
+
+class AdapterType(StrEnum):
+    """What is trainable."""
+
+    NONE = "None"
+    LORA = "LoRA"
+    QLORA = "QLoRA"
+    DORA = "DoRA"
+
+
+class Adapter(ApiModel):
+    """Parameter-efficient tuning; type None trains all weights."""
+
+    rules = (
+        Rule(
+            "self.type != 'None' || !has(self.rank) && !has(self.alpha) && !has(self.dropout) && !has(self.targets)",
+            "type None trains all weights: remove rank, alpha, dropout and targets, or set type to LoRA",
+        ),
+        between("dropout", "at least 0 and below 1", ">= 0.0", "< 1.0", "0.05"),
+    )
+    type: AdapterType = Field(default=AdapterType.LORA, description="None, LoRA, QLoRA or DoRA; default LoRA.")
+    rank: int | None = Field(default=None, ge=1, le=1024, description="Rank of the update; default 16.")
+    alpha: int | None = Field(default=None, ge=1, le=4096, description="Scale is alpha/rank; default 2 x rank.")
+    dropout: Decimal | None = Field(default=None, description="Dropout on adapter input, 0 to 1; default 0.")
+    targets: (
+        Annotated[
+            list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$", max_length=128)]],
+            Field(max_length=64),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="Names of linear modules, e.g. q_proj; default: all linear layers but the head.",
+    )
+
+
+class Training(ApiModel):
+    """Optimisation. Batch sizes are in rows, lengths in tokens."""
+
+    rules = (
+        Rule(
+            "!(has(self.epochs) && has(self.maxSteps))",
+            "set epochs or maxSteps, not both: remove one of them",
+        ),
+        Rule(
+            "!has(self.microBatchSize) || self.batchSize % self.microBatchSize == 0",
+            "batchSize must be a multiple of microBatchSize: change one of them, e.g. 8 and 4",
+        ),
+        between("epochs", "above 0 and at most 1000", "> 0.0", "<= 1000.0", "3"),
+        between("learningRate", "above 0 and at most 1", "> 0.0", "<= 1.0", "2e-4"),
+        between("warmupRatio", "at least 0 and at most 1", ">= 0.0", "<= 1.0", "0.03"),
+        between("weightDecay", "at least 0 and at most 1", ">= 0.0", "<= 1.0", "0.01"),
+        between("maxGradNorm", "above 0 and at most 1000000", "> 0.0", "<= 1000000.0", "1.0"),
+    )
+    epochs: Decimal | None = Field(default=None, description="Passes over the rows, e.g. 3; default 1.")
+    max_steps: int | None = Field(default=None, ge=1, le=10_000_000, description="Optimiser steps, instead of epochs.")
+    learning_rate: Decimal | None = Field(
+        default=None,
+        description="Peak learning rate, e.g. '2e-4'; default 2e-4 for adapters, 2e-5 for full tuning.",
+    )
+    scheduler: Literal["Linear", "Cosine", "Constant"] = Field(
+        default="Linear", description="Learning-rate schedule after warm-up; default Linear (decays to 0)."
+    )
+    warmup_ratio: Decimal = Field(default="0.03", description="Share of the steps with rising rate, e.g. 0.03.")
+    weight_decay: Decimal = Field(default="0", description="AdamW weight decay, e.g. 0.01; default 0.")
+    max_grad_norm: Decimal = Field(default="1.0", description="Gradient norm is clipped to this; default 1.0.")
+    batch_size: int = Field(
+        default=8, ge=1, le=65536, description="Global rows per optimiser step over all ranks; default 8."
+    )
+    micro_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Rows per rank and forward pass; default: the largest divisor up to 8.",
+    )
+    max_length: int | None = Field(
+        default=None,
+        ge=8,
+        le=1_048_576,
+        description="Tokens per row; default: the longest row of the data, at most the model's context.",
+    )
+    truncation: Literal["Drop", "Truncate", "Refuse"] = Field(
+        default="Drop",
+        description="Rows over maxLength: Drop, Truncate their end, or Refuse the run; always counted. Default Drop.",
+    )
+    packing: bool = Field(
+        default=False,
+        description="Pack several rows into one sequence, without attention across rows; default false.",
+    )
+    precision: Literal["Auto", "Float32", "BFloat16"] = Field(
+        default="Auto", description="Auto is BFloat16 on GPUs that have it, else Float32."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations: less memory, about 30 % more time; default false."
+    )
+    seed: int = Field(
+        default=42, ge=0, le=2_147_483_647, description="Seed of data order and initialisation; default 42."
+    )
+
+
+class EarlyStopping(ApiModel):
+    """Stop when the held-out loss no longer improves; the best checkpoint is exported."""
+
+    patience: int = Field(default=3, ge=1, le=1000, description="Evaluations without improvement; default 3.")
+    min_delta: Decimal = Field(default="0", description="Improvement that counts, in loss; default 0.")
+
+
+class Checkpoints(ApiModel):
+    """Checkpoints for resuming."""
+
+    every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Steps between checkpoints; default: a tenth of the run.",
+    )
+    keep: int = Field(default=2, ge=2, le=100, description="Newest checkpoints kept beside the best; default 2.")
+
+
+class Evaluation(ApiModel):
+    """Evaluation on held-out rows, before, during and after training."""
+
+    every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Steps between evaluations; default: a tenth of the run.",
+    )
+    max_rows: int = Field(
+        default=512, ge=1, le=1_000_000, description="Held-out rows used, in file order; default 512."
+    )
+    samples: int = Field(
+        default=4,
+        ge=0,
+        le=64,
+        description="Held-out prompts answered by base and tuned model for the report; default 4.",
+    )
+
+
+class DeepSpeed(ApiModel):
+    """Sharding by DeepSpeed ZeRO (Rajbhandari et al. 2020)."""
+
+    zero_stage: int = Field(
+        default=2,
+        ge=1,
+        le=3,
+        description="1 shards optimiser state, 2 gradients too, 3 weights too; default 2.",
+    )
+    offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = Field(
+        default="None", description="What moves to CPU memory; default None."
+    )
