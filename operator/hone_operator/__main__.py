@@ -100,7 +100,9 @@ async def _watch_and_work(config: settings.Settings, watches: handlers.Watches, 
     try:
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            task.result()  # a part that failed ends the process: the kubelet restarts it
+            # kopf takes SIGTERM over, and on its way out cancels what our parts were waiting for: that is no failure.
+            if not task.cancelled():
+                task.result()  # a part that failed ends the process: the kubelet restarts it
     finally:
         stopped.set()
         for task in parts - {watching}:
