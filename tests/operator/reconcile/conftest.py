@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from hone_operator.desired.platform import Platform
+from hone_operator.reconcile.finetunejob import Observed, reconcile
+from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.pods import ObservedJob
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -169,3 +171,64 @@ def conditions_fixture() -> Any:
 @pytest.fixture(scope="session", name="at")
 def at_fixture() -> Any:
     return at
+
+
+class Life:
+    """A job that is reconciled again and again; keeps the status and the Jobs that were made."""
+
+    def __init__(self, world: Any, **spec: Any):
+        self.world = world
+        self.job = world.job(**spec)
+        self.datasets = {"rows": world.dataset()}
+        self.claim_exists: bool | None = True
+        self.children: list[Any] = []
+        self.report: Any = None
+        self.ledger: Any = None
+        self.versions: list[Any] = []
+
+    def tick(self, seconds: float = 0, **seen: Any) -> Outcome:
+        """Reconcile, and do what was decided."""
+        observed = Observed(
+            datasets=self.datasets,
+            jobs=self.children,
+            report=self.report,
+            claim_exists=self.claim_exists,
+            ledger=self.ledger,
+            versions=self.versions,
+            **seen,
+        )
+        outcome = reconcile(self.job, observed, self.world.time(seconds), self.world.platform)
+        if outcome.status is not None:
+            self.job["status"] = outcome.status
+        known = {c.name for c in self.children}
+        if not seen.get("refusals"):
+            for body in outcome.create:
+                if body["kind"] == "Job" and body["metadata"]["name"] not in known:
+                    self.children.append(self.world.child(body))
+        gone = {b["metadata"]["name"] for b in outcome.delete}
+        self.children = [c for c in self.children if c.name not in gone]
+        return outcome
+
+    def pods(self, *pods: Any) -> None:
+        """The pods of the newest Job."""
+        self.children[-1] = self.world.child(self.children[-1].body, *pods)
+
+    def ends(self, type_: str, *pods: Any, seconds: float = 60, **fields: Any) -> None:
+        """The newest Job ends with these pods."""
+        job = self.world.child(self.children[-1].body, *pods, **fields)
+        self.children[-1] = self.world.ended(job, type_, seconds)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.job["status"]
+
+
+@pytest.fixture
+def new_life(world):
+    """Makes a Life; keyword arguments change the job's spec."""
+    return lambda **spec: Life(world, **spec)
+
+
+@pytest.fixture
+def life(new_life):
+    return new_life()

@@ -1,0 +1,246 @@
+"""FineTuneJob, from pod to pod: what each attempt came to, and whether another follows."""
+
+from __future__ import annotations
+
+import pytest
+
+from hone_operator.reconcile.outcome import Outcome, Refusal
+
+pytestmark = pytest.mark.pure
+
+
+def test_running_when_every_pod_runs(world, new_life, conditions):
+    life = new_life(resources={"nodes": 2})
+    life.tick()
+    life.pods(world.pod(0), world.pod(1, phase="Pending"))
+    life.tick(5)
+    assert conditions(life.status)["Admitted"] == "True/Scheduled"
+    assert conditions(life.status)["Running"] == "False/Starting"
+    life.pods(world.pod(0), world.pod(1))
+    outcome = life.tick(10)
+    assert conditions(life.status)["Running"] == "True/Running"
+    assert life.status["phase"] == "Running"
+    assert [e.reason for e in outcome.events] == ["Started"]
+    assert life.tick(20) == Outcome()
+
+
+def test_unschedulable_tells_the_schedulers_words(life, conditions):
+    life.tick()
+    life.pods(life.world.unscheduled("0/3 nodes"))
+    outcome = life.tick(5)
+    assert conditions(life.status)["Admitted"] == "False/Unschedulable"
+    assert conditions(life.status)["Ready"] == "False/Unschedulable"
+    assert [e.reason for e in outcome.events] == ["Unschedulable"]
+    life.pods(life.world.pod())
+    life.tick(10)
+    assert conditions(life.status)["Running"] == "True/Running"
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"),
+    [
+        ('pods "run-1-0" is forbidden: exceeded quota: gpus', "QuotaExceeded"),
+        ('pods "run-1-0" is forbidden: violates PodSecurity "restricted"', "PodRefused"),
+    ],
+)
+def test_pods_that_may_not_be_created(life, conditions, refused, reason):
+    life.tick()
+    life.children[-1] = life.world.child(life.children[-1].body, refused=refused)
+    life.tick(5)
+    assert conditions(life.status)["Admitted"] == f"False/{reason}"
+    life.pods(life.world.pod())
+    life.tick(30)
+    assert conditions(life.status)["Admitted"] == "True/Scheduled"
+
+
+def test_an_image_that_cannot_be_pulled_fails_after_the_start_timeout(life, conditions):
+    life.tick()
+    life.pods(life.world.waiting("ErrImagePull", "no such image: trainer:1"))
+    outcome = life.tick(10)
+    assert conditions(life.status)["Running"] == "False/ErrImagePull"
+    assert outcome.check_again_in == 890
+    outcome = life.tick(901)
+    assert life.status["failure"]["code"] == "ImagePullFailed"
+    assert "no such image" in life.status["failure"]["message"]
+    assert [b["metadata"]["name"] for b in outcome.delete] == ["run-1"]
+    assert life.status["attempts"][0]["outcome"] == "Failed"
+
+
+def test_a_refused_job_object_is_told_and_tried_again(life, conditions):
+    refusal = Refusal("Job", "run-1", "QuotaExceeded", "exceeded quota: count/jobs.batch")
+    outcome = life.tick(refusals=[refusal])
+    assert conditions(life.status)["Admitted"] == "False/QuotaExceeded"
+    assert outcome.check_again_in == 15
+    outcome = life.tick(15)
+    assert [b["kind"] for b in outcome.create] == ["ConfigMap", "Job"]
+    assert len(life.status["attempts"]) == 1
+
+
+def test_success_makes_one_model_version(life, conditions):
+    life.tick()
+    life.ends("Complete", life.world.dead(0, outcome=life.world.result()), seconds=60)
+    outcome = life.tick(61)
+    ledger, record = outcome.create[0], outcome.record[0]
+    assert ledger["metadata"]["name"] == "hone-model-versions"
+    assert record["metadata"]["name"] == "tutor-v1"
+    assert record["spec"]["artifacts"][0]["uri"] == "pvc://hone-store/models/job-uid/adapter"
+    assert record["spec"]["lineage"]["job"] == {"name": "run", "uid": "job-uid", "generation": 1}
+    assert record["spec"]["lineage"]["hyperParameters"]["training"]["batchSize"] == 8
+    assert conditions(life.status)["Succeeded"] == "True/Completed"
+    assert conditions(life.status)["Finished"] == "True/Succeeded"
+    assert conditions(life.status)["Ready"] == "True/Succeeded"
+    assert conditions(life.status)["Reconciling"] == "False/Succeeded"
+    assert life.status["completionTime"] == "2026-01-02T03:05:05Z"
+    assert life.status["resolved"]["microBatchSize"] == 4
+    assert life.status["attempts"][-1]["startStep"] == 0
+    assert life.status["progress"]["evalLoss"] == "2.1"
+    assert life.status["memory"] == {"peak": 1000}
+    assert life.tick(100) == Outcome()
+
+
+def test_a_job_that_succeeded_never_runs_again(life):
+    life.tick()
+    life.ends("Complete", life.world.dead(0, outcome=life.world.result()))
+    life.tick(61)
+    life.children.clear()
+    life.datasets.clear()
+    assert life.tick(1000) == Outcome()
+
+
+def test_success_without_a_result_is_tried_again(life):
+    life.tick()
+    life.ends("Complete", life.world.dead(0), seconds=60)
+    life.tick(60)
+    assert life.status["attempts"][0]["reason"] == "ResultMissing"
+    assert life.tick(70).create
+
+
+def test_a_failed_attempt_is_followed_by_another_after_a_pause(life, conditions):
+    life.tick()
+    report = life.world.failure("StorageError", "input/output error")
+    life.ends("Failed", life.world.dead(74, outcome=report), seconds=60)
+    outcome = life.tick(61)
+    assert outcome.create == ()
+    assert outcome.check_again_in == 9
+    assert conditions(life.status)["Running"] == "False/BackOff"
+    assert [(e.reason, e.type) for e in outcome.events] == [("Restarting", "Warning")]
+    assert life.status["attempts"][0] | {"endTime": ""} == {
+        "number": 1,
+        "jobName": "run-1",
+        "startTime": "2026-01-02T03:04:05Z",
+        "endTime": "",
+        "outcome": "Failed",
+        "reason": "StorageError",
+    }
+    outcome = life.tick(70)
+    assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-2"]
+    assert life.status["phase"] == "Restarting"
+    assert '"attempt": 2' in outcome.create[0]["data"]["plan.json"]
+    assert life.tick(71) == Outcome()
+
+
+def test_both_attempts_work_in_the_same_folders(life):
+    first = life.tick().create[0]["data"]["plan.json"]
+    life.ends("Failed", life.world.disrupted())
+    second = life.tick(61).create[0]["data"]["plan.json"]
+    assert '"workPath": "/store/runs/job-uid"' in first
+    assert '"workPath": "/store/runs/job-uid"' in second
+
+
+def test_a_disruption_costs_no_restart_and_no_pause(world, new_life):
+    life = new_life(restarts={"maxRestarts": 0})
+    life.tick()
+    life.ends("Failed", world.disrupted())
+    outcome = life.tick(61)
+    assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-2"]
+    assert [a["outcome"] for a in life.status["attempts"]] == ["Preempted", "Running"]
+    assert [e.reason for e in outcome.events] == ["Preempted"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "failures", "code"),
+    [(0, 1, "StorageError"), (1, 2, "RestartsExhausted"), (2, 3, "RestartsExhausted")],
+)
+def test_the_restart_budget(world, new_life, conditions, budget, failures, code):
+    life = new_life(restarts={"maxRestarts": budget})
+    life.tick()
+    for n in range(failures):
+        seconds = 1000 * (n + 1)
+        life.ends("Failed", world.dead(74, outcome=world.failure("StorageError", "EIO")), seconds=seconds)
+        life.tick(seconds + 1)
+        life.tick(seconds + 500)
+    assert conditions(life.status)["Failed"] == f"True/{code}"
+    assert "EIO" in life.status["failure"]["message"]
+    assert len(life.status["attempts"]) == failures
+
+
+def test_the_preemption_budget(world, new_life, conditions):
+    life = new_life(restarts={"maxPreemptions": 1})
+    life.tick()
+    for n in range(2):
+        life.ends("Failed", world.disrupted(), seconds=60 * (n + 1))
+        life.tick(60 * (n + 1) + 1)
+    assert conditions(life.status)["Failed"] == "True/RestartsExhausted"
+
+
+def test_what_another_attempt_cannot_mend_ends_the_job(life, conditions):
+    life.tick()
+    pod = life.world.dead(70, outcome=life.world.failure("Diverged", "loss is nan at step 7"))
+    life.ends("Failed", pod, log_tail="last words")
+    outcome = life.tick(61)
+    assert conditions(life.status) | {"Accepted": ""} == {
+        "Accepted": "",
+        "DatasetReady": "True/Ready",
+        "ModelReady": "True/Available",
+        "Admitted": "Unknown/Pending",
+        "Running": "False/Diverged",
+        "Suspended": "False/NotSuspended",
+        "Succeeded": "False/Failed",
+        "Failed": "True/Diverged",
+        "Finished": "True/Failed",
+        "Ready": "False/Diverged",
+        "Reconciling": "False/Diverged",
+        "Stalled": "True/Diverged",
+    }
+    assert life.status["failure"] == {
+        "code": "Diverged",
+        "message": "loss is nan at step 7",
+        "hint": "Lower training.learningRate, or look at the rows of the last batch.",
+        "rank": 0,
+        "pod": "run-1-0-abcde",
+        "exitCode": 70,
+        "logTail": "last words",
+    }
+    assert [e.reason for e in outcome.events] == ["Failed"]
+    assert life.tick(100) == Outcome()
+
+
+def test_the_operator_was_down_while_the_next_attempt_started(life):
+    """The Job of attempt 2 was made and the operator killed before its status was written."""
+    life.tick()
+    life.ends("Failed", life.world.disrupted())
+    before = life.status
+    life.tick(61)
+    decided = life.status
+    life.job["status"] = before
+    life.tick(62)
+    assert [a["outcome"] for a in life.status["attempts"]] == ["Preempted", "Running"]
+    assert [a["jobName"] for a in life.status["attempts"]] == [a["jobName"] for a in decided["attempts"]]
+    assert len(life.children) == 2
+
+
+def test_a_job_deleted_by_hand_is_made_again(life):
+    life.tick()
+    life.children.clear()
+    outcome = life.tick(30)
+    assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-1"]
+    assert len(life.status["attempts"]) == 1
+
+
+def test_a_running_job_keeps_its_digests(life):
+    life.tick()
+    life.datasets["rows"]["status"]["digest"] = "sha256:" + "1" * 64
+    life.ends("Failed", life.world.disrupted())
+    outcome = life.tick(61)
+    assert life.world.digest in outcome.create[0]["data"]["plan.json"]
+    assert life.status["resolved"]["datasetDigests"] == {"rows": life.world.digest}

@@ -1,0 +1,177 @@
+"""FineTuneJob, up to its first attempt: what is refused, what is waited for, what heals."""
+
+from __future__ import annotations
+
+import pytest
+
+from hone_api.finetunejob_status import ConditionType
+from hone_operator.reconcile.outcome import Outcome
+
+pytestmark = pytest.mark.pure
+
+
+def test_the_first_status_has_every_condition(life, conditions):
+    life.tick()
+    assert set(conditions(life.status)) == {str(t) for t in ConditionType}
+    assert {c["observedGeneration"] for c in life.status["conditions"]} == {1}
+
+
+def test_a_ready_job_asks_for_everything_at_once(life, conditions):
+    outcome = life.tick()
+    assert [b["kind"] for b in outcome.create] == ["ConfigMap", "Job"]
+    assert life.status["phase"] == "Starting"
+    assert life.status["attempts"] == [
+        {"number": 1, "jobName": "run-1", "startTime": "2026-01-02T03:04:05Z", "outcome": "Running"}
+    ]
+    assert conditions(life.status)["Reconciling"] == "True/Starting"
+    assert outcome.events == ()
+
+
+def test_the_same_again_writes_nothing(life):
+    life.tick()
+    life.pods()
+    again = life.tick(100)
+    assert again == Outcome()
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ({"method": "DPO"}, "spec.method"),
+        ({"model": {"modelVersion": "tutor-v1"}}, "spec.model.modelVersion"),
+        ({"model": {"fineTuneJob": "other"}}, "spec.model.fineTuneJob"),
+        ({"model": {"uri": "s3://bucket/x"}}, "spec.model.uri"),
+        ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
+        ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
+        ({"datasets": [{"name": "rows"}, {"name": "more"}]}, "spec.datasets"),
+        ({"datasets": [{"name": "rows", "share": "0.5"}]}, "spec.datasets[].share"),
+        ({"evaluationDatasets": [{"name": "rows"}]}, "spec.evaluationDatasets"),
+        ({"adapter": {"type": "DoRA"}}, "spec.adapter.type DoRA"),
+        ({"sft": {"neftuneAlpha": "5"}}, "spec.sft.neftuneAlpha"),
+        ({"deepspeed": {"offload": "Optimizer"}, "resources": {"nodes": 2}}, "spec.deepspeed.offload"),
+        ({"scheduling": {"queueName": "q"}}, "spec.scheduling.queueName"),
+        ({"scheduling": {"topology": {"required": "rack"}}}, "spec.scheduling.topology"),
+        ({"output": {"modelName": "m", "version": 3}}, "spec.output.version"),
+        ({"output": {"modelName": "m", "push": {"uri": "oci://h/x"}}}, "spec.output.push"),
+        ({"output": {"modelName": "m", "formats": ["GGUF"]}}, "spec.output.formats GGUF"),
+        ({"tracking": [{"type": "MLflow"}]}, "spec.tracking"),
+        ({"podOverrides": {"spec": {}}}, "spec.podOverrides"),
+    ],
+)
+def test_what_is_not_supported_yet_is_refused_by_name(new_life, conditions, spec, named):
+    life = new_life(**spec)
+    outcome = life.tick()
+    assert outcome.create == ()
+    assert conditions(life.status)["Accepted"] == "False/NotSupportedYet"
+    assert conditions(life.status)["Stalled"] == "True/NotSupportedYet"
+    assert named in life.status["failure"]["message"]
+    assert set(conditions(life.status)) == {str(t) for t in ConditionType}
+
+
+def test_all_unsupported_fields_are_named_at_once(new_life):
+    life = new_life(method="KTO", tracking=[{"type": "WandB"}], podOverrides={})
+    life.tick()
+    for name in ("spec.method", "spec.tracking", "spec.podOverrides"):
+        assert name in life.status["failure"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"deepspeed": {}}, "nothing to shard"),
+        ({"model": {"uri": "pvc://models/../other"}}, "spec.model.uri"),
+        ({"resources": {"nodes": 3}}, "must be a multiple of 3 ranks"),
+        ({"training": {"batchSize": 8, "microBatchSize": 8}, "resources": {"nodes": 2}}, "2 ranks x microBatchSize 8"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(new_life, conditions, spec, words):
+    life = new_life(**spec)
+    assert life.tick().create == ()
+    assert conditions(life.status)["Accepted"] == "False/InvalidConfiguration"
+    assert words in life.status["failure"]["message"]
+
+
+def test_a_refused_job_stays_refused(new_life):
+    life = new_life(method="DPO")
+    life.tick()
+    life.job["spec"]["method"] = "SFT"
+    assert life.tick(10) == Outcome()
+
+
+def test_a_missing_dataset_heals(life, conditions):
+    life.datasets = {}
+    outcome = life.tick()
+    assert outcome.create == ()
+    assert conditions(life.status)["DatasetReady"] == "False/DatasetNotFound"
+    assert life.status["phase"] == "Pending"
+    assert [e.reason for e in outcome.events] == ["DatasetNotFound"]
+    assert life.tick(5) == Outcome()
+    life.datasets = {"rows": life.world.dataset(ready=False)}
+    life.tick(10)
+    assert conditions(life.status)["DatasetReady"] == "False/DatasetNotReady"
+    assert "TooManyBadRows: 7 of 9 rows" in life.status["conditions"][1]["message"]
+    life.datasets = {"rows": life.world.dataset()}
+    assert life.tick(20).create
+    assert conditions(life.status)["DatasetReady"] == "True/Ready"
+
+
+def test_a_dataset_of_an_older_generation_is_not_ready(life, conditions):
+    life.datasets["rows"]["metadata"]["generation"] = 4
+    assert life.tick().create == ()
+    assert conditions(life.status)["DatasetReady"] == "False/DatasetNotReady"
+
+
+def test_a_split_without_rows_is_told(new_life, conditions):
+    life = new_life(datasets=[{"name": "rows", "split": "extra"}])
+    assert life.tick().create == ()
+    assert conditions(life.status)["DatasetReady"] == "False/SplitNotFound"
+
+
+def test_a_missing_claim_heals(life, conditions):
+    life.claim_exists = False
+    outcome = life.tick()
+    assert outcome.create == ()
+    assert outcome.check_again_in == 15
+    assert conditions(life.status)["ModelReady"] == "False/PVCNotFound"
+    life.claim_exists = True
+    assert life.tick(15).create
+
+
+def test_a_model_of_the_hub_is_fetched_before_any_training_pod(world, new_life, conditions):
+    life = new_life(model={"uri": "hf://org/model@main", "secretName": "token"})
+    outcome = life.tick()
+    job = outcome.create[1]
+    assert job["metadata"]["labels"]["hone.dev/component"] == "fetch"
+    assert conditions(life.status)["ModelReady"] == "False/Fetching"
+    assert life.status["phase"] == "Preparing"
+    fetched = {"kind": "Fetch", "path": "base-models/org--model/abc", "commit": "abc"}
+    life.ends("Complete", world.dead(0, outcome={"result": fetched}))
+    outcome = life.tick(70)
+    assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-1"]
+    assert life.status["resolved"]["modelCommit"] == "abc"
+    assert "/store/base-models/org--model/abc" in outcome.create[0]["data"]["plan.json"]
+
+
+def test_a_model_that_cannot_be_had_is_tried_again_with_backoff(world, new_life, conditions):
+    life = new_life(model={"uri": "hf://org/gated"})
+    first = life.tick().create[1]["metadata"]["name"]
+    life.ends("Failed", world.dead(78, outcome=world.failure("GatedModelAccessDenied", "403")), seconds=60)
+    outcome = life.tick(61)
+    assert outcome.create == ()
+    assert outcome.check_again_in == 9
+    assert conditions(life.status)["ModelReady"] == "False/GatedModelAccessDenied"
+    assert conditions(life.status)["Stalled"].startswith("False")
+    outcome = life.tick(70)
+    second = outcome.create[1]["metadata"]["name"]
+    assert second != first
+    assert [b["metadata"]["name"] for b in outcome.delete] == [first]
+    assert conditions(life.status)["ModelReady"] == "False/GatedModelAccessDenied"
+    assert [c.name for c in life.children] == [second]
+
+
+def test_a_model_that_is_unsafe_ends_the_job(world, new_life, conditions):
+    life = new_life(model={"uri": "hf://org/pickle"})
+    life.tick()
+    life.ends("Failed", world.dead(78, outcome=world.failure("UnsafeModel")))
+    life.tick(70)
+    assert conditions(life.status)["Failed"] == "True/UnsafeModel"
