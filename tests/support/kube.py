@@ -1,0 +1,93 @@
+"""Raw access to an API server, for the tests."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+HONE = "/apis/hone.dev/v1alpha1"
+GUARD_SECONDS = 60.0
+"""A hang guard, not a limit: everything here takes a fraction of it."""
+PLURAL = {
+    "FineTuneJob": (HONE, "finetunejobs"),
+    "Dataset": (HONE, "datasets"),
+    "ModelVersion": (HONE, "modelversions"),
+    "Job": ("/apis/batch/v1", "jobs"),
+    "Pod": ("/api/v1", "pods"),
+    "ConfigMap": ("/api/v1", "configmaps"),
+    "Service": ("/api/v1", "services"),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),
+    "ServiceAccount": ("/api/v1", "serviceaccounts"),
+    "Event": ("/api/v1", "events"),
+}
+
+
+class Kube:
+    """Raw access to the API server as its administrator."""
+
+    def __init__(self, kubeconfig: Path, folder: Path):
+        document = yaml.safe_load(kubeconfig.read_text())
+        cluster, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+        self.server = cluster["server"]
+        for name, text in (
+            ("ca.crt", cluster["certificate-authority-data"]),
+            ("tls.crt", user["client-certificate-data"]),
+            ("tls.key", user["client-key-data"]),
+        ):
+            (folder / name).write_bytes(base64.b64decode(text))
+        self.folder = folder
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.verify = str(folder / "ca.crt")
+        self._session.cert = (str(folder / "tls.crt"), str(folder / "tls.key"))
+
+    def call(self, verb: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+        answer = self._session.request(
+            verb,
+            self.server + path,
+            data=None if body is None else json.dumps(body),
+            headers={"Content-Type": content_type},
+            timeout=GUARD_SECONDS,
+        )
+        if answer.status_code >= 400:
+            raise RuntimeError(f"{verb} {path}: {answer.status_code} {answer.text[:800]}")
+        return answer.json()
+
+
+def connect(kubeconfig: Path, folder: Path) -> Kube:
+    """The API server, once it serves our definitions."""
+    kube = Kube(kubeconfig, folder)
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    for file in sorted((ROOT / "crds").glob("*.yaml")):
+        body = yaml.safe_load(file.read_text())
+        # Applied, not created: the chart's tests install the same definitions, and keep them.
+        target = f"{crds}/{body['metadata']['name']}?fieldManager=tests&force=true"
+        kube.call("PATCH", target, body, "application/apply-patch+yaml")
+    plurals = ("finetunejobs", "datasets", "modelversions")
+    wait_until(lambda: [kube.call("GET", f"{HONE}/{p}") for p in plurals], "our definitions")
+    return kube
+
+
+def path(kind: str, namespace: str, name: str = "", sub: str = "") -> str:
+    prefix, plural = PLURAL[kind]
+    return "/".join(p for p in (f"{prefix}/namespaces/{namespace}/{plural}", name, sub) if p)
+
+
+def wait_until(check: Callable[[], Any], what: str) -> Any:
+    """The first true value of `check`."""
+    end = time.monotonic() + GUARD_SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(RuntimeError):
+            if value := check():
+                return value
+        time.sleep(0.03)
+    raise AssertionError(f"did not come about: {what}")
