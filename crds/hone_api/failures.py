@@ -79,12 +79,27 @@ FAILURES: dict[str, Failure] = {
     "TooManyBadRows": Failure(ExitCode.DATA, Retry.HEAL, "Mend the rows listed, or raise checks.maxRejected."),
     "TooFewRows": Failure(ExitCode.DATA, Retry.HEAL, "Add rows, or lower checks.minRows."),
     "EmptySplit": Failure(ExitCode.DATA, Retry.HEAL, "Raise splits.validation, or add rows."),
+    "EndpointUnreachable": Failure(
+        ExitCode.IO, Retry.HEAL, "Check synthesis.endpoint and the network policy of the namespace."
+    ),
+    "EndpointRefused": Failure(
+        ExitCode.CONFIG, Retry.HEAL, "Check synthesis.endpoint, model, and API_KEY in the secret."
+    ),
+    "NothingGenerated": Failure(
+        ExitCode.DATA, Retry.HEAL, "Look at the answers in filtered.jsonl; use a stronger model, or loosen the filters."
+    ),
+    "NothingAccepted": Failure(
+        ExitCode.DATA, Retry.HEAL, "Every row was rejected: change synthesis.instructions, model or seed."
+    ),
     "InvalidRow": Failure(ExitCode.DATA, Retry.NEVER, "Mend the row named in the message."),
     "RowTooLong": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."),
     "NoTrainableRows": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."),
     # Configuration
     "InvalidConfiguration": Failure(ExitCode.CONFIG, Retry.NEVER, "Correct the fields named in the message."),
     "NotSupportedYet": Failure(ExitCode.CONFIG, Retry.NEVER, "Remove the field, or use a later version of Hone."),
+    "UpstreamFailed": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Mend what is named in the message, and create this job again."
+    ),
     # Running
     "Diverged": Failure(
         ExitCode.DIVERGED, Retry.NEVER, "Lower training.learningRate, or look at the rows of the last batch."

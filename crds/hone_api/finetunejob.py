@@ -10,14 +10,13 @@ from hone_api.finetunejob_status import FineTuneJobStatus
 from hone_api.meta import (
     ApiModel,
     Column,
-    Decimal,
     Duration,
     HttpUrl,
     Kind,
     ModelUri,
     Name,
+    Percent,
     Rule,
-    between,
     immutable,
     uri_rules,
 )
@@ -71,14 +70,31 @@ class ModelRef(ApiModel):
 class DatasetRef(ApiModel):
     """Rows to train on."""
 
-    rules = (between("share", "above 0 and at most 1", "> 0.0", "<= 1.0", "0.2"),)
+    rules = (
+        Rule(
+            "!has(self.share) || double(self.share.replace('%', '')) > 0.0",
+            "share must be above 0%, e.g. 10%",
+            field_path=".share",
+        ),
+    )
 
     name: Name = Field(description="Name of a Dataset in this namespace.")
     split: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)] = Field(
         default="train", description="Split of the Dataset, e.g. train."
     )
-    share: Decimal | None = Field(
-        default=None, description="Share of the mixture between 0 and 1, e.g. 0.2; default: by rows."
+    share: Percent | None = Field(
+        default=None,
+        description="Share of the rows of an epoch, e.g. 10%; rows are left out or repeated for it. Default: all rows, "
+        "once an epoch. If every entry has a share, the first one's rows are used once an epoch.",
+    )
+
+
+def _once(name: str) -> Rule:
+    """No split of a Dataset is named twice."""
+    return Rule(
+        f"!has(self.{name}) || self.{name}.all(d, self.{name}.exists_one(e, e.name == d.name && e.split == d.split))",
+        f"{name} names a split of a Dataset twice: remove one",
+        field_path=f".{name}",
     )
 
 
@@ -175,6 +191,8 @@ class FineTuneJobSpec(ApiModel):
             "ZeRO-3 cannot shard 4-bit weights: use zeroStage 2, or adapter type LoRA",
             field_path=".deepspeed",
         ),
+        _once("datasets"),
+        _once("evaluationDatasets"),
         *(immutable("spec", name, NEW_JOB) for name in IMMUTABLE),
     )
     model: ModelRef = Field(description="The model to start from.")
@@ -182,7 +200,7 @@ class FineTuneJobSpec(ApiModel):
         description="Rows to train on, one or several Datasets.",
     )
     evaluation_datasets: Annotated[list[EvaluationDatasetRef], Field(max_length=16)] | None = Field(
-        default=None, description="Held-out rows; default: the validation split of the first Dataset."
+        default=None, description="Held-out rows; default: the validation split of each Dataset that has one."
     )
     method: Method = Field(default=Method.SFT, description="How the model is tuned; default SFT.")
     sft: SftMethod | None = Field(default=None, description="Options of method SFT.")

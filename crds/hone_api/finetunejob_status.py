@@ -131,13 +131,51 @@ class JobFailure(ApiModel):
     )
 
 
+class DatasetUse(ApiModel):
+    """What a Dataset gave to an epoch."""
+
+    name: ShortText = Field(description="Name of the Dataset.")
+    split: ShortText = Field(description="Its split.")
+    rows: int = Field(ge=0, description="Rows of an epoch, repeats included; as many as the method makes of them.")
+    tokens: int = Field(ge=0, description="Tokens of these rows.")
+    row_share: ShortText = Field(description="Share of the epoch's rows, e.g. 10.0%.")
+    token_share: ShortText = Field(description="Share of the epoch's tokens, e.g. 7.2%.")
+    passes: ShortText = Field(description="How often a row is used in an epoch on average, e.g. 0.25.")
+
+
+class PinnedModel(ApiModel):
+    """A ModelVersion that the run reads, pinned to what it was when the first attempt began."""
+
+    name: ShortText = Field(description="Name of the ModelVersion.")
+    uri: KnownUri = Field(description="Folder of the weights, e.g. pvc://hone-store/models/…/merged.")
+    digest: Digest | None = Field(
+        default=None, description="SHA-256 of that folder's manifest.json; absent for a folder without one."
+    )
+    adapter_uri: KnownUri | None = Field(
+        default=None, description="Adapter to merge into these weights first: the version has no merged form."
+    )
+    adapter_digest: Digest | None = Field(default=None, description="SHA-256 of the adapter's manifest.json.")
+
+
 class Resolved(ApiModel):
     """Values that the machine chose or pinned."""
 
     model_commit: ShortText | None = Field(default=None, description="Commit of the base model.")
     model_uri: KnownUri | None = Field(default=None, description="Where the base model lies in the store.")
+    model_version: PinnedModel | None = Field(
+        default=None, description="The ModelVersion that the base model is, for a stage of a chain."
+    )
+    model_versions: Annotated[list[PinnedModel], Field(max_length=16)] | None = Field(
+        default=None, description="Further ModelVersions that the method reads, e.g. its reward model."
+    )
     dataset_digests: Annotated[dict[str, Digest], Field(max_length=32)] | None = Field(
         default=None, description="Digest of each Dataset used."
+    )
+    datasets: Annotated[list[DatasetUse], Field(max_length=16)] | None = Field(
+        default=None, description="What each Dataset gave to an epoch, as the finished run counted it."
+    )
+    evaluation_datasets: Annotated[list[ShortText], Field(max_length=16)] | None = Field(
+        default=None, description="Held-out rows, as <Dataset>/<split>."
     )
     learning_rate: ShortText | None = Field(default=None, description="Peak learning rate.")
     micro_batch_size: int | None = Field(default=None, description="Rows per rank and forward pass.")

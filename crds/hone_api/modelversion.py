@@ -40,6 +40,9 @@ class BaseModelLineage(ApiModel):
     uri: KnownUri = Field(description="As the job named it.")
     commit: ShortText | None = Field(default=None, description="Commit of the hub, or digest of its manifest.")
     model_version: Name | None = Field(default=None, description="Parent ModelVersion, for a chain stage.")
+    location: KnownUri | None = Field(
+        default=None, description="Folder of its weights when the run read them, e.g. pvc://hone-store/base-models/…"
+    )
 
 
 class DatasetLineage(ApiModel):
@@ -48,6 +51,8 @@ class DatasetLineage(ApiModel):
     name: Name = Field(description="Name of the Dataset.")
     split: ShortText = Field(description="Split used.")
     digest: Digest = Field(description="Digest of the materialised content.")
+    rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rows of an epoch, repeats included.")
+    tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens of an epoch.")
 
 
 class JobLineage(ApiModel):
@@ -58,8 +63,8 @@ class JobLineage(ApiModel):
     generation: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Its generation.")
 
 
-class Lineage(ApiModel):
-    """Everything needed to make this model again, by value: later edits cannot rewrite it."""
+class Stage(ApiModel):
+    """One run, with everything needed to do it again."""
 
     base_model: BaseModelLineage = Field(description="The model this one was made from.")
     datasets: Annotated[list[DatasetLineage], Field(max_length=32)] = Field(description="Rows that were used.")
@@ -74,6 +79,21 @@ class Lineage(ApiModel):
     attempts: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="Attempts it took.")
     steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the exported weights.")
     finished_at: Timestamp | None = Field(default=None, description="When training ended.")
+
+
+class Ancestor(Stage):
+    """An earlier stage of the chain, as its own ModelVersion told."""
+
+    model_version: Name = Field(description="Name of its ModelVersion.")
+    digest: Digest = Field(description="SHA-256 of manifest.json of the artifact that the next stage began with.")
+
+
+class Lineage(Stage):
+    """Everything needed to make this model again, by value: later edits and deletions cannot rewrite it."""
+
+    ancestors: Annotated[list[Ancestor], Field(max_length=16)] = Field(
+        default_factory=list, description="Earlier stages of the chain, oldest first; empty for a run on a base model."
+    )
 
 
 class EvaluationNumber(ApiModel):

@@ -12,8 +12,9 @@ from pydantic import Field, TypeAdapter
 
 from hone_api.dataset import Checks, Format, Source, Splits
 from hone_api.finetunejob import ModelRef, Output
-from hone_api.meta import ApiModel, Digest
+from hone_api.meta import ApiModel, Digest, Name, Percent
 from hone_api.methods import Method, SftMethod
+from hone_api.synthesis import Raft, Synthesis
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Training
 
 CONTRACT: Literal[1] = 1
@@ -46,6 +47,14 @@ class MaterializePlan(ApiModel):
     columns: dict[str, str] = Field(default_factory=dict)
     splits: Splits = Field(default_factory=Splits)
     checks: Checks = Field(default_factory=Checks)
+    synthesis: Synthesis | None = None
+    synthesis_secret_path: str | None = Field(
+        default=None, description="Folder where synthesis.secretName is mounted, a file a key."
+    )
+    judge_secret_path: str | None = Field(default=None, description="The same of synthesis.filters.judge.secretName.")
+    review: str | None = Field(default=None, description="Annotation hone.dev/review of the Dataset, by now.")
+    raft: Raft | None = None
+    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
     store: str = Field(description="Path of the store.")
     limits: Limits = Field(default_factory=Limits)
 
@@ -68,6 +77,22 @@ class DatasetInput(ApiModel):
     split: str = "train"
     path: str = Field(description="JSON Lines file of normalised rows: {messages} or {prompt, completion} or {text}.")
     digest: Digest
+    share: Percent | None = Field(default=None, description="Share of the rows of an epoch; none: all, once.")
+
+
+class ArtifactInput(ApiModel):
+    """A folder with a manifest."""
+
+    path: str
+    digest: Digest = Field(description="SHA-256 of manifest.json.")
+
+
+class ModelInput(ApiModel):
+    """A ModelVersion: a folder of weights, and an adapter to merge into them where it has no merged form."""
+
+    path: str = Field(description="Folder of config, tokenizer, safetensors.")
+    digest: Digest | None = Field(default=None, description="SHA-256 of its manifest.json; none: not checked.")
+    adapter: ArtifactInput | None = None
 
 
 class TrainingPlan(ApiModel):
@@ -82,6 +107,16 @@ class TrainingPlan(ApiModel):
     model_path: str = Field(description="Folder of the base model: config, tokenizer, safetensors.")
     model_uri: str = Field(description="Where the base came from, for lineage and the model card.")
     model_commit: str | None = None
+    model_digest: Digest | None = Field(
+        default=None, description="SHA-256 of manifest.json in model_path; none: not checked."
+    )
+    model_version: Name | None = Field(default=None, description="The ModelVersion that the base model is.")
+    model_adapter: ArtifactInput | None = Field(
+        default=None, description="Adapter to merge into the base first: the ModelVersion has no merged form."
+    )
+    models: dict[str, ModelInput] = Field(
+        default_factory=dict, description="Further ModelVersions that the method reads, by name."
+    )
     datasets: Annotated[list[DatasetInput], Field(min_length=1)]
     evaluation_datasets: list[DatasetInput] = Field(default_factory=list)
     adapter: Adapter = Field(default_factory=Adapter)
@@ -98,13 +133,6 @@ class TrainingPlan(ApiModel):
     work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")
     output_path: str = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")
     metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
-
-
-class ArtifactInput(ApiModel):
-    """A folder with a manifest."""
-
-    path: str
-    digest: Digest = Field(description="SHA-256 of manifest.json.")
 
 
 class VerifyPlan(ApiModel):

@@ -13,8 +13,10 @@ from pydantic.alias_generators import to_camel
 
 from hone_api.dataset import RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
+from hone_api.finetunejob_status import DatasetUse
 from hone_api.meta import ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+from hone_api.synthesis import SyntheticRows
 
 MAX_TERMINATION_MESSAGE = 4096
 """Bytes that the kubelet keeps of /dev/termination-log."""
@@ -91,6 +93,7 @@ class TrainingResult(ApiModel):
     train_loss: Short | None = None
     tokens_per_second: Short | None = None
     resolved: dict[str, int | str] = Field(default_factory=dict, description="Values the trainer chose.")
+    datasets: Annotated[list[DatasetUse], _first(16)] = Field(default_factory=list)
 
 
 class DatasetResult(ApiModel):
@@ -107,6 +110,7 @@ class DatasetResult(ApiModel):
     errors: Annotated[list[RowError], _first(32)] = Field(default_factory=list)
     duplicates: int = 0
     tokens: TokenStatistics | None = None
+    synthetic: SyntheticRows | None = Field(default=None, description="Without a digest: rows wait for review.")
 
 
 class FetchResult(ApiModel):
@@ -184,6 +188,8 @@ def _reductions_of_training(result: TrainingResult) -> Iterator[None]:
     result.numbers = result.numbers[:10]
     yield
     result.resolved = {}
+    yield
+    result.datasets = []
     yield
     while result.numbers:
         result.numbers.pop()
