@@ -94,13 +94,27 @@ class Checks(ApiModel):
         default="5%",
         description="Largest share of rejected rows, e.g. 5%; default 5%. Rejected rows are never trained on.",
     )
+    max_rejected_rows: int | None = Field(
+        default=None, ge=0, le=1_000_000_000, description="Most rejected rows, beside maxRejected; default: any number."
+    )
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        le=10_000_000,
+        description="Longest row in tokens, as status.tokens counts them; longer ones are rejected. Default: any.",
+    )
     languages: (
         Annotated[
             list[Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$", max_length=3)]],
             Field(max_length=32),
         ]
         | None
-    ) = Field(default=None, description="Required languages, ISO 639, e.g. [en]; default: any.")
+    ) = Field(default=None, description="Required languages, ISO 639-1, e.g. [en, de]; default: any.")
+    min_language_share: Percent = Field(
+        default="90%",
+        description="Least share of rows in one of languages, over a sample of up to 2000 rows that are long enough "
+        "to tell; default 90%.",
+    )
 
 
 class Curation(ApiModel):
@@ -183,17 +197,37 @@ class RowError(ApiModel):
         default_factory=list, description="First row numbers, from 1, over all files in order."
     )
     example: Text | None = Field(default=None, description="Message of the first, with file and line.")
+    hint: ShortText | None = Field(default=None, description="What to do about rows of this kind.")
+
+
+class OverContext(ApiModel):
+    """Rows that a context of so many tokens cuts or leaves out."""
+
+    context: int = Field(ge=1, description="Tokens of the context, e.g. training.maxLength of a FineTuneJob.")
+    rows: int = Field(ge=0, description="Rows that are longer.")
+    share: ShortText = Field(description="Their share, e.g. 1.2%.")
 
 
 class TokenStatistics(ApiModel):
-    """Length of rows. Without a base model the unit is characters/4, named in unit."""
+    """Length of rows. No base model is known here: the unit is UTF-8 bytes/4, named in unit."""
 
-    unit: ShortText = Field(default="characters/4", description="What a token is here.")
+    unit: ShortText = Field(default="bytes/4", description="What a token is here.")
     total: int = Field(default=0, ge=0, description="Sum over all rows.")
     mean: int = Field(default=0, ge=0, description="Mean per row.")
     median: int = Field(default=0, ge=0, description="Median per row.")
     p95: int = Field(default=0, ge=0, description="95th percentile.")
     max: int = Field(default=0, ge=0, description="Longest row.")
+    over: Annotated[list[OverContext], Field(max_length=8)] = Field(
+        default_factory=list, description="Rows longer than usual contexts."
+    )
+
+
+class LanguageRows(ApiModel):
+    """Rows of one language, in the sample that was identified."""
+
+    language: ShortText = Field(description="ISO 639-1, e.g. en; other: the rest; unknown: too short to tell.")
+    rows: int = Field(ge=0, description="Rows of the sample.")
+    share: ShortText = Field(description="Their share of the sample, e.g. 98.5%.")
 
 
 class SplitRows(ApiModel):
@@ -219,6 +253,13 @@ class DatasetStatus(ApiModel):
         default=None, description="Where the Dataset is, for people."
     )
     conditions: list[Condition] = CONDITIONS
+    summary: Text | None = Field(default=None, description="What became of the rows, in one sentence.")
+    advice: Annotated[list[Text], Field(max_length=16)] | None = Field(
+        default=None, description="What to know before training on these rows; none of it stops the Dataset."
+    )
+    report: ShortText | None = Field(
+        default=None, description="Where the whole report lies in the store: a page to read, beside it the same as JSON."
+    )
     format_detected: ShortText | None = Field(default=None, description="Format used, and for Auto why.")
     digest: Digest | None = Field(default=None, description="Digest of the materialised content.")
     revision: ShortText | None = Field(default=None, description="Commit of an hf:// source, or SHA-256 of the source.")
@@ -231,6 +272,9 @@ class DatasetStatus(ApiModel):
     )
     duplicates: int | None = Field(default=None, ge=0, description="Rows that repeat an earlier one exactly.")
     tokens: TokenStatistics | None = Field(default=None, description="Length of rows.")
+    languages: Annotated[list[LanguageRows], Field(max_length=8)] | None = Field(
+        default=None, description="Languages of a sample of up to 2000 rows."
+    )
     synthetic: SyntheticRows | None = Field(default=None, description="What became of generated rows.")
     failure: DatasetFailure | None = Field(default=None, description="Why the Dataset is not Ready.")
     tries: int | None = Field(default=None, ge=0, description="Materialising Jobs of this generation so far.")

@@ -78,6 +78,9 @@ FAILURES: dict[str, Failure] = {
     "UnknownFormat": Failure(ExitCode.DATA, Retry.HEAL, "Name the format, and map the columns in spec.columns."),
     "TooManyBadRows": Failure(ExitCode.DATA, Retry.HEAL, "Mend the rows listed, or raise checks.maxRejected."),
     "TooFewRows": Failure(ExitCode.DATA, Retry.HEAL, "Add rows, or lower checks.minRows."),
+    "WrongLanguage": Failure(
+        ExitCode.DATA, Retry.HEAL, "Remove the rows of other languages, or change checks.languages or minLanguageShare."
+    ),
     "EmptySplit": Failure(ExitCode.DATA, Retry.HEAL, "Raise splits.validation, or add rows."),
     "EndpointUnreachable": Failure(
         ExitCode.IO, Retry.HEAL, "Check synthesis.endpoint and the network policy of the namespace."

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from hone_api.dataset import RowError, SplitRows, TokenStatistics
+from hone_api.dataset import LanguageRows, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.finetunejob_status import DatasetUse
 from hone_api.meta import ApiModel, Digest, ShortText, Storable
@@ -110,6 +110,12 @@ class DatasetResult(ApiModel):
     errors: Annotated[list[RowError], _first(32)] = Field(default_factory=list)
     duplicates: int = 0
     tokens: TokenStatistics | None = None
+    languages: Annotated[list[LanguageRows], _first(8)] = Field(default_factory=list)
+    summary: Annotated[str, StringConstraints(max_length=2000), Storable] | None = None
+    advice: Annotated[list[Annotated[str, StringConstraints(max_length=600), Storable]], _first(16)] = Field(
+        default_factory=list
+    )
+    report: Address | None = Field(default=None, description="Path of report.html below the store.")
     synthetic: SyntheticRows | None = Field(default=None, description="Without a digest: rows wait for review.")
 
 
@@ -199,6 +205,13 @@ def _reductions_of_training(result: TrainingResult) -> Iterator[None]:
 def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
     for error in result.errors:
         error.example = _cut(error.example, 120) if error.example else None
+    yield
+    result.summary = _cut(result.summary, 200) if result.summary else None
+    yield
+    while result.advice:
+        result.advice.pop()
+        yield
+    result.languages = []
     yield
     while result.errors:
         result.errors.pop()

@@ -147,12 +147,13 @@ def test_token_statistics(plan):
     rows = [{"text": "x" * n} for n in (1, 4, 5, 400)]
     tokens = materialize.run(plan(rows=rows)).tokens
     assert tokens.model_dump() == {
-        "unit": "characters/4",
+        "unit": "bytes/4",
         "total": 104,
         "mean": 26,
         "median": 1,
         "p95": 100,
         "max": 100,
+        "over": [],
     }
 
 

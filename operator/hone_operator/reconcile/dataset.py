@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from hone_api.dataset import DatasetSpec
 from hone_api.failures import Retry
 from hone_api.report import DatasetResult
+from hone_api.rowcodes import ROW_CODES
 from hone_operator.desired import names
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
@@ -23,7 +24,19 @@ from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
 from hone_operator.reconcile.validation import spec_problems
 
 RECHECK_SECONDS = 15.0
-RESULT_FIELDS = ("rows", "splits", "rejected", "errors", "duplicates", "tokens", "formatDetected", "revision")
+RESULT_FIELDS = (
+    "summary",
+    "advice",
+    "rows",
+    "splits",
+    "rejected",
+    "errors",
+    "duplicates",
+    "tokens",
+    "languages",
+    "formatDetected",
+    "revision",
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +107,7 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
     if tries.job and tries.job.finished:
         draft.put(lastTryTime=tries.job.ended_at)
     if isinstance(result := tries.ending.result if tries.ending else None, DatasetResult):
-        _describe(draft, result)
+        _describe(draft, result, platform)
         if tries.cause is None and result.digest:
             return _ready(draft, result, number, platform)
     cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
@@ -150,9 +163,13 @@ def _source_missing(draft: Draft, missing: str) -> Outcome:
     return _not_ready(draft, reason, message, "Pending", warning=True)
 
 
-def _describe(draft: Draft, result: DatasetResult) -> None:
+def _describe(draft: Draft, result: DatasetResult, platform: Platform) -> None:
     values = result.to_json()
-    draft.put(**{name: values.get(name) for name in RESULT_FIELDS})
+    for error in values.get("errors", ()):
+        if known := ROW_CODES.get(error["code"]):
+            error["hint"] = known.hint
+    report = f"pvc://{platform.store_claim}/{result.report}" if result.report else None
+    draft.put(report=report, **{name: values.get(name) for name in RESULT_FIELDS})
 
 
 def _ready(draft: Draft, result: DatasetResult, number: int, platform: Platform) -> Outcome:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hone_api.rowcodes import ROW_CODES
 from hone_operator.reconcile.dataset import Observed, reconcile
 from hone_operator.reconcile.outcome import Outcome, Refusal
 
@@ -51,6 +52,9 @@ RESULT = {
     "rejected": 1,
     "splits": [{"name": "train", "rows": 9}],
     "errors": [{"code": "MissingColumn", "count": 1, "rows": [4]}],
+    "summary": "10 of 11 rows are good.",
+    "advice": ["10 rows are few."],
+    "report": "datasets/" + "0" * 64 + "/report.html",
 }
 
 
@@ -68,7 +72,10 @@ def test_it_is_materialised_once(life, conditions):
     outcome = life.tick(61)
     assert conditions(life.status)["Ready"] == "True/Materialized"
     assert life.status["uri"] == "pvc://hone-store/datasets/" + "0" * 64
-    assert life.status["errors"] == RESULT["errors"]
+    assert life.status["errors"] == [{**RESULT["errors"][0], "hint": ROW_CODES["MissingColumn"].hint}]
+    assert life.status["summary"] == RESULT["summary"]
+    assert life.status["advice"] == RESULT["advice"]
+    assert life.status["report"] == f"pvc://hone-store/datasets/{'0' * 64}/report.html"
     assert [e.reason for e in outcome.events] == ["Materialized"]
     life.children.clear()
     assert life.tick(1000) == Outcome()

@@ -1,0 +1,92 @@
+"""The closed list of reasons to refuse a row of a Dataset: what each means, and what to do about it.
+
+One table for both sides: the trainer rejects rows with these codes, the operator puts the hints into the status.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RowCode:
+    """One code."""
+
+    meaning: str
+    """What the row is or has, as a sentence."""
+    hint: str
+    """What to do."""
+
+
+ROW_CODES: dict[str, RowCode] = {
+    # Reading
+    "NotUTF8": RowCode(
+        "The row is not UTF-8 text, or holds half of a surrogate pair or a NUL character.",
+        "Save the file as UTF-8, e.g. iconv -f LATIN1 -t UTF-8.",
+    ),
+    "NotRows": RowCode(
+        "The file holds no rows: it is a web page, a PDF, an archive, or UTF-16 text.",
+        "Open the file: a download may have answered with a page instead of the data.",
+    ),
+    "BrokenJson": RowCode(
+        "The line, or the element of the array, is not JSON (NaN, Infinity and a key given twice are not).",
+        "Write one JSON object a line with a JSON library, e.g. Python's json.dumps.",
+    ),
+    "BrokenCsv": RowCode(
+        "The line's number of fields differs from the header's, or its quoting is broken.",
+        "Write the file with a CSV library; quotes inside a field are doubled.",
+    ),
+    "BrokenFile": RowCode(
+        "The file ends early or is damaged (gzip, zstd, Parquet, Arrow); rows after that point are not read.",
+        "Download or write the file again, and name its sha256 in spec.source.",
+    ),
+    "RowTooLarge": RowCode("The row is over 16 MiB.", "Split the row, or take out what is no text, such as images."),
+    # Columns
+    "WrongType": RowCode(
+        "The row, or a field of it, has another type than the format's.", "Compare the row with its format's example."
+    ),
+    "MissingColumn": RowCode(
+        "A column that the format needs is absent or null.",
+        "Map the columns in spec.columns, or fill the column in these rows.",
+    ),
+    "EmptyContent": RowCode(
+        "A text that must say something is empty or only white space.", "Fill the text, or remove these rows."
+    ),
+    "TooLong": RowCode(
+        "The row is longer than checks.maxTokens.", "Shorten or split these rows, or raise checks.maxTokens."
+    ),
+    # Conversations
+    "MissingMessages": RowCode(
+        "The list of turns is absent or empty.",
+        "Give messages with at least one user and one assistant turn.",
+    ),
+    "UnknownRole": RowCode(
+        "A turn's role is none that the format knows.", "Use the roles system, user, assistant and tool."
+    ),
+    "MissingContent": RowCode(
+        "A turn has neither content nor a tool call.", "Give the turn content, or remove the turn."
+    ),
+    "NoUserTurn": RowCode(
+        "No user turn stands before the first assistant turn.", "Start with a user turn, after system turns."
+    ),
+    "NoAssistantTurn": RowCode("The conversation has no assistant turn: nothing to learn.", "Add the answer."),
+    "NothingTrained": RowCode(
+        "Every assistant turn has weight 0: nothing to learn.", "Leave weight out, or give one turn weight 1."
+    ),
+    "WrongWeight": RowCode(
+        "A weight that is not 0 or 1, or one on a turn that is not the assistant's.",
+        "Use weight 0 or 1, on assistant turns alone.",
+    ),
+    "BrokenToolCall": RowCode(
+        "A tool, a tool call or a tool's answer does not have the form of OpenAI's API.",
+        "Give each call a function with name and JSON arguments, and each answer a call before it.",
+    ),
+    "UnknownTool": RowCode(
+        "A call of a tool that the row's tools do not list.", "List the tool in tools, or mend the name."
+    ),
+    "NotText": RowCode("A turn has images or other content that is not text.", "Remove these rows: Hone trains text."),
+    "UnsupportedField": RowCode(
+        "A field that would change the row's meaning, and that Hone does not know, e.g. audio.",
+        "Remove the field, if it does not matter.",
+    ),
+}
