@@ -1,0 +1,80 @@
+"""The loss head against plain cross-entropy, and in place of TRL's on a real model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hone_trainer import losshead
+
+pytestmark = pytest.mark.trainer
+TOKENS, HIDDEN, VOCABULARY = 300, 64, 1000
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen head", "trained head"])
+@pytest.mark.parametrize("with_bias", [True, False], ids=["bias", "no bias"])
+def test_values_and_gradients_are_those_of_log_softmax(frozen: bool, with_bias: bool) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(TOKENS, HIDDEN, requires_grad=True)
+    weight = torch.randn(VOCABULARY, HIDDEN, requires_grad=not frozen)
+    bias = torch.randn(VOCABULARY, requires_grad=not frozen) if with_bias else None
+    labels, upstream = torch.randint(0, VOCABULARY, (TOKENS,)), torch.randn(TOKENS)
+    trained = [t for t in (hidden, weight, bias) if t is not None and t.requires_grad]
+
+    log_probs, entropy, is_top1 = losshead.token_log_probs(hidden, weight, bias, labels)
+    ours = torch.autograd.grad((log_probs * upstream).sum(), trained)
+    everything = torch.nn.functional.linear(hidden, weight, bias).log_softmax(1)
+    expected = everything.gather(1, labels[:, None])[:, 0]
+    theirs = torch.autograd.grad((expected * upstream).sum(), trained)
+
+    torch.testing.assert_close(log_probs, expected)
+    torch.testing.assert_close(entropy, -(everything.exp() * everything).sum(1))
+    assert torch.equal(is_top1, everything.argmax(1) == labels)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head_frozen", [True, False])
+def test_a_model_has_the_same_loss_and_gradients_as_with_trls_head(tiny_model: Path, head_frozen: bool) -> None:
+    from transformers import AutoModelForCausalLM
+    from trl.trainer.utils import add_fused_lm_head
+
+    torch.manual_seed(0)
+    ids = torch.randint(5, 100, (3, 40))
+    labels = ids.clone()
+    labels[:, :15] = losshead.IGNORED
+    labels[1] = losshead.IGNORED  # a row without any counted token
+    found = []
+    for ours in (False, True):
+        model = AutoModelForCausalLM.from_pretrained(tiny_model)
+        model.get_output_embeddings().weight.requires_grad_(not head_frozen)
+        add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+        if ours:
+            losshead.install(model)
+        out = model(input_ids=ids, labels=labels, fused_lm_head=True, num_items_in_batch=torch.tensor(50))
+        out.loss.backward()
+        found.append((out, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
+    (theirs, their_grads), (mine, my_grads) = found
+    torch.testing.assert_close(mine.loss, theirs.loss)
+    torch.testing.assert_close(mine.log_probs, theirs.log_probs)
+    torch.testing.assert_close(mine.entropy, theirs.entropy)
+    assert torch.equal(mine.is_top1.bool(), theirs.is_top1.bool())
+    assert my_grads.keys() == their_grads.keys()
+    for name, grad in my_grads.items():
+        torch.testing.assert_close(grad, their_grads[name], atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_generation_and_plain_logits_are_left_as_they_were(tiny_model: Path) -> None:
+    from transformers import AutoModelForCausalLM
+    from trl.trainer.utils import add_fused_lm_head
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    ids = torch.randint(5, 100, (1, 8))
+    options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    before, logits = model.generate(ids, **options), model(input_ids=ids).logits
+    add_fused_lm_head(model)
+    losshead.install(model)
+    assert torch.equal(model.generate(ids, **options), before)
+    assert torch.equal(model(input_ids=ids).logits, logits)

@@ -1,0 +1,126 @@
+"""The loss head on a CPU: log-probabilities of the counted tokens alone, a chunk of them at a time.
+
+The logits of a batch are the largest thing in memory: tokens x vocabulary (1,024 x 49,152 in float32 are 201 MB, and a
+plain cross-entropy holds several of them). TRL's fused head scores only counted positions where there is Triton; on a
+CPU it scores every position, prompts and padding included. This one never does, on any device.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+CHUNK = 128
+"""Tokens whose logits are in memory at a time: 25 MB at a vocabulary of 49,152."""
+IGNORED = -100
+
+
+def install(model: Any) -> None:
+    """Let `model(..., labels=, fused_lm_head=True)` use this head on a CPU; all else is left to TRL's.
+
+    Args:
+        model: a causal model (not PEFT's wrapper) that has TRL's head (`trl.trainer.utils.add_fused_lm_head`).
+    """
+    theirs = model.forward
+    plain = _is_plain(model.config.get_text_config())
+
+    @functools.wraps(theirs)  # generate() reads the signature
+    def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
+        head = self.get_output_embeddings()
+        if not (fused_lm_head and plain and head.weight.device.type == "cpu" and _is_whole(head, kwargs)):
+            return theirs(*args, fused_lm_head=fused_lm_head, labels=labels, **kwargs)
+        count = kwargs.pop("num_items_in_batch", None)
+        kwargs["use_cache"] = False  # a packed batch with a cache attends across its rows
+        return _output(self.base_model(*args, **kwargs).last_hidden_state[:, :-1], head, labels[:, 1:], count)
+
+    model.forward = types.MethodType(forward, model)
+
+
+def _is_plain(config: Any) -> bool:
+    """Whether logits are the head's product and nothing else: neither scaled, capped, nor routed."""
+    special = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+    return all(getattr(config, name, None) is None for name in special) and not hasattr(config, "num_experts")
+
+
+def _is_whole(head: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether the head is one dense matrix in this process (ZeRO-3 leaves an empty one) and labels are unshifted."""
+    return head.weight.numel() > 0 and "shift_labels" not in kwargs and not kwargs.get("output_router_logits")
+
+
+def _output(hidden: Any, head: Any, labels: Any, count: Any) -> Any:
+    from trl.trainer.utils import FusedCausalLMOutput
+
+    mask = labels != IGNORED
+    found = token_log_probs(hidden[mask], head.weight, head.bias, labels[mask])
+    # masked_scatter keeps a batch without any counted token differentiable.
+    log_probs, entropy, is_top1 = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in found)
+    loss = -log_probs.sum() / (mask.sum().clamp(min=1) if count is None else count)
+    return FusedCausalLMOutput(loss=loss, log_probs=log_probs, entropy=entropy, is_top1=is_top1, label_mask=mask)
+
+
+def token_log_probs(hidden: Any, weight: Any, bias: Any, labels: Any) -> tuple[Any, Any, Any]:
+    """Log-probability of each label, entropy of each distribution in nats, and whether the label is the likeliest.
+
+    Only the log-probability has a gradient.
+
+    Args:
+        hidden: (tokens, hidden size).
+        weight: (vocabulary, hidden size); bias: (vocabulary) or None.
+        labels: (tokens), ids below the vocabulary.
+    """
+    return _TokenLogProbs.apply(hidden, weight, bias, labels)
+
+
+class _TokenLogProbs(torch.autograd.Function):
+    """d log p(y) / d h = w_y - sum_v p_v w_v: with a frozen head it is known as soon as the probabilities are, so
+    backward computes no logits again. A trained head needs (onehot - p) once more, chunk by chunk.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, labels: Any) -> tuple[Any, Any, Any]:
+        tokens = len(labels)
+        log_probs, entropy = hidden.new_empty(tokens, dtype=torch.float32), hidden.new_empty(tokens)
+        is_top1 = torch.empty(tokens, dtype=torch.bool)
+        ctx.head_is_trained = weight.requires_grad or (bias is not None and bias.requires_grad)
+        slope = torch.empty_like(hidden) if hidden.requires_grad and not ctx.head_is_trained else None
+        for part in _parts(tokens):
+            log_p, chosen = _log_softmax(hidden[part], weight, bias), labels[part, None]
+            log_probs[part] = log_p.gather(1, chosen)[:, 0]
+            is_top1[part] = log_p.argmax(1) == labels[part]
+            p = log_p.exp()
+            entropy[part] = -(p * log_p).sum(1)
+            if slope is not None:
+                slope[part] = weight[labels[part]] - p.to(weight.dtype) @ weight
+        ctx.save_for_backward(hidden, weight, bias, labels, slope)
+        ctx.mark_non_differentiable(entropy, is_top1)
+        return log_probs, entropy, is_top1
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Any, *_: Any) -> tuple[Any, ...]:
+        hidden, weight, bias, labels, slope = ctx.saved_tensors
+        if not ctx.head_is_trained:
+            return (None if slope is None else slope * grad[:, None].to(slope.dtype)), None, None, None
+        to_hidden, to_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        to_bias = torch.zeros_like(bias) if bias is not None else None
+        for part in _parts(len(labels)):
+            d_logits = -_log_softmax(hidden[part], weight, bias).exp_()
+            d_logits.scatter_add_(1, labels[part, None], torch.ones_like(grad[part, None]))
+            d_logits = (d_logits * grad[part, None]).to(weight.dtype)
+            torch.mm(d_logits, weight, out=to_hidden[part])
+            to_weight.addmm_(d_logits.T, hidden[part])
+            if to_bias is not None:
+                to_bias += d_logits.sum(0)
+        return to_hidden, to_weight, to_bias, None
+
+
+def _log_softmax(hidden: Any, weight: Any, bias: Any) -> Any:
+    return torch.nn.functional.linear(hidden, weight, bias).float().log_softmax(1)
+
+
+def _parts(tokens: int) -> list[slice]:
+    return [slice(start, start + CHUNK) for start in range(0, tokens, CHUNK)]
