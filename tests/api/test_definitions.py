@@ -14,7 +14,11 @@ from hone_api.schema import MAX_CRD_BYTES, crd
 pytestmark = pytest.mark.pure
 
 DEFINITIONS = [p for p in files() if p.suffix == ".yaml"]
-FREE_FORM = {("FineTuneJob", "spec.podOverrides"), ("ModelVersion", "spec.lineage.hyperParameters")}
+FREE_FORM = {
+    ("FineTuneJob", "spec.podOverrides"),
+    ("ModelVersion", "spec.lineage.hyperParameters"),
+    ("ModelVersion", "spec.lineage.ancestors[].hyperParameters"),
+}
 FOLDER_NAMES = {("ModelVersion", "spec.artifacts[].format")}
 """Not CamelCase: each value is also the name of the artifact's folder in the store."""
 PARTS = [(k.kind, part) for k in KINDS for part in ("spec", "status")]
