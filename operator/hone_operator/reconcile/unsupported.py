@@ -40,6 +40,7 @@ DATASET: tuple[DatasetRule, ...] = (
     ("spec.curation", lambda s: s.curation),
     ("spec.mixture", lambda s: s.mixture),
     ("spec.synthesis", lambda s: s.synthesis),
+    ("spec.raft", lambda s: s.raft),
     ("spec.checks.languages", lambda s: s.checks.languages),
     ("spec.source.uri s3://", lambda s: s.source and s.source.uri.startswith("s3://")),
 )
