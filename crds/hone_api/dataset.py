@@ -38,6 +38,7 @@ class Format(StrEnum):
     PROMPT_COMPLETION = "PromptCompletion"
     TEXT = "Text"
     PREFERENCE = "Preference"
+    KTO = "KTO"
     VERIFIABLE = "Verifiable"
     RAFT = "RAFT"
 

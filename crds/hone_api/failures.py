@@ -95,6 +95,9 @@ FAILURES: dict[str, Failure] = {
         ExitCode.DATA, Retry.HEAL, "Every row was rejected: change synthesis.instructions, model or seed."
     ),
     "InvalidRow": Failure(ExitCode.DATA, Retry.NEVER, "Mend the row named in the message."),
+    "DatasetFormatMismatch": Failure(
+        ExitCode.DATA, Retry.NEVER, "Use a Dataset of a format that the method takes, or another method."
+    ),
     "RowTooLong": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."),
     "NoTrainableRows": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."),
     # Configuration
@@ -102,6 +105,9 @@ FAILURES: dict[str, Failure] = {
     "NotSupportedYet": Failure(ExitCode.CONFIG, Retry.NEVER, "Remove the field, or use a later version of Hone."),
     "UpstreamFailed": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Mend what is named in the message, and create this job again."
+    ),
+    "ReferenceMismatch": Failure(
+        ExitCode.SOFTWARE, Retry.NEVER, "The reference is not the model that training starts from: please report it."
     ),
     # Running
     "Diverged": Failure(

@@ -70,6 +70,9 @@ class JobProgress(ApiModel):
     learning_rate: ShortText | None = Field(default=None, description="Latest learning rate.")
     grad_norm: ShortText | None = Field(default=None, description="Latest gradient norm before clipping.")
     tokens_per_second: ShortText | None = Field(default=None, description="Tokens per second over all ranks.")
+    metrics: Annotated[dict[str, ShortText], Field(max_length=12)] | None = Field(
+        default=None, description="Latest values of the method's own metrics, e.g. reward_accuracy, eval_perplexity."
+    )
     eta: ShortText | None = Field(default=None, description="Estimated time to the end, e.g. 8m.")
     stage: ShortText | None = Field(
         default=None,

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from hone_api.dataset import Format
 from hone_api.meta import (
     ApiModel,
     Decimal,
@@ -87,3 +88,15 @@ class GrpoMethod(ApiModel):
 
 
 METHOD_BLOCKS = tuple(m.value.lower() for m in Method)
+_ANSWERS = (Format.CHAT, Format.SHAREGPT, Format.ALPACA, Format.PROMPT_COMPLETION, Format.RAFT)
+FORMATS_TAKEN: dict[Method, tuple[Format, ...]] = {
+    Method.SFT: (*_ANSWERS, Format.TEXT),
+    Method.DAPT: (Format.TEXT,),
+    Method.DPO: (Format.PREFERENCE,),
+    Method.KTO: (Format.KTO, Format.PREFERENCE),
+    Method.ORPO: (Format.PREFERENCE,),
+    Method.REWARD: (Format.PREFERENCE,),
+    Method.PPO: (*_ANSWERS, Format.VERIFIABLE),
+    Method.GRPO: (*_ANSWERS, Format.VERIFIABLE),
+}
+"""Formats of the Datasets that a method can train on. The last two use the prompts alone, or check answers by them."""

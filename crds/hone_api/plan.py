@@ -13,7 +13,17 @@ from pydantic import Field, TypeAdapter
 from hone_api.dataset import Checks, Format, Source, Splits
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.meta import ApiModel, Digest, Name, Percent
-from hone_api.methods import Method, SftMethod
+from hone_api.methods import (
+    DaptMethod,
+    DpoMethod,
+    GrpoMethod,
+    KtoMethod,
+    Method,
+    OrpoMethod,
+    PpoMethod,
+    RewardMethod,
+    SftMethod,
+)
 from hone_api.synthesis import Raft, Synthesis
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Training
 
@@ -75,7 +85,7 @@ class DatasetInput(ApiModel):
 
     name: str
     split: str = "train"
-    path: str = Field(description="JSON Lines file of normalised rows: {messages} or {prompt, completion} or {text}.")
+    path: str = Field(description="JSON Lines file of normalised rows, of one of the method's formats.")
     digest: Digest
     share: Percent | None = Field(default=None, description="Share of the rows of an epoch; none: all, once.")
 
@@ -104,6 +114,13 @@ class TrainingPlan(ApiModel):
     attempt: int = Field(default=1, ge=1)
     method: Method = Method.SFT
     sft: SftMethod = Field(default_factory=SftMethod)
+    dapt: DaptMethod = Field(default_factory=DaptMethod)
+    dpo: DpoMethod = Field(default_factory=DpoMethod)
+    kto: KtoMethod = Field(default_factory=KtoMethod)
+    orpo: OrpoMethod = Field(default_factory=OrpoMethod)
+    reward: RewardMethod = Field(default_factory=RewardMethod)
+    ppo: PpoMethod | None = Field(default=None, description="Needed by method PPO.")
+    grpo: GrpoMethod = Field(default_factory=GrpoMethod)
     model_path: str = Field(description="Folder of the base model: config, tokenizer, safetensors.")
     model_uri: str = Field(description="Where the base came from, for lineage and the model card.")
     model_commit: str | None = None

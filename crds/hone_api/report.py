@@ -28,6 +28,7 @@ TOKEN_ENV = "KUBEFLOW_TRAINER_SERVER_TOKEN"
 CA_ENV = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
 
 Short = Annotated[str, StringConstraints(max_length=64)]
+MetricName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Address = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=253)]
 """A path or revision that our own code made: it is never cut, so it must be short."""
 
@@ -66,6 +67,9 @@ class HoneStatus(ApiModel):
     grad_norm: Short | None = None
     tokens_per_second: Short | None = None
     checkpoint_step: int | None = Field(default=None, ge=0, description="Step of the newest complete checkpoint.")
+    metrics: Annotated[dict[MetricName, Short], Field(max_length=12)] = Field(
+        default_factory=dict, description="The method's own metrics by name, e.g. reward_accuracy."
+    )
 
 
 class ProgressReport(ApiModel):
