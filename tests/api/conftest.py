@@ -129,7 +129,11 @@ def _until(check: Callable[[], bool], what: str) -> None:
 def api(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """The API server with our definitions; it is left as it was found, for the tests of other parts."""
     api = Api(apiserver, tmp_path_factory.mktemp("api"))
-    made = [d for d in map(crd, KINDS) if api.call("POST", DEFINITIONS, d).code == 201]
+    made = []
+    for definition in map(crd, KINDS):
+        answer = api.call("POST", DEFINITIONS, definition)
+        assert answer.code in (201, 409), answer.message
+        made += [definition] if answer.code == 201 else []
     for kind in KINDS:
         _until(lambda kind=kind: api.call("GET", api.path(kind.kind)).code == 200, f"{kind.plural} are served")  # type: ignore[misc]
     yield api

@@ -41,7 +41,15 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (JOB, {"spec.training.weightDecay": "7"}, "spec.training.weightDecay", "at least 0 and at most 1"),
     (JOB, {"spec.training.maxGradNorm": "0"}, "spec.training.maxGradNorm", "above 0"),
     (JOB, {"spec.adapter.dropout": "1"}, "spec.adapter.dropout", "at least 0 and below 1"),
-    (JOB, {"spec.datasets[].share": "1.5"}, "spec.datasets[0].share", "above 0 and at most 1"),
+    (JOB, {"spec.datasets[].share": "0.5"}, "spec.datasets[0].share", "should match"),
+    (JOB, {"spec.datasets[].share": "0.0%"}, "spec.datasets[0].share", "share must be above 0%, e.g. 10%"),
+    (JOB, {"spec.datasets": [{"name": "a"}, {"name": "a"}]}, "spec.datasets", "names a split of a Dataset twice"),
+    (
+        JOB,
+        {"spec.evaluationDatasets": [{"name": "a"}, {"name": "a", "split": "validation"}]},
+        "spec.evaluationDatasets",
+        "names a split of a Dataset twice",
+    ),
     (JOB, {"spec.resources.memory": "-1Gi"}, "spec.resources.memory", "should match"),
     (JOB, {"spec.deadline": "soon"}, "spec.deadline", "should match"),
     (DATASET, {"spec.splits.validation": "101%"}, "spec.splits.validation", "should match"),
@@ -188,6 +196,17 @@ def test_bad_name_is_refused(api: Any, manifest: Any, kind: str, name: str, frag
         (DATASET, {SOURCE: "https://host/x.jsonl?version=2", "spec.source.sha256": "f" * 64}),
         (DATASET, {SOURCE: "configmap://rows/rows.jsonl"}),
         (DATASET, {"spec": {"mixture": [{"name": "a", "weight": "80%"}, {"name": "b", "weight": "20%"}]}}),
+        (JOB, {"spec.datasets": [{"name": "a"}, {"name": "b", "share": "10%"}]}),
+        (JOB, {"spec.datasets": [{"name": "a"}, {"name": "a", "split": "test"}]}),
+        (JOB, {"spec.datasets": [{"name": "a"}, {"name": "b"}, {"name": "c", "share": "0.5%"}]}),
+        (
+            JOB,
+            {
+                "spec.datasets": [
+                    {"name": n, "share": s} for n, s in (("a", "33.333%"), ("b", "33.333%"), ("c", "33.333%"))
+                ]
+            },
+        ),
         (JOB, {"spec.model": {"fineTuneJob": "first-stage"}, "spec.method": "DPO", "spec.dpo": {"loss": "IPO"}}),
         (JOB, {"spec.method": "PPO", "spec.ppo.rewardModelVersion": "judge-v1"}),
         (JOB, {"spec.adapter.type": "None", "spec.deepspeed.zeroStage": 3}),
