@@ -50,6 +50,7 @@ RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
 FROM trainer-dependencies AS trainer
 COPY crds/hone_api /app/hone_api
 COPY trainer/hone_trainer /app/hone_trainer
+COPY cli/hone_cli /app/hone_cli
 RUN python -m compileall -q /app
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "hone_trainer"]

@@ -1,0 +1,1 @@
+"""The command `hone`: what people do with their own hands, beside kubectl."""
