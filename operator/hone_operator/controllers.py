@@ -17,7 +17,7 @@ from hone_operator.desired.pod import CONTAINER
 from hone_operator.events import event_body
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import dataset, finetunejob, modelversion
-from hone_operator.reconcile.attempts import is_open
+from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.failures import failed_pods
 from hone_operator.reconcile.outcome import Outcome, Refusal
@@ -116,19 +116,35 @@ class Controllers:
 
     async def _observe_finetunejob(self, body: Mapping[str, Any]) -> "Decide":
         namespace, spec = body["metadata"]["namespace"], body["spec"]
-        jobs = await self._jobs(body, lambda job: is_open(body, job))
+        jobs, stopping = await self._attempts(body)
         named = {d["name"]: self.cache.get("Dataset", namespace, d["name"]) for d in spec["datasets"]}
         seen = finetunejob.Observed(
             datasets={name: d for name, d in named.items() if d is not None},
             jobs=jobs,
             report=self.reports.latest(body["metadata"]["uid"]),
             claim_exists=await self._model_claim(body),
+            stopping=stopping,
         )
         if any(j.succeeded and is_open(body, j) for j in finetunejob.of_component(jobs, "training")):
             ledger = await self.cluster.get("ConfigMap", namespace, names.LEDGER)
             versions = [v for v in self.cache.items("ModelVersion") if v["metadata"]["namespace"] == namespace]
             seen = replace(seen, ledger=ledger, versions=versions)
         return lambda refusals: finetunejob.reconcile(body, replace(seen, refusals=refusals), self.now(), self.platform)
+
+    async def _attempts(self, body: Mapping[str, Any]) -> tuple[list[ObservedJob], int | None]:
+        """Child Jobs, and the pods that are left of the last attempt if somebody has deleted its Job."""
+        jobs = await self._jobs(body, lambda job: is_open(body, job))
+        training = finetunejob.of_component(jobs, "training")
+        if is_true(body, "Finished") or (record := last_open(body, training)) is None:
+            return jobs, None
+        namespace, name = body["metadata"]["namespace"], record["jobName"]
+        # Not on the cache's word: another attempt beside a Job that runs would spoil its checkpoints.
+        job = await self.cluster.get("Job", namespace, name)
+        if job and caches.owner_uid(job) == body["metadata"]["uid"] and self.cache.put("Job", job):
+            return await self._attempts(body)
+        pods = await self.cluster.list("Pod", namespace, labels=f"batch.kubernetes.io/job-name={name}")
+        left = [p for p in pods if p["metadata"]["labels"].get(names.COMPONENT) == "training"]
+        return jobs, sum(p["status"].get("phase") not in ("Succeeded", "Failed") for p in left)
 
     async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
         uri = body["spec"]["model"].get("uri", "")

@@ -59,13 +59,28 @@ def is_open(body: Mapping[str, Any], job: ObservedJob) -> bool:
     return True
 
 
-def observe_attempts(
-    body: Mapping[str, Any], jobs: Sequence[ObservedJob], suspended: bool, step: int | None
-) -> Attempts:
-    """The attempts so far. A closed record stays as it is; the last open one is read from its Job.
+@dataclass(frozen=True)
+class Now:
+    """What a record is closed by, beside its Job."""
 
-    `step` is the last reported one.
-    """
+    suspended: bool
+    step: int | None
+    """The last reported one."""
+    job_deleted_at: str | None = None
+    """When the last attempt, which has not ended, was found without its Job and without pods."""
+
+
+def last_open(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> Mapping[str, Any] | None:
+    """The last attempt's record when it has not ended and its Job is not there: somebody deleted it."""
+    records = (body.get("status") or {}).get("attempts") or ()
+    if not records or "endTime" in records[-1]:
+        return None
+    # A later Job, whose record was not written any more, tells that this attempt ended.
+    return None if any(j.label(names.ATTEMPT) >= records[-1]["number"] for j in jobs) else records[-1]
+
+
+def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: Now) -> Attempts:
+    """The attempts so far. A closed record stays as it is; the last open one is read from its Job."""
     records = [dict(r) for r in (body.get("status") or {}).get("attempts") or ()]
     by_number = {j.label(names.ATTEMPT): j for j in jobs}
     known = {r["number"] for r in records}
@@ -78,7 +93,7 @@ def observe_attempts(
         following = records[index + 1] if index + 1 < len(records) else None
         if "endTime" not in record:
             job = by_number.get(record["number"])
-            cause = _bring_up_to_date(record, job, following, suspended, step)
+            cause = _bring_up_to_date(record, job, following, now)
             if following is None:
                 attempts.job, attempts.cause = job, cause
     return attempts
@@ -88,29 +103,38 @@ def _bring_up_to_date(
     record: dict[str, Any],
     job: ObservedJob | None,
     following: Mapping[str, Any] | None,
-    suspended: bool,
-    step: int | None,
+    now: Now,
 ) -> Cause | None:
     """Close an open record if its attempt has ended; the cause if it failed."""
     if job is None:
         if following is not None:  # ended unseen: its Job is gone, and there is a later one
             record |= {"outcome": "Failed", "reason": "RankFailed", "endTime": following["startTime"]}
+        elif now.job_deleted_at:
+            cause = Cause("Disrupted", f"Job {record['jobName']} was deleted.")
+            return _close(record, now.job_deleted_at, cause, now)
         return None
     if not job.finished:
-        record["outcome"] = "Suspended" if suspended else "Running"
+        record["outcome"] = "Suspended" if now.suspended else "Running"
         return None
-    record["endTime"] = job.ended_at
-    if step is not None:
-        record["endStep"] = step
     ending = job.result() if job.succeeded else None
-    if ending is not None:
+    if ending is None:
+        return _close(record, job.ended_at, _cause(job), now)
+    _close(record, job.ended_at, None, now)
+    if isinstance(ending.result, TrainingResult):
+        record["startStep"] = ending.result.start_step
+    return None
+
+
+def _close(record: dict[str, Any], ended_at: str, cause: Cause | None, now: Now) -> Cause | None:
+    """The attempt has ended; well, when there is no cause."""
+    record["endTime"] = ended_at
+    if now.step is not None:
+        record["endStep"] = now.step
+    if cause:
+        record["outcome"] = _outcome(cause, now.suspended or record["outcome"] == "Suspended")
+        record["reason"] = cause.code
+    else:
         record["outcome"] = "Succeeded"
-        if isinstance(ending.result, TrainingResult):
-            record["startStep"] = ending.result.start_step
-        return None
-    cause = _cause(job)
-    record["outcome"] = _outcome(cause, suspended or record["outcome"] == "Suspended")
-    record["reason"] = cause.code
     return cause
 
 

@@ -12,23 +12,24 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.report import TrainingResult
 from hone_operator.desired import names
-from hone_operator.desired.model_version import FinishedRun, allocate, model_version
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import Attempt, training, training_plan, world_size
+from hone_operator.desired.training import Attempt, training, world_size
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile import unsupported
-from hone_operator.reconcile.attempts import final_cause, next_start, observe_attempts
+from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts
 from hone_operator.reconcile.basemodel import BaseModel, base_model
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import Draft
-from hone_operator.reconcile.ending import after_end, fail, phase, succeed
+from hone_operator.reconcile.ending import after_end, fail, phase
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome, Refusal, duration_seconds, parse_time
 from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
+from hone_operator.reconcile.recording import record
 from hone_operator.reconcile.validation import spec_problems
 
 RECHECK_SECONDS = 15.0
+STOPPING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Observed:
     """ModelVersions of the namespace; with the ledger, read only when a run has just succeeded."""
     refusals: Sequence[Refusal] = ()
     """What the API server did not take when this decision was carried out a moment ago."""
+    stopping: int | None = None
+    """Pods that still run of the last attempt, whose Job somebody has deleted; None: its Job is there."""
 
 
 def of_component(jobs: Sequence[ObservedJob], component: str) -> list[ObservedJob]:
@@ -93,7 +96,8 @@ class _Run:
         self.conditions = draft.conditions
         step = (draft.old.get("progress") or {}).get("step")
         jobs = of_component(seen.jobs, "training")
-        self.attempts = observe_attempts(draft.body, jobs, spec.suspend, step)
+        deleted = draft.time if seen.stopping == 0 else None
+        self.attempts = observe_attempts(draft.body, jobs, Now(spec.suspend, step, deleted))
 
     def decide(self) -> Outcome:
         draft, attempts = self.draft, self.attempts
@@ -110,6 +114,8 @@ class _Run:
             return self._finish(self._resolved(model))
         if attempts.job and not attempts.job.finished:
             return self._watch(attempts.job)
+        if attempts.open:
+            return self._stopping()
         if not (data_ready and model.ready):
             return self._wait("DatasetReady" if not data_ready else "ModelReady")
         return self._start(self._resolved(model))
@@ -168,11 +174,10 @@ class _Run:
         return json.loads(text) if text else None
 
     def _start(self, resolved: Resolved) -> Outcome:
-        """The next attempt, when it is due; or again the Job of the last one, if it was deleted by hand."""
+        """The next attempt, when it is due."""
         draft, attempts = self.draft, self.attempts
         resolved = resolved.model_copy(update={"image": self.platform.trainer_image})
-        number = attempts.count if attempts.open else attempts.count + 1
-        start = next_start(attempts) if not attempts.open else None
+        number, start = attempts.count + 1, next_start(attempts)
         if self.spec.suspend:
             return self._paused()
         self.conditions.set("Admitted", None, "Pending", self._asked())
@@ -185,14 +190,24 @@ class _Run:
             return self._not_done("Running")
         attempt = Attempt(draft.body, self.spec, number, resolved, self._splits())
         draft.create += training(attempt, self.platform)
-        if not attempts.open:
-            record = {"number": number, "jobName": attempt.name, "startTime": draft.time, "outcome": "Running"}
-            attempts.records.append(record)
-            draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or draft.time)
         draft.put(resolved=resolved.to_json())
-        self._not_running("Starting", f"Attempt {number} is starting.")
-        self._refused()
         self._tell_end_of_attempt()
+        self._not_running("Starting", f"Attempt {number} is starting.")
+        if self.seen.refusals:
+            self._refused()
+            return self._not_done("Running")
+        attempts.records.append(
+            {"number": number, "jobName": attempt.name, "startTime": draft.time, "outcome": "Running"}
+        )
+        draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or draft.time)
+        return self._not_done("Running")
+
+    def _stopping(self) -> Outcome:
+        """Two sets of pods must not write the same checkpoints: the next attempt waits for the last one's pods."""
+        last = self.attempts.last or {}
+        self.conditions.keep("Admitted", "Pending")
+        self._not_running("Stopping", f"Job {last.get('jobName')} was deleted; its pods are stopping.")
+        self.draft.check_in(STOPPING_SECONDS)
         return self._not_done("Running")
 
     def _splits(self) -> dict[str, frozenset[str]]:
@@ -325,38 +340,14 @@ class _Run:
         return self.draft.outcome()
 
     def _finish(self, resolved: Resolved) -> Outcome:
-        """Allocate a version number, record the model, succeed. Comes again after a crash until it is in status."""
-        draft, attempts = self.draft, self.attempts
-        job = attempts.job
-        ending = job.result() if job else None
-        if ending is None or not isinstance(ending.result, TrainingResult) or attempts.last is None:
+        """The last attempt succeeded. Comes again after a crash until it is in status."""
+        ending = self.attempts.job.result() if self.attempts.job else None
+        if ending is None or not isinstance(ending.result, TrainingResult):
             raise AssertionError("a closed attempt succeeded only with a result")
-        version = allocate(draft.body, self.spec.output.model_name, self.seen.ledger, self.seen.versions)
-        if version.ledger:
-            known = "resourceVersion" in version.ledger["metadata"]
-            (draft.apply if known else draft.create).append(version.ledger)
-        attempt = Attempt(draft.body, self.spec, attempts.count, resolved, self._splits())
-        run = FinishedRun(
-            owner=draft.body,
-            plan=training_plan(attempt, self.platform),
-            resolved=resolved,
-            result=ending.result,
-            attempts=attempts.count,
-            finished_at=attempts.last["endTime"],
-            store_claim=self.platform.store_claim,
-        )
-        record = model_version(run, version.number)
-        draft.record.append(record)
+        attempt = Attempt(self.draft.body, self.spec, self.attempts.count, resolved, self._splits())
         self._not_running("Succeeded")
         self.conditions.set("Admitted", True, "Scheduled", "")
-        draft.put(
-            resolved=merge_resolved(resolved, ending.result),
-            progress=reports.finished(draft.status.get("progress") or {}, ending.result),
-            modelVersionName=record["metadata"]["name"],
-        )
-        if ending.result.peak_memory_bytes:
-            draft.put(memory={**(draft.old.get("memory") or {}), "peak": ending.result.peak_memory_bytes})
-        return succeed(draft, ending.result, attempts.last["endTime"])
+        return record(self.draft, attempt, ending.result, self.seen.ledger, self.seen.versions, self.platform)
 
 
 def dataset_problem(dataset: Mapping[str, Any], split: str) -> tuple[str, str] | None:
@@ -371,18 +362,6 @@ def dataset_problem(dataset: Mapping[str, Any], split: str) -> tuple[str, str] |
     if not rows.get(split):
         return "SplitNotFound", f"Dataset {meta['name']} has no rows in split {split}; it has {sorted(rows)}."
     return None
-
-
-def merge_resolved(resolved: Resolved, result: TrainingResult) -> dict[str, Any]:
-    """What the operator pinned, and what the trainer chose where it is a field of status.resolved."""
-    chosen = {}
-    for name, info in Resolved.model_fields.items():
-        for key in (name, info.alias or name):
-            if key in result.resolved:
-                value = result.resolved[key]
-                wants_text = name in ("learning_rate", "model_commit", "model_uri", "image")
-                chosen[info.alias or name] = str(value) if wants_text else value
-    return {**chosen, **resolved.to_json()}
 
 
 def _suspend(job: Mapping[str, Any], value: bool) -> dict[str, Any]:

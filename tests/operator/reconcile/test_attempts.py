@@ -229,12 +229,38 @@ def test_the_operator_was_down_while_the_next_attempt_started(life):
     assert len(life.children) == 2
 
 
-def test_a_job_deleted_by_hand_is_made_again(life):
+def test_a_job_deleted_by_hand_is_a_disruption(life, conditions):
     life.tick()
     life.children.clear()
-    outcome = life.tick(30)
+    waiting = life.tick(30, stopping=2)
+    assert waiting.create == ()
+    assert waiting.check_again_in
+    assert conditions(life.status)["Running"] == "False/Stopping"
+    outcome = life.tick(40, stopping=0)
+    assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-2"]
+    first, second = life.status["attempts"]
+    assert (first["outcome"], first["reason"], second["outcome"]) == ("Preempted", "Disrupted", "Running")
+    assert [(e.reason, e.message) for e in outcome.events] == [("Preempted", "Disrupted: Job run-1 was deleted.")]
+
+
+def test_a_job_deleted_while_suspended_spends_nothing(life):
+    life.tick()
+    life.job["spec"]["suspend"] = True
+    life.children.clear()
+    assert life.tick(30, stopping=0).create == ()
+    assert [a["outcome"] for a in life.status["attempts"]] == ["Suspended"]
+    life.job["spec"]["suspend"] = False
+    assert [b["metadata"]["name"] for b in life.tick(60).create if b["kind"] == "Job"] == ["run-2"]
+
+
+def test_a_refused_job_is_no_attempt(life):
+    refusal = Refusal("Job", "run-1", "QuotaExceeded", "exceeded quota: jobs")
+    life.tick(refusals=[refusal])
+    assert "attempts" not in life.status
+    assert "startTime" not in life.status
+    outcome = life.tick(20)
     assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-1"]
-    assert len(life.status["attempts"]) == 1
+    assert [a["number"] for a in life.status["attempts"]] == [1]
 
 
 def test_a_running_job_keeps_its_digests(life):

@@ -1,0 +1,61 @@
+"""A run that succeeded: a version number, the ModelVersion, the end of the job."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hone_api.finetunejob_status import Resolved
+from hone_api.report import TrainingResult
+from hone_operator.desired.model_version import FinishedRun, allocate, model_version
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.training import Attempt, training_plan
+from hone_operator.reconcile import progress as reports
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.ending import succeed
+from hone_operator.reconcile.outcome import Outcome
+
+
+def record(
+    draft: Draft,
+    attempt: Attempt,
+    result: TrainingResult,
+    ledger: Mapping[str, Any] | None,
+    versions: Sequence[Mapping[str, Any]],
+    platform: Platform,
+) -> Outcome:
+    """Allocate a number, make the ModelVersion, succeed. The same again, after a crash, gives the same."""
+    ended_at = draft.status["attempts"][-1]["endTime"]
+    version = allocate(draft.body, attempt.spec.output.model_name, ledger, versions)
+    if version.ledger:
+        known = "resourceVersion" in version.ledger["metadata"]
+        (draft.apply if known else draft.create).append(version.ledger)
+    run = FinishedRun(
+        owner=draft.body,
+        plan=training_plan(attempt, platform),
+        resolved=attempt.resolved,
+        result=result,
+        attempts=attempt.number,
+        finished_at=ended_at,
+        store_claim=platform.store_claim,
+    )
+    body = model_version(run, version.number)
+    draft.record.append(body)
+    draft.put(
+        resolved=merge_resolved(attempt.resolved, result),
+        progress=reports.finished(draft.status.get("progress") or {}, result),
+        modelVersionName=body["metadata"]["name"],
+    )
+    if result.peak_memory_bytes:
+        draft.put(memory={**(draft.old.get("memory") or {}), "peak": result.peak_memory_bytes})
+    return succeed(draft, result, ended_at)
+
+
+def merge_resolved(resolved: Resolved, result: TrainingResult) -> dict[str, Any]:
+    """What the operator pinned, and what the trainer chose where it is a field of status.resolved."""
+    chosen = {}
+    for name, info in Resolved.model_fields.items():
+        for key in (name, info.alias or name):
+            if key in result.resolved:
+                value = result.resolved[key]
+                wants_text = name in ("learning_rate", "model_commit", "model_uri", "image")
+                chosen[info.alias or name] = str(value) if wants_text else value
+    return {**chosen, **resolved.to_json()}
