@@ -22,8 +22,8 @@ def packed(tiny_model: Path, rows_files: tuple[Path, Path]) -> tuple[Any, list[e
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    rows = encode.encode_split(rows_files[1], tokenizer, max_length=100).rows
-    data = sft.dataset(rows, 100)
+    rows = encode.encode_split(rows_files[1], encode.Encoder(tokenizer), max_length=100).rows
+    data = sft.sequences(rows, 100)
     assert len(data) < len(rows)
     batch = DataCollatorForLanguageModeling(tokenizer.pad_token_id, padding_free=True)(list(data))
     return AutoModelForCausalLM.from_pretrained(tiny_model).eval(), rows, batch

@@ -9,6 +9,7 @@ import pytest
 from hone_api.plan import TrainingPlan
 from hone_trainer import checks, settings, stopping
 from hone_trainer.errors import TrainerError
+from hone_trainer.methods import sft
 
 pytestmark = pytest.mark.pure
 
@@ -29,7 +30,14 @@ def plan(**fields: Any) -> TrainingPlan:
 
 
 def resolve(plan: TrainingPlan, **facts: Any) -> settings.Settings:
-    known = {"sequences": 100, "max_length": 64, "world_size": 1, "cuda": False, "cuda_bf16": False}
+    known = {
+        "rates": sft.METHOD.rates,
+        "sequences": 100,
+        "max_length": 64,
+        "world_size": 1,
+        "cuda": False,
+        "cuda_bf16": False,
+    }
     return settings.resolve(plan, **{**known, **facts})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hone_api.training import Adapter
+from hone_trainer.model import Head
 
 RANK = 16
 ALPHA_PER_RANK = 2
@@ -28,13 +29,14 @@ def resolved(adapter: Adapter) -> dict[str, int]:
     return {"adapterRank": rank, "adapterAlpha": adapter.alpha or ALPHA_PER_RANK * rank}
 
 
-def to_peft(adapter: Adapter) -> Any:
-    """peft's LoraConfig."""
+def to_peft(adapter: Adapter, head: Head = "LanguageModel") -> Any:
+    """peft's LoraConfig; a reward head is trained whole beside the adapter."""
     from peft import LoraConfig
 
     numbers = resolved(adapter)
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if head == "LanguageModel" else "SEQ_CLS",
+        modules_to_save=["score"] if head == "Reward" else None,
         r=numbers["adapterRank"],
         lora_alpha=numbers["adapterAlpha"],
         lora_dropout=float(adapter.dropout or 0),

@@ -15,10 +15,11 @@ from transformers import TrainerCallback
 
 from hone_api.modelversion import Sample
 from hone_trainer import evaluate, ranks
-from hone_trainer.encode import Row
-from hone_trainer.evaluate import HeldOut, Score
+from hone_trainer.encode import Example
+from hone_trainer.evaluate import HeldOut
 from hone_trainer.loop import GiveUp, Run
 from hone_trainer.manifest import write_atomically
+from hone_trainer.scores import Score
 from hone_trainer.stop import interrupted
 
 
@@ -30,7 +31,7 @@ class Baseline(TrainerCallback):
     def __init__(self, run: Run) -> None:
         self._run = run
         self._file = Path(run.plan.work_path) / "base.json"
-        self._questions = questions(run.held_out, run.plan.evaluation.samples)
+        self._questions = questions(run.held_out, run.plan.evaluation.samples if run.method.samples else 0)
         self.scores: list[Score] | None = None
         self._answers: list[str] | None = None
 
@@ -70,7 +71,7 @@ class Baseline(TrainerCallback):
 
     def _load(self) -> None:
         body = json.loads(self._file.read_text())
-        self.scores = [Score(**s) for s in body["scores"]]
+        self.scores = [Score.from_json(s) for s in body["scores"]]
         self._answers = body["answers"]
 
     def _answer(self, trainer: Any) -> list[str]:
@@ -82,9 +83,9 @@ class Baseline(TrainerCallback):
         )
 
 
-def questions(held_out: list[HeldOut], count: int) -> list[tuple[Row, str, str | None]]:
+def questions(held_out: list[HeldOut], count: int) -> list[tuple[Example, str, str | None]]:
     """The first `count` held-out rows that have a prompt, with prompt and reference answer as text."""
-    found: list[tuple[Row, str, str | None]] = []
+    found: list[tuple[Example, str, str | None]] = []
     for split in held_out:
         lines = split.path.read_text(encoding="utf-8").splitlines()
         for row in split.rows:
@@ -98,7 +99,13 @@ def questions(held_out: list[HeldOut], count: int) -> list[tuple[Row, str, str |
 def as_text(record: dict[str, Any]) -> tuple[str, str | None]:
     """Prompt and answer of a normalised row, for people: of a conversation, its last user and assistant turns."""
     if "messages" in record:
-        users = [m["content"] for m in record["messages"] if m["role"] == "user"]
-        assistants = [m["content"] for m in record["messages"] if m["role"] == "assistant"]
-        return (users[-1] if users else ""), (assistants[-1] if assistants else None)
-    return record.get("prompt", record.get("text", "")), record.get("completion")
+        return _last(record["messages"], "user") or "", _last(record["messages"], "assistant")
+    answer = record.get("completion", record.get("chosen"))
+    return _last(record.get("prompt", record.get("text", "")), "user") or "", _last(answer, "assistant")
+
+
+def _last(value: Any, role: str) -> str | None:
+    """A text as it is; of turns, the content of the last one of `role`."""
+    if isinstance(value, list):
+        return next((turn["content"] for turn in reversed(value) if turn["role"] == role), None)
+    return value if isinstance(value, str) else None

@@ -41,9 +41,10 @@ class StopEarly(TrainerCallback):
         early = self._run.plan.early_stopping
         if early is None:
             return
-        if stopping.best_step(state.log_history, float(early.min_delta)) == state.global_step:
+        goal = self._run.method.goal
+        if stopping.best_step(state.log_history, float(early.min_delta), goal) == state.global_step:
             control.should_save = True
-        if stopping.should_stop(state.log_history, early.patience, float(early.min_delta)):
+        if stopping.should_stop(state.log_history, early.patience, float(early.min_delta), goal):
             control.should_save = control.should_training_stop = True
 
 
@@ -88,6 +89,7 @@ class Report(TrainerCallback):
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
             tokens_per_second=speed,
+            metrics={ours: logs[theirs] for theirs, ours in self._run.method.logged.items() if theirs in logs},
         )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -20,6 +20,7 @@ def render(
     plan: TrainingPlan,
     form: str,
     *,
+    task: str = "text-generation",
     numbers: Sequence[EvaluationNumber],
     samples: Sequence[Sample],
     resolved: dict[str, int | str],
@@ -30,7 +31,7 @@ def render(
     base = base_name(plan.model_uri)
     front = ["---", f"base_model: {json.dumps(base)}"]
     front.append(f"library_name: {'peft' if form == 'adapter' else 'transformers'}")
-    front += ["pipeline_tag: text-generation", "tags:", "- hone", f"- {plan.method.lower()}"]
+    front += [f"pipeline_tag: {task}", "tags:", "- hone", f"- {plan.method.lower()}"]
     front += ["- lora"] if form == "adapter" else []
     front.append("---")
     revision = f" at commit `{plan.model_commit}`" if plan.model_commit else ""
@@ -67,5 +68,14 @@ def _sample(sample: Sample) -> str:
 
 
 def _settings(plan: TrainingPlan) -> dict[str, object]:
-    keep = {"method", "sft", "adapter", "training", "early_stopping", "deepspeed", "nodes", "processes_per_node"}
+    keep = {
+        "method",
+        plan.method.lower(),
+        "adapter",
+        "training",
+        "early_stopping",
+        "deepspeed",
+        "nodes",
+        "processes_per_node",
+    }
     return plan.model_dump(mode="json", by_alias=True, exclude_none=True, include=keep)

@@ -1,20 +1,66 @@
-"""A split's file to rows of token ids and labels, within the maximal length; everything left out is counted."""
+"""A split's file to examples of token ids, within the maximal length; everything left out is counted."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, Self, TypeVar
 
 from hone_trainer.encoder import IGNORED, Encoder, Row, RowRefusedError
 from hone_trainer.errors import DataError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
+__all__ = ["IGNORED", "Counts", "Encoded", "Encoder", "Example", "RecordEncoder", "Row", "encode_split"]
 _MAX_ROWS_NAMED = 10
+
+
+class Example(Protocol):
+    """What the trainer learns from: a row, a pair of answers, a prompt."""
+
+    @property
+    def number(self) -> int:
+        """Line of the split's file, from 1; a line can give several examples."""
+
+    @property
+    def sequences(self) -> list[list[int]]:
+        """Token ids of all that the model reads."""
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """Token ids that the model is given when it answers; at most one where there is no prompt."""
+
+    @property
+    def trained(self) -> int:
+        """Tokens that count."""
+
+    def cut(self, length: int) -> Self | None:
+        """The example with at most `length` tokens a sequence; None when nothing is left to learn."""
+
+    def ends_in(self, marks: set[int]) -> bool:
+        """Whether the last trained token, of each sequence, is one of `marks`."""
+
+
+E_co = TypeVar("E_co", bound=Example, covariant=True)
+
+
+class RecordEncoder(Protocol[E_co]):
+    """Normalised records to examples, for one tokenizer."""
+
+    end_marks: set[int]
+    """Token ids seen to end a turn; grows."""
+    prompt_options: dict[str, Any]
+    """Options of the chat template that prompts need at serving; grows."""
+
+    def takes(self, record: dict[str, Any]) -> str | None:
+        """What is wrong with the record's shape, or None."""
+
+    def encode(self, record: dict[str, Any], number: int) -> Sequence[E_co]:
+        """The examples of one record.
+
+        Raises:
+            RowRefusedError: the record cannot be encoded with certainty.
+        """
 
 
 @dataclass
@@ -67,41 +113,41 @@ class Counts:
 class Encoded:
     """A split, ready for the trainer."""
 
-    rows: list[Row]
+    rows: list[Any]
+    """Examples, all of one kind."""
     counts: Counts
 
 
 def encode_split(
     path: str | Path,
-    tokenizer: PreTrainedTokenizerFast,
+    encoder: RecordEncoder[Example],
     *,
     max_length: int | None,
     truncation: str = "Drop",
-    train_on: str = "Assistant",
 ) -> Encoded:
-    """Encode a JSON Lines file of normalised rows: {messages}, {prompt, completion} or {text}.
+    """Encode a JSON Lines file of normalised records.
 
     Args:
-        max_length: tokens per row; None for no bound (`counts.longest` tells the need).
+        max_length: tokens per sequence; None for no bound (`counts.longest` tells the need).
         truncation: Drop rows over max_length, Truncate their end, or Refuse the split.
-        train_on: Assistant (every assistant turn) or LastAssistant.
 
     Raises:
         ConfigError: UnsupportedModel, when the tokenizer cannot be used.
-        DataError: InvalidRow, RowTooLong (policy Refuse), or NoTrainableRows.
+        DataError: InvalidRow, DatasetFormatMismatch, RowTooLong (policy Refuse), or NoTrainableRows.
     """
-    encoder = Encoder(tokenizer, train_on)
     counts = Counts(end_marks=encoder.end_marks, prompt_options=encoder.prompt_options)
-    rows: list[Row] = []
+    rows: list[Example] = []
     for number, record in _records(Path(path)):
         counts.lines += 1
+        if wrong := encoder.takes(record):
+            raise DataError("DatasetFormatMismatch", f"{path}, line {number}: {wrong}")
         try:
             found = encoder.encode(record, number)
         except RowRefusedError as error:
             _count_refusal(counts, error, number)
             continue
         for row in found:
-            counts.longest = max(counts.longest, len(row.input_ids))
+            counts.longest = max(counts.longest, longest(row))
             fitted = _fit(row, max_length, truncation, counts, Path(path))
             if fitted is not None:
                 _count_row(counts, fitted)
@@ -113,30 +159,36 @@ def encode_split(
     return Encoded(rows, counts)
 
 
-def _fit(row: Row, max_length: int | None, truncation: str, counts: Counts, path: Path) -> Row | None:
-    """The row within max_length, or None when the policy or the loss of every label drops it."""
-    length = len(row.input_ids)
+def longest(example: Example) -> int:
+    """Tokens of the example's longest sequence."""
+    return max(map(len, example.sequences))
+
+
+def _fit(row: Example, max_length: int | None, truncation: str, counts: Counts, path: Path) -> Example | None:
+    """The example within max_length, or None when the policy or the loss of all that counts drops it."""
+    length = longest(row)
     if max_length is None or length <= max_length:
         return row
     if truncation == "Refuse":
         message = f"{path.name}, line {row.number}: {length} tokens, training.maxLength is {max_length}"
         raise DataError("RowTooLong", message)
     counts.too_long += 1
-    cut = Row(row.input_ids[:max_length], row.labels[:max_length], row.number)
-    if truncation == "Drop" or all(label == IGNORED for label in cut.labels):
-        counts.without_labels += truncation != "Drop"
-        counts.tokens_lost += length
-        return None
-    counts.truncated += 1
-    counts.tokens_lost += length - max_length
+    cut = row.cut(max_length) if truncation == "Truncate" else None
+    counts.tokens_lost += _tokens(row) - (_tokens(cut) if cut else 0)
+    counts.without_labels += truncation == "Truncate" and cut is None
+    counts.truncated += cut is not None
     return cut
 
 
-def _count_row(counts: Counts, row: Row) -> None:
+def _tokens(row: Example) -> int:
+    return sum(map(len, row.sequences))
+
+
+def _count_row(counts: Counts, row: Example) -> None:
     counts.rows += 1
-    counts.tokens += len(row.input_ids)
-    counts.trained_tokens += sum(label != IGNORED for label in row.labels)
-    counts.rows_with_end_mark += row.labels[-1] in counts.end_marks
+    counts.tokens += _tokens(row)
+    counts.trained_tokens += row.trained
+    counts.rows_with_end_mark += row.ends_in(counts.end_marks)
 
 
 def _count_refusal(counts: Counts, error: RowRefusedError, number: int) -> None:
@@ -153,7 +205,6 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 record = json.loads(line)
             except ValueError as error:
                 raise DataError("InvalidRow", f"{path}, line {number}: not JSON: {error}") from None
-            if not isinstance(record, dict) or not ({"messages", "text"} & set(record) or "completion" in record):
-                message = f"{path}, line {number}: has neither messages, nor prompt and completion, nor text"
-                raise DataError("InvalidRow", message)
+            if not isinstance(record, dict):
+                raise DataError("InvalidRow", f"{path}, line {number}: not an object")
             yield number, record

@@ -43,6 +43,25 @@ class Row:
     """Line of the split's file, from 1; a line can give several rows."""
 
     @property
+    def sequences(self) -> list[list[int]]:
+        """Token ids of all that the model reads."""
+        return [self.input_ids]
+
+    @property
+    def trained(self) -> int:
+        """Tokens that count in the loss; nothing predicts the first."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+    def cut(self, length: int) -> Row | None:
+        """The row's first `length` tokens; None when no label is left."""
+        row = Row(self.input_ids[:length], self.labels[:length], self.number)
+        return row if row.trained else None
+
+    def ends_in(self, marks: set[int]) -> bool:
+        """Whether the last token is trained and one of `marks`."""
+        return self.labels[-1] in marks
+
+    @property
     def prompt_ids(self) -> list[int]:
         """Token ids before the last trained turn: what the model is given when it is served."""
         end = len(self.labels)
@@ -89,6 +108,12 @@ class Encoder:
         self._added = set(added)
         special = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
         self._special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
+
+    def takes(self, record: dict[str, Any]) -> str | None:
+        """What is wrong with the record's shape, or None."""
+        if {"messages", "text"} & set(record) or {"prompt", "completion"} <= set(record):
+            return None
+        return "has neither messages, nor prompt and completion, nor text"
 
     def encode(self, record: dict[str, Any], number: int = 1) -> list[Row]:
         """The rows of one normalised record; several only where the template rewrites earlier turns.

@@ -8,63 +8,70 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from hone_api.modelversion import EvaluationNumber
 from hone_trainer import ranks
-from hone_trainer.encode import IGNORED, Row
+from hone_trainer.encode import IGNORED, Example, Row, longest
+from hone_trainer.scores import Mean, Score
 
 BATCH_TOKENS_CPU = 1024
 BATCH_TOKENS_CUDA = 8192
 """Tokens of a batch, padding included: bounds the memory of the loss head."""
 SAMPLE_TOKENS = 96
 """Most new tokens of a sample's answer."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """Sums over the counted tokens of some rows."""
-
-    loss_sum: float
-    tokens: int
-    correct: int
-    rows: int
-
-    @property
-    def loss(self) -> float:
-        """Nats per counted token."""
-        return self.loss_sum / self.tokens
-
-    @property
-    def accuracy(self) -> float:
-        """Share of counted tokens that are the model's most likely next token."""
-        return self.correct / self.tokens
-
-    def __add__(self, other: Score) -> Score:
-        return Score(
-            self.loss_sum + other.loss_sum,
-            self.tokens + other.tokens,
-            self.correct + other.correct,
-            self.rows + other.rows,
-        )
+E = TypeVar("E", bound=Example)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out rows of one split; `name` is <dataset>/<split>, `path` its file."""
+    """Held-out examples of one split; `name` is <dataset>/<split>, `path` its file."""
 
     name: str
-    rows: Sequence[Row]
+    rows: Sequence[Any]
     path: Path
 
 
 def score(model: Any, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Callable[[], None]) -> Score:
-    """The model's score on `rows`; a collective: every rank takes its share of the batches.
+    """Loss and token accuracy of the model on `rows`; a collective.
 
     Args:
         model: a causal model with TRL's fused head (`add_fused_lm_head`), which scores without materialising logits.
+        poll: called before each batch on every rank; may raise to give up.
+    """
+
+    def forward(batch: Sequence[Row]) -> Sequence[Sequence[float]]:
+        out = model(**_collate(batch, pad_id, device), fused_lm_head=True)
+        sums = (-out.log_probs.double().sum(1), out.is_top1.sum(1), out.label_mask.sum(1))
+        return list(zip(*(column.tolist() for column in sums), strict=True))
+
+    device = next(model.parameters()).device
+    values = sweep(model, rows, forward, bf16=bf16, poll=poll)
+    losses, correct, tokens = ([float(v) for v in column] for column in zip(*values, strict=True))
+    means = {"loss": Mean(losses, tokens), "token_accuracy": Mean(correct, tokens)}
+    return Score(means, tokens=int(sum(tokens)))
+
+
+def score_language_model(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> Score:
+    """`score` of the model in training, as it is."""
+    run = trainer.run
+    pad = run.base.tokenizer.pad_token_id
+    return score(trainer.scoring_model(), rows, pad_id=pad, bf16=run.settings.bf16, poll=poll)
+
+
+def sweep(
+    model: Any,
+    rows: Sequence[E],
+    forward: Callable[[Sequence[E]], Sequence[Sequence[float]]],
+    *,
+    bf16: bool,
+    poll: Callable[[], None],
+) -> list[list[float]]:
+    """What `forward` finds for each row, in the rows' order; a collective: every rank takes its share of the batches.
+
+    Args:
+        model: is put into evaluation mode meanwhile.
+        forward: a batch -> the same number of values for each of its rows.
         poll: called before each batch on every rank; may raise to give up.
     """
     import torch
@@ -73,27 +80,25 @@ def score(model: Any, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Cal
     limit = BATCH_TOKENS_CUDA if device.type == "cuda" else BATCH_TOKENS_CPU
     world = ranks.world_size()
     batches = list(_batches(rows, limit))
-    # Every rank runs the same number of forward passes (sharded weights are gathered by all), so a rank without a
-    # batch of its own repeats one and counts nothing.
-    rounds = -(-len(batches) // world)
-    loss_sum, correct, tokens = 0.0, 0.0, 0.0
+    found: dict[int, Sequence[float]] = {}
     was_training = model.training
     model.eval()
     try:
-        for turn in range(rounds):
+        # Every rank runs the same number of forward passes (sharded weights are gathered by all), so a rank without a
+        # batch of its own repeats one and counts nothing.
+        for turn in range(-(-len(batches) // world)):
             poll()
             index = turn * world + ranks.rank()
-            inputs = _collate(batches[min(index, len(batches) - 1)], pad_id, device)
+            batch = batches[min(index, len(batches) - 1)]
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                out = model(**inputs, fused_lm_head=True)
+                values = forward([rows[i] for i in batch])
             if index < len(batches):
-                loss_sum -= out.log_probs.double().sum().item()
-                correct += out.is_top1.sum().item()
-                tokens += out.label_mask.sum().item()
+                found.update(zip(batch, values, strict=True))
+            width = len(values[0])
     finally:
         model.train(was_training)
-    loss_sum, tokens, correct = ranks.add_up([loss_sum, tokens, correct])
-    return Score(loss_sum, int(tokens), int(correct), len(rows))
+    flat = ranks.add_up([value for i in range(len(rows)) for value in found.get(i, [0.0] * width)])
+    return [flat[i * width : (i + 1) * width] for i in range(len(rows))]
 
 
 def answers(model: Any, prompts: Sequence[Sequence[int]], *, tokenizer: Any, stop_ids: frozenset[int]) -> list[str]:
@@ -128,35 +133,14 @@ def answers(model: Any, prompts: Sequence[Sequence[int]], *, tokenizer: Any, sto
     return [tokenizer.decode(row[width:], skip_special_tokens=True).strip() for row in out]
 
 
-def numbers(
-    held_out: Sequence[HeldOut], base: Sequence[Score] | None, tuned: Sequence[Score]
-) -> list[EvaluationNumber]:
-    """Loss and accuracy of each split, before and after."""
-    found = []
-    for index, (split, after) in enumerate(zip(held_out, tuned, strict=True)):
-        before = base[index] if base else None
-        for name, value in (("loss", attrgetter("loss")), ("token_accuracy", attrgetter("accuracy"))):
-            found.append(
-                EvaluationNumber(
-                    name=name,
-                    dataset=split.name,
-                    base=f"{value(before):.6f}" if before else None,
-                    tuned=f"{value(after):.6f}",
-                    rows=after.rows,
-                    tokens=after.tokens,
-                )
-            )
-    return found
-
-
-def _batches(rows: Sequence[Row], limit: int) -> Iterator[list[Row]]:
-    """Rows of like length together, at most `limit` tokens a batch with padding, but at least one row."""
-    batch: list[Row] = []
-    for row in sorted(rows, key=lambda r: len(r.input_ids)):
-        if batch and len(row.input_ids) * (len(batch) + 1) > limit:
+def _batches(rows: Sequence[Example], limit: int) -> Iterator[list[int]]:
+    """Indices of rows of like length together, at most `limit` tokens a batch with padding, but at least one row."""
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda i: longest(rows[i])):
+        if batch and longest(rows[index]) * len(rows[index].sequences) * (len(batch) + 1) > limit:
             yield batch
             batch = []
-        batch.append(row)
+        batch.append(index)
     if batch:
         yield batch
 

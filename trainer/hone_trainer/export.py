@@ -12,12 +12,14 @@ from typing import Any
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 from hone_trainer import adapters, card, manifest, model, ranks
 from hone_trainer.checkpoints import naming_disk_errors
-from hone_trainer.encode import Row
+from hone_trainer.encode import Example
 from hone_trainer.errors import TrainerError
 from hone_trainer.loop import Run
 
 MERGE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
 """Largest difference of a logit between base with adapter and merged model: rounding of one more matrix sum."""
+TASKS = {"LanguageModel": "text-generation", "Reward": "text-classification"}
+"""What a model with a head is for, in the hub's words."""
 PROBES = 2
 """Training rows on which merged model and adapter are compared."""
 
@@ -138,7 +140,9 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
     from peft import PeftModel
 
     _fresh(folder)
-    base = model.load(run.base, bf16=run.settings.bf16, cpu=True, quantize=_quantized(run), frozen=True)
+    base = model.load(
+        run.base, bf16=run.settings.bf16, cpu=True, quantize=_quantized(run), frozen=True, head=run.method.head
+    )
     if _quantized(run):
         base = base.dequantize()
     tuned = PeftModel.from_pretrained(base, adapter)
@@ -159,12 +163,13 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
 def _finish(run: Run, folder: Path, form: Any, record: Record, *notes: str) -> Artifact:
     """Tokenizer, generation settings, card, report, curves; then the manifest, which is read back."""
     run.base.tokenizer.save_pretrained(folder)
-    generation = _generation_config(run)
-    generation.save_pretrained(folder)
+    if run.method.head == "LanguageModel":
+        _generation_config(run).save_pretrained(folder)
     (folder / "README.md").write_text(
         card.render(
             run.plan,
             form,
+            task=TASKS[run.method.head],
             numbers=record.numbers,
             samples=record.samples,
             resolved=record.resolved,
@@ -222,12 +227,12 @@ def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
                 yield name, file.get_tensor(name)
 
 
-def _logits(network: Any, rows: Sequence[Row]) -> list[Any]:
+def _logits(network: Any, rows: Sequence[Example]) -> list[Any]:
     import torch
 
     network.eval()
     with torch.no_grad():
-        return [network(input_ids=torch.tensor([row.input_ids])).logits.float() for row in rows]
+        return [network(input_ids=torch.tensor([row.sequences[0]])).logits.float() for row in rows]
 
 
 def _difference(left: Sequence[Any], right: Sequence[Any]) -> float:

@@ -5,21 +5,26 @@ an orderly stop by signal. A mix-in for transformers' Trainer and TRL's trainers
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import deepspeed, evaluate, ranks, stopping
+from hone_trainer import deepspeed, ranks, stopping
 from hone_trainer.checkpoints import Checkpoints, naming_disk_errors
-from hone_trainer.encode import Row
+from hone_trainer.encode import Example
 from hone_trainer.errors import TrainerError
-from hone_trainer.evaluate import HeldOut, Score
+from hone_trainer.evaluate import HeldOut
 from hone_trainer.model import Base
 from hone_trainer.report import Reporters
+from hone_trainer.scores import Score
 from hone_trainer.settings import Settings
 from hone_trainer.stop import Stop
+
+if TYPE_CHECKING:
+    from hone_trainer.methods.base import Method
 
 
 @dataclass
@@ -27,9 +32,10 @@ class Run:
     """Everything the parts of one run share."""
 
     plan: TrainingPlan
+    method: Method
     base: Base
     settings: Settings
-    rows: list[Row]
+    rows: Sequence[Example]
     dataset: Any
     """The rows as the method's trainer takes them."""
     held_out: list[HeldOut]
@@ -121,10 +127,10 @@ class Loop:
             return {}
         self.run.scores = {step: scores}
         total = sum(scores[1:], scores[0])
-        metrics = {"eval_loss": total.loss, "eval_token_accuracy": total.accuracy}
+        metrics = {f"eval_{name}": total.value(name) for name in self.run.method.metrics}
         self.log(dict(metrics))  # type: ignore[attr-defined]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self.run.reporters.update(stage="Training", eval_loss=total.loss)
+        self.run.reporters.update(stage="Training", eval_loss=metrics.pop("eval_loss", None), metrics=metrics)
         return metrics
 
     def scores(self) -> list[Score]:
@@ -134,20 +140,13 @@ class Loop:
             if ranks.any_rank(self.run.stop.requested):
                 raise GiveUp
 
-        scores = [
-            evaluate.score(
-                self.scoring_model(),
-                split.rows,
-                pad_id=self.run.base.tokenizer.pad_token_id,
-                bf16=self.run.settings.bf16,
-                poll=poll,
-            )
-            for split in self.run.held_out
-        ]
+        method, step = self.run.method, self.state.global_step
+        scores = [method.score(self, split.rows, poll) for split in self.run.held_out]
         for split, score in zip(self.run.held_out, scores, strict=True):
-            if not math.isfinite(score.loss):
-                step = self.state.global_step
-                raise TrainerError("Diverged", f"the loss on {split.name} is {score.loss} after step {step}", step=step)
+            value = score.value(method.goal.metric)
+            if not math.isfinite(value):
+                message = f"the {method.goal.metric} on {split.name} is {value} after step {step}"
+                raise TrainerError("Diverged", message, step=step)
         return scores
 
     def scoring_model(self) -> Any:
@@ -155,9 +154,9 @@ class Loop:
         return self.model_wrapped if self.is_deepspeed_enabled else self.model
 
     def best_step(self) -> int | None:
-        """Step with the lowest held-out loss so far; None without early stopping."""
-        early = self.run.plan.early_stopping
-        return stopping.best_step(self.state.log_history, float(early.min_delta)) if early else None
+        """Step with the best held-out value so far; None without early stopping."""
+        early, goal = self.run.plan.early_stopping, self.run.method.goal
+        return stopping.best_step(self.state.log_history, float(early.min_delta), goal) if early else None
 
     # Control flow
 
@@ -180,7 +179,12 @@ class Loop:
         early = self.run.plan.early_stopping
         return bool(
             state.global_step >= self.run.settings.total_steps
-            or (early and stopping.should_stop(state.log_history, early.patience, float(early.min_delta)))
+            or (
+                early
+                and stopping.should_stop(
+                    state.log_history, early.patience, float(early.min_delta), self.run.method.goal
+                )
+            )
             or ranks.any_rank(self.run.stop.requested)
         )
 
@@ -190,7 +194,7 @@ class Loop:
         self._load_best_model()  # type: ignore[attr-defined]
 
 
-def rows_of(inputs: dict[str, Any], rows: list[Row]) -> list[int]:
+def rows_of(inputs: dict[str, Any], rows: Sequence[Example]) -> list[int]:
     """Line numbers in the data file of the rows in a batch, padded or packed, for messages.
 
     A batch carries no row numbers, so rows are found by their ids: slow, and only called when a run has failed.
@@ -198,10 +202,10 @@ def rows_of(inputs: dict[str, Any], rows: list[Row]) -> list[int]:
     ids = inputs.get("input_ids")
     if ids is None:
         return []
-    numbers = {tuple(row.input_ids): row.number for row in rows}
+    numbers = {tuple(ids): row.number for row in rows for ids in row.sequences}
     if "attention_mask" in inputs:
         sequences = [i[m.bool()].tolist() for i, m in zip(ids, inputs["attention_mask"], strict=True)]
     else:
         bounds = inputs["cu_seq_lens_q"].tolist()
         sequences = [ids[0][a:b].tolist() for a, b in pairwise(bounds)]
-    return [numbers[key] for s in sequences if (key := tuple(s)) in numbers]
+    return list(dict.fromkeys(numbers[key] for s in sequences if (key := tuple(s)) in numbers))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hone_trainer.errors import TrainerError
 
 UNBOUNDED = 1_000_000_000
 """Context of a model that names none (state-space models)."""
+Head = Literal["LanguageModel", "Reward"]
+"""What a model ends in: logits over the vocabulary, or one number for the whole sequence."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class Base:
         """Tokens that the model can attend to."""
         limit = getattr(self.config.get_text_config(), "max_position_embeddings", None)
         return int(limit) if limit else UNBOUNDED
+
+    def longest(self, max_length: int | None) -> int:
+        """Tokens of the longest sequence that may be trained on."""
+        return min(max_length or self.context, self.context)
 
     @property
     def vocabulary(self) -> int:
@@ -84,7 +90,9 @@ def _refuse_unsafe(folder: Path) -> None:
         raise TrainerError("UnsafeModel", f"{folder} holds no *.safetensors file")
 
 
-def load(base: Base, *, bf16: bool, cpu: bool, quantize: bool, frozen: bool) -> Any:
+def load(
+    base: Base, *, bf16: bool, cpu: bool, quantize: bool, frozen: bool, head: Head = "LanguageModel", seed: int = 0
+) -> Any:
     """The model with its weights.
 
     Args:
@@ -92,19 +100,26 @@ def load(base: Base, *, bf16: bool, cpu: bool, quantize: bool, frozen: bool) -> 
             in float32 (bfloat16 would lose updates smaller than 1/256 of a weight).
         quantize: 4-bit NF4 with double quantisation (Dettmers et al. 2023, QLoRA).
         frozen: whether only an adapter is trained.
+        head: a reward head that the base does not have is new, and random.
+        seed: of a new head.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
 
     dtype = torch.bfloat16 if bf16 and frozen else torch.float32
     options: dict[str, Any] = {}
     if quantize:
         options["quantization_config"] = nf4(dtype)
         options["device_map"] = {"": "cpu" if cpu else torch.cuda.current_device()}
-    model = AutoModelForCausalLM.from_pretrained(
+    kind = AutoModelForCausalLM
+    if head == "Reward":
+        set_seed(seed)
+        # The reward is read at the last token that is not padding.
+        kind = AutoModelForSequenceClassification
+        options |= {"num_labels": 1, "pad_token_id": base.tokenizer.pad_token_id}
+    return kind.from_pretrained(
         base.path, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True, **options
     )
-    return model
 
 
 def nf4(compute_dtype: Any) -> Any:

@@ -10,10 +10,10 @@ from hone_api.plan import TrainingPlan
 from hone_api.report import TrainingResult
 from hone_trainer import adapters, baseline, callbacks, checks, deepspeed, export, model, ranks, report, rows, settings
 from hone_trainer.checkpoints import Checkpoints, step_of
-from hone_trainer.evaluate import numbers
 from hone_trainer.loop import GiveUp, Run
 from hone_trainer.methods import METHODS
 from hone_trainer.metrics import Metrics
+from hone_trainer.scores import numbers
 from hone_trainer.stop import Stop, interrupted
 
 
@@ -34,7 +34,7 @@ def run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
 
 def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> TrainingResult | None:
     run = _prepare(plan, stop, reporters)
-    method = METHODS[plan.method]
+    method = run.method
 
     arguments = method.arguments(plan, run.settings)
     network = model.load(
@@ -43,8 +43,10 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
         cpu=run.settings.cpu,
         quantize=adapters.is_quantized(plan.adapter),
         frozen=adapters.is_adapter(plan.adapter),
+        head=method.head,
+        seed=plan.training.seed,
     )
-    peft_config = adapters.to_peft(plan.adapter) if adapters.is_adapter(plan.adapter) else None
+    peft_config = adapters.to_peft(plan.adapter, method.head) if adapters.is_adapter(plan.adapter) else None
     speed = callbacks.Report(run)
     base = baseline.Baseline(run)
     hooks = [base, callbacks.Cadence(run), callbacks.StopEarly(run), speed]
@@ -72,7 +74,7 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
     early = step < run.settings.total_steps
     result = TrainingResult(
         artifacts=[],
-        numbers=numbers(run.held_out, base.scores, tuned),
+        numbers=numbers([split.name for split in run.held_out], method.metrics, base.scores, tuned),
         samples=samples,
         steps=exported,
         stopped_early=early,
@@ -105,13 +107,16 @@ def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run
         for sentence in data.sentences:
             reporters.say(sentence)
         rows.claim(plan)
+    method = METHODS[plan.method]
     length = plan.training.max_length or data.longest
-    dataset = METHODS[plan.method].dataset(data.train, length if plan.training.packing else None)
+    dataset = method.dataset(plan, data.train, length)
     return Run(
         plan=plan,
+        method=method,
         base=base,
         settings=settings.resolve(
             plan,
+            rates=method.rates,
             sequences=len(dataset),
             max_length=length,
             world_size=ranks.world_size(),

@@ -10,9 +10,11 @@ from typing import Any
 
 from hone_api.modelversion import EvaluationNumber
 from hone_api.plan import TrainingPlan
-from hone_trainer import adapters, checks, evaluate, model, rows
+from hone_trainer import adapters, checks, evaluate, model, rows, scores
 from hone_trainer.errors import TrainerError
-from hone_trainer.evaluate import HeldOut, Score
+from hone_trainer.evaluate import HeldOut
+from hone_trainer.methods import METHODS
+from hone_trainer.scores import Score
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -41,6 +43,9 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
         raise TrainerError("InvalidConfiguration", f"{artifact} holds no report.json: name an exported artifact")
     report = json.loads(file.read_text())
     plan = TrainingPlan.model_validate(report["plan"])
+    method = METHODS[plan.method]
+    if method.score is not evaluate.score_language_model:
+        raise TrainerError("InvalidConfiguration", f"the numbers of method {plan.method} need the run's own reference")
     bf16 = report["resolved"]["precision"] == "BFloat16"
     base = base or Path(plan.model_path)
     is_adapter = report["form"] == "adapter"
@@ -63,8 +68,8 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
     elif (base / "config.json").is_file():
         before = score(_load(model.open_base(base), plan, bf16, quantize=True))
     else:
-        return evaluate.numbers([held_out], None, [score(tuned)])
-    return evaluate.numbers([held_out], [before], [score(tuned)])
+        return scores.numbers([held_out.name], method.metrics, None, [score(tuned)])
+    return scores.numbers([held_out.name], method.metrics, [before], [score(tuned)])
 
 
 def _load(opened: model.Base, plan: TrainingPlan, bf16: bool, *, quantize: bool) -> Any:

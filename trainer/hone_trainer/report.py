@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 import urllib.request
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +39,8 @@ class Progress:
     tokens_per_second: float | None = None
     checkpoint_step: int | None = None
     eta_seconds: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Further metrics of the method, the latest value of each, e.g. reward_accuracy."""
 
 
 class Reporter(Protocol):
@@ -64,8 +67,9 @@ class Reporters:
         self.sinks.append(sink)
 
     def update(self, **fields: object) -> None:
-        """Change some fields of the progress and tell everyone."""
-        self.progress = replace(self.progress, **fields)  # type: ignore[arg-type]
+        """Change some fields of the progress, add to its metrics, and tell everyone."""
+        metrics = {**self.progress.metrics, **fields.pop("metrics", {})}  # type: ignore[dict-item]
+        self.progress = replace(self.progress, **fields, metrics=metrics)  # type: ignore[arg-type]
         for sink in self.sinks:
             sink.report(self.progress)
 
@@ -219,12 +223,13 @@ def to_report(progress: Progress) -> ProgressReport:
         "tokens_per_second": progress.tokens_per_second,
     }
     known = {name: f"{value:.6g}" for name, value in values.items() if value is not None}
+    further = {name: f"{value:.6g}" for name, value in progress.metrics.items()}
     percent = 100 * progress.step // progress.total_steps if progress.total_steps else None
     return ProgressReport(
         trainer_status=TrainerStatus(
             progress_percentage=min(percent, 100) if percent is not None else None,
             estimated_remaining_seconds=progress.eta_seconds,
-            metrics=[Metric(name=name, value=value) for name, value in known.items()],
+            metrics=[Metric(name=name, value=value) for name, value in (known | further).items()],
             last_updated_time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         ),
         hone=HoneStatus(
@@ -232,6 +237,7 @@ def to_report(progress: Progress) -> ProgressReport:
             step=progress.step,
             total_steps=progress.total_steps,
             checkpoint_step=progress.checkpoint_step,
+            metrics=further,
             **known,
         ),
     )

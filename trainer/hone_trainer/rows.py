@@ -6,21 +6,23 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer import checks
-from hone_trainer.encode import Encoded, Row, encode_split
+from hone_trainer.encode import Encoded, encode_split, longest
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluate import HeldOut
 from hone_trainer.manifest import write_atomically
+from hone_trainer.methods import METHODS
 from hone_trainer.model import Base
 
 
 @dataclass(frozen=True)
 class Data:
-    """All rows of a run."""
+    """All examples of a run."""
 
-    train: list[Row]
+    train: list[Any]
     held_out: list[HeldOut]
     end_marks: frozenset[int]
     summaries: dict[str, str]
@@ -34,17 +36,18 @@ class Data:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest training row."""
-        return max(len(row.input_ids) for row in self.train)
+        """Tokens of the longest training sequence."""
+        return max(map(longest, self.train))
 
 
 def load(plan: TrainingPlan, base: Base) -> Data:
     """Encode every split of the plan.
 
     Raises:
-        TrainerError: InvalidRow, RowTooLong, NoTrainableRows; UnsupportedModel for an unusable tokenizer.
+        TrainerError: InvalidRow, DatasetFormatMismatch, RowTooLong, NoTrainableRows; UnsupportedModel for an unusable
+            tokenizer.
     """
-    train: list[Row] = []
+    train: list[Any] = []
     marks: set[int] = set()
     summaries: dict[str, str] = {}
     warnings: list[str] = []
@@ -67,14 +70,12 @@ def load(plan: TrainingPlan, base: Base) -> Data:
 
 
 def encode(plan: TrainingPlan, base: Base, path: str) -> Encoded:
-    """One split under the plan's length and truncation policy."""
-    training = plan.training
+    """One split by the plan's method, under its length and truncation policy."""
     return encode_split(
         path,
-        base.tokenizer,
-        max_length=min(training.max_length or base.context, base.context),
-        truncation=training.truncation,
-        train_on=plan.sft.train_on,
+        METHODS[plan.method].encoder(plan, base),
+        max_length=base.longest(plan.training.max_length),
+        truncation=plan.training.truncation,
     )
 
 
@@ -99,8 +100,8 @@ def claim(plan: TrainingPlan) -> None:
 
 def identity(plan: TrainingPlan) -> str:
     """SHA-256 over everything that the weights after a step depend on."""
-    keep = {"method", "sft", "model_uri", "model_commit", "adapter", "training", "deepspeed", "early_stopping"}
-    keep |= {"evaluation", "nodes", "processes_per_node"}
+    keep = {"method", plan.method.lower(), "model_uri", "model_commit", "adapter", "training", "deepspeed"}
+    keep |= {"early_stopping", "evaluation", "nodes", "processes_per_node"}
     body = plan.model_dump(mode="json", include=keep)
     body["datasets"] = [d.digest for d in plan.datasets]
     body["evaluation_datasets"] = [d.digest for d in plan.evaluation_datasets]

@@ -9,11 +9,19 @@ from hone_api.plan import TrainingPlan
 
 LARGEST_MICRO_BATCH = 8
 """Rows per forward pass when the plan does not say: more rarely helps, and memory grows with it."""
-LEARNING_RATE_ADAPTER = 2e-4
-LEARNING_RATE_FULL = 2e-5
-"""Adapters want about ten times the rate of full tuning ("LoRA without regret", Thinking Machines, 2025)."""
 CURVE_POINTS = 2000
 """Most points of a logged curve; longer runs log every n-th step."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of a method when the plan names none.
+
+    Adapters want about ten times the rate of full tuning ("LoRA without regret", Thinking Machines, 2025).
+    """
+
+    adapter: float
+    full: float
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,19 @@ class Settings:
 
 
 def resolve(
-    plan: TrainingPlan, *, sequences: int, max_length: int, world_size: int, cuda: bool, cuda_bf16: bool
+    plan: TrainingPlan,
+    *,
+    rates: Rates,
+    sequences: int,
+    max_length: int,
+    world_size: int,
+    cuda: bool,
+    cuda_bf16: bool,
 ) -> Settings:
     """All numbers of the run.
 
     Args:
+        rates: the method's learning rates.
         sequences: sequences of an epoch: rows after filtering, or packed sequences.
         max_length: tokens of the longest sequence.
         world_size: ranks; must divide `plan.training.batch_size` (see `checks.configuration`).
@@ -64,7 +80,7 @@ def resolve(
     total = training.max_steps or max(1, math.ceil(float(training.epochs or "1") * steps_per_epoch))
     tenth = max(1, math.ceil(total / 10))
     adapter = plan.adapter.type != "None"
-    default_rate = LEARNING_RATE_ADAPTER if adapter else LEARNING_RATE_FULL
+    default_rate = rates.adapter if adapter else rates.full
     return Settings(
         world_size=world_size,
         micro_batch_size=micro,

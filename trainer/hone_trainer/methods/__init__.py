@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 from hone_trainer.methods import sft
+from hone_trainer.methods.base import Method
 
-METHODS: dict[str, ModuleType] = {"SFT": sft}
+METHODS: dict[str, Method] = {"SFT": sft.METHOD}

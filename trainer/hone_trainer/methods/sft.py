@@ -6,17 +6,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import deepspeed
-from hone_trainer.encode import Row
+from hone_trainer import evaluate
+from hone_trainer.encode import Encoder, Row
 from hone_trainer.loop import Loop, Run
-from hone_trainer.settings import Settings
+from hone_trainer.methods.arguments import common
+from hone_trainer.methods.base import Method
+from hone_trainer.model import Base
+from hone_trainer.settings import Rates, Settings
 
-COLLECTIVE_TIMEOUT = 1800
-"""Seconds that a rank waits for the others; the longest silence is the first rank's export."""
-SCHEDULERS = {"Linear": "linear", "Cosine": "cosine", "Constant": "constant_with_warmup"}
+
+def encoder(plan: TrainingPlan, base: Base) -> Encoder:
+    """Conversations, pairs and texts to rows."""
+    return Encoder(base.tokenizer, plan.sft.train_on)
 
 
-def dataset(rows: Sequence[Row], packed_length: int | None) -> Any:
+def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
+    """The rows as TRL takes them, packed when the plan says so."""
+    return sequences(rows, max_length if plan.training.packing else None)
+
+
+def sequences(rows: Sequence[Row], packed_length: int | None) -> Any:
     """The rows as TRL takes them, ready made.
 
     Args:
@@ -35,45 +44,17 @@ def dataset(rows: Sequence[Row], packed_length: int | None) -> Any:
 
 
 def arguments(plan: TrainingPlan, settings: Settings) -> Any:
-    """TRL's SFTConfig. Make it before loading the model: ZeRO-3 shards weights while they are loaded."""
+    """TRL's SFTConfig."""
+    noise = plan.sft.neftune_alpha
+    return config(plan, settings, packing=plan.training.packing, neftune_noise_alpha=float(noise) if noise else None)
+
+
+def config(plan: TrainingPlan, settings: Settings, **more: Any) -> Any:
+    """SFTConfig for rows that are ready: cut by the plan's policy, and counted."""
     from trl import SFTConfig
 
-    training = plan.training
-    sharded = deepspeed.config(plan, settings)
-    return SFTConfig(
-        output_dir=plan.work_path,
-        max_steps=settings.total_steps,
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=SCHEDULERS[training.scheduler],
-        warmup_steps=settings.warmup_steps,
-        weight_decay=float(training.weight_decay),
-        max_grad_norm=float(training.max_grad_norm),
-        optim="adamw_torch" if settings.cpu else "adamw_torch_fused",
-        bf16=settings.bf16,
-        use_cpu=settings.cpu and sharded is None,  # accelerate refuses DeepSpeed when told to use the CPU
-        deepspeed=sharded,
-        seed=training.seed,
-        data_seed=training.seed,
-        max_length=None,  # rows were cut by the plan's policy, and counted
-        packing=training.packing,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        activation_checkpointing=training.gradient_checkpointing,
-        neftune_noise_alpha=float(plan.sft.neftune_alpha) if plan.sft.neftune_alpha else None,
-        # Cadence decides when to evaluate and to save.
-        eval_strategy="no",
-        save_strategy="no",
-        logging_steps=settings.logging_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,  # by default a NaN is logged as the mean of the losses before it
-        restore_callback_states_from_checkpoint=True,
-        ddp_timeout=COLLECTIVE_TIMEOUT,
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=not settings.cpu,
-        report_to="none",
-        disable_tqdm=True,
-    )
+    ready = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
+    return SFTConfig(**common(plan, settings), **ready, **more)
 
 
 def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
@@ -95,3 +76,14 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     made.remove_callback(PrinterCallback)  # our reporters tell
     made.attach(run)
     return made
+
+
+METHOD = Method(
+    rates=Rates(adapter=2e-4, full=2e-5),
+    encoder=encoder,
+    dataset=dataset,
+    arguments=arguments,
+    trainer=trainer,
+    score=evaluate.score_language_model,
+    metrics={"loss": "Lowest", "token_accuracy": "Highest"},
+)

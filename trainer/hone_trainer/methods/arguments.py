@@ -1,0 +1,49 @@
+"""What the libraries' configurations have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_trainer import deepspeed
+from hone_trainer.settings import Settings
+
+COLLECTIVE_TIMEOUT = 1800
+"""Seconds that a rank waits for the others; the longest silence is the first rank's export."""
+SCHEDULERS = {"Linear": "linear", "Cosine": "cosine", "Constant": "constant_with_warmup"}
+
+
+def common(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
+    """Keyword arguments of transformers' TrainingArguments, and of all configurations that extend it."""
+    training = plan.training
+    sharded = deepspeed.config(plan, settings)
+    return {
+        "output_dir": plan.work_path,
+        "max_steps": settings.total_steps,
+        "per_device_train_batch_size": settings.micro_batch_size,
+        "gradient_accumulation_steps": settings.accumulation,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": SCHEDULERS[training.scheduler],
+        "warmup_steps": settings.warmup_steps,
+        "weight_decay": float(training.weight_decay),
+        "max_grad_norm": float(training.max_grad_norm),
+        "optim": "adamw_torch" if settings.cpu else "adamw_torch_fused",
+        "bf16": settings.bf16,
+        "use_cpu": settings.cpu and sharded is None,  # accelerate refuses DeepSpeed when told to use the CPU
+        "deepspeed": sharded,
+        "seed": training.seed,
+        "data_seed": training.seed,
+        "activation_checkpointing": training.gradient_checkpointing,
+        # Cadence decides when to evaluate and to save.
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "logging_steps": settings.logging_every,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # by default a NaN is logged as the mean of the losses before it
+        "restore_callback_states_from_checkpoint": True,
+        "ddp_timeout": COLLECTIVE_TIMEOUT,
+        "ddp_find_unused_parameters": False,
+        "dataloader_pin_memory": not settings.cpu,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }

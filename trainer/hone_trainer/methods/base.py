@@ -1,0 +1,53 @@
+"""The seam: what a method of fine-tuning is to the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hone_trainer.stopping import Goal
+
+if TYPE_CHECKING:
+    from hone_api.plan import TrainingPlan
+    from hone_trainer.encode import RecordEncoder
+    from hone_trainer.loop import Run
+    from hone_trainer.model import Base, Head
+    from hone_trainer.scores import Best, Score
+    from hone_trainer.settings import Rates, Settings
+
+Poll = Callable[[], None]
+"""Called before each batch on every rank; raises to give up."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method. The pipeline calls the fields from top to bottom."""
+
+    rates: Rates
+    """Learning rates when the plan names none."""
+    encoder: Callable[[TrainingPlan, Base], RecordEncoder]
+    """Records of the materialised splits to examples."""
+    dataset: Callable[[TrainingPlan, Sequence[Any], int], Any]
+    """Plan, examples, tokens of the longest sequence -> a `datasets.Dataset` as the trainer takes it."""
+    arguments: Callable[[TrainingPlan, Settings], Any]
+    """The library's configuration; made before the model is loaded, since ZeRO-3 shards weights while loading."""
+    trainer: Callable[[Run, Any, Any, Any, list[Any]], Any]
+    """Run, arguments, model, peft's config or None, callbacks -> a `Loop` that is ready to train."""
+    score: Callable[[Any, Sequence[Any], Poll], Score]
+    """Trainer, held-out examples, poll -> the score of the model as it is. A collective."""
+    metrics: Mapping[str, Best]
+    """Metrics of `score` that are reported, each with its good end. The first decides which step is the best."""
+    logged: Mapping[str, str] = field(default_factory=dict)
+    """Names in the library's logs -> names of metrics that are reported while training, beside the loss."""
+    head: Head = "LanguageModel"
+    """What the trained model ends in."""
+    samples: bool = True
+    """Whether base and tuned model answer held-out prompts for the report."""
+    drops_out: bool = True
+    """Whether adapter.dropout acts; methods that compare log-probabilities with a reference switch dropout off."""
+
+    @property
+    def goal(self) -> Goal:
+        """By what the best step is chosen."""
+        return Goal(*next(iter(self.metrics.items())))
