@@ -7,11 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from hone_api.curation import Curation, CurationStep
 from hone_api.meta import (
     CONDITIONS,
     OBSERVED_GENERATION,
     ApiModel,
     Column,
+    ColumnName,
     Condition,
     DatasetUri,
     Digest,
@@ -41,9 +43,6 @@ class Format(StrEnum):
     KTO = "KTO"
     VERIFIABLE = "Verifiable"
     RAFT = "RAFT"
-
-
-ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
 
 class Source(ApiModel):
@@ -85,6 +84,10 @@ class Splits(ApiModel):
         default=None,
         description="Column whose equal values never cross splits, e.g. document_id; default: the whole row.",
     )
+    near_duplicates: Literal["Ignore", "Group"] = Field(
+        default="Ignore",
+        description="Group: near duplicates (curation.nearDuplicates) never cross splits either; default Ignore.",
+    )
 
 
 class Checks(ApiModel):
@@ -116,19 +119,6 @@ class Checks(ApiModel):
         description="Least share of rows in one of languages, over a sample of up to 2000 rows that are long enough "
         "to tell; default 90%.",
     )
-
-
-class Curation(ApiModel):
-    """What is removed from the rows."""
-
-    deduplicate: Literal["None", "Exact", "Near"] = Field(
-        default="None", description="Duplicates to remove; default None."
-    )
-    personal_data: Literal["Keep", "Redact", "Refuse"] = Field(
-        default="Keep", description="What happens to personal data; default Keep."
-    )
-    min_tokens: int | None = Field(default=None, ge=0, le=10_000_000, description="Shortest row in tokens.")
-    max_tokens: int | None = Field(default=None, ge=1, le=10_000_000, description="Longest row in tokens.")
 
 
 class MixturePart(ApiModel):
@@ -259,7 +249,8 @@ class DatasetStatus(ApiModel):
         default=None, description="What to know before training on these rows; none of it stops the Dataset."
     )
     report: ShortText | None = Field(
-        default=None, description="Where the whole report lies in the store: a page to read, beside it the same as JSON."
+        default=None,
+        description="Where the whole report lies in the store: a page to read, beside it the same as JSON.",
     )
     format_detected: ShortText | None = Field(default=None, description="Format used, and for Auto why.")
     digest: Digest | None = Field(default=None, description="Digest of the materialised content.")
@@ -272,6 +263,9 @@ class DatasetStatus(ApiModel):
         default=None, description="Rejected rows by code."
     )
     duplicates: int | None = Field(default=None, ge=0, description="Rows that repeat an earlier one exactly.")
+    curation: Annotated[list[CurationStep], Field(max_length=16)] | None = Field(
+        default=None, description="What each step of the curation did, in order."
+    )
     tokens: TokenStatistics | None = Field(default=None, description="Length of rows.")
     languages: Annotated[list[LanguageRows], Field(max_length=8)] | None = Field(
         default=None, description="Languages of a sample of up to 2000 rows."

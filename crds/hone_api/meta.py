@@ -114,6 +114,7 @@ Quantity = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", min_length=1, max_length=24),
 ]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 Storable = BeforeValidator(_storable)
 ShortText = Annotated[str, StringConstraints(max_length=253), Storable]

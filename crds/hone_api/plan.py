@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Source, Splits
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.meta import ApiModel, Digest, Name, Percent
@@ -40,46 +41,6 @@ class Limits(ApiModel):
     )
 
 
-class MaterializePlan(ApiModel):
-    """Source -> validated splits in `store`/datasets/<digest>."""
-
-    kind: Literal["Materialize"] = "Materialize"
-    contract: Literal[1] = CONTRACT
-    name: str = Field(description="Dataset, for messages.")
-    source: Source
-    source_path: str | None = Field(
-        default=None, description="Folder or file where a pvc:// or configmap:// source is mounted."
-    )
-    secret_path: str | None = Field(
-        default=None, description="Folder where source.secretName is mounted, a file a key."
-    )
-    format: Format = Format.AUTO
-    columns: dict[str, str] = Field(default_factory=dict)
-    splits: Splits = Field(default_factory=Splits)
-    checks: Checks = Field(default_factory=Checks)
-    synthesis: Synthesis | None = None
-    synthesis_secret_path: str | None = Field(
-        default=None, description="Folder where synthesis.secretName is mounted, a file a key."
-    )
-    judge_secret_path: str | None = Field(default=None, description="The same of synthesis.filters.judge.secretName.")
-    review: str | None = Field(default=None, description="Annotation hone.dev/review of the Dataset, by now.")
-    raft: Raft | None = None
-    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
-    store: str = Field(description="Path of the store.")
-    limits: Limits = Field(default_factory=Limits)
-
-
-class FetchPlan(ApiModel):
-    """Base model -> `store`/base-models/<owner>--<name>/<commit>, pinned."""
-
-    kind: Literal["Fetch"] = "Fetch"
-    contract: Literal[1] = CONTRACT
-    model: ModelRef
-    secret_path: str | None = Field(default=None, description="Folder where model.secretName is mounted.")
-    store: str = Field(description="Path of the store.")
-    limits: Limits = Field(default_factory=Limits)
-
-
 class DatasetInput(ApiModel):
     """A materialised split."""
 
@@ -103,6 +64,53 @@ class ModelInput(ApiModel):
     path: str = Field(description="Folder of config, tokenizer, safetensors.")
     digest: Digest | None = Field(default=None, description="SHA-256 of its manifest.json; none: not checked.")
     adapter: ArtifactInput | None = None
+
+
+class MaterializePlan(ApiModel):
+    """Source -> validated splits in `store`/datasets/<digest>."""
+
+    kind: Literal["Materialize"] = "Materialize"
+    contract: Literal[1] = CONTRACT
+    name: str = Field(description="Dataset, for messages.")
+    source: Source
+    source_path: str | None = Field(
+        default=None, description="Folder or file where a pvc:// or configmap:// source is mounted."
+    )
+    secret_path: str | None = Field(
+        default=None, description="Folder where source.secretName is mounted, a file a key."
+    )
+    format: Format = Format.AUTO
+    columns: dict[str, str] = Field(default_factory=dict)
+    splits: Splits = Field(default_factory=Splits)
+    checks: Checks = Field(default_factory=Checks)
+    curation: Curation = Field(default_factory=Curation)
+    evaluation_sets: list[DatasetInput] = Field(
+        default_factory=list, description="The splits of curation.contamination.datasets."
+    )
+    classifiers: dict[str, ModelInput] = Field(
+        default_factory=dict, description="The ModelVersions of curation.scores, by name."
+    )
+    synthesis: Synthesis | None = None
+    synthesis_secret_path: str | None = Field(
+        default=None, description="Folder where synthesis.secretName is mounted, a file a key."
+    )
+    judge_secret_path: str | None = Field(default=None, description="The same of synthesis.filters.judge.secretName.")
+    review: str | None = Field(default=None, description="Annotation hone.dev/review of the Dataset, by now.")
+    raft: Raft | None = None
+    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
+    store: str = Field(description="Path of the store.")
+    limits: Limits = Field(default_factory=Limits)
+
+
+class FetchPlan(ApiModel):
+    """Base model -> `store`/base-models/<owner>--<name>/<commit>, pinned."""
+
+    kind: Literal["Fetch"] = "Fetch"
+    contract: Literal[1] = CONTRACT
+    model: ModelRef
+    secret_path: str | None = Field(default=None, description="Folder where model.secretName is mounted.")
+    store: str = Field(description="Path of the store.")
+    limits: Limits = Field(default_factory=Limits)
 
 
 class TrainingPlan(ApiModel):

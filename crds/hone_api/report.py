@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from hone_api.curation import CurationStep
 from hone_api.dataset import LanguageRows, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.finetunejob_status import DatasetUse
@@ -113,6 +114,7 @@ class DatasetResult(ApiModel):
     rejected: int = 0
     errors: Annotated[list[RowError], _first(32)] = Field(default_factory=list)
     duplicates: int = 0
+    curation: Annotated[list[CurationStep], _first(16)] = Field(default_factory=list)
     tokens: TokenStatistics | None = None
     languages: Annotated[list[LanguageRows], _first(8)] = Field(default_factory=list)
     summary: Annotated[str, StringConstraints(max_length=2000), Storable] | None = None
@@ -209,6 +211,8 @@ def _reductions_of_training(result: TrainingResult) -> Iterator[None]:
 def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
     for error in result.errors:
         error.example = _cut(error.example, 120) if error.example else None
+    for step in result.curation:
+        step.example = _cut(step.example, 120) if step.example else None
     yield
     result.summary = _cut(result.summary, 200) if result.summary else None
     yield
@@ -219,6 +223,9 @@ def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
     yield
     while result.errors:
         result.errors.pop()
+        yield
+    for step in result.curation:
+        step.rows, step.example = [], None
         yield
     result.format_detected = _cut(result.format_detected, 64) if result.format_detected else None
     yield

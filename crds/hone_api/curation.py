@@ -1,0 +1,165 @@
+"""Curation: what is removed from valid rows or redacted in them, in a fixed order, and what became of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from hone_api.meta import ApiModel, ColumnName, Name, Percent, Rule, ShortText, Text
+
+
+class PersonalData(StrEnum):
+    """A kind of personal data; its mark in a redacted row is the name in capitals, e.g. [EMAIL]."""
+
+    EMAIL = "Email"
+    PHONE = "Phone"
+    CREDIT_CARD = "CreditCard"
+    IBAN = "IBAN"
+    IP_ADDRESS = "IPAddress"
+    SSN = "SSN"
+    SECRET = "Secret"
+
+
+class Scorer(StrEnum):
+    """What gives a row a score from 0% to 100%."""
+
+    QUALITY = "Quality"
+    TOXICITY = "Toxicity"
+    CLASSIFIER = "Classifier"
+
+
+class ScoreFilter(ApiModel):
+    """Rows whose score is out of bounds are removed."""
+
+    rules = (
+        Rule("has(self.minimum) || has(self.maximum)", "set minimum or maximum: the score that a row needs"),
+        Rule(
+            "(self.scorer == 'Classifier') == has(self.modelVersion)",
+            "modelVersion is for scorer Classifier, which needs it",
+        ),
+    )
+
+    scorer: Scorer = Field(
+        description="Quality: share of the rules of Gopher and C4 for text that the row keeps. Toxicity: probability "
+        "that its worst text is offensive (English). Classifier: a sequence classifier of the store."
+    )
+    minimum: Percent | None = Field(default=None, description="Least score that is kept, e.g. 70%; default: any.")
+    maximum: Percent | None = Field(default=None, description="Largest score that is kept, e.g. 50%; default: any.")
+    model_version: Name | None = Field(default=None, description="ModelVersion of the classifier.")
+    label: ShortText | None = Field(
+        default=None, description="Label whose probability is the score; default: the classifier's last one."
+    )
+
+
+class NearDuplicates(ApiModel):
+    """When two rows are near duplicates: their word n-grams overlap. MinHash finds pairs, exact counting confirms."""
+
+    similarity: Percent = Field(
+        default="80%", description="Least Jaccard similarity of the sets of word n-grams, 50% to 100%; default 80%."
+    )
+    ngram: int = Field(default=3, ge=1, le=32, description="Words of an n-gram; default 3.")
+
+    rules = (
+        Rule(
+            "!has(self.similarity) || double(self.similarity.replace('%', '')) >= 50.0",
+            "similarity must be at least 50%: rows that share less are not duplicates",
+            field_path=".similarity",
+        ),
+    )
+
+
+class EvaluationSet(ApiModel):
+    """Rows that must not be trained on."""
+
+    name: Name = Field(description="Name of a Dataset in this namespace; it must be Ready first.")
+    split: Literal["train", "validation", "test"] | None = Field(
+        default=None, description="Its split; default: all of them."
+    )
+
+
+class Contamination(ApiModel):
+    """Rows that hold a row of an evaluation set are removed, as its score would then mean nothing."""
+
+    datasets: Annotated[list[EvaluationSet], Field(min_length=1, max_length=16)] = Field(
+        description="The evaluation sets."
+    )
+    ngram: int = Field(
+        default=8,
+        ge=3,
+        le=32,
+        description="Words of an n-gram; default 8. A shorter prompt of an evaluation set must be met as a whole.",
+    )
+    overlap: Percent = Field(
+        default="50%",
+        description="Share of an evaluation row's n-grams that a row must hold to be removed; default 50%.",
+    )
+
+
+class Balance(ApiModel):
+    """At most so many rows for each value of a column; which ones is random by the seed."""
+
+    column: ColumnName = Field(description="Column of the source, e.g. category.")
+    max_rows: int = Field(ge=1, le=1_000_000_000, description="Most rows of one value.")
+
+
+class Diverse(ApiModel):
+    """The rows that together cover the whole best: greedy k-centre over sentence embeddings."""
+
+    rows: int = Field(ge=1, le=100_000, description="Rows to keep.")
+
+
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$", max_length=3)]
+
+
+class Curation(ApiModel):
+    """What is removed from the rows. The steps run in the order of these fields."""
+
+    personal_data: Literal["Keep", "Redact", "Refuse"] = Field(
+        default="Keep",
+        description="What happens to personal data: Redact puts a mark in its place, Refuse removes the row. "
+        "Default Keep.",
+    )
+    personal_data_types: Annotated[list[PersonalData], Field(min_length=1, max_length=7)] | None = Field(
+        default=None, description="Kinds of personal data; default: all."
+    )
+    min_tokens: int | None = Field(
+        default=None, ge=0, le=10_000_000, description="Shortest row in tokens, as status.tokens counts; default: any."
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Longest row in tokens; default: any."
+    )
+    languages: Annotated[list[Language], Field(min_length=1, max_length=32)] | None = Field(
+        default=None,
+        description="Languages to keep, ISO 639-1, e.g. [en, de]; rows too short to tell are kept. Default: any.",
+    )
+    scores: Annotated[list[ScoreFilter], Field(max_length=8)] | None = Field(
+        default=None, description="Scores that a row needs; default: none."
+    )
+    deduplicate: Literal["None", "Exact", "Near"] = Field(
+        default="None",
+        description="Duplicates to remove, the first of each stays. Exact: equal but for case, white space and "
+        "Unicode form. Near: as nearDuplicates says. Default None.",
+    )
+    near_duplicates: NearDuplicates = Field(
+        default_factory=NearDuplicates, description="When rows are near duplicates, here and for splits.nearDuplicates."
+    )
+    contamination: Contamination | None = Field(
+        default=None, description="Evaluation sets whose rows must not be trained on; default: none."
+    )
+    balance: Balance | None = Field(default=None, description="Rows of each value of a column; default: any number.")
+    diverse: Diverse | None = Field(default=None, description="A diverse subset of the rows; default: all rows.")
+    seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of what is chosen at random; default 0.")
+
+
+class CurationStep(ApiModel):
+    """What one step of the curation did."""
+
+    step: ShortText = Field(description="Name of the step, e.g. NearDuplicates.")
+    removed: int = Field(default=0, ge=0, description="Rows removed.")
+    changed: int = Field(default=0, ge=0, description="Rows changed and kept, e.g. redacted.")
+    rows: Annotated[list[int], Field(max_length=10)] = Field(
+        default_factory=list, description="First row numbers, from 1, over all files in order."
+    )
+    example: Text | None = Field(default=None, description="Why the first of them was.")
