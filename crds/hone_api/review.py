@@ -1,0 +1,236 @@
+"""Review: the files in which generated rows wait for people, and what people's decisions come to.
+
+One folder of the store holds a batch: `candidates.jsonl` (a `Candidate` a line), `filtered.jsonl` (a `Filtered` a
+line), `review.json` (a `ReviewRequest`) and `decisions/`, a file of `Decision`s for each reviewer, so that several
+never write to the same file. Files only grow; a half-written last line is the end of a killed process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import exp, lgamma
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from hone_api.meta import ApiModel
+from hone_api.synthesis import FilteredRows, Review, Synthesis, SyntheticRows, Template
+
+CANDIDATES, FILTERED, REQUEST, DECISIONS = "candidates.jsonl", "filtered.jsonl", "review.json", "decisions"
+
+RowId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+Row = dict[str, Any]
+
+
+class Provenance(ApiModel):
+    """Where a generated row comes from."""
+
+    template: Template
+    model: str
+    endpoint: str = Field(description="Host of the endpoint.")
+    seeds: list[str] = Field(description="Ids of the seed rows or documents that the model was shown.")
+    revision: str = Field(description="Revision of their source.")
+    prompt: str = Field(description="SHA-256 of the messages that were sent, hexadecimal.")
+    time: str = Field(description="When it was generated, RFC 3339 in UTC.")
+    score: int | None = Field(default=None, description="The judge's score, 1 to 5.")
+
+
+class Candidate(ApiModel):
+    """A generated row that passed the filters."""
+
+    index: int = Field(ge=0, description="Number of the request that it answers.")
+    id: RowId
+    row: Row = Field(description="By the roles of the template's format.")
+    group: str = Field(description="Rows of one group never cross splits.")
+    context: str = Field(default="", description="What the model was shown, for the reviewer.")
+    synthetic: bool = True
+    provenance: Provenance
+
+
+class Filtered(ApiModel):
+    """An answer that a filter removed."""
+
+    index: int = Field(ge=0)
+    reason: str
+    message: str
+    text: str
+    provenance: Provenance
+
+
+class ReviewRequest(ApiModel):
+    """What people are asked for."""
+
+    dataset: str
+    synthesis: Synthesis
+
+
+class Verdict(StrEnum):
+    """What a reviewer decided."""
+
+    ACCEPT = "Accept"
+    EDIT = "Edit"
+    REJECT = "Reject"
+    UNDO = "Undo"
+    """Takes the reviewer's earlier decision back."""
+
+
+class Decision(ApiModel):
+    """One keystroke of a reviewer."""
+
+    id: RowId
+    verdict: Verdict
+    row: Row | None = Field(default=None, description="The whole row after an edit.")
+    reviewer: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    time: str = Field(description="RFC 3339 in UTC.")
+
+
+def row_id(row: Row) -> str:
+    """Id of a row: the same content has the same."""
+    text = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What all decisions on one row come to."""
+
+    decisions: tuple[Decision, ...] = ()
+    """The last one of each reviewer, without those taken back."""
+
+    @property
+    def conflict(self) -> bool:
+        """Whether one rejects what another accepts."""
+        return len({d.verdict == Verdict.REJECT for d in self.decisions}) > 1
+
+    @property
+    def deciding(self) -> Decision | None:
+        """A rejection wins over all else, an edit over an acceptance, the later over the earlier."""
+        order = (Verdict.ACCEPT, Verdict.EDIT, Verdict.REJECT)
+        return max(self.decisions, key=lambda d: (order.index(Verdict(d.verdict)), d.time), default=None)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None: nobody has decided."""
+        return Verdict(self.deciding.verdict) if self.deciding else None
+
+
+def standings(decisions: Iterable[Decision]) -> dict[str, Standing]:
+    """What the decisions, each reviewer's in the order in which they were taken, come to, by row."""
+    last: dict[str, dict[str, Decision]] = {}
+    for decision in decisions:
+        of_row = last.setdefault(decision.id, {})
+        of_row.pop(decision.reviewer, None)
+        if decision.verdict != Verdict.UNDO:
+            of_row[decision.reviewer] = decision
+    return {id: Standing(tuple(by_reviewer.values())) for id, by_reviewer in last.items() if by_reviewer}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A batch after the decisions that there are."""
+
+    complete: bool
+    accepted: list[tuple[Candidate, Decision | None]]
+    """Rows to train on once the review is complete; without a decision where a sample or the spec accepts them."""
+    asked: list[Candidate]
+    """Rows that wait for a decision."""
+    rejected: int
+    conflicts: int
+    sample: str | None = None
+
+    def counts(self, generated: int, filtered: Mapping[str, int], review: Review) -> SyntheticRows:
+        """For report and status."""
+        return SyntheticRows(
+            generated=generated,
+            filtered=[FilteredRows(reason=reason, count=count) for reason, count in sorted(filtered.items())],
+            pending=len(self.asked),
+            accepted=len(self.accepted),
+            edited=sum(1 for _, decision in self.accepted if decision and decision.verdict == Verdict.EDIT),
+            rejected=self.rejected,
+            conflicts=self.conflicts,
+            wanted=review.accepted,
+            complete=self.complete,
+            sample=self.sample,
+        )
+
+
+def verify(candidates: Sequence[Candidate], decisions: Iterable[Decision], request: Synthesis) -> Verified:
+    """What people have made of the batch so far."""
+    known = {c.id for c in candidates}
+    found = {id: standing for id, standing in standings(decisions).items() if id in known}
+    review = request.review
+    undecided = [c for c in candidates if c.id not in found]
+    accepted = [
+        (c, found[c.id].deciding) for c in candidates if c.id in found and found[c.id].verdict != Verdict.REJECT
+    ]
+    rejected = sum(1 for s in found.values() if s.verdict == Verdict.REJECT)
+    conflicts = sum(1 for s in found.values() if s.conflict)
+    everything = accepted + [(c, None) for c in undecided]
+    if not review.required:
+        return Verified(True, everything, [], rejected, conflicts)
+    if review.sampling:
+        sampled = sample(candidates, review.sampling.size, request.seed)
+        asked = [c for c in sampled if c.id not in found]
+        defects = sum(1 for c in sampled if c.id in found and found[c.id].verdict != Verdict.ACCEPT)
+        words = _sample_words(len(candidates), len(sampled), len(asked), defects, review)
+        if defects <= review.sampling.max_defects:
+            complete = bool(candidates) and not asked
+            return Verified(complete, everything if complete else accepted, asked, rejected, conflicts, words)
+        return Verified(not undecided, accepted, undecided, rejected, conflicts, words)
+    if review.accepted:
+        return Verified(len(accepted) >= review.accepted, accepted, undecided, rejected, conflicts)
+    return Verified(bool(candidates) and not undecided, accepted, undecided, rejected, conflicts)
+
+
+def sample(candidates: Sequence[Candidate], size: int, seed: int) -> list[Candidate]:
+    """A random sample of at most `size` rows: which rows are in it depends on the seed and their content alone."""
+    return sorted(candidates, key=lambda c: hashlib.sha256(f"{seed}:{c.id}".encode()).digest())[:size]
+
+
+def _sample_words(rows: int, size: int, open_: int, defects: int, review: Review) -> str:
+    sampling = review.sampling
+    assert sampling is not None
+    if defects > sampling.max_defects:
+        return f"{defects} of {size - open_} sampled rows are bad, more than {sampling.max_defects}: review every row."
+    if open_:
+        return f"{open_} of {size} sampled rows wait; {defects} bad so far, at most {sampling.max_defects} pass."
+    confidence = float(sampling.confidence.removesuffix("%")) / 100
+    bound = most_defective(rows, size, defects, confidence)
+    return (
+        f"{defects} of {size} sampled rows are bad: with {sampling.confidence} confidence at most "
+        f"{bound} of all {rows} rows ({100 * bound / rows:.1f}%) were."
+    )
+
+
+def most_defective(rows: int, size: int, defects: int, confidence: float) -> int:
+    """Upper confidence bound of the bad rows in a batch of which a sample, without replacement, had `defects`.
+
+    The exact one-sided bound by the hypergeometric distribution: the largest D with
+    P(at most `defects` in the sample | D in the batch) > 1 - confidence. It falls in D, so bisection finds it.
+    """
+    low, high = defects, rows - (size - defects)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _at_most(defects, rows, middle, size) > 1 - confidence:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _at_most(defects: int, rows: int, bad: int, size: int) -> float:
+    """P(X <= defects) of the hypergeometric distribution, by logarithms of factorials."""
+
+    def log_choose(n: int, k: int) -> float:
+        return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+
+    least = max(0, size - (rows - bad))
+    whole = log_choose(rows, size)
+    return sum(
+        exp(log_choose(bad, k) + log_choose(rows - bad, size - k) - whole)
+        for k in range(least, min(defects, bad, size) + 1)
+    )
