@@ -74,8 +74,8 @@ class EvaluationSet(ApiModel):
     """Rows that must not be trained on."""
 
     name: Name = Field(description="Name of a Dataset in this namespace; it must be Ready first.")
-    split: Literal["train", "validation", "test"] | None = Field(
-        default=None, description="Its split; default: all of them."
+    split: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)] | None = Field(
+        default=None, description="Its split, e.g. test; default: all of them."
     )
 
 
