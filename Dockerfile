@@ -47,6 +47,10 @@ RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
     apt-get purge -qq --autoremove > /dev/null; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* /tmp/*
 
+COPY requirements/gguf.txt /requirements/
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
+    sh /requirements/image-install.sh --no-deps --target /opt/hone/share/hone/gguf -r /requirements/gguf.txt
+
 FROM trainer-dependencies AS trainer
 COPY crds/hone_api /app/hone_api
 COPY trainer/hone_trainer /app/hone_trainer

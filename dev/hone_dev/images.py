@@ -24,7 +24,13 @@ BASE_PACKAGES = ("python3", "python3-venv", "libgomp1", "ca-certificates")
 SUITE = "bookworm"
 TARGETS = {
     "operator": ("requirements/operator.txt", "operator/hone_operator"),
-    "trainer": ("requirements/trainer.txt", "requirements/deepspeed.txt", "trainer/hone_trainer", "cli/hone_cli"),
+    "trainer": (
+        "requirements/trainer.txt",
+        "requirements/deepspeed.txt",
+        "requirements/gguf.txt",
+        "trainer/hone_trainer",
+        "cli/hone_cli",
+    ),
 }
 # What tells the builder how this machine reaches its package index; never part of an image.
 BUILD_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")

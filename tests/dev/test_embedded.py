@@ -49,7 +49,12 @@ def test_a_difference_names_what_was_left_behind() -> None:
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     names = ["Dockerfile", "dev/image-install.sh", "requirements/uv.txt", "crds/hone_api/a.py"]
     names += ["requirements/operator.txt", "operator/hone_operator/b.py"]
-    names += ["requirements/trainer.txt", "requirements/deepspeed.txt", "trainer/hone_trainer/c.py"]
+    names += [
+        "requirements/trainer.txt",
+        "requirements/deepspeed.txt",
+        "requirements/gguf.txt",
+        "trainer/hone_trainer/c.py",
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
