@@ -13,7 +13,7 @@ from hone_operator.cache import Cache
 from hone_operator.cluster import AlreadyExistsError, Cluster, ConflictError, NotFoundError, RefusedError
 from hone_operator.desired import names, store
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import CONTAINER
+from hone_operator.desired.pod import CONTAINER, PLAN
 from hone_operator.events import event_body
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import dataset, finetunejob, modelversion
@@ -21,11 +21,11 @@ from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.failures import failed_pods
 from hone_operator.reconcile.outcome import Outcome, Refusal
-from hone_operator.reconcile.pods import ObservedJob, disrupted
+from hone_operator.reconcile.pods import ObservedJob, disrupted, scheduled, slow_start, unmounted
 
 log = logging.getLogger(__name__)
 LOG_LINES = 20
-CLAIM_SECONDS = 60.0
+SEEN_SECONDS = 60.0
 
 
 class Key(NamedTuple):
@@ -93,8 +93,8 @@ class Controllers:
     on_done: Callable[[Key, float], None] | None = None
     request: Callable[[Key], None] = lambda key: None
     """The queue's."""
-    _claims: dict[tuple[str, str], float] = field(default_factory=dict)
-    """Claims known to exist, until when (monotonic seconds)."""
+    _seen: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    """Claims and Services known to exist, until when (monotonic seconds)."""
 
     async def process(self, key: Key) -> float | None:
         """One reconcile of one object; the seconds until it must be looked at again."""
@@ -124,6 +124,7 @@ class Controllers:
             report=self.reports.latest(body["metadata"]["uid"]),
             claim_exists=await self._model_claim(body),
             stopping=stopping,
+            service_lost=await self._service_lost(finetunejob.of_component(jobs, "training")),
         )
         if any(j.succeeded and is_open(body, j) for j in finetunejob.of_component(jobs, "training")):
             ledger = await self.cluster.get("ConfigMap", namespace, names.LEDGER)
@@ -145,6 +146,13 @@ class Controllers:
         pods = await self.cluster.list("Pod", namespace, labels=f"batch.kubernetes.io/job-name={name}")
         left = [p for p in pods if p["metadata"]["labels"].get(names.COMPONENT) == "training"]
         return jobs, sum(p["status"].get("phase") not in ("Succeeded", "Failed") for p in left)
+
+    async def _service_lost(self, jobs: list[ObservedJob]) -> bool:
+        """Whether ranks look for each other in vain; asked once they have nodes, and then at times."""
+        for job in jobs:
+            if job.body["spec"]["completions"] > 1 and not job.finished and scheduled(job.pods):
+                return not await self._exists("Service", job.body["metadata"]["namespace"], job.name)
+        return False
 
     async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
         uri = body["spec"]["model"].get("uri", "")
@@ -201,6 +209,8 @@ class Controllers:
                 seen = await self._ended(seen, body["kind"] == "FineTuneJob") if undigested(seen) else seen
             elif not seen.pods and _cannot_create_pods(job):
                 seen = replace(seen, refused=await self._why_no_pods(job))
+            elif pod := slow_start(seen.pods, self.now()):
+                seen = await self._why_not_started(seen, pod)
             out.append(seen)
         return out
 
@@ -218,17 +228,37 @@ class Controllers:
     async def _why_no_pods(self, job: Mapping[str, Any]) -> str | None:
         """The Job controller's words, from its newest event."""
         meta = job["metadata"]
-        fields = f"involvedObject.uid={meta['uid']},reason=FailedCreate"
-        found = await self.cluster.list("CoreEvent", meta["namespace"], fields=fields)
-        found.sort(key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
-        return found[-1].get("message") if found else None
+        event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},reason=FailedCreate")
+        return event.get("message") if event else None
+
+    async def _why_not_started(self, job: ObservedJob, pod: Mapping[str, Any]) -> ObservedJob:
+        """The kubelet's words, from its newest event; and whether what it waits for can never come."""
+        meta = pod["metadata"]
+        event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},type=Warning")
+        if event is None:
+            return job
+        words = unmounted(pod, event.get("reason") or "FailedMount", event.get("message", ""))
+        return replace(job, stuck=words, plan_lost=await self._plan_lost(meta["namespace"], meta["name"]))
+
+    async def _plan_lost(self, namespace: str, pod: str) -> bool:
+        body = await self.cluster.get("Pod", namespace, pod)
+        volumes = body["spec"]["volumes"] if body else ()
+        plans = [v["configMap"]["name"] for v in volumes if v["name"] == PLAN]
+        return any([await self.cluster.get("ConfigMap", namespace, p) is None for p in plans])
+
+    async def _newest_event(self, namespace: str, fields: str) -> Mapping[str, Any] | None:
+        found = await self.cluster.list("CoreEvent", namespace, fields=fields)
+        return max(found, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "", default=None)
 
     async def _claim_exists(self, namespace: str, name: str) -> bool:
-        if self._claims.get((namespace, name), 0.0) > time.monotonic():
+        return await self._exists("PersistentVolumeClaim", namespace, name)
+
+    async def _exists(self, kind: str, namespace: str, name: str) -> bool:
+        if self._seen.get((kind, namespace, name), 0.0) > time.monotonic():
             return True
-        if await self.cluster.get("PersistentVolumeClaim", namespace, name) is None:
+        if await self.cluster.get(kind, namespace, name) is None:
             return False
-        self._claims[(namespace, name)] = time.monotonic() + CLAIM_SECONDS
+        self._seen[(kind, namespace, name)] = time.monotonic() + SEEN_SECONDS
         return True
 
     # -- carry out -------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from hone_operator.desired.platform import Platform
 
 USER = 10001
 CONTAINER = "trainer"
+PLAN = "plan"
+"""Volume with the plan's ConfigMap."""
 METRICS_PORT = 9400
 
 
@@ -84,7 +86,7 @@ def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
 
 def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Platform) -> dict[str, Any]:
     """PodTemplateSpec with one container, `python -m hone_trainer <verb> /etc/hone/plan.json`."""
-    plan = Mount("plan", names.PLAN_FOLDER, {"configMap": {"name": plan_name, "defaultMode": 0o444}})
+    plan = Mount(PLAN, names.PLAN_FOLDER, {"configMap": {"name": plan_name, "defaultMode": 0o444}})
     mounts = (plan, *work.mounts, Mount.scratch("tmp", PurePosixPath("/tmp"), platform.scratch_size))
     container = {
         "name": CONTAINER,

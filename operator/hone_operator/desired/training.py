@@ -135,16 +135,22 @@ def environment(attempt: Attempt, platform: Platform) -> dict[str, str]:
     return env
 
 
-def service(attempt: Attempt, labels: Mapping[str, str]) -> dict[str, Any]:
-    """Headless Service: gives each rank a name before it is ready, for the rendezvous."""
+def attempt_labels(owner: Mapping[str, Any], number: int) -> dict[str, str]:
+    """Labels of everything that belongs to an attempt."""
+    return names.labels("training", owner, **{names.ATTEMPT: str(number)})
+
+
+def service(owner: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Headless Service of attempt `number`: gives each rank a name before it is ready, for the rendezvous."""
+    name = names.attempt(owner["metadata"]["name"], number)
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": names.metadata(attempt.name, attempt.owner, labels),
+        "metadata": names.metadata(name, owner, attempt_labels(owner, number)),
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {"batch.kubernetes.io/job-name": attempt.name},
+            "selector": {"batch.kubernetes.io/job-name": name},
             "ports": [{"name": "rendezvous", "port": 29500}],
         },
     }
@@ -154,7 +160,7 @@ def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
     """[ConfigMap, Service when there are several nodes, Job] of the attempt."""
     spec = attempt.spec
     resources = spec.resources
-    labels = names.labels("training", attempt.owner, **{names.ATTEMPT: str(attempt.number)})
+    labels = attempt_labels(attempt.owner, attempt.number)
     work = Work(
         component="training",
         verb="run",
@@ -173,4 +179,4 @@ def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
     )
     annotations = {names.RESOLVED: json.dumps(attempt.resolved.to_json(), sort_keys=True)}
     config, body = job(attempt.owner, JobName(attempt.name, labels, annotations), work, platform, resources.nodes)
-    return [config, *([service(attempt, labels)] if resources.nodes > 1 else []), body]
+    return [config, *([service(attempt.owner, attempt.number)] if resources.nodes > 1 else []), body]

@@ -69,6 +69,8 @@ def _fetched(draft: Draft, spec: FineTuneJobSpec, tries: Tries, platform: Platfo
     if cause and (cause.retry is Retry.NEVER or tries.cause is None):
         draft.conditions.set("ModelReady", False, cause.code, cause.message)
         return BaseModel(failure=cause)
+    if tries.active and tries.job:
+        draft.await_start(tries.job)
     start = tries.next_start()
     due = tries.number == 0 or (start is not None and start <= draft.now)
     if due and not spec.suspend:

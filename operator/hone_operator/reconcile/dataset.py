@@ -131,6 +131,8 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
 
 def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
     draft.put(tries=number)
+    if tries.job:
+        draft.await_start(tries.job)
     if tries.obstacle:
         draft.check_in(RECHECK_SECONDS)
         return _not_ready(draft, tries.obstacle.reason, tries.obstacle.message, "Pending", warning=True)

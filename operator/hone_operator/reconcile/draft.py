@@ -6,6 +6,9 @@ from typing import Any
 
 from hone_operator.reconcile.conditions import Conditions
 from hone_operator.reconcile.outcome import Event, Outcome, format_time, soonest
+from hone_operator.reconcile.pods import ObservedJob, starting
+
+START_SECONDS = 15.0
 
 
 class Draft:
@@ -54,6 +57,20 @@ class Draft:
         if self.conditions.changed(type_):
             c = self.conditions.get(type_)
             self.tell(c["reason"], c["message"], warning)
+
+    def await_start(self, job: ObservedJob) -> None:
+        """A Job whose pods have no container yet: look again, for no news comes of a mount that fails.
+
+        Without its plan it can never start: it goes, so that another is made.
+        """
+        if starting(job.pods):
+            self.check_in(START_SECONDS)
+        if job.plan_lost:
+            self.delete.append(job.body)
+            message = (
+                f"The ConfigMap with the plan of Job {job.name} was deleted before a pod read it: it is made again."
+            )
+            self.tell("PlanLost", message, warning=True)
 
     def ready(
         self, ready: bool, reason: str, message: str, *, reconciling: bool = False, stalled: bool = False

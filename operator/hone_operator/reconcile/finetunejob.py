@@ -13,7 +13,7 @@ from hone_api.finetunejob_status import Resolved
 from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import Attempt, training, world_size
+from hone_operator.desired.training import Attempt, service, training, world_size
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile import unsupported
@@ -51,6 +51,8 @@ class Observed:
     """What the API server did not take when this decision was carried out a moment ago."""
     stopping: int | None = None
     """Pods that still run of the last attempt, whose Job somebody has deleted; None: its Job is there."""
+    service_lost: bool = False
+    """The Service by which the ranks of the running attempt find each other was deleted."""
 
 
 def of_component(jobs: Sequence[ObservedJob], component: str) -> list[ObservedJob]:
@@ -239,6 +241,9 @@ class _Run:
         if job.body["spec"].get("suspend", False) != self.spec.suspend:
             self.draft.apply.append(_suspend(job.body, self.spec.suspend))
         self.draft.put(resolved=self._recorded() or self.draft.old.get("resolved"))
+        self.draft.await_start(job)
+        if self.seen.service_lost:
+            self.draft.create.append(service(self.draft.body, self.attempts.count))
         if self.spec.suspend:
             return self._paused()
         nodes, obstacle = self.spec.resources.nodes, waiting(job)

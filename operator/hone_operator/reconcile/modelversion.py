@@ -69,7 +69,8 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
     if cause and (cause.retry is Retry.NEVER or tries.cause is None):
         draft.delete += [tries.job.body] if tries.active and tries.job else []
         return _unverified(draft, cause.code, cause.message, final=True)
-    if tries.active:
+    if tries.active and tries.job:
+        draft.await_start(tries.job)
         obstacle = tries.obstacle
         if obstacle:
             draft.check_in(RECHECK_SECONDS)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api.report import Outcome as Ending
@@ -15,9 +15,23 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 IMAGE_REASONS = frozenset(
     {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
+MOUNTING_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
+SLOW_START = timedelta(seconds=20)
 CONTAINER_REASONS = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "CreatePodSandboxError"}
 )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a Job's pods do not run yet."""
+
+    reason: str
+    message: str
+    code: str | None = None
+    """Failure code if it never gets better."""
+    since: datetime | None = None
+    scheduled: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,10 @@ class ObservedJob:
     """Words of the API server when the Job controller could not create pods."""
     log_tail: str | None = None
     """Last lines of the pod that failed first; read once the Job has failed."""
+    stuck: Waiting | None = None
+    """The kubelet's words when it does not get so far as to create a container."""
+    plan_lost: bool = False
+    """Its plan's ConfigMap is gone, and a pod has not read it yet: it can never start."""
 
     @property
     def name(self) -> str:
@@ -106,18 +124,6 @@ def running(pods: Iterable[Mapping[str, Any]]) -> int:
     return sum(1 for p in pods if (p.get("status") or {}).get("phase") in ("Running", "Succeeded", "Failed"))
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """Why a Job's pods do not run yet."""
-
-    reason: str
-    message: str
-    code: str | None = None
-    """Failure code if it never gets better."""
-    since: datetime | None = None
-    scheduled: bool = False
-
-
 def waiting(job: ObservedJob) -> Waiting | None:
     """The first obstacle in the way of an unfinished Job's pods, or None."""
     if job.refused:
@@ -126,7 +132,41 @@ def waiting(job: ObservedJob) -> Waiting | None:
     for pod in sorted(job.pods, key=rank):
         if obstacle := _pod_waiting(pod):
             return obstacle
+    return job.stuck
+
+
+def starting(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Pods that have a node and wait for their volumes or network; no news comes of those that wait in vain."""
+    return [p for p in pods if is_true(p, "PodScheduled") and _container_reason(p) in MOUNTING_REASONS]
+
+
+def slow_start(pods: Iterable[Mapping[str, Any]], now: datetime) -> Mapping[str, Any] | None:
+    """The first of them that has waited for so long that the kubelet should be asked why."""
+    for pod in sorted(starting(pods), key=rank):
+        if _scheduled_at(pod) + SLOW_START <= now:
+            return pod
     return None
+
+
+def unmounted(pod: Mapping[str, Any], reason: str, message: str) -> Waiting:
+    """What a pod waits for, in the kubelet's words."""
+    name = pod["metadata"]["name"]
+    return Waiting(reason, f"Pod {name}: {message}", "CreateContainerFailed", _scheduled_at(pod), scheduled=True)
+
+
+def _scheduled_at(pod: Mapping[str, Any]) -> datetime:
+    since = condition(pod, "PodScheduled").get("lastTransitionTime")
+    return parse_time(since or pod["metadata"]["creationTimestamp"])
+
+
+def _container_reason(pod: Mapping[str, Any]) -> str | None:
+    """Why the container waits; None when it does not: it runs or has ended."""
+    status = pod.get("status") or {}
+    if status.get("phase", "Pending") != "Pending":
+        return None
+    for container in status.get("containerStatuses") or ():
+        return container.get("state", {}).get("waiting", {}).get("reason", "")
+    return ""
 
 
 def _pod_waiting(pod: Mapping[str, Any]) -> Waiting | None:
