@@ -1,4 +1,4 @@
-"""Rows to token ids and labels: exactly the assistant content and its end mark, or the row is refused.
+"""Rows to token ids and labels: exactly the assistant's turns and their end marks, or the row is refused.
 
 How a turn is proved, for any chat template:
 
@@ -6,6 +6,10 @@ How a turn is proved, for any chat template:
    The conversation that ends with the turn must begin with it. The turn starts there.
 2. From there the tokens up to some added token (the end mark) must decode to the turn's content; only white space
    may differ, at either end. Those tokens and the end mark are trained; what follows (a line break) is not.
+3. A turn that calls tools is written by the template in its own way. There the tokens up to the end mark that other
+   turns have must show every name, key and value of the calls, and the content.
+
+Turns of weight 0 are read and not trained.
 
 Templates without a generation prompt are read by their `{% generation %}` marks, under the same proof.
 Templates that rewrite earlier turns (Qwen3 removes their reasoning) give one row per turn, each as it is served.
@@ -18,9 +22,12 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from hone_trainer import toolcalls
 from hone_trainer.errors import ConfigError
+from hone_trainer.toolcalls import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -29,8 +36,6 @@ IGNORED = -100
 """Label of a token that does not count in the loss (torch's ignore_index)."""
 # With the second, templates of hybrid reasoning models render the prompt for an answer without reasoning.
 _PROMPT_OPTIONS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False})
-
-Message = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +89,11 @@ REFUSALS = {
     "ControlToken": "Content holds a token that the chat template gives a meaning to, e.g. <|im_end|>.",
     "TemplateRefused": "The chat template raised an error, e.g. for a system turn or for roles that do not alternate.",
     "TurnDropped": "The chat template leaves a system or user turn out of the conversation.",
+    "ToolsDropped": "The chat template has no place for the row's tools or tool calls, or leaves some of them out.",
     "NotProved": "No reading of the rendered conversation gives exactly the turn's content and an end mark.",
     "DoubleBos": "The row would start with two beginning-of-sequence tokens.",
     "NoContent": "The row has no token to train.",
+    "SameAnswers": "Chosen and rejected are the same tokens.",
 }
 
 
@@ -122,7 +129,7 @@ class Encoder:
             RowRefusedError: the record cannot be labelled with certainty.
         """
         if "messages" in record:
-            return self._chat(record["messages"], number)
+            return self._chat(record["messages"], number, record.get("tools", ()))
         if "prompt" in record and self.has_template:
             pair = [{"role": "user", "content": record["prompt"]}]
             return self._chat([*pair, {"role": "assistant", "content": record["completion"]}], number)
@@ -130,29 +137,53 @@ class Encoder:
             return [self._pair(record["prompt"], record["completion"], number)]
         return [self._text(record["text"], number)]
 
-    def _chat(self, messages: Sequence[Message], number: int) -> list[Row]:
+    def _chat(self, messages: Sequence[Message], number: int, tools: Sequence[Any] = ()) -> list[Row]:
         if not self.has_template:
             raise ConfigError("rows are conversations, but the model has no chat template", "UnsupportedModel")
-        for message in messages:
-            self._refuse_control_tokens(message["content"])
-        turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        for text in toolcalls.texts_in([*messages, *tools]):
+            self._refuse_control_tokens(text)
+        turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("weight") != 0]
         if not turns:
-            raise RowRefusedError("NoContent", "no assistant turn")
-        rows = [self._last_turn(messages[: i + 1], number) for i in (turns[-1:] if self.last_only else turns)]
+            raise RowRefusedError("NoContent", "no assistant turn to train")
+        said = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
+        shown = self._as_shown(said[: turns[-1] + 1], tools)
+        rows = [self._last_turn(shown[: i + 1], number, tools) for i in (turns[-1:] if self.last_only else turns)]
         last = rows[-1]
         if all(row.input_ids == last.input_ids[: len(row.input_ids)] for row in rows):
             return [_merge(rows)]
         return rows
 
-    def _last_turn(self, messages: Sequence[Message], number: int) -> Row:
+    def _as_shown(self, messages: list[Message], tools: Sequence[Any]) -> list[Message]:
+        """The turns in the form in which the template shows all tools and calls.
+
+        Raises:
+            RowRefusedError: ToolsDropped.
+        """
+        if not tools and not any(toolcalls.calls_in(messages)):
+            return messages
+        missing: str | None = "the calls"
+        for form in (messages, toolcalls.with_text_arguments(messages)):
+            try:
+                text = self._render(form, tools)
+            except TypeError:  # the template joins arguments as text
+                continue
+            if toolcalls.shows_python(text, messages):
+                continue
+            missing = toolcalls.missing_tool(text, tools) or toolcalls.missing_call(text, messages)
+            if missing is None:
+                return form
+        raise RowRefusedError("ToolsDropped", f"the chat template does not show {missing} as JSON or text")
+
+    def _last_turn(self, messages: Sequence[Message], number: int, tools: Sequence[Any] = ()) -> Row:
         """The conversation with its last turn trained; it ends with the turn's end mark."""
         content = messages[-1]["content"]
-        text = self._render(messages)
+        text = self._render(messages, tools)
         for turn in messages[:-1]:
-            if turn["role"] != "assistant" and turn["content"].strip() not in text:
+            if turn["role"] != "assistant" and not toolcalls.shows(text, turn["content"]):
                 raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out")
-        for ids, start, options in self._readings(messages, text):
-            end = self._end(ids, start, content)
+        for ids, start, options in self._readings(messages, text, tools):
+            end = self._end_of_calls(ids, start, messages[-1]) if messages[-1].get("tool_calls") else None
+            end = self._end(ids, start, content) if end is None and content else end
             if end is None:
                 continue
             self.prompt_options.update(options)
@@ -161,18 +192,20 @@ class Encoder:
         message = f"the template's text is not the turn's content and an end mark: {content[:60]!r}"
         raise RowRefusedError("NotProved", message)
 
-    def _readings(self, messages: Sequence[Message], text: str) -> Iterator[tuple[list[int], int, dict[str, Any]]]:
+    def _readings(
+        self, messages: Sequence[Message], text: str, tools: Sequence[Any]
+    ) -> Iterator[tuple[list[int], int, dict[str, Any]]]:
         """Token ids of the conversation and a candidate for the index of its last turn's first token."""
         whole = self._tokenize(text, add_special_tokens=False)
         for options in _PROMPT_OPTIONS:
-            prompt = self._render(messages[:-1], add_generation_prompt=True, **options) if messages[:-1] else ""
+            prompt = self._render(messages[:-1], tools, add_generation_prompt=True, **options) if messages[:-1] else ""
             if text.startswith(prompt):
                 head = self._tokenize(prompt, add_special_tokens=False)
                 ids = self._continue(head, whole, text[len(prompt) :])
                 if ids is not None:
                     yield ids, len(head), options
         if self.has_marks:
-            out = self._apply(messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+            out = self._apply(messages, tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
             if 1 in out["assistant_masks"]:
                 yield out["input_ids"], _last_run(out["assistant_masks"]), {}
 
@@ -193,6 +226,25 @@ class Encoder:
             if ids[index] in self._added and _comparable(self._decode(ids[start:index])) == expected:
                 return index
         return None
+
+    def _end_of_calls(self, ids: list[int], start: int, turn: Message) -> int | None:
+        """Index of the end mark of a turn with calls: the mark that other turns end in, after all that it says."""
+        mark = self._content_mark
+        for index in range(start + 1, len(ids)):
+            if ids[index] == mark or (mark is None and ids[index] == self.tokenizer.eos_token_id):
+                text = self._decode(ids[start:index])
+                says = toolcalls.missing_call(text, [turn]) is None and toolcalls.shows(text, turn["content"])
+                return index if says else None
+        return None
+
+    @cached_property
+    def _content_mark(self) -> int | None:
+        """The end mark of a plain turn under this template."""
+        plain = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        try:
+            return self._last_turn(plain, 0).input_ids[-1]
+        except RowRefusedError:
+            return None
 
     def _pair(self, prompt: str, completion: str, number: int) -> Row:
         """Prompt, completion and end of sequence, for a model without a chat template."""
@@ -220,14 +272,14 @@ class Encoder:
             raise RowRefusedError("NoContent", "no token to train")
         return Row(ids, labels, number)
 
-    def _render(self, messages: Sequence[Message], **options: Any) -> str:
-        return str(self._apply(messages, tokenize=False, **options))
+    def _render(self, messages: Sequence[Message], tools: Sequence[Any] = (), **options: Any) -> str:
+        return str(self._apply(messages, tools, tokenize=False, **options))
 
-    def _apply(self, messages: Sequence[Message], **options: Any) -> Any:
+    def _apply(self, messages: Sequence[Message], tools: Sequence[Any], **options: Any) -> Any:
         from jinja2.exceptions import TemplateError
 
         try:
-            return self.tokenizer.apply_chat_template(list(messages), **options)
+            return self.tokenizer.apply_chat_template(list(messages), tools=list(tools) or None, **options)
         except TemplateError as error:
             raise RowRefusedError("TemplateRefused", f"the chat template says: {error}") from None
 

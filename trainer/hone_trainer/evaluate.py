@@ -52,11 +52,11 @@ def score(model: Any, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Cal
     return Score(means, tokens=int(sum(tokens)))
 
 
-def score_language_model(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> Score:
+def score_language_model(trainer: Any, split: HeldOut, poll: Callable[[], None]) -> Score:
     """`score` of the model in training, as it is."""
     run = trainer.run
     pad = run.base.tokenizer.pad_token_id
-    return score(trainer.scoring_model(), rows, pad_id=pad, bf16=run.settings.bf16, poll=poll)
+    return score(trainer.scoring_model(), split.rows, pad_id=pad, bf16=run.settings.bf16, poll=poll)
 
 
 def sweep(

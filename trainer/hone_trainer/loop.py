@@ -141,7 +141,7 @@ class Loop:
                 raise GiveUp
 
         method, step = self.run.method, self.state.global_step
-        scores = [method.score(self, split.rows, poll) for split in self.run.held_out]
+        scores = [method.score(self, split, poll) for split in self.run.held_out]
         for split, score in zip(self.run.held_out, scores, strict=True):
             value = score.value(method.goal.metric)
             if not math.isfinite(value):

@@ -29,10 +29,6 @@ class Base:
         limit = getattr(self.config.get_text_config(), "max_position_embeddings", None)
         return int(limit) if limit else UNBOUNDED
 
-    def longest(self, max_length: int | None) -> int:
-        """Tokens of the longest sequence that may be trained on."""
-        return min(max_length or self.context, self.context)
-
     @property
     def vocabulary(self) -> int:
         """Rows of the embedding: ids must be below it."""

@@ -108,7 +108,7 @@ def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run
             reporters.say(sentence)
         rows.claim(plan)
     method = METHODS[plan.method]
-    length = plan.training.max_length or data.longest
+    length = plan.training.max_length or method.longest(base) or data.longest
     dataset = method.dataset(plan, data.train, length)
     return Run(
         plan=plan,

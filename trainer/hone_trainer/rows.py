@@ -71,10 +71,11 @@ def load(plan: TrainingPlan, base: Base) -> Data:
 
 def encode(plan: TrainingPlan, base: Base, path: str) -> Encoded:
     """One split by the plan's method, under its length and truncation policy."""
+    method = METHODS[plan.method]
     return encode_split(
         path,
-        METHODS[plan.method].encoder(plan, base),
-        max_length=base.longest(plan.training.max_length),
+        method.encoder(plan, base),
+        max_length=plan.training.max_length or method.longest(base) or base.context,
         truncation=plan.training.truncation,
     )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hone_trainer.methods import sft
+from hone_trainer.methods import dapt, sft
 from hone_trainer.methods.base import Method
 
-METHODS: dict[str, Method] = {"SFT": sft.METHOD}
+METHODS: dict[str, Method] = {
+    "SFT": sft.METHOD,
+    "DAPT": dapt.METHOD,
+}

@@ -11,6 +11,7 @@ from hone_trainer.stopping import Goal
 if TYPE_CHECKING:
     from hone_api.plan import TrainingPlan
     from hone_trainer.encode import RecordEncoder
+    from hone_trainer.evaluate import HeldOut
     from hone_trainer.loop import Run
     from hone_trainer.model import Base, Head
     from hone_trainer.scores import Best, Score
@@ -34,18 +35,24 @@ class Method:
     """The library's configuration; made before the model is loaded, since ZeRO-3 shards weights while loading."""
     trainer: Callable[[Run, Any, Any, Any, list[Any]], Any]
     """Run, arguments, model, peft's config or None, callbacks -> a `Loop` that is ready to train."""
-    score: Callable[[Any, Sequence[Any], Poll], Score]
-    """Trainer, held-out examples, poll -> the score of the model as it is. A collective."""
+    score: Callable[[Any, HeldOut, Poll], Score]
+    """Trainer, held-out split, poll -> the score of the model as it is. A collective."""
     metrics: Mapping[str, Best]
     """Metrics of `score` that are reported, each with its good end. The first decides which step is the best."""
     logged: Mapping[str, str] = field(default_factory=dict)
     """Names in the library's logs -> names of metrics that are reported while training, beside the loss."""
+    length: int | None = None
+    """Tokens of a sequence when the plan names none; None: those of the longest row."""
     head: Head = "LanguageModel"
     """What the trained model ends in."""
     samples: bool = True
     """Whether base and tuned model answer held-out prompts for the report."""
     drops_out: bool = True
     """Whether adapter.dropout acts; methods that compare log-probabilities with a reference switch dropout off."""
+
+    def longest(self, base: Base) -> int | None:
+        """Tokens of a sequence when the plan names none; None: those of the longest row."""
+        return min(self.length, base.context) if self.length else None
 
     @property
     def goal(self) -> Goal:

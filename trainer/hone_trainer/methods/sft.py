@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import evaluate
+from hone_trainer import evaluate, losshead
 from hone_trainer.encode import Encoder, Row
 from hone_trainer.loop import Loop, Run
 from hone_trainer.methods.arguments import common
 from hone_trainer.methods.base import Method
 from hone_trainer.model import Base
+from hone_trainer.order import WithinStep
 from hone_trainer.settings import Rates, Settings
 
 
@@ -62,8 +63,17 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
+    plan = run.plan
+
     class Sft(Loop, SFTTrainer):
-        """TRL's SFT with our loop."""
+        """TRL's SFT with our loop, loss head and order within a step."""
+
+        def get_train_dataloader(self) -> Any:
+            loader = super().get_train_dataloader()
+            if self.args.gradient_accumulation_steps > 1 and not plan.training.packing:
+                lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+                loader.set_sampler(WithinStep(loader.get_sampler(), lengths, plan.training.batch_size))
+            return loader
 
     made = Sft(
         model=model,
@@ -75,6 +85,7 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     )
     made.remove_callback(PrinterCallback)  # our reporters tell
     made.attach(run)
+    losshead.install(made.model)
     return made
 
 

@@ -1,0 +1,66 @@
+"""Domain-adaptive pre-training (Gururangan et al. 2020, arXiv 2004.10964): every token of every document counts.
+
+Documents are packed whole, best fit first, and no document attends to another (Ding et al. 2024, arXiv 2404.10830;
+Zhao et al. 2024, arXiv 2402.13991): the classic concatenation cuts documents at random places and lets a document be
+predicted from a stranger. A document longer than a sequence goes on in the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_trainer import evaluate
+from hone_trainer.encode import IGNORED, Encoder, Row
+from hone_trainer.methods import sft
+from hone_trainer.methods.base import Method
+from hone_trainer.model import Base
+from hone_trainer.settings import Rates, Settings
+
+
+class DocumentEncoder(Encoder):
+    """Records {text} to rows of at most `length` tokens."""
+
+    def __init__(self, tokenizer: Any, length: int) -> None:
+        super().__init__(tokenizer)
+        self._length = length
+
+    def takes(self, record: dict[str, Any]) -> str | None:
+        return None if "text" in record else "has no text"
+
+    def encode(self, record: dict[str, Any], number: int = 1) -> list[Row]:
+        """The document, ended by EOS, in pieces. Each begins with the last token of the piece before, so every token
+        but the document's first is predicted exactly once."""
+        (document,) = super().encode({"text": record["text"]}, number)
+        ids = document.input_ids
+        starts = range(0, len(ids) - 1, self._length - 1)
+        pieces = [ids[start : start + self._length] for start in starts]
+        return [Row(piece, [IGNORED, *piece[1:]], number) for piece in pieces]
+
+
+def encoder(plan: TrainingPlan, base: Base) -> DocumentEncoder:
+    """Documents to rows."""
+    return DocumentEncoder(base.tokenizer, plan.training.max_length or METHOD.longest(base) or base.context)
+
+
+def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
+    """The rows as TRL takes them."""
+    return sft.sequences(rows, max_length if plan.dapt.pack else None)
+
+
+def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+    """TRL's SFTConfig."""
+    return sft.config(plan, settings, packing=plan.dapt.pack)
+
+
+METHOD = Method(
+    rates=Rates(adapter=2e-4, full=2e-5),
+    encoder=encoder,
+    dataset=dataset,
+    arguments=arguments,
+    trainer=sft.trainer,
+    score=evaluate.score_language_model,
+    metrics={"loss": "Lowest", "perplexity": "Lowest", "token_accuracy": "Highest"},
+    length=2048,
+)
