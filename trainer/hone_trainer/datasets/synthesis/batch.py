@@ -1,0 +1,121 @@
+"""A batch on disk: generated rows, what filters removed, decisions. Files only grow, so a killed Job goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from hone_api.meta import ApiModel
+from hone_api.review import (
+    CANDIDATES,
+    DECISIONS,
+    FILTERED,
+    REQUEST,
+    Candidate,
+    Decision,
+    Filtered,
+    ReviewRequest,
+)
+from hone_api.synthesis import Synthesis
+from hone_trainer.manifest import write_atomically
+
+AnyModel = TypeVar("AnyModel", bound=ApiModel)
+ROOT = "synthesis"
+
+
+def path_of(dataset: str, synthesis: Synthesis) -> Path:
+    """Folder below the store: rows of the same Dataset and prompts share it, so that more rows can be asked for.
+
+    Neither endpoint nor source is part of it: a model that moved, or a source that grew, costs nobody's decisions.
+    """
+    settings = synthesis.model_dump(
+        mode="json", include={"template", "model", "instructions", "seed", "temperature", "max_tokens"}
+    )
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    return Path(ROOT) / (re.sub(r"[^-a-z0-9]+", "-", dataset.lower())[:63] or "dataset") / key
+
+
+@dataclass
+class Batch:
+    """The rows of one batch."""
+
+    folder: Path
+    candidates: list[Candidate] = field(default_factory=list)
+    filtered: Counter[str] = field(default_factory=Counter)
+    done: set[int] = field(default_factory=set)
+    """Requests that have an answer."""
+
+    @classmethod
+    def open(cls, folder: Path, dataset: str, synthesis: Synthesis) -> Batch:
+        """The batch in a folder, made if absent; what is wanted of it is written anew."""
+        (folder / DECISIONS).mkdir(parents=True, exist_ok=True)
+        request = ReviewRequest(dataset=dataset, synthesis=synthesis)
+        write_atomically(folder / REQUEST, request.model_dump_json(by_alias=True, indent=1).encode())
+        batch = cls(folder)
+        for candidate in _read(folder / CANDIDATES, Candidate):
+            batch.candidates.append(candidate)
+            batch.done.add(candidate.index)
+        for dropped in _read(folder / FILTERED, Filtered):
+            batch.filtered[dropped.reason] += 1
+            batch.done.add(dropped.index)
+        return batch
+
+    @property
+    def generated(self) -> int:
+        """Answers so far."""
+        return len(self.done)
+
+    def keep(self, candidate: Candidate) -> None:
+        """Add a row that passed."""
+        _append(self.folder / CANDIDATES, candidate)
+        self.candidates.append(candidate)
+        self.done.add(candidate.index)
+
+    def drop(self, filtered: Filtered) -> None:
+        """Add an answer that did not pass."""
+        _append(self.folder / FILTERED, filtered)
+        self.filtered[filtered.reason] += 1
+        self.done.add(filtered.index)
+
+    def decisions(self) -> list[Decision]:
+        """All reviewers' decisions, each one's in the order in which they were taken."""
+        files = sorted((self.folder / DECISIONS).glob("*.jsonl"))
+        return [decision for file in files for decision in _read(file, Decision)]
+
+
+def _append(file: Path, entry: ApiModel) -> None:
+    """One more line, on disk when this returns."""
+    with open(file, "ab+") as stream:
+        if stream.tell() and _last_byte(stream.name) != b"\n":
+            stream.write(b"\n")  # a process was killed in the middle of a line
+        stream.write(entry.model_dump_json(by_alias=True, exclude_none=True).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _last_byte(file: str) -> bytes:
+    with open(file, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1)
+
+
+def _read(file: Path, kind: type[AnyModel]) -> Iterator[AnyModel]:
+    """The entries of a file; a line that was not written to its end is none."""
+    if not file.is_file():
+        return
+    with open(file, "rb") as lines:
+        for line in lines:
+            try:
+                yield kind.model_validate_json(line)
+            except ValidationError as error:
+                if error.errors()[0]["type"] != "json_invalid":
+                    raise

@@ -1,0 +1,224 @@
+"""An OpenAI-compatible endpoint: chat completions under limits, tried again while that can help.
+
+The address is checked and pinned as for https:// sources; a Service of the cluster may have a private one. No redirect
+is followed and no proxy used: the key goes to the host that the spec names.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from hone_trainer.datasets.http import Resolver, is_allowed, resolve
+from hone_trainer.errors import ConfigError, SourceError
+
+Message = Mapping[str, str]
+_MAX_BYTES = 8 * 2**20
+_TRIES = 6
+_LONGEST_PAUSE = 60.0
+_CONNECT_SECONDS, _READ_SECONDS = 30, 600
+_TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
+_NEW_NAME = "max_completion_tokens"
+"""What OpenAI calls max_tokens for its newer models; other servers know the old name alone."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said; whole is false when it was cut at the longest length."""
+
+    text: str
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may be spoken to, and how."""
+
+    allow_private: bool = False
+    cluster_domain: str = "cluster.local"
+    key: str | None = None
+    parallel: int = 4
+    resolver: Resolver = resolve
+    pause: Callable[[float], None] = time.sleep
+
+
+@dataclass
+class Endpoint:
+    """One server, by its base URL; safe to use from several threads.
+
+    Raises:
+        ConfigError: a URL that cannot be.
+    """
+
+    url: str
+    access: Access
+    _pool: urllib3.HTTPConnectionPool | None = None
+    _length_name: str = field(default="max_tokens")
+
+    def __post_init__(self) -> None:
+        self.parts = _checked(self.url, in_cluster(self.url, self.access.cluster_domain) or self.access.allow_private)
+
+    @property
+    def host(self) -> str:
+        """For people and provenance."""
+        return str(self.parts.hostname)
+
+    def first_model(self) -> str:
+        """The name of the first model that is served.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+        """
+        models = self._request("GET", "/models").get("data") or []
+        if not models or not isinstance(models[0], dict) or not isinstance(models[0].get("id"), str):
+            raise SourceError("EndpointRefused", f"{self.host} names no model: name one in synthesis.model")
+        return str(models[0]["id"])
+
+    def chat(
+        self, model: str, messages: Sequence[Message], *, temperature: float, max_tokens: int, seed: int
+    ) -> Answer:
+        """One answer to the messages.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+        """
+        body = {"model": model, "messages": list(messages), "temperature": temperature, "seed": seed}
+        try:
+            found = self._request("POST", "/chat/completions", {**body, self._length_name: max_tokens})
+        except SourceError as error:
+            if _NEW_NAME not in error.message or self._length_name == _NEW_NAME:
+                raise
+            self._length_name = _NEW_NAME
+            found = self._request("POST", "/chat/completions", {**body, self._length_name: max_tokens})
+        try:
+            choice = found["choices"][0]
+            text = choice["message"]["content"]
+        except (KeyError, IndexError, TypeError):
+            raise SourceError("EndpointRefused", f"{self.host} answers something else than a completion") from None
+        return Answer(text if isinstance(text, str) else "", choice.get("finish_reason") != "length")
+
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The JSON answer; what may pass is tried again with growing pauses."""
+        last = ""
+        for number in range(_TRIES):
+            try:
+                status, data, after = self._once(method, path, body)
+            except (HTTPError, OSError) as error:
+                self._pool, last, after = None, str(error), None
+            else:
+                if status == 200:
+                    return _parsed(data, self.host)
+                last = f"answers {status}: {_words(data)}"
+                if status not in _TRY_AGAIN:
+                    raise SourceError("EndpointRefused", f"{self.host} {last}")
+            if number < _TRIES - 1:
+                self.access.pause(_seconds(after, number))
+        raise SourceError("EndpointUnreachable", f"{self.host}, after {_TRIES} tries: {last}")
+
+    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes, str | None]:
+        pool = self._pool or self._connect()
+        self._pool = pool
+        port = "" if self.parts.port is None else f":{self.parts.port}"
+        headers = {"Host": f"{self.host}{port}", "User-Agent": "hone", "Accept-Encoding": "identity"}
+        if self.access.key:
+            headers["Authorization"] = f"Bearer {self.access.key}"
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        response = pool.urlopen(
+            method,
+            self.parts.path.rstrip("/") + path,
+            body=None if body is None else json.dumps(body).encode(),
+            headers=headers,
+            redirect=False,
+            retries=False,
+            preload_content=False,
+        )
+        try:
+            data = response.read(_MAX_BYTES + 1)
+        finally:
+            response.release_conn()
+        if len(data) > _MAX_BYTES:
+            raise SourceError("EndpointRefused", f"{self.host} answers more than {_MAX_BYTES} bytes")
+        return response.status, data, response.headers.get("Retry-After")
+
+    def _connect(self) -> urllib3.HTTPConnectionPool:
+        secure = self.parts.scheme == "https"
+        port = self.parts.port or (443 if secure else 80)
+        address = self._address(port)
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
+        if not secure:
+            return urllib3.HTTPConnectionPool(address, port, timeout=timeout, maxsize=self.access.parallel, block=True)
+        return urllib3.HTTPSConnectionPool(
+            address,
+            port,
+            timeout=timeout,
+            maxsize=self.access.parallel,
+            block=True,
+            ssl_context=ssl.create_default_context(),
+            server_hostname=self.host,
+            assert_hostname=self.host,
+        )
+
+    def _address(self, port: int) -> str:
+        """An address of the host, after all of them were checked."""
+        addresses = self.access.resolver(self.host, port)
+        private = self.access.allow_private or in_cluster(self.url, self.access.cluster_domain)
+        refused = [a for a in addresses if not is_allowed(a, private)]
+        if refused or not addresses:
+            message = f"{self.host} has the address {', '.join(refused) or '(none)'}, which is not public"
+            raise SourceError("SourceRefused", message)
+        return addresses[0]
+
+
+def in_cluster(url: str, cluster_domain: str) -> bool:
+    """Whether the host is a Service by name: no public host has such a name."""
+    host = str(urlsplit(url).hostname or "").rstrip(".")
+    named = host.endswith((".svc", f".svc.{cluster_domain}"))
+    return named or bool(host and "." not in host and ":" not in host and host != "localhost")
+
+
+def _checked(url: str, private: bool) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ConfigError(f"the endpoint {parts.scheme}://{parts.hostname or ''} is not the base URL of an API")
+    if parts.scheme == "http" and not private:
+        raise ConfigError(
+            f"the endpoint http://{parts.hostname}: plain http:// goes to Services of the cluster only; use https://"
+        )
+    return parts
+
+
+def _seconds(after: str | None, number: int) -> float:
+    """What the server asks for, else 1, 2, 4 … seconds, each with some jitter."""
+    if after and after.isdigit():
+        return min(float(after), _LONGEST_PAUSE)
+    return min(2.0**number * random.uniform(0.8, 1.2), _LONGEST_PAUSE)
+
+
+def _parsed(data: bytes, host: str) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise SourceError("EndpointRefused", f"{host} answers something else than a JSON object")
+    return found
+
+
+def _words(data: bytes) -> str:
+    """The server's own words, for people."""
+    try:
+        error = json.loads(data).get("error")
+        text = error.get("message") if isinstance(error, dict) else error
+    except (ValueError, AttributeError):
+        text = None
+    return str(text or data[:300].decode("utf-8", "replace"))[:300]

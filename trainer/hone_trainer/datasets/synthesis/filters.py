@@ -1,0 +1,80 @@
+"""Filters: what keeps a generated row from the reviewers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from rapidfuzz.distance import LCSseq
+
+from hone_api.synthesis import Judge
+from hone_trainer.datasets.synthesis.endpoint import Endpoint
+
+_RUBRIC = """\
+Score this training example for a language model from 1 to 5. 5: correct, complete, clear, and useful. 3: usable with \
+flaws. 1: wrong, empty or harmful. Answer with the number alone.
+
+Example:
+"""
+
+
+@dataclass
+class Similar:
+    """Texts that were seen, and the largest ROUGE-L that a new one may have with any of them."""
+
+    limit: float
+    """From 0 to 1; Self-Instruct uses 0.7 (arXiv 2212.10560, section 2.2)."""
+    _seen: list[list[str]] = field(default_factory=list)
+    _exact: set[tuple[str, ...]] = field(default_factory=set)
+
+    def see(self, texts: Iterable[str]) -> None:
+        """Remember."""
+        for text in texts:
+            words = tokens(text)
+            self._seen.append(words)
+            self._exact.add(tuple(words))
+
+    def nearest(self, text: str) -> float | None:
+        """The similarity that is over the limit; None: nothing seen is that near."""
+        words = tokens(text)
+        if tuple(words) in self._exact:
+            return 1.0
+        if self.limit >= 1:
+            return None
+        for other in list(self._seen):
+            if (found := rouge_l(words, other, self.limit)) > self.limit:
+                return found
+        return None
+
+
+def tokens(text: str) -> list[str]:
+    """Words as in Google's rouge_score, but of every script: lower case, without punctuation."""
+    return re.findall(r"\w+", text.lower())
+
+
+def rouge_l(a: list[str], b: list[str], at_least: float = 0.0) -> float:
+    """ROUGE-L F1 (Lin 2004): 2 LCS / (len a + len b). 0 where it cannot reach `at_least`."""
+    if not a or not b or 2 * min(len(a), len(b)) < at_least * (len(a) + len(b)):
+        return 0.0
+    return 2 * LCSseq.similarity(a, b) / (len(a) + len(b))
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model that scores rows."""
+
+    endpoint: Endpoint
+    model: str
+    settings: Judge
+
+    def score(self, text: str, seed: int) -> int | None:
+        """1 to 5; None: the judge said something else.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+        """
+        messages = [{"role": "user", "content": _RUBRIC + text}]
+        answer = self.endpoint.chat(self.model, messages, temperature=0.0, max_tokens=512, seed=seed)
+        found = re.findall(r"(?<![\d.])[1-5](?![\d.]*\d)", answer.text)
+        return int(found[-1]) if found else None

@@ -1,0 +1,255 @@
+"""Generation: requests to the endpoint until enough rows have passed the filters; what is on disk is not asked again.
+
+Request i depends on seed, i and source alone, so that a killed Job goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from hone_api.plan import MaterializePlan
+from hone_api.review import Candidate, Filtered, Provenance, row_id
+from hone_api.synthesis import Synthesis
+from hone_trainer import hub
+from hone_trainer.datasets.synthesis.batch import Batch
+from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint
+from hone_trainer.datasets.synthesis.filters import Scorer, Similar
+from hone_trainer.datasets.synthesis.material import Material, Seed
+from hone_trainer.datasets.synthesis.templates import TEMPLATES, AnswerError, Ask, Template
+from hone_trainer.errors import DataError
+from hone_trainer.progress import Progress
+
+_REQUESTS_PER_ROW = 10
+"""A model of which filters keep less than a tenth is told to the user instead of asked for ever."""
+_SAID_EVERY = 15.0
+
+
+def run(plan: MaterializePlan, material: Material, batch: Batch, revision: str, progress: Progress) -> None:
+    """Ask until the batch has `synthesis.rows` rows.
+
+    Raises:
+        SourceError: EndpointUnreachable, EndpointRefused, SourceRefused, SecretNotFound, SecretKeyNotFound.
+        DataError: NothingGenerated.
+    """
+    synthesis = plan.synthesis
+    assert synthesis is not None
+    last_index = synthesis.rows * _REQUESTS_PER_ROW
+    if len(batch.candidates) < synthesis.rows:
+        worker = _Worker.of(plan, material, batch, revision)
+        said = time.monotonic()
+        with ThreadPoolExecutor(synthesis.parallel, "ask") as threads:
+            try:
+                for answer in _in_order(worker, batch, synthesis, last_index, threads):
+                    _settle(answer, worker, batch)
+                    if time.monotonic() - said > _SAID_EVERY:
+                        progress.say(summary(batch, synthesis))
+                        said = time.monotonic()
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+    progress.say(summary(batch, synthesis))
+    if not batch.candidates:
+        raise DataError("NothingGenerated", f"no answer of {batch.generated} became a row: {_reasons(batch)}")
+
+
+def summary(batch: Batch, synthesis: Synthesis) -> str:
+    """For the log."""
+    removed = f", {_reasons(batch)}" if batch.filtered else ""
+    return f"{len(batch.candidates)} of {synthesis.rows} rows from {batch.generated} answers{removed}"
+
+
+def _reasons(batch: Batch) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in batch.filtered.most_common()) or "none was asked for"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came of one request."""
+
+    index: int
+    ask: Ask
+    text: str
+    provenance: Provenance
+    row: dict[str, Any] | None = None
+    refused: AnswerError | None = None
+
+
+def _in_order(
+    worker: _Worker, batch: Batch, synthesis: Synthesis, last_index: int, threads: ThreadPoolExecutor
+) -> Iterator[_Answer]:
+    """Answers in the order of their requests, so that which of two similar rows stays does not depend on the time.
+
+    No more requests are under way than rows are missing.
+    """
+    todo = iter(index for index in range(last_index) if index not in batch.done)
+    under_way: deque[Future[_Answer]] = deque()
+    while True:
+        while len(under_way) < min(synthesis.parallel, synthesis.rows - len(batch.candidates)):
+            index = next(todo, None)
+            if index is None:
+                break
+            under_way.append(threads.submit(worker.answer, index))
+        if not under_way:
+            return
+        yield under_way.popleft().result()
+
+
+def _settle(answer: _Answer, worker: _Worker, batch: Batch) -> None:
+    """Keep the row, or say why not. Duplicates are told here again: another request may have been faster."""
+    refused = answer.refused or worker.duplicate(answer.row or {})
+    if refused:
+        batch.drop(
+            Filtered(
+                index=answer.index,
+                reason=refused.reason,
+                message=str(refused),
+                text=answer.text[:4000],
+                provenance=answer.provenance,
+            )
+        )
+        return
+    assert answer.row is not None
+    id = row_id(answer.row)
+    first = answer.ask.shown[0]
+    batch.keep(
+        Candidate(
+            index=answer.index,
+            id=id,
+            row=answer.row,
+            group=id if worker.template.own_group else first.group,
+            context=answer.ask.context,
+            provenance=answer.provenance,
+        )
+    )
+    worker.see(answer.row)
+
+
+@dataclass
+class _Worker:
+    """Asks, in several threads."""
+
+    plan: MaterializePlan
+    synthesis: Synthesis
+    template: Template
+    material: Material
+    endpoint: Endpoint
+    model: str
+    scorer: Scorer | None
+    similar: Similar
+    revision: str
+
+    @classmethod
+    def of(cls, plan: MaterializePlan, material: Material, batch: Batch, revision: str) -> _Worker:
+        synthesis = plan.synthesis
+        assert synthesis is not None
+        endpoint = Endpoint(synthesis.endpoint, _access(plan, plan.synthesis_secret_path))
+        template = TEMPLATES[synthesis.template]
+        limit = float(synthesis.filters.max_similarity.removesuffix("%")) / 100
+        worker = cls(
+            plan,
+            synthesis,
+            template,
+            material,
+            endpoint,
+            synthesis.model or endpoint.first_model(),
+            _scorer(plan, endpoint),
+            Similar(limit),
+            revision,
+        )
+        worker.similar.see(_seed_text(seed, template) for seed in material.seeds)
+        for candidate in batch.candidates:
+            worker.see(candidate.row)
+        return worker
+
+    def see(self, row: dict[str, Any]) -> None:
+        """Remember a row that was kept."""
+        self.similar.see([self._compared(row)])
+
+    def duplicate(self, row: dict[str, Any]) -> AnswerError | None:
+        """Why the row is too near to one that was seen; None: it is not."""
+        found = self.similar.nearest(self._compared(row))
+        if found is None:
+            return None
+        return AnswerError("Duplicate", f"ROUGE-L {found:.2f} with a seed or an earlier row")
+
+    def _compared(self, row: dict[str, Any]) -> str:
+        return " ".join(str(row[name]) for name in self.template.compared)
+
+    def answer(self, index: int) -> _Answer:
+        """One request, and what becomes of its answer as far as it can be told alone."""
+        synthesis = self.synthesis
+        ask = self.template.ask(self.material, Random(f"{synthesis.seed}:{index}"), self.plan)
+        answer = self.endpoint.chat(
+            self.model,
+            ask.messages,
+            temperature=float(synthesis.temperature),
+            max_tokens=synthesis.max_tokens,
+            seed=synthesis.seed + index,
+        )
+        provenance = Provenance(
+            template=synthesis.template,
+            model=self.model,
+            endpoint=self.endpoint.host,
+            seeds=[item.id for item in ask.shown],
+            revision=self.revision,
+            prompt=hashlib.sha256(json.dumps(list(ask.messages)).encode()).hexdigest(),
+            time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        try:
+            if not answer.whole:
+                raise AnswerError("Truncated", f"the answer is longer than {synthesis.max_tokens} tokens")
+            row = self.template.row(answer.text, ask)
+            if synthesis.filters.verify and (wrong := self.template.verify(answer.text, row, ask)):
+                raise AnswerError("NotVerified", wrong)
+            if duplicate := self.duplicate(row):
+                raise duplicate
+            if self.scorer:
+                provenance = provenance.model_copy(update={"score": self._score(row, index)})
+        except AnswerError as refused:
+            return _Answer(index, ask, answer.text, provenance, refused=refused)
+        return _Answer(index, ask, answer.text, provenance, row)
+
+    def _score(self, row: dict[str, Any], index: int) -> int:
+        assert self.scorer is not None
+        text = "\n\n".join(f"{name}: {value}" for name, value in row.items())
+        score = self.scorer.score(text, self.synthesis.seed + index)
+        least = self.scorer.settings.min_score
+        if score is None or score < least:
+            raise AnswerError("LowScore", f"the judge gives {score or 'no score'}, {least} is needed")
+        return score
+
+
+def _seed_text(seed: Seed, template: Template) -> str:
+    """What of a seed a generated row is compared with."""
+    fields = {"prompt": seed.prompt, "completion": seed.completion, "rejected": seed.completion}
+    return " ".join(fields[name] for name in template.compared if name in fields)
+
+
+def _access(plan: MaterializePlan, secret_path: str | None) -> Access:
+    assert plan.synthesis is not None
+    return Access(
+        allow_private=plan.limits.allow_private_addresses,
+        cluster_domain=plan.cluster_domain,
+        key=hub.secret_key(secret_path, "API_KEY") if secret_path else None,
+        parallel=plan.synthesis.parallel,
+    )
+
+
+def _scorer(plan: MaterializePlan, endpoint: Endpoint) -> Scorer | None:
+    assert plan.synthesis is not None
+    judge = plan.synthesis.filters.judge
+    if judge is None:
+        return None
+    if judge.endpoint or judge.secret_name:
+        path = plan.judge_secret_path or (None if judge.endpoint else plan.synthesis_secret_path)
+        endpoint = Endpoint(judge.endpoint or plan.synthesis.endpoint, _access(plan, path))
+    return Scorer(endpoint, judge.model or endpoint.first_model(), judge)
