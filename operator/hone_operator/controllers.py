@@ -75,10 +75,14 @@ def _users_of(namespace: str, dataset: str, cache: Cache) -> list[Key]:
     keys = []
     for job in cache.items("FineTuneJob"):
         meta = job["metadata"]
-        uses = any(d["name"] == dataset for d in job["spec"].get("datasets", ()))
-        if uses and meta["namespace"] == namespace and not is_true(job, "Finished"):
+        if dataset in _datasets_of(job["spec"]) and meta["namespace"] == namespace and not is_true(job, "Finished"):
             keys.append(Key("FineTuneJob", namespace, meta["name"]))
     return keys
+
+
+def _datasets_of(spec: Mapping[str, Any]) -> set[str]:
+    """Names of the Datasets that a job trains and evaluates on; the spec may be older than its schema."""
+    return {d["name"] for field in ("datasets", "evaluationDatasets") for d in spec.get(field) or ()}
 
 
 @dataclass
@@ -117,7 +121,7 @@ class Controllers:
     async def _observe_finetunejob(self, body: Mapping[str, Any]) -> "Decide":
         namespace, spec = body["metadata"]["namespace"], body["spec"]
         jobs, stopping = await self._attempts(body)
-        named = {d["name"]: self.cache.get("Dataset", namespace, d["name"]) for d in spec["datasets"]}
+        named = {name: self.cache.get("Dataset", namespace, name) for name in _datasets_of(spec)}
         seen = finetunejob.Observed(
             datasets={name: d for name, d in named.items() if d is not None},
             jobs=jobs,

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hone_api.finetunejob_status import DatasetUse
 from hone_api.plan import TrainingPlan
 from hone_trainer import deepspeed, ranks, stopping
 from hone_trainer.checkpoints import Checkpoints, naming_disk_errors
@@ -46,6 +47,8 @@ class Run:
     """Token ids that end a generation: the model's own and the end marks that the rows train."""
     data: dict[str, str] = field(default_factory=dict)
     """What became of each split, in words."""
+    used: list[DatasetUse] = field(default_factory=list)
+    """What each Dataset gave to an epoch."""
     scores: dict[int, list[Score]] = field(default_factory=dict)
     """Scores of the held-out splits by the step they were measured at, of this attempt."""
 

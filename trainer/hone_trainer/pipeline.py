@@ -84,6 +84,7 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
         train_loss=f"{outcome.training_loss:.6f}" if step > (step_of(start) if start else 0) else None,
         tokens_per_second=f"{speed.tokens_per_second:.1f}" if speed.tokens_per_second else None,
         resolved={**run.settings.to_resolved(), **adapters.resolved(plan.adapter)},
+        datasets=run.used,
     )
     if ranks.is_first():
         reporters.update(stage="Exporting")
@@ -131,6 +132,7 @@ def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run
         stop=stop,
         stop_ids=base.stop_ids | data.end_marks,
         data=data.summaries,
+        used=data.used,
     )
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hone_api.finetunejob_status import DatasetUse
 from hone_api.plan import DatasetInput, TrainingPlan
-from hone_trainer import checks
+from hone_trainer import checks, mixing
 from hone_trainer.encode import Encoded, encode_split, longest
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluate import HeldOut
@@ -28,6 +29,8 @@ class Data:
     summaries: dict[str, str]
     """What became of each split, by <dataset>/<split>."""
     warnings: list[str]
+    used: list[DatasetUse]
+    """What each Dataset gave to an epoch."""
 
     @property
     def sentences(self) -> list[str]:
@@ -47,7 +50,6 @@ def load(plan: TrainingPlan, base: Base) -> Data:
         TrainerError: InvalidRow, DatasetFormatMismatch, RowTooLong, NoTrainableRows; UnsupportedModel for an unusable
             tokenizer.
     """
-    train: list[Any] = []
     marks: set[int] = set()
     summaries: dict[str, str] = {}
     warnings: list[str] = []
@@ -60,13 +62,59 @@ def load(plan: TrainingPlan, base: Base) -> Data:
         marks.update(found.counts.end_marks)
         return found
 
-    for source in plan.datasets:
-        train += encoded(source).rows
+    train, used = _mixed(plan, [encoded(source).rows for source in plan.datasets])
     held_out = [
         HeldOut(f"{s.name}/{s.split}", encoded(s).rows[: plan.evaluation.max_rows], Path(s.path))
         for s in plan.evaluation_datasets
     ]
-    return Data(train, held_out, frozenset(marks), summaries, warnings)
+    for use in used:
+        summaries[f"{use.name}/{use.split}"] += _summary(use) if len(used) > 1 else ""
+        warnings += _worn(use)
+    return Data(train, held_out, frozenset(marks), summaries, warnings, used)
+
+
+def _mixed(plan: TrainingPlan, found: list[list[Any]]) -> tuple[list[Any], list[DatasetUse]]:
+    """The examples of one epoch in the order of the Datasets, and what each gave. The sampler shuffles them by seed."""
+    parts = [
+        mixing.Part(f"{source.name}/{source.split}", [1] * len(examples), source.share)
+        for source, examples in zip(plan.datasets, found, strict=True)
+    ]
+    picked = [
+        [examples[index] for index in mixing.pick(part, amount, plan.training.seed)]
+        for part, amount, examples in zip(parts, mixing.amounts(parts), found, strict=True)
+    ]
+    tokens = [sum(map(_tokens, examples)) for examples in picked]
+    rows = [len(examples) for examples in picked]
+    used = [
+        DatasetUse(
+            name=source.name,
+            split=source.split,
+            rows=rows[i],
+            tokens=tokens[i],
+            row_share=mixing.percent(rows[i], sum(rows)),
+            token_share=mixing.percent(tokens[i], sum(tokens)),
+            passes=f"{rows[i] / len(found[i]):.2f}",
+        )
+        for i, source in enumerate(plan.datasets)
+    ]
+    return [example for examples in picked for example in examples], used
+
+
+def _tokens(example: Any) -> int:
+    return sum(map(len, example.sequences))
+
+
+def _summary(use: DatasetUse) -> str:
+    shares = f"{use.row_share} of the rows and {use.token_share} of the tokens"
+    return f"; of an epoch: {use.rows} rows, {use.tokens} tokens ({shares}), {use.passes} passes"
+
+
+def _worn(use: DatasetUse) -> list[str]:
+    """What to tell of rows that are repeated very often."""
+    if float(use.passes) <= mixing.MANY_PASSES:
+        return []
+    advice = "add rows, or lower the share"
+    return [f"{use.name}/{use.split}: a row is used {use.passes} times an epoch to reach the share: {advice}"]
 
 
 def encode(plan: TrainingPlan, base: Base, path: str) -> Encoded:
@@ -104,6 +152,6 @@ def identity(plan: TrainingPlan) -> str:
     keep = {"method", plan.method.lower(), "model_uri", "model_commit", "adapter", "training", "deepspeed"}
     keep |= {"early_stopping", "evaluation", "nodes", "processes_per_node"}
     body = plan.model_dump(mode="json", include=keep)
-    body["datasets"] = [d.digest for d in plan.datasets]
-    body["evaluation_datasets"] = [d.digest for d in plan.evaluation_datasets]
+    for name, inputs in (("datasets", plan.datasets), ("evaluation_datasets", plan.evaluation_datasets)):
+        body[name] = [(d.name, d.split, d.digest, d.share) for d in inputs]
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

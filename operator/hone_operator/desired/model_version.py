@@ -102,7 +102,7 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
         ],
         lineage=Lineage(
             base_model=BaseModelLineage(uri=plan.model_uri, commit=run.resolved.model_commit),
-            datasets=[DatasetLineage(name=d.name, split=d.split, digest=d.digest) for d in plan.datasets],
+            datasets=_data(plan, run.result),
             job=JobLineage(name=meta["name"], uid=meta["uid"], generation=meta.get("generation")),
             method=plan.method,
             hyper_parameters=_hyper_parameters(plan, run.result),
@@ -125,6 +125,17 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
         },
         "spec": spec.to_json(),
     }
+
+
+def _data(plan: TrainingPlan, result: TrainingResult) -> list[DatasetLineage]:
+    """The Datasets, and what each gave where the termination message had room to say it."""
+    used = {(use.name, use.split): use for use in result.datasets}
+    found = []
+    for data in plan.datasets:
+        use = used.get((data.name, data.split))
+        counts = {"rows": use.rows, "tokens": use.tokens} if use else {}
+        found.append(DatasetLineage(name=data.name, split=data.split, digest=data.digest, **counts))
+    return found
 
 
 def _hyper_parameters(plan: TrainingPlan, result: TrainingResult) -> dict[str, Any]:

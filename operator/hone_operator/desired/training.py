@@ -30,8 +30,6 @@ class Attempt:
     spec: FineTuneJobSpec
     number: int
     resolved: Resolved
-    splits: Mapping[str, frozenset[str]]
-    """Names of the splits that hold rows, by Dataset."""
 
     @property
     def name(self) -> str:
@@ -62,12 +60,8 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         model_path=str(_model_path(spec, resolved)),
         model_uri=spec.model.uri or "",
         model_commit=resolved.model_commit,
-        datasets=[_input(d.name, d.split, resolved) for d in spec.datasets],
-        evaluation_datasets=[
-            _input(d.name, "validation", resolved)
-            for d in spec.datasets[:1]
-            if "validation" in attempt.splits.get(d.name, ())
-        ],
+        datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
+        evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],
         adapter=spec.adapter,
         training=spec.training,
         early_stopping=spec.early_stopping,
@@ -84,10 +78,12 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
     )
 
 
-def _input(name: str, split: str, resolved: Resolved) -> DatasetInput:
+def _input(rows: str, resolved: Resolved, share: str | None = None) -> DatasetInput:
+    """`rows` is <Dataset>/<split>."""
+    name, _, split = rows.partition("/")
     digest = (resolved.dataset_digests or {})[name]
     folder = names.STORE / "datasets" / digest.removeprefix("sha256:")
-    return DatasetInput(name=name, split=split, path=str(folder / f"{split}.jsonl"), digest=digest)
+    return DatasetInput(name=name, split=split, path=str(folder / f"{split}.jsonl"), digest=digest, share=share)
 
 
 def _model_path(spec: FineTuneJobSpec, resolved: Resolved) -> PurePosixPath:

@@ -15,8 +15,8 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, service, training, world_size
 from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile import inputs, unsupported
 from hone_operator.reconcile import progress as reports
-from hone_operator.reconcile import unsupported
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts
 from hone_operator.reconcile.basemodel import BaseModel, base_model
 from hone_operator.reconcile.conditions import is_true
@@ -129,15 +129,9 @@ class _Run:
         if self.attempts.records:
             self.conditions.set("DatasetReady", True, "Ready", "")
             return True
-        for ref in self.spec.datasets:
-            dataset = self.seen.datasets.get(ref.name)
-            if dataset is None:
-                message = f"Dataset {ref.name} does not exist in this namespace: create it."
-                self.conditions.set("DatasetReady", False, "DatasetNotFound", message)
-                return False
-            if problem := dataset_problem(dataset, ref.split):
-                self.conditions.set("DatasetReady", False, *problem)
-                return False
+        if problem := inputs.problem(self.spec, self.seen.datasets):
+            self.conditions.set("DatasetReady", False, *problem)
+            return False
         self.conditions.set("DatasetReady", True, "Ready", "")
         return True
 
@@ -157,11 +151,11 @@ class _Run:
             if source and source.get("datasetDigests"):
                 return Resolved.model_validate(source)
         spec = self.spec
-        digests = {d.name: self.seen.datasets[d.name]["status"]["digest"] for d in spec.datasets}
         return Resolved(
             model_commit=model.commit,
             model_uri=model.uri,
-            dataset_digests=digests,
+            dataset_digests=inputs.digests(spec, self.seen.datasets),
+            evaluation_datasets=inputs.held_out(spec, self.seen.datasets),
             world_size=world_size(spec),
             image=self.platform.trainer_image,
         )
@@ -190,7 +184,7 @@ class _Run:
             draft.check_in(draft.until(start))
             self._tell_end_of_attempt()
             return self._not_done("Running")
-        attempt = Attempt(draft.body, self.spec, number, resolved, self._splits())
+        attempt = Attempt(draft.body, self.spec, number, resolved)
         draft.create += training(attempt, self.platform)
         draft.put(resolved=resolved.to_json())
         self._tell_end_of_attempt()
@@ -211,13 +205,6 @@ class _Run:
         self._not_running("Stopping", f"Job {last.get('jobName')} was deleted; its pods are stopping.")
         self.draft.check_in(STOPPING_SECONDS)
         return self._not_done("Running")
-
-    def _splits(self) -> dict[str, frozenset[str]]:
-        """Splits with rows. Once pinned, the Dataset may have moved on; its split names rarely do."""
-        return {
-            name: frozenset(s["name"] for s in (d.get("status") or {}).get("splits") or () if s["rows"])
-            for name, d in self.seen.datasets.items()
-        }
 
     def _asked(self) -> str:
         nodes = self.spec.resources.nodes
@@ -349,24 +336,10 @@ class _Run:
         ending = self.attempts.job.result() if self.attempts.job else None
         if ending is None or not isinstance(ending.result, TrainingResult):
             raise AssertionError("a closed attempt succeeded only with a result")
-        attempt = Attempt(self.draft.body, self.spec, self.attempts.count, resolved, self._splits())
+        attempt = Attempt(self.draft.body, self.spec, self.attempts.count, resolved)
         self._not_running("Succeeded")
         self.conditions.set("Admitted", True, "Scheduled", "")
         return record(self.draft, attempt, ending.result, self.seen.ledger, self.seen.versions, self.platform)
-
-
-def dataset_problem(dataset: Mapping[str, Any], split: str) -> tuple[str, str] | None:
-    """(reason, message) when a Dataset cannot be trained on now."""
-    meta, status = dataset["metadata"], dataset.get("status") or {}
-    current = status.get("observedGeneration") == meta.get("generation")
-    if not (current and is_true(dataset, "Ready") and status.get("digest")):
-        words = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), None)
-        why = f": {words['reason']}: {words['message']}" if words and current else ""
-        return "DatasetNotReady", f"Dataset {meta['name']} is not Ready{why}"
-    rows = {s["name"]: s["rows"] for s in status.get("splits") or ()}
-    if not rows.get(split):
-        return "SplitNotFound", f"Dataset {meta['name']} has no rows in split {split}; it has {sorted(rows)}."
-    return None
 
 
 def _suspend(job: Mapping[str, Any], value: bool) -> dict[str, Any]:

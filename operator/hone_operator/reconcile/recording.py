@@ -51,11 +51,13 @@ def record(
 
 def merge_resolved(resolved: Resolved, result: TrainingResult) -> dict[str, Any]:
     """What the operator pinned, and what the trainer chose where it is a field of status.resolved."""
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for name, info in Resolved.model_fields.items():
         for key in (name, info.alias or name):
             if key in result.resolved:
                 value = result.resolved[key]
                 wants_text = name in ("learning_rate", "model_commit", "model_uri", "image")
                 chosen[info.alias or name] = str(value) if wants_text else value
+    if result.datasets:
+        chosen["datasets"] = [use.to_json() for use in result.datasets]
     return {**chosen, **resolved.to_json()}

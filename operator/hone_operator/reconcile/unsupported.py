@@ -1,6 +1,7 @@
 """What the API describes and this version does not do yet: refused by name, never ignored."""
 
 from collections.abc import Callable
+from decimal import Decimal
 
 from hone_api.dataset import DatasetSpec, Format
 from hone_api.finetunejob import FineTuneJobSpec
@@ -18,9 +19,6 @@ JOB: tuple[JobRule, ...] = (
         "spec.model.uri other than hf:// and pvc://",
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
     ),
-    ("spec.datasets with more than one entry", lambda s: len(s.datasets) > 1),
-    ("spec.datasets[].share", lambda s: any(d.share is not None for d in s.datasets)),
-    ("spec.evaluationDatasets", lambda s: s.evaluation_datasets),
     ("spec.adapter.type DoRA", lambda s: s.adapter.type == AdapterType.DORA),
     ("spec.sft.neftuneAlpha", lambda s: s.sft and s.sft.neftune_alpha is not None),
     ("spec.deepspeed.offload other than None", lambda s: s.deepspeed and s.deepspeed.offload != "None"),
@@ -73,4 +71,17 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
             f"spec.training.batchSize {training.batch_size} must be a multiple of "
             f"{world_size} ranks x microBatchSize {micro}"
         )
+    if words := _shares(spec):
+        out.append(words)
     return out
+
+
+def _shares(spec: FineTuneJobSpec) -> str | None:
+    """CEL could not add up shares within its cost."""
+    shares = [d.share for d in spec.datasets]
+    stated = sum((Decimal(share.removesuffix("%")) for share in shares if share), Decimal(0))
+    if None in shares and stated >= 100:
+        return f"spec.datasets: the shares are {stated}% together, nothing is left for the entries that have none"
+    if None not in shares and abs(stated - 100) > Decimal("0.02"):
+        return f"spec.datasets: the shares are {stated}% together, not 100%; an entry without one gets the rest"
+    return None

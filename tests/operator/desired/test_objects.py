@@ -54,11 +54,11 @@ def run(spec: dict[str, Any], model_uri: str | None = None, number: int = 1) -> 
     resolved = Resolved(
         model_uri=model_uri or parsed.model.uri,
         model_commit="abc" if model_uri else None,
-        dataset_digests={"rows": DIGEST},
+        dataset_digests={name: DIGEST for name in ("rows", "general")},
+        evaluation_datasets=["rows/validation"],
         image=PLATFORM.trainer_image,
     )
-    splits = {"rows": frozenset({"train", "validation"})}
-    return training(Attempt(owner("FineTuneJob", "run"), parsed, number, resolved, splits), PLATFORM)
+    return training(Attempt(owner("FineTuneJob", "run"), parsed, number, resolved), PLATFORM)
 
 
 def one_pod() -> list[dict[str, Any]]:

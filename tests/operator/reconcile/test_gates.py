@@ -43,9 +43,6 @@ def test_the_same_again_writes_nothing(life):
         ({"model": {"uri": "s3://bucket/x"}}, "spec.model.uri"),
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
-        ({"datasets": [{"name": "rows"}, {"name": "more"}]}, "spec.datasets"),
-        ({"datasets": [{"name": "rows", "share": "0.5"}]}, "spec.datasets[].share"),
-        ({"evaluationDatasets": [{"name": "rows"}]}, "spec.evaluationDatasets"),
         ({"adapter": {"type": "DoRA"}}, "spec.adapter.type DoRA"),
         ({"sft": {"neftuneAlpha": "5"}}, "spec.sft.neftuneAlpha"),
         ({"deepspeed": {"offload": "Optimizer"}, "resources": {"nodes": 2}}, "spec.deepspeed.offload"),
@@ -79,6 +76,15 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
     ("spec", "words"),
     [
         ({"deepspeed": {}}, "nothing to shard"),
+        ({"datasets": [{"name": "rows", "share": "50%"}]}, "the shares are 50% together, not 100%"),
+        (
+            {"datasets": [{"name": "a", "share": "60%"}, {"name": "b", "share": "60%"}]},
+            "the shares are 120% together, not 100%",
+        ),
+        (
+            {"datasets": [{"name": "a"}, {"name": "b", "share": "40%"}, {"name": "c", "share": "60%"}]},
+            "nothing is left for the entries that have none",
+        ),
         ({"model": {"uri": "pvc://models/../other"}}, "spec.model.uri"),
         ({"resources": {"nodes": 3}}, "must be a multiple of 3 ranks"),
         ({"training": {"batchSize": 8, "microBatchSize": 8}, "resources": {"nodes": 2}}, "2 ranks x microBatchSize 8"),

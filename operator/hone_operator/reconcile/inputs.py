@@ -1,0 +1,59 @@
+"""The Datasets of a FineTuneJob: whether all are Ready, and what its first attempt pins of them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_operator.reconcile.conditions import is_true
+
+Datasets = Mapping[str, Mapping[str, Any]]
+"""By name; those that do not exist are absent."""
+VALIDATION = "validation"
+
+
+def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str]]:
+    """(Dataset, split) of all rows that the job names, to train and to evaluate on."""
+    for ref in (*spec.datasets, *(spec.evaluation_datasets or ())):
+        yield ref.name, ref.split
+
+
+def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None:
+    """(reason, message) of the first Dataset that cannot be used now."""
+    for name, split in used(spec):
+        if name not in datasets:
+            return "DatasetNotFound", f"Dataset {name} does not exist in this namespace: create it."
+        if found := _problem(datasets[name], split):
+            return found
+    return None
+
+
+def _problem(dataset: Mapping[str, Any], split: str) -> tuple[str, str] | None:
+    meta, status = dataset["metadata"], dataset.get("status") or {}
+    current = status.get("observedGeneration") == meta.get("generation")
+    if not (current and is_true(dataset, "Ready") and status.get("digest")):
+        words = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), None)
+        why = f": {words['reason']}: {words['message']}" if words and current else ""
+        return "DatasetNotReady", f"Dataset {meta['name']} is not Ready{why}"
+    if split not in _splits(dataset):
+        return "SplitNotFound", f"Dataset {meta['name']} has no rows in split {split}; it has {_splits(dataset)}."
+    return None
+
+
+def digests(spec: FineTuneJobSpec, datasets: Datasets) -> dict[str, str]:
+    """The content of each Dataset as it is now."""
+    return {name: datasets[name]["status"]["digest"] for name, _ in used(spec)}
+
+
+def held_out(spec: FineTuneJobSpec, datasets: Datasets) -> list[str]:
+    """What is evaluated on, as <Dataset>/<split>: what the spec names, else the validation split of each Dataset."""
+    if spec.evaluation_datasets is not None:
+        return [f"{ref.name}/{ref.split}" for ref in spec.evaluation_datasets]
+    trained = {(ref.name, ref.split) for ref in spec.datasets}
+    named = dict.fromkeys(ref.name for ref in spec.datasets)
+    found = [name for name in named if VALIDATION in _splits(datasets[name]) and (name, VALIDATION) not in trained]
+    return [f"{name}/{VALIDATION}" for name in found]
+
+
+def _splits(dataset: Mapping[str, Any]) -> list[str]:
+    """Names of the splits that hold rows."""
+    return sorted(s["name"] for s in (dataset.get("status") or {}).get("splits") or () if s["rows"])

@@ -1,0 +1,105 @@
+"""Several Datasets in a job: what it waits for, what it pins, and what the record says of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.pure
+OTHER = "sha256:" + "1" * 64
+REPLAY = [{"name": "rows"}, {"name": "general", "share": "10%"}]
+
+
+def dataset(world: Any, name: str, **fields: Any) -> dict[str, Any]:
+    body = world.dataset(**fields)
+    body["metadata"]["name"] = name
+    return body
+
+
+def plan(outcome: Any) -> dict[str, Any]:
+    return json.loads(next(b for b in outcome.create if b["kind"] == "ConfigMap")["data"]["plan.json"])
+
+
+def test_replay_in_one_line_is_pinned_with_its_share(world, new_life):
+    life = new_life(datasets=REPLAY)
+    life.datasets["general"] = dataset(world, "general", digest=OTHER)
+    made = plan(life.tick())
+    assert [(d["name"], d["split"], d.get("share"), d["digest"]) for d in made["datasets"]] == [
+        ("rows", "train", None, world.digest),
+        ("general", "train", "10%", OTHER),
+    ]
+    assert [(d["name"], d["split"]) for d in made["evaluationDatasets"]] == [
+        ("rows", "validation"),
+        ("general", "validation"),
+    ]
+    assert life.status["resolved"]["datasetDigests"] == {"rows": world.digest, "general": OTHER}
+    assert life.status["resolved"]["evaluationDatasets"] == ["rows/validation", "general/validation"]
+
+
+def test_held_out_sets_that_are_named_are_the_only_ones(world, new_life):
+    life = new_life(evaluationDatasets=[{"name": "exam", "split": "test"}, {"name": "rows"}])
+    splits = [{"name": "test", "rows": 5}, {"name": "train", "rows": 0}]
+    life.datasets["exam"] = dataset(world, "exam", digest=OTHER, splits=splits)
+    made = plan(life.tick())
+    assert [d["path"] for d in made["evaluationDatasets"]] == [
+        f"/store/datasets/{OTHER.removeprefix('sha256:')}/test.jsonl",
+        f"/store/datasets/{world.digest.removeprefix('sha256:')}/validation.jsonl",
+    ]
+    assert [d["name"] for d in made["datasets"]] == ["rows"]
+
+
+def test_a_split_that_is_trained_on_is_not_held_out(world, new_life):
+    life = new_life(datasets=[{"name": "rows"}, {"name": "rows", "split": "validation"}])
+    assert plan(life.tick()).get("evaluationDatasets", []) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "change", "reason"),
+    [
+        ({"datasets": REPLAY}, None, "DatasetNotFound"),
+        ({"datasets": REPLAY}, {"ready": False}, "DatasetNotReady"),
+        ({"evaluationDatasets": [{"name": "general"}]}, None, "DatasetNotFound"),
+        ({"evaluationDatasets": [{"name": "general"}]}, {"ready": False}, "DatasetNotReady"),
+        ({"evaluationDatasets": [{"name": "general", "split": "test"}]}, {}, "SplitNotFound"),
+    ],
+)
+def test_every_dataset_is_waited_for(world, new_life, conditions, spec, change, reason):
+    life = new_life(**spec)
+    if change is not None:
+        life.datasets["general"] = dataset(world, "general", **change)
+    assert life.tick().create == ()
+    assert conditions(life.status)["DatasetReady"] == f"False/{reason}"
+    assert "general" in next(c for c in life.status["conditions"] if c["type"] == "DatasetReady")["message"]
+
+
+def test_an_attempt_after_the_datasets_are_gone_gets_the_same_rows(world, new_life):
+    life = new_life(datasets=REPLAY)
+    life.datasets["general"] = dataset(world, "general", digest=OTHER)
+    first = plan(life.tick())
+    life.datasets = {"rows": dataset(world, "rows", digest=OTHER, splits=[{"name": "train", "rows": 1}])}
+    life.ends("Failed", world.disrupted())
+    second = plan(life.tick(70))
+    assert (first.pop("attempt", 1), second.pop("attempt")) == (1, 2)
+    assert second == first
+
+
+def test_what_each_dataset_gave_is_in_status_and_record(world, new_life):
+    life = new_life(datasets=REPLAY)
+    life.datasets["general"] = dataset(world, "general", digest=OTHER)
+    life.tick()
+    use = {"split": "train", "rowShare": "90.0%", "tokenShare": "95.0%", "passes": "1.00"}
+    used = [
+        {"name": "rows", "rows": 900, "tokens": 9500, **use},
+        {"name": "general", "rows": 100, "tokens": 500, **use, "rowShare": "10.0%", "tokenShare": "5.0%"},
+    ]
+    result = world.result()
+    result["result"]["datasets"] = used
+    life.ends("Complete", world.dead(0, outcome=result))
+    record = life.tick(70).record[0]
+    assert life.status["resolved"]["datasets"] == used
+    assert record["spec"]["lineage"]["datasets"] == [
+        {"name": "rows", "split": "train", "digest": world.digest, "rows": 900, "tokens": 9500},
+        {"name": "general", "split": "train", "digest": OTHER, "rows": 100, "tokens": 500},
+    ]

@@ -1,0 +1,92 @@
+"""Several Datasets as one: how much of each, and which of its rows. Pure, and the same on every machine.
+
+Shares are of the whole. Parts without a share go in whole, once; the others are cut or repeated to reach their shares
+beside them. When every part has a share, the first one goes in whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from hone_trainer.datasets.splits import hash_of
+from hone_trainer.errors import ConfigError
+
+TOLERANCE = Fraction(2, 10_000)
+"""How far shares may be from 100 % together: three times 33.33 % is meant as all."""
+MANY_PASSES = 4
+"""Repeated up to four times, rows are about as good as new ones (Muennighoff et al. 2023, arXiv 2305.16264)."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that go into a mixture: their sizes (tokens; 1 to count rows), and the share that was asked for."""
+
+    name: str
+    sizes: Sequence[int]
+    share: str | None = None
+
+
+def amounts(parts: Sequence[Part], total: int | None = None) -> list[int]:
+    """How much of each part is wanted, in the unit of its sizes.
+
+    Args:
+        total: size of the whole; None as in the module's first lines. Every part must have a share for it.
+
+    Raises:
+        ConfigError: shares that are not 100 % together, or leave nothing for parts without one.
+    """
+    shares = [None if part.share is None else share_of(part.share) for part in parts]
+    stated = sum((share for share in shares if share is not None), Fraction(0))
+    has = [sum(part.sizes) for part in parts]
+    if all(share is None for share in shares):
+        return has
+    if None in shares:
+        if stated >= 1:
+            raise ConfigError(f"the shares are {_percent(stated)} together: nothing is left for {_without(parts)}")
+        whole = sum(size for size, share in zip(has, shares, strict=True) if share is None) / (1 - stated)
+    else:
+        if abs(stated - 1) > TOLERANCE:
+            raise ConfigError(f"the shares are {_percent(stated)} together, not 100%")
+        whole = total / stated if total else has[0] / (shares[0] or Fraction(1))
+    return [size if share is None else max(1, round(whole * share)) for size, share in zip(has, shares, strict=True)]
+
+
+def pick(part: Part, amount: int, seed: int) -> list[int]:
+    """Indices of the rows that make up about `amount`, ascending: whole passes over all, then some of them once more.
+
+    Which ones depends on seed, name and index alone, and those of a smaller amount are among those of a larger one.
+    """
+    passes, rest = divmod(amount, sum(part.sizes))
+    every = range(len(part.sizes))
+    if not rest:
+        return list(every) * passes
+    more = []
+    for index in sorted(every, key=lambda i: hash_of(f"{part.name}\0{i}".encode(), seed)):
+        if 2 * rest < part.sizes[index]:
+            break
+        rest -= part.sizes[index]
+        more.append(index)
+        if rest <= 0:
+            break
+    return list(every) * passes + sorted(more)
+
+
+def share_of(percent: str) -> Fraction:
+    """'5%' as 1/20."""
+    return Fraction(Decimal(percent.removesuffix("%"))) / 100
+
+
+def percent(part: int, whole: int) -> str:
+    """A share for people, e.g. 10.0%."""
+    return f"{100 * part / whole:.1f}%" if whole else "0.0%"
+
+
+def _percent(share: Fraction) -> str:
+    return f"{float(100 * share):g}%"
+
+
+def _without(parts: Sequence[Part]) -> str:
+    return ", ".join(part.name for part in parts if part.share is None)
