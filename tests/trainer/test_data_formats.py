@@ -1,14 +1,13 @@
 """Formats, row by row: what a row becomes, or the code and words with which it is refused."""
 
-import re
-from pathlib import Path
+import json
 
 import pytest
 
 from hone_api.dataset import Format
 from hone_trainer.datasets import detect
 from hone_trainer.datasets.formats import FORMATS
-from hone_trainer.datasets.rows import ROW_CODES, RowError
+from hone_trainer.datasets.rows import RowError
 from hone_trainer.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.pure
@@ -25,6 +24,37 @@ def said(*pairs):
 ASK = ("user", "hi")
 ANSWER = ("assistant", "hello")
 HELLO = {"messages": turns(ASK, ANSWER)}
+WEATHER = {"name": "weather", "description": "d", "parameters": {"type": "object", "properties": {}}}
+TOOLS = [{"type": "function", "function": WEATHER}]
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+CALLED = {
+    "messages": [
+        *turns(ASK),
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "31"},
+        *turns(ANSWER),
+    ],
+    "tools": TOOLS,
+}
+
+
+def asked(*calls, content=None, **more):
+    """An assistant turn as OpenAI writes it: arguments are a JSON text."""
+    made = [{"id": i, "type": "function", "function": {"name": n, "arguments": a}} for i, n, a in calls]
+    return {"role": "assistant", "content": content, "tool_calls": made, **more}
+
+
+def told(identity, content):
+    return {"role": "tool", "tool_call_id": identity, "content": content}
+
+
+def weights(*values):
+    """Conversations of a turn of the assistant for each weight; None leaves it out."""
+    said = []
+    for value in values:
+        said += turns(ASK, ANSWER)
+        said[-1] |= {} if value is None else {"weight": value}
+    return {"messages": said}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +88,98 @@ HELLO = {"messages": turns(ASK, ANSWER)}
             {"messages": [*turns(ASK), {"role": "assistant", "content": "hello", "weight": 1, "name": None}]},
             HELLO,
         ),
+        ("Chat", weights(0, 1), weights(0, None)),
+        ("Chat", weights(0.0, 1.0), weights(0, None)),  # as Parquet has them
+        ("Chat", {"messages": [{**turns(ASK)[0], "weight": 0}, *turns(ANSWER)]}, HELLO),
+        ("Chat", {"messages": [{**turns(ASK)[0], "timestamp": 3, "id": "a"}, *turns(ANSWER)]}, HELLO),
+        (
+            "Chat",
+            {"messages": [{**turns(ASK)[0], "name": "bob"}, *turns(ANSWER)]},
+            {"messages": [{**turns(ASK)[0], "name": "bob"}, *turns(ANSWER)]},
+        ),
+        ("Chat", {"messages": turns(("system", ""), ASK, ANSWER)}, HELLO),
+        ("Chat", {"messages": turns(ASK, ANSWER), "system": "s"}, {"messages": turns(("system", "s"), ASK, ANSWER)}),
+        (
+            "Chat",
+            {"messages": turns(("system", "t"), ASK, ANSWER), "system": "s"},
+            {"messages": turns(("system", "t"), ASK, ANSWER)},
+        ),
+        ("Chat", {"messages": turns(ASK, ASK, ANSWER, ANSWER)}, {"messages": turns(ASK, ASK, ANSWER, ANSWER)}),
+        (
+            "Chat",
+            {
+                "messages": [
+                    *turns(ASK),
+                    asked(("c1", "weather", '{"city": "Rome"}')),
+                    told("c1", "31"),
+                    *turns(ANSWER),
+                ],
+                "tools": TOOLS,
+                "parallel_tool_calls": False,
+            },
+            {
+                "messages": [
+                    *turns(ASK),
+                    {"role": "assistant", "content": "", "tool_calls": [{"id": "c1", **CALL}]},
+                    {"role": "tool", "content": "31", "tool_call_id": "c1"},
+                    *turns(ANSWER),
+                ],
+                "tools": TOOLS,
+            },
+        ),
+        (  # two calls at once, both answered, one by nothing; content beside them
+            "Chat",
+            {
+                "messages": [
+                    *turns(ASK),
+                    asked(("a", "weather", "{}"), ("b", "weather", ""), content="I look.", weight=0),
+                    told("b", ""),
+                    told("a", "31"),
+                    *turns(ANSWER),
+                ],
+            },
+            {
+                "messages": [
+                    *turns(ASK),
+                    {
+                        "role": "assistant",
+                        "content": "I look.",
+                        "tool_calls": [
+                            {"id": i, "type": "function", "function": {"name": "weather", "arguments": {}}}
+                            for i in ("a", "b")
+                        ],
+                        "weight": 0,
+                    },
+                    {"role": "tool", "content": "", "tool_call_id": "b"},
+                    {"role": "tool", "content": "31", "tool_call_id": "a"},
+                    *turns(ANSWER),
+                ],
+            },
+        ),
+        (  # OpenAI's form before tools
+            "Chat",
+            {
+                "messages": [
+                    *turns(ASK),
+                    {
+                        "role": "assistant",
+                        "content": None,
+                        "function_call": {"name": "weather", "arguments": '{"city": "Rome"}'},
+                    },
+                    {"role": "function", "name": "weather", "content": "31"},
+                    *turns(ANSWER),
+                ],
+                "functions": [WEATHER],
+            },
+            {
+                **CALLED,
+                "messages": [
+                    *CALLED["messages"][:2],
+                    {"role": "tool", "content": "31", "name": "weather"},
+                    *turns(ANSWER),
+                ],
+            },
+        ),
         ("ShareGPT", {"conversations": said(("human", "hi"), ("gpt", "hello"))}, HELLO),
         ("ShareGPT", {"conversations": said(("user", "hi"), ("chatgpt", "hello"))}, HELLO),
         ("ShareGPT", {"conversations": said(("human", "hi"), ("bard", "hello")), "system": ""}, HELLO),
@@ -65,6 +187,85 @@ HELLO = {"messages": turns(ASK, ANSWER)}
             "ShareGPT",
             {"conversations": said(("human", "hi"), ("gpt", "hello")), "system": "s"},
             {"messages": turns(("system", "s"), ASK, ANSWER)},
+        ),
+        ("ShareGPT", {"conversations": said(("Human", "hi"), ("GPT", "hello"))}, HELLO),
+        ("ShareGPT", {"conversations": said(("gpt", "welcome"), ("human", "hi"), ("gpt", "hello"))}, HELLO),
+        (
+            "ShareGPT",
+            {"conversations": said(("system", "s"), ("gpt", "welcome"), ("human", "hi"), ("gpt", "hello"))},
+            {"messages": turns(("system", "s"), ASK, ANSWER)},
+        ),
+        (
+            "ShareGPT",
+            {
+                "conversations": [
+                    *said(("human", "hi")),
+                    {"from": "gpt", "value": "no", "weight": 0},
+                    *said(("gpt", "hello")),
+                ]
+            },
+            {"messages": [*turns(ASK), {"role": "assistant", "content": "no", "weight": 0}, *turns(ANSWER)]},
+        ),
+        (
+            "ShareGPT",
+            {
+                "conversations": said(("human", "hi"), ("gpt", "hello"), ("human", "hi"), ("gpt", "hello")),
+                "tools": "[]",
+            },
+            {"messages": turns(ASK, ANSWER, ASK, ANSWER)},
+        ),
+        (  # LLaMA-Factory's tools
+            "ShareGPT",
+            {
+                "conversations": said(
+                    ("human", "hi"),
+                    ("function_call", '{"name": "weather", "arguments": {"city": "Rome"}}'),
+                    ("observation", "31"),
+                    ("gpt", "hello"),
+                ),
+                "tools": json.dumps([WEATHER]),
+            },
+            CALLED,
+        ),
+        (
+            "ShareGPT",
+            {"conversations": said(("human", "hi"), ("function_call", '[{"name": "a"}, {"name": "b"}]'))},
+            {
+                "messages": [
+                    *turns(ASK),
+                    {
+                        "role": "assistant",
+                        "content": "",
+                        "tool_calls": [
+                            {"type": "function", "function": {"name": n, "arguments": {}}} for n in ("a", "b")
+                        ],
+                    },
+                ]
+            },
+        ),
+        (
+            "Alpaca",
+            {"instruction": "hi", "output": "hello", "history": [["q", "a"]], "system": "s"},
+            {"messages": turns(("system", "s"), ("user", "q"), ("assistant", "a"), ASK, ANSWER)},
+        ),
+        (  # TRL's conversational prompt and completion: the completion alone is trained
+            "PromptCompletion",
+            {"prompt": turns(ASK, ANSWER, ASK), "completion": turns(ANSWER)},
+            {"messages": [*turns(ASK), {**turns(ANSWER)[0], "weight": 0}, *turns(ASK, ANSWER)]},
+        ),
+        (
+            "RAFT",
+            {"question": "q", "oracle": "o", "answer": "a"},
+            {"prompt": "<DOCUMENT>o</DOCUMENT>\nq", "completion": "a"},
+        ),
+        (
+            "RAFT",
+            {"question": "q", "oracle": None, "distractors": ["d"], "reasoning": "r", "answer": "a", "system": "s"},
+            {
+                "messages": turns(
+                    ("system", "s"), ("user", "<DOCUMENT>d</DOCUMENT>\nq"), ("assistant", "##Reason: r\n##Answer: a")
+                )
+            },
         ),
         ("Text", {"text": "  a b \n"}, {"text": "  a b \n"}),
     ],
@@ -85,26 +286,70 @@ def test_a_row_becomes(format, row, record):
         ("PromptCompletion", {"prompt": "a", "completion": "<|endoftext|>"}, "EmptyContent", "completion"),
         ("PromptCompletion", {"prompt": "\ud800", "completion": "b"}, "NotUTF8", "prompt"),
         ("Alpaca", {"instruction": "a", "input": "", "output": ""}, "EmptyContent", "output"),
-        ("Alpaca", {"instruction": "a", "output": "b", "history": [["c", "d"]]}, "UnsupportedField", "history"),
+        ("Alpaca", {"instruction": "a", "output": "b", "history": [["c"]]}, "WrongType", r"history\[0\] is not a pair"),
+        ("Alpaca", {"instruction": "a", "output": "b", "history": "c"}, "WrongType", "history is text"),
+        ("Alpaca", {"instruction": "a", "output": "b", "history": [["c", ""]]}, "EmptyContent", r"history\[0\]"),
+        ("PromptCompletion", {"prompt": turns(ASK), "completion": "b"}, "WrongType", "prompt is a list"),
+        ("PromptCompletion", {"prompt": turns(ASK), "completion": turns(ASK)}, "NoAssistantTurn", "completion"),
+        ("PromptCompletion", {"prompt": "a\0", "completion": "b"}, "NotUTF8", "NUL"),
+        ("RAFT", {"question": "q", "answer": "a"}, "MissingColumn", "oracle and distractors"),
+        ("RAFT", {"question": "q", "answer": "a", "oracle": 3}, "WrongType", "oracle is a number"),
+        ("RAFT", {"question": "q", "answer": "a", "distractors": ["d", ""]}, "EmptyContent", r"distractors\[1\]"),
         ("Text", {"text": ""}, "EmptyContent", "text"),
         ("Text", {"text": True}, "WrongType", "text is a boolean"),
         ("Chat", {"messages": "hi"}, "WrongType", "messages is text"),
         ("Chat", {"messages": ["hi"]}, "WrongType", r"messages\[0\] is text"),
-        ("Chat", {"messages": []}, "NoAssistantTurn", "messages"),
+        ("Chat", {"messages": []}, "MissingMessages", "messages has no turn"),
+        ("Chat", {"messages": None}, "MissingMessages", "column messages is missing"),
+        ("Chat", {"dialogue": []}, "MissingMessages", "the row has: dialogue"),
         ("Chat", {"messages": turns(ASK)}, "NoAssistantTurn", "no assistant turn"),
         ("Chat", {"messages": turns(ANSWER)}, "NoUserTurn", "user turn"),
         ("Chat", {"messages": turns(("system", "s"), ANSWER, ASK)}, "NoUserTurn", "user turn"),
         ("Chat", {"messages": turns(ASK, ("assistant", ""))}, "EmptyContent", r"messages\[1\]\.content"),
-        ("Chat", {"messages": turns(ASK, ("assistant", None))}, "MissingColumn", r"messages\[1\]\.content"),
+        ("Chat", {"messages": turns(ASK, ("assistant", None))}, "MissingContent", r"messages\[1\]\.content"),
         ("Chat", {"messages": turns(("human", "hi"), ANSWER)}, "UnknownRole", "'human', not one of system"),
         ("Chat", {"messages": turns((None, "hi"), ANSWER)}, "UnknownRole", "None"),
-        ("Chat", {"messages": turns(ASK, ("tool", "x"), ANSWER)}, "ToolCalls", r"messages\[1\]"),
-        ("Chat", {"messages": [*turns(ASK), {**turns(ANSWER)[0], "tool_calls": [{}]}]}, "ToolCalls", r"\[1\]"),
-        ("Chat", {"messages": turns(ASK, ANSWER), "tools": [{}]}, "ToolCalls", "tools"),
-        ("Chat", {"messages": [*turns(ASK), {**turns(ANSWER)[0], "weight": 0}]}, "UnsupportedField", "weight"),
-        ("Chat", {"messages": [{**turns(ASK)[0], "name": "bob"}, *turns(ANSWER)]}, "UnsupportedField", "name"),
+        ("Chat", {"messages": turns(ASK, ("tool", "x"), ANSWER)}, "BrokenToolCall", "follows no call"),
+        (
+            "Chat",
+            {"messages": [*turns(ASK), {**turns(ANSWER)[0], "tool_calls": [{}]}]},
+            "BrokenToolCall",
+            "has no name",
+        ),
+        ("Chat", {"messages": [*turns(ASK), {**turns(ANSWER)[0], "tool_calls": ["x"]}]}, "BrokenToolCall", r"\[1\]"),
+        ("Chat", {"messages": [*turns(ASK), asked(("a", "w", "{x"))]}, "BrokenToolCall", "arguments is not JSON"),
+        ("Chat", {"messages": [*turns(ASK), asked(("a", "w", "[1]"))]}, "BrokenToolCall", "arguments is a list"),
+        ("Chat", {"messages": [*turns(ASK), asked(("a", "w", '{"x": NaN}'))]}, "BrokenToolCall", "NaN is not JSON"),
+        (
+            "Chat",
+            {"messages": [{**turns(ASK)[0], "tool_calls": [CALL]}, *turns(ANSWER)]},
+            "BrokenToolCall",
+            "not the assi",
+        ),
+        (
+            "Chat",
+            {"messages": [*turns(ASK), asked(("a", "w", "{}")), told("b", "x")]},
+            "BrokenToolCall",
+            "'b' is of no",
+        ),
+        ("Chat", {"messages": [*turns(ASK), asked(("a", "w", "{}"))], "tools": TOOLS}, "UnknownTool", "calls 'w'"),
+        ("Chat", {"messages": turns(ASK, ANSWER), "tools": [{}]}, "BrokenToolCall", r"tools\[0\] has no name"),
+        ("Chat", {"messages": turns(ASK, ANSWER), "tools": "{"}, "BrokenToolCall", "tools is not JSON"),
+        ("Chat", {"messages": turns(ASK, ANSWER), "tools": {"name": "x"}}, "WrongType", "tools is an object"),
+        ("Chat", weights(0), "NothingTrained", "weight 0"),
+        ("Chat", weights(0, 0), "NothingTrained", "weight 0"),
+        ("Chat", weights(0.5), "WrongWeight", r"messages\[1\]\.weight is 0\.5, not 0 or 1"),
+        ("Chat", weights(True), "WrongWeight", "weight is True"),
+        ("Chat", weights("1"), "WrongWeight", "weight is 1, not 0 or 1"),
+        ("Chat", {"messages": [{**turns(ASK)[0], "weight": 1}, *turns(ANSWER)]}, "WrongWeight", "only the assistant's"),
+        ("Chat", {"messages": [*turns(ASK), {**turns(ANSWER)[0], "refusal": "no"}]}, "UnsupportedField", "refusal"),
+        ("Chat", {"messages": [*turns(ASK), {**turns(ANSWER)[0], "train": False}]}, "UnsupportedField", "use weight 0"),
         ("Chat", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "NotText", r"messages\[0\]"),
-        ("ShareGPT", {"conversations": said(("human", "hi"), ("observation", "x"))}, "ToolCalls", r"\[1\]"),
+        ("ShareGPT", {"conversations": said(("human", "hi"), ("observation", "x"))}, "NoAssistantTurn", "no assistant"),
+        ("ShareGPT", {"conversations": said(("gpt", "hello"))}, "NoUserTurn", "does not start with a user turn"),
+        ("ShareGPT", {"conversations": said(("human", "hi"), ("gpt", ""))}, "EmptyContent", r"\[1\]\.value"),
+        ("ShareGPT", {"conversations": said(("human", ""), ("gpt", "hello"))}, "EmptyContent", r"\[0\]\.value"),
+        ("ShareGPT", {"conversations": said(("human", "hi"), ("function_call", "f(x)"))}, "BrokenToolCall", "not JSON"),
         ("ShareGPT", {"conversations": said(("human", "hi"), ("alien", "x"))}, "UnknownRole", "'alien'"),
         ("ShareGPT", {"conversations": turns(ASK, ANSWER)}, "UnknownRole", "from is 'None'"),
     ],
@@ -132,6 +377,9 @@ def test_columns_are_mapped_by_role():
         ({"conversations": turns(ASK, ANSWER)}, {"messages": "conversations"}, "Chat"),
         ({"instruction": "i", "input": "", "output": "o", "text": "whole"}, {}, "Alpaca"),
         ({"prompt": "i", "completion": "o"}, {}, "PromptCompletion"),
+        ({"prompt": turns(ASK), "completion": turns(ANSWER)}, {}, "PromptCompletion"),
+        ({"question": "q", "oracle": "o", "distractors": ["d"], "answer": "a"}, {}, "RAFT"),
+        ({"messages": [*turns(ASK), {"role": "assistant", "tool_calls": [CALL]}]}, {}, "Chat"),
         ({"question": "i", "answer": "o"}, {"prompt": "question", "completion": "answer"}, "PromptCompletion"),
         ({"text": "t"}, {}, "Text"),
         ({"content": "t"}, {"text": "content"}, "Text"),
@@ -167,7 +415,7 @@ def test_preferences_are_not_taken_for_something_else(row):
     assert caught.value.code == "NotSupportedYet"
 
 
-@pytest.mark.parametrize("format", [Format.PREFERENCE, Format.VERIFIABLE, Format.RAFT])
+@pytest.mark.parametrize("format", [Format.PREFERENCE, Format.VERIFIABLE])
 def test_later_formats_are_refused_by_name(format):
     with pytest.raises(ConfigError, match=format) as caught:
         detect.choose(format, {}, [])
@@ -182,5 +430,3 @@ def test_a_role_that_the_format_does_not_have_is_refused():
 def test_row_codes_are_a_closed_list():
     with pytest.raises(KeyError):
         RowError("Strange", "no such code")
-    page = (Path(__file__).parents[2] / "docs" / "concepts" / "datasets.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)` \|", page.split("## Validation")[1], re.M)) == set(ROW_CODES)

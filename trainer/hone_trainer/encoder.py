@@ -182,8 +182,8 @@ class Encoder:
             if turn["role"] != "assistant" and not toolcalls.shows(text, turn["content"]):
                 raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out")
         for ids, start, options in self._readings(messages, text, tools):
-            end = self._end_of_calls(ids, start, messages[-1]) if messages[-1].get("tool_calls") else None
-            end = self._end(ids, start, content) if end is None and content else end
+            calls = messages[-1].get("tool_calls")
+            end = self._end_of_calls(ids, start, messages[-1]) if calls else self._end(ids, start, content)
             if end is None:
                 continue
             self.prompt_options.update(options)

@@ -14,12 +14,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple, TypeAlias, cast
 
-from hone_trainer.datasets.rows import RawRow, RowError, type_name
+from hone_trainer.datasets.rows import DECODER, RawRow, RowError, strict_json, type_name
 from hone_trainer.errors import SourceError
 
 MAX_ROW_BYTES = 16 * 2**20
 _BOM = b"\xef\xbb\xbf"
 _PARQUET_BATCH = 256
+_NO_ROWS = {
+    "a web page": (b"<!doctype", b"<html", b"<?xml"),
+    "a PDF": (b"%pdf-",),
+    "a zip archive": (b"pk\x03\x04",),
+    "a pointer of Git LFS, not the file": (b"version https://git-lfs",),
+}
 Stream: TypeAlias = "io.BufferedReader[Any]"
 
 
@@ -69,6 +75,9 @@ def _read_file(file: DataFile, max_bytes: int) -> Iterator[_Item]:
         bounded: Stream = io.BufferedReader(_Bounded(cast(IO[bytes], stream), max_bytes, file.name))
         if bounded.peek(3)[:3] == _BOM:
             bounded.read(3)
+        if what := _no_rows(bounded.peek(512)[:512]):
+            yield _Item("", error=RowError("NotRows", f"the file is {what}"))
+            return
         try:
             yield from _reader(file.name, bounded)(bounded)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -82,6 +91,17 @@ def _reader(name: str, stream: Stream) -> Callable[[Stream], Iterator[_Item]]:
     if suffix in by_name:
         return by_name[suffix]
     return _json_array if stream.peek(64)[:64].lstrip()[:1] == b"[" else _json_lines
+
+
+def _no_rows(head: bytes) -> str | None:
+    """What a file is that begins so, when it can hold no rows."""
+    start = head.lstrip()[:64].lower()
+    for kind, marks in _NO_ROWS.items():
+        if start.startswith(marks):
+            return kind
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:64]:
+        return "UTF-16 text, or not text at all"
+    return None
 
 
 class _Bounded(io.RawIOBase):
@@ -125,22 +145,17 @@ def _lines(stream: Stream) -> Iterator[tuple[int, bytes | RowError]]:
 
 def _parsed(where: str, data: bytes) -> _Item:
     try:
-        return _Item(where, json.loads(data.decode(), parse_constant=_refuse_constant))
+        return _Item(where, strict_json(data.decode()))
     except UnicodeDecodeError as error:
         return _Item(where, error=RowError("NotUTF8", f"not UTF-8 at byte {error.start + 1} of the line"))
     except json.JSONDecodeError as error:
         return _Item(where, error=RowError("BrokenJson", f"not JSON: {error.msg} at column {error.colno}"))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return _Item(where, error=RowError("BrokenJson", f"not JSON: {error}"))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 _CHUNK = 2**16
 _SEPARATORS = set(" \t\r\n,")
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _json_array(stream: Stream) -> Iterator[_Item]:
@@ -153,7 +168,7 @@ def _json_array(stream: Stream) -> Iterator[_Item]:
         if text[at : at + 1] == "]":
             return
         try:
-            value, end = _DECODER.raw_decode(text, at)
+            value, end = DECODER.raw_decode(text, at)
             reason = ""
         except (ValueError, RecursionError) as error:
             end, reason = len(text), f"not JSON: {error}" if text[at:] else "the array does not end"
@@ -161,8 +176,8 @@ def _json_array(stream: Stream) -> Iterator[_Item]:
             yield _Item(f", row {row}", value)
             row, at, chunk = row + 1, end, _CHUNK
         elif ended or len(text) - at > MAX_ROW_BYTES:
-            code = "BrokenJson" if ended else "RowTooLarge"
-            yield _Item(f", row {row}", error=RowError(code, f"{reason}; the rest of the file is not read"))
+            reason = reason if ended else f"the element is over {MAX_ROW_BYTES} bytes"
+            yield _Item(f", row {row}", error=RowError("BrokenFile", f"{reason}; the rest of the file is not read"))
             return
         else:
             more = reader.read(chunk)

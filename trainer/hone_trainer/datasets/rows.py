@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
-Record = dict[str, Any]
-"""A normalised row: {messages: [{role, content}]}, {prompt, completion} or {text}."""
+from hone_api.rowcodes import ROW_CODES
 
-ROW_CODES = {
-    "NotUTF8": "The row is not UTF-8 text, or holds half of a surrogate pair.",
-    "BrokenJson": "The line, or the element of the array, is not JSON (NaN and Infinity are not).",
-    "BrokenCsv": "The line's number of fields differs from the header's, or its quoting is broken.",
-    "BrokenFile": "The file ends early or is damaged (gzip, Parquet); rows after that point are not read.",
-    "RowTooLarge": "The row is over 16 MiB.",
-    "WrongType": "The row, or a field of it, has another type than the format's.",
-    "MissingColumn": "A column that the format needs is absent or null.",
-    "EmptyContent": "A text that must say something is empty or only white space.",
-    "UnknownRole": "A turn's role is none that the format knows.",
-    "NoUserTurn": "The conversation does not start with a user turn (after system turns).",
-    "NoAssistantTurn": "The conversation has no assistant turn: nothing to learn.",
-    "ToolCalls": "Tools and tool calls are not supported.",
-    "NotText": "A turn has images or other content that is not text.",
-    "UnsupportedField": "A turn has a field that would change its meaning, e.g. weight: 0 or name.",
-}
-"""The closed list of reasons to refuse a row."""
+Record = dict[str, Any]
+"""A normalised row: {messages: [{role, content}], tools}, {prompt, completion} or {text}."""
 
 
 class RowError(ValueError):
@@ -62,6 +47,8 @@ def text_of(value: Any, what: str) -> str:
         raise RowError("WrongType", f"{what} is {type_name(value)}, not text")
     if not value.strip():
         raise RowError("EmptyContent", f"{what} is empty")
+    if "\0" in value:
+        raise RowError("NotUTF8", f"{what} holds a NUL character")
     if not value.isascii():
         try:
             value.encode()
@@ -75,6 +62,51 @@ def optional_text(value: Any, what: str) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     return text_of(value, what)
+
+
+def strict_json(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: the text is not JSON, holds NaN or Infinity, gives a key twice, or nests too deep.
+    """
+    try:
+        return DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def canonical(record: Record) -> str:
+    """The record as one line of JSON, without its end.
+
+    Raises:
+        RowError: NotUTF8 or WrongType, for values deep inside that no text check has seen (tools, arguments).
+    """
+    try:
+        line = json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        line.encode()
+    except UnicodeEncodeError:
+        raise RowError("NotUTF8", "the row holds half of a surrogate pair") from None
+    except (TypeError, ValueError) as error:
+        raise RowError("WrongType", f"the row holds a value that JSON has not: {error}"[:300]) from None
+    return line
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """RFC 8259 leaves open which of equal keys counts: readers differ, so none is right."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in made if keys.count(key) > 1)[:40]!r} is given twice")
+    return made
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)
+"""Reads JSON alone: Python's own takes NaN, and the last of equal keys."""
 
 
 def type_name(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hone_trainer.datasets.rows import Record, RowError
@@ -25,8 +25,8 @@ class RowFormat:
     """Whether a row has this shape, for Auto."""
     why: str
     """What Auto saw, for people: 'every row has …'."""
-    refused: dict[str, str] = field(default_factory=dict)
-    """Columns that must be absent or empty -> code: they would change the meaning."""
+    absent: str = "MissingColumn"
+    """Code for a row without a required column."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -42,12 +42,9 @@ class RowFormat:
         Raises:
             RowError: with what is wrong.
         """
-        for column, code in self.refused.items():
-            if row.get(column) and column not in columns.values():
-                raise RowError(code, f"the row has {column}, which is not supported")
         fields = self.fields(row, columns)
         missing = [columns.get(role, role) for role in self.required if fields.get(role) is None]
         if missing:
             has = ", ".join(sorted(map(str, row))[:20])
-            raise RowError("MissingColumn", f"column {' and '.join(missing)} is missing; the row has: {has}"[:600])
+            raise RowError(self.absent, f"column {' and '.join(missing)} is missing; the row has: {has}"[:600])
         return self.convert(fields)

@@ -1,114 +1,83 @@
-"""Chat (OpenAI's messages) and ShareGPT (conversations): several turns.
+"""Chat: OpenAI's fine-tuning format, a line {messages: [{role, content}], tools}.
 
-Roles are system, user and assistant. Tools, images and weights are refused, not dropped: without them the
-conversation would say something else.
+https://platform.openai.com/docs/guides/supervised-fine-tuning: `weight` 0 or 1 an assistant turn, tool calls, and
+their older form with `functions` and `function_call`. `developer` is the newer name of `system`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
-from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of, type_name
+from hone_trainer.datasets.formats.tools import calls_of
+from hone_trainer.datasets.rows import Record, RowError, text_of
 
-_TOOL_ROLES = {"tool", "function", "function_call", "observation", "ipython", "tool_call", "tool_response"}
-_CHAT_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
-_SHAREGPT_ROLES = {
+_ROLES = {
     "system": "system",
-    "human": "user",
+    "developer": "system",
     "user": "user",
-    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bard", "bing", "model"), "assistant"),
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
 }
-_TOOL_COLUMNS = {"tools": "ToolCalls", "functions": "ToolCalls"}
 
 
 def _chat(fields: Fields) -> Record:
-    return _conversation(fields["messages"], "messages", "role", "content", _CHAT_ROLES, fields.get("system"))
+    return talk.conversation(messages_of(fields["messages"], "messages"), fields, "messages")
 
 
-def _sharegpt(fields: Fields) -> Record:
-    return _conversation(
-        fields["conversations"], "conversations", "from", "value", _SHAREGPT_ROLES, fields.get("system")
-    )
+def messages_of(value: Any, what: str) -> list[talk.Turn]:
+    """OpenAI's list of messages as normalised turns; whether they make a conversation is not looked at.
+
+    Raises:
+        RowError: for the first turn that is wrong.
+    """
+    turns = [_turn(raw, f"{what}[{i}]") for i, raw in enumerate(talk.turns_of(value, what))]
+    said = [turn for turn in turns if turn is not None]
+    _check_answers(said)
+    return said
 
 
-def _conversation(turns: Any, what: str, role_key: str, text_key: str, roles: dict[str, str], system: Any) -> Record:
-    if not isinstance(turns, list):
-        raise RowError("WrongType", f"{what} is {type_name(turns)}, not a list")
-    messages = [_turn(turn, f"{what}[{i}]", role_key, text_key, roles) for i, turn in enumerate(turns)]
-    if (prompt := optional_text(system, "system")) is not None:
-        messages.insert(0, {"role": "system", "content": prompt})
-    spoken = [message["role"] for message in messages if message["role"] != "system"]
-    if "assistant" not in spoken:
-        raise RowError("NoAssistantTurn", f"{what} has no assistant turn")
-    if spoken[0] != "user":
-        raise RowError("NoUserTurn", f"{what} does not start with a user turn")
-    return {"messages": messages}
+def _turn(raw: dict[str, Any], where: str) -> talk.Turn | None:
+    role = talk.role_of(raw.get("role"), f"{where}.role", _ROLES)
+    talk.refuse_other_meaning(raw, where)
+    calls = None
+    if raw.get("tool_calls") or raw.get("function_call"):
+        if role != "assistant":
+            raise RowError("BrokenToolCall", f"{where} calls a tool, but is not the assistant's")
+        calls = calls_of(raw.get("tool_calls") or raw.get("function_call"), f"{where}.tool_calls")
+    made = talk.turn(role, talk.content_of(raw.get("content"), where), f"{where}.content", calls=calls)
+    if made is None:
+        return None
+    for key in ("name", *(("tool_call_id",) if role == "tool" else ())):
+        if raw.get(key) is not None:
+            made[key] = text_of(raw[key], f"{where}.{key}")
+    if not talk.is_trained(raw.get("weight"), role, where):
+        made["weight"] = 0
+    return made
 
 
-def _turn(turn: Any, where: str, role_key: str, text_key: str, roles: dict[str, str]) -> dict[str, str]:
-    if not isinstance(turn, dict):
-        raise RowError("WrongType", f"{where} is {type_name(turn)}, not an object")
-    if turn.get("tool_calls") or turn.get("function_call") or turn.get(role_key) in _TOOL_ROLES:
-        raise RowError("ToolCalls", f"{where} calls or answers a tool")
-    role = turn.get(role_key)
-    if not isinstance(role, str) or role not in roles:
-        known = ", ".join(roles)
-        raise RowError("UnknownRole", f"{where}.{role_key} is {str(role)[:40]!r}, not one of {known}")
-    _refuse_other_fields(turn, where, {role_key, text_key})
-    return {"role": roles[role], "content": text_of(_content(turn.get(text_key), where), f"{where}.{text_key}")}
-
-
-def _refuse_other_fields(turn: dict[str, Any], where: str, known: set[str]) -> None:
-    for key, value in turn.items():
-        if (
-            key in known
-            or value is None
-            or value in ([], {}, "")
-            or (key == "weight" and value == 1 and value is not True)
-        ):
+def _check_answers(turns: list[talk.Turn]) -> None:
+    """A tool's turn answers a call of the assistant turn before it; ids, where both have them, agree."""
+    calls: list[dict[str, Any]] = []
+    for turn in turns:
+        if turn["role"] != "tool":
+            calls = turn.get("tool_calls", [])
             continue
-        raise RowError("UnsupportedField", f"{where}.{str(key)[:40]} is not supported")
-
-
-def _content(content: Any, where: str) -> Any:
-    """OpenAI's content parts as one text."""
-    if not isinstance(content, list):
-        return content
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise RowError("NotText", f"{where} has content that is not text")
-    return "".join(part["text"] for part in content)
-
-
-def _turns_with(role: str, *keys: str) -> Callable[[Fields], bool]:
-    def recognises(fields: Fields) -> bool:
-        turns = fields.get(role)
-        return (
-            isinstance(turns, list)
-            and bool(turns)
-            and all(isinstance(turn, dict) and turn.keys() >= set(keys) for turn in turns)
-        )
-
-    return recognises
+        if not calls:
+            raise RowError("BrokenToolCall", "a tool's turn follows no call of a tool")
+        ids = {call["id"] for call in calls if "id" in call}
+        if ids and turn.get("tool_call_id", next(iter(ids))) not in ids:
+            raise RowError("BrokenToolCall", f"tool_call_id {turn['tool_call_id'][:60]!r} is of no call before it")
 
 
 CHAT = RowFormat(
     name="Chat",
     required=("messages",),
-    optional=("system",),
+    optional=("system", "tools", "functions"),
     convert=_chat,
-    recognises=_turns_with("messages", "role", "content"),
+    recognises=talk.turns_with("messages", "role"),
     why="messages with role and content",
-    refused=_TOOL_COLUMNS,
-)
-SHAREGPT = RowFormat(
-    name="ShareGPT",
-    required=("conversations",),
-    optional=("system",),
-    convert=_sharegpt,
-    recognises=_turns_with("conversations", "from", "value"),
-    why="conversations with from and value",
-    refused=_TOOL_COLUMNS,
+    absent="MissingMessages",
 )

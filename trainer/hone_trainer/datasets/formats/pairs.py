@@ -1,59 +1,87 @@
 """PromptCompletion and Alpaca: one question, one answer.
 
-Alpaca's `input` follows the instruction after a blank line. The frame of the original Alpaca prompt ("Below is an
-instruction …") is not added: the model's own chat template is the frame.
+Alpaca's `input` follows the instruction after a blank line, and `history` is the turns before, [[question, answer]],
+as in LLaMA-Factory. The frame of the original Alpaca prompt ("Below is an instruction …") is not added: the model's
+own chat template is the frame. PromptCompletion also takes TRL's conversational form, both columns lists of messages:
+then the completion's turns alone are trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from hone_trainer.datasets.formats import chat
+from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
-from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of
+from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of, type_name
 
 # The end mark of OpenAI's legacy completion files; the encoder adds the model's own.
 _LEGACY_END = "<|endoftext|>"
 
 
-def _record(prompt: str, completion: str, system: str | None) -> Record:
-    if system is None:
+def _record(prompt: str, completion: str, fields: Fields, history: list[talk.Turn] | None = None) -> Record:
+    if not history and optional_text(fields.get("system"), "system") is None:
         return {"prompt": prompt, "completion": completion}
-    turns = (("system", system), ("user", prompt), ("assistant", completion))
-    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+    pair = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
+    return talk.conversation([*(history or []), *pair], fields, "history")
 
 
 def _prompt_completion(fields: Fields) -> Record:
-    completion = text_of(fields["completion"], "completion").removesuffix(_LEGACY_END)
-    if not completion.strip():
+    prompt, completion = fields["prompt"], fields["completion"]
+    if isinstance(prompt, list) and isinstance(completion, list):
+        before = chat.messages_of(prompt, "prompt")
+        untrained = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in before]
+        return talk.conversation([*untrained, *chat.messages_of(completion, "completion")], fields, "completion")
+    text = text_of(completion, "completion").removesuffix(_LEGACY_END)
+    if not text.strip():
         raise RowError("EmptyContent", "completion is empty")
-    return _record(text_of(fields["prompt"], "prompt"), completion, optional_text(fields.get("system"), "system"))
+    return _record(text_of(prompt, "prompt"), text, fields)
 
 
 def _alpaca(fields: Fields) -> Record:
     instruction = text_of(fields["instruction"], "instruction")
     extra = optional_text(fields.get("input"), "input")
     prompt = f"{instruction}\n\n{extra}" if extra else instruction
-    return _record(prompt, text_of(fields["output"], "output"), optional_text(fields.get("system"), "system"))
+    return _record(prompt, text_of(fields["output"], "output"), fields, _history(fields.get("history")))
+
+
+def _history(value: Any) -> list[talk.Turn]:
+    if value in (None, "", []):
+        return []
+    if not isinstance(value, list):
+        raise RowError("WrongType", f"history is {type_name(value)}, not a list")
+    turns: list[talk.Turn] = []
+    for i, pair in enumerate(value):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise RowError("WrongType", f"history[{i}] is not a pair of question and answer")
+        for role, text in zip(("user", "assistant"), pair, strict=True):
+            turns.append({"role": role, "content": text_of(text, f"history[{i}]")})
+    return turns
 
 
 def _texts(*roles: str) -> Callable[[Fields], bool]:
     return lambda fields: all(isinstance(fields.get(role), str) for role in roles)
 
 
+def _texts_or_messages(fields: Fields) -> bool:
+    both = [fields.get("prompt"), fields.get("completion")]
+    return all(isinstance(value, str) for value in both) or all(isinstance(value, list) for value in both)
+
+
 PROMPT_COMPLETION = RowFormat(
     name="PromptCompletion",
     required=("prompt", "completion"),
-    optional=("system",),
+    optional=("system", "tools"),
     convert=_prompt_completion,
-    recognises=_texts("prompt", "completion"),
-    why="texts prompt and completion",
+    recognises=_texts_or_messages,
+    why="prompt and completion",
 )
 ALPACA = RowFormat(
     name="Alpaca",
     required=("instruction", "output"),
-    optional=("input", "system"),
+    optional=("input", "system", "history"),
     convert=_alpaca,
     recognises=_texts("instruction", "output"),
     why="texts instruction and output",
-    refused={"history": "UnsupportedField"},
 )

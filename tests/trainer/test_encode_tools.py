@@ -1,0 +1,216 @@
+"""Tool calls to labels: exactly what the template writes for the call, and the end mark, or the row is refused."""
+
+import json
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from hone_trainer.encoder import IGNORED, Encoder, RowRefusedError
+
+pytestmark = pytest.mark.trainer
+
+IM = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+# Qwen2.5's template, shortened to what it does with roles, tools and calls.
+QWEN = """{%- if tools %}{{- '<|im_start|>system\n' }}{%- if messages[0]['role'] == 'system' %}\
+{{- messages[0]['content'] }}{%- endif %}{{- "\n\n# Tools\n<tools>" }}{%- for tool in tools %}{{- "\n" }}\
+{{- tool | tojson }}{%- endfor %}{{- "\n</tools><|im_end|>\n" }}{%- elif messages[0]['role'] == 'system' %}\
+{{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }}{%- endif %}{%- for message in messages %}\
+{%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant" and \
+not message.tool_calls) %}{{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}\
+{%- elif message.role == "assistant" %}{{- '<|im_start|>' + message.role }}{%- if message.content %}\
+{{- '\n' + message.content }}{%- endif %}{%- for tool_call in message.tool_calls %}\
+{%- if tool_call.function is defined %}{%- set tool_call = tool_call.function %}{%- endif %}\
+{{- '\n<tool_call>\n{"name": "' }}{{- tool_call.name }}{{- '", "arguments": ' }}{{- tool_call.arguments | tojson }}\
+{{- '}\n</tool_call>' }}{%- endfor %}{{- '<|im_end|>\n' }}{%- elif message.role == "tool" %}\
+{%- if (loop.index0 == 0) or (messages[loop.index0 - 1].role != "tool") %}{{- '<|im_start|>user' }}{%- endif %}\
+{{- '\n<tool_response>\n' }}{{- message.content }}{{- '\n</tool_response>' }}{%- if loop.last or \
+(messages[loop.index0 + 1].role != "tool") %}{{- '<|im_end|>\n' }}{%- endif %}{%- endif %}{%- endfor %}\
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"""
+# Llama 3.1's: one call a turn, and what a tool answered as a JSON string.
+LLAMA = """{%- if tools %}{{- '<|im_start|>system\n' }}{%- for t in tools %}{{- t | tojson }}{{- '\n' }}{%- endfor %}\
+{{- '<|im_end|>' }}{%- endif %}{%- for message in messages %}{%- if message.tool_calls %}\
+{%- if message.tool_calls | length != 1 %}{{- raise_exception("This model only supports single tool-calls at once!") }}\
+{%- endif %}{%- set call = message.tool_calls[0].function %}{{- '<|im_start|>assistant\n\n' }}\
+{{- '{"name": "' + call.name + '", "parameters": ' }}{{- call.arguments | tojson }}{{- '}<|im_end|>' }}\
+{%- elif message.role == 'tool' %}{{- '<|im_start|>ipython\n\n' }}{{- message.content | tojson }}{{- '<|im_end|>' }}\
+{%- else %}{{- '<|im_start|>' + message.role + '\n\n' + message.content | trim + '<|im_end|>' }}{%- endif %}\
+{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n\n' }}{%- endif %}"""
+PLAIN = """{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}\
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
+# DeepSeek's: arguments are joined as the JSON text that they are in OpenAI's API.
+JOINED = QWEN.replace("{{- tool_call.arguments | tojson }}", "{{- '' + tool_call.arguments }}")
+# A template that would show an object as Python writes it.
+PYTHON = QWEN.replace("{{- tool_call.arguments | tojson }}", "{{- tool_call.arguments }}")
+# Content beside a call is forgotten; only the first call is written.
+FORGETS = QWEN.replace("{{- '\n' + message.content }}", "{{- '\n' }}")
+FIRST = QWEN.replace("for tool_call in message.tool_calls", "for tool_call in message.tool_calls[:1]")
+
+TOOLS = [
+    {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}},
+    {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}},
+]
+
+
+def call(name, **arguments):
+    return {"type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def asks(*calls, content=""):
+    return {"role": "assistant", "content": content, "tool_calls": list(calls)}
+
+
+ROW = {
+    "messages": [
+        {"role": "user", "content": "Is it warm in Rome?"},
+        asks(call("weather", city="Rome", days=2)),
+        {"role": "tool", "content": '{"degrees": 31}'},
+        {"role": "assistant", "content": "Yes, 31 degrees."},
+    ],
+    "tools": TOOLS,
+}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome", "days": 2}}\n</tool_call><|im_end|>'
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=list(IM), initial_alphabet=alphabet)
+    raw.train_from_iterator(["Is it warm in Rome? Yes, the weather is warm."] * 20, trainer)
+    # As in Qwen2.5's vocabulary: added, and not special.
+    raw.add_tokens([AddedToken(t, special=False, normalized=False) for t in ("<tool_call>", "</tool_call>")])
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|im_end|>")
+
+
+@pytest.fixture
+def encode(tokenizer):
+    """Encodes a record under a template; gives the texts of each row's trained runs."""
+
+    def run(template, record, train_on="Assistant"):
+        tokenizer.chat_template = template
+        rows = Encoder(tokenizer, train_on).encode(record)
+        for row in rows:
+            assert all(label in (IGNORED, token) for label, token in zip(row.labels, row.input_ids, strict=True))
+        return [trained(tokenizer, row) for row in rows]
+
+    return run
+
+
+def trained(tokenizer, row):
+    runs = [[]]
+    for label in row.labels:
+        runs.append([]) if label == IGNORED else runs[-1].append(label)
+    return [tokenizer.decode(run) for run in runs if run]
+
+
+def refusal(encode, template, record):
+    with pytest.raises(RowRefusedError) as caught:
+        encode(template, record)
+    return caught.value.code
+
+
+def test_the_call_as_the_template_writes_it_and_its_end_mark_count(encode):
+    assert encode(QWEN, ROW) == [[CALL, "Yes, 31 degrees.<|im_end|>"]]
+
+
+def test_what_a_tool_answers_and_the_tools_are_read_and_not_trained(encode, tokenizer):
+    encode(QWEN, ROW)
+    (row,) = Encoder(tokenizer).encode(ROW)
+    masked = tokenizer.decode([t for t, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED])
+    assert json.dumps(TOOLS[1]) in masked
+    assert '<tool_response>\n{"degrees": 31}\n</tool_response>' in masked
+    assert CALL not in masked
+
+
+def test_the_prompt_of_a_call_is_what_the_model_is_given_when_served(encode, tokenizer):
+    record = {**ROW, "messages": ROW["messages"][:2]}
+    encode(QWEN, record)
+    (row,) = Encoder(tokenizer).encode(record)
+    served = tokenizer.apply_chat_template(
+        ROW["messages"][:1], tools=TOOLS, add_generation_prompt=True, return_dict=False
+    )
+    assert row.prompt_ids == served
+    assert tokenizer.decode(row.input_ids[len(served) :]) == CALL
+
+
+def test_content_beside_calls_and_several_calls(encode):
+    both = asks(call("weather", city="Rome"), call("search", text='a "b"\nc é'), content="I look it up.")
+    record = {"messages": [ROW["messages"][0], both], "tools": TOOLS}
+    (runs,) = encode(QWEN, record)
+    assert runs == [
+        'I look it up.\n<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+        '\n<tool_call>\n{"name": "search", "arguments": {"text": "a \\"b\\"\\nc é"}}\n</tool_call><|im_end|>'
+    ]
+    assert refusal(encode, FORGETS, record) == "NotProved"
+    assert refusal(encode, FIRST, record) == "ToolsDropped"
+    assert refusal(encode, LLAMA, record) == "TemplateRefused"
+
+
+def test_a_call_of_another_shape(encode):
+    assert encode(LLAMA, ROW) == [
+        ['{"name": "weather", "parameters": {"city": "Rome", "days": 2}}<|im_end|>', "Yes, 31 degrees.<|im_end|>"]
+    ]
+
+
+def test_a_template_that_joins_arguments_gets_them_as_json_text(encode):
+    assert encode(JOINED, ROW) == encode(QWEN, ROW)
+    assert encode(PYTHON, ROW) == encode(QWEN, ROW)
+
+
+def test_a_template_without_tools_refuses_the_row(encode):
+    assert refusal(encode, PLAIN, ROW) == "ToolsDropped"
+    assert refusal(encode, PLAIN, {"messages": ROW["messages"]}) == "ToolsDropped", "calls alone, too"
+    talk = {"messages": [ROW["messages"][0], ROW["messages"][3]]}
+    assert refusal(encode, PLAIN, {**talk, "tools": TOOLS}) == "ToolsDropped", "tools that nobody calls, too"
+    assert encode(PLAIN, talk) == [["Yes, 31 degrees.<|im_end|>"]]
+
+
+def test_control_tokens_in_arguments_and_tools_are_refused(encode):
+    bad = asks(call("weather", city="Rome<|im_end|>"))
+    assert refusal(encode, QWEN, {"messages": [ROW["messages"][0], bad], "tools": TOOLS}) == "ControlToken"
+    tools = [{"type": "function", "function": {"name": "weather", "description": "<|im_start|>"}}]
+    assert refusal(encode, QWEN, {"messages": ROW["messages"], "tools": tools}) == "ControlToken"
+
+
+def turns(*weights):
+    said = []
+    for i, weight in enumerate(weights):
+        said += [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": f"a{i}"}]
+        if weight == 0:
+            said[-1]["weight"] = 0
+    return {"messages": said}
+
+
+@pytest.mark.parametrize(
+    ("weights", "found"),
+    [
+        ((1, 1), ["a0<|im_end|>", "a1<|im_end|>"]),
+        ((0, 1), ["a1<|im_end|>"]),
+        ((1, 0), ["a0<|im_end|>"]),
+        ((0, 1, 0, 1), ["a1<|im_end|>", "a3<|im_end|>"]),
+    ],
+)
+def test_turns_of_weight_0_are_read_and_not_trained(encode, weights, found):
+    assert encode(PLAIN, turns(*weights)) == [found]
+    assert encode(PLAIN, turns(*weights), "LastAssistant") == [found[-1:]]
+
+
+def test_a_turn_of_weight_0_stays_in_view_of_those_after_it(encode, tokenizer):
+    encode(PLAIN, turns(0, 1))
+    (row,) = Encoder(tokenizer).encode(turns(0, 1))
+    assert "a0<|im_end|>" in tokenizer.decode(row.prompt_ids)
+    assert row.input_ids == Encoder(tokenizer).encode(turns(1, 1))[0].input_ids
+
+
+def test_no_turn_to_train_is_refused(encode):
+    assert refusal(encode, PLAIN, turns(0, 0)) == "NoContent"
+
+
+def test_a_name_is_given_to_the_template(encode, tokenizer):
+    named = PLAIN.replace("m.role + '\n'", "m.role + (' ' + m.name if m.name else '') + '\n'")
+    record = {"messages": [{"role": "user", "content": "hi", "name": "bob"}, {"role": "assistant", "content": "yes"}]}
+    assert encode(named, record) == [["yes<|im_end|>"]]
+    assert tokenizer.decode(Encoder(tokenizer).encode(record)[0].input_ids).startswith("<|im_start|>user bob\nhi")
