@@ -98,6 +98,20 @@ FAILURES: dict[str, Failure] = {
     "DatasetFormatMismatch": Failure(
         ExitCode.DATA, Retry.NEVER, "Use a Dataset of a format that the method takes, or another method."
     ),
+    "VerifierRejectsGold": Failure(
+        ExitCode.DATA,
+        Retry.NEVER,
+        "A reward must give 1 to the row's own answer: mend the rows named, or choose another reward.",
+    ),
+    "RewardFailed": Failure(
+        ExitCode.DATA, Retry.NEVER, "Mend the reward that is named: it must give a number for each sample."
+    ),
+    "RewardConstant": Failure(
+        ExitCode.DATA,
+        Retry.NEVER,
+        "All samples of a prompt get the same reward: use easier prompts, a finer reward, more generations or a "
+        "higher temperature.",
+    ),
     "RowTooLong": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."),
     "NoTrainableRows": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."),
     # Configuration
@@ -122,6 +136,9 @@ FAILURES: dict[str, Failure] = {
         ExitCode.SOFTWARE,
         Retry.NEVER,
         "Lower microBatchSize or maxLength, use gradientCheckpointing or QLoRA, or a larger GPU.",
+    ),
+    "SandboxFailed": Failure(
+        ExitCode.SOFTWARE, Retry.ATTEMPT, "The sandbox of reward programs does not work here: see the message."
     ),
     "DiskFull": Failure(ExitCode.IO, Retry.ATTEMPT, "Enlarge the store's volume claim, or delete old runs."),
     "StorageError": Failure(ExitCode.IO, Retry.ATTEMPT, "Check the store's volume."),

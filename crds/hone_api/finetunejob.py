@@ -187,6 +187,11 @@ class FineTuneJobSpec(ApiModel):
             field_path=".ppo",
         ),
         Rule(
+            "self.method != 'GRPO' || has(self.grpo)",
+            "method GRPO needs the block grpo with rewards",
+            field_path=".grpo",
+        ),
+        Rule(
             "!has(self.deepspeed) || self.deepspeed.zeroStage != 3 || self.adapter.type != 'QLoRA'",
             "ZeRO-3 cannot shard 4-bit weights: use zeroStage 2, or adapter type LoRA",
             field_path=".deepspeed",

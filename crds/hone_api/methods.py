@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from hone_api.dataset import Format
-from hone_api.meta import (
-    ApiModel,
-    Decimal,
-    Name,
-)
+from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, Rule, between, uri_rules
+from hone_api.rewards import Reward
 
 
 class Method(StrEnum):
@@ -80,11 +77,92 @@ class PpoMethod(ApiModel):
     kl: Decimal = Field(default="0.05", description="KL coefficient against the reference, e.g. 0.05.")
 
 
-class GrpoMethod(ApiModel):
-    """Group-relative policy optimisation with verifiable rewards."""
+class Generation(ApiModel):
+    """What generates the samples."""
 
-    generations: int = Field(default=8, ge=2, le=256, description="Samples per prompt, e.g. 8.")
-    beta: Decimal = Field(default="0", description="KL coefficient against the reference, e.g. 0.")
+    rules = (
+        Rule(
+            "!has(self.endpoint) || self.engine == 'VLLM'",
+            "generation.endpoint is a vLLM server's: set engine to VLLM, or remove it",
+            field_path=".endpoint",
+        ),
+        between("gpuMemoryUtilization", "above 0 and below 1", "> 0.0", "< 1.0", "0.3"),
+        *uri_rules("endpoint"),
+    )
+    engine: Literal["Auto", "Transformers", "VLLM"] = Field(
+        default="Auto",
+        description="Transformers: in batches by the model in training, on CPU and GPU; VLLM: by vLLM on GPU. Auto: "
+        "vLLM on a GPU whose image has it, else Transformers.",
+    )
+    endpoint: HttpUrl | None = Field(
+        default=None,
+        description="Base URL of a server started with `trl vllm-serve`, e.g. http://vllm:8000; default: vLLM shares "
+        "the GPUs of this job.",
+    )
+    gpu_memory_utilization: Decimal = Field(
+        default="0.3", description="Share of GPU memory for vLLM when it shares the GPUs, e.g. 0.3."
+    )
+
+
+class GrpoMethod(ApiModel):
+    """Group-relative policy optimisation (Shao et al. 2024) with rewards that are computed, and its relatives."""
+
+    rules = (
+        Rule(
+            "self.advantage != 'LeaveOneOut' || !has(self.loss) && !has(self.scaleRewards)",
+            "loss and scaleRewards are for advantage Group: remove them, or the advantage LeaveOneOut",
+        ),
+        Rule(
+            "!has(self.epsilonHigh) || double(self.epsilonHigh) >= double(self.epsilon)",
+            "epsilonHigh must be at least epsilon, e.g. '0.28'",
+            field_path=".epsilonHigh",
+        ),
+        between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "1"),
+        between("topP", "above 0 and at most 1", "> 0.0", "<= 1.0", "1"),
+    )
+    rewards: Annotated[list[Reward], Field(min_length=1, max_length=8)] = Field(
+        description="What an answer is judged by; the reward is their weighted sum."
+    )
+    advantage: Literal["Group", "LeaveOneOut"] = Field(
+        default="Group",
+        description="Group: reward less the mean of its prompt's samples (GRPO); LeaveOneOut: less the mean of the "
+        "others (RLOO, Ahmadian et al. 2024). Default Group.",
+    )
+    generations: int = Field(
+        default=8, ge=2, le=256, description="Samples per prompt; training.batchSize counts samples. Default 8."
+    )
+    beta: Decimal = Field(default="0", description="KL coefficient against the reference, e.g. 0.04; default 0: none.")
+    loss: Literal["DAPO", "DrGRPO", "BNPO", "GRPO"] | None = Field(
+        default=None,
+        description="How tokens are averaged: DAPO over all tokens of the step; DrGRPO by a constant (Liu et al. "
+        "2025); BNPO over those of the micro batch; GRPO within each answer, then over answers. Default DAPO.",
+    )
+    scale_rewards: Literal["Group", "Batch", "None"] | None = Field(
+        default=None, description="By whose standard deviation advantages are divided; None: not. Default Group."
+    )
+    iterations: int = Field(
+        default=1, ge=1, le=16, description="Optimiser steps on the same samples; clipping acts above 1. Default 1."
+    )
+    epsilon: Decimal = Field(default="0.2", description="How far the ratio to the sampling model may move, e.g. 0.2.")
+    epsilon_high: Decimal | None = Field(
+        default=None, description="The same upwards, e.g. 0.28 (clip-higher of DAPO, Yu et al. 2025); default: epsilon."
+    )
+    temperature: Decimal = Field(default="1", description="Temperature of sampling, e.g. 0.9; default 1.")
+    top_p: Decimal = Field(default="1", description="Share of probability that is sampled from, e.g. 0.95; default 1.")
+    max_completion_length: int = Field(
+        default=256, ge=1, le=131_072, description="Most tokens of a sample; longer ones are cut. Default 256."
+    )
+    mask_truncated_completions: bool = Field(
+        default=False, description="Whether cut samples are left out of the loss (DAPO); default false."
+    )
+    constant_steps: int = Field(
+        default=20,
+        ge=1,
+        le=100_000,
+        description="Steps from the start after which a run is given up in which no prompt's samples ever differed in "
+        "reward: there is nothing to learn from. Default 20.",
+    )
+    generation: Generation = Field(default_factory=Generation, description="What generates the samples.")
 
 
 METHOD_BLOCKS = tuple(m.value.lower() for m in Method)

@@ -105,8 +105,9 @@ def test_an_optional_field_of_a_job_cannot_come(api: Any, jobs: Any, field: str)
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_method_block_cannot_come(api: Any, jobs: Any, block: str) -> None:
-    value = {"rewardModelVersion": "judge-v1"} if block == "ppo" else {}
-    refuses(api, JOB, jobs[1], {"method": BLOCKS[block], block: value}, block, "create a new FineTuneJob")
+    required = {"ppo": {"rewardModelVersion": "judge-v1"}, "grpo": {"rewards": [{"type": "Number"}]}}
+    value = {"method": BLOCKS[block], block: required.get(block, {})}
+    refuses(api, JOB, jobs[1], value, block, "create a new FineTuneJob")
 
 
 @pytest.mark.parametrize("field", SCHEDULING_CHANGED)
