@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
 from hone_operator.cluster import AlreadyExistsError, Cluster, ConflictError, NotFoundError, RefusedError
-from hone_operator.desired import names, store
+from hone_operator.desired import modelref, names, store
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import CONTAINER, PLAN
 from hone_operator.events import event_body
@@ -22,6 +22,7 @@ from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.failures import failed_pods
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob, disrupted, scheduled, slow_start, unmounted
+from hone_operator.reconcile.upstream import Upstream
 
 log = logging.getLogger(__name__)
 LOG_LINES = 20
@@ -57,10 +58,7 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     meta = body["metadata"]
     namespace, name = meta["namespace"], meta["name"]
     if kind in names.OWNER_LABEL:
-        keys = [Key(kind, namespace, name)]
-        if kind == "Dataset":
-            keys += _users_of(namespace, name, cache)
-        return keys
+        return [Key(kind, namespace, name), *_users_of(kind, body, cache)]
     owner = caches.owner(body)
     if kind == "Pod" and owner:
         job = cache.get("Job", namespace, owner["name"])
@@ -70,14 +68,26 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     return []
 
 
-def _users_of(namespace: str, dataset: str, cache: Cache) -> list[Key]:
-    """Unfinished FineTuneJobs that name this Dataset."""
+def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
+    """Unfinished FineTuneJobs that name this object, or the job that made it."""
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    maker = body["spec"].get("lineage", {}).get("job", {}).get("name") if kind == "ModelVersion" else None
     keys = []
     for job in cache.items("FineTuneJob"):
         meta = job["metadata"]
-        if dataset in _datasets_of(job["spec"]) and meta["namespace"] == namespace and not is_true(job, "Finished"):
+        uses = name in _named(kind, job["spec"]) or maker in _named("FineTuneJob", job["spec"])
+        if uses and meta["namespace"] == namespace and not is_true(job, "Finished"):
             keys.append(Key("FineTuneJob", namespace, meta["name"]))
     return keys
+
+
+def _named(kind: str, spec: Mapping[str, Any]) -> set[str]:
+    """Names of the objects of this kind that a job's spec has."""
+    if kind == "Dataset":
+        return _datasets_of(spec)
+    if kind == "ModelVersion":
+        return set(modelref.references(spec)) | ({version} if (version := spec["model"].get("modelVersion")) else set())
+    return {job} if (job := spec["model"].get("fineTuneJob")) else set()
 
 
 def _datasets_of(spec: Mapping[str, Any]) -> set[str]:
@@ -127,6 +137,7 @@ class Controllers:
             jobs=jobs,
             report=self.reports.latest(body["metadata"]["uid"]),
             claim_exists=await self._model_claim(body),
+            upstream=self._upstream(body),
             stopping=stopping,
             service_lost=await self._service_lost(finetunejob.of_component(jobs, "training")),
         )
@@ -157,6 +168,19 @@ class Controllers:
             if job.body["spec"]["completions"] > 1 and not job.finished and scheduled(job.pods):
                 return not await self._exists("Service", job.body["metadata"]["namespace"], job.name)
         return False
+
+    def _upstream(self, body: Mapping[str, Any]) -> Upstream:
+        """The jobs along spec.model.fineTuneJob, and the ModelVersions that this job or the next one up names."""
+        namespace, spec = body["metadata"]["namespace"], body["spec"]
+        jobs: dict[str, Mapping[str, Any]] = {}
+        name = spec["model"].get("fineTuneJob")
+        while name and name not in jobs and (job := self.cache.get("FineTuneJob", namespace, name)):
+            jobs[name] = job
+            name = job["spec"]["model"].get("fineTuneJob")
+        made_by = jobs.get(spec["model"].get("fineTuneJob"), {}).get("status") or {}
+        named = [spec["model"].get("modelVersion"), made_by.get("modelVersionName"), *modelref.references(spec)]
+        found = {n: self.cache.get("ModelVersion", namespace, n) for n in named if n}
+        return Upstream(jobs, {n: v for n, v in found.items() if v is not None})
 
     async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
         uri = body["spec"]["model"].get("uri", "")

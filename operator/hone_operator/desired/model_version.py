@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hone_api import API_VERSION
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import (
+    Ancestor,
     Artifact,
     BaseModelLineage,
     DatasetLineage,
@@ -22,7 +23,7 @@ from hone_operator.desired import names
 
 REMEMBERED = 64
 """Runs a model whose number the ledger remembers: more than can be between allocation and creation at once."""
-PATHS = {"modelPath", "workPath", "outputPath", "masterAddress", "metricsPort"}
+PATHS = {"modelPath", "modelAdapter", "models", "workPath", "outputPath", "masterAddress", "metricsPort"}
 """What of a plan says where a run happened, not what it was."""
 
 
@@ -82,6 +83,7 @@ class FinishedRun:
     attempts: int
     finished_at: str
     store_claim: str
+    ancestors: list[Ancestor] = field(default_factory=list)
 
 
 def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
@@ -101,7 +103,13 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
             for a in run.result.artifacts
         ],
         lineage=Lineage(
-            base_model=BaseModelLineage(uri=plan.model_uri, commit=run.resolved.model_commit),
+            base_model=BaseModelLineage(
+                uri=plan.model_uri,
+                commit=run.resolved.model_commit,
+                model_version=plan.model_version,
+                location=run.resolved.model_uri,
+            ),
+            ancestors=run.ancestors,
             datasets=_data(plan, run.result),
             job=JobLineage(name=meta["name"], uid=meta["uid"], generation=meta.get("generation")),
             method=plan.method,

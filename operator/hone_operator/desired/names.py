@@ -18,6 +18,8 @@ TRY = "hone.dev/try"
 GENERATION = "hone.dev/generation"
 RESOLVED = "hone.dev/resolved"
 """Annotation on an attempt's Job: what its plan was resolved to. The Job is the record that cannot lag."""
+ANCESTORS = "hone.dev/ancestors"
+"""Annotation on an attempt's Job: the chain that its base came from, by value; a parent may be deleted meanwhile."""
 OWNER_LABEL = {"FineTuneJob": FINETUNEJOB, "Dataset": DATASET, "ModelVersion": MODELVERSION}
 
 LEDGER = "hone-model-versions"

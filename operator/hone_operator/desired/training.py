@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
+from hone_api.modelversion import Ancestor
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
-from hone_operator.desired import names
+from hone_operator.desired import modelref, names
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import METRICS_PORT, Mount, Work, store
@@ -30,6 +31,8 @@ class Attempt:
     spec: FineTuneJobSpec
     number: int
     resolved: Resolved
+    ancestors: list[Ancestor] = field(default_factory=list)
+    """Earlier stages of the chain."""
 
     @property
     def name(self) -> str:
@@ -57,9 +60,8 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         attempt=attempt.number,
         method=spec.method,
         **({"sft": spec.sft} if spec.sft else {}),
-        model_path=str(_model_path(spec, resolved)),
-        model_uri=spec.model.uri or "",
-        model_commit=resolved.model_commit,
+        **_model(spec, resolved, platform),
+        models={m.name: modelref.model_input(m, platform) for m in resolved.model_versions or ()},
         datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
         evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],
         adapter=spec.adapter,
@@ -86,6 +88,24 @@ def _input(rows: str, resolved: Resolved, share: str | None = None) -> DatasetIn
     return DatasetInput(name=name, split=split, path=str(folder / f"{split}.jsonl"), digest=digest, share=share)
 
 
+def _model(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> dict[str, Any]:
+    """Fields of the plan that say where the base model is and what it is."""
+    if (version := resolved.model_version) is None:
+        return {
+            "model_path": str(_model_path(spec, resolved)),
+            "model_uri": spec.model.uri or "",
+            "model_commit": resolved.model_commit,
+        }
+    return {
+        "model_path": str(modelref.Place.of(version.uri, platform).path),
+        "model_uri": version.adapter_uri or version.uri,
+        "model_commit": resolved.model_commit,
+        "model_digest": version.digest,
+        "model_version": version.name,
+        "model_adapter": modelref.adapter_input(version, platform),
+    }
+
+
 def _model_path(spec: FineTuneJobSpec, resolved: Resolved) -> PurePosixPath:
     """Folder of the base model in the pod: in the store when it was fetched, else on the user's own volume."""
     scheme, _, path = names.split_uri(spec.model.uri or "")
@@ -95,13 +115,15 @@ def _model_path(spec: FineTuneJobSpec, resolved: Resolved) -> PurePosixPath:
 
 
 def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
-    """Store, the user's volume with the base model, shared memory, and the token for progress reports."""
-    spec = attempt.spec
+    """Store, volumes with models, shared memory, and the token for progress reports."""
+    spec, resolved = attempt.spec, attempt.resolved
     size = spec.resources.shared_memory or ("8Gi" if spec.resources.gpus_per_node > 1 else "1Gi")
     out = [store(platform), Mount.scratch("shm", PurePosixPath("/dev/shm"), size, medium="Memory")]
     scheme, claim, _ = names.split_uri(spec.model.uri or "")
     if scheme == "pvc":
         out.append(Mount.claim("model", MODEL, claim))
+    versions = [*([resolved.model_version] if resolved.model_version else []), *(resolved.model_versions or ())]
+    out += modelref.places(versions, platform)
     if platform.progress_url:
         token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
         source = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}
@@ -174,5 +196,7 @@ def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
         },
     )
     annotations = {names.RESOLVED: json.dumps(attempt.resolved.to_json(), sort_keys=True)}
+    if attempt.ancestors:
+        annotations[names.ANCESTORS] = json.dumps([a.to_json() for a in attempt.ancestors], sort_keys=True)
     config, body = job(attempt.owner, JobName(attempt.name, labels, annotations), work, platform, resources.nodes)
     return [config, *([service(attempt.owner, attempt.number)] if resources.nodes > 1 else []), body]

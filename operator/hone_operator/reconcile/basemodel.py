@@ -1,53 +1,98 @@
-"""The base model of a job: on a volume already, or staged by a fetch Job before any GPU is asked for."""
+"""The models a job reads: on a volume, another job's result, or staged by a fetch Job before any GPU is asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from hone_api.failures import Retry
 from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.finetunejob_status import PinnedModel, Resolved
+from hone_api.modelversion import Ancestor
 from hone_api.report import FetchResult
-from hone_operator.desired import names
+from hone_operator.desired import modelref, names
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.platform import Platform
+from hone_operator.reconcile import upstream
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
+from hone_operator.reconcile.upstream import Found, Upstream, Wait
 
 RECHECK_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
+class Sources:
+    """What is known of where the models come from."""
+
+    jobs: Sequence[ObservedJob]
+    """Fetch Jobs."""
+    claim_exists: bool | None
+    upstream: Upstream
+    pinned: Resolved | None
+    """What the first attempt began with. From then on nothing else matters: what is upstream may go."""
+
+
+@dataclass(frozen=True)
 class BaseModel:
-    """Where the base model is, or why the job cannot go on."""
+    """Where the models are, or why the job cannot go on."""
 
     ready: bool = False
     commit: str | None = None
     uri: str | None = None
     failure: Cause | None = None
     """Final: trying again cannot help."""
+    version: PinnedModel | None = None
+    ancestors: list[Ancestor] = field(default_factory=list)
+    others: tuple[PinnedModel, ...] = ()
+    """ModelVersions that the method reads beside the base."""
 
 
-def base_model(
-    draft: Draft,
-    spec: FineTuneJobSpec,
-    jobs: Sequence[ObservedJob],
-    claim_exists: bool | None,
-    platform: Platform,
-) -> BaseModel:
+def base_model(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
     """Sets condition ModelReady, and asks for a fetch Job where one is due."""
-    scheme, claim, _ = names.split_uri(spec.model.uri or "")
-    if scheme == "pvc":
-        return _on_volume(draft, spec, claim, claim_exists)
-    pinned = draft.old.get("resolved") or {}
-    if pinned.get("modelUri"):
-        return _ready(draft, BaseModel(True, pinned.get("modelCommit"), pinned["modelUri"]))
-    return _fetched(draft, spec, observe_tries(jobs), platform)
+    if pinned := sources.pinned:
+        return _ready(draft, BaseModel(True, pinned.model_commit, pinned.model_uri, version=pinned.model_version))
+    if spec.model.uri is None:
+        model = _chained(draft, upstream.base(draft.body["spec"], sources.upstream))
+    elif spec.model.uri.startswith("pvc://"):
+        model = _on_volume(draft, spec, sources.claim_exists)
+    else:
+        model = _fetched(draft, spec, observe_tries(sources.jobs), platform)
+    return _with_others(draft, model, sources.upstream) if model.ready else model
 
 
-def _on_volume(draft: Draft, spec: FineTuneJobSpec, claim: str, exists: bool | None) -> BaseModel:
+def _chained(draft: Draft, found: Found | Wait | Cause) -> BaseModel:
+    """The base is a ModelVersion."""
+    if not isinstance(found, Found):
+        return _not_found(draft, found)
+    pin = found.model
+    digest = pin.adapter_digest or pin.digest
+    return _ready(draft, BaseModel(True, digest, pin.uri, version=pin, ancestors=found.ancestors))
+
+
+def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel:
+    """The reward models and the like, too."""
+    others: list[PinnedModel] = []
+    for name in modelref.references(draft.body["spec"]):
+        found = upstream.version(name, objects, reward=True)
+        if not isinstance(found, Found):
+            return _not_found(draft, found)
+        others.append(found.model)
+    return replace(model, others=tuple(others))
+
+
+def _not_found(draft: Draft, why: Wait | Cause) -> BaseModel:
+    if isinstance(why, Cause):
+        draft.conditions.set("ModelReady", False, why.code, why.message)
+        return BaseModel(failure=why)
+    draft.conditions.set("ModelReady", False, why.reason, why.message)
+    return BaseModel()
+
+
+def _on_volume(draft: Draft, spec: FineTuneJobSpec, exists: bool | None) -> BaseModel:
     if exists:
         return _ready(draft, BaseModel(True, None, spec.model.uri))
+    claim = names.split_uri(spec.model.uri or "")[1]
     message = f"PersistentVolumeClaim {claim} of spec.model.uri does not exist in this namespace: create it."
     draft.conditions.set("ModelReady", False, "PVCNotFound", message)
     draft.check_in(RECHECK_SECONDS)
@@ -55,8 +100,11 @@ def _on_volume(draft: Draft, spec: FineTuneJobSpec, claim: str, exists: bool | N
 
 
 def _ready(draft: Draft, model: BaseModel) -> BaseModel:
-    at = f" at commit {model.commit}" if model.commit else ""
-    draft.conditions.set("ModelReady", True, "Available", f"{model.uri}{at}")
+    if model.version:
+        what = f"ModelVersion {model.version.name}, {model.commit}"
+    else:
+        what = f"{model.uri} at commit {model.commit}" if model.commit else f"{model.uri}"
+    draft.conditions.set("ModelReady", True, "Available", what)
     return model
 
 

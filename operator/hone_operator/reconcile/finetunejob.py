@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
+from hone_api.modelversion import Ancestor
 from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
@@ -18,7 +19,7 @@ from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import inputs, unsupported
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts
-from hone_operator.reconcile.basemodel import BaseModel, base_model
+from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.ending import after_end, fail, phase
@@ -26,10 +27,13 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome, Refusal, duration_seconds, parse_time
 from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
 from hone_operator.reconcile.recording import record
+from hone_operator.reconcile.upstream import Upstream, cycle
 from hone_operator.reconcile.validation import spec_problems
 
 RECHECK_SECONDS = 15.0
 STOPPING_SECONDS = 2.0
+AS_PLANNED = frozenset({"Fetching", "WaitingForJob", "WaitingForModelVersion"})
+"""Reasons of waiting that nobody has to mend."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Observed:
     """The newest report of the job's pods."""
     claim_exists: bool | None = None
     """Whether the claim of a pvc:// model exists; None: not looked, it is not needed now."""
+    upstream: Upstream = field(default_factory=Upstream)
     ledger: Mapping[str, Any] | None = None
     versions: Sequence[Mapping[str, Any]] = ()
     """ModelVersions of the namespace; with the ledger, read only when a run has just succeeded."""
@@ -76,7 +81,10 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
         return _refuse(draft, "InvalidConfiguration", f"spec.model.uri: {error}")
     if fields := unsupported.job_fields(spec):
         return _refuse(draft, "NotSupportedYet", unsupported.message(fields))
-    if wrong := unsupported.contradictions(spec, world_size(spec)):
+    wrong = unsupported.contradictions(spec, world_size(spec))
+    if circle := cycle(job, seen.upstream):
+        wrong.append(f"spec.model.fineTuneJob: {' -> '.join(circle)} is a circle, none of them can begin")
+    if wrong:
         return _refuse(draft, "InvalidConfiguration", "; ".join(wrong))
     draft.conditions.set("Accepted", True, "Accepted", "")
     return _Run(draft, spec, seen, platform).decide()
@@ -104,7 +112,7 @@ class _Run:
     def decide(self) -> Outcome:
         draft, attempts = self.draft, self.attempts
         data_ready = self._datasets()
-        model = base_model(draft, self.spec, of_component(self.seen.jobs, "fetch"), self._claim_exists(), self.platform)
+        model = self._model()
         self._suspension()
         self._merge_progress()
         draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
@@ -113,14 +121,14 @@ class _Run:
             self._not_running(cause.code)
             return fail(draft, cause, self._unfinished())
         if attempts.last and attempts.last["outcome"] == "Succeeded":
-            return self._finish(self._resolved(model))
+            return self._finish(model)
         if attempts.job and not attempts.job.finished:
             return self._watch(attempts.job)
         if attempts.open:
             return self._stopping()
         if not (data_ready and model.ready):
             return self._wait("DatasetReady" if not data_ready else "ModelReady")
-        return self._start(self._resolved(model))
+        return self._start(model)
 
     # -- the gates before the first attempt ------------------------------------------------------
 
@@ -135,8 +143,12 @@ class _Run:
         self.conditions.set("DatasetReady", True, "Ready", "")
         return True
 
-    def _claim_exists(self) -> bool | None:
-        return True if self.attempts.records else self.seen.claim_exists
+    def _model(self) -> BaseModel:
+        """Condition ModelReady; an attempt pins the models."""
+        seen = self.seen
+        pinned = self._pinned() if self.attempts.records else None
+        sources = Sources(of_component(seen.jobs, "fetch"), seen.claim_exists, seen.upstream, pinned)
+        return base_model(self.draft, self.spec, sources, self.platform)
 
     def _wait(self, gate: str) -> Outcome:
         self.conditions.set("Admitted", None, "Waiting", "")
@@ -147,32 +159,44 @@ class _Run:
 
     def _resolved(self, model: BaseModel) -> Resolved:
         """What the newest attempt was resolved to; for the first one: what is Ready now."""
-        for source in (self._recorded(), self.draft.old.get("resolved")):
-            if source and source.get("datasetDigests"):
-                return Resolved.model_validate(source)
+        if pinned := self._pinned():
+            return pinned
         spec = self.spec
         return Resolved(
             model_commit=model.commit,
             model_uri=model.uri,
+            model_version=model.version,
+            model_versions=list(model.others) or None,
             dataset_digests=inputs.digests(spec, self.seen.datasets),
             evaluation_datasets=inputs.held_out(spec, self.seen.datasets),
             world_size=world_size(spec),
             image=self.platform.trainer_image,
         )
 
-    def _recorded(self) -> dict[str, Any] | None:
-        """The annotation on the newest training Job: it cannot lag behind what the pods were given."""
+    def _pinned(self) -> Resolved | None:
+        for source in (self._recorded(names.RESOLVED), self.draft.old.get("resolved")):
+            if source and source.get("datasetDigests"):
+                return Resolved.model_validate(source)
+        return None
+
+    def _ancestors(self, model: BaseModel) -> list[Ancestor]:
+        """The chain that the base came from."""
+        recorded = self._recorded(names.ANCESTORS)
+        return [Ancestor.model_validate(a) for a in recorded] if recorded else model.ancestors
+
+    def _recorded(self, annotation: str) -> Any:
+        """From the newest training Job: it cannot lag behind what the pods were given."""
         jobs = of_component(self.seen.jobs, "training")
         if not jobs:
             return None
         newest = max(jobs, key=lambda j: j.label(names.ATTEMPT))
-        text = newest.body["metadata"].get("annotations", {}).get(names.RESOLVED)
+        text = newest.body["metadata"].get("annotations", {}).get(annotation)
         return json.loads(text) if text else None
 
-    def _start(self, resolved: Resolved) -> Outcome:
+    def _start(self, model: BaseModel) -> Outcome:
         """The next attempt, when it is due."""
         draft, attempts = self.draft, self.attempts
-        resolved = resolved.model_copy(update={"image": self.platform.trainer_image})
+        resolved = self._resolved(model).model_copy(update={"image": self.platform.trainer_image})
         number, start = attempts.count + 1, next_start(attempts)
         if self.spec.suspend:
             return self._paused()
@@ -184,7 +208,7 @@ class _Run:
             draft.check_in(draft.until(start))
             self._tell_end_of_attempt()
             return self._not_done("Running")
-        attempt = Attempt(draft.body, self.spec, number, resolved)
+        attempt = Attempt(draft.body, self.spec, number, resolved, self._ancestors(model))
         draft.create += training(attempt, self.platform)
         draft.put(resolved=resolved.to_json())
         self._tell_end_of_attempt()
@@ -227,7 +251,7 @@ class _Run:
         """An attempt whose Job has not ended."""
         if job.body["spec"].get("suspend", False) != self.spec.suspend:
             self.draft.apply.append(_suspend(job.body, self.spec.suspend))
-        self.draft.put(resolved=self._recorded() or self.draft.old.get("resolved"))
+        self.draft.put(resolved=self._recorded(names.RESOLVED) or self.draft.old.get("resolved"))
         self.draft.await_start(job)
         if self.seen.service_lost:
             self.draft.create.append(service(self.draft.body, self.attempts.count))
@@ -322,21 +346,20 @@ class _Run:
         for type_ in ("Succeeded", "Failed", "Finished"):
             c.set(type_, False, "NotFinished", "")
         cause = c.get("Admitted") if gate == "Running" and c.get("Admitted")["status"] == "False" else c.get(gate)
-        if gate in ("DatasetReady", "ModelReady"):
-            blocked = cause["reason"] not in ("Fetching",)
-            if blocked:
-                self.draft.tell_change(gate, warning=True)
+        if gate in ("DatasetReady", "ModelReady") and cause["reason"] not in AS_PLANNED:
+            self.draft.tell_change(gate, warning=True)
         self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != "Suspended")
         upcoming = self.attempts.count + (1 if self.attempts.records and not self.attempts.open else 0)
         self.draft.put(phase=phase(c, upcoming))
         return self.draft.outcome()
 
-    def _finish(self, resolved: Resolved) -> Outcome:
+    def _finish(self, model: BaseModel) -> Outcome:
         """The last attempt succeeded. Comes again after a crash until it is in status."""
         ending = self.attempts.job.result() if self.attempts.job else None
         if ending is None or not isinstance(ending.result, TrainingResult):
             raise AssertionError("a closed attempt succeeded only with a result")
-        attempt = Attempt(self.draft.body, self.spec, self.attempts.count, resolved)
+        resolved, ancestors = self._resolved(model), self._ancestors(model)
+        attempt = Attempt(self.draft.body, self.spec, self.attempts.count, resolved, ancestors)
         self._not_running("Succeeded")
         self.conditions.set("Admitted", True, "Scheduled", "")
         return record(self.draft, attempt, ending.result, self.seen.ledger, self.seen.versions, self.platform)

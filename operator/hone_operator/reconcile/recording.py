@@ -36,6 +36,7 @@ def record(
         attempts=attempt.number,
         finished_at=ended_at,
         store_claim=platform.store_claim,
+        ancestors=attempt.ancestors,
     )
     body = model_version(run, version.number)
     draft.record.append(body)

@@ -13,8 +13,6 @@ DatasetRule = tuple[str, Callable[[DatasetSpec], object]]
 
 JOB: tuple[JobRule, ...] = (
     ("spec.method other than SFT", lambda s: s.method != Method.SFT),
-    ("spec.model.modelVersion", lambda s: s.model.model_version),
-    ("spec.model.fineTuneJob", lambda s: s.model.fine_tune_job),
     (
         "spec.model.uri other than hf:// and pvc://",
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),

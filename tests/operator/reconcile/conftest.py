@@ -12,6 +12,7 @@ from hone_operator.desired.platform import Platform
 from hone_operator.reconcile.finetunejob import Observed, reconcile
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.upstream import Upstream
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DIGEST = "sha256:" + "0" * 64
@@ -185,6 +186,7 @@ class Life:
         self.report: Any = None
         self.ledger: Any = None
         self.versions: list[Any] = []
+        self.upstream = Upstream()
 
     def tick(self, seconds: float = 0, **seen: Any) -> Outcome:
         """Reconcile, and do what was decided."""
@@ -195,6 +197,7 @@ class Life:
             claim_exists=self.claim_exists,
             ledger=self.ledger,
             versions=self.versions,
+            upstream=self.upstream,
             **seen,
         )
         outcome = reconcile(self.job, observed, self.world.time(seconds), self.world.platform)

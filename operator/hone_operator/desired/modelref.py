@@ -1,0 +1,104 @@
+"""ModelVersions as the input of a run: where their weights lie, and how a pod sees them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from hone_api.finetunejob_status import PinnedModel
+from hone_api.modelversion import Ancestor, ModelVersionSpec
+from hone_api.plan import ArtifactInput, ModelInput
+from hone_operator.desired import names
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.pod import Mount
+
+MODELS = PurePosixPath("/models")
+"""Where volumes other than the store are mounted that hold ModelVersions."""
+MAX_ANCESTORS = 16
+STANDALONE = ("merged", "full")
+"""Forms that load by themselves, the preferred first."""
+
+
+class UnusableModelError(ValueError):
+    """A ModelVersion that no run can begin with; the message says why."""
+
+
+def pin(name: str, spec: ModelVersionSpec) -> PinnedModel:
+    """Where the weights of a ModelVersion lie: its merged or full form, else its base and the adapter to merge.
+
+    Raises:
+        UnusableModelError: when it has neither, or it is an adapter whose base nobody wrote down.
+    """
+    forms = {str(a.format).lower(): a for a in spec.artifacts}
+    for form in STANDALONE:
+        if form in forms:
+            return PinnedModel(name=name, uri=forms[form].uri, digest=forms[form].digest)
+    if "adapter" not in forms:
+        raise UnusableModelError(f"ModelVersion {name} has only {', '.join(forms)}: training needs safetensors")
+    base = spec.lineage.base_model
+    if base.location is None:
+        raise UnusableModelError(
+            f"ModelVersion {name} is an adapter, and lineage.baseModel.location does not say where its base lies"
+        )
+    adapter = forms["adapter"]
+    return PinnedModel(name=name, uri=base.location, adapter_uri=adapter.uri, adapter_digest=adapter.digest)
+
+
+def ancestors(name: str, spec: ModelVersionSpec, pinned: PinnedModel) -> list[Ancestor]:
+    """The chain up to and with this ModelVersion, by value, oldest first; of a very long one the newest stages."""
+    lineage = spec.lineage
+    parent = Ancestor(
+        **{field: getattr(lineage, field) for field in Ancestor.model_fields if hasattr(lineage, field)},
+        model_version=name,
+        digest=pinned.adapter_digest or pinned.digest or "",
+    )
+    return [*lineage.ancestors, parent][-MAX_ANCESTORS:]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder of some volume as pods see it."""
+
+    path: PurePosixPath
+    claim: str | None
+    """The volume to mount for it; None: the store, which every run mounts."""
+
+    @classmethod
+    def of(cls, uri: str, platform: Platform) -> "Place":
+        """Where `pvc://claim/path` is seen."""
+        _, claim, path = names.split_uri(uri)
+        if claim == platform.store_claim:
+            return cls(names.STORE / path, None)
+        return cls(MODELS / claim / path, claim)
+
+    def mount(self) -> Mount | None:
+        if self.claim is None:
+            return None
+        return Mount.claim(f"models-{names.digest(self.claim)}", MODELS / self.claim, self.claim)
+
+
+def places(models: Iterable[PinnedModel], platform: Platform) -> list[Mount]:
+    """Mounts for all folders of these models, each volume once."""
+    uris = [uri for m in models for uri in (m.uri, m.adapter_uri) if uri]
+    found = {place.claim: place for place in (Place.of(uri, platform) for uri in uris)}
+    return [mount for place in found.values() if (mount := place.mount())]
+
+
+def model_input(model: PinnedModel, platform: Platform) -> ModelInput:
+    """The model as the trainer reads it."""
+    return ModelInput(
+        path=str(Place.of(model.uri, platform).path), digest=model.digest, adapter=adapter_input(model, platform)
+    )
+
+
+def adapter_input(model: PinnedModel, platform: Platform) -> ArtifactInput | None:
+    """The adapter to merge first, where there is one."""
+    if model.adapter_uri is None or model.adapter_digest is None:
+        return None
+    return ArtifactInput(path=str(Place.of(model.adapter_uri, platform).path), digest=model.adapter_digest)
+
+
+def references(spec: Mapping[str, Any]) -> list[str]:
+    """Names of the ModelVersions that a job's method reads beside its base, e.g. the reward model."""
+    named = [(spec.get("ppo") or {}).get("rewardModelVersion")]
+    return list(dict.fromkeys(name for name in named if name))
