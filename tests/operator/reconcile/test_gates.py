@@ -38,8 +38,6 @@ def test_the_same_again_writes_nothing(life):
     ("spec", "named"),
     [
         ({"method": "DPO"}, "spec.method"),
-        ({"model": {"modelVersion": "tutor-v1"}}, "spec.model.modelVersion"),
-        ({"model": {"fineTuneJob": "other"}}, "spec.model.fineTuneJob"),
         ({"model": {"uri": "s3://bucket/x"}}, "spec.model.uri"),
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
