@@ -112,6 +112,9 @@ FAILURES: dict[str, Failure] = {
         "All samples of a prompt get the same reward: use easier prompts, a finer reward, more generations or a "
         "higher temperature.",
     ),
+    "OneSidedData": Failure(
+        ExitCode.DATA, Retry.NEVER, "Add answers of the other kind: good and bad ones are needed to tell them apart."
+    ),
     "RowTooLong": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."),
     "NoTrainableRows": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."),
     # Configuration
