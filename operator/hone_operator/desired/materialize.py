@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from hone_api.curation import Curation
 from hone_api.dataset import DatasetSpec
 from hone_api.plan import MaterializePlan
 from hone_operator.desired import names
@@ -46,6 +47,7 @@ def materialize(owner: Mapping[str, Any], spec: DatasetSpec, number: int, platfo
         columns=spec.columns or {},
         splits=spec.splits,
         checks=spec.checks,
+        curation=spec.curation or Curation(),
         store=str(names.STORE),
         limits=platform.limits,
     )

@@ -32,6 +32,7 @@ RESULT_FIELDS = (
     "rejected",
     "errors",
     "duplicates",
+    "curation",
     "tokens",
     "languages",
     "formatDetected",

@@ -33,7 +33,10 @@ DATASET: tuple[DatasetRule, ...] = (
         "spec.format Preference, Verifiable and RAFT",
         lambda s: s.format in (Format.PREFERENCE, Format.VERIFIABLE, Format.RAFT),
     ),
-    ("spec.curation", lambda s: s.curation),
+    (
+        "spec.curation but for deduplicate and nearDuplicates",
+        lambda s: s.curation and s.curation.model_fields_set - {"deduplicate", "near_duplicates", "seed"},
+    ),
     ("spec.mixture", lambda s: s.mixture),
     ("spec.synthesis", lambda s: s.synthesis),
     ("spec.raft", lambda s: s.raft),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hone_api.plan import parse_plan
 from hone_api.rowcodes import ROW_CODES
 from hone_operator.reconcile.dataset import Observed, reconcile
 from hone_operator.reconcile.outcome import Outcome, Refusal
@@ -52,6 +53,9 @@ RESULT = {
     "rejected": 1,
     "splits": [{"name": "train", "rows": 9}],
     "errors": [{"code": "MissingColumn", "count": 1, "rows": [4]}],
+    "curation": [
+        {"step": "ExactDuplicates", "removed": 2, "changed": 0, "rows": [3, 7], "example": "row 3: repeats row 1"}
+    ],
     "summary": "10 of 11 rows are good.",
     "advice": ["10 rows are few."],
     "report": "datasets/" + "0" * 64 + "/report.html",
@@ -73,6 +77,7 @@ def test_it_is_materialised_once(life, conditions):
     assert conditions(life.status)["Ready"] == "True/Materialized"
     assert life.status["uri"] == "pvc://hone-store/datasets/" + "0" * 64
     assert life.status["errors"] == [{**RESULT["errors"][0], "hint": ROW_CODES["MissingColumn"].hint}]
+    assert life.status["curation"] == RESULT["curation"]
     assert life.status["summary"] == RESULT["summary"]
     assert life.status["advice"] == RESULT["advice"]
     assert life.status["report"] == f"pvc://hone-store/datasets/{'0' * 64}/report.html"
@@ -81,12 +86,21 @@ def test_it_is_materialised_once(life, conditions):
     assert life.tick(1000) == Outcome()
 
 
+def test_the_trainer_is_told_what_to_curate(world):
+    wanted = {"deduplicate": "Near", "nearDuplicates": {"similarity": "70%"}}
+    config_map, _ = Life(world, curation=wanted, splits={"nearDuplicates": "Group"}).tick().create
+    plan = parse_plan(config_map["data"]["plan.json"])
+    assert plan.curation.deduplicate == "Near"
+    assert plan.curation.near_duplicates.similarity == "70%"
+    assert plan.splits.near_duplicates == "Group"
+
+
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
         ({"format": "Preference"}, "spec.format"),
         ({"format": "RAFT"}, "spec.format"),
-        ({"curation": {}}, "spec.curation"),
+        ({"curation": {"personalData": "Redact"}}, "spec.curation"),
         ({"checks": {"languages": ["en"]}}, "spec.checks.languages"),
         ({"synthesis": {"template": "Paraphrase", "endpoint": "http://h", "rows": 1}}, "spec.synthesis"),
         ({"source": {"uri": "s3://bucket/x"}}, "spec.source.uri s3://"),

@@ -1,8 +1,8 @@
-"""Materialise a Dataset: source -> validated rows -> splits -> `store`/datasets/<digest>, complete or not there.
+"""Materialise a Dataset: source -> valid rows -> curated -> splits -> `store`/datasets/<digest>, complete or not there.
 
-Two passes over the rows, both one row at a time: the first normalises into a spool beside a hash, the second divides
-the spool. The digest addresses the content of the split files alone: the same rows give the same folder, whenever and
-from wherever they came.
+Two passes over the rows, both one row at a time: the first normalises and curates into a spool beside a hash, the
+second divides the spool. The digest addresses the content of the split files alone: the same rows give the same folder,
+whenever and from wherever they came.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from typing import IO, Any
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_trainer import manifest, store
-from hone_trainer.datasets import detect, sources, splits
+from hone_trainer.datasets import curation, detect, sources, splits
 from hone_trainer.datasets.read import read_rows
-from hone_trainer.datasets.rows import RawRow, Record, RowError
+from hone_trainer.datasets.rows import RawRow, RowError, canonical
+from hone_trainer.datasets.spool import Row
 from hone_trainer.datasets.tally import Tally, percent
 from hone_trainer.errors import ConfigError, DataError
 from hone_trainer.progress import Progress
 
 SPLITS = ("train", "validation", "test")
-REPORT, REJECTED = "report.json", "rejected.jsonl"
+REPORT, REJECTED, REMOVED = "report.json", "rejected.jsonl", "removed.jsonl"
 _REJECTED_LOGGED = 20
 
 
@@ -38,6 +39,7 @@ def run(plan: MaterializePlan) -> DatasetResult:
         DataError: the rows are not fit; carries the counts.
     """
     _check_plan(plan)
+    steps = curation.steps(plan)
     root = Path(plan.store) / "datasets"
     with Progress(f"dataset {plan.name}") as progress, store.work_folder(root) as work:
         download, content = work / "source", work / "content"
@@ -46,8 +48,10 @@ def run(plan: MaterializePlan) -> DatasetResult:
         fetched = sources.fetch(plan, download, progress)
         rows = read_rows(fetched.files, plan.limits.max_source_bytes)
         tally = Tally(plan, fetched.revision)
-        with open(work / "spool", "w", encoding="utf-8") as spool, open(content / REJECTED, "w") as rejected:
-            _normalise(plan, rows, tally, spool, rejected, progress)
+        with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
+            tally.curation = ledger.steps
+            valid = _normalise(plan, rows, tally, rejected, progress)
+            _spool(curation.curate(valid, steps, work / "curation", ledger), tally, work / "spool")
         tally.check_rows()
         tally.splits = _divide(work / "spool", content, tally.division)
         tally.check_splits()
@@ -85,11 +89,10 @@ def _normalise(
     plan: MaterializePlan,
     rows: Iterator[RawRow],
     tally: Tally,
-    spool: IO[str],
     rejected: IO[str],
     progress: Progress,
-) -> None:
-    """First pass: every row into the spool as '<hash of its group>\\t<record>', or into rejected."""
+) -> Iterator[Row]:
+    """The valid rows; the others go into rejected."""
     head = list(itertools.islice(rows, detect.SAMPLE_ROWS))
     sample = [row.value for row in head if row.value is not None]
     if not sample:  # nothing, or nothing that can be read
@@ -110,15 +113,22 @@ def _normalise(
             if row.value is None:
                 raise row.error or RowError("WrongType", "the row is empty")
             record = found.format.normalise(row.value, plan.columns)
-            line = _canonical(record)
-            group = _group(plan, row.value, line)
+            valid = Row(row.number, canonical(record), _group(plan, row.value), _label(plan, row.value))
         except RowError as error:
             tally.reject(row, error)
             _write_rejected(rejected, row, error)
             if tally.rejected <= _REJECTED_LOGGED:
                 progress.say(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
             continue
-        spool.write(f"{tally.accept(record, line, group):016x}\t{line}\n")
+        tally.valid += 1
+        yield valid
+
+
+def _spool(rows: Iterator[Row], tally: Tally, path: Path) -> None:
+    """First pass: every row into a file as '<hash of its group>\\t<record>'."""
+    with open(path, "w", encoding="utf-8") as spool:
+        for row in rows:
+            spool.write(f"{tally.accept(row.record, row.line, row.group_key):016x}\t{row.line}\n")
 
 
 def _divide(spool: Path, folder: Path, division: splits.Division) -> dict[str, int]:
@@ -141,21 +151,25 @@ def _divide(spool: Path, folder: Path, division: splits.Division) -> dict[str, i
     return {name: counts[name] for name in SPLITS if name in counts}
 
 
-def _group(plan: MaterializePlan, row: dict[str, Any], line: str) -> str:
-    """What must not cross splits: the value of splits.groupBy, else the row."""
+def _group(plan: MaterializePlan, row: dict[str, Any]) -> str:
+    """What must not cross splits: the value of splits.groupBy; empty: the row alone."""
     column = plan.splits.group_by
-    if column is None:
-        return line
+    return "" if column is None else _value(row, column, "splits.groupBy")
+
+
+def _label(plan: MaterializePlan, row: dict[str, Any]) -> str:
+    """The value that curation.balance counts."""
+    balance = plan.curation.balance
+    return "" if balance is None else _value(row, balance.column, "curation.balance")
+
+
+def _value(row: dict[str, Any], column: str, field: str) -> str:
     if row.get(column) is None:
-        raise RowError("MissingColumn", f"column {column} (splits.groupBy) is missing")
+        raise RowError("MissingColumn", f"column {column} ({field}) is missing")
     try:
         return json.dumps(row[column], sort_keys=True, default=str)
     except ValueError as error:
         raise RowError("WrongType", f"column {column}: {error}") from None
-
-
-def _canonical(record: Record) -> str:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
 
 
 def _write_rejected(file: IO[str], row: RawRow, error: RowError) -> None:

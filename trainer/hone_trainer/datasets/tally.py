@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from hone_api.curation import CurationStep
 from hone_api.dataset import RowError as RowErrorCount
 from hone_api.dataset import SplitRows, TokenStatistics
 from hone_api.plan import MaterializePlan
@@ -24,11 +25,15 @@ class Tally:
     plan: MaterializePlan
     revision: str
     format: str | None = None
+    valid: int = 0
+    """Rows that were not rejected."""
     rows: int = 0
+    """Those that the curation left."""
     rejected: int = 0
     errors: dict[str, RowErrorCount] = field(default_factory=dict)
     lengths: Lengths = field(default_factory=Lengths)
     duplicates: Duplicates = field(default_factory=Duplicates)
+    curation: list[CurationStep] = field(default_factory=list)
     splits: dict[str, int] = field(default_factory=dict)
     digest: str | None = None
 
@@ -36,7 +41,7 @@ class Tally:
         self.division = splits.Division.of(self.plan.splits)
 
     def accept(self, record: Record, line: str, group: str) -> int:
-        """Count a valid row; gives the hash that decides its split."""
+        """Count a row that is kept; gives the hash that decides its split."""
         value = splits.hash_of(group.encode(), self.plan.splits.seed)
         self.division.see(value)
         self.duplicates.see(splits.hash_of(line.encode(), 0))
@@ -66,20 +71,29 @@ class Tally:
             rejected=self.rejected,
             errors=sorted(self.errors.values(), key=lambda error: -error.count),
             duplicates=self.duplicates.count(),
+            curation=self.curation,
             tokens=tokens,
         )
 
     def check_rows(self) -> None:
         """Raises DataError: EmptySource, TooManyBadRows or TooFewRows."""
-        checks, total = self.plan.checks, self.rows + self.rejected
+        checks, total = self.plan.checks, self.valid + self.rejected
         if total == 0:
             raise DataError("EmptySource", f"{sources.shown(self.plan.source.uri)} holds no row", self.result())
-        if self.rejected > percent(checks.max_rejected) * total or not self.rows:
+        if self.rejected > percent(checks.max_rejected) * total or not self.valid:
             text = f"{self.rejected} of {total} rows are rejected (checks.maxRejected {checks.max_rejected})"
             raise DataError("TooManyBadRows", f"{text}: {self._worst()}", self.result())
         if self.rows < checks.min_rows:
-            message = f"{self.rows} valid rows, checks.minRows is {checks.min_rows}"
+            message = f"{self._left()}, checks.minRows is {checks.min_rows}"
             raise DataError("TooFewRows", message, self.result())
+
+    def _left(self) -> str:
+        removed = ", ".join(f"{s.step} {s.removed}" for s in self.curation if s.removed)
+        return (
+            f"{self.rows} of {self.valid} valid rows are left (removed: {removed})"
+            if removed
+            else f"{self.rows} valid rows"
+        )
 
     def check_splits(self) -> None:
         """Raises DataError: EmptySplit."""

@@ -1,0 +1,75 @@
+"""What became of rows in the curation: counts for the status, every removed row for the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from hone_api.curation import CurationStep
+from hone_trainer.datasets.curation.base import Verdict
+from hone_trainer.datasets.spool import Row
+
+_ROWS_NAMED = 10
+_EXAMPLE_CHARACTERS = 600
+
+
+class Ledger:
+    """Counts by step, in the order in which steps were added; removed rows go to a file, a JSON object a line.
+
+    The file is made when the first row is removed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+        self._steps: list[CurationStep] = []
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file:
+            self._file.close()
+
+    @property
+    def steps(self) -> list[CurationStep]:
+        """What each step did until now."""
+        return self._steps
+
+    @property
+    def removed(self) -> int:
+        """Rows removed until now."""
+        return sum(step.removed for step in self._steps)
+
+    def kept(self, name: str, verdicts: Iterator[Verdict]) -> Iterator[Row]:
+        """The rows that the step called name lets pass; the others are noted."""
+        entry = CurationStep(step=name)
+        self._steps.append(entry)
+        return self._passing(entry, verdicts)
+
+    def _passing(self, entry: CurationStep, verdicts: Iterator[Verdict]) -> Iterator[Row]:
+        for row, removed, changed in verdicts:
+            if removed is not None:
+                entry.removed += 1
+                _name(entry, row, removed)
+                self._write({"row": row.number, "step": entry.step, "reason": removed, "value": row.record})
+                continue
+            if changed is not None:
+                entry.changed += 1
+                _name(entry, row, changed)
+            yield row
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        if self._file is None:
+            self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115
+        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def _name(entry: CurationStep, row: Row, reason: str) -> None:
+    if entry.example is None:
+        entry.example = f"row {row.number}: {reason}"[:_EXAMPLE_CHARACTERS]
+    if len(entry.rows) < _ROWS_NAMED:
+        entry.rows.append(row.number)

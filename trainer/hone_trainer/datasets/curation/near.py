@@ -1,0 +1,136 @@
+"""Near duplicates: rows whose word n-grams overlap. The first of each cluster stays, or the cluster is one group.
+
+MinHash finds the pairs (`lsh`), their exact Jaccard similarity confirms them, and clusters are what pairs connect, as
+in Lee et al. 2022, Deduplicating Training Data Makes Language Models Better.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from hone_api.curation import NearDuplicates as Settings
+from hone_api.plan import MaterializePlan
+from hone_trainer.datasets.curation.base import Verdict
+from hone_trainer.datasets.curation.lsh import Bands
+from hone_trainer.datasets.curation.words import jaccard, ngrams, words
+from hone_trainer.datasets.spool import Row, Spool
+from hone_trainer.datasets.texts import joined
+
+_SETS_HELD = 256
+
+
+def step(plan: MaterializePlan) -> NearDuplicates | None:
+    """Removal, where curation.deduplicate is Near."""
+    return NearDuplicates(plan.curation.near_duplicates) if plan.curation.deduplicate == "Near" else None
+
+
+def grouping(plan: MaterializePlan) -> NearDuplicateGroups | None:
+    """Grouping, where splits.nearDuplicates asks for it and no near duplicates are left out anyway."""
+    wanted = plan.splits.near_duplicates == "Group" and plan.curation.deduplicate != "Near"
+    return NearDuplicateGroups(plan.curation.near_duplicates) if wanted else None
+
+
+class Clusters:
+    """Disjoint sets of rows by index; each is known by its first row. 8 bytes a row."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = array("q", range(count))
+
+    def first(self, index: int) -> int:
+        """The first row of the cluster that this one is in."""
+        while self._parent[index] != index:
+            self._parent[index] = self._parent[self._parent[index]]
+            index = self._parent[index]
+        return index
+
+    def join(self, left: int, right: int) -> None:
+        """Make the clusters of two rows one."""
+        low, high = sorted((self.first(left), self.first(right)))
+        self._parent[high] = low
+
+
+class _Finder:
+    """Rows into clusters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._length = settings.ngram
+        self._least = float(settings.similarity.removesuffix("%")) / 100
+
+    def ngrams(self, row: Row) -> list[str]:
+        return ngrams(words(joined(row.record)), self._length)
+
+    def fill(self, spool: Spool, rows: Iterator[Row], room: Path) -> Clusters:
+        """Rows into the spool, and their clusters."""
+        bands = Bands(room, self._least)
+        for row in rows:
+            spool.append(row)
+            bands.add(self.ngrams(row))
+        clusters = Clusters(len(spool))
+        held = lru_cache(_SETS_HELD)(lambda index: set(self.ngrams(spool[index])))
+        for low, high in bands.pairs():
+            if clusters.first(low) != clusters.first(high) and jaccard(held(low), held(high)) >= self._least:
+                clusters.join(low, high)
+        return clusters
+
+
+class NearDuplicates:
+    """Keeps the first row of each cluster."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._finder = _Finder(settings)
+
+    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
+        """As `Step.run`."""
+        with Spool(room / "rows") as spool:
+            clusters = self._finder.fill(spool, rows, room)
+            for index, row in enumerate(spool):
+                first = clusters.first(index)
+                yield Verdict(row, removed=self._reason(row, spool[first]) if first != index else None)
+
+    def _reason(self, row: Row, first: Row) -> str:
+        similarity = jaccard(set(self._finder.ngrams(row)), set(self._finder.ngrams(first)))
+        return f"is like row {first.number} (Jaccard similarity {similarity:.0%})"
+
+
+class NearDuplicateGroups:
+    """Removes nothing: the rows of a cluster become one group of the splits, with the groups that they are in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._finder = _Finder(settings)
+
+    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
+        """As `Step.run`."""
+        with Spool(room / "rows") as spool:
+            groups = _Groups()
+            clusters = self._finder.fill(spool, rows, room)
+            for index, row in enumerate(spool):
+                if (first := clusters.first(index)) != index:
+                    groups.join(spool[first].group_key, row.group_key)
+            for row in spool:
+                group = groups.first(row.group_key)
+                if group == row.group_key:
+                    yield Verdict(row)
+                else:
+                    yield Verdict(replace(row, group=group), changed="goes to the split of a near duplicate")
+
+
+class _Groups:
+    """Disjoint sets of groups; only those that are joined take memory."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def first(self, group: str) -> str:
+        while (parent := self._parent.get(group, group)) != group:
+            group = parent
+        return group
+
+    def join(self, left: str, right: str) -> None:
+        """The left one's first stays first: it came first in the source, and appended rows do not change it."""
+        left, right = self.first(left), self.first(right)
+        if left != right:
+            self._parent[right] = left

@@ -1,0 +1,37 @@
+"""Texts of a row as words: what two rows have in common, whatever their spacing, case and Unicode form."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+"""Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: there each character counts as a word."""
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_ASCII_WORD = re.compile(r"\w+", re.ASCII)
+
+
+def normalised(text: str) -> str:
+    """The text in one Unicode form (NFKC), without case, each white space one blank."""
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(folded.split())
+
+
+def words(text: str) -> list[str]:
+    """Words of the text in small letters, without punctuation."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def ngrams(words: list[str], length: int) -> list[str]:
+    """Each run of so many words, joined by blanks; a shorter text is one n-gram."""
+    if len(words) <= length:
+        return [" ".join(words)]
+    return [" ".join(words[at : at + length]) for at in range(len(words) - length + 1)]
+
+
+def jaccard(left: set[str], right: set[str]) -> float:
+    """Share of what either has that both have."""
+    both = len(left & right)
+    return both / (len(left) + len(right) - both)

@@ -1,0 +1,83 @@
+"""Valid rows on their way to the splits, and where they wait on disk: in their order and by their index."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from hone_trainer.datasets.rows import Record
+
+
+@dataclass(frozen=True)
+class Row:
+    """A valid row: its number in the source, and its normalised record as canonical JSON.
+
+    Rows of one group stay in one split; no group: the row is its own. label is its value of curation.balance.column.
+    """
+
+    number: int
+    line: str
+    group: str = ""
+    label: str = ""
+
+    @cached_property
+    def record(self) -> Record:
+        """The normalised record."""
+        value: Record = json.loads(self.line)
+        return value
+
+    @property
+    def group_key(self) -> str:
+        """What must not cross splits."""
+        return self.group or self.line
+
+
+class Spool:
+    """Append rows, then read them again; 8 bytes of memory a row. The file goes when the spool is closed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = open(path, "w+b")  # noqa: SIM115
+        self._offsets = array("Q")
+        self._end = 0
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+        self._path.unlink()
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def append(self, row: Row) -> None:
+        """Add a row at the end."""
+        # JSON escapes tabs and line ends, so that they can stand between fields and rows.
+        text = f"{row.number}\t{json.dumps(row.group)}\t{json.dumps(row.label)}\t{row.line}\n".encode()
+        self._file.write(text)
+        self._offsets.append(self._end)
+        self._end += len(text)
+
+    def __iter__(self) -> Iterator[Row]:
+        """All rows, in their order; the spool may be read by index meanwhile."""
+        self._file.flush()
+        with open(self._path, "rb") as lines:
+            for line in lines:
+                yield _row(line)
+
+    def __getitem__(self, index: int) -> Row:
+        """The row that was appended as number `index`, from 0."""
+        self._file.flush()
+        self._file.seek(self._offsets[index])
+        return _row(self._file.readline())
+
+
+def _row(text: bytes) -> Row:
+    number, group, label, line = text.decode().rstrip("\n").split("\t", 3)
+    return Row(int(number), line, json.loads(group), json.loads(label))

@@ -1,0 +1,51 @@
+"""The texts of a normalised record, of whatever format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hone_trainer.datasets.rows import Record
+
+_NO_TEXT = frozenset({"role", "id", "type", "tool_call_id"})
+"""Fields whose values are words of the format, not the user's."""
+
+
+def texts(record: Record) -> Iterator[tuple[str, str]]:
+    """(field or role, text) of every text in the record, in its order."""
+    return _texts("", record)
+
+
+def joined(record: Record) -> str:
+    """All texts, a line each."""
+    return "\n".join(text for _, text in texts(record))
+
+
+def replaced(record: Record, change: Callable[[str], str]) -> Record:
+    """The record with every text replaced; the same object when none changes."""
+    return _replaced(record, change)
+
+
+def _texts(where: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield where, value
+    elif isinstance(value, dict):
+        role = value.get("role", where)
+        for key, inner in value.items():
+            if key not in _NO_TEXT:
+                yield from _texts(role if key == "content" else key, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(where, inner)
+
+
+def _replaced(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        new = {key: inner if key in _NO_TEXT else _replaced(inner, change) for key, inner in value.items()}
+        return value if all(new[key] is value[key] for key in value) else new
+    if isinstance(value, list):
+        items = [_replaced(inner, change) for inner in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+    return value
