@@ -105,7 +105,7 @@ def load(
     dtype = torch.bfloat16 if bf16 and frozen else torch.float32
     options: dict[str, Any] = {}
     if quantize:
-        options["quantization_config"] = nf4(dtype)
+        options["quantization_config"] = nf4(dtype, head)
         options["device_map"] = {"": "cpu" if cpu else torch.cuda.current_device()}
     kind = AutoModelForCausalLM
     if head == "Reward":
@@ -118,8 +118,8 @@ def load(
     )
 
 
-def nf4(compute_dtype: Any) -> Any:
-    """bitsandbytes' NF4 with double quantisation."""
+def nf4(compute_dtype: Any, head: Head = "LanguageModel") -> Any:
+    """bitsandbytes' NF4 with double quantisation; a reward head is trained, and so stays as it is."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -127,4 +127,5 @@ def nf4(compute_dtype: Any) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute_dtype,
+        llm_int8_skip_modules=["score"] if head == "Reward" else None,
     )

@@ -98,7 +98,7 @@ def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run
     """Everything before the weights: all that can be refused is refused here."""
     reporters.update(stage="Loading")
     cuda, cuda_bf16 = _cuda()
-    checks.plan(plan, ranks.world_size(), cuda_bf16=cuda_bf16, methods=list(METHODS))
+    checks.plan(plan, ranks.world_size(), cuda_bf16=cuda_bf16, methods=METHODS)
     base = model.open_base(plan.model_path)
     checks.base(plan, base)
     if plan.deepspeed is not None:

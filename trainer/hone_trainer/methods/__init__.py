@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from hone_trainer.methods import dapt, sft
+from hone_trainer.methods import dapt, dpo, kto, orpo, reward, sft
 from hone_trainer.methods.base import Method
 
 METHODS: dict[str, Method] = {
     "SFT": sft.METHOD,
     "DAPT": dapt.METHOD,
+    "DPO": dpo.METHOD,
+    "KTO": kto.METHOD,
+    "ORPO": orpo.METHOD,
+    "Reward": reward.METHOD,
 }

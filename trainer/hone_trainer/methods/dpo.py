@@ -1,0 +1,106 @@
+"""Direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290), IPO (Azar et al. 2023, arXiv 2310.12036) and
+the hinge loss (Zhao et al. 2023, SLiC-HF, arXiv 2305.10425), by TRL's DPOTrainer fed with our own ids and masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_trainer import adapters
+from hone_trainer.encode_pairs import Pair
+from hone_trainer.evaluate import HeldOut
+from hone_trainer.loop import Run
+from hone_trainer.methods import pairs
+from hone_trainer.methods.arguments import common
+from hone_trainer.methods.base import Method
+from hone_trainer.methods.pairs import Poll
+from hone_trainer.methods.reference import WithReference
+from hone_trainer.scores import Score
+from hone_trainer.settings import Rates, Settings
+
+LOSSES = {"Sigmoid": "sigmoid", "IPO": "ipo", "Hinge": "hinge"}
+"""Our names -> TRL's."""
+Loss = Callable[[float, float, float], float]
+"""beta, log-ratio of the chosen minus that of the rejected answer, the same per token -> loss."""
+FORMULAS: dict[str, Loss] = {
+    "Sigmoid": lambda beta, margin, _: pairs.log_loss(beta * margin),
+    "IPO": lambda beta, _, per_token: (per_token - 1 / (2 * beta)) ** 2,
+    "Hinge": lambda beta, margin, _: max(1 - beta * margin, 0.0),
+}
+"""The losses of one pair, as TRL has them: -log sigmoid(beta x) (eq. 7 of Rafailov et al.), (x -
+1/(2 beta))^2 with x per token (eq. 17 of Azar et al.; TRL has the normalisation from its authors), max(0, 1 - beta x).
+"""
+
+
+def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+    """TRL's DPOConfig."""
+    from trl import DPOConfig
+
+    return DPOConfig(
+        **common(plan, settings),
+        beta=float(plan.dpo.beta),
+        loss_type=[LOSSES[plan.dpo.loss]],
+        max_length=None,  # rows were cut by the plan's policy, and counted
+        precompute_ref_log_probs=not adapters.is_adapter(plan.adapter),
+    )
+
+
+def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+    """A trainer that is ready to train."""
+    from transformers import PrinterCallback
+    from trl import DPOTrainer
+
+    options = run.plan.dpo
+
+    class Dpo(WithReference, DPOTrainer):
+        """TRL's DPO with our loop and rows."""
+
+        first_loss = FORMULAS[options.loss](float(options.beta), 0.0, 0.0)
+
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset  # the ids are ready
+
+        def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
+            found = self.before_training(run, {"": run.rows, **{s.name: s.rows for s in run.held_out}})
+            chosen, rejected = zip(*found.pop(""), strict=True)
+            return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
+
+    made = Dpo(
+        model=model,
+        args=args,
+        train_dataset=run.dataset,
+        processing_class=run.base.tokenizer,
+        peft_config=peft_config,
+        callbacks=callbacks,
+    )
+    made.remove_callback(PrinterCallback)  # our reporters tell
+    made.attach(run)
+    return made
+
+
+def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+    """Loss, reward accuracy and reward margin on held-out pairs. The reward of an answer is beta times its log-ratio to
+    the reference, so before training every margin is 0 and the accuracy 0.5."""
+    beta, loss = float(trainer.run.plan.dpo.beta), FORMULAS[trainer.run.plan.dpo.loss]
+    ours, reference = trainer.compare(split.name, split.rows, poll)
+    ratios = [(c - rc, r - rr) for (c, r), (rc, rr) in zip(ours, reference, strict=True)]
+    losses = [
+        loss(beta, chosen - rejected, chosen / len(row.chosen_ids) - rejected / len(row.rejected_ids))
+        for (chosen, rejected), row in zip(ratios, split.rows, strict=True)
+    ]
+    return pairs.score(split.rows, losses, [beta * (chosen - rejected) for chosen, rejected in ratios])
+
+
+METHOD = Method(
+    rates=Rates(adapter=5e-6, full=5e-7),
+    encoder=pairs.encoder,
+    dataset=pairs.dataset,
+    arguments=arguments,
+    trainer=trainer,
+    score=score,
+    metrics=pairs.METRICS,
+    logged=pairs.LOGGED,
+    drops_out=False,
+)

@@ -1,0 +1,152 @@
+"""Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv 2402.01306) by TRL's KTOTrainer, fed with our own ids and
+masks: answers that are each good or bad, without a partner.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_trainer import adapters
+from hone_trainer.encode_pairs import Judged, JudgedEncoder
+from hone_trainer.errors import DataError
+from hone_trainer.evaluate import HeldOut
+from hone_trainer.loop import Run
+from hone_trainer.methods import pairs
+from hone_trainer.methods.arguments import common
+from hone_trainer.methods.base import Method
+from hone_trainer.methods.pairs import Poll
+from hone_trainer.methods.reference import WithReference
+from hone_trainer.model import Base
+from hone_trainer.scores import Mean, Score
+from hone_trainer.settings import Rates, Settings
+
+
+def encoder(plan: TrainingPlan, base: Base) -> JudgedEncoder:
+    """Judged answers, and pairs as two of them."""
+    return JudgedEncoder(base.tokenizer)
+
+
+def dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -> Any:
+    """The rows as TRL's KTOTrainer tokenises them itself, in a random order: it reads them in sequence.
+
+    Raises:
+        DataError: OneSidedData when all answers are good, or all are bad.
+    """
+    from datasets import Dataset
+
+    good = sum(row.label for row in rows)
+    if good in (0, len(rows)):
+        raise DataError("OneSidedData", f"all {len(rows)} answers have the label {str(bool(good)).lower()}")
+    rows = random.Random(plan.training.seed).sample(list(rows), len(rows))
+    columns = ("prompt_ids", "completion_ids", "label")
+    return Dataset.from_dict({name: [getattr(row, name) for row in rows] for name in columns})
+
+
+def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+    """TRL's KTOConfig."""
+    from trl import KTOConfig
+
+    return KTOConfig(
+        **common(plan, settings),
+        beta=float(plan.kto.beta),
+        max_length=None,  # rows were cut by the plan's policy, and counted
+        train_sampling_strategy="sequential",  # an answer's partner for the KL term is its neighbour
+        precompute_ref_log_probs=not adapters.is_adapter(plan.adapter),
+    )
+
+
+def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+    """A trainer that is ready to train."""
+    from transformers import PrinterCallback
+    from trl import KTOTrainer
+
+    class Kto(WithReference, KTOTrainer):
+        """TRL's KTO with our loop and rows."""
+
+        first_loss = 0.5  # 1 - sigmoid(0), whatever the label
+
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            """With the answers for the KL term: in a micro batch, each prompt gets the answer of its neighbour."""
+            return dataset.map(_mismatch, batched=True, batch_size=args.per_device_train_batch_size)
+
+        def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
+            splits = {name: rows for s in run.held_out for name, rows in _with_mismatched(s).items()}
+            columns = {"ref_logps": "completion_ids", "ref_KL_logps": "KL_completion_ids"}
+            for name, answers in columns.items():
+                splits[name] = [Judged(row["prompt_ids"], row[answers], True, 0) for row in dataset]
+            found = self.before_training(run, splits)
+            for name in columns:
+                dataset = dataset.add_column(name, [value for (value,) in found.pop(name)])
+            return dataset
+
+    made = Kto(
+        model=model,
+        args=args,
+        train_dataset=run.dataset,
+        processing_class=run.base.tokenizer,
+        peft_config=peft_config,
+        callbacks=callbacks,
+    )
+    made.remove_callback(PrinterCallback)  # our reporters tell
+    made.attach(run)
+    return made
+
+
+def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+    """Loss, reward accuracy and reward margin on held-out answers.
+
+    The loss is that of eq. 7 with the KL term estimated from the whole split; an answer is right when the sign of its
+    reward is that of its label, so before training the accuracy is 0.5. The margin is the mean reward of the good
+    answers less that of the bad ones; without one of the kinds it is 0.
+    """
+    beta, rows = float(trainer.run.plan.kto.beta), split.rows
+    ratios, mismatched = (
+        [ours - reference for (ours,), (reference,) in zip(*trainer.compare(name, answers, poll), strict=True)]
+        for name, answers in _with_mismatched(split).items()
+    )
+    kl = max(sum(mismatched) / len(rows), 0.0)
+    signs = [1 if row.label else -1 for row in rows]
+    losses = [1 - _sigmoid(sign * beta * (ratio - kl)) for sign, ratio in zip(signs, ratios, strict=True)]
+    found = pairs.score(rows, losses, [sign * beta * ratio for sign, ratio in zip(signs, ratios, strict=True)])
+    return Score({**found.means, "reward_margin": _margin(signs, [beta * r for r in ratios])}, found.tokens)
+
+
+def _margin(signs: Sequence[int], rewards: Sequence[float]) -> Mean:
+    count = {sign: signs.count(sign) for sign in (1, -1)}
+    both = all(count.values())
+    parts = [s * r * len(signs) / count[s] if both else 0.0 for s, r in zip(signs, rewards, strict=True)]
+    return Mean(parts, [1.0] * len(parts))
+
+
+def _with_mismatched(split: HeldOut) -> dict[str, list[Judged]]:
+    """The rows of a split, and their prompts with the answer of the row before, by a name for each."""
+    rows = list(split.rows)
+    before = zip(rows, [rows[-1], *rows[:-1]], strict=True)
+    others = [Judged(row.prompt_ids, other.completion_ids, row.label, row.number) for row, other in before]
+    return {split.name: rows, f"{split.name}, mismatched": others}
+
+
+def _mismatch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    answers = batch["completion_ids"]
+    return {"KL_completion_ids": [answers[-1], *answers[:-1]]}
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+METHOD = Method(
+    rates=Rates(adapter=5e-6, full=5e-7),
+    encoder=encoder,
+    dataset=dataset,
+    arguments=arguments,
+    trainer=trainer,
+    score=score,
+    metrics=pairs.METRICS,
+    logged={"rewards/margins": "reward_margin", "kl": "kl"},
+    drops_out=False,
+)

@@ -1,0 +1,112 @@
+"""Odds-ratio preference optimisation (Hong et al. 2024, arXiv 2403.07691) by TRL's (experimental) ORPOTrainer, fed with
+our own ids and masks. It needs no reference: one stage of supervised tuning and preference at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_trainer.encode_pairs import Pair
+from hone_trainer.evaluate import HeldOut
+from hone_trainer.loop import Loop, Run
+from hone_trainer.methods import pairs
+from hone_trainer.methods.arguments import common
+from hone_trainer.methods.base import Method
+from hone_trainer.methods.pairs import Poll
+from hone_trainer.scores import Score
+from hone_trainer.settings import Rates, Settings
+
+
+def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
+    """The pairs, with the texts that TRL looks for and does not need."""
+    made = pairs.dataset(plan, rows, max_length)
+    for name in ("prompt", "chosen", "rejected"):
+        made = made.add_column(name, [""] * len(rows))
+    return made
+
+
+def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+    """TRL's ORPOConfig."""
+    from trl.experimental.orpo import ORPOConfig
+
+    return ORPOConfig(**common(plan, settings), beta=float(plan.orpo.weight), max_length=settings.max_length)
+
+
+def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+    """A trainer that is ready to train."""
+    from transformers import PrinterCallback
+    from trl.experimental.orpo import ORPOTrainer
+    from trl.trainer.utils import add_fused_lm_head
+
+    class Orpo(Loop, ORPOTrainer):
+        """TRL's ORPO with our loop and rows."""
+
+        tokens = 0
+
+        def tokenize_row(self, feature: dict[str, Any], *_: Any) -> dict[str, Any]:
+            return _columns(feature)
+
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            masks = inputs["chosen_attention_mask"].sum() + inputs["rejected_attention_mask"].sum()
+            self.tokens += int(self.accelerator.gather(masks).sum())
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+        def log(self, logs: dict[str, float], *args: Any) -> None:
+            super().log({**logs, "num_tokens": float(self.tokens)}, *args)
+
+    add_fused_lm_head(model)  # for our evaluation alone: TRL's ORPO computes whole logits
+    made = Orpo(
+        model=model,
+        args=args,
+        train_dataset=run.dataset,
+        processing_class=run.base.tokenizer,
+        peft_config=peft_config,
+        callbacks=callbacks,
+    )
+    made.remove_callback(PrinterCallback)  # our reporters tell
+    made.attach(run)
+    return made
+
+
+def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+    """Loss, reward accuracy and reward margin on held-out pairs. The reward of an answer is the weight times its mean
+    log-probability per token. Unlike TRL's loss, in which the prompt counts too, the likelihood is of the answer alone.
+    """
+    weight = float(trainer.run.plan.orpo.weight)
+    found = pairs.log_probs(trainer.run, trainer.scoring_model(), split.rows, poll)
+    means = [(c / len(p.chosen_ids), r / len(p.rejected_ids)) for (c, r), p in zip(found, split.rows, strict=True)]
+    losses = [-chosen + weight * _odds_loss(chosen, rejected) for chosen, rejected in means]
+    return pairs.score(split.rows, losses, [weight * (chosen - rejected) for chosen, rejected in means])
+
+
+def _odds_loss(chosen: float, rejected: float) -> float:
+    """-log sigmoid of the log odds ratio (eq. 6 and 7); arguments are mean log-probabilities, below 0."""
+    ratio = (chosen - math.log(-math.expm1(chosen))) - (rejected - math.log(-math.expm1(rejected)))
+    return pairs.log_loss(ratio)
+
+
+def _columns(feature: dict[str, Any]) -> dict[str, Any]:
+    """What ORPOTrainer's own tokenisation gives."""
+    prompt, found = feature["prompt_ids"], {}
+    for name in ("chosen", "rejected"):
+        answer = feature[f"{name}_ids"]
+        found[f"{name}_input_ids"] = prompt + answer
+        found[f"{name}_attention_mask"] = [1] * len(prompt + answer)
+        found[f"{name}_labels"] = [-100] * len(prompt) + answer
+    return found
+
+
+METHOD = Method(
+    rates=Rates(adapter=5e-5, full=5e-6),
+    encoder=pairs.encoder,
+    dataset=dataset,
+    arguments=arguments,
+    trainer=trainer,
+    score=score,
+    metrics=pairs.METRICS,
+    logged=pairs.LOGGED,
+    drops_out=False,
+)

@@ -1,0 +1,99 @@
+"""Reward models: one number for a whole conversation, learned from pairs (Bradley and Terry 1952; Ouyang et al. 2022,
+arXiv 2203.02155, eq. 1), by TRL's RewardTrainer fed with our own ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_trainer import evaluate
+from hone_trainer.encode_pairs import Pair
+from hone_trainer.evaluate import HeldOut
+from hone_trainer.loop import Loop, Run
+from hone_trainer.methods import pairs
+from hone_trainer.methods.arguments import common
+from hone_trainer.methods.base import Method
+from hone_trainer.methods.pairs import Poll
+from hone_trainer.scores import Score
+from hone_trainer.settings import Rates, Settings
+
+
+def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
+    """Both conversations of each pair."""
+    from datasets import Dataset
+
+    chosen, rejected = zip(*(row.sequences for row in rows), strict=True)
+    return Dataset.from_dict({"chosen_ids": list(chosen), "rejected_ids": list(rejected)})
+
+
+def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+    """TRL's RewardConfig."""
+    from trl import RewardConfig
+
+    center = plan.reward.center_rewards
+    return RewardConfig(
+        **common(plan, settings),
+        max_length=None,  # rows were cut by the plan's policy, and counted
+        center_rewards_coefficient=float(center) if center else None,
+    )
+
+
+def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+    """A trainer that is ready to train."""
+    from transformers import PrinterCallback
+    from trl import RewardTrainer
+
+    class Reward(Loop, RewardTrainer):
+        """TRL's reward model with our loop."""
+
+    made = Reward(
+        model=model,
+        args=args,
+        train_dataset=run.dataset,
+        processing_class=run.base.tokenizer,
+        peft_config=peft_config,
+        callbacks=callbacks,
+    )
+    for name, weight in made.model.named_parameters():
+        if weight.requires_grad and ".score." in f".{name}":
+            weight.data = weight.data.float()  # bfloat16 would lose its updates
+    made.remove_callback(PrinterCallback)  # our reporters tell
+    made.attach(run)
+    return made
+
+
+def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+    """Loss, reward accuracy and reward margin on held-out pairs; of the base, with the untrained head."""
+    run = trainer.run
+    found = rewards(trainer.scoring_model(), split.rows, run.base.tokenizer.pad_token_id, run.settings.bf16, poll)
+    center = float(run.plan.reward.center_rewards or 0)
+    losses = [pairs.log_loss(chosen - rejected) + center * (chosen + rejected) ** 2 for chosen, rejected in found]
+    return pairs.score(split.rows, losses, [chosen - rejected for chosen, rejected in found])
+
+
+def rewards(model: Any, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll) -> list[list[float]]:
+    """The reward of each sequence of each row. A collective."""
+
+    def forward(batch: Sequence[Any]) -> list[list[float]]:
+        sequences = [ids for row in batch for ids in row.sequences]
+        logits = model(**pairs.padded(sequences, pad_id, next(model.parameters()).device)).logits
+        return logits.double().view(len(batch), -1).tolist()  # type: ignore[no-any-return]
+
+    return evaluate.sweep(model, rows, forward, bf16=bf16, poll=poll)
+
+
+METHOD = Method(
+    rates=Rates(adapter=1e-4, full=1e-5),
+    encoder=pairs.encoder,
+    dataset=dataset,
+    arguments=arguments,
+    trainer=trainer,
+    score=score,
+    metrics=pairs.METRICS,
+    logged={"accuracy": "reward_accuracy", "margin": "reward_margin"},
+    head="Reward",
+    samples=False,
+    drops_out=False,
+)
