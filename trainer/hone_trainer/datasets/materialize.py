@@ -17,7 +17,7 @@ from typing import IO, Any
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_trainer import manifest, store
-from hone_trainer.datasets import curation, detect, sources, splits
+from hone_trainer.datasets import curation, detect, sources, splits, synthesis
 from hone_trainer.datasets.read import read_rows
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
 from hone_trainer.datasets.spool import Row
@@ -33,6 +33,9 @@ _REJECTED_LOGGED = 20
 def run(plan: MaterializePlan) -> DatasetResult:
     """Materialise the plan's Dataset, or find that it already is.
 
+    Returns:
+        The result; without a digest where generated rows wait for people.
+
     Raises:
         SourceError: the source is missing, unreachable, refused, too large, or not what was promised.
         ConfigError: a field cannot be, or is not supported yet.
@@ -47,6 +50,15 @@ def run(plan: MaterializePlan) -> DatasetResult:
         content.mkdir()
         fetched = sources.fetch(plan, download, progress)
         rows = read_rows(fetched.files, plan.limits.max_source_bytes)
+        made = synthesis.run(plan, rows, fetched.revision, progress) if plan.synthesis else None
+        if made and not made.counts.complete:
+            progress.say(f"dataset {plan.name}: {made.counts.pending} rows wait for review")
+            return DatasetResult(revision=fetched.revision, synthetic=made.counts)
+        if made:
+            plan, rows = made.plan, made.rows()
+            made.write_provenance(content)
+        elif plan.raft:
+            plan, rows = synthesis.raft.built(plan, rows)
         tally = Tally(plan, fetched.revision)
         with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
             tally.curation = ledger.steps
@@ -57,6 +69,7 @@ def run(plan: MaterializePlan) -> DatasetResult:
         tally.check_splits()
         tally.digest = content_digest(content)
         result = tally.result()
+        result.synthetic = made.counts if made else None
         _write_report(plan, result, content)
         manifest.write(content)
         store.publish(content, root / tally.digest.removeprefix("sha256:"), _is_intact)
