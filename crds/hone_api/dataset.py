@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 from hone_api.curation import Curation, CurationStep
 from hone_api.meta import (
     CONDITIONS,
+    MAX_COUNT,
     OBSERVED_GENERATION,
     ApiModel,
     Column,
@@ -17,6 +18,8 @@ from hone_api.meta import (
     Condition,
     DatasetUri,
     Digest,
+    Duration,
+    HttpUrl,
     Kind,
     Name,
     Percent,
@@ -45,26 +48,66 @@ class Format(StrEnum):
     RAFT = "RAFT"
 
 
+class S3(ApiModel):
+    """Where s3:// leads, when it is not AWS's own."""
+
+    rules = uri_rules("endpoint")
+
+    endpoint: HttpUrl | None = Field(
+        default=None,
+        description="Base URL of an S3-compatible service, e.g. https://minio.example.org or http://minio.storage.svc; "
+        "plain http:// goes to Services of the cluster only. Default: AWS.",
+    )
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = Field(
+        default="us-east-1", description="Region of the bucket, e.g. eu-central-1; default us-east-1."
+    )
+
+
+_BUCKET = r"^s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9](/.*)?$"
+
+
 class Source(ApiModel):
     """Where the rows come from."""
 
     rules = (
         Rule(
-            "!has(self.sha256) || self.uri.startsWith('https://') || self.uri.startsWith('pvc://')"
-            " || self.uri.startsWith('configmap://')",
+            "!has(self.sha256) || !self.uri.startsWith('hf://')",
             "sha256 is for a single file: hf:// is pinned by @revision instead",
+        ),
+        Rule(
+            f"!self.uri.startsWith('s3://') || self.uri.matches(r'{_BUCKET}')",
+            "a bucket has 3 to 63 lower-case letters, digits, - and .: write s3://bucket/path",
+            field_path=".uri",
+        ),
+        Rule("!has(self.s3) || self.uri.startsWith('s3://')", "s3 is for s3:// only: remove it"),
+        Rule(
+            "!has(self.config) && !has(self.split) || self.uri.startsWith('hf://')",
+            "config and split are for hf:// only: choose files by files",
+        ),
+        Rule(
+            "!has(self.files) || !has(self.config) && !has(self.split)",
+            "files chooses by itself: remove config and split",
         ),
         *uri_rules(),
     )
     uri: DatasetUri = Field(
-        description="hf://owner/name[@revision], https://…, pvc://claim/path or configmap://name/key."
+        description="hf://owner/name[@revision], s3://bucket/path, https://…, pvc://claim/path or configmap://name/key."
     )
     secret_name: Name | None = Field(
         default=None,
-        description="Secret in this namespace; key HF_TOKEN for hf://, key AUTHORIZATION for https://.",
+        description="Secret in this namespace; key HF_TOKEN for hf://, AUTHORIZATION for https://, AWS_ACCESS_KEY_ID, "
+        "AWS_SECRET_ACCESS_KEY and where needed AWS_SESSION_TOKEN for s3://.",
     )
+    s3: S3 | None = Field(default=None, description="Endpoint and region of s3://; default: AWS.")
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)] | None = Field(
         default=None, description="Expected SHA-256 of the file, hexadecimal; another content is refused."
+    )
+    config: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = Field(
+        default=None,
+        description="Configuration of an hf:// data set, as its card names it, e.g. main; default: its default one.",
+    )
+    split: Annotated[str, StringConstraints(pattern=r"^\\w+(\\.\\w+)*$", max_length=64)] | None = Field(
+        default=None, description="Split of that configuration, e.g. train; default: all of them."
     )
     files: (
         Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=512)]], Field(max_length=64)] | None
@@ -83,6 +126,10 @@ class Splits(ApiModel):
     group_by: ColumnName | None = Field(
         default=None,
         description="Column whose equal values never cross splits, e.g. document_id; default: the whole row.",
+    )
+    stratify_by: ColumnName | None = Field(
+        default=None,
+        description="Column whose values every split holds in the same proportions, e.g. category; default: none.",
     )
     near_duplicates: Literal["Ignore", "Group"] = Field(
         default="Ignore",
@@ -124,8 +171,17 @@ class Checks(ApiModel):
 class MixturePart(ApiModel):
     """A Dataset and its weight in a mixture."""
 
+    rules = (
+        Rule("double(self.weight.replace('%', '')) > 0.0", "weight must be above 0%, e.g. 10%", field_path=".weight"),
+    )
     name: Name = Field(description="Name of a Dataset in this namespace.")
-    weight: Percent = Field(description="Share of the rows, e.g. 80%.")
+    weight: Percent = Field(description="Share of the whole, e.g. 80%; all weights are 100% together.")
+
+
+class Refresh(ApiModel):
+    """When the source is read again."""
+
+    every: Duration = Field(description="Time from one reading to the next, e.g. 24h; at least 5m.")
 
 
 class DatasetResources(ApiModel):
@@ -139,6 +195,11 @@ class DatasetSpec(ApiModel):
     """What the user wants. An edit materialises a new revision with a new digest; running jobs keep theirs."""
 
     rules = (
+        Rule("!has(self.mixture) || self.mixture.size() > 0", "name the parts of the mixture", field_path=".mixture"),
+        Rule(
+            "has(self.mixture) || self.mixtureBy == 'Rows' && !has(self.mixtureTotal)",
+            "mixtureBy and mixtureTotal are for a mixture: remove them",
+        ),
         Rule(
             "[has(self.source), has(self.mixture)].filter(x, x).size() == 1",
             "set exactly one of source and mixture",
@@ -165,7 +226,18 @@ class DatasetSpec(ApiModel):
     checks: Checks = Field(default_factory=Checks, description="What makes the Dataset not Ready.")
     curation: Curation | None = Field(default=None, description="What is removed from the rows; default: nothing.")
     mixture: Annotated[list[MixturePart], Field(max_length=16)] | None = Field(
-        default=None, description="Several Datasets in one; default: none."
+        default=None,
+        description="Several Datasets in one, split by split. The first one's rows are used once, the others' are left "
+        "out or repeated for their weights. Default: none.",
+    )
+    mixture_by: Literal["Rows", "Tokens"] = Field(
+        default="Rows", description="What weights are shares of, and mixtureTotal counts; default Rows."
+    )
+    mixture_total: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = Field(
+        default=None, description="Size of the mixture's train split; default: the first part's once, and its share."
+    )
+    refresh: Refresh | None = Field(
+        default=None, description="Reads the source again on a schedule; default: when the spec is edited."
     )
     synthesis: Synthesis | None = Field(
         default=None, description="Rows generated from the source's; they alone make up the Dataset. Default: none."
@@ -228,6 +300,27 @@ class SplitRows(ApiModel):
     rows: int = Field(ge=0, description="Rows.")
 
 
+class DatasetUse(ApiModel):
+    """What a Dataset gave to a mixture, or to an epoch of a run."""
+
+    name: ShortText = Field(description="Name of the Dataset.")
+    split: ShortText = Field(description="Its split.")
+    digest: Digest | None = Field(default=None, description="Its content; of a run see datasetDigests.")
+    rows: int = Field(ge=0, description="Rows, repeats included; as many as the method makes of them.")
+    tokens: int = Field(ge=0, description="Tokens of these rows.")
+    row_share: ShortText = Field(description="Share of the rows, e.g. 10.0%.")
+    token_share: ShortText = Field(description="Share of the tokens, e.g. 7.2%.")
+    passes: ShortText = Field(description="How often a row is used on average, e.g. 0.25.")
+
+
+class Changes(ApiModel):
+    """What differs from the content before."""
+
+    previous: Digest = Field(description="Digest of the content before.")
+    added: int = Field(ge=0, description="Rows that were not there.")
+    removed: int = Field(ge=0, description="Rows that are no longer there.")
+
+
 class DatasetFailure(ApiModel):
     """Why the Dataset is not Ready."""
 
@@ -271,6 +364,11 @@ class DatasetStatus(ApiModel):
         default=None, description="Languages of a sample of up to 2000 rows."
     )
     synthetic: SyntheticRows | None = Field(default=None, description="What became of generated rows.")
+    mixture: Annotated[list[DatasetUse], Field(max_length=48)] | None = Field(
+        default=None, description="What each part gave to each split of a mixture."
+    )
+    changes: Changes | None = Field(default=None, description="What the last new content changed.")
+    read_time: Timestamp | None = Field(default=None, description="When the source was last read.")
     failure: DatasetFailure | None = Field(default=None, description="Why the Dataset is not Ready.")
     tries: int | None = Field(default=None, ge=0, description="Materialising Jobs of this generation so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last one ended.")

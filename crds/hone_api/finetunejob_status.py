@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from hone_api.dataset import DatasetUse
 from hone_api.meta import (
     CONDITIONS,
     OBSERVED_GENERATION,
@@ -132,18 +133,6 @@ class JobFailure(ApiModel):
     log_tail: Annotated[str, StringConstraints(max_length=8192)] | None = Field(
         default=None, description="Last lines of its log."
     )
-
-
-class DatasetUse(ApiModel):
-    """What a Dataset gave to an epoch."""
-
-    name: ShortText = Field(description="Name of the Dataset.")
-    split: ShortText = Field(description="Its split.")
-    rows: int = Field(ge=0, description="Rows of an epoch, repeats included; as many as the method makes of them.")
-    tokens: int = Field(ge=0, description="Tokens of these rows.")
-    row_share: ShortText = Field(description="Share of the epoch's rows, e.g. 10.0%.")
-    token_share: ShortText = Field(description="Share of the epoch's tokens, e.g. 7.2%.")
-    passes: ShortText = Field(description="How often a row is used in an epoch on average, e.g. 0.25.")
 
 
 class PinnedModel(ApiModel):

@@ -51,6 +51,16 @@ class DatasetInput(ApiModel):
     share: Percent | None = Field(default=None, description="Share of the rows of an epoch; none: all, once.")
 
 
+class SweepPlan(ApiModel):
+    """Removes what nothing refers to from `store`/datasets."""
+
+    kind: Literal["Sweep"] = "Sweep"
+    contract: Literal[1] = CONTRACT
+    store: str = Field(description="Path of the store.")
+    keep: list[Digest] = Field(description="Digests that Datasets, runs and models refer to.")
+    grace_seconds: int = Field(default=3600, ge=0, description="What was made or used more recently stays.")
+
+
 class ArtifactInput(ApiModel):
     """A folder with a manifest."""
 
@@ -73,6 +83,7 @@ class MaterializePlan(ApiModel):
     contract: Literal[1] = CONTRACT
     name: str = Field(description="Dataset, for messages.")
     source: Source
+    previous: Digest | None = Field(default=None, description="The content before, to tell what changed.")
     source_path: str | None = Field(
         default=None, description="Folder or file where a pvc:// or configmap:// source is mounted."
     )
@@ -100,6 +111,23 @@ class MaterializePlan(ApiModel):
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
     store: str = Field(description="Path of the store.")
     limits: Limits = Field(default_factory=Limits)
+
+
+class MixPlan(ApiModel):
+    """Materialised Datasets -> one, split by split, in `store`/datasets/<digest>."""
+
+    kind: Literal["Mix"] = "Mix"
+    contract: Literal[1] = CONTRACT
+    name: str = Field(description="Dataset, for messages.")
+    parts: Annotated[list[DatasetInput], Field(min_length=1)] = Field(
+        description="The splits of the parts; share is the weight, the same in all splits of a part."
+    )
+    by: Literal["Rows", "Tokens"] = "Rows"
+    total: int | None = Field(default=None, ge=1, description="Rows or tokens of the train split.")
+    seed: int = Field(default=0, ge=0)
+    checks: Checks = Field(default_factory=Checks)
+    previous: Digest | None = Field(default=None, description="The content before, to tell what changed.")
+    store: str = Field(description="Path of the store.")
 
 
 class FetchPlan(ApiModel):
@@ -174,11 +202,13 @@ class VerifyPlan(ApiModel):
     artifacts: Annotated[list[ArtifactInput], Field(min_length=1)]
 
 
-Plan = Annotated[MaterializePlan | FetchPlan | TrainingPlan | VerifyPlan, Field(discriminator="kind")]
+Plan = Annotated[
+    MaterializePlan | MixPlan | FetchPlan | TrainingPlan | VerifyPlan | SweepPlan, Field(discriminator="kind")
+]
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
-def parse_plan(text: str | bytes) -> MaterializePlan | FetchPlan | TrainingPlan | VerifyPlan:
+def parse_plan(text: str | bytes) -> MaterializePlan | MixPlan | FetchPlan | TrainingPlan | VerifyPlan | SweepPlan:
     """The plan in a JSON text.
 
     Raises:

@@ -12,9 +12,8 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from hone_api.curation import CurationStep
-from hone_api.dataset import LanguageRows, RowError, SplitRows, TokenStatistics
+from hone_api.dataset import Changes, DatasetUse, LanguageRows, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
-from hone_api.finetunejob_status import DatasetUse
 from hone_api.meta import ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 from hone_api.synthesis import SyntheticRows
@@ -116,6 +115,8 @@ class DatasetResult(ApiModel):
     duplicates: int = 0
     curation: Annotated[list[CurationStep], _first(16)] = Field(default_factory=list)
     tokens: TokenStatistics | None = None
+    mixture: Annotated[list[DatasetUse], _first(48)] = Field(default_factory=list)
+    changes: Changes | None = None
     languages: Annotated[list[LanguageRows], _first(8)] = Field(default_factory=list)
     summary: Annotated[str, StringConstraints(max_length=2000), Storable] | None = None
     advice: Annotated[list[Annotated[str, StringConstraints(max_length=600), Storable]], _first(16)] = Field(
@@ -134,6 +135,14 @@ class FetchResult(ApiModel):
     size_bytes: int = Field(default=0, ge=0)
 
 
+class SweepResult(ApiModel):
+    """What nothing referred to is gone."""
+
+    kind: Literal["Sweep"] = "Sweep"
+    removed: int = Field(ge=0, description="Folders removed.")
+    size_bytes: int = Field(ge=0, description="Their size.")
+
+
 class VerifyResult(ApiModel):
     """Every file matched."""
 
@@ -142,7 +151,9 @@ class VerifyResult(ApiModel):
     size_bytes: int = Field(ge=0)
 
 
-Result = Annotated[TrainingResult | DatasetResult | FetchResult | VerifyResult, Field(discriminator="kind")]
+Result = Annotated[
+    TrainingResult | DatasetResult | FetchResult | VerifyResult | SweepResult, Field(discriminator="kind")
+]
 
 
 class FailureReport(ApiModel):
@@ -209,6 +220,10 @@ def _reductions_of_training(result: TrainingResult) -> Iterator[None]:
 
 
 def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
+    result.mixture = result.mixture[:8]
+    yield
+    result.mixture = []
+    yield
     for error in result.errors:
         error.example = _cut(error.example, 120) if error.example else None
     for step in result.curation:

@@ -29,7 +29,7 @@ ROW_CODES: dict[str, RowCode] = {
         "Open the file: a download may have answered with a page instead of the data.",
     ),
     "BrokenJson": RowCode(
-        "The line, or the element of the array, is not JSON (NaN, Infinity and a key given twice are not).",
+        "The line is not JSON; NaN, Infinity and a key given twice are not.",
         "Write one JSON object a line with a JSON library, e.g. Python's json.dumps.",
     ),
     "BrokenCsv": RowCode(
@@ -37,7 +37,7 @@ ROW_CODES: dict[str, RowCode] = {
         "Write the file with a CSV library; quotes inside a field are doubled.",
     ),
     "BrokenFile": RowCode(
-        "The file ends early or is damaged (gzip, zstd, Parquet, Arrow); rows after that point are not read.",
+        "The file ends early, is damaged, or is a JSON array with a mistake; what follows is not read, so the Dataset fails.",
         "Download or write the file again, and name its sha256 in spec.source.",
     ),
     "RowTooLarge": RowCode("The row is over 16 MiB.", "Split the row, or take out what is no text, such as images."),
@@ -58,7 +58,7 @@ ROW_CODES: dict[str, RowCode] = {
     # Conversations
     "MissingMessages": RowCode(
         "The list of turns is absent or empty.",
-        "Give messages with at least one user and one assistant turn.",
+        "Give messages with a user and an assistant turn, or map the column in spec.columns.",
     ),
     "UnknownRole": RowCode(
         "A turn's role is none that the format knows.", "Use the roles system, user, assistant and tool."
@@ -74,7 +74,7 @@ ROW_CODES: dict[str, RowCode] = {
         "Every assistant turn has weight 0: nothing to learn.", "Leave weight out, or give one turn weight 1."
     ),
     "WrongWeight": RowCode(
-        "A weight that is not 0 or 1, or one on a turn that is not the assistant's.",
+        "A weight that is not 0 or 1, or a weight of 1 on a turn that is not the assistant's.",
         "Use weight 0 or 1, on assistant turns alone.",
     ),
     "BrokenToolCall": RowCode(

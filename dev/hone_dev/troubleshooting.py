@@ -1,6 +1,7 @@
-"""`python -m hone_dev.troubleshooting` writes docs/guides/troubleshooting.md from the table of failure codes."""
+"""`python -m hone_dev.troubleshooting` writes docs/guides/troubleshooting.md from the tables of failure and row codes."""
 
 from hone_api.failures import FAILURES, Failure, Retry
+from hone_api.rowcodes import ROW_CODES
 from hone_dev import paths
 
 PAGE = paths.SOURCE / "docs" / "guides" / "troubleshooting.md"
@@ -40,9 +41,22 @@ quota. Nothing has to be applied again, and no GPU is held meanwhile.
 """
 
 
+ROWS = """
+## Rows of a Dataset
+
+`status.errors` of a Dataset counts rejected rows by these codes and names the first of them. All of a file's errors are
+found in one pass, so one look is enough to mend it.
+
+| Code | What is wrong | What to do |
+| --- | --- | --- |
+"""
+
+
 def page() -> str:
     """The page as Markdown."""
-    return INTRODUCTION + "".join(_section(code, failure) for code, failure in FAILURES.items())
+    failures = "".join(_section(code, failure) for code, failure in FAILURES.items())
+    rows = "".join(f"| `{code}` | {entry.meaning} | {entry.hint} |\n" for code, entry in ROW_CODES.items())
+    return INTRODUCTION + failures + ROWS + rows
 
 
 def _section(code: str, failure: Failure) -> str:
