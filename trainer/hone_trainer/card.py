@@ -35,9 +35,11 @@ def render(
     front += ["- lora"] if form == "adapter" else []
     front.append("---")
     revision = f" at commit `{plan.model_commit}`" if plan.model_commit else ""
+    version = f", ModelVersion `{plan.model_version}`," if plan.model_version else ""
     body = [
         f"# {plan.output.model_name}",
-        f"{TITLES[form]} made from `{plan.model_uri}`{revision} by {plan.method} in {steps} steps, run `{plan.run}`.",
+        f"{TITLES[form]} made from `{plan.model_uri}`{revision}{version} by {plan.method} in {steps} steps, "
+        f"run `{plan.run}`.",
         "## Evaluation",
         _numbers(numbers),
         *(["## Answers to unseen prompts", *map(_sample, samples)] if samples else []),

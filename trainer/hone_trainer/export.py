@@ -101,7 +101,7 @@ def write(run: Run, trained: dict[str, Any], network: Any, record: Record) -> li
         if not adapters.is_adapter(plan.adapter):
             return [_full(run, output / "full", trained, network, record)]
         made = [_adapter(run, output / "adapter", trained, network, record)]
-        if plan.output.merge:
+        if plan.output.merge or plan.model_adapter:  # the adapter's base was merged for this run alone
             made.append(_merged(run, output / "merged", output / "adapter", record))
         return made
 

@@ -17,8 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
+from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome, TrainingResult
+from hone_trainer import chain
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.stop import Stop, interrupted
 
@@ -49,7 +50,7 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     stop = Stop().install()
     os.environ.update(OFFLINE)
     try:
-        result = _run(plan, stop)
+        result = _run(chain.prepare(plan, first=_node() == 0), stop)
     except Exception as error:
         _keep_outcome(plan, to_outcome(error))
         raise
@@ -67,9 +68,17 @@ def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
     def moved(inputs: list[DatasetInput]) -> list[DatasetInput]:
         return [i.model_copy(update={"path": path(i.path)}) for i in inputs]
 
+    def artifact(value: ArtifactInput | None) -> ArtifactInput | None:
+        return value and value.model_copy(update={"path": path(value.path)})
+
+    def version(value: ModelInput) -> ModelInput:
+        return value.model_copy(update={"path": path(value.path), "adapter": artifact(value.adapter)})
+
     return plan.model_copy(
         update={
             "model_path": path(plan.model_path),
+            "model_adapter": artifact(plan.model_adapter),
+            "models": {name: version(value) for name, value in plan.models.items()},
             "work_path": path(plan.work_path),
             "output_path": path(plan.output_path),
             "datasets": moved(plan.datasets),
@@ -88,6 +97,11 @@ def _run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
         return _run_ranks(plan, Path(folder), stop)
 
 
+def _node() -> int:
+    """Index of this node."""
+    return int(os.environ.get(NODE_ENV, "0"))
+
+
 def _keep_outcome(plan: TrainingPlan, outcome: Outcome) -> None:
     """outcome.json in the work folder: the whole outcome, for people without a cluster."""
     file = Path(plan.work_path) / "outcome.json"
@@ -101,7 +115,7 @@ def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult |
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
-    node = int(os.environ.get(NODE_ENV, "0"))
+    node = _node()
     plan_file = folder / "plan.json"
     plan_file.write_text(plan.model_dump_json(by_alias=True))
     stop.check("before the ranks were started")
