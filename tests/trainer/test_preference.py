@@ -84,3 +84,37 @@ def test_dpo_begins_at_the_loss_of_equal_models_and_learns(runs: Any, plan_of: A
     assert number(result, "reward_accuracy")[1] > 0.9
     assert number(result, "reward_margin")[1] > 0
     assert result.samples[0].prompt.startswith("Where is")
+
+
+@pytest.mark.parametrize("adapter", ["LoRA", "None"])
+def test_kto_learns_from_judged_answers_and_from_pairs(runs: Any, plan_of: Any, adapter: str) -> None:
+    plan = plan_of("KTO", adapter={"type": adapter}, training={"learningRate": "2e-3"})
+    result = runs.finish(plan)
+    curve = logs(plan, "adapter" if adapter == "LoRA" else "full")
+    assert curve[0]["loss"] == pytest.approx(0.5, rel=1e-3)
+    base, tuned = number(result, "loss")
+    assert base == pytest.approx(0.5, rel=1e-4)
+    assert tuned < base
+    assert number(result, "reward_accuracy")[0] == pytest.approx(0.5)
+    assert number(result, "reward_accuracy")[1] > 0.7
+    assert number(result, "reward_margin")[1] > 0
+
+
+def test_orpo_learns_both_likelihood_and_preference(runs: Any, plan_of: Any) -> None:
+    result = runs.finish(plan_of("ORPO", training={"learningRate": "5e-3"}))
+    base, tuned = number(result, "loss")
+    assert tuned < 0.95 * base
+    assert number(result, "reward_accuracy")[1] > 0.9
+    assert float(result.tokens_per_second or 0) > 0
+
+
+@pytest.mark.parametrize("adapter", ["LoRA", "None", "QLoRA"])
+def test_a_reward_model_ranks_unseen_pairs_and_is_loaded_again(runs: Any, plan_of: Any, adapter: str) -> None:
+    training = {"learningRate": "5e-3" if adapter != "None" else "1e-3", "maxSteps": 16}
+    merge = {"output": {"modelName": "tiny", "merge": adapter != "None"}}
+    plan = plan_of("Reward", adapter={"type": adapter}, training=training, reward={"centerRewards": "0.01"}, **merge)
+    result = runs.finish(plan)
+    assert number(result, "loss")[1] < number(result, "loss")[0]
+    assert number(result, "reward_accuracy")[1] > 0.9
+    assert result.samples == []
+    assert [a.format for a in result.artifacts] == (["full"] if adapter == "None" else ["adapter", "merged"])

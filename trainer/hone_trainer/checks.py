@@ -98,7 +98,7 @@ def _method(plan: TrainingPlan, world_size: int, method: Method) -> Iterator[str
     if plan.training.packing and plan.method not in ("SFT", "DAPT"):
         yield f"training.packing: method {plan.method} compares whole answers, which cannot be packed: remove it"
     if plan.adapter.dropout and float(plan.adapter.dropout) and not method.drops_out:
-        yield f"adapter.dropout: method {plan.method} trains without dropout, which would blur what it compares: remove it"
+        yield f"adapter.dropout: method {plan.method} trains without dropout: it would blur what is compared"
     if plan.method == "KTO" and (plan.training.micro_batch_size or plan.training.batch_size // world_size) < 2:
         yield "training: KTO needs at least 2 rows a rank and forward pass: raise batchSize, and microBatchSize if set"
 

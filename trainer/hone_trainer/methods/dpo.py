@@ -9,7 +9,6 @@ from typing import Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer import adapters
-from hone_trainer.encode_pairs import Pair
 from hone_trainer.evaluate import HeldOut
 from hone_trainer.loop import Run
 from hone_trainer.methods import pairs

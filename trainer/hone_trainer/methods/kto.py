@@ -1,5 +1,5 @@
-"""Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv 2402.01306) by TRL's KTOTrainer, fed with our own ids and
-masks: answers that are each good or bad, without a partner.
+"""Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv 2402.01306) by TRL's KTOTrainer, fed with our own ids
+and masks: answers that are each good or bad, without a partner.
 """
 
 from __future__ import annotations

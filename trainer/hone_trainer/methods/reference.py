@@ -6,8 +6,7 @@ log-probabilities are computed before the first step, by every attempt anew: eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from typing import Any
 
 from hone_trainer import ranks
