@@ -16,10 +16,8 @@ from hone_api.meta import (
     Column,
     ColumnName,
     Condition,
-    DatasetUri,
     Digest,
     Duration,
-    HttpUrl,
     Kind,
     Name,
     Percent,
@@ -28,8 +26,8 @@ from hone_api.meta import (
     ShortText,
     Text,
     Timestamp,
-    uri_rules,
 )
+from hone_api.source import Source
 from hone_api.synthesis import Raft, Synthesis, SyntheticRows
 
 
@@ -46,75 +44,6 @@ class Format(StrEnum):
     KTO = "KTO"
     VERIFIABLE = "Verifiable"
     RAFT = "RAFT"
-
-
-class S3(ApiModel):
-    """Where s3:// leads, when it is not AWS's own."""
-
-    rules = uri_rules("endpoint")
-
-    endpoint: HttpUrl | None = Field(
-        default=None,
-        description="Base URL of an S3-compatible service, e.g. https://minio.example.org or http://minio.storage.svc; "
-        "plain http:// goes to Services of the cluster only. Default: AWS.",
-    )
-    region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = Field(
-        default="us-east-1", description="Region of the bucket, e.g. eu-central-1; default us-east-1."
-    )
-
-
-_BUCKET = r"^s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9](/.*)?$"
-
-
-class Source(ApiModel):
-    """Where the rows come from."""
-
-    rules = (
-        Rule(
-            "!has(self.sha256) || !self.uri.startsWith('hf://')",
-            "sha256 is for a single file: hf:// is pinned by @revision instead",
-        ),
-        Rule(
-            f"!self.uri.startsWith('s3://') || self.uri.matches(r'{_BUCKET}')",
-            "a bucket has 3 to 63 lower-case letters, digits, - and .: write s3://bucket/path",
-            field_path=".uri",
-        ),
-        Rule("!has(self.s3) || self.uri.startsWith('s3://')", "s3 is for s3:// only: remove it"),
-        Rule(
-            "!has(self.config) && !has(self.split) || self.uri.startsWith('hf://')",
-            "config and split are for hf:// only: choose files by files",
-        ),
-        Rule(
-            "!has(self.files) || !has(self.config) && !has(self.split)",
-            "files chooses by itself: remove config and split",
-        ),
-        *uri_rules(),
-    )
-    uri: DatasetUri = Field(
-        description="hf://owner/name[@revision], s3://bucket/path, https://…, pvc://claim/path or configmap://name/key."
-    )
-    secret_name: Name | None = Field(
-        default=None,
-        description="Secret in this namespace; key HF_TOKEN for hf://, AUTHORIZATION for https://, AWS_ACCESS_KEY_ID, "
-        "AWS_SECRET_ACCESS_KEY and where needed AWS_SESSION_TOKEN for s3://.",
-    )
-    s3: S3 | None = Field(default=None, description="Endpoint and region of s3://; default: AWS.")
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)] | None = Field(
-        default=None, description="Expected SHA-256 of the file, hexadecimal; another content is refused."
-    )
-    config: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = Field(
-        default=None,
-        description="Configuration of an hf:// data set, as its card names it, e.g. main; default: its default one.",
-    )
-    split: Annotated[str, StringConstraints(pattern=r"^\\w+(\\.\\w+)*$", max_length=64)] | None = Field(
-        default=None, description="Split of that configuration, e.g. train; default: all of them."
-    )
-    files: (
-        Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=512)]], Field(max_length=64)] | None
-    ) = Field(
-        default=None,
-        description="Files or globs inside uri, e.g. data/train-*.jsonl; default: all data files.",
-    )
 
 
 class Splits(ApiModel):

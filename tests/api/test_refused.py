@@ -97,7 +97,34 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.source",
         "hf:// is pinned by @revision instead",
     ),
+    (DATASET, {SOURCE: "hf://a/b", "spec.source.s3.region": "x"}, "spec.source", "s3 is for s3:// only"),
+    (DATASET, {SOURCE: "s3://bucket/x", "spec.source.split": "train"}, "spec.source", "config and split are for hf://"),
+    (
+        DATASET,
+        {SOURCE: "hf://a/b", "spec.source.split": "train", "spec.source.files": ["*.csv"]},
+        "spec.source",
+        "remove config and split",
+    ),
+    (DATASET, {SOURCE: "hf://a/b", "spec.source.split": "../x"}, "spec.source.split", "should match"),
+    (DATASET, {"spec": {"mixture": []}}, "spec.mixture", "name the parts of the mixture"),
+    (DATASET, {"spec": {"mixture": [{"name": "a", "weight": "0%"}]}}, "spec.mixture[0].weight", "above 0%"),
+    (DATASET, {"spec.mixtureTotal": 5}, "spec", "are for a mixture: remove them"),
+    (DATASET, {"spec.refresh.every": "never"}, "spec.refresh.every", "should match"),
     # addresses
+    (DATASET, {SOURCE: "s3://My_Bucket/x"}, SOURCE, "write s3://bucket/path"),
+    (DATASET, {SOURCE: "s3://ab/x"}, SOURCE, "write s3://bucket/path"),
+    (
+        DATASET,
+        {SOURCE: "s3://bucket/x", "spec.source.s3.endpoint": "ftp://h"},
+        "spec.source.s3.endpoint",
+        "should match",
+    ),
+    (
+        DATASET,
+        {SOURCE: "s3://bucket/x", "spec.source.s3.endpoint": "https://u:p@h"},
+        "spec.source.s3.endpoint",
+        NO_CREDENTIALS,
+    ),
     *(
         (kind, {field: uri}, field, fragment)
         for kind, field in ((JOB, MODEL), (DATASET, SOURCE))
@@ -195,6 +222,10 @@ def test_bad_name_is_refused(api: Any, manifest: Any, kind: str, name: str, frag
         (JOB, {MODEL: "oci://registry.example.org/models/x@sha256:" + "0" * 64}),
         (DATASET, {SOURCE: "https://host/x.jsonl?version=2", "spec.source.sha256": "f" * 64}),
         (DATASET, {SOURCE: "configmap://rows/rows.jsonl"}),
+        (DATASET, {SOURCE: "s3://bucket/a/b.jsonl", "spec.source.sha256": "f" * 64}),
+        (DATASET, {SOURCE: "s3://bucket", "spec.source.s3": {"endpoint": "http://minio.storage.svc:9000"}}),
+        (DATASET, {SOURCE: "hf://a/b", "spec.source.config": "main", "spec.source.split": "train"}),
+        (DATASET, {"spec.refresh.every": "24h", "spec.splits.stratifyBy": "category"}),
         (DATASET, {"spec": {"mixture": [{"name": "a", "weight": "80%"}, {"name": "b", "weight": "20%"}]}}),
         (JOB, {"spec.datasets": [{"name": "a"}, {"name": "b", "share": "10%"}]}),
         (JOB, {"spec.datasets": [{"name": "a"}, {"name": "a", "split": "test"}]}),
