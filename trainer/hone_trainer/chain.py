@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from hone_api.plan import TrainingPlan
+from hone_api.plan import ModelInput, TrainingPlan
 from hone_trainer import manifest, store
 from hone_trainer.errors import TrainerError
 
@@ -24,7 +24,7 @@ WAIT_SECONDS = 900
 
 
 def prepare(plan: TrainingPlan, first: bool) -> TrainingPlan:
-    """The plan with a base that loads by itself; before any rank starts.
+    """The plan with models that load by themselves; before any rank starts.
 
     Args:
         first: whether this is the first node, which merges; the others wait for it.
@@ -33,20 +33,28 @@ def prepare(plan: TrainingPlan, first: bool) -> TrainingPlan:
         StoreError: ManifestMismatch, when a ModelVersion is no longer what was pinned.
         TrainerError: StorageError, when the first node did not merge in time.
     """
-    folders = [(plan.model_path, plan.model_digest), *((m.path, m.digest) for m in plan.models.values())]
-    adapters = [a for a in (plan.model_adapter, *(m.adapter for m in plan.models.values())) if a]
-    for path, digest in [*folders, *((a.path, a.digest) for a in adapters)]:
-        if digest is not None:
-            manifest.check(path, digest)
-    if plan.model_adapter is None:
-        return plan
-    target = Path(plan.work_path) / FOLDER
+    base = ModelInput(path=plan.model_path, digest=plan.model_digest, adapter=plan.model_adapter)
+    models = {FOLDER: base, **{f"models/{name}": model for name, model in plan.models.items()}}
+    for model in models.values():
+        if model.digest is not None:
+            manifest.check(model.path, model.digest)
+        if model.adapter is not None:
+            manifest.check(model.adapter.path, model.adapter.digest)
+    whole = {name: _whole(model, Path(plan.work_path) / name, first) for name, model in models.items()}
+    others = {name: whole[f"models/{name}"] for name in plan.models}
+    return plan.model_copy(update={"model_path": whole[FOLDER].path, "models": others})
+
+
+def _whole(model: ModelInput, target: Path, first: bool) -> ModelInput:
+    """The model as it is, or merged with its adapter in `target`."""
+    if model.adapter is None:
+        return model
     if first and not manifest.is_complete(target):
         # In a process of its own: its memory is not the run's.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            pool.submit(merge, plan.model_path, plan.model_adapter.path, str(target)).result()
+            pool.submit(merge, model.path, model.adapter.path, str(target)).result()
     _await(target)
-    return plan.model_copy(update={"model_path": str(target)})
+    return ModelInput(path=str(target))
 
 
 def merge(base: str, adapter: str, target: str) -> None:
@@ -64,7 +72,8 @@ def merge(base: str, adapter: str, target: str) -> None:
     report = json.loads((Path(adapter) / "report.json").read_text())
     quantized = report["plan"]["adapter"]["type"] == "QLoRA"
     bf16 = report["resolved"]["precision"] == "BFloat16"
-    network = model.load(model.open_base(base), bf16=bf16, cpu=True, quantize=quantized, frozen=True)
+    head: model.Head = "Reward" if report["plan"]["method"] == "Reward" else "LanguageModel"
+    network = model.load(model.open_base(base), bf16=bf16, cpu=True, quantize=quantized, frozen=True, head=head)
     if quantized:
         network = network.dequantize()
     merged = PeftModel.from_pretrained(network, adapter).merge_and_unload()

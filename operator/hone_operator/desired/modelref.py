@@ -101,4 +101,5 @@ def adapter_input(model: PinnedModel, platform: Platform) -> ArtifactInput | Non
 def references(spec: Mapping[str, Any]) -> list[str]:
     """Names of the ModelVersions that a job's method reads beside its base, e.g. the reward model."""
     named = [(spec.get("ppo") or {}).get("rewardModelVersion")]
+    named += [(r.get("rewardModel") or {}).get("modelVersion") for r in (spec.get("grpo") or {}).get("rewards") or ()]
     return list(dict.fromkeys(name for name in named if name))

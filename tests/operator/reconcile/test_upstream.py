@@ -6,8 +6,11 @@ import json
 
 import pytest
 
+from hone_operator.desired import modelref
+from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.upstream import Upstream
+from hone_operator.reconcile.upstream import Found, Upstream
+from hone_operator.reconcile.upstream import version as version_by_name
 
 pytestmark = pytest.mark.pure
 D1, D2 = ("sha256:" + c * 64 for c in "12")
@@ -212,3 +215,19 @@ def test_a_job_that_waits_for_a_circle_is_refused_too(new_life, conditions):
     life = chained(new_life, Upstream(circle))
     life.tick()
     assert "run -> sft -> dpo -> sft" in life.status["failure"]["message"]
+
+
+def test_the_reward_model_is_waited_for_and_pinned_too():
+    spec = {
+        "ppo": {"rewardModelVersion": "judge-v1"},
+        "grpo": {"rewards": [{"type": "Number"}, {"type": "RewardModel", "rewardModel": {"modelVersion": "taste-v2"}}]},
+    }
+    assert modelref.references(spec) == ["judge-v1", "taste-v2"]
+
+
+@pytest.mark.parametrize(
+    ("method", "reward", "kind"), [("Reward", True, Found), ("SFT", True, Cause), ("Reward", False, Cause)]
+)
+def test_a_reward_model_scores_and_a_language_model_is_tuned(method, reward, kind):
+    found = version_by_name("sft-v1", Upstream(versions={"sft-v1": version(method=method)}), reward=reward)
+    assert isinstance(found, kind)
