@@ -10,6 +10,7 @@ from pydantic import Field
 from hone_api.dataset import Format
 from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, Rule, between, uri_rules
 from hone_api.rewards import Reward
+from hone_api.training import Adapter, Training
 
 
 class Method(StrEnum):
@@ -178,3 +179,18 @@ FORMATS_TAKEN: dict[Method, tuple[Format, ...]] = {
     Method.GRPO: (*_ANSWERS, Format.VERIFIABLE),
 }
 """Formats of the Datasets that a method can train on. The last two use the prompts alone, or check answers by them."""
+_REFERENCED = (Method.DPO, Method.KTO, Method.ORPO, Method.REWARD, Method.PPO)
+
+
+def problems(method: Method | str, training: Training, adapter: Adapter, world_size: int) -> list[str]:
+    """What a method cannot be combined with, each with the way out. Operator and trainer both ask."""
+    out = []
+    if training.packing and method != Method.SFT:
+        way_out = "DAPT packs by dapt.pack" if method == Method.DAPT else f"{method} looks at whole answers"
+        out.append(f"training.packing is for method SFT ({way_out}): remove it")
+    if method in _REFERENCED and float(adapter.dropout or 0):
+        out.append(f"adapter.dropout: method {method} trains without dropout, which blurs what it compares: remove it")
+    rows = training.micro_batch_size or training.batch_size // world_size
+    if method == Method.KTO and rows < 2:
+        out.append("training: KTO compares the answers of a forward pass, at least 2 on each rank: raise batchSize")
+    return out
