@@ -103,6 +103,8 @@ def test_validate_tells_a_person_what_it_sees(tmp_path, log, capsys):
     assert "format:     PromptCompletion (Auto" in out
     assert "rows:       40 valid" in out
     assert "BrokenCsv        1 rows, first 41; rows.csv:42: 1 fields, the header has 2" in out
+    assert "Write the file with a CSV library" in out
+    assert "advice:     40 rows are very few" in out
     assert 'first row:  {"prompt": "What is' in out
     assert main(["validate", file]) == 65
     assert main(["validate", file, "--format", "Strange"]) == 78

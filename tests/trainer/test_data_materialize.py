@@ -62,7 +62,7 @@ def test_rows_reach_the_store_as_normalised_splits_with_a_manifest(plan):
     assert everything == {(r["question"], r["answer"]) for r in PAIRS}
     assert result.rows == len(train) + len(validation) == 100
     assert 5 <= len(validation) <= 40
-    assert manifest.verify(folder).files == 4
+    assert manifest.verify(folder).files == 5
     assert materialize.content_digest(folder) == result.digest
     assert json.loads((folder / "report.json").read_text())["result"]["rows"] == 100
     assert [p.name for p in folder.parent.iterdir()] == [folder.name], "no work folder is left"
@@ -153,7 +153,7 @@ def test_token_statistics(plan):
         "median": 1,
         "p95": 100,
         "max": 100,
-        "over": [],
+        "over": [{"context": c, "rows": 0, "share": "0.0%"} for c in (512, 1024, 2048, 4096, 8192, 32768)],
     }
 
 
@@ -201,6 +201,7 @@ def test_bytes_that_are_not_utf8_are_told_with_row_numbers(plan, tmp_path):
         "count": 1,
         "rows": [4],
         "example": "rows.jsonl:4: not UTF-8 at byte 11 of the line",
+        "hint": None,
     }
 
 
@@ -213,9 +214,6 @@ def test_wrong_fields_are_refused_before_the_source_is_read(plan, tmp_path):
     absent = tmp_path / "absent"
     with pytest.raises(ConfigError, match="together over 100%"):
         materialize.run(plan(absent, splits={"validation": "60%", "test": "60%"}))
-    with pytest.raises(ConfigError, match=r"checks\.languages") as caught:
-        materialize.run(plan(absent, checks={"languages": ["en"]}))
-    assert caught.value.code == "NotSupportedYet"
 
 
 def test_a_folder_gives_all_its_data_files_or_those_that_the_globs_choose(plan, tmp_path):
@@ -371,10 +369,3 @@ def test_real_sets(plan, path, columns, format, rows):
     assert result.format_detected.startswith(format)
     assert (result.rows, result.rejected) == (rows, 0)
     assert sum(split.rows for split in result.splits) == rows
-
-
-def test_real_tool_calls_are_refused(plan):
-    path = SHARED / "llamafactory_demo" / "glaive_toolcall_en_demo.json"
-    if not path.exists():
-        pytest.skip("glaive_toolcall_en_demo.json is not on this machine")
-    assert [e.code for e in failure(plan(path), "TooManyBadRows").result.errors] == ["ToolCalls"]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from hone_api.dataset import Format
 from hone_api.plan import FetchPlan, MaterializePlan, TrainingPlan, VerifyPlan, parse_plan
 from hone_api.report import Outcome, Result
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
@@ -27,7 +28,7 @@ AnyPlan = TypeVar("AnyPlan", MaterializePlan, FetchPlan, TrainingPlan, VerifyPla
 _EXAMPLES = """\
 examples:
   python -m hone_trainer validate rows.jsonl              what Hone makes of a file: format, splits, rejected rows
-  python -m hone_trainer validate rows.csv --column prompt=question --column completion=answer
+  python -m hone_trainer validate rows.csv --column prompt=question --column completion=answer --html report.html
   python -m hone_trainer materialize dataset.json         rows -> store/datasets/<digest>
   python -m hone_trainer fetch model.json                 hf:// model -> store/base-models/<owner>--<name>/<commit>
   python -m hone_trainer run plan.json                    train; the same plan as in the cluster
@@ -90,8 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
     validate = commands.add_parser("validate", help="what Hone makes of a file of rows; nothing is kept")
     validate.add_argument("file", type=Path, metavar="FILE", help=".jsonl .json .csv .tsv .parquet .txt .md, also .gz")
-    validate.add_argument("--format", default="Auto", help="Auto, Chat, ShareGPT, Alpaca, PromptCompletion or Text")
+    validate.add_argument("--format", default="Auto", help=f"{', '.join(Format)}; default Auto")
     validate.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
+    validate.add_argument("--html", type=Path, metavar="FILE", help="write the whole report as a page")
     return parser
 
 
@@ -134,7 +136,7 @@ def _evaluate(_: argparse.Namespace, rest: list[str]) -> None:
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.datasets import validate
 
-    return validate.run(options.file, options.format, options.column)
+    return validate.run(options.file, options.format, options.column, options.html)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] = {

@@ -49,6 +49,16 @@ def is_intact(folder: Path) -> bool:
     return True
 
 
+def replace(content: Path, target: Path) -> None:
+    """Rename a folder to target, in place of what is there; of two at once, one stays."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        aside = target.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
+        target.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    content.rename(target)
+
+
 def publish(content: Path, target: Path, intact: Callable[[Path], bool] = is_intact) -> None:
     """Rename a complete folder to target. Who comes second keeps the first one's; a damaged one is replaced.
 

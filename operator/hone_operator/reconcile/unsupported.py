@@ -5,14 +5,14 @@ from decimal import Decimal
 
 from hone_api.dataset import DatasetSpec, Format
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import Method
+from hone_api.methods import Method, problems
 from hone_api.training import AdapterType
 
 JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
 DatasetRule = tuple[str, Callable[[DatasetSpec], object]]
 
 JOB: tuple[JobRule, ...] = (
-    ("spec.method other than SFT", lambda s: s.method != Method.SFT),
+    ("spec.method PPO and GRPO", lambda s: s.method in (Method.PPO, Method.GRPO)),
     (
         "spec.model.uri other than hf:// and pvc://",
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
@@ -30,8 +30,8 @@ JOB: tuple[JobRule, ...] = (
 )
 DATASET: tuple[DatasetRule, ...] = (
     (
-        "spec.format Preference, Verifiable and RAFT",
-        lambda s: s.format in (Format.PREFERENCE, Format.VERIFIABLE, Format.RAFT),
+        "spec.format Preference and Verifiable",
+        lambda s: s.format in (Format.PREFERENCE, Format.VERIFIABLE),
     ),
     (
         "spec.curation but for deduplicate and nearDuplicates",
@@ -40,7 +40,6 @@ DATASET: tuple[DatasetRule, ...] = (
     ("spec.mixture", lambda s: s.mixture),
     ("spec.synthesis", lambda s: s.synthesis),
     ("spec.raft", lambda s: s.raft),
-    ("spec.checks.languages", lambda s: s.checks.languages),
     ("spec.source.uri s3://", lambda s: s.source and s.source.uri.startswith("s3://")),
 )
 
@@ -72,6 +71,7 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
             f"spec.training.batchSize {training.batch_size} must be a multiple of "
             f"{world_size} ranks x microBatchSize {micro}"
         )
+    out += [f"spec.{words}" for words in problems(spec.method, training, spec.adapter, world_size)]
     if words := _shares(spec):
         out.append(words)
     return out

@@ -99,9 +99,7 @@ def test_the_trainer_is_told_what_to_curate(world):
     ("spec", "named"),
     [
         ({"format": "Preference"}, "spec.format"),
-        ({"format": "RAFT"}, "spec.format"),
         ({"curation": {"personalData": "Redact"}}, "spec.curation"),
-        ({"checks": {"languages": ["en"]}}, "spec.checks.languages"),
         ({"synthesis": {"template": "Paraphrase", "endpoint": "http://h", "rows": 1}}, "spec.synthesis"),
         ({"source": {"uri": "s3://bucket/x"}}, "spec.source.uri s3://"),
         ({"source": None, "mixture": [{"name": "a", "weight": "50%"}]}, "spec.mixture"),

@@ -17,16 +17,17 @@ from typing import IO, Any
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_trainer import manifest, store
-from hone_trainer.datasets import curation, detect, sources, splits, synthesis
+from hone_trainer.datasets import curation, detect, report, sources, splits, synthesis
 from hone_trainer.datasets.read import read_rows
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
 from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.statistics import check_length
 from hone_trainer.datasets.tally import Tally, percent
-from hone_trainer.errors import ConfigError, DataError
+from hone_trainer.errors import ConfigError, DataError, to_outcome
 from hone_trainer.progress import Progress
 
 SPLITS = ("train", "validation", "test")
-REPORT, REJECTED, REMOVED = "report.json", "rejected.jsonl", "removed.jsonl"
+REJECTED, REMOVED = "rejected.jsonl", "removed.jsonl"
 _REJECTED_LOGGED = 20
 
 
@@ -60,17 +61,22 @@ def run(plan: MaterializePlan) -> DatasetResult:
         elif plan.raft:
             plan, rows = synthesis.raft.built(plan, rows)
         tally = Tally(plan, fetched.revision)
-        with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
-            tally.curation = ledger.steps
-            valid = _normalise(plan, rows, tally, rejected, progress)
-            _spool(curation.curate(valid, steps, work / "curation", ledger), tally, work / "spool")
-        tally.check_rows()
-        tally.splits = _divide(work / "spool", content, tally.division)
-        tally.check_splits()
+        try:
+            with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
+                tally.curation = ledger.steps
+                valid = _normalise(plan, rows, tally, rejected, progress)
+                _spool(curation.curate(valid, steps, work / "curation", ledger), tally, work / "spool")
+            tally.check_rows()
+            tally.splits = _divide(work / "spool", content, tally.division)
+            tally.check_splits()
+        except DataError as error:
+            _keep_report(plan, tally, content, error)
+            raise
         tally.digest = content_digest(content)
         result = tally.result()
         result.synthetic = made.counts if made else None
-        _write_report(plan, result, content)
+        result.report = f"{result.path}/{report.PAGE}"
+        report.write(tally, result, content)
         manifest.write(content)
         store.publish(content, root / tally.digest.removeprefix("sha256:"), _is_intact)
     progress.say(_summary(plan, result))
@@ -94,8 +100,6 @@ def _check_plan(plan: MaterializePlan) -> None:
         problems.append("splits.validation and splits.test are together over 100%")
     if problems:
         raise ConfigError("; ".join(problems))
-    if plan.checks.languages:
-        raise ConfigError("checks.languages", "NotSupportedYet")
 
 
 def _normalise(
@@ -106,18 +110,25 @@ def _normalise(
     progress: Progress,
 ) -> Iterator[Row]:
     """The valid rows; the others go into rejected."""
+
+    def refuse(row: RawRow, error: RowError) -> None:
+        tally.reject(row, error)
+        _write_rejected(rejected, row, error)
+        if tally.rejected <= _REJECTED_LOGGED:
+            progress.say(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
+
     head = list(itertools.islice(rows, detect.SAMPLE_ROWS))
     sample = [row.value for row in head if row.value is not None]
     if not sample:  # nothing, or nothing that can be read
         for row in itertools.chain(head, rows):
-            tally.reject(row, row.error or RowError("WrongType", "the row is empty"))
+            refuse(row, row.error or RowError("WrongType", "the row is empty"))
         return
     try:
         found = detect.choose(plan.format, plan.columns, sample)
     except DataError as error:
         for row in head:
             if row.error:
-                tally.reject(row, row.error)
+                refuse(row, row.error)
         raise DataError(error.code, error.message, tally.result()) from None
     tally.format = str(found)[:253]
     for row in itertools.chain(head, rows):
@@ -126,12 +137,10 @@ def _normalise(
             if row.value is None:
                 raise row.error or RowError("WrongType", "the row is empty")
             record = found.format.normalise(row.value, plan.columns)
+            check_length(record, plan.checks.max_tokens)
             valid = Row(row.number, canonical(record), _group(plan, row.value), _label(plan, row.value))
         except RowError as error:
-            tally.reject(row, error)
-            _write_rejected(rejected, row, error)
-            if tally.rejected <= _REJECTED_LOGGED:
-                progress.say(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
+            refuse(row, error)
             continue
         tally.valid += 1
         yield valid
@@ -190,11 +199,14 @@ def _write_rejected(file: IO[str], row: RawRow, error: RowError) -> None:
     file.write(json.dumps(entry, default=str) + "\n")
 
 
-def _write_report(plan: MaterializePlan, result: DatasetResult, folder: Path) -> None:
-    source = {**plan.source.to_json(), "uri": sources.shown(plan.source.uri)}
-    report = {"name": plan.name, "source": source, "splits": plan.splits.to_json()}
-    text = json.dumps({**report, "result": result.to_json()}, indent=1, ensure_ascii=False)
-    (folder / REPORT).write_text(text + "\n", encoding="utf-8")
+def _keep_report(plan: MaterializePlan, tally: Tally, content: Path, error: DataError) -> None:
+    """The report of rows that are not fit, with those rejected, in `store`/reports/<name>, until the next such try."""
+    error.result = tally.result()
+    for split in SPLITS:
+        (content / f"{split}.jsonl").unlink(missing_ok=True)
+    error.result.report = f"reports/{plan.name}/{report.PAGE}"
+    report.write(tally, error.result, content, to_outcome(error).failure)
+    store.replace(content, Path(plan.store) / "reports" / plan.name)
 
 
 def _is_intact(folder: Path) -> bool:

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from itertools import pairwise
 
-from hone_api.dataset import TokenStatistics
-from hone_trainer.datasets.rows import Record
+from hone_api.dataset import OverContext, TokenStatistics
+from hone_trainer.datasets.rows import Record, RowError
+from hone_trainer.datasets.texts import texts
 
-CHARACTERS_PER_TOKEN = 4
-"""No model is known when rows are materialised; about four characters of English make a token."""
+BYTES_PER_TOKEN = 4
+"""No model is known when rows are materialised. Tokenizers make a token of about four characters of English, and of
+fewer where a character is several bytes: so bytes of UTF-8 are nearer to tokens than characters are."""
+CONTEXTS = (512, 1024, 2048, 4096, 8192, 32768)
+"""Usual values of training.maxLength."""
+
+
+def length_of(record: Record) -> int:
+    """Tokens of the record's texts, estimated, without the template around them; at least 1."""
+    size = sum(len(text) if text.isascii() else len(text.encode()) for _, text in texts(record))
+    return max(1, -(-size // BYTES_PER_TOKEN))
+
+
+def check_length(record: Record, most: int | None) -> None:
+    """Refuse a record over checks.maxTokens.
+
+    Raises:
+        RowError: TooLong.
+    """
+    if most is not None and (length := length_of(record)) > most:
+        raise RowError("TooLong", f"about {length} tokens, checks.maxTokens is {most}")
 
 
 class Lengths:
-    """Counts rows by their length in characters/4, rounded up."""
+    """Counts rows by their estimated length."""
 
     def __init__(self) -> None:
         self._rows: Counter[int] = Counter()
 
     def see(self, record: Record) -> None:
-        """Count one record: the characters of its texts, without the template around them."""
-        self._rows[-(-_characters(record) // CHARACTERS_PER_TOKEN)] += 1
+        """Count one record."""
+        self._rows[length_of(record)] += 1
 
     def statistics(self) -> TokenStatistics | None:
         """None when no row was seen."""
@@ -34,7 +55,20 @@ class Lengths:
             median=self._quantile(0.5, rows),
             p95=self._quantile(0.95, rows),
             max=max(self._rows),
+            over=[self._over(context, rows) for context in CONTEXTS],
         )
+
+    def histogram(self) -> list[tuple[int, int]]:
+        """(up to, rows) of lengths between powers of two."""
+        if not self._rows:
+            return []
+        bounds = [2**power for power in range(3, max(4, (max(self._rows) - 1).bit_length() + 1))]
+        bins = pairwise([0, *bounds])
+        return [(high, sum(n for length, n in self._rows.items() if low < length <= high)) for low, high in bins]
+
+    def _over(self, context: int, rows: int) -> OverContext:
+        longer = sum(count for length, count in self._rows.items() if length > context)
+        return OverContext(context=context, rows=longer, share=f"{100 * longer / rows:.1f}%")
 
     def _quantile(self, share: float, rows: int) -> int:
         """The smallest length that at least this share of rows does not exceed."""
@@ -61,9 +95,3 @@ class Duplicates:
         import numpy
 
         return len(self._hashes) - len(numpy.unique(numpy.frombuffer(self._hashes, dtype=numpy.uint64)))
-
-
-def _characters(record: Record) -> int:
-    if "messages" in record:
-        return sum(len(message["content"]) for message in record["messages"])
-    return sum(len(text) for text in record.values())

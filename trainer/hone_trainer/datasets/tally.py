@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 from hone_api.curation import CurationStep
 from hone_api.dataset import RowError as RowErrorCount
-from hone_api.dataset import SplitRows, TokenStatistics
+from hone_api.dataset import SplitRows
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
-from hone_trainer.datasets import sources, splits
+from hone_trainer.datasets import language, sources, splits
+from hone_trainer.datasets.advice import advice
+from hone_trainer.datasets.profile import Profile
 from hone_trainer.datasets.rows import RawRow, Record, RowError
 from hone_trainer.datasets.statistics import Duplicates, Lengths
 from hone_trainer.errors import DataError
 
 _ROWS_NAMED = 10
+_EXAMPLES, _EXAMPLE_CHARACTERS = 3, 600
+_HIDES_ROWS = ("BrokenFile", "NotRows")
+"""Codes of files whose further rows are not known."""
 
 
 @dataclass
@@ -31,7 +38,10 @@ class Tally:
     """Those that the curation left."""
     rejected: int = 0
     errors: dict[str, RowErrorCount] = field(default_factory=dict)
+    examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """The first rejected rows by code, for the report."""
     lengths: Lengths = field(default_factory=Lengths)
+    profile: Profile = field(default_factory=Profile)
     duplicates: Duplicates = field(default_factory=Duplicates)
     curation: list[CurationStep] = field(default_factory=list)
     splits: dict[str, int] = field(default_factory=dict)
@@ -44,8 +54,10 @@ class Tally:
         """Count a row that is kept; gives the hash that decides its split."""
         value = splits.hash_of(group.encode(), self.plan.splits.seed)
         self.division.see(value)
-        self.duplicates.see(splits.hash_of(line.encode(), 0))
+        content = splits.hash_of(line.encode(), 0)
+        self.duplicates.see(content)
         self.lengths.see(record)
+        self.profile.see(record, content)
         self.rows += 1
         return value
 
@@ -57,11 +69,15 @@ class Tally:
         entry.count = entry.count + 1 if entry.rows else 1
         if len(entry.rows) < _ROWS_NAMED:
             entry.rows.append(row.number)
+        examples = self.examples.setdefault(error.code, [])
+        if len(examples) < _EXAMPLES:
+            value = "" if row.value is None else json.dumps(row.value, ensure_ascii=False, default=str)
+            shown = value[:_EXAMPLE_CHARACTERS] + ("…" if len(value) > _EXAMPLE_CHARACTERS else "")
+            examples.append({"row": row.number, "place": row.place, "message": str(error), "value": shown})
 
     def result(self) -> DatasetResult:
         """What is known by now."""
-        tokens: TokenStatistics | None = self.lengths.statistics()
-        return DatasetResult(
+        result = DatasetResult(
             digest=self.digest,
             path=f"datasets/{self.digest.removeprefix('sha256:')}" if self.digest else None,
             revision=self.revision,
@@ -69,23 +85,68 @@ class Tally:
             rows=self.rows,
             splits=[SplitRows(name=name, rows=count) for name, count in self.splits.items()],
             rejected=self.rejected,
-            errors=sorted(self.errors.values(), key=lambda error: -error.count),
+            errors=self._errors(),
             duplicates=self.duplicates.count(),
             curation=self.curation,
-            tokens=tokens,
+            tokens=self.lengths.statistics(),
+            languages=language.shares(self.profile.languages.count()),
+            summary=self._summary(),
         )
+        result.advice = advice(result, self.profile, (self.format or "").partition(" ")[0])
+        return result
+
+    def _summary(self) -> str:
+        total = self.valid + self.rejected
+        if not self.rejected:
+            text = f"All {total:,} rows are good."
+        else:
+            kinds = ", ".join(f"{e.count:,} {e.code} (rows {_numbers(e)})" for e in self._errors())
+            text = f"{self.valid:,} of {total:,} rows are good. {self.rejected:,} rejected: {kinds}."
+        left = f" {self._left()}." if self.rows < self.valid and self.curation else ""
+        return (text + left)[:2000]
+
+    def _errors(self) -> list[RowErrorCount]:
+        """The most frequent first."""
+        return sorted(self.errors.values(), key=lambda error: -error.count)
 
     def check_rows(self) -> None:
-        """Raises DataError: EmptySource, TooManyBadRows or TooFewRows."""
+        """Raises DataError: EmptySource, DamagedFile, TooManyBadRows, TooFewRows or WrongLanguage."""
         checks, total = self.plan.checks, self.valid + self.rejected
         if total == 0:
             raise DataError("EmptySource", f"{sources.shown(self.plan.source.uri)} holds no row", self.result())
-        if self.rejected > percent(checks.max_rejected) * total or not self.valid:
-            text = f"{self.rejected} of {total} rows are rejected (checks.maxRejected {checks.max_rejected})"
+        if hidden := [self.errors[code] for code in _HIDES_ROWS if code in self.errors]:
+            text = "; ".join(f"{error.example}" for error in hidden)
+            raise DataError("DamagedFile", f"{self.valid} rows were read, but not all: {text}", self.result())
+        if limit := self._too_many(total):
+            text = f"{self.rejected} of {total} rows are rejected ({limit})"
             raise DataError("TooManyBadRows", f"{text}: {self._worst()}", self.result())
         if self.rows < checks.min_rows:
             message = f"{self._left()}, checks.minRows is {checks.min_rows}"
             raise DataError("TooFewRows", message, self.result())
+        self._check_languages()
+
+    def _too_many(self, total: int) -> str | None:
+        """The check that the rejected rows are over."""
+        checks = self.plan.checks
+        if self.rejected > percent(checks.max_rejected) * total or not self.valid:
+            return f"checks.maxRejected {checks.max_rejected}"
+        if checks.max_rejected_rows is not None and self.rejected > checks.max_rejected_rows:
+            return f"checks.maxRejectedRows {checks.max_rejected_rows}"
+        return None
+
+    def _check_languages(self) -> None:
+        checks = self.plan.checks
+        if not checks.languages:
+            return
+        found = self.profile.languages.count()
+        share = language.share_in(found, checks.languages)
+        if share is None or Decimal(share) < percent(checks.min_language_share):
+            seen = ", ".join(f"{entry.language} {entry.share}" for entry in language.shares(found))
+            message = (
+                f"{'none' if share is None else f'{100 * share:.1f}%'} of the rows whose language can be told are"
+                f" {' or '.join(checks.languages)}, checks.minLanguageShare is {checks.min_language_share}: {seen}"
+            )
+            raise DataError("WrongLanguage", message, self.result())
 
     def _left(self) -> str:
         removed = ", ".join(f"{s.step} {s.removed}" for s in self.curation if s.removed)
@@ -107,7 +168,7 @@ class Tally:
             raise DataError("EmptySplit", message, self.result())
 
     def _worst(self) -> str:
-        worst = sorted(self.errors.values(), key=lambda error: -error.count)[:3]
+        worst = self._errors()[:3]
         return "; ".join(f"{e.count} {e.code} (rows {_numbers(e)}), e.g. {e.example}" for e in worst)[:1500]
 
 

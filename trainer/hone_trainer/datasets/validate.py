@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +11,17 @@ from pathlib import Path
 from hone_api.dataset import Format, Source
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
+from hone_api.rowcodes import ROW_CODES
 from hone_trainer.datasets import materialize
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
 
-def run(file: Path, format: str, columns: Sequence[str]) -> DatasetResult:
+def run(file: Path, format: str, columns: Sequence[str], html: Path | None = None) -> DatasetResult:
     """Materialise the file into a folder that is thrown away, and print what came of it.
 
     Args:
         columns: 'role=column' each.
+        html: where to write the report as a page.
 
     Raises:
         ConfigError, DataError, SourceError: as `materialize.run`.
@@ -45,10 +48,18 @@ def run(file: Path, format: str, columns: Sequence[str]) -> DatasetResult:
         except DataError as error:
             if error.result:
                 print(_report(error.result))
+                _keep_page(Path(store), error.result, html)
             raise
+        _keep_page(Path(store), result, html)
     print(_report(result))
     print(f"first row:  {first}")
     return result
+
+
+def _keep_page(store: Path, result: DatasetResult, html: Path | None) -> None:
+    if html is not None and result.report:
+        shutil.copyfile(store / result.report, html)
+        print(f"report:     {html}")
 
 
 def _report(result: DatasetResult) -> str:
@@ -58,12 +69,16 @@ def _report(result: DatasetResult) -> str:
     if result.tokens:
         t = result.tokens
         lines.append(f"length:     median {t.median:,}, 95 % {t.p95:,}, longest {t.max:,} ({t.unit})")
+    if result.languages:
+        lines.append("languages:  " + ", ".join(f"{entry.language} {entry.share}" for entry in result.languages))
     lines.append(f"duplicates: {result.duplicates:,}")
     lines.append(f"rejected:   {result.rejected:,}")
     for error in result.errors:
         lines.append(
-            f"  {error.code:16} {error.count:,} rows, first {', '.join(map(str, error.rows))}; {error.example}"
+            f"  {error.code:16} {error.count:,} rows, first {', '.join(map(str, error.rows))}; {error.example}\n"
+            f"  {'':16} {ROW_CODES[error.code].hint}"
         )
+    lines += [f"{'advice:' if i == 0 else '':12}{sentence}" for i, sentence in enumerate(result.advice)]
     return "\n".join(lines)
 
 

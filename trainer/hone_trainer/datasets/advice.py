@@ -1,0 +1,171 @@
+"""Advice: what to know before training on these rows. None of it stops a Dataset.
+
+How many rows: OpenAI's guide to fine-tuning sees changes from 50 to 100 rows; LIMA (Zhou et al. 2023, arXiv 2305.11206)
+aligned a model with 1,000 careful ones; broad instruction sets have 5,000 to 20,000 and more (Dolly 15,000, Alpaca
+52,000). Preference sets: from about 1,000 pairs; UltraFeedback has 61,000. Verifiable: GSM8K has 7,473.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from hone_api.dataset import Format
+from hone_api.report import DatasetResult
+from hone_trainer.datasets.language import OTHER, UNKNOWN
+from hone_trainer.datasets.profile import Profile
+
+_PREFERENCES = (Format.PREFERENCE, Format.KTO)
+_FEW_VALIDATION_ROWS = 20
+_MANY_DUPLICATES = Decimal("0.05")
+_COMMON_ANSWER = Decimal("0.1")
+_MIXED_LANGUAGE = Decimal("0.05")
+_CLASSES = 200
+_IMBALANCE = 10
+
+
+def advice(result: DatasetResult, profile: Profile, format: str) -> list[str]:
+    """Sentences for people, the weightiest first."""
+    if not result.rows:
+        return []
+    return [
+        *_size(result, format),
+        *_lengths(result),
+        *_repeats(result),
+        *_answers(profile),
+        *_conversations(result, profile),
+        *_validation(result),
+        *_languages(result),
+    ]
+
+
+def _size(result: DatasetResult, format: str) -> Iterator[str]:
+    rows = f"{result.rows:,} rows"
+    if format == Format.TEXT:
+        tokens = result.tokens.total if result.tokens else 0
+        if tokens < 1_000_000:
+            yield (
+                f"About {tokens:,} tokens of text are few for method DAPT: a model takes up a domain from millions of"
+                " tokens, and replays general text against forgetting."
+            )
+    elif format in _PREFERENCES:
+        if result.rows < 1000:
+            yield f"{rows} are few for preferences: useful sets begin at about 1,000."
+    elif format == Format.VERIFIABLE:
+        if result.rows < 500:
+            yield f"{rows} are few for method GRPO: sets of some thousands are usual (GSM8K has 7,473)."
+    elif result.rows < 50:
+        yield (
+            f"{rows} are very few: from 50 to 100 on a change of tone shows; 500 to 1,000 careful ones are usual for"
+            " behaviour and format."
+        )
+    elif result.rows < 500:
+        yield (
+            f"{rows} can teach a tone or a format; 500 to 1,000 careful ones are usual for behaviour and format,"
+            " 5,000 to 20,000 for broad instruction following. Quality before quantity."
+        )
+    elif result.rows < 5000:
+        yield (
+            f"{rows} suit behaviour and format; broad instruction following takes 5,000 to 20,000."
+            " Quality before quantity."
+        )
+    else:
+        yield (
+            f"{rows} suit broad instruction following. For behaviour or format alone, the best 1,000 of them may do as"
+            " well (LIMA): quality before quantity."
+        )
+
+
+def _lengths(result: DatasetResult) -> Iterator[str]:
+    tokens = result.tokens
+    if tokens is None:
+        return
+    yield (
+        f"An epoch has about {_round(tokens.total)} tokens; half of the rows have up to {tokens.median:,}, 95 % up to"
+        f" {tokens.p95:,}."
+    )
+    fitting = next((entry for entry in tokens.over if entry.rows * 100 <= result.rows), None)
+    if fitting is None:
+        most = tokens.over[-1]
+        yield (
+            f"{most.rows:,} rows ({most.share}) are longer than {most.context:,} tokens: split them, unless the base"
+            " model's context is longer."
+        )
+    elif fitting.rows:
+        yield (
+            f"With training.maxLength {fitting.context} (and a base model whose context is as long) {fitting.rows:,}"
+            f" rows ({fitting.share}) are too long; the longest has about {tokens.max:,} tokens."
+        )
+    else:
+        yield f"Every row fits into training.maxLength {fitting.context}."
+
+
+def _repeats(result: DatasetResult) -> Iterator[str]:
+    if result.duplicates > _MANY_DUPLICATES * result.rows:
+        yield (
+            f"{_percent(result.duplicates, result.rows)} of the rows repeat another one exactly and weigh that much"
+            " more: curation.deduplicate: Exact removes them."
+        )
+
+
+def _answers(profile: Profile) -> Iterator[str]:
+    total = profile.answers.total()
+    if not total or len(profile.answers) == total:
+        return
+    common = profile.answers.most_common()
+    (text, most), least = common[0], common[-1][1]
+    if 1 < len(common) <= _CLASSES and len(common) * 5 <= total:
+        if most >= _IMBALANCE * least:
+            yield (
+                f"The answers are of {len(common)} kinds, and unbalanced: {text[:60]!r} in {most:,} rows, the rarest in"
+                f" {least:,}. curation.balance evens them out."
+            )
+    elif most > _COMMON_ANSWER * total and most > 2:
+        yield f"{_percent(most, total)} of the rows have the same answer, {text[:60]!r}: the model learns to give it."
+
+
+def _conversations(result: DatasetResult, profile: Profile) -> Iterator[str]:
+    if profile.with_tools:
+        yield (
+            f"{profile.with_tools:,} rows have tools: the base model's chat template must know them, or these rows are"
+            " refused in training."
+        )
+    if profile.same_role_twice:
+        yield (
+            f"In {profile.same_role_twice:,} rows one role speaks twice in a row: some chat templates (Gemma, Mistral)"
+            " refuse them."
+        )
+    if profile.with_names:
+        yield f"{profile.with_names:,} rows name who speaks (name): most chat templates do not show it."
+    if 0 < profile.with_system < result.rows and profile.turns:
+        yield (
+            f"{profile.with_system:,} of {result.rows:,} rows have a system turn: train with the prompt that you will"
+            " serve with."
+        )
+
+
+def _validation(result: DatasetResult) -> Iterator[str]:
+    held = next((split.rows for split in result.splits if split.name == "validation"), None)
+    if held is not None and held < _FEW_VALIDATION_ROWS:
+        yield f"{held} validation rows give a rough held-out loss only: raise splits.validation, or add rows."
+
+
+def _languages(result: DatasetResult) -> Iterator[str]:
+    told = [entry for entry in result.languages if entry.language not in (OTHER, UNKNOWN)]
+    total = sum(entry.rows for entry in told)
+    mixed = [entry for entry in told if entry.rows > _MIXED_LANGUAGE * total]
+    if len(mixed) > 1:
+        found = ", ".join(f"{entry.language} {entry.share}" for entry in mixed)
+        yield f"Several languages: {found}. If that is not meant, name those wanted in checks.languages."
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %"
+
+
+def _round(tokens: int) -> str:
+    """12,345 as 12,000; 1,234,567 as 1.2 million."""
+    if tokens >= 1_000_000:
+        return f"{tokens / 1_000_000:.1f} million"
+    digits = max(0, len(str(tokens)) - 2)
+    return f"{round(tokens, -digits):,}"

@@ -1,0 +1,70 @@
+"""The language of a text, offline, by py3langid: 97 languages, a naive Bayes model that the package carries."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from functools import cache
+from typing import Any
+
+from hone_api.dataset import LanguageRows
+
+UNKNOWN, OTHER = "unknown", "other"
+SAMPLE_ROWS = 2000
+_CHARACTERS = 1000
+"""Of a text that are looked at: more change nothing."""
+_LETTERS, _CERTAIN = 16, 0.5
+_SHOWN = 7
+
+
+def language_of(text: str) -> str:
+    """ISO 639-1 of a text, or `unknown`: it has too few letters, or is code, or a mixture."""
+    start = text[:_CHARACTERS]
+    if sum(map(str.isalpha, start)) < _LETTERS:
+        return UNKNOWN
+    language, probability = _identifier().classify(start)
+    return str(language) if probability >= _CERTAIN else UNKNOWN
+
+
+class LanguageSample:
+    """A uniform sample of rows by the hash of their content: the same rows give the same sample, in any order."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, str]] = []  # of negative hashes: the largest is the first to go
+
+    def see(self, value: int, text: str) -> None:
+        """Note a row; value is its hash in [0, 2^64)."""
+        if len(self._heap) < SAMPLE_ROWS:
+            heapq.heappush(self._heap, (-value, text[:_CHARACTERS]))
+        elif -value > self._heap[0][0]:
+            heapq.heapreplace(self._heap, (-value, text[:_CHARACTERS]))
+
+    def count(self) -> Counter[str]:
+        """Rows of the sample by language."""
+        return Counter(language_of(text) for _, text in self._heap)
+
+
+def shares(rows: Counter[str]) -> list[LanguageRows]:
+    """The most common languages, the rest as `other`; `unknown` last."""
+    total = rows.total()
+    known = [(language, count) for language, count in rows.most_common() if language != UNKNOWN]
+    rest = sum(count for _, count in known[_SHOWN - 1 :])
+    entries = [*known[: _SHOWN - 1], (OTHER, rest), (UNKNOWN, rows[UNKNOWN])]
+    return [
+        LanguageRows(language=language, rows=count, share=f"{100 * count / total:.1f}%")
+        for language, count in entries
+        if count
+    ]
+
+
+def share_in(rows: Counter[str], wanted: list[str]) -> float | None:
+    """Share of rows in the wanted languages, of those whose language can be told; None when there is none."""
+    told = rows.total() - rows[UNKNOWN]
+    return sum(rows[language] for language in set(wanted)) / told if told else None
+
+
+@cache
+def _identifier() -> Any:
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,0 +1,86 @@
+"""What the accepted rows look like: turns, roles, answers, tools, languages. Memory hardly grows with the rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from hone_trainer.datasets.language import LanguageSample
+from hone_trainer.datasets.rows import Record, canonical
+from hone_trainer.datasets.texts import joined
+
+_EXAMPLES, _EXAMPLE_CHARACTERS = 3, 1500
+_MAX_ANSWERS = 50_000
+"""Different answers that are counted; what comes after them counts only when it is one of them."""
+_ANSWER_CHARACTERS = 200
+
+
+@dataclass
+class Profile:
+    """Counts over accepted rows."""
+
+    turns: Counter[int] = field(default_factory=Counter)
+    """Rows by their number of turns; conversations alone."""
+    roles: Counter[str] = field(default_factory=Counter)
+    """Turns by role."""
+    answers: Counter[str] = field(default_factory=Counter)
+    """Rows by their last answer, its first 200 characters."""
+    with_system: int = 0
+    with_tools: int = 0
+    with_names: int = 0
+    same_role_twice: int = 0
+    """Rows in which a role other than the tool's speaks twice in a row."""
+    untrained_turns: int = 0
+    """Turns of the assistant with weight 0."""
+    languages: LanguageSample = field(default_factory=LanguageSample)
+    examples: list[str] = field(default_factory=list)
+    """The first rows as JSON."""
+
+    def see(self, record: Record, value: int) -> None:
+        """Count one row; value is the hash of its content."""
+        self.languages.see(value, joined(record))
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(canonical(record)[:_EXAMPLE_CHARACTERS])
+        if (answer := _answer(record)) is not None:
+            key = answer[:_ANSWER_CHARACTERS]
+            if len(self.answers) < _MAX_ANSWERS or key in self.answers:
+                self.answers[key] += 1
+        if "messages" in record:
+            self._see_turns(record["messages"])
+            self.with_tools += "tools" in record or any("tool_calls" in turn for turn in record["messages"])
+
+    def _see_turns(self, turns: Sequence[dict[str, Any]]) -> None:
+        roles = [turn["role"] for turn in turns]
+        self.turns[len(turns)] += 1
+        self.roles.update(roles)
+        self.with_system += "system" in roles
+        self.with_names += any("name" in turn for turn in turns if turn["role"] != "tool")
+        self.same_role_twice += any(a == b != "tool" for a, b in pairwise(roles))
+        self.untrained_turns += sum(turn.get("weight") == 0 for turn in turns)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "turnsPerRow": {str(turns): rows for turns, rows in sorted(self.turns.items())},
+            "turnsByRole": dict(self.roles.most_common()),
+            "rowsWithSystemTurn": self.with_system,
+            "rowsWithTools": self.with_tools,
+            "rowsWithNames": self.with_names,
+            "rowsWithOneRoleTwice": self.same_role_twice,
+            "untrainedAssistantTurns": self.untrained_turns,
+            "commonAnswers": [
+                {"answer": text, "rows": rows} for text, rows in self.answers.most_common(10) if rows > 1
+            ],
+            "examples": self.examples,
+        }
+
+
+def _answer(record: Record) -> str | None:
+    if "messages" in record:
+        said = [turn["content"] for turn in record["messages"] if turn["role"] == "assistant"]
+        return said[-1] if said and said[-1] else None
+    answer = record.get("completion")
+    return answer if isinstance(answer, str) else None
