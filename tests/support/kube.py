@@ -31,6 +31,10 @@ PLURAL = {
 }
 
 
+class NotFoundError(RuntimeError):
+    """404."""
+
+
 class Kube:
     """Raw access to the API server as its administrator."""
 
@@ -59,7 +63,8 @@ class Kube:
             timeout=GUARD_SECONDS,
         )
         if answer.status_code >= 400:
-            raise RuntimeError(f"{verb} {path}: {answer.status_code} {answer.text[:800]}")
+            kind = NotFoundError if answer.status_code == 404 else RuntimeError
+            raise kind(f"{verb} {path}: {answer.status_code} {answer.text[:800]}")
         return answer.json()
 
 
