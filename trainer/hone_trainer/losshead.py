@@ -23,8 +23,10 @@ def install(model: Any) -> None:
     """Let `model(..., labels=, fused_lm_head=True)` use this head on a CPU; all else is left to TRL's.
 
     Args:
-        model: a causal model (not PEFT's wrapper) that has TRL's head (`trl.trainer.utils.add_fused_lm_head`).
+        model: a causal model, with or without PEFT's wrapper, that has TRL's head (`add_fused_lm_head`).
     """
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
     theirs = model.forward
     plain = _is_plain(model.config.get_text_config())
 
