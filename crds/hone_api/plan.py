@@ -6,15 +6,16 @@ Relative paths are relative to the plan file's folder.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 
 from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Source, Splits
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.meta import ApiModel, Digest, Name, Percent
 from hone_api.methods import (
+    METHOD_BLOCKS,
     DaptMethod,
     DpoMethod,
     GrpoMethod,
@@ -191,6 +192,12 @@ class TrainingPlan(ApiModel):
     work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")
     output_path: str = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")
     metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
+
+    @model_serializer(mode="wrap")
+    def _with_its_own_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the options of other methods, which would only puzzle whoever reads the plan or a model's lineage."""
+        own = self.method.lower()
+        return {name: value for name, value in handler(self).items() if name == own or name not in METHOD_BLOCKS}
 
 
 class VerifyPlan(ApiModel):
