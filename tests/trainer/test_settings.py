@@ -79,7 +79,7 @@ def test_all_wrong_fields_are_told_at_once() -> None:
         earlyStopping={},
     )
     with pytest.raises(TrainerError) as caught:
-        checks.plan(wrong, 2, cuda_bf16=False, methods={"SFT": sft.METHOD})
+        checks.plan(wrong, 2, cuda_bf16=False, methods=["SFT"])
     assert (caught.value.code, caught.value.exit_code) == ("InvalidConfiguration", 78)
     for part in ("batchSize 9", "2 ranks", "BFloat16", "warmupRatio 2", "dropout 1.5", "earlyStopping"):
         assert part in caught.value.message
@@ -88,7 +88,7 @@ def test_all_wrong_fields_are_told_at_once() -> None:
 def test_what_is_not_built_is_refused_by_name() -> None:
     wrong = plan(method="DPO", output={"modelName": "m", "formats": ["GGUF"], "push": {"uri": "oci://a/b"}})
     with pytest.raises(TrainerError) as caught:
-        checks.plan(wrong, 1, cuda_bf16=False, methods={"SFT": sft.METHOD})
+        checks.plan(wrong, 1, cuda_bf16=False, methods=["SFT"])
     assert caught.value.code == "NotSupportedYet"
     for part in ("DPO", "GGUF", "output.push"):
         assert part in caught.value.message
@@ -96,9 +96,7 @@ def test_what_is_not_built_is_refused_by_name() -> None:
 
 def test_micro_batch_must_divide_the_rows_of_a_rank() -> None:
     with pytest.raises(TrainerError, match="4 rows a rank, not a multiple of training\\.microBatchSize 3"):
-        checks.plan(
-            plan(training={"batchSize": 8, "microBatchSize": 3}), 2, cuda_bf16=False, methods={"SFT": sft.METHOD}
-        )
+        checks.plan(plan(training={"batchSize": 8, "microBatchSize": 3}), 2, cuda_bf16=False, methods=["SFT"])
 
 
 def history(*losses: float) -> list[dict[str, Any]]:

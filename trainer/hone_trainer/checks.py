@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 
+from hone_api.methods import problems
 from hone_api.plan import TrainingPlan
 from hone_trainer import adapters
 from hone_trainer.encode import Encoded
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods.base import Method
 from hone_trainer.model import Base
 
 STOP_SHARE = 0.99
 """Share of rows that should teach the end mark; below it the model may not learn to stop."""
 
 
-def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Mapping[str, Method]) -> None:
+def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Collection[str]) -> None:
     """What needs neither model nor data.
 
     Raises:
@@ -24,7 +24,7 @@ def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Mappi
     missing = list(_not_supported(plan, methods))
     if missing:
         raise TrainerError("NotSupportedYet", "; ".join(missing))
-    _refuse([*_plan(plan, world_size, cuda_bf16), *_method(plan, world_size, methods[plan.method])])
+    _refuse([*_plan(plan, world_size, cuda_bf16), *problems(plan.method, plan.training, plan.adapter, world_size)])
 
 
 def base(plan: TrainingPlan, base: Base) -> None:
@@ -63,7 +63,7 @@ def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
     return warnings
 
 
-def _not_supported(plan: TrainingPlan, methods: Mapping[str, Method]) -> Iterator[str]:
+def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str]:
     if plan.method not in methods:
         yield f"method {plan.method} (this version has {', '.join(methods)})"
     if "GGUF" in plan.output.formats:
@@ -92,15 +92,6 @@ def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]
         yield f"adapter.dropout {plan.adapter.dropout} must be below 1"
     if plan.early_stopping and not plan.evaluation_datasets:
         yield "earlyStopping needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
-
-
-def _method(plan: TrainingPlan, world_size: int, method: Method) -> Iterator[str]:
-    if plan.training.packing and plan.method not in ("SFT", "DAPT"):
-        yield f"training.packing: method {plan.method} compares whole answers, which cannot be packed: remove it"
-    if plan.adapter.dropout and float(plan.adapter.dropout) and not method.drops_out:
-        yield f"adapter.dropout: method {plan.method} trains without dropout: it would blur what is compared"
-    if plan.method == "KTO" and (plan.training.micro_batch_size or plan.training.batch_size // world_size) < 2:
-        yield "training: KTO needs at least 2 rows a rank and forward pass: raise batchSize, and microBatchSize if set"
 
 
 def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:

@@ -59,7 +59,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         run=meta["name"],
         attempt=attempt.number,
         method=spec.method,
-        **({"sft": spec.sft} if spec.sft else {}),
+        **_options(spec),
         **_model(spec, resolved, platform),
         models={m.name: modelref.model_input(m, platform) for m in resolved.model_versions or ()},
         datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
@@ -78,6 +78,13 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         output_path=str(names.STORE / "models" / uid),
         metrics_port=METRICS_PORT,
     )
+
+
+def _options(spec: FineTuneJobSpec) -> dict[str, Any]:
+    """The block of the method, where the spec has it."""
+    block = spec.method.lower()
+    options = getattr(spec, block)
+    return {block: options} if options else {}
 
 
 def _input(rows: str, resolved: Resolved, share: str | None = None) -> DatasetInput:

@@ -88,6 +88,7 @@ def update(report: ProgressReport, attempt: int, previous: Latest | None, now: d
     progress = known.model_copy(
         update={
             **_numbers(report),
+            "metrics": {**(known.metrics or {}), **_metrics(report)} or None,
             "step": step,
             "total_steps": total,
             "percent": percent,
@@ -122,6 +123,12 @@ def _steps(report: ProgressReport, known: JobProgress) -> tuple[int, int | None]
 
 def _count(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() else None
+
+
+def _metrics(report: ProgressReport) -> dict[str, str]:
+    """The method's own metrics; stock scripts' are dropped."""
+    found = report.hone.metrics if report.hone else {}
+    return {name: text for name, value in found.items() if (text := number(value)) is not None}
 
 
 def _numbers(report: ProgressReport) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hone_api.dataset import Format
 from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.methods import FORMATS_TAKEN, Method
 from hone_operator.reconcile.conditions import is_true
 
 Datasets = Mapping[str, Mapping[str, Any]]
@@ -22,7 +24,7 @@ def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None
     for name, split in used(spec):
         if name not in datasets:
             return "DatasetNotFound", f"Dataset {name} does not exist in this namespace: create it."
-        if found := _problem(datasets[name], split):
+        if found := _problem(datasets[name], split) or _mismatch(datasets[name], spec.method):
             return found
     return None
 
@@ -37,6 +39,15 @@ def _problem(dataset: Mapping[str, Any], split: str) -> tuple[str, str] | None:
     if split not in _splits(dataset):
         return "SplitNotFound", f"Dataset {meta['name']} has no rows in split {split}; it has {_splits(dataset)}."
     return None
+
+
+def _mismatch(dataset: Mapping[str, Any], method: str) -> tuple[str, str] | None:
+    """A Dataset whose rows the method cannot learn from: said before a pod asks for a GPU."""
+    found, taken = str(dataset["status"].get("formatDetected") or "").split(" ")[0], FORMATS_TAKEN[Method(method)]
+    if found not in set(Format) or found in taken:
+        return None
+    message = f"Dataset {dataset['metadata']['name']} has the format {found}; method {method} takes {', '.join(taken)}."
+    return "DatasetFormatMismatch", message
 
 
 def digests(spec: FineTuneJobSpec, datasets: Datasets) -> dict[str, str]:

@@ -28,13 +28,15 @@ def curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -
     """status.metrics with the newest values; thinned by dropping every second point when full."""
     old = {s["name"]: list(s.get("points") or ()) for s in previous}
     step = progress.get("step", 0)
-    for name, field in CURVES.items():
-        value = progress.get(field)
+    newest = {name: progress.get(field) for name, field in CURVES.items()} | (progress.get("metrics") or {})
+    for name, value in newest.items():
         points = old.setdefault(name, [])
         # A resumed attempt goes over some steps again: its values replace those after its start.
         while points and points[-1]["step"] > step:
             points.pop()
-        repeated = points and (points[-1]["step"] == step or (name == "eval_loss" and points[-1]["value"] == value))
+        repeated = points and (
+            points[-1]["step"] == step or (name.startswith("eval_") and points[-1]["value"] == value)
+        )
         if value is not None and not repeated:
             points.append({"step": step, "value": value})
         if len(points) > MAX_POINTS:

@@ -52,6 +52,14 @@ def test_older_steps_and_older_attempts_are_ignored():
     assert update(ours(10, eval_loss="0.5"), 2, latest, NOW).progress.eval_loss == "0.5"
 
 
+def test_the_methods_own_metrics_keep_their_last_value():
+    latest = update(ours(10, metrics={"reward_accuracy": "0.71234567", "kl": "bad"}), 1, None, NOW)
+    assert latest.progress.metrics == {"reward_accuracy": "0.712346"}
+    latest = update(ours(11, metrics={"eval_reward_accuracy": "0.8"}), 1, latest, NOW)
+    assert latest.progress.metrics == {"reward_accuracy": "0.712346", "eval_reward_accuracy": "0.8"}
+    assert update(ours(12), 2, latest, NOW).progress.metrics is None
+
+
 def test_a_new_attempt_starts_over_from_its_own_step():
     latest = update(ours(10, total_steps=20, loss="1"), 1, None, NOW)
     latest = update(ours(5, total_steps=20), 2, latest, NOW)

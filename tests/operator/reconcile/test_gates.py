@@ -37,7 +37,7 @@ def test_the_same_again_writes_nothing(life):
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ({"method": "DPO"}, "spec.method"),
+        ({"method": "PPO", "ppo": {"rewardModelVersion": "rm"}}, "spec.method"),
         ({"model": {"uri": "s3://bucket/x"}}, "spec.model.uri"),
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
@@ -64,9 +64,9 @@ def test_what_is_not_supported_yet_is_refused_by_name(new_life, conditions, spec
 
 
 def test_all_unsupported_fields_are_named_at_once(new_life):
-    life = new_life(method="KTO", tracking=[{"type": "WandB"}], podOverrides={})
+    life = new_life(tracking=[{"type": "WandB"}], podOverrides={})
     life.tick()
-    for name in ("spec.method", "spec.tracking", "spec.podOverrides"):
+    for name in ("spec.tracking", "spec.podOverrides"):
         assert name in life.status["failure"]["message"]
 
 
@@ -86,6 +86,9 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
         ({"model": {"uri": "pvc://models/../other"}}, "spec.model.uri"),
         ({"resources": {"nodes": 3}}, "must be a multiple of 3 ranks"),
         ({"training": {"batchSize": 8, "microBatchSize": 8}, "resources": {"nodes": 2}}, "2 ranks x microBatchSize 8"),
+        ({"method": "DPO", "training": {"packing": True}}, "spec.training.packing is for method SFT"),
+        ({"method": "KTO", "adapter": {"dropout": "0.1"}}, "spec.adapter.dropout: method KTO trains without dropout"),
+        ({"method": "KTO", "training": {"batchSize": 1}}, "at least 2 on each rank"),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(new_life, conditions, spec, words):
@@ -96,9 +99,9 @@ def test_fields_that_contradict_each_other_are_refused(new_life, conditions, spe
 
 
 def test_a_refused_job_stays_refused(new_life):
-    life = new_life(method="DPO")
+    life = new_life(podOverrides={})
     life.tick()
-    life.job["spec"]["method"] = "SFT"
+    del life.job["spec"]["podOverrides"]
     assert life.tick(10) == Outcome()
 
 

@@ -74,6 +74,36 @@ def test_every_dataset_is_waited_for(world, new_life, conditions, spec, change, 
     assert "general" in next(c for c in life.status["conditions"] if c["type"] == "DatasetReady")["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "format", "taken"),
+    [
+        ("SFT", "Chat (Auto: messages with role and content)", True),
+        ("SFT", "Preference", False),
+        ("DPO", "Preference (Auto: the first 3 rows have chosen and rejected)", True),
+        ("DPO", "KTO", False),
+        ("KTO", "Preference", True),
+        ("DAPT", "Chat", False),
+        ("Reward", None, True),
+    ],
+)
+def test_a_dataset_that_the_method_cannot_learn_from_is_told_before_a_pod_starts(
+    world, new_life, conditions, method, format, taken
+):
+    life = new_life(method=method)
+    life.datasets["rows"]["status"]["formatDetected"] = format
+    assert bool(life.tick().create) is taken
+    assert conditions(life.status)["DatasetReady"] == ("True/Ready" if taken else "False/DatasetFormatMismatch")
+    if not taken:
+        message = next(c for c in life.status["conditions"] if c["type"] == "DatasetReady")["message"]
+        assert f"has the format {format.split(' ')[0]}; method {method} takes" in message
+
+
+def test_the_options_of_the_method_reach_the_plan(new_life):
+    life = new_life(method="DPO", dpo={"loss": "IPO", "beta": "0.2"})
+    made = plan(life.tick())
+    assert (made["method"], made["dpo"]) == ("DPO", {"loss": "IPO", "beta": "0.2"})
+
+
 def test_an_attempt_after_the_datasets_are_gone_gets_the_same_rows(world, new_life):
     life = new_life(datasets=REPLAY)
     life.datasets["general"] = dataset(world, "general", digest=OTHER)

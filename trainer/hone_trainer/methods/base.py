@@ -47,8 +47,6 @@ class Method:
     """What the trained model ends in."""
     samples: bool = True
     """Whether base and tuned model answer held-out prompts for the report."""
-    drops_out: bool = True
-    """Whether adapter.dropout acts; methods that compare log-probabilities with a reference switch dropout off."""
 
     def longest(self, base: Base) -> int | None:
         """Tokens of a sequence when the plan names none; None: those of the longest row."""

@@ -101,5 +101,4 @@ METHOD = Method(
     score=score,
     metrics=pairs.METRICS,
     logged=pairs.LOGGED,
-    drops_out=False,
 )

@@ -148,5 +148,4 @@ METHOD = Method(
     score=score,
     metrics=pairs.METRICS,
     logged={"rewards/margins": "reward_margin", "kl": "kl"},
-    drops_out=False,
 )

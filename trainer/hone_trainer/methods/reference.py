@@ -6,7 +6,7 @@ log-probabilities are computed before the first step, by every attempt anew: eac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hone_trainer import ranks
@@ -51,7 +51,7 @@ class WithReference(Loop):
                 self._known[name] = pairs.log_probs(self.run, model, rows, poll)
         return pairs.log_probs(self.run, model, rows, poll), self._known[name]
 
-    def before_training(self, run: Run, splits: dict[str, Sequence[Example]]) -> dict[str, list[list[float]]]:
+    def before_training(self, run: Run, splits: Mapping[str, Sequence[Example]]) -> dict[str, list[list[float]]]:
         """The reference's log-probabilities for full fine-tuning, kept for `compare`. A collective."""
         from trl.models import prepare_deepspeed
 

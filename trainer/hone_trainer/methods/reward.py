@@ -79,7 +79,7 @@ def rewards(model: Any, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll
     def forward(batch: Sequence[Any]) -> list[list[float]]:
         sequences = [ids for row in batch for ids in row.sequences]
         logits = model(**pairs.padded(sequences, pad_id, next(model.parameters()).device)).logits
-        return logits.double().view(len(batch), -1).tolist()  # type: ignore[no-any-return]
+        return logits.double().view(len(batch), -1).tolist()
 
     return evaluate.sweep(model, rows, forward, bf16=bf16, poll=poll)
 
@@ -95,5 +95,4 @@ METHOD = Method(
     logged={"accuracy": "reward_accuracy", "margin": "reward_margin"},
     head="Reward",
     samples=False,
-    drops_out=False,
 )
