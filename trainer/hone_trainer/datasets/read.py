@@ -201,7 +201,11 @@ def _csv(stream: Stream, delimiter: str = ",") -> Iterator[_Item]:
         if not fields:
             continue
         if header is None:
-            header = fields
+            header = [name.strip() for name in fields]
+            if repeated := {name for name in header if header.count(name) > 1}:
+                message = f"the header names {', '.join(sorted(repeated))[:100]!r} more than once"
+                yield _Item(f":{reader.line_num}", error=RowError("BrokenFile", message))
+                return
         elif len(fields) != len(header):
             message = f"{len(fields)} fields, the header has {len(header)}"
             yield _Item(f":{reader.line_num}", error=RowError("BrokenCsv", message))
