@@ -25,19 +25,33 @@ class AdapterType(StrEnum):
 
 
 class Adapter(ApiModel):
-    """Parameter-efficient tuning; type None trains all weights."""
+    """Parameter-efficient tuning; type None trains all weights.
+
+    LoRA: Hu et al. 2021, arXiv 2106.09685. QLoRA: Dettmers et al. 2023, arXiv 2305.14314. DoRA: Liu et al. 2024, arXiv
+    2402.09353. rsLoRA: Kalajdzievski 2023, arXiv 2312.03732.
+    """
 
     rules = (
         Rule(
-            "self.type != 'None' || !has(self.rank) && !has(self.alpha) && !has(self.dropout) && !has(self.targets)",
-            "type None trains all weights: remove rank, alpha, dropout and targets, or set type to LoRA",
+            "self.type != 'None' || !has(self.rank) && !has(self.alpha) && !has(self.dropout) && !has(self.targets)"
+            " && !self.rankStabilized",
+            "type None trains all weights: remove rank, alpha, dropout, targets and rankStabilized, or set type to LoRA",
         ),
         between("dropout", "at least 0 and below 1", ">= 0.0", "< 1.0", "0.05"),
     )
     type: AdapterType = Field(default=AdapterType.LORA, description="None, LoRA, QLoRA or DoRA; default LoRA.")
     rank: int | None = Field(default=None, ge=1, le=1024, description="Rank of the update; default 16.")
-    alpha: int | None = Field(default=None, ge=1, le=4096, description="Scale is alpha/rank; default 2 x rank.")
+    alpha: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Scale is alpha/rank, or alpha/sqrt(rank) when rank-stabilised; the default makes it 2.",
+    )
     dropout: Decimal | None = Field(default=None, description="Dropout on adapter input, 0 to 1; default 0.")
+    rank_stabilized: bool = Field(
+        default=False,
+        description="rsLoRA: scale by alpha/sqrt(rank), which keeps ranks above 32 learning; default false.",
+    )
     targets: (
         Annotated[
             list[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$", max_length=128)]],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hone_api.training import Adapter
 from hone_trainer.model import Head
 
 RANK = 16
-ALPHA_PER_RANK = 2
+SCALE = 2
+"""Factor on the update when the plan names no alpha."""
 
 
 def is_adapter(adapter: Adapter) -> bool:
@@ -26,7 +28,8 @@ def resolved(adapter: Adapter) -> dict[str, int]:
     if not is_adapter(adapter):
         return {}
     rank = adapter.rank or RANK
-    return {"adapterRank": rank, "adapterAlpha": adapter.alpha or ALPHA_PER_RANK * rank}
+    alpha = SCALE * (math.sqrt(rank) if adapter.rank_stabilized else rank)
+    return {"adapterRank": rank, "adapterAlpha": adapter.alpha or round(alpha)}
 
 
 def to_peft(adapter: Adapter, head: Head = "LanguageModel") -> Any:
@@ -42,6 +45,7 @@ def to_peft(adapter: Adapter, head: Head = "LanguageModel") -> Any:
         lora_dropout=float(adapter.dropout or 0),
         target_modules=adapter.targets or "all-linear",
         use_dora=adapter.type == "DoRA",
+        use_rslora=adapter.rank_stabilized,
         bias="none",
     )
 

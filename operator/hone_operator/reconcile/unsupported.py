@@ -6,7 +6,6 @@ from decimal import Decimal
 from hone_api.dataset import DatasetSpec, Format
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method, problems
-from hone_api.training import AdapterType
 
 JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
 DatasetRule = tuple[str, Callable[[DatasetSpec], object]]
@@ -17,7 +16,6 @@ JOB: tuple[JobRule, ...] = (
         "spec.model.uri other than hf:// and pvc://",
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
     ),
-    ("spec.adapter.type DoRA", lambda s: s.adapter.type == AdapterType.DORA),
     ("spec.sft.neftuneAlpha", lambda s: s.sft and s.sft.neftune_alpha is not None),
     ("spec.deepspeed.offload other than None", lambda s: s.deepspeed and s.deepspeed.offload != "None"),
     ("spec.scheduling.queueName", lambda s: s.scheduling.queue_name),
