@@ -34,7 +34,7 @@ class Adapter(ApiModel):
     rules = (
         Rule(
             "self.type != 'None' || !has(self.rank) && !has(self.alpha) && !has(self.dropout) && !has(self.targets)"
-            " && !self.rankStabilized",
+            " && !(has(self.rankStabilized) && self.rankStabilized)",
             "type None trains all weights: remove rank, alpha, dropout, targets and rankStabilized, or set type to LoRA",
         ),
         between("dropout", "at least 0 and below 1", ">= 0.0", "< 1.0", "0.05"),

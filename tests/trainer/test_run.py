@@ -100,9 +100,34 @@ def test_qlora_learns_and_merges_through_the_dequantised_base(
         assert float(again[0].tuned) == pytest.approx(tuned, abs=tolerance), form
 
 
-def test_dora_learns(runs: Any, make_plan: Any) -> None:
-    base, tuned = number(runs.finish(make_plan(adapter={"type": "DoRA", "rank": 4}, training={"maxSteps": 4})), "loss")
+@pytest.mark.parametrize(
+    ("adapter", "alpha"),
+    [
+        ({"type": "DoRA", "rank": 4}, 8),
+        ({"type": "LoRA", "rank": 64, "rankStabilized": True}, 16),
+    ],
+    ids=["DoRA", "rsLoRA"],
+)
+def test_other_adapters_learn_merge_and_give_the_same_numbers(
+    runs: Any, make_plan: Any, rows_files: tuple[Path, Path], adapter: dict[str, Any], alpha: int
+) -> None:
+    plan = make_plan(adapter=adapter, training={"maxSteps": 4}, output={"modelName": "tiny", "merge": True})
+    result = runs.finish(plan)
+    base, tuned = number(result, "loss")
     assert tuned < base
+    assert result.resolved["adapterAlpha"] == alpha
+    again = recompute.recompute(Path(plan.output_path) / "merged", rows_files[1], Path(plan.model_path))
+    assert float(again[0].tuned) == pytest.approx(tuned, abs=1e-4)
+
+
+def test_neftune_changes_training_and_not_evaluation(runs: Any, make_plan: Any) -> None:
+    plain, noisy = (
+        runs.finish(make_plan(**options, training={"maxSteps": 2})) for options in ({}, {"sft": {"neftuneAlpha": "20"}})
+    )
+    (base, tuned), (base_noisy, tuned_noisy) = number(plain, "loss"), number(noisy, "loss")
+    assert base == base_noisy
+    assert plain.train_loss != noisy.train_loss
+    assert tuned != tuned_noisy
 
 
 def test_without_held_out_rows_nothing_is_evaluated(runs: Any, make_plan: Any) -> None:

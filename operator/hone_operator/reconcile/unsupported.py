@@ -16,7 +16,6 @@ JOB: tuple[JobRule, ...] = (
         "spec.model.uri other than hf:// and pvc://",
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
     ),
-    ("spec.sft.neftuneAlpha", lambda s: s.sft and s.sft.neftune_alpha is not None),
     ("spec.deepspeed.offload other than None", lambda s: s.deepspeed and s.deepspeed.offload != "None"),
     ("spec.scheduling.queueName", lambda s: s.scheduling.queue_name),
     ("spec.scheduling.topology", lambda s: s.scheduling.topology),

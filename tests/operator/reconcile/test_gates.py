@@ -41,8 +41,6 @@ def test_the_same_again_writes_nothing(life):
         ({"model": {"uri": "s3://bucket/x"}}, "spec.model.uri"),
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
-        ({"adapter": {"type": "DoRA"}}, "spec.adapter.type DoRA"),
-        ({"sft": {"neftuneAlpha": "5"}}, "spec.sft.neftuneAlpha"),
         ({"deepspeed": {"offload": "Optimizer"}, "resources": {"nodes": 2}}, "spec.deepspeed.offload"),
         ({"scheduling": {"queueName": "q"}}, "spec.scheduling.queueName"),
         ({"scheduling": {"topology": {"required": "rack"}}}, "spec.scheduling.topology"),
