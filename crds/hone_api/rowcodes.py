@@ -84,6 +84,20 @@ ROW_CODES: dict[str, RowCode] = {
     "UnknownTool": RowCode(
         "A call of a tool that the row's tools do not list.", "List the tool in tools, or mend the name."
     ),
+    # Preferences
+    "OneSided": RowCode(
+        "A preference has only one answer: chosen or rejected is absent or empty.",
+        "Give both answers; of answers that are each good or bad use format KTO.",
+    ),
+    "SameAnswers": RowCode("Chosen and rejected are the same.", "Remove these rows: they prefer nothing."),
+    "NoCommonPrompt": RowCode(
+        "Chosen and rejected do not answer the same prompt.", "Give the prompt in a column of its own."
+    ),
+    "SeveralTurns": RowCode(
+        "Chosen or rejected goes on after the first answer.",
+        "End both conversations with the answers that are compared.",
+    ),
+    "WrongLabel": RowCode("The label is neither true nor false.", "Use true for a good answer, false for a bad one."),
     "NotText": RowCode("A turn has images or other content that is not text.", "Remove these rows: Hone trains text."),
     "UnsupportedField": RowCode(
         "A field that would change the row's meaning, and that Hone does not know, e.g. audio.",

@@ -26,10 +26,7 @@ JOB: tuple[JobRule, ...] = (
     ("spec.podOverrides", lambda s: s.pod_overrides is not None),
 )
 DATASET: tuple[DatasetRule, ...] = (
-    (
-        "spec.format Preference and Verifiable",
-        lambda s: s.format in (Format.PREFERENCE, Format.VERIFIABLE),
-    ),
+    ("spec.format Verifiable", lambda s: s.format == Format.VERIFIABLE),
     (
         "spec.curation but for deduplicate and nearDuplicates",
         lambda s: s.curation and s.curation.model_fields_set - {"deduplicate", "near_duplicates", "seed"},

@@ -6,11 +6,14 @@ from hone_api.dataset import Format
 from hone_trainer.datasets.formats.base import RowFormat
 from hone_trainer.datasets.formats.chat import CHAT
 from hone_trainer.datasets.formats.pairs import ALPACA, PROMPT_COMPLETION
+from hone_trainer.datasets.formats.preference import KTO, PREFERENCE
 from hone_trainer.datasets.formats.raft import RAFT
 from hone_trainer.datasets.formats.sharegpt import SHAREGPT
 from hone_trainer.datasets.formats.text import TEXT
 
 FORMATS: dict[str, RowFormat] = {
+    Format.PREFERENCE: PREFERENCE,
+    Format.KTO: KTO,
     Format.CHAT: CHAT,
     Format.SHAREGPT: SHAREGPT,
     Format.RAFT: RAFT,

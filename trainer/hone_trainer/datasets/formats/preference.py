@@ -1,0 +1,186 @@
+"""Preference: a prompt with a chosen and a rejected answer. KTO: a prompt with an answer that is good or bad.
+
+Read as TRL's documentation has them ("Dataset formats and types"), with the shapes of the public sets: prompt and
+answers as texts or as turns; whole conversations whose common turns are the prompt; LLaMA-Factory's `conversations`
+with a chosen and a rejected turn; Anthropic's transcripts ("\\n\\nHuman: …\\n\\nAssistant: …", github.com/anthropics/
+hh-rlhf). An answer is one assistant turn: what the user said after it is no answer.
+"""
+
+from __future__ import annotations
+
+import re
+from os.path import commonprefix
+from typing import Any
+
+from hone_trainer.datasets.formats import chat, sharegpt
+from hone_trainer.datasets.formats import conversation as talk
+from hone_trainer.datasets.formats.base import Fields, RowFormat
+from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of
+
+_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
+_ROLES = {"Human": "user", "Assistant": "assistant"}
+_LABELS = {"true": True, "false": False, "1": True, "0": False}
+
+
+def _preference(fields: Fields) -> Record:
+    chosen, rejected = _both(fields)
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        return _checked(_texts(fields, chosen, rejected))
+    prompt = _turns(fields.get("conversations", fields.get("prompt")), "prompt", "user")
+    good, bad = _turns(chosen, "chosen", "assistant"), _turns(rejected, "rejected", "assistant")
+    if good[:1] and good[0]["role"] != "assistant":  # whole conversations, whatever else the prompt column has
+        prompt = _common(good, bad)
+        good, bad = good[len(prompt) :], bad[len(prompt) :]
+    return _checked(
+        {
+            "prompt": _asked(prompt, fields),
+            "chosen": [_one(good, "chosen")],
+            "rejected": [_one(bad, "rejected")],
+        }
+    )
+
+
+def _kto(fields: Fields) -> Record:
+    label = fields["label"]
+    verdict = _LABELS.get(str(label).strip().lower())
+    if verdict is None:
+        raise RowError("WrongLabel", f"label is {str(label)[:40]!r}, not true or false")
+    turns = fields.get("messages", fields.get("conversations"))
+    if turns is not None:
+        said = _turns(turns, "messages" if "messages" in fields else "conversations", "user")
+        prompt, answer = said[:-1], said[-1:]
+    elif isinstance(fields.get("completion"), list):
+        prompt = _turns(fields.get("prompt"), "prompt", "user")
+        answer = _turns(fields["completion"], "completion", "assistant")
+    else:
+        answer_text = text_of(fields.get("completion"), "completion")
+        return {**_prompted(fields, text_of(fields.get("prompt"), "prompt"), completion=answer_text), "label": verdict}
+    return {"prompt": _asked(prompt, fields), "completion": [_one(answer, "the answer")], "label": verdict}
+
+
+def _both(fields: Fields) -> tuple[Any, Any]:
+    found = {name: fields.get(name) for name in ("chosen", "rejected")}
+    missing = [name for name, value in found.items() if value in (None, "", []) or (isinstance(value, str) and not value.strip())]
+    if len(missing) == 1:
+        raise RowError("OneSided", f"{missing[0]} is missing or empty: a preference has two answers")
+    if missing:
+        raise RowError("MissingColumn", "chosen and rejected are missing or empty")
+    return found["chosen"], found["rejected"]
+
+
+def _texts(fields: Fields, chosen: str, rejected: str) -> Record:
+    """Answers as texts: after a prompt, or each with the prompt before it."""
+    text_of(chosen, "chosen")
+    text_of(rejected, "rejected")
+    if (prompt := optional_text(fields.get("prompt"), "prompt")) is not None and not isinstance(prompt, list):
+        return _prompted(fields, prompt, chosen=chosen, rejected=rejected)
+    if _SPEAKER.match(chosen) and _SPEAKER.match(rejected):
+        good, bad = _transcript(chosen), _transcript(rejected)
+        asked = _common(good, bad)
+        good, bad = good[len(asked) :], bad[len(asked) :]
+        return {
+            "prompt": _asked(asked, fields),
+            "chosen": [_one(good, "chosen")],
+            "rejected": [_one(bad, "rejected")],
+        }
+    shared = commonprefix([chosen, rejected])
+    shared = shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]  # not in the middle of a word
+    if not shared.strip():
+        raise RowError("NoCommonPrompt", "there is no prompt, and chosen and rejected do not begin with the same words")
+    return _prompted(fields, shared, chosen=chosen[len(shared) :], rejected=rejected[len(shared) :])
+
+
+def _prompted(fields: Fields, prompt: str, **answers: str) -> Record:
+    """A record of texts; of turns where there is a system text."""
+    if optional_text(fields.get("system"), "system") is None:
+        return {"prompt": prompt, **answers}
+    turns = {name: [{"role": "assistant", "content": text}] for name, text in answers.items()}
+    return {"prompt": _asked([{"role": "user", "content": prompt}], fields), **turns}
+
+
+def _turns(value: Any, what: str, role: str) -> list[talk.Turn]:
+    """Turns of OpenAI's or of ShareGPT's form; a text, and a single turn, is a list of one."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [{"role": role, "content": text_of(value, what)}]
+    turns = [value] if isinstance(value, dict) else value
+    is_sharegpt = isinstance(turns, list) and turns and isinstance(turns[0], dict) and "from" in turns[0]
+    return (sharegpt if is_sharegpt else chat).messages_of(turns, what)
+
+
+def _transcript(text: str) -> list[talk.Turn]:
+    parts = _SPEAKER.split(text)[1:]
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return [{"role": _ROLES[who], "content": text_of(said.strip(), f"what the {who} says")} for who, said in pairs]
+
+
+def _common(left: list[talk.Turn], right: list[talk.Turn]) -> list[talk.Turn]:
+    """The turns that both conversations begin with."""
+    shared: list[talk.Turn] = commonprefix([left, right])
+    if not shared:
+        raise RowError("NoCommonPrompt", "chosen and rejected do not begin with the same turn")
+    return shared
+
+
+def _asked(prompt: list[talk.Turn], fields: Fields) -> list[talk.Turn]:
+    """The prompt's turns, with the row's system text; the last one is not the assistant's."""
+    system = optional_text(fields.get("system"), "system")
+    if system is not None and not (prompt and prompt[0]["role"] == "system"):
+        prompt = [{"role": "system", "content": system}, *prompt]
+    if not any(turn["role"] == "user" for turn in prompt):
+        raise RowError("NoUserTurn", "the prompt has no user turn")
+    if prompt[-1]["role"] == "assistant":
+        raise RowError("NoCommonPrompt", "the prompt ends with the assistant's turn: chosen or rejected says no more")
+    return [{"role": turn["role"], "content": _plain(turn)} for turn in prompt]
+
+
+def _one(turns: list[talk.Turn], what: str) -> talk.Turn:
+    if len(turns) > 1:
+        raise RowError("SeveralTurns", f"{what} has {len(turns)} turns after the common ones, not one answer")
+    if not turns or turns[0]["role"] != "assistant":
+        raise RowError("NoAssistantTurn", f"{what} is not an assistant turn")
+    return {"role": "assistant", "content": _plain(turns[0])}
+
+
+def _plain(turn: talk.Turn) -> str:
+    if turn.get("tool_calls") or turn["role"] == "tool":
+        raise RowError("UnsupportedField", "preferences with calls of tools are not supported")
+    return str(turn["content"])
+
+
+def _checked(record: Record) -> Record:
+    if record["chosen"] == record["rejected"]:
+        raise RowError("SameAnswers", "chosen and rejected are the same")
+    for name in ("chosen", "rejected"):
+        if isinstance(record[name], str):
+            text_of(record[name], name)
+    return record
+
+
+def _has_both(fields: Fields) -> bool:
+    return fields.get("chosen") is not None and fields.get("rejected") is not None
+
+
+def _has_verdict(fields: Fields) -> bool:
+    """A label alone says little: data for classification have one, too."""
+    answered = "messages" in fields or "conversations" in fields or {"prompt", "completion"} <= fields.keys()
+    return isinstance(fields.get("label"), bool) and answered
+
+
+PREFERENCE = RowFormat(
+    name="Preference",
+    required=(),  # one of the two missing has a code of its own
+    optional=("chosen", "rejected", "prompt", "conversations", "system"),
+    convert=_preference,
+    recognises=_has_both,
+    why="chosen and rejected",
+)
+KTO = RowFormat(
+    name="KTO",
+    required=("label",),
+    optional=("prompt", "completion", "messages", "conversations", "system"),
+    convert=_kto,
+    recognises=_has_verdict,
+    why="an answer and a label true or false",
+)
