@@ -1,0 +1,287 @@
+"""Each reward on right, wrong and hostile answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.rewards import Reward as RewardSpec
+from hone_trainer import rewards
+from hone_trainer.encode_prompts import Prompt
+from hone_trainer.errors import ConfigError, TrainerError
+from hone_trainer.rewards import Masked, Sample, answers, gold
+from hone_trainer.rewards.base import Scored
+from hone_trainer.sandbox import Workers
+
+pytestmark = pytest.mark.trainer
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    with Workers(2) as made:
+        yield made
+
+
+def scores(
+    workers: Workers, spec: Mapping[str, Any], record: Mapping[str, Any], *completions: str, path: Path | None = None
+) -> list[Scored]:
+    """What one reward gives to completions of one record."""
+    reward = RewardSpec.model_validate(spec)
+    made = rewards.make([reward], {reward.title: str(path)} if path else {}, workers)
+    samples = [Sample(text, {"prompt": "?", **record}, len(text.split())) for text in completions]
+    return made(samples).parts[reward.title]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("He pays 3 * 6 = $18.\n#### 18", 18),
+        ("#### 1,234", 1234),
+        ("so it is \\boxed{\\frac{3}{4}} of 12", Fraction(3, 4)),
+        ("#### 5\nno: \\boxed{6}", 6),
+        ("\\boxed{5} no:\n#### 6", 6),
+        ("about 0.5", Fraction(1, 2)),
+        ("3/4", Fraction(3, 4)),
+        ("-7 degrees", -7),
+        ("x = −7", -7),
+        ("1e3", 1000),
+        ("first 1, then 2", 2),
+        ("1/0", None),
+        ("none", None),
+        ("9" * 500, None),
+        ("\\boxed{", None),
+    ],
+)
+def test_the_last_number_of_a_text(text: str, number: Fraction | None) -> None:
+    final = answers.marked(text)
+    assert answers.last_number(text if final is None else final) == number
+
+
+def test_number(workers: Workers) -> None:
+    record = {"answer": "2 + 2 = <<2+2=4>>4\n#### 4"}
+    assert scores(workers, {"type": "Number"}, record, "4", "it is 4.0", "5", "", "#### 4") == [1, 1, 0, 0, 1]
+    marked = {"type": "Number", "final": {"marked": True}}
+    assert scores(workers, marked, record, "4", "#### 4", "\\boxed{4}", "#### 5") == [0, 1, 1, 0]
+    assert scores(workers, {"type": "Number"}, {"answer": "none"}, "none", "0") == [0, 0]
+
+
+def test_exact_match(workers: Workers) -> None:
+    record = {"answer": "Card arrival"}
+    right = ("card  arrival", "Card arrival.", "It is:\ncard arrival", "#### CARD ARRIVAL")
+    assert scores(workers, {"type": "ExactMatch"}, record, *right) == [1, 1, 1, 1]
+    assert scores(workers, {"type": "ExactMatch"}, record, "card", "", "card arrival or not") == [0, 0, 0]
+
+
+def test_math(workers: Workers) -> None:
+    pairs = [("\\frac{1}{2}", "0.5"), ("(x+1)^2", "x^2+2x+1"), ("\\{1,2\\}", "\\{2,1\\}"), ("\\sqrt{8}", "2\\sqrt{2}")]
+    for answer, other in pairs:
+        found = scores(workers, {"type": "Math"}, {"answer": answer}, f"So \\boxed{{{other}}}", f"${other}$", "$7$", "")
+        assert found == [1, 1, 0, 0], answer
+    hostile = ("$" * 4000, "\\(" * 4000, "\\boxed{" * 1000, "__import__('os').system('true')")
+    assert scores(workers, {"type": "Math"}, {"answer": "1"}, *hostile) == [0, 0, 0, 0]
+
+
+def test_math_comes_back_from_an_expression_that_never_ends(workers: Workers) -> None:
+    found = scores(workers, {"type": "Math"}, {"answer": "1"}, "\\boxed{1000000000000!}", "\\boxed{1}")
+    assert found[1] == 1
+    assert found[0] == 0 or isinstance(found[0], Masked)
+
+
+def test_regex_takes_linear_time(workers: Workers) -> None:
+    full = {"type": "Regex", "regex": {"pattern": "(a+)+b"}}
+    assert scores(workers, full, {}, "aab", "xaab", "a" * 100_000) == [1, 0, 0]
+    search = {"type": "Regex", "regex": {"pattern": "(?i)yes", "match": "Search"}}
+    assert scores(workers, search, {}, "Oh YES", "no") == [1, 0]
+
+
+def test_format(workers: Workers) -> None:
+    def style(name: str, *texts: str) -> list[Scored]:
+        return scores(workers, {"type": "Format", "format": {"style": name}}, {}, *texts)
+
+    right = "<think>\n1 < 2 and 2 <3\n</think>\nYes."
+    wrong = ("<think></think>", "no", "<think>a</think>b<think>c</think>d", "x<think>a</think>b", "<think>a")
+    assert style("Think", right, *wrong) == [1, 0, 0, 0, 0, 0]
+    tagged = "<think>a</think><answer>b</answer>"
+    assert style("ThinkAnswer", tagged, tagged + "c", "<answer>b</answer>", "<think>a</think>b") == [1, 0, 0, 0]
+    assert style("Boxed", "so \\boxed{\\frac{1}{2}}.", "\\boxed{1} or \\boxed{2}", "1") == [1, 0, 0]
+    assert style("Marked", "so\n#### 4\n", "#### 4", "so #### 4", "#### 4\nor 5") == [1, 1, 0, 0]
+
+
+def test_length(workers: Workers) -> None:
+    def spec(**bounds: int) -> dict[str, Any]:
+        return {"type": "Length", "length": bounds}
+
+    texts = ("", "a", "a a", "a a a", "a a a a")
+    assert scores(workers, spec(max=2), {}, *texts) == [1, 1, 1, 0, 0]
+    assert scores(workers, spec(min=2, max=2, slope=2), {}, *texts) == [0, 0.5, 1, 0.5, 0]
+
+
+def test_json_schema(workers: Workers) -> None:
+    schema = json.dumps({"type": "object", "required": ["a"], "properties": {"a": {"pattern": "^(x+)+$"}}})
+    spec = {"type": "JsonSchema", "jsonSchema": {"schema": schema}}
+    fenced = 'Here:\n```json\n{"a": "x"}\n```\n'
+    hostile = ("[" * 100_000, '{"a": "' + "x" * 40 + 'y"}')
+    assert scores(workers, spec, {}, '{"a": "x"}', fenced, "{}", "no", *hostile) == [1, 1, 0, 0, 0, 0]
+
+
+def test_code(workers: Workers) -> None:
+    record = {"prompt": "Add.", "tests": "assert add(1, 2) == 3\nassert add(-1, 1) == 0"}
+    right = "Sure:\n```python\ndef add(a, b):\n    return a + b\n```"
+    spec = {"type": "Code", "code": {"seconds": 1}}
+    wrong = [
+        right.replace("+", "-"),
+        "```python\ndef add(a, b):\n    while True: pass\n```",
+        "```python\nimport sys\nsys.exit(0)\n```",
+        "```python\nimport os\nos._exit(0)\n```",
+        "```python\ndef add(a, b):\n    import os; os._exit(0)\n```",
+        "no code",
+        "",
+    ]
+    assert scores(workers, spec, record, right, *wrong) == [1, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_code_in_humanevals_form(workers: Workers) -> None:
+    record = {
+        "prompt": 'def twice(x):\n    """Twice x."""\n',
+        "entryPoint": "twice",
+        "tests": "def check(candidate):\n    assert candidate(2) == 4",
+    }
+    whole = "def twice(x):\n    return 2 * x"
+    assert scores(workers, {"type": "Code"}, record, "    return 2 * x", whole, "    return x") == [1, 1, 0]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
+def test_humanevals_own_solutions_pass(workers: Workers) -> None:
+    rows = [json.loads(line) for line in (DATA / "humaneval/HumanEval_rows_000-081.jsonl").read_text().splitlines()]
+    for row in rows[:24]:
+        record = {"prompt": row["prompt"], "entryPoint": row["entry_point"], "tests": row["test"]}
+        assert scores(workers, {"type": "Code"}, record, row["canonical_solution"]) == [1], row["task_id"]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
+def test_gsm8ks_own_answers_are_right(workers: Workers) -> None:
+    rows = [json.loads(line) for line in (DATA / "gsm8k/train.jsonl").read_text().splitlines()]
+    reward = rewards.make([RewardSpec(type="Number", final={"marked": True})], {}, workers)
+    samples = [Sample(row["answer"], {"prompt": row["question"], "answer": row["answer"]}, 1) for row in rows]
+    assert reward(samples).totals == [1.0] * len(rows)
+
+
+USER = {
+    "works": ("def reward(completion, **_): return len(completion)", [1.0, 2.0]),
+    "has the record": ("def reward(prompt, answer, **_): return prompt == '?' and answer == 'b'", [1.0, 1.0]),
+    "returns None": ("def reward(completion, **_): return None if completion == 'a' else 1", [None, 1.0]),
+    "raises for one": ("def reward(completion, **_): return 1 / (len(completion) - 1)", [None, 1.0]),
+    "loops for one": ("def reward(completion, **_):\n while completion == 'a': pass\n return 1", [None, 1.0]),
+    "exits for one": (
+        "import os\ndef reward(completion, **_):\n completion == 'a' and os._exit(0)\n return 1",
+        [None, 1.0],
+    ),
+    "returns text": ("def reward(**_): return '1'", [None, None]),
+    "returns infinity": ("def reward(**_): return float('inf')", [None, None]),
+    "returns no JSON": ("def reward(**_): return object()", [None, None]),
+    "forks": ("import os\ndef reward(**_): return os.fork()", [None, None]),
+    "opens a socket": (
+        "import socket\ndef reward(**_): return socket.socket().connect(('127.0.0.1', 80))",
+        [None, None],
+    ),
+    "is missing": ("def other(**_): return 1", [None, None]),
+    "is no Python": ("def reward(", [None, None]),
+}
+
+
+@pytest.mark.parametrize("what", USER)
+def test_a_function_of_the_users_that(workers: Workers, tmp_path: Path, what: str) -> None:
+    source, expected = USER[what]
+    file = tmp_path / "reward.py"
+    file.write_text(source)
+    spec = {"type": "Python", "python": {"configMapName": "mine", "seconds": 1}}
+    found = scores(workers, spec, {"answer": "b"}, "a", "bb", path=file)
+    assert [None if isinstance(score, Masked) else score for score in found] == expected
+
+
+def test_the_sum_is_weighted_and_masked_as_a_whole(workers: Workers, tmp_path: Path) -> None:
+    file = tmp_path / "reward.py"
+    file.write_text("def reward(completion, **_): return None if 'no' in completion else 10")
+    specs = [
+        RewardSpec.model_validate(spec)
+        for spec in (
+            {"type": "Number", "weight": "2"},
+            {"type": "Length", "length": {"max": 1}, "weight": "-0.5", "name": "short"},
+            {"type": "Python", "python": {"configMapName": "mine"}, "weight": "0.1"},
+        )
+    ]
+    made = rewards.make(specs, {"python": str(file)}, workers)
+    samples = [Sample(text, {"prompt": "?", "answer": "4"}, len(text.split())) for text in ("4", "5", "no 4")]
+    found = made(samples)
+    assert found.totals == [2 - 0.5 + 1, -0.5 + 1, None]
+    assert dict(made.counts) == {"python: the function returned None": 1}
+
+
+def test_all_rewards_that_cannot_be_are_named_at_once(workers: Workers) -> None:
+    specs = [
+        RewardSpec.model_validate(spec)
+        for spec in (
+            {"type": "Regex", "regex": {"pattern": "(?=a)"}},
+            {"type": "Regex", "regex": {"pattern": "("}, "name": "open"},
+            {"type": "JsonSchema", "jsonSchema": {"schema": '{"'}},
+            {"type": "JsonSchema", "jsonSchema": {"schema": '{"type": "wrong"}'}, "name": "unknown"},
+        )
+    ]
+    with pytest.raises(ConfigError) as raised:
+        rewards.make(specs, {}, workers)
+    for name in ("regex", "open", "jsonschema", "unknown"):
+        assert f"reward {name}: " in raised.value.message
+
+
+def check(
+    workers: Workers, spec: Mapping[str, Any], *records: Mapping[str, Any], path: Path | None = None
+) -> list[str]:
+    reward = RewardSpec.model_validate(spec)
+    made = rewards.make([reward], {reward.title: str(path)} if path else {}, workers)
+    rows = [Prompt([1], {"prompt": "?", **record}, number) for number, record in enumerate(records, 1)]
+    return gold.check(made, [reward.type], rows)
+
+
+def test_a_verifier_must_know_the_gold_answers(workers: Workers) -> None:
+    solved = {"tests": "assert f() == 1", "solution": "def f(): return 1"}
+    assert check(workers, {"type": "Number"}, {"answer": "4"}, {"answer": "#### 5"}) == [
+        "reward number: 1 for the answers of 2 rows"
+    ]
+    assert check(workers, {"type": "Code"}, solved, {"tests": "assert False"})[0].endswith("the answers of 1 rows")
+    assert check(workers, {"type": "Code"}, {"tests": "x"}) == [
+        "reward code: no row has a right answer to check it with"
+    ]
+    for spec, bad in (
+        ({"type": "Number"}, {"answer": "none"}),
+        ({"type": "Math"}, {"answer": ""}),
+        ({"type": "Code"}, {**solved, "tests": "assert f() == 2"}),
+    ):
+        good = {"answer": "4", **solved}
+        with pytest.raises(TrainerError) as raised:
+            check(workers, spec, good, bad, good)
+        assert raised.value.code == "VerifierRejectsGold"
+        assert "0 and not 1 for the row's own answer in 1 of 3 rows checked: line 2" in raised.value.message
+
+
+def test_a_users_function_must_give_a_number_for_the_gold_answers(workers: Workers, tmp_path: Path) -> None:
+    spec = {"type": "Python", "python": {"configMapName": "mine", "seconds": 1}}
+    file = tmp_path / "reward.py"
+    file.write_text("def reward(**_): return 0.25")
+    assert check(workers, spec, {"answer": "4"}, path=file) == ["reward python: a number for the answers of 1 rows"]
+    file.write_text("def reward(**_):\n while True: pass")
+    with pytest.raises(TrainerError) as raised:
+        check(workers, spec, {"answer": "4"}, path=file)
+    assert raised.value.code == "RewardFailed"
+    assert "no score (it computed longer than its limit)" in raised.value.message
+
+
+def test_a_config_map_key_that_is_missing_is_named(workers: Workers) -> None:
+    spec = {"type": "Python", "python": {"configMapName": "mine", "key": "other.py"}}
+    with pytest.raises(TrainerError, match=r"there is no ConfigMap key mine/other\.py"):
+        scores(workers, spec, {}, "a")

@@ -1,0 +1,64 @@
+"""Rewards, by their type in the API; one module each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from hone_api.rewards import Reward as RewardSpec
+from hone_api.rewards import RewardType
+from hone_trainer.errors import ConfigError
+from hone_trainer.rewards.base import Context, Masked, Reward, Sample
+from hone_trainer.rewards.code import Code
+from hone_trainer.rewards.combined import Combined, Part, Scores
+from hone_trainer.rewards.format import Format
+from hone_trainer.rewards.json_schema import JsonSchema
+from hone_trainer.rewards.judge import Judge
+from hone_trainer.rewards.length import Length
+from hone_trainer.rewards.match import ExactMatch
+from hone_trainer.rewards.math import Math
+from hone_trainer.rewards.model import RewardModel
+from hone_trainer.rewards.number import Number
+from hone_trainer.rewards.python import Python
+from hone_trainer.rewards.regex import Regex
+from hone_trainer.sandbox import Workers
+
+__all__ = ["REWARDS", "Combined", "Masked", "Reward", "Sample", "Scores", "make"]
+
+REWARDS: dict[str, Callable[[Context], Reward]] = {
+    RewardType.NUMBER: Number,
+    RewardType.MATH: Math,
+    RewardType.EXACT_MATCH: ExactMatch,
+    RewardType.REGEX: Regex,
+    RewardType.JSON_SCHEMA: JsonSchema,
+    RewardType.FORMAT: Format,
+    RewardType.LENGTH: Length,
+    RewardType.CODE: Code,
+    RewardType.PYTHON: Python,
+    RewardType.REWARD_MODEL: RewardModel,
+    RewardType.JUDGE: Judge,
+}
+
+
+def make(specs: Sequence[RewardSpec], paths: Mapping[str, str], workers: Workers) -> Combined:
+    """The rewards of a plan.
+
+    Args:
+        paths: see `TrainingPlan.reward_paths`.
+
+    Raises:
+        ConfigError: every reward that cannot be, at once.
+        TrainerError: RewardFailed, SourceError: something that a reward needs is missing.
+    """
+    parts, problems = [], []
+    for spec in specs:
+        path = paths.get(spec.title)
+        try:
+            reward = REWARDS[spec.type](Context(spec, workers, Path(path) if path else None))
+        except ConfigError as error:
+            problems.append(error.message)
+            continue
+        parts.append(Part(spec.title, float(spec.weight), reward))
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return Combined(parts)

@@ -1,0 +1,70 @@
+"""What a reward is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from hone_api.rewards import Reward as RewardSpec
+    from hone_trainer.sandbox import Workers
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer of the model."""
+
+    completion: str
+    """Without special tokens."""
+    record: Mapping[str, Any]
+    """See `encode_prompts.checked_record`."""
+    tokens: int
+    """Of the answer, the end mark included."""
+
+    @property
+    def prompt(self) -> str:
+        """The question as text; of a conversation, its last user turn."""
+        prompt = self.record["prompt"]
+        if isinstance(prompt, str):
+            return prompt
+        return next((str(turn["content"]) for turn in reversed(prompt) if turn["role"] == "user"), "")
+
+
+@dataclass(frozen=True)
+class Masked:
+    """No score: nothing is known about the sample, so it is left out. It is not a 0."""
+
+    reason: str
+
+
+Scored = float | Masked
+
+
+class Reward(Protocol):
+    """Scores samples."""
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
+        """One score a sample, in their order."""
+
+    def gold(self, record: Mapping[str, Any]) -> str | None:
+        """A completion that is right for this record; None when there is none to know."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a reward is made from."""
+
+    spec: RewardSpec
+    workers: Workers
+    path: Path | None = None
+    """See `TrainingPlan.reward_paths`."""
+
+
+class WithoutGold:
+    """Mix-in for rewards that compare with nothing."""
+
+    def gold(self, record: Mapping[str, Any]) -> str | None:
+        """None: any answer can be right."""
+        return None

@@ -1,0 +1,56 @@
+"""The self-check before training: a reward that does not know the right answers teaches wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hone_api.rewards import VERIFIERS
+from hone_trainer.encode_prompts import Prompt
+from hone_trainer.errors import TrainerError
+from hone_trainer.rewards.base import Masked, Sample, Scored
+from hone_trainer.rewards.combined import Combined, Part
+
+ROWS = 32
+"""Rows that are checked, spread over the data."""
+_NAMED = 5
+
+
+def check(rewards: Combined, types: Sequence[str], rows: Sequence[Prompt]) -> list[str]:
+    """Score the rows' own answers.
+
+    Args:
+        types: the rewards' types, in the order of their parts.
+
+    Returns:
+        What was checked, a sentence for each reward.
+
+    Raises:
+        TrainerError: VerifierRejectsGold, or RewardFailed for a function that gives no number; with the row numbers.
+    """
+    step = max(1, len(rows) // ROWS)
+    sample = list(rows)[::step][:ROWS]
+    return [_check(part, type_ in VERIFIERS, sample) for part, type_ in zip(rewards.parts, types, strict=True)]
+
+
+def _check(part: Part, verifies: bool, rows: Sequence[Prompt]) -> str:
+    golds = [(row, text) for row in rows if (text := part.reward.gold(row.record)) is not None]
+    if not golds:
+        return f"reward {part.name}: no row has a right answer to check it with"
+    scores = part.reward([Sample(text, row.record, len(text.split())) for row, text in golds])
+    wrong = [
+        (row, s) for (row, _), s in zip(golds, scores, strict=True) if isinstance(s, Masked) or (verifies and s != 1)
+    ]
+    if not wrong:
+        return f"reward {part.name}: {'1' if verifies else 'a number'} for the answers of {len(golds)} rows"
+    lines = ", ".join(str(row.number) for row, _ in wrong[:_NAMED])
+    what = f"{_words(wrong[0][1], verifies)} for the row's own answer"
+    raise TrainerError(
+        "VerifierRejectsGold" if verifies else "RewardFailed",
+        f"reward {part.name}: {what} in {len(wrong)} of {len(golds)} rows checked: line {lines}",
+    )
+
+
+def _words(score: Scored, verifies: bool) -> str:
+    if isinstance(score, Masked):
+        return f"no score ({score.reason[:300]})"
+    return f"{score:g} and not 1" if verifies else f"{score:g}"

@@ -1,0 +1,47 @@
+"""JsonSchema: the answer is JSON that a schema allows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import re2
+
+from hone_trainer.errors import ConfigError
+from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
+from hone_trainer.sandbox import Request
+
+_BLOCK = re2.compile(r"(?s)```(?:json)?[ \t]*\n(.*?)```")
+
+
+class JsonSchema(WithoutGold):
+    """1 or 0, by jsonschema in a worker of the sandbox."""
+
+    def __init__(self, context: Context) -> None:
+        from jsonschema import SchemaError
+        from jsonschema.validators import validator_for
+
+        assert context.spec.json_schema is not None
+        self._workers = context.workers
+        where = f"reward {context.spec.title}: jsonSchema.schema"
+        try:
+            self._schema = json.loads(context.spec.json_schema.schema_)
+            validator_for(self._schema).check_schema(self._schema)
+        except ValueError as error:
+            raise ConfigError(f"{where} is not JSON: {error}") from None
+        except SchemaError as error:
+            raise ConfigError(f"{where} is not a schema: {error.message[:200]}") from None
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
+        bodies = ({"schema": self._schema, "instance": _json_in(s.completion)} for s in samples)
+        replies = self._workers.run([Request("jsonSchema", body) for body in bodies])
+        return [
+            Masked(reply.message) if reply.outcome == "Broken" else float(reply.outcome == "Done" and reply.value)
+            for reply in replies
+        ]
+
+
+def _json_in(text: str) -> str:
+    """The last fenced block, else the whole text."""
+    blocks = _BLOCK.findall(text)
+    return str(blocks[-1]) if blocks else text

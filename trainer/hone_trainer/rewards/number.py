@@ -1,0 +1,39 @@
+"""Number: the final number equals that of the row's answer, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+from hone_api.rewards import AnswerReward
+from hone_trainer.rewards import answers
+from hone_trainer.rewards.base import Context, Sample, Scored
+
+
+class Number:
+    """1 or 0."""
+
+    def __init__(self, context: Context) -> None:
+        self._options = context.spec.final or AnswerReward()
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
+        return [self._score(sample) for sample in samples]
+
+    def gold(self, record: Mapping[str, Any]) -> str | None:
+        """The row's answer, marked where it must be."""
+        answer = str(record.get("answer", ""))
+        return answer if not self._options.marked or answers.marked(answer) else f"#### {answer}"
+
+    def _score(self, sample: Sample) -> float:
+        expected = number_in(str(sample.record.get("answer", "")), marked=False)
+        found = number_in(sample.completion, marked=self._options.marked)
+        return float(expected is not None and found == expected)
+
+
+def number_in(text: str, *, marked: bool) -> Fraction | None:
+    """The final number of a text: the marked one, else the last one unless it must be marked."""
+    final = answers.marked(text)
+    if final is not None:
+        return answers.last_number(final)
+    return None if marked else answers.last_number(text)

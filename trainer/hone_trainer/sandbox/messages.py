@@ -1,0 +1,67 @@
+"""What goes to a worker and what comes back, as JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+INSTRUCTIONS_PER_SECOND = 5_000_000_000
+"""WebAssembly instructions in a second of the limit: about what one core of 2024 does of them while running Python.
+Counting them instead of seconds makes the verdict the same on a busy and on an idle machine."""
+Outcome = Literal["Done", "Failed", "Broken"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one program."""
+
+    seconds: float = 10
+    """Of computing, in units of INSTRUCTIONS_PER_SECOND."""
+    memory_bytes: int = 256 * 2**20
+
+    @property
+    def instructions(self) -> int:
+        return int(self.seconds * INSTRUCTIONS_PER_SECOND)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Python to run: `sources` one after the other in one namespace, then `function` once for each of `calls`."""
+
+    sources: Sequence[str]
+    function: str | None = None
+    calls: Sequence[Mapping[str, Any]] = ()
+    """Keyword arguments, of JSON types."""
+    limits: Limits = field(default_factory=Limits)
+
+    def request(self) -> Request:
+        body = {
+            "sources": list(self.sources),
+            "function": self.function,
+            "calls": list(self.calls),
+            "instructions": self.limits.instructions,
+            "memory_bytes": self.limits.memory_bytes,
+        }
+        return Request("python", body)
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something for a worker to do; `kind` is a key of `worker.KINDS`."""
+
+    kind: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of it.
+
+    Failed is the request's own fault, the same every time: the program raised, exited, or reached a limit.
+    Broken is the sandbox's: the worker died or did not answer. It says nothing about the program.
+    """
+
+    outcome: Outcome
+    value: Any = None
+    message: str = ""

@@ -1,0 +1,114 @@
+"""A worker: `python -m hone_trainer.sandbox.worker`. Requests come as JSON lines on standard input, replies go out the
+same way. It has no secret in its environment, and the process that started it kills it when it does not answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from hone_trainer.sandbox.messages import Reply
+
+MEMORY_BYTES = 2 * 2**30
+"""Of a worker's private memory, the program's included."""
+
+
+Kind = Callable[[dict[str, Any]], Reply]
+"""Answers the bodies of one kind of requests."""
+
+
+def _python() -> Kind:
+    from hone_trainer.sandbox.guest import Guest
+
+    return Guest().run
+
+
+def _mathematics() -> Kind:
+    from hone_trainer.sandbox.mathematics import equal
+
+    return lambda body: Reply("Done", equal(body["gold"], body["answer"]))
+
+
+def _json_schema() -> Kind:
+    from hone_trainer.sandbox.jsonschema import is_valid
+
+    return lambda body: Reply("Done", is_valid(body["schema"], body["instance"]))
+
+
+KINDS: dict[str, Callable[[], Kind]] = {
+    "python": _python,
+    "mathematics": _mathematics,
+    "jsonSchema": _json_schema,
+}
+"""What loads each kind."""
+LOAD = "load"
+"""The kind of a request that loads another, which can take a while."""
+CPU_SECONDS = {"mathematics": 3.0, "jsonSchema": 3.0}
+"""CPU time of a request that counts no instructions."""
+
+
+def _confine() -> None:
+    """No core dumps, bounded memory, and the first to go when the pod's memory runs out."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # not Linux, or not allowed
+        file.write("1000")
+
+
+@functools.cache
+def _loaded(kind: str) -> Kind:
+    return KINDS[kind]()
+
+
+def _answer(kind: str, body: dict[str, Any]) -> Reply:
+    try:
+        if kind == LOAD:
+            _loaded(body["kind"])
+            return Reply("Done")
+        answer = _loaded(kind)
+        _set_timers(CPU_SECONDS.get(kind, 0))
+        return answer(body)
+    except MemoryError:
+        return Reply("Failed", message="it needs too much memory")
+    except RecursionError:
+        return Reply("Failed", message="it is nested too deep")
+    except TimeoutError:
+        return Reply("Failed", message="it takes too long")
+    except Exception as error:
+        return Reply("Broken", message=f"{type(error).__name__}: {error}"[:500])
+    finally:
+        _set_timers(0)
+
+
+def _set_timers(seconds: float) -> None:
+    """Of CPU time; 0 switches them off. The first raises TimeoutError, the second ends the process: a single long
+    computation in C hears nothing of the first."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 1.5 * seconds)
+
+
+def _too_long(_signal: int, _frame: object) -> None:
+    raise TimeoutError
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    _confine()
+    signal.signal(signal.SIGPROF, _too_long)
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is not a reply
+    for line in sys.stdin:
+        request = json.loads(line)
+        print(json.dumps(asdict(_answer(request["kind"], request["body"]))), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""A pool of worker processes. A worker that dies or does not answer is replaced; its request comes back as Broken."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from types import TracebackType
+from typing import IO, Self
+
+from hone_trainer.sandbox.messages import INSTRUCTIONS_PER_SECOND, Reply, Request
+from hone_trainer.sandbox.worker import LOAD
+
+PATIENCE_SECONDS = 30.0
+"""How long a worker may take, beyond ten times the seconds that the program has: a busy machine is no verdict."""
+LOAD_SECONDS = 300.0
+_KEPT_VARIABLES = ("HOME", "PATH", "LANG", "XDG_CACHE_HOME")
+
+
+class Workers:
+    """Workers that answer requests, several at a time.
+
+    Args:
+        count: processes; default: one a CPU of this process, at most 8.
+        patience: seconds; see PATIENCE_SECONDS.
+    """
+
+    def __init__(self, count: int | None = None, patience: float = PATIENCE_SECONDS) -> None:
+        self.count = count or min(8, len(os.sched_getaffinity(0)))
+        self._patience = patience
+        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        for _ in range(self.count):
+            self._idle.put(None)  # started when first needed
+        self._threads = ThreadPoolExecutor(self.count, "sandbox")
+        self._loaded: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, requests: Sequence[Request]) -> list[Reply]:
+        """A reply for each request, in their order; never raises for what a request does."""
+        for kind in {request.kind for request in requests} - self._loaded:
+            # By one worker first: it compiles the interpreter, and the others find it in wasmtime's cache.
+            reply = self._ask(Request(LOAD, {"kind": kind}))
+            if reply.outcome != "Done":
+                return [reply] * len(requests)
+            self._loaded.add(kind)
+        return list(self._threads.map(self._ask, requests))
+
+    def close(self) -> None:
+        """End all workers."""
+        self._threads.shutdown(cancel_futures=True)
+        for _ in range(self.count):
+            worker = self._idle.get()
+            if worker is not None:
+                worker.end()
+
+    def _ask(self, request: Request) -> Reply:
+        worker = self._idle.get()
+        try:
+            worker = worker or _Worker()
+            reply = worker.ask(request, self._seconds(request))
+        except OSError as error:
+            reply = Reply("Broken", message=f"the sandbox cannot start: {error}")
+        if reply is None and worker is not None:
+            code, worker = worker.end(), None
+            if code == -signal.SIGVTALRM:
+                reply = Reply("Failed", message="it takes too long")
+        self._idle.put(worker)
+        return reply or Reply("Broken", message=f"the sandbox did not answer: exit code {code}")
+
+    def _seconds(self, request: Request) -> float:
+        if request.kind == LOAD:
+            return LOAD_SECONDS
+        return self._patience + 10 * request.body.get("instructions", 0) / INSTRUCTIONS_PER_SECOND
+
+
+class _Worker:
+    """One process."""
+
+    def __init__(self) -> None:
+        kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+        self._process = subprocess.Popen(
+            [sys.executable, "-s", "-P", "-m", "hone_trainer.sandbox.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
+            cwd="/",
+            text=True,
+            encoding="utf-8",
+        )
+
+    def ask(self, request: Request, seconds: float) -> Reply | None:
+        """The reply, or None when the worker died or took longer than `seconds`: then it is gone."""
+        watch = threading.Timer(seconds, self._process.kill)
+        watch.start()
+        try:
+            print(json.dumps(asdict(request)), file=self._pipe(self._process.stdin), flush=True)
+            line = self._pipe(self._process.stdout).readline()
+        except OSError:
+            line = ""
+        finally:
+            watch.cancel()
+        return Reply(**json.loads(line)) if line.endswith("\n") else None
+
+    def end(self) -> int:
+        """Kill it; gives its exit code, negative for the signal that ended it."""
+        self._process.kill()
+        code = self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):  # a request that was not read any more
+                self._pipe(pipe).close()
+        return code
+
+    @staticmethod
+    def _pipe(pipe: IO[str] | None) -> IO[str]:
+        assert pipe is not None
+        return pipe
