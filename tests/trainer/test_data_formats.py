@@ -402,20 +402,35 @@ def test_auto_looks_past_a_few_broken_rows():
     assert detect.choose(Format.AUTO, {}, sample).format.name == "PromptCompletion"
 
 
-def test_auto_does_not_guess():
-    with pytest.raises(DataError, match="columns answer, question; formats: Chat: messages") as caught:
-        detect.choose(Format.AUTO, {}, [{"question": "a", "answer": "b"}])
-    assert caught.value.code == "UnknownFormat"
-
-
-@pytest.mark.parametrize("row", [{"prompt": "p", "chosen": "a", "rejected": "b"}, {**HELLO, "label": True}])
-def test_preferences_are_not_taken_for_something_else(row):
-    with pytest.raises(ConfigError, match="Preference") as caught:
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"question": "a", "answer": "b"}, "columns answer, question. Perhaps spec.columns {prompt: question, compl"),
+        ({"x": "a", "y": "b"}, "columns x, y. Map them in spec.columns to those of a format: Chat: messages"),
+        ({"data": [{"prompt": "a"}]}, "The file is one object: write the list in 'data' itself"),
+        ({"prompt;completion": "a;b"}, "separated by ';'"),
+        (
+            {"question": "q", "oracle_context": "o", "context": {"sentences": [["o"]]}, "cot_answer": "a"},
+            "{question: question, oracle: oracle_context, distractors: context, answer: cot_answer}",
+        ),
+        ({}, "the columns none"),
+    ],
+)
+def test_auto_does_not_guess_but_says_what_may_be_meant(row, words):
+    with pytest.raises(DataError) as caught:
         detect.choose(Format.AUTO, {}, [row])
-    assert caught.value.code == "NotSupportedYet"
+    assert caught.value.code == "UnknownFormat"
+    assert words in caught.value.message
 
 
-@pytest.mark.parametrize("format", [Format.PREFERENCE, Format.VERIFIABLE])
+def test_auto_leaves_it_to_the_rows_to_say_what_is_wrong_in_the_right_columns():
+    found = detect.choose(Format.AUTO, {}, [{"prompt": 1, "completion": 2}])
+    assert str(found) == "PromptCompletion (Auto: the first 1 rows have the columns completion, prompt)"
+    with pytest.raises(RowError, match="prompt is a number"):
+        found.format.normalise({"prompt": 1, "completion": 2}, {})
+
+
+@pytest.mark.parametrize("format", [Format.VERIFIABLE])
 def test_later_formats_are_refused_by_name(format):
     with pytest.raises(ConfigError, match=format) as caught:
         detect.choose(format, {}, [])

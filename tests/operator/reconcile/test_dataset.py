@@ -98,10 +98,12 @@ def test_the_trainer_is_told_what_to_curate(world):
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ({"format": "Preference"}, "spec.format"),
+        ({"format": "Verifiable"}, "spec.format"),
         ({"curation": {"personalData": "Redact"}}, "spec.curation"),
         ({"synthesis": {"template": "Paraphrase", "endpoint": "http://h", "rows": 1}}, "spec.synthesis"),
-        ({"source": {"uri": "s3://bucket/x"}}, "spec.source.uri s3://"),
+        ({"source": {"uri": "hf://a/b", "split": "train"}}, "spec.source.config and split"),
+        ({"splits": {"stratifyBy": "category"}}, "spec.splits.stratifyBy"),
+        ({"refresh": {"every": "24h"}}, "spec.refresh"),
         ({"source": None, "mixture": [{"name": "a", "weight": "50%"}]}, "spec.mixture"),
     ],
 )

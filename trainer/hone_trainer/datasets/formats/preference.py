@@ -9,7 +9,7 @@ hh-rlhf). An answer is one assistant turn: what the user said after it is no ans
 from __future__ import annotations
 
 import re
-from os.path import commonprefix
+from collections.abc import Sequence
 from typing import Any
 
 from hone_trainer.datasets.formats import chat, sharegpt
@@ -24,9 +24,10 @@ _LABELS = {"true": True, "false": False, "1": True, "0": False}
 
 def _preference(fields: Fields) -> Record:
     chosen, rejected = _both(fields)
-    if isinstance(chosen, str) and isinstance(rejected, str):
+    asked = fields.get("conversations", fields.get("prompt"))
+    if isinstance(chosen, str) and isinstance(rejected, str) and not isinstance(asked, list):
         return _checked(_texts(fields, chosen, rejected))
-    prompt = _turns(fields.get("conversations", fields.get("prompt")), "prompt", "user")
+    prompt = _turns(asked, "prompt", "user")
     good, bad = _turns(chosen, "chosen", "assistant"), _turns(rejected, "rejected", "assistant")
     if good[:1] and good[0]["role"] != "assistant":  # whole conversations, whatever else the prompt column has
         prompt = _common(good, bad)
@@ -55,12 +56,17 @@ def _kto(fields: Fields) -> Record:
     else:
         answer_text = text_of(fields.get("completion"), "completion")
         return {**_prompted(fields, text_of(fields.get("prompt"), "prompt"), completion=answer_text), "label": verdict}
-    return {"prompt": _asked(prompt, fields), "completion": [_one(answer, "the answer")], "label": verdict}
+    completion = [_one(answer, "the answer")]
+    return {"prompt": _asked(prompt, fields), "completion": completion, "label": verdict}
 
 
 def _both(fields: Fields) -> tuple[Any, Any]:
     found = {name: fields.get(name) for name in ("chosen", "rejected")}
-    missing = [name for name, value in found.items() if value in (None, "", []) or (isinstance(value, str) and not value.strip())]
+    missing = [
+        name
+        for name, value in found.items()
+        if value in (None, "", []) or (isinstance(value, str) and not value.strip())
+    ]
     if len(missing) == 1:
         raise RowError("OneSided", f"{missing[0]} is missing or empty: a preference has two answers")
     if missing:
@@ -72,7 +78,7 @@ def _texts(fields: Fields, chosen: str, rejected: str) -> Record:
     """Answers as texts: after a prompt, or each with the prompt before it."""
     text_of(chosen, "chosen")
     text_of(rejected, "rejected")
-    if (prompt := optional_text(fields.get("prompt"), "prompt")) is not None and not isinstance(prompt, list):
+    if (prompt := optional_text(fields.get("prompt"), "prompt")) is not None:
         return _prompted(fields, prompt, chosen=chosen, rejected=rejected)
     if _SPEAKER.match(chosen) and _SPEAKER.match(rejected):
         good, bad = _transcript(chosen), _transcript(rejected)
@@ -83,7 +89,7 @@ def _texts(fields: Fields, chosen: str, rejected: str) -> Record:
             "chosen": [_one(good, "chosen")],
             "rejected": [_one(bad, "rejected")],
         }
-    shared = commonprefix([chosen, rejected])
+    shared = chosen[: _shared(chosen, rejected)]
     shared = shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]  # not in the middle of a word
     if not shared.strip():
         raise RowError("NoCommonPrompt", "there is no prompt, and chosen and rejected do not begin with the same words")
@@ -117,10 +123,16 @@ def _transcript(text: str) -> list[talk.Turn]:
 
 def _common(left: list[talk.Turn], right: list[talk.Turn]) -> list[talk.Turn]:
     """The turns that both conversations begin with."""
-    shared: list[talk.Turn] = commonprefix([left, right])
+    shared = left[: _shared(left, right)]
     if not shared:
         raise RowError("NoCommonPrompt", "chosen and rejected do not begin with the same turn")
     return shared
+
+
+def _shared(left: Sequence[Any], right: Sequence[Any]) -> int:
+    """How long both begin the same."""
+    pairs = zip(left, right, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
 def _asked(prompt: list[talk.Turn], fields: Fields) -> list[talk.Turn]:

@@ -1,0 +1,176 @@
+"""Preference and KTO: every shape becomes one record, or the row is refused with its reason."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_trainer.datasets import detect
+from hone_trainer.datasets.formats import FORMATS
+from hone_trainer.datasets.rows import RowError
+
+pytestmark = pytest.mark.pure
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def said(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+SYSTEM = {"role": "system", "content": "Be kind."}
+TURNS = {"prompt": [user("Hi")], "chosen": [said("Hello")], "rejected": [said("No")]}
+TEXTS = {"prompt": "Hi", "chosen": "Hello", "rejected": "No"}
+
+
+@pytest.mark.parametrize(
+    ("row", "record"),
+    [
+        (TEXTS, TEXTS),
+        (TURNS, TURNS),
+        ({**TURNS, "chosen": said("Hello"), "rejected": said("No")}, TURNS),
+        ({**TURNS, "chosen": "Hello", "rejected": "No", "prompt": [user("Hi")]}, TURNS),
+        ({"prompt": "Hi", "chosen": [said("Hello")], "rejected": [said("No")]}, TURNS),
+        ({"chosen": [user("Hi"), said("Hello")], "rejected": [user("Hi"), said("No")]}, TURNS),
+        # UltraFeedback, binarized: the prompt is in its column, and in both conversations
+        ({"prompt": "Hi", "chosen": [user("Hi"), said("Hello")], "rejected": [user("Hi"), said("No")]}, TURNS),
+        (
+            {
+                "conversations": [{"from": "human", "value": "Hi"}],
+                "chosen": {"from": "gpt", "value": "Hello"},
+                "rejected": {"from": "gpt", "value": "No"},
+            },
+            TURNS,
+        ),
+        (
+            {
+                "chosen": "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Go on\n\nAssistant: Hello",
+                "rejected": "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Go on\n\nAssistant: No",
+            },
+            {**TURNS, "prompt": [user("Hi"), said("Yes?"), user("Go on")]},
+        ),
+        (
+            {"chosen": "The sky is blue.", "rejected": "The sky is bleak."},
+            {"prompt": "The sky is ", "chosen": "blue.", "rejected": "bleak."},
+        ),
+        ({**TEXTS, "system": "Be kind."}, {**TURNS, "prompt": [SYSTEM, user("Hi")]}),
+        ({**TURNS, "prompt": [SYSTEM, user("Hi")], "system": "Other"}, {**TURNS, "prompt": [SYSTEM, user("Hi")]}),
+    ],
+)
+def test_a_preference_becomes(row: dict[str, Any], record: dict[str, Any]) -> None:
+    assert FORMATS["Preference"].normalise(row, {}) == record
+    assert str(detect.choose("Auto", {}, [row])).startswith("Preference (Auto: ")
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "words"),
+    [
+        ({"prompt": "Hi", "chosen": "Hello"}, "OneSided", "rejected is missing"),
+        ({"prompt": "Hi", "chosen": " ", "rejected": "No"}, "OneSided", "chosen is missing or empty"),
+        ({"prompt": "Hi", "chosen": [], "rejected": [said("No")]}, "OneSided", "chosen"),
+        ({"prompt": "Hi"}, "MissingColumn", "chosen and rejected"),
+        ({**TEXTS, "rejected": "Hello"}, "SameAnswers", "the same"),
+        ({**TURNS, "rejected": [said("Hello")]}, "SameAnswers", "the same"),
+        ({"chosen": "Yes", "rejected": "No"}, "NoCommonPrompt", "no prompt"),
+        ({"chosen": [user("a"), said("x")], "rejected": [user("b"), said("x")]}, "NoCommonPrompt", "same turn"),
+        (
+            {"chosen": [user("a"), said("x"), user("b"), said("y")], "rejected": [user("a"), said("z")]},
+            "SeveralTurns",
+            "chosen has 3 turns",
+        ),
+        (
+            {"chosen": [user("a"), said("x")], "rejected": [user("a"), said("x"), user("b")]},
+            "NoCommonPrompt",
+            "no more",
+        ),
+        ({"chosen": [user("a"), user("b")], "rejected": [user("a"), said("x")]}, "NoAssistantTurn", "chosen"),
+        ({**TURNS, "prompt": [SYSTEM]}, "NoUserTurn", "no user turn"),
+        ({**TURNS, "chosen": [{"role": "bot", "content": "x"}]}, "UnknownRole", "bot"),
+        ({**TEXTS, "chosen": 3}, "WrongType", "chosen"),
+        ({**TURNS, "chosen": [said("\ud800")]}, "NotUTF8", "chosen"),
+    ],
+)
+def test_a_preference_is_refused(row: dict[str, Any], code: str, words: str) -> None:
+    with pytest.raises(RowError, match=words) as caught:
+        FORMATS["Preference"].normalise(row, {})
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("row", "record"),
+    [
+        (
+            {"prompt": "Hi", "completion": "Hello", "label": True},
+            {"prompt": "Hi", "completion": "Hello", "label": True},
+        ),
+        ({"prompt": "Hi", "completion": "No", "label": "False"}, {"prompt": "Hi", "completion": "No", "label": False}),
+        ({"prompt": "Hi", "completion": "No", "label": 0}, {"prompt": "Hi", "completion": "No", "label": False}),
+        (
+            {"messages": [SYSTEM, user("Hi"), said("Hello")], "label": True},
+            {"prompt": [SYSTEM, user("Hi")], "completion": [said("Hello")], "label": True},
+        ),
+        (
+            {"prompt": [user("Hi")], "completion": [said("Hello")], "label": True},
+            {"prompt": [user("Hi")], "completion": [said("Hello")], "label": True},
+        ),
+    ],
+)
+def test_a_judged_answer_becomes(row: dict[str, Any], record: dict[str, Any]) -> None:
+    assert FORMATS["KTO"].normalise(row, {}) == record
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"prompt": "Hi", "completion": "Hello"}, "MissingColumn"),
+        ({"prompt": "Hi", "completion": "Hello", "label": "good"}, "WrongLabel"),
+        ({"prompt": "Hi", "completion": "Hello", "label": 0.5}, "WrongLabel"),
+        ({"prompt": "Hi", "completion": "", "label": True}, "EmptyContent"),
+        ({"messages": [user("Hi")], "label": True}, "NoAssistantTurn"),
+        ({"messages": [said("Hi")], "label": True}, "NoUserTurn"),
+        ({"prompt": [user("Hi")], "completion": [said("a"), user("b"), said("c")], "label": True}, "SeveralTurns"),
+    ],
+)
+def test_a_judged_answer_is_refused(row: dict[str, Any], code: str) -> None:
+    with pytest.raises(RowError) as caught:
+        FORMATS["KTO"].normalise(row, {})
+    assert caught.value.code == code
+
+
+def test_a_class_beside_a_text_is_no_judgement() -> None:
+    row = {"prompt": "Hi", "completion": "Hello", "label": "greeting"}
+    assert detect.choose("Auto", {}, [row]).format.name == "PromptCompletion"
+
+
+@pytest.mark.parametrize(
+    ("path", "format"),
+    [
+        ("llamafactory_demo/dpo_en_demo.json", "Preference"),
+        ("llamafactory_demo/kto_en_demo.json", "KTO"),
+        ("hh_rlhf/harmless_test_rows_0000-1155.jsonl.gz", "Preference"),
+    ],
+)
+def test_public_sets_are_recognised_and_read(path: str, format: str) -> None:
+    file = DATA / path
+    if not file.is_file():
+        pytest.skip(f"needs {path} of the shared test data")
+    data = gzip.decompress(file.read_bytes()).decode() if file.suffix == ".gz" else file.read_text()
+    rows = json.loads(data) if file.suffix == ".json" else [json.loads(line) for line in data.splitlines()]
+    found = detect.choose("Auto", {}, rows[:100])
+    assert found.format.name == format
+    codes: dict[str, int] = {}
+    for row in rows:
+        try:
+            record = found.format.normalise(row, {})
+        except RowError as error:
+            codes[error.code] = codes.get(error.code, 0) + 1
+            continue
+        assert {type(turn["content"]) for turn in record["prompt"]} == {str}
+    assert sum(codes.values()) <= 0.02 * len(rows), codes
