@@ -21,7 +21,10 @@ COMPONENTS = (
     "hostpath-provisioner",
 )
 # Programs that build from the proxy as they are. Add one line to add one (Kueue, kwok).
-GO_INSTALL = {"coredns": "github.com/coredns/coredns@v1.12.4"}
+GO_INSTALL = {
+    "coredns": "github.com/coredns/coredns@v1.12.4",
+    "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
+}
 GO_HINT = "install Go 1.24 or newer (https://go.dev/doc/install) and put it on PATH"
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import urllib3
@@ -27,7 +29,7 @@ from hone_trainer.secrets import remember
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CHUNK = 2**20
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 """Of the target file, not of the connection."""
 _CONNECT_SECONDS = 30
 _READ_SECONDS = 60
@@ -60,7 +62,7 @@ class Client:
         if self.authorization:
             remember(self.authorization)
         deadline = time.monotonic() + self.limits.timeout_seconds
-        first = _checked(url)
+        first = checked(url)
         current = first
         for _ in range(_MAX_REDIRECTS + 1):
             same_host = (current.hostname, current.port) == (first.hostname, first.port)
@@ -68,29 +70,17 @@ class Client:
             following = self._get(current, headers, target, deadline, progress)
             if following is None:
                 return
-            current = _checked(urljoin(current.geturl(), following))
+            current = checked(urljoin(current.geturl(), following))
         raise SourceError("SourceRefused", f"{_shown(first)} redirects more than {_MAX_REDIRECTS} times")
 
     def _get(
         self, url: SplitResult, headers: dict[str, str], target: Path, deadline: float, progress: Callable[[int], None]
     ) -> str | None:
         """One request; the location to go on to, or None when the file is complete."""
-        host, port = str(url.hostname), url.port or 443
-        pool = urllib3.HTTPSConnectionPool(
-            self._pinned_address(host, port),
-            port,
-            ssl_context=ssl.create_default_context(),
-            server_hostname=host,
-            assert_hostname=host,
-            timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
-        )
-        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        named = host if port == 443 else f"{host}:{port}"
-        send = {"Host": named, "User-Agent": "hone", "Accept-Encoding": "identity", **headers}
+        pool = connect(url, self.limits.allow_private_addresses, self.resolver)
+        send = {"User-Agent": "hone", "Accept-Encoding": "identity", **headers}
         try:
-            response = pool.urlopen(
-                "GET", path, headers=send, redirect=False, retries=False, preload_content=False, decode_content=False
-            )
+            response = send_to(pool, url, "GET", send)
             try:
                 if response.status in _REDIRECTS and response.headers.get("Location"):
                     return str(response.headers["Location"])
@@ -99,24 +89,12 @@ class Client:
             finally:
                 response.close()
         except (HTTPError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise
             raise SourceError("SourceUnreachable", f"{_shown(url)}: {error}") from None
         finally:
             pool.close()
         return None
-
-    def _pinned_address(self, host: str, port: int) -> str:
-        """An address of the host, after all of them were checked."""
-        try:
-            addresses = self.resolver(host, port)
-        except (OSError, UnicodeError) as error:
-            raise SourceError("SourceUnreachable", f"the host name {host} cannot be resolved: {error}") from None
-        refused = [a for a in addresses if not is_allowed(a, self.limits.allow_private_addresses)]
-        if refused or not addresses:
-            message = f"{host} has the address {', '.join(refused) or '(none)'}, which is not public"
-            raise SourceError("SourceRefused", message)
-        return addresses[0]
 
     def _check_status(self, response: urllib3.BaseHTTPResponse, url: SplitResult) -> None:
         status, text = response.status, f"{_shown(url)} answers {response.status} {response.reason or ''}".strip()
@@ -155,6 +133,63 @@ class Client:
         return SourceError("SourceTooLarge", f"{_shown(url)} is over {self.limits.max_source_bytes} bytes")
 
 
+def connect(url: SplitResult, allow_private: bool, resolver: Resolver = resolve) -> urllib3.HTTPConnectionPool:
+    """Connections to one checked address of the URL's host.
+
+    Raises:
+        SourceError: SourceRefused when any of its addresses is not allowed; SourceUnreachable when it has none.
+    """
+    host, secure = str(url.hostname), url.scheme == "https"
+    port = url.port or (443 if secure else 80)
+    address = _address(host, port, allow_private, resolver)
+    timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
+    if not secure:
+        return urllib3.HTTPConnectionPool(address, port, timeout=timeout)
+    context = ssl.create_default_context()
+    return urllib3.HTTPSConnectionPool(
+        address, port, timeout=timeout, ssl_context=context, server_hostname=host, assert_hostname=host
+    )
+
+
+def send_to(
+    pool: urllib3.HTTPConnectionPool, url: SplitResult, method: str, headers: Mapping[str, str], body: Any = None
+) -> urllib3.BaseHTTPResponse:
+    """One request by the host's own name, not followed, not read."""
+    port = url.port if url.port not in (None, 443 if url.scheme == "https" else 80) else None
+    host = f"[{url.hostname}]" if ":" in str(url.hostname) else str(url.hostname)
+    return pool.urlopen(
+        method,
+        (url.path or "/") + (f"?{url.query}" if url.query else ""),
+        body=body,
+        headers={**headers, "Host": f"{host}:{port}" if port else host},
+        redirect=False,
+        retries=False,
+        preload_content=False,
+        decode_content=False,
+    )
+
+
+def in_cluster(url: str, cluster_domain: str) -> bool:
+    """Whether the host is a Service by name: no public host has such a name, and a number is an address."""
+    host = str(urlsplit(url).hostname or "").rstrip(".")
+    if host.endswith((".svc", f".svc.{cluster_domain}")):
+        return True
+    return host != "localhost" and re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", host) is not None
+
+
+def _address(host: str, port: int, allow_private: bool, resolver: Resolver) -> str:
+    """An address of the host, after all of them were checked."""
+    try:
+        addresses = resolver(host, port)
+    except (OSError, UnicodeError) as error:
+        raise SourceError("SourceUnreachable", f"the host name {host} cannot be resolved: {error}") from None
+    refused = [a for a in addresses if not is_allowed(a, allow_private)]
+    if refused or not addresses:
+        message = f"{host} has the address {', '.join(refused) or '(none)'}, which is not public"
+        raise SourceError("SourceRefused", message)
+    return addresses[0]
+
+
 def is_allowed(address: str, allow_private: bool = False) -> bool:
     """Whether a download may go to this address.
 
@@ -181,8 +216,8 @@ def _allowed(address: Address, allow_private: bool) -> bool:
     return address.is_global or (allow_private and (address.is_private or address.is_loopback))
 
 
-def _checked(url: str) -> SplitResult:
-    """The parts of an acceptable address.
+def checked(url: str, plain: bool = False) -> SplitResult:
+    """The parts of an acceptable address; `plain` allows http://.
 
     Raises:
         SourceError: SourceRefused.
@@ -194,12 +229,12 @@ def _checked(url: str) -> SplitResult:
         port = parts.port
     except ValueError as error:
         raise SourceError("SourceRefused", f"not an address: {error}") from None
-    if parts.scheme != "https" or not parts.hostname:
+    if parts.scheme not in ("https", *(["http"] if plain else [])) or not parts.hostname:
         raise SourceError("SourceRefused", f"{parts.scheme or '?'}://{parts.hostname or ''}: only https:// is fetched")
     if "@" in parts.netloc:
-        raise SourceError("SourceRefused", f"https://{parts.hostname}: no user or password in an address")
+        raise SourceError("SourceRefused", f"{parts.scheme}://{parts.hostname}: no user or password in an address")
     if port == 0:
-        raise SourceError("SourceRefused", f"https://{parts.hostname}: port 0")
+        raise SourceError("SourceRefused", f"{parts.scheme}://{parts.hostname}: port 0")
     return parts
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from hone_api.plan import MaterializePlan
 from hone_trainer import hub
+from hone_trainer.datasets import s3
 from hone_trainer.datasets.http import Client
 from hone_trainer.datasets.read import DataFile
 from hone_trainer.errors import SourceError
@@ -73,6 +75,21 @@ def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     progress.say(f"downloading {name}")
     Client(plan.limits, authorization).download(plan.source.uri, target, progress.add_bytes)
     return _hashed([DataFile(target, name)], plan)
+
+
+def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
+    bucket, what = s3.Bucket.of(plan), shown(plan.source.uri)
+    found = bucket.list(plan.source.uri.removeprefix("s3://").partition("/")[2])
+    names = _chosen({name: one.size for name, one in found.items()}, plan.source.files, what)
+    if sum(found[name].size for name in names) > plan.limits.max_source_bytes:
+        raise SourceError("SourceTooLarge", f"{what}: over {plan.limits.max_source_bytes} bytes")
+    progress.say(f"downloading {len(names)} files of {what}")
+    deadline = time.monotonic() + plan.limits.timeout_seconds
+    # Keys are anything, so files are called by their number.
+    files = [DataFile(folder / str(number), name) for number, name in enumerate(names)]
+    for file in files:
+        bucket.download(found[file.name], file.path, deadline, progress.add_bytes)
+    return _hashed(files, plan)
 
 
 def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
@@ -171,6 +188,7 @@ Fetcher = Callable[[MaterializePlan, Path, Progress], Fetched]
 SOURCES: dict[str, Fetcher] = {
     "hf": _from_hub,
     "https": _from_web,
+    "s3": _from_s3,
     "pvc": _from_mount,
     "configmap": _from_mount,
 }

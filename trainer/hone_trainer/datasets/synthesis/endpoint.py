@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from hone_trainer.datasets.http import Resolver, is_allowed, resolve
+from hone_trainer.datasets.http import Resolver, in_cluster, is_allowed, resolve
 from hone_trainer.errors import ConfigError, SourceError
 
 Message = Mapping[str, str]
@@ -177,13 +177,6 @@ class Endpoint:
             message = f"{self.host} has the address {', '.join(refused) or '(none)'}, which is not public"
             raise SourceError("SourceRefused", message)
         return addresses[0]
-
-
-def in_cluster(url: str, cluster_domain: str) -> bool:
-    """Whether the host is a Service by name: no public host has such a name."""
-    host = str(urlsplit(url).hostname or "").rstrip(".")
-    named = host.endswith((".svc", f".svc.{cluster_domain}"))
-    return named or bool(host and "." not in host and ":" not in host and host != "localhost")
 
 
 def _checked(url: str, private: bool) -> SplitResult:
