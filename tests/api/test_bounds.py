@@ -130,7 +130,11 @@ def test_an_empty_block_gets_the_defaults_of_its_model(
 def test_every_default_of_a_job_is_in_its_definition(api: Any, manifest: Any) -> None:
     """What people rely on without writing it."""
     spec = api.create(manifest("FineTuneJob")).body["spec"]
-    assert (spec["method"], spec["adapter"], spec["suspend"]) == ("SFT", {"type": "LoRA"}, False)
+    assert (spec["method"], spec["adapter"], spec["suspend"]) == (
+        "SFT",
+        {"type": "LoRA", "rankStabilized": False},
+        False,
+    )
     assert spec["datasets"] == [{"name": "rows", "split": "train"}]
     assert spec["training"]["batchSize"] == 8
     assert spec["resources"] == {

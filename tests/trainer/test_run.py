@@ -122,7 +122,8 @@ def test_other_adapters_learn_merge_and_give_the_same_numbers(
 
 def test_neftune_changes_training_and_not_evaluation(runs: Any, make_plan: Any) -> None:
     plain, noisy = (
-        runs.finish(make_plan(**options, training={"maxSteps": 2})) for options in ({}, {"sft": {"neftuneAlpha": "20"}})
+        runs.finish(make_plan(name, training={"maxSteps": 2}, **options))
+        for name, options in (("plain", {}), ("noisy", {"sft": {"neftuneAlpha": "20"}}))
     )
     (base, tuned), (base_noisy, tuned_noisy) = number(plain, "loss"), number(noisy, "loss")
     assert base == base_noisy
