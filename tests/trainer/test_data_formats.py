@@ -406,7 +406,7 @@ def test_auto_looks_past_a_few_broken_rows():
     ("row", "words"),
     [
         ({"question": "a", "answer": "b"}, "columns answer, question. Perhaps spec.columns {prompt: question, compl"),
-        ({"x": "a", "y": "b"}, "columns x, y. Map them in spec.columns to those of a format: Chat: messages"),
+        ({"x": "a", "y": "b"}, "columns x, y. Map them in spec.columns to those of a format: "),
         ({"data": [{"prompt": "a"}]}, "The file is one object: write the list in 'data' itself"),
         ({"prompt;completion": "a;b"}, "separated by ';'"),
         (
@@ -426,7 +426,7 @@ def test_auto_does_not_guess_but_says_what_may_be_meant(row, words):
 def test_auto_leaves_it_to_the_rows_to_say_what_is_wrong_in_the_right_columns():
     found = detect.choose(Format.AUTO, {}, [{"prompt": 1, "completion": 2}])
     assert str(found) == "PromptCompletion (Auto: the first 1 rows have the columns completion, prompt)"
-    with pytest.raises(RowError, match="prompt is a number"):
+    with pytest.raises(RowError, match="completion is a number"):
         found.format.normalise({"prompt": 1, "completion": 2}, {})
 
 

@@ -109,12 +109,12 @@ def _repeats(result: DatasetResult) -> Iterator[str]:
 
 
 def _answers(profile: Profile) -> Iterator[str]:
-    total = profile.answers.total()
-    if not total or len(profile.answers) == total:
+    total = profile.answers.total() + profile.long_answers
+    if len(profile.answers) == profile.answers.total():
         return
     common = profile.answers.most_common()
     (text, most), least = common[0], common[-1][1]
-    if 1 < len(common) <= _CLASSES and len(common) * 5 <= total:
+    if not profile.long_answers and 1 < len(common) <= _CLASSES and len(common) * 5 <= total:
         if most >= _IMBALANCE * least:
             yield (
                 f"The answers are of {len(common)} kinds, and unbalanced: {text[:60]!r} in {most:,} rows, the rarest in"

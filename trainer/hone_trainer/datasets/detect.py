@@ -11,8 +11,28 @@ from hone_trainer.datasets.formats import FORMATS, RowFormat
 from hone_trainer.errors import ConfigError, DataError
 
 SAMPLE_ROWS = 100
-# Shapes that this version does not materialise, by the columns that tell them.
-_LATER = (({"chosen", "rejected"}, "Preference"), ({"messages", "label"}, "Preference (unpaired)"))
+_TOLD_BY_COLUMNS = (Format.CHAT, Format.SHAREGPT, Format.ALPACA, Format.PROMPT_COMPLETION, Format.TEXT)
+# Names in the wild for roles, for a hint: whether an answer is to be learned or checked, nobody can tell.
+_MEANT: tuple[dict[str, str], ...] = (
+    {"question": "question", "oracle": "oracle_context", "distractors": "context", "answer": "cot_answer"},
+    *(
+        {"prompt": prompt, "completion": completion}
+        for prompt, completion in (
+            ("question", "answer"),
+            ("query", "response"),
+            ("question", "response"),
+            ("instruction", "response"),
+            ("instruction", "completion"),
+            ("prompt", "response"),
+            ("input", "output"),
+            ("input", "target"),
+            ("prompt", "canonical_solution"),
+            ("text", "category"),
+            ("text", "label"),
+        )
+    ),
+    *({"text": text} for text in ("content", "document", "body", "page_content")),
+)
 
 
 @dataclass(frozen=True)
@@ -52,21 +72,35 @@ def choose(format: str, columns: dict[str, str], sample: Sequence[dict[str, Any]
 
 
 def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Detected:
-    for names, kind in _LATER:
-        if sample and all(names <= row.keys() for row in sample):
-            raise ConfigError(
-                f"the rows look like {kind} (columns {', '.join(sorted(names))}), which this version does not"
-                " materialise: name spec.format to read them otherwise",
-                "NotSupportedYet",
-            )
     seen = sorted({str(key)[:40] for row in sample for key in row})
     for entry in FORMATS.values():
         if set(columns) <= set(entry.roles) and _share(entry, columns, sample) >= 0.5:
             return Detected(
                 entry, f"the first {len(sample)} rows have {_named(entry, columns)}{_idle(entry, columns, seen)}"
             )
+    for entry in map(FORMATS.__getitem__, _TOLD_BY_COLUMNS):
+        # The columns are there and hold something else: the rows' own errors say what.
+        needed = {columns.get(role, role) for role in entry.required}
+        if set(columns) <= set(entry.roles) and sum(needed <= row.keys() for row in sample) * 2 > len(sample):
+            return Detected(entry, f"the first {len(sample)} rows have the columns {', '.join(sorted(needed))}")
+    raise DataError("UnknownFormat", f"the rows have the columns {', '.join(seen[:20]) or 'none'}. {_way_out(sample)}")
+
+
+def _way_out(sample: Sequence[dict[str, Any]]) -> str:
+    """What to write, where the columns' names or the only row say what is meant."""
+    row = sample[0] if sample else {}
+    if len(row) == 1:
+        (name, value), *_ = row.items()
+        if len(sample) == 1 and isinstance(value, list):
+            return f"The file is one object: write the list in {name[:40]!r} itself as the file."
+        if separator := next((mark for mark in ";\t|" if mark in name), None):
+            return f"Fields seem to be separated by {separator!r}: a .csv has commas, a .tsv tabs."
+    for mapping in _MEANT:
+        if set(mapping.values()) <= row.keys():
+            wanted = ", ".join(f"{role}: {column}" for role, column in mapping.items())
+            return f"Perhaps spec.columns {{{wanted}}} is meant."
     shapes = "; ".join(f"{entry.name}: {entry.why}" for entry in FORMATS.values())
-    raise DataError("UnknownFormat", f"the rows have the columns {', '.join(seen[:20]) or 'none'}; formats: {shapes}")
+    return f"Map them in spec.columns to those of a format: {shapes}."
 
 
 def _share(entry: RowFormat, columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> float:

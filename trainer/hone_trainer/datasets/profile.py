@@ -16,6 +16,7 @@ _EXAMPLES, _EXAMPLE_CHARACTERS = 3, 1500
 _MAX_ANSWERS = 50_000
 """Different answers that are counted; what comes after them counts only when it is one of them."""
 _ANSWER_CHARACTERS = 200
+"""Longer answers are not compared: they hardly repeat, but as whole rows."""
 
 
 @dataclass
@@ -27,7 +28,8 @@ class Profile:
     roles: Counter[str] = field(default_factory=Counter)
     """Turns by role."""
     answers: Counter[str] = field(default_factory=Counter)
-    """Rows by their last answer, its first 200 characters."""
+    """Rows by their last answer; short ones alone."""
+    long_answers: int = 0
     with_system: int = 0
     with_tools: int = 0
     with_names: int = 0
@@ -45,9 +47,10 @@ class Profile:
         if len(self.examples) < _EXAMPLES:
             self.examples.append(canonical(record)[:_EXAMPLE_CHARACTERS])
         if (answer := _answer(record)) is not None:
-            key = answer[:_ANSWER_CHARACTERS]
-            if len(self.answers) < _MAX_ANSWERS or key in self.answers:
-                self.answers[key] += 1
+            if len(answer) > _ANSWER_CHARACTERS:
+                self.long_answers += 1
+            elif len(self.answers) < _MAX_ANSWERS or answer in self.answers:
+                self.answers[answer] += 1
         if "messages" in record:
             self._see_turns(record["messages"])
             self.with_tools += "tools" in record or any("tool_calls" in turn for turn in record["messages"])

@@ -42,7 +42,7 @@ def data(tally: Tally, result: DatasetResult, failure: FailureReport | None = No
             "result": result.to_json(),
             "lengths": [{"upTo": bound, "rows": rows} for bound, rows in tally.lengths.histogram()],
             "profile": tally.profile.to_json(),
-            "rejectedExamples": tally.examples,
+            "rejectedExamples": {error.code: tally.examples[error.code] for error in result.errors},
         }
     )
 

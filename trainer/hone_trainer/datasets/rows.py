@@ -111,5 +111,13 @@ DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_w
 
 def type_name(value: Any) -> str:
     """The JSON name of a value's type."""
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    names = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+        bytes: "bytes",
+    }
     return names.get(type(value), f"a {type(value).__name__}")

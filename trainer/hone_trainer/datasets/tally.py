@@ -116,7 +116,7 @@ class Tally:
             raise DataError("EmptySource", f"{sources.shown(self.plan.source.uri)} holds no row", self.result())
         if hidden := [self.errors[code] for code in _HIDES_ROWS if code in self.errors]:
             text = "; ".join(f"{error.example}" for error in hidden)
-            raise DataError("DamagedFile", f"{self.valid} rows were read, but not all: {text}", self.result())
+            raise DataError("DamagedFile", f"{text}. {self.valid} rows were read.", self.result())
         if limit := self._too_many(total):
             text = f"{self.rejected} of {total} rows are rejected ({limit})"
             raise DataError("TooManyBadRows", f"{text}: {self._worst()}", self.result())

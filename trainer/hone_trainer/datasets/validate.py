@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from hone_api.dataset import Format, Source
 from hone_api.plan import MaterializePlan
@@ -36,7 +37,7 @@ def run(file: Path, format: str, columns: Sequence[str], html: Path | None = Non
     with tempfile.TemporaryDirectory(prefix="hone-validate-") as store:
         plan = MaterializePlan(
             name=file.name,
-            source=Source(uri="pvc://laptop/file"),
+            source=Source(uri=f"pvc://laptop/{quote(file.name)}"[:1024]),
             source_path=str(file.resolve()),
             format=Format(format),
             columns=dict(pair.split("=", 1) for pair in columns),
