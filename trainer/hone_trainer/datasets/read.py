@@ -1,32 +1,30 @@
-"""Files to raw rows, one at a time: JSON Lines, a JSON array, CSV, TSV, Parquet, text, Markdown; each may be gzip.
+"""Files to raw rows, one at a time: JSON Lines, a JSON array, CSV, TSV, Parquet, Arrow, text, Markdown.
 
-gzip, Parquet and JSON arrays are known by their first bytes, the rest by the file's name; anything else is JSON Lines.
+Each may be packed by gzip or zstd. Packers, Parquet, Arrow and JSON arrays are known by their first bytes, the rest by
+the file's name; anything else is JSON Lines.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
-from typing import IO, Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple
 
+from hone_trainer.datasets import columnar, packed
+from hone_trainer.datasets.packed import Stream, base_name, seekable, unpacked
 from hone_trainer.datasets.rows import DECODER, RawRow, RowError, strict_json, type_name
-from hone_trainer.errors import SourceError
 
 MAX_ROW_BYTES = 16 * 2**20
 _BOM = b"\xef\xbb\xbf"
-_PARQUET_BATCH = 256
 _NO_ROWS = {
     "a web page": (b"<!doctype", b"<html", b"<?xml"),
     "a PDF": (b"%pdf-",),
     "a zip archive": (b"pk\x03\x04",),
     "a pointer of Git LFS, not the file": (b"version https://git-lfs",),
 }
-Stream: TypeAlias = "io.BufferedReader[Any]"
 
 
 class DataFile(NamedTuple):
@@ -67,26 +65,45 @@ def _raw_row(number: int, place: str, item: _Item) -> RawRow:
 
 
 def _read_file(file: DataFile, max_bytes: int) -> Iterator[_Item]:
-    if _starts_with(file.path, b"PAR1"):
-        yield from _parquet(file.path)
-        return
-    with open(file.path, "rb") as packed:
-        stream = gzip.GzipFile(fileobj=packed) if _starts_with(file.path, b"\x1f\x8b") else packed
-        bounded: Stream = io.BufferedReader(_Bounded(cast(IO[bytes], stream), max_bytes, file.name))
-        if bounded.peek(3)[:3] == _BOM:
-            bounded.read(3)
-        if what := _no_rows(bounded.peek(512)[:512]):
-            yield _Item("", error=RowError("NotRows", f"the file is {what}"))
-            return
+    with unpacked(file.path, max_bytes, file.name) as stream:
         try:
-            yield from _reader(file.name, bounded)(bounded)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            yield _Item("", error=RowError("BrokenFile", f"the gzip file is damaged: {error}"))
+            head = stream.peek(512)[:512]
+            if head.startswith((b"PAR1", b"ARROW1", columnar.STREAM_MARK)):
+                yield from _columns(file, stream, head)
+                return
+            if head.startswith(_BOM):
+                stream.read(len(_BOM))
+            if what := _no_rows(head):
+                yield _Item("", error=RowError("NotRows", f"the file is {what}"))
+                return
+            yield from _reader(file.name, stream)(stream)
+        except packed.DamagedError as error:
+            yield _Item("", error=RowError("BrokenFile", str(error)))
+
+
+def _columns(file: DataFile, stream: Stream, head: bytes) -> Iterator[_Item]:
+    """Rows of a Parquet or Arrow file; a packed one is unpacked beside it, since their index is at their end."""
+    read = columnar.parquet if head.startswith(b"PAR1") else columnar.arrow_file
+    try:
+        if head.startswith(columnar.STREAM_MARK):
+            yield from _numbered(columnar.arrow_stream(stream))
+        elif _starts_with(file.path, head[:4]):
+            with open(file.path, "rb") as plain:
+                yield from _numbered(read(plain))
+        else:
+            with seekable(stream, file.path.parent) as copy:
+                yield from _numbered(read(copy))
+    except columnar.DamagedError as error:
+        yield _Item(f", row {error.row}", error=RowError("BrokenFile", str(error)))
+
+
+def _numbered(rows: Iterator[Any]) -> Iterator[_Item]:
+    for number, value in enumerate(rows, 1):
+        yield _Item(f", row {number}", value)
 
 
 def _reader(name: str, stream: Stream) -> Callable[[Stream], Iterator[_Item]]:
-    lower = name.lower().removesuffix(".gz")
-    suffix = PurePath(lower).suffix
+    suffix = PurePath(base_name(name)).suffix
     by_name = {".csv": _csv, ".tsv": _tsv, ".txt": _paragraphs, ".md": _document}
     if suffix in by_name:
         return by_name[suffix]
@@ -102,24 +119,6 @@ def _no_rows(head: bytes) -> str | None:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:64]:
         return "UTF-16 text, or not text at all"
     return None
-
-
-class _Bounded(io.RawIOBase):
-    """A stream that refuses to give more than so many bytes: gzip can unpack to a thousand times its size."""
-
-    def __init__(self, inner: IO[bytes], max_bytes: int, name: str) -> None:
-        self._inner, self._left, self._name = inner, max_bytes, name
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._inner.read(len(buffer))
-        self._left -= len(data)
-        if self._left < 0:
-            raise SourceError("SourceTooLarge", f"{self._name}: unpacked, it is over the limit")
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def _json_lines(stream: Stream) -> Iterator[_Item]:
@@ -247,22 +246,6 @@ def _document(stream: Stream) -> Iterator[_Item]:
 
 def _text(where: str, data: bytes) -> _Item:
     return _Item(where, {"text": data.decode("utf-8", "surrogateescape").replace("\r\n", "\n").strip("\n")})
-
-
-def _parquet(path: Path) -> Iterator[_Item]:
-    import pyarrow
-    import pyarrow.parquet
-
-    row = 1
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_PARQUET_BATCH):
-                for value in batch.to_pylist():
-                    yield _Item(f", row {row}", value)
-                    row += 1
-    except (pyarrow.ArrowException, OSError) as error:
-        message = f"the Parquet file is damaged after row {row - 1}: {error}"
-        yield _Item(f", row {row}", error=RowError("BrokenFile", message[:300]))
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:

@@ -15,11 +15,12 @@ from hone_api.plan import MaterializePlan
 from hone_trainer import hub
 from hone_trainer.datasets import s3
 from hone_trainer.datasets.http import Client
+from hone_trainer.datasets.packed import SUFFIXES, base_name
 from hone_trainer.datasets.read import DataFile
 from hone_trainer.errors import SourceError
 from hone_trainer.progress import Progress
 
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md")
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md")
 _MAX_FILES = 10_000
 # Files that describe a data set in a repository and hold no rows.
 _NOT_ROWS = {
@@ -153,15 +154,16 @@ def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) ->
     else:
         chosen = sorted(name for name in names if _is_data(name))
     if not chosen:
-        raise SourceError("SourceNotFound", f"{what} has no data file ({', '.join(DATA_SUFFIXES)}, or those with .gz)")
+        known = f"{', '.join(DATA_SUFFIXES)}, or those with {' or '.join(SUFFIXES)}"
+        raise SourceError("SourceNotFound", f"{what} has no data file ({known})")
     if len(chosen) > _MAX_FILES:
         raise SourceError("SourceTooLarge", f"{what} has {len(chosen)} files, more than {_MAX_FILES}")
     return chosen
 
 
 def _is_data(name: str) -> bool:
-    base = PurePosixPath(name).name.lower()
-    return base not in _NOT_ROWS and base.removesuffix(".gz").endswith(DATA_SUFFIXES)
+    base = base_name(PurePosixPath(name).name)
+    return base not in _NOT_ROWS and base.endswith(DATA_SUFFIXES)
 
 
 def _hashed(files: list[DataFile], plan: MaterializePlan) -> Fetched:
