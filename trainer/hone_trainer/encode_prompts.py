@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hone_trainer.encoder import Encoder
+from hone_trainer.encoder import Encoder, RowRefusedError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -48,10 +48,14 @@ class Prompt:
 
 
 class PromptEncoder:
-    """Records of questions, with or without answers, to prompts. The last assistant turn is the answer."""
+    """Records of questions, with or without answers, to prompts. The last assistant turn is the answer.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._encoder = Encoder(tokenizer, "LastAssistant")
+    Args:
+        longest: most tokens of a prompt.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, longest: int) -> None:
+        self._encoder, self._longest = Encoder(tokenizer, "LastAssistant"), longest
         self.end_marks, self.prompt_options = self._encoder.end_marks, self._encoder.prompt_options
 
     def takes(self, record: dict[str, Any]) -> str | None:
@@ -62,7 +66,7 @@ class PromptEncoder:
         """The prompt of a record.
 
         Raises:
-            RowRefusedError: the template does not go on from the prompt with an answer.
+            RowRefusedError: the template does not go on from the prompt with an answer, or the prompt is too long.
         """
         checked = checked_record(record)
         prompt = checked["prompt"]
@@ -71,7 +75,10 @@ class PromptEncoder:
             rows = self._encoder.encode({**answered, **({"tools": record["tools"]} if record.get("tools") else {})})
         else:
             rows = self._encoder.encode({"prompt": prompt, "completion": _ANSWER})
-        return [Prompt(rows[-1].prompt_ids, checked, number)]
+        ids = rows[-1].prompt_ids
+        if len(ids) > self._longest:
+            raise RowRefusedError("PromptTooLong", f"{len(ids)} tokens; {self._longest} leave room for an answer")
+        return [Prompt(ids, checked, number)]
 
 
 def checked_record(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,3 +35,22 @@ class WithinStep:
         """Called by accelerate at the start of each epoch, and when a run is resumed in the middle of one."""
         if hasattr(self._inner, "set_epoch"):
             self._inner.set_epoch(epoch)
+
+
+class PromptOrder:
+    """TRL's RepeatSampler with an order for each epoch: by itself it goes on with one generator, of which a run that is
+    resumed in a later epoch knows nothing. The first epoch's order is TRL's."""
+
+    def __init__(self, inner: Any, seed: int) -> None:
+        self._inner, self._seed, self._epoch = inner, seed, 0
+
+    def __iter__(self) -> Iterator[int]:
+        self._inner.generator.manual_seed(self._seed + self._epoch)
+        return iter(self._inner)
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate, as above."""
+        self._epoch = epoch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hone_trainer.methods import dapt, dpo, kto, orpo, reward, sft
+from hone_trainer.methods import dapt, dpo, grpo, kto, orpo, reward, sft
 from hone_trainer.methods.base import Method
 
 METHODS: dict[str, Method] = {
@@ -12,4 +12,5 @@ METHODS: dict[str, Method] = {
     "KTO": kto.METHOD,
     "ORPO": orpo.METHOD,
     "Reward": reward.METHOD,
+    "GRPO": grpo.METHOD,
 }

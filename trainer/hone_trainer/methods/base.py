@@ -39,6 +39,8 @@ class Method:
     """Trainer, held-out split, poll -> the score of the model as it is. A collective."""
     metrics: Mapping[str, Best]
     """Metrics of `score` that are reported, each with its good end. The first decides which step is the best."""
+    repeats: Callable[[TrainingPlan], int] = lambda _: 1
+    """How often an epoch uses each example: several answers are sampled for a prompt."""
     logged: Mapping[str, str] = field(default_factory=dict)
     """Names in the library's logs -> names of metrics that are reported while training, beside the loss."""
     length: int | None = None

@@ -37,6 +37,8 @@ class Masked:
     """No score: nothing is known about the sample, so it is left out. It is not a 0."""
 
     reason: str
+    broken: bool = False
+    """Whether the sandbox is to blame, and not the reward."""
 
 
 Scored = float | Masked

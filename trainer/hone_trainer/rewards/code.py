@@ -67,4 +67,4 @@ def to_bytes(quantity: str) -> int:
 
 
 def _score(reply: Reply) -> Scored:
-    return Masked(reply.message) if reply.outcome == "Broken" else float(reply.outcome == "Done")
+    return Masked(reply.message, broken=True) if reply.outcome == "Broken" else float(reply.outcome == "Done")

@@ -36,7 +36,9 @@ class JsonSchema(WithoutGold):
         bodies = ({"schema": self._schema, "instance": _json_in(s.completion)} for s in samples)
         replies = self._workers.run([Request("jsonSchema", body) for body in bodies])
         return [
-            Masked(reply.message) if reply.outcome == "Broken" else float(reply.outcome == "Done" and reply.value)
+            Masked(reply.message, broken=True)
+            if reply.outcome == "Broken"
+            else float(reply.outcome == "Done" and reply.value)
             for reply in replies
         ]
 

@@ -32,7 +32,7 @@ class Math:
             if reply is None:
                 found.append(float(gold == answer != ""))
             elif reply.outcome == "Broken":
-                found.append(Masked(reply.message))
+                found.append(Masked(reply.message, broken=True))
             else:
                 found.append(float(reply.outcome == "Done" and reply.value))
         return found

@@ -34,10 +34,10 @@ class Python:
             if reply.outcome == "Done":
                 found += [_scored(result) for result in reply.value]
             elif len(batch) == 1:
-                found.append(Masked(reply.message))
+                found.append(_masked(reply))
             else:  # one of them broke it: each by itself
                 alone = self._run([[sample] for sample in batch])
-                found += [_scored(r.value[0]) if r.outcome == "Done" else Masked(r.message) for r in alone]
+                found += [_scored(r.value[0]) if r.outcome == "Done" else _masked(r) for r in alone]
         return found
 
     def gold(self, record: Mapping[str, Any]) -> str | None:
@@ -56,6 +56,10 @@ class Python:
 def _arguments(sample: Sample) -> dict[str, Any]:
     known = {name: sample.record.get(name) for name in ARGUMENTS}
     return {"prompt": sample.prompt, "completion": sample.completion, **known}
+
+
+def _masked(reply: Reply) -> Masked:
+    return Masked(reply.message, broken=reply.outcome == "Broken")
 
 
 def _scored(result: Mapping[str, Any]) -> Scored:

@@ -1,0 +1,122 @@
+"""Group-relative policy optimisation (Shao et al. 2024, arXiv 2402.03300) and its relatives: DAPO (Yu et al. 2025,
+arXiv 2503.14476), Dr. GRPO (Liu et al. 2025, arXiv 2503.20783), and RLOO (Ahmadian et al. 2024, arXiv 2402.14740), by
+TRL's GRPOTrainer and RLOOTrainer. They get the prompts as our own token ids, and the rewards of `hone_trainer.rewards`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hone_api.methods import GrpoMethod
+from hone_api.plan import TrainingPlan
+from hone_trainer import sampling
+from hone_trainer.encode_prompts import Prompt, PromptEncoder
+from hone_trainer.loop import Loop, Run
+from hone_trainer.methods import rewarding
+from hone_trainer.methods.arguments import common
+from hone_trainer.methods.base import Method
+from hone_trainer.model import Base
+from hone_trainer.order import PromptOrder
+from hone_trainer.settings import Rates, Settings
+
+LOSSES = {"GRPO": "grpo", "DAPO": "dapo", "DrGRPO": "dr_grpo", "BNPO": "bnpo"}
+"""Our names -> TRL's."""
+
+
+def options(plan: TrainingPlan) -> GrpoMethod:
+    """The plan's block, which the API makes sure of."""
+    assert plan.grpo is not None
+    return plan.grpo
+
+
+def encoder(plan: TrainingPlan, base: Base) -> PromptEncoder:
+    """Questions to prompts that leave room for an answer."""
+    longest = plan.training.max_length or base.context
+    return PromptEncoder(base.tokenizer, longest - options(plan).max_completion_length)
+
+
+def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
+    """The prompts' token ids, each with the position of its row."""
+    from datasets import Dataset
+
+    return Dataset.from_dict({"prompt": [row.prompt_ids for row in rows], "row": list(range(len(rows)))})
+
+
+def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+    """TRL's GRPOConfig, or its RLOOConfig for advantages that leave one out."""
+    from trl import GRPOConfig, RLOOConfig
+
+    grpo = options(plan)
+    both = {
+        **common(plan, settings),
+        **sampling.arguments(grpo.generation, cpu=settings.cpu),
+        "num_generations": grpo.generations,
+        "num_iterations": grpo.iterations,
+        "max_completion_length": grpo.max_completion_length,
+        "temperature": float(grpo.temperature),
+        "top_p": float(grpo.top_p),
+        "beta": float(grpo.beta),
+        "epsilon": float(grpo.epsilon),
+        "epsilon_high": float(grpo.epsilon_high) if grpo.epsilon_high else None,
+        "mask_truncated_completions": grpo.mask_truncated_completions,
+    }
+    if grpo.advantage == "LeaveOneOut":
+        return RLOOConfig(**both)
+    return GRPOConfig(
+        **both, loss_type=LOSSES[grpo.loss or "DAPO"], scale_rewards=(grpo.scale_rewards or "Group").lower()
+    )
+
+
+def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+    """A trainer that is ready to train, after the rewards have shown that they know the right answers."""
+    from transformers import PrinterCallback
+    from trl import GRPOTrainer, RLOOTrainer
+
+    library = RLOOTrainer if options(run.plan).advantage == "LeaveOneOut" else GRPOTrainer
+
+    class Grpo(Loop, library):  # type: ignore[misc, valid-type]
+        """TRL's, with our loop, our prompts and an order that a resumed run finds again."""
+
+        def _tokenize_prompts(self, prompts: list[list[int]]) -> tuple[list[list[int]], None, dict[str, Any]]:
+            return prompts, None, {}
+
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            return PromptOrder(super()._get_train_sampler(dataset), self.args.seed)
+
+    rewards = rewarding.Rewards(run)
+    model.generation_config.eos_token_id = sorted(run.stop_ids)
+    made = Grpo(
+        model=model,
+        reward_funcs=[rewards.score],
+        args=args,
+        train_dataset=run.dataset,
+        processing_class=run.base.tokenizer,
+        peft_config=peft_config,
+        callbacks=[*callbacks, rewarding.Differences(run)],
+    )
+    made.rewards = rewards
+    made.remove_callback(PrinterCallback)  # our reporters tell
+    made.attach(run)
+    return made
+
+
+METHOD = Method(
+    rates=Rates(adapter=1e-5, full=1e-6),
+    encoder=encoder,
+    dataset=dataset,
+    arguments=arguments,
+    trainer=trainer,
+    score=rewarding.score,
+    metrics={"reward": "Highest"},
+    repeats=lambda plan: options(plan).generations,
+    logged={
+        "reward": "reward",
+        "reward_std": "reward_std",
+        "kl": "kl",
+        "completions/mean_length": "completion_length",
+        "completions/clipped_ratio": "clipped_ratio",
+        rewarding.CONSTANT: "constant_groups",
+        rewarding.MASKED: "masked_samples",
+    },
+)

@@ -1,0 +1,133 @@
+"""The rewards of a run in training and on held-out prompts."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from transformers import TrainerCallback
+
+from hone_trainer import evaluate, ranks, rewards, sampling
+from hone_trainer.encode_prompts import Prompt
+from hone_trainer.errors import TrainerError
+from hone_trainer.evaluate import HeldOut
+from hone_trainer.loop import Run
+from hone_trainer.methods.base import Poll
+from hone_trainer.rewards import Masked, Sample, gold
+from hone_trainer.rewards.combined import Scores
+from hone_trainer.sandbox import Workers
+from hone_trainer.scores import Mean, Score
+
+CONSTANT = "frac_reward_zero_std"
+"""TRL's name for the share of prompts whose samples all got the same reward."""
+MASKED = "masked_samples"
+"""Share of samples without a score."""
+_MOST_PARTS = 4
+"""Rewards whose own means are reported."""
+_REASONS_TOLD = 20
+
+
+class Rewards:
+    """The rewards that the plan names, made and checked against the rows' own answers.
+
+    Raises:
+        TrainerError: see `rewards.make` and `rewards.gold.check`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        assert run.plan.grpo is not None
+        specs = run.plan.grpo.rewards
+        self._run = run
+        workers = Workers()
+        weakref.finalize(self, workers.close)
+        self._combined = rewards.make(specs, run.plan.reward_paths, workers)
+        self._told: set[str] = set()
+        for sentence in gold.check(self._combined, [spec.type for spec in specs], run.rows):
+            run.reporters.say(sentence)
+
+    def __call__(self, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Scores:
+        """Scores of answers, given as token ids with their end mark."""
+        texts = self._run.base.tokenizer.batch_decode([list(ids) for ids in answers], skip_special_tokens=True)
+        samples = [Sample(text, row.record, len(ids)) for text, row, ids in zip(texts, rows, answers, strict=True)]
+        scores = self._combined(samples)
+        self._tell(scores)
+        return scores
+
+    def score(
+        self,
+        completion_ids: Sequence[Sequence[int]],
+        row: Sequence[int],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float | None]:
+        """As TRL calls a reward: None leaves a sample out.
+
+        Raises:
+            TrainerError: RewardFailed or SandboxFailed, when no sample of a step got a score.
+        """
+        scores = self([self._run.rows[i] for i in row], completion_ids)  # type: ignore[misc]
+        log_metric(MASKED, sum(total is None for total in scores.totals) / len(scores.totals))
+        if all(total is None for total in scores.totals):
+            self._give_up(scores)
+        for name, found in scores.parts.items():
+            known = [score for score in found if not isinstance(score, Masked)]
+            if known and len(scores.parts) > 1:
+                log_metric(f"reward_{name}", sum(known) / len(known))
+        return scores.totals
+
+    def _give_up(self, scores: Scores) -> None:
+        reason, count = scores.masked().most_common(1)[0]
+        broken = any(isinstance(s, Masked) and s.broken for found in scores.parts.values() for s in found)
+        raise TrainerError(
+            "SandboxFailed" if broken else "RewardFailed",
+            f"none of {len(scores.totals)} samples got a score; of {count} the reason is {reason}",
+            rank=ranks.rank(),
+        )
+
+    def _tell(self, scores: Scores) -> None:
+        """Each reason once."""
+        for reason, count in scores.masked().items():
+            if reason not in self._told and len(self._told) < _REASONS_TOLD:
+                self._told.add(reason)
+                self._run.reporters.say(f"{count} samples are left out, reward {reason}")
+
+
+class Differences(TrainerCallback):
+    """Gives a run up in which rewards never differ: without a difference there is no gradient. Also reports the mean of
+    each of several rewards."""
+
+    def __init__(self, run: Run) -> None:
+        assert run.plan.grpo is not None
+        self._run = run
+        self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        parts = {key: value for key, value in (logs or {}).items() if key.startswith("reward_") and key != "reward_std"}
+        if parts:
+            self._run.reporters.update(metrics=dict(sorted(parts.items())[:_MOST_PARTS]))
+        shares = [entry[CONSTANT] for entry in state.log_history if CONSTANT in entry]
+        if state.global_step >= self._patience and shares and all(share == 1 for share in shares):
+            value = next(entry["reward"] for entry in reversed(state.log_history) if CONSTANT in entry)
+            raise TrainerError(
+                "RewardConstant",
+                f"in {state.global_step} steps no prompt's samples differed in their reward, which is {value:g} now",
+                step=state.global_step,
+            )
+
+
+def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+    """Mean reward of greedy answers to held-out prompts. A collective."""
+    run: Run = trainer.run
+    assert run.plan.grpo is not None
+    longest, pad = run.plan.grpo.max_completion_length, run.base.tokenizer.pad_token_id
+
+    def forward(batch: Sequence[Prompt]) -> list[list[float]]:
+        prompts = [row.prompt_ids for row in batch]
+        answers = sampling.greedy(trainer.model, prompts, pad_id=pad, stop_ids=run.stop_ids, longest=longest)
+        totals = trainer.rewards(batch, answers).totals
+        return [[total or 0.0, float(total is not None), len(ids)] for total, ids in zip(totals, answers, strict=True)]
+
+    values = evaluate.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
+    totals, weights, lengths = ([float(v) for v in column] for column in zip(*values, strict=True))
+    return Score({"reward": Mean(totals, weights)}, tokens=int(sum(lengths)))
