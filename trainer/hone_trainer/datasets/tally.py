@@ -100,7 +100,7 @@ class Tally:
         if not self.rejected:
             text = f"All {total:,} rows are good."
         else:
-            kinds = ", ".join(f"{e.count:,} {e.code} (rows {_numbers(e)})" for e in self._errors())
+            kinds = ", ".join(f"{e.count:,} {e.code} ({_numbers(e)})" for e in self._errors())
             text = f"{self.valid:,} of {total:,} rows are good. {self.rejected:,} rejected: {kinds}."
         left = f" {self._left()}." if self.rows < self.valid and self.curation else ""
         return (text + left)[:2000]
@@ -169,7 +169,7 @@ class Tally:
 
     def _worst(self) -> str:
         worst = self._errors()[:3]
-        return "; ".join(f"{e.count} {e.code} (rows {_numbers(e)}), e.g. {e.example}" for e in worst)[:1500]
+        return "; ".join(f"{e.count} {e.code} ({_numbers(e)}), e.g. {e.example}" for e in worst)[:1500]
 
 
 def percent(text: str) -> Decimal:
@@ -179,4 +179,4 @@ def percent(text: str) -> Decimal:
 
 def _numbers(error: RowErrorCount) -> str:
     more = ", …" if error.count > len(error.rows) else ""
-    return ", ".join(map(str, error.rows)) + more
+    return ("row " if error.count == 1 else "rows ") + ", ".join(map(str, error.rows)) + more

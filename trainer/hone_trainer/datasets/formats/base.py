@@ -45,6 +45,6 @@ class RowFormat:
         fields = self.fields(row, columns)
         missing = [columns.get(role, role) for role in self.required if fields.get(role) is None]
         if missing:
-            has = ", ".join(sorted(map(str, row))[:20])
+            has = ", ".join(sorted(map(str, row))[:20]) or "none"
             raise RowError(self.absent, f"column {' and '.join(missing)} is missing; the row has: {has}"[:600])
         return self.convert(fields)

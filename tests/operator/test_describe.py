@@ -1,0 +1,117 @@
+"""`kubectl describe dset` alone tells a newcomer what is wrong with their file.
+
+The operator's process, the API server, the trainer and kubectl are real; the pod that would run the trainer is a
+process on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_dev.tools import kubectl
+
+pytestmark = pytest.mark.apiserver
+
+GOOD = [{"messages": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"Answer {i}."}]}
+        for i in range(40)]  # fmt: skip
+BAD = [
+    {"messages": [{"role": "user", "content": "Hello?"}]},
+    {"messages": [{"role": "user", "content": "Hi"}, {"role": "robot", "content": "Hi"}]},
+    {"messages": [{"role": "user", "content": "Hi"}, {"role": "robot", "content": "Hello"}]},
+]
+
+
+def materialise(namespace: Any, name: str, folder: Path) -> None:
+    """What the pod of a Dataset's Job does, and its end."""
+    job = namespace.until(lambda: next((j for j in namespace.names("Job") if j.startswith(name)), None), "a Job")
+    (pod,) = namespace.start_pods(job)
+    config = next(c for c in namespace.list("ConfigMap") if "plan.json" in c.get("data", {}))
+    plan = json.loads(config["data"]["plan.json"])
+    plan |= {"store": str(folder / "store"), "sourcePath": str(folder / "rows.jsonl")}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    log = folder / "termination-log"
+    done = subprocess.run(
+        [sys.executable, "-m", "hone_trainer", "materialize", str(folder / "plan.json")],
+        env={**os.environ, "HONE_TERMINATION_LOG": str(log), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    namespace.end_pod(pod, done.returncode, terminated={"message": log.read_text()})
+    namespace.end_job(job, "Failed" if done.returncode else "Complete", "PodFailurePolicy" if done.returncode else "")
+
+
+@pytest.fixture
+def describe(apiserver: Path, namespace: Any, operator: Any, tmp_path: Path) -> Any:
+    """Makes a Dataset of these lines; gives what kubectl says of it in the end."""
+
+    def run(lines: list[str], reason: str, **spec: Any) -> str:
+        (tmp_path / "rows.jsonl").write_text("".join(line + "\n" for line in lines))
+        namespace.create("Dataset", "answers", {"source": {"uri": "pvc://data/rows.jsonl"}, **spec})
+        materialise(namespace, "answers", tmp_path)
+        namespace.until(
+            lambda: namespace.condition("Dataset", "answers", "Ready").get("reason") == reason, f"Ready says {reason}"
+        )
+        namespace.until(lambda: namespace.list("Event"), "an event")
+        command = [str(kubectl()), "-n", namespace.name, "describe", "dset", "answers"]
+        env = {**os.environ, "KUBECONFIG": str(apiserver)}
+        text = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+        print(text)
+        return text
+
+    return run
+
+
+def test_rows_that_are_not_fit(describe: Any) -> None:
+    lines = [json.dumps(row) for row in (*GOOD, *BAD)]
+    lines.insert(7, '{"messages": [')
+    text = describe(lines, "TooManyBadRows")
+    # how it stands, and why
+    assert "40 of 44 rows are good. 4 rejected: 2 UnknownRole (rows 43, 44)" in text
+    assert "4 of 44 rows are rejected (checks.maxRejected 5%)" in text
+    # each kind: what, where, an example with file and line, and what to do
+    for words in (
+        "UnknownRole",
+        "rows.jsonl:43: messages[1].role is 'robot', not one of system, developer, user, assistant",
+        "Use the roles system, user, assistant and tool.",
+        "NoAssistantTurn",
+        "rows.jsonl:42: messages has no assistant turn",
+        "Add the answer.",
+        "BrokenJson",
+        "rows.jsonl:8: not JSON",
+        "Write one JSON object a line with a JSON library",
+        # the way out, and where to read on
+        "Mend the rows listed, or raise checks.maxRejected.",
+        "pvc://hone-store/reports/answers/report.html",
+        "Chat (Auto: the first 43 rows have messages with role and content)",
+    ):
+        assert words in text, words
+    events = text.split("Events:")[1]
+    assert "TooManyBadRows" in events
+
+
+def test_a_format_that_nobody_can_tell(describe: Any) -> None:
+    text = describe([json.dumps({"question": f"q{i}", "answer": f"a{i}"}) for i in range(30)], "UnknownFormat")
+    assert "the rows have the columns answer, question" in text
+    assert "Perhaps spec.columns {prompt: question, completion: answer} is meant." in text
+    assert "Name the format, and map the columns in spec.columns." in text
+
+
+def test_a_page_instead_of_data(describe: Any) -> None:
+    text = describe(["<!doctype html>", "<title>Sign in</title>"], "DamagedFile")
+    assert "rows.jsonl: the file is a web page" in text
+    assert "a download may have answered with a page instead of the data" in text
+
+
+def test_rows_that_are_fit_come_with_advice(describe: Any) -> None:
+    text = describe([json.dumps(row) for row in GOOD] + ["{}"], "Materialized")
+    assert "40 of 41 rows are good. 1 rejected: 1 MissingMessages (row 41)." in text
+    assert "40 rows are very few: from 50 to 100 on a change of tone shows" in text
+    assert "Every row fits into training.maxLength 512." in text
+    assert "validation rows give a rough held-out loss only" in text
