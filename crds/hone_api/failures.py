@@ -129,6 +129,14 @@ FAILURES: dict[str, Failure] = {
     "ReferenceMismatch": Failure(
         ExitCode.SOFTWARE, Retry.NEVER, "The reference is not the model that training starts from: please report it."
     ),
+    "DoesNotFit": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Make the change that the message names, or ask for more memory."
+    ),
+    "RetentionGateFailed": Failure(
+        ExitCode.DATA,
+        Retry.NEVER,
+        "Train less, at a lower rate, or with replay (datasets[].share); the model is kept as a rejected ModelVersion.",
+    ),
     # Running
     "Diverged": Failure(
         ExitCode.DIVERGED, Retry.NEVER, "Lower training.learningRate, or look at the rows of the last batch."

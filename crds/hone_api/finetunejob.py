@@ -33,7 +33,15 @@ from hone_api.methods import (
     SftMethod,
 )
 from hone_api.placement import NEW_JOB, Cleanup, Resources, Restarts, Scheduling
-from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Training
+from hone_api.training import (
+    Adapter,
+    Checkpoints,
+    DeepSpeed,
+    EarlyStopping,
+    Evaluation,
+    EvaluationDatasetRef,
+    Training,
+)
 
 
 class ModelRef(ApiModel):
@@ -95,15 +103,6 @@ def _once(name: str) -> Rule:
         f"!has(self.{name}) || self.{name}.all(d, self.{name}.exists_one(e, e.name == d.name && e.split == d.split))",
         f"{name} names a split of a Dataset twice: remove one",
         field_path=f".{name}",
-    )
-
-
-class EvaluationDatasetRef(ApiModel):
-    """Held-out rows to evaluate on."""
-
-    name: Name = Field(description="Name of a Dataset in this namespace.")
-    split: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)] = Field(
-        default="validation", description="Split of the Dataset, e.g. validation."
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 from hone_api.dataset import DatasetUse
 from hone_api.meta import (
     CONDITIONS,
+    MAX_COUNT,
     OBSERVED_GENERATION,
     ApiModel,
     Condition,
@@ -19,6 +20,7 @@ from hone_api.meta import (
     Text,
     Timestamp,
 )
+from hone_api.shape import ModelShape
 
 
 class Phase(StrEnum):
@@ -52,6 +54,8 @@ class ConditionType(StrEnum):
     FAILED = "Failed"
     FINISHED = "Finished"
     """Succeeded or Failed: one condition to wait for."""
+    ADVISED = "Advised"
+    """Something looks wrong, but does not end the run: the message says what."""
     READY = "Ready"
     """The ModelVersion exists (kstatus)."""
     RECONCILING = "Reconciling"
@@ -99,10 +103,20 @@ class MetricSeries(ApiModel):
     )
 
 
-class Memory(ApiModel):
-    """Memory of one pod in bytes."""
+class MemoryTerm(ApiModel):
+    """A part of the estimate."""
 
-    estimated: int | None = Field(default=None, ge=0, description="Estimated peak, bytes.")
+    name: ShortText = Field(description="weights, optimizer, gradients, activations, …")
+    bytes: int = Field(ge=0, le=MAX_COUNT, description="Its size on one rank, bytes.")
+
+
+class Memory(ApiModel):
+    """Memory of one pod in bytes: of its GPUs where it has some."""
+
+    estimated: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Estimated peak, bytes.")
+    terms: Annotated[list[MemoryTerm], Field(max_length=16)] | None = Field(
+        default=None, description="What the estimate is the sum of, for one rank, largest first."
+    )
     peak: int | None = Field(default=None, ge=0, description="Measured peak, bytes.")
 
 
@@ -154,6 +168,7 @@ class Resolved(ApiModel):
 
     model_commit: ShortText | None = Field(default=None, description="Commit of the base model.")
     model_uri: KnownUri | None = Field(default=None, description="Where the base model lies in the store.")
+    model_shape: ModelShape | None = Field(default=None, description="Sizes of the base model.")
     model_version: PinnedModel | None = Field(
         default=None, description="The ModelVersion that the base model is, for a stage of a chain."
     )

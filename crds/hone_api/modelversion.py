@@ -23,6 +23,7 @@ from hone_api.meta import (
     Timestamp,
     immutable,
 )
+from hone_api.shape import ModelShape
 
 
 class Artifact(ApiModel):
@@ -43,6 +44,7 @@ class BaseModelLineage(ApiModel):
     location: KnownUri | None = Field(
         default=None, description="Folder of its weights when the run read them, e.g. pvc://hone-store/base-models/…"
     )
+    shape: ModelShape | None = Field(default=None, description="Its sizes, for estimates of memory.")
 
 
 class DatasetLineage(ApiModel):
@@ -103,6 +105,15 @@ class EvaluationNumber(ApiModel):
     dataset: ShortText | None = Field(default=None, description="Dataset and split.")
     base: ShortText | None = Field(default=None, description="Value of the base model, decimal string.")
     tuned: ShortText = Field(description="Value of the tuned model, decimal string.")
+    low: ShortText | None = Field(default=None, description="Lower end of tuned's 95 % interval (bootstrap over rows).")
+    high: ShortText | None = Field(default=None, description="Upper end of the same.")
+    change_low: ShortText | None = Field(
+        default=None, description="Lower end of the 95 % interval of tuned less base, paired by row."
+    )
+    change_high: ShortText | None = Field(default=None, description="Upper end of the same.")
+    purpose: Literal["HeldOut", "Retention"] = Field(
+        default="HeldOut", description="HeldOut: what was to be learned; Retention: what was to be kept."
+    )
     rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rows evaluated.")
     tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens that counted.")
 

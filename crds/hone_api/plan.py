@@ -178,6 +178,9 @@ class TrainingPlan(ApiModel):
     )
     datasets: Annotated[list[DatasetInput], Field(min_length=1)]
     evaluation_datasets: list[DatasetInput] = Field(default_factory=list)
+    retention_datasets: list[DatasetInput] = Field(
+        default_factory=list, description="The splits of evaluation.retention.datasets."
+    )
     adapter: Adapter = Field(default_factory=Adapter)
     training: Training = Field(default_factory=Training)
     early_stopping: EarlyStopping | None = None

@@ -16,6 +16,7 @@ from hone_api.dataset import Changes, DatasetUse, LanguageRows, RowError, SplitR
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.meta import ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+from hone_api.shape import ModelShape
 from hone_api.synthesis import SyntheticRows
 
 MAX_TERMINATION_MESSAGE = 4096
@@ -94,6 +95,13 @@ class TrainingResult(ApiModel):
     reason: Short = Field(default="Completed", description="Completed, EarlyStopped.")
     start_step: int = Field(default=0, ge=0, description="Step that the last attempt resumed from.")
     peak_memory_bytes: int | None = Field(default=None, ge=0)
+    estimated_memory_bytes: int | None = Field(default=None, ge=0, description="Of one pod, as estimated before.")
+    advice: Annotated[list[Annotated[str, StringConstraints(max_length=600), Storable]], _first(16)] = Field(
+        default_factory=list, description="What looks wrong, but does not end the run."
+    )
+    rejected: Annotated[str, StringConstraints(max_length=600), Storable] | None = Field(
+        default=None, description="Why evaluation.retention lets this model not pass."
+    )
     train_loss: Short | None = None
     tokens_per_second: Short | None = None
     resolved: dict[str, int | str] = Field(default_factory=dict, description="Values the trainer chose.")
@@ -133,6 +141,7 @@ class FetchResult(ApiModel):
     path: Address = Field(description="Folder below the store.")
     commit: Address | None = None
     size_bytes: int = Field(default=0, ge=0)
+    shape: ModelShape | None = Field(default=None, description="Sizes of the model, for the estimate of memory.")
 
 
 class SweepResult(ApiModel):

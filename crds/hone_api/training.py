@@ -10,6 +10,8 @@ from pydantic import Field, StringConstraints
 from hone_api.meta import (
     ApiModel,
     Decimal,
+    Name,
+    Percent,
     Rule,
     between,
 )
@@ -147,6 +149,54 @@ class Checkpoints(ApiModel):
     keep: int = Field(default=2, ge=2, le=100, description="Newest checkpoints kept beside the best; default 2.")
 
 
+class EvaluationDatasetRef(ApiModel):
+    """Held-out rows to evaluate on."""
+
+    name: Name = Field(description="Name of a Dataset in this namespace.")
+    split: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$", max_length=32)] = Field(
+        default="validation", description="Split of the Dataset, e.g. validation."
+    )
+
+
+class EvaluationMetric(StrEnum):
+    """What answers are measured by."""
+
+    PERPLEXITY = "Perplexity"
+    TOKEN_ACCURACY = "TokenAccuracy"
+    EXACT_MATCH = "ExactMatch"
+    F1 = "F1"
+    ROUGE_L = "RougeL"
+    MULTIPLE_CHOICE = "MultipleChoice"
+
+
+METRICS = (
+    "Perplexity and TokenAccuracy of the row's answer; ExactMatch, F1 (words) and RougeL of the model's own greedy "
+    "answer against the row's; MultipleChoice, of Datasets in the format Preference: share of rows whose chosen answer "
+    "is likelier per token than the rejected one."
+)
+
+
+class Retention(ApiModel):
+    """What the base model could do, and the tuned one must still: measured before and after."""
+
+    datasets: Annotated[list[EvaluationDatasetRef], Field(min_length=1, max_length=8)] = Field(
+        description="General rows, which are not trained on."
+    )
+    metrics: Annotated[list[EvaluationMetric], Field(min_length=1, max_length=6)] = Field(
+        default=[EvaluationMetric.PERPLEXITY], description=f"{METRICS} Default [Perplexity]."
+    )
+    max_regression: Percent | None = Field(
+        default=None,
+        description="Gate: how much worse than the base's a metric may be, relative, e.g. 5%. A model beyond is kept "
+        "as a rejected ModelVersion, and the job fails with RetentionGateFailed. Default: reported only.",
+    )
+    interpolate: bool = Field(
+        default=False,
+        description="Measure points between base and tuned weights, too, and report the best one: the lowest held-out "
+        "loss within maxRegression (Wortsman et al. 2022, arXiv 2109.01903). Default false.",
+    )
+
+
 class Evaluation(ApiModel):
     """Evaluation on held-out rows, before, during and after training."""
 
@@ -165,6 +215,13 @@ class Evaluation(ApiModel):
         le=64,
         description="Held-out prompts answered by base and tuned model for the report; default 4.",
     )
+    metrics: Annotated[list[EvaluationMetric], Field(max_length=6)] = Field(
+        default_factory=list, description=f"Measured beside the method's own: {METRICS} Default: none."
+    )
+    max_new_tokens: int = Field(
+        default=96, ge=1, le=8192, description="Longest answer that is generated, tokens; default 96."
+    )
+    retention: Retention | None = Field(default=None, description="What must not be forgotten; default: not measured.")
 
 
 class DeepSpeed(ApiModel):

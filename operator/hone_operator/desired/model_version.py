@@ -108,6 +108,7 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
                 commit=run.resolved.model_commit,
                 model_version=plan.model_version,
                 location=run.resolved.model_uri,
+                shape=run.resolved.model_shape,
             ),
             ancestors=run.ancestors,
             datasets=_data(plan, run.result),

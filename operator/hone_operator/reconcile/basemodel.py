@@ -8,6 +8,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
 from hone_api.modelversion import Ancestor
 from hone_api.report import FetchResult
+from hone_api.shape import ModelShape
 from hone_operator.desired import modelref, names
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.platform import Platform
@@ -43,6 +44,8 @@ class BaseModel:
     failure: Cause | None = None
     """Final: trying again cannot help."""
     version: PinnedModel | None = None
+    shape: ModelShape | None = None
+    """Its sizes, where they are known: a volume of the user's is not looked into."""
     ancestors: list[Ancestor] = field(default_factory=list)
     others: tuple[PinnedModel, ...] = ()
     """ModelVersions that the method reads beside the base."""
@@ -67,7 +70,8 @@ def _chained(draft: Draft, found: Found | Wait | Cause) -> BaseModel:
         return _not_found(draft, found)
     pin = found.model
     digest = pin.adapter_digest or pin.digest
-    return _ready(draft, BaseModel(True, digest, pin.uri, version=pin, ancestors=found.ancestors))
+    made = BaseModel(True, digest, pin.uri, version=pin, shape=found.shape, ancestors=found.ancestors)
+    return _ready(draft, made)
 
 
 def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel:
@@ -112,7 +116,7 @@ def _fetched(draft: Draft, spec: FineTuneJobSpec, tries: Tries, platform: Platfo
     if tries.ending and isinstance(tries.ending.result, FetchResult):
         result = tries.ending.result
         uri = f"pvc://{platform.store_claim}/{result.path.strip('/')}"
-        return _ready(draft, BaseModel(True, result.commit, uri))
+        return _ready(draft, BaseModel(True, result.commit, uri, shape=result.shape))
     cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or tries.cause is None):
         draft.conditions.set("ModelReady", False, cause.code, cause.message)

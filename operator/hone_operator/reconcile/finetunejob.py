@@ -16,7 +16,7 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, service, training, world_size
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import inputs, unsupported
+from hone_operator.reconcile import forecast, inputs, unsupported
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
@@ -92,7 +92,7 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
 
 def _refuse(draft: Draft, reason: str, message: str) -> Outcome:
     draft.conditions.set("Accepted", False, reason, message)
-    for type_ in ("DatasetReady", "ModelReady", "Admitted", "Running"):
+    for type_ in ("DatasetReady", "ModelReady", "Admitted", "Running", "Advised"):
         draft.conditions.set(type_, False, "NotAccepted", "")
     draft.conditions.set("Suspended", False, "NotAccepted", "")
     return fail(draft, Cause(reason, message))
@@ -116,7 +116,8 @@ class _Run:
         self._suspension()
         self._merge_progress()
         draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
-        if cause := model.failure or final_cause(attempts, self.spec.restarts) or self._over_deadline():
+        misfit = self._look_ahead(data_ready, model)
+        if cause := model.failure or misfit or final_cause(attempts, self.spec.restarts) or self._over_deadline():
             self.conditions.keep("Admitted", "NotAdmitted")
             self._not_running(cause.code)
             return fail(draft, cause, self._unfinished())
@@ -150,6 +151,16 @@ class _Run:
         sources = Sources(of_component(seen.jobs, "fetch"), seen.claim_exists, seen.upstream, pinned)
         return base_model(self.draft, self.spec, sources, self.platform)
 
+    def _look_ahead(self, data_ready: bool, model: BaseModel) -> Cause | None:
+        """Conditions Advised and Accepted: when data and model are known, so is what the run needs."""
+        if self.attempts.records or not (data_ready and model.ready):
+            self.conditions.keep("Advised", "NotKnownYet")
+            return None
+        misfit = forecast.look_ahead(self.draft, self.spec, model.shape, self.seen.datasets)
+        if misfit:
+            self.conditions.set("Accepted", False, misfit.code, misfit.message)
+        return misfit
+
     def _wait(self, gate: str) -> Outcome:
         self.conditions.set("Admitted", None, "Waiting", "")
         self._not_running("Waiting")
@@ -165,6 +176,7 @@ class _Run:
         return Resolved(
             model_commit=model.commit,
             model_uri=model.uri,
+            model_shape=model.shape,
             model_version=model.version,
             model_versions=list(model.others) or None,
             dataset_digests=inputs.digests(spec, self.seen.datasets),

@@ -8,6 +8,7 @@ from hone_api.report import TrainingResult
 from hone_operator.desired.model_version import FinishedRun, allocate, model_version
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, training_plan
+from hone_operator.reconcile import forecast
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.ending import succeed
@@ -45,8 +46,12 @@ def record(
         progress=reports.finished(draft.status.get("progress") or {}, result),
         modelVersionName=body["metadata"]["name"],
     )
-    if result.peak_memory_bytes:
-        draft.put(memory={**(draft.old.get("memory") or {}), "peak": result.peak_memory_bytes})
+    told = {"estimated": result.estimated_memory_bytes, "peak": result.peak_memory_bytes}
+    if memory := {**(draft.status.get("memory") or {}), **{k: v for k, v in told.items() if v}}:
+        draft.put(memory=memory)
+    if result.advice:
+        before = draft.conditions.get("Advised")
+        forecast.told(draft, [*([before["message"]] if before["message"] else []), *result.advice])
     return succeed(draft, result, ended_at)
 
 

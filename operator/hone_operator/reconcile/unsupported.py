@@ -16,6 +16,8 @@ JOB: tuple[JobRule, ...] = (
         "spec.model.uri other than hf:// and pvc://",
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
     ),
+    ("spec.evaluation.metrics", lambda s: s.evaluation.metrics),
+    ("spec.evaluation.retention", lambda s: s.evaluation.retention),
     ("spec.deepspeed.offload other than None", lambda s: s.deepspeed and s.deepspeed.offload != "None"),
     ("spec.scheduling.queueName", lambda s: s.scheduling.queue_name),
     ("spec.scheduling.topology", lambda s: s.scheduling.topology),

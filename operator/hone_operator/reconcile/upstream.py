@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from hone_api.finetunejob_status import PinnedModel
 from hone_api.methods import Method
 from hone_api.modelversion import Ancestor, ModelVersionSpec
+from hone_api.shape import ModelShape
 from hone_operator.desired import modelref
 from hone_operator.desired.modelref import UnusableModelError
 from hone_operator.reconcile.conditions import condition, is_true
@@ -39,6 +40,7 @@ class Found:
 
     model: PinnedModel
     ancestors: list[Ancestor]
+    shape: ModelShape | None
 
 
 def cycle(job: Body, upstream: Upstream) -> list[str] | None:
@@ -95,7 +97,7 @@ def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Ca
         return Wait(
             "WaitingForModelVersion", f"ModelVersion {name} is not Ready ({why.get('reason', 'not seen yet')})."
         )
-    return Found(pinned, modelref.ancestors(name, spec, pinned))
+    return Found(pinned, modelref.ancestors(name, spec, pinned), spec.lineage.base_model.shape)
 
 
 def _wrong_kind(name: str, spec: ModelVersionSpec, reward: bool) -> str | None:

@@ -67,7 +67,7 @@ class World:
                 "observedGeneration": 3,
                 "digest": DIGEST,
                 "conditions": [condition],
-                "splits": [{"name": "train", "rows": 9}, {"name": "validation", "rows": 1}],
+                "splits": [{"name": "train", "rows": 90}, {"name": "validation", "rows": 10}],
                 **status,
             },
         }

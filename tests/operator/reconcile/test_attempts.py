@@ -192,6 +192,7 @@ def test_what_another_attempt_cannot_mend_ends_the_job(life, conditions):
         "Accepted": "",
         "DatasetReady": "True/Ready",
         "ModelReady": "True/Available",
+        "Advised": "False/NothingToAdvise",
         "Admitted": "Unknown/Pending",
         "Running": "False/Diverged",
         "Suspended": "False/NotSuspended",

@@ -1,0 +1,53 @@
+"""What looks wrong in a job, but may be meant: told before it starts, never refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hone_api.methods import Method
+from hone_api.training import Adapter, AdapterType, Training
+
+USUAL_RATES: dict[str, tuple[float, float]] = {
+    Method.SFT: (2e-4, 2e-5),
+    Method.DAPT: (2e-4, 2e-5),
+    Method.DPO: (5e-6, 5e-7),
+    Method.KTO: (5e-6, 5e-7),
+    Method.ORPO: (5e-5, 5e-6),
+    Method.REWARD: (1e-4, 1e-5),
+    Method.PPO: (1e-5, 1e-6),
+    Method.GRPO: (1e-5, 1e-6),
+}
+"""Learning rates of adapters and of full fine-tuning: the defaults of the methods, which give their sources."""
+FAR = 100
+"""Times off that cannot be a matter of taste."""
+FEW_ROWS = 50
+
+
+def advise(method: str, adapter: Adapter, training: Training, rows: int) -> list[str]:
+    """Sentences for people, each with the way out.
+
+    Args:
+        rows: of an epoch, over all Datasets.
+    """
+    return [*_rate(method, adapter, training), *_amount(training, rows)]
+
+
+def _rate(method: str, adapter: Adapter, training: Training) -> Iterator[str]:
+    if not training.learning_rate:
+        return
+    rate, adapted = float(training.learning_rate), adapter.type != AdapterType.NONE
+    usual = USUAL_RATES[method][0 if adapted else 1]
+    kind = "adapters" if adapted else "full fine-tuning"
+    for far, way in ((rate / usual, "above"), (usual / rate, "below")):
+        if far >= FAR:
+            yield (
+                f"learningRate {training.learning_rate} is {far:.0f} times {way} what is usual for {method} with "
+                f"{kind}, {usual:g}: the run may {'diverge' if way == 'above' else 'learn nothing'}."
+            )
+
+
+def _amount(training: Training, rows: int) -> Iterator[str]:
+    if rows < FEW_ROWS:
+        yield f"{rows} rows are few: below {FEW_ROWS} a model rather learns them by heart; watch the held-out loss."
+    if training.batch_size > rows:
+        yield f"batchSize {training.batch_size} is more than the {rows} rows there are: an epoch is one step; lower it."

@@ -1,0 +1,271 @@
+"""How much memory a run needs, term by term, from the plan and the model's sizes alone. Pure; no torch.
+
+Activations are those that autograd keeps, counted on transformers' Llama with `saved_tensors_hooks` (with SDPA, which
+keeps no attention matrix): exact for its family, near for other decoders. States are of AdamW in float32.
+`bench/memory_estimate.py` holds all of it against real runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.methods import Method
+from hone_api.plan import TrainingPlan
+from hone_api.shape import ModelShape
+from hone_api.training import AdapterType
+
+NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
+"""Bytes of a weight: 4 bits, an 8-bit scale for 64 weights, and a 32-bit one for 256 scales (QLoRA, section 3)."""
+ADAM_BYTES = 8
+MASTER_BYTES = 4
+RANK = 16
+LARGEST_MICRO_BATCH = 8
+HEAD_CHUNK = 128
+"""Tokens whose logits are in memory at a time; with them their exponentials and gradients."""
+HEAD_COPIES = 3
+RUNTIME_GPU = int(0.9 * 2**30)
+"""CUDA context, cuBLAS workspaces, NCCL."""
+RUNTIME_CPU = int(0.95 * 2**30)
+"""Python with torch, transformers, TRL and datasets."""
+FRAGMENTATION = 0.05
+"""Share of what is allocated and freed again on a GPU that the caching allocator cannot hand out."""
+PAIRED = frozenset({Method.DPO, Method.ORPO, Method.REWARD, Method.KTO})
+"""Methods with two sequences a row; KTO has one, and another for its KL estimate."""
+SAMPLING = frozenset({Method.PPO, Method.GRPO})
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What decides how much memory a rank needs. Batches in rows, lengths in tokens."""
+
+    shape: ModelShape
+    method: str
+    adapter: str
+    rank: int
+    targets: frozenset[str] | None
+    """Linear layers that are adapted; None: all."""
+    dropout: bool
+    bf16: bool
+    gpu: bool
+    max_length: int
+    micro_batch: int
+    checkpointing: bool
+    zero_stage: int
+    """0: not sharded."""
+    offload: str
+    ranks: int
+
+    @property
+    def adapted(self) -> bool:
+        return self.adapter != AdapterType.NONE
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a forward pass."""
+        return self.micro_batch * self.max_length * (2 if self.method in PAIRED else 1)
+
+    @property
+    def trained(self) -> int:
+        """Weights that are trained."""
+        if not self.adapted:
+            return self.shape.parameters
+        wanted = [s for name, s in self.shape.linear.items() if self.targets is None or name in self.targets]
+        # Layers by other names than the usual: as if all were adapted, which is the most there can be.
+        sizes = wanted or list(self.shape.linear.values())
+        dora = sum(out for _, out in sizes) if self.adapter == AdapterType.DORA else 0
+        return self.shape.layers * (self.rank * sum(i + o for i, o in sizes) + dora)
+
+
+def setup(
+    plan: TrainingPlan | FineTuneJobSpec, shape: ModelShape, *, ranks: int, gpu: bool, bf16: bool, max_length: int
+) -> Setup:
+    """Of a plan or a spec.
+
+    Args:
+        bf16: whether the device computes in bfloat16; the plan's precision may forbid it.
+        max_length: tokens of the longest row, where the plan names no maxLength.
+    """
+    training, adapter = plan.training, plan.adapter
+    return Setup(
+        shape=shape,
+        method=str(plan.method),
+        adapter=str(adapter.type),
+        rank=adapter.rank or RANK,
+        targets=frozenset(adapter.targets) if adapter.targets else None,
+        dropout=bool(float(adapter.dropout or 0)),
+        bf16=bf16 and training.precision != "Float32",
+        gpu=gpu,
+        max_length=training.max_length or max_length,
+        micro_batch=training.micro_batch_size or micro_batch(training.batch_size // ranks),
+        checkpointing=training.gradient_checkpointing,
+        zero_stage=plan.deepspeed.zero_stage if plan.deepspeed else 0,
+        offload=plan.deepspeed.offload if plan.deepspeed else "None",
+        ranks=ranks,
+    )
+
+
+def micro_batch(per_rank: int) -> int:
+    """Rows of a forward pass when the plan names none: the largest divisor up to LARGEST_MICRO_BATCH."""
+    return next((d for d in range(min(per_rank, LARGEST_MICRO_BATCH), 0, -1) if per_rank % d == 0), 1)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes of one rank at the peak, by term."""
+
+    terms: dict[str, int]
+    host: int = 0
+    """Bytes that are moved to the memory of the host."""
+    loading: int = 0
+    """The peak while the weights are read, where that can be higher."""
+    detail: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return max(sum(self.terms.values()), self.loading)
+
+    def words(self) -> str:
+        """The terms that matter, largest first, e.g. 'weights 14.0 GiB, activations 3.2 GiB'."""
+        large = sorted(self.terms.items(), key=lambda t: -t[1])
+        return ", ".join(f"{name} {gib(size)}" for name, size in large if size > self.total / 100)
+
+
+def estimate(s: Setup) -> Estimate:
+    """The peak of one rank, by term."""
+    frozen, trained = s.shape.parameters, s.trained
+    sharded = s.zero_stage
+    master = MASTER_BYTES if sharded and s.bf16 else 0  # DeepSpeed keeps bfloat16 weights and float32 masters
+    width = 2 if master else 4
+    split = s.ranks if sharded else 1
+    weights, copies = _weights(s, width)
+    weights = weights // split if sharded == 3 else weights
+    gradients = trained * width // (split if sharded >= 2 else 1)
+    optimizer = trained * (ADAM_BYTES + master) // split
+    host = 0
+    if s.offload != "None":
+        host, optimizer = optimizer, 0
+    if s.offload == "OptimizerAndParameters":
+        host, weights = host + weights, 0
+    if s.ranks > 1 and not sharded:
+        gradients *= 2  # DDP's buckets
+    reference = frozen * (2 if s.bf16 else 4) if s.method == Method.PPO and not s.adapted else 0
+    terms = {
+        "weights": weights,
+        "reference": reference,
+        "gradients": gradients,
+        "optimizer": optimizer,
+        "activations": _activations(s),
+        "workspace": _workspace(s) + copies,
+        "logits": _logits(s),
+        "kvCache": _kv_cache(s) if s.method in SAMPLING else 0,
+        "runtime": RUNTIME_GPU if s.gpu else RUNTIME_CPU,
+    }
+    if s.gpu:
+        moving = terms["activations"] + terms["workspace"] + terms["logits"]
+        terms["fragmentation"] = int(FRAGMENTATION * (moving + gradients))
+    # On a CPU the pages of the file that is read count, too, until it is closed.
+    loading = 0 if s.gpu else terms["runtime"] + weights + frozen * (2 if s.bf16 else 4)
+    return Estimate({name: size for name, size in terms.items() if size}, host=host, loading=loading)
+
+
+def _weights(s: Setup, width: int) -> tuple[int, int]:
+    """Bytes of the weights, and of the copies that autocast makes of those it must convert."""
+    shape = s.shape
+    if not s.adapted:
+        copies = 2 * shape.parameters if s.bf16 and width == 4 else 0
+        return width * shape.parameters, copies
+    held = 2 if s.bf16 else 4
+    linear = shape.parameters - shape.embeddings
+    frozen = (
+        int(NF4_BYTES * linear) + held * shape.embeddings if s.adapter == AdapterType.QLORA else held * shape.parameters
+    )
+    return frozen + 4 * s.trained, 0
+
+
+def _activations(s: Setup) -> int:
+    """What autograd keeps of a forward pass."""
+    shape = s.shape
+    if s.bf16:
+        by_hidden, by_query, by_other = (18, 6, 2) if s.adapted else (26, 4, 2)
+    else:
+        by_hidden, by_query, by_other = (16, 8, 4) if s.adapted else (24, 8, 4)
+    layer = by_hidden * shape.hidden + by_query * shape.query + 2 * by_other * shape.key_value
+    layer += (4 if shape.matrices == 3 else 3) * by_other * shape.intermediate
+    if s.adapted:
+        adapters = len(s.targets or shape.linear)
+        layer += adapters * s.rank * by_other
+        widths = 2 * shape.hidden + shape.query + 2 * shape.key_value + 2 * shape.intermediate
+        layer += by_other * widths * (s.dropout + (s.adapter == AdapterType.DORA))
+    residual = (2 if s.bf16 and s.adapted else 4) * shape.hidden
+    ends = 3 * residual
+    kept = shape.layers * residual + layer if s.checkpointing else shape.layers * layer
+    return s.tokens * (kept + ends)
+
+
+def _workspace(s: Setup) -> int:
+    """What backward of one layer needs for a moment, and the matrix that 4-bit weights are expanded to."""
+    shape, width = s.shape, 2 if s.bf16 else 4
+    moment = s.tokens * width * (3 * shape.intermediate + 2 * shape.hidden)
+    largest = max(i * o for i, o in shape.linear.values())
+    if s.adapter == AdapterType.QLORA:
+        moment += 2 * largest * width
+    if s.adapter == AdapterType.DORA:
+        moment += 2 * largest * 4
+    if s.zero_stage == 3:
+        moment += 2 * largest * width * len(shape.linear)  # two layers are gathered at a time
+    return moment
+
+
+def _logits(s: Setup) -> int:
+    """The loss head scores some tokens at a time; ORPO's library code all of them; a reward has none."""
+    if s.method == Method.REWARD:
+        return 0
+    tokens = s.tokens if s.method == Method.ORPO else min(s.tokens, HEAD_CHUNK)
+    return tokens * s.shape.vocabulary * 4 * HEAD_COPIES
+
+
+def _kv_cache(s: Setup) -> int:
+    """Keys and values of the answers that are generated together."""
+    return 2 * s.shape.layers * s.shape.key_value * (2 if s.bf16 else 4) * s.tokens
+
+
+def cheaper(s: Setup) -> list[tuple[str, Setup]]:
+    """Changes that need less memory, each with its price in words, the cheapest first."""
+    out = []
+    if s.micro_batch > 1:
+        out.append(("training.microBatchSize: 1 (the same result, a little slower)", replace(s, micro_batch=1)))
+    if not s.checkpointing:
+        words = "training.gradientCheckpointing: true (the same result, about 30 % slower)"
+        out.append((words, replace(s, checkpointing=True)))
+    if s.ranks > 1 and s.zero_stage < 3 and s.adapter != AdapterType.QLORA:
+        out.append(("deepspeed.zeroStage: 3 (the same result, more traffic)", replace(s, zero_stage=3)))
+    if not s.adapted:
+        out.append(
+            ("adapter.type: LoRA (trains low-rank updates)", replace(s, adapter=str(AdapterType.LORA), zero_stage=0))
+        )
+    if s.adapter != AdapterType.QLORA:
+        fewer = replace(s, adapter=str(AdapterType.QLORA), zero_stage=min(s.zero_stage, 2))
+        out.append(("adapter.type: QLoRA (the base in 4 bits)", fewer))
+    if s.max_length > 1024:
+        out.append(("training.maxLength: 1024 (longer rows are dropped)", replace(s, max_length=1024)))
+    return out
+
+
+def change_that_fits(s: Setup, capacity: int) -> str | None:
+    """The cheapest change with which the run fits into so many bytes a rank; several, when one is not enough."""
+    for words, changed in cheaper(s):
+        if estimate(changed).total <= capacity:
+            return words
+    words_so_far: list[str] = []
+    while options := cheaper(s):
+        words, s = options[0]
+        words_so_far.append(words)
+        if estimate(s).total <= capacity:
+            return "; ".join(words_so_far)
+    return None
+
+
+def gib(size: float) -> str:
+    """Bytes for people."""
+    return f"{size / 2**30:.1f} GiB"

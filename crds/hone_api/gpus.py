@@ -1,0 +1,50 @@
+"""GPUs by the name that NVIDIA's GPU feature discovery gives their nodes (label nvidia.com/gpu.product)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One model."""
+
+    name: str
+    memory: int
+    """Bytes, as nvidia-smi shows them."""
+    tflops: float
+    """Peak of dense matrix products in bfloat16 (float16 where it has no bfloat16), from the vendor's data sheet."""
+
+
+TABLE = tuple(
+    Gpu(name, mib * MIB, tflops)
+    for name, mib, tflops in (
+        ("Tesla-T4", 15_360, 65),
+        ("Tesla-V100-16GB", 16_384, 112),
+        ("Tesla-V100-32GB", 32_768, 112),
+        ("NVIDIA-A10", 23_028, 125),
+        ("NVIDIA-L4", 23_034, 121),
+        ("NVIDIA-GeForce-RTX-4090", 24_564, 165),
+        ("NVIDIA-A100-40GB", 40_960, 312),
+        ("NVIDIA-L40S", 46_068, 362),
+        ("NVIDIA-A40", 46_068, 150),
+        ("NVIDIA-RTX-A6000", 49_140, 155),
+        ("NVIDIA-A100-80GB", 81_920, 312),
+        ("NVIDIA-H100-80GB", 81_559, 989),
+        ("NVIDIA-H200", 143_771, 989),
+        ("NVIDIA-B200", 183_359, 2250),
+    )
+)
+"""Smallest first among those of one price class; memory decides what fits, not the name's round number."""
+
+
+def find(product: str) -> Gpu | None:
+    """The GPU of a product label, e.g. NVIDIA-A100-SXM4-80GB or NVIDIA-H100-80GB-HBM3; None for one not in the table.
+
+    Every word of the table's name must be in the label: words between (SXM4, PCIE, SHARED) change nothing.
+    """
+    words = set(product.upper().split("-"))
+    found = [gpu for gpu in TABLE if set(gpu.name.upper().split("-")) - {"NVIDIA", "TESLA"} <= words]
+    return max(found, key=lambda gpu: len(gpu.name), default=None)

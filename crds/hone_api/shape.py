@@ -1,0 +1,86 @@
+"""The sizes of a language model, from its config.json and the headers of its weights: what an estimate needs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from hone_api.meta import MAX_COUNT, ApiModel
+
+UNGATED = frozenset(
+    {"gpt2", "gpt_neox", "gptj", "opt", "bloom", "falcon", "phi", "starcoder2", "gpt_bigcode", "codegen", "xglm", "mpt"}
+)
+"""Model types whose feed-forward has two matrices; that of all others has a gate, too."""
+
+
+class ModelShape(ApiModel):
+    """A causal transformer. Widths are in numbers a token."""
+
+    parameters: int = Field(ge=1, le=MAX_COUNT, description="Weights in all.")
+    layers: int = Field(ge=1, le=100_000, description="Transformer layers.")
+    hidden: int = Field(ge=1, le=10_000_000, description="Width of the residual stream.")
+    query: int = Field(ge=1, le=10_000_000, description="Width of all queries: heads x head size.")
+    key_value: int = Field(ge=1, le=10_000_000, description="Width of all keys; the values have the same.")
+    intermediate: int = Field(
+        ge=1, le=100_000_000, description="Width of the feed-forward; of experts, those that a token uses together."
+    )
+    matrices: int = Field(default=3, ge=2, le=3, description="Matrices of the feed-forward: 3 with a gate.")
+    vocabulary: int = Field(ge=1, le=100_000_000, description="Rows of the embedding.")
+    tied: bool = Field(default=False, description="Whether embedding and head are one matrix.")
+    context: int | None = Field(default=None, ge=1, le=1_000_000_000, description="Tokens that it can attend to.")
+
+    @property
+    def embeddings(self) -> int:
+        """Weights of embedding and head: neither adapted nor quantised."""
+        return self.vocabulary * self.hidden * (1 if self.tied else 2)
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """(in, out) of each kind of linear layer of a layer, by the names that most families give them."""
+        wide = ("gate_proj", "up_proj") if self.matrices == 3 else ("up_proj",)
+        return {
+            "q_proj": (self.hidden, self.query),
+            "k_proj": (self.hidden, self.key_value),
+            "v_proj": (self.hidden, self.key_value),
+            "o_proj": (self.query, self.hidden),
+            **{name: (self.hidden, self.intermediate) for name in wide},
+            "down_proj": (self.intermediate, self.hidden),
+        }
+
+
+def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
+    """The shape that a config.json tells; None where it has another kind of numbers (state-space models).
+
+    Args:
+        config: of a causal model, or of one with more parts, whose language model is in `text_config`.
+        parameters: counted in the files: what a config says of it is not enough.
+    """
+    text = {**config, **(config.get("text_config") or {})}
+
+    def number(*names: str) -> int | None:
+        return next((int(text[n]) for n in names if isinstance(text.get(n), int)), None)
+
+    hidden = number("hidden_size", "n_embd", "d_model")
+    heads = number("num_attention_heads", "n_head", "n_heads")
+    layers = number("num_hidden_layers", "n_layer", "n_layers")
+    vocabulary = number("vocab_size")
+    if not (hidden and heads and layers and vocabulary):
+        return None
+    head = number("head_dim") or hidden // heads
+    experts = number("num_experts_per_tok") or 1
+    wide = number("moe_intermediate_size") if experts > 1 else None
+    wide = wide or number("intermediate_size", "n_inner", "ffn_dim") or 4 * hidden
+    return ModelShape(
+        parameters=parameters,
+        layers=layers,
+        hidden=hidden,
+        query=heads * head,
+        key_value=(number("num_key_value_heads") or heads) * head,
+        intermediate=wide * experts,
+        matrices=2 if text.get("model_type") in UNGATED else 3,
+        vocabulary=vocabulary,
+        tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
+        context=number("max_position_embeddings", "n_positions", "max_seq_len"),
+    )

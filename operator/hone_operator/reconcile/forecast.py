@@ -1,0 +1,117 @@
+"""What is known of a run before it asks for a GPU: advice, the memory it needs, and whether that can fit."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hone_api import gpus
+from hone_api.advice import advise
+from hone_api.estimate import Estimate, Setup, change_that_fits, estimate, gib, setup
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.methods import Method
+from hone_api.shape import ModelShape
+from hone_operator.desired.quantity import value
+from hone_operator.desired.training import processes_per_node, world_size
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.inputs import Datasets
+
+SURE = 1.1
+"""An estimate is refused only where it is above the memory by more than its own error."""
+TIGHT = 0.95
+DOCUMENT_TOKENS = 2048
+"""Tokens of a sequence of packed documents, when the job names none."""
+WITHOUT_BFLOAT16 = frozenset({"Tesla-T4", "Tesla-V100-16GB", "Tesla-V100-32GB"})
+
+
+def look_ahead(draft: Draft, spec: FineTuneJobSpec, shape: ModelShape | None, datasets: Datasets) -> Cause | None:
+    """Sets condition Advised and the estimate in status; the cause when the run cannot fit on what it asks for."""
+    sentences = advise(spec.method, spec.adapter, spec.training, _rows(spec, datasets))
+    cause = None
+    if shape is not None:
+        plans = {name: _setup(spec, shape, datasets, gpu) for name, gpu in _devices(spec).items()}
+        found = {name: estimate(s) for name, s in plans.items()}
+        largest = max(found, key=lambda name: _capacity(spec, name))
+        draft.put(memory=_memory(spec, found[largest]))
+        limit = _capacity(spec, largest)
+        if limit and found[largest].total > SURE * limit:
+            cause = _misfit(spec, largest, plans[largest], found[largest])
+        sentences += [
+            f"memory is tight on {name}: about {gib(e.total)} of {gib(_capacity(spec, name))}."
+            for name, e in found.items()
+            if (room := _capacity(spec, name)) and e.total > TIGHT * room
+        ]
+    told(draft, sentences)
+    return cause
+
+
+def told(draft: Draft, sentences: list[str]) -> None:
+    """Condition Advised; an Event the first time."""
+    if sentences:
+        draft.conditions.set("Advised", True, "Advice", " ".join(sentences))
+        draft.tell_change("Advised", warning=True)
+    else:
+        draft.conditions.set("Advised", False, "NothingToAdvise")
+
+
+def _rows(spec: FineTuneJobSpec, datasets: Datasets) -> int:
+    """Rows of the splits that are trained on."""
+    counts = {
+        (name, s["name"]): s["rows"]
+        for name, dataset in datasets.items()
+        for s in (dataset.get("status") or {}).get("splits") or ()
+    }
+    return sum(counts.get((ref.name, ref.split), 0) for ref in spec.datasets)
+
+
+def _devices(spec: FineTuneJobSpec) -> dict[str, gpus.Gpu | None]:
+    """What the pods may run on, by name: the GPUs that the job allows and the table knows, any GPU, or the CPU."""
+    if spec.resources.gpus_per_node == 0:
+        return {"CPU": None}
+    known = {product: gpu for product in spec.resources.gpu_products or () if (gpu := gpus.find(product))}
+    return dict(known) or {"GPU": None}
+
+
+def _capacity(spec: FineTuneJobSpec, name: str) -> int:
+    """Bytes that one rank has there; 0 when nobody knows."""
+    if name == "CPU":
+        return int(value(spec.resources.memory))
+    gpu = gpus.find(name)
+    return gpu.memory if gpu else 0
+
+
+def _setup(spec: FineTuneJobSpec, shape: ModelShape, datasets: Datasets, gpu: gpus.Gpu | None) -> Setup:
+    on_gpu = spec.resources.gpus_per_node > 0
+    return setup(
+        spec,
+        shape,
+        ranks=world_size(spec),
+        gpu=on_gpu,
+        bf16=on_gpu and (gpu is None or gpu.name not in WITHOUT_BFLOAT16),
+        max_length=_longest(spec, shape, datasets),
+    )
+
+
+def _longest(spec: FineTuneJobSpec, shape: ModelShape, datasets: Datasets) -> int:
+    """Tokens of the longest row, as the Datasets count them (bytes/4), at most the model's context."""
+    if spec.method == Method.DAPT:
+        return DOCUMENT_TOKENS
+    statistics = [(datasets[ref.name].get("status") or {}).get("tokens") or {} for ref in spec.datasets]
+    longest = max((s.get("max", 0) for s in statistics), default=0) or DOCUMENT_TOKENS
+    return min(longest, shape.context or longest)
+
+
+def _memory(spec: FineTuneJobSpec, found: Estimate) -> Mapping[str, Any]:
+    """As status.memory: of all ranks of a pod together, as the peak is measured."""
+    terms = sorted(found.terms.items(), key=lambda t: -t[1])
+    return {
+        "estimated": found.total * processes_per_node(spec),
+        "terms": [{"name": name, "bytes": size} for name, size in terms],
+    }
+
+
+def _misfit(spec: FineTuneJobSpec, name: str, s: Setup, found: Estimate) -> Cause:
+    room = _capacity(spec, name)
+    where = f"resources.memory {spec.resources.memory}" if name == "CPU" else f"{name} with {gib(room)}"
+    way = change_that_fits(s, int(TIGHT * room))
+    hint = f"The cheapest change that fits: {way}." if way else "No setting makes it fit there: use more memory."
+    return Cause("DoesNotFit", f"A rank needs about {gib(found.total)} ({found.words()}), {where}. {hint}", hint)

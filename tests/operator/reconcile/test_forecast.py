@@ -1,0 +1,106 @@
+"""What is said before a GPU is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from hone_operator.reconcile.outcome import Outcome
+
+pytestmark = pytest.mark.pure
+
+LLAMA_7B = {
+    "parameters": 6_738_415_616,
+    "layers": 32,
+    "hidden": 4096,
+    "query": 4096,
+    "keyValue": 4096,
+    "intermediate": 11008,
+    "vocabulary": 32000,
+    "context": 4096,
+}
+
+
+def fetched(world, new_life, shape=LLAMA_7B, **spec):
+    """A job whose model was just staged."""
+    life = new_life(model={"uri": "hf://org/model@main"}, **spec)
+    life.tick()
+    result = {"kind": "Fetch", "path": "base-models/org--model/abc", "commit": "abc"} | (
+        {"shape": shape} if shape else {}
+    )
+    life.ends("Complete", world.dead(0, outcome={"result": result}))
+    return life
+
+
+def gpus(product, count=1, **more):
+    return {"resources": {"gpusPerNode": count, "gpuProducts": [product]}, **more}
+
+
+def test_what_cannot_fit_is_refused_before_a_gpu_is_asked_for_with_the_way_out(world, new_life, conditions):
+    life = fetched(world, new_life, **gpus("NVIDIA-A100-SXM4-80GB", adapter={"type": "None"}))
+    outcome = life.tick(61)
+    assert outcome.create == ()
+    assert conditions(life.status)["Accepted"] == "False/DoesNotFit"
+    assert conditions(life.status)["Stalled"] == "True/DoesNotFit"
+    message = life.status["failure"]["message"]
+    assert "optimizer 50.2 GiB" in message
+    assert "adapter.type: LoRA" in life.status["failure"]["hint"]
+
+
+def test_what_fits_starts_with_the_estimate_in_status_and_the_peak_beside_it(world, new_life, conditions):
+    life = fetched(
+        world,
+        new_life,
+        **gpus("NVIDIA-A100-SXM4-80GB", adapter={"type": "QLoRA"}, training={"microBatchSize": 1}),
+    )
+    assert world.component("Job", life.tick(61).create) == ["run-1"]
+    memory = life.status["memory"]
+    assert 10 * 2**30 < memory["estimated"] < 25 * 2**30
+    assert memory["estimated"] == sum(t["bytes"] for t in memory["terms"])
+    assert life.status["resolved"]["modelShape"]["layers"] == 32
+    life.ends("Complete", world.dead(0, outcome=world.result()), seconds=100)
+    life.tick(101)
+    assert life.status["memory"] == {**memory, "peak": 1000}
+
+
+def test_a_model_of_unknown_sizes_is_not_judged(world, new_life):
+    life = fetched(world, new_life, shape=None, **gpus("NVIDIA-L4", adapter={"type": "None"}))
+    assert life.tick(61).create
+    assert "memory" not in life.status
+
+
+def test_a_gpu_that_is_not_in_the_table_is_not_judged(world, new_life):
+    life = fetched(world, new_life, **gpus("ACME-9000", adapter={"type": "None"}))
+    assert life.tick(61).create
+    assert life.status["memory"]["estimated"] > 100 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("spec", "rows", "words"),
+    [
+        ({"training": {"learningRate": "0.02"}}, 90, "100 times above"),
+        ({"training": {"learningRate": "2e-6"}}, 90, "100 times below"),
+        ({"training": {"batchSize": 128}}, 90, "batchSize 128 is more than the 90 rows"),
+        ({}, 49, "49 rows are few"),
+    ],
+)
+def test_what_looks_wrong_is_told_as_a_condition_and_runs_all_the_same(new_life, conditions, spec, rows, words):
+    life = new_life(**spec)
+    life.datasets["rows"]["status"]["splits"] = [{"name": "train", "rows": rows}]
+    outcome = life.tick()
+    assert outcome.create
+    assert conditions(life.status)["Advised"] == "True/Advice"
+    advised = next(c for c in life.status["conditions"] if c["type"] == "Advised")
+    assert words in advised["message"]
+    assert [e.reason for e in outcome.events] == ["Advice"]
+    assert life.tick(1) == Outcome()
+
+
+def test_what_the_trainer_saw_is_added(world, new_life, conditions):
+    life = new_life()
+    life.tick()
+    assert conditions(life.status)["Advised"] == "False/NothingToAdvise"
+    result = world.result()
+    result["result"]["advice"] = ["the loss jumped at step 7"]
+    life.ends("Complete", world.dead(0, outcome=result))
+    life.tick(61)
+    assert conditions(life.status)["Advised"] == "True/Advice"
