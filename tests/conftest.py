@@ -1,9 +1,10 @@
 """Fixtures of every tier."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from screen import Screen, terminals
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +14,10 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     with control_plane(tmp_path_factory.mktemp("apiserver")) as kubeconfig:
         yield kubeconfig
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Screen]]:
+    """Starts `hone` with these arguments under a real terminal."""
+    with terminals() as start:
+        yield start

@@ -1,12 +1,30 @@
 """`hone`: the command line."""
 
+from __future__ import annotations
+
+import sys
+
 import typer
 
+from hone_cli import dataset
+from hone_cli.reviews import ReviewError
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Work on the objects of Hone.")
+app.add_typer(dataset.app, name="dataset")
+
+
+@app.callback()
+def _hone() -> None:
+    """Keeps `dataset` a name of its own while it is the only one."""
 
 
 def main() -> None:
-    app()
+    """Run one command; what is wrong is said in one line."""
+    try:
+        app()
+    except ReviewError as error:
+        print(f"hone: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -72,11 +72,14 @@ def _messages(plan: MaterializePlan, task: str, shown: str) -> list[Message]:
 
 
 def sections(text: str, *labels: str) -> list[str]:
-    """The text behind each label, all of which must be there once and in order.
+    """The text behind each label, all of which must be there once and in order; a second set is not read.
 
     Raises:
         AnswerError: WrongFormat.
     """
+    again = list(re.finditer(rf"^\W*{labels[0]}\W*?:", text, re.M | re.I))
+    if len(again) > 1:  # a model that goes on with further examples
+        text = text[: again[1].start()]
     pattern = "".join(rf"^\W*{label}\W*?:\W*?(?P<{label}>.+?)\s*" for label in labels)
     found = re.search(pattern.removesuffix(r"\s*") + r"\s*\Z", text.strip(), re.S | re.M | re.I)
     if not found:

@@ -1,0 +1,204 @@
+"""A batch in a folder: read as it grows, decided on in a file of the reviewer's own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from hone_api.meta import ApiModel
+from hone_api.review import (
+    CANDIDATES,
+    DECISIONS,
+    FILTERED,
+    REQUEST,
+    Candidate,
+    Decision,
+    Filtered,
+    ReviewRequest,
+    Row,
+    Standing,
+    Verdict,
+    Verified,
+    standings,
+    verify,
+)
+from hone_cli.reviews import ReviewError, State, edited, texts
+
+AnyModel = TypeVar("AnyModel", bound=ApiModel)
+
+
+def find(path: Path, dataset: str) -> Path:
+    """The batch in a folder: that folder itself, or the newest batch of this Dataset in a store.
+
+    Raises:
+        ReviewError: there is none.
+    """
+    if (path / REQUEST).is_file():
+        return path
+    found = sorted(path.glob(f"synthesis/{dataset}/*/{REQUEST}"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise ReviewError(f"{path} is neither a batch (with {REQUEST}) nor a store with synthesis/{dataset}/")
+    return found[-1].parent
+
+
+@dataclass
+class _Lines:
+    """A file of JSON lines that grows: only what is new is read, and a half-written line not yet."""
+
+    file: Path
+    offset: int = 0
+
+    def new(self) -> Iterator[bytes]:
+        if not self.file.is_file():
+            return
+        with open(self.file, "rb") as stream:
+            stream.seek(self.offset)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                self.offset += len(line)
+                yield line
+
+
+@dataclass
+class Folder:
+    """Implements `Reviews`."""
+
+    path: Path
+    reviewer: str
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    _decisions: dict[Path, list[Decision]] = field(default_factory=dict)
+    _filtered: dict[str, int] = field(default_factory=dict)
+    _tails: dict[Path, _Lines] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.reviewer)[:40].strip(".-") or "reviewer"
+        # Different reviewers never share a file, whatever their names have in common after cleaning.
+        unique = hashlib.sha256(self.reviewer.encode()).hexdigest()[:8]
+        self._own = self.path / DECISIONS / f"{name}-{unique}.jsonl"
+
+    def state(self, skipped: Collection[str] = (), row: str | None = None) -> State:
+        """As `Reviews.state`."""
+        verified = self._verified()
+        request = self._request
+        if row is not None and row not in self.candidates:
+            raise ReviewError(f"there is no row {row}")
+        chosen = self.candidates[row] if row else self._next(verified, skipped)
+        found = self._standings().get(chosen.id, Standing()) if chosen else Standing()
+        generated = sum(self._filtered.values()) + len(self.candidates)
+        return State(
+            dataset=request.dataset,
+            template=request.synthesis.template,
+            reviewer=self.reviewer,
+            counts=verified.counts(generated, self._filtered, request.synthesis.review),
+            candidate=chosen,
+            others=found.decisions,
+        )
+
+    def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
+        """As `Reviews.decide`; an edit names the whole row."""
+        self._read()
+        candidate = self.candidates.get(id)
+        if candidate is None:
+            raise ReviewError(f"there is no row {id}")
+        if verdict == Verdict.EDIT:
+            row = edited(candidate.row, {k: v for k, v in texts(row or {}).items() if v != candidate.row.get(k)})
+            verdict = Verdict.EDIT if row != candidate.row else Verdict.ACCEPT
+        self._append(Decision(id=id, verdict=verdict, row=row if verdict == Verdict.EDIT else None, **self._signed()))
+
+    def undo(self) -> str | None:
+        """As `Reviews.undo`."""
+        self._read()
+        standing: dict[str, Decision] = {}
+        for decision in self._decisions.get(self._own, []):
+            standing.pop(decision.id, None)
+            if decision.verdict != Verdict.UNDO:
+                standing[decision.id] = decision
+        if not standing:
+            return None
+        last = next(reversed(standing))
+        self._append(Decision(id=last, verdict=Verdict.UNDO, **self._signed()))
+        return last
+
+    def disputed(self) -> list[Standing]:
+        """Rows on which reviewers disagree."""
+        self._read()
+        return [standing for standing in self._standings().values() if standing.conflict]
+
+    # -- files -----------------------------------------------------------------------------------
+
+    @property
+    def _request(self) -> ReviewRequest:
+        try:
+            return ReviewRequest.model_validate_json((self.path / REQUEST).read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ReviewError(f"{self.path} holds no batch: {error}") from None
+
+    def _read(self) -> None:
+        for line in self._tail(self.path / CANDIDATES).new():
+            if candidate := _parsed(line, Candidate):
+                self.candidates[candidate.id] = candidate
+        for line in self._tail(self.path / FILTERED).new():
+            if dropped := _parsed(line, Filtered):
+                self._filtered[dropped.reason] = self._filtered.get(dropped.reason, 0) + 1
+        for file in (self.path / DECISIONS).glob("*.jsonl"):
+            found = (_parsed(line, Decision) for line in self._tail(file).new())
+            self._decisions.setdefault(file, []).extend(decision for decision in found if decision)
+
+    def _tail(self, file: Path) -> _Lines:
+        return self._tails.setdefault(file, _Lines(file))
+
+    def _verified(self) -> Verified:
+        self._read()
+        return verify(list(self.candidates.values()), self._all_decisions(), self._request.synthesis)
+
+    def _all_decisions(self) -> list[Decision]:
+        return [decision for file in sorted(self._decisions) for decision in self._decisions[file]]
+
+    def _standings(self) -> dict[str, Standing]:
+        return standings(self._all_decisions())
+
+    def _next(self, verified: Verified, skipped: Collection[str]) -> Candidate | None:
+        """In an order of each reviewer's own, so that two of them rarely look at the same row."""
+        left = (c for c in verified.asked if c.id not in skipped)
+        return min(left, key=lambda c: hashlib.sha256(f"{self.reviewer}:{c.id}".encode()).digest(), default=None)
+
+    def _signed(self) -> dict[str, str]:
+        return {"reviewer": self.reviewer, "time": datetime.now(UTC).isoformat(timespec="microseconds")}
+
+    def _append(self, decision: Decision) -> None:
+        try:
+            self._own.parent.mkdir(exist_ok=True)
+            with open(self._own, "ab") as file:
+                file.write(self._mended() + json.dumps(decision.to_json(), ensure_ascii=False).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ReviewError(f"the decision is not kept: {error}") from None
+
+    def _mended(self) -> bytes:
+        """What ends a line that a killed process left half-written."""
+        if not self._own.is_file() or not (size := self._own.stat().st_size):
+            return b""
+        with open(self._own, "rb") as file:
+            file.seek(size - 1)
+            return b"" if file.read(1) == b"\n" else b"\n"
+
+
+def _parsed(line: bytes, kind: type[AnyModel]) -> AnyModel | None:
+    """None for a line that is not JSON: the end of a killed process."""
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError as error:
+        if error.errors()[0]["type"] != "json_invalid":
+            raise ReviewError(f"a line of the batch is not what it should be: {error}") from None
+        return None

@@ -1,0 +1,51 @@
+"""The page on this machine, until it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+
+import typer
+from aiohttp import web
+
+from hone_api.synthesis import SyntheticRows
+from hone_cli.reviews import Reviews
+from hone_cli.server import application
+
+LOOPBACK = "127.0.0.1"
+
+
+def serve(reviews: Reviews, port: int) -> SyntheticRows:
+    """Serve the page on loopback until Ctrl-C or SIGTERM; gives the counts by then."""
+    reviews.state()  # what is wrong is said first
+    token = secrets.token_urlsafe(32)
+    asyncio.run(_serve(application(reviews, token), port, token))
+    return reviews.state().counts
+
+
+async def _serve(app: web.Application, port: int, token: str) -> None:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, LOOPBACK, port).start()
+        tell_page(runner.addresses[0][1], token)
+        await interrupted()
+    finally:
+        await runner.cleanup()
+
+
+def tell_page(port: int, token: str) -> None:
+    """The address of the page; its fragment stays in the browser."""
+    typer.echo(f"Review at http://{LOOPBACK}:{port}/#token={token}\nCtrl-C ends it; what is decided is kept.")
+
+
+async def interrupted() -> None:
+    """Until Ctrl-C or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt ends asyncio.run
+            loop.add_signal_handler(number, stop.set)
+    await stop.wait()

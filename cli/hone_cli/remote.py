@@ -1,0 +1,56 @@
+"""A batch behind `server`, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from pydantic import ValidationError
+
+from hone_api.review import Row, Verdict
+from hone_cli.reviews import ReviewError, State
+
+_SECONDS = 60
+
+
+@dataclass
+class Remote:
+    """Implements `Reviews`."""
+
+    url: str
+    token: str
+    _session: requests.Session = field(default_factory=requests.Session)
+
+    def __post_init__(self) -> None:
+        self._session.trust_env = False  # no proxy between here and loopback
+        self._session.headers["Authorization"] = f"Bearer {self.token}"
+
+    def state(self, skipped: Collection[str] = (), row: str | None = None) -> State:
+        """As `Reviews.state`."""
+        try:
+            return State.model_validate(self._call("state", {"skipped": sorted(skipped), "row": row}))
+        except ValidationError as error:
+            raise ReviewError(f"the server speaks of other things than this version of hone: {error}") from None
+
+    def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
+        """As `Reviews.decide`."""
+        self._call("decide", {"id": id, "verdict": verdict, "row": row})
+
+    def undo(self) -> str | None:
+        """As `Reviews.undo`."""
+        return self._call("undo", {}).get("id")
+
+    def _call(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            response = self._session.post(f"{self.url}/api/{name}", json=body, timeout=_SECONDS)
+            found = response.json()
+        except (requests.RequestException, ValueError) as error:
+            raise ReviewError(
+                f"the connection to the review's pod is lost ({type(error).__name__}): quit, and start "
+                "hone again; what was decided is kept"
+            ) from None
+        if response.status_code != 200:
+            raise ReviewError(str(found.get("error") if isinstance(found, dict) else found))
+        return found

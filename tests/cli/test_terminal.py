@@ -1,0 +1,79 @@
+"""`hone dataset review` under a real terminal, by keys alone."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.trainer
+
+
+def shown(text: str) -> int:
+    """Number of the row on the screen."""
+    return int(re.search(r"question (\d+)", text)[1])
+
+
+def test_rows_are_accepted_rejected_and_edited_by_keys(make_batch, terminal):
+    batch = make_batch(3)
+    screen = terminal("dataset", "review", "answers", "--path", str(batch.folder), "--reviewer", "ann")
+    first = shown(screen.until("3 wait"))
+    screen.press("a")
+    second = shown(screen.until("1 accepted · 0 rejected · 2 wait"))
+    screen.press("r")
+    third = shown(screen.until("1 accepted · 1 rejected · 1 wait"))
+    screen.press("e")
+    screen.until("Save")
+    screen.press("my ")
+    screen.until(f"my question {third}")
+    screen.press("\t")  # to the next field
+    screen.press("the ")
+    screen.until(f"the answer {third}")
+    screen.press("\x13")  # Ctrl-S
+    screen.until("Nothing is left to decide on")
+    screen.press("q")
+    assert screen.end() == 0
+    assert "The review is complete." in screen.text
+    assert {first, second, third} == {0, 1, 2}
+    found = {batch.ids.index(d.id): d for d in batch.decisions()}
+    assert [found[n].verdict for n in (first, second, third)] == ["Accept", "Reject", "Edit"]
+    assert found[third].row == {"prompt": f"my question {third}", "completion": f"the answer {third}"}
+    assert {d.reviewer for d in found.values()} == {"ann"}
+
+
+def test_undo_skip_and_going_on_later(make_batch, terminal):
+    batch = make_batch(3)
+    command = ("dataset", "review", "answers", "--path", str(batch.folder), "--reviewer", "ann")
+    screen = terminal(*command)
+    first = shown(screen.until("3 wait"))
+    screen.press("a")
+    screen.until("1 accepted")
+    screen.press("u")
+    assert shown(screen.until("0 accepted")) == first
+    screen.press("s")
+    second = shown(screen.until(lambda text: shown(text) != first))
+    screen.press("r")
+    screen.until("1 rejected")
+    screen.press("q")
+    assert screen.end() == 0
+    again = terminal(*command)
+    assert shown(again.until("1 rejected · 2 wait")) != second
+    again.press("\x03")  # Ctrl-C leaves, too
+    assert again.end() == 0
+
+
+def test_what_a_row_holds_is_shown_as_it_is(make_batch, terminal):
+    row = {"prompt": "[bold red]not markup[/] \x1b]0;title\x07", "completion": "ünï 漢字"}
+    screen = terminal("dataset", "review", "answers", "--path", str(make_batch(rows=[row]).folder))
+    text = screen.until("1 wait")
+    assert "[bold red]not markup[/]" in text
+    assert "ünï" in text
+    screen.press("q")
+    assert screen.end() == 0
+
+
+def test_a_folder_that_is_no_batch_is_told_in_one_line(tmp_path, terminal):
+    screen = terminal("dataset", "review", "answers", "--path", str(tmp_path))
+    assert screen.end() == 1
+    assert "is neither a batch" in screen.text
+    assert "Traceback" not in screen.text
