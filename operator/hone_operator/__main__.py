@@ -13,13 +13,14 @@ import kopf
 from hone_operator import handlers, settings
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
-from hone_operator.controllers import Controllers, Key
+from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform
 from hone_operator.health import Health, serve
 from hone_operator.metrics import Metrics
 from hone_operator.progress.backing import ClusterBacking
 from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
+from hone_operator.routing import Key
 from hone_operator.workqueue import WorkQueue
 
 log = logging.getLogger("hone_operator")

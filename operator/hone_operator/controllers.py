@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
 from hone_operator.cluster import AlreadyExistsError, Cluster, ConflictError, NotFoundError, RefusedError
 from hone_operator.desired import modelref, names, store
+from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import CONTAINER, PLAN
 from hone_operator.events import event_body
@@ -23,21 +24,11 @@ from hone_operator.reconcile.failures import failed_pods
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob, disrupted, scheduled, slow_start, unmounted
 from hone_operator.reconcile.upstream import Upstream
+from hone_operator.routing import Key, concerned, datasets_of
 
 log = logging.getLogger(__name__)
 LOG_LINES = 20
 SEEN_SECONDS = 60.0
-
-
-class Key(NamedTuple):
-    """One of our objects."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
 
 
 class Reports(Protocol):
@@ -51,48 +42,6 @@ class NoReports:
 
     def latest(self, job_uid: str) -> Latest | None:
         return None
-
-
-def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
-    """The keys to run because this object changed."""
-    meta = body["metadata"]
-    namespace, name = meta["namespace"], meta["name"]
-    if kind in names.OWNER_LABEL:
-        return [Key(kind, namespace, name), *_users_of(kind, body, cache)]
-    owner = caches.owner(body)
-    if kind == "Pod" and owner:
-        job = cache.get("Job", namespace, owner["name"])
-        owner = caches.owner(job) if job else None
-    if owner and owner["kind"] in names.OWNER_LABEL:
-        return [Key(owner["kind"], namespace, owner["name"])]
-    return []
-
-
-def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
-    """Unfinished FineTuneJobs that name this object, or the job that made it."""
-    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
-    maker = body["spec"].get("lineage", {}).get("job", {}).get("name") if kind == "ModelVersion" else None
-    keys = []
-    for job in cache.items("FineTuneJob"):
-        meta = job["metadata"]
-        uses = name in _named(kind, job["spec"]) or maker in _named("FineTuneJob", job["spec"])
-        if uses and meta["namespace"] == namespace and not is_true(job, "Finished"):
-            keys.append(Key("FineTuneJob", namespace, meta["name"]))
-    return keys
-
-
-def _named(kind: str, spec: Mapping[str, Any]) -> set[str]:
-    """Names of the objects of this kind that a job's spec has."""
-    if kind == "Dataset":
-        return _datasets_of(spec)
-    if kind == "ModelVersion":
-        return set(modelref.references(spec)) | ({version} if (version := spec["model"].get("modelVersion")) else set())
-    return {job} if (job := spec["model"].get("fineTuneJob")) else set()
-
-
-def _datasets_of(spec: Mapping[str, Any]) -> set[str]:
-    """Names of the Datasets that a job trains and evaluates on; the spec may be older than its schema."""
-    return {d["name"] for field in ("datasets", "evaluationDatasets") for d in spec.get(field) or ()}
 
 
 @dataclass
@@ -129,11 +78,10 @@ class Controllers:
     # -- observe ---------------------------------------------------------------------------------
 
     async def _observe_finetunejob(self, body: Mapping[str, Any]) -> "Decide":
-        namespace, spec = body["metadata"]["namespace"], body["spec"]
+        namespace = body["metadata"]["namespace"]
         jobs, stopping = await self._attempts(body)
-        named = {name: self.cache.get("Dataset", namespace, name) for name in _datasets_of(spec)}
         seen = finetunejob.Observed(
-            datasets={name: d for name, d in named.items() if d is not None},
+            datasets=self._named("Dataset", body, datasets_of),
             jobs=jobs,
             report=self.reports.latest(body["metadata"]["uid"]),
             claim_exists=await self._model_claim(body),
@@ -192,8 +140,21 @@ class Controllers:
 
     async def _observe_dataset(self, body: Mapping[str, Any]) -> "Decide":
         jobs = await self._jobs(body, lambda job: not dataset.is_ready(body))
-        seen = dataset.Observed(jobs=jobs, missing=await self._missing_source(body, jobs))
+        seen = dataset.Observed(
+            jobs=jobs,
+            missing=await self._missing_source(body, jobs),
+            datasets=self._named("Dataset", body, named_datasets),
+            versions=self._named("ModelVersion", body, named_versions),
+        )
         return lambda refusals: dataset.reconcile(body, replace(seen, refusals=refusals), self.now(), self.platform)
+
+    def _named(
+        self, kind: str, body: Mapping[str, Any], names_of: Callable[[Mapping[str, Any]], set[str]]
+    ) -> dict[str, Mapping[str, Any]]:
+        """The objects of this kind that the spec names, by name; those that do not exist are absent."""
+        namespace = body["metadata"]["namespace"]
+        found = {name: self.cache.get(kind, namespace, name) for name in names_of(body["spec"])}
+        return {name: other for name, other in found.items() if other is not None}
 
     async def _missing_source(self, body: Mapping[str, Any], jobs: list[ObservedJob]) -> str | None:
         """`kind/name` of a source in the namespace that is not there; asked only when a try is due."""

@@ -11,9 +11,9 @@ import kopf
 from hone_api import GROUP, VERSION
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster, ClusterError
-from hone_operator.controllers import Key, concerned
 from hone_operator.desired.names import COMPONENT, OWNER_LABEL
 from hone_operator.listing import Listing
+from hone_operator.routing import Key, concerned
 from hone_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)

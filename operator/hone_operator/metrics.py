@@ -24,9 +24,9 @@ from prometheus_client.exposition import choose_encoder
 from hone_api.finetunejob_status import ConditionType
 from hone_operator import __version__
 from hone_operator.cache import Body, Cache
-from hone_operator.controllers import Key
 from hone_operator.objectmetrics import ObjectCollector, seconds
 from hone_operator.progress.store import ProgressStore
+from hone_operator.routing import Key
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)

@@ -17,9 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from hone_api.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_dev import paths, tools
 from hone_operator.cache import Cache
-from hone_operator.controllers import Key
 from hone_operator.metrics import Metrics
 from hone_operator.progress.store import ProgressStore
+from hone_operator.routing import Key
 
 pytestmark = pytest.mark.pure
 GOLDEN = Path(__file__).with_name("metrics.golden.txt")

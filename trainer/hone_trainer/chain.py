@@ -40,13 +40,13 @@ def prepare(plan: TrainingPlan, first: bool) -> TrainingPlan:
             manifest.check(model.path, model.digest)
         if model.adapter is not None:
             manifest.check(model.adapter.path, model.adapter.digest)
-    whole = {name: _whole(model, Path(plan.work_path) / name, first) for name, model in models.items()}
-    others = {name: whole[f"models/{name}"] for name in plan.models}
-    return plan.model_copy(update={"model_path": whole[FOLDER].path, "models": others})
+    found = {name: whole(model, Path(plan.work_path) / name, first) for name, model in models.items()}
+    others = {name: found[f"models/{name}"] for name in plan.models}
+    return plan.model_copy(update={"model_path": found[FOLDER].path, "models": others})
 
 
-def _whole(model: ModelInput, target: Path, first: bool) -> ModelInput:
-    """The model as it is, or merged with its adapter in `target`."""
+def whole(model: ModelInput, target: Path, first: bool) -> ModelInput:
+    """The model as it is, or merged with its adapter in `target`; only the first node merges."""
     if model.adapter is None:
         return model
     if first and not manifest.is_complete(target):

@@ -1,19 +1,40 @@
 """The Job that materialises a Dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.curation import Curation
 from hone_api.dataset import DatasetSpec
-from hone_api.plan import MaterializePlan
-from hone_operator.desired import names
+from hone_api.finetunejob_status import PinnedModel
+from hone_api.plan import DatasetInput, MaterializePlan
+from hone_operator.desired import modelref, names
 from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Mount, Work, store
 
 SOURCE = PurePosixPath("/source")
+
+
+@dataclass(frozen=True)
+class Named:
+    """The objects of the namespace that the curation names, as they are now."""
+
+    evaluation_sets: Sequence[DatasetInput] = ()
+    classifiers: Mapping[str, PinnedModel] = field(default_factory=dict)
+
+
+def named_datasets(spec: Mapping[str, Any]) -> set[str]:
+    """Names of the Datasets that a Dataset's spec has; the spec may be older than its schema."""
+    contamination = (spec.get("curation") or {}).get("contamination") or {}
+    return {d["name"] for d in contamination.get("datasets") or ()}
+
+
+def named_versions(spec: Mapping[str, Any]) -> set[str]:
+    """Names of the ModelVersions that a Dataset's spec has."""
+    return {n for s in (spec.get("curation") or {}).get("scores") or () if (n := s.get("modelVersion"))}
 
 
 def source_mount(uri: str) -> tuple[Mount | None, str | None]:
@@ -28,13 +49,16 @@ def source_mount(uri: str) -> tuple[Mount | None, str | None]:
     return None, None
 
 
-def materialize(owner: Mapping[str, Any], spec: DatasetSpec, number: int, platform: Platform) -> list[dict[str, Any]]:
+def materialize(
+    owner: Mapping[str, Any], spec: DatasetSpec, number: int, platform: Platform, named: Named | None = None
+) -> list[dict[str, Any]]:
     """ConfigMap and Job of try `number` for the Dataset's present generation.
 
     Raises:
         names.InvalidReferenceError: when the source's path leaves its root.
     """
     assert spec.source is not None
+    named = named or Named()
     meta = owner["metadata"]
     mount, path = source_mount(spec.source.uri)
     secrets, secret_path = secret_mounts(spec.source.secret_name)
@@ -48,16 +72,19 @@ def materialize(owner: Mapping[str, Any], spec: DatasetSpec, number: int, platfo
         splits=spec.splits,
         checks=spec.checks,
         curation=spec.curation or Curation(),
+        evaluation_sets=list(named.evaluation_sets),
+        classifiers={name: modelref.model_input(model, platform) for name, model in named.classifiers.items()},
         store=str(names.STORE),
         limits=platform.limits,
     )
+    models = modelref.places(named.classifiers.values(), platform)
     work = Work(
         component="materialize",
         verb="materialize",
         plan=plan,
         cpu=spec.resources.cpu,
         memory=spec.resources.memory,
-        mounts=(store(platform), *([mount] if mount else []), *secrets),
+        mounts=(store(platform), *([mount] if mount else []), *secrets, *models),
         env=hub_environment(platform),
     )
     generation = meta.get("generation", 1)

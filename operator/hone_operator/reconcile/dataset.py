@@ -18,9 +18,11 @@ from hone_operator.reconcile import unsupported
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.named import resolve
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
+from hone_operator.reconcile.upstream import Wait
 from hone_operator.reconcile.validation import spec_problems
 
 RECHECK_SECONDS = 15.0
@@ -48,6 +50,9 @@ class Observed:
     missing: str | None = None
     """`kind/name` of a source object in the namespace that does not exist."""
     refusals: Sequence[Refusal] = field(default_factory=tuple)
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The other Datasets that the spec names, and likewise ModelVersions; those that do not exist are absent."""
+    versions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platform: Platform) -> Outcome:
@@ -122,12 +127,19 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
         return _not_ready(draft, "Suspended", "spec.suspend is true.", "Pending")
     if seen.missing:
         return _source_missing(draft, seen.missing)
+    named = resolve(draft.body["metadata"]["name"], spec.curation, seen.datasets, seen.versions)
+    if isinstance(named, Wait):
+        return _not_ready(draft, named.reason, named.message, "Pending", warning=True)
+    if isinstance(named, Cause):
+        _fail(draft, named, number)
+        return _not_ready(draft, named.code, named.advice, "Failed", stalled=True, warning=True)
     start = tries.next_start()
     if cause and start and start > draft.now:
         draft.check_in(draft.until(start))
         _fail(draft, cause, number)
         return _not_ready(draft, cause.code, f"{cause.advice} It is tried again.", "Failed", warning=True)
-    return _try(draft, spec, seen, tries, number + 1, cause, platform)
+    draft.create += materialize(draft.body, spec, number + 1, platform, named)
+    return _try(draft, seen, tries, number + 1, cause)
 
 
 def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
@@ -143,10 +155,7 @@ def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
     return _not_ready(draft, "Materializing", f"Try {number} is reading the source.", "Materializing")
 
 
-def _try(
-    draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, number: int, cause: Cause | None, platform: Platform
-) -> Outcome:
-    draft.create += materialize(draft.body, spec, number, platform)
+def _try(draft: Draft, seen: Observed, tries: Tries, number: int, cause: Cause | None) -> Outcome:
     draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
     draft.put(tries=number)
     for refusal in seen.refusals:

@@ -22,22 +22,24 @@ def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str]]:
 def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None:
     """(reason, message) of the first Dataset that cannot be used now."""
     for name, split in used(spec):
-        if name not in datasets:
-            return "DatasetNotFound", f"Dataset {name} does not exist in this namespace: create it."
-        if found := _problem(datasets[name], split) or _mismatch(datasets[name], spec.method):
+        if found := dataset_problem(name, split, datasets) or _mismatch(datasets[name], spec.method):
             return found
     return None
 
 
-def _problem(dataset: Mapping[str, Any], split: str) -> tuple[str, str] | None:
+def dataset_problem(name: str, split: str | None, datasets: Datasets) -> tuple[str, str] | None:
+    """(reason, message) when the split cannot be read now; no split: any will do."""
+    if name not in datasets:
+        return "DatasetNotFound", f"Dataset {name} does not exist in this namespace: create it."
+    dataset = datasets[name]
     meta, status = dataset["metadata"], dataset.get("status") or {}
     current = status.get("observedGeneration") == meta.get("generation")
     if not (current and is_true(dataset, "Ready") and status.get("digest")):
         words = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), None)
         why = f": {words['reason']}: {words['message']}" if words and current else ""
         return "DatasetNotReady", f"Dataset {meta['name']} is not Ready{why}"
-    if split not in _splits(dataset):
-        return "SplitNotFound", f"Dataset {meta['name']} has no rows in split {split}; it has {_splits(dataset)}."
+    if split is not None and split not in splits(dataset):
+        return "SplitNotFound", f"Dataset {meta['name']} has no rows in split {split}; it has {splits(dataset)}."
     return None
 
 
@@ -61,10 +63,10 @@ def held_out(spec: FineTuneJobSpec, datasets: Datasets) -> list[str]:
         return [f"{ref.name}/{ref.split}" for ref in spec.evaluation_datasets]
     trained = {(ref.name, ref.split) for ref in spec.datasets}
     named = dict.fromkeys(ref.name for ref in spec.datasets)
-    found = [name for name in named if VALIDATION in _splits(datasets[name]) and (name, VALIDATION) not in trained]
+    found = [name for name in named if VALIDATION in splits(datasets[name]) and (name, VALIDATION) not in trained]
     return [f"{name}/{VALIDATION}" for name in found]
 
 
-def _splits(dataset: Mapping[str, Any]) -> list[str]:
+def splits(dataset: Mapping[str, Any]) -> list[str]:
     """Names of the splits that hold rows."""
     return sorted(s["name"] for s in (dataset.get("status") or {}).get("splits") or () if s["rows"])

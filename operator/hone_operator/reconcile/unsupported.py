@@ -29,10 +29,6 @@ JOB: tuple[JobRule, ...] = (
 )
 DATASET: tuple[DatasetRule, ...] = (
     ("spec.format Verifiable", lambda s: s.format == Format.VERIFIABLE),
-    (
-        "spec.curation but for deduplicate and nearDuplicates",
-        lambda s: s.curation and s.curation.model_fields_set - {"deduplicate", "near_duplicates", "seed"},
-    ),
     ("spec.mixture", lambda s: s.mixture),
     ("spec.synthesis", lambda s: s.synthesis),
     ("spec.raft", lambda s: s.raft),

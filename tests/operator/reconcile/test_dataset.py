@@ -95,13 +95,83 @@ def test_the_trainer_is_told_what_to_curate(world):
     assert plan.splits.near_duplicates == "Group"
 
 
+def plan_of(outcome: Outcome) -> Any:
+    return parse_plan(outcome.create[0]["data"]["plan.json"])
+
+
+def ready(name: str, **splits: int) -> dict[str, Any]:
+    rows = [{"name": split, "rows": count} for split, count in splits.items()]
+    status = {"observedGeneration": 1, "digest": "sha256:" + "1" * 64, "splits": rows}
+    status["conditions"] = [{"type": "Ready", "status": "True", "reason": "Materialized", "message": ""}]
+    return {"metadata": {"name": name, "generation": 1}, "spec": {}, "status": status}
+
+
+def test_it_waits_for_the_sets_that_it_must_not_contain(world, conditions):
+    contamination = {"datasets": [{"name": "exam"}, {"name": "quiz", "split": "test"}]}
+    life = Life(world, curation={"contamination": contamination})
+    assert life.tick().create == ()
+    assert conditions(life.status)["Ready"] == "False/DatasetNotFound"
+    exam = ready("exam", train=10, test=5, validation=0)
+    assert life.tick(10, datasets={"exam": exam, "quiz": ready("quiz", train=1)}).create == ()
+    assert conditions(life.status)["Ready"] == "False/SplitNotFound"
+    unready = {**exam, "status": {}}
+    assert life.tick(20, datasets={"exam": unready, "quiz": ready("quiz", test=1)}).create == ()
+    assert conditions(life.status)["Ready"] == "False/DatasetNotReady"
+    plan = plan_of(life.tick(30, datasets={"exam": exam, "quiz": ready("quiz", test=1)}))
+    folder = "/store/datasets/" + "1" * 64
+    assert [(s.name, s.path) for s in plan.evaluation_sets] == [
+        ("exam", f"{folder}/test.jsonl"),
+        ("exam", f"{folder}/train.jsonl"),
+        ("quiz", f"{folder}/test.jsonl"),
+    ]
+    assert plan.curation.contamination.ngram == 8
+
+
+def test_a_set_cannot_be_kept_out_of_itself(world, conditions):
+    life = Life(world, curation={"contamination": {"datasets": [{"name": "rows"}]}})
+    assert life.tick().create == ()
+    assert conditions(life.status)["Stalled"] == "True/InvalidConfiguration"
+    assert "names this Dataset, rows, itself" in life.status["failure"]["message"]
+
+
+def test_it_waits_for_the_model_that_scores_its_rows(world, conditions):
+    scores = [{"scorer": "Classifier", "modelVersion": "judge-v1", "minimum": "70%"}]
+    life = Life(world, curation={"scores": scores})
+    assert life.tick().create == ()
+    assert conditions(life.status)["Ready"] == "False/ModelVersionNotFound"
+    judge = reward_model("judge-v1")
+    assert life.tick(10, versions={"judge-v1": judge | {"status": {}}}).create == ()
+    assert conditions(life.status)["Ready"] == "False/WaitingForModelVersion"
+    config_map, job = life.tick(20, versions={"judge-v1": judge}).create
+    plan = parse_plan(config_map["data"]["plan.json"])
+    assert plan.classifiers["judge-v1"].path == "/models/models/judge/full"
+    mounts = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert {"mountPath": "/models/models", "readOnly": True}.items() <= next(
+        m for m in mounts if m["mountPath"].startswith("/models")
+    ).items()
+
+
+def reward_model(name: str) -> dict[str, Any]:
+    digest = "sha256:" + "2" * 64
+    artifact = {"format": "full", "uri": "pvc://models/judge/full", "digest": digest, "sizeBytes": 1}
+    lineage = {
+        "baseModel": {"uri": "hf://team/base"},
+        "datasets": [{"name": "pairs", "split": "train", "digest": digest}],
+        "job": {"name": "judge", "uid": "uid-0"},
+        "method": "Reward",
+        "hyperParameters": {},
+        "seed": 42,
+    }
+    spec = {"modelName": "judge", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    status = {"conditions": [{"type": "Ready", "status": "True", "reason": "Verified", "message": ""}]}
+    return {"metadata": {"name": name}, "spec": spec, "status": status}
+
+
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
         ({"format": "Verifiable"}, "spec.format"),
-        ({"curation": {"personalData": "Redact"}}, "spec.curation"),
         ({"synthesis": {"template": "Paraphrase", "endpoint": "http://h", "rows": 1}}, "spec.synthesis"),
-        ({"source": {"uri": "hf://a/b", "split": "train"}}, "spec.source.config and split"),
         ({"splits": {"stratifyBy": "category"}}, "spec.splits.stratifyBy"),
         ({"refresh": {"every": "24h"}}, "spec.refresh"),
         ({"source": None, "mixture": [{"name": "a", "weight": "50%"}]}, "spec.mixture"),

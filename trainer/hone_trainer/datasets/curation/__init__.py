@@ -1,4 +1,4 @@
-"""Curation: valid rows in, those worth training on out. One module a step; `STEPS` has them in the order they run.
+"""Curation: valid rows in, those worth training on out. One module a step; `steps` has them in the order they run.
 
 rows -> step -> step -> ... -> rows; each is a generator over the one before, so that a row passes all steps that need
 no other row at once. A step that must know every row first keeps them on disk (`spool`), never in memory.
@@ -10,27 +10,50 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.curation import exact, near
+from hone_trainer.datasets.curation import (
+    balance,
+    contamination,
+    diverse,
+    exact,
+    languages,
+    length,
+    near,
+    personal_data,
+    scores,
+)
 from hone_trainer.datasets.curation.base import Step
 from hone_trainer.datasets.curation.ledger import Ledger
 from hone_trainer.datasets.spool import Row
 
-STEPS: dict[str, Callable[[MaterializePlan], Step | None]] = {
+Maker = Callable[[MaterializePlan], Step | None]
+BEFORE: dict[str, Maker] = {
+    "PersonalData": personal_data.step,
+    "Length": length.step,
+    "Languages": languages.step,
+}
+AFTER: dict[str, Maker] = {
     "ExactDuplicates": exact.step,
     "NearDuplicates": near.step,
     "NearDuplicateGroups": near.grouping,
+    "Contamination": contamination.step,
+    "Balance": balance.step,
+    "Diverse": diverse.step,
 }
-"""Step by name, None where the plan does not ask for it; in the order of the fields of `Curation`."""
+"""Steps by name, None where the plan does not ask for one; before and after curation.scores, which may be several."""
 
 
 def steps(plan: MaterializePlan) -> dict[str, Step]:
-    """The steps that the plan asks for, in their order.
+    """The steps that the plan asks for, in the order of the fields of `Curation`.
 
     Raises:
         ConfigError: a step's settings cannot be.
     """
-    made = {name: make(plan) for name, make in STEPS.items()}
-    return {name: step for name, step in made.items() if step is not None}
+
+    def made(makers: dict[str, Maker]) -> dict[str, Step]:
+        found = {name: make(plan) for name, make in makers.items()}
+        return {name: step for name, step in found.items() if step is not None}
+
+    return {**made(BEFORE), **scores.steps(plan), **made(AFTER)}
 
 
 def curate(rows: Iterator[Row], steps: dict[str, Step], folder: Path, ledger: Ledger) -> Iterator[Row]:
@@ -46,4 +69,4 @@ def curate(rows: Iterator[Row], steps: dict[str, Step], folder: Path, ledger: Le
     return rows
 
 
-__all__ = ["STEPS", "Ledger", "Step", "curate", "steps"]
+__all__ = ["Ledger", "Step", "curate", "steps"]

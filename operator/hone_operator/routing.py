@@ -1,0 +1,78 @@
+"""Which objects a change concerns: the key that the object is, those that it belongs to, those that wait for it."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hone_operator import cache as caches
+from hone_operator.cache import Cache
+from hone_operator.desired import modelref, names
+from hone_operator.desired.materialize import named_datasets, named_versions
+from hone_operator.reconcile.conditions import is_true
+
+
+class Key(NamedTuple):
+    """One of our objects."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
+    """The keys to run because this object changed."""
+    meta = body["metadata"]
+    namespace, name = meta["namespace"], meta["name"]
+    if kind in names.OWNER_LABEL:
+        return [Key(kind, namespace, name), *_users_of(kind, body, cache)]
+    owner = caches.owner(body)
+    if kind == "Pod" and owner:
+        job = cache.get("Job", namespace, owner["name"])
+        owner = caches.owner(job) if job else None
+    if owner and owner["kind"] in names.OWNER_LABEL:
+        return [Key(owner["kind"], namespace, owner["name"])]
+    return []
+
+
+def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
+    """Unfinished FineTuneJobs that name this object, or the job that made it."""
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    maker = body["spec"].get("lineage", {}).get("job", {}).get("name") if kind == "ModelVersion" else None
+    keys = []
+    for job in cache.items("FineTuneJob"):
+        meta = job["metadata"]
+        uses = name in _named(kind, job["spec"]) or maker in _named("FineTuneJob", job["spec"])
+        if uses and meta["namespace"] == namespace and not is_true(job, "Finished"):
+            keys.append(Key("FineTuneJob", namespace, meta["name"]))
+    return keys + _datasets_that_name(kind, body, cache)
+
+
+def _datasets_that_name(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
+    """Datasets that this object holds up."""
+    if kind not in _NAMED_BY_DATASETS:
+        return []
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    return [
+        Key("Dataset", namespace, other["metadata"]["name"])
+        for other in cache.items("Dataset")
+        if other["metadata"]["namespace"] == namespace and name in _NAMED_BY_DATASETS[kind](other["spec"])
+    ]
+
+
+_NAMED_BY_DATASETS = {"Dataset": named_datasets, "ModelVersion": named_versions}
+
+
+def _named(kind: str, spec: Mapping[str, Any]) -> set[str]:
+    """Names of the objects of this kind that a job's spec has."""
+    if kind == "Dataset":
+        return datasets_of(spec)
+    if kind == "ModelVersion":
+        return set(modelref.references(spec)) | ({version} if (version := spec["model"].get("modelVersion")) else set())
+    return {job} if (job := spec["model"].get("fineTuneJob")) else set()
+
+
+def datasets_of(spec: Mapping[str, Any]) -> set[str]:
+    """Names of the Datasets that a job trains and evaluates on; the spec may be older than its schema."""
+    return {d["name"] for field in ("datasets", "evaluationDatasets") for d in spec.get(field) or ()}

@@ -1,0 +1,38 @@
+"""Which objects a change concerns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hone_operator.cache import Cache
+from hone_operator.routing import concerned
+
+pytestmark = pytest.mark.pure
+
+
+def body(kind: str, name: str, namespace: str = "team", **spec: Any) -> dict[str, Any]:
+    meta = {"name": name, "namespace": namespace, "uid": f"{namespace}-{name}", "resourceVersion": "1"}
+    return {"kind": kind, "metadata": meta, "spec": spec}
+
+
+def keys(changed: dict[str, Any], *others: dict[str, Any]) -> list[str]:
+    cache = Cache()
+    for other in (changed, *others):
+        cache.put(other["kind"], other)
+    return sorted(map(str, concerned(changed["kind"], changed, cache)))
+
+
+def test_a_dataset_concerns_those_whose_rows_must_not_hold_its_own() -> None:
+    contamination = {"contamination": {"datasets": [{"name": "exam"}]}}
+    names_it = body("Dataset", "rows", curation=contamination)
+    elsewhere = body("Dataset", "rows", "other", curation=contamination)
+    others = (names_it, elsewhere, body("Dataset", "plain", curation={"deduplicate": "Near"}))
+    assert keys(body("Dataset", "exam"), *others) == ["Dataset team/exam", "Dataset team/rows"]
+
+
+def test_a_model_version_concerns_the_datasets_whose_rows_it_scores() -> None:
+    names_it = body("Dataset", "rows", curation={"scores": [{"modelVersion": "judge-v1"}, {"scorer": "Quality"}]})
+    found = keys(body("ModelVersion", "judge-v1"), names_it, body("Dataset", "plain"))
+    assert found == ["Dataset team/rows", "ModelVersion team/judge-v1"]

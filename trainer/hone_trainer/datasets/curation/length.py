@@ -1,0 +1,32 @@
+"""Length: rows that are too short or too long, in estimated tokens as status.tokens counts them."""
+
+from __future__ import annotations
+
+from hone_api.plan import MaterializePlan
+from hone_trainer.datasets.curation.base import Each, Verdict
+from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.statistics import length_of
+from hone_trainer.errors import ConfigError
+
+
+def step(plan: MaterializePlan) -> Each | None:
+    """The step that curation.minTokens and maxTokens ask for.
+
+    Raises:
+        ConfigError: no row could be left.
+    """
+    least, most = plan.curation.min_tokens, plan.curation.max_tokens
+    if least is None and most is None:
+        return None
+    if least is not None and most is not None and least > most:
+        raise ConfigError(f"curation.minTokens {least} is over curation.maxTokens {most}: no row could be left")
+    return Each(lambda row: _judge(row, least, most))
+
+
+def _judge(row: Row, least: int | None, most: int | None) -> Verdict:
+    length = length_of(row.record)
+    if least is not None and length < least:
+        return Verdict(row, removed=f"has about {length} tokens, minTokens is {least}")
+    if most is not None and length > most:
+        return Verdict(row, removed=f"has about {length} tokens, maxTokens is {most}")
+    return Verdict(row)

@@ -1,0 +1,103 @@
+"""Scores: rows whose score by some scorer is out of bounds. One entry of `SCORERS` a scorer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from hone_api.curation import ScoreFilter, Scorer
+from hone_api.plan import MaterializePlan
+from hone_trainer.datasets.curation.base import Step, Verdict
+from hone_trainer.datasets.curation.quality import RULES, broken_rules
+from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.texts import joined, texts
+from hone_trainer.errors import ConfigError
+
+_BATCH = 256
+
+
+class Score(NamedTuple):
+    """From 0 to 1, and what it comes from."""
+
+    value: float
+    why: str = ""
+
+
+class Scoring(Protocol):
+    """Scores rows, a batch at a time."""
+
+    def __call__(self, rows: Sequence[Row]) -> list[Score]:
+        """One score a row."""
+        ...
+
+
+def _quality(filter: ScoreFilter, plan: MaterializePlan, room: Path) -> Scoring:
+    def score(row: Row) -> Score:
+        broken = broken_rules(joined(row.record))
+        return Score(1 - len(broken) / len(RULES), ", ".join(broken))
+
+    return lambda rows: [score(row) for row in rows]
+
+
+def _toxicity(filter: ScoreFilter, plan: MaterializePlan, room: Path) -> Scoring:
+    from profanity_check import predict_prob
+
+    def scores(rows: Sequence[Row]) -> list[Score]:
+        found = [[text for _, text in texts(row.record)] for row in rows]
+        every = iter(predict_prob([text for row in found for text in row] or [""]))
+        return [Score(float(max(itertools.islice(every, len(row)), default=0.0))) for row in found]
+
+    return scores
+
+
+def _classifier(filter: ScoreFilter, plan: MaterializePlan, room: Path) -> Scoring:
+    from hone_trainer.datasets.curation.classifier import Classifier
+
+    if filter.model_version not in plan.classifiers:
+        raise ConfigError(f"curation.scores: the plan's classifiers have no {filter.model_version}")
+    model = Classifier(plan.classifiers[filter.model_version], filter.label, room)
+    return lambda rows: [Score(value) for value in model.scores([row.record for row in rows])]
+
+
+SCORERS: dict[Scorer, Callable[[ScoreFilter, MaterializePlan, Path], Scoring]] = {
+    Scorer.QUALITY: _quality,
+    Scorer.TOXICITY: _toxicity,
+    Scorer.CLASSIFIER: _classifier,
+}
+"""Made when the step begins; the path is its room on disk."""
+
+
+def steps(plan: MaterializePlan) -> dict[str, Step]:
+    """A step for each of curation.scores, by the scorer's name; a number tells those of one scorer apart."""
+    made: dict[str, Step] = {}
+    for filter in plan.curation.scores or ():
+        number = sum(name.partition("-")[0] == filter.scorer for name in made) + 1
+        made[filter.scorer if number == 1 else f"{filter.scorer}-{number}"] = Scores(filter, plan)
+    return made
+
+
+class Scores:
+    """Keeps rows whose score is within the filter's bounds."""
+
+    def __init__(self, filter: ScoreFilter, plan: MaterializePlan) -> None:
+        self._filter, self._plan = filter, plan
+
+    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
+        """As `Step.run`."""
+        score = SCORERS[Scorer(self._filter.scorer)](self._filter, self._plan, room)
+        while batch := list(itertools.islice(rows, _BATCH)):
+            for row, found in zip(batch, score(batch), strict=True):
+                yield Verdict(row, removed=self._out_of_bounds(found))
+
+    def _out_of_bounds(self, score: Score) -> str | None:
+        least, most = self._filter.minimum, self._filter.maximum
+        why = f": {score.why}" if score.why else ""
+        # Scores like 0.7 are not exact: a row that has just the bound is kept.
+        percent = round(100 * score.value, 6)
+        if least is not None and percent < float(least.removesuffix("%")):
+            return f"has the score {percent:.3g}%, minimum is {least}{why}"
+        if most is not None and percent > float(most.removesuffix("%")):
+            return f"has the score {percent:.3g}%, maximum is {most}{why}"
+        return None
