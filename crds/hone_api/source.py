@@ -68,7 +68,7 @@ class Source(ApiModel):
         description="Configuration of an hf:// data set, as its card names it, e.g. main; default: its default one.",
     )
     split: Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$", max_length=64)] | None = Field(
-        default=None, description="Split of that configuration, e.g. train; default: all of them."
+        default=None, description="Split of that configuration, e.g. test; default: train where there is one, else all."
     )
     files: (
         Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=512)]], Field(max_length=64)] | None
