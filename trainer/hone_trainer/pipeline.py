@@ -118,6 +118,7 @@ def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run
         settings=settings.resolve(
             plan,
             rates=method.rates,
+            row_by_row=method.row_by_row,
             sequences=len(dataset) * method.repeats(plan),
             max_length=length,
             world_size=ranks.world_size(),

@@ -47,6 +47,8 @@ class Method:
     """Tokens of a sequence when the plan names none; None: those of the longest row."""
     head: Head = "LanguageModel"
     """What the trained model ends in."""
+    row_by_row: bool = False
+    """Whether a CPU takes one row a pass by default: nothing is padded. Not where the rows of a batch are compared."""
     samples: bool = True
     """Whether base and tuned model answer held-out prompts for the report."""
 
