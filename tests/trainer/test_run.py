@@ -257,3 +257,26 @@ def test_models_that_are_never_loaded(
     with pytest.raises(TrainerError) as caught:
         model.open_base(copy)
     assert caught.value.code == code
+
+
+def test_gradients_through_4_bit_weights_are_those_of_the_dequantised_base(tiny_model: Path) -> None:
+    """bitsandbytes' operators on a CPU have no autograd kernel of their own, and torch warns about it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    def gradients(dequantise: bool) -> dict[str, torch.Tensor]:
+        net = model.load(model.open_base(tiny_model), bf16=False, cpu=True, quantize=True, frozen=True)
+        lora = LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM")
+        torch.manual_seed(0)
+        tuned = get_peft_model(net.dequantize() if dequantise else net, lora).train()
+        weights = {name: weight for name, weight in tuned.named_parameters() if "lora_" in name}
+        for weight in weights.values():
+            weight.data = torch.randn_like(weight) * 0.05
+        ids = torch.randint(5, 200, (2, 17))
+        tuned(input_ids=ids, labels=ids).loss.backward()
+        return {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
+
+    through, expected = gradients(dequantise=False), gradients(dequantise=True)
+    assert through.keys() == expected.keys()
+    for name, gradient in through.items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-7, rtol=1e-5)

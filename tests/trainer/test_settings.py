@@ -32,6 +32,7 @@ def plan(**fields: Any) -> TrainingPlan:
 def resolve(plan: TrainingPlan, **facts: Any) -> settings.Settings:
     known = {
         "rates": sft.METHOD.rates,
+        "row_by_row": False,
         "sequences": 100,
         "max_length": 64,
         "world_size": 1,
@@ -48,6 +49,13 @@ def test_defaults() -> None:
     assert (found.evaluation_every, found.checkpoint_every, found.warmup_steps) == (2, 2, 1)
     assert (found.learning_rate, found.bf16, found.cpu) == (2e-4, False, True)
     assert resolve(plan(adapter={"type": "None"})).learning_rate == 2e-5
+
+
+def test_a_cpu_takes_row_by_row_where_the_method_allows_it() -> None:
+    one = resolve(plan(), row_by_row=True)
+    assert (one.micro_batch_size, one.accumulation) == (1, 8)
+    assert resolve(plan(), row_by_row=True, cuda=True).micro_batch_size == 8
+    assert resolve(plan(training={"microBatchSize": 4}), row_by_row=True).micro_batch_size == 4
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def resolve(
     plan: TrainingPlan,
     *,
     rates: Rates,
+    row_by_row: bool,
     sequences: int,
     max_length: int,
     world_size: int,
@@ -69,13 +70,15 @@ def resolve(
 
     Args:
         rates: the method's learning rates.
+        row_by_row: whether a CPU takes one row a pass when the plan does not say.
         sequences: sequences of an epoch: rows after filtering, or packed sequences.
         max_length: tokens of the longest sequence.
         world_size: ranks; must divide `plan.training.batch_size` (see `checks.configuration`).
     """
     training = plan.training
     per_rank = max(1, training.batch_size // world_size)
-    micro = training.micro_batch_size or largest_divisor(per_rank, LARGEST_MICRO_BATCH)
+    largest = 1 if row_by_row and not cuda else LARGEST_MICRO_BATCH
+    micro = training.micro_batch_size or largest_divisor(per_rank, largest)
     steps_per_epoch = max(1, math.ceil(sequences / training.batch_size))
     total = training.max_steps or max(1, math.ceil(float(training.epochs or "1") * steps_per_epoch))
     tenth = max(1, math.ceil(total / 10))

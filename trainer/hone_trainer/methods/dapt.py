@@ -60,6 +60,7 @@ METHOD = Method(
     dataset=dataset,
     arguments=arguments,
     trainer=sft.trainer,
+    row_by_row=True,
     score=evaluate.score_language_model,
     metrics={"loss": "Lowest", "perplexity": "Lowest", "token_accuracy": "Highest"},
     length=2048,

@@ -95,6 +95,7 @@ METHOD = Method(
     dataset=dataset,
     arguments=arguments,
     trainer=trainer,
+    row_by_row=True,
     score=evaluate.score_language_model,
     metrics={"loss": "Lowest", "token_accuracy": "Highest"},
 )
