@@ -32,7 +32,6 @@ DATASET: tuple[DatasetRule, ...] = (
     ("spec.mixture", lambda s: s.mixture),
     ("spec.synthesis", lambda s: s.synthesis),
     ("spec.raft", lambda s: s.raft),
-    ("spec.source.config and split", lambda s: s.source and (s.source.config or s.source.split)),
     ("spec.splits.stratifyBy", lambda s: s.splits.stratify_by),
     ("spec.refresh", lambda s: s.refresh),
 )

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from hone_api.plan import MaterializePlan
 from hone_trainer import hub
-from hone_trainer.datasets import s3
+from hone_trainer.datasets import layout, s3
 from hone_trainer.datasets.http import Client
 from hone_trainer.datasets.packed import SUFFIXES, base_name
 from hone_trainer.datasets.read import DataFile
 from hone_trainer.errors import SourceError
 from hone_trainer.progress import Progress
 
+_log = logging.getLogger(__name__)
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md")
 _MAX_FILES = 10_000
+_MAX_CARD_BYTES = 5 * 2**20
 # Files that describe a data set in a repository and hold no rows.
 _NOT_ROWS = {
     "dataset_infos.json",
@@ -62,11 +66,28 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     repository = hub.Repository.parse(plan.source.uri, "dataset", hub.token_of(plan.secret_path))
     snapshot = hub.look_up(repository)
     names = _chosen(snapshot.files, plan.source.files, str(repository))
+    if not plan.source.files:
+        card = _card(repository, snapshot, folder)
+        names = layout.choose(names, card, plan.source.config, plan.source.split, str(repository))
     if sum(snapshot.files[name] for name in names) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{repository}: over {plan.limits.max_source_bytes} bytes")
     progress.say(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
     hub.download(repository, snapshot, names, folder)
     return Fetched([DataFile(folder / name, name) for name in names], snapshot.commit)
+
+
+def _card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> dict[str, Any]:
+    """The front matter of the repository's README.md; empty when it has none, or none that can be read."""
+    from huggingface_hub import metadata_load
+
+    if snapshot.files.get("README.md", _MAX_CARD_BYTES) >= _MAX_CARD_BYTES:
+        return {}
+    hub.download(repository, snapshot, ["README.md"], folder)
+    try:
+        return metadata_load(folder / "README.md") or {}
+    except Exception as error:  # whatever its author wrote is no reason to fail: files are then chosen by name
+        _log.warning("the card of %s cannot be read: %s", repository, error)
+        return {}
 
 
 def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:

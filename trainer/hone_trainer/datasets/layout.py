@@ -1,0 +1,96 @@
+"""Which files of a hub repository are a configuration and a split: by its card, else by their names.
+
+The card's front matter names them (`configs`: config_name, data_files, data_dir, default), as
+https://huggingface.co/docs/hub/datasets-manual-configuration has it; without, folders are configurations and words in
+names are splits, as https://huggingface.co/docs/hub/datasets-file-names-and-splits has it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hone_trainer.errors import SourceError
+
+TRAIN = "train"
+_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+def choose(
+    names: Sequence[str], card: Mapping[str, Any], config: str | None, split: str | None, what: str
+) -> list[str]:
+    """The files of a configuration and a split, in the order of their names.
+
+    Args:
+        names: the repository's data files.
+        card: the front matter of its README.md.
+        config: None for the card's default one.
+        split: None for train where there is one, else for all.
+        what: the repository, for messages.
+
+    Raises:
+        SourceError: SourceNotFound for a configuration or split that is not there; the message names those that are.
+    """
+    configs = [entry for entry in card.get("configs") or () if isinstance(entry, dict) and entry.get("config_name")]
+    if configs:
+        entry = _entry(configs, config, what)
+        splits = _splits_of(entry, names)
+    else:
+        folder = [name for name in names if config is None or name.startswith(f"{config}/")]
+        if config is not None and not folder:
+            raise SourceError("SourceNotFound", f"{what} has no configuration {config}")
+        splits = by_name(folder)
+    if split is None:
+        found = splits.get(TRAIN) or [name for files in splits.values() for name in files]
+    elif split in splits:
+        found = splits[split]
+    else:
+        raise SourceError(
+            "SourceNotFound", f"{what} has no split {split}; it has {', '.join(sorted(splits)) or 'none'}"
+        )
+    return sorted(set(found))
+
+
+def by_name(names: Sequence[str]) -> dict[str, list[str]]:
+    """Files by the split that a word of their path tells; those without one are train when no file tells train."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        words = re.split(r"[^a-z]+", name.lower())
+        told = [split for split, known in _WORDS.items() if set(words) & set(known)]
+        found.setdefault(told[0] if told else "", []).append(name)
+    plain = found.pop("", [])
+    if plain:
+        found.setdefault(TRAIN, []).extend(plain)
+    return found
+
+
+def _entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -> Mapping[str, Any]:
+    known = {str(entry["config_name"]): entry for entry in configs}
+    if config is None:
+        default = [entry for entry in configs if entry.get("default") or entry["config_name"] == "default"]
+        if default or len(known) == 1:
+            return (default or configs)[0]
+        raise SourceError("SourceNotFound", f"{what} has no default configuration: name one of {', '.join(known)}")
+    if config not in known:
+        raise SourceError("SourceNotFound", f"{what} has no configuration {config}; it has {', '.join(known)}")
+    return known[config]
+
+
+def _splits_of(entry: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
+    """Files by split. data_files is a glob, a list of globs, or a list of {split, path}."""
+    files = entry.get("data_files")
+    if files is None:
+        folder = str(entry.get("data_dir") or "").strip("/")
+        return by_name([name for name in names if not folder or name.startswith(f"{folder}/")])
+    found: dict[str, list[str]] = {}
+    for one in files if isinstance(files, list) else [files]:
+        split, paths = (str(one.get("split", TRAIN)), one.get("path")) if isinstance(one, dict) else (TRAIN, one)
+        for glob in paths if isinstance(paths, list) else [paths]:
+            found.setdefault(split, []).extend(fnmatch.filter(names, str(glob)))
+    return found
