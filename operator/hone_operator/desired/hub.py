@@ -13,6 +13,8 @@ def hub_environment(platform: Platform) -> dict[str, str]:
     return {"HF_ENDPOINT": platform.hugging_face_endpoint} if platform.hugging_face_endpoint else {}
 
 
-def secret_mounts(secret: str | None) -> tuple[list[Mount], str | None]:
-    """(mounts, path in the pod) of the credentials of a source."""
-    return ([Mount.secret("credentials", SECRET, secret)], str(SECRET)) if secret else ([], None)
+def secret_mounts(
+    secret: str | None, volume: str = "credentials", path: PurePosixPath = SECRET
+) -> tuple[list[Mount], str | None]:
+    """(mounts, path in the pod) of credentials, by default those of a source."""
+    return ([Mount.secret(volume, path, secret)], str(path)) if secret else ([], None)

@@ -14,6 +14,7 @@ from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Mount, Work, store
+from hone_operator.desired.synthesis import generation as generation_of
 
 SOURCE = PurePosixPath("/source")
 
@@ -62,6 +63,7 @@ def materialize(
     meta = owner["metadata"]
     mount, path = source_mount(spec.source.uri)
     secrets, secret_path = secret_mounts(spec.source.secret_name)
+    fields, more = generation_of(owner, spec, platform)
     plan = MaterializePlan(
         name=meta["name"],
         source=spec.source,
@@ -74,6 +76,7 @@ def materialize(
         curation=spec.curation or Curation(),
         evaluation_sets=list(named.evaluation_sets),
         classifiers={name: modelref.model_input(model, platform) for name, model in named.classifiers.items()},
+        **fields,
         store=str(names.STORE),
         limits=platform.limits,
     )
@@ -84,7 +87,7 @@ def materialize(
         plan=plan,
         cpu=spec.resources.cpu,
         memory=spec.resources.memory,
-        mounts=(store(platform), *([mount] if mount else []), *secrets, *models),
+        mounts=(store(platform), *([mount] if mount else []), *secrets, *more, *models),
         env=hub_environment(platform),
     )
     generation = meta.get("generation", 1)

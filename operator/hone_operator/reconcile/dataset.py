@@ -14,7 +14,7 @@ from hone_api.rowcodes import ROW_CODES
 from hone_operator.desired import names
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile import unsupported
+from hone_operator.reconcile import review, unsupported
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
@@ -39,6 +39,7 @@ RESULT_FIELDS = (
     "languages",
     "formatDetected",
     "revision",
+    "synthetic",
 )
 
 
@@ -82,9 +83,10 @@ def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platfor
 
 
 def is_ready(dataset: Mapping[str, Any]) -> bool:
-    """Whether the present generation was materialised: nothing is left to do."""
+    """Whether the present generation was materialised, with every decision on it: nothing is left to do."""
     status = dataset.get("status") or {}
-    return status.get("observedGeneration") == dataset["metadata"].get("generation") and is_true(dataset, "Ready")
+    current = status.get("observedGeneration") == dataset["metadata"].get("generation")
+    return current and is_true(dataset, "Ready") and review.seen(dataset)
 
 
 def _keep(draft: Draft) -> Outcome:
@@ -112,10 +114,16 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
     number = max(tries.number, draft.status.get("tries") or 0)
     if tries.job and tries.job.finished:
         draft.put(lastTryTime=tries.job.ended_at)
-    if isinstance(result := tries.ending.result if tries.ending else None, DatasetResult):
+    result = tries.ending.result if tries.ending else None
+    if isinstance(result, DatasetResult):
         _describe(draft, result, platform)
-        if tries.cause is None and result.digest:
-            return _ready(draft, result, number, platform)
+    review.set_condition(draft, spec)
+    if isinstance(result, DatasetResult):
+        if tries.cause is None and not review.news(draft.body, spec, result):
+            if result.digest:
+                return _ready(draft, result, number, platform)
+            if result.synthetic:
+                return review.wait(draft, result.synthetic, number)
     cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
     if tries.active and not (cause and tries.cause is None):
         return _working(draft, tries, number)

@@ -30,8 +30,6 @@ JOB: tuple[JobRule, ...] = (
 DATASET: tuple[DatasetRule, ...] = (
     ("spec.format Verifiable", lambda s: s.format == Format.VERIFIABLE),
     ("spec.mixture", lambda s: s.mixture),
-    ("spec.synthesis", lambda s: s.synthesis),
-    ("spec.raft", lambda s: s.raft),
     ("spec.splits.stratifyBy", lambda s: s.splits.stratify_by),
     ("spec.refresh", lambda s: s.refresh),
 )

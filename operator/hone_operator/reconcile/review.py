@@ -1,0 +1,63 @@
+"""A Dataset whose generated rows wait for people.
+
+The pod reads rows and decisions; the operator only knows the mark that reviewers leave on the Dataset when they have
+decided (the annotation `hone.dev/review`), and lets the pod look again when that differs from what it saw last.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hone_api.dataset import DatasetSpec
+from hone_api.report import DatasetResult
+from hone_api.synthesis import SyntheticRows
+from hone_operator.desired.synthesis import reviewed
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.outcome import Outcome
+
+PENDING = "ReviewPending"
+REASON = "AwaitingReview"
+
+
+def seen(dataset: Mapping[str, Any]) -> bool:
+    """Whether what was materialised last knows all decisions. True where nothing is generated."""
+    if not dataset["spec"].get("synthesis"):
+        return True
+    synthetic = (dataset.get("status") or {}).get("synthetic") or {}
+    return synthetic.get("review") == reviewed(dataset)
+
+
+def news(dataset: Mapping[str, Any], spec: DatasetSpec, result: DatasetResult) -> bool:
+    """Whether people have decided more since this result."""
+    known = result.synthetic.review if result.synthetic else None
+    return spec.synthesis is not None and known != reviewed(dataset)
+
+
+def set_condition(draft: Draft, spec: DatasetSpec) -> None:
+    """ReviewPending, once rows were generated: as the newest result has it, also while another try is under way."""
+    if spec.synthesis is None or not (known := draft.status.get("synthetic")):
+        return
+    rows = SyntheticRows.model_validate(known)
+    waits = not rows.complete
+    draft.conditions.set(PENDING, waits, REASON if waits else "Reviewed", sentence(draft, rows))
+
+
+def wait(draft: Draft, rows: SyntheticRows, number: int) -> Outcome:
+    """Not Ready until people have decided. No time limit: nobody is told to hurry."""
+    draft.put(phase=REASON, tries=number, failure=None)
+    draft.ready(False, REASON, sentence(draft, rows), reconciling=True)
+    draft.tell_change("Ready")
+    return draft.outcome()
+
+
+def sentence(draft: Draft, rows: SyntheticRows) -> str:
+    """What was decided, and the command that goes on."""
+    wanted = f" of {rows.wanted} wanted" if rows.wanted else ""
+    decided = f"{rows.accepted}{wanted} generated rows are accepted, {rows.rejected} rejected"
+    decided += f", {rows.conflicts} of them in conflict" if rows.conflicts else ""
+    if rows.complete:
+        return f"{decided}. {rows.sample or ''}".rstrip()
+    if not rows.pending:
+        return f"{decided}, none is left: raise spec.synthesis.rows, or change its seed or instructions."
+    meta = draft.body["metadata"]
+    command = f"hone dataset review {meta['name']} --namespace {meta['namespace']}"
+    return " ".join(filter(None, (f"{decided}, {rows.pending} wait for a person: {command}.", rows.sample)))
