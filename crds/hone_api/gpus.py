@@ -46,5 +46,7 @@ def find(product: str) -> Gpu | None:
     Every word of the table's name must be in the label: words between (SXM4, PCIE, SHARED) change nothing.
     """
     words = set(product.upper().split("-"))
+    if "MIG" in words:  # a part of one
+        return None
     found = [gpu for gpu in TABLE if set(gpu.name.upper().split("-")) - {"NVIDIA", "TESLA"} <= words]
     return max(found, key=lambda gpu: len(gpu.name), default=None)

@@ -1,0 +1,182 @@
+"""The estimate of memory: reference points of the field, and what must hold whatever the numbers are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hone_api import gpus
+from hone_api.estimate import Setup, change_that_fits, estimate
+from hone_api.outlay import disk, flops
+from hone_api.shape import ModelShape, shape_of
+
+pytestmark = pytest.mark.pure
+GIB = 2**30
+LLAMA_7B = ModelShape(
+    parameters=6_738_415_616,
+    layers=32,
+    hidden=4096,
+    query=4096,
+    key_value=4096,
+    intermediate=11008,
+    vocabulary=32000,
+    context=4096,
+)
+LLAMA_70B = ModelShape(
+    parameters=68_976_648_192,
+    layers=80,
+    hidden=8192,
+    query=8192,
+    key_value=1024,
+    intermediate=28672,
+    vocabulary=32000,
+    context=4096,
+)
+
+
+def on_gpu(shape: ModelShape, **changes: Any) -> Setup:
+    """One GPU with bfloat16, one row of 2,048 tokens at a time."""
+    plain = Setup(
+        shape=shape,
+        method="SFT",
+        adapter="LoRA",
+        rank=16,
+        targets=None,
+        dropout=False,
+        bf16=True,
+        gpu=True,
+        max_length=2048,
+        micro_batch=1,
+        checkpointing=False,
+        zero_stage=0,
+        offload="None",
+        ranks=1,
+    )
+    return replace(plain, **changes)
+
+
+def gpu(name: str) -> int:
+    found = gpus.find(name)
+    assert found is not None
+    return found.memory
+
+
+def test_7b_full_fine_tuning_needs_four_gpus_of_80_gb() -> None:
+    """16 bytes a weight are 112 GB before the first activation; with two rows a pass it takes four GPUs, not two."""
+    room = gpu("NVIDIA-A100-SXM4-80GB")
+    full = on_gpu(LLAMA_7B, adapter="None", micro_batch=2)
+    states = estimate(full).terms
+    assert states["weights"] + states["gradients"] + states["optimizer"] == 16 * LLAMA_7B.parameters
+    sharded = {n: estimate(replace(full, ranks=n, zero_stage=2)).total for n in (2, 4)}
+    assert estimate(full).total > room
+    assert sharded[2] > room
+    assert sharded[4] <= room
+
+
+def test_70b_qlora_fits_one_gpu_of_48_gb() -> None:
+    found = estimate(on_gpu(LLAMA_70B, adapter="QLoRA", checkpointing=True))
+    assert 36 * GIB < found.total <= gpu("NVIDIA-L40S")
+    assert found.terms["weights"] < 0.27 * 2 * LLAMA_70B.parameters
+    assert estimate(on_gpu(LLAMA_70B, checkpointing=True)).total > gpu("NVIDIA-A100-80GB")
+
+
+@pytest.mark.parametrize(("adapter", "low", "high"), [("None", 110, 130), ("LoRA", 13, 18), ("QLoRA", 4, 8)])
+def test_7b_agrees_with_the_tables_that_people_go_by(adapter: str, low: int, high: int) -> None:
+    """LLaMA-Factory's README: 7B takes 120 GB in full, 16 GB by LoRA and 6 GB by QLoRA, at short rows."""
+    short = on_gpu(LLAMA_7B, adapter=adapter, max_length=256, checkpointing=True)
+    assert low * 1e9 <= estimate(short).total <= high * 1e9 * 1.07
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"max_length": 4096},
+        {"micro_batch": 2},
+        {"rank": 64},
+        {"method": "DPO"},
+        {"adapter": "DoRA"},
+        {"adapter": "None"},
+        {"dropout": True},
+        {"method": "GRPO"},
+    ],
+)
+def test_more_work_needs_more(more: dict[str, Any]) -> None:
+    assert estimate(on_gpu(LLAMA_7B, **more)).total > estimate(on_gpu(LLAMA_7B)).total
+
+
+@pytest.mark.parametrize("less", [{"checkpointing": True}, {"adapter": "QLoRA"}, {"max_length": 512}])
+def test_less_work_needs_less(less: dict[str, Any]) -> None:
+    assert estimate(on_gpu(LLAMA_7B, **less)).total < estimate(on_gpu(LLAMA_7B)).total
+
+
+def test_each_zero_stage_shards_more_and_offload_moves_the_optimizer_out() -> None:
+    totals = [
+        estimate(on_gpu(LLAMA_7B, adapter="None", ranks=8, zero_stage=stage, checkpointing=True)) for stage in range(4)
+    ]
+    assert [e.total for e in totals] == sorted((e.total for e in totals), reverse=True)
+    offloaded = estimate(on_gpu(LLAMA_7B, adapter="None", ranks=8, zero_stage=3, offload="Optimizer"))
+    assert offloaded.host == totals[3].terms["optimizer"]
+    assert "optimizer" not in offloaded.terms
+
+
+def test_the_change_that_is_named_fits_and_costs_the_least() -> None:
+    room = gpu("NVIDIA-A100-40GB")
+    heavy = on_gpu(LLAMA_7B, micro_batch=8)
+    assert estimate(heavy).total > room
+    assert (change_that_fits(heavy, room) or "").startswith("training.microBatchSize: 1")
+    several = change_that_fits(replace(heavy, max_length=4096), gpu("NVIDIA-L4"))
+    assert several is not None
+    assert "gradientCheckpointing" in several
+    assert change_that_fits(on_gpu(LLAMA_70B), gpu("Tesla-T4")) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("NVIDIA-A100-SXM4-80GB", "NVIDIA-A100-80GB"),
+        ("NVIDIA-A100-PCIE-40GB", "NVIDIA-A100-40GB"),
+        ("NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-80GB"),
+        ("NVIDIA-L40S-SHARED", "NVIDIA-L40S"),
+        ("Tesla-V100-SXM2-16GB", "Tesla-V100-16GB"),
+    ],
+)
+def test_product_labels_are_recognised(label: str, name: str) -> None:
+    found = gpus.find(label)
+    assert found is not None
+    assert found.name == name
+
+
+def test_a_product_that_is_unknown_or_partitioned_is_not_guessed() -> None:
+    assert gpus.find("ACME-9000") is None
+    assert gpus.find("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb") is None
+
+
+def test_the_shape_comes_from_the_config() -> None:
+    config = {
+        "model_type": "llama",
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 8192,
+    }
+    shape = shape_of(config, 134_515_008)
+    assert shape is not None
+    linear = sum(i * o for i, o in shape.linear.values()) * shape.layers
+    norms = (2 * shape.layers + 1) * shape.hidden
+    assert linear + shape.embeddings + norms == shape.parameters
+    assert shape_of({"model_type": "gemma3", "text_config": config}, 1) == shape_of(config, 1)
+    assert shape_of({"model_type": "mamba", "hidden_size": 768}, 1) is None
+
+
+def test_disk_and_time() -> None:
+    full, lora = on_gpu(LLAMA_7B, adapter="None"), on_gpu(LLAMA_7B)
+    assert disk(full, keep=2, merge=False)["checkpoints"] == 4 * 12 * LLAMA_7B.parameters
+    assert disk(lora, keep=2, merge=True)["merged model"] == 2 * LLAMA_7B.parameters
+    assert flops(full, 1000) / (6 * LLAMA_7B.parameters * 1000) == pytest.approx(1, rel=0.1)
+    assert flops(lora, 1000) < 0.75 * flops(full, 1000)
