@@ -393,8 +393,8 @@ def test_auto_recognises_and_says_why(row, columns, format):
 
 
 def test_auto_names_the_columns_that_are_not_read():
-    found = detect.choose(Format.AUTO, {}, [{"text": "t", "category": "c"}])
-    assert str(found) == "Text (Auto: the first 1 rows have a text; not read: category)"
+    found = detect.choose(Format.AUTO, {}, [{"text": "t", "source": "c"}])
+    assert str(found) == "Text (Auto: the first 1 rows have a text; not read: source)"
 
 
 def test_auto_looks_past_a_few_broken_rows():
@@ -409,6 +409,7 @@ def test_auto_looks_past_a_few_broken_rows():
         ({"x": "a", "y": "b"}, "columns x, y. Map them in spec.columns to those of a format: "),
         ({"data": [{"prompt": "a"}]}, "The file is one object: write the list in 'data' itself"),
         ({"prompt;completion": "a;b"}, "separated by ';'"),
+        ({"text": "t", "category": "c"}, "{prompt: text, completion: category} is meant, or format Text"),
         (
             {"question": "q", "oracle_context": "o", "context": {"sentences": [["o"]]}, "cot_answer": "a"},
             "{question: question, oracle: oracle_context, distractors: context, answer: cot_answer}",

@@ -15,7 +15,6 @@ from hone_trainer.datasets import materialize, sources
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
 pytestmark = pytest.mark.trainer
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 PAIRS = [{"question": f"What is {i}?", "answer": f"It is {i}."} for i in range(100)]
 COLUMNS = {"prompt": "question", "completion": "answer"}
 
@@ -341,31 +340,3 @@ def test_what_the_hub_does_not_have(plan, dataset_hub, uri, code):
     with pytest.raises(SourceError) as caught:
         materialize.run(plan(columns=COLUMNS, source={"uri": uri}, rows=[]))
     assert caught.value.code == code
-
-
-TRANSLATE = {"prompt": "question", "completion": "translated_question"}
-REAL = [
-    ("gsm8k/train.jsonl", COLUMNS, "PromptCompletion", 7473),
-    ("k8s_stackoverflow/k8s_so_messages_rows_0000-4399.parquet", {}, "Chat", 4400),
-    ("self_instruct/seed_tasks_alpaca.json", {}, "Alpaca", 175),
-    ("llamafactory_demo/identity.json", {}, "Alpaca", 91),
-    ("fastchat/dummy_conversation.json", {}, "ShareGPT", 500),
-    ("p3_prompt_completion/ropes_prompt_beginning.jsonl", {}, "PromptCompletion", 200),
-    ("banking77/train.csv", {"prompt": "text", "completion": "category"}, "PromptCompletion", 10003),
-    ("afriqa/queries.afriqa.yor.en.train.json", TRANSLATE, "PromptCompletion", 360),
-    ("kueue_docs/corpus.jsonl", {}, "Text", 146),
-    ("kueue_docs/md", {}, "Text", 146),
-    ("medquad/6_NINDS_QA.jsonl", {}, "Alpaca", 1088),
-    ("hh_rlhf/harmless_test_rows_0000-1155.jsonl.gz", {"text": "chosen"}, "Text", 1156),
-]
-
-
-@pytest.mark.parametrize(("path", "columns", "format", "rows"), REAL, ids=[path for path, *_ in REAL])
-def test_real_sets(plan, path, columns, format, rows):
-    if not (SHARED / path).exists():
-        pytest.skip(f"{path} is not on this machine")
-    named = "Text" if columns == {"text": "chosen"} else "Auto"
-    result = materialize.run(plan(SHARED / path, columns=columns, format=named, splits={"validation": "10%"}))
-    assert result.format_detected.startswith(format)
-    assert (result.rows, result.rejected) == (rows, 0)
-    assert sum(split.rows for split in result.splits) == rows

@@ -11,6 +11,8 @@ from hone_trainer.datasets.formats import FORMATS, RowFormat
 from hone_trainer.errors import ConfigError, DataError
 
 SAMPLE_ROWS = 100
+# Beside a text these are what is to be answered, and the text is no document.
+_LABELS = {"category", "label", "intent", "class"}
 _TOLD_BY_COLUMNS = (Format.CHAT, Format.SHAREGPT, Format.ALPACA, Format.PROMPT_COMPLETION, Format.TEXT)
 # Names in the wild for roles, for a hint: whether an answer is to be learned or checked, nobody can tell.
 _MEANT: tuple[dict[str, str], ...] = (
@@ -27,8 +29,7 @@ _MEANT: tuple[dict[str, str], ...] = (
             ("input", "output"),
             ("input", "target"),
             ("prompt", "canonical_solution"),
-            ("text", "category"),
-            ("text", "label"),
+            *(("text", label) for label in sorted(_LABELS)),
         )
     ),
     *({"text": text} for text in ("content", "document", "body", "page_content")),
@@ -73,6 +74,8 @@ def choose(format: str, columns: dict[str, str], sample: Sequence[dict[str, Any]
 
 def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Detected:
     seen = sorted({str(key)[:40] for row in sample for key in row})
+    if not columns and _is_labelled_text(sample):
+        raise DataError("UnknownFormat", f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}")
     for entry in FORMATS.values():
         if set(columns) <= set(entry.roles) and _share(entry, columns, sample) >= 0.5:
             return Detected(
@@ -84,6 +87,10 @@ def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Det
         if set(columns) <= set(entry.roles) and sum(needed <= row.keys() for row in sample) * 2 > len(sample):
             return Detected(entry, f"the first {len(sample)} rows have the columns {', '.join(sorted(needed))}")
     raise DataError("UnknownFormat", f"the rows have the columns {', '.join(seen[:20]) or 'none'}. {_way_out(sample)}")
+
+
+def _is_labelled_text(sample: Sequence[dict[str, Any]]) -> bool:
+    return bool(sample) and all("text" in row and _LABELS & row.keys() for row in sample)
 
 
 def _way_out(sample: Sequence[dict[str, Any]]) -> str:
@@ -98,7 +105,8 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
     for mapping in _MEANT:
         if set(mapping.values()) <= row.keys():
             wanted = ", ".join(f"{role}: {column}" for role, column in mapping.items())
-            return f"Perhaps spec.columns {{{wanted}}} is meant."
+            other = ", or format Text" if "text" in row else ""
+            return f"Perhaps spec.columns {{{wanted}}} is meant{other}."
     shapes = "; ".join(f"{entry.name}: {entry.why}" for entry in FORMATS.values())
     return f"Map them in spec.columns to those of a format: {shapes}."
 

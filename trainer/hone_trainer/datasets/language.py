@@ -15,6 +15,7 @@ _CHARACTERS = 1000
 """Of a text that are looked at: more change nothing."""
 _LETTERS, _CERTAIN = 16, 0.5
 _SHOWN = 7
+_NO_LANGUAGE = "zxx"
 
 
 def language_of(text: str) -> str:
@@ -23,7 +24,7 @@ def language_of(text: str) -> str:
     if sum(map(str.isalpha, start)) < _LETTERS:
         return UNKNOWN
     language, probability = _identifier().classify(start)
-    return str(language) if probability >= _CERTAIN else UNKNOWN
+    return str(language) if probability >= _CERTAIN and language != _NO_LANGUAGE else UNKNOWN
 
 
 class LanguageSample:
