@@ -118,12 +118,11 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
     if isinstance(result, DatasetResult):
         _describe(draft, result, platform)
     review.set_condition(draft, spec)
-    if isinstance(result, DatasetResult):
-        if tries.cause is None and not review.news(draft.body, spec, result):
-            if result.digest:
-                return _ready(draft, result, number, platform)
-            if result.synthetic:
-                return review.wait(draft, result.synthetic, number)
+    if isinstance(result, DatasetResult) and tries.cause is None and not review.news(draft.body, spec, result):
+        if result.digest:
+            return _ready(draft, result, number, platform)
+        if result.synthetic:
+            return review.wait(draft, result.synthetic, number)
     cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
     if tries.active and not (cause and tries.cause is None):
         return _working(draft, tries, number)

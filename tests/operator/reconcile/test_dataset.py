@@ -171,7 +171,6 @@ def reward_model(name: str) -> dict[str, Any]:
     ("spec", "named"),
     [
         ({"format": "Verifiable"}, "spec.format"),
-        ({"synthesis": {"template": "Paraphrase", "endpoint": "http://h", "rows": 1}}, "spec.synthesis"),
         ({"splits": {"stratifyBy": "category"}}, "spec.splits.stratifyBy"),
         ({"refresh": {"every": "24h"}}, "spec.refresh"),
         ({"source": None, "mixture": [{"name": "a", "weight": "50%"}]}, "spec.mixture"),
