@@ -92,10 +92,7 @@ FAILURES: dict[str, Failure] = {
         ExitCode.CONFIG, Retry.HEAL, "Check synthesis.endpoint, model, and API_KEY in the secret."
     ),
     "NothingGenerated": Failure(
-        ExitCode.DATA, Retry.HEAL, "Look at the answers in filtered.jsonl; use a stronger model, or loosen the filters."
-    ),
-    "NothingAccepted": Failure(
-        ExitCode.DATA, Retry.HEAL, "Every row was rejected: change synthesis.instructions, model or seed."
+        ExitCode.DATA, Retry.NEVER, "See filtered.jsonl of the batch; use a stronger model, or loosen the filters."
     ),
     "InvalidRow": Failure(ExitCode.DATA, Retry.NEVER, "Mend the row named in the message."),
     "DatasetFormatMismatch": Failure(

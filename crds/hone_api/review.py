@@ -134,6 +134,7 @@ class Verified:
     """A batch after the decisions that there are."""
 
     complete: bool
+    """Whether the review is done and left something to train on."""
     accepted: list[tuple[Candidate, Decision | None]]
     """Rows to train on once the review is complete; without a decision where a sample or the spec accepts them."""
     asked: list[Candidate]
@@ -178,12 +179,12 @@ def verify(candidates: Sequence[Candidate], decisions: Iterable[Decision], reque
         defects = sum(1 for c in sampled if c.id in found and found[c.id].verdict != Verdict.ACCEPT)
         words = _sample_words(len(candidates), len(sampled), len(asked), defects, review)
         if defects <= review.sampling.max_defects:
-            complete = bool(candidates) and not asked
+            complete = bool(everything) and not asked
             return Verified(complete, everything if complete else accepted, asked, rejected, conflicts, words)
-        return Verified(not undecided, accepted, undecided, rejected, conflicts, words)
+        return Verified(bool(accepted) and not undecided, accepted, undecided, rejected, conflicts, words)
     if review.accepted:
         return Verified(len(accepted) >= review.accepted, accepted, undecided, rejected, conflicts)
-    return Verified(bool(candidates) and not undecided, accepted, undecided, rejected, conflicts)
+    return Verified(bool(accepted) and not undecided, accepted, undecided, rejected, conflicts)
 
 
 def sample(candidates: Sequence[Candidate], size: int, seed: int) -> list[Candidate]:

@@ -103,4 +103,8 @@ ROW_CODES: dict[str, RowCode] = {
         "A field that would change the row's meaning, and that Hone does not know, e.g. audio.",
         "Remove the field, if it does not matter.",
     ),
+    "UnknownDocument": RowCode(
+        "The row of a RAFT set names a document that the source does not have.",
+        "Write the document's id, its file's name, or the whole document into oracle.",
+    ),
 }

@@ -19,7 +19,6 @@ from hone_trainer.datasets.rows import RawRow
 from hone_trainer.datasets.synthesis import generate, material, raft
 from hone_trainer.datasets.synthesis.batch import Batch, path_of
 from hone_trainer.datasets.synthesis.templates import TEMPLATES
-from hone_trainer.errors import DataError
 from hone_trainer.progress import Progress
 
 PROVENANCE = "synthetic.jsonl"
@@ -69,8 +68,7 @@ def run(plan: MaterializePlan, rows: Iterator[RawRow], revision: str, progress: 
         revision: of the source.
 
     Raises:
-        ConfigError, SourceError, DataError: as `material.load` and `generate.run`; NothingAccepted when the review
-            is done and nothing is left.
+        ConfigError, SourceError, DataError: as `material.load` and `generate.run`.
     """
     synthesis = plan.synthesis
     assert synthesis is not None
@@ -80,8 +78,6 @@ def run(plan: MaterializePlan, rows: Iterator[RawRow], revision: str, progress: 
     verified = verify(batch.candidates, batch.decisions(), synthesis)
     counts = verified.counts(batch.generated, batch.filtered, synthesis.review)
     counts = counts.model_copy(update={"folder": folder.as_posix(), "review": plan.review})
-    if verified.complete and not verified.accepted:
-        raise DataError("NothingAccepted", f"people rejected all {verified.rejected} rows")
     form = TEMPLATES[synthesis.template].format
     splits = plan.splits.model_copy(update={"group_by": _GROUP})
     update = {"format": form, "columns": {}, "splits": splits}
