@@ -103,6 +103,9 @@ FAILURES: dict[str, Failure] = {
         Retry.NEVER,
         "A reward must give 1 to the row's own answer: mend the rows named, or choose another reward.",
     ),
+    "ConfigMapNotFound": Failure(
+        ExitCode.CONFIG, Retry.HEAL, "Create the ConfigMap in this namespace, with the key that is named."
+    ),
     "RewardFailed": Failure(
         ExitCode.DATA, Retry.NEVER, "Mend the reward that is named: it must give a number for each sample."
     ),

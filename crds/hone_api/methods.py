@@ -10,7 +10,7 @@ from pydantic import Field
 from hone_api.dataset import Format
 from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, Rule, between, uri_rules
 from hone_api.rewards import Reward
-from hone_api.training import Adapter, Training
+from hone_api.training import Adapter, AdapterType, Training
 
 
 class Method(StrEnum):
@@ -182,7 +182,9 @@ FORMATS_TAKEN: dict[Method, tuple[Format, ...]] = {
 _REFERENCED = (Method.DPO, Method.KTO, Method.ORPO, Method.REWARD, Method.PPO)
 
 
-def problems(method: Method | str, training: Training, adapter: Adapter, world_size: int) -> list[str]:
+def problems(
+    method: Method | str, training: Training, adapter: Adapter, world_size: int, grpo: GrpoMethod | None = None
+) -> list[str]:
     """What a method cannot be combined with, each with the way out. Operator and trainer both ask."""
     out = []
     if training.packing and method != Method.SFT:
@@ -193,4 +195,26 @@ def problems(method: Method | str, training: Training, adapter: Adapter, world_s
     rows = training.micro_batch_size or training.batch_size // world_size
     if method == Method.KTO and rows < 2:
         out.append("training: KTO compares the answers of a forward pass, at least 2 on each rank: raise batchSize")
+    if method == Method.GRPO and grpo is not None:
+        out += _grpo_problems(grpo, training, adapter)
+    return out
+
+
+def _grpo_problems(grpo: GrpoMethod, training: Training, adapter: Adapter) -> list[str]:
+    out = []
+    if training.batch_size % grpo.generations:
+        out.append(
+            f"training.batchSize {training.batch_size} counts samples: it must be a multiple of "
+            f"grpo.generations {grpo.generations}"
+        )
+    if training.max_length and training.max_length <= grpo.max_completion_length:
+        out.append(
+            f"training.maxLength {training.max_length} counts prompt and answer: it must be above "
+            f"grpo.maxCompletionLength {grpo.max_completion_length}"
+        )
+    names = [reward.title for reward in grpo.rewards]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        out.append(f"grpo.rewards: more than one is called {', '.join(twice)}: give them names")
+    if grpo.generation.engine == "VLLM" and adapter.type == AdapterType.QLORA:
+        out.append("grpo.generation.engine VLLM cannot take the weights of a 4-bit base: use adapter type LoRA")
     return out

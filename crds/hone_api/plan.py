@@ -160,8 +160,8 @@ class TrainingPlan(ApiModel):
     grpo: GrpoMethod | None = Field(default=None, description="Needed by method GRPO.")
     reward_paths: dict[str, str] = Field(
         default_factory=dict,
-        description="What rewards bring along, by their name: Python's file, the folder of a reward model, the folder "
-        "where a judge's secret is mounted.",
+        description="What rewards bring along, by their name: Python's file, the folder where a judge's secret is "
+        "mounted.",
     )
     model_path: str = Field(description="Folder of the base model: config, tokenizer, safetensors.")
     model_uri: str = Field(description="Where the base came from, for lineage and the model card.")

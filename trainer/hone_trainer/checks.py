@@ -24,7 +24,12 @@ def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Colle
     missing = list(_not_supported(plan, methods))
     if missing:
         raise TrainerError("NotSupportedYet", "; ".join(missing))
-    _refuse([*_plan(plan, world_size, cuda_bf16), *problems(plan.method, plan.training, plan.adapter, world_size)])
+    _refuse(
+        [
+            *_plan(plan, world_size, cuda_bf16),
+            *problems(plan.method, plan.training, plan.adapter, world_size, plan.grpo),
+        ]
+    )
 
 
 def base(plan: TrainingPlan, base: Base) -> None:

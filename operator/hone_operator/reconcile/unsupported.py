@@ -11,7 +11,7 @@ JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
 DatasetRule = tuple[str, Callable[[DatasetSpec], object]]
 
 JOB: tuple[JobRule, ...] = (
-    ("spec.method PPO and GRPO", lambda s: s.method in (Method.PPO, Method.GRPO)),
+    ("spec.method PPO", lambda s: s.method == Method.PPO),
     (
         "spec.model.uri other than hf:// and pvc://",
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
@@ -62,7 +62,7 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
             f"spec.training.batchSize {training.batch_size} must be a multiple of "
             f"{world_size} ranks x microBatchSize {micro}"
         )
-    out += [f"spec.{words}" for words in problems(spec.method, training, spec.adapter, world_size)]
+    out += [f"spec.{words}" for words in problems(spec.method, training, spec.adapter, world_size, spec.grpo)]
     if words := _shares(spec):
         out.append(words)
     return out
