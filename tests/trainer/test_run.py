@@ -179,8 +179,9 @@ def test_early_stopping_exports_the_best_checkpoint(runs: Any, make_plan: Any, r
     assert float(again[0].tuned) == pytest.approx(evals[best], abs=1e-4)
 
 
+@pytest.mark.parametrize("micro", [1, 8])
 def test_a_non_finite_loss_stops_at_once_with_the_rows(
-    runs: Any, make_plan: Any, tmp_path: Path, tiny_model: Path
+    runs: Any, make_plan: Any, tmp_path: Path, tiny_model: Path, micro: int
 ) -> None:
     """A weight that is NaN; nothing is exported."""
     import torch
@@ -191,12 +192,12 @@ def test_a_non_finite_loss_stops_at_once_with_the_rows(
     weights = load_file(broken / "model.safetensors")
     weights["model.norm.weight"] = torch.full_like(weights["model.norm.weight"], math.nan)
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    plan = make_plan(modelPath=str(broken), held_out=False)
+    plan = make_plan(modelPath=str(broken), held_out=False, training={"microBatchSize": micro})
     with pytest.raises(TrainerError) as caught:
         runs.finish(plan)
     assert (caught.value.code, caught.value.exit_code, caught.value.step) == ("Diverged", 70, 1)
     assert "step 1, rows " in caught.value.message
-    assert len(caught.value.message.split("rows ")[1].split(" of")[0].split(", ")) == 8
+    assert len(caught.value.message.split("rows ")[1].split(" of")[0].split(", ")) == micro
     assert not Path(plan.output_path).exists()
 
 
