@@ -72,10 +72,40 @@ class RewardMethod(ApiModel):
 
 
 class PpoMethod(ApiModel):
-    """Proximal policy optimisation with a reward model."""
+    """Proximal policy optimisation (Schulman et al. 2017) with a reward model, as in RLHF (Ouyang et al. 2022)."""
 
+    rules = (
+        between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "1"),
+        between("gamma", "above 0 and at most 1", "> 0.0", "<= 1.0", "1"),
+        between("gaeLambda", "at least 0 and at most 1", ">= 0.0", "<= 1.0", "0.95"),
+        between("epsilon", "above 0 and below 1", "> 0.0", "< 1.0", "0.2"),
+    )
     reward_model_version: Name = Field(description="Name of the ModelVersion of the reward model.")
     kl: Decimal = Field(default="0.05", description="KL coefficient against the reference, e.g. 0.05.")
+    target_kl: Decimal | None = Field(
+        default=None,
+        description="KL per answer, nats, that the coefficient is adapted to (Ziegler et al. 2019), e.g. 6; default: "
+        "the coefficient stays.",
+    )
+    max_kl: Decimal = Field(
+        default="100", description="KL per answer, nats, above which the run is given up as diverged; default 100."
+    )
+    iterations: int = Field(default=4, ge=1, le=16, description="Optimiser steps on the same samples; default 4.")
+    epsilon: Decimal = Field(
+        default="0.2", description="How far ratio and value may move from the sampling model's, e.g. 0.2."
+    )
+    value_weight: Decimal = Field(default="0.1", description="Weight of the value loss, e.g. 0.1.")
+    gamma: Decimal = Field(default="1", description="Discount of later rewards; default 1: none.")
+    gae_lambda: Decimal = Field(
+        default="0.95", description="Lambda of the generalised advantage estimation (Schulman et al. 2015), e.g. 0.95."
+    )
+    temperature: Decimal = Field(default="1", description="Temperature of sampling, e.g. 0.9; default 1.")
+    max_completion_length: int = Field(
+        default=128, ge=1, le=131_072, description="Most tokens of a sample; longer ones are cut. Default 128."
+    )
+    missing_end_penalty: Decimal = Field(
+        default="1", description="Taken from the reward of a sample that does not end by itself; default 1."
+    )
 
 
 class Generation(ApiModel):
