@@ -184,3 +184,35 @@ class Runs:
 @pytest.fixture
 def runs() -> Runs:
     return Runs()
+
+
+@pytest.fixture
+def interrupt() -> Callable[[Any, int], Any]:
+    """Runs a plan until the signal that comes right after the checkpoint of a step; gives the error."""
+    from hone_trainer import checkpoints, pipeline
+    from hone_trainer.errors import TrainerError
+    from hone_trainer.stop import Stop
+
+    class StopOnceSaved(Stop):
+        """Asks for a stop as soon as the checkpoint exists, as a signal at that moment would."""
+
+        def __init__(self, path: Path) -> None:
+            super().__init__()
+            self._path, self._signalled = path, False
+
+        @property  # type: ignore[override]
+        def requested(self) -> bool:
+            return self._signalled or self._path.exists()
+
+        @requested.setter
+        def requested(self, value: bool) -> None:
+            self._signalled = value
+
+    def until(plan: Any, step: int) -> TrainerError:
+        path = checkpoints.Checkpoints(Path(plan.work_path) / "checkpoints", 2).path(step)
+        with pytest.raises(TrainerError) as caught:
+            pipeline.run(plan, StopOnceSaved(path))
+        assert (caught.value.code, caught.value.exit_code) == ("Interrupted", 75)
+        return caught.value
+
+    return until

@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 from hone_api.report import TrainingResult
+from hone_trainer import adapters, encode, model
+from hone_trainer.encode_pairs import PairEncoder
+from hone_trainer.errors import TrainerError
+from hone_trainer.methods import reward
 
 pytestmark = pytest.mark.trainer
 PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
@@ -69,8 +73,9 @@ def logs(plan: Any, form: str) -> list[dict[str, float]]:
 FIRST = {"Sigmoid": math.log(2), "IPO": (1 / (2 * 0.1)) ** 2, "Hinge": 1.0}
 
 
-@pytest.mark.parametrize("loss", ["Sigmoid", "IPO", "Hinge"])
-@pytest.mark.parametrize("adapter", ["LoRA", "None"])
+@pytest.mark.parametrize(
+    ("adapter", "loss"), [("LoRA", "Sigmoid"), ("LoRA", "IPO"), ("LoRA", "Hinge"), ("None", "Sigmoid"), ("None", "IPO")]
+)
 def test_dpo_begins_at_the_loss_of_equal_models_and_learns(runs: Any, plan_of: Any, adapter: str, loss: str) -> None:
     plan = plan_of("DPO", dpo={"loss": loss}, adapter={"type": adapter}, training={"learningRate": "2e-3"})
     result = runs.finish(plan)
@@ -118,3 +123,117 @@ def test_a_reward_model_ranks_unseen_pairs_and_is_loaded_again(runs: Any, plan_o
     assert number(result, "reward_accuracy")[1] > 0.9
     assert result.samples == []
     assert [a.format for a in result.artifacts] == (["full"] if adapter == "None" else ["adapter", "merged"])
+
+
+@pytest.mark.parametrize("adapter", ["LoRA", "None"])
+def test_the_files_of_a_reward_model_give_its_numbers_again(runs: Any, plan_of: Any, adapter: str) -> None:
+    """Loaded by the libraries alone; alone or padded in a batch, a conversation has the same reward."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    plan = plan_of("Reward", adapter={"type": adapter}, training={"learningRate": "1e-3"})
+    result = runs.finish(plan)
+    out = Path(plan.output_path)
+    source = out / "full" if adapter == "None" else Path(plan.model_path)
+    pad = model.open_base(plan.model_path).tokenizer.pad_token_id
+    network = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1, pad_token_id=pad)
+    if adapter == "LoRA":
+        network = PeftModel.from_pretrained(network, out / "adapter")
+    network.eval()
+    rows = encode.encode_split(
+        plan.evaluation_datasets[0].path, PairEncoder(model.open_base(plan.model_path).tokenizer), max_length=None
+    ).rows
+    together = reward.rewards(network, rows, pad, False, lambda: None)
+    with torch.no_grad():
+        alone = [float(network(input_ids=torch.tensor([ids])).logits) for row in rows for ids in row.sequences]
+    assert [value for pair in together for value in pair] == pytest.approx(alone, abs=1e-4)
+    accuracy = sum(chosen > rejected for chosen, rejected in together) / len(together)
+    assert accuracy == pytest.approx(number(result, "reward_accuracy")[1], abs=1e-6)
+
+
+def test_a_reference_that_is_not_the_model_is_refused_before_any_step(
+    runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that does not begin at zero: the model without it is not where training starts."""
+    to_peft = adapters.to_peft
+
+    def not_at_zero(*args: Any) -> Any:
+        config = to_peft(*args)
+        config.init_lora_weights = False
+        return config
+
+    monkeypatch.setattr(adapters, "to_peft", not_at_zero)
+    plan = plan_of("DPO")
+    with pytest.raises(TrainerError, match=r"the first loss is .*; with a reference that equals the model it is 0\.69"):
+        runs.finish(plan)
+    assert not Path(plan.output_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "adapter"),
+    [("DPO", "LoRA"), ("DPO", "None"), ("KTO", "None"), ("ORPO", "LoRA"), ("Reward", "LoRA"), ("Reward", "None")],
+)
+def test_interrupted_twice_equals_undisturbed(
+    runs: Any, plan_of: Any, interrupt: Any, method: str, adapter: str
+) -> None:
+    common = {"adapter": {"type": adapter}, "training": {"maxSteps": 14, "learningRate": "1e-3"}}
+    whole, broken = plan_of(method, "whole", **common), plan_of(method, "broken", **common)
+    expected = runs.finish(whole)
+    interrupt(broken, 4)
+    interrupt(broken, 8)
+    result = runs.finish(broken)
+    assert result.start_step == 9
+    form = "adapter" if adapter == "LoRA" else "full"
+    file = "adapter_model.safetensors" if adapter == "LoRA" else "model.safetensors"
+    assert runs.curve(broken, form) == runs.curve(whole, form)
+    assert (Path(broken.output_path) / form / file).read_bytes() == (Path(whole.output_path) / form / file).read_bytes()
+    assert result.numbers == expected.numbers
+
+
+CHAT = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+SAME = {"prompt": "Hi", "chosen": "Hello", "rejected": "Hello"}
+GOOD = {"prompt": "Hi", "completion": "Hello", "label": True}
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "code"),
+    [
+        ("DPO", [CHAT], "DatasetFormatMismatch"),
+        ("ORPO", [{"text": "Hi"}], "DatasetFormatMismatch"),
+        ("Reward", [GOOD], "DatasetFormatMismatch"),
+        ("KTO", [CHAT], "DatasetFormatMismatch"),
+        ("DAPT", [CHAT], "DatasetFormatMismatch"),
+        ("SFT", [SAME], "DatasetFormatMismatch"),
+        ("DPO", [SAME, SAME], "NoTrainableRows"),
+        ("Reward", [SAME], "NoTrainableRows"),
+        ("KTO", [GOOD, GOOD, GOOD], "OneSidedData"),
+        ("KTO", [{**GOOD, "label": False}] * 3, "OneSidedData"),
+        ("DPO", [], "NoTrainableRows"),
+        ("DPO", [{"prompt": "Hi", "chosen": "a" * 900, "rejected": "b" * 900}], "NoTrainableRows"),
+    ],
+)
+def test_rows_that_cannot_be_learned_from_are_refused_before_a_weight_is_loaded(
+    runs: Any, plan_of: Any, tmp_path: Path, method: str, rows: list[Any], code: str
+) -> None:
+    plan = plan_of(method, datasets=[write(tmp_path / "bad.jsonl", rows)])
+    with pytest.raises(TrainerError) as caught:
+        runs.finish(plan)
+    assert (caught.value.code, caught.value.exit_code) == (code, 65)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "words"),
+    [
+        ("DPO", {"training": {"packing": True}}, "training.packing is for method SFT"),
+        ("KTO", {"training": {"batchSize": 1}}, "at least 2 on each rank"),
+        ("KTO", {"training": {"microBatchSize": 1}}, "at least 2 on each rank"),
+        ("Reward", {"adapter": {"type": "LoRA", "dropout": "0.1"}}, "adapter.dropout: method Reward"),
+    ],
+)
+def test_what_a_method_cannot_be_combined_with(
+    runs: Any, plan_of: Any, method: str, fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TrainerError, match=words) as caught:
+        runs.finish(plan_of(method, **fields))
+    assert caught.value.code == "InvalidConfiguration"

@@ -11,40 +11,15 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import checkpoints, manifest, pipeline
+from hone_trainer import checkpoints, manifest
 from hone_trainer.errors import TrainerError, to_outcome
-from hone_trainer.stop import Stop
 
 pytestmark = pytest.mark.trainer
 Capture = pytest.CaptureFixture[str]
 
 
-class StopOnceSaved(Stop):
-    """Asks for a stop as soon as a checkpoint of `step` exists, as a signal at that moment would."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        super().__init__()
-        self._path, self._signalled = checkpoints.Checkpoints(folder, 2).path(step), False
-
-    @property  # type: ignore[override]
-    def requested(self) -> bool:
-        return self._signalled or self._path.exists()
-
-    @requested.setter
-    def requested(self, value: bool) -> None:
-        self._signalled = value
-
-
 def folder_of(plan: Any) -> Path:
     return Path(plan.work_path) / "checkpoints"
-
-
-def interrupt(plan: Any, step: int) -> TrainerError:
-    """Run until the signal that comes right after the checkpoint of `step`."""
-    with pytest.raises(TrainerError) as caught:
-        pipeline.run(plan, StopOnceSaved(folder_of(plan), step))
-    assert (caught.value.code, caught.value.exit_code) == ("Interrupted", 75)
-    return caught.value
 
 
 def weights(plan: Any, form: str, file: str) -> bytes:
@@ -59,7 +34,7 @@ def weights(plan: Any, form: str, file: str) -> bytes:
     ],
 )
 def test_interrupted_twice_equals_undisturbed(
-    runs: Any, make_plan: Any, adapter: dict[str, str], form: str, file: str
+    runs: Any, make_plan: Any, interrupt: Any, adapter: dict[str, str], form: str, file: str
 ) -> None:
     """With dropout, so that the state of the random generators counts; over the border of an epoch (10 steps)."""
     common = {"adapter": adapter, "training": {"maxSteps": 14}}
@@ -84,7 +59,7 @@ def test_a_run_that_was_stopped_at_its_end_only_exports(runs: Any, make_plan: An
     assert again.numbers == first.numbers
 
 
-def test_early_stopping_keeps_its_patience_over_attempts(runs: Any, make_plan: Any) -> None:
+def test_early_stopping_keeps_its_patience_over_attempts(runs: Any, make_plan: Any, interrupt: Any) -> None:
     common = {
         "adapter": {"type": "None"},
         "training": {"maxSteps": 60, "learningRate": "2e-2", "scheduler": "Constant"},
@@ -103,7 +78,7 @@ def test_early_stopping_keeps_its_patience_over_attempts(runs: Any, make_plan: A
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "manifest", "extra"])
 def test_a_damaged_checkpoint_is_not_used(
-    runs: Any, make_plan: Any, damage: str, capsys: pytest.CaptureFixture[str]
+    runs: Any, make_plan: Any, interrupt: Any, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = make_plan(training={"maxSteps": 12}, evaluation={"samples": 0})
     interrupt(plan, 8)
@@ -139,7 +114,7 @@ def test_kept_are_the_newest_and_the_best() -> None:
     assert checkpoints.to_remove([2], keep=2, best=None) == []
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint(runs: Any, make_plan: Any) -> None:
+def test_a_full_disk_leaves_the_previous_checkpoint(runs: Any, make_plan: Any, interrupt: Any) -> None:
     """The volume of the checkpoints is a file system that has room for one and a half of them."""
     plan = make_plan(training={"maxSteps": 12}, evaluation={"samples": 0})
     interrupt(plan, 4)
@@ -169,7 +144,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(runs: Any, make_plan: Any) -
 
 
 @pytest.mark.parametrize("point", checkpoints.POINTS)
-def test_killed_inside_the_writing_of_a_checkpoint(runs: Any, make_plan: Any, point: str) -> None:
+def test_killed_inside_the_writing_of_a_checkpoint(runs: Any, make_plan: Any, interrupt: Any, point: str) -> None:
     common = {"training": {"maxSteps": 12}, "evaluation": {"samples": 0}}
     plan, whole = make_plan("killed", **common), make_plan("whole", **common)
     interrupt(plan, 4)
