@@ -37,7 +37,7 @@ class Adapter(ApiModel):
         Rule(
             "self.type != 'None' || !has(self.rank) && !has(self.alpha) && !has(self.dropout) && !has(self.targets)"
             " && !(has(self.rankStabilized) && self.rankStabilized)",
-            "type None trains all weights: remove rank, alpha, dropout, targets and rankStabilized, or set type to LoRA",
+            "type None trains all weights: remove rank, alpha, dropout, targets, rankStabilized, or set type to LoRA",
         ),
         between("dropout", "at least 0 and below 1", ">= 0.0", "< 1.0", "0.05"),
     )
@@ -103,7 +103,7 @@ class Training(ApiModel):
         default=None,
         ge=1,
         le=4096,
-        description="Rows per rank and forward pass; default: the largest divisor up to 8, on a CPU 1 for SFT and DAPT.",
+        description="Rows per rank and forward pass; default: the largest divisor up to 8; on a CPU 1 for SFT, DAPT.",
     )
     max_length: int | None = Field(
         default=None,
