@@ -11,7 +11,7 @@ from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import Ancestor
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
-from hone_operator.desired import modelref, names
+from hone_operator.desired import modelref, names, rewards
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import METRICS_PORT, Mount, Work, store
@@ -61,6 +61,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         method=spec.method,
         **_options(spec),
         **_model(spec, resolved, platform),
+        reward_paths=rewards.paths(spec),
         models={m.name: modelref.model_input(m, platform) for m in resolved.model_versions or ()},
         datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
         evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],
@@ -131,6 +132,7 @@ def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
         out.append(Mount.claim("model", MODEL, claim))
     versions = [*([resolved.model_version] if resolved.model_version else []), *(resolved.model_versions or ())]
     out += modelref.places(versions, platform)
+    out += rewards.mounts(spec)
     if platform.progress_url:
         token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
         source = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}

@@ -237,3 +237,27 @@ def test_a_dotted_name_becomes_a_label():
 def test_a_path_that_leaves_its_root_is_refused(uri):
     with pytest.raises(names.InvalidReferenceError):
         names.split_uri(uri)
+
+
+def test_rewards_bring_programs_and_keys_into_the_pod():
+    rewards = [
+        {"type": "Number"},
+        {"type": "Python", "name": "mine", "python": {"configMapName": "rewards", "key": "style.py"}},
+        {"type": "Judge", "judge": {"endpoint": "http://judge.models.svc/v1", "secretName": "judge-key"}},
+        {"type": "Judge", "name": "open", "judge": {"endpoint": "http://judge.models.svc/v1"}},
+    ]
+    config, job = run({"method": "GRPO", "grpo": {"rewards": rewards}})
+    plan = parse_plan(config["data"]["plan.json"])
+    assert plan.reward_paths == {"mine": "/etc/hone-rewards/1/reward.py", "judge": "/etc/hone-rewards/2"}
+    pod = job["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes["reward-1"]["configMap"] == {
+        "name": "rewards",
+        "optional": True,
+        "defaultMode": 0o444,
+        "items": [{"key": "style.py", "path": "reward.py"}],
+    }
+    assert volumes["reward-2"]["secret"]["secretName"] == "judge-key"
+    mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    assert mounts["reward-1"] == {"name": "reward-1", "mountPath": "/etc/hone-rewards/1", "readOnly": True}
+    assert not {"reward-0", "reward-3"} & volumes.keys()

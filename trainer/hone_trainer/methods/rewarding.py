@@ -41,7 +41,10 @@ class Rewards:
         self._run = run
         workers = Workers()
         weakref.finalize(self, workers.close)
-        self._combined = rewards.make(specs, run.plan.reward_paths, workers)
+        models = {
+            spec.title: run.plan.models[spec.reward_model.model_version].path for spec in specs if spec.reward_model
+        }
+        self._combined = rewards.make(specs, {**run.plan.reward_paths, **models}, workers)
         self._told: set[str] = set()
         for sentence in gold.check(self._combined, [spec.type for spec in specs], run.rows):
             run.reporters.say(sentence)

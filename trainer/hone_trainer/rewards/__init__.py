@@ -44,7 +44,7 @@ def make(specs: Sequence[RewardSpec], paths: Mapping[str, str], workers: Workers
     """The rewards of a plan.
 
     Args:
-        paths: see `TrainingPlan.reward_paths`.
+        paths: what a reward brings along, by its name: see `TrainingPlan.reward_paths`; of a reward model its folder.
 
     Raises:
         ConfigError: every reward that cannot be, at once.

@@ -61,7 +61,7 @@ class Context:
     spec: RewardSpec
     workers: Workers
     path: Path | None = None
-    """See `TrainingPlan.reward_paths`."""
+    """What the reward brings along: a program, a key, a model."""
 
 
 class WithoutGold:

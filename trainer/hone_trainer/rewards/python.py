@@ -24,7 +24,7 @@ class Python:
         self._options, self._workers = context.spec.python, context.workers
         if context.path is None or not context.path.is_file():
             where = f"{self._options.config_map_name}/{self._options.key}"
-            raise TrainerError("RewardFailed", f"reward {context.spec.title}: there is no ConfigMap key {where}")
+            raise TrainerError("ConfigMapNotFound", f"reward {context.spec.title}: there is no ConfigMap key {where}")
         self._source = context.path.read_text(encoding="utf-8")
 
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:

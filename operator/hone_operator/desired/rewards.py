@@ -1,0 +1,39 @@
+"""What the rewards of a GRPO job bring into its pods: programs from ConfigMaps and the keys of judges."""
+
+from pathlib import PurePosixPath
+
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.rewards import Reward
+from hone_operator.desired.pod import Mount
+
+FOLDER = PurePosixPath("/etc/hone-rewards")
+_FILE = "reward.py"
+
+
+def mounts(spec: FineTuneJobSpec) -> list[Mount]:
+    """A volume for each reward that brings something along. All are optional: the pod itself says what is missing."""
+    out = []
+    for number, reward in enumerate(_rewards(spec)):
+        name, path = f"reward-{number}", FOLDER / str(number)
+        if reward.python:
+            items = [{"key": reward.python.key, "path": _FILE}]
+            source = {"name": reward.python.config_map_name, "optional": True, "defaultMode": 0o444, "items": items}
+            out.append(Mount(name, path, {"configMap": source}))
+        if reward.judge and reward.judge.secret_name:
+            out.append(Mount.secret(name, path, reward.judge.secret_name))
+    return out
+
+
+def paths(spec: FineTuneJobSpec) -> dict[str, str]:
+    """Where the pod finds them, by the rewards' names."""
+    out = {}
+    for number, reward in enumerate(_rewards(spec)):
+        if reward.python:
+            out[reward.title] = str(FOLDER / str(number) / _FILE)
+        if reward.judge and reward.judge.secret_name:
+            out[reward.title] = str(FOLDER / str(number))
+    return out
+
+
+def _rewards(spec: FineTuneJobSpec) -> list[Reward]:
+    return spec.grpo.rewards if spec.grpo else []
