@@ -124,7 +124,12 @@ class Output(ApiModel):
     version: int | None = Field(default=None, ge=1, le=1_000_000, description="Version number; default: the next.")
     merge: bool = Field(default=False, description="Also export base and adapter merged into one model; default false.")
     formats: Annotated[list[Literal["Safetensors", "GGUF"]], Field(max_length=4)] = Field(
-        default=["Safetensors"], description="File formats; default [Safetensors]."
+        default=["Safetensors"],
+        description="File formats; default [Safetensors], which is always written. GGUF is for llama.cpp and Ollama: "
+        "the whole model in one file, so an adapter needs merge.",
+    )
+    gguf_precision: Literal["Float32", "Float16", "BFloat16", "Q8"] = Field(
+        default="Float16", description="Weights in the GGUF file; Q8 is 8 bits in blocks of 32; default Float16."
     )
     push: Push | None = Field(default=None, description="Copy of the artifacts elsewhere; default: none.")
 
@@ -179,6 +184,16 @@ class FineTuneJobSpec(ApiModel):
                 field_path=f".{block}",
             )
             for block, method in zip(METHOD_BLOCKS, Method, strict=True)
+        ),
+        Rule(
+            "!('GGUF' in self.output.formats) || self.adapter.type == 'None' || self.output.merge",
+            "GGUF holds a whole model: set output.merge to true, or remove GGUF from output.formats",
+            field_path=".output.formats",
+        ),
+        Rule(
+            "!('GGUF' in self.output.formats) || self.method != 'Reward'",
+            "llama.cpp cannot run a reward model: remove GGUF from output.formats",
+            field_path=".output.formats",
         ),
         Rule(
             "self.method != 'PPO' || has(self.ppo)",

@@ -94,11 +94,11 @@ def test_all_wrong_fields_are_told_at_once() -> None:
 
 
 def test_what_is_not_built_is_refused_by_name() -> None:
-    wrong = plan(method="DPO", output={"modelName": "m", "formats": ["GGUF"], "push": {"uri": "oci://a/b"}})
+    wrong = plan(method="DPO", output={"modelName": "m", "push": {"uri": "oci://a/b"}})
     with pytest.raises(TrainerError) as caught:
         checks.plan(wrong, 1, cuda_bf16=False, methods=["SFT"])
     assert caught.value.code == "NotSupportedYet"
-    for part in ("DPO", "GGUF", "output.push"):
+    for part in ("DPO", "output.push"):
         assert part in caught.value.message
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from hone_api.methods import problems
 from hone_api.plan import TrainingPlan
-from hone_trainer import adapters
+from hone_trainer import adapters, gguf, ranks
 from hone_trainer.encode import Encoded
 from hone_trainer.errors import TrainerError
 from hone_trainer.model import Base
@@ -39,6 +39,8 @@ def base(plan: TrainingPlan, base: Base) -> None:
         TrainerError: InvalidConfiguration, with every wrong field.
     """
     _refuse(list(_base(plan, base)))
+    if "GGUF" in plan.output.formats and ranks.is_first():
+        gguf.check(base.path)
 
 
 def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
@@ -71,8 +73,6 @@ def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
 def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str]:
     if plan.method not in methods:
         yield f"method {plan.method} (this version has {', '.join(methods)})"
-    if "GGUF" in plan.output.formats:
-        yield "output.formats GGUF"
     if plan.output.push is not None:
         yield "output.push"
     if plan.adapter.type == "QLoRA" and plan.deepspeed and plan.deepspeed.zero_stage == 3:
@@ -95,6 +95,8 @@ def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]
         yield f"training.warmupRatio {training.warmup_ratio} is above 1"
     if float(plan.adapter.dropout or 0) >= 1:
         yield f"adapter.dropout {plan.adapter.dropout} must be below 1"
+    if "GGUF" in plan.output.formats and plan.adapter.type != "None" and not plan.output.merge:
+        yield "output.formats GGUF holds a whole model: set output.merge"
     if plan.early_stopping and not plan.evaluation_datasets:
         yield "earlyStopping needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
 

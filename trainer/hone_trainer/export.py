@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
-from hone_trainer import adapters, card, manifest, model, ranks
+from hone_trainer import adapters, card, gguf, manifest, model, ranks
 from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.encode import Example
 from hone_trainer.errors import TrainerError
@@ -99,10 +99,12 @@ def write(run: Run, trained: dict[str, Any], network: Any, record: Record) -> li
     output.mkdir(parents=True, exist_ok=True)
     with naming_disk_errors(output):
         if not adapters.is_adapter(plan.adapter):
-            return [_full(run, output / "full", trained, network, record)]
+            made = [_full(run, output / "full", trained, network, record)]
+            return made + _gguf(run, output / "full", record)
         made = [_adapter(run, output / "adapter", trained, network, record)]
         if plan.output.merge or plan.model_adapter:  # the adapter's base was merged for this run alone
             made.append(_merged(run, output / "merged", output / "adapter", record))
+            made += _gguf(run, output / "merged", record)
         return made
 
 
@@ -158,6 +160,17 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
     check_weights(_stored(folder), {name: t for name, t in merged.state_dict().items() if name not in tied})
     note = f"Largest difference of a logit from base with adapter, on {len(probes)} training rows: {drift:.2g}."
     return _finish(run, folder, "merged", record, note)
+
+
+def _gguf(run: Run, source: Path, record: Record) -> list[Artifact]:
+    """The same model for llama.cpp, when the plan asks for it. The file has the tokenizer and its template."""
+    if "GGUF" not in run.plan.output.formats:
+        return []
+    folder, precision = source.with_name("gguf"), run.plan.output.gguf_precision
+    _fresh(folder)
+    drift = gguf.write(source, folder / f"{run.plan.output.model_name}.gguf", precision)
+    note = f"Largest difference of a weight from the safetensors, relative to its tensor's largest: {drift:.2g}."
+    return [_finish(run, folder, "gguf", record, f"Precision {precision}.", note)]
 
 
 def _finish(run: Run, folder: Path, form: Any, record: Record, *notes: str) -> Artifact:

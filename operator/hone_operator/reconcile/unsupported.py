@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from decimal import Decimal
 
-from hone_api.dataset import DatasetSpec, Format
+from hone_api.dataset import DatasetSpec
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method, problems
 
@@ -23,12 +23,10 @@ JOB: tuple[JobRule, ...] = (
     ("spec.scheduling.topology", lambda s: s.scheduling.topology),
     ("spec.output.version", lambda s: s.output.version is not None),
     ("spec.output.push", lambda s: s.output.push),
-    ("spec.output.formats GGUF", lambda s: "GGUF" in s.output.formats),
     ("spec.tracking", lambda s: s.tracking),
     ("spec.podOverrides", lambda s: s.pod_overrides is not None),
 )
 DATASET: tuple[DatasetRule, ...] = (
-    ("spec.format Verifiable", lambda s: s.format == Format.VERIFIABLE),
     ("spec.mixture", lambda s: s.mixture),
     ("spec.splits.stratifyBy", lambda s: s.splits.stratify_by),
     ("spec.refresh", lambda s: s.refresh),

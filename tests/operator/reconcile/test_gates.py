@@ -46,7 +46,6 @@ def test_the_same_again_writes_nothing(life):
         ({"scheduling": {"topology": {"required": "rack"}}}, "spec.scheduling.topology"),
         ({"output": {"modelName": "m", "version": 3}}, "spec.output.version"),
         ({"output": {"modelName": "m", "push": {"uri": "oci://h/x"}}}, "spec.output.push"),
-        ({"output": {"modelName": "m", "formats": ["GGUF"]}}, "spec.output.formats GGUF"),
         ({"tracking": [{"type": "MLflow"}]}, "spec.tracking"),
         ({"podOverrides": {"spec": {}}}, "spec.podOverrides"),
     ],
