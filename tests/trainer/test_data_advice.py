@@ -1,0 +1,177 @@
+"""Advice: the sentence that fits, and none that does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from hone_api.dataset import LanguageRows, SplitRows
+from hone_api.report import DatasetResult
+from hone_trainer.datasets.advice import advice
+from hone_trainer.datasets.language import share_in, shares
+from hone_trainer.datasets.profile import Profile
+from hone_trainer.datasets.rows import RowError
+from hone_trainer.datasets.statistics import CONTEXTS, Lengths, check_length, length_of
+
+pytestmark = pytest.mark.pure
+
+
+def chat(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns], **more}
+
+
+def told(records: list[dict[str, Any]], format: str = "Chat", **fields: Any) -> str:
+    """The advice on these records, a sentence a line."""
+    profile, lengths = Profile(), Lengths()
+    for number, record in enumerate(records):
+        profile.see(record, number)
+        lengths.see(record)
+    result = DatasetResult(rows=len(records), tokens=lengths.statistics(), **fields)
+    return "\n".join(advice(result, profile, format))
+
+
+def texts(count: int, size: int = 40) -> list[dict[str, Any]]:
+    return [{"prompt": "q" * size, "completion": f"{i} " + "a" * size} for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "format", "words"),
+    [
+        (20, "Alpaca", "20 rows are very few"),
+        (49, "Chat", "49 rows are very few"),
+        (50, "Chat", "50 rows can teach a tone or a format; 500 to 1,000"),
+        (499, "ShareGPT", "5,000 to 20,000 for broad instruction following. Quality before quantity."),
+        (500, "Chat", "500 rows suit behaviour and format; broad instruction following takes 5,000 to 20,000."),
+        (5000, "Chat", "5,000 rows suit broad instruction following. For behaviour or format alone, the best 1,000"),
+        (999, "Preference", "999 rows are few for preferences"),
+        (499, "Verifiable", "499 rows are few for method GRPO"),
+    ],
+)
+def test_how_many_rows_for_what(rows: int, format: str, words: str) -> None:
+    assert words in told(texts(rows), format)
+
+
+def test_enough_is_not_called_few() -> None:
+    assert "few" not in told(texts(1000), "Preference") + told(texts(500), "Verifiable") + told(texts(600))
+
+
+def test_documents_are_counted_in_tokens() -> None:
+    assert "About 10,000 tokens of text are few for method DAPT" in told([{"text": "x" * 4000}] * 10, "Text")
+    assert "few" not in told([{"text": "x" * 400_000}] * 10, "Text")
+
+
+def test_lengths_against_contexts() -> None:
+    short = texts(100, size=100)
+    assert "An epoch has about 5,100 tokens; half of the rows have up to 51, 95 % up to 51." in told(short)
+    assert "Every row fits into training.maxLength 512." in told(short)
+    one_long = [*texts(199, 100), {"prompt": "q", "completion": "a" * 12_000}]
+    assert "With training.maxLength 512 (and a base model whose context is as long) 1 rows (0.5%) are too long" in told(
+        one_long
+    )
+    half_long = [*texts(50, 100), *[{"prompt": "q", "completion": "a" * 12_000}] * 50]
+    assert "Every row fits into training.maxLength 4096." in told(half_long)
+    giant = [{"prompt": "q", "completion": "a" * 400_000}] * 3
+    assert "3 rows (100.0%) are longer than 32,768 tokens: split them" in told(giant)
+
+
+def test_epochs_of_millions() -> None:
+    assert "An epoch has about 1.5 million tokens" in told(texts(1500, size=2000))
+
+
+def test_repeats() -> None:
+    assert "6 % of the rows repeat another one exactly" in told(texts(100), duplicates=6)
+    assert "repeat" not in told(texts(100), duplicates=5)
+
+
+def test_classes_out_of_balance() -> None:
+    rows = [{"prompt": f"q{i}", "completion": "yes" if i % 20 else "no"} for i in range(400)]
+    assert "The answers are of 2 kinds, and unbalanced: 'yes' in 380 rows, the rarest in 20." in told(rows)
+    even = [{"prompt": f"q{i}", "completion": "yes" if i % 2 else "no"} for i in range(400)]
+    assert "unbalanced" not in told(even)
+
+
+def test_one_answer_to_many_questions() -> None:
+    rows = [*texts(70), *[{"prompt": f"q{i}", "completion": "I cannot help with that."} for i in range(30)]]
+    assert "30 % of the rows have the same answer, 'I cannot help with that.'" in told(rows)
+    assert "same answer" not in told(texts(100))
+
+
+def test_conversations() -> None:
+    plain = chat(("user", "a"), ("assistant", "b"))
+    twice = chat(("user", "a"), ("user", "a"), ("assistant", "b"))
+    system = chat(("system", "s"), ("user", "a"), ("assistant", "b"))
+    tools = chat(("user", "a"), ("assistant", "b"), tools=[{"type": "function", "function": {"name": "f"}}])
+    named = {"messages": [{"role": "user", "content": "a", "name": "bob"}, {"role": "assistant", "content": "b"}]}
+    said = told([plain, twice, system, system, tools, named])
+    assert "In 1 rows one role speaks twice in a row" in said
+    assert "2 of 6 rows have a system turn" in said
+    assert "1 rows have tools: the base model's chat template must know them" in said
+    assert "1 rows name who speaks (name)" in said
+    quiet = told([plain] * 6)
+    assert not any(words in quiet for words in ("twice", "system turn", "tools", "name who"))
+
+
+def test_answers_of_several_tools_are_no_role_twice() -> None:
+    row = chat(("user", "a"), ("assistant", "b"), ("tool", "1"), ("tool", "2"), ("assistant", "c"))
+    assert "twice" not in told([row])
+
+
+def test_few_validation_rows() -> None:
+    assert "5 validation rows give a rough held-out loss only" in told(
+        texts(100), splits=[SplitRows(name="train", rows=95), SplitRows(name="validation", rows=5)]
+    )
+    assert "rough" not in told(texts(100), splits=[SplitRows(name="validation", rows=20)])
+    assert "rough" not in told(texts(100), splits=[SplitRows(name="train", rows=100)])
+
+
+def test_several_languages() -> None:
+    mixed = [LanguageRows(language=name, rows=n, share=f"{n}%") for name, n in (("en", 80), ("de", 15), ("other", 5))]
+    assert "Several languages: en 80%, de 15%." in told(texts(10), languages=mixed)
+    assert "Several" not in told(texts(10), languages=[LanguageRows(language="en", rows=99, share="99%")])
+
+
+def test_nothing_is_said_of_no_rows() -> None:
+    assert told([]) == ""
+
+
+def test_lengths() -> None:
+    assert length_of({"text": "abcde"}) == 2
+    assert length_of({"text": "é" * 4}) == 2, "bytes, not characters"
+    assert length_of({"text": ""}) == 1
+    assert length_of(chat(("user", "abcd"), ("assistant", "abcd"))) == 2
+    calls = [{"type": "function", "function": {"name": "abcd", "arguments": {"k": "abcd"}}}]
+    assert length_of({"messages": [{"role": "assistant", "content": "", "tool_calls": calls}]}) >= 2
+    check_length({"text": "abcd"}, 1)
+    check_length({"text": "abcde" * 99}, None)
+    with pytest.raises(RowError, match=r"about 2 tokens, checks\.maxTokens is 1"):
+        check_length({"text": "abcde"}, 1)
+
+
+def test_the_histogram_has_every_row_once() -> None:
+    lengths = Lengths()
+    for size in (1, 8, 9, 16, 17, 1000):
+        lengths.see({"text": "x" * 4 * size})
+    assert lengths.histogram() == [(8, 2), (16, 2), (32, 1), (64, 0), (128, 0), (256, 0), (512, 0), (1024, 1)]
+    assert Lengths().histogram() == []
+    statistics = lengths.statistics()
+    assert statistics is not None
+    assert [entry.rows for entry in statistics.over] == [1, 0, 0, 0, 0, 0]
+    assert [entry.context for entry in statistics.over] == list(CONTEXTS)
+
+
+def test_shares_of_languages() -> None:
+    rows = Counter({"en": 50, "de": 30, "unknown": 20})
+    assert [(e.language, e.rows, e.share) for e in shares(rows)] == [
+        ("en", 50, "50.0%"),
+        ("de", 30, "30.0%"),
+        ("unknown", 20, "20.0%"),
+    ]
+    assert share_in(rows, ["en"]) == 50 / 80, "of those that can be told"
+    assert share_in(rows, ["en", "de", "en"]) == 1
+    assert share_in(Counter({"unknown": 3}), ["en"]) is None
+    many = Counter({chr(ord("a") + i) * 2: 20 - i for i in range(12)})
+    assert [e.language for e in shares(many)][-1] == "other"
+    assert sum(e.rows for e in shares(many)) == many.total()
+    assert shares(Counter()) == []
