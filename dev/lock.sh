@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export UV_CUSTOM_COMPILE_COMMAND="make lock"
-lock() { .venv/bin/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate "$@"; }
+lock() { .venv/bin/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate -c requirements/constraints.in "$@"; }
 lock pyproject.toml --extra operator -o requirements/operator.txt
 lock pyproject.toml --extra trainer -o requirements/trainer.txt
 lock requirements/deepspeed.in --no-build-isolation -o requirements/deepspeed.txt
