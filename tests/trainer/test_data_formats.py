@@ -431,13 +431,6 @@ def test_auto_leaves_it_to_the_rows_to_say_what_is_wrong_in_the_right_columns():
         found.format.normalise({"prompt": 1, "completion": 2}, {})
 
 
-@pytest.mark.parametrize("format", [Format.VERIFIABLE])
-def test_later_formats_are_refused_by_name(format):
-    with pytest.raises(ConfigError, match=format) as caught:
-        detect.choose(format, {}, [])
-    assert caught.value.code == "NotSupportedYet"
-
-
 def test_a_role_that_the_format_does_not_have_is_refused():
     with pytest.raises(ConfigError, match="columns answer, question: format PromptCompletion has the roles prompt"):
         detect.choose(Format.PROMPT_COMPLETION, {"question": "q", "answer": "a"}, [])

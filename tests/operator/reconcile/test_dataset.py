@@ -170,7 +170,6 @@ def reward_model(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ({"format": "Verifiable"}, "spec.format"),
         ({"splits": {"stratifyBy": "category"}}, "spec.splits.stratifyBy"),
         ({"refresh": {"every": "24h"}}, "spec.refresh"),
         ({"source": None, "mixture": [{"name": "a", "weight": "50%"}]}, "spec.mixture"),

@@ -10,10 +10,12 @@ from hone_trainer.datasets.formats.preference import KTO, PREFERENCE
 from hone_trainer.datasets.formats.raft import RAFT
 from hone_trainer.datasets.formats.sharegpt import SHAREGPT
 from hone_trainer.datasets.formats.text import TEXT
+from hone_trainer.datasets.formats.verifiable import VERIFIABLE
 
 FORMATS: dict[str, RowFormat] = {
     Format.PREFERENCE: PREFERENCE,
     Format.KTO: KTO,
+    Format.VERIFIABLE: VERIFIABLE,
     Format.CHAT: CHAT,
     Format.SHAREGPT: SHAREGPT,
     Format.RAFT: RAFT,
