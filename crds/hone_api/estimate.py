@@ -268,4 +268,4 @@ def change_that_fits(s: Setup, capacity: int) -> str | None:
 
 def gib(size: float) -> str:
     """Bytes for people."""
-    return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 or not size else f"{size / 2**20:.0f} MiB"

@@ -31,6 +31,7 @@ examples:
   python -m hone_trainer validate rows.csv --column prompt=question --column completion=answer --html report.html
   python -m hone_trainer materialize dataset.json         rows -> store/datasets/<digest>
   python -m hone_trainer fetch model.json                 hf:// model -> store/base-models/<owner>--<name>/<commit>
+  python -m hone_trainer plan plan.json                   what the run needs: memory, disk, time, and which GPUs fit
   python -m hone_trainer run plan.json                    train; the same plan as in the cluster
   python -m hone_trainer evaluate out/adapter --data rows.jsonl   the numbers of a finished run again
   python -m hone_trainer verify artifacts.json            every file against its manifest
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     helps = {
         "run": "train as a Training plan says",
+        "plan": "estimate what a Training plan needs, without running it",
         "materialize": "rows of a source, validated and split, into the store",
         "fetch": "a base model into the store, pinned to a commit",
         "verify": "hash every file of artifacts against their manifests",
@@ -102,6 +104,13 @@ def _run(options: argparse.Namespace, _: list[str]) -> Result | None:
     from hone_trainer import launch
 
     return launch.run(plan, options.plan.resolve().parent)
+
+
+def _plan(options: argparse.Namespace, _: list[str]) -> None:
+    plan = _read_plan(options.plan, TrainingPlan)
+    from hone_trainer import forecast, launch
+
+    forecast.show(launch.absolute(plan, options.plan.resolve().parent))
 
 
 def _materialize(options: argparse.Namespace, _: list[str]) -> Result:
@@ -141,6 +150,7 @@ def _validate(options: argparse.Namespace, _: list[str]) -> Result:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] = {
     "run": _run,
+    "plan": _plan,
     "materialize": _materialize,
     "fetch": _fetch,
     "verify": _verify,

@@ -12,7 +12,7 @@ from typing import Any
 
 from hone_api.plan import FetchPlan
 from hone_api.report import FetchResult
-from hone_trainer import hub, manifest, store
+from hone_trainer import hub, manifest, sizes, store
 from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.progress import Progress
 
@@ -49,7 +49,9 @@ def run(plan: FetchPlan) -> FetchResult:
         else:
             progress.say(f"fetching {repository.name} at {snapshot.commit[:12]}: {size / 2**20:.0f} MiB")
             _stage(repository, snapshot, names, target)
-        return FetchResult(path=path, commit=snapshot.commit, size_bytes=manifest.size_of(target))
+        return FetchResult(
+            path=path, commit=snapshot.commit, size_bytes=manifest.size_of(target), shape=sizes.shape(target)
+        )
 
 
 def _wanted(repository: hub.Repository, snapshot: hub.Snapshot) -> list[str]:

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hone_api.plan import TrainingPlan
 from hone_api.report import TrainingResult
-from hone_trainer import adapters, baseline, callbacks, checks, deepspeed, export, model, ranks, report, rows, settings
+from hone_trainer import (
+    adapters,
+    baseline,
+    callbacks,
+    checks,
+    deepspeed,
+    export,
+    forecast,
+    model,
+    ranks,
+    report,
+    rows,
+    settings,
+)
 from hone_trainer.checkpoints import Checkpoints, step_of
 from hone_trainer.loop import GiveUp, Run
 from hone_trainer.methods import METHODS
@@ -81,6 +95,7 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
         reason="EarlyStopped" if early else "Completed",
         start_step=step_of(start) if start else 0,
         peak_memory_bytes=peak,
+        estimated_memory_bytes=forecast.of_run(run),
         train_loss=f"{outcome.training_loss:.6f}" if step > (step_of(start) if start else 0) else None,
         tokens_per_second=f"{speed.tokens_per_second:.1f}" if speed.tokens_per_second else None,
         resolved={**run.settings.to_resolved(), **adapters.resolved(plan.adapter)},
@@ -108,23 +123,12 @@ def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run
         for sentence in data.sentences:
             reporters.say(sentence)
         rows.claim(plan)
-    method = METHODS[plan.method]
-    length = plan.training.max_length or method.longest(base) or data.longest
-    dataset = method.dataset(plan, data.train, length)
+    dataset, resolved = settle(plan, base, data, Device(ranks.world_size(), cuda, cuda_bf16))
     return Run(
         plan=plan,
-        method=method,
+        method=METHODS[plan.method],
         base=base,
-        settings=settings.resolve(
-            plan,
-            rates=method.rates,
-            row_by_row=method.row_by_row,
-            sequences=len(dataset) * method.repeats(plan),
-            max_length=length,
-            world_size=ranks.world_size(),
-            cuda=cuda,
-            cuda_bf16=cuda_bf16,
-        ),
+        settings=resolved,
         rows=data.train,
         dataset=dataset,
         held_out=data.held_out,
@@ -134,6 +138,32 @@ def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run
         stop_ids=base.stop_ids | data.end_marks,
         data=data.summaries,
         used=data.used,
+    )
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the ranks compute on."""
+
+    world_size: int
+    cuda: bool
+    cuda_bf16: bool
+
+
+def settle(plan: TrainingPlan, base: model.Base, data: rows.Data, device: Device) -> tuple[Any, settings.Settings]:
+    """The dataset as the method's trainer takes it, and the numbers of the run."""
+    method = METHODS[plan.method]
+    length = plan.training.max_length or method.longest(base) or data.longest
+    dataset = method.dataset(plan, data.train, length)
+    return dataset, settings.resolve(
+        plan,
+        rates=method.rates,
+        row_by_row=method.row_by_row,
+        sequences=len(dataset) * method.repeats(plan),
+        max_length=length,
+        world_size=device.world_size,
+        cuda=device.cuda,
+        cuda_bf16=device.cuda_bf16,
     )
 
 

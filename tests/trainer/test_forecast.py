@@ -1,0 +1,53 @@
+"""What a plan needs, told without running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from hone_trainer import forecast, sizes
+from hone_trainer.errors import TrainerError
+
+pytestmark = pytest.mark.trainer
+
+
+def shown(plan: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    console = Console(record=True, width=160)
+    monkeypatch.setattr("rich.console.Console", lambda: console)
+    forecast.show(plan)
+    return console.export_text()
+
+
+def test_the_sizes_are_those_of_the_model_without_its_weights_being_read(tiny_model: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(tiny_model)
+    shape = sizes.shape(tiny_model)
+    assert shape is not None
+    assert shape.parameters == sum(p.numel() for p in network.parameters())
+    linear = [m for n, m in network.named_modules() if n.endswith("_proj")]
+    expected = {(m.in_features, m.out_features) for m in linear}
+    assert set(shape.linear.values()) == expected
+
+
+def test_the_tables_tell_memory_gpus_time_disk_and_advice(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(make_plan(training={"learningRate": "0.5", "batchSize": 16}), monkeypatch)
+    for words in ("activations", "NVIDIA-A100-80GB", "one CPU core", "disk: base model", "8 steps"):
+        assert words in text
+    assert "learningRate 0.5 is 2500 times above" in text
+
+
+def test_what_would_end_the_run_ends_the_estimate(make_plan: Any) -> None:
+    with pytest.raises(TrainerError, match="maxLength 4096"):
+        forecast.show(make_plan(training={"maxLength": 4096}))
+
+
+def test_the_usual_learning_rates_are_the_methods_defaults() -> None:
+    from hone_api.advice import USUAL_RATES
+    from hone_trainer.methods import METHODS
+
+    for name, method in METHODS.items():
+        assert USUAL_RATES[name] == (method.rates.adapter, method.rates.full)
