@@ -1,7 +1,8 @@
 """Personal data in a text: where it is and of what kind.
 
-datafog-core finds e-mail addresses, phone numbers (international or North American form), card numbers (Luhn), US
-social security numbers and IP addresses; schwifty checks IBANs; detect-secrets knows the keys of common services.
+datafog-core finds e-mail addresses, card numbers (Luhn), US social security numbers and IP addresses; phonenumbers
+knows which phone numbers there are, in international or North American form; schwifty checks IBANs; detect-secrets
+knows the keys of common services. Bare runs of digits count only as cards: order numbers and times look like the rest.
 Names and addresses of people are not found: that takes a language model, and misses many all the same.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import string
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -27,11 +28,14 @@ MARKS = {
 }
 _BY_DATAFOG = {
     "EMAIL": PersonalData.EMAIL,
-    "PHONE": PersonalData.PHONE,
     "CREDIT_CARD": PersonalData.CREDIT_CARD,
     "IP_ADDRESS": PersonalData.IP_ADDRESS,
     "SSN": PersonalData.SSN,
 }
+_SHORTEST_CARD = 14
+_VERSION = re.compile(r"(?:\w/|\bv)\Z")
+"""What comes before four numbers with points that are a version, e.g. Chrome/96.0.4664.110."""
+_MAY_BE_PHONE = re.compile(r"\d[\d\s().\-/]{5,}\d")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _IBAN = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _SHORTEST_IBAN = 15
@@ -70,14 +74,16 @@ class Found(NamedTuple):
 
 
 def find(text: str, kinds: Collection[PersonalData]) -> list[Found]:
-    """What the text holds of these kinds, in order and without overlap; the longer one counts."""
+    """What the text holds of these kinds, in order and without overlap: a secret counts first, then the longer one."""
     found = [*_by_datafog(text, kinds)]
+    if PersonalData.PHONE in kinds:
+        found += _phones(text)
     if PersonalData.IBAN in kinds:
         found += _ibans(text)
     if PersonalData.SECRET in kinds:
         found += _secrets(text)
     apart: list[Found] = []
-    for one in sorted(found, key=lambda f: f.start - f.end):
+    for one in sorted(found, key=lambda f: (f.kind != PersonalData.SECRET, f.start - f.end)):
         if all(one.end <= other.start or other.end <= one.start for other in apart):
             apart.append(one)
     return sorted(apart)
@@ -99,18 +105,48 @@ def _by_datafog(text: str, kinds: Collection[PersonalData]) -> Iterator[Found]:
     if not names:
         return
     for finding in scan(text, {"entities": names}):
+        start, end = finding.codepoint_range.start, finding.codepoint_range.end
         kind = _BY_DATAFOG[finding.entity_type]
-        if kind != PersonalData.IP_ADDRESS or _is_public(finding.matched_text):
-            yield Found(finding.codepoint_range.start, finding.codepoint_range.end, kind)
+        if kind not in _DOUBTS or _DOUBTS[kind](text, start, end):
+            yield Found(start, end, kind)
 
 
-def _is_public(address: str) -> bool:
+def _is_long_card(text: str, start: int, end: int) -> bool:
+    """Cards of 13 digits are no longer issued; one in ten article numbers looks like one."""
+    return sum(map(str.isdigit, text[start:end])) >= _SHORTEST_CARD
+
+
+def _is_written_ssn(text: str, start: int, end: int) -> bool:
+    return not text[start:end].isdigit()
+
+
+def _is_public_address(text: str, start: int, end: int) -> bool:
     """Private and special addresses tell nothing of a person; `a::b` in code is an address, too, but none in use."""
+    if _VERSION.search(text[max(0, start - 2) : start]):
+        return False
     try:
-        parsed = ipaddress.ip_address(address)
+        address = ipaddress.ip_address(text[start:end])
     except ValueError:
         return False
-    return parsed.is_global and (parsed.version == 4 or parsed in _GLOBAL_UNICAST)
+    return address.is_global and (address.version == 4 or address in _GLOBAL_UNICAST)
+
+
+_DOUBTS: dict[PersonalData, Callable[[str, int, int], bool]] = {
+    PersonalData.CREDIT_CARD: _is_long_card,
+    PersonalData.SSN: _is_written_ssn,
+    PersonalData.IP_ADDRESS: _is_public_address,
+}
+"""Whether text[start:end] is what it looks like."""
+
+
+def _phones(text: str) -> Iterator[Found]:
+    from phonenumbers import Leniency, PhoneNumberMatcher
+
+    if not _MAY_BE_PHONE.search(text):
+        return
+    for match in PhoneNumberMatcher(text, "US", leniency=Leniency.VALID):
+        if not match.raw_string.isdigit():
+            yield Found(match.start, match.end, PersonalData.PHONE)
 
 
 def _ibans(text: str) -> Iterator[Found]:
