@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -20,6 +21,7 @@ def _hone() -> None:
 
 def main() -> None:
     """Run one command; what is wrong is said in one line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was begun is put away
     try:
         app()
     except ReviewError as error:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import getpass
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hone_api.synthesis import SyntheticRows
-from hone_cli import folder, local
-from hone_cli.reviews import ReviewError, Reviews
+from hone_cli import folder, local, pod
+from hone_cli.reviews import Reviews, words
 
 app = typer.Typer(no_args_is_help=True, help="Data: review generated rows.")
+_IDLE_SECONDS = 2 * 3600.0
+"""After which the pod of a review that nobody uses ends by itself."""
 
 
 @app.command()
@@ -32,7 +35,21 @@ def review(
         counts = local.serve(reviews, port) if web else _in_terminal(reviews, row)
         _tell(counts)
         return
-    raise ReviewError("name the store in --path")
+    from hone_cli import cluster
+
+    with cluster.session(name, namespace, context, reviewer, port) as session:
+        if web:
+            session.wait_for_page()
+        else:
+            _in_terminal(session.reviews, row)
+        _tell(session.finish())
+
+
+@app.command("serve-review", hidden=True)
+def serve_review(batch: Path) -> None:
+    """What the pod of a review runs; token and reviewer come by its environment."""
+    reviews = folder.Folder(batch, os.environ[pod.REVIEWER_ENV])
+    local.serve_in_pod(reviews, os.environ[pod.TOKEN_ENV], pod.PORT, _IDLE_SECONDS)
 
 
 def _in_terminal(reviews: Reviews, row: str | None) -> SyntheticRows | None:
@@ -45,8 +62,6 @@ def _in_terminal(reviews: Reviews, row: str | None) -> SyntheticRows | None:
 def _tell(counts: SyntheticRows | None) -> None:
     if counts is None:
         return
-    from hone_cli.terminal import words
-
     typer.echo(words(counts))
     if counts.complete:
         typer.echo("The review is complete.")

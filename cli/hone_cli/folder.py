@@ -100,6 +100,7 @@ class Folder:
             template=request.synthesis.template,
             reviewer=self.reviewer,
             counts=verified.counts(generated, self._filtered, request.synthesis.review),
+            mark=self._mark(),
             candidate=chosen,
             others=found.decisions,
         )
@@ -166,6 +167,14 @@ class Folder:
 
     def _standings(self) -> dict[str, Standing]:
         return standings(self._all_decisions())
+
+    def _mark(self) -> str:
+        """Number of rows decided on, and a digest of what stands."""
+        found = self._standings()
+        if not self._all_decisions():
+            return ""
+        last = sorted((id, d.verdict, d.reviewer, d.time) for id, s in found.items() for d in s.decisions)
+        return f"{len(found)}-{hashlib.sha256(json.dumps(last).encode()).hexdigest()[:12]}"
 
     def _next(self, verified: Verified, skipped: Collection[str]) -> Candidate | None:
         """In an order of each reviewer's own, so that two of them rarely look at the same row."""

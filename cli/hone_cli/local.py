@@ -11,6 +11,7 @@ import typer
 from aiohttp import web
 
 from hone_api.synthesis import SyntheticRows
+from hone_cli.pod import LISTENING
 from hone_cli.reviews import Reviews
 from hone_cli.server import application
 
@@ -33,6 +34,33 @@ async def _serve(app: web.Application, port: int, token: str) -> None:
         tell_page(runner.addresses[0][1], token)
         await interrupted()
     finally:
+        await runner.cleanup()
+
+
+def serve_in_pod(reviews: Reviews, token: str, port: int, idle_seconds: float) -> None:
+    """Serve on the pod's loopback until SIGTERM, or until nobody has asked for anything for so long."""
+    reviews.state()
+    asyncio.run(_serve_in_pod(reviews, token, port, idle_seconds))
+
+
+async def _serve_in_pod(reviews: Reviews, token: str, port: int, idle_seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    last = loop.time()
+
+    def asked() -> None:
+        nonlocal last
+        last = loop.time()
+
+    runner = web.AppRunner(application(reviews, token, asked), access_log=None)
+    await runner.setup()
+    stopped = asyncio.create_task(interrupted())
+    try:
+        await web.TCPSite(runner, LOOPBACK, port).start()
+        typer.echo(LISTENING)
+        while (left := last + idle_seconds - loop.time()) > 0 and not stopped.done():
+            await asyncio.wait([stopped], timeout=left)
+    finally:
+        stopped.cancel()
         await runner.cleanup()
 
 

@@ -23,6 +23,8 @@ class State(BaseModel):
     template: str
     reviewer: str
     counts: SyntheticRows
+    mark: str = ""
+    """Changes whenever the decisions do; empty: there is none."""
     candidate: Candidate | None
     """The row to decide on; None: there is none left that was not skipped."""
     others: Sequence[Decision] = ()
@@ -43,6 +45,15 @@ class Reviews(Protocol):
 
     def undo(self) -> str | None:
         """Take this reviewer's last decision back; gives the id of its row."""
+
+
+def words(counts: SyntheticRows) -> str:
+    """One line on how far the review is."""
+    wanted = f" of {counts.wanted} wanted" if counts.wanted else ""
+    parts = [f"{counts.accepted}{wanted} accepted", f"{counts.rejected} rejected", f"{counts.pending} wait"]
+    if counts.conflicts:
+        parts.append(f"{counts.conflicts} in conflict")
+    return " · ".join(parts) + (f" · {counts.sample}" if counts.sample else "")
 
 
 def texts(row: Row) -> dict[str, str]:

@@ -13,16 +13,7 @@ from textual.widgets import Footer, Label, Static, TextArea
 
 from hone_api.review import Row, Verdict
 from hone_api.synthesis import SyntheticRows
-from hone_cli.reviews import ReviewError, Reviews, State, edited, texts
-
-
-def words(counts: SyntheticRows) -> str:
-    """One line on how far the review is."""
-    wanted = f" of {counts.wanted} wanted" if counts.wanted else ""
-    parts = [f"{counts.accepted}{wanted} accepted", f"{counts.rejected} rejected", f"{counts.pending} wait"]
-    if counts.conflicts:
-        parts.append(f"{counts.conflicts} in conflict")
-    return " · ".join(parts) + (f" · {counts.sample}" if counts.sample else "")
+from hone_cli.reviews import ReviewError, Reviews, State, edited, texts, words
 
 
 class Edit(ModalScreen[Row | None]):

@@ -1,0 +1,70 @@
+"""A port of loopback that leads to a port of a pod, as `kubectl port-forward` makes one."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hone_cli.local import LOOPBACK
+
+_CHUNK = 2**16
+Stream = Callable[[], tuple[Any, Callable[[], None]]]
+"""Opens one connection into the pod: (socket, what closes it)."""
+
+
+@dataclass
+class Tunnel:
+    """Listens until it is closed; each connection is one of its own into the pod."""
+
+    open_stream: Stream
+    port: int = 0
+    _listener: socket.socket = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._listener = socket.create_server((LOOPBACK, self.port))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, name="tunnel", daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # closed
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        try:
+            far, close = self.open_stream()
+        except Exception:
+            # Who connected sees the connection close, and says so; the pod's state tells why.
+            near.close()
+            return
+        back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+        back.start()
+        _pump(near, far)
+        back.join()
+        close()
+        near.close()
+
+
+def _pump(source: Any, target: Any) -> None:
+    """Bytes of one direction until it ends."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(_CHUNK):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
