@@ -137,7 +137,7 @@ def encode_split(
     """
     counts = Counts(end_marks=encoder.end_marks, prompt_options=encoder.prompt_options)
     rows: list[Example] = []
-    for number, record in _records(Path(path)):
+    for number, record in records(Path(path)):
         counts.lines += 1
         if wrong := encoder.takes(record):
             raise DataError("DatasetFormatMismatch", f"{path}, line {number}: {wrong}")
@@ -198,7 +198,12 @@ def _count_refusal(counts: Counts, error: RowRefusedError, number: int) -> None:
         entry.lines.append(number)
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line from 1, row) of a split's file.
+
+    Raises:
+        DataError: InvalidRow.
+    """
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:

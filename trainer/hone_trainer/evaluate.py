@@ -101,8 +101,15 @@ def sweep(
     return [flat[i * width : (i + 1) * width] for i in range(len(rows))]
 
 
-def answers(model: Any, prompts: Sequence[Sequence[int]], *, tokenizer: Any, stop_ids: frozenset[int]) -> list[str]:
-    """Greedy answers, at most SAMPLE_TOKENS each. Every rank generates all (sharded weights need all ranks)."""
+def answers(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    tokenizer: Any,
+    stop_ids: frozenset[int],
+    max_new_tokens: int = SAMPLE_TOKENS,
+) -> list[str]:
+    """Greedy answers. Every rank generates all (sharded weights need all ranks)."""
     import torch
 
     if not prompts:
@@ -119,7 +126,7 @@ def answers(model: Any, prompts: Sequence[Sequence[int]], *, tokenizer: Any, sto
             out = model.generate(
                 input_ids=ids,
                 attention_mask=mask,
-                max_new_tokens=SAMPLE_TOKENS,
+                max_new_tokens=max_new_tokens,
                 do_sample=False,
                 temperature=None,
                 top_p=None,

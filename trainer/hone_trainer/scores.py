@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from hone_api.modelversion import EvaluationNumber
 
 Best = Literal["Lowest", "Highest"]
 """Which end of a metric is the good one."""
+RESAMPLES = 1000
 DERIVED = {"perplexity": ("loss", math.exp)}
 """Metrics that are a function of another one's value."""
 
@@ -70,23 +73,65 @@ class Score:
 
 
 def numbers(
-    splits: Sequence[str], metrics: Iterable[str], base: Sequence[Score] | None, tuned: Sequence[Score]
+    splits: Sequence[str],
+    metrics: Iterable[str],
+    base: Sequence[Score] | None,
+    tuned: Sequence[Score],
+    purpose: Literal["HeldOut", "Retention"] = "HeldOut",
 ) -> list[EvaluationNumber]:
-    """Each metric on each split, before and after.
+    """Each metric on each split, before and after, with 95 % intervals.
 
     Args:
         splits: names of the splits, as <dataset>/<split>, in the order of the scores.
     """
     names = list(metrics)
     return [
-        EvaluationNumber(
-            name=name,
-            dataset=split,
-            base=f"{base[index].value(name):.6f}" if base else None,
-            tuned=f"{after.value(name):.6f}",
-            rows=after.rows,
-            tokens=after.tokens,
-        )
+        _number(name, base[index] if base else None, after).model_copy(update={"dataset": split, "purpose": purpose})
         for index, (split, after) in enumerate(zip(splits, tuned, strict=True))
         for name in names
     ]
+
+
+def _number(name: str, before: Score | None, after: Score) -> EvaluationNumber:
+    drawn = resampled(name, after)
+    low, high = _ends(drawn)
+    # The same rows are drawn for both: what is hard for one model is hard for the other.
+    change = _ends(drawn - resampled(name, before)) if before and before.rows == after.rows else None
+    return EvaluationNumber(
+        name=name,
+        base=_text(before.value(name)) if before else None,
+        tuned=_text(after.value(name)),
+        low=_text(low),
+        high=_text(high),
+        change_low=_text(change[0]) if change else None,
+        change_high=_text(change[1]) if change else None,
+        rows=after.rows,
+        tokens=after.tokens,
+    )
+
+
+def resampled(name: str, score: Score) -> Any:
+    """A metric over RESAMPLES draws of the rows with replacement (the bootstrap, Efron 1979): (RESAMPLES,) float64.
+
+    Every metric of as many rows sees the same draws.
+    """
+    source, function = DERIVED.get(name, (name, None))
+    totals, weights = (np.array(values) for values in (score.means[source].totals, score.means[source].weights))
+    random = np.random.default_rng(0)
+    found = np.full(RESAMPLES, np.nan)
+    for draw in range(RESAMPLES):
+        rows = random.integers(len(totals), size=len(totals))
+        if weight := weights[rows].sum():
+            found[draw] = totals[rows].sum() / weight
+    return np.array([function(value) for value in found]) if function else found
+
+
+def _ends(values: Any) -> tuple[float, float]:
+    if np.isnan(values).all():
+        return math.nan, math.nan
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _text(value: float) -> str:
+    return f"{value:.6f}"

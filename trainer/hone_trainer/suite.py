@@ -1,0 +1,179 @@
+"""What the plan wants measured beside the method's own metrics, of held-out rows and of rows not to be forgotten.
+
+The same rows, prompts and greedy decoding before and after training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from hone_api.modelversion import EvaluationNumber
+from hone_api.plan import DatasetInput, TrainingPlan
+from hone_api.training import EvaluationMetric
+from hone_trainer import evaluate, scores
+from hone_trainer.baseline import as_text
+from hone_trainer.encode import IGNORED, Row, encode_split, records
+from hone_trainer.encode_pairs import Pair, PairEncoder
+from hone_trainer.encoder import Encoder
+from hone_trainer.errors import TrainerError
+from hone_trainer.model import Base
+from hone_trainer.scores import Best, Mean, Score
+from hone_trainer.textmetrics import TEXT_METRICS
+
+Purpose = Literal["HeldOut", "Retention"]
+NAMES: dict[str, str] = {
+    EvaluationMetric.PERPLEXITY: "perplexity",
+    EvaluationMetric.TOKEN_ACCURACY: "token_accuracy",
+    EvaluationMetric.EXACT_MATCH: "exact_match",
+    EvaluationMetric.F1: "f1",
+    EvaluationMetric.ROUGE_L: "rouge_l",
+    EvaluationMetric.MULTIPLE_CHOICE: "multiple_choice",
+}
+"""Names in reports, as those of the methods' metrics."""
+GENERATION_BATCH = 8
+"""Prompts that are answered together."""
+
+
+def best(name: str) -> Best:
+    """Which end of a metric is the good one."""
+    return "Lowest" if name in ("perplexity", "loss") else "Highest"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One split and what is measured on it."""
+
+    name: str
+    """<dataset>/<split>."""
+    purpose: Purpose
+    metrics: tuple[str, ...]
+    """By their names in the API."""
+    rows: Sequence[Row]
+    """Answers as they were given."""
+    pairs: Sequence[Pair] = ()
+    references: Sequence[str] = field(default=())
+    """Text of each row's answer."""
+
+    @property
+    def names(self) -> list[str]:
+        return [NAMES[m] for m in self.metrics]
+
+
+def probes(plan: TrainingPlan, base: Base) -> list[Probe]:
+    """Everything that is measured, encoded.
+
+    Raises:
+        TrainerError: DatasetFormatMismatch, when a metric cannot be had of a split's rows; NoTrainableRows.
+    """
+    wanted: list[tuple[DatasetInput, Purpose, Sequence[str]]] = []
+    if plan.evaluation.metrics:
+        wanted += [(s, "HeldOut", plan.evaluation.metrics) for s in plan.evaluation_datasets]
+    if plan.evaluation.retention:
+        wanted += [(s, "Retention", plan.evaluation.retention.metrics) for s in plan.retention_datasets]
+    return [_probe(plan, base, source, purpose, tuple(map(str, metrics))) for source, purpose, metrics in wanted]
+
+
+def _probe(plan: TrainingPlan, base: Base, source: DatasetInput, purpose: Purpose, metrics: tuple[str, ...]) -> Probe:
+    limit, name = plan.evaluation.max_rows, f"{source.name}/{source.split}"
+    texts = dict(records(Path(source.path)))
+    first = next(iter(texts.values()), {})
+    paired = "chosen" in first
+    if not paired and EvaluationMetric.MULTIPLE_CHOICE in metrics:
+        message = f"{name}: metric MultipleChoice needs rows with chosen and rejected answers (format Preference)"
+        raise TrainerError("DatasetFormatMismatch", message)
+    length = min(plan.training.max_length or base.context, base.context)
+    encoder = PairEncoder(base.tokenizer) if paired else Encoder(base.tokenizer, "LastAssistant")
+    found = encode_split(source.path, encoder, max_length=length, truncation="Drop").rows[:limit]
+    rows = [_as_row(pair) for pair in found] if paired else list(found)
+    references = [as_text(dict(texts[row.number]))[1] or "" for row in rows]
+    return Probe(name, purpose, metrics, rows, list(found) if paired else (), references)
+
+
+def _as_row(pair: Pair) -> Row:
+    """The conversation with the chosen answer."""
+    return Row(pair.prompt_ids + pair.chosen_ids, [IGNORED] * len(pair.prompt_ids) + pair.chosen_ids, pair.number)
+
+
+def _other(pair: Pair) -> Row:
+    return Row(pair.prompt_ids + pair.rejected_ids, [IGNORED] * len(pair.prompt_ids) + pair.rejected_ids, pair.number)
+
+
+def measure(trainer: Any, found: Iterable[Probe], poll: Callable[[], None]) -> list[Score]:
+    """One score a probe, of the model as it is. A collective."""
+    return [_measure(trainer, probe, poll) for probe in found]
+
+
+def _measure(trainer: Any, probe: Probe, poll: Callable[[], None]) -> Score:
+    likely = _likely(trainer, probe.rows, poll)
+    means: dict[str, Mean] = dict(likely.means)
+    if EvaluationMetric.MULTIPLE_CHOICE in probe.metrics:
+        other = _likely(trainer, [_other(p) for p in probe.pairs], poll)
+        means["multiple_choice"] = _choices(likely.means["loss"], other.means["loss"])
+    text = [m for m in probe.metrics if m in TEXT_METRICS]
+    if text:
+        answers = _answers(trainer, probe.rows, poll)
+        for metric in text:
+            values = [TEXT_METRICS[metric](a, r) for a, r in zip(answers, probe.references, strict=True)]
+            means[NAMES[metric]] = Mean(values, [1.0] * len(values))
+    return Score(means, likely.tokens)
+
+
+def _likely(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> Score:
+    run = trainer.run
+    pad = run.base.tokenizer.pad_token_id
+    return evaluate.score(trainer.scoring_model(), rows, pad_id=pad, bf16=run.settings.bf16, poll=poll)
+
+
+def _choices(right: Mean, wrong: Mean) -> Mean:
+    """Whether the right answer is likelier per token, row by row."""
+    pairs = zip(right.totals, right.weights, wrong.totals, wrong.weights, strict=True)
+    return Mean([float(r / rw < w / ww) for r, rw, w, ww in pairs], [1.0] * len(right.totals))
+
+
+def _answers(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> list[str]:
+    run, out = trainer.run, []
+    for start in range(0, len(rows), GENERATION_BATCH):
+        poll()
+        out += evaluate.answers(
+            trainer.model,
+            [row.prompt_ids for row in rows[start : start + GENERATION_BATCH]],
+            tokenizer=run.base.tokenizer,
+            stop_ids=run.stop_ids,
+            max_new_tokens=run.plan.evaluation.max_new_tokens,
+        )
+    return out
+
+
+def numbers(found: Sequence[Probe], base: Sequence[Score] | None, tuned: Sequence[Score]) -> list[EvaluationNumber]:
+    """Each metric of each probe, before and after, with intervals."""
+    out = []
+    for index, probe in enumerate(found):
+        before = [base[index]] if base else None
+        out += scores.numbers([probe.name], probe.names, before, [tuned[index]], purpose=probe.purpose)
+    return out
+
+
+def regressions(found: Sequence[Probe], base: Sequence[Score], tuned: Sequence[Score]) -> Mapping[str, float]:
+    """How much worse each metric of what must be kept became, relative to the base's; below 0: better."""
+    out = {}
+    for probe, before, after in zip(found, base, tuned, strict=True):
+        if probe.purpose != "Retention":
+            continue
+        for name in probe.names:
+            old, new = before.value(name), after.value(name)
+            worse = new - old if best(name) == "Lowest" else old - new
+            if old:  # what the base could not do at all, it cannot forget
+                out[f"{name} on {probe.name}"] = worse / old
+    return out
+
+
+def verdict(found: Mapping[str, float], limit: float | None) -> str | None:
+    """Why the gate does not open; None when it does, or there is none."""
+    beyond = {name: worse for name, worse in found.items() if limit is not None and worse > limit}
+    if not beyond:
+        return None
+    words = ", ".join(f"{name} by {worse:.1%}" for name, worse in beyond.items())
+    return f"evaluation.retention: worse than the base model beyond {limit:.1%}: {words}."
