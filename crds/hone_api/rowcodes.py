@@ -37,7 +37,8 @@ ROW_CODES: dict[str, RowCode] = {
         "Write the file with a CSV library; quotes inside a field are doubled.",
     ),
     "BrokenFile": RowCode(
-        "The file ends early, is damaged, or is a JSON array with a mistake; what follows is not read, so the Dataset fails.",
+        "The file ends early, is damaged, or is a JSON array with a mistake; what follows is not read, and the Dataset"
+        " fails.",
         "Download or write the file again, and name its sha256 in spec.source.",
     ),
     "RowTooLarge": RowCode("The row is over 16 MiB.", "Split the row, or take out what is no text, such as images."),

@@ -1,4 +1,4 @@
-"""`python -m hone_dev.troubleshooting` writes docs/guides/troubleshooting.md from the tables of failure and row codes."""
+"""`python -m hone_dev.troubleshooting` writes docs/guides/troubleshooting.md from the tables of codes."""
 
 from hone_api.failures import FAILURES, Failure, Retry
 from hone_api.rowcodes import ROW_CODES

@@ -83,7 +83,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (JOB, {"spec.dpo": {}}, "spec.dpo", "the block dpo is for method DPO: remove it, or set method to DPO"),
     (JOB, {"spec.method": "DPO", "spec.sft": {}}, "spec.sft", "the block sft is for method SFT: remove it"),
     (JOB, {"spec.method": "PPO"}, "spec.ppo", "method PPO needs the block ppo with rewardModelVersion"),
-    (JOB, {"spec.adapter": {"type": "None", "rank": 8}}, "spec.adapter", "remove rank, alpha, dropout, targets, rankStabilized"),
+    (
+        JOB,
+        {"spec.adapter": {"type": "None", "rank": 8}},
+        "spec.adapter",
+        "remove rank, alpha, dropout, targets, rankStabilized",
+    ),
     (
         JOB,
         {"spec.adapter.type": "QLoRA", "spec.deepspeed.zeroStage": 3},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from transformers import TrainerCallback
 
@@ -46,7 +46,8 @@ class Rewards:
         }
         self._combined = rewards.make(specs, {**run.plan.reward_paths, **models}, workers)
         self._told: set[str] = set()
-        for sentence in gold.check(self._combined, [spec.type for spec in specs], run.rows):
+        prompts = cast(Sequence[Prompt], run.rows)
+        for sentence in gold.check(self._combined, [spec.type for spec in specs], prompts):
             run.reporters.say(sentence)
 
     def __call__(self, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Scores:
