@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hone_api.dataset import Format
-from hone_api.plan import FetchPlan, MaterializePlan, TrainingPlan, VerifyPlan, parse_plan
+from hone_api.plan import FetchPlan, MaterializePlan, MixPlan, SweepPlan, TrainingPlan, VerifyPlan, parse_plan
 from hone_api.report import Outcome, Result
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.secrets import ScrubbingFilter, scrub
@@ -23,7 +23,7 @@ from hone_trainer.secrets import ScrubbingFilter, scrub
 TERMINATION_LOG_ENV = "HONE_TERMINATION_LOG"
 _TERMINATION_LOG = "/dev/termination-log"
 log = logging.getLogger("hone.trainer")
-AnyPlan = TypeVar("AnyPlan", MaterializePlan, FetchPlan, TrainingPlan, VerifyPlan)
+AnyPlan = TypeVar("AnyPlan", MaterializePlan, MixPlan, SweepPlan, FetchPlan, TrainingPlan, VerifyPlan)
 
 _EXAMPLES = """\
 examples:
@@ -84,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         "run": "train as a Training plan says",
         "plan": "estimate what a Training plan needs, without running it",
         "materialize": "rows of a source, validated and split, into the store",
+        "mix": "several materialised Datasets as one, into the store",
+        "sweep": "remove from the store what nothing refers to",
         "fetch": "a base model into the store, pinned to a commit",
         "verify": "hash every file of artifacts against their manifests",
     }
@@ -120,6 +122,22 @@ def _materialize(options: argparse.Namespace, _: list[str]) -> Result:
     return materialize.run(plan)
 
 
+def _mix(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _relative_to(options.plan, _read_plan(options.plan, MixPlan))
+    folder = options.plan.resolve().parent
+    parts = [part.model_copy(update={"path": str(folder / part.path)}) for part in plan.parts]
+    from hone_trainer.datasets import mix
+
+    return mix.run(plan.model_copy(update={"parts": parts}))
+
+
+def _sweep(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _relative_to(options.plan, _read_plan(options.plan, SweepPlan))
+    from hone_trainer.datasets import sweep
+
+    return sweep.run(plan)
+
+
 def _fetch(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _relative_to(options.plan, _read_plan(options.plan, FetchPlan))
     from hone_trainer import fetch
@@ -152,6 +170,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "run": _run,
     "plan": _plan,
     "materialize": _materialize,
+    "mix": _mix,
+    "sweep": _sweep,
     "fetch": _fetch,
     "verify": _verify,
     "evaluate": _evaluate,

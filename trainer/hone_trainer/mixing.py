@@ -54,6 +54,13 @@ def amounts(parts: Sequence[Part], total: int | None = None) -> list[int]:
     return [size if share is None else max(1, round(whole * share)) for size, share in zip(has, shares, strict=True)]
 
 
+def amounts_once(parts: Sequence[Part]) -> list[int]:
+    """The most of each part, in the proportions of their shares, with which no row is repeated; every part has one."""
+    shares = [share_of(part.share or "100%") for part in parts]
+    whole = min(sum(part.sizes) / share for part, share in zip(parts, shares, strict=True))
+    return [max(1, int(whole * share)) for share in shares]
+
+
 def pick(part: Part, amount: int, seed: int) -> list[int]:
     """Indices of the rows that make up about `amount`, ascending: whole passes over all, then some of them once more.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 import uuid
@@ -73,6 +74,7 @@ def publish(content: Path, target: Path, intact: Callable[[Path], bool] = is_int
             if not target.is_dir():
                 raise
         if intact(target):
+            os.utime(target)  # a sweep leaves alone what was found again a moment ago
             return
         aside = target.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
         target.rename(aside)

@@ -8,7 +8,7 @@ from typing import Any
 from hone_api.curation import Curation
 from hone_api.dataset import DatasetSpec
 from hone_api.finetunejob_status import PinnedModel
-from hone_api.plan import DatasetInput, MaterializePlan
+from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_operator.desired import modelref, names
 from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.job import JobName, job
@@ -21,8 +21,10 @@ SOURCE = PurePosixPath("/source")
 
 @dataclass(frozen=True)
 class Named:
-    """The objects of the namespace that the curation names, as they are now."""
+    """The objects of the namespace that the curation and the mixture name, as they are now."""
 
+    parts: Sequence[DatasetInput] = ()
+    """Of a mixture: every split of every Dataset, share is the weight."""
     evaluation_sets: Sequence[DatasetInput] = ()
     classifiers: Mapping[str, PinnedModel] = field(default_factory=dict)
 
@@ -30,7 +32,7 @@ class Named:
 def named_datasets(spec: Mapping[str, Any]) -> set[str]:
     """Names of the Datasets that a Dataset's spec has; the spec may be older than its schema."""
     contamination = (spec.get("curation") or {}).get("contamination") or {}
-    return {d["name"] for d in contamination.get("datasets") or ()}
+    return {d["name"] for d in (*(contamination.get("datasets") or ()), *(spec.get("mixture") or ()))}
 
 
 def named_versions(spec: Mapping[str, Any]) -> set[str]:
@@ -58,8 +60,18 @@ def materialize(
     Raises:
         names.InvalidReferenceError: when the source's path leaves its root.
     """
-    assert spec.source is not None
     named = named or Named()
+    work = _mix(owner, spec, platform, named) if spec.mixture else _read(owner, spec, platform, named)
+    meta = owner["metadata"]
+    generation = meta.get("generation", 1)
+    labels = names.labels("materialize", owner, **{names.GENERATION: str(generation), names.TRY: str(number)})
+    name = names.materialize(meta["name"], meta["uid"], generation, number)
+    return job(owner, JobName(name, labels), work, platform)
+
+
+def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: Named) -> Work:
+    """Read a source."""
+    assert spec.source is not None
     meta = owner["metadata"]
     mount, path = source_mount(spec.source.uri)
     secrets, secret_path = secret_mounts(spec.source.secret_name)
@@ -77,11 +89,12 @@ def materialize(
         evaluation_sets=list(named.evaluation_sets),
         classifiers={name: modelref.model_input(model, platform) for name, model in named.classifiers.items()},
         **fields,
+        previous=_previous(owner),
         store=str(names.STORE),
         limits=platform.limits,
     )
     models = modelref.places(named.classifiers.values(), platform)
-    work = Work(
+    return Work(
         component="materialize",
         verb="materialize",
         plan=plan,
@@ -90,7 +103,31 @@ def materialize(
         mounts=(store(platform), *([mount] if mount else []), *secrets, *more, *models),
         env=hub_environment(platform),
     )
-    generation = meta.get("generation", 1)
-    labels = names.labels("materialize", owner, **{names.GENERATION: str(generation), names.TRY: str(number)})
-    name = names.materialize(meta["name"], meta["uid"], generation, number)
-    return job(owner, JobName(name, labels), work, platform)
+
+
+def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: Named) -> Work:
+    """Mix other Datasets, which lie in the store already."""
+    plan = MixPlan(
+        name=owner["metadata"]["name"],
+        parts=list(named.parts),
+        by=spec.mixture_by,
+        total=spec.mixture_total,
+        seed=spec.splits.seed,
+        checks=spec.checks,
+        previous=_previous(owner),
+        store=str(names.STORE),
+    )
+    return Work(
+        component="materialize",
+        verb="mix",
+        plan=plan,
+        cpu=spec.resources.cpu,
+        memory=spec.resources.memory,
+        mounts=(store(platform),),
+    )
+
+
+def _previous(owner: Mapping[str, Any]) -> str | None:
+    """The content that is being replaced."""
+    digest: str | None = (owner.get("status") or {}).get("digest")
+    return digest

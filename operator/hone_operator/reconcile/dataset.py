@@ -40,6 +40,8 @@ RESULT_FIELDS = (
     "formatDetected",
     "revision",
     "synthetic",
+    "mixture",
+    "changes",
 )
 
 
@@ -71,6 +73,8 @@ def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platfor
         return _refuse(draft, "InvalidConfiguration", str(error))
     if fields := unsupported.dataset_fields(spec):
         return _refuse(draft, "NotSupportedYet", unsupported.message(fields))
+    if wrong := unsupported.dataset_contradictions(spec):
+        return _refuse(draft, "InvalidConfiguration", "; ".join(wrong))
     draft.conditions.set("Accepted", True, "Accepted", "")
     current = [j for j in seen.jobs if j.label(names.GENERATION) == draft.generation]
     outdated = [j.body for j in seen.jobs if j.label(names.GENERATION) != draft.generation]
@@ -134,7 +138,7 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
         return _not_ready(draft, "Suspended", "spec.suspend is true.", "Pending")
     if seen.missing:
         return _source_missing(draft, seen.missing)
-    named = resolve(draft.body["metadata"]["name"], spec.curation, seen.datasets, seen.versions)
+    named = resolve(draft.body["metadata"]["name"], spec, seen.datasets, seen.versions)
     if isinstance(named, Wait):
         return _not_ready(draft, named.reason, named.message, "Pending", warning=True)
     if isinstance(named, Cause):

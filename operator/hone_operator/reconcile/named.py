@@ -1,9 +1,10 @@
-"""What a Dataset's curation is built on: other Datasets that must be Ready, and ModelVersions that score rows."""
+"""What a Dataset is built on: other Datasets that must be Ready, and ModelVersions that score rows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hone_api.curation import Curation, EvaluationSet
+from hone_api.dataset import DatasetSpec, MixturePart
 from hone_api.plan import DatasetInput
 from hone_operator.desired import names
 from hone_operator.desired.materialize import Named
@@ -15,11 +16,31 @@ Body = Mapping[str, Any]
 
 
 def resolve(
-    name: str, curation: Curation | None, datasets: inputs.Datasets, versions: Mapping[str, Body]
+    name: str, spec: DatasetSpec, datasets: inputs.Datasets, versions: Mapping[str, Body]
 ) -> Named | Wait | Cause:
-    """Where all that the curation of Dataset `name` names lies; or why to wait for it, or that it cannot be."""
-    if curation is None:
+    """Where all that the spec of Dataset `name` names lies; or why to wait for it, or that it cannot be."""
+    if spec.mixture:
+        return _mixture(name, spec.mixture, datasets)
+    if spec.curation is None:
         return Named()
+    return _curation(name, spec.curation, datasets, versions)
+
+
+def _mixture(name: str, parts: Sequence[MixturePart], datasets: inputs.Datasets) -> Named | Wait | Cause:
+    found = []
+    for part in parts:
+        if part.name == name:
+            return Cause("InvalidConfiguration", f"spec.mixture names this Dataset, {name}, itself")
+        if problem := inputs.dataset_problem(part.name, None, datasets):
+            return Wait(*problem)
+        dataset = datasets[part.name]
+        found += [_input(part.name, dataset, split, part.weight) for split in inputs.splits(dataset)]
+    return Named(parts=found)
+
+
+def _curation(
+    name: str, curation: Curation, datasets: inputs.Datasets, versions: Mapping[str, Body]
+) -> Named | Wait | Cause:
     sets: list[DatasetInput] = []
     for wanted in curation.contamination.datasets if curation.contamination else ():
         if wanted.name == name:
@@ -33,11 +54,15 @@ def resolve(
         if isinstance(found, Wait | Cause):
             return found
         models[version] = found.model
-    return Named(sets, models)
+    return Named(evaluation_sets=sets, classifiers=models)
 
 
 def _splits(wanted: EvaluationSet, dataset: Body) -> Iterator[DatasetInput]:
-    digest = dataset["status"]["digest"]
     for split in [wanted.split] if wanted.split else inputs.splits(dataset):
-        path = names.STORE / "datasets" / digest.removeprefix("sha256:") / f"{split}.jsonl"
-        yield DatasetInput(name=wanted.name, split=split, path=str(path), digest=digest)
+        yield _input(wanted.name, dataset, split)
+
+
+def _input(name: str, dataset: Body, split: str, share: str | None = None) -> DatasetInput:
+    digest = dataset["status"]["digest"]
+    path = names.STORE / "datasets" / digest.removeprefix("sha256:") / f"{split}.jsonl"
+    return DatasetInput(name=name, split=split, path=str(path), digest=digest, share=share)

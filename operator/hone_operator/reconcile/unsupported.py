@@ -1,13 +1,15 @@
 """What the API describes and this version does not do yet: refused by name, never ignored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-from hone_api.dataset import DatasetSpec
+from hone_api.dataset import DatasetSpec, Format, Splits
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method, problems
 
 JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
+TOLERANCE = Decimal("0.02")
+"""Three times 33.33% is meant as all."""
 DatasetRule = tuple[str, Callable[[DatasetSpec], object]]
 
 JOB: tuple[JobRule, ...] = (
@@ -27,7 +29,6 @@ JOB: tuple[JobRule, ...] = (
     ("spec.podOverrides", lambda s: s.pod_overrides is not None),
 )
 DATASET: tuple[DatasetRule, ...] = (
-    ("spec.mixture", lambda s: s.mixture),
     ("spec.splits.stratifyBy", lambda s: s.splits.stratify_by),
     ("spec.refresh", lambda s: s.refresh),
 )
@@ -66,12 +67,33 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
     return out
 
 
+def dataset_contradictions(spec: DatasetSpec) -> list[str]:
+    """The same of a Dataset."""
+    if not spec.mixture:
+        return []
+    out = []
+    weights = _sum([part.weight for part in spec.mixture])
+    if abs(weights - 100) > TOLERANCE:
+        out.append(f"spec.mixture: the weights are {weights}% together, not 100%")
+    if len({part.name for part in spec.mixture}) < len(spec.mixture):
+        out.append("spec.mixture names a Dataset twice")
+    if spec.splits.model_copy(update={"seed": 0}) != Splits():
+        out.append("spec.splits: a mixture keeps the splits of its parts, set them there")
+    if spec.curation or spec.columns or spec.format != Format.AUTO:
+        out.append("spec.curation, columns and format: a mixture takes its parts as they are, set them there")
+    return out
+
+
+def _sum(shares: Sequence[str | None]) -> Decimal:
+    return sum((Decimal(share.removesuffix("%")) for share in shares if share), Decimal(0))
+
+
 def _shares(spec: FineTuneJobSpec) -> str | None:
     """CEL could not add up shares within its cost."""
     shares = [d.share for d in spec.datasets]
-    stated = sum((Decimal(share.removesuffix("%")) for share in shares if share), Decimal(0))
+    stated = _sum(shares)
     if None in shares and stated >= 100:
         return f"spec.datasets: the shares are {stated}% together, nothing is left for the entries that have none"
-    if None not in shares and abs(stated - 100) > Decimal("0.02"):
+    if None not in shares and abs(stated - 100) > TOLERANCE:
         return f"spec.datasets: the shares are {stated}% together, not 100%; an entry without one gets the rest"
     return None

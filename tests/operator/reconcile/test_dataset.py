@@ -153,7 +153,7 @@ def test_it_waits_for_the_model_that_scores_its_rows(world, conditions):
 
 def reward_model(name: str) -> dict[str, Any]:
     digest = "sha256:" + "2" * 64
-    artifact = {"format": "full", "uri": "pvc://models/judge/full", "digest": digest, "sizeBytes": 1}
+    artifact = {"format": "Full", "uri": "pvc://models/judge/full", "digest": digest, "sizeBytes": 1}
     lineage = {
         "baseModel": {"uri": "hf://team/base"},
         "datasets": [{"name": "pairs", "split": "train", "digest": digest}],
@@ -172,7 +172,6 @@ def reward_model(name: str) -> dict[str, Any]:
     [
         ({"splits": {"stratifyBy": "category"}}, "spec.splits.stratifyBy"),
         ({"refresh": {"every": "24h"}}, "spec.refresh"),
-        ({"source": None, "mixture": [{"name": "a", "weight": "50%"}]}, "spec.mixture"),
     ],
 )
 def test_what_is_not_supported_yet_is_refused_by_name(world, conditions, spec, named):
@@ -282,3 +281,61 @@ def test_a_refused_job_is_told(life, conditions):
     life.tick(refusals=(refusal,))
     assert conditions(life.status)["Ready"] == "False/QuotaExceeded"
     assert life.tick(15).create
+
+
+MIXTURE = [{"name": "own", "weight": "80%"}, {"name": "general", "weight": "20%"}]
+
+
+def test_a_mixture_waits_for_its_parts_and_pins_them(world, conditions):
+    life = Life(world, source=None, mixture=MIXTURE, mixtureBy="Tokens", mixtureTotal=5000, splits={"seed": 7})
+    del life.dataset["spec"]["source"]
+    assert life.tick().create == ()
+    assert conditions(life.status)["Ready"] == "False/DatasetNotFound"
+    own, general = ready("own", train=90, validation=10), ready("general", train=500)
+    assert life.tick(10, datasets={"own": own, "general": {**general, "status": {}}}).create == ()
+    assert conditions(life.status)["Ready"] == "False/DatasetNotReady"
+    config_map, job = life.tick(20, datasets={"own": own, "general": general}).create
+    plan = parse_plan(config_map["data"]["plan.json"])
+    assert (plan.kind, plan.by, plan.total, plan.seed) == ("Mix", "Tokens", 5000, 7)
+    folder = "/store/datasets/" + "1" * 64
+    assert [(part.name, part.path, part.share) for part in plan.parts] == [
+        ("own", f"{folder}/train.jsonl", "80%"),
+        ("own", f"{folder}/validation.jsonl", "80%"),
+        ("general", f"{folder}/train.jsonl", "20%"),
+    ]
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["command"][3] == "mix"
+    assert [v["name"] for v in pod["volumes"]] == ["plan", "store", "tmp"]
+    use = {"split": "train", "rows": 80, "tokens": 900, "rowShare": "80.0%", "tokenShare": "81.0%", "passes": "1.00"}
+    used = [{"name": "own", "digest": "sha256:" + "1" * 64, **use}]
+    life.ends("Complete", world.dead(0, outcome={"result": {**RESULT, "mixture": used}}))
+    life.tick(80, datasets={"own": own, "general": general})
+    assert conditions(life.status)["Ready"] == "True/Materialized"
+    assert life.status["mixture"] == used
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"mixture": [{"name": "a", "weight": "50%"}]}, "the weights are 50% together, not 100%"),
+        ({"mixture": [{"name": "a", "weight": "50%"}] * 2}, "names a Dataset twice"),
+        ({"mixture": MIXTURE, "splits": {"validation": "10%"}}, "a mixture keeps the splits of its parts"),
+        ({"mixture": MIXTURE, "format": "Chat"}, "takes its parts as they are"),
+        ({"mixture": MIXTURE, "curation": {"deduplicate": "Exact"}}, "takes its parts as they are"),
+        ({"mixture": [{"name": "rows", "weight": "100%"}]}, "names this Dataset, rows, itself"),
+    ],
+)
+def test_a_mixture_that_cannot_be_is_refused(world, conditions, spec, words):
+    life = Life(world, **spec)
+    del life.dataset["spec"]["source"]
+    assert life.tick().create == ()
+    assert conditions(life.status)["Stalled"] == "True/InvalidConfiguration"
+    assert words in life.status["failure"]["message"]
+
+
+def test_a_new_revision_is_told_what_it_replaces(life):
+    life.tick()
+    life.ends("Complete", life.world.dead(0, outcome={"result": RESULT}))
+    life.tick(61)
+    life.dataset["metadata"]["generation"] = 2
+    assert plan_of(life.tick(100)).previous == RESULT["digest"]

@@ -17,7 +17,7 @@ from typing import IO, Any
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_trainer import manifest, store
-from hone_trainer.datasets import curation, detect, report, sources, splits, synthesis
+from hone_trainer.datasets import changes, curation, detect, report, sources, splits, synthesis
 from hone_trainer.datasets.read import read_rows
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
 from hone_trainer.datasets.spool import Row
@@ -76,9 +76,10 @@ def run(plan: MaterializePlan) -> DatasetResult:
         result = tally.result()
         result.synthetic = made.counts if made else None
         result.report = f"{result.path}/{report.PAGE}"
+        result.changes = changes.since(plan.previous, root, content)
         report.write(tally, result, content)
         manifest.write(content)
-        store.publish(content, root / tally.digest.removeprefix("sha256:"), _is_intact)
+        store.publish(content, root / tally.digest.removeprefix("sha256:"), is_intact)
     progress.say(_summary(plan, result))
     return result
 
@@ -209,7 +210,8 @@ def _keep_report(plan: MaterializePlan, tally: Tally, content: Path, error: Data
     store.replace(content, Path(plan.store) / "reports" / plan.name)
 
 
-def _is_intact(folder: Path) -> bool:
+def is_intact(folder: Path) -> bool:
+    """Whether the folder is complete, and its content the one that its name says."""
     return store.is_intact(folder) and content_digest(folder) == f"sha256:{folder.name}"
 
 

@@ -24,6 +24,7 @@ _NO_ROWS = {
     "a PDF": (b"%pdf-",),
     "a zip archive": (b"pk\x03\x04",),
     "a pointer of Git LFS, not the file": (b"version https://git-lfs",),
+    "JSON objects over several lines: write each on one line, or all as one array": (b"{\n", b"{\r\n"),
 }
 
 
@@ -73,7 +74,7 @@ def _read_file(file: DataFile, max_bytes: int) -> Iterator[_Item]:
                 return
             if head.startswith(_BOM):
                 stream.read(len(_BOM))
-            if what := _no_rows(head):
+            if what := _no_rows(head.removeprefix(_BOM)):
                 yield _Item("", error=RowError("NotRows", f"the file is {what}"))
                 return
             yield from _reader(file.name, stream)(stream)

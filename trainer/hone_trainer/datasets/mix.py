@@ -1,0 +1,170 @@
+"""Mix materialised Datasets into one, split by split: what a part holds out stays held out.
+
+The first part's train rows are used once, the others' left out or repeated for their weights (`mixing`). Held-out rows
+are never repeated, and those that the mixture also trains on are left out. Rows of all parts lie among each other.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from hone_api.dataset import DatasetUse
+from hone_api.dataset import Source as DatasetSource
+from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
+from hone_api.report import DatasetResult
+from hone_trainer import manifest, mixing, store
+from hone_trainer.datasets import changes, materialize, report
+from hone_trainer.datasets.splits import hash_of
+from hone_trainer.datasets.statistics import length_of
+from hone_trainer.datasets.tally import Tally
+from hone_trainer.errors import DataError, SourceError
+from hone_trainer.progress import Progress
+
+
+@dataclass
+class Part:
+    """A split of a Dataset: where each row lies, its hash and its estimated tokens; 24 bytes of memory a row."""
+
+    given: DatasetInput
+    file: IO[bytes]
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
+    hashes: array[int] = field(default_factory=lambda: array("Q"))
+    tokens: array[int] = field(default_factory=lambda: array("Q"))
+
+    @classmethod
+    def open(cls, given: DatasetInput, without: frozenset[int]) -> Part:
+        """Read the split once, leaving out rows whose hash is among `without`.
+
+        Raises:
+            SourceError: SourceNotFound when it is not in the store.
+        """
+        try:
+            part = cls(given, open(given.path, "rb"))  # noqa: SIM115
+        except FileNotFoundError:
+            message = f"{given.name}/{given.split} {given.digest} is not in the store"
+            raise SourceError("SourceNotFound", message) from None
+        at = 0
+        for line in part.file:
+            value = hash_of(line, 0)
+            if value not in without:
+                part.offsets.append(at)
+                part.hashes.append(value)
+                part.tokens.append(length_of(json.loads(line)))
+            at += len(line)
+        return part
+
+    def sized(self, by: str) -> mixing.Part:
+        """The part as `mixing` takes it."""
+        sizes = self.tokens if by == "Tokens" else [1] * len(self.offsets)
+        return mixing.Part(self.given.name, sizes, self.given.share)
+
+    def line(self, index: int) -> bytes:
+        self.file.seek(self.offsets[index])
+        return self.file.readline()
+
+
+def run(plan: MixPlan) -> DatasetResult:
+    """Mix the plan's parts, or find that this was done.
+
+    Raises:
+        ConfigError: weights that are not 100 % together.
+        SourceError: a part that is not in the store.
+        DataError: TooFewRows.
+    """
+    root = Path(plan.store) / "datasets"
+    with Progress(f"dataset {plan.name}") as progress, store.work_folder(root) as work:
+        tally = Tally(_as_source(plan), _revision(plan.parts))
+        tally.format = _format(plan.parts)
+        used: list[DatasetUse] = []
+        trained: frozenset[int] = frozenset()
+        for split in materialize.SPLITS:
+            parts = [Part.open(given, trained) for given in plan.parts if given.split == split]
+            parts = [part for part in parts if part.offsets]
+            if parts:
+                chosen = _choose(plan, split, parts)
+                tally.splits[split] = _write(plan, parts, chosen, work / f"{split}.jsonl", tally)
+                used += _used(parts, chosen)
+                progress.say(f"{split}: {', '.join(f'{u.name} {u.row_share}' for u in used if u.split == split)}")
+            if split == "train":
+                trained = frozenset(value for part in parts for value in part.hashes)
+            for part in parts:
+                part.file.close()
+        tally.valid = tally.rows
+        if tally.rows < plan.checks.min_rows:
+            message = f"{tally.rows} rows, checks.minRows is {plan.checks.min_rows}"
+            raise DataError("TooFewRows", message, tally.result())
+        tally.digest = materialize.content_digest(work)
+        result = tally.result()
+        result.mixture, result.changes = used, changes.since(plan.previous, root, work)
+        result.report = f"{result.path}/{report.PAGE}"
+        report.write(tally, result, work)
+        manifest.write(work)
+        store.publish(work, root / tally.digest.removeprefix("sha256:"), materialize.is_intact)
+    return result
+
+
+def _choose(plan: MixPlan, split: str, parts: Sequence[Part]) -> list[list[int]]:
+    """Indices of each part's rows."""
+    sized = [part.sized(plan.by) for part in parts]
+    wanted = mixing.amounts(sized, plan.total) if split == "train" else mixing.amounts_once(sized)
+    return [mixing.pick(part, amount, plan.seed) for part, amount in zip(sized, wanted, strict=True)]
+
+
+def _write(plan: MixPlan, parts: Sequence[Part], chosen: list[list[int]], path: Path, tally: Tally) -> int:
+    """All chosen rows, in an order that depends on the seed alone."""
+    order = [
+        (hash_of(b"%d %d" % (part.hashes[index], repeat), plan.seed), number, index)
+        for number, (part, indices) in enumerate(zip(parts, chosen, strict=True))
+        for repeat, index in enumerate(indices)
+    ]
+    with open(path, "wb") as file:
+        for _, number, index in sorted(order):
+            line = parts[number].line(index)
+            text = line.decode().rstrip("\n")
+            tally.accept(json.loads(text), text, text)
+            file.write(line)
+    return len(order)
+
+
+def _used(parts: Sequence[Part], chosen: Sequence[Sequence[int]]) -> list[DatasetUse]:
+    tokens = [sum(part.tokens[i] for i in indices) for part, indices in zip(parts, chosen, strict=True)]
+    rows = [len(indices) for indices in chosen]
+    return [
+        DatasetUse(
+            name=part.given.name,
+            split=part.given.split,
+            digest=part.given.digest,
+            rows=rows[i],
+            tokens=tokens[i],
+            row_share=mixing.percent(rows[i], sum(rows)),
+            token_share=mixing.percent(tokens[i], sum(tokens)),
+            passes=f"{rows[i] / len(part.offsets):.2f}",
+        )
+        for i, part in enumerate(parts)
+    ]
+
+
+def _format(parts: Sequence[DatasetInput]) -> str:
+    """The parts' format when they have one, as their reports tell."""
+    found = set()
+    for given in parts:
+        told = json.loads((Path(given.path).parent / report.DATA).read_text(encoding="utf-8"))
+        found.add(str(told["result"].get("formatDetected") or "").partition(" ")[0])
+    return found.pop() if len(found) == 1 else f"Mixture of {', '.join(sorted(found))}"
+
+
+def _revision(parts: Sequence[DatasetInput]) -> str:
+    digests = sorted({f"{given.name} {given.digest} {given.share}" for given in parts})
+    return f"{hash_of(json.dumps(digests).encode(), 0):016x}"
+
+
+def _as_source(plan: MixPlan) -> MaterializePlan:
+    """For the report, which tells where rows came from; the words are no URI, so they are not validated as one."""
+    names = ", ".join(dict.fromkeys(f"{given.share} {given.name}" for given in plan.parts))
+    source = DatasetSource.model_construct(uri=f"mixture of {names}")
+    return MaterializePlan.model_construct(name=plan.name, source=source, checks=plan.checks, store=plan.store)
