@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 BATCH_ROWS = 256
+READ_BYTES = 2**20
 STREAM_MARK = b"\xff\xff\xff\xff"
 """A stream of Arrow messages begins with a continuation mark (Arrow columnar format, encapsulated message)."""
 Batches = Iterator[Any]
@@ -29,7 +30,8 @@ def parquet(file: IO[bytes]) -> Iterator[Any]:
     def batches() -> Batches:
         import pyarrow.parquet
 
-        with pyarrow.parquet.ParquetFile(file) as found:
+        # Buffered ahead, which is pyarrow's default, the whole file comes to lie in memory.
+        with pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as found:
             yield from found.iter_batches(batch_size=BATCH_ROWS)
 
     return _rows("Parquet", batches)
