@@ -25,11 +25,16 @@ from hone_api.meta import (
 )
 from hone_api.shape import ModelShape
 
+ArtifactForm = Literal["Adapter", "Merged", "Full", "GGUF"]
+
 
 class Artifact(ApiModel):
     """One form of the model."""
 
-    format: Literal["adapter", "merged", "full", "gguf"] = Field(description="adapter, merged, full or gguf.")
+    format: ArtifactForm = Field(
+        description="Adapter: LoRA or QLoRA, for its base; Merged: the base with the adapter merged into it; Full: all "
+        "weights were trained; GGUF: the merged or full model in one file for llama.cpp."
+    )
     uri: KnownUri = Field(description="Folder of the files, e.g. pvc://hone-store/models/…/adapter.")
     digest: Digest = Field(description="SHA-256 of the folder's manifest.json.")
     size_bytes: int = Field(ge=0, le=MAX_COUNT, description="Sum of the file sizes, bytes.")

@@ -39,7 +39,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
         "version": 1,
         "artifacts": [
             {
-                "format": "adapter",
+                "format": "Adapter",
                 "uri": "pvc://hone-store/models/x/adapter",
                 "digest": f"sha256:{'0' * 64}",
                 "sizeBytes": 1,

@@ -131,7 +131,7 @@ def test_suspend_priority_and_cleanup_can_change_and_go_back(api: Any, jobs: Any
 RECORD: dict[str, Any] = {
     "modelName": "other",
     "version": 2,
-    "artifacts": [{"format": "adapter", "uri": "pvc://x/y", "digest": f"sha256:{'1' * 64}", "sizeBytes": 1}],
+    "artifacts": [{"format": "Adapter", "uri": "pvc://x/y", "digest": f"sha256:{'1' * 64}", "sizeBytes": 1}],
     "lineage": {"hyperParameters": {"training": {"seed": 7}}},
     "evaluation": {"numbers": [{"name": "loss", "tuned": "0.1"}]},
 }

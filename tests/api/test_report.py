@@ -44,9 +44,9 @@ class Texts:
 
 
 def training(t: Texts) -> TrainingResult:
-    forms: tuple[Any, ...] = ("adapter", "merged", "full", "gguf")
+    forms: tuple[Any, ...] = ("Adapter", "Merged", "Full", "GGUF")
     return TrainingResult(
-        artifacts=[Artifact(format=f, uri=f, digest=DIGEST, size_bytes=2**53 - 1) for f in forms[: t.number(4)]],
+        artifacts=[Artifact(format=f, uri=f.lower(), digest=DIGEST, size_bytes=2**53 - 1) for f in forms[: t.number(4)]],
         numbers=[
             EvaluationNumber(name=t.text(253), dataset=t.text(253), base=t.text(253), tuned=t.text(253), rows=1)
             for _ in range(t.number(64))
@@ -138,7 +138,7 @@ def test_it_fits_and_keeps_what_is_decided_by(seed: int) -> None:
 def test_what_fits_is_not_cut() -> None:
     numbers = [EvaluationNumber(name="loss", base="3.9", tuned="2.1", rows=10)]
     sample = Sample(prompt="What is a Pod?", tuned="The smallest unit.")
-    artifact = Artifact(format="adapter", uri="adapter", digest=DIGEST, size_bytes=7)
+    artifact = Artifact(format="Adapter", uri="adapter", digest=DIGEST, size_bytes=7)
     outcome = Outcome(result=TrainingResult(artifacts=[artifact], numbers=numbers, samples=[sample], steps=12))
     assert parse_outcome(outcome.to_termination_message()) == outcome
 

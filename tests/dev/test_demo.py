@@ -146,7 +146,7 @@ def test_without_a_current_context_nothing_is_used(monkeypatch, tmp_path):
 VERSION = {
     "metadata": {"name": "kubernetes-tutor-v1"},
     "spec": {
-        "artifacts": [{"format": "adapter", "uri": "pvc://hone-store/models/x/adapter", "sizeBytes": 19_600_000}],
+        "artifacts": [{"format": "Adapter", "uri": "pvc://hone-store/models/x/adapter", "sizeBytes": 19_600_000}],
         "lineage": {
             "baseModel": {"uri": "hf://HuggingFaceTB/SmolLM2-135M-Instruct", "commit": "a6262f7ccb60ccb9"},
             "datasets": [{"name": "kubernetes-api", "split": "train", "digest": "sha256:" + "0" * 64}],

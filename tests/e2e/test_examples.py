@@ -127,7 +127,7 @@ def recomputed(kubectl: Any, job: dict[str, Any], artifact: str) -> dict[str, di
 
 def check_lineage(kubectl: Any, job: dict[str, Any], spec: dict[str, Any]) -> None:
     """What the ModelVersion says about its making is what was."""
-    assert {a["format"] for a in spec["artifacts"]} == {"adapter"}
+    assert {a["format"] for a in spec["artifacts"]} == {"Adapter"}
     loss = next(n for n in spec["evaluation"]["numbers"] if n["name"] == "loss")
     assert float(loss["tuned"]) < float(loss["base"])
     lineage = spec["lineage"]

@@ -46,7 +46,7 @@ DATASET = {"source": {"uri": "https://data.example/rows.jsonl"}}
 VERSION = {
     "modelName": "tutor",
     "version": 1,
-    "artifacts": [{"format": "adapter", "uri": "pvc://hone-store/models/u/adapter", "digest": DIGEST, "sizeBytes": 1}],
+    "artifacts": [{"format": "Adapter", "uri": "pvc://hone-store/models/u/adapter", "digest": DIGEST, "sizeBytes": 1}],
     "lineage": {
         "baseModel": {"uri": "hf://a/b"},
         "datasets": [{"name": "rows", "split": "train", "digest": DIGEST}],

@@ -187,7 +187,7 @@ def now() -> str:
 
 
 def training_result() -> dict[str, Any]:
-    artifact = {"format": "adapter", "uri": "adapter", "digest": "sha256:" + "a" * 64, "sizeBytes": 7}
+    artifact = {"format": "Adapter", "uri": "adapter", "digest": "sha256:" + "a" * 64, "sizeBytes": 7}
     loss = {"name": "loss", "base": "3.9", "tuned": "2.1", "rows": 10}
     return {"kind": "Training", "artifacts": [artifact], "numbers": [loss], "steps": 12}
 

@@ -20,7 +20,7 @@ def loss(result: Any) -> tuple[float, float]:
 
 
 def artifact(result: Any, plan: Any, form: str) -> dict[str, str]:
-    found = next(a for a in result.artifacts if a.format.lower() == form)
+    found = next(a for a in result.artifacts if a.format == form)
     return {"path": str(Path(plan.output_path) / found.uri), "digest": found.digest}
 
 
@@ -33,7 +33,7 @@ def test_an_adapter_is_merged_and_the_next_stage_exports_a_whole_model(
         "second",
         modelUri="pvc://hone-store/models/1/adapter",
         modelVersion="tiny-v1",
-        modelAdapter=artifact(made, first, "adapter"),
+        modelAdapter=artifact(made, first, "Adapter"),
     )
     prepared = chain.prepare(second, first=True)
     assert prepared.model_path == str(Path(second.work_path) / "base")
@@ -42,8 +42,8 @@ def test_an_adapter_is_merged_and_the_next_stage_exports_a_whole_model(
     before, after = loss(result)
     assert before == pytest.approx(loss(made)[1], abs=1e-3)  # it begins where the first stage ended
     assert after < before
-    assert [a.format.lower() for a in result.artifacts] == ["adapter", "merged"]
-    merged = artifact(result, second, "merged")["path"]
+    assert [a.format for a in result.artifacts] == ["Adapter", "Merged"]
+    merged = artifact(result, second, "Merged")["path"]
     assert "ModelVersion `tiny-v1`" in (Path(merged) / "README.md").read_text()
     again = recompute.recompute(Path(merged), rows_files[1], Path(prepared.model_path))
     assert float(again[0].tuned) == pytest.approx(after, abs=1e-3)
@@ -52,7 +52,7 @@ def test_an_adapter_is_merged_and_the_next_stage_exports_a_whole_model(
 def test_a_whole_model_is_the_base_as_it_is(runs: Any, make_plan: Any) -> None:
     first = make_plan("first", adapter={"type": "None"}, training={"learningRate": "2e-3", "maxSteps": 4})
     made = runs.finish(first)
-    full = artifact(made, first, "full")
+    full = artifact(made, first, "Full")
     second = make_plan("second", modelPath=full["path"], modelDigest=full["digest"], training={"maxSteps": 2})
     assert chain.prepare(second, first=True) == second
     assert loss(runs.finish(second))[0] == pytest.approx(loss(made)[1], abs=1e-4)

@@ -122,7 +122,7 @@ def test_a_reward_model_ranks_unseen_pairs_and_is_loaded_again(runs: Any, plan_o
     assert number(result, "loss")[1] < number(result, "loss")[0]
     assert number(result, "reward_accuracy")[1] > 0.9
     assert result.samples == []
-    assert [a.format for a in result.artifacts] == (["full"] if adapter == "None" else ["adapter", "merged"])
+    assert [a.format for a in result.artifacts] == (["Full"] if adapter == "None" else ["Adapter", "Merged"])
 
 
 @pytest.mark.parametrize("adapter", ["LoRA", "None"])

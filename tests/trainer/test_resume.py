@@ -55,7 +55,7 @@ def test_a_run_that_was_stopped_at_its_end_only_exports(runs: Any, make_plan: An
     shutil.rmtree(plan.output_path)
     again = runs.finish(plan)
     assert again.start_step == again.steps == 8
-    assert [a.format for a in again.artifacts] == ["adapter"]
+    assert [a.format for a in again.artifacts] == ["Adapter"]
     assert again.numbers == first.numbers
 
 

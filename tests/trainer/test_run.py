@@ -42,7 +42,7 @@ def test_lora_run_is_evaluated_exported_and_recomputable(
     assert len(Outcome(result=result).to_termination_message()) <= 4096
 
     out = Path(plan.output_path)
-    assert [a.format for a in result.artifacts] == ["adapter", "merged"]
+    assert [a.format for a in result.artifacts] == ["Adapter", "Merged"]
     for artifact in result.artifacts:
         assert manifest.verify(out / artifact.uri, artifact.digest).size_bytes == artifact.size_bytes
     files = {p.name for p in (out / "adapter").iterdir()}
@@ -81,7 +81,7 @@ def test_full_fine_tuning_exports_a_model_that_loads_by_itself(
     result = runs.finish(plan)
     base, tuned = number(result, "loss")
     assert tuned < 0.95 * base
-    assert [a.format for a in result.artifacts] == ["full"]
+    assert [a.format for a in result.artifacts] == ["Full"]
     again = recompute.recompute(Path(plan.output_path) / "full", rows_files[1], Path(plan.model_path))
     assert float(again[0].tuned) == pytest.approx(tuned, abs=1e-4)
     assert float(again[0].base or 0) == pytest.approx(base, abs=1e-4)

@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from hone_api.modelversion import EvaluationNumber, Sample
+from hone_api.modelversion import ArtifactForm, EvaluationNumber, Sample
 from hone_api.plan import TrainingPlan
 
-TITLES = {"adapter": "LoRA adapter", "merged": "Merged model", "full": "Model"}
+TITLES: dict[ArtifactForm, str] = {
+    "Adapter": "LoRA adapter",
+    "Merged": "Merged model",
+    "Full": "Model",
+    "GGUF": "Model in GGUF for llama.cpp",
+}
+LIBRARIES: dict[ArtifactForm, str] = {
+    "Adapter": "peft",
+    "Merged": "transformers",
+    "Full": "transformers",
+    "GGUF": "gguf",
+}
+"""What loads it, in the hub's words."""
 
 
 def base_name(uri: str) -> str:
@@ -18,7 +30,7 @@ def base_name(uri: str) -> str:
 
 def render(
     plan: TrainingPlan,
-    form: str,
+    form: ArtifactForm,
     *,
     task: str = "text-generation",
     numbers: Sequence[EvaluationNumber],
@@ -27,12 +39,12 @@ def render(
     steps: int,
     notes: Sequence[str] = (),
 ) -> str:
-    """The text of README.md for the artifact `form` (adapter, merged, full)."""
+    """The text of README.md for the artifact `form`."""
     base = base_name(plan.model_uri)
     front = ["---", f"base_model: {json.dumps(base)}"]
-    front.append(f"library_name: {'peft' if form == 'adapter' else 'transformers'}")
+    front.append(f"library_name: {LIBRARIES[form]}")
     front += [f"pipeline_tag: {task}", "tags:", "- hone", f"- {plan.method.lower()}"]
-    front += ["- lora"] if form == "adapter" else []
+    front += ["- lora"] if form == "Adapter" else []
     front.append("---")
     revision = f" at commit `{plan.model_commit}`" if plan.model_commit else ""
     version = f", ModelVersion `{plan.model_version}`," if plan.model_version else ""

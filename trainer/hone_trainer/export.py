@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+from hone_api.modelversion import Artifact, ArtifactForm, EvaluationNumber, Sample
 from hone_trainer import adapters, card, gguf, manifest, model, ranks
 from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.encode import Example
@@ -35,6 +35,13 @@ class Record:
     curves: list[dict[str, Any]]
     data: dict[str, str] = field(default_factory=dict)
     """What became of the rows of each split, in words."""
+    example: list[Shown] = field(default_factory=list)
+    """A training row with its mask."""
+    advice: list[str] = field(default_factory=list)
+    rejected: str = ""
+    """Why the model does not pass its gate."""
+    interpolation: list[dict[str, Any]] = field(default_factory=list)
+    """Points between base and tuned weights."""
 
 
 def weights(trainer: Any) -> dict[str, Any]:
@@ -119,7 +126,7 @@ def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, reco
     config.revision = run.plan.model_commit
     config.inference_mode = True
     config.save_pretrained(str(folder))
-    return _finish(run, folder, "adapter", record)
+    return _finish(run, folder, "Adapter", record)
 
 
 def _full(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: Record) -> Artifact:
@@ -131,7 +138,7 @@ def _full(run: Run, folder: Path, trained: dict[str, Any], network: Any, record:
         network.config.dtype = torch.bfloat16
     network.save_pretrained(folder, state_dict=dict(trained))
     check_weights(_stored(folder), trained)
-    return _finish(run, folder, "full", record)
+    return _finish(run, folder, "Full", record)
 
 
 def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
@@ -159,7 +166,7 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
     tied = set(merged.all_tied_weights_keys)
     check_weights(_stored(folder), {name: t for name, t in merged.state_dict().items() if name not in tied})
     note = f"Largest difference of a logit from base with adapter, on {len(probes)} training rows: {drift:.2g}."
-    return _finish(run, folder, "merged", record, note)
+    return _finish(run, folder, "Merged", record, note)
 
 
 def _gguf(run: Run, source: Path, record: Record) -> list[Artifact]:
@@ -170,10 +177,10 @@ def _gguf(run: Run, source: Path, record: Record) -> list[Artifact]:
     _fresh(folder)
     drift = gguf.write(source, folder / f"{run.plan.output.model_name}.gguf", precision)
     note = f"Largest difference of a weight from the safetensors, relative to its tensor's largest: {drift:.2g}."
-    return [_finish(run, folder, "gguf", record, f"Precision {precision}.", note)]
+    return [_finish(run, folder, "GGUF", record, f"Precision {precision}.", note)]
 
 
-def _finish(run: Run, folder: Path, form: Any, record: Record, *notes: str) -> Artifact:
+def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: str) -> Artifact:
     """Tokenizer, generation settings, card, report, curves; then the manifest, which is read back."""
     run.base.tokenizer.save_pretrained(folder)
     if run.method.head == "LanguageModel":

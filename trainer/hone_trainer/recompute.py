@@ -48,7 +48,7 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
         raise TrainerError("InvalidConfiguration", f"the numbers of method {plan.method} need the run's own reference")
     bf16 = report["resolved"]["precision"] == "BFloat16"
     base = base or Path(plan.model_path)
-    is_adapter = report["form"] == "adapter"
+    is_adapter = report["form"] == "Adapter"
     if is_adapter and not (base / "config.json").is_file():
         raise TrainerError("InvalidConfiguration", f"the base model is not in {base}: name its folder with --base")
 

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.finetunejob_status import PinnedModel
-from hone_api.modelversion import Ancestor, ModelVersionSpec
+from hone_api.modelversion import Ancestor, ArtifactForm, ModelVersionSpec
 from hone_api.plan import ArtifactInput, ModelInput
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
@@ -15,7 +15,7 @@ from hone_operator.desired.pod import Mount
 MODELS = PurePosixPath("/models")
 """Where volumes other than the store are mounted that hold ModelVersions."""
 MAX_ANCESTORS = 16
-STANDALONE = ("merged", "full")
+STANDALONE: tuple[ArtifactForm, ...] = ("Merged", "Full")
 """Forms that load by themselves, the preferred first."""
 
 
@@ -29,18 +29,18 @@ def pin(name: str, spec: ModelVersionSpec) -> PinnedModel:
     Raises:
         UnusableModelError: when it has neither, or it is an adapter whose base nobody wrote down.
     """
-    forms = {str(a.format).lower(): a for a in spec.artifacts}
+    forms = {a.format: a for a in spec.artifacts}
     for form in STANDALONE:
         if form in forms:
             return PinnedModel(name=name, uri=forms[form].uri, digest=forms[form].digest)
-    if "adapter" not in forms:
+    if "Adapter" not in forms:
         raise UnusableModelError(f"ModelVersion {name} has only {', '.join(forms)}: training needs safetensors")
     base = spec.lineage.base_model
     if base.location is None:
         raise UnusableModelError(
             f"ModelVersion {name} is an adapter, and lineage.baseModel.location does not say where its base lies"
         )
-    adapter = forms["adapter"]
+    adapter = forms["Adapter"]
     return PinnedModel(name=name, uri=base.location, adapter_uri=adapter.uri, adapter_digest=adapter.digest)
 
 

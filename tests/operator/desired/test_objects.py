@@ -101,8 +101,8 @@ def model_fetch() -> list[dict[str, Any]]:
 
 def model_verify() -> list[dict[str, Any]]:
     artifacts = [
-        {"format": f, "uri": f"pvc://{c}/models/x/{f}", "digest": DIGEST, "sizeBytes": 1}
-        for f, c in (("adapter", "hone-store"), ("merged", "other"), ("full", "hone-store"))
+        {"format": f, "uri": f"pvc://{c}/models/x/{f.lower()}", "digest": DIGEST, "sizeBytes": 1}
+        for f, c in (("Adapter", "hone-store"), ("Merged", "other"), ("Full", "hone-store"))
     ]
     lineage = {
         "baseModel": {"uri": "hf://org/model"},

@@ -140,7 +140,7 @@ class World:
             "result": {
                 "kind": "Training",
                 "artifacts": [
-                    {"format": "adapter", "uri": "adapter", "digest": DIGEST, "sizeBytes": 10},
+                    {"format": "Adapter", "uri": "adapter", "digest": DIGEST, "sizeBytes": 10},
                 ],
                 "numbers": [{"name": "loss", "base": "3.9", "tuned": "2.1"}],
                 "steps": 12,

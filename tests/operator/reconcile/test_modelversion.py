@@ -24,7 +24,7 @@ class Life:
             "spec": {
                 "modelName": "tutor",
                 "version": 1,
-                "artifacts": [{"format": "adapter", "uri": uri, "digest": world.digest, "sizeBytes": 10}],
+                "artifacts": [{"format": "Adapter", "uri": uri, "digest": world.digest, "sizeBytes": 10}],
                 "lineage": {
                     "baseModel": {"uri": "hf://org/model"},
                     "datasets": [],

@@ -33,7 +33,7 @@ def job(name, phase="Running", **fields):
     }
 
 
-def version(forms=("adapter", "merged"), ready=True, method="SFT", approval="Candidate", **lineage):
+def version(forms=("Adapter", "Merged"), ready=True, method="SFT", approval="Candidate", **lineage):
     """A ModelVersion that an earlier stage made."""
     uri = "pvc://hone-store/models/uid-0"
     base = {"uri": "hf://org/model@main", "commit": "abc", "location": "pvc://hone-store/base-models/org--model/abc"}
@@ -43,7 +43,7 @@ def version(forms=("adapter", "merged"), ready=True, method="SFT", approval="Can
             "modelName": "sft",
             "version": 1,
             "artifacts": [
-                {"format": f, "uri": f"{uri}/{f}", "digest": D1 if f == "adapter" else D2, "sizeBytes": 1}
+                {"format": f, "uri": f"{uri}/{f.lower()}", "digest": D1 if f == "Adapter" else D2, "sizeBytes": 1}
                 for f in forms
             ],
             "lineage": {
@@ -133,14 +133,14 @@ def test_the_chain_grows_by_one_stage_at_a_time(new_life):
 
 def test_an_adapter_alone_is_merged_into_its_base(new_life):
     life = new_life(model={"modelVersion": "sft-v1"})
-    life.upstream = Upstream(versions={"sft-v1": version(forms=("adapter",))})
+    life.upstream = Upstream(versions={"sft-v1": version(forms=("Adapter",))})
     plan = plan_of(life.tick())
     assert plan["modelPath"] == "/store/base-models/org--model/abc"
     assert plan["modelAdapter"] == {"path": "/store/models/uid-0/adapter", "digest": D1}
 
 
 def test_a_version_on_another_volume_is_mounted(new_life):
-    elsewhere = version(forms=("full",))
+    elsewhere = version(forms=("Full",))
     elsewhere["spec"]["artifacts"][0]["uri"] = "pvc://archive/old/full"
     life = new_life(model={"modelVersion": "sft-v1"})
     life.upstream = Upstream(versions={"sft-v1": elsewhere})
@@ -165,9 +165,9 @@ def test_a_version_on_another_volume_is_mounted(new_life):
             "is a reward model",
         ),
         (
-            Upstream({"sft": job("sft", "Succeeded")}, {"sft-v1": version(forms=("gguf",))}),
+            Upstream({"sft": job("sft", "Succeeded")}, {"sft-v1": version(forms=("GGUF",))}),
             "InvalidConfiguration",
-            "has only gguf",
+            "has only GGUF",
         ),
     ],
 )
