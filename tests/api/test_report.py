@@ -46,7 +46,7 @@ class Texts:
 def training(t: Texts) -> TrainingResult:
     forms: tuple[Any, ...] = ("Adapter", "Merged", "Full", "GGUF")
     return TrainingResult(
-        artifacts=[Artifact(format=f, uri=f.lower(), digest=DIGEST, size_bytes=2**53 - 1) for f in forms[: t.number(4)]],
+        artifacts=[Artifact(format=f, uri=f, digest=DIGEST, size_bytes=2**53 - 1) for f in forms[: t.number(4)]],
         numbers=[
             EvaluationNumber(name=t.text(253), dataset=t.text(253), base=t.text(253), tuned=t.text(253), rows=1)
             for _ in range(t.number(64))
