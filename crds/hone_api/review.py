@@ -207,16 +207,23 @@ def _sample_words(rows: int, size: int, open_: int, defects: int, review: Review
     )
 
 
+_ROUNDING = 1e-6
+"""Larger than the relative error of logarithms of factorials: what is rounded never makes the bound too low."""
+
+
 def most_defective(rows: int, size: int, defects: int, confidence: float) -> int:
     """Upper confidence bound of the bad rows in a batch of which a sample, without replacement, had `defects`.
 
-    The exact one-sided bound by the hypergeometric distribution: the largest D with
-    P(at most `defects` in the sample | D in the batch) > 1 - confidence. It falls in D, so bisection finds it.
+    The exact one-sided bound for a finite batch (Wright 1991, Exact Confidence Bounds when Sampling from Small Finite
+    Universes): the largest D with P(at most `defects` in the sample | D in the batch) >= 1 - confidence, by the
+    hypergeometric distribution. It falls in D, so bisection finds it. Of a large batch it is the binomial bound of
+    Clopper and Pearson (1934).
     """
     low, high = defects, rows - (size - defects)
+    least = (1 - confidence) * (1 - _ROUNDING)
     while low < high:
         middle = (low + high + 1) // 2
-        if _at_most(defects, rows, middle, size) > 1 - confidence:
+        if _at_most(defects, rows, middle, size) >= least:
             low = middle
         else:
             high = middle - 1
