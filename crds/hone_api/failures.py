@@ -129,6 +129,9 @@ FAILURES: dict[str, Failure] = {
     "ReferenceMismatch": Failure(
         ExitCode.SOFTWARE, Retry.NEVER, "The reference is not the model that training starts from: please report it."
     ),
+    "SelfCheckFailed": Failure(
+        ExitCode.SOFTWARE, Retry.NEVER, "The rows did not reach the model as they were encoded: please report it."
+    ),
     "DoesNotFit": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Make the change that the message names, or ask for more memory."
     ),

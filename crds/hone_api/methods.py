@@ -10,7 +10,7 @@ from pydantic import Field
 from hone_api.dataset import Format
 from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, Rule, between, uri_rules
 from hone_api.rewards import Reward
-from hone_api.training import Adapter, AdapterType, Training
+from hone_api.training import Adapter, AdapterType, Evaluation, EvaluationMetric, Training
 
 
 class Method(StrEnum):
@@ -209,6 +209,8 @@ FORMATS_TAKEN: dict[Method, tuple[Format, ...]] = {
     Method.GRPO: (*_ANSWERS, Format.VERIFIABLE),
 }
 """Formats of the Datasets that a method can train on. The last two use the prompts alone, or check answers by them."""
+FORMATS_MEASURED = (*_ANSWERS, Format.TEXT, Format.PREFERENCE)
+"""Formats of the Datasets that evaluation.retention can measure."""
 _REFERENCED = (Method.DPO, Method.KTO, Method.ORPO, Method.REWARD, Method.PPO)
 
 
@@ -227,6 +229,28 @@ def problems(
         out.append("training: KTO compares the answers of a forward pass, at least 2 on each rank: raise batchSize")
     if method == Method.GRPO and grpo is not None:
         out += _grpo_problems(grpo, training, adapter)
+    return out
+
+
+def evaluation_problems(method: Method | str, evaluation: Evaluation, adapter: Adapter, *, sharded: bool) -> list[str]:
+    """What of `evaluation` a run cannot measure, each with the way out. Operator and trainer both ask."""
+    out, retention = [], evaluation.retention
+    if method == Method.REWARD and (evaluation.metrics or retention):
+        out.append("evaluation.metrics and retention: a reward model answers nothing: remove them")
+    elif evaluation.metrics and method in (Method.PPO, Method.GRPO):
+        out.append(f"evaluation.metrics: {method} has prompts alone: measure answers by evaluation.retention")
+    elif (
+        EvaluationMetric.MULTIPLE_CHOICE in evaluation.metrics
+        and Format.PREFERENCE not in FORMATS_TAKEN[Method(method)]
+    ):
+        out.append(
+            f"evaluation.metrics MultipleChoice needs chosen and rejected answers, which rows of {method} do not have: "
+            "measure it by evaluation.retention"
+        )
+    if retention and retention.interpolate and adapter.type == AdapterType.DORA:
+        out.append("evaluation.retention.interpolate: DoRA's update has no factor to scale: use adapter type LoRA")
+    if retention and retention.interpolate and adapter.type == AdapterType.NONE and sharded:
+        out.append("evaluation.retention.interpolate needs whole weights on each rank: remove it, or deepspeed")
     return out
 
 
