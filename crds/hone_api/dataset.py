@@ -24,6 +24,7 @@ from hone_api.meta import (
     Quantity,
     Rule,
     ShortText,
+    Storable,
     Text,
     Timestamp,
 )
@@ -58,7 +59,8 @@ class Splits(ApiModel):
     )
     stratify_by: ColumnName | None = Field(
         default=None,
-        description="Column whose values every split holds in the same proportions, e.g. category; default: none.",
+        description="Column whose values every split holds in the same proportions, e.g. category; rows that are "
+        "appended at the end move no other. Default: none.",
     )
     near_duplicates: Literal["Ignore", "Group"] = Field(
         default="Ignore",
@@ -108,9 +110,23 @@ class MixturePart(ApiModel):
 
 
 class Refresh(ApiModel):
-    """When the source is read again."""
+    """When it is looked whether the source has changed; what has not changed is not read again."""
 
-    every: Duration = Field(description="Time from one reading to the next, e.g. 24h; at least 5m.")
+    rules = (
+        Rule("[has(self.every), has(self.schedule)].filter(x, x).size() == 1", "set exactly one of every and schedule"),
+        Rule(
+            "!has(self.timeZone) || has(self.schedule)", "timeZone is for schedule: remove it", field_path=".timeZone"
+        ),
+    )
+    every: Duration | None = Field(
+        default=None, description="Time from one look to the next, e.g. 24h; at least 5m. Or schedule."
+    )
+    schedule: Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$", max_length=128)] | None = Field(
+        default=None, description="Times of the looks in cron's five fields, e.g. 0 3 * * 1-5. Or every."
+    )
+    time_zone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][-A-Za-z0-9_+/]*$", max_length=64)] | None = Field(
+        default=None, description="Zone of schedule, e.g. Europe/Berlin; default UTC."
+    )
 
 
 class DatasetResources(ApiModel):
@@ -166,7 +182,8 @@ class DatasetSpec(ApiModel):
         default=None, description="Size of the mixture's train split; default: the first part's once, and its share."
     )
     refresh: Refresh | None = Field(
-        default=None, description="Reads the source again on a schedule; default: when the spec is edited."
+        default=None,
+        description="Looks on a schedule whether the source has changed; default: when the spec is edited.",
     )
     synthesis: Synthesis | None = Field(
         default=None, description="Rows generated from the source's; they alone make up the Dataset. Default: none."
@@ -250,6 +267,20 @@ class Changes(ApiModel):
     removed: int = Field(ge=0, description="Rows that are no longer there.")
 
 
+class Croissant(ApiModel):
+    """What the source's Croissant metadata says, see https://docs.mlcommons.org/croissant."""
+
+    name: ShortText | None = Field(default=None, description="Name of the data set.")
+    description: Annotated[str, StringConstraints(max_length=600), Storable] | None = Field(
+        default=None, description="What the data set is."
+    )
+    license: ShortText | None = Field(default=None, description="Licence, a URL or a name.")
+    cite_as: Annotated[str, StringConstraints(max_length=600), Storable] | None = Field(
+        default=None, description="How to cite it."
+    )
+    url: ShortText | None = Field(default=None, description="Its page.")
+
+
 class DatasetFailure(ApiModel):
     """Why the Dataset is not Ready."""
 
@@ -297,7 +328,13 @@ class DatasetStatus(ApiModel):
         default=None, description="What each part gave to each split of a mixture."
     )
     changes: Changes | None = Field(default=None, description="What the last new content changed.")
-    read_time: Timestamp | None = Field(default=None, description="When the source was last read.")
+    croissant: Croissant | None = Field(default=None, description="The source's Croissant metadata, where present.")
+    source_version: ShortText | None = Field(
+        default=None, description="Mark of what was read: a source that has it still is not read again."
+    )
+    read_time: Timestamp | None = Field(
+        default=None, description="When the source was last read, or found to be unchanged."
+    )
     failure: DatasetFailure | None = Field(default=None, description="Why the Dataset is not Ready.")
     tries: int | None = Field(default=None, ge=0, description="Materialising Jobs of this generation so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last one ended.")

@@ -59,7 +59,10 @@ class SweepPlan(ApiModel):
     contract: Literal[1] = CONTRACT
     store: str = Field(description="Path of the store.")
     keep: list[Digest] = Field(description="Digests that Datasets, runs and models refer to.")
-    grace_seconds: int = Field(default=3600, ge=0, description="What was made or used more recently stays.")
+    as_of: float = Field(description="When keep was true, seconds since 1970 in UTC.")
+    grace_seconds: int = Field(
+        default=3600, ge=0, description="What was made or found again later than so long before as_of stays."
+    )
 
 
 class ArtifactInput(ApiModel):
@@ -85,6 +88,9 @@ class MaterializePlan(ApiModel):
     name: str = Field(description="Dataset, for messages.")
     source: Source
     previous: Digest | None = Field(default=None, description="The content before, to tell what changed.")
+    known: str | None = Field(
+        default=None, description="sourceVersion of what was read last: the same is not read again."
+    )
     source_path: str | None = Field(
         default=None, description="Folder or file where a pvc:// or configmap:// source is mounted."
     )
@@ -191,6 +197,8 @@ class TrainingPlan(ApiModel):
     processes_per_node: int = Field(default=1, ge=1, description="Ranks per node: GPUs of the node, or 1.")
     master_address: str | None = Field(default=None, description="Host name of node 0; needed for several nodes.")
     master_port: int = Field(default=29500, ge=1, le=65535)
+    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
+    limits: Limits = Field(default_factory=Limits, description="Which addresses judges may have.")
     output: Output
     work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")
     output_path: str = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")

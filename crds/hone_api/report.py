@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from hone_api.curation import CurationStep
-from hone_api.dataset import Changes, DatasetUse, LanguageRows, RowError, SplitRows, TokenStatistics
+from hone_api.dataset import Changes, Croissant, DatasetUse, LanguageRows, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.meta import ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
@@ -132,6 +132,9 @@ class DatasetResult(ApiModel):
     )
     report: Address | None = Field(default=None, description="Path of report.html below the store.")
     synthetic: SyntheticRows | None = Field(default=None, description="Without a digest: rows wait for review.")
+    croissant: Croissant | None = None
+    source_version: ShortText | None = Field(default=None, description="Mark of what was read, for the next plan.")
+    unchanged: bool = Field(default=False, description="The source is the one that the plan knows: nothing was read.")
 
 
 class FetchResult(ApiModel):
@@ -233,6 +236,10 @@ def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
     yield
     result.mixture = []
     yield
+    if result.croissant:
+        result.croissant.description = None
+        result.croissant.cite_as = _cut(result.croissant.cite_as, 200) if result.croissant.cite_as else None
+    yield
     for error in result.errors:
         error.example = _cut(error.example, 120) if error.example else None
     for step in result.curation:
@@ -243,7 +250,7 @@ def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
     while result.advice:
         result.advice.pop()
         yield
-    result.languages = []
+    result.languages, result.croissant = [], None
     yield
     while result.errors:
         result.errors.pop()

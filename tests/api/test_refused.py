@@ -115,6 +115,10 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (DATASET, {"spec": {"mixture": [{"name": "a", "weight": "0%"}]}}, "spec.mixture[0].weight", "above 0%"),
     (DATASET, {"spec.mixtureTotal": 5}, "spec", "are for a mixture: remove them"),
     (DATASET, {"spec.refresh.every": "never"}, "spec.refresh.every", "should match"),
+    (DATASET, {"spec.refresh": {}}, "spec.refresh", "set exactly one of every and schedule"),
+    (DATASET, {"spec.refresh": {"every": "1h", "schedule": "0 3 * * *"}}, "spec.refresh", "set exactly one of"),
+    (DATASET, {"spec.refresh": {"every": "1h", "timeZone": "UTC"}}, "spec.refresh.timeZone", "for schedule: remove it"),
+    (DATASET, {"spec.refresh.schedule": "@daily"}, "spec.refresh.schedule", "should match"),
     # addresses
     (DATASET, {SOURCE: "s3://My_Bucket/x"}, SOURCE, "write s3://bucket/path"),
     (DATASET, {SOURCE: "s3://ab/x"}, SOURCE, "write s3://bucket/path"),
