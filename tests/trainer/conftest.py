@@ -77,6 +77,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tokenizers() -> dict[str, Any]:
+    """One tokenizer of each family of chat templates, by name."""
+    from chat_templates import TOKENIZERS
+
+    return {name: make() for name, (make, _) in TOKENIZERS.items()}
+
+
+@pytest.fixture(scope="session")
 def rows_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """train.jsonl with 80 conversations and validation.jsonl with 16 others."""
     folder = tmp_path_factory.mktemp("rows")
