@@ -112,26 +112,29 @@ class Generation(ApiModel):
     """What generates the samples."""
 
     rules = (
-        Rule(
-            "!has(self.endpoint) || self.engine == 'VLLM'",
-            "generation.endpoint is a vLLM server's: set engine to VLLM, or remove it",
-            field_path=".endpoint",
+        *(
+            Rule(
+                f"!has(self.{field}) || self.engine == 'VLLM'",
+                f"generation.{field} is for vLLM: set engine to VLLM, or remove it",
+                field_path=f".{field}",
+            )
+            for field in ("endpoint", "gpuMemoryUtilization")
         ),
         between("gpuMemoryUtilization", "above 0 and below 1", "> 0.0", "< 1.0", "0.3"),
         *uri_rules("endpoint"),
     )
     engine: Literal["Auto", "Transformers", "VLLM"] = Field(
         default="Auto",
-        description="Transformers: in batches by the model in training, on CPU and GPU; VLLM: by vLLM on GPU. Auto: "
-        "vLLM on a GPU whose image has it, else Transformers.",
+        description="Transformers: in batches by the model in training, on CPU and GPU; VLLM: by vLLM on GPU (not "
+        "supported yet). Auto: Transformers.",
     )
     endpoint: HttpUrl | None = Field(
         default=None,
         description="Base URL of a server started with `trl vllm-serve`, e.g. http://vllm:8000; default: vLLM shares "
         "the GPUs of this job.",
     )
-    gpu_memory_utilization: Decimal = Field(
-        default="0.3", description="Share of GPU memory for vLLM when it shares the GPUs, e.g. 0.3."
+    gpu_memory_utilization: Decimal | None = Field(
+        default=None, description="Share of GPU memory for vLLM when it shares the GPUs, e.g. 0.3."
     )
 
 
@@ -228,7 +231,7 @@ def problems(
     if method == Method.KTO and rows < 2:
         out.append("training: KTO compares the answers of a forward pass, at least 2 on each rank: raise batchSize")
     if method == Method.GRPO and grpo is not None:
-        out += _grpo_problems(grpo, training, adapter)
+        out += _grpo_problems(grpo, training)
     return out
 
 
@@ -254,7 +257,7 @@ def evaluation_problems(method: Method | str, evaluation: Evaluation, adapter: A
     return out
 
 
-def _grpo_problems(grpo: GrpoMethod, training: Training, adapter: Adapter) -> list[str]:
+def _grpo_problems(grpo: GrpoMethod, training: Training) -> list[str]:
     out = []
     if training.batch_size % grpo.generations:
         out.append(
@@ -269,6 +272,4 @@ def _grpo_problems(grpo: GrpoMethod, training: Training, adapter: Adapter) -> li
     names = [reward.title for reward in grpo.rewards]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         out.append(f"grpo.rewards: more than one is called {', '.join(twice)}: give them names")
-    if grpo.generation.engine == "VLLM" and adapter.type == AdapterType.QLORA:
-        out.append("grpo.generation.engine VLLM cannot take the weights of a 4-bit base: use adapter type LoRA")
     return out

@@ -198,7 +198,9 @@ class TrainingPlan(ApiModel):
     master_address: str | None = Field(default=None, description="Host name of node 0; needed for several nodes.")
     master_port: int = Field(default=29500, ge=1, le=65535)
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
-    limits: Limits = Field(default_factory=Limits, description="Which addresses judges may have.")
+    allow_private_addresses: bool = Field(
+        default=False, description="Whether judges outside the cluster may have private and loopback addresses."
+    )
     output: Output
     work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")
     output_path: str = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")

@@ -74,6 +74,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         nodes=spec.resources.nodes,
         processes_per_node=processes_per_node(spec),
         master_address=host if several else None,
+        cluster_domain=platform.cluster_domain,
         output=spec.output,
         work_path=str(names.STORE / "runs" / uid),
         output_path=str(names.STORE / "models" / uid),

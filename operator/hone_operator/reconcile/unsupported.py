@@ -13,11 +13,15 @@ TOLERANCE = Decimal("0.02")
 DatasetRule = tuple[str, Callable[[DatasetSpec], object]]
 
 JOB: tuple[JobRule, ...] = (
-    ("spec.method PPO", lambda s: s.method == Method.PPO),
+    (
+        "spec.deepspeed with method PPO (GRPO can shard, with a reward of type RewardModel)",
+        lambda s: s.deepspeed and s.method == Method.PPO,
+    ),
     (
         "spec.model.uri other than hf:// and pvc://",
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
     ),
+    ("spec.grpo.generation.engine VLLM", lambda s: s.grpo and s.grpo.generation.engine == "VLLM"),
     ("spec.evaluation.metrics", lambda s: s.evaluation.metrics),
     ("spec.evaluation.retention", lambda s: s.evaluation.retention),
     ("spec.deepspeed.offload other than None", lambda s: s.deepspeed and s.deepspeed.offload != "None"),

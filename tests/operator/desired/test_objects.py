@@ -83,6 +83,18 @@ def gpus() -> list[dict[str, Any]]:
     return run(spec, "pvc://hone-store/base-models/org--model/abc")
 
 
+REWARDS = [
+    {"type": "Number"},
+    {"type": "Python", "name": "mine", "python": {"configMapName": "rewards", "key": "style.py"}},
+    {"type": "Judge", "judge": {"endpoint": "http://judge.models.svc/v1", "secretName": "judge-key"}},
+    {"type": "Judge", "name": "open", "judge": {"endpoint": "http://judge.models.svc/v1"}},
+]
+
+
+def rewarded() -> list[dict[str, Any]]:
+    return run({"method": "GRPO", "grpo": {"rewards": REWARDS}})
+
+
 def dataset(uri: str, **source: Any) -> list[dict[str, Any]]:
     spec = DatasetSpec.model_validate({"source": {"uri": uri, **source}, "columns": {"prompt": "q"}})
     return materialize(owner("Dataset", "rows"), spec, 1, PLATFORM)
@@ -120,6 +132,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "training-one-pod": one_pod,
     "training-two-nodes": two_nodes,
     "training-gpus": gpus,
+    "training-rewarded": rewarded,
     "materialize-configmap": lambda: dataset("configmap://answers/rows.jsonl"),
     "materialize-pvc": lambda: dataset("pvc://data/folder/rows.jsonl"),
     "materialize-hub": lambda: dataset("hf://org/data@main", secretName="token"),
@@ -240,13 +253,7 @@ def test_a_path_that_leaves_its_root_is_refused(uri):
 
 
 def test_rewards_bring_programs_and_keys_into_the_pod():
-    rewards = [
-        {"type": "Number"},
-        {"type": "Python", "name": "mine", "python": {"configMapName": "rewards", "key": "style.py"}},
-        {"type": "Judge", "judge": {"endpoint": "http://judge.models.svc/v1", "secretName": "judge-key"}},
-        {"type": "Judge", "name": "open", "judge": {"endpoint": "http://judge.models.svc/v1"}},
-    ]
-    config, job = run({"method": "GRPO", "grpo": {"rewards": rewards}})
+    config, job = rewarded()
     plan = parse_plan(config["data"]["plan.json"])
     assert plan.reward_paths == {"mine": "/etc/hone-rewards/1/reward.py", "judge": "/etc/hone-rewards/2"}
     pod = job["spec"]["template"]["spec"]
