@@ -93,7 +93,8 @@ class Folder:
         if row is not None and row not in self.candidates:
             raise ReviewError(f"there is no row {row}")
         chosen = self.candidates[row] if row else self._next(verified, skipped)
-        found = self._standings().get(chosen.id, Standing()) if chosen else Standing()
+        standing = self._standings()
+        found = standing.get(chosen.id, Standing()) if chosen else Standing()
         generated = sum(self._filtered.values()) + len(self.candidates)
         return State(
             dataset=request.dataset,
@@ -103,6 +104,7 @@ class Folder:
             mark=self._mark(),
             candidate=chosen,
             others=found.decisions,
+            disputed=[c.id for c in self.candidates.values() if c.id in standing and standing[c.id].conflict],
         )
 
     def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
@@ -129,11 +131,6 @@ class Folder:
         last = next(reversed(standing))
         self._append(Decision(id=last, verdict=Verdict.UNDO, **self._signed()))
         return last
-
-    def disputed(self) -> list[Standing]:
-        """Rows on which reviewers disagree."""
-        self._read()
-        return [standing for standing in self._standings().values() if standing.conflict]
 
     # -- files -----------------------------------------------------------------------------------
 

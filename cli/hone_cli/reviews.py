@@ -29,6 +29,8 @@ class State(BaseModel):
     """The row to decide on; None: there is none left that was not skipped."""
     others: Sequence[Decision] = ()
     """What has been decided on it before."""
+    disputed: Sequence[str] = ()
+    """Ids of the rows on which reviewers disagree."""
 
 
 class Reviews(Protocol):
@@ -54,6 +56,11 @@ def words(counts: SyntheticRows) -> str:
     if counts.conflicts:
         parts.append(f"{counts.conflicts} in conflict")
     return " · ".join(parts) + (f" · {counts.sample}" if counts.sample else "")
+
+
+def after(ids: Sequence[str], id: str | None) -> str:
+    """The id that follows, round and round; the first one for an id that is none of them."""
+    return ids[(ids.index(id) + 1) % len(ids)] if id in ids else ids[0]
 
 
 def texts(row: Row) -> dict[str, str]:

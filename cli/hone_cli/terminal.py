@@ -13,7 +13,7 @@ from textual.widgets import Footer, Label, Static, TextArea
 
 from hone_api.review import Row, Verdict
 from hone_api.synthesis import SyntheticRows
-from hone_cli.reviews import ReviewError, Reviews, State, edited, texts, words
+from hone_cli.reviews import ReviewError, Reviews, State, after, edited, texts, words
 
 
 class Edit(ModalScreen[Row | None]):
@@ -60,6 +60,7 @@ class Terminal(App[SyntheticRows]):
         Binding("r", "decide('Reject')", "Reject"),
         Binding("s", "skip", "Skip"),
         Binding("u", "undo", "Undo"),
+        Binding("c", "conflict", "Next conflict"),
         Binding("q", "leave", "Quit"),
         Binding("ctrl+c", "leave", show=False, priority=True),
     ]
@@ -113,6 +114,12 @@ class Terminal(App[SyntheticRows]):
             return self._say("There is nothing to undo.")
         self._skipped.discard(id)
         self._next(id)
+
+    def action_conflict(self) -> None:
+        disputed = list(self._state.disputed) if self._state else []
+        if not disputed:
+            return self._say("Nobody disagrees.")
+        self._next(after(disputed, self._state.candidate.id if self._state and self._state.candidate else None))
 
     def action_leave(self) -> None:
         self.exit(self._state.counts if self._state else None)

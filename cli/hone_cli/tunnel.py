@@ -36,6 +36,8 @@ class Tunnel:
 
     def close(self) -> None:
         """Take no more connections."""
+        with contextlib.suppress(OSError):  # wakes who waits in accept, which would take one more
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:

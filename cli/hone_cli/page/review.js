@@ -7,6 +7,7 @@ history.replaceState(null, "", location.pathname);
 const at = (id) => document.getElementById(id);
 const skipped = new Set();
 let candidate = null;
+let disputed = [];
 let editing = false;
 let busy = false;
 
@@ -35,6 +36,7 @@ function words(counts) {
 
 function show(state) {
   candidate = state.candidate;
+  disputed = state.disputed;
   editing = false;
   at("dataset").textContent = `${state.dataset}: ${state.template}`;
   at("counts").textContent = `${words(state.counts)} · ${state.reviewer}`;
@@ -61,6 +63,7 @@ function render() {
   at("row").replaceChildren(...parts);
   for (const id of ["accept", "edit", "reject", "skip"]) at(id).hidden = editing || !candidate;
   at("undo").hidden = editing;
+  at("conflict").hidden = editing || !disputed.length;
   for (const id of ["save", "cancel"]) at(id).hidden = !editing;
   const area = at("row").querySelector("textarea");
   if (area) area.focus(); else at("row").focus();
@@ -88,6 +91,9 @@ const actions = {
     const {id} = await call("undo", {});
     if (id) { skipped.delete(id); await next(id); } else { at("message").textContent = "There is nothing to undo."; }
   },
+  conflict: async () => {
+    if (disputed.length) await next(disputed[(disputed.indexOf(candidate ? candidate.id : null) + 1) % disputed.length]);
+  },
   edit: () => { if (candidate) { editing = true; render(); } },
   cancel: () => { editing = false; render(); },
   save: () => {
@@ -103,7 +109,7 @@ async function act(name) {
   try { await actions[name](); } catch (error) { at("message").textContent = error.message; } finally { busy = false; }
 }
 
-const keys = {a: "accept", e: "edit", r: "reject", s: "skip", u: "undo"};
+const keys = {a: "accept", e: "edit", r: "reject", s: "skip", u: "undo", c: "conflict"};
 document.addEventListener("keydown", (event) => {
   if (editing) {
     if (event.key === "Escape") act("cancel");
