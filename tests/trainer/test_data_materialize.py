@@ -308,6 +308,18 @@ def test_work_folders_of_killed_pods_go_after_a_day(plan):
     assert not (root / ".work-old").exists()
 
 
+def test_splits_hold_the_values_of_a_column_in_the_same_proportions(plan):
+    rows = [{**pair, "kind": "rare" if i % 10 == 3 else "usual"} for i, pair in enumerate(PAIRS)]
+    failed = failure(plan(rows=PAIRS, columns=COLUMNS, splits={"stratifyBy": "kind"}), "TooManyBadRows")
+    assert "column kind (splits.stratifyBy) is missing" in failed.message
+    asked = plan(rows=rows, columns=COLUMNS, splits={"validation": "20%", "stratifyBy": "kind"})
+    result = materialize.run(asked)
+    text = (Path(asked.store) / result.path / "validation.jsonl").read_text()
+    rare = [f"What is {i}?" for i in range(3, 100, 10)]
+    assert sum(json.loads(line)["prompt"] in rare for line in text.splitlines()) == pytest.approx(2, abs=1)
+    assert len(text.splitlines()) == pytest.approx(20, abs=2)
+
+
 @pytest.fixture
 def dataset_hub(tmp_path, monkeypatch):
     """acme/rows on a hub on loopback: two data files and descriptions."""

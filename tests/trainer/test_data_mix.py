@@ -174,11 +174,11 @@ def test_a_sweep_removes_only_what_nothing_refers_to(store: Store) -> None:
     new = store.dataset("own", ["another", "content", *(f"x {i}" for i in range(30))]).digest
     general = store.made["general"].digest
     (root / "notes").mkdir()
-    plan = SweepPlan(store=str(root.parent), keep=[str(general)])
+    plan = SweepPlan(store=str(root.parent), keep=[str(general)], as_of=time.time())
     assert sweep.run(plan).removed == 0, "all were made within the grace"
-    hour_ago = time.time() - 2 * 3600
+    long_ago = time.time() - 2 * 3600
     for digest in (old, new, general):
-        os.utime(root / str(digest).removeprefix("sha256:"), (hour_ago, hour_ago))
+        os.utime(root / str(digest).removeprefix("sha256:"), (long_ago, long_ago))
     store.dataset("again", [f"own {i}" for i in range(100)])  # finds the first content again
     assert store.made["again"].digest == old
     result = sweep.run(plan)
@@ -188,4 +188,41 @@ def test_a_sweep_removes_only_what_nothing_refers_to(store: Store) -> None:
 
 
 def test_a_sweep_of_a_store_without_data_is_well() -> None:
-    assert sweep.run(SweepPlan(store="/nonexistent", keep=[])).removed == 0
+    assert sweep.run(SweepPlan(store="/nonexistent", keep=[], as_of=0)).removed == 0
+
+
+def test_an_old_list_spares_what_came_after_it(store: Store) -> None:
+    """The pod of a sweep may have waited for a node while Datasets were made."""
+    plan = SweepPlan(store=str(store.folder / "store"), keep=[], as_of=time.time() - 7200, grace_seconds=3600)
+    assert sweep.run(plan).removed == 0
+    assert sweep.run(plan.model_copy(update={"as_of": time.time() + 7200})).removed == 2
+
+
+def test_who_finds_a_content_while_it_is_swept_has_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of both may be the first: afterwards the content is there and whole."""
+    digest = str(store.made["own"].digest).removeprefix("sha256:")
+    folder = store.folder / "store" / "datasets" / digest
+    plan = SweepPlan(store=str(store.folder / "store"), keep=[str(store.made["general"].digest)], as_of=time.time())
+    rename = Path.rename
+
+    def find_first(path: Path, target: Path) -> Path:
+        if path == folder:
+            monkeypatch.setattr(Path, "rename", rename)
+            store.dataset("again", [f"own {i}" for i in range(100)])
+        return rename(path, target)
+
+    os.utime(folder, (1, 1))
+    monkeypatch.setattr(Path, "rename", find_first)
+    assert sweep.run(plan).removed == 0
+    assert materialize.is_intact(folder)
+
+    def sweep_first(*args: Any) -> None:
+        monkeypatch.setattr(os, "utime", utime)
+        assert sweep.run(plan).removed == 1
+        utime(*args)
+
+    utime = os.utime
+    os.utime(folder, (1, 1))
+    monkeypatch.setattr(os, "utime", sweep_first)
+    store.dataset("once more", [f"own {i}" for i in range(100)])
+    assert materialize.is_intact(folder)

@@ -3,7 +3,8 @@
 import pytest
 
 from hone_api.dataset import Splits
-from hone_trainer.datasets.splits import Division, hash_of, wanted
+from hone_trainer.datasets.splits import Division, Strata, hash_of, wanted
+from hone_trainer.errors import ConfigError
 
 pytestmark = pytest.mark.pure
 
@@ -71,3 +72,52 @@ def test_small_data_moves_as_few_rows_as_possible():
 
 def test_one_row_cannot_be_in_two_splits():
     assert len(set(divide(KEYS[:1], Splits()).values())) == 1
+
+
+def stratify(rows: list[tuple[str, str]], splits: Splits) -> list[str]:
+    """The split of each (group, value of the column)."""
+    strata, division = Strata(splits), Division.of(splits)
+    for key, value in rows:
+        strata.see(hash_of(key.encode(), splits.seed), value)
+    places = strata.places()
+    for place in places:
+        division.see(place)
+    division.settle()
+    return [division.split_of(place) for place in places]
+
+
+STRATIFIED = Splits(validation="10%", test="20%", stratify_by="kind")
+MANY = [(f"row {i}", "rare" if i % 50 == 7 else "odd" if i % 3 else "even") for i in range(5000)]
+
+
+def test_every_stratum_has_its_share_in_every_split():
+    found = stratify(MANY, STRATIFIED)
+    for kind in ("rare", "odd", "even"):
+        of_kind = [split for split, (_, value) in zip(found, MANY, strict=True) if value == kind]
+        assert of_kind.count("validation") == pytest.approx(0.1 * len(of_kind), abs=2.5)
+        assert of_kind.count("test") == pytest.approx(0.2 * len(of_kind), abs=2.5)
+
+
+@pytest.mark.parametrize("period", [2, 3, 5, 10, 20])
+def test_an_order_that_repeats_itself_is_not_met(period):
+    found = stratify([(key, "one") for key, _ in MANY], STRATIFIED)
+    for phase in range(period):
+        every = found[phase::period]
+        assert every.count("validation") == pytest.approx(0.1 * len(every), rel=0.25)
+
+
+def test_appended_rows_move_no_other_of_a_stratum():
+    assert stratify(MANY[:3000], STRATIFIED) == stratify(MANY, STRATIFIED)[:3000]
+    assert stratify(MANY, STRATIFIED) != stratify(MANY, STRATIFIED.model_copy(update={"seed": 1}))
+
+
+def test_a_group_over_several_strata_stays_whole():
+    rows = [(f"group {i // 4}", f"value {i % 2}") for i in range(2000)]
+    found = stratify(rows, STRATIFIED)
+    assert all(len(set(found[i : i + 4])) == 1 for i in range(0, 2000, 4))
+    assert set(found) == {"train", "validation", "test"}
+
+
+def test_a_column_of_too_many_values_is_told():
+    with pytest.raises(ConfigError, match=r"splits.stratifyBy: column kind has over 10000 values"):
+        stratify([(str(i), str(i)) for i in range(10_001)], STRATIFIED)

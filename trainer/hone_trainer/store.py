@@ -7,7 +7,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hone_trainer import manifest
@@ -73,10 +73,11 @@ def publish(content: Path, target: Path, intact: Callable[[Path], bool] = is_int
         except OSError:
             if not target.is_dir():
                 raise
-        if intact(target):
-            os.utime(target)  # a sweep leaves alone what was found again a moment ago
-            return
-        aside = target.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
-        target.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(FileNotFoundError):  # a sweep was faster: ours takes its place
+            os.utime(target)  # before it is read: a sweep leaves alone what is found again
+            if intact(target):
+                return
+            aside = target.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
+            target.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
     raise StoreError("StorageError", f"{target} is damaged and cannot be replaced")

@@ -17,7 +17,7 @@ from typing import IO, Any
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_trainer import manifest, store
-from hone_trainer.datasets import changes, curation, detect, report, sources, splits, synthesis
+from hone_trainer.datasets import changes, curation, detect, report, sources, synthesis
 from hone_trainer.datasets.read import read_rows
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
 from hone_trainer.datasets.spool import Row
@@ -67,7 +67,7 @@ def run(plan: MaterializePlan) -> DatasetResult:
                 valid = _normalise(plan, rows, tally, rejected, progress)
                 _spool(curation.curate(valid, steps, work / "curation", ledger), tally, work / "spool")
             tally.check_rows()
-            tally.splits = _divide(work / "spool", content, tally.division)
+            tally.splits = _divide(work / "spool", content, tally)
             tally.check_splits()
         except DataError as error:
             _keep_report(plan, tally, content, error)
@@ -139,7 +139,8 @@ def _normalise(
                 raise row.error or RowError("WrongType", "the row is empty")
             record = found.format.normalise(row.value, plan.columns)
             check_length(record, plan.checks.max_tokens)
-            valid = Row(row.number, canonical(record), _group(plan, row.value), _label(plan, row.value))
+            told = (_group(plan, row.value), _label(plan, row.value), _stratum(plan, row.value))
+            valid = Row(row.number, canonical(record), *told)
         except RowError as error:
             refuse(row, error)
             continue
@@ -151,19 +152,23 @@ def _spool(rows: Iterator[Row], tally: Tally, path: Path) -> None:
     """First pass: every row into a file as '<hash of its group>\\t<record>'."""
     with open(path, "w", encoding="utf-8") as spool:
         for row in rows:
-            spool.write(f"{tally.accept(row.record, row.line, row.group_key):016x}\t{row.line}\n")
+            value = tally.accept(row.record, row.line, row.group_key, row.stratum)
+            spool.write(f"{value:016x}\t{row.line}\n")
 
 
-def _divide(spool: Path, folder: Path, division: splits.Division) -> dict[str, int]:
+def _divide(spool: Path, folder: Path, tally: Tally) -> dict[str, int]:
     """Second pass: the spool into one file a split. Gives the rows of each; order is that of the source."""
+    division, places = tally.division, tally.strata.places() if tally.strata else None
+    for place in places or ():
+        division.see(place)
     division.settle()
     counts: dict[str, int] = {}
     files: dict[str, IO[str]] = {}
     try:
         with open(spool, encoding="utf-8") as lines:
-            for entry in lines:
+            for number, entry in enumerate(lines):
                 value, _, line = entry.partition("\t")
-                name = division.split_of(int(value, 16))
+                name = division.split_of(places[number] if places else int(value, 16))
                 if name not in files:
                     files[name] = open(folder / f"{name}.jsonl", "w", encoding="utf-8")  # noqa: SIM115
                 files[name].write(line)
@@ -184,6 +189,12 @@ def _label(plan: MaterializePlan, row: dict[str, Any]) -> str:
     """The value that curation.balance counts."""
     balance = plan.curation.balance
     return "" if balance is None else _value(row, balance.column, "curation.balance")
+
+
+def _stratum(plan: MaterializePlan, row: dict[str, Any]) -> str:
+    """The value whose proportions every split keeps."""
+    column = plan.splits.stratify_by
+    return "" if column is None else _value(row, column, "splits.stratifyBy")
 
 
 def _value(row: dict[str, Any], column: str, field: str) -> str:

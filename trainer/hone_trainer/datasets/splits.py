@@ -3,17 +3,26 @@
 The hash is spread over [0, 2^64). The lowest values are validation, the next are test, the rest is train. Equal rows,
 and rows of one group, have one hash and cannot cross. In small data a wanted split can come out empty: then a bound
 moves just far enough to give it one hash, i.e. as few rows as possible move.
+
+With splits.stratifyBy a place takes the hash's part: places are spread evenly over [0, 2^64) within each value of the
+column, in the order of the rows. Rows that are appended at the end then move no other row.
 """
 
 from __future__ import annotations
 
 import hashlib
+from array import array
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from hone_api.dataset import Splits
+from hone_trainer.errors import ConfigError
 
 _SPACE = 2**64
+_STEP = 0x9E3779B97F4A7C15
+"""2^64 divided by the golden ratio: the first n multiples, modulo 2^64, are about as even as any n numbers can be,
+whatever n is (Knuth, The Art of Computer Programming, 6.4, theorem S)."""
+_MOST_STRATA = 10_000
 
 
 def hash_of(key: bytes, seed: int) -> int:
@@ -63,6 +72,45 @@ class Division:
         if value < self.validation_end:
             return "validation"
         return "test" if value < self.test_end else "train"
+
+
+class Strata:
+    """Rows by their value of splits.stratifyBy; 12 bytes of memory a row, and every value once."""
+
+    def __init__(self, splits: Splits) -> None:
+        self._splits = splits
+        self._hashes = array("Q")
+        self._values = array("I")
+        self._number: dict[str, int] = {}
+
+    def see(self, value: int, stratum: str) -> None:
+        """Note the next row: the hash of its group, and the value of its column.
+
+        Raises:
+            ConfigError: more than 10,000 values.
+        """
+        self._hashes.append(value)
+        self._values.append(self._number.setdefault(stratum, len(self._number)))
+        if len(self._number) > _MOST_STRATA:
+            column = self._splits.stratify_by
+            raise ConfigError(
+                f"splits.stratifyBy: column {column} has over {_MOST_STRATA} values: choose a coarser one"
+            )
+
+    def places(self) -> list[int]:
+        """For each row, in order, the number that decides its split. A group has one: that of its first row."""
+        import numpy
+
+        _, first, group = numpy.unique(numpy.array(self._hashes), return_index=True, return_inverse=True)
+        stratum = numpy.array(self._values)[first]
+        order = numpy.lexsort((first, stratum))
+        sizes = numpy.bincount(stratum, minlength=len(self._number))
+        starts = numpy.repeat(numpy.cumsum(sizes) - sizes, sizes)
+        begin = numpy.array([hash_of(name.encode(), self._splits.seed) for name in self._number], dtype=numpy.uint64)
+        place = numpy.empty(len(first), dtype=numpy.uint64)
+        place[order] = begin[stratum[order]] + (numpy.arange(len(first)) - starts).astype(numpy.uint64) * _STEP
+        found: list[int] = place[group].tolist()
+        return found
 
 
 def wanted(splits: Splits) -> list[str]:

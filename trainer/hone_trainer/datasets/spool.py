@@ -17,13 +17,15 @@ from hone_trainer.datasets.rows import Record
 class Row:
     """A valid row: its number in the source, and its normalised record as canonical JSON.
 
-    Rows of one group stay in one split; no group: the row is its own. label is its value of curation.balance.column.
+    Rows of one group stay in one split; no group: the row is its own. label is its value of curation.balance.column,
+    stratum that of splits.stratifyBy.
     """
 
     number: int
     line: str
     group: str = ""
     label: str = ""
+    stratum: str = ""
 
     @cached_property
     def record(self) -> Record:
@@ -59,7 +61,8 @@ class Spool:
     def append(self, row: Row) -> None:
         """Add a row at the end."""
         # JSON escapes tabs and line ends, so that they can stand between fields and rows.
-        text = f"{row.number}\t{json.dumps(row.group)}\t{json.dumps(row.label)}\t{row.line}\n".encode()
+        told = "\t".join(json.dumps(text) for text in (row.group, row.label, row.stratum))
+        text = f"{row.number}\t{told}\t{row.line}\n".encode()
         self._file.write(text)
         self._offsets.append(self._end)
         self._end += len(text)
@@ -79,5 +82,5 @@ class Spool:
 
 
 def _row(text: bytes) -> Row:
-    number, group, label, line = text.decode().rstrip("\n").split("\t", 3)
-    return Row(int(number), line, json.loads(group), json.loads(label))
+    number, group, label, stratum, line = text.decode().rstrip("\n").split("\t", 4)
+    return Row(int(number), line, json.loads(group), json.loads(label), json.loads(stratum))

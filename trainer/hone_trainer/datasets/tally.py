@@ -49,11 +49,15 @@ class Tally:
 
     def __post_init__(self) -> None:
         self.division = splits.Division.of(self.plan.splits)
+        self.strata = splits.Strata(self.plan.splits) if self.plan.splits.stratify_by else None
 
-    def accept(self, record: Record, line: str, group: str) -> int:
-        """Count a row that is kept; gives the hash that decides its split."""
+    def accept(self, record: Record, line: str, group: str, stratum: str = "") -> int:
+        """Count a row that is kept; gives the hash of its group, which decides its split."""
         value = splits.hash_of(group.encode(), self.plan.splits.seed)
-        self.division.see(value)
+        if self.strata:
+            self.strata.see(value, stratum)
+        else:
+            self.division.see(value)
         content = splits.hash_of(line.encode(), 0)
         self.duplicates.see(content)
         self.lengths.see(record)
