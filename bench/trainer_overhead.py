@@ -99,8 +99,8 @@ def write_plan(folder: Path, model: Path, steps: int) -> Path:
     return path
 
 
-def measure(folder: Path, command: list[str]) -> Run:
-    """Run one side in a process of its own.
+def measure(folder: Path, command: list[str], warm_up: int = WARM_UP) -> Run:
+    """Run one side in a process of its own; the first `warm_up` steps do not count.
 
     Raises:
         RuntimeError: when it fails, with the end of its output.
@@ -121,7 +121,7 @@ def measure(folder: Path, command: list[str]) -> Run:
             log.seek(0)
             raise RuntimeError(f"{' '.join(command)} failed:\n{log.read()[-3000:]}")
     times = [tuple(map(float, line.split())) for line in steps_file.read_text().splitlines()]
-    (wall, cpu), (last_wall, last_cpu) = times[WARM_UP - 1], times[-1]
+    (wall, cpu), (last_wall, last_cpu) = times[warm_up - 1], times[-1]
     return Run(times[0][0] - start, last_wall - wall, last_cpu - cpu, usage.ru_maxrss / 1024)
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+MOST_WORKERS = 4
+"""Each holds torch, or an API server of its own."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class Tier:
     obstacle: Callable[[], str | None] = lambda: None
 
 
-def _pytest(marker: str, *more: str) -> list[str]:
-    return [str(BIN / "python"), "-m", "pytest", "-q", "-m", marker, *more]
+def _pytest(marker: str, workers: int = MOST_WORKERS) -> list[str]:
+    parallel = ["-n", "logical", "--maxprocesses", str(workers), "--dist", "worksteal"] if workers > 1 else []
+    return [str(BIN / "python"), "-m", "pytest", "-q", "-m", marker, *parallel]
 
 
 def _needs_linux() -> str | None:
@@ -54,7 +57,7 @@ TIERS = (
     Tier("pure", (_pytest("pure"),)),
     Tier("apiserver", (_pytest("apiserver"),), _needs_linux),
     Tier("trainer", (_pytest("trainer"),)),
-    Tier("e2e", (_pytest("e2e"),), _needs_root),
+    Tier("e2e", (_pytest("e2e and not alone", workers=2), _pytest("e2e and alone", workers=1)), _needs_root),
 )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 
 from hone_dev import cluster as embedded
 from hone_dev import images as built
+from hone_dev import paths
 from hone_dev.console import HoneDevError
 from hone_dev.demo import command, targets
 from hone_dev.demo.targets import Target
-from hone_dev.shell import run
+from hone_dev.shell import locked, run
 from hone_dev.tools import kubectl as kubectl_path
 
 
@@ -46,32 +48,50 @@ class Kubectl:
         return str(caught.value)
 
 
+@contextmanager
+def _one_worker_at_a_time() -> Iterator[None]:
+    with locked(paths.cache("locks") / "e2e.lock"):
+        yield
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Path]:
-    """The kubeconfig of the embedded cluster. It stays up if it was up before, or with HONE_KEEP_CLUSTER=1."""
-    was_up = embedded.is_up()
-    yield embedded.up()
-    if not was_up and os.environ.get("HONE_KEEP_CLUSTER") != "1":
+    """The kubeconfig of the embedded cluster.
+
+    If tests brought it up, it is taken down after those that run alone, unless HONE_KEEP_CLUSTER=1.
+    """
+    by_tests = paths.state() / "brought-up-by-tests"
+    with _one_worker_at_a_time():
+        was_up = embedded.is_up()
+        kubeconfig = embedded.up()
+        if not was_up:
+            by_tests.touch()
+    take_down = by_tests.exists() and "PYTEST_XDIST_WORKER" not in os.environ
+    yield kubeconfig
+    if take_down and os.environ.get("HONE_KEEP_CLUSTER") != "1":
         embedded.down()
 
 
 @pytest.fixture(scope="session")
 def images(cluster: Path) -> dict[str, str]:
     """The references of both images of the present sources, by target."""
-    return built.ensure()
+    with _one_worker_at_a_time():
+        return built.ensure()
 
 
 @pytest.fixture(scope="session")
 def operator_image(cluster: Path) -> str:
     """The operator's image alone: small, and it holds a Python and a shell."""
-    return built.ensure("operator")["operator"]
+    with _one_worker_at_a_time():
+        return built.ensure("operator")["operator"]
 
 
 @pytest.fixture(scope="session")
 def hone(cluster: Path) -> Target:
     """The chart of the present sources, installed as the demo does it, with the model hub beside the cluster."""
-    target = targets.embedded()
-    command.install(target)
+    with _one_worker_at_a_time():
+        target = targets.embedded()
+        command.install(target)
     return target
 
 
@@ -85,12 +105,3 @@ def kubectl(cluster: Path, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
     everywhere.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     yield Kubectl(cluster, name)
     everywhere("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "last: takes the cluster down, hence runs after all others")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes the cluster down runs last."""
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)

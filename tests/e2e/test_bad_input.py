@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +22,12 @@ TOKEN = "hf_of_the_test_0123"
 @pytest.fixture(scope="module")
 def gated() -> Iterator[str]:
     """A gated repository in the hub, with a tiny model in it."""
-    folder = models.hub_root() / "models" / "hone-tests" / "gated"
+    name = f"gated-{os.urandom(3).hex()}"  # another worker may have one, too
+    folder = models.hub_root() / "models" / "hone-tests" / name
     models.tiny(folder / "main")
     (folder / "hub.json").write_text(json.dumps({"gated": True, "tokens": [TOKEN]}))
-    yield "hf://hone-tests/gated"
-    shutil.rmtree(folder.parent)
+    yield f"hf://hone-tests/{name}"
+    shutil.rmtree(folder)
 
 
 def dataset(name: str, key: str, **spec: Any) -> dict[str, Any]:

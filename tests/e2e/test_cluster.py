@@ -148,6 +148,7 @@ def test_strangers_are_refused_and_writes_are_logged(kubectl, cluster) -> None:
     assert [(e["verb"], e["objectRef"]["resource"]) for e in ours] == [("create", "configmaps")]
 
 
+@pytest.mark.alone
 def test_up_repairs_what_was_killed_and_pods_live_on(kubectl, operator_image) -> None:
     kubectl.apply(pod("survivor", pod_spec(operator_image, "trap 'exit 0' TERM; sleep 600 & wait")))
     kubectl("wait", "--for=condition=ready", "pod/survivor", "--timeout=120s")
@@ -165,7 +166,7 @@ def test_up_repairs_what_was_killed_and_pods_live_on(kubectl, operator_image) ->
     assert kubectl("exec", "survivor", "--", "echo", "alive") == "alive\n"
 
 
-@pytest.mark.last
+@pytest.mark.alone
 def test_down_leaves_the_machine_as_it_was_before_up(kubectl, operator_image) -> None:
     embedded.down()
     before = machine.snapshot()

@@ -23,6 +23,7 @@ def applied(kubectl: Any, example: str, **changes: dict[str, Any]) -> str:
     """Apply an example with some fields of the job's spec changed; return the job's name."""
     objects = runs.manifests(EXAMPLES / example)
     job = runs.job_of(objects)
+    job["spec"]["resources"]["cpu"] = "500m"  # a request, not a limit: other tests' pods fit beside it on two cores
     for field, values in changes.items():
         job["spec"][field] = job["spec"].get(field, {}) | values
     document = {"apiVersion": "v1", "kind": "List", "items": objects}
