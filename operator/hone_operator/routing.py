@@ -74,5 +74,7 @@ def _named(kind: str, spec: Mapping[str, Any]) -> set[str]:
 
 
 def datasets_of(spec: Mapping[str, Any]) -> set[str]:
-    """Names of the Datasets that a job trains and evaluates on; the spec may be older than its schema."""
-    return {d["name"] for field in ("datasets", "evaluationDatasets") for d in spec.get(field) or ()}
+    """Names of the Datasets that a job trains and is measured on; the spec may be older than its schema."""
+    fields = [spec.get("datasets"), spec.get("evaluationDatasets")]
+    fields.append(((spec.get("evaluation") or {}).get("retention") or {}).get("datasets"))
+    return {d["name"] for named in fields for d in named or ()}

@@ -14,12 +14,13 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hone_api.modelversion import Sample
-from hone_trainer import evaluate, ranks
+from hone_trainer import evaluate, ranks, suite
 from hone_trainer.encode import Example
 from hone_trainer.evaluate import HeldOut
 from hone_trainer.loop import GiveUp, Run
 from hone_trainer.manifest import write_atomically
 from hone_trainer.scores import Score
+from hone_trainer.spoken import as_text
 from hone_trainer.stop import interrupted
 
 
@@ -33,10 +34,12 @@ class Baseline(TrainerCallback):
         self._file = Path(run.plan.work_path) / "base.json"
         self._questions = questions(run.held_out, run.plan.evaluation.samples if run.method.samples else 0)
         self.scores: list[Score] | None = None
+        self.probes: list[Score] | None = None
+        """Scores of `run.probes`, in their order."""
         self._answers: list[str] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not self._run.held_out:
+        if not (self._run.held_out or self._run.probes):
             return
         if self._file.is_file():
             self._load()
@@ -62,16 +65,18 @@ class Baseline(TrainerCallback):
         self._run.reporters.update(stage="EvaluatingBase")
         try:
             self.scores = self.trainer.scores()
+            self.probes = suite.measure(self.trainer, self._run.probes, self.trainer.poll)
         except GiveUp:
             raise interrupted("while evaluating the base model") from None
         self._answers = self._answer(self.trainer)
         if ranks.is_first():
-            body = {"scores": [asdict(s) for s in self.scores], "answers": self._answers}
+            scores, probes = ([asdict(s) for s in found] for found in (self.scores, self.probes))
+            body = {"scores": scores, "probes": probes, "answers": self._answers}
             write_atomically(self._file, json.dumps(body).encode())
 
     def _load(self) -> None:
         body = json.loads(self._file.read_text())
-        self.scores = [Score.from_json(s) for s in body["scores"]]
+        self.scores, self.probes = ([Score.from_json(s) for s in body[name]] for name in ("scores", "probes"))
         self._answers = body["answers"]
 
     def _answer(self, trainer: Any) -> list[str]:
@@ -94,18 +99,3 @@ def questions(held_out: list[HeldOut], count: int) -> list[tuple[Example, str, s
             if len(row.prompt_ids) > 1 and all(row.number != other.number for other, _, _ in found):
                 found.append((row, *as_text(json.loads(lines[row.number - 1]))))
     return found
-
-
-def as_text(record: dict[str, Any]) -> tuple[str, str | None]:
-    """Prompt and answer of a normalised row, for people: of a conversation, its last user and assistant turns."""
-    if "messages" in record:
-        return _last(record["messages"], "user") or "", _last(record["messages"], "assistant")
-    answer = record.get("completion", record.get("chosen"))
-    return _last(record.get("prompt", record.get("text", "")), "user") or "", _last(answer, "assistant")
-
-
-def _last(value: Any, role: str) -> str | None:
-    """A text as it is; of turns, the content of the last one of `role`."""
-    if isinstance(value, list):
-        return next((turn["content"] for turn in reversed(value) if turn["role"] == role), None)
-    return value if isinstance(value, str) else None

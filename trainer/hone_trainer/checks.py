@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from hone_api.methods import problems
+from hone_api.methods import evaluation_problems, problems
 from hone_api.plan import TrainingPlan
-from hone_trainer import adapters, gguf, ranks
+from hone_trainer import adapters, gguf, ranks, selfcheck
 from hone_trainer.encode import Encoded
 from hone_trainer.errors import TrainerError
 from hone_trainer.model import Base
@@ -28,6 +28,7 @@ def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Colle
         [
             *_plan(plan, world_size, cuda_bf16),
             *problems(plan.method, plan.training, plan.adapter, world_size, plan.grpo),
+            *evaluation_problems(plan.method, plan.evaluation, plan.adapter, sharded=plan.deepspeed is not None),
         ]
     )
 
@@ -77,6 +78,8 @@ def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str
         yield "output.push"
     if plan.adapter.type == "QLoRA" and plan.deepspeed and plan.deepspeed.zero_stage == 3:
         yield "adapter.type QLoRA with deepspeed.zeroStage 3 (4-bit weights cannot be sharded: use zeroStage 2)"
+    if plan.method == "PPO" and plan.deepspeed:
+        yield "deepspeed with method PPO (GRPO can shard, with a reward of type RewardModel)"
 
 
 def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]:
@@ -101,9 +104,13 @@ def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]
         yield "earlyStopping needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
 
 
+    retention = plan.evaluation.retention
+    if retention and retention.interpolate and not plan.evaluation_datasets:
+        yield "evaluation.retention.interpolate needs held-out rows: name evaluationDatasets"
 def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
     length = plan.training.max_length
     if length and length > base.context:
+    yield from selfcheck.problems(base)
         yield f"training.maxLength {length} is over the model's context of {base.context} tokens"
     if plan.adapter.targets:
         linear = adapters.linear_modules(base.config)

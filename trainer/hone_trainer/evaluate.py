@@ -32,16 +32,23 @@ class HeldOut:
     path: Path
 
 
-def score(model: Any, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Callable[[], None]) -> Score:
+def score(
+    model: Any, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Callable[[], None], fused: bool = True
+) -> Score:
     """Loss and token accuracy of the model on `rows`; a collective.
 
     Args:
-        model: a causal model with TRL's fused head (`add_fused_lm_head`), which scores without materialising logits.
+        model: a causal model.
         poll: called before each batch on every rank; may raise to give up.
+        fused: whether the model has TRL's fused head (`add_fused_lm_head`) with its likeliest tokens and without a
+            temperature: it scores without materialising logits.
     """
 
     def forward(batch: Sequence[Row]) -> Sequence[Sequence[float]]:
-        out = model(**_collate(batch, pad_id, device), fused_lm_head=True)
+        inputs = _collate(batch, pad_id, device)
+        if not fused:
+            return _from_logits(model, inputs)
+        out = model(**inputs, fused_lm_head=True)
         sums = (-out.log_probs.double().sum(1), out.is_top1.sum(1), out.label_mask.sum(1))
         return list(zip(*(column.tolist() for column in sums), strict=True))
 
@@ -50,6 +57,18 @@ def score(model: Any, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Cal
     losses, correct, tokens = ([float(v) for v in column] for column in zip(*values, strict=True))
     means = {"loss": Mean(losses, tokens), "token_accuracy": Mean(correct, tokens)}
     return Score(means, tokens=int(sum(tokens)))
+
+
+def _from_logits(model: Any, inputs: dict[str, Any]) -> list[list[float]]:
+    """Loss, right tokens and counted tokens of each row."""
+    labels = inputs.pop("labels")
+    found = []
+    for logits, wanted in zip(model(**inputs).logits[:, :-1], labels[:, 1:], strict=True):
+        kept = wanted != IGNORED
+        probabilities, wanted = logits[kept].float().log_softmax(1), wanted[kept]
+        loss = -probabilities.gather(1, wanted[:, None]).double().sum()
+        found.append([float(loss), float((probabilities.argmax(1) == wanted).sum()), float(kept.sum())])
+    return found
 
 
 def score_language_model(trainer: Any, split: HeldOut, poll: Callable[[], None]) -> Score:

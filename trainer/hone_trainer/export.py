@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.encode import Example
 from hone_trainer.errors import TrainerError
 from hone_trainer.loop import Run
+from hone_trainer.selfcheck import Shown
 
 MERGE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
 """Largest difference of a logit between base with adapter and merged model: rounding of one more matrix sum."""
@@ -209,6 +210,10 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: 
     }
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in record.curves))
+        "example": [asdict(piece) for piece in record.example],
+        "advice": record.advice,
+        "rejected": record.rejected,
+        "interpolation": record.interpolation,
     digest = manifest.write(folder)
     verified = manifest.verify(folder, digest)
     return Artifact(format=form, uri=folder.name, digest=verified.digest, size_bytes=verified.size_bytes)

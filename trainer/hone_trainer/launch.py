@@ -79,10 +79,12 @@ def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
             "model_path": path(plan.model_path),
             "model_adapter": artifact(plan.model_adapter),
             "models": {name: version(value) for name, value in plan.models.items()},
+            "reward_paths": {name: path(value) for name, value in plan.reward_paths.items()},
             "work_path": path(plan.work_path),
             "output_path": path(plan.output_path),
             "datasets": moved(plan.datasets),
             "evaluation_datasets": moved(plan.evaluation_datasets),
+            "retention_datasets": moved(plan.retention_datasets),
         }
     )
 

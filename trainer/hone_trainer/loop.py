@@ -5,7 +5,7 @@ an orderly stop by signal. A mix-in for transformers' Trainer and TRL's trainers
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_api.finetunejob_status import DatasetUse
 from hone_api.plan import TrainingPlan
-from hone_trainer import deepspeed, ranks, stopping
+from hone_trainer import deepspeed, ranks, selfcheck, stopping
 from hone_trainer.checkpoints import Checkpoints, naming_disk_errors
 from hone_trainer.encode import Example
 from hone_trainer.errors import TrainerError
@@ -26,6 +26,8 @@ from hone_trainer.stop import Stop
 
 if TYPE_CHECKING:
     from hone_trainer.methods.base import Method
+    from hone_trainer.selfcheck import Shown
+    from hone_trainer.suite import Probe
 
 
 @dataclass
@@ -51,6 +53,12 @@ class Run:
     """What each Dataset gave to an epoch."""
     scores: dict[int, list[Score]] = field(default_factory=dict)
     """Scores of the held-out splits by the step they were measured at, of this attempt."""
+    probes: list[Probe] = field(default_factory=list)
+    """What is measured beside the method's own metrics, before and after training."""
+    advice: list[str] = field(default_factory=list)
+    """What looked wrong before the first step."""
+    example: list[Shown] = field(default_factory=list)
+    """A training row as the model reads it."""
 
 
 class GiveUp(Exception):  # noqa: N818 - not an error
@@ -78,6 +86,8 @@ class Loop:
     # A stop at the first non-finite number, before it reaches the weights
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        if self._inputs is None and isinstance(inputs, Mapping):
+            selfcheck.batch(inputs)
         self._inputs = inputs
         loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
         if not math.isfinite(loss.item()):
@@ -138,19 +148,23 @@ class Loop:
 
     def scores(self) -> list[Score]:
         """One score a held-out split, of the model as it is. A collective."""
-
-        def poll() -> None:
-            if ranks.any_rank(self.run.stop.requested):
-                raise GiveUp
-
         method, step = self.run.method, self.state.global_step
-        scores = [method.score(self, split, poll) for split in self.run.held_out]
+        scores = [method.score(self, split, self.poll) for split in self.run.held_out]
         for split, score in zip(self.run.held_out, scores, strict=True):
             value = score.value(method.goal.metric)
             if not math.isfinite(value):
                 message = f"the {method.goal.metric} on {split.name} is {value} after step {step}"
                 raise TrainerError("Diverged", message, step=step)
         return scores
+
+    def poll(self) -> None:
+        """Called now and then by whatever takes long. A collective.
+
+        Raises:
+            GiveUp: a stop was asked for.
+        """
+        if ranks.any_rank(self.run.stop.requested):
+            raise GiveUp
 
     def scoring_model(self) -> Any:
         """The model to run forward: DeepSpeed's engine where weights are sharded."""

@@ -21,13 +21,15 @@ from hone_trainer import (
     ranks,
     report,
     rows,
+    selfcheck,
     settings,
+    suite,
 )
+from hone_trainer.appraisal import appraise
 from hone_trainer.checkpoints import Checkpoints, step_of
-from hone_trainer.loop import GiveUp, Run
+from hone_trainer.loop import Run
 from hone_trainer.methods import METHODS
 from hone_trainer.metrics import Metrics
-from hone_trainer.scores import numbers
 from hone_trainer.stop import Stop, interrupted
 
 
@@ -81,29 +83,43 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
     exported = trainer.best_step() or step
     if exported != step:
         trainer.load_step(run.checkpoints.path(exported))
-    tuned = run.scores[exported] if exported in run.scores else _evaluate(trainer, run)
-    samples = base.samples(trainer)
+    found = appraise(trainer, base, exported)
     peak = _peak_memory(run)
     trained = export.weights(trainer)
     early = step < run.settings.total_steps
     result = TrainingResult(
         artifacts=[],
-        numbers=numbers([split.name for split in run.held_out], method.metrics, base.scores, tuned),
-        samples=samples,
+        numbers=found.numbers,
+        samples=found.samples,
         steps=exported,
         stopped_early=early,
         reason="EarlyStopped" if early else "Completed",
         start_step=step_of(start) if start else 0,
         peak_memory_bytes=peak,
         estimated_memory_bytes=forecast.of_run(run),
+        advice=[*run.advice, *found.advice],
+        rejected=found.rejected or None,
         train_loss=f"{outcome.training_loss:.6f}" if step > (step_of(start) if start else 0) else None,
         tokens_per_second=f"{speed.tokens_per_second:.1f}" if speed.tokens_per_second else None,
-        resolved={**run.settings.to_resolved(), **adapters.resolved(plan.adapter)},
+        resolved={**run.settings.to_resolved(), **adapters.resolved(plan.adapter), **found.resolved},
         datasets=run.used,
     )
     if ranks.is_first():
         reporters.update(stage="Exporting")
-        record = export.Record(result.numbers, samples, result.resolved, exported, trainer.state.log_history, run.data)
+        for sentence in (*found.advice, *([found.rejected] if found.rejected else [])):
+            reporters.say(sentence)
+        record = export.Record(
+            numbers=result.numbers,
+            samples=found.samples,
+            resolved=result.resolved,
+            steps=exported,
+            curves=trainer.state.log_history,
+            data=run.data,
+            example=run.example,
+            advice=result.advice,
+            rejected=found.rejected,
+            interpolation=found.curve,
+        )
         result.artifacts = export.write(run, trained, trainer.model, record)
     ranks.barrier()
     return result if ranks.is_first() else None
@@ -119,8 +135,9 @@ def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run
     if plan.deepspeed is not None:
         deepspeed.prepare(cpu=not cuda)
     data = rows.load(plan, base)
+    example = selfcheck.shown(data.train[0], base.tokenizer)
     if ranks.is_first():
-        for sentence in data.sentences:
+        for sentence in (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example)):
             reporters.say(sentence)
         rows.claim(plan)
     dataset, resolved = settle(plan, base, data, Device(ranks.world_size(), cuda, cuda_bf16))
@@ -138,6 +155,9 @@ def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run
         stop_ids=base.stop_ids | data.end_marks,
         data=data.summaries,
         used=data.used,
+        probes=suite.probes(plan, base),
+        advice=[*data.warnings, *selfcheck.advice(base)],
+        example=example,
     )
 
 
@@ -165,16 +185,6 @@ def settle(plan: TrainingPlan, base: model.Base, data: rows.Data, device: Device
         cuda=device.cuda,
         cuda_bf16=device.cuda_bf16,
     )
-
-
-def _evaluate(trainer: Any, run: Run) -> list[Any]:
-    if not run.held_out:
-        return []
-    run.reporters.update(stage="Evaluating")
-    try:
-        return list(trainer.scores())
-    except GiveUp:
-        raise interrupted("while evaluating the trained model") from None
 
 
 def _cuda() -> tuple[bool, bool]:

@@ -152,6 +152,6 @@ def identity(plan: TrainingPlan) -> str:
     keep = {"method", plan.method.lower(), "model_uri", "model_commit", "adapter", "training", "deepspeed"}
     keep |= {"early_stopping", "evaluation", "nodes", "processes_per_node"}
     body = plan.model_dump(mode="json", include=keep)
-    for name, inputs in (("datasets", plan.datasets), ("evaluation_datasets", plan.evaluation_datasets)):
-        body[name] = [(d.name, d.split, d.digest, d.share) for d in inputs]
+    for name in ("datasets", "evaluation_datasets", "retention_datasets"):
+        body[name] = [(d.name, d.split, d.digest, d.share) for d in getattr(plan, name)]
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

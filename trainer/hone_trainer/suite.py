@@ -14,13 +14,13 @@ from hone_api.modelversion import EvaluationNumber
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.training import EvaluationMetric
 from hone_trainer import evaluate, scores
-from hone_trainer.baseline import as_text
 from hone_trainer.encode import IGNORED, Row, encode_split, records
 from hone_trainer.encode_pairs import Pair, PairEncoder
 from hone_trainer.encoder import Encoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.model import Base
 from hone_trainer.scores import Best, Mean, Score
+from hone_trainer.spoken import as_text
 from hone_trainer.textmetrics import TEXT_METRICS
 
 Purpose = Literal["HeldOut", "Retention"]
@@ -84,6 +84,9 @@ def _probe(plan: TrainingPlan, base: Base, source: DatasetInput, purpose: Purpos
     if not paired and EvaluationMetric.MULTIPLE_CHOICE in metrics:
         message = f"{name}: metric MultipleChoice needs rows with chosen and rejected answers (format Preference)"
         raise TrainerError("DatasetFormatMismatch", message)
+    if "text" in first and (generated := [m for m in metrics if m in TEXT_METRICS]):
+        message = f"{name}: {', '.join(generated)}: rows of format Text hold no prompt to answer"
+        raise TrainerError("DatasetFormatMismatch", message)
     length = min(plan.training.max_length or base.context, base.context)
     encoder = PairEncoder(base.tokenizer) if paired else Encoder(base.tokenizer, "LastAssistant")
     found = encode_split(source.path, encoder, max_length=length, truncation="Drop").rows[:limit]
@@ -124,7 +127,8 @@ def _measure(trainer: Any, probe: Probe, poll: Callable[[], None]) -> Score:
 def _likely(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> Score:
     run = trainer.run
     pad = run.base.tokenizer.pad_token_id
-    return evaluate.score(trainer.scoring_model(), rows, pad_id=pad, bf16=run.settings.bf16, poll=poll)
+    fused = run.method.score is evaluate.score_language_model
+    return evaluate.score(trainer.scoring_model(), rows, pad_id=pad, bf16=run.settings.bf16, poll=poll, fused=fused)
 
 
 def _choices(right: Mean, wrong: Mean) -> Mean:
@@ -170,10 +174,26 @@ def regressions(found: Sequence[Probe], base: Sequence[Score], tuned: Sequence[S
     return out
 
 
-def verdict(found: Mapping[str, float], limit: float | None) -> str | None:
-    """Why the gate does not open; None when it does, or there is none."""
-    beyond = {name: worse for name, worse in found.items() if limit is not None and worse > limit}
-    if not beyond:
+def limit(plan: TrainingPlan) -> float | None:
+    """The regression that evaluation.retention.maxRegression allows; None: any."""
+    retention = plan.evaluation.retention
+    if retention is None or retention.max_regression is None:
         return None
-    words = ", ".join(f"{name} by {worse:.1%}" for name, worse in beyond.items())
-    return f"evaluation.retention: worse than the base model beyond {limit:.1%}: {words}."
+    return float(retention.max_regression.removesuffix("%")) / 100
+
+
+def beyond(found: Mapping[str, float], limit: float | None) -> dict[str, float]:
+    """Those of `regressions` that are over the limit."""
+    return {name: worse for name, worse in found.items() if limit is not None and worse > limit}
+
+
+def verdict(found: Sequence[Probe], base: Sequence[Score] | None, tuned: Sequence[Score], plan: TrainingPlan) -> str:
+    """Why the gate does not open; empty when it does, or there is none."""
+    allowed = limit(plan)
+    if allowed is None:
+        return ""
+    if base is None:
+        return "evaluation.retention: the base model's numbers are lost, so nothing can be compared: train again."
+    wrong = beyond(regressions(found, base, tuned), allowed)
+    words = ", ".join(f"{name} by {worse:.1%}" for name, worse in wrong.items())
+    return f"evaluation.retention: worse than the base model beyond {allowed:.1%}: {words}." if wrong else ""

@@ -9,6 +9,7 @@ from hone_api import API_VERSION
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import (
     Ancestor,
+    Approval,
     Artifact,
     BaseModelLineage,
     DatasetLineage,
@@ -23,6 +24,8 @@ from hone_operator.desired import names
 
 REMEMBERED = 64
 """Runs a model whose number the ledger remembers: more than can be between allocation and creation at once."""
+GATE = "evaluation.retention"
+"""Who rejects a model that forgot too much."""
 PATHS = {"modelPath", "modelAdapter", "models", "workPath", "outputPath", "masterAddress", "metricsPort"}
 """What of a plan says where a run happened, not what it was."""
 
@@ -122,6 +125,7 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
             finished_at=run.finished_at,
         ),
         evaluation=ModelEvaluation(numbers=run.result.numbers, samples=run.result.samples),
+        approval=_approval(run.result),
     )
     labels = names.labels("model", run.owner)
     return {
@@ -134,6 +138,13 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
         },
         "spec": spec.to_json(),
     }
+
+
+def _approval(result: TrainingResult) -> Approval:
+    """A model that did not pass its gate is kept, and rejected: a person may still decide otherwise."""
+    if result.rejected is None:
+        return Approval()
+    return Approval(state="Rejected", by=GATE, comment=result.rejected)
 
 
 def _data(plan: TrainingPlan, result: TrainingResult) -> list[DatasetLineage]:

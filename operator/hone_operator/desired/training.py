@@ -65,6 +65,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         models={m.name: modelref.model_input(m, platform) for m in resolved.model_versions or ()},
         datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
         evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],
+        retention_datasets=_retention(spec, resolved),
         adapter=spec.adapter,
         training=spec.training,
         early_stopping=spec.early_stopping,
@@ -87,6 +88,11 @@ def _options(spec: FineTuneJobSpec) -> dict[str, Any]:
     block = spec.method.lower()
     options = getattr(spec, block)
     return {block: options} if options else {}
+
+
+def _retention(spec: FineTuneJobSpec, resolved: Resolved) -> list[DatasetInput]:
+    retention = spec.evaluation.retention
+    return [_input(f"{d.name}/{d.split}", resolved) for d in retention.datasets] if retention else []
 
 
 def _input(rows: str, resolved: Resolved, share: str | None = None) -> DatasetInput:

@@ -29,18 +29,28 @@ def succeed(draft: Draft, result: TrainingResult, ended_at: str) -> Outcome:
 
 def fail(draft: Draft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -> Outcome:
     """Final: the status says why, and the Jobs that still run are deleted."""
-    draft.conditions.set("Succeeded", False, "Failed", "")
-    draft.conditions.set("Failed", True, cause.code, cause.message)
-    draft.conditions.set("Finished", True, "Failed", cause.message)
-    draft.ready(False, cause.code, cause.message, stalled=True)
-    draft.put(completionTime=draft.time, phase=Phase.FAILED.value, failure=cause.to_json())
-    draft.tell("Failed", f"{cause.code}: {cause.message}", warning=True)
-    draft.check_again_in = None
     draft.create.clear()
     last = (draft.status.get("attempts") or [None])[-1]
     if last and "endTime" not in last:
         last |= {"outcome": "Failed", "endTime": draft.time, "reason": cause.code}
+    _failed(draft, cause, draft.time)
     return draft.outcome(delete=active)
+
+
+def reject(draft: Draft, cause: Cause, ended_at: str) -> Outcome:
+    """The ModelVersion is recorded, and did not pass its gate: the run is over, and failed."""
+    _failed(draft, cause, ended_at or draft.time)
+    return draft.outcome()
+
+
+def _failed(draft: Draft, cause: Cause, ended_at: str) -> None:
+    draft.conditions.set("Succeeded", False, "Failed", "")
+    draft.conditions.set("Failed", True, cause.code, cause.message)
+    draft.conditions.set("Finished", True, "Failed", cause.message)
+    draft.ready(False, cause.code, cause.message, stalled=True)
+    draft.put(completionTime=ended_at, phase=Phase.FAILED.value, failure=cause.to_json())
+    draft.tell("Failed", f"{cause.code}: {cause.message}", warning=True)
+    draft.check_again_in = None
 
 
 def after_end(job: Mapping[str, Any], children: Sequence[ObservedJob], now: datetime) -> Outcome:

@@ -1,11 +1,11 @@
 """The Datasets of a FineTuneJob: whether all are Ready, and what its first attempt pins of them."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from hone_api.dataset import Format
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import FORMATS_TAKEN, Method
+from hone_api.methods import FORMATS_MEASURED, FORMATS_TAKEN
 from hone_operator.reconcile.conditions import is_true
 
 Datasets = Mapping[str, Mapping[str, Any]]
@@ -13,16 +13,26 @@ Datasets = Mapping[str, Mapping[str, Any]]
 VALIDATION = "validation"
 
 
-def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str]]:
-    """(Dataset, split) of all rows that the job names, to train and to evaluate on."""
+class Purpose(NamedTuple):
+    """What rows are for."""
+
+    name: str
+    takes: tuple[Format, ...]
+
+
+def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, Purpose]]:
+    """(Dataset, split, what for) of all rows that the job names."""
+    taken = Purpose(f"method {spec.method}", FORMATS_TAKEN[spec.method])
     for ref in (*spec.datasets, *(spec.evaluation_datasets or ())):
-        yield ref.name, ref.split
+        yield ref.name, ref.split, taken
+    for ref in spec.evaluation.retention.datasets if spec.evaluation.retention else ():
+        yield ref.name, ref.split, Purpose("evaluation.retention", FORMATS_MEASURED)
 
 
 def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None:
     """(reason, message) of the first Dataset that cannot be used now."""
-    for name, split in used(spec):
-        if found := dataset_problem(name, split, datasets) or _mismatch(datasets[name], spec.method):
+    for name, split, purpose in used(spec):
+        if found := dataset_problem(name, split, datasets) or _mismatch(datasets[name], purpose):
             return found
     return None
 
@@ -43,18 +53,19 @@ def dataset_problem(name: str, split: str | None, datasets: Datasets) -> tuple[s
     return None
 
 
-def _mismatch(dataset: Mapping[str, Any], method: str) -> tuple[str, str] | None:
-    """A Dataset whose rows the method cannot learn from: said before a pod asks for a GPU."""
-    found, taken = str(dataset["status"].get("formatDetected") or "").split(" ")[0], FORMATS_TAKEN[Method(method)]
-    if found not in set(Format) or found in taken:
+def _mismatch(dataset: Mapping[str, Any], purpose: Purpose) -> tuple[str, str] | None:
+    """A Dataset whose rows are of no use: said before a pod asks for a GPU."""
+    found = str(dataset["status"].get("formatDetected") or "").split(" ")[0]
+    if found not in set(Format) or found in purpose.takes:
         return None
-    message = f"Dataset {dataset['metadata']['name']} has the format {found}; method {method} takes {', '.join(taken)}."
+    name, takes = dataset["metadata"]["name"], ", ".join(purpose.takes)
+    message = f"Dataset {name} has the format {found}; {purpose.name} takes {takes}."
     return "DatasetFormatMismatch", message
 
 
 def digests(spec: FineTuneJobSpec, datasets: Datasets) -> dict[str, str]:
     """The content of each Dataset as it is now."""
-    return {name: datasets[name]["status"]["digest"] for name, _ in used(spec)}
+    return {name: datasets[name]["status"]["digest"] for name, _, _ in used(spec)}
 
 
 def held_out(spec: FineTuneJobSpec, datasets: Datasets) -> list[str]:

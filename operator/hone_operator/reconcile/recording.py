@@ -11,7 +11,8 @@ from hone_operator.desired.training import Attempt, training_plan
 from hone_operator.reconcile import forecast
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.draft import Draft
-from hone_operator.reconcile.ending import succeed
+from hone_operator.reconcile.ending import reject, succeed
+from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 
 
@@ -52,6 +53,9 @@ def record(
     if result.advice:
         before = draft.conditions.get("Advised")
         forecast.told(draft, [*([before["message"]] if before["message"] else []), *result.advice])
+    if result.rejected:
+        kept = f"{result.rejected} ModelVersion {body['metadata']['name']} is kept, rejected."
+        return reject(draft, Cause("RetentionGateFailed", kept), ended_at)
     return succeed(draft, result, ended_at)
 
 

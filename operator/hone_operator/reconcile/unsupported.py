@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from hone_api.dataset import DatasetSpec, Format, Splits
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import Method, problems
+from hone_api.methods import Method, evaluation_problems, problems
 
 JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
 TOLERANCE = Decimal("0.02")
@@ -22,8 +22,6 @@ JOB: tuple[JobRule, ...] = (
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
     ),
     ("spec.grpo.generation.engine VLLM", lambda s: s.grpo and s.grpo.generation.engine == "VLLM"),
-    ("spec.evaluation.metrics", lambda s: s.evaluation.metrics),
-    ("spec.evaluation.retention", lambda s: s.evaluation.retention),
     ("spec.deepspeed.offload other than None", lambda s: s.deepspeed and s.deepspeed.offload != "None"),
     ("spec.scheduling.queueName", lambda s: s.scheduling.queue_name),
     ("spec.scheduling.topology", lambda s: s.scheduling.topology),
@@ -63,6 +61,10 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
     if training.batch_size % (micro * world_size):
         out.append(
             f"spec.training.batchSize {training.batch_size} must be a multiple of "
+    sharded = spec.deepspeed is not None
+    out += [
+        f"spec.{words}" for words in evaluation_problems(spec.method, spec.evaluation, spec.adapter, sharded=sharded)
+    ]
             f"{world_size} ranks x microBatchSize {micro}"
         )
     out += [f"spec.{words}" for words in problems(spec.method, training, spec.adapter, world_size, spec.grpo)]

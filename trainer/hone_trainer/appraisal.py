@@ -1,0 +1,72 @@
+"""What the trained model is worth: measured as the base was before the first step, and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hone_api.modelversion import EvaluationNumber, Sample
+from hone_trainer import interpolation, scores, spikes, suite
+from hone_trainer.baseline import Baseline
+from hone_trainer.interpolation import Point
+from hone_trainer.loop import GiveUp, Run
+from hone_trainer.scores import Score
+from hone_trainer.stop import interrupted
+
+
+@dataclass
+class Appraisal:
+    """Numbers and answers of base and tuned model, and what follows."""
+
+    numbers: list[EvaluationNumber]
+    samples: list[Sample]
+    rejected: str = ""
+    """Why the model does not pass evaluation.retention."""
+    advice: list[str] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    """Points between base and tuned weights."""
+    resolved: dict[str, int | str] = field(default_factory=dict)
+
+
+def appraise(trainer: Any, base: Baseline, step: int) -> Appraisal:
+    """Measure the model as it is, which is that of `step`. A collective.
+
+    Raises:
+        TrainerError: Interrupted.
+    """
+    run: Run = trainer.run
+    if run.held_out or run.probes:
+        run.reporters.update(stage="Evaluating")
+    try:
+        tuned = run.scores[step] if step in run.scores else trainer.scores()
+        probed = suite.measure(trainer, run.probes, trainer.poll)
+        points = interpolation.measure(trainer) if _interpolates(run) and base.scores else []
+    except GiveUp:
+        raise interrupted("while evaluating the trained model") from None
+    names = [split.name for split in run.held_out]
+    found = Appraisal(
+        numbers=[
+            *scores.numbers(names, run.method.metrics, base.scores, tuned),
+            *suite.numbers(run.probes, base.probes, probed),
+        ],
+        samples=base.samples(trainer),
+        rejected=suite.verdict(run.probes, base.probes, probed, run.plan),
+    )
+    if run.method.goal.metric == "loss":
+        found.advice += spikes.sentences(trainer.state.log_history)
+    if points and base.probes:
+        _interpolated(found, run, base.probes, [*points, Point(1.0, tuned, probed)])
+    return found
+
+
+def _interpolates(run: Run) -> bool:
+    retention = run.plan.evaluation.retention
+    return retention is not None and retention.interpolate
+
+
+def _interpolated(found: Appraisal, run: Run, base: list[Score], points: list[Point]) -> None:
+    best = interpolation.best(points, base, run)
+    words = interpolation.sentence(best, points[-1], base, run)
+    found.advice += [words] if words else []
+    found.resolved |= {"interpolation": f"{best.weight:g}"} if best else {}
+    found.curve = [point.to_json(run) for point in points]

@@ -1,0 +1,20 @@
+"""A normalised row as people read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def as_text(record: dict[str, Any]) -> tuple[str, str | None]:
+    """Prompt and answer of a normalised row: of a conversation, its last user and assistant turns."""
+    if "messages" in record:
+        return _last(record["messages"], "user") or "", _last(record["messages"], "assistant")
+    answer = record.get("completion", record.get("chosen"))
+    return _last(record.get("prompt", record.get("text", "")), "user") or "", _last(answer, "assistant")
+
+
+def _last(value: Any, role: str) -> str | None:
+    """A text as it is; of turns, the content of the last one of `role`."""
+    if isinstance(value, list):
+        return next((turn["content"] for turn in reversed(value) if turn["role"] == role), None)
+    return value if isinstance(value, str) else None
