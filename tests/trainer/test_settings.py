@@ -9,7 +9,7 @@ import pytest
 from hone_api.plan import TrainingPlan
 from hone_trainer import checks, settings, stopping
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import sft
+from hone_trainer.methods import arguments, sft
 
 pytestmark = pytest.mark.pure
 
@@ -72,6 +72,22 @@ def test_bfloat16_only_where_the_gpu_has_it() -> None:
     assert resolve(plan(), cuda=True, cuda_bf16=True).bf16
     assert not resolve(plan(), cuda=True, cuda_bf16=False).bf16
     assert not resolve(plan(training={"precision": "Float32"}), cuda=True, cuda_bf16=True).bf16
+
+
+@pytest.mark.parametrize(
+    ("adapter", "cuda", "more", "optimizer"),
+    [
+        ("QLoRA", True, {}, "paged_adamw_32bit"),
+        ("QLoRA", True, {"deepspeed": {"zeroStage": 2}}, "adamw_torch_fused"),
+        ("QLoRA", False, {}, "adamw_torch"),
+        ("LoRA", True, {}, "adamw_torch_fused"),
+    ],
+)
+def test_the_state_of_the_optimizer_is_paged_with_qlora_on_a_gpu(
+    adapter: str, cuda: bool, more: dict[str, Any], optimizer: str
+) -> None:
+    wanted = plan(adapter={"type": adapter}, **more)
+    assert arguments.common(wanted, resolve(wanted, cuda=cuda))["optim"] == optimizer
 
 
 def test_parts_of_an_epoch_and_long_curves() -> None:

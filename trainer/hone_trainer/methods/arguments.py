@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hone_api.plan import TrainingPlan
+from hone_api.training import AdapterType
 from hone_trainer import deepspeed
 from hone_trainer.settings import Settings
 
@@ -27,7 +28,7 @@ def common(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
         "warmup_steps": settings.warmup_steps,
         "weight_decay": float(training.weight_decay),
         "max_grad_norm": float(training.max_grad_norm),
-        "optim": "adamw_torch" if settings.cpu else "adamw_torch_fused",
+        "optim": _optimizer(plan, settings, is_sharded=sharded is not None),
         "bf16": settings.bf16,
         "use_cpu": settings.cpu and sharded is None,  # accelerate refuses DeepSpeed when told to use the CPU
         "deepspeed": sharded,
@@ -47,3 +48,12 @@ def common(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def _optimizer(plan: TrainingPlan, settings: Settings, is_sharded: bool) -> str:
+    """AdamW. With QLoRA its state is paged: it moves to the host while memory peaks (arXiv 2305.14314, section 3)."""
+    if settings.cpu:
+        return "adamw_torch"
+    if plan.adapter.type == AdapterType.QLORA and not is_sharded:  # DeepSpeed keeps the state itself
+        return "paged_adamw_32bit"
+    return "adamw_torch_fused"
