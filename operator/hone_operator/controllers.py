@@ -139,7 +139,7 @@ class Controllers:
         return await self._claim_exists(body["metadata"]["namespace"], claim)
 
     async def _observe_dataset(self, body: Mapping[str, Any]) -> "Decide":
-        jobs = await self._jobs(body, lambda job: not dataset.is_ready(body))
+        jobs = await self._jobs(body, lambda job: dataset.is_news(body, job))
         seen = dataset.Observed(
             jobs=jobs,
             missing=await self._missing_source(body, jobs),
@@ -159,7 +159,7 @@ class Controllers:
     async def _missing_source(self, body: Mapping[str, Any], jobs: list[ObservedJob]) -> str | None:
         """`kind/name` of a source in the namespace that is not there; asked only when a try is due."""
         uri = (body["spec"].get("source") or {}).get("uri", "")
-        if dataset.is_ready(body) or any(not j.finished for j in jobs):
+        if (dataset.is_ready(body) and not body["spec"].get("refresh")) or any(not j.finished for j in jobs):
             return None
         namespace = body["metadata"]["namespace"]
         scheme, _, rest = uri.partition("://")

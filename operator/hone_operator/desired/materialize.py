@@ -53,15 +53,23 @@ def source_mount(uri: str) -> tuple[Mount | None, str | None]:
 
 
 def materialize(
-    owner: Mapping[str, Any], spec: DatasetSpec, number: int, platform: Platform, named: Named | None = None
+    owner: Mapping[str, Any],
+    spec: DatasetSpec,
+    number: int,
+    platform: Platform,
+    named: Named | None = None,
+    known: str | None = None,
 ) -> list[dict[str, Any]]:
     """ConfigMap and Job of try `number` for the Dataset's present generation.
+
+    Args:
+        known: sourceVersion of what is served; a source that has it still is not read.
 
     Raises:
         names.InvalidReferenceError: when the source's path leaves its root.
     """
     named = named or Named()
-    work = _mix(owner, spec, platform, named) if spec.mixture else _read(owner, spec, platform, named)
+    work = _mix(owner, spec, platform, named) if spec.mixture else _read(owner, spec, platform, named, known)
     meta = owner["metadata"]
     generation = meta.get("generation", 1)
     labels = names.labels("materialize", owner, **{names.GENERATION: str(generation), names.TRY: str(number)})
@@ -69,7 +77,7 @@ def materialize(
     return job(owner, JobName(name, labels), work, platform)
 
 
-def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: Named) -> Work:
+def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: Named, known: str | None) -> Work:
     """Read a source."""
     assert spec.source is not None
     meta = owner["metadata"]
@@ -90,6 +98,7 @@ def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named
         classifiers={name: modelref.model_input(model, platform) for name, model in named.classifiers.items()},
         **fields,
         previous=_previous(owner),
+        known=known,
         store=str(names.STORE),
         limits=platform.limits,
     )

@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from hone_api.dataset import DatasetSpec
 from hone_api.failures import Retry
 from hone_api.report import DatasetResult
-from hone_api.rowcodes import ROW_CODES
 from hone_operator.desired import names
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile import review, unsupported
+from hone_operator.reconcile import materialized, refresh, review, unsupported
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
@@ -26,23 +25,6 @@ from hone_operator.reconcile.upstream import Wait
 from hone_operator.reconcile.validation import spec_problems
 
 RECHECK_SECONDS = 15.0
-RESULT_FIELDS = (
-    "summary",
-    "advice",
-    "rows",
-    "splits",
-    "rejected",
-    "errors",
-    "duplicates",
-    "curation",
-    "tokens",
-    "languages",
-    "formatDetected",
-    "revision",
-    "synthetic",
-    "mixture",
-    "changes",
-)
 
 
 @dataclass(frozen=True)
@@ -71,16 +53,15 @@ def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platfor
         return _refuse(draft, "InvalidConfiguration", spec_problems(error))
     except names.InvalidReferenceError as error:
         return _refuse(draft, "InvalidConfiguration", str(error))
-    if fields := unsupported.dataset_fields(spec):
-        return _refuse(draft, "NotSupportedYet", unsupported.message(fields))
-    if wrong := unsupported.dataset_contradictions(spec):
+    if wrong := [*unsupported.dataset_contradictions(spec), *refresh.problems(spec)]:
         return _refuse(draft, "InvalidConfiguration", "; ".join(wrong))
     draft.conditions.set("Accepted", True, "Accepted", "")
     current = [j for j in seen.jobs if j.label(names.GENERATION) == draft.generation]
     outdated = [j.body for j in seen.jobs if j.label(names.GENERATION) != draft.generation]
     draft.delete += outdated
     if is_ready(dataset):
-        return _keep(draft)
+        draft.conditions.keep_all()
+        return _look_again(draft, spec, seen, observe_tries(current), platform) if spec.refresh else draft.outcome()
     if draft.old.get("observedGeneration") != draft.generation:
         draft.put(tries=None, lastTryTime=None, failure=None)
     return _materialize(draft, spec, seen, observe_tries(current), platform)
@@ -93,8 +74,51 @@ def is_ready(dataset: Mapping[str, Any]) -> bool:
     return current and is_true(dataset, "Ready") and review.seen(dataset)
 
 
-def _keep(draft: Draft) -> Outcome:
-    draft.conditions.keep_all()
+def is_news(dataset: Mapping[str, Any], job: ObservedJob) -> bool:
+    """Whether the status does not know yet what came of this Job."""
+    return not is_ready(dataset) or refresh.is_news(dataset["status"], job)
+
+
+def _look_again(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+    """The next step of refreshing a Ready Dataset."""
+    assert spec.refresh is not None
+    job = tries.job
+    if job and tries.active:
+        if cause := timed_out(tries, draft.now, platform.start_timeout_seconds):
+            draft.put(lastTryTime=draft.time)
+            draft.delete.append(job.body)
+            refresh.failed(draft, cause)
+        else:
+            draft.await_start(job)
+            draft.check_in(RECHECK_SECONDS if tries.obstacle else None)
+            return draft.outcome()
+    elif job and refresh.is_news(draft.old, job):
+        refresh.take(draft, tries, platform)
+    due = refresh.due(spec.refresh, draft.to_json())
+    if due and due > draft.now:
+        draft.check_in(draft.until(due))
+        return draft.outcome()
+    return _look(draft, spec, seen, tries, platform)
+
+
+def _look(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+    """Start the look that is due."""
+    named = resolve(draft.body["metadata"]["name"], spec, seen.datasets, seen.versions)
+    if seen.missing or isinstance(named, Wait | Cause):
+        draft.check_in(RECHECK_SECONDS)
+        obstacle = named if isinstance(named, Wait | Cause) else _missing(seen.missing or "")
+        return refresh.put_off(draft, obstacle)
+    if spec.mixture and refresh.same_parts(named.parts, draft.status):
+        refresh.unchanged(draft, draft.time)
+        return draft.outcome()
+    number = max(tries.number, draft.status.get("tries") or 0) + 1
+    known = draft.status.get("sourceVersion")
+    draft.create += materialize(draft.body, spec, number, platform, named, known=known)
+    draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
+    for refusal in seen.refusals:
+        draft.check_in(RECHECK_SECONDS)
+        return refresh.put_off(draft, Wait(refusal.reason, refusal.message))
+    draft.put(tries=number)
     return draft.outcome()
 
 
@@ -120,11 +144,11 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
         draft.put(lastTryTime=tries.job.ended_at)
     result = tries.ending.result if tries.ending else None
     if isinstance(result, DatasetResult):
-        _describe(draft, result, platform)
+        materialized.describe(draft, result, platform)
     review.set_condition(draft, spec)
     if isinstance(result, DatasetResult) and tries.cause is None and not review.news(draft.body, spec, result):
         if result.digest:
-            return _ready(draft, result, number, platform)
+            return _ready(draft, spec, result, number, platform)
         if result.synthetic:
             return review.wait(draft, result.synthetic, number)
     cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
@@ -179,27 +203,22 @@ def _try(draft: Draft, seen: Observed, tries: Tries, number: int, cause: Cause |
 
 
 def _source_missing(draft: Draft, missing: str) -> Outcome:
+    wait = _missing(missing)
+    draft.check_in(RECHECK_SECONDS)
+    return _not_ready(draft, wait.reason, wait.message, "Pending", warning=True)
+
+
+def _missing(missing: str) -> Wait:
     kind, _, name = missing.partition("/")
     reason = {"ConfigMap": "ConfigMapNotFound", "PersistentVolumeClaim": "PVCNotFound"}[kind]
-    message = f"{kind} {name} of spec.source.uri does not exist in this namespace: create it."
-    draft.check_in(RECHECK_SECONDS)
-    return _not_ready(draft, reason, message, "Pending", warning=True)
+    return Wait(reason, f"{kind} {name} of spec.source.uri does not exist in this namespace: create it.")
 
 
-def _describe(draft: Draft, result: DatasetResult, platform: Platform) -> None:
-    values = result.to_json()
-    for error in values.get("errors", ()):
-        if known := ROW_CODES.get(error["code"]):
-            error["hint"] = known.hint
-    report = f"pvc://{platform.store_claim}/{result.report}" if result.report else None
-    draft.put(report=report, **{name: values.get(name) for name in RESULT_FIELDS})
-
-
-def _ready(draft: Draft, result: DatasetResult, number: int, platform: Platform) -> Outcome:
-    path = (result.path or "").strip("/")
-    draft.put(
-        digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", tries=number, failure=None, phase="Ready"
-    )
+def _ready(draft: Draft, spec: DatasetSpec, result: DatasetResult, number: int, platform: Platform) -> Outcome:
+    materialized.serve(draft, result, platform)
+    draft.put(tries=number, readTime=draft.status.get("lastTryTime"))
+    if spec.refresh:
+        refresh.first(draft)
     message = f"{result.rows} rows, {result.rejected} rejected."
     draft.ready(True, "Materialized", message)
     draft.tell_change("Ready")

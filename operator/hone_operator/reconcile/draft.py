@@ -85,13 +85,13 @@ class Draft:
         for type_ in ("Ready", "Reconciling", "Stalled"):
             self.conditions.keep(type_, "")
 
+    def to_json(self) -> dict[str, Any]:
+        """The whole status as decided by now."""
+        return {"observedGeneration": self.generation, **self.status, "conditions": self.conditions.to_list()}
+
     def outcome(self, delete: Iterable[Mapping[str, Any]] = ()) -> Outcome:
         """The finished decision."""
-        status = {
-            "observedGeneration": self.generation,
-            **self.status,
-            "conditions": self.conditions.to_list(),
-        }
+        status = self.to_json()
         return Outcome(
             create=tuple(self.create),
             apply=tuple(self.apply),

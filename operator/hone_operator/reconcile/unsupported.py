@@ -10,7 +10,6 @@ from hone_api.methods import Method, evaluation_problems, problems
 JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
 TOLERANCE = Decimal("0.02")
 """Three times 33.33% is meant as all."""
-DatasetRule = tuple[str, Callable[[DatasetSpec], object]]
 
 JOB: tuple[JobRule, ...] = (
     (
@@ -30,20 +29,11 @@ JOB: tuple[JobRule, ...] = (
     ("spec.tracking", lambda s: s.tracking),
     ("spec.podOverrides", lambda s: s.pod_overrides is not None),
 )
-DATASET: tuple[DatasetRule, ...] = (
-    ("spec.splits.stratifyBy", lambda s: s.splits.stratify_by),
-    ("spec.refresh", lambda s: s.refresh),
-)
 
 
 def job_fields(spec: FineTuneJobSpec) -> list[str]:
     """Every field set in this spec that is not supported yet."""
     return [name for name, is_set in JOB if is_set(spec)]
-
-
-def dataset_fields(spec: DatasetSpec) -> list[str]:
-    """Every field set in this spec that is not supported yet."""
-    return [name for name, is_set in DATASET if is_set(spec)]
 
 
 def message(fields: list[str]) -> str:
@@ -61,13 +51,13 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
     if training.batch_size % (micro * world_size):
         out.append(
             f"spec.training.batchSize {training.batch_size} must be a multiple of "
+            f"{world_size} ranks x microBatchSize {micro}"
+        )
+    out += [f"spec.{words}" for words in problems(spec.method, training, spec.adapter, world_size, spec.grpo, spec.ppo)]
     sharded = spec.deepspeed is not None
     out += [
         f"spec.{words}" for words in evaluation_problems(spec.method, spec.evaluation, spec.adapter, sharded=sharded)
     ]
-            f"{world_size} ranks x microBatchSize {micro}"
-        )
-    out += [f"spec.{words}" for words in problems(spec.method, training, spec.adapter, world_size, spec.grpo)]
     if words := _shares(spec):
         out.append(words)
     return out

@@ -1,0 +1,42 @@
+"""What a materialising pod found, as a Dataset's status tells it."""
+
+from hone_api.report import DatasetResult
+from hone_api.rowcodes import ROW_CODES
+from hone_operator.desired.platform import Platform
+from hone_operator.reconcile.draft import Draft
+
+RESULT_FIELDS = (
+    "summary",
+    "advice",
+    "rows",
+    "splits",
+    "rejected",
+    "errors",
+    "duplicates",
+    "curation",
+    "tokens",
+    "languages",
+    "formatDetected",
+    "revision",
+    "synthetic",
+    "mixture",
+    "changes",
+    "croissant",
+    "sourceVersion",
+)
+
+
+def describe(draft: Draft, result: DatasetResult, platform: Platform) -> None:
+    """Rows, errors, statistics, and where the report lies."""
+    values = result.to_json()
+    for error in values.get("errors", ()):
+        if known := ROW_CODES.get(error["code"]):
+            error["hint"] = known.hint
+    report = f"pvc://{platform.store_claim}/{result.report}" if result.report else None
+    draft.put(report=report, **{name: values.get(name) for name in RESULT_FIELDS})
+
+
+def serve(draft: Draft, result: DatasetResult, platform: Platform) -> None:
+    """The content that jobs get from now on."""
+    path = (result.path or "").strip("/")
+    draft.put(digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", failure=None, phase="Ready")

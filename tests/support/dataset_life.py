@@ -1,0 +1,68 @@
+"""A Dataset that is reconciled again and again, without a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hone_api.plan import parse_plan
+from hone_operator.reconcile.dataset import Observed, reconcile
+from hone_operator.reconcile.outcome import Outcome
+
+
+class Life:
+    """A Dataset that is reconciled again and again."""
+
+    def __init__(self, world: Any, **spec: Any):
+        self.world = world
+        self.dataset = {
+            "kind": "Dataset",
+            "metadata": {"name": "rows", "namespace": "team", "uid": "data-uid", "generation": 1},
+            "spec": {"source": {"uri": "configmap://answers/rows.jsonl"}, **spec},
+        }
+        self.children: list[Any] = []
+
+    def tick(self, seconds: float = 0, **seen: Any) -> Outcome:
+        observed = Observed(jobs=self.children, **seen)
+        outcome = reconcile(self.dataset, observed, self.world.time(seconds), self.world.platform)
+        if outcome.status is not None:
+            self.dataset["status"] = outcome.status
+        if not seen.get("refusals"):
+            self.children += [self.world.child(b) for b in outcome.create if b["kind"] == "Job"]
+        gone = {b["metadata"]["name"] for b in outcome.delete}
+        self.children = [c for c in self.children if c.name not in gone]
+        return outcome
+
+    def ends(self, type_: str, pod: Any, seconds: float = 60) -> None:
+        self.children[-1] = self.world.ended(self.world.child(self.children[-1].body, pod), type_, seconds)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.dataset["status"]
+
+
+RESULT = {
+    "kind": "Materialize",
+    "digest": "sha256:" + "0" * 64,
+    "path": "datasets/" + "0" * 64,
+    "rows": 10,
+    "rejected": 1,
+    "splits": [{"name": "train", "rows": 9}],
+    "errors": [{"code": "MissingColumn", "count": 1, "rows": [4]}],
+    "curation": [
+        {"step": "ExactDuplicates", "removed": 2, "changed": 0, "rows": [3, 7], "example": "row 3: repeats row 1"}
+    ],
+    "summary": "10 of 11 rows are good.",
+    "advice": ["10 rows are few."],
+    "report": "datasets/" + "0" * 64 + "/report.html",
+}
+
+
+def plan_of(outcome: Outcome) -> Any:
+    return parse_plan(outcome.create[0]["data"]["plan.json"])
+
+
+def ready(name: str, **splits: int) -> dict[str, Any]:
+    rows = [{"name": split, "rows": count} for split, count in splits.items()]
+    status = {"observedGeneration": 1, "digest": "sha256:" + "1" * 64, "splits": rows}
+    status["conditions"] = [{"type": "Ready", "status": "True", "reason": "Materialized", "message": ""}]
+    return {"metadata": {"name": name, "generation": 1}, "spec": {}, "status": status}
