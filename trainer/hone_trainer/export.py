@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.modelversion import Artifact, ArtifactForm, EvaluationNumber, Sample
-from hone_trainer import adapters, card, gguf, manifest, model, ranks
+from hone_trainer import adapters, card, gguf, manifest, model, page, ranks
 from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.encode import Example
 from hone_trainer.errors import TrainerError
@@ -214,6 +214,11 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: 
         "advice": record.advice,
         "rejected": record.rejected,
         "interpolation": record.interpolation,
+        "notes": list(notes),
+    }
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    (folder / page.NAME).write_text(page.render(report, record.curves, run.method), encoding="utf-8")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in record.curves))
     digest = manifest.write(folder)
     verified = manifest.verify(folder, digest)
     return Artifact(format=form, uri=folder.name, digest=verified.digest, size_bytes=verified.size_bytes)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hone_api.report import DatasetResult, FailureReport
 from hone_api.rowcodes import ROW_CODES
+from hone_trainer import pages
 from hone_trainer.datasets import sources
 from hone_trainer.datasets.tally import Tally
 
@@ -59,9 +60,4 @@ def _storable(value: Any) -> Any:
 
 @cache
 def _template() -> Template:
-    from jinja2 import Environment
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["pairs"] = lambda entries, label, count: [(entry[label], entry[count]) for entry in entries]
-    return environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
+    return pages.template(Path(__file__).with_name("report.html.j2"))

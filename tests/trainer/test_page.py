@@ -1,0 +1,118 @@
+"""The page of a run: what it shows, and that nothing of a row or an answer can act in it."""
+
+from __future__ import annotations
+
+import math
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from hone_trainer import page, plots
+from hone_trainer.methods import sft
+
+pytestmark = pytest.mark.trainer
+EVIL = '<script>alert("x")</script>'
+REPORT: dict[str, Any] = {
+    "form": "Adapter",
+    "plan": {"run": "r", "method": "SFT", "modelUri": "hf://a/b", "output": {"modelName": EVIL}},
+    "resolved": {"learningRate": "2e-4"},
+    "steps": 1200,
+    "numbers": [
+        {
+            "name": "loss",
+            "dataset": "rows/validation",
+            "base": "3.0",
+            "tuned": "2.5",
+            "low": "2.4",
+            "high": "2.6",
+            "changeLow": "-0.6",
+            "changeHigh": "-0.4",
+            "purpose": "HeldOut",
+            "rows": 8,
+        },
+        {
+            "name": "perplexity",
+            "dataset": "general/test",
+            "base": "10.0",
+            "tuned": "11.0",
+            "changeLow": "0.5",
+            "changeHigh": "1.5",
+            "purpose": "Retention",
+            "rows": 8,
+        },
+        {
+            "name": "token_accuracy",
+            "dataset": "rows/validation",
+            "base": "0.5",
+            "tuned": "0.6",
+            "changeLow": "-0.1",
+            "changeHigh": "0.3",
+            "purpose": "HeldOut",
+            "rows": 8,
+        },
+    ],
+    "samples": [{"prompt": EVIL, "base": "no", "tuned": EVIL, "reference": "yes"}],
+    "data": {"rows/train": EVIL},
+    "example": [{"text": "<|im_start|>user", "trained": False}, {"text": EVIL, "trained": True}],
+    "advice": [EVIL],
+    "rejected": "",
+    "interpolation": [{"weight": 0.2, "metrics": {"loss on rows/validation": 2.75}}],
+    "notes": [],
+}
+CURVES = [{"step": s, "loss": 3.0 - s / 10, "grad_norm": 1.0, "learning_rate": 1e-4} for s in range(1, 6)]
+EVALUATED = [{"step": s, "eval_loss": 3.1 - s / 10, "eval_token_accuracy": s / 10} for s in (2, 4)]
+
+
+class Page(HTMLParser):
+    """Tags that were opened, with their classes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs).get("class") or ""))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def render(**changes: Any) -> Page:
+    return Page(page.render({**REPORT, **changes}, [*CURVES, *EVALUATED], sft.METHOD))
+
+
+def test_nothing_of_a_row_acts() -> None:
+    found = render()
+    assert "script" not in {tag for tag, _ in found.tags}
+    assert found.text.count(EVIL) == 7, "title, heading, prompt, answer, data, mask, advice"
+
+
+def test_a_change_beyond_chance_is_coloured_by_the_good_end_of_its_metric() -> None:
+    cells = [style for tag, style in render().tags if tag == "td" and style.startswith("n")]
+    assert cells[3::5][:3] == ["n good", "n bad", "n "]
+
+
+def test_curves_of_training_and_held_out_rows_stand_in_one_figure() -> None:
+    found = render()
+    lines = [style for tag, style in found.tags if tag == "polyline"]
+    assert lines == ["train", "held", "held", "train", "train"], "loss twice, token accuracy, norm, rate"
+
+
+def test_a_rejected_model_says_so() -> None:
+    assert ("div", "verdict no") in render(rejected="worse").tags
+    assert "Rejected. worse" in render(rejected="worse").text
+
+
+def test_without_held_out_rows_the_page_says_that_nothing_was_measured() -> None:
+    assert "nothing was measured" in render(numbers=[], samples=[], interpolation=[]).text
+
+
+def test_points_that_are_not_finite_are_left_out_and_one_point_is_no_curve() -> None:
+    made = plots.plot({"a": [(1, 1.0), (2, math.nan), (3, 2.0)], "b": [(1, 1.0)]})
+    assert made is not None
+    assert made.lines == {"a": "64.0,216.0 632.0,8.0"}
+    assert [label for _, label in made.y_ticks] == ["1", "1.25", "1.5", "1.75", "2"]
+    assert plots.plot({"a": [(1, 5.0)]}) is None
