@@ -56,16 +56,18 @@ class Report(TrainerCallback):
         self._run = run
         self._mark = 0.0
         self._seconds = self._logged_seconds = 0.0
-        self._tokens = 0.0
+        self._tokens = self._earlier_tokens = 0.0
         self._first_step = 0
 
     @property
     def tokens_per_second(self) -> float | None:
         """Mean over this attempt and all ranks."""
-        return self._tokens / self._seconds if self._seconds and self._tokens else None
+        tokens = self._tokens - self._earlier_tokens
+        return tokens / self._seconds if self._seconds and tokens else None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._first_step = state.global_step
+        self._tokens = self._earlier_tokens = float(state.num_input_tokens_seen)  # GRPO's count goes on when resumed
         self._run.reporters.update(stage="Training", step=state.global_step, total_steps=state.max_steps)
         self._mark = time.monotonic()
 
@@ -80,10 +82,11 @@ class Report(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        tokens = logs.get("num_tokens", 0.0)
-        elapsed = self._seconds - self._logged_seconds
-        speed = (tokens - self._tokens) / elapsed if elapsed else None
-        self._tokens, self._logged_seconds = tokens, self._seconds
+        speed = self._run.reporters.progress.tokens_per_second
+        if "num_tokens" in logs:  # GRPO counts them when it samples, and not at the further steps on the same samples
+            tokens, elapsed = logs["num_tokens"], self._seconds - self._logged_seconds
+            speed = (tokens - self._tokens) / elapsed if elapsed else None
+            self._tokens, self._logged_seconds = tokens, self._seconds
         self._run.reporters.update(
             loss=logs["loss"],
             learning_rate=logs.get("learning_rate"),

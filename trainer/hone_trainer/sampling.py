@@ -1,42 +1,9 @@
-"""How answers are generated: by transformers' batched path, or by vLLM."""
+"""How answers are generated: by transformers' batched path."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-
-from hone_api.methods import Generation
-from hone_trainer.errors import ConfigError
-
-
-def arguments(generation: Generation, *, cpu: bool) -> dict[str, Any]:
-    """Keyword arguments of TRL's configurations that choose the engine.
-
-    Raises:
-        ConfigError: vLLM was asked for and cannot be.
-    """
-    if not uses_vllm(generation, cpu=cpu):
-        return {"use_vllm": False}
-    if generation.endpoint:
-        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": generation.endpoint}
-    share = float(generation.gpu_memory_utilization)
-    return {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": share}
-
-
-def uses_vllm(generation: Generation, *, cpu: bool) -> bool:
-    """Whether vLLM generates; Auto takes it where it is.
-
-    Raises:
-        ConfigError: it was asked for and cannot be.
-    """
-    if generation.engine == "Transformers" or (generation.engine == "Auto" and cpu):
-        return False
-    from trl.import_utils import is_vllm_available
-
-    problem = "needs a GPU" if cpu else None if is_vllm_available() else "is not in the trainer image"
-    if problem and generation.engine == "VLLM":
-        raise ConfigError(f"grpo.generation.engine VLLM: vLLM {problem}; use Transformers, or Auto")
-    return problem is None
 
 
 def greedy(
@@ -49,13 +16,10 @@ def greedy(
     import torch
 
     device = next(model.parameters()).device
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+    inputs = {name: value.to(device) for name, value in left_padded(prompts, pad_id).items()}
     with torch.no_grad():
         out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
+            **inputs,
             max_new_tokens=longest,
             do_sample=False,
             temperature=None,
@@ -65,7 +29,44 @@ def greedy(
             eos_token_id=sorted(stop_ids),
             pad_token_id=pad_id,
         )
-    return [_until(answer, stop_ids) for answer in out[:, width:].tolist()]
+    return [_until(answer, stop_ids) for answer in out[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+def sampled(
+    model: Any, inputs: dict[str, Any], *, temperature: float, pad_id: int, stop_ids: frozenset[int], longest: int
+) -> Any:
+    """Prompts with an answer each from the model's own distribution, whatever its generation_config.json says of top-k
+    or repetition: (rows, tokens) of ids, padded after an answer's end.
+
+    Args:
+        inputs: from `left_padded`, on the model's device.
+    """
+    return model.generate(
+        **inputs,
+        max_new_tokens=longest,
+        do_sample=True,
+        temperature=temperature,
+        top_k=0,
+        top_p=1.0,
+        min_p=0.0,
+        typical_p=1.0,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        use_cache=True,
+        eos_token_id=sorted(stop_ids),
+        pad_token_id=pad_id,
+    )
+
+
+def left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> dict[str, Any]:
+    """input_ids and attention_mask of prompts, padded on their left: answers begin at one column."""
+    import torch
+
+    width = max(map(len, prompts))
+    return {
+        "input_ids": torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts]),
+        "attention_mask": torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts]),
+    }
 
 
 def _until(ids: list[int], stop_ids: frozenset[int]) -> list[int]:

@@ -6,14 +6,15 @@ TRL's GRPOTrainer and RLOOTrainer. They get the prompts as our own token ids, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hone_api.methods import GrpoMethod
 from hone_api.plan import TrainingPlan
-from hone_trainer import sampling
+from hone_trainer import ranks
 from hone_trainer.encode_prompts import Prompt, PromptEncoder
 from hone_trainer.loop import Loop, Run
-from hone_trainer.methods import rewarding
+from hone_trainer.methods import rewarding, samples
 from hone_trainer.methods.arguments import common
 from hone_trainer.methods.base import Method
 from hone_trainer.model import Base
@@ -50,7 +51,6 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
     grpo = options(plan)
     both = {
         **common(plan, settings),
-        **sampling.arguments(grpo.generation, cpu=settings.cpu),
         "num_generations": grpo.generations,
         "num_iterations": grpo.iterations,
         "max_completion_length": grpo.max_completion_length,
@@ -84,6 +84,17 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             return PromptOrder(super()._get_train_sampler(dataset), self.args.seed)
 
+        def _save_rng_state(self, output_dir: str) -> None:
+            super()._save_rng_state(output_dir)
+            if self.num_iterations > 1:
+                samples.save(_file(output_dir), self._buffered_inputs)
+
+        def _load_rng_state(self, checkpoint: str | None) -> None:
+            super()._load_rng_state(checkpoint)
+            if checkpoint is not None and self.num_iterations > 1:
+                self._buffered_inputs = samples.load(_file(checkpoint), self.args.device)
+                self._step = self.state.global_step * self.args.gradient_accumulation_steps
+
     rewards = rewarding.Rewards(run)
     model.generation_config.eos_token_id = sorted(run.stop_ids)
     made = Grpo(
@@ -99,6 +110,10 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     made.remove_callback(PrinterCallback)  # our reporters tell
     made.attach(run)
     return made
+
+
+def _file(folder: str) -> Path:
+    return Path(folder) / f"samples-{ranks.rank()}.safetensors"
 
 
 METHOD = Method(

@@ -9,6 +9,7 @@ from typing import Any, cast
 from transformers import TrainerCallback
 
 from hone_trainer import evaluate, ranks, rewards, sampling
+from hone_trainer.datasets.synthesis.endpoint import Access
 from hone_trainer.encode_prompts import Prompt
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluate import HeldOut
@@ -44,7 +45,8 @@ class Rewards:
         models = {
             spec.title: run.plan.models[spec.reward_model.model_version].path for spec in specs if spec.reward_model
         }
-        self._combined = rewards.make(specs, {**run.plan.reward_paths, **models}, workers)
+        access = Access(run.plan.allow_private_addresses, run.plan.cluster_domain)
+        self._combined = rewards.make(specs, {**run.plan.reward_paths, **models}, workers, access)
         self._told: set[str] = set()
         prompts = cast(Sequence[Prompt], run.rows)
         for sentence in gold.check(self._combined, [spec.type for spec in specs], prompts):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hone_api.rewards import Reward as RewardSpec
 from hone_api.rewards import RewardType
+from hone_trainer.datasets.synthesis.endpoint import Access
 from hone_trainer.errors import ConfigError
 from hone_trainer.rewards.base import Context, Masked, Reward, Sample
 from hone_trainer.rewards.code import Code
@@ -40,11 +41,14 @@ REWARDS: dict[str, Callable[[Context], Reward]] = {
 }
 
 
-def make(specs: Sequence[RewardSpec], paths: Mapping[str, str], workers: Workers) -> Combined:
+def make(
+    specs: Sequence[RewardSpec], paths: Mapping[str, str], workers: Workers, access: Access | None = None
+) -> Combined:
     """The rewards of a plan.
 
     Args:
         paths: what a reward brings along, by its name: see `TrainingPlan.reward_paths`; of a reward model its folder.
+        access: which addresses judges may have; default: public ones and Services of the cluster.
 
     Raises:
         ConfigError: every reward that cannot be, at once.
@@ -54,7 +58,7 @@ def make(specs: Sequence[RewardSpec], paths: Mapping[str, str], workers: Workers
     for spec in specs:
         path = paths.get(spec.title)
         try:
-            reward = REWARDS[spec.type](Context(spec, workers, Path(path) if path else None))
+            reward = REWARDS[spec.type](Context(spec, workers, Path(path) if path else None, access or Access()))
         except ConfigError as error:
             problems.append(error.message)
             continue

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from hone_trainer.datasets.synthesis.endpoint import Access
 
 if TYPE_CHECKING:
     from hone_api.rewards import Reward as RewardSpec
@@ -39,6 +41,8 @@ class Masked:
     reason: str
     broken: bool = False
     """Whether the sandbox is to blame, and not the reward."""
+    meant: bool = False
+    """Whether the reward left it out on purpose."""
 
 
 Scored = float | Masked
@@ -62,6 +66,8 @@ class Context:
     workers: Workers
     path: Path | None = None
     """What the reward brings along: a program, a key, a model."""
+    access: Access = field(default_factory=Access)
+    """Which addresses a judge may have."""
 
 
 class WithoutGold:

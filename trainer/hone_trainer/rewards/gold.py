@@ -37,9 +37,9 @@ def _check(part: Part, verifies: bool, rows: Sequence[Prompt]) -> str:
     if not golds:
         return f"reward {part.name}: no row has a right answer to check it with"
     scores = part.reward([Sample(text, row.record, len(text.split())) for row, text in golds])
-    wrong = [
-        (row, s) for (row, _), s in zip(golds, scores, strict=True) if isinstance(s, Masked) or (verifies and s != 1)
-    ]
+    wrong = [(row, score) for (row, _), score in zip(golds, scores, strict=True) if _is_wrong(score, verifies)]
+    if all(isinstance(score, Masked) for score in scores):
+        wrong = [(row, score) for (row, _), score in zip(golds, scores, strict=True)]
     if not wrong:
         return f"reward {part.name}: {'1' if verifies else 'a number'} for the answers of {len(golds)} rows"
     lines = ", ".join(str(row.number) for row, _ in wrong[:_NAMED])
@@ -48,6 +48,12 @@ def _check(part: Part, verifies: bool, rows: Sequence[Prompt]) -> str:
         "VerifierRejectsGold" if verifies else "RewardFailed",
         f"reward {part.name}: {what} in {len(wrong)} of {len(golds)} rows checked: line {lines}",
     )
+
+
+def _is_wrong(score: Scored, verifies: bool) -> bool:
+    if isinstance(score, Masked):
+        return not score.meant
+    return verifies and score != 1
 
 
 def _words(score: Scored, verifies: bool) -> str:

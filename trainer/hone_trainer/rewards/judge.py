@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint
+from hone_trainer.datasets.synthesis.endpoint import Endpoint
 from hone_trainer.errors import SourceError
+from hone_trainer.hub import secret_key
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
 
 PARALLEL = 8
@@ -24,9 +26,8 @@ class Judge(WithoutGold):
     def __init__(self, context: Context) -> None:
         assert context.spec.judge is not None
         self._options = context.spec.judge
-        key = context.path / "API_KEY" if context.path else None
-        token = key.read_text().strip() if key and key.is_file() else None
-        self._endpoint = Endpoint(self._options.endpoint, Access(key=token, parallel=PARALLEL))
+        token = secret_key(str(context.path), "API_KEY") if context.path else None
+        self._endpoint = Endpoint(self._options.endpoint, replace(context.access, key=token, parallel=PARALLEL))
         self._model = self._options.model or self._endpoint.first_model()
         self._threads = ThreadPoolExecutor(PARALLEL, "judge")
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from hone_trainer.encoder import Encoder, RowRefusedError
 from hone_trainer.errors import TrainerError
-from hone_trainer.rewards.base import Context, Sample, Scored, WithoutGold
+from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
 
 BATCH = 8
 
 
 class RewardModel(WithoutGold):
-    """A sequence classifier with one output, over the conversation by its own chat template."""
+    """A sequence classifier with one output, over the conversation by its own chat template. An answer that this
+    template cannot show, or that is longer than the model's context, is masked."""
 
     def __init__(self, context: Context) -> None:
         import torch
@@ -25,31 +26,40 @@ class RewardModel(WithoutGold):
             context.path, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
         self._model.eval().requires_grad_(False)
+        self._encoder = Encoder(self._tokenizer, "LastAssistant")
         if torch.cuda.is_available():
             self._model.cuda()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
         found: list[Scored] = []
         for start in range(0, len(samples), BATCH):
-            found += self._scores(samples[start : start + BATCH])
+            found += self._batch(samples[start : start + BATCH])
         return found
 
-    def _scores(self, samples: Sequence[Sample]) -> list[float]:
+    def _batch(self, samples: Sequence[Sample]) -> list[Scored]:
+        read = [self._read(sample) for sample in samples]
+        rewards = iter(self._rewards([ids for ids in read if not isinstance(ids, Masked)]))
+        return [ids if isinstance(ids, Masked) else next(rewards) for ids in read]
+
+    def _rewards(self, sequences: Sequence[list[int]]) -> list[float]:
         import torch
 
-        texts = [self._ids(sample.record, sample.completion) for sample in samples]
-        batch = self._tokenizer.pad({"input_ids": texts}, padding_side="right", return_tensors="pt")
+        if not sequences:
+            return []
+        batch = self._tokenizer.pad({"input_ids": sequences}, padding_side="right", return_tensors="pt")
         with torch.inference_mode():
             logits = self._model(**batch.to(self._model.device)).logits
         return [float(value) for value in logits[:, 0].float()]
 
-    def _ids(self, record: Mapping[str, Any], completion: str) -> list[int]:
+    def _read(self, sample: Sample) -> list[int] | Masked:
         """Token ids of the conversation as the reward model was trained: up to the end mark of the answer."""
-        from hone_trainer.encoder import Encoder
-
-        prompt = record["prompt"]
+        prompt = sample.record["prompt"]
         turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
-        row = Encoder(self._tokenizer, "LastAssistant").encode(
-            {"messages": [*turns, {"role": "assistant", "content": completion}]}
-        )[-1]
+        try:
+            row = self._encoder.encode({"messages": [*turns, {"role": "assistant", "content": sample.completion}]})[-1]
+        except RowRefusedError as error:
+            return Masked(f"the reward model cannot read it: {error}")
+        context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        if context and len(row.input_ids) > context:
+            return Masked(f"{len(row.input_ids)} tokens are more than the reward model's context of {context}")
         return row.input_ids

@@ -67,7 +67,7 @@ def _scored(result: Mapping[str, Any]) -> Scored:
         return Masked(str(result["error"]))
     value = result["value"]
     if value is None:
-        return Masked("the function returned None")
+        return Masked("the function returned None", meant=True)
     if not isinstance(value, int | float) or not math.isfinite(value):
         return Masked(f"the function returned {str(value)[:60]!r}, which is no number")
     return float(value)

@@ -1,0 +1,225 @@
+"""GRPO and RLOO: whole runs on a tiny model, and what they must be equal to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.report import TrainingResult
+from hone_trainer.errors import TrainerError
+
+pytestmark = pytest.mark.trainer
+VOWELS = "def reward(completion, **_):\n    return sum(c in 'aeiou' for c in completion) / max(len(completion), 1)\n"
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
+    """A split's file, as the plan names it."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return {"name": "sums", "split": path.stem, "path": str(path), "digest": digest}
+
+
+def sums(count: int) -> list[dict[str, Any]]:
+    return [{"prompt": f"What is {n} and {n % 7}?", "answer": str(n + n % 7)} for n in range(count)]
+
+
+@pytest.fixture
+def plan_of(make_plan: Any, tmp_path: Path) -> Any:
+    """Makes a plan whose reward is the share of vowels; keyword arguments replace fields, `grpo` is merged."""
+    train, validation = write(tmp_path / "train.jsonl", sums(40)), write(tmp_path / "validation.jsonl", sums(56)[40:])
+    (tmp_path / "reward.py").write_text(VOWELS)
+
+    def make(name: str = "run", grpo: dict[str, Any] | None = None, **fields: Any) -> Any:
+        block = {
+            "rewards": [{"type": "Python", "name": "vowels", "python": {"configMapName": "mine"}}],
+            "generations": 4,
+            "maxCompletionLength": 8,
+            **(grpo or {}),
+        }
+        paths = {"rewardPaths": {"vowels": str(tmp_path / "reward.py")}}
+        datasets = {"datasets": [train], "evaluationDatasets": [validation], **fields.pop("rows", {})}
+        training = {"maxSteps": 8, "batchSize": 16, "learningRate": "2e-2", **fields.pop("training", {})}
+        return make_plan(name, method="GRPO", grpo=block, training=training, **paths, **datasets, **fields)
+
+    return make
+
+
+def reward_of(result: TrainingResult) -> tuple[float, float]:
+    found = next(n for n in result.numbers if n.name == "reward")
+    assert found.base is not None
+    return float(found.base), float(found.tuned)
+
+
+def logs(plan: Any, form: str = "adapter") -> list[dict[str, float]]:
+    lines = (Path(plan.output_path) / form / "metrics.jsonl").read_text().splitlines()
+    return [point for point in map(json.loads, lines) if "loss" in point]
+
+
+def test_the_mean_reward_rises(runs: Any, plan_of: Any) -> None:
+    plan = plan_of(adapter={"type": "None"}, training={"maxSteps": 20, "batchSize": 32, "learningRate": "5e-3"})
+    result = runs.finish(plan)
+    curve = logs(plan, "full")
+    base, tuned = reward_of(result)
+    print(base, tuned, [round(p["reward"], 3) for p in curve])
+    assert tuned > base + 0.2
+    assert sum(p["reward"] for p in curve[-4:]) > sum(p["reward"] for p in curve[:4]) + 0.2
+
+
+def test_the_plain_script_of_trl_has_the_same_curve(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer
+
+    def vowels(completions: list[Any], **_: Any) -> list[float]:
+        texts = [completion[0]["content"] for completion in completions]
+        return [sum(c in "aeiou" for c in text) / max(len(text), 1) for text in texts]
+
+    plan = plan_of(
+        held_out=False,
+        adapter={"type": "None"},
+        grpo={"beta": "0.04", "iterations": 2},
+        training={"maxSteps": 10, "learningRate": "1e-3", "scheduler": "Linear", "warmupRatio": "0"},
+    )
+    runs.finish(plan)
+    rows = [json.loads(line) for line in Path(plan.datasets[0].path).read_text().splitlines()]
+    trainer = GRPOTrainer(
+        AutoModelForCausalLM.from_pretrained(plan.model_path, dtype=torch.float32),
+        vowels,
+        GRPOConfig(
+            output_dir=str(tmp_path / "plain"),
+            use_cpu=True,
+            bf16=False,
+            max_steps=10,
+            learning_rate=1e-3,
+            lr_scheduler_type="linear",
+            per_device_train_batch_size=8,
+            gradient_accumulation_steps=2,
+            num_generations=4,
+            num_iterations=2,
+            max_completion_length=8,
+            beta=0.04,
+            seed=plan.training.seed,
+            data_seed=plan.training.seed,
+            activation_checkpointing=False,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+        ),
+        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": row["prompt"]}]} for row in rows]),
+        processing_class=AutoTokenizer.from_pretrained(plan.model_path),
+    )
+    trainer.train()
+    plain = [point for point in trainer.state.log_history if "loss" in point]
+    ours = logs(plan, "full")
+    assert len(ours) == len(plain) == 10
+    for name in ("loss", "grad_norm", "reward", "reward_std", "kl", "completions/mean_length"):
+        mine, theirs = ([point[name] for point in points if name in point] for points in (ours, plain))
+        assert len(mine) == (5 if name in ("reward", "reward_std", "completions/mean_length") else 10)
+        assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-6), name
+    assert max(abs(point["loss"]) for point in ours) > 1e-2, "the second step on the same samples has a loss"
+
+
+@pytest.mark.parametrize("advantage", ["Group", "LeaveOneOut"])
+def test_a_resumed_run_is_the_same_run(runs: Any, plan_of: Any, interrupt: Any, tmp_path: Path, advantage: str) -> None:
+    """Stopped in the third epoch, between the two steps on the same samples, and at the border of two samplings."""
+    fields: dict[str, Any] = {
+        "grpo": {"advantage": advantage, "iterations": 2, "beta": "0.1"},
+        "training": {"maxSteps": 22, "batchSize": 8, "microBatchSize": 4},
+        "rows": {"datasets": [write(tmp_path / "few.jsonl", sums(8))]},
+        "checkpoints": {"everySteps": 1},
+        "held_out": False,
+    }
+    whole, broken = plan_of("whole", **fields), plan_of("broken", **fields)
+    runs.finish(whole)
+    interrupt(broken, 16)
+    interrupt(broken, 19)
+    assert runs.finish(broken).start_step == 20
+    assert runs.curve(broken) == runs.curve(whole)
+    weights = "adapter/adapter_model.safetensors"
+    assert (Path(broken.output_path) / weights).read_bytes() == (Path(whole.output_path) / weights).read_bytes()
+
+
+def test_rloo_learns(runs: Any, plan_of: Any) -> None:
+    plan = plan_of(
+        grpo={"advantage": "LeaveOneOut", "beta": "0.01"},
+        adapter={"type": "None"},
+        training={"maxSteps": 20, "batchSize": 32, "learningRate": "5e-3"},
+    )
+    base, tuned = reward_of(runs.finish(plan))
+    assert tuned > base + 0.2
+
+
+def test_a_constant_reward_ends_the_run(runs: Any, plan_of: Any) -> None:
+    rewards = [{"type": "Regex", "regex": {"pattern": "never"}}, {"type": "Length", "length": {"max": 100}}]
+    plan = plan_of(grpo={"rewards": rewards, "constantSteps": 3}, training={"maxSteps": 50})
+    with pytest.raises(TrainerError) as raised:
+        runs.finish(plan)
+    assert raised.value.code == "RewardConstant"
+    assert raised.value.step == 3
+    assert "in 3 steps no prompt's samples differed in their reward, which is 1 now" in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def reward(**_):\n    while True: pass", "it computed longer than its limit"),
+        ("import os\ndef reward(**_): os.fork()", "no attribute 'fork'"),
+        ("import os\ndef reward(**_): os._exit(0)", "it ended before its result was known"),
+        ("def reward(**_): return open('/etc/passwd').read()", "FileNotFoundError"),
+    ],
+)
+def test_a_program_that_gives_no_number_is_refused_before_training(
+    runs: Any, plan_of: Any, tmp_path: Path, source: str, words: str
+) -> None:
+    rewards = [{"type": "Python", "name": "vowels", "python": {"configMapName": "mine", "seconds": 1}}]
+    plan = plan_of(grpo={"rewards": rewards})
+    (tmp_path / "reward.py").write_text(source)
+    with pytest.raises(TrainerError) as raised:
+        runs.finish(plan)
+    assert raised.value.code == "RewardFailed"
+    assert words in raised.value.message
+    assert "line 1, 2" in raised.value.message
+
+
+def test_a_verifier_that_does_not_know_an_answer_is_refused(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    rows = sums(40)
+    rows[4]["answer"] = "many"
+    bad = write(tmp_path / "bad.jsonl", rows)
+    with pytest.raises(TrainerError) as raised:
+        runs.finish(plan_of(grpo={"rewards": [{"type": "Number"}]}, rows={"datasets": [bad]}))
+    assert raised.value.code == "VerifierRejectsGold"
+    assert "line 5" in raised.value.message
+
+
+def test_samples_without_a_score_are_left_out(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    """Half of them, by the function's own choice: the others train as before."""
+    plan = plan_of(held_out=False, training={"maxSteps": 4})
+    (tmp_path / "reward.py").write_text(
+        VOWELS.replace("    return", "    if len(completion) % 2: return None\n    return")
+    )
+    runs.finish(plan)
+    shares = [point["masked_samples"] for point in logs(plan)]
+    assert all(0 < share < 1 for share in shares)
+
+
+def test_every_wrong_number_is_named_at_once(runs: Any, plan_of: Any) -> None:
+    plan = plan_of(
+        grpo={"generations": 5, "rewards": [{"type": "Number"}, {"type": "Number"}], "maxCompletionLength": 64},
+        training={"batchSize": 16, "maxLength": 64},
+    )
+    with pytest.raises(TrainerError) as raised:
+        runs.finish(plan)
+    assert raised.value.code == "InvalidConfiguration"
+    for words in ("batchSize 16 counts samples", "maxLength 64 counts prompt and answer", "called number"):
+        assert words in raised.value.message
+
+
+def test_vllm_is_refused_with_the_way_out(runs: Any, plan_of: Any) -> None:
+    with pytest.raises(TrainerError, match="the trainer image has no vLLM: use Transformers, or Auto") as raised:
+        runs.finish(plan_of(grpo={"generation": {"engine": "VLLM"}}))
+    assert raised.value.code == "NotSupportedYet"
