@@ -1,6 +1,6 @@
 # Each line is a command that one can type. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pure test-apiserver test-trainer e2e lint format crds generate lock cluster-up cluster-down bench clean
+.PHONY: help setup demo test test-pure test-apiserver test-trainer e2e lint format crds lock cluster-up cluster-down bench clean
 CLUSTER ?= embedded
 SKIP ?=
 PY := .venv/bin/python
@@ -40,6 +40,9 @@ cluster-up: setup ## Bring the embedded cluster up
 
 cluster-down: setup ## Take it down; nothing is left behind but caches
 	@$(PY) -m hone_dev cluster down
+
+clean: setup ## Remove the caches: programs, images and models, tens of GB; the next run makes them anew
+	@$(PY) -m hone_dev cluster clean
 
 bench: setup ## Benchmarks; they print ratios against a reference in the same run
 	@$(PY) bench/trainer_overhead.py && $(PY) bench/operator_scale.py

@@ -25,6 +25,12 @@ def down() -> None:
 
 
 @cluster.command()
+def clean() -> None:
+    """Remove the caches too: programs, images, models."""
+    embedded.clean()
+
+
+@cluster.command()
 def status() -> None:
     """Show each component; exit code 1 if the cluster is not up."""
     for name, state in embedded.status().items():

@@ -177,7 +177,23 @@ def down() -> None:
             network.down(state)
             cleanup.remove_strays(state)
             shutil.rmtree(state)
-    note(f"the embedded cluster is gone; its caches stay in {paths.cache()} (delete that folder to free the disk)")
+    note(f"the embedded cluster is gone; its caches stay in {paths.cache()} (`make clean` frees the disk)")
+
+
+def clean() -> None:
+    """Remove all caches: programs, images, models. What needs them makes them anew.
+
+    Raises HoneDevError while the cluster is there, which stands on them.
+    """
+    folder, locks = paths.cache(), paths.cache("locks")
+    with locked(locks / "cluster.lock"), locked(locks / "images.lock"), locked(locks / "models.lock"):
+        if paths.state().exists():
+            raise HoneDevError("the embedded cluster is there, and uses its caches", "first: make cluster-down")
+        with step(f"removing the caches in {folder}"):
+            cleanup.unmount_below(folder)
+            for part in folder.iterdir():
+                if part != locks:  # somebody may be waiting
+                    shutil.rmtree(part)
 
 
 def status() -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hone_dev import images, machine, network, packages
+from hone_dev import cluster, images, machine, network, packages
 from hone_dev.console import HoneDevError
 from hone_dev.pki import Authority
 from hone_dev.process import Component, Supervisor, started_at
@@ -152,3 +152,17 @@ except HoneDevError as error: show_error(error)
     assert lines[3].startswith("✗ second (")
     assert lines[4:] == ["error: it broke", "hint:  mend it"]
     assert done.stdout == ""
+
+
+def test_clean_takes_the_caches_only_once_the_cluster_is_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HONE_STATE", str(tmp_path / "state"))
+    (tmp_path / "hone" / "registry" / "blobs").mkdir(parents=True)
+    (tmp_path / "state").mkdir()
+    with pytest.raises(HoneDevError, match="uses its caches") as caught:
+        cluster.clean()
+    assert caught.value.hint == "first: make cluster-down"
+    assert (tmp_path / "hone" / "registry").exists()
+    (tmp_path / "state").rmdir()
+    cluster.clean()
+    assert [p.name for p in (tmp_path / "hone").iterdir()] == ["locks"]

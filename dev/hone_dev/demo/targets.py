@@ -115,6 +115,7 @@ def kind() -> Target:
             raise HoneDevError(
                 f"{program} is not installed", f"see {page}, or leave CLUSTER out to use the embedded cluster"
             )
+    run("docker", "version", hint="start the Docker daemon, or leave CLUSTER out to use the embedded cluster")
     if KIND_CLUSTER not in run("kind", "get", "clusters").split():
         with step(f"making the kind cluster {KIND_CLUSTER}"):
             run("kind", "create", "cluster", "--name", KIND_CLUSTER)
