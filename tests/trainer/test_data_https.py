@@ -1,6 +1,5 @@
 """https:// sources: addresses that are refused, the checked one is used, redirects, limits. Real TLS on loopback."""
 
-import datetime
 import hashlib
 import http.server
 import json
@@ -9,10 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import tls_server
 
 from hone_api.plan import Limits, MaterializePlan
 from hone_trainer.datasets import http as https
@@ -26,78 +22,15 @@ ROWS = b"".join(json.dumps({"text": f"row {i}"}).encode() + b"\n" for i in range
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A self-signed certificate for data.test, other.test and localhost; its path."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "data.test")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName(n) for n in ("data.test", "other.test", "localhost")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    plain = serialization.NoEncryption()
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
-
-
-class Server:
-    """Answers by `answers`: path -> (status, headers, body). Notes what it was asked."""
-
-    def __init__(self, certificate):
-        server = self
-        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {"/rows.jsonl": (200, {}, ROWS)}
-        self.requests: list[tuple[str, str, str, str | None]] = []
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                local = self.connection.getsockname()[0]
-                server.requests.append((self.path, self.headers["Host"], local, self.headers["Authorization"]))
-                status, headers, body = server.answers.get(self.path, (404, {}, b""))
-                self.send_response(status)
-                for key, value in headers.items():
-                    self.send_header(key, value)
-                if "Content-Length" not in headers and "X-Endless" not in headers:
-                    self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                try:
-                    self.wfile.write(body)
-                    while "X-Endless" in headers:
-                        self.wfile.write(b"x" * 65536)
-                except OSError:
-                    pass
-
-            def log_message(self, *_):
-                pass
-
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.http.server_address[1]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        self.http.socket = context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
+    return tls_server.certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 def server(certificate, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    found = Server(certificate)
-    thread = threading.Thread(target=found.http.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield found
-    found.http.shutdown()
-    thread.join(30)
-    found.http.server_close()
+    with tls_server.serve(certificate) as found:
+        found.answers["/rows.jsonl"] = (200, {}, ROWS)
+        yield found
 
 
 def names(**addresses: str):

@@ -9,10 +9,10 @@ from hone_api.dataset import Changes
 from hone_trainer.datasets.splits import hash_of
 
 
-def since(previous: str | None, root: Path, content: Path) -> Changes | None:
+def since(previous: str | None, root: Path, content: Path, digest: str) -> Changes | None:
     """The difference to the content before, 16 bytes of memory a row; None when there is none in the store, or it is
     the same."""
-    if previous is None or not (root / previous.removeprefix("sha256:")).is_dir():
+    if previous in (None, digest) or not (root / previous.removeprefix("sha256:")).is_dir():
         return None
     import numpy
 

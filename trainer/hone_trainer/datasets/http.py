@@ -28,6 +28,8 @@ from hone_trainer.secrets import remember
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
+_CONDITIONS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
+_MAX_MARK = 200
 _CHUNK = 2**20
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 """Of the target file, not of the connection."""
@@ -45,6 +47,39 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+class UnchangedError(Exception):
+    """The server says that the file is the one that was read before."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """By what a server tells one content of a file from another: its ETag, else its time."""
+
+    header: str
+    value: str
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Mark | None:
+        """The mark in an answer; None when it has none, or one that is too long to keep."""
+        for name in _CONDITIONS:
+            if value := headers.get(name):
+                return cls(name, value) if len(value) <= _MAX_MARK and value.isprintable() else None
+        return None
+
+    @classmethod
+    def parse(cls, text: str) -> Mark | None:
+        """From `str` of a mark."""
+        name, _, value = text.partition("=")
+        return cls(name, value) if name in _CONDITIONS and value else None
+
+    def __str__(self) -> str:
+        return f"{self.header}={self.value}"
+
+    def condition(self) -> dict[str, str]:
+        """The header that asks for another content only (RFC 9110, section 13)."""
+        return {_CONDITIONS[self.header]: self.value}
+
+
 @dataclass(frozen=True)
 class Client:
     """Downloads under limits. authorization is the value of that header; it is sent to the first host alone."""
@@ -53,11 +88,21 @@ class Client:
     authorization: str | None = None
     resolver: Resolver = resolve
 
-    def download(self, url: str, target: Path, progress: Callable[[int], None] = lambda _: None) -> None:
+    def download(
+        self,
+        url: str,
+        target: Path,
+        progress: Callable[[int], None] = lambda _: None,
+        known: Mark | None = None,
+    ) -> Mark | None:
         """Download url to the file target; progress is told the bytes of each chunk.
+
+        Returns:
+            The mark of what was downloaded, where the server gives one.
 
         Raises:
             SourceError: SourceRefused, SourceNotFound, SourceUnreachable or SourceTooLarge.
+            UnchangedError: the file still has the mark `known`.
         """
         if self.authorization:
             remember(self.authorization)
@@ -67,16 +112,17 @@ class Client:
         for _ in range(_MAX_REDIRECTS + 1):
             same_host = (current.hostname, current.port) == (first.hostname, first.port)
             headers = {"Authorization": self.authorization} if self.authorization and same_host else {}
-            following = self._get(current, headers, target, deadline, progress)
-            if following is None:
-                return
-            current = checked(urljoin(current.geturl(), following))
+            headers |= known.condition() if known else {}
+            found = self._get(current, headers, target, deadline, progress)
+            if not isinstance(found, str):
+                return found
+            current = checked(urljoin(current.geturl(), found))
         raise SourceError("SourceRefused", f"{_shown(first)} redirects more than {_MAX_REDIRECTS} times")
 
     def _get(
         self, url: SplitResult, headers: dict[str, str], target: Path, deadline: float, progress: Callable[[int], None]
-    ) -> str | None:
-        """One request; the location to go on to, or None when the file is complete."""
+    ) -> str | Mark | None:
+        """One request; the location to go on to, or the mark of the file when it is complete."""
         pool = connect(url, self.limits.allow_private_addresses, self.resolver)
         send = {"User-Agent": "hone", "Accept-Encoding": "identity", **headers}
         try:
@@ -84,8 +130,11 @@ class Client:
             try:
                 if response.status in _REDIRECTS and response.headers.get("Location"):
                     return str(response.headers["Location"])
+                if response.status == 304 and headers.keys() & _CONDITIONS.values():
+                    raise UnchangedError
                 self._check_status(response, url)
                 self._save(response, url, target, deadline, progress)
+                return Mark.of(response.headers)
             finally:
                 response.close()
         except (HTTPError, OSError) as error:
@@ -94,7 +143,6 @@ class Client:
             raise SourceError("SourceUnreachable", f"{_shown(url)}: {error}") from None
         finally:
             pool.close()
-        return None
 
     def _check_status(self, response: urllib3.BaseHTTPResponse, url: SplitResult) -> None:
         status, text = response.status, f"{_shown(url)} answers {response.status} {response.reason or ''}".strip()

@@ -17,7 +17,7 @@ from typing import IO, Any
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_trainer import manifest, store
-from hone_trainer.datasets import changes, curation, detect, report, sources, synthesis
+from hone_trainer.datasets import changes, curation, detect, http, known, report, synthesis
 from hone_trainer.datasets.read import read_rows
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
 from hone_trainer.datasets.spool import Row
@@ -35,7 +35,7 @@ def run(plan: MaterializePlan) -> DatasetResult:
     """Materialise the plan's Dataset, or find that it already is.
 
     Returns:
-        The result; without a digest where generated rows wait for people.
+        The result; without a digest where generated rows wait for people, or the source is the one that was read.
 
     Raises:
         SourceError: the source is missing, unreachable, refused, too large, or not what was promised.
@@ -49,7 +49,11 @@ def run(plan: MaterializePlan) -> DatasetResult:
         download, content = work / "source", work / "content"
         download.mkdir()
         content.mkdir()
-        fetched = sources.fetch(plan, download, progress)
+        try:
+            fetched = known.fetch(plan, download, progress)
+        except http.UnchangedError:
+            progress.say(f"dataset {plan.name}: the source has not changed")
+            return DatasetResult(unchanged=True)
         rows = read_rows(fetched.files, plan.limits.max_source_bytes)
         made = synthesis.run(plan, rows, fetched.revision, progress) if plan.synthesis else None
         if made and not made.counts.complete:
@@ -76,7 +80,8 @@ def run(plan: MaterializePlan) -> DatasetResult:
         result = tally.result()
         result.synthetic = made.counts if made else None
         result.report = f"{result.path}/{report.PAGE}"
-        result.changes = changes.since(plan.previous, root, content)
+        result.source_version = known.version(plan, fetched)
+        result.changes = changes.since(plan.previous, root, content, tally.digest)
         report.write(tally, result, content)
         manifest.write(content)
         store.publish(content, root / tally.digest.removeprefix("sha256:"), is_intact)

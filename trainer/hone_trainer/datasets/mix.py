@@ -100,7 +100,7 @@ def run(plan: MixPlan) -> DatasetResult:
             raise DataError("TooFewRows", message, tally.result())
         tally.digest = materialize.content_digest(work)
         result = tally.result()
-        result.mixture, result.changes = used, changes.since(plan.previous, root, work)
+        result.mixture, result.changes = used, changes.since(plan.previous, root, work, tally.digest)
         result.report = f"{result.path}/{report.PAGE}"
         report.write(tally, result, work)
         manifest.write(work)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from hone_api.plan import MaterializePlan
 from hone_trainer import hub
 from hone_trainer.datasets import layout, s3
-from hone_trainer.datasets.http import Client
+from hone_trainer.datasets.http import Client, Mark, UnchangedError
 from hone_trainer.datasets.packed import SUFFIXES, base_name
 from hone_trainer.datasets.read import DataFile
 from hone_trainer.errors import SourceError
@@ -39,10 +40,14 @@ _NOT_ROWS = {
 
 @dataclass(frozen=True)
 class Fetched:
-    """Files of a source; revision is a hub commit, or the SHA-256 of the content."""
+    """Files of a source; revision is a hub commit, or the SHA-256 of the content.
+
+    mark tells this content of the source from another without reading it; None: nothing does.
+    """
 
     files: list[DataFile]
     revision: str
+    mark: str | None = None
 
 
 def shown(uri: str) -> str:
@@ -55,6 +60,7 @@ def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
 
     Raises:
         SourceError: missing, unreachable, refused, too large, or not what sha256 promised.
+        UnchangedError: the source has the mark plan.known.
     """
     scheme = plan.source.uri.partition("://")[0]
     if scheme not in SOURCES:
@@ -65,6 +71,7 @@ def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
 def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
     repository = hub.Repository.parse(plan.source.uri, "dataset", hub.token_of(plan.secret_path))
     snapshot = hub.look_up(repository)
+    _compare(plan, snapshot.commit)
     names = _chosen(snapshot.files, plan.source.files, str(repository))
     if not plan.source.files:
         card = _card(repository, snapshot, folder)
@@ -73,7 +80,7 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
         raise SourceError("SourceTooLarge", f"{repository}: over {plan.limits.max_source_bytes} bytes")
     progress.say(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
     hub.download(repository, snapshot, names, folder)
-    return Fetched([DataFile(folder / name, name) for name in names], snapshot.commit)
+    return Fetched([DataFile(folder / name, name) for name in names], snapshot.commit, snapshot.commit)
 
 
 def _card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> dict[str, Any]:
@@ -95,8 +102,9 @@ def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     name = PurePosixPath(unquote(urlsplit(plan.source.uri).path)).name.replace("\0", "")[-100:] or "data"
     target = folder / "download"
     progress.say(f"downloading {name}")
-    Client(plan.limits, authorization).download(plan.source.uri, target, progress.add_bytes)
-    return _hashed([DataFile(target, name)], plan)
+    known = Mark.parse(plan.known) if plan.known else None
+    mark = Client(plan.limits, authorization).download(plan.source.uri, target, progress.add_bytes, known)
+    return _hashed([DataFile(target, name)], plan, str(mark) if mark else None)
 
 
 def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
@@ -105,13 +113,15 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched
     names = _chosen({name: one.size for name, one in found.items()}, plan.source.files, what)
     if sum(found[name].size for name in names) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{what}: over {plan.limits.max_source_bytes} bytes")
+    mark = _digest([[name, found[name].size, found[name].etag] for name in names])
+    _compare(plan, mark)
     progress.say(f"downloading {len(names)} files of {what}")
     deadline = time.monotonic() + plan.limits.timeout_seconds
     # Keys are anything, so files are called by their number.
     files = [DataFile(folder / str(number), name) for number, name in enumerate(names)]
     for file in files:
         bucket.download(found[file.name], file.path, deadline, progress.add_bytes)
-    return _hashed(files, plan)
+    return _hashed(files, plan, mark)
 
 
 def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
@@ -128,9 +138,25 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetc
         files = [DataFile(_inside(found[name], root), name) for name in names]
     else:
         files = [DataFile(inside, path.name)]
-    if sum(file.path.stat().st_size for file in files) > plan.limits.max_source_bytes:
+    stats = [file.path.stat() for file in files]
+    if sum(stat.st_size for stat in stats) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{shown(plan.source.uri)}: over {plan.limits.max_source_bytes} bytes")
-    return _hashed(files, plan)
+    if plan.source.uri.startswith("configmap://"):  # its files are as new as the pod
+        fetched = _hashed(files, plan)
+        _compare(plan, fetched.revision)
+        return replace(fetched, mark=fetched.revision)
+    mark = _digest([[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)])
+    _compare(plan, mark)
+    return _hashed(files, plan, mark)
+
+
+def _compare(plan: MaterializePlan, mark: str) -> None:
+    if plan.known == mark:
+        raise UnchangedError
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def _root(path: Path) -> Path:
@@ -187,7 +213,7 @@ def _is_data(name: str) -> bool:
     return base not in _NOT_ROWS and base.endswith(DATA_SUFFIXES)
 
 
-def _hashed(files: list[DataFile], plan: MaterializePlan) -> Fetched:
+def _hashed(files: list[DataFile], plan: MaterializePlan, mark: str | None = None) -> Fetched:
     """With the SHA-256 as revision: of the file, or of all names and hashes."""
     hashes = [_sha256(file.path) for file in files]
     if plan.source.sha256 is not None:
@@ -197,9 +223,9 @@ def _hashed(files: list[DataFile], plan: MaterializePlan) -> Fetched:
             message = f"{files[0].name} has the SHA-256 {hashes[0]}, expected {plan.source.sha256}"
             raise SourceError("ChecksumMismatch", message)
     if len(files) == 1:
-        return Fetched(files, hashes[0])
+        return Fetched(files, hashes[0], mark)
     listing = "".join(f"{sha}  {file.name}\n" for sha, file in zip(hashes, files, strict=True))
-    return Fetched(files, hashlib.sha256(listing.encode()).hexdigest())
+    return Fetched(files, hashlib.sha256(listing.encode()).hexdigest(), mark)
 
 
 def _sha256(path: Path) -> str:

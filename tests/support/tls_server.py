@@ -1,0 +1,104 @@
+"""A web server on loopback with a certificate of its own, which notes what it is asked."""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+NAMES = ("data.test", "other.test", "localhost")
+
+
+def certificate(folder: Path) -> Path:
+    """A self-signed certificate for NAMES, with its key, in a file of the folder."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "data.test")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in NAMES]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "server.pem"
+    plain = serialization.NoEncryption()
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+class Server:
+    """Answers by `answers`: path -> (status, headers, body); 304 to who has the ETag. Notes what it was asked."""
+
+    def __init__(self, certificate: Path, address: str = "127.0.0.1", port: int = 0):
+        server = self
+        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.requests: list[tuple[str, str, str, str | None]] = []
+        """(path, Host, local address, Authorization)"""
+        self.connections = 0
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def setup(self) -> None:
+                server.connections += 1
+                super().setup()
+
+            def do_GET(self) -> None:
+                local = self.connection.getsockname()[0]
+                server.requests.append((self.path, self.headers["Host"], local, self.headers["Authorization"]))
+                status, headers, body = server.answers.get(self.path, (404, {}, b""))
+                mark = headers.get("ETag")
+                if mark and self.headers["If-None-Match"] == mark:
+                    status, body = 304, b""
+                self.send_response(status)
+                for key, value in headers.items():
+                    self.send_header(key, value)
+                if "Content-Length" not in headers and "X-Endless" not in headers:
+                    self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                try:
+                    self.wfile.write(body)
+                    while "X-Endless" in headers:
+                        self.wfile.write(b"x" * 65536)
+                except OSError:
+                    pass
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = http.server.ThreadingHTTPServer((address, port), Handler)
+        self.port = self.http.server_address[1]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self.http.socket = context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
+
+
+@contextmanager
+def serve(certificate: Path) -> Iterator[Server]:
+    """A server that runs until the end of the block."""
+    found = Server(certificate)
+    thread = threading.Thread(target=found.http.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        found.http.shutdown()
+        thread.join(30)
+        found.http.server_close()
