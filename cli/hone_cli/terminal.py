@@ -22,7 +22,8 @@ class Edit(ModalScreen[Row | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "save", "Save", priority=True),
         Binding("escape", "cancel", "Cancel", priority=True),
-        Binding("tab", "app.focus_next", "Next field", show=True),
+        # Before the field sees it: keys that follow at once must find the next field.
+        Binding("tab", "app.focus_next", "Next field", priority=True),
     ]
     AUTO_FOCUS = "TextArea"
     CSS = "Edit { background: $surface; } TextArea { height: auto; min-height: 5; max-height: 20; margin-bottom: 1; }"
@@ -66,7 +67,7 @@ class Terminal(App[SyntheticRows]):
     ]
     CSS = """
     #counts { dock: top; padding: 0 1; background: $panel; }
-    #message { dock: bottom; height: auto; padding: 0 1; }
+    #message { height: auto; padding: 0 1; }
     #row { padding: 1; }
     """
     ENABLE_COMMAND_PALETTE = False

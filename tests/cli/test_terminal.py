@@ -77,3 +77,38 @@ def test_a_folder_that_is_no_batch_is_told_in_one_line(tmp_path, terminal):
     assert screen.end() == 1
     assert "is neither a batch" in screen.text
     assert "Traceback" not in screen.text
+
+
+def test_two_reviewers_at_once_and_a_row_on_which_they_disagree(make_batch, terminal):
+    batch = make_batch(1)
+    command = ("dataset", "review", "answers", "--path", str(batch.folder), "--reviewer")
+    ann = terminal(*command, "ann")
+    bob = terminal(*command, "bob")
+    ann.until("1 wait")
+    bob.until("1 wait")
+    ann.press("a")
+    ann.until("Nothing is left to decide on")
+    bob.press("r")  # who had the row on the screen already decides, too
+    bob.until("1 rejected · 0 wait · 1 in conflict")
+    bob.press("c")
+    bob.until("ann: Accept")
+    bob.press("a")
+    bob.until("1 accepted · 0 rejected · 0 wait")
+    for screen in (ann, bob):
+        screen.press("q")
+        assert screen.end() == 0
+    assert sorted(d.reviewer for d in batch.decisions()) == ["ann", "bob", "bob"]
+
+
+def test_a_sample_that_passes_ends_the_review_with_its_confidence(make_batch, terminal):
+    batch = make_batch(40, sampling={"size": 3})
+    screen = terminal("dataset", "review", "answers", "--path", str(batch.folder), "--reviewer", "ann")
+    for left in (3, 2, 1):
+        screen.until(f"{left} of 3 sampled rows wait" if left < 3 else "3 wait")
+        screen.press("a")
+    screen.until("Nothing is left to decide on")
+    screen.press("q")
+    assert screen.end() == 0
+    assert "40 accepted" in screen.text
+    assert "with 95% confidence at most" in " ".join(screen.text.split())
+    assert "The review is complete." in screen.text
