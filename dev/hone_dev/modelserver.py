@@ -2,12 +2,14 @@
 
 One file that needs aiohttp and transformers alone, so that it runs in the trainer image, too:
 python modelserver.py --model FOLDER_OR_NAME [--host 127.0.0.1] [--port 8000]
+With API_KEY in its environment it answers only those who send that key.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -140,7 +142,8 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()
-    web.run_app(application(Model(args.model, args.served_as)), host=args.host, port=args.port, print=None)
+    app = application(Model(args.model, args.served_as), os.environ.get("API_KEY", ""))
+    web.run_app(app, host=args.host, port=args.port, print=None)
 
 
 if __name__ == "__main__":

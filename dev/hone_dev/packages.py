@@ -29,6 +29,7 @@ IMAGES = {
     "docker-registry": "/usr/bin/docker-registry",
 }
 PROMETHEUS = {"prometheus": "/usr/bin/prometheus"}
+BROWSER = {"chromium": "/usr/bin/chromium", "chromium-driver": "/usr/bin/chromedriver"}
 
 
 def require_root() -> None:

@@ -83,8 +83,8 @@ def terminals() -> Iterator[Callable[..., Screen]]:
     """Starts `hone` with arguments under a terminal; ends what is left."""
     opened: list[Screen] = []
 
-    def start(*arguments: str, **environment: str) -> Screen:
-        opened.append(Screen(sys.executable, "-m", "hone_cli", *arguments, **environment))
+    def start(*arguments: str, columns: int = 110, **environment: str) -> Screen:
+        opened.append(Screen(sys.executable, "-m", "hone_cli", *arguments, columns=columns, **environment))
         return opened[-1]
 
     try:
