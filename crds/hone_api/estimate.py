@@ -149,10 +149,11 @@ def estimate(s: Setup) -> Estimate:
         host, weights = host + weights, 0
     if s.ranks > 1 and not sharded:
         gradients *= 2  # DDP's buckets
-    reference = frozen * (2 if s.bf16 else 4) if s.method == Method.PPO and not s.adapted else 0
+    whole = frozen * (2 if s.bf16 else 4) if s.method == Method.PPO else 0
     terms = {
         "weights": weights,
-        "reference": reference,
+        "reference": 0 if s.adapted else whole,
+        "rewardModel": whole,  # of the same base, or it would have another tokenizer
         "gradients": gradients,
         "optimizer": optimizer,
         "activations": _activations(s),
@@ -218,10 +219,10 @@ def _workspace(s: Setup) -> int:
 
 
 def _logits(s: Setup) -> int:
-    """The loss head scores some tokens at a time; ORPO's library code all of them; a reward has none."""
+    """The loss head scores some tokens at a time; ORPO's library code and PPO all of them; a reward has none."""
     if s.method == Method.REWARD:
         return 0
-    tokens = s.tokens if s.method == Method.ORPO else min(s.tokens, HEAD_CHUNK)
+    tokens = s.tokens if s.method in (Method.ORPO, Method.PPO) else min(s.tokens, HEAD_CHUNK)
     return tokens * s.shape.vocabulary * 4 * HEAD_COPIES
 
 

@@ -24,6 +24,7 @@ class Method(StrEnum):
     REWARD = "Reward"
     PPO = "PPO"
     GRPO = "GRPO"
+    DISTILLATION = "Distillation"
 
 
 class SftMethod(ApiModel):
@@ -199,6 +200,23 @@ class GrpoMethod(ApiModel):
     generation: Generation = Field(default_factory=Generation, description="What generates the samples.")
 
 
+class DistillationMethod(ApiModel):
+    """Distillation: a small model learns from a larger one, the teacher."""
+
+    teacher_model_version: Name = Field(description="Name of the ModelVersion of the teacher.")
+    level: Literal["Sequence", "Logits"] = Field(
+        default="Sequence",
+        description="Sequence: the teacher answers every prompt before training, and its answers are learned (Kim and "
+        "Rush 2016); Logits: its distribution over tokens is (not supported yet). Default Sequence.",
+    )
+    max_completion_length: int = Field(
+        default=256,
+        ge=1,
+        le=131_072,
+        description="Most tokens of the teacher's answer; a row whose answer is longer is left out. Default 256.",
+    )
+
+
 METHOD_BLOCKS = tuple(m.value.lower() for m in Method)
 _ANSWERS = (Format.CHAT, Format.SHAREGPT, Format.ALPACA, Format.PROMPT_COMPLETION, Format.RAFT)
 FORMATS_TAKEN: dict[Method, tuple[Format, ...]] = {
@@ -210,15 +228,21 @@ FORMATS_TAKEN: dict[Method, tuple[Format, ...]] = {
     Method.REWARD: (Format.PREFERENCE,),
     Method.PPO: (*_ANSWERS, Format.VERIFIABLE),
     Method.GRPO: (*_ANSWERS, Format.VERIFIABLE),
+    Method.DISTILLATION: (*_ANSWERS, Format.VERIFIABLE),
 }
-"""Formats of the Datasets that a method can train on. The last two use the prompts alone, or check answers by them."""
+"""Formats of the Datasets that a method can train on. The last three use prompts alone, or check answers."""
 FORMATS_MEASURED = (*_ANSWERS, Format.TEXT, Format.PREFERENCE)
 """Formats of the Datasets that evaluation.retention can measure."""
 _REFERENCED = (Method.DPO, Method.KTO, Method.ORPO, Method.REWARD, Method.PPO)
 
 
 def problems(
-    method: Method | str, training: Training, adapter: Adapter, world_size: int, grpo: GrpoMethod | None = None
+    method: Method | str,
+    training: Training,
+    adapter: Adapter,
+    world_size: int,
+    grpo: GrpoMethod | None = None,
+    ppo: PpoMethod | None = None,
 ) -> list[str]:
     """What a method cannot be combined with, each with the way out. Operator and trainer both ask."""
     out = []
@@ -230,6 +254,8 @@ def problems(
     rows = training.micro_batch_size or training.batch_size // world_size
     if method == Method.KTO and rows < 2:
         out.append("training: KTO compares the answers of a forward pass, at least 2 on each rank: raise batchSize")
+    if method == Method.PPO and ppo is not None:
+        out += _room_for_answers("ppo", ppo, training)
     if method == Method.GRPO and grpo is not None:
         out += _grpo_problems(grpo, training)
     return out
@@ -264,12 +290,18 @@ def _grpo_problems(grpo: GrpoMethod, training: Training) -> list[str]:
             f"training.batchSize {training.batch_size} counts samples: it must be a multiple of "
             f"grpo.generations {grpo.generations}"
         )
-    if training.max_length and training.max_length <= grpo.max_completion_length:
-        out.append(
-            f"training.maxLength {training.max_length} counts prompt and answer: it must be above "
-            f"grpo.maxCompletionLength {grpo.max_completion_length}"
-        )
+    out += _room_for_answers("grpo", grpo, training)
     names = [reward.title for reward in grpo.rewards]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         out.append(f"grpo.rewards: more than one is called {', '.join(twice)}: give them names")
     return out
+
+
+def _room_for_answers(block: str, options: PpoMethod | GrpoMethod, training: Training) -> list[str]:
+    longest = options.max_completion_length
+    if not training.max_length or training.max_length > longest:
+        return []
+    return [
+        f"training.maxLength {training.max_length} counts prompt and answer: it must be above "
+        f"{block}.maxCompletionLength {longest}"
+    ]

@@ -27,7 +27,7 @@ def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Colle
     _refuse(
         [
             *_plan(plan, world_size, cuda_bf16),
-            *problems(plan.method, plan.training, plan.adapter, world_size, plan.grpo),
+            *problems(plan.method, plan.training, plan.adapter, world_size, plan.grpo, plan.ppo),
             *evaluation_problems(plan.method, plan.evaluation, plan.adapter, sharded=plan.deepspeed is not None),
         ]
     )
@@ -74,12 +74,16 @@ def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
 def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str]:
     if plan.method not in methods:
         yield f"method {plan.method} (this version has {', '.join(methods)})"
+    if plan.distillation and plan.distillation.level == "Logits":
+        yield "distillation.level Logits (use Sequence)"
+    if plan.grpo and plan.grpo.generation.engine == "VLLM":
+        yield "grpo.generation.engine VLLM (the trainer image has no vLLM: use Transformers, or Auto)"
     if plan.output.push is not None:
         yield "output.push"
-    if plan.adapter.type == "QLoRA" and plan.deepspeed and plan.deepspeed.zero_stage == 3:
-        yield "adapter.type QLoRA with deepspeed.zeroStage 3 (4-bit weights cannot be sharded: use zeroStage 2)"
     if plan.method == "PPO" and plan.deepspeed:
         yield "deepspeed with method PPO (GRPO can shard, with a reward of type RewardModel)"
+    if plan.adapter.type == "QLoRA" and plan.deepspeed and plan.deepspeed.zero_stage == 3:
+        yield "adapter.type QLoRA with deepspeed.zeroStage 3 (4-bit weights cannot be sharded: use zeroStage 2)"
 
 
 def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]:
@@ -102,15 +106,15 @@ def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]
         yield "output.formats GGUF holds a whole model: set output.merge"
     if plan.early_stopping and not plan.evaluation_datasets:
         yield "earlyStopping needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
-
-
     retention = plan.evaluation.retention
     if retention and retention.interpolate and not plan.evaluation_datasets:
         yield "evaluation.retention.interpolate needs held-out rows: name evaluationDatasets"
+
+
 def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
+    yield from selfcheck.problems(base)
     length = plan.training.max_length
     if length and length > base.context:
-    yield from selfcheck.problems(base)
         yield f"training.maxLength {length} is over the model's context of {base.context} tokens"
     if plan.adapter.targets:
         linear = adapters.linear_modules(base.config)

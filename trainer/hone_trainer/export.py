@@ -66,6 +66,8 @@ def weights(trainer: Any) -> dict[str, Any]:
     else:
         tied = set(trainer.model.all_tied_weights_keys)
         state = {name: tensor for name, tensor in state.items() if name not in tied}
+    left_out = f".{trainer.run.method.training_only}."
+    state = {name: tensor for name, tensor in state.items() if left_out not in f".{name}"}
     return {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
 
 
@@ -126,6 +128,8 @@ def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, reco
     config.base_model_name_or_path = card.base_name(run.plan.model_uri)
     config.revision = run.plan.model_commit
     config.inference_mode = True
+    if run.method.training_only:
+        config.modules_to_save = config.exclude_modules = None
     config.save_pretrained(str(folder))
     return _finish(run, folder, "Adapter", record)
 
@@ -206,10 +210,6 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: 
         "numbers": [n.to_json() for n in record.numbers],
         "samples": [s.to_json() for s in record.samples],
         "data": record.data,
-        "notes": list(notes),
-    }
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in record.curves))
         "example": [asdict(piece) for piece in record.example],
         "advice": record.advice,
         "rejected": record.rejected,

@@ -45,8 +45,11 @@ class Base:
         return frozenset(i for i in ids if i is not None)
 
 
-def open_base(path: str | Path) -> Base:
+def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
     """Read config and tokenizer of the model in folder `path`.
+
+    Args:
+        head: what it must end in.
 
     Raises:
         TrainerError: ModelNotFound, UnsafeModel (pickled weights, or code in the repository), UnsupportedModel.
@@ -56,19 +59,24 @@ def open_base(path: str | Path) -> Base:
         raise TrainerError("ModelNotFound", f"{folder} holds no config.json")
     _refuse_unsafe(folder)
     from transformers import AutoConfig, AutoTokenizer
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto import modeling_auto
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, OSError, KeyError) as error:
         raise TrainerError("UnsupportedModel", f"{folder}: {error}") from error
-    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type, ())
+    families, kind = {
+        "LanguageModel": (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "causal language model"),
+        "Reward": (modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "reward model"),
+    }[head]
+    known = families.get(config.model_type, ())
     known = (known,) if isinstance(known, str) else known
     found = config.architectures or known[:1]
-    if not set(found) & set(known):  # BERT's folder, say, could be read as a causal model, and would learn to peek
+    # BERT's folder, say, could be read as a causal model, and would learn to peek.
+    if not set(found) & set(known) or (head == "Reward" and config.num_labels != 1):
         name = ", ".join(found) or config.model_type
-        raise TrainerError("UnsupportedModel", f"{folder}: {name} is not a causal language model")
+        raise TrainerError("UnsupportedModel", f"{folder}: {name} is not a {kind}")
     if tokenizer.eos_token is None:
         raise TrainerError("UnsupportedModel", f"{folder}: the tokenizer has no end-of-sequence token")
     if tokenizer.pad_token is None:

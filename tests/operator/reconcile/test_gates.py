@@ -37,9 +37,25 @@ def test_the_same_again_writes_nothing(life):
 @pytest.mark.parametrize(
     ("spec", "named"),
     [
-        ({"method": "PPO", "ppo": {"rewardModelVersion": "rm"}}, "spec.method"),
+        (
+            {
+                "method": "PPO",
+                "ppo": {"rewardModelVersion": "rm"},
+                "deepspeed": {"zeroStage": 2},
+                "resources": {"nodes": 2},
+            },
+            "spec.deepspeed with method PPO",
+        ),
         ({"model": {"uri": "s3://bucket/x"}}, "spec.model.uri"),
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
+        (
+            {"method": "GRPO", "grpo": {"rewards": [{"type": "Number"}], "generation": {"engine": "VLLM"}}},
+            "spec.grpo.generation.engine VLLM",
+        ),
+        (
+            {"method": "Distillation", "distillation": {"teacherModelVersion": "large-v1", "level": "Logits"}},
+            "spec.distillation.level Logits",
+        ),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
         ({"deepspeed": {"offload": "Optimizer"}, "resources": {"nodes": 2}}, "spec.deepspeed.offload"),
         ({"scheduling": {"queueName": "q"}}, "spec.scheduling.queueName"),

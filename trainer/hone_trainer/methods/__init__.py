@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hone_trainer.methods import dapt, dpo, grpo, kto, orpo, reward, sft
+from hone_trainer.methods import dapt, distillation, dpo, grpo, kto, orpo, ppo, reward, sft
 from hone_trainer.methods.base import Method
 
 METHODS: dict[str, Method] = {
@@ -12,5 +12,7 @@ METHODS: dict[str, Method] = {
     "KTO": kto.METHOD,
     "ORPO": orpo.METHOD,
     "Reward": reward.METHOD,
+    "PPO": ppo.METHOD,
     "GRPO": grpo.METHOD,
+    "Distillation": distillation.METHOD,
 }

@@ -47,6 +47,8 @@ class Method:
     """Tokens of a sequence when the plan names none; None: those of the longest row."""
     head: Head = "LanguageModel"
     """What the trained model ends in."""
+    training_only: str | None = None
+    """Name of a module that only training needs: it is left out of what is exported."""
     row_by_row: bool = False
     """Whether a CPU takes one row a pass by default: nothing is padded. Not where the rows of a batch are compared."""
     samples: bool = True

@@ -1,0 +1,51 @@
+"""A reward model that reads the policy's own token ids, which is why it must have the policy's tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hone_trainer import model
+from hone_trainer.errors import TrainerError
+from hone_trainer.methods import pairs
+from hone_trainer.model import Base
+
+
+class Judge:
+    """The reward of whole conversations.
+
+    Args:
+        name: of the ModelVersion, for messages.
+        device: where it computes.
+
+    Raises:
+        TrainerError: UnsupportedModel, when it is no reward model, or has another tokenizer or chat template.
+    """
+
+    def __init__(self, name: str, path: str, policy: Base, device: Any) -> None:
+        from transformers import AutoModelForSequenceClassification
+
+        opened = model.open_base(path, head="Reward")
+        if wrong := unlike(opened.tokenizer, policy.tokenizer):
+            message = f"ppo.rewardModelVersion {name} has another {wrong} than the model: train both on the same base"
+            raise TrainerError("UnsupportedModel", message)
+        self._model = AutoModelForSequenceClassification.from_pretrained(
+            path, trust_remote_code=False, use_safetensors=True, local_files_only=True
+        ).to(device)
+        self._model.eval().requires_grad_(False)
+        self._pad = self._model.config.pad_token_id
+
+    def __call__(self, conversations: Sequence[Sequence[int]]) -> Any:
+        """The reward of each, (rows) of float32."""
+        import torch
+
+        with torch.no_grad():
+            inputs = pairs.padded(conversations, self._pad, self._model.device)
+            return self._model(**inputs).logits[:, 0].float()
+
+
+def unlike(one: Any, other: Any) -> str | None:
+    """What two tokenizers differ in that changes a conversation's ids."""
+    if one.get_vocab() != other.get_vocab():
+        return "vocabulary"
+    return "chat template" if one.chat_template != other.chat_template else None

@@ -1,0 +1,153 @@
+"""Proximal policy optimisation with a reward model: RLHF in full (Ouyang et al. 2022). TRL has no PPO any more (removed
+in 1.13), so this is our own, small: formulas in ppo_math.py, value head in critic.py, the loop in ppo_loop.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hone_api.methods import PpoMethod
+from hone_api.plan import TrainingPlan
+from hone_trainer import evaluate, model, sampling
+from hone_trainer.encode_prompts import Prompt, PromptEncoder
+from hone_trainer.errors import TrainerError
+from hone_trainer.evaluate import HeldOut
+from hone_trainer.loop import Run
+from hone_trainer.methods import critic, ppo_math
+from hone_trainer.methods.arguments import common
+from hone_trainer.methods.base import Method
+from hone_trainer.methods.judge import Judge
+from hone_trainer.methods.pairs import Poll
+from hone_trainer.model import Base
+from hone_trainer.scores import Mean, Score
+from hone_trainer.settings import Rates, Settings
+
+
+def options(plan: TrainingPlan) -> PpoMethod:
+    """The plan's block, which the API makes sure of."""
+    assert plan.ppo is not None
+    return plan.ppo
+
+
+def encoder(plan: TrainingPlan, base: Base) -> PromptEncoder:
+    """Questions to prompts that leave room for an answer."""
+    longest = plan.training.max_length or base.context
+    return PromptEncoder(base.tokenizer, longest - options(plan).max_completion_length)
+
+
+def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
+    """The prompts' token ids.
+
+    Raises:
+        TrainerError: InvalidConfiguration, when they do not fill one batch.
+    """
+    from datasets import Dataset
+
+    if len(rows) < plan.training.batch_size:
+        message = f"training.batchSize {plan.training.batch_size} is more than the {len(rows)} prompts: lower it"
+        raise TrainerError("InvalidConfiguration", message)
+    return Dataset.from_dict({"prompt_ids": [row.prompt_ids for row in rows]})
+
+
+def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+    """transformers' TrainingArguments."""
+    from transformers import TrainingArguments
+
+    return TrainingArguments(**common(plan, settings), remove_unused_columns=False)
+
+
+def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+    """A trainer that is ready to train."""
+    from accelerate.utils import set_seed
+    from peft import get_peft_model
+    from transformers import PrinterCallback
+    from trl.trainer.utils import disable_dropout_in_model
+
+    from hone_trainer.methods.ppo_loop import Ppo
+
+    name = options(run.plan).reward_model_version
+    judge = Judge(name, run.plan.models[name].path, run.base, args.device)
+    reference = None
+    set_seed(args.seed)  # an adapter begins at random
+    critic.install(network)
+    if peft_config is None:
+        settings = run.settings
+        reference = model.load(run.base, bf16=settings.bf16, cpu=settings.cpu, quantize=False, frozen=True)
+        reference = reference.to(args.device).eval().requires_grad_(False)
+    else:
+        peft_config.modules_to_save = peft_config.exclude_modules = [critic.NAME]
+        network = get_peft_model(network, peft_config)
+        if args.gradient_checkpointing:
+            network.enable_input_require_grads()
+    disable_dropout_in_model(network)  # policy and sampler are the same model, or their ratio is noise
+    pad = run.base.tokenizer.pad_token_id
+    made = Ppo(
+        model=network,
+        args=args,
+        train_dataset=run.dataset,
+        data_collator=lambda rows: sampling.left_padded([row["prompt_ids"] for row in rows], pad),
+        processing_class=run.base.tokenizer,
+        callbacks=callbacks,
+    )
+    made.remove_callback(PrinterCallback)  # our reporters tell
+    made.judge, made.reference = judge, reference
+    made.attach(run)
+    set_seed(args.seed, device_specific=True)  # ranks sample differently
+    return made
+
+
+def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+    """Mean reward of greedy answers to held-out prompts, and the KL divergence to the reference over their tokens in
+    nats an answer; of the base that is 0. A collective."""
+    run: Run = trainer.run
+    pad, longest = run.base.tokenizer.pad_token_id, options(run.plan).max_completion_length
+
+    def forward(batch: Sequence[Prompt]) -> list[list[float]]:
+        prompts = [row.prompt_ids for row in batch]
+        answers = sampling.greedy(trainer.model, prompts, pad_id=pad, stop_ids=run.stop_ids, longest=longest)
+        rewards = trainer.judge([p + a for p, a in zip(prompts, answers, strict=True)]).tolist()
+        kl = [_divergence(trainer, p, a) for p, a in zip(prompts, answers, strict=True)]
+        return [[r, k, float(len(a))] for r, k, a in zip(rewards, kl, answers, strict=True)]
+
+    values = evaluate.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
+    rewards, kl, lengths = ([float(v) for v in column] for column in zip(*values, strict=True))
+    ones = [1.0] * len(rewards)
+    return Score({"reward": Mean(rewards, ones), "kl": Mean(kl, ones)}, tokens=int(sum(lengths)))
+
+
+def _divergence(trainer: Any, prompt: list[int], answer: list[int]) -> float:
+    import torch
+
+    inputs = {"input_ids": torch.tensor([prompt + answer], device=trainer.args.device), "use_cache": False}
+    kept = len(answer) + 1
+    ours = trainer.model(**inputs, logits_to_keep=kept).logits[0, :-1]
+    with trainer.as_reference() as reference:
+        theirs = reference(**inputs, logits_to_keep=kept).logits[0, :-1]
+    return float(ppo_math.divergence(ours, theirs).sum())
+
+
+METHOD = Method(
+    rates=Rates(adapter=1e-5, full=1e-6),
+    encoder=encoder,
+    dataset=dataset,
+    arguments=arguments,
+    trainer=trainer,
+    score=score,
+    metrics={"reward": "Highest", "kl": "Lowest"},
+    repeats=lambda plan: options(plan).iterations,
+    logged={
+        name: name
+        for name in (
+            "reward",
+            "kl",
+            "kl_coefficient",
+            "policy_loss",
+            "value_loss",
+            "entropy",
+            "clip_fraction",
+            "completion_length",
+        )
+    },
+    training_only=critic.NAME,
+)

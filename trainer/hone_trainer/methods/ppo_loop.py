@@ -1,0 +1,209 @@
+"""The loop of PPO on transformers' Trainer, whose step is one optimiser step.
+
+Every `iterations` steps the policy samples an answer to each prompt of a batch; the steps between learn from the same
+answers. These are kept in checkpoints, so that a resumed run goes on with the answers it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import Trainer
+from trl.trainer.utils import RepeatSampler
+
+from hone_trainer import ranks, sampling
+from hone_trainer.errors import TrainerError
+from hone_trainer.loop import Loop, Run
+from hone_trainer.methods import critic, ppo_math, rollouts
+from hone_trainer.methods.judge import Judge
+from hone_trainer.methods.reference import TOLERANCE
+from hone_trainer.methods.rollouts import Rollout
+from hone_trainer.order import PromptOrder
+
+
+class Ppo(Loop, Trainer):
+    """transformers' loop over answers that the policy samples."""
+
+    judge: Judge
+    reference: Any
+    """The model that training starts from; None: the model without its adapter."""
+
+    def attach(self, run: Run) -> None:
+        super().attach(run)
+        assert run.plan.ppo is not None
+        self.ppo = run.plan.ppo
+        self.temperature, self.epsilon = float(self.ppo.temperature), float(self.ppo.epsilon)
+        self.kl = ppo_math.KlCoefficient(float(self.ppo.kl), float(self.ppo.target_kl) if self.ppo.target_kl else None)
+        self.prompts: list[dict[str, Any]] = []
+        self.rollouts: list[Rollout] = []
+        self.answer_tokens = 0.0
+        """Of the rollouts of all ranks."""
+        self.seen_tokens = 0
+        self.noted: dict[str, list[float]] = {}
+
+    # Answers
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """Each batch of prompts as often as there are steps on its answers."""
+        rows, seed = self.run.plan.training.batch_size, self.args.seed
+        return PromptOrder(RepeatSampler(self.train_dataset, 1, rows, self.ppo.iterations, seed=seed), seed)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:
+        self.prompts, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        return [{**batch, "part": part} for part, batch in enumerate(self.prompts)], None
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        # Not before: a resumed run gets its rollouts and random state back after `get_batch_samples`.
+        if inputs["part"] == 0 and (self.state.global_step % self.ppo.iterations == 0 or not self.rollouts):
+            self.rollouts = self._sample()
+            self.answer_tokens = self._count()
+        return super().training_step(model, self.rollouts[inputs["part"]], num_items_in_batch)
+
+    def _sample(self) -> list[Rollout]:
+        """Rollouts of a whole step; their advantages are whitened together. A collective."""
+        found = [self._answers(super(Ppo, self)._prepare_inputs(batch)) for batch in self.prompts]
+        kl = _mean([part["kl"] for part in found])
+        self._check_kl(kl)
+        for part in found:
+            mask, values = part["mask"], part["values"]
+            rewards = ppo_math.token_rewards(part["scores"], part["log_ratio"], mask, self.kl.value)
+            advantages = ppo_math.advantages(rewards, values, mask, float(self.ppo.gamma), float(self.ppo.gae_lambda))
+            part |= {"advantages": advantages, "returns": advantages + values}
+        whitened = ppo_math.whitened([p["advantages"] for p in found], [p["mask"] for p in found], ranks.add_up)
+        self._note(
+            reward=_mean([part["raw"] for part in found]),
+            completion_length=_mean([part["mask"].sum(1) for part in found]),
+            kl=kl,
+            kl_coefficient=self.kl.value,
+        )
+        self.kl.update(kl)
+        names = Rollout.__dataclass_fields__
+        return [
+            Rollout(**{name: part[name] for name in names} | {"advantages": advantages})
+            for part, advantages in zip(found, whitened, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _answers(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Sampled answers to some prompts, with what policy, reference and reward model say of them."""
+        stop_ids, start = self.run.stop_ids, batch["input_ids"].shape[1]
+        pad = self.run.base.tokenizer.pad_token_id
+        self.model.eval()
+        with self.compute_loss_context_manager():
+            ids = sampling.sampled(
+                self.model,
+                batch,
+                temperature=self.temperature,
+                pad_id=pad,
+                stop_ids=stop_ids,
+                longest=self.ppo.max_completion_length,
+            )
+            mask = rollouts.answer_mask(ids[:, start:], stop_ids)
+            whole = torch.cat([batch["attention_mask"], mask], 1)
+            inputs = {"input_ids": ids, "attention_mask": whole, **rollouts.positions(whole)}
+            ours = critic.views(self.model, inputs, start, self.temperature, critic.head_of(self.model))
+            with self.as_reference() as reference:
+                theirs = critic.views(reference, inputs, start, self.temperature)
+        raw = self.judge(rollouts.conversations(ids, whole))
+        unfinished = ~rollouts.ended(ids[:, start:], mask, stop_ids)
+        log_ratio = (ours.log_probs - theirs.log_probs) * mask
+        return {
+            "input_ids": ids,
+            "attention_mask": whole,
+            "mask": mask,
+            "log_probs": ours.log_probs,
+            "values": ours.values * mask,
+            "log_ratio": log_ratio,
+            "kl": ppo_math.kl(log_ratio).sum(1),
+            "raw": raw,
+            "scores": raw - float(self.ppo.missing_end_penalty) * unfinished,
+        }
+
+    @contextmanager
+    def as_reference(self) -> Iterator[Any]:
+        """The reference, to run forward."""
+        if self.reference is not None:
+            yield self.reference
+        else:
+            with self.model.disable_adapter():
+                yield self.model
+
+    def _check_kl(self, kl: float) -> None:
+        step = self.state.global_step + 1
+        if step == 1 and not kl <= TOLERANCE[self.run.settings.bf16]:
+            message = f"the first answers' KL to the reference is {kl:.3g} nats; of equal models it is 0"
+            raise TrainerError("ReferenceMismatch", message, rank=ranks.rank(), step=step)
+        if not kl <= float(self.ppo.max_kl):
+            message = (
+                f"an answer's KL to the reference is {kl:.1f} nats at step {step}, above ppo.maxKl {self.ppo.max_kl}: "
+                "raise ppo.kl, set ppo.targetKl, or lower training.learningRate"
+            )
+            raise TrainerError("Diverged", message, rank=ranks.rank(), step=step)
+
+    def _count(self) -> float:
+        return ranks.add_up([float(sum(rollout.mask.sum() for rollout in self.rollouts))])[0]
+
+    # Learning
+
+    def compute_loss(self, model: Any, inputs: Rollout, *_: Any, **__: Any) -> Any:
+        """The mean over all tokens of the step: transformers divides by the micro batches, DDP by the ranks."""
+        head = critic.head_of(self.model)
+        now = critic.views(model, inputs.inputs, inputs.answers_from, self.temperature, head)
+        policy = ppo_math.policy_losses(now.log_probs, inputs.log_probs, inputs.advantages, self.epsilon)
+        value = ppo_math.value_losses(now.values, inputs.values, inputs.returns, self.epsilon)
+        share = inputs.mask * (len(self.rollouts) * ranks.world_size() / self.answer_tokens)
+        with torch.no_grad():
+            self._note(
+                policy_loss=float((policy * share).sum()),
+                value_loss=float((value * share).sum()),
+                entropy=float((now.entropy * share).sum()),
+                clip_fraction=float((ppo_math.clipped(now.log_probs, inputs.log_probs, self.epsilon) * share).sum()),
+            )
+        self.seen_tokens += int(inputs.attention_mask.sum())
+        return ((policy + float(self.ppo.value_weight) * value) * share).sum()
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        return inputs  # rollouts are where the model is
+
+    def _diverged(self, what: str) -> TrainerError:
+        if isinstance(self._inputs, Rollout):
+            self._inputs = self._inputs.prompts
+        return super()._diverged(what)
+
+    # What is told and what is kept
+
+    def _note(self, **numbers: float) -> None:
+        for name, value in numbers.items():
+            self.noted.setdefault(name, []).append(value)
+
+    def log(self, logs: dict[str, float], *args: Any) -> None:
+        if "loss" in logs:
+            means = [sum(values) / len(values) for values in self.noted.values()]
+            *means, tokens = ranks.add_up([*means, float(self.seen_tokens)])
+            logs |= {name: mean / ranks.world_size() for name, mean in zip(self.noted, means, strict=True)}
+            logs["num_tokens"] = tokens
+            self.noted = {}
+        super().log(logs, *args)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        rollouts.save(_file(output_dir), self.rollouts, self.kl.value)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None:
+            self.rollouts, self.kl.value = rollouts.load(_file(checkpoint), self.args.device)
+            self.answer_tokens = self._count()
+
+
+def _file(folder: str) -> str:
+    return f"{folder}/rollouts-{ranks.rank()}.safetensors"
+
+
+def _mean(parts: Sequence[Any]) -> float:
+    """The mean over all rows, of all ranks."""
+    total, count = ranks.add_up([float(sum(p.sum() for p in parts)), float(sum(len(p) for p in parts))])
+    return total / count
