@@ -22,6 +22,8 @@ from hone_trainer.secrets import ScrubbingFilter, scrub
 
 TERMINATION_LOG_ENV = "HONE_TERMINATION_LOG"
 _TERMINATION_LOG = "/dev/termination-log"
+OWN_OPTIONS = ("evaluate", "export")
+"""Commands that parse the rest of the arguments themselves."""
 log = logging.getLogger("hone.trainer")
 AnyPlan = TypeVar("AnyPlan", MaterializePlan, MixPlan, SweepPlan, FetchPlan, TrainingPlan, VerifyPlan)
 
@@ -34,6 +36,7 @@ examples:
   python -m hone_trainer plan plan.json                   what the run needs: memory, disk, time, and which GPUs fit
   python -m hone_trainer run plan.json                    train; the same plan as in the cluster
   python -m hone_trainer evaluate out/adapter --data rows.jsonl   the numbers of a finished run again
+  python -m hone_trainer export work/checkpoints/step-000400 --output out   a checkpoint as a model, later
   python -m hone_trainer verify artifacts.json            every file against its manifest
 
 exit codes: 0 done, 65 data, 70 diverged, 74 input/output, 75 saved and interrupted, 78 configuration, 1 other.
@@ -48,10 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     parser = _parser()
-    # What is not known here belongs to the command (evaluate has options of its own).
     options, rest = parser.parse_known_args(arguments)
     _set_up_logging()
-    if rest and options.command != "evaluate":
+    if rest and options.command not in OWN_OPTIONS:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     signal.signal(signal.SIGTERM, _interrupted)  # `run` has a handler of its own, which saves first
     try:
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("plan", type=Path, metavar="PLAN", help="JSON file of the plan")
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
+    commands.add_parser("export", help="a checkpoint as a model, later", add_help=False)
     validate = commands.add_parser("validate", help="what Hone makes of a file of rows; nothing is kept")
     validate.add_argument("file", type=Path, metavar="FILE", help=".jsonl .json .csv .tsv .parquet .txt .md, also .gz")
     validate.add_argument("--format", default="Auto", help=f"{', '.join(Format)}; default Auto")
@@ -160,6 +163,12 @@ def _evaluate(_: argparse.Namespace, rest: list[str]) -> None:
     recompute.main(rest)
 
 
+def _export(_: argparse.Namespace, rest: list[str]) -> None:
+    from hone_trainer import checkpoint_export
+
+    checkpoint_export.main(rest)
+
+
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.datasets import validate
 
@@ -175,6 +184,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "fetch": _fetch,
     "verify": _verify,
     "evaluate": _evaluate,
+    "export": _export,
     "validate": _validate,
 }
 

@@ -32,6 +32,9 @@ from hone_trainer.methods import METHODS
 from hone_trainer.metrics import Metrics
 from hone_trainer.stop import Stop, interrupted
 
+LONGEST_SENTENCE = 600
+"""Characters of a sentence in the result."""
+
 
 def run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
     """Train as the plan says. Every rank calls this; the first one answers with the result, the others with None.
@@ -49,7 +52,9 @@ def run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
 
 
 def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> TrainingResult | None:
-    run = _prepare(plan, stop, reporters)
+    run = prepare(plan, stop, reporters)
+    if ranks.is_first():
+        rows.claim(plan)
     method = run.method
 
     arguments = method.arguments(plan, run.settings)
@@ -97,8 +102,8 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
         start_step=step_of(start) if start else 0,
         peak_memory_bytes=peak,
         estimated_memory_bytes=forecast.of_run(run),
-        advice=[*run.advice, *found.advice],
-        rejected=found.rejected or None,
+        advice=[sentence[:LONGEST_SENTENCE] for sentence in (*run.advice, *found.advice)],
+        rejected=found.rejected[:LONGEST_SENTENCE] or None,
         train_loss=f"{outcome.training_loss:.6f}" if step > (step_of(start) if start else 0) else None,
         tokens_per_second=f"{speed.tokens_per_second:.1f}" if speed.tokens_per_second else None,
         resolved={**run.settings.to_resolved(), **adapters.resolved(plan.adapter), **found.resolved},
@@ -125,8 +130,12 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
     return result if ranks.is_first() else None
 
 
-def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
-    """Everything before the weights: all that can be refused is refused here."""
+def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
+    """Everything before the weights: all that can be refused is refused here.
+
+    Raises:
+        TrainerError: with the code of what is wrong.
+    """
     reporters.update(stage="Loading")
     cuda, cuda_bf16 = _cuda()
     checks.plan(plan, ranks.world_size(), cuda_bf16=cuda_bf16, methods=METHODS)
@@ -139,7 +148,6 @@ def _prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run
     if ranks.is_first():
         for sentence in (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example)):
             reporters.say(sentence)
-        rows.claim(plan)
     dataset, resolved = settle(plan, base, data, Device(ranks.world_size(), cuda, cuda_bf16))
     return Run(
         plan=plan,

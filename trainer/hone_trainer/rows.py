@@ -131,6 +131,8 @@ def encode(plan: TrainingPlan, base: Base, path: str) -> Encoded:
 def claim(plan: TrainingPlan) -> None:
     """Mark the work folder as this run's, so that checkpoints are never resumed under another plan.
 
+    The plan itself is kept there, too: with it a checkpoint can be exported later.
+
     Raises:
         TrainerError: InvalidConfiguration when the folder belongs to another plan.
     """
@@ -144,6 +146,7 @@ def claim(plan: TrainingPlan) -> None:
             )
         return
     file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file.with_name("plan.json"), plan.model_dump_json(by_alias=True, indent=1).encode())
     write_atomically(file, mine.encode())
 
 
