@@ -16,6 +16,7 @@ USUAL_RATES: dict[str, tuple[float, float]] = {
     Method.REWARD: (1e-4, 1e-5),
     Method.PPO: (1e-5, 1e-6),
     Method.GRPO: (1e-5, 1e-6),
+    Method.DISTILLATION: (2e-4, 2e-5),
 }
 """Learning rates of adapters and of full fine-tuning: the defaults of the methods, which give their sources."""
 FAR = 100

@@ -23,6 +23,7 @@ from hone_api.meta import (
 from hone_api.methods import (
     METHOD_BLOCKS,
     DaptMethod,
+    DistillationMethod,
     DpoMethod,
     GrpoMethod,
     KtoMethod,
@@ -157,6 +158,7 @@ IMMUTABLE = [
     "reward",
     "ppo",
     "grpo",
+    "distillation",
     "adapter",
     "training",
     "earlyStopping",
@@ -206,6 +208,11 @@ class FineTuneJobSpec(ApiModel):
             field_path=".grpo",
         ),
         Rule(
+            "self.method != 'Distillation' || has(self.distillation)",
+            "method Distillation needs the block distillation with teacherModelVersion",
+            field_path=".distillation",
+        ),
+        Rule(
             "!has(self.deepspeed) || self.deepspeed.zeroStage != 3 || self.adapter.type != 'QLoRA'",
             "ZeRO-3 cannot shard 4-bit weights: use zeroStage 2, or adapter type LoRA",
             field_path=".deepspeed",
@@ -230,6 +237,7 @@ class FineTuneJobSpec(ApiModel):
     reward: RewardMethod | None = Field(default=None, description="Options of method Reward.")
     ppo: PpoMethod | None = Field(default=None, description="Options of method PPO.")
     grpo: GrpoMethod | None = Field(default=None, description="Options of method GRPO.")
+    distillation: DistillationMethod | None = Field(default=None, description="Options of method Distillation.")
     adapter: Adapter = Field(default_factory=Adapter, description="What is trainable; default LoRA.")
     training: Training = Field(default_factory=Training, description="Optimisation.")
     early_stopping: EarlyStopping | None = Field(default=None, description="Early stopping; default: none.")

@@ -17,6 +17,7 @@ from hone_api.meta import ApiModel, Digest, Name, Percent
 from hone_api.methods import (
     METHOD_BLOCKS,
     DaptMethod,
+    DistillationMethod,
     DpoMethod,
     GrpoMethod,
     KtoMethod,
@@ -53,13 +54,13 @@ class DatasetInput(ApiModel):
 
 
 class SweepPlan(ApiModel):
-    """Removes what nothing refers to from `store`/datasets."""
+    """Removes contents that nothing refers to any more from `store`/datasets."""
 
     kind: Literal["Sweep"] = "Sweep"
     contract: Literal[1] = CONTRACT
     store: str = Field(description="Path of the store.")
-    keep: list[Digest] = Field(description="Digests that Datasets, runs and models refer to.")
-    as_of: float = Field(description="When keep was true, seconds since 1970 in UTC.")
+    remove: list[Digest] = Field(description="Digests that no Dataset, run or model refers to.")
+    as_of: float = Field(description="When that was so, seconds since 1970 in UTC.")
     grace_seconds: int = Field(
         default=3600, ge=0, description="What was made or found again later than so long before as_of stays."
     )
@@ -164,6 +165,7 @@ class TrainingPlan(ApiModel):
     reward: RewardMethod = Field(default_factory=RewardMethod)
     ppo: PpoMethod | None = Field(default=None, description="Needed by method PPO.")
     grpo: GrpoMethod | None = Field(default=None, description="Needed by method GRPO.")
+    distillation: DistillationMethod | None = Field(default=None, description="Needed by method Distillation.")
     reward_paths: dict[str, str] = Field(
         default_factory=dict,
         description="What rewards bring along, by their name: Python's file, the folder where a judge's secret is "

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome, TrainingResult
-from hone_trainer import chain
+from hone_trainer import chain, teacher
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.stop import Stop, interrupted
 
@@ -50,7 +50,8 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     stop = Stop().install()
     os.environ.update(OFFLINE)
     try:
-        result = _run(chain.prepare(plan, first=_node() == 0), stop)
+        first = _node() == 0
+        result = _run(teacher.prepare(chain.prepare(plan, first), stop, first), stop)
     except Exception as error:
         _keep_outcome(plan, to_outcome(error))
         raise

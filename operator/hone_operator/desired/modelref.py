@@ -102,4 +102,10 @@ def references(spec: Mapping[str, Any]) -> list[str]:
     """Names of the ModelVersions that a job's method reads beside its base, e.g. the reward model."""
     named = [(spec.get("ppo") or {}).get("rewardModelVersion")]
     named += [(r.get("rewardModel") or {}).get("modelVersion") for r in (spec.get("grpo") or {}).get("rewards") or ()]
+    named.append(teacher(spec))
     return list(dict.fromkeys(name for name in named if name))
+
+
+def teacher(spec: Mapping[str, Any]) -> str | None:
+    """The one of them that answers instead of giving scores."""
+    return (spec.get("distillation") or {}).get("teacherModelVersion")

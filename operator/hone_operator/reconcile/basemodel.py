@@ -75,10 +75,10 @@ def _chained(draft: Draft, found: Found | Wait | Cause) -> BaseModel:
 
 
 def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel:
-    """The reward models and the like, too."""
-    others: list[PinnedModel] = []
-    for name in modelref.references(draft.body["spec"]):
-        found = upstream.version(name, objects, reward=True)
+    """The reward models and the teacher, too."""
+    spec, others = draft.body["spec"], list[PinnedModel]()
+    for name in modelref.references(spec):
+        found = upstream.version(name, objects, reward=name != modelref.teacher(spec))
         if not isinstance(found, Found):
             return _not_found(draft, found)
         others.append(found.model)

@@ -225,6 +225,11 @@ def test_the_reward_model_is_waited_for_and_pinned_too():
     assert modelref.references(spec) == ["judge-v1", "taste-v2"]
 
 
+def test_a_teacher_answers_and_is_no_reward_model():
+    spec = {"distillation": {"teacherModelVersion": "large-v1"}}
+    assert modelref.references(spec) == [modelref.teacher(spec)] == ["large-v1"]
+
+
 @pytest.mark.parametrize(
     ("method", "reward", "kind"), [("Reward", True, Found), ("SFT", True, Cause), ("Reward", False, Cause)]
 )

@@ -1,0 +1,198 @@
+"""Distillation at the level of sequences (Kim and Rush 2016, arXiv 1606.07947): before training the teacher answers
+every prompt, and the student is tuned on these answers instead of the rows' own.
+
+The answers are greedy, the teacher's most likely ones. They are written in parts, so that a run which is resumed asks
+for the missing ones alone. The teacher has a process of its own: its memory is free again when the student is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
+from hone_api.report import Outcome
+from hone_trainer.chain import WAIT_SECONDS
+from hone_trainer.errors import DataError, TrainerError, to_outcome
+from hone_trainer.manifest import write_atomically
+from hone_trainer.stop import Stop
+
+PART = 64
+"""Rows of a part."""
+BATCH = 8
+
+
+def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
+    """The plan with the teacher's answers in the place of the rows'; other plans as they are.
+
+    Args:
+        first: whether this is the first node, whose teacher answers; the others wait for it.
+
+    Raises:
+        TrainerError: what went wrong in the teacher's process; Interrupted.
+    """
+    if plan.distillation is None:
+        return plan
+    inputs = [*plan.datasets, *plan.evaluation_datasets]
+    targets = {i: _target(plan, number) for number, i in enumerate(_paths(inputs))}
+    if first and not all(target.is_file() for target in targets.values()):
+        _ask(plan, stop)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not all(target.is_file() for target in targets.values()):
+        if time.monotonic() > deadline:
+            raise TrainerError("StorageError", f"the first node's teacher did not answer in {plan.work_path}")
+        stop.check("while waiting for the teacher")
+        time.sleep(1)
+
+    def answered(source: DatasetInput) -> DatasetInput:
+        return source.model_copy(update={"path": str(targets[source.path])})
+
+    return plan.model_copy(
+        update={
+            "datasets": [answered(source) for source in plan.datasets],
+            "evaluation_datasets": [answered(source) for source in plan.evaluation_datasets],
+        }
+    )
+
+
+def _paths(inputs: Sequence[DatasetInput]) -> list[str]:
+    return list(dict.fromkeys(source.path for source in inputs))
+
+
+def _target(plan: TrainingPlan, number: int) -> Path:
+    return Path(plan.work_path) / "teacher" / f"{number}.jsonl"
+
+
+def _ask(plan: TrainingPlan, stop: Stop) -> None:
+    """Run the teacher's process to its end."""
+    with tempfile.TemporaryDirectory(prefix="hone-teacher-") as folder:
+        plan_file, outcome = Path(folder) / "plan.json", Path(folder) / "outcome.json"
+        plan_file.write_text(plan.model_dump_json(by_alias=True))
+        process = subprocess.Popen([sys.executable, "-m", "hone_trainer.teacher", str(plan_file), str(outcome)])
+        try:
+            while process.poll() is None:
+                stop.check("while the teacher answered")
+                time.sleep(0.2)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode == 0:
+            return
+        failure = Outcome.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
+        if failure is None:
+            raise TrainerError("TrainerError", f"the teacher ended with exit code {process.returncode}")
+        raise TrainerError(failure.code, failure.message)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A language model that answers prompts, of its own tokens."""
+
+    encoder: Any
+    """Records to prompts; see `PromptEncoder`."""
+    answers: Callable[[Sequence[list[int]]], list[list[int]]]
+    decode: Callable[[list[int]], str]
+    stop_ids: frozenset[int]
+
+    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The records with the teacher's answers; without those that it cannot read, or did not finish."""
+        from hone_trainer.encoder import RowRefusedError
+
+        prompts = []
+        for record in records:
+            try:
+                prompts += self.encoder.encode(record)
+            except RowRefusedError:
+                continue
+        for start in range(0, len(prompts), BATCH):
+            batch = prompts[start : start + BATCH]
+            for prompt, ids in zip(batch, self.answers([p.prompt_ids for p in batch]), strict=True):
+                text = self.decode(ids)
+                if ids and ids[-1] in self.stop_ids and text.strip():
+                    yield _row(prompt.record["prompt"], text)
+
+
+def _row(prompt: Any, answer: str) -> dict[str, Any]:
+    if isinstance(prompt, list):
+        return {"messages": [*prompt, {"role": "assistant", "content": answer}]}
+    return {"prompt": prompt, "completion": answer}
+
+
+def load(plan: TrainingPlan) -> Teacher:
+    """The plan's teacher, on the GPU where there is one."""
+    import torch
+
+    from hone_trainer import model, sampling
+    from hone_trainer.encode_prompts import PromptEncoder
+
+    assert plan.distillation is not None
+    options = plan.distillation
+    base = model.open_base(plan.models[options.teacher_model_version].path)
+    cuda = torch.cuda.is_available()
+    bf16 = cuda and torch.cuda.is_bf16_supported()
+    network = model.load(base, bf16=bf16, cpu=not cuda, quantize=False, frozen=True).eval()
+    if cuda:
+        network.cuda()
+    encoder = PromptEncoder(base.tokenizer, base.context - options.max_completion_length)
+    stop_ids = base.stop_ids | encoder.end_marks
+
+    def answers(prompts: Sequence[list[int]]) -> list[list[int]]:
+        marks, longest = stop_ids | encoder.end_marks, options.max_completion_length
+        return sampling.greedy(network, prompts, pad_id=base.tokenizer.pad_token_id, stop_ids=marks, longest=longest)
+
+    return Teacher(encoder, answers, lambda ids: base.tokenizer.decode(ids, skip_special_tokens=True), stop_ids)
+
+
+def answer(plan: TrainingPlan) -> None:
+    """Write the teacher's answers to all splits of the plan.
+
+    Raises:
+        DataError: NoTrainableRows, when it finished no answer of a split.
+    """
+    teacher = load(plan)
+    for number, path in enumerate(_paths([*plan.datasets, *plan.evaluation_datasets])):
+        target = _target(plan, number)
+        if target.is_file():
+            continue
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        found = [_part(teacher, target, lines, start) for start in range(0, len(lines), PART)]
+        content = b"".join(part.read_bytes() for part in found)
+        if not content:
+            raise DataError("NoTrainableRows", f"{path}: the teacher finished no answer to {len(lines)} rows")
+        kept = content.count(b"\n")
+        print(f"{path}: the teacher answered {kept} of {len(lines)} rows", file=sys.stderr, flush=True)
+        write_atomically(target, content)
+        for part in found:
+            part.unlink()
+
+
+def _part(teacher: Teacher, target: Path, lines: Sequence[str], start: int) -> Path:
+    file = target.with_name(f"{target.stem}-{start:08d}.part")
+    if not file.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        rows = teacher.rows([json.loads(line) for line in lines[start : start + PART]])
+        write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    return file
+
+
+def _main(plan_file: Path, outcome: Path) -> int:
+    plan = parse_plan(plan_file.read_bytes())
+    assert isinstance(plan, TrainingPlan)
+    try:
+        answer(plan)
+    except Exception as error:
+        found = to_outcome(error)
+        outcome.write_text(found.model_dump_json(by_alias=True))
+        return int(found.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1]), Path(sys.argv[2])))
