@@ -220,6 +220,8 @@ def _reductions_of_training(result: TrainingResult) -> Iterator[None]:
     yield
     result.samples = []
     yield
+    result.advice = [_cut(sentence, 200) for sentence in result.advice[:4]]
+    yield
     result.numbers = result.numbers[:10]
     yield
     result.resolved = {}
@@ -229,6 +231,9 @@ def _reductions_of_training(result: TrainingResult) -> Iterator[None]:
     while result.numbers:
         result.numbers.pop()
         yield
+    result.advice = []
+    result.rejected = _cut(result.rejected, 200) if result.rejected else None
+    yield
 
 
 def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:

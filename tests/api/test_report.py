@@ -57,6 +57,8 @@ def training(t: Texts) -> TrainingResult:
         ],
         steps=t.number(10**9),
         reason=t.text(64),
+        advice=[t.text(600) for _ in range(t.number(20))],
+        rejected=t.text(600),
         train_loss=t.text(64),
         tokens_per_second=t.text(64),
         resolved={f"{i}{t.text(40)}": t.text(200) for i in range(t.number(40))},
@@ -125,6 +127,7 @@ def test_it_fits_and_keeps_what_is_decided_by(seed: int) -> None:
             assert isinstance(read.result, TrainingResult)
             assert read.result.artifacts == outcome.result.artifacts
             assert read.result.steps == outcome.result.steps
+            assert bool(read.result.rejected) == bool(outcome.result.rejected)
             assert outcome.result.numbers[: len(read.result.numbers)] == read.result.numbers
         if isinstance(outcome.result, DatasetResult):
             assert isinstance(read.result, DatasetResult)

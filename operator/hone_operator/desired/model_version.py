@@ -142,7 +142,7 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
 
 def _approval(result: TrainingResult) -> Approval:
     """A model that did not pass its gate is kept, and rejected: a person may still decide otherwise."""
-    if result.rejected is None:
+    if not result.rejected:
         return Approval()
     return Approval(state="Rejected", by=GATE, comment=result.rejected)
 
