@@ -1,0 +1,234 @@
+"""`hone dataset review --web` in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from hone_dev import packages
+
+pytestmark = pytest.mark.e2e  # Chromium is installed where it is absent, for which root is needed
+
+HANG = 120  # seconds; a guard against hanging, not an expectation
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """Chromium of the distribution. No name but loopback's has an address: what the page needs, `hone` serves."""
+    packages.ensure(packages.BROWSER)
+    options = webdriver.ChromeOptions()
+    options.binary_location = packages.BROWSER["chromium"]
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for switch in (
+        "headless=new",
+        "no-sandbox",  # which Chromium refuses to root
+        "disable-dev-shm-usage",
+        "disable-gpu",
+        "no-proxy-server",
+        "disable-background-networking",
+        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        "window-size=900,700",
+    ):
+        options.add_argument(f"--{switch}")
+    driver = webdriver.Chrome(options, webdriver.ChromeService(packages.BROWSER["chromium-driver"]))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """The page as a person sees it."""
+
+    def __init__(self, browser: webdriver.Chrome, url: str):
+        self.browser = browser
+        browser.get("about:blank")  # another fragment alone would not load anew
+        browser.get(url)
+
+    def text(self, id: str) -> str:
+        return self.browser.find_element(By.ID, id).text
+
+    def until(self, id: str, shown: str | Callable[[str], Any]) -> str:
+        """Wait until an element shows it."""
+        meets = (lambda text: shown in text) if isinstance(shown, str) else shown
+        WebDriverWait(self.browser, HANG, 0.05).until(
+            lambda _: meets(self.text(id)), f"{id} has {self.text(id)!r}, not {shown}"
+        )
+        return self.text(id)
+
+    def press(self, *keys: str) -> None:
+        """Type, wherever the focus is."""
+        ActionChains(self.browser).send_keys(*keys).perform()
+
+    def edit(self) -> list[Any]:
+        """Begin to edit; the fields, of which the first has the focus."""
+        self.press("e")
+        WebDriverWait(self.browser, HANG, 0.05).until(
+            lambda browser: browser.switch_to.active_element.tag_name == "textarea"
+        )
+        return self.browser.find_elements(By.TAG_NAME, "textarea")
+
+    def hold(self, modifier: str, key: str) -> None:
+        """Type a key while another one is down."""
+        ActionChains(self.browser).key_down(modifier).send_keys(key).key_up(modifier).perform()
+
+    def click(self, id: str) -> None:
+        self.browser.find_element(By.ID, id).click()
+
+    @property
+    def row(self) -> int:
+        """Number of the question that is shown."""
+        return int(re.search(r"question (\d+)", self.text("row"))[1])
+
+
+@pytest.fixture
+def open_page(browser, terminal) -> Iterator[Callable[..., Page]]:
+    """Starts `hone dataset review --web`, and opens what it prints. The browser must have nothing to complain of."""
+
+    def open_(batch: Any, reviewer: str = "ann") -> Page:
+        screen = terminal(
+            "dataset", "review", "answers", "--path", str(batch.folder), "--web", "--reviewer", reviewer, columns=200
+        )
+        return Page(browser, re.search(r"http://127\.0\.0\.1:\d+/#token=\S+", screen.until("Ctrl-C"))[0])
+
+    yield open_
+    refused = "the server responded with a status of 4"  # by our server; what is wrong is on the page
+    told = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [message for message in told if refused not in message] == []
+
+
+def test_a_review_by_keys_alone(make_batch, open_page):
+    batch = make_batch(4)
+    page = open_page(batch)
+    page.until("counts", "0 accepted · 0 rejected · 4 wait · ann")
+    skipped = page.row
+    page.press("s")
+    page.until("row", lambda text: f"question {skipped}" not in text)
+    first = page.row
+    page.press("a")
+    page.until("counts", "1 accepted")
+    second = page.row
+    page.press("r")
+    page.until("counts", "1 rejected · 2 wait")
+    third = page.row
+    page.edit()
+    page.press(Keys.HOME, "my ", Keys.TAB, Keys.HOME, "the ")
+    page.hold(Keys.CONTROL, Keys.ENTER)
+    page.until("counts", "2 accepted · 1 rejected · 1 wait")
+    assert page.row == skipped
+    page.press("u")
+    page.until("row", f"question {third}")
+    page.press("r")
+    page.until("counts", "2 rejected · 1 wait")
+    page.press("a")
+    page.until("row", "Nothing is left to decide on.")
+    assert {first, second, third, skipped} == {0, 1, 2, 3}
+    by_row: dict[int, list[str]] = {}
+    for decision in batch.decisions():
+        by_row.setdefault(batch.ids.index(decision.id), []).append(decision.verdict)
+    assert by_row == {first: ["Accept"], second: ["Reject"], third: ["Edit", "Undo", "Reject"], skipped: ["Accept"]}
+    (edit,) = (d for d in batch.decisions() if d.verdict == "Edit")
+    assert edit.row == {"prompt": f"my question {third}", "completion": f"the answer {third}"}
+
+
+def test_a_review_by_the_mouse(make_batch, open_page):
+    batch = make_batch(2)
+    page = open_page(batch)
+    page.until("counts", "2 wait")
+    page.click("edit")
+    page.until("save", "Save")
+    assert page.browser.switch_to.active_element.tag_name == "textarea"
+    page.click("cancel")
+    page.click("accept")
+    page.until("counts", "1 accepted · 0 rejected · 1 wait")
+    page.click("reject")
+    page.until("row", "Nothing is left to decide on.")
+    page.click("undo")
+    page.until("counts", "1 wait")
+    assert [d.verdict for d in batch.decisions()] == ["Accept", "Reject", "Undo"]
+
+
+def test_the_token_leaves_the_address_bar_and_a_reload_goes_on(make_batch, open_page):
+    page = open_page(make_batch(2))
+    page.until("counts", "2 wait")
+    page.press("a")
+    page.until("counts", "1 accepted")
+    assert "token" not in page.browser.current_url
+    page.browser.refresh()
+    page.until("counts", "1 accepted · 0 rejected · 1 wait")
+
+
+def test_what_a_row_holds_is_text(make_batch, open_page):
+    """Rows come from a model: nothing in them may become part of the page."""
+    hostile = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script><b>bold</b>"
+    page = open_page(make_batch(rows=[{"prompt": hostile, "completion": "</pre><h1>answer</h1>"}]))
+    page.until("row", hostile)
+    (area, _) = page.edit()
+    assert area.get_attribute("value") == hostile
+    assert page.browser.title == "Hone: review"
+    assert page.browser.find_elements(By.CSS_SELECTOR, "#row img, #row script, #row b, #row h1") == []
+
+
+def test_letters_typed_into_a_field_decide_nothing(make_batch, open_page):
+    batch = make_batch(1)
+    page = open_page(batch)
+    page.until("counts", "1 wait")
+    page.edit()
+    page.press("arsu", Keys.ESCAPE)
+    page.until("row", "question 0")
+    assert batch.decisions() == []
+
+
+def test_an_edit_without_words_is_refused_and_can_be_mended(make_batch, open_page):
+    batch = make_batch(1)
+    page = open_page(batch)
+    page.until("counts", "1 wait")
+    page.edit()
+    page.hold(Keys.CONTROL, "a")
+    page.press(Keys.DELETE)
+    page.hold(Keys.CONTROL, Keys.ENTER)
+    page.until("message", "prompt is empty: reject the row instead")
+    page.press("better")
+    page.hold(Keys.CONTROL, Keys.ENTER)
+    page.until("row", "Nothing is left to decide on.")
+    (decision,) = batch.decisions()
+    assert decision.row == {"prompt": "better", "completion": "answer 0"}
+
+
+def test_lists_are_shown_and_not_edited(make_batch, open_page):
+    row = {"question": "Who?", "oracle": ["The first document.", "The second one."], "answer": "Ann"}
+    page = open_page(make_batch(rows=[row]))
+    page.until("row", "The first document.\n\n---\n\nThe second one.")
+    assert [area.get_attribute("data-field") for area in page.edit()] == ["question", "answer"]
+
+
+def test_the_page_and_a_terminal_work_on_the_same_rows(make_batch, open_page, terminal):
+    batch = make_batch(2)
+    page = open_page(batch)
+    page.until("counts", "2 wait")
+    screen = terminal("dataset", "review", "answers", "--path", str(batch.folder), "--reviewer", "bob")
+    screen.until("2 wait")
+    screen.press("r")
+    screen.until("1 rejected · 1 wait")
+    page.press("a")
+    page.until("counts", lambda text: "1 in conflict" in text or "1 accepted · 1 rejected" in text)
+    page.press("a")
+    page.until("row", "Nothing is left to decide on.")
+    assert sorted({d.reviewer for d in batch.decisions()}) == ["ann", "bob"]
+
+
+def test_who_comes_without_the_token_is_told(browser, make_batch, terminal):
+    screen = terminal(
+        "dataset", "review", "answers", "--path", str(make_batch(1).folder), "--web", "--reviewer", "ann", columns=200
+    )
+    url = re.search(r"http://127\.0\.0\.1:\d+/", screen.until("Ctrl-C"))[0]
+    page = Page(browser, f"{url}#token=wrong")
+    page.until("message", "the token is missing or wrong: open the URL that hone printed")
+    assert "question" not in page.text("row")
+    browser.get_log("browser")  # the 401
