@@ -96,7 +96,24 @@ def test_the_page_loads_nothing_and_runs_nothing(plan: Any) -> None:
     rows = [*GOOD, *[{"prompt": EVIL, "completion": EVIL}] * 2, {EVIL[:-1]: EVIL, "prompt": 1}]
     page, _ = read(asked := plan(rows, checks={"maxRejected": "50%"}), materialize.run(asked))
     assert {tag for tag, _ in page.tags} <= {
-        *("html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "div", "b", "span", "ul", "li"),
+        *(
+            "html",
+            "head",
+            "meta",
+            "title",
+            "style",
+            "body",
+            "main",
+            "h1",
+            "h2",
+            "h3",
+            "p",
+            "div",
+            "b",
+            "span",
+            "ul",
+            "li",
+        ),
         *("figure", "figcaption", "svg", "rect", "text", "line", "table", "tr", "th", "td", "pre", "code", "br"),
         *("dl", "dt", "dd"),
     }
@@ -140,6 +157,41 @@ def test_rows_that_are_not_fit_have_a_report_too(plan: Any) -> None:
         materialize.run(plan([*GOOD, *[{"prompt": "a"}] * 30]))
     assert "30 of 90 rows" in (folder / "report.html").read_text()
     assert [path.name for path in folder.parent.iterdir()] == ["rows"]
+
+
+def test_what_the_curation_took_is_shown(plan: Any) -> None:
+    rows = [*GOOD, GOOD[7], {"prompt": "Write to ann@example.com", "completion": EVIL[:-1]}]
+    asked = plan(rows, curation={"deduplicate": "Exact", "personalData": "Redact"})
+    page, data = read(asked, materialize.run(asked))
+    assert data["curatedExamples"] == {
+        "PersonalData": [
+            {
+                "row": 62,
+                "reason": "holds 1 Email",
+                "value": json.dumps({"prompt": "Write to [EMAIL]", "completion": EVIL[:-1]}, separators=(",", ":")),
+            }
+        ],
+        "ExactDuplicates": [
+            {"row": 61, "reason": "repeats row 8", "value": json.dumps(GOOD[7], separators=(",", ":"))}
+        ],
+    }
+    for words in ("Row 61 repeats row 8", "Row 62 holds 1 Email", "Write to [EMAIL]", "Every removed row is in"):
+        assert words in page.text, words
+
+
+def test_the_same_rows_with_other_rejected_ones_have_a_report_of_their_own(plan: Any) -> None:
+    """Content is shared by its digest, what was wrong beside it is not."""
+    first = materialize.run(plan(GOOD))
+    again = plan([*GOOD, {"prompt": "a"}])
+    second = materialize.run(again)
+    assert second.digest == first.digest
+    assert (first.report, second.report) == (f"{first.path}/report.html", "reports/rows/report.html")
+    page, data = read(again, second)
+    assert "60 of 61 rows are good." in page.text
+    assert data["result"]["report"] == second.report
+    names = {path.name for path in (Path(again.store) / "reports" / "rows").iterdir()}
+    assert names == {"report.html", "report.json", "rejected.jsonl"}
+    assert materialize.is_intact(Path(again.store) / str(second.path))
 
 
 def test_what_was_read_before_the_format_failed_is_in_the_report(plan: Any) -> None:

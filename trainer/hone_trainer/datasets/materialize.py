@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult
+from hone_api.report import DatasetResult, FailureReport
 from hone_trainer import manifest, store
 from hone_trainer.datasets import changes, curation, detect, http, known, report, synthesis
 from hone_trainer.datasets.read import read_rows
@@ -67,26 +67,40 @@ def run(plan: MaterializePlan) -> DatasetResult:
         tally = Tally(plan, fetched.revision)
         try:
             with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
-                tally.curation = ledger.steps
+                tally.curation, tally.curated_examples = ledger.steps, ledger.examples
                 valid = _normalise(plan, rows, tally, rejected, progress)
                 _spool(curation.curate(valid, steps, work / "curation", ledger), tally, work / "spool")
             tally.check_rows()
             tally.splits = _divide(work / "spool", content, tally)
             tally.check_splits()
         except DataError as error:
-            _keep_report(plan, tally, content, error)
+            error.result = tally.result()
+            _keep_report(tally, error.result, content, to_outcome(error).failure)
             raise
         tally.digest = content_digest(content)
         result = tally.result()
         result.synthetic = made.counts if made else None
-        result.report = f"{result.path}/{report.PAGE}"
         result.source_version = known.version(plan, fetched)
         result.changes = changes.since(plan.previous, root, content, tally.digest)
-        report.write(tally, result, content)
-        manifest.write(content)
-        store.publish(content, root / tally.digest.removeprefix("sha256:"), is_intact)
+        publish(tally, result, content)
     progress.say(_summary(plan, result))
     return result
+
+
+def publish(tally: Tally, result: DatasetResult, content: Path) -> None:
+    """Splits, report and manifest into the store.
+
+    Rows that are there already stay in their folder, with the report of whoever read them first; another reading, of
+    other rejected rows perhaps, keeps a report of its own.
+    """
+    assert result.path is not None
+    result.report = f"{result.path}/{report.PAGE}"
+    report.write(tally, result, content)
+    manifest.write(content)
+    there = Path(tally.plan.store) / result.path
+    store.publish(content, there, is_intact)
+    if content.exists() and (content / report.DATA).read_bytes() != (there / report.DATA).read_bytes():
+        _keep_report(tally, result, content)
 
 
 def content_digest(folder: Path) -> str:
@@ -216,14 +230,14 @@ def _write_rejected(file: IO[str], row: RawRow, error: RowError) -> None:
     file.write(json.dumps(entry, default=str) + "\n")
 
 
-def _keep_report(plan: MaterializePlan, tally: Tally, content: Path, error: DataError) -> None:
-    """The report of rows that are not fit, with those rejected, in `store`/reports/<name>, until the next such try."""
-    error.result = tally.result()
-    for split in SPLITS:
-        (content / f"{split}.jsonl").unlink(missing_ok=True)
-    error.result.report = f"reports/{plan.name}/{report.PAGE}"
-    report.write(tally, error.result, content, to_outcome(error).failure)
-    store.replace(content, Path(plan.store) / "reports" / plan.name)
+def _keep_report(tally: Tally, result: DatasetResult, content: Path, failure: FailureReport | None = None) -> None:
+    """The report without rows, with those rejected and removed, in `store`/reports/<name>, until the next such one."""
+    name = tally.plan.name
+    for leftover in (*(f"{split}.jsonl" for split in SPLITS), manifest.MANIFEST):
+        (content / leftover).unlink(missing_ok=True)
+    result.report = f"reports/{name}/{report.PAGE}"
+    report.write(tally, result, content, failure)
+    store.replace(content, Path(tally.plan.store) / "reports" / name)
 
 
 def is_intact(folder: Path) -> bool:

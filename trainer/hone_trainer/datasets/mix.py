@@ -17,7 +17,7 @@ from hone_api.dataset import DatasetUse
 from hone_api.dataset import Source as DatasetSource
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.report import DatasetResult
-from hone_trainer import manifest, mixing, store
+from hone_trainer import mixing, store
 from hone_trainer.datasets import changes, materialize, report
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.datasets.statistics import length_of
@@ -101,10 +101,7 @@ def run(plan: MixPlan) -> DatasetResult:
         tally.digest = materialize.content_digest(work)
         result = tally.result()
         result.mixture, result.changes = used, changes.since(plan.previous, root, work, tally.digest)
-        result.report = f"{result.path}/{report.PAGE}"
-        report.write(tally, result, work)
-        manifest.write(work)
-        store.publish(work, root / tally.digest.removeprefix("sha256:"), materialize.is_intact)
+        materialize.publish(tally, result, work)
     return result
 
 

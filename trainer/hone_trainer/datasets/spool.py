@@ -61,7 +61,7 @@ class Spool:
     def append(self, row: Row) -> None:
         """Add a row at the end."""
         # JSON escapes tabs and line ends, so that they can stand between fields and rows.
-        told = "\t".join(json.dumps(text) for text in (row.group, row.label, row.stratum))
+        told = "\t".join(text and json.dumps(text) for text in (row.group, row.label, row.stratum))
         text = f"{row.number}\t{told}\t{row.line}\n".encode()
         self._file.write(text)
         self._offsets.append(self._end)
@@ -83,4 +83,5 @@ class Spool:
 
 def _row(text: bytes) -> Row:
     number, group, label, stratum, line = text.decode().rstrip("\n").split("\t", 4)
-    return Row(int(number), line, json.loads(group), json.loads(label), json.loads(stratum))
+    told = (text and json.loads(text) for text in (group, label, stratum))
+    return Row(int(number), line, *told)

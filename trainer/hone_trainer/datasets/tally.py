@@ -44,6 +44,8 @@ class Tally:
     profile: Profile = field(default_factory=Profile)
     duplicates: Duplicates = field(default_factory=Duplicates)
     curation: list[CurationStep] = field(default_factory=list)
+    curated_examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Of rows that a step of the curation removed or changed, for the report."""
     splits: dict[str, int] = field(default_factory=dict)
     digest: str | None = None
 

@@ -14,6 +14,8 @@ from hone_trainer.datasets.spool import Row
 
 _ROWS_NAMED = 10
 _EXAMPLE_CHARACTERS = 600
+_EXAMPLES = 3
+"""Rows of a step that are kept for the report."""
 
 
 class Ledger:
@@ -26,6 +28,8 @@ class Ledger:
         self._path = path
         self._file: IO[str] | None = None
         self._steps: list[CurationStep] = []
+        self.examples: dict[str, list[dict[str, Any]]] = {}
+        """The first rows that a step removed or changed, for the report; a changed one as it is kept."""
 
     def __enter__(self) -> Ledger:
         return self
@@ -54,12 +58,12 @@ class Ledger:
         for row, removed, changed in verdicts:
             if removed is not None:
                 entry.removed += 1
-                _name(entry, row, removed)
+                self._name(entry, row, removed)
                 self._write({"row": row.number, "step": entry.step, "reason": removed, "value": row.record})
                 continue
             if changed is not None:
                 entry.changed += 1
-                _name(entry, row, changed)
+                self._name(entry, row, changed)
             yield row
 
     def _write(self, entry: dict[str, Any]) -> None:
@@ -67,9 +71,12 @@ class Ledger:
             self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
-
-def _name(entry: CurationStep, row: Row, reason: str) -> None:
-    if entry.example is None:
-        entry.example = f"row {row.number}: {reason}"[:_EXAMPLE_CHARACTERS]
-    if len(entry.rows) < _ROWS_NAMED:
-        entry.rows.append(row.number)
+    def _name(self, entry: CurationStep, row: Row, reason: str) -> None:
+        if entry.example is None:
+            entry.example = f"row {row.number}: {reason}"[:_EXAMPLE_CHARACTERS]
+        if len(entry.rows) < _ROWS_NAMED:
+            entry.rows.append(row.number)
+        examples = self.examples.setdefault(entry.step, [])
+        if len(examples) < _EXAMPLES:
+            cut = "…" if len(row.line) > _EXAMPLE_CHARACTERS else ""
+            examples.append({"row": row.number, "reason": reason, "value": row.line[:_EXAMPLE_CHARACTERS] + cut})

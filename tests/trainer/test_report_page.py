@@ -1,0 +1,113 @@
+"""A Dataset's report in a real browser: nothing from a row runs, and what it shows can be read, light and dark."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import chromium
+
+from hone_api.plan import MaterializePlan
+from hone_trainer.datasets import materialize
+
+pytestmark = pytest.mark.e2e  # Chromium is installed where it is absent, for which root is needed
+
+ATTACKS = [
+    "<script>document.title = 'ran'</script>",
+    "</pre></td></title><img src=x onerror=\"document.title = 'ran'\">",
+    "<svg onload=\"document.title = 'ran'\"></svg>",
+    '"><iframe srcdoc="<script>parent.document.title = \'ran\'</script>"></iframe>',
+    "<style>body { display: none }</style><base href=https://example.org>",
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of rows, good, rejected and removed ones, in which every text attacks the reader."""
+    folder = tmp_path_factory.mktemp("report")
+    rows: list[Any] = [{"prompt": f"{attack} {i}", "completion": attack} for attack in ATTACKS for i in range(20)]
+    rows += [{"prompt": attack, "completion": ""} for attack in reversed(ATTACKS)]
+    rows += [{attack: attack, "prompt": 1} for attack in ATTACKS]
+    rows += rows[:7]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plan = {
+        "name": "rows",
+        "store": str(folder / "store"),
+        "source": {"uri": "pvc://claim/rows.jsonl"},
+        "sourcePath": str(folder / "rows.jsonl"),
+        "curation": {"deduplicate": "Exact"},
+        "checks": {"maxRejected": "50%"},
+    }
+    result = materialize.run(MaterializePlan.model_validate(plan))
+    assert (result.rejected, result.rows) == (10, 100)
+    return folder / "store" / str(result.report)
+
+
+@pytest.fixture(scope="module")
+def browser(page: Path) -> Iterator[Any]:
+    with chromium() as driver:
+        driver.get(page.as_uri())
+        yield driver
+
+
+def test_nothing_from_a_row_runs_or_is_loaded(browser: Any) -> None:
+    assert browser.title == "Dataset rows"
+    foreign = "return document.querySelectorAll('script, img, iframe, base, svg[onload]').length"
+    assert browser.execute_script(foreign) == 0
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    assert browser.get_log("browser") == [], "no error, nothing that the page's own policy had to stop"
+    shown = browser.execute_script("return document.body.innerText")
+    for attack in ATTACKS:
+        assert json.dumps(attack)[1:-1] in shown, "as text"
+
+
+def test_plots_are_drawn_to_scale(browser: Any) -> None:
+    plot = browser.find_element("css selector", "svg[aria-label^='train: ']")
+    train, validation = (bar.rect["width"] for bar in plot.find_elements("css selector", "rect"))
+    rows = [int(number) for number in re.findall(r"\d+", plot.get_attribute("aria-label"))]
+    assert sum(rows) == 100
+    assert train / validation == pytest.approx(rows[0] / rows[1], rel=0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(browser: Any, scheme: str) -> None:
+    """The contrast that WCAG 2.1 asks for (1.4.3: 4.5 to 1), in both colour schemes; no text beyond the window."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    contrasts = browser.execute_script(CONTRASTS)
+    assert len(contrasts) > 50
+    assert {text: ratio for text, ratio in contrasts if ratio < 4.5} == {}
+    lightness = browser.execute_script("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[0]")
+    assert (int(lightness) > 127) == (scheme == "light")
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+CONTRASTS = r"""
+const parts = color => color.match(/[\d.]+/g).map(Number);
+const luminance = color => {
+  const [r, g, b] = parts(color).map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = element => {
+  for (let e = element; e; e = e.parentElement) {
+    const color = getComputedStyle(e).backgroundColor;
+    if ((parts(color)[3] ?? 1) > 0) return color;
+  }
+  return 'rgb(255, 255, 255)';
+};
+const found = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const element = walker.currentNode.parentElement;
+  if (!walker.currentNode.data.trim() || element.closest('style')) continue;
+  const style = getComputedStyle(element);
+  const color = element.closest('svg') ? style.fill : style.color;
+  const [a, b] = [luminance(color), luminance(behind(element))].sort((x, y) => y - x);
+  found.push([walker.currentNode.data.trim().slice(0, 40), (a + 0.05) / (b + 0.05)]);
+}
+return found;
+"""
