@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,6 +110,61 @@ def test_validate_tells_a_person_what_it_sees(tmp_path, log, capsys):
     assert main(["validate", file]) == 65
     assert main(["validate", file, "--format", "Strange"]) == 78
     assert main(["validate", str(tmp_path / "absent")]) == 78
+
+
+DATASET = """\
+apiVersion: v1
+kind: ConfigMap
+---
+apiVersion: hone.dev/v1alpha1
+kind: Dataset
+metadata: {name: answers}
+spec:
+  source: {uri: pvc://data/rows, files: ["*.csv"]}
+  format: PromptCompletion
+  columns: {prompt: q, completion: a}
+  splits: {validation: "25%"}
+  checks: {maxRejected: "1%"}
+  curation:
+    deduplicate: Exact
+    contamination: {datasets: [{name: held-out}]}
+    scores: [{scorer: Classifier, modelVersion: judge-v1, minimum: 50%}, {scorer: Quality, minimum: 10%}]
+"""
+
+
+def test_validate_by_the_manifest_of_a_dataset(tmp_path, log, capsys):
+    """As the cluster would, but for what lies there."""
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.csv").write_text("q,a\n" + "".join(f"What is {i}?,{i}\n" for i in range(40)) * 2)
+    (tmp_path / "rows" / "b.jsonl").write_text("no row\n")
+    (tmp_path / "dataset.yaml").write_text(DATASET)
+    command = ["validate", str(tmp_path / "rows"), "--dataset", str(tmp_path / "dataset.yaml")]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "left out:   curation.contamination: it needs what is in the cluster" in out
+    assert "left out:   curation.scores by a Classifier" in out
+    assert "format:     PromptCompletion\n" in out
+    assert "ExactDuplicates: 40 removed; row 41: repeats row 1\n" in out
+    assert "Quality: nothing\n" in out
+    assert 5 <= int(re.search(r"rows: +40 valid \(train \d+, validation (\d+)\)", out)[1]) <= 15
+    (tmp_path / "rows" / "a.csv").write_text("q,a\n" + "".join(f"What is {i}?,{i}\n" for i in range(40)) + "x\n")
+    assert main(command) == 65, "checks.maxRejected"
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "words"),
+    [
+        ("kind: ConfigMap", [], "has 0 Datasets, not one"),
+        (DATASET + "---\n" + DATASET, [], "has 2 Datasets, not one"),
+        ("{", [], "dataset.yaml: while parsing"),
+        (DATASET.replace("Exact", "Maybe").replace("25%", "much"), [], "spec.splits.validation"),
+        (DATASET, ["--format", "Chat"], "--dataset has format and columns"),
+    ],
+)
+def test_a_manifest_that_cannot_be(tmp_path, log, capsys, text, more, words):
+    (tmp_path / "dataset.yaml").write_text(text)
+    assert main(["validate", str(tmp_path), "--dataset", str(tmp_path / "dataset.yaml"), *more]) == 78
+    assert words in capsys.readouterr().err
 
 
 def test_help_teaches(capsys):

@@ -31,6 +31,7 @@ _EXAMPLES = """\
 examples:
   python -m hone_trainer validate rows.jsonl              what Hone makes of a file: format, splits, rejected rows
   python -m hone_trainer validate rows.csv --column prompt=question --column completion=answer --html report.html
+  python -m hone_trainer validate rows.jsonl --dataset dataset.yaml
   python -m hone_trainer materialize dataset.json         rows -> store/datasets/<digest>
   python -m hone_trainer fetch model.json                 hf:// model -> store/base-models/<owner>--<name>/<commit>
   python -m hone_trainer plan plan.json                   what the run needs: memory, disk, time, and which GPUs fit
@@ -97,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
     commands.add_parser("export", help="a checkpoint as a model, later", add_help=False)
     validate = commands.add_parser("validate", help="what Hone makes of a file of rows; nothing is kept")
-    validate.add_argument("file", type=Path, metavar="FILE", help=".jsonl .json .csv .tsv .parquet .txt .md, also .gz")
+    kinds = ".jsonl .json .csv .tsv .parquet .arrow .txt .md, also .gz and .zst"
+    validate.add_argument("file", type=Path, metavar="FILE", help=f"{kinds}; or a folder of these")
+    validate.add_argument("--dataset", type=Path, metavar="YAML", help="manifest of a Dataset, whose settings to take")
     validate.add_argument("--format", default="Auto", help=f"{', '.join(Format)}; default Auto")
     validate.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
     validate.add_argument("--html", type=Path, metavar="FILE", help="write the whole report as a page")
@@ -172,7 +175,7 @@ def _export(_: argparse.Namespace, rest: list[str]) -> None:
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.datasets import validate
 
-    return validate.run(options.file, options.format, options.column, options.html)
+    return validate.run(options.file, options.format, options.column, options.html, options.dataset)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] = {
