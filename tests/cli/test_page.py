@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from browser import chromium
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-
-from hone_dev import packages
 
 pytestmark = pytest.mark.e2e  # Chromium is installed where it is absent, for which root is needed
 
@@ -22,25 +21,8 @@ HANG = 120  # seconds; a guard against hanging, not an expectation
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    """Chromium of the distribution. No name but loopback's has an address: what the page needs, `hone` serves."""
-    packages.ensure(packages.BROWSER)
-    options = webdriver.ChromeOptions()
-    options.binary_location = packages.BROWSER["chromium"]
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for switch in (
-        "headless=new",
-        "no-sandbox",  # which Chromium refuses to root
-        "disable-dev-shm-usage",
-        "disable-gpu",
-        "no-proxy-server",
-        "disable-background-networking",
-        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        "window-size=900,700",
-    ):
-        options.add_argument(f"--{switch}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(packages.BROWSER["chromium-driver"]))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 class Page:
