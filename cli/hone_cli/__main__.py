@@ -10,7 +10,14 @@ import typer
 from hone_cli import dataset
 from hone_cli.reviews import ReviewError
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Work on the objects of Hone.")
+_HELP = """What people do with their own hands on the objects of Hone; kubectl does the rest.
+
+\b
+kubectl get dset                     which Datasets wait for a review
+hone dataset review NAME             decide on the rows that a model generated
+hone dataset review NAME --help      keys, and a page instead of the terminal
+"""
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 app.add_typer(dataset.app, name="dataset")
 
 

@@ -29,7 +29,17 @@ def review(
     reviewer: Annotated[str | None, typer.Option(help="Your name in the decisions; default: your user.")] = None,
     row: Annotated[str | None, typer.Option(help="Begin with this row, also one that was decided on.")] = None,
 ) -> None:
-    """Accept, edit or reject the rows of a Dataset that a model generated."""
+    """Accept, edit or reject the rows of a Dataset that a model generated.
+
+    \b
+    Keys:  a accept   e edit   r reject   s skip   u undo   c next conflict   q quit
+    Each decision is on disk at once; another day, or another person, goes on with what is left.
+
+    \b
+    hone dataset review answers                   in the terminal, as your kubeconfig
+    hone dataset review answers --web             on a page of your own browser
+    hone dataset review answers --path ./store    without a cluster
+    """
     if path is not None:
         reviews = folder.Folder(folder.find(path, name), reviewer or getpass.getuser())
         counts = local.serve(reviews, port) if web else _in_terminal(reviews, row)
