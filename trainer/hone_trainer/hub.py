@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember
@@ -98,7 +98,10 @@ def look_up(repository: Repository) -> Snapshot:
         if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
             raise SourceError("SourceUnreachable", f"{repository}: the hub names no commit: {info.sha!r}")
         tree = api.list_repo_tree(repository.name, recursive=True, revision=info.sha, repo_type=repository.kind)
-        return Snapshot(str(info.sha), {file.path: file.size for file in tree if isinstance(file, RepoFile)})
+        files = {file.path: file.size for file in tree if isinstance(file, RepoFile)}
+    if outside := [name for name in files if not _is_inside(name)]:
+        raise SourceError("SourceRefused", f"{repository}: the hub names a file outside of it: {outside[0]!r}")
+    return Snapshot(str(info.sha), files)
 
 
 def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], folder: Path) -> None:
@@ -124,6 +127,11 @@ def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], f
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise SourceError("SourceUnreachable", f"{repository}: the hub did not send {', '.join(missing[:5])}")
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def _go_online() -> None:

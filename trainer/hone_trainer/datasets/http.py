@@ -36,6 +36,19 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 _CONNECT_SECONDS = 30
 _READ_SECONDS = 60
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NEVER = [
+    ipaddress.ip_network(text)
+    for text in (
+        "168.63.129.16/32",  # Azure's WireServer
+        "192.0.0.0/24",  # protocol assignments, and Oracle's metadata service
+        "::/96",  # an IPv4 address inside, deprecated
+        "64:ff9b:1::/48",  # local NAT64
+        "fec0::/10",  # site-local, deprecated
+        "fd00:ec2::/32",  # metadata service of AWS
+        "fd20:ce::/32",  # of Google Cloud
+    )
+]
+"""Leads to a machine's own surroundings and looks public to `ipaddress`, or like an address of the own network."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], list[str]]
@@ -261,7 +274,11 @@ def _forms(address: str) -> list[Address]:
 def _allowed(address: Address, allow_private: bool) -> bool:
     if address.is_link_local or address.is_multicast or address.is_unspecified:
         return False
-    return address.is_global or (allow_private and (address.is_private or address.is_loopback))
+    if address.is_loopback:
+        return allow_private
+    if any(address in network for network in _NEVER):
+        return False
+    return address.is_global or (allow_private and address.is_private)
 
 
 def checked(url: str, plain: bool = False) -> SplitResult:

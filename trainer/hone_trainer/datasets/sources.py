@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from hone_api.plan import MaterializePlan
 from hone_trainer import hub
 from hone_trainer.datasets import layout, s3
-from hone_trainer.datasets.http import Client, Mark, UnchangedError
+from hone_trainer.datasets.http import Client, Mark, UnchangedError, checked
 from hone_trainer.datasets.packed import SUFFIXES, base_name
 from hone_trainer.datasets.read import DataFile
 from hone_trainer.errors import SourceError
@@ -99,7 +99,8 @@ def _card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> d
 
 def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
     authorization = hub.secret_key(plan.secret_path, "AUTHORIZATION") if plan.secret_path else None
-    name = PurePosixPath(unquote(urlsplit(plan.source.uri).path)).name.replace("\0", "")[-100:] or "data"
+    path = unquote(checked(plan.source.uri).path)
+    name = "".join(c for c in PurePosixPath(path).name if c.isprintable())[-100:] or "data"
     target = folder / "download"
     progress.say(f"downloading {name}")
     known = Mark.parse(plan.known) if plan.known else None
@@ -136,8 +137,10 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetc
         found = {p.relative_to(inside).as_posix(): p for p in _walk(inside)}
         names = _chosen({name: 0 for name in found}, plan.source.files, shown(plan.source.uri))
         files = [DataFile(_inside(found[name], root), name) for name in names]
-    else:
+    elif inside.is_file():
         files = [DataFile(inside, path.name)]
+    else:  # a pipe would be read for ever
+        raise SourceError("SourceRefused", f"{shown(plan.source.uri)} is neither a file nor a folder")
     stats = [file.path.stat() for file in files]
     if sum(stat.st_size for stat in stats) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{shown(plan.source.uri)}: over {plan.limits.max_source_bytes} bytes")
