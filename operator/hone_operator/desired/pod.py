@@ -1,7 +1,7 @@
 """Pods of the trainer image: all of them pass Pod Security `restricted`, and never get a shell."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Self
 
@@ -24,6 +24,11 @@ class Mount:
     path: PurePosixPath
     source: Mapping[str, Any]
     read_only: bool = True
+
+    @property
+    def claim_name(self) -> str | None:
+        """Of a persistent volume."""
+        return self.source.get("persistentVolumeClaim", {}).get("claimName")
 
     @classmethod
     def claim(cls, name: str, path: PurePosixPath, claim: str, read_only: bool = True) -> Self:
@@ -84,10 +89,26 @@ def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
     return [{"name": k, "value": v.replace("$", "$$")} for k, v in env.items()]
 
 
+def one_volume_a_claim(mounts: Sequence[Mount]) -> list[Mount]:
+    """The same mounts, of one volume where they are of one claim: the kubelet starts no pod that has a claim twice."""
+    first: dict[str, Mount] = {}
+    writable = {m.claim_name for m in mounts if not m.read_only}
+    out = []
+    for mount in mounts:
+        if claim := mount.claim_name:
+            volume = first.setdefault(claim, mount)
+            shared = Mount.claim(volume.name, mount.path, claim, read_only=claim not in writable)
+            mount = replace(shared, read_only=mount.read_only)
+        out.append(mount)
+    return out
+
+
 def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Platform) -> dict[str, Any]:
     """PodTemplateSpec with one container, `python -m hone_trainer <verb> /etc/hone/plan.json`."""
     plan = Mount(PLAN, names.PLAN_FOLDER, {"configMap": {"name": plan_name, "defaultMode": 0o444}})
-    mounts = (plan, *work.mounts, Mount.scratch("tmp", PurePosixPath("/tmp"), platform.scratch_size))
+    mounts = one_volume_a_claim(
+        (plan, *work.mounts, Mount.scratch("tmp", PurePosixPath("/tmp"), platform.scratch_size))
+    )
     container = {
         "name": CONTAINER,
         "image": platform.trainer_image,
@@ -123,7 +144,7 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
         },
         "terminationGracePeriodSeconds": 30,
         "containers": [container],
-        "volumes": [{"name": m.name, **m.source} for m in mounts],
+        "volumes": [{"name": name, **source} for name, source in {m.name: m.source for m in mounts}.items()],
         **work.pod,
     }
     if platform.image_pull_secrets:

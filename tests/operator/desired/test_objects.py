@@ -222,6 +222,30 @@ def test_only_pods_that_download_know_the_hub():
     assert "HF_ENDPOINT" in yaml.safe_dump(model_fetch())
 
 
+@pytest.mark.parametrize(
+    ("made", "volume", "paths"),
+    [
+        (
+            lambda: run({"model": {"uri": "pvc://hone-store/models/a"}}),
+            ("store", False),
+            {"/store": None, "/model": True},
+        ),
+        (lambda: dataset("pvc://hone-store/rows.jsonl"), ("store", False), {"/store": None, "/source": True}),
+        (lambda: dataset("pvc://data/rows.jsonl"), ("source", True), {"/source": True}),
+    ],
+)
+def test_a_claim_is_one_volume_however_often_it_is_mounted(made, volume, paths):
+    """The kubelet starts no pod that has a claim in two volumes."""
+    spec = made()[-1]["spec"]["template"]["spec"]
+    name, read_only = volume
+    (found,) = (v for v in spec["volumes"] if v["name"] == name)
+    assert found["persistentVolumeClaim"].get("readOnly") is read_only
+    mounted = {m["mountPath"]: m.get("readOnly") for m in spec["containers"][0]["volumeMounts"] if m["name"] == name}
+    assert mounted == paths
+    claims = [v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "persistentVolumeClaim" in v]
+    assert len(claims) == len(set(claims))
+
+
 def test_every_rank_can_be_found_by_name():
     config, service, job = two_nodes()
     host = json.loads(config["data"]["plan.json"])["masterAddress"]
