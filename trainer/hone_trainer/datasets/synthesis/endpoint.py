@@ -117,7 +117,7 @@ class Endpoint:
             else:
                 if status == 200:
                     return _parsed(data, self.host)
-                last = f"answers {status}: {_words(data)}"
+                last = f"answers {status}: {self._without_key(_words(data))}"
                 if status not in _TRY_AGAIN:
                     raise SourceError("EndpointRefused", f"{self.host} {last}")
             if number < _TRIES - 1:
@@ -149,6 +149,10 @@ class Endpoint:
         if len(data) > _MAX_BYTES:
             raise SourceError("EndpointRefused", f"{self.host} answers more than {_MAX_BYTES} bytes")
         return response.status, data, response.headers.get("Retry-After")
+
+    def _without_key(self, words: str) -> str:
+        """Servers like to repeat a key that they do not know; what they say goes into log and status."""
+        return words.replace(self.access.key, "…") if self.access.key else words
 
     def _connect(self) -> urllib3.HTTPConnectionPool:
         secure = self.parts.scheme == "https"
