@@ -24,7 +24,8 @@ from hone_operator.reconcile.failures import failed_pods
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob, disrupted, scheduled, slow_start, unmounted
 from hone_operator.reconcile.upstream import Upstream
-from hone_operator.routing import Key, concerned, datasets_of
+from hone_operator.routing import CONTENTS, Key, concerned, datasets_of
+from hone_operator.sweeping import Sweeper
 
 log = logging.getLogger(__name__)
 LOG_LINES = 20
@@ -61,6 +62,8 @@ class Controllers:
 
     async def process(self, key: Key) -> float | None:
         """One reconcile of one object; the seconds until it must be looked at again."""
+        if key.kind == CONTENTS:
+            return await Sweeper(self.cluster, self.cache, self.platform, self.now).process(key.namespace)
         body = self.cache.get(*key)
         if body is None:
             return None

@@ -13,7 +13,7 @@ from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster, ClusterError
 from hone_operator.desired.names import COMPONENT, OWNER_LABEL
 from hone_operator.listing import Listing
-from hone_operator.routing import Key, concerned
+from hone_operator.routing import Key, concerned, contents_of
 from hone_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -92,9 +92,13 @@ class Watches:
 
     def request_all(self) -> None:
         """Ask for a run of every object of ours."""
+        namespaces = set()
         for kind in OWNER_LABEL:
             for body in self.cache.items(kind):
+                namespaces.add(body["metadata"]["namespace"])
                 self.queue.request(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))
+        for namespace in sorted(namespaces):
+            self.queue.request(contents_of(namespace))
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

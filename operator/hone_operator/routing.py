@@ -21,19 +21,33 @@ class Key(NamedTuple):
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
+CONTENTS = "Contents"
+"""Kind of a key that is no object of its own: see `sweeping`."""
+
+
 def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     """The keys to run because this object changed."""
     meta = body["metadata"]
     namespace, name = meta["namespace"], meta["name"]
+    gone = cache.get(kind, namespace, name) is None
     if kind in names.OWNER_LABEL:
-        return [Key(kind, namespace, name), *_users_of(kind, body, cache)]
+        swept = [contents_of(namespace)] if kind == "Dataset" or gone else []
+        return [Key(kind, namespace, name), *_users_of(kind, body, cache), *swept]
     owner = caches.owner(body)
     if kind == "Pod" and owner:
         job = cache.get("Job", namespace, owner["name"])
         owner = caches.owner(job) if job else None
     if owner and owner["kind"] in names.OWNER_LABEL:
-        return [Key(owner["kind"], namespace, owner["name"])]
+        swept = [contents_of(namespace)] if kind == "Job" and gone else []
+        return [Key(owner["kind"], namespace, owner["name"]), *swept]
+    if owner and kind == "Job" and owner["name"] == names.CONTENTS:
+        return [contents_of(namespace)]
     return []
+
+
+def contents_of(namespace: str) -> Key:
+    """The contents of Datasets in a namespace's store."""
+    return Key(CONTENTS, namespace, names.CONTENTS)
 
 
 def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:

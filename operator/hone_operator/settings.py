@@ -90,6 +90,8 @@ class Store(Section):
     """None: the cluster's default class."""
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"] = "ReadWriteMany"
     """Runs of several nodes need ReadWriteMany, unless all nodes of the cluster are one."""
+    keep_unused_seconds: Seconds = 3600
+    """How long rows stay that no Dataset, job or ModelVersion refers to any more."""
 
 
 class Progress(Section):

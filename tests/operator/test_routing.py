@@ -29,10 +29,37 @@ def test_a_dataset_concerns_those_whose_rows_must_not_hold_its_own() -> None:
     names_it = body("Dataset", "rows", curation=contamination)
     elsewhere = body("Dataset", "rows", "other", curation=contamination)
     others = (names_it, elsewhere, body("Dataset", "plain", curation={"deduplicate": "Near"}))
-    assert keys(body("Dataset", "exam"), *others) == ["Dataset team/exam", "Dataset team/rows"]
+    contents = "Contents team/hone-contents"
+    assert keys(body("Dataset", "exam"), *others) == [contents, "Dataset team/exam", "Dataset team/rows"]
 
 
 def test_a_model_version_concerns_the_datasets_whose_rows_it_scores() -> None:
     names_it = body("Dataset", "rows", curation={"scores": [{"modelVersion": "judge-v1"}, {"scorer": "Quality"}]})
     found = keys(body("ModelVersion", "judge-v1"), names_it, body("Dataset", "plain"))
     assert found == ["Dataset team/rows", "ModelVersion team/judge-v1"]
+
+
+def test_an_object_that_goes_may_leave_rows_behind() -> None:
+    cache, gone = Cache(), body("ModelVersion", "tutor-v1")
+    assert [str(key) for key in concerned("ModelVersion", gone, cache)] == [
+        "ModelVersion team/tutor-v1",
+        "Contents team/hone-contents",
+    ]
+    cache.put("ModelVersion", gone)
+    assert [str(key) for key in concerned("ModelVersion", gone, cache)] == ["ModelVersion team/tutor-v1"]
+
+
+def test_a_job_that_goes_referred_to_rows() -> None:
+    job = body("Job", "run-1")
+    job["metadata"]["ownerReferences"] = [{"kind": "FineTuneJob", "name": "run", "uid": "x", "controller": True}]
+    assert keys(job) == ["FineTuneJob team/run"]
+    gone = [str(key) for key in concerned("Job", job, Cache())]
+    assert gone == ["FineTuneJob team/run", "Contents team/hone-contents"]
+
+
+def test_a_job_that_removes_rows_concerns_the_contents() -> None:
+    job = body("Job", "hone-sweep-1")
+    job["metadata"]["ownerReferences"] = [
+        {"kind": "ConfigMap", "name": "hone-contents", "uid": "x", "controller": True}
+    ]
+    assert keys(job) == ["Contents team/hone-contents"]

@@ -174,7 +174,7 @@ def test_a_sweep_removes_only_what_nothing_refers_to(store: Store) -> None:
     new = store.dataset("own", ["another", "content", *(f"x {i}" for i in range(30))]).digest
     general = store.made["general"].digest
     (root / "notes").mkdir()
-    plan = SweepPlan(store=str(root.parent), keep=[str(general)], as_of=time.time())
+    plan = SweepPlan(store=str(root.parent), remove=[str(old), str(new), "sha256:" + "0" * 64], as_of=time.time())
     assert sweep.run(plan).removed == 0, "all were made within the grace"
     long_ago = time.time() - 2 * 3600
     for digest in (old, new, general):
@@ -188,12 +188,13 @@ def test_a_sweep_removes_only_what_nothing_refers_to(store: Store) -> None:
 
 
 def test_a_sweep_of_a_store_without_data_is_well() -> None:
-    assert sweep.run(SweepPlan(store="/nonexistent", keep=[], as_of=0)).removed == 0
+    assert sweep.run(SweepPlan(store="/nonexistent", remove=["sha256:" + "0" * 64], as_of=0)).removed == 0
 
 
 def test_an_old_list_spares_what_came_after_it(store: Store) -> None:
     """The pod of a sweep may have waited for a node while Datasets were made."""
-    plan = SweepPlan(store=str(store.folder / "store"), keep=[], as_of=time.time() - 7200, grace_seconds=3600)
+    made = [str(result.digest) for result in store.made.values()]
+    plan = SweepPlan(store=str(store.folder / "store"), remove=made, as_of=time.time() - 7200, grace_seconds=3600)
     assert sweep.run(plan).removed == 0
     assert sweep.run(plan.model_copy(update={"as_of": time.time() + 7200})).removed == 2
 
@@ -202,7 +203,7 @@ def test_who_finds_a_content_while_it_is_swept_has_it(store: Store, monkeypatch:
     """Each of both may be the first: afterwards the content is there and whole."""
     digest = str(store.made["own"].digest).removeprefix("sha256:")
     folder = store.folder / "store" / "datasets" / digest
-    plan = SweepPlan(store=str(store.folder / "store"), keep=[str(store.made["general"].digest)], as_of=time.time())
+    plan = SweepPlan(store=str(store.folder / "store"), remove=[f"sha256:{digest}"], as_of=time.time())
     rename = Path.rename
 
     def find_first(path: Path, target: Path) -> Path:

@@ -69,6 +69,9 @@ class Store(Values):
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"] = Field(
         "ReadWriteMany", description="Its access mode; runs of several nodes need ReadWriteMany."
     )
+    keep_unused_seconds: int = Field(
+        3600, ge=1, description="How long rows stay that no Dataset, job or ModelVersion refers to any more."
+    )
 
 
 class Progress(Values):

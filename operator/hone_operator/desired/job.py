@@ -39,7 +39,14 @@ def plan_config(owner: Mapping[str, Any], job: JobName, work: Work, platform: Pl
 def job(owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, nodes: int = 1) -> list[dict[str, Any]]:
     """[ConfigMap, Job]: `nodes` pods that are tried once. Who tries again, and when, is the operator's decision."""
     config = plan_config(owner, job, work, platform)
-    body = {
+    return [config, with_plan(config["metadata"]["name"], owner, job, work, platform, nodes)]
+
+
+def with_plan(
+    plan: str, owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, nodes: int = 1
+) -> dict[str, Any]:
+    """The Job alone; ConfigMap `plan` has its plan.json."""
+    return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": names.metadata(job.name, owner, job.labels, job.annotations),
@@ -66,7 +73,6 @@ def job(owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, 
                     },
                 ]
             },
-            "template": template(work, job.labels, config["metadata"]["name"], platform),
+            "template": template(work, job.labels, plan, platform),
         },
     }
-    return [config, body]

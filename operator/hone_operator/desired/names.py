@@ -25,6 +25,9 @@ OWNER_LABEL = {"FineTuneJob": FINETUNEJOB, "Dataset": DATASET, "ModelVersion": M
 LEDGER = "hone-model-versions"
 """ConfigMap that remembers the last version number of each model of a namespace."""
 
+CONTENTS = "hone-contents"
+"""ConfigMap that remembers the contents of Datasets in a namespace's store."""
+
 STORE = PurePosixPath("/store")
 PLAN_FOLDER = PurePosixPath("/etc/hone")
 PLAN_FILE = PLAN_FOLDER / "plan.json"
@@ -79,7 +82,7 @@ def labels(component: str, owner: Mapping[str, Any], **extra: str) -> dict[str, 
     """Labels of every object of ours; never copied from the owner (tracking labels of GitOps tools live there)."""
     name = owner["metadata"]["name"]
     out = {"app.kubernetes.io/managed-by": FIELD_MANAGER, COMPONENT: component, **extra}
-    if len(name) <= 63:
+    if len(name) <= 63 and owner["kind"] in OWNER_LABEL:
         out[OWNER_LABEL[owner["kind"]]] = name
     return out
 
@@ -87,7 +90,7 @@ def labels(component: str, owner: Mapping[str, Any], **extra: str) -> dict[str, 
 def owner_reference(owner: Mapping[str, Any]) -> dict[str, Any]:
     """Makes the garbage collector delete the child with its owner."""
     return {
-        "apiVersion": API_VERSION,
+        "apiVersion": API_VERSION if owner["kind"] in OWNER_LABEL else "v1",
         "kind": owner["kind"],
         "name": owner["metadata"]["name"],
         "uid": owner["metadata"]["uid"],

@@ -17,6 +17,8 @@ class Platform:
     store_size: str = "50Gi"
     store_class: str | None = None
     store_access_mode: str = "ReadWriteMany"
+    store_keep_unused_seconds: int = 3600
+    """How long the content of a Dataset stays when nothing refers to it any more."""
     cluster_domain: str = "cluster.local"
     hugging_face_endpoint: str | None = None
     progress_url: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import kubernetes_validate
@@ -15,7 +16,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import parse_plan
-from hone_operator.desired import names
+from hone_operator.desired import names, sweep
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
@@ -128,6 +129,15 @@ def model_verify() -> list[dict[str, Any]]:
     return verify(owner("ModelVersion", "m-v1"), spec, 1, PLATFORM)
 
 
+def swept() -> list[dict[str, Any]]:
+    wanted = sweep.plan(["0" * 64], datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), PLATFORM)
+    ledger = sweep.ledger(
+        "team", {"0" * 64: "2026-01-02T00:00:00Z", "1" * 64: ""}, wanted.model_dump_json(by_alias=True)
+    )
+    owner = {**ledger, "metadata": {**ledger["metadata"], "uid": "0000-uid"}}
+    return [ledger, sweep.sweep(owner, wanted, PLATFORM)]
+
+
 CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "training-one-pod": one_pod,
     "training-two-nodes": two_nodes,
@@ -138,6 +148,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "materialize-hub": lambda: dataset("hf://org/data@main", secretName="token"),
     "fetch": model_fetch,
     "verify": model_verify,
+    "sweep": swept,
     "store": lambda: [claim("team", PLATFORM)],
 }
 
@@ -200,6 +211,8 @@ def test_children_are_owned_and_carry_nothing_of_git_ops_tools(case):
         pytest.skip("the store is owned by nobody")
     for body in CASES[case]():
         meta = body["metadata"]
+        if meta["name"] == names.CONTENTS:
+            continue  # nor is what remembers its contents
         assert meta["ownerReferences"][0]["uid"] == "0000-uid"
         assert meta["ownerReferences"][0]["controller"] is True
         assert "app.kubernetes.io/instance" not in meta["labels"]

@@ -1,12 +1,11 @@
-"""Remove from the store what nothing refers to any more: contents of Datasets that were edited or deleted.
+"""Remove contents from the store that nothing refers to any more: of Datasets that were edited, refreshed or deleted.
 
-The list of what is referred to is of one moment. What was made or found again after it, or shortly before, stays: its
-Dataset may not have been on the list yet. So an old list, of a pod that waited for hours, does no harm.
+That nothing refers to them was true at one moment. What was made or found again after it, or shortly before, stays: its
+Dataset may not have said so yet. So an old list, of a pod that waited for hours, does no harm.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import uuid
 from pathlib import Path
@@ -14,18 +13,14 @@ from pathlib import Path
 from hone_api.plan import SweepPlan
 from hone_api.report import SweepResult
 
-_CONTENT = re.compile(r"[0-9a-f]{64}")
-
 
 def run(plan: SweepPlan) -> SweepResult:
-    """Remove every content that is not kept and was not touched since `grace_seconds` before `as_of`."""
+    """Remove the contents of `remove` that were not touched since `grace_seconds` before `as_of`."""
     root = Path(plan.store) / "datasets"
-    keep = {digest.removeprefix("sha256:") for digest in plan.keep}
     removed, size = 0, 0
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        if folder.name in keep or not _CONTENT.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
-            continue
-        if (aside := _taken(folder, plan.as_of - plan.grace_seconds)) is None:
+    for digest in plan.remove:
+        aside = _taken(root / digest.removeprefix("sha256:"), plan.as_of - plan.grace_seconds)
+        if aside is None:
             continue
         size += sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
         shutil.rmtree(aside, ignore_errors=True)
@@ -35,8 +30,8 @@ def run(plan: SweepPlan) -> SweepResult:
 
 
 def _taken(folder: Path, since: float) -> Path | None:
-    """The folder, renamed so that nobody finds half of it; None when it was touched since."""
-    if folder.stat().st_mtime >= since:
+    """The folder, renamed so that nobody finds half of it; None when it is not there, or was touched since."""
+    if folder.is_symlink() or not folder.is_dir() or folder.stat().st_mtime >= since:
         return None
     aside = folder.with_name(f".work-{uuid.uuid4().hex}")
     folder.rename(aside)

@@ -1,0 +1,91 @@
+"""Keeps the ledger of each namespace's contents, and has removed what nothing refers to any more.
+
+Datasets carry no finalizer, and deleting one waits for nobody: what was theirs is found by comparing the ledger with
+the objects that are there.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from hone_api.plan import SweepPlan
+from hone_operator.cache import Cache
+from hone_operator.cluster import Cluster
+from hone_operator.desired import names
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.sweep import PLAN, ledger, sweep
+from hone_operator.desired.sweep import plan as plan_of
+from hone_operator.reconcile import contents
+from hone_operator.reconcile.outcome import parse_time
+from hone_operator.reconcile.pods import ObservedJob
+
+log = logging.getLogger(__name__)
+REFERRERS = ("Dataset", "FineTuneJob", "ModelVersion", "Job")
+
+
+@dataclass
+class Sweeper:
+    """Runs one namespace."""
+
+    cluster: Cluster
+    cache: Cache
+    platform: Platform
+    now: Callable[[], datetime]
+
+    async def process(self, namespace: str) -> float | None:
+        """Bring the ledger up to date, and start or finish a Job; the seconds until time alone changes something."""
+        body = await self.cluster.get("ConfigMap", namespace, names.CONTENTS)
+        before: dict[str, str] = dict((body or {}).get("data") or {})
+        plan = before.pop(PLAN, None)
+        known = contents.updated(before, contents.referred(self._cached(namespace)), self.now())
+        job = self._job(body)
+        if job and job.succeeded and plan:
+            known = contents.without(known, SweepPlan.model_validate_json(plan))
+        if known != before:
+            body = await self.cluster.apply(ledger(namespace, known, plan))
+        if job and job.finished and (job.succeeded or self._may_retry(job)):
+            await self.cluster.delete("Job", job.body)
+            job = None
+        keep = timedelta(seconds=self.platform.store_keep_unused_seconds)
+        due = contents.due(known, keep)
+        if body is None or due is None or (job and not job.finished):
+            return None
+        if job:
+            due = max(due, parse_time(job.ended_at) + contents.RETRY)
+        if due <= self.now():
+            await self._sweep(namespace, known, contents.idle(known, keep, self.now()))
+            return None
+        return (due - self.now()).total_seconds()
+
+    def _job(self, body: Mapping[str, Any] | None) -> ObservedJob | None:
+        jobs = self.cache.children(body["metadata"]["uid"], "Job") if body else []
+        found = [job for job in jobs if not job["metadata"].get("deletionTimestamp")]
+        return ObservedJob(found[0], ()) if found else None
+
+    def _may_retry(self, job: ObservedJob) -> bool:
+        return parse_time(job.ended_at) + contents.RETRY <= self.now()
+
+    def _cached(self, namespace: str) -> list[tuple[str, Mapping[str, Any]]]:
+        found = ((kind, body) for kind in REFERRERS for body in self.cache.items(kind))
+        return [(kind, body) for kind, body in found if body["metadata"]["namespace"] == namespace]
+
+    async def _live(self, namespace: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        """What the API server has now: a watch may lag, and what is removed does not come back."""
+        for kind in REFERRERS:
+            async for body in self.cluster.scan(kind, namespace, names.COMPONENT if kind == "Job" else ""):
+                yield kind, body
+
+    async def _sweep(self, namespace: str, known: Mapping[str, str], idle: list[str]) -> None:
+        as_of = self.now()
+        used = contents.referred([found async for found in self._live(namespace)])
+        claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
+        remove = [content for content in idle if content not in used]
+        if claim is None or not remove:
+            return
+        wanted = plan_of(remove, as_of, self.platform)
+        owner = await self.cluster.apply(ledger(namespace, known, wanted.model_dump_json(by_alias=True)))
+        made = await self.cluster.create(sweep({**owner, "kind": "ConfigMap"}, wanted, self.platform), brief=True)
+        self.cache.put("Job", made)
+        log.info("%s: %d contents that nothing refers to are removed", namespace, len(remove))

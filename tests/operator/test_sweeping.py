@@ -1,0 +1,73 @@
+"""Contents of Datasets that nothing refers to any more are removed by a Job, also after a restart; never one in use."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand import Namespace
+from operator_process import Operator
+
+from hone_api.plan import SweepPlan
+
+pytestmark = pytest.mark.apiserver
+DONE = {"kind": "Sweep", "removed": 1, "sizeBytes": 9}
+Start = Callable[[], Operator]
+
+
+@pytest.fixture
+def start(apiserver: Path, namespace: Namespace, start_operator: Callable[[Path, dict[str, str]], Operator]) -> Start:
+    """The operator, which removes after two seconds."""
+    env = {"HONE_WATCH_NAMESPACES": json.dumps([namespace.name]), "HONE_STORE__KEEP_UNUSED_SECONDS": "2"}
+    return lambda: start_operator(apiserver, env)
+
+
+def ledger(namespace: Namespace) -> dict[str, str]:
+    if "hone-contents" not in namespace.names("ConfigMap"):
+        return {}
+    found: dict[str, str] = namespace.get("ConfigMap", "hone-contents")["data"]
+    return {content: since for content, since in found.items() if content != "plan.json"}
+
+
+def dataset(namespace: Namespace, name: str, letter: str) -> None:
+    namespace.dataset(name)
+    namespace.patch("Dataset", name, {"status": {"digest": f"sha256:{letter * 64}"}}, "status")
+
+
+def sweeps(namespace: Namespace) -> list[Any]:
+    jobs = namespace.list("Job")
+    return [job for job in jobs if job["metadata"]["labels"].get("hone.dev/component") == "sweep"]
+
+
+def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
+    namespace: Namespace, start: Start, spec: Callable[..., Any]
+) -> None:
+    operator = start()
+    dataset(namespace, "rows", "0")
+    dataset(namespace, "other", "1")
+    namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1, which pins the rows")
+    namespace.until(lambda: set(ledger(namespace)) == {"0" * 64, "1" * 64}, "both are known")
+    operator.kill()
+    namespace.delete("Dataset", "rows")
+    namespace.delete("Dataset", "other")
+    start()
+    (job,) = namespace.until(lambda: sweeps(namespace), "a Job")
+    (owner,) = job["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("ConfigMap", "hone-contents")
+    body = namespace.get("ConfigMap", "hone-contents")
+    plan = SweepPlan.model_validate_json(body["data"]["plan.json"])
+    assert plan.remove == ["sha256:" + "1" * 64]
+    assert time.time() - 600 < plan.as_of <= time.time()
+    volumes = {v["name"]: v for v in job["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["plan"]["configMap"]["name"] == "hone-contents"
+    namespace.succeed(job["metadata"]["name"], DONE)
+    namespace.until(lambda: ledger(namespace) == {"0" * 64: ""}, "what was removed is forgotten")
+    namespace.until(lambda: not sweeps(namespace), "and its Job is gone")
+    namespace.delete("FineTuneJob", "run")
+    namespace.delete("Job", "run-1")  # as the garbage collector does
+    namespace.until(lambda: sweeps(namespace), "the rows of a run go with it")
