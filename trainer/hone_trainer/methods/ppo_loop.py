@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -80,11 +81,9 @@ class Ppo(Loop, Trainer):
             kl_coefficient=self.kl.value,
         )
         self.kl.update(kl)
-        names = Rollout.__dataclass_fields__
-        return [
-            Rollout(**{name: part[name] for name in names} | {"advantages": advantages})
-            for part, advantages in zip(found, whitened, strict=True)
-        ]
+        for part, advantages in zip(found, whitened, strict=True):
+            part["advantages"] = advantages
+        return [Rollout(**{field.name: part[field.name] for field in fields(Rollout)}) for part in found]
 
     @torch.no_grad()
     def _answers(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,137 @@
+"""Runs the jobs of an example on this machine, without a cluster, and says what their models have learned.
+
+    make setup && .venv/bin/python bench/learning.py examples/07-rlhf [--seeds 3] [--set training.maxSteps=4]
+
+The rows go through `materialize`, each job through `run`, in the order of the manifest; a job that begins with another
+one's model gets it. With several seeds the last job is repeated. Prints what the ModelVersions would say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from hone_api.plan import MaterializePlan, TrainingPlan
+from hone_dev import models
+from hone_trainer.datasets import materialize
+
+COPIED = ("adapter", "training", "evaluation", "checkpoints", "earlyStopping", "output")
+
+
+class Example:
+    """The objects of an example; what they make lies in `work`."""
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        objects = [doc for file in sorted(folder.glob("*.yaml")) for doc in yaml.safe_load_all(file.read_text())]
+        self.work = work
+        self.files = {m["metadata"]["name"]: m["data"] for m in objects if m["kind"] == "ConfigMap"}
+        self.datasets = {m["metadata"]["name"]: m["spec"] for m in objects if m["kind"] == "Dataset"}
+        self.jobs = {m["metadata"]["name"]: m["spec"] for m in objects if m["kind"] == "FineTuneJob"}
+        self._materialized: dict[str, str] = {}
+
+    def rows(self, dataset: str, split: str) -> dict[str, str]:
+        """A split of a Dataset as a plan names it."""
+        digest = self._materialized.get(dataset) or self._materialize(dataset)
+        folder = self.work / "store" / "datasets" / digest.removeprefix("sha256:")
+        return {"name": dataset, "split": split, "path": str(folder / f"{split}.jsonl"), "digest": digest}
+
+    def _materialize(self, dataset: str) -> str:
+        spec = self.datasets[dataset]
+        config_map, key = spec["source"]["uri"].removeprefix("configmap://").split("/")
+        file = self.work / "source" / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(self.files[config_map][key])
+        plan = {"name": dataset, **spec, "sourcePath": str(file), "store": str(self.work / "store")}
+        digest = str(materialize.run(MaterializePlan.model_validate(plan)).digest)
+        self._materialized[dataset] = digest
+        return digest
+
+    def made(self, job: str) -> dict[str, Any]:
+        """The model of a job that has run: whole, or an adapter and its base."""
+        out = self.work / job / "out"
+        if (out / "merged").is_dir():
+            return {"path": str(out / "merged")}
+        digest = hashlib.sha256((out / "adapter" / "manifest.json").read_bytes()).hexdigest()
+        adapter = {"path": str(out / "adapter"), "digest": f"sha256:{digest}"}
+        return {"path": str(models.smollm2()), "adapter": adapter}
+
+    def plan(self, job: str, run: str) -> dict[str, Any]:
+        """The job's plan, as the operator would write it."""
+        spec = self.jobs[job]
+        method, trained = spec["method"].lower(), [d["name"] for d in spec["datasets"]]
+        base = self.made(spec["model"]["fineTuneJob"]) if "fineTuneJob" in spec["model"] else {}
+        version = spec.get("ppo", {}).get("rewardModelVersion")
+        retention = spec.get("evaluation", {}).get("retention", {}).get("datasets", [])
+        return {
+            "run": run,
+            "method": spec["method"],
+            **{field: spec[field] for field in (*COPIED, method) if field in spec},
+            "modelPath": base.get("path", str(models.smollm2())),
+            "modelUri": spec["model"].get("uri", "pvc://store/earlier"),
+            "modelAdapter": base.get("adapter"),
+            "models": {version: self.made(version.removesuffix("-v1"))} if version else {},
+            "datasets": [self.rows(name, "train") for name in trained],
+            "evaluationDatasets": [self.rows(name, "validation") for name in trained],
+            "retentionDatasets": [self.rows(d["name"], d["split"]) for d in retention],
+            "workPath": str(self.work / run / "work"),
+            "outputPath": str(self.work / run / "out"),
+        }
+
+    def run(self, plan: dict[str, Any]) -> dict[str, Any]:
+        """Run a plan to its end; its result."""
+        folder = self.work / plan["run"]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plan.json").write_text(TrainingPlan.model_validate(plan).model_dump_json(by_alias=True))
+        with open(folder / "log", "w") as log:
+            command = [sys.executable, "-m", "hone_trainer", "run", str(folder / "plan.json")]
+            code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        if code:
+            raise SystemExit(f"{plan['run']} ended with {code}:\n{(folder / 'log').read_text()[-3000:]}")
+        return json.loads((folder / "work" / "outcome.json").read_text())["result"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("example", type=Path, help="folder of the example")
+    parser.add_argument("--seeds", type=int, default=1, help="how often the last job runs, with seeds 0, 1, ...")
+    parser.add_argument("--set", action="append", default=[], metavar="BLOCK.FIELD=VALUE", help="of the last job")
+    parser.add_argument("--work", type=Path, help="folder to keep; jobs that have run there are not run again")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        example = Example(options.example, (options.work or Path(temporary)).absolute())
+        *earlier, last = example.jobs
+        table = Table("job", "metric", "base", "tuned", "rows", title_justify="left")
+        for job in earlier:
+            outcome = example.work / job / "work" / "outcome.json"
+            known = outcome.exists() and json.loads(outcome.read_text()).get("result")
+            add(table, job, known or example.run(example.plan(job, job)))
+        for seed in range(options.seeds):
+            plan = example.plan(last, f"{last}-seed-{seed}")
+            plan["training"] = {**plan["training"], "seed": seed}
+            for change in options.set:
+                path, value = change.split("=", 1)
+                block, field = path.split(".")
+                plan[block] = {**plan.get(block, {}), field: yaml.safe_load(value)}
+            add(table, plan["run"], example.run(plan))
+        Console(width=120).print(table)
+
+
+def add(table: Table, run: str, result: dict[str, Any]) -> None:
+    """A row a metric."""
+    for number in result["numbers"]:
+        metric = f"{number['name']} on {number['dataset']}"
+        table.add_row(run, metric, number.get("base"), number["tuned"], str(number["rows"]))
+
+
+if __name__ == "__main__":
+    main()
