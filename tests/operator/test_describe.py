@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ import pytest
 from hone_dev.tools import kubectl
 
 pytestmark = pytest.mark.apiserver
+
+GUIDE = Path(__file__).parents[2] / "docs/guides/data/report.md"
 
 GOOD = [{"messages": [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"Answer {i}."}]}
         for i in range(40)]  # fmt: skip
@@ -94,6 +97,12 @@ def test_rows_that_are_not_fit(describe: Any) -> None:
         assert words in text, words
     events = text.split("Events:")[1]
     assert "TooManyBadRows" in events
+    shown = GUIDE.read_text().split("$ kubectl describe dset answers\n")[1].split("```")[0]
+    for line in shown.splitlines():
+        pattern = r".*".join(re.escape(part) for part in " ".join(line.split()).split("…"))
+        assert any(re.fullmatch(pattern, " ".join(other.split())) for other in text.splitlines()), (
+            f"the guide has {line}"
+        )
 
 
 def test_a_format_that_nobody_can_tell(describe: Any) -> None:
