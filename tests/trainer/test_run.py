@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +260,23 @@ def test_models_that_are_never_loaded(
     with pytest.raises(TrainerError) as caught:
         model.open_base(copy)
     assert caught.value.code == code
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_weights_that_only_their_owner_may_read_are_named(tiny_model: Path) -> None:
+    with tempfile.TemporaryDirectory() as parent:
+        Path(parent).chmod(0o755)
+        copy = shutil.copytree(tiny_model, Path(parent) / "model")
+        copy.chmod(0o755)
+        for file in copy.iterdir():
+            file.chmod(0o600 if file.suffix == ".safetensors" else 0o644)
+        os.seteuid(10001)
+        try:
+            with pytest.raises(TrainerError, match=r"user 10001 must not read model\.safetensors in .*chmod") as caught:
+                model.open_base(copy)
+        finally:
+            os.seteuid(0)
+    assert caught.value.code == "InvalidConfiguration"
 
 
 def test_gradients_through_4_bit_weights_are_those_of_the_dequantised_base(tiny_model: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,11 +53,13 @@ def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
         head: what it must end in.
 
     Raises:
-        TrainerError: ModelNotFound, UnsafeModel (pickled weights, or code in the repository), UnsupportedModel.
+        TrainerError: ModelNotFound, UnsafeModel (pickled weights, or code in the repository), UnsupportedModel,
+            InvalidConfiguration (files that this user must not read).
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
         raise TrainerError("ModelNotFound", f"{folder} holds no config.json")
+    _refuse_unreadable(folder)
     _refuse_unsafe(folder)
     from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto import modeling_auto
@@ -82,6 +85,17 @@ def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # only pads; labels are masked by position, so EOS stays trained
     return Base(folder, config, tokenizer)
+
+
+def _refuse_unreadable(folder: Path) -> None:
+    """What save_pretrained writes only its owner may read; a loader would say that it is not there."""
+    files = sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")])
+    if closed := [f.name for f in files if not os.access(f, os.R_OK, effective_ids=True)]:
+        raise TrainerError(
+            "InvalidConfiguration",
+            f"model.uri: user {os.geteuid()} must not read {', '.join(closed[:5])} in {folder}: "
+            "let others read the files (chmod -R o+rX)",
+        )
 
 
 def _refuse_unsafe(folder: Path) -> None:
