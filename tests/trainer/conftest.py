@@ -22,6 +22,8 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+HANG = 30 * 60.0
+"""Seconds; a guard against hanging on a busy machine, not an expectation."""
 PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
 THINGS = ["river", "tower", "bridge", "market", "harbour", "garden", "station", "museum"]
 
@@ -167,7 +169,7 @@ class Runs:
 
         folder = Path(plan.work_path).parent
         try:
-            code = process.wait(timeout=300)
+            code = process.wait(timeout=HANG)
         except subprocess.TimeoutExpired:
             process.kill()
             code = -1
@@ -177,7 +179,7 @@ class Runs:
 
     def wait_for(self, path: Path, process: subprocess.Popen[bytes]) -> None:
         """Until `path` exists; the process must live until then."""
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + HANG
         while not path.exists():
             assert process.poll() is None, f"the run ended with {process.returncode} before {path} appeared"
             assert time.monotonic() < deadline, f"{path} did not appear"
