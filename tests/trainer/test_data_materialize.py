@@ -61,7 +61,7 @@ def test_rows_reach_the_store_as_normalised_splits_with_a_manifest(plan):
     assert everything == {(r["question"], r["answer"]) for r in PAIRS}
     assert result.rows == len(train) + len(validation) == 100
     assert 5 <= len(validation) <= 40
-    assert manifest.verify(folder).files == 5
+    assert manifest.verify(folder).files == 6
     assert materialize.content_digest(folder) == result.digest
     assert json.loads((folder / "report.json").read_text())["result"]["rows"] == 100
     assert [p.name for p in folder.parent.iterdir()] == [folder.name], "no work folder is left"

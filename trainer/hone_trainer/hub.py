@@ -129,6 +129,21 @@ def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], f
         raise SourceError("SourceUnreachable", f"{repository}: the hub did not send {', '.join(missing[:5])}")
 
 
+def metadata(repository: Repository) -> bytes:
+    """The Croissant metadata that the hub makes of a data set by itself; empty where it makes none.
+
+    Raises:
+        SourceError: as `look_up`.
+    """
+    _go_online()
+    from huggingface_hub.utils import build_hf_headers, get_session
+
+    url = f"{_endpoint()}/api/datasets/{repository.name}/croissant"
+    with _translated(repository):
+        answer = get_session().get(url, headers=build_hf_headers(token=repository.token or False), timeout=60)
+    return bytes(answer.content) if answer.status_code == 200 else b""
+
+
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and "\0" not in name

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aiohttp import web
+from huggingface_hub import metadata_load
 
 from hone_dev.hub.repository import DEFAULT, Commit, Repository, find
 
@@ -40,6 +41,7 @@ def application(root: Path) -> web.Application:
     app.router.add_post(api + "/paths-info/{revision}", _paths_info)
     app.router.add_get(api + "/refs", _refs)
     app.router.add_get(api + "/auth-check", _auth_check)
+    app.router.add_get("/api/{kind:datasets}/{owner}/{name}/croissant", _croissant)
     app.router.add_get("/{kind:datasets}/{owner}/{name}/resolve/{revision}/{path:.+}", _resolve)
     app.router.add_get("/{owner}/{name}/resolve/{revision}/{path:.+}", _resolve)
     app.router.add_get("/healthz", _healthz)
@@ -142,6 +144,20 @@ async def _refs(request: web.Request) -> web.Response:
 async def _auth_check(request: web.Request) -> web.Response:
     _require_access(request, _repository(request))
     return web.json_response({})
+
+
+async def _croissant(request: web.Request) -> web.Response:
+    """Metadata of a data set that the hub can show, as it can those with a licence."""
+    repository = _repository(request)
+    commit = await _commit(request, repository)
+    card = commit.file("README.md")
+    told = metadata_load(card.local) if card else None
+    if not told or not told.get("license"):
+        raise HubError(400, "NoCroissant", "The dataset has no Croissant metadata")
+    licence = f"https://choosealicense.com/licenses/{told['license']}/"
+    page = f"https://huggingface.co/datasets/{repository.id}"
+    document = {"@context": {"@vocab": "https://schema.org/"}, "@type": "sc:Dataset", "name": repository.id}
+    return web.json_response({**document, "license": licence, "url": page})
 
 
 async def _resolve(request: web.Request) -> web.StreamResponse:

@@ -17,7 +17,7 @@ from typing import IO, Any
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult, FailureReport
 from hone_trainer import manifest, store
-from hone_trainer.datasets import changes, curation, detect, http, known, report, synthesis
+from hone_trainer.datasets import changes, croissant, curation, detect, http, known, report, sources, synthesis
 from hone_trainer.datasets.read import read_rows
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
 from hone_trainer.datasets.spool import Row
@@ -80,7 +80,7 @@ def run(plan: MaterializePlan) -> DatasetResult:
         tally.digest = content_digest(content)
         result = tally.result()
         result.synthetic = made.counts if made else None
-        result.source_version = known.version(plan, fetched)
+        result.source_version, result.croissant = known.version(plan, fetched), fetched.about
         result.changes = changes.since(plan.previous, root, content, tally.digest)
         publish(tally, result, content)
     progress.say(_summary(plan, result))
@@ -96,6 +96,8 @@ def publish(tally: Tally, result: DatasetResult, content: Path) -> None:
     assert result.path is not None
     result.report = f"{result.path}/{report.PAGE}"
     report.write(tally, result, content)
+    source = sources.shown(tally.plan.source.uri)
+    croissant.write(content, tally.plan.name, [split.name for split in result.splits], source, result.croissant)
     manifest.write(content)
     there = Path(tally.plan.store) / result.path
     store.publish(content, there, is_intact)
@@ -233,7 +235,7 @@ def _write_rejected(file: IO[str], row: RawRow, error: RowError) -> None:
 def _keep_report(tally: Tally, result: DatasetResult, content: Path, failure: FailureReport | None = None) -> None:
     """The report without rows, with those rejected and removed, in `store`/reports/<name>, until the next such one."""
     name = tally.plan.name
-    for leftover in (*(f"{split}.jsonl" for split in SPLITS), manifest.MANIFEST):
+    for leftover in (*(f"{split}.jsonl" for split in SPLITS), manifest.MANIFEST, croissant.NAME):
         (content / leftover).unlink(missing_ok=True)
     result.report = f"reports/{name}/{report.PAGE}"
     report.write(tally, result, content, failure)

@@ -18,7 +18,7 @@ from hone_api.dataset import Source as DatasetSource
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.report import DatasetResult
 from hone_trainer import mixing, store
-from hone_trainer.datasets import changes, materialize, report
+from hone_trainer.datasets import changes, croissant, materialize, report
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.datasets.statistics import length_of
 from hone_trainer.datasets.tally import Tally
@@ -100,6 +100,7 @@ def run(plan: MixPlan) -> DatasetResult:
             raise DataError("TooFewRows", message, tally.result())
         tally.digest = materialize.content_digest(work)
         result = tally.result()
+        result.croissant = croissant.merged({Path(given.path).with_name(croissant.NAME): None for given in plan.parts})
         result.mixture, result.changes = used, changes.since(plan.previous, root, work, tally.digest)
         materialize.publish(tally, result, work)
     return result

@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+from hone_api.dataset import Croissant
 from hone_api.plan import MaterializePlan
 from hone_trainer import hub
-from hone_trainer.datasets import layout, s3
+from hone_trainer.datasets import croissant, layout, s3
 from hone_trainer.datasets.http import Client, Mark, UnchangedError, checked
 from hone_trainer.datasets.packed import SUFFIXES, base_name
 from hone_trainer.datasets.read import DataFile
@@ -42,12 +43,14 @@ _NOT_ROWS = {
 class Fetched:
     """Files of a source; revision is a hub commit, or the SHA-256 of the content.
 
-    mark tells this content of the source from another without reading it; None: nothing does.
+    mark tells this content of the source from another without reading it; None: nothing does. about is what the
+    source's Croissant metadata says, where there is any.
     """
 
     files: list[DataFile]
     revision: str
     mark: str | None = None
+    about: Croissant | None = None
 
 
 def shown(uri: str) -> str:
@@ -73,14 +76,16 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     snapshot = hub.look_up(repository)
     _compare(plan, snapshot.commit)
     names = _chosen(snapshot.files, plan.source.files, str(repository))
+    card = _card(repository, snapshot, folder)
     if not plan.source.files:
-        card = _card(repository, snapshot, folder)
         names = layout.choose(names, card, plan.source.config, plan.source.split, str(repository))
     if sum(snapshot.files[name] for name in names) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{repository}: over {plan.limits.max_source_bytes} bytes")
     progress.say(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
     hub.download(repository, snapshot, names, folder)
-    return Fetched([DataFile(folder / name, name) for name in names], snapshot.commit, snapshot.commit)
+    files = [DataFile(folder / name, name) for name in names]
+    about = croissant.of_hub(repository, snapshot, card, folder)
+    return Fetched(files, snapshot.commit, snapshot.commit, about)
 
 
 def _card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> dict[str, Any]:
@@ -104,13 +109,16 @@ def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     target = folder / "download"
     progress.say(f"downloading {name}")
     known = Mark.parse(plan.known) if plan.known else None
-    mark = Client(plan.limits, authorization).download(plan.source.uri, target, progress.add_bytes, known)
-    return _hashed([DataFile(target, name)], plan, str(mark) if mark else None)
+    client = Client(plan.limits, authorization)
+    mark = client.download(plan.source.uri, target, progress.add_bytes, known)
+    fetched = _hashed([DataFile(target, name)], plan, str(mark) if mark else None)
+    return replace(fetched, about=croissant.of_web(client, plan.source.uri, folder))
 
 
 def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
     bucket, what = s3.Bucket.of(plan), shown(plan.source.uri)
-    found = bucket.list(plan.source.uri.removeprefix("s3://").partition("/")[2])
+    path = plan.source.uri.removeprefix("s3://").partition("/")[2]
+    found = bucket.list(path)
     names = _chosen({name: one.size for name, one in found.items()}, plan.source.files, what)
     if sum(found[name].size for name in names) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{what}: over {plan.limits.max_source_bytes} bytes")
@@ -122,7 +130,7 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched
     files = [DataFile(folder / str(number), name) for number, name in enumerate(names)]
     for file in files:
         bucket.download(found[file.name], file.path, deadline, progress.add_bytes)
-    return _hashed(files, plan, mark)
+    return replace(_hashed(files, plan, mark), about=croissant.of_bucket(bucket, path, folder, deadline))
 
 
 def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
@@ -150,7 +158,7 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetc
         return replace(fetched, mark=fetched.revision)
     mark = _digest([[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)])
     _compare(plan, mark)
-    return _hashed(files, plan, mark)
+    return replace(_hashed(files, plan, mark), about=croissant.of_mount(inside, root))
 
 
 def _compare(plan: MaterializePlan, mark: str) -> None:
