@@ -163,6 +163,20 @@ def test_a_long_description_ends_at_a_sentence(make_data):
         ({"type": "array", "items": {"$ref": "#/definitions/io.k8s.api.core.v1.Container"}}, "list of Container"),
         ({"type": "object", "additionalProperties": {"type": "string"}}, "map of string"),
     ],
+def test_the_data_of_the_preference_methods_is_what_its_generator_makes(monkeypatch):
+    module = load(monkeypatch, "05-dpo")
+    for path, text in module.files().items():
+        assert path.read_text() == text, f"{path} has drifted: run python examples/05-dpo/make_data.py"
+
+
+def test_the_data_of_the_chain_is_what_its_generator_makes(monkeypatch):
+    module = load(monkeypatch, "11-chain")
+    for path, text in module.files().items():
+        assert path.read_text() == text, f"{path} has drifted: run python examples/11-chain/make_data.py"
+    questions = [row["question"] for row in module.everyday()]
+    assert len(set(questions)) == len(questions) >= 120
+
+
 )
 def test_the_type_of_a_field(make_data, schema, expected):
     assert make_data.type_of(schema) == expected

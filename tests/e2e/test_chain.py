@@ -1,0 +1,102 @@
+"""A chain on real pods: example 11 with a tiny model, a stage that forgets too much, a checkpoint exported later."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from live import conditions, failure, reason_becomes, wait
+
+from hone_dev import models, paths
+from hone_dev.demo import runs
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
+SMALL = {"maxSteps": 4, "batchSize": 4, "microBatchSize": 4, "learningRate": "5e-3"}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[str]:
+    """A tiny random model in the hub."""
+    name = f"tiny-{os.urandom(3).hex()}"  # another worker may have one, too
+    folder = models.hub_root() / "models" / "hone-tests" / name
+    models.tiny(folder / "main")
+    yield f"hf://hone-tests/{name}"
+    shutil.rmtree(folder)
+
+
+def course(tiny: str) -> list[dict[str, Any]]:
+    """The objects of the example, small, and a third stage whose gate does not open, and a fourth that waits for it."""
+    objects = runs.manifests(paths.SOURCE / "examples" / "11-chain")
+    jobs = [body for body in objects if body["kind"] == "FineTuneJob"]
+    for job in jobs:
+        job["spec"]["training"] = dict(SMALL)
+        job["spec"]["resources"] |= {"cpu": "100m", "memory": "2Gi"}
+    jobs[0]["spec"]["model"] = {"uri": tiny}
+    forgetful = json.loads(json.dumps(jobs[1]))
+    forgetful["metadata"]["name"] = "forgetful"
+    forgetful["spec"] |= {"model": {"fineTuneJob": "course-tutor"}, "output": {"modelName": "forgetful"}}
+    forgetful["spec"]["datasets"] = [{"name": "course-questions"}]
+    forgetful["spec"]["training"] |= {"learningRate": "0.05", "maxSteps": 8}
+    forgetful["spec"]["evaluation"]["retention"]["maxRegression"] = "1%"
+    after = json.loads(json.dumps(jobs[1]))
+    after["metadata"]["name"] = "after"
+    after["spec"] |= {"model": {"fineTuneJob": "forgetful"}, "output": {"modelName": "after"}}
+    return [*objects, forgetful, after]
+
+
+def stored(uri: str) -> str:
+    return "/store/" + uri.removeprefix("pvc://").partition("/")[2]
+
+
+def test_a_chain_keeps_its_lineage_stops_where_a_stage_forgets_and_its_checkpoints_can_be_exported(
+    kubectl: Any, tiny: str
+) -> None:
+    document = {"apiVersion": "v1", "kind": "List", "items": course(tiny)}
+    kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(document))
+    reason_becomes(kubectl, "ftj", "course-reader", "Finished", "Succeeded")
+    reason_becomes(kubectl, "ftj", "course-tutor", "Finished", "Succeeded")
+
+    reader, tutor = (kubectl.get("mv", f"{name}-v1")["spec"] for name in ("course-reader", "course-tutor"))
+    (ancestor,) = tutor["lineage"]["ancestors"]
+    assert (ancestor["modelVersion"], ancestor["method"]) == ("course-reader-v1", "DAPT")
+    assert ancestor["digest"] in {a["digest"] for a in reader["artifacts"]}
+    assert ancestor["baseModel"] == reader["lineage"]["baseModel"]
+    assert tutor["lineage"]["baseModel"]["modelVersion"] == "course-reader-v1"
+    assert {d["name"] for d in tutor["lineage"]["datasets"]} == {"course-questions", "everyday"}
+    kept = [n for n in tutor["evaluation"]["numbers"] if n["purpose"] == "Retention"]
+    assert [(n["name"], n["dataset"]) for n in kept] == [("perplexity", "everyday/validation")]
+    assert (
+        float(kept[0]["changeLow"]) <= float(kept[0]["tuned"]) - float(kept[0]["base"]) <= float(kept[0]["changeHigh"])
+    )
+
+    assert failure(kubectl, "forgetful")["code"] == "RetentionGateFailed"
+    rejected = kubectl.get("mv", "forgetful-v1")["spec"]
+    assert rejected["approval"]["state"] == "Rejected"
+    assert "perplexity on everyday/validation by" in rejected["approval"]["comment"]
+    assert len(rejected["lineage"]["ancestors"]) == 2
+    assert failure(kubectl, "after")["code"] == "UpstreamFailed"
+    assert "RetentionGateFailed" in kubectl.get("ftj", "after")["status"]["failure"]["message"]
+
+    check_export(kubectl, kubectl.get("ftj", "course-tutor"), tutor)
+
+
+def check_export(kubectl: Any, job: dict[str, Any], version: dict[str, Any]) -> None:
+    """The Job of the guide, for a checkpoint of this run: its adapter is the run's."""
+    page = Path(paths.SOURCE, "docs", "guides", "checkpoints.md").read_text()
+    body = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    (container,) = body["spec"]["template"]["spec"]["containers"]
+    container["image"] = job["status"]["resolved"]["image"]
+    folder = f"/store/runs/{job['metadata']['uid']}/checkpoints/step-{version['lineage']['steps']:06d}"
+    container["command"][4:6] = [folder, "--output=/store/exports/again"]
+    container["resources"] = {"requests": {"cpu": "100m", "memory": "1Gi"}}
+    kubectl.apply(body)
+    name = body["metadata"]["name"]
+    wait(lambda: conditions(kubectl.get("job", name)), lambda: kubectl.get("job", name))
+    log = kubectl("logs", f"job/{name}")
+    made = {a["format"]: a for a in map(json.loads, (line for line in log.splitlines() if line.startswith("{")))}
+    theirs = {a["format"]: a for a in version["artifacts"]}
+    assert set(made) == set(theirs) == {"Adapter", "Merged"}, log
