@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -205,8 +206,9 @@ def test_light_commands_import_neither_torch_nor_transformers(tmp_path, command)
 
 
 def test_sigterm_cleans_up_and_says_so(tmp_path, log):
-    os.mkfifo(tmp_path / "pipe.jsonl")  # a source that never ends
-    plan = dataset(tmp_path, sourcePath="pipe.jsonl")
+    silent = socket.create_server(("127.0.0.1", 0))  # a source that takes the call and says nothing
+    source = {"uri": f"https://127.0.0.1:{silent.getsockname()[1]}/rows.jsonl"}
+    plan = dataset(tmp_path, source=source, limits={"allowPrivateAddresses": True})
     process = subprocess.Popen([sys.executable, "-m", "hone_trainer", "materialize", plan], stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
@@ -218,5 +220,6 @@ def test_sigterm_cleans_up_and_says_so(tmp_path, log):
         assert process.wait(60) == 75
     finally:
         process.kill()
+        silent.close()
     assert parse_outcome(log.read_text()).failure.code == "Interrupted"
     assert not list((tmp_path / "store" / "datasets").iterdir())
