@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+import judging
 import pytest
 
 from hone_api.report import TrainingResult
+from hone_dev import modelserver
 from hone_trainer.errors import TrainerError
+from hone_trainer.rewards import gold
+from hone_trainer.sandbox import workers as pool
 
 pytestmark = pytest.mark.trainer
+FULL = {"adapter": {"type": "None"}}
+ONCE = {"evaluation": {"everySteps": 1000}}
+"""Evaluated before and after alone."""
 VOWELS = "def reward(completion, **_):\n    return sum(c in 'aeiou' for c in completion) / max(len(completion), 1)\n"
 
 
@@ -41,7 +51,8 @@ def plan_of(make_plan: Any, tmp_path: Path) -> Any:
             **(grpo or {}),
         }
         paths = {"rewardPaths": {"vowels": str(tmp_path / "reward.py")}}
-        datasets = {"datasets": [train], "evaluationDatasets": [validation], **fields.pop("rows", {})}
+        held_out = [validation] if fields.pop("held_out", True) else []
+        datasets = {"datasets": [train], "evaluationDatasets": held_out, **fields.pop("rows", {})}
         training = {"maxSteps": 8, "batchSize": 16, "learningRate": "2e-2", **fields.pop("training", {})}
         return make_plan(name, method="GRPO", grpo=block, training=training, **paths, **datasets, **fields)
 
@@ -59,14 +70,14 @@ def logs(plan: Any, form: str = "adapter") -> list[dict[str, float]]:
     return [point for point in map(json.loads, lines) if "loss" in point]
 
 
-def test_the_mean_reward_rises(runs: Any, plan_of: Any) -> None:
-    plan = plan_of(adapter={"type": "None"}, training={"maxSteps": 20, "batchSize": 32, "learningRate": "5e-3"})
-    result = runs.finish(plan)
-    curve = logs(plan, "full")
-    base, tuned = reward_of(result)
-    print(base, tuned, [round(p["reward"], 3) for p in curve])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_mean_reward_rises(runs: Any, plan_of: Any, seed: int) -> None:
+    """Of greedy answers to held-out prompts by 0.2, and of samples by 0.05, from a start at 0.24."""
+    plan = plan_of(training={"maxSteps": 20, "batchSize": 32, "learningRate": "5e-3", "seed": seed}, **ONCE, **FULL)
+    base, tuned = reward_of(runs.finish(plan))
     assert tuned > base + 0.2
-    assert sum(p["reward"] for p in curve[-4:]) > sum(p["reward"] for p in curve[:4]) + 0.2
+    rewards = [point["reward"] for point in logs(plan, "full")]
+    assert mean(rewards[-4:]) > mean(rewards[:4]) + 0.05
 
 
 def test_the_plain_script_of_trl_has_the_same_curve(runs: Any, plan_of: Any, tmp_path: Path) -> None:
@@ -147,8 +158,9 @@ def test_a_resumed_run_is_the_same_run(runs: Any, plan_of: Any, interrupt: Any, 
 def test_rloo_learns(runs: Any, plan_of: Any) -> None:
     plan = plan_of(
         grpo={"advantage": "LeaveOneOut", "beta": "0.01"},
-        adapter={"type": "None"},
         training={"maxSteps": 20, "batchSize": 32, "learningRate": "5e-3"},
+        **ONCE,
+        **FULL,
     )
     base, tuned = reward_of(runs.finish(plan))
     assert tuned > base + 0.2
@@ -169,6 +181,7 @@ def test_a_constant_reward_ends_the_run(runs: Any, plan_of: Any) -> None:
     [
         ("def reward(**_):\n    while True: pass", "it computed longer than its limit"),
         ("import os\ndef reward(**_): os.fork()", "no attribute 'fork'"),
+        ("import socket\ndef reward(**_): socket.socket().connect(('127.0.0.1', 80))", "Error"),
         ("import os\ndef reward(**_): os._exit(0)", "it ended before its result was known"),
         ("def reward(**_): return open('/etc/passwd').read()", "FileNotFoundError"),
     ],
@@ -177,13 +190,101 @@ def test_a_program_that_gives_no_number_is_refused_before_training(
     runs: Any, plan_of: Any, tmp_path: Path, source: str, words: str
 ) -> None:
     rewards = [{"type": "Python", "name": "vowels", "python": {"configMapName": "mine", "seconds": 1}}]
-    plan = plan_of(grpo={"rewards": rewards})
+    plan = plan_of(grpo={"rewards": rewards}, rows={"datasets": [write(tmp_path / "few.jsonl", sums(2))]})
     (tmp_path / "reward.py").write_text(source)
     with pytest.raises(TrainerError) as raised:
         runs.finish(plan)
     assert raised.value.code == "RewardFailed"
     assert words in raised.value.message
     assert "line 1, 2" in raised.value.message
+
+
+HOSTILE = """\
+import os, socket
+
+def reward(completion, answer, **_):
+    if completion == answer:
+        return 1
+    attack = len(completion) % 4
+    if attack == 0:
+        while True:
+            pass
+    if attack == 1:
+        os.fork()
+    if attack == 2:
+        os._exit(0)
+    socket.socket().connect(("127.0.0.1", 80))
+"""
+
+
+@pytest.mark.parametrize(
+    ("held_out", "words"),
+    [(False, "none of 8 samples got a score; of"), (True, "none of the 16 answers to sums/validation got a score; of")],
+)
+def test_a_program_that_turns_on_the_models_own_answers_ends_the_run(
+    runs: Any, plan_of: Any, tmp_path: Path, held_out: bool, words: str
+) -> None:
+    """It is good to the right answers, so it comes through the check; then not one sample has a score."""
+    rewards = [{"type": "Python", "name": "vowels", "python": {"configMapName": "mine", "seconds": 1}}]
+    plan = plan_of(grpo={"rewards": rewards}, held_out=held_out, training={"batchSize": 8, "maxSteps": 1})
+    (tmp_path / "reward.py").write_text(HOSTILE)
+    with pytest.raises(TrainerError, match=words) as raised:
+        runs.finish(plan)
+    assert raised.value.code == "RewardFailed"
+
+
+def test_a_sandbox_that_cannot_start_is_told_before_training(
+    runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool.sys, "executable", "/nowhere/python")
+    with pytest.raises(TrainerError, match="cannot start") as raised:
+        runs.finish(plan_of())
+    assert raised.value.code == "SandboxFailed"
+
+
+def test_a_sandbox_that_breaks_in_training_ends_the_run(
+    runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = gold.check
+
+    def check_and_break(*args: Any) -> list[str]:
+        found = check(*args)
+        kill_workers()
+        monkeypatch.setattr(pool.sys, "executable", "/nowhere/python")
+        return found
+
+    monkeypatch.setattr(gold, "check", check_and_break)
+    with pytest.raises(TrainerError, match="none of 16 samples got a score") as raised:
+        runs.finish(plan_of(held_out=False))
+    assert raised.value.code == "SandboxFailed"
+
+
+def kill_workers() -> None:
+    """All workers of this process."""
+    for entry in Path("/proc/self/task").iterdir():
+        for child in (entry / "children").read_text().split():
+            if b"hone_trainer.sandbox.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(int(child), signal.SIGKILL)
+
+
+def test_a_reward_model_and_a_judge_score_together(runs: Any, plan_of: Any, tiny_model: Path, tmp_path: Path) -> None:
+    grader = judging.Grader("strict")
+    with modelserver.serve(grader) as url:
+        rewards = [
+            {"type": "RewardModel", "rewardModel": {"modelVersion": "taste-v1"}, "weight": "0.5"},
+            {"type": "Judge", "judge": {"endpoint": url, "maxScore": 100}},
+        ]
+        plan = plan_of(
+            grpo={"rewards": rewards},
+            models={"taste-v1": {"path": str(judging.reward_model(tiny_model, tmp_path / "taste"))}},
+            allowPrivateAddresses=True,
+            held_out=False,
+            training={"maxSteps": 2, "batchSize": 8},
+        )
+        runs.finish(plan)
+    assert len(grader.asked) == 16
+    for point in logs(plan):
+        assert point["reward"] == pytest.approx(0.5 * point["reward_rewardmodel"] + point["reward_judge"], abs=1e-3)
 
 
 def test_a_verifier_that_does_not_know_an_answer_is_refused(runs: Any, plan_of: Any, tmp_path: Path) -> None:

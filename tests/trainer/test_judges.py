@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import judging
 import pytest
 
 from hone_api.rewards import Reward as RewardSpec
@@ -32,19 +33,7 @@ def scores(spec: dict[str, Any], path: Path | None, *completions: str, access: A
 
 @pytest.fixture(scope="module")
 def reward_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reward model with a random head."""
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    torch.manual_seed(1)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        tiny_model, num_labels=1, pad_token_id=tokenizer.pad_token_id
-    )
-    folder = tmp_path_factory.mktemp("reward") / "model"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return judging.reward_model(tiny_model, tmp_path_factory.mktemp("reward") / "model")
 
 
 TASTE = {"type": "RewardModel", "rewardModel": {"modelVersion": "taste-v1"}}
@@ -115,21 +104,8 @@ def test_a_judge_that_does_not_take_the_key_is_named_before_training(served: str
     assert raised.value.code == "EndpointRefused"
 
 
-class Grader(modelserver.Model):
-    """Grades by the length of the answer, as a model would that was told to."""
-
-    def __init__(self, served_as: str) -> None:
-        self.served_as, self.asked = served_as, []
-
-    def answer(self, messages: list[dict[str, str]], temperature: float, length: int, seed: int) -> dict[str, Any]:
-        self.asked.append((messages, temperature))
-        text = messages[1]["content"].split("<answer>\n")[1].split("\n</answer>")[0]
-        said = f"Grade: {len(text)}" if text != "?" else "I cannot say."
-        return {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
-
-
 def test_a_grade_is_scaled_to_1() -> None:
-    grader = Grader("strict")
+    grader = judging.Grader("strict")
     with modelserver.serve(grader) as url:
         options = {"maxScore": 5, "instructions": "Grade by length.", "model": "strict"}
         found = scores(judge(url, **options), None, "a", "aaaa", "aaaaa", "aaaaaa", "?")
@@ -143,7 +119,7 @@ def test_a_grade_is_scaled_to_1() -> None:
 
 
 def test_a_judge_that_is_away_masks_its_samples() -> None:
-    with modelserver.serve(Grader("strict")) as url:
+    with modelserver.serve(judging.Grader("strict")) as url:
         pass  # its port is free again
     (found,) = scores(judge(url, model="strict"), None, "a")
     assert isinstance(found, Masked)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import encode
+from hone_trainer import encode, losshead
 from hone_trainer.loop import rows_of
 from hone_trainer.methods import sft
 
@@ -50,6 +50,27 @@ def test_packed_rows_give_the_logits_of_separate_ones(packed: tuple[Any, list[en
     assert not by_ids  # every row is there, whole
     assert worst < 1e-5
     assert contaminated > 1e-2  # without the positions they do see each other: the comparison can fail
+
+
+def test_the_loss_of_packed_rows_is_that_of_separate_ones(packed: tuple[Any, list[encode.Row], Any]) -> None:
+    """The model's config asks for a cache, with which a packed batch would attend across its rows."""
+    import torch
+    from trl.trainer.utils import add_fused_lm_head
+
+    model, rows, batch = packed
+    assert model.config.use_cache
+    add_fused_lm_head(model, outputs=("log_probs",))
+    losshead.install(model)
+    with torch.no_grad():
+        together = float(model(**batch, fused_lm_head=True).log_probs.sum())
+        alone = sum(float(model(**_tensors(row), fused_lm_head=True).log_probs.sum()) for row in rows)
+    assert together == pytest.approx(alone, rel=1e-5)
+
+
+def _tensors(row: encode.Row) -> dict[str, Any]:
+    import torch
+
+    return {"input_ids": torch.tensor([row.input_ids]), "labels": torch.tensor([row.labels])}
 
 
 def test_rows_of_a_packed_batch_are_named_by_their_lines(packed: tuple[Any, list[encode.Row], Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -221,6 +223,22 @@ def test_the_sum_is_weighted_and_masked_as_a_whole(workers: Workers, tmp_path: P
     found = made(samples)
     assert found.totals == [2 - 0.5 + 1, -0.5 + 1, None]
     assert dict(made.counts) == {"python: the function returned None": 1}
+
+
+def test_a_sandbox_that_fails_masks_the_sample_and_never_scores_0() -> None:
+    record = {"prompt": "?", "tests": "assert f() == 1"}
+    right = Sample("```python\ndef f(): return 1\n```", record, 9)
+    with Workers(1) as workers:
+        reward = rewards.make([RewardSpec(type="Code")], {}, workers)
+        assert reward([right]).totals == [1]
+        worker = workers._idle.get()
+        assert worker is not None
+        os.kill(worker._process.pid, signal.SIGKILL)
+        workers._idle.put(worker)
+        (score,) = reward([right]).parts["code"]
+        assert isinstance(score, Masked)
+        assert score.broken
+        assert reward([right]).totals == [1]
 
 
 def test_all_rewards_that_cannot_be_are_named_at_once(workers: Workers) -> None:

@@ -48,6 +48,7 @@ class Rewards:
         access = Access(run.plan.allow_private_addresses, run.plan.cluster_domain)
         self._combined = rewards.make(specs, {**run.plan.reward_paths, **models}, workers, access)
         self._told: set[str] = set()
+        self._last: Scores | None = None
         prompts = cast(Sequence[Prompt], run.rows)
         for sentence in gold.check(self._combined, [spec.type for spec in specs], prompts):
             run.reporters.say(sentence)
@@ -56,7 +57,7 @@ class Rewards:
         """Scores of answers, given as token ids with their end mark."""
         texts = self._run.base.tokenizer.batch_decode([list(ids) for ids in answers], skip_special_tokens=True)
         samples = [Sample(text, row.record, len(ids)) for text, row, ids in zip(texts, rows, answers, strict=True)]
-        scores = self._combined(samples)
+        self._last = scores = self._combined(samples)
         self._tell(scores)
         return scores
 
@@ -75,21 +76,24 @@ class Rewards:
         scores = self([self._run.rows[i] for i in row], completion_ids)  # type: ignore[misc]
         log_metric(MASKED, sum(total is None for total in scores.totals) / len(scores.totals))
         if all(total is None for total in scores.totals):
-            self._give_up(scores)
+            self.give_up(f"none of {len(scores.totals)} samples got a score")
         for name, found in scores.parts.items():
             known = [score for score in found if not isinstance(score, Masked)]
             if known and len(scores.parts) > 1:
                 log_metric(f"reward_{name}", sum(known) / len(known))
         return scores.totals
 
-    def _give_up(self, scores: Scores) -> None:
-        reason, count = scores.masked().most_common(1)[0]
-        broken = any(isinstance(s, Masked) and s.broken for found in scores.parts.values() for s in found)
-        raise TrainerError(
-            "SandboxFailed" if broken else "RewardFailed",
-            f"none of {len(scores.totals)} samples got a score; of {count} the reason is {reason}",
-            rank=ranks.rank(),
-        )
+    def give_up(self, what: str) -> None:
+        """End the run: `what` has no score, and the last samples tell why.
+
+        Raises:
+            TrainerError: RewardFailed or SandboxFailed.
+        """
+        parts = self._last.parts if self._last else {}
+        broken = any(isinstance(s, Masked) and s.broken for found in parts.values() for s in found)
+        reasons = self._last.masked().most_common(1) if self._last else []
+        words = "".join(f"; of {count} the reason is {reason}" for reason, count in reasons)
+        raise TrainerError("SandboxFailed" if broken else "RewardFailed", f"{what}{words}", rank=ranks.rank())
 
     def _tell(self, scores: Scores) -> None:
         """Each reason once."""
@@ -123,7 +127,11 @@ class Differences(TrainerCallback):
 
 
 def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
-    """Mean reward of greedy answers to held-out prompts. A collective."""
+    """Mean reward of greedy answers to held-out prompts. A collective.
+
+    Raises:
+        TrainerError: RewardFailed or SandboxFailed, when no answer got a score.
+    """
     run: Run = trainer.run
     assert run.plan.grpo is not None
     longest, pad = run.plan.grpo.max_completion_length, run.base.tokenizer.pad_token_id
@@ -136,4 +144,6 @@ def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
 
     values = evaluate.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
     totals, weights, lengths = ([float(v) for v in column] for column in zip(*values, strict=True))
+    if not any(weights):
+        trainer.rewards.give_up(f"none of the {len(weights)} answers to {split.name} got a score")
     return Score({"reward": Mean(totals, weights)}, tokens=int(sum(lengths)))

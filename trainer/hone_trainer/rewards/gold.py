@@ -25,7 +25,8 @@ def check(rewards: Combined, types: Sequence[str], rows: Sequence[Prompt]) -> li
         What was checked, a sentence for each reward.
 
     Raises:
-        TrainerError: VerifierRejectsGold, or RewardFailed for a function that gives no number; with the row numbers.
+        TrainerError: VerifierRejectsGold, or RewardFailed for a function that gives no number, with the row numbers;
+            SandboxFailed.
     """
     step = max(1, len(rows) // ROWS)
     sample = list(rows)[::step][:ROWS]
@@ -45,7 +46,7 @@ def _check(part: Part, verifies: bool, rows: Sequence[Prompt]) -> str:
     lines = ", ".join(str(row.number) for row, _ in wrong[:_NAMED])
     what = f"{_words(wrong[0][1], verifies)} for the row's own answer"
     raise TrainerError(
-        "VerifierRejectsGold" if verifies else "RewardFailed",
+        _code(wrong[0][1], verifies),
         f"reward {part.name}: {what} in {len(wrong)} of {len(golds)} rows checked: line {lines}",
     )
 
@@ -54,6 +55,12 @@ def _is_wrong(score: Scored, verifies: bool) -> bool:
     if isinstance(score, Masked):
         return not score.meant
     return verifies and score != 1
+
+
+def _code(score: Scored, verifies: bool) -> str:
+    if isinstance(score, Masked) and score.broken:
+        return "SandboxFailed"
+    return "VerifierRejectsGold" if verifies else "RewardFailed"
 
 
 def _words(score: Scored, verifies: bool) -> str:
