@@ -1,0 +1,82 @@
+"""The numbers in the guides to the methods are those of the API and of the estimate."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hone_api.advice import USUAL_RATES
+from hone_api.estimate import Setup, estimate
+from hone_api.methods import DpoMethod, KtoMethod, Method, OrpoMethod, PpoMethod
+from hone_api.shape import ModelShape
+
+pytestmark = pytest.mark.pure
+PAGES = Path(__file__).parents[2] / "docs" / "guides" / "methods"
+LLAMA_8B = ModelShape(
+    parameters=8_030_261_248,
+    layers=32,
+    hidden=4096,
+    query=4096,
+    key_value=1024,
+    intermediate=14336,
+    vocabulary=128256,
+)
+ADAPTERS = {"QLoRA": "QLoRA", "LoRA": "LoRA", "Full": "None"}
+BLOCKS = {
+    "dpo.beta": DpoMethod().beta,
+    "dpo.loss": DpoMethod().loss,
+    "kto.beta": KtoMethod().beta,
+    "orpo.weight": OrpoMethod().weight,
+    "ppo.kl": PpoMethod(reward_model_version="v").kl,
+    "ppo.maxKl": PpoMethod(reward_model_version="v").max_kl,
+    "ppo.iterations": PpoMethod(reward_model_version="v").iterations,
+    "ppo.missingEndPenalty": PpoMethod(reward_model_version="v").missing_end_penalty,
+}
+
+
+def tables(page: str) -> list[list[str]]:
+    """Cells of every row of every table of a page."""
+    lines = (PAGES / page).read_text().splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+def gib(method: str, adapter: str) -> int:
+    setup = Setup(
+        shape=LLAMA_8B,
+        method=method,
+        adapter=adapter,
+        rank=16,
+        targets=None,
+        dropout=False,
+        bf16=True,
+        gpu=True,
+        max_length=1024,
+        micro_batch=1,
+        checkpointing=True,
+        zero_stage=0,
+        offload="None",
+        ranks=1,
+    )
+    return round(estimate(setup).total / 2**30)
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_the_memory_of_each_method_is_the_estimate(method):
+    rows = tables("index.md")
+    header = next(row for row in rows if "QLoRA" in row)
+    (row,) = [row for row in rows if row[0] == method and len(row) == len(header)]
+    shown = {name: int(row[header.index(name)]) for name in ADAPTERS}
+    assert shown == {name: gib(method, adapter) for name, adapter in ADAPTERS.items()}
+
+
+@pytest.mark.parametrize("method", [method for method in Method if (PAGES / f"{method.lower()}.md").exists()])
+def test_the_defaults_are_those_of_the_api(method):
+    page = f"{method.lower()}.md"
+    rows = {row[0].strip("`"): row[1] for row in tables(page)}
+    adapter, full = USUAL_RATES[method]
+    shown = re.match(r"(\S+) adapters, (\S+) full", rows["training.learningRate"])
+    assert shown, f"{page} does not tell the learning rates"
+    assert (float(shown[1]), float(shown[2])) == (adapter, full)
+    for field, default in BLOCKS.items():
+        if field in rows:
+            assert rows[field].split(" (")[0] == str(default), field
