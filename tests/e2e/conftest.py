@@ -3,8 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,13 +95,28 @@ def hone(cluster: Path) -> Target:
     return target
 
 
-@pytest.fixture
-def kubectl(cluster: Path, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
-    """kubectl in a namespace of this test's own, which enforces the restricted Pod Security Standard."""
-    stem = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower()).strip("-")
-    name = f"e2e-{stem[:40].strip('-')}-{os.urandom(3).hex()}"
-    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+NewNamespace = Callable[[str], AbstractContextManager[Kubectl]]
+
+
+@pytest.fixture(scope="session")
+def new_namespace(cluster: Path) -> NewNamespace:
+    """Makes namespaces that enforce the restricted Pod Security Standard, and deletes them at the end."""
     everywhere = Kubectl(cluster)
-    everywhere.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    yield Kubectl(cluster, name)
-    everywhere("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
+
+    @contextmanager
+    def make(title: str) -> Iterator[Kubectl]:
+        stem = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+        name = f"e2e-{stem[:40].strip('-')}-{os.urandom(3).hex()}"
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        everywhere.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        yield Kubectl(cluster, name)
+        everywhere("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
+
+    return make
+
+
+@pytest.fixture
+def kubectl(new_namespace: NewNamespace, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
+    """kubectl in a namespace of this test's own."""
+    with new_namespace(request.node.name.removeprefix("test_")) as made:
+        yield made

@@ -4,18 +4,18 @@ import base64
 import json
 import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from live import ROWS, config_map, dataset, failure, job, lines, reason_becomes, secret, training, wait
 
 from hone_dev import models
+from hone_dev.demo import command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 
-HANG = 15 * 60.0  # seconds; a guard against hanging on a busy machine, not an expectation
-GOOD_ROWS = [{"prompt": f"What is {n} and one?", "completion": f"It is {n + 1}."} for n in range(40)]
 TOKEN = "hf_of_the_test_0123"
 
 
@@ -30,71 +30,18 @@ def gated() -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-def dataset(name: str, key: str, **spec: Any) -> dict[str, Any]:
-    source = {"uri": f"configmap://files/{key}"} | spec.pop("source", {})
-    body = {"source": source, "splits": {"validation": "10%"}, **spec}
-    return {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": {"name": name}, "spec": body}
-
-
-def job(name: str, model: dict[str, str], **spec: Any) -> dict[str, Any]:
-    body = {
-        "model": model,
-        "datasets": [{"name": "good"}],
-        "training": {"maxSteps": 2},
-        "resources": {"cpu": "100m", "memory": "2Gi"},
-        "output": {"modelName": name},
-        **spec,
-    }
-    return {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name}, "spec": body}
-
-
-def secret(name: str, key: str, value: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}}
-
-
-def lines(rows: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
 def apply_files(kubectl: Any) -> None:
     """The ConfigMap that all Datasets here read."""
     no_answer = {"messages": [{"role": "user", "content": "Hello?"}]}
     data = {
-        "good.jsonl": lines(GOOD_ROWS),
+        "good.jsonl": lines(ROWS),
         "empty.jsonl": "",
-        "broken.jsonl": lines(GOOD_ROWS[:3]) + '{"prompt": "a", "comp\n' + lines(GOOD_ROWS[3:6]),
+        "broken.jsonl": lines(ROWS[:3]) + '{"prompt": "a", "comp\n' + lines(ROWS[3:6]),
         "columns.jsonl": lines([{"question": "a", "answer": "b"}] * 5),
         "silent.jsonl": lines([no_answer] * 5),
     }
     binary = {"latin1.jsonl": base64.b64encode('{"prompt": "Grüße", "completion": "b"}\n'.encode("latin-1")).decode()}
-    body = {"metadata": {"name": "files"}, "data": data, "binaryData": binary}
-    kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", **body})
-
-
-def condition(kubectl: Any, kind: str, name: str, type_: str) -> dict[str, Any]:
-    conditions = kubectl.get(kind, name).get("status", {}).get("conditions", ())
-    return next((c for c in conditions if c["type"] == type_), {})
-
-
-def wait(check: Callable[[], Any], what: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + HANG
-    while not check():
-        assert time.monotonic() < deadline, what()
-        time.sleep(1)
-
-
-def reason_becomes(kubectl: Any, kind: str, name: str, type_: str, reason: str) -> dict[str, Any]:
-    """The condition, once it has this reason."""
-    wait(
-        lambda: condition(kubectl, kind, name, type_).get("reason") == reason,
-        lambda: f"{kind} {name}: {condition(kubectl, kind, name, type_)} instead of {reason}",
-    )
-    return condition(kubectl, kind, name, type_)
-
-
-def training_jobs(kubectl: Any) -> list[str]:
-    items = kubectl.get("jobs", "--selector=hone.dev/component=training")["items"]
-    return [item["metadata"]["name"] for item in items]
+    kubectl.apply(config_map("files", data, binaryData=binary))
 
 
 def test_bad_data_is_counted_and_named(kubectl) -> None:
@@ -148,7 +95,7 @@ def test_what_is_missing_holds_the_job_back_and_heals(kubectl, gated) -> None:
     }
     for name, (type_, reason) in reasons.items():
         assert reason_becomes(kubectl, "ftj", name, type_, reason)["message"], name
-    assert training_jobs(kubectl) == []
+    assert training(kubectl) == []
     kubectl.apply(secret("later", "HF_TOKEN", TOKEN))
     reason_becomes(kubectl, "ftj", "no-secret", "Finished", "Succeeded")
     everything = kubectl("get", "ftj,dset,mv,jobs,pods,configmaps,events", "--output=yaml")
@@ -157,15 +104,39 @@ def test_what_is_missing_holds_the_job_back_and_heals(kubectl, gated) -> None:
 
 def test_a_run_that_cannot_fit_says_so(kubectl, gated) -> None:
     apply_files(kubectl)
+    model = {"uri": gated, "secretName": "token"}
+    small = {"cpu": "100m", "memory": "200Mi"}
     kubectl.apply(
         dataset("good", "good.jsonl"),
         secret("token", "HF_TOKEN", TOKEN),
-        job("huge", {"uri": gated, "secretName": "token"}, resources={"cpu": "100m", "memory": "900Gi"}),
-        job("tight", {"uri": gated, "secretName": "token"}, resources={"cpu": "100m", "memory": "200Mi"}),
+        job("huge", model, resources={"cpu": "100m", "memory": "900Gi"}),
+        job("foreseen", model, resources=small),
     )
     assert "memory" in reason_becomes(kubectl, "ftj", "huge", "Admitted", "Unschedulable")["message"]
-    reason_becomes(kubectl, "ftj", "tight", "Finished", "Failed")
-    failure = kubectl.get("ftj", "tight")["status"]["failure"]
-    assert failure["code"] == "OutOfMemory"
-    assert "resources.memory" in failure["hint"]
+    assert failure(kubectl, "foreseen")["code"] == "DoesNotFit"
+    assert training(kubectl, "jobs", "foreseen") == []
+    staged = kubectl.get("ftj", "huge")["status"]["resolved"]["modelUri"]
+    kubectl.apply(job("unforeseen", {"uri": staged}, resources=small))  # on a volume it is not looked into
+    found = failure(kubectl, "unforeseen")
+    assert found["code"] == "OutOfMemory"
+    assert "resources.memory" in found["hint"]
     kubectl("delete", "ftj", "huge", "--timeout=120s")
+
+
+@pytest.mark.alone
+def test_an_image_that_cannot_be_pulled_fails_in_the_kubelets_words(kubectl, hone) -> None:
+    """Alone, since the image is the operator's setting, not the job's."""
+    apply_files(kubectl)
+    kubectl.apply(dataset("good", "good.jsonl"))
+    kubectl("wait", "--for=condition=Ready", "dset/good", "--timeout=600s")
+    image = hone.values["trainer"]["image"] | {"tag": "no-such-tag"}
+    command.install(replace(hone, values=hone.values | {"trainer": {"image": image, "startTimeoutSeconds": 10}}))
+    try:
+        kubectl.apply(job("no-image", {"uri": "pvc://hone-store/no-pod-looks-there"}))
+        found = failure(kubectl, "no-image")
+    finally:
+        command.install(hone)
+    assert found["code"] == "ImagePullFailed"
+    assert "no-such-tag" in found["message"]
+    assert "trainer image" in found["hint"]
+    wait(lambda: not training(kubectl, "pods"), lambda: "its pod still waits")

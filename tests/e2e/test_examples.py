@@ -1,14 +1,12 @@
 """Every example runs in the cluster and ends in a Ready ModelVersion; a run survives the death of a rank."""
 
 import json
-import os
-import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from live import kill_processes_of
 
 from hone_dev import paths
 from hone_dev.demo import runs
@@ -164,20 +162,3 @@ def test_a_rank_that_dies_ends_the_attempt_and_the_next_one_resumes(kubectl) -> 
     assert (lineage["attempts"], lineage["steps"]) == (2, 12)
     left = kubectl.get("pods", f"--selector=batch.kubernetes.io/job-name={name}-1")["items"]
     assert {p["status"]["phase"] for p in left} <= {"Failed"}  # the other rank did not go on alone
-
-
-def kill_processes_of(pod: dict[str, Any]) -> None:
-    """SIGKILL to all processes of a pod, as the kernel does when memory is short."""
-    uid = pod["metadata"]["uid"]
-    killed = 0
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                group = (folder / "cgroup").read_text()
-                program = (folder / "cmdline").read_bytes()
-            except OSError:  # it has ended
-                continue
-            if (uid in group or uid.replace("-", "_") in group) and b"hone_trainer" in program:
-                os.kill(int(folder.name), signal.SIGKILL)
-                killed += 1
-    assert killed, f"no process of pod {pod['metadata']['name']} was found"

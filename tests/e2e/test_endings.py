@@ -1,0 +1,207 @@
+"""How runs end on real pods: each for a reason of its own, with what people need to go on; and nothing hangs."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live import (
+    ROWS,
+    condition,
+    config_map,
+    dataset,
+    failure,
+    job,
+    kill_processes_of,
+    lines,
+    reason_becomes,
+    training,
+    wait,
+)
+
+from hone_dev import models
+from hone_dev.node import NAME as NODE
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
+
+ENDLESS = {"maxSteps": 1_000_000, "batchSize": 2}
+MEBIBYTE = 2**20
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[str]:
+    """A tiny random model in the hub."""
+    name = f"tiny-{os.urandom(3).hex()}"  # another worker may have one, too
+    folder = models.hub_root() / "models" / "hone-tests" / name
+    models.tiny(folder / "main")
+    yield f"hf://hone-tests/{name}"
+    shutil.rmtree(folder)
+
+
+def apply_rows(kubectl: Any) -> None:
+    kubectl.apply(config_map("files", {"good.jsonl": lines(ROWS)}), dataset("good", "good.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def team(new_namespace, hone, tiny) -> Iterator[Any]:
+    """A namespace with rows that are Ready, where one run has succeeded, whose pods go ten seconds later."""
+    with new_namespace("endings") as kubectl:
+        apply_rows(kubectl)
+        kubectl.apply(job("first", {"uri": tiny}, cleanup={"podsAfter": "10s"}))
+        reason_becomes(kubectl, "ftj", "first", "Finished", "Succeeded")
+        yield kubectl
+
+
+@pytest.fixture
+def staged(team) -> dict[str, str]:
+    """The model as it lies in the namespace's store: no pod is needed to fetch it."""
+    return {"uri": team.get("ftj", "first")["status"]["resolved"]["modelUri"]}
+
+
+def runs(kubectl: Any, name: str) -> None:
+    """Wait until the run has made a step."""
+    wait(
+        lambda: (kubectl.get("ftj", name)["status"].get("progress") or {}).get("step"),
+        lambda: f"{name} makes no step: {kubectl.get('ftj', name)['status']}",
+    )
+
+
+def readable(folder: Path) -> None:
+    """For pods, which have another user: safetensors writes its files as 0600."""
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
+def broken(kubectl: Any, model: dict[str, str]) -> dict[str, str]:
+    """A copy of the model in the store with a weight that is NaN."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    (claim,) = kubectl.get("pvc")["items"]
+    store = Path(kubectl.get("pv", claim["spec"]["volumeName"])["spec"]["local"]["path"])
+    copy = shutil.copytree(store / model["uri"].removeprefix("pvc://hone-store/"), store / "broken")
+    weights = load_file(copy / "model.safetensors")
+    weights["model.norm.weight"] = torch.full_like(weights["model.norm.weight"], torch.nan)
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    readable(copy)
+    return {"uri": "pvc://hone-store/broken"}
+
+
+def test_pods_go_after_cleanup_and_the_record_stays(team) -> None:
+    wait(lambda: not training(team, "pods", "first"), lambda: "pods are still there")
+    assert training(team, "jobs", "first") == []
+    status = team.get("ftj", "first")["status"]
+    assert status["phase"] == "Succeeded"
+    assert team.get("mv", status["modelVersionName"])["spec"]["lineage"]["job"]["name"] == "first"
+
+
+def test_a_failure_has_its_code_its_hint_and_the_log_of_its_rank(team, staged) -> None:
+    once = {"maxRestarts": 0}
+    team.apply(
+        job("torn", staged, training=ENDLESS, restarts=once, resources={"cpu": "100m", "memory": "2Gi", "nodes": 2}),
+        job("diverging", broken(team, staged)),
+        job("late", staged, training=ENDLESS, deadline="20s"),
+    )
+    late = failure(team, "late")
+    assert (late["code"], late["message"]) == ("DeadlineExceeded", "The run did not end within spec.deadline 20s.")
+    assert "spec.deadline" in late["hint"]
+    wait(lambda: not training(team, "pods", "late"), lambda: "its pods still run")
+
+    diverged = failure(team, "diverging")
+    assert (diverged["code"], diverged["rank"], diverged["exitCode"]) == ("Diverged", 0, 70)
+    assert "nan" in diverged["message"]
+    assert "training.learningRate" in diverged["hint"]
+    assert "Diverged" in diverged["logTail"]
+    assert diverged["pod"].startswith("diverging-1-0-")
+    assert team.get("mv", "--field-selector=spec.modelName=diverging")["items"] == []
+
+    runs(team, "torn")
+    (victim,) = (p for p in training(team, "pods", "torn") if p["metadata"]["name"].startswith("torn-1-1-"))
+    kill_processes_of(victim)
+    torn = failure(team, "torn")
+    assert (torn["code"], torn["rank"], torn["pod"]) == ("RankFailed", 1, victim["metadata"]["name"])
+    assert "SIGKILL" in torn["message"]
+    assert torn["logTail"]
+
+
+def test_what_the_namespace_forbids_is_waited_for(team, staged) -> None:
+    none = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    small = {"type": "Container", "max": {"memory": "1Gi"}}
+    limits = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"}, "spec": {"limits": [small]}}
+    team.apply(none)
+    wait(lambda: team.get("quota", "none").get("status", {}).get("hard"), lambda: "the quota is not in force")
+    team.apply(job("held", staged))
+    assert "exceeded quota: none" in reason_becomes(team, "ftj", "held", "Admitted", "QuotaExceeded")["message"]
+    team.apply(limits)
+    team("delete", "quota", "none")
+    refused = reason_becomes(team, "ftj", "held", "Admitted", "PodRefused")["message"]
+    assert "maximum memory usage per Container is 1Gi, but limit is 2Gi" in refused
+    team("delete", "limits", "small")
+    reason_becomes(team, "ftj", "held", "Finished", "Succeeded")
+    assert len(team.get("ftj", "held")["status"]["attempts"]) == 1
+
+
+@pytest.fixture
+def small_store(kubectl, tmp_path) -> Iterator[Path]:
+    """The namespace's store as a file system of 24 MiB."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0777", "hone-tests", folder], check=True)
+    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}
+    claim = {"accessModes": ["ReadWriteMany"], "storageClassName": "small"}
+    volume = claim | {
+        "capacity": {"storage": "24Mi"},
+        "local": {"path": str(folder)},
+        "claimRef": {"namespace": kubectl.namespace, "name": "hone-store"},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    claim |= {"resources": {"requests": {"storage": "24Mi"}}, "volumeName": kubectl.namespace}
+    name = {"name": kubectl.namespace}
+    kubectl.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": name, "spec": volume})
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "hone-store"}, "spec": claim}
+    )
+    try:
+        yield folder
+        kubectl("delete", "namespace", kubectl.namespace, "--timeout=120s")
+        kubectl("delete", "pv", kubectl.namespace, "--timeout=120s")
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_ends_an_attempt_and_the_next_one_finds_room(kubectl, small_store) -> None:
+    readable(models.tiny(small_store / "tiny"))
+    apply_rows(kubectl)
+    kubectl("wait", "--for=condition=Ready", "dset/good", "--timeout=600s")
+    filler = small_store / "filler"
+    with filler.open("wb") as file:
+        file.truncate(0)
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(small_store).free - MEBIBYTE // 2)
+    spec = {"adapter": {"type": "None"}, "checkpoints": {"everySteps": 1}}
+    kubectl.apply(job("full", {"uri": "pvc://hone-store/tiny"}, **spec))
+
+    def first() -> Any:
+        attempts = kubectl.get("ftj", "full").get("status", {}).get("attempts", [{}])
+        return attempts[0] if "endTime" in attempts[0] else None
+
+    ended = wait(first, lambda: f"no attempt ended: {kubectl.get('ftj', 'full')['status']}")
+    filler.unlink()
+    assert (ended["outcome"], ended["reason"]) == ("Failed", "DiskFull")
+    message = condition(kubectl, "ftj", "full", "Running")["message"]
+    assert "DiskFull" in message
+    reason_becomes(kubectl, "ftj", "full", "Finished", "Succeeded")
+    assert [a["outcome"] for a in kubectl.get("ftj", "full")["status"]["attempts"]] == ["Failed", "Succeeded"]
+
+
+def test_what_is_deleted_while_its_pods_run_goes(team, staged) -> None:
+    team.apply(*(job(name, staged, training=ENDLESS) for name in ("unwanted", "doomed")))
+    runs(team, "unwanted")
+    team("delete", "ftj", "unwanted", "--timeout=120s")
+    wait(lambda: not training(team, "pods", "unwanted"), lambda: "its pods still run")
+    assert team.get("mv", "--field-selector=spec.modelName=unwanted")["items"] == []
+    runs(team, "doomed")
+    team("delete", "namespace", team.namespace, "--timeout=180s")

@@ -1,0 +1,108 @@
+"""Objects of Hone for a cluster in which everything is real, and waiting for what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HANG = 15 * 60.0  # seconds; a guard against hanging on a busy machine, not an expectation
+ROWS = [{"prompt": f"What is {n} and one?", "completion": f"It is {n + 1}."} for n in range(40)]
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    """JSON Lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def config_map(name: str, data: dict[str, str], **more: Any) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data, **more}
+
+
+def secret(name: str, key: str, value: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}}
+
+
+def dataset(name: str, key: str, **spec: Any) -> dict[str, Any]:
+    """A Dataset of one file of the ConfigMap `files`; keyword arguments are fields of the spec."""
+    source = {"uri": f"configmap://files/{key}"} | spec.pop("source", {})
+    body = {"source": source, "splits": {"validation": "10%"}, **spec}
+    return {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": {"name": name}, "spec": body}
+
+
+def job(name: str, model: dict[str, str], **spec: Any) -> dict[str, Any]:
+    """A FineTuneJob of two steps on the Dataset `good`; keyword arguments are fields of the spec."""
+    body = {
+        "model": model,
+        "datasets": [{"name": "good"}],
+        "training": {"maxSteps": 2},
+        "resources": {"cpu": "100m", "memory": "2Gi"},
+        "output": {"modelName": name},
+        **spec,
+    }
+    return {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": name}, "spec": body}
+
+
+def condition(kubectl: Any, kind: str, name: str, type_: str) -> dict[str, Any]:
+    """The condition; empty before there is one."""
+    return conditions(kubectl.get(kind, name)).get(type_, {})
+
+
+def conditions(body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By type."""
+    return {c["type"]: c for c in body.get("status", {}).get("conditions", ())}
+
+
+def wait(check: Callable[[], Any], what: Callable[[], Any]) -> Any:
+    """The first true value of `check`; fails with `what` when there never is one."""
+    deadline = time.monotonic() + HANG
+    while not (found := check()):
+        assert time.monotonic() < deadline, what()
+        time.sleep(1)
+    return found
+
+
+def reason_becomes(kubectl: Any, kind: str, name: str, type_: str, reason: str) -> dict[str, Any]:
+    """The condition, once it has this reason; fails at once when a run has come to another end."""
+
+    def reached() -> dict[str, Any] | None:
+        now = conditions(kubectl.get(kind, name))
+        if now.get(type_, {}).get("reason") == reason:
+            return now[type_]
+        assert now.get("Finished", {}).get("status") != "True", f"{name} ended before {type_} was {reason}: {now}"
+        return None
+
+    return wait(reached, lambda: f"{kind} {name}: {condition(kubectl, kind, name, type_)} instead of {reason}")
+
+
+def failure(kubectl: Any, name: str) -> dict[str, Any]:
+    """status.failure of a FineTuneJob, once it has failed."""
+    reason_becomes(kubectl, "ftj", name, "Finished", "Failed")
+    return kubectl.get("ftj", name)["status"]["failure"]
+
+
+def training(kubectl: Any, kind: str = "jobs", of: str | None = None) -> list[dict[str, Any]]:
+    """The Jobs (or pods) that train, of all FineTuneJobs or of one."""
+    selector = "hone.dev/component=training" + (f",hone.dev/finetunejob={of}" if of else "")
+    return kubectl.get(kind, f"--selector={selector}")["items"]
+
+
+def kill_processes_of(pod: dict[str, Any]) -> None:
+    """SIGKILL to all processes of a pod, as the kernel does when memory is short."""
+    uid = pod["metadata"]["uid"]
+    killed = 0
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                group = (folder / "cgroup").read_text()
+                program = (folder / "cmdline").read_bytes()
+            except OSError:  # it has ended
+                continue
+            if (uid in group or uid.replace("-", "_") in group) and b"hone_trainer" in program:
+                os.kill(int(folder.name), signal.SIGKILL)
+                killed += 1
+    assert killed, f"no process of pod {pod['metadata']['name']} was found"
