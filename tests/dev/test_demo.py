@@ -121,7 +121,9 @@ def test_kind_is_refused_where_it_is_not_installed(monkeypatch):
         targets.kind()
 
 
-def test_the_current_context_is_named_before_it_is_refused(monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def prod(monkeypatch, tmp_path):
+    """A kubeconfig whose current context is called prod."""
     kubeconfig = tmp_path / "config"
     kubeconfig.write_text(
         "apiVersion: v1\nkind: Config\ncurrent-context: prod\n"
@@ -129,6 +131,37 @@ def test_the_current_context_is_named_before_it_is_refused(monkeypatch, tmp_path
         "clusters: [{name: c, cluster: {server: 'https://prod.example.org'}}]\nusers: [{name: u, user: {}}]\n"
     )
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+
+
+@pytest.mark.parametrize(
+    ("ref", "values"),
+    [
+        ("registry.example.org:5000/hone/operator:1.0", ("registry.example.org:5000/hone/operator", "1.0", None)),
+        ("hone/operator@sha256:" + "a" * 64, ("hone/operator", None, "sha256:" + "a" * 64)),
+        ("hone/operator:1.0@sha256:" + "a" * 64, ("hone/operator", "1.0", "sha256:" + "a" * 64)),
+    ],
+)
+def test_the_current_context_gets_the_images_that_are_named(prod, monkeypatch, ref, values):
+    monkeypatch.setenv("HONE_OPERATOR_IMAGE", ref)
+    monkeypatch.setenv("HONE_TRAINER_IMAGE", "hone/trainer:2.0")
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.org")
+    target = targets.current()
+    assert (target.kubeconfig, target.context) == (None, "prod")
+    image = target.values["image"]
+    assert (image["repository"], image.get("tag"), image.get("digest")) == values
+    assert target.values["trainer"]["image"] == {"repository": "hone/trainer", "tag": "2.0"}
+    assert target.values["huggingFace"] == {"endpoint": "https://hub.example.org"}
+
+
+@pytest.mark.parametrize("ref", ["hone/operator", "registry.example.org:5000/hone/operator"])
+def test_an_image_without_a_version_is_refused(prod, monkeypatch, ref):
+    monkeypatch.setenv("HONE_OPERATOR_IMAGE", ref)
+    monkeypatch.setenv("HONE_TRAINER_IMAGE", "hone/trainer:2.0")
+    with pytest.raises(HoneDevError, match="has neither tag nor digest"):
+        targets.current()
+
+
+def test_the_current_context_is_named_before_it_is_refused(prod, monkeypatch, capsys):
     monkeypatch.delenv("HONE_OPERATOR_IMAGE", raising=False)
     with pytest.raises(HoneDevError) as caught:
         targets.current()

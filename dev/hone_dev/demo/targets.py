@@ -56,14 +56,23 @@ def embedded() -> Target:
 
 def _values(built: dict[str, str], endpoint: str | None) -> dict[str, Any]:
     """Values of charts/hone for these image references."""
-    refs = {target: ref.rsplit(":", 1) for target, ref in built.items()}
-    named = {target: {"repository": repository, "tag": tag} for target, (repository, tag) in refs.items()}
     values: dict[str, Any] = {
-        "image": named["operator"],
-        "trainer": {"image": named["trainer"]},
+        "image": _image(built["operator"]),
+        "trainer": {"image": _image(built["trainer"])},
         "progress": {"statusIntervalSeconds": 5},
     }
     return values | ({"huggingFace": {"endpoint": endpoint}} if endpoint else {})
+
+
+def _image(ref: str) -> dict[str, str]:
+    """repository:tag, repository@digest or both, as the chart wants it."""
+    name, _, digest = ref.partition("@")
+    repository, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:  # the colon is of the registry's port
+        repository, tag = name, ""
+    if not (tag or digest):
+        raise HoneDevError(f"the image {ref} has neither tag nor digest", f"name it in full, e.g. {ref}:1.0")
+    return {"repository": repository} | ({"tag": tag} if tag else {}) | ({"digest": digest} if digest else {})
 
 
 def _start_hub() -> str:
