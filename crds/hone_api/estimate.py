@@ -96,13 +96,19 @@ def setup(
         dropout=bool(float(adapter.dropout or 0)),
         bf16=bf16 and training.precision != "Float32",
         gpu=gpu,
-        max_length=training.max_length or max_length,
+        max_length=training.max_length or max_length + _answer(plan),
         micro_batch=training.micro_batch_size or micro_batch(training.batch_size // ranks),
         checkpointing=training.gradient_checkpointing,
         zero_stage=plan.deepspeed.zero_stage if plan.deepspeed else 0,
         offload=plan.deepspeed.offload if plan.deepspeed else "None",
         ranks=ranks,
     )
+
+
+def _answer(plan: TrainingPlan | FineTuneJobSpec) -> int:
+    """Tokens of a sampled answer, which no row has."""
+    sampling = {Method.PPO: plan.ppo, Method.GRPO: plan.grpo}.get(plan.method)
+    return sampling.max_completion_length if sampling else 0
 
 
 def micro_batch(per_rank: int) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hone_api import gpus
-from hone_api.estimate import Setup, change_that_fits, estimate
+from hone_api.estimate import Setup, change_that_fits, estimate, setup
+from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.outlay import disk, flops
 from hone_api.shape import ModelShape, shape_of
 
@@ -61,6 +62,33 @@ def gpu(name: str) -> int:
     found = gpus.find(name)
     assert found is not None
     return found.memory
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("PPO", {"rewardModelVersion": "judge-v1"}), ("GRPO", {"rewards": [{"type": "Number"}]})],
+)
+def test_an_answer_that_is_sampled_comes_to_the_longest_prompt(method: str, options: dict[str, Any]) -> None:
+    spec = {
+        "model": {"uri": "hf://tests/7b"},
+        "datasets": [{"name": "prompts"}],
+        "method": method,
+        method.lower(): {**options, "maxCompletionLength": 300},
+        "output": {"modelName": "tuned"},
+    }
+
+    def tokens(**training: int) -> int:
+        found = FineTuneJobSpec.model_validate({**spec, "training": training})
+        return setup(found, LLAMA_7B, ranks=1, gpu=True, bf16=True, max_length=100).max_length
+
+    assert tokens() == 400
+    assert tokens(maxLength=512) == 512
+
+
+def test_ppo_holds_the_reward_model_and_in_full_tuning_the_reference() -> None:
+    adapted, full = (estimate(on_gpu(LLAMA_7B, method="PPO", adapter=a)).terms for a in ("LoRA", "None"))
+    assert adapted["rewardModel"] == full["rewardModel"] == full["reference"] == 2 * LLAMA_7B.parameters
+    assert "reference" not in adapted
 
 
 def test_7b_full_fine_tuning_needs_four_gpus_of_80_gb() -> None:
