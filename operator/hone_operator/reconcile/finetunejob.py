@@ -20,7 +20,7 @@ from hone_operator.reconcile import forecast, inputs, unsupported
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
-from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.conditions import condition, is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.ending import after_end, fail, phase
 from hone_operator.reconcile.failures import Cause
@@ -34,6 +34,7 @@ RECHECK_SECONDS = 15.0
 STOPPING_SECONDS = 2.0
 AS_PLANNED = frozenset({"Fetching", "WaitingForJob", "WaitingForModelVersion"})
 """Reasons of waiting that nobody has to mend."""
+UNKNOWN = "NotKnownYet"
 
 
 @dataclass(frozen=True)
@@ -153,10 +154,13 @@ class _Run:
 
     def _look_ahead(self, data_ready: bool, model: BaseModel) -> Cause | None:
         """Conditions Advised and Accepted: when data and model are known, so is what the run needs."""
-        if self.attempts.records or not (data_ready and model.ready):
-            self.conditions.keep("Advised", "NotKnownYet")
+        begun, known = bool(self.attempts.records), condition(self.draft.body, "Advised").get("reason", UNKNOWN)
+        if (begun and known != UNKNOWN) or not (data_ready and model.ready):
+            self.conditions.keep("Advised", UNKNOWN)
             return None
         misfit = forecast.look_ahead(self.draft, self.spec, model.shape, self.seen.datasets)
+        if begun:  # the Job of attempt 1 was made, and the operator ended before it told of this
+            return None
         if misfit:
             self.conditions.set("Accepted", False, misfit.code, misfit.message)
         return misfit

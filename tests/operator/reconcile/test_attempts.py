@@ -230,6 +230,18 @@ def test_the_operator_was_down_while_the_next_attempt_started(life):
     assert len(life.children) == 2
 
 
+def test_the_operator_was_down_while_the_first_attempt_started(new_life, conditions):
+    """The Job of attempt 1 was made and the operator killed before its status told of it."""
+    life, undisturbed = new_life(), new_life()
+    for each in (life, undisturbed):
+        each.tick()
+    life.job.pop("status")
+    life.tick(1)
+    undisturbed.tick(1)
+    assert len(life.children) == 1
+    assert conditions(life.status) == conditions(undisturbed.status)
+
+
 def test_a_job_deleted_by_hand_is_a_disruption(life, conditions):
     life.tick()
     life.children.clear()
