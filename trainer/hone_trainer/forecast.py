@@ -39,7 +39,10 @@ def show(plan: TrainingPlan) -> None:
     console.print(f"trained: {on_gpu.trained:,} of {on_gpu.shape.parameters:,} weights")
 
     memory = Table("memory of a rank", "on a GPU", "on a CPU", title_justify="left")
-    found = {True: estimate(on_gpu), False: estimate(replace(on_gpu, gpu=False, bf16=False))}
+    on_cpu = replace(on_gpu, gpu=False, bf16=False)
+    if METHODS[plan.method].row_by_row and not plan.training.micro_batch_size:
+        on_cpu = replace(on_cpu, micro_batch=1)
+    found = {True: estimate(on_gpu), False: estimate(on_cpu)}
     for name in dict.fromkeys([*found[True].terms, *found[False].terms]):
         memory.add_row(name, *(gib(found[gpu].terms.get(name, 0)) for gpu in (True, False)))
     memory.add_row("peak", gib(found[True].total), gib(found[False].total))
@@ -50,7 +53,7 @@ def show(plan: TrainingPlan) -> None:
         room = found[True].total <= gpu.memory
         way = "" if room else change_that_fits(on_gpu, gpu.memory) or "-"
         fits.add_row(gpu.name, gib(gpu.memory), "yes" if room else "no", _time(on_gpu, tokens, gpu.tflops), way)
-    fits.add_row("one CPU core", "", "", _time(replace(on_gpu, gpu=False, bf16=False), tokens, CPU_TFLOPS), "")
+    fits.add_row("one CPU core", "", "", _time(on_cpu, tokens, CPU_TFLOPS), "")
     console.print(fits)
 
     store = disk(on_gpu, keep=plan.checkpoints.keep, merge=plan.output.merge)
