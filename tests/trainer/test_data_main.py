@@ -47,6 +47,23 @@ def test_materialize_with_paths_relative_to_the_plan(tmp_path, log, monkeypatch)
     manifest.verify(tmp_path / "store" / str(outcome.result.path))
 
 
+def test_mix_and_sweep_with_paths_relative_to_the_plan(tmp_path, log, monkeypatch):
+    monkeypatch.chdir("/")
+    assert main(["materialize", dataset(tmp_path)]) == 0
+    made = parse_outcome(log.read_text()).result
+    part = {"name": "rows", "path": f"store/{made.path}/train.jsonl", "digest": made.digest, "share": "100%"}
+    plan = {"kind": "Mix", "name": "mix", "store": "store", "parts": [part]}
+    assert main(["mix", write(tmp_path / "mix.json", **plan)]) == 0
+    mixed = parse_outcome(log.read_text()).result
+    (use,) = mixed.mixture
+    assert (use.name, use.rows, use.row_share, use.passes) == ("rows", mixed.rows, "100.0%", "1.00")
+    manifest.verify(tmp_path / "store" / mixed.path)
+    plan = {"kind": "Sweep", "store": "store", "remove": [made.digest], "asOf": time.time() + 9, "graceSeconds": 0}
+    assert main(["sweep", write(tmp_path / "sweep.json", **plan)]) == 0
+    assert parse_outcome(log.read_text()).result.removed == 1
+    assert [path.name for path in (tmp_path / "store" / "datasets").iterdir()] == [mixed.path.rpartition("/")[2]]
+
+
 def test_a_data_failure_carries_the_counts(tmp_path, log, capsys):
     assert main(["materialize", dataset(tmp_path, ROWS + "{\n" * 9)]) == 65
     outcome = parse_outcome(log.read_text())

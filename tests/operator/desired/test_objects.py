@@ -15,10 +15,10 @@ from hone_api.dataset import DatasetSpec
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import ModelVersionSpec
-from hone_api.plan import parse_plan
+from hone_api.plan import DatasetInput, parse_plan
 from hone_operator.desired import names, sweep
 from hone_operator.desired.fetch import fetch
-from hone_operator.desired.materialize import materialize
+from hone_operator.desired.materialize import Named, materialize
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.store import claim
 from hone_operator.desired.training import Attempt, training
@@ -101,6 +101,17 @@ def dataset(uri: str, **source: Any) -> list[dict[str, Any]]:
     return materialize(owner("Dataset", "rows"), spec, 1, PLATFORM)
 
 
+def mixture() -> list[dict[str, Any]]:
+    weights = [{"name": "own", "weight": "80%"}, {"name": "general", "weight": "20%"}]
+    spec = DatasetSpec.model_validate({"mixture": weights, "mixtureBy": "Tokens", "splits": {"seed": 7}})
+    folder = f"/store/datasets/{'0' * 64}"
+    parts = [
+        DatasetInput(name=part["name"], path=f"{folder}/train.jsonl", digest=DIGEST, share=part["weight"])
+        for part in weights
+    ]
+    return materialize(owner("Dataset", "mix"), spec, 1, PLATFORM, Named(parts=parts))
+
+
 def model_fetch() -> list[dict[str, Any]]:
     spec = FineTuneJobSpec.model_validate(
         {
@@ -146,6 +157,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "materialize-configmap": lambda: dataset("configmap://answers/rows.jsonl"),
     "materialize-pvc": lambda: dataset("pvc://data/folder/rows.jsonl"),
     "materialize-hub": lambda: dataset("hf://org/data@main", secretName="token"),
+    "materialize-mixture": mixture,
     "fetch": model_fetch,
     "verify": model_verify,
     "sweep": swept,
