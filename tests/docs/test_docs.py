@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -27,7 +28,7 @@ KINDS = {kind.kind: kind for kind in (DATASET, FINE_TUNE_JOB, MODEL_VERSION)}
 
 def blocks(language):
     """(page, text) of every fenced block in this language."""
-    fence = re.compile(rf"^```{language}\n(.*?)^```", re.S | re.M)
+    fence = re.compile(rf'^```{language}(?: title="[^"]+")?\n(.*?)^```', re.S | re.M)
     return [
         pytest.param(match[1], id=f"{page.relative_to(ROOT)}:{page.read_text()[: match.start()].count(chr(10)) + 1}")
         for page in PAGES
@@ -43,6 +44,8 @@ def test_every_manifest_fits_the_api_and_values_fit_the_chart(text):
         elif document["apiVersion"] == API_VERSION:
             assert "namespace" not in document["metadata"]
             KINDS[document["kind"]].spec.model_validate(document["spec"])
+        elif document["kind"] in ("Pod", "PersistentVolumeClaim"):
+            kubernetes_validate.validate(document, "1.34", strict=True)
 
 
 def test_the_kinds_are_shown():
