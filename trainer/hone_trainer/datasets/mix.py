@@ -37,8 +37,8 @@ class Part:
     tokens: array[int] = field(default_factory=lambda: array("Q"))
 
     @classmethod
-    def open(cls, given: DatasetInput, without: frozenset[int]) -> Part:
-        """Read the split once, leaving out rows whose hash is among `without`.
+    def open(cls, given: DatasetInput) -> Part:
+        """Read the split once.
 
         Raises:
             SourceError: SourceNotFound when it is not in the store.
@@ -50,13 +50,20 @@ class Part:
             raise SourceError("SourceNotFound", message) from None
         at = 0
         for line in part.file:
-            value = hash_of(line, 0)
-            if value not in without:
-                part.offsets.append(at)
-                part.hashes.append(value)
-                part.tokens.append(length_of(json.loads(line)))
+            part.offsets.append(at)
+            part.hashes.append(hash_of(line, 0))
+            part.tokens.append(length_of(json.loads(line)))
             at += len(line)
         return part
+
+    def leave_out(self, hashes: Sequence[array[int]]) -> None:
+        """Forget rows whose hash is among these."""
+        import numpy
+
+        known = numpy.concatenate([numpy.array(some, dtype=numpy.uint64) for some in hashes])
+        keep = numpy.flatnonzero(~numpy.isin(numpy.array(self.hashes, dtype=numpy.uint64), known))
+        for name in ("offsets", "hashes", "tokens"):
+            setattr(self, name, array("Q", numpy.array(getattr(self, name), dtype=numpy.uint64)[keep].tobytes()))
 
     def sized(self, by: str) -> mixing.Part:
         """The part as `mixing` takes it."""
@@ -81,18 +88,20 @@ def run(plan: MixPlan) -> DatasetResult:
         tally = Tally(_as_source(plan), _revision(plan.parts))
         tally.format = _format(plan.parts)
         used: list[DatasetUse] = []
-        trained: frozenset[int] = frozenset()
+        trained: list[array[int]] = []
         for split in materialize.SPLITS:
-            parts = [Part.open(given, trained) for given in plan.parts if given.split == split]
-            parts = [part for part in parts if part.offsets]
+            opened = [Part.open(given) for given in plan.parts if given.split == split]
+            for part in opened if trained else ():
+                part.leave_out(trained)
+            parts = [part for part in opened if part.offsets]
             if parts:
                 chosen = _choose(plan, split, parts)
                 tally.splits[split] = _write(plan, parts, chosen, work / f"{split}.jsonl", tally)
                 used += _used(parts, chosen)
                 progress.say(f"{split}: {', '.join(f'{u.name} {u.row_share}' for u in used if u.split == split)}")
             if split == "train":
-                trained = frozenset(value for part in parts for value in part.hashes)
-            for part in parts:
+                trained = [part.hashes for part in parts]
+            for part in opened:
                 part.file.close()
         tally.valid = tally.rows
         if tally.rows < plan.checks.min_rows:
@@ -115,18 +124,21 @@ def _choose(plan: MixPlan, split: str, parts: Sequence[Part]) -> list[list[int]]
 
 def _write(plan: MixPlan, parts: Sequence[Part], chosen: list[list[int]], path: Path, tally: Tally) -> int:
     """All chosen rows, in an order that depends on the seed alone."""
-    order = [
-        (hash_of(b"%d %d" % (part.hashes[index], repeat), plan.seed), number, index)
-        for number, (part, indices) in enumerate(zip(parts, chosen, strict=True))
-        for repeat, index in enumerate(indices)
-    ]
+    import numpy
+
+    places, numbers, rows = array("Q"), array("H"), array("Q")
+    for number, (part, indices) in enumerate(zip(parts, chosen, strict=True)):
+        for repeat, index in enumerate(indices):
+            places.append(hash_of(b"%d %d" % (part.hashes[index], repeat), plan.seed))
+            numbers.append(number)
+            rows.append(index)
     with open(path, "wb") as file:
-        for _, number, index in sorted(order):
-            line = parts[number].line(index)
+        for at in numpy.argsort(numpy.array(places, dtype=numpy.uint64), kind="stable"):
+            line = parts[numbers[at]].line(rows[at])
             text = line.decode().rstrip("\n")
             tally.accept(json.loads(text), text, text)
             file.write(line)
-    return len(order)
+    return len(places)
 
 
 def _used(parts: Sequence[Part], chosen: Sequence[Sequence[int]]) -> list[DatasetUse]:
