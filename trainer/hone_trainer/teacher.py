@@ -19,7 +19,6 @@ from typing import Any
 
 from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome
-from hone_trainer.chain import WAIT_SECONDS
 from hone_trainer.errors import DataError, TrainerError, to_outcome
 from hone_trainer.manifest import write_atomically
 from hone_trainer.stop import Stop
@@ -33,7 +32,8 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     """The plan with the teacher's answers in the place of the rows'; other plans as they are.
 
     Args:
-        first: whether this is the first node, whose teacher answers; the others wait for it.
+        first: whether this is the first node, whose teacher answers; the others wait for it, however long it takes:
+            when it fails, the attempt ends for all.
 
     Raises:
         TrainerError: what went wrong in the teacher's process; Interrupted.
@@ -44,10 +44,7 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     targets = {i: _target(plan, number) for number, i in enumerate(_paths(inputs))}
     if first and not all(target.is_file() for target in targets.values()):
         _ask(plan, stop)
-    deadline = time.monotonic() + WAIT_SECONDS
     while not all(target.is_file() for target in targets.values()):
-        if time.monotonic() > deadline:
-            raise TrainerError("StorageError", f"the first node's teacher did not answer in {plan.work_path}")
         stop.check("while waiting for the teacher")
         time.sleep(1)
 
