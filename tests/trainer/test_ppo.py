@@ -240,6 +240,20 @@ def test_a_language_model_is_no_judge(runs: Any, plan_of: Any, tiny_model: Path)
     assert caught.value.code == "UnsupportedModel"
 
 
+def test_a_reward_model_that_tells_nothing_apart_is_refused(
+    runs: Any, plan_of: Any, judge_path: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    constant = Path(shutil.copytree(judge_path, tmp_path / "judge"))
+    weights = load_file(constant / "model.safetensors")
+    weights["score.weight"].zero_()
+    save_file(weights, constant / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainerError, match="judge-v1 gives every answer of the first step the reward 0") as caught:
+        runs.finish(plan_of(judge=constant))
+    assert caught.value.code == "RewardConstant"
+
+
 def test_a_policy_that_runs_away_is_stopped(runs: Any, plan_of: Any) -> None:
     plan = plan_of(ppo={"kl": "0", "maxKl": "0.01", "iterations": 1}, training={"learningRate": "1e-1"})
     with pytest.raises(TrainerError, match=r"nats at step \d, above ppo.maxKl 0.01: raise ppo.kl") as caught:

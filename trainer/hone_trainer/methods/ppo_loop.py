@@ -68,6 +68,7 @@ class Ppo(Loop, Trainer):
         found = [self._answers(super(Ppo, self)._prepare_inputs(batch)) for batch in self.prompts]
         kl = _mean([part["kl"] for part in found])
         self._check_kl(kl)
+        self._check_rewards(torch.cat([part["raw"] for part in found]))
         for part in found:
             mask, values = part["mask"], part["values"]
             rewards = ppo_math.token_rewards(part["scores"], part["log_ratio"], mask, self.kl.value)
@@ -141,6 +142,16 @@ class Ppo(Loop, Trainer):
                 "raise ppo.kl, set ppo.targetKl, or lower training.learningRate"
             )
             raise TrainerError("Diverged", message, rank=ranks.rank(), step=step)
+
+    def _check_rewards(self, rewards: Any) -> None:
+        """A reward model that tells no answers apart has nothing to teach."""
+        if self.state.global_step or len(rewards) == 1 or ranks.any_rank(bool((rewards != rewards[0]).any())):
+            return
+        message = (
+            f"ppo.rewardModelVersion {self.ppo.reward_model_version} gives every answer of the first step the reward "
+            f"{float(rewards[0]):g}: see its reward_accuracy"
+        )
+        raise TrainerError("RewardConstant", message, rank=ranks.rank(), step=1)
 
     def _count(self) -> float:
         return ranks.add_up([float(sum(rollout.mask.sum() for rollout in self.rollouts))])[0]
