@@ -161,6 +161,7 @@ def test_nothing_of_the_curation_is_left_on_disk(curated, tmp_path: Path):
     curated([{"text": " ".join(sentence(seed))} for seed in range(9)], curation={"deduplicate": "Near"})
     (folder,) = (tmp_path / "store" / "datasets").iterdir()
     assert sorted(p.name for p in folder.iterdir() if p.suffix != ".html") == [
+        "croissant.json",
         "manifest.json",
         "rejected.jsonl",
         "report.json",
@@ -203,6 +204,15 @@ def test_rows_with_personal_data_are_refused_and_kept_without_it(curated):
     (removed,) = files["removed"]
     assert (removed["reason"], removed["value"]) == ("holds 1 IBAN", {"prompt": "Pay to", "completion": "[IBAN]"})
     assert "DE89" not in result.model_dump_json()
+
+
+@pytest.mark.parametrize("wanted", ["Redact", "Refuse"])
+def test_rejected_rows_are_kept_without_personal_data(curated, tmp_path, wanted):
+    rows = [{"text": "Good."}, {"text": "", "notes": [{"from": "ann@example.com"}, 7]}]
+    result, files = curated(rows, curation={"personalData": wanted}, checks={"maxRejected": "50%"})
+    (rejected,) = files["rejected"]
+    assert rejected["value"] == {"text": "", "notes": [{"from": "[EMAIL]"}, 7]}
+    assert "ann@" not in (tmp_path / "store" / result.report).read_text()
 
 
 def test_only_the_kinds_that_are_named_are_looked_for(curated):

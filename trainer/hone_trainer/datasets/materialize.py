@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult, FailureReport
 from hone_trainer import manifest, store
 from hone_trainer.datasets import changes, croissant, curation, detect, http, known, report, sources, synthesis
+from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.read import read_rows
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
 from hone_trainer.datasets.spool import Row
@@ -134,6 +136,7 @@ def _normalise(
     """The valid rows; the others go into rejected."""
 
     def refuse(row: RawRow, error: RowError) -> None:
+        row = replace(row, value=personal_data.redacted(row.value, plan))
         tally.reject(row, error)
         _write_rejected(rejected, row, error)
         if tally.rejected <= _REJECTED_LOGGED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 from hone_api.curation import PersonalData
 from hone_api.plan import MaterializePlan
@@ -16,11 +17,29 @@ from hone_trainer.datasets.texts import replaced
 
 def step(plan: MaterializePlan) -> Each | None:
     """The step that curation.personalData asks for."""
-    wanted = plan.curation.personal_data
-    if wanted == "Keep":
-        return None
-    kinds = frozenset(map(PersonalData, plan.curation.personal_data_types or PersonalData))
-    return Each(lambda row: _judge(row, kinds, refuse=wanted == "Refuse"))
+    kinds = _kinds(plan)
+    refuse = plan.curation.personal_data == "Refuse"
+    return Each(lambda row: _judge(row, kinds, refuse)) if kinds else None
+
+
+def redacted(value: Any, plan: MaterializePlan) -> Any:
+    """A raw value, such as that of a rejected row, without what curation.personalData leaves out."""
+    kinds = _kinds(plan)
+    return _redacted(value, kinds) if kinds else value
+
+
+def _redacted(value: Any, kinds: frozenset[PersonalData]) -> Any:
+    if isinstance(value, str):
+        return redact(value, find(value, kinds))
+    if isinstance(value, dict):
+        return {key: _redacted(inner, kinds) for key, inner in value.items()}
+    return [_redacted(inner, kinds) for inner in value] if isinstance(value, list) else value
+
+
+def _kinds(plan: MaterializePlan) -> frozenset[PersonalData]:
+    if plan.curation.personal_data == "Keep":
+        return frozenset()
+    return frozenset(map(PersonalData, plan.curation.personal_data_types or PersonalData))
 
 
 def _judge(row: Row, kinds: frozenset[PersonalData], refuse: bool) -> Verdict:
