@@ -72,12 +72,14 @@ def logs(plan: Any, form: str = "adapter") -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_mean_reward_rises(runs: Any, plan_of: Any, seed: int) -> None:
-    """Of greedy answers to held-out prompts by 0.2, and of samples by 0.05, from a start at 0.24."""
-    plan = plan_of(training={"maxSteps": 20, "batchSize": 32, "learningRate": "5e-3", "seed": seed}, **ONCE, **FULL)
+    """By 0.2 above its own start: the share of answers with three vowels, which is about 0.4 at first."""
+    rewards = [{"type": "Regex", "regex": {"pattern": "[aeiou].*[aeiou].*[aeiou]", "match": "Search"}}]
+    training = {"maxSteps": 16, "batchSize": 64, "learningRate": "5e-3", "seed": seed}
+    plan = plan_of(grpo={"rewards": rewards, "generations": 8}, training=training, **ONCE, **FULL)
     base, tuned = reward_of(runs.finish(plan))
+    curve = [point["reward"] for point in logs(plan, "full")]
+    assert mean(curve[-4:]) > mean(curve[:4]) + 0.2
     assert tuned > base + 0.2
-    rewards = [point["reward"] for point in logs(plan, "full")]
-    assert mean(rewards[-4:]) > mean(rewards[:4]) + 0.05
 
 
 def test_the_plain_script_of_trl_has_the_same_curve(runs: Any, plan_of: Any, tmp_path: Path) -> None:
