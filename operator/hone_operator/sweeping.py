@@ -12,7 +12,7 @@ from typing import Any
 
 from hone_api.plan import SweepPlan
 from hone_operator.cache import Cache
-from hone_operator.cluster import Cluster
+from hone_operator.cluster import Cluster, NotFoundError, RefusedError
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.sweep import PLAN, ledger, sweep
@@ -36,6 +36,14 @@ class Sweeper:
 
     async def process(self, namespace: str) -> float | None:
         """Bring the ledger up to date, and start or finish a Job; the seconds until time alone changes something."""
+        try:
+            return await self._process(namespace)
+        except (NotFoundError, RefusedError) as error:
+            # The namespace is being deleted, or a quota is used up; whatever is asked next looks again.
+            log.info("%s: contents are not looked after now: %s", namespace, error)
+            return None
+
+    async def _process(self, namespace: str) -> float | None:
         body = await self.cluster.get("ConfigMap", namespace, names.CONTENTS)
         before: dict[str, str] = dict((body or {}).get("data") or {})
         plan = before.pop(PLAN, None)

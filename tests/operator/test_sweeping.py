@@ -71,3 +71,15 @@ def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
     namespace.delete("FineTuneJob", "run")
     namespace.delete("Job", "run-1")  # as the garbage collector does
     namespace.until(lambda: sweeps(namespace), "the rows of a run go with it")
+
+
+def test_a_namespace_that_goes_is_let_go(namespace: Namespace, operator: Operator) -> None:
+    """Nothing can be created in it any more: that is no error."""
+    dataset(namespace, "rows", "0")
+    dataset(namespace, "other", "1")
+    namespace.until(lambda: ledger(namespace), "the ledger")
+    namespace.kube.call("DELETE", f"/api/v1/namespaces/{namespace.name}", {})
+    namespace.delete("ConfigMap", "hone-contents")
+    namespace.delete("Dataset", "other")
+    namespace.until(lambda: "contents are not looked after now" in operator.log(), "it is let go")
+    assert "Contents " not in operator.log(), "no failure is told"
