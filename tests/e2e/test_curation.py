@@ -20,6 +20,7 @@ def with_the_raw_rows() -> list[dict[str, Any]]:
     """The example, and beside it the same Dataset without a curation with a run of its own."""
     objects = runs.manifests(paths.SOURCE / "examples" / "09-curated-data")
     (curated,) = (o for o in objects if o["metadata"]["name"] == "help-desk" and o["kind"] == "Dataset")
+    runs.job_of(objects)["spec"]["resources"]["cpu"] = "500m"  # both at the same time on two cores
     dataset, job = copy.deepcopy(curated), copy.deepcopy(runs.job_of(objects))
     dataset["metadata"]["name"] = job["metadata"]["name"] = "help-desk-raw"
     del dataset["spec"]["curation"]
