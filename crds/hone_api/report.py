@@ -265,6 +265,8 @@ def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
         yield
     result.format_detected = _cut(result.format_detected, 64) if result.format_detected else None
     yield
+    result.source_version = None  # then the source is read again at the next look
+    yield
 
 
 def _shorten(sample: Sample, limit: int = 400) -> Sample:

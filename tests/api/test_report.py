@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hone_api.dataset import RowError, SplitRows, TokenStatistics
+from hone_api.dataset import Changes, Croissant, DatasetUse, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode, Retry
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 from hone_api.plan import TrainingPlan, parse_plan
@@ -80,6 +80,25 @@ def materialized(t: Texts) -> DatasetResult:
         ],
         duplicates=10**12,
         tokens=TokenStatistics(total=10**15),
+        mixture=[
+            DatasetUse(
+                name="n" * 63,
+                split="validation",
+                digest=DIGEST,
+                rows=10**12,
+                tokens=10**15,
+                row_share="100.0%",
+                token_share="100.0%",
+                passes="0.25",
+            )
+            for _ in range(t.number(48))
+        ],
+        changes=Changes(previous=DIGEST, added=10**12, removed=10**12),
+        croissant=Croissant(
+            name=t.text(253), description=t.text(600), license=t.text(253), cite_as=t.text(600), url=t.text(253)
+        ),
+        source_version=t.text(253),
+        report="reports/" + "r" * 63 + "/report.html",
     )
 
 
