@@ -67,10 +67,15 @@ def render(
 
 def _numbers(numbers: Sequence[EvaluationNumber]) -> str:
     if not numbers:
-        return "No held-out rows were given."
-    lines = ["| metric | held-out rows | base | tuned |", "| --- | --- | --- | --- |"]
-    lines += [f"| {n.name} | {n.dataset} ({n.rows}) | {n.base or '-'} | {n.tuned} |" for n in numbers]
-    return "\n".join(lines)
+        return "Nothing was measured."
+    lines = ["| metric | rows | base | tuned | 95 % interval of the change |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([*lines, *map(_number, numbers)])
+
+
+def _number(n: EvaluationNumber) -> str:
+    name = f"{n.name} (to be kept)" if n.purpose == "Retention" else n.name
+    change = f"{n.change_low} to {n.change_high}" if n.change_low else "-"
+    return f"| {name} | {n.dataset} ({n.rows}) | {n.base or '-'} | {n.tuned} | {change} |"
 
 
 def _sample(sample: Sample) -> str:

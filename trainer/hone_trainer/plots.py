@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 240, 64, 24
-"""Units of the drawing; left and below are the labels of the axes."""
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM = 640, 240, 64, 20, 24
+"""Units of the drawing; left and below are the labels of the axes, the last of which reaches to the right."""
 TICKS = 4
 Curve = Sequence[tuple[float, float]]
 """(x, y) in the order of x."""
@@ -32,7 +32,7 @@ def plot(curves: Mapping[str, Curve]) -> Plot | None:
         return None
     points = [point for curve in found.values() for point in curve]
     (left, right), (low, high) = ((min(axis), max(axis)) for axis in zip(*points, strict=True))
-    across, up = _scale(left, right, LEFT, WIDTH - 8), _scale(low, high, HEIGHT - BOTTOM, 8)
+    across, up = _scale(left, right, LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, 8)
     return Plot(
         {name: " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in curve) for name, curve in found.items()},
         [(round(across(x), 1), f"{x:.0f}") for x in _ticks(left, right)],
