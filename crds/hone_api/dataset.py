@@ -166,7 +166,8 @@ class DatasetSpec(ApiModel):
         default=None,
         description="Role to column name, e.g. {prompt: question, completion: answer}; roles by format: prompt, "
         "completion; messages; instruction, input, output, history; conversations; text; chosen, rejected; label; "
-        "answer, tests, entryPoint, solution; question, oracle, distractors, reasoning (raft: text, id, too); system, tools.",
+        "answer, tests, entryPoint, solution; question, oracle, distractors, reasoning (raft: text, id, too); "
+        "system, tools.",
     )
     splits: Splits = Field(default_factory=Splits, description="How rows are divided.")
     checks: Checks = Field(default_factory=Checks, description="What makes the Dataset not Ready.")
