@@ -185,6 +185,21 @@ def test_the_value_head_is_not_exported(runs: Any, plan_of: Any, adapter: str) -
     AutoModelForCausalLM.from_pretrained(out / "merged")
 
 
+def test_points_between_base_and_policy_are_measured(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    texts = [{"text": f"The sum of {n} and {n} is {2 * n}."} for n in range(8)]
+    kept = write(tmp_path / "kept" / "validation.jsonl", "places", texts)
+    retention = {"datasets": [{"name": "places", "split": "validation"}], "interpolate": True}
+    plan = plan_of(
+        adapter={"type": "None"},
+        training={"maxSteps": 2},
+        evaluation={"everySteps": 2, "samples": 0, "retention": retention},
+        retentionDatasets=[kept],
+    )
+    result = runs.finish(plan)
+    assert {(n.purpose, n.name) for n in result.numbers} >= {("HeldOut", "reward"), ("Retention", "perplexity")}
+
+
 def test_two_ranks_learn_together(runs: Any, plan_of: Any) -> None:
     plan = plan_of(processesPerNode=2, training={"maxSteps": 4})
     result = runs.wait(plan, runs.start(plan)).result

@@ -94,7 +94,8 @@ def _mixed(network: Any, base: dict[str, Any], weight: float) -> Iterator[None]:
     tuned = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            parameter.lerp_(base[name].to(parameter), 1 - weight)
+            if name in base:  # PPO's value head is in no base
+                parameter.lerp_(base[name].to(parameter), 1 - weight)
     try:
         yield
     finally:
