@@ -1,0 +1,125 @@
+"""A Dataset from its first reading to the last of its rows: mixed, looked at again, replaced, swept.
+
+The operator's process, the API server and the trainer are real; a pod is a process on this machine, and an hour passes
+by setting back when the source was read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand import Namespace
+from operator_process import Operator
+
+pytestmark = pytest.mark.apiserver
+
+LONG_AGO = "2026-01-01T00:00:00Z"
+
+
+def rows(start: int, end: int) -> str:
+    return "".join(json.dumps({"text": f"This is row {i} of all."}) + "\n" for i in range(start, end))
+
+
+class Pods:
+    """Runs what Jobs ask for, each once."""
+
+    def __init__(self, namespace: Namespace, folder: Path):
+        self.namespace, self.folder = namespace, folder
+
+    def run(self, component: str, owner: str) -> None:
+        """The next Job of this kind and owner, once it is there, to its end."""
+        job = self.namespace.until(lambda: self._next(component, owner), f"a Job {component} of {owner}")
+        name, pod = job["metadata"]["name"], job["spec"]["template"]["spec"]
+        config = next(v["configMap"]["name"] for v in pod["volumes"] if v["name"] == "plan")
+        plan = json.loads(self.namespace.get("ConfigMap", config)["data"]["plan.json"])
+        text = json.dumps(plan | ({"sourcePath": "rows.jsonl"} if plan["kind"] == "Materialize" else {}))
+        file, log = self.folder / "plan.json", self.folder / "termination-log"
+        file.write_text(text.replace("/store", str(self.folder / "store")))
+        env = {**os.environ, "HONE_TERMINATION_LOG": str(log), "OMP_NUM_THREADS": "1"}
+        verb = pod["containers"][0]["command"][3]
+        (started,) = self.namespace.start_pods(name)
+        command = [sys.executable, "-m", "hone_trainer", verb, str(file)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        self.namespace.end_pod(started, 0, terminated={"message": log.read_text()})
+        self.namespace.end_job(name, "Complete")
+
+    def _next(self, component: str, owner: str) -> Any:
+        for job in self.namespace.list("Job"):
+            meta = job["metadata"]
+            asked = meta["labels"]["hone.dev/component"] == component and meta["ownerReferences"][0]["name"] == owner
+            if asked and not job.get("status", {}).get("conditions"):
+                return job
+        return None
+
+    def an_hour_passes(self, dataset: str) -> None:
+        """The Dataset was read long ago, and its Job is forgotten."""
+        for name in self.namespace.names("Job"):
+            self.namespace.delete("Job", name)
+        times = {"readTime": LONG_AGO, "lastTryTime": LONG_AGO}
+        self.namespace.patch("Dataset", dataset, {"status": times}, "status")
+
+    def contents(self) -> set[str]:
+        return {f"sha256:{path.name}" for path in (self.folder / "store" / "datasets").iterdir()}
+
+
+@pytest.fixture
+def pods(
+    apiserver: Path,
+    namespace: Namespace,
+    tmp_path: Path,
+    start_operator: Callable[[Path, dict[str, str]], Operator],
+) -> Pods:
+    env = {"HONE_WATCH_NAMESPACES": json.dumps([namespace.name]), "HONE_STORE__KEEP_UNUSED_SECONDS": "2"}
+    start_operator(apiserver, env)
+    (tmp_path / "rows.jsonl").write_text(rows(0, 40))
+    return Pods(namespace, tmp_path)
+
+
+def test_from_the_first_reading_to_the_last_of_its_rows(namespace: Namespace, pods: Pods) -> None:
+    def says(reason: str, dataset: str = "rows", type_: str = "UpToDate") -> Any:
+        check = lambda: namespace.condition("Dataset", dataset, type_).get("reason") == reason  # noqa: E731
+        namespace.until(check, f"{dataset} is {reason}")
+        return namespace.get("Dataset", dataset)["status"]
+
+    source = {"uri": "pvc://data/rows.jsonl"}
+    namespace.create("Dataset", "rows", {"source": source, "format": "Text", "refresh": {"every": "1h"}})
+    pods.run("materialize", "rows")
+    first = says("Read")
+
+    namespace.create("Dataset", "mix", {"mixture": [{"name": "rows", "weight": "100%"}], "refresh": {"every": "1h"}})
+    pods.run("materialize", "mix")
+    mixed = says("Materialized", "mix", "Ready")
+    assert {(use["name"], use["digest"]) for use in mixed["mixture"]} == {("rows", first["digest"])}
+
+    pods.an_hour_passes("rows")
+    pods.run("materialize", "rows")
+    assert says("Unchanged")["digest"] == first["digest"]
+
+    (pods.folder / "rows.jsonl").write_text(rows(5, 50))
+    pods.an_hour_passes("rows")
+    pods.run("materialize", "rows")
+    second = says("Refreshed")
+    assert second["changes"] == {"previous": first["digest"], "added": 10, "removed": 5}
+    told = namespace.until(lambda: [e for e in namespace.list("Event") if e["reason"] == "Refreshed"], "an Event")
+    assert told[0]["message"].startswith("10 rows added, 5 removed: 45 rows")
+
+    pods.an_hour_passes("mix")
+    pods.run("materialize", "mix")
+    remixed = says("Refreshed", "mix")
+    assert remixed["mixture"][0]["digest"] == second["digest"]
+
+    pods.run("sweep", "hone-contents")
+    while pods.contents() != {second["digest"], remixed["digest"]}:  # each content had its own time
+        pods.run("sweep", "hone-contents")
+    namespace.delete("Dataset", "mix")
+    namespace.delete("Dataset", "rows")
+    while pods.contents():
+        pods.run("sweep", "hone-contents")
