@@ -41,7 +41,7 @@ def course(tiny: str) -> list[dict[str, Any]]:
     forgetful["spec"] |= {"model": {"fineTuneJob": "course-tutor"}, "output": {"modelName": "forgetful"}}
     forgetful["spec"]["datasets"] = [{"name": "course-questions"}]
     forgetful["spec"]["training"] |= {"learningRate": "0.05", "maxSteps": 8}
-    forgetful["spec"]["evaluation"]["retention"]["maxRegression"] = "1%"
+    forgetful["spec"]["evaluation"]["retention"]["maxRegression"] = "0.1%"
     after = json.loads(json.dumps(jobs[1]))
     after["metadata"]["name"] = "after"
     after["spec"] |= {"model": {"fineTuneJob": "forgetful"}, "output": {"modelName": "after"}}
