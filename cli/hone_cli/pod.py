@@ -36,7 +36,7 @@ def review_pod(
         "command": ["python", "-m", "hone_cli", "dataset", "serve-review", BATCH],
         # The kubelet would expand $(VAR).
         "env": [{"name": name, "value": value.replace("$", "$$")} for name, value in environment.items()],
-        "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
         "volumeMounts": mounts,
     }
     spec |= {

@@ -73,7 +73,7 @@ def test_it_is_as_restricted_as_the_job_and_asks_for_little():
     assert container["securityContext"] == RESTRICTED
     assert spec["automountServiceAccountToken"] is False
     assert container["image"] == "hone/trainer:1"
-    assert container["resources"]["requests"]["cpu"] == "50m"
+    assert container["resources"]["requests"]["cpu"] == "100m"
     assert "ports" not in container
 
 

@@ -49,6 +49,7 @@ def model_server(image: str, hub: str) -> list[dict[str, Any]]:
             {"name": "OMP_NUM_THREADS", "value": "1"},
             {"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": "model-server", "key": "API_KEY"}}},
         ],
+        "resources": {"requests": {"cpu": "300m", "memory": "1Gi"}},  # else it starves on a busy node
         "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 2},
         "securityContext": RESTRICTED,
         "volumeMounts": [{"name": "program", "mountPath": "/program"}, {"name": "tmp", "mountPath": "/tmp"}],
