@@ -1,0 +1,119 @@
+"""Distillation: the student learns the teacher's answers, and not the rows' own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_trainer import launch, teacher
+from hone_trainer.errors import TrainerError
+from hone_trainer.stop import Stop
+
+pytestmark = pytest.mark.trainer
+LENGTH = 16
+
+
+@pytest.fixture(scope="module")
+def large(tiny_model: Path, rows_files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that has learned to answer in a few words, and to end."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_model), AutoModelForCausalLM.from_pretrained(tiny_model)
+    questions = [json.loads(line)["messages"][0] for file in rows_files for line in file.read_text().splitlines()]
+    turns = [[question, {"role": "assistant", "content": "Ask me again."}] for question in questions]
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    for step in range(30):
+        batch = tokenizer.apply_chat_template(
+            turns[step % 6 :: 6], return_dict=True, return_tensors="pt", padding=True, padding_side="right"
+        )
+        model(**batch, labels=batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = tmp_path_factory.mktemp("teacher") / "model"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def plan_of(make_plan: Any, large: Path) -> Any:
+    def make(name: str = "run", path: Path = large, **fields: Any) -> Any:
+        block = {"teacherModelVersion": "large-v1", "maxCompletionLength": LENGTH}
+        return make_plan(
+            name, method="Distillation", distillation=block, models={"large-v1": {"path": str(path)}}, **fields
+        )
+
+    return make
+
+
+def test_the_rows_become_the_teachers_own_greedy_answers(plan_of: Any, large: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    plan = plan_of()
+    answered = teacher.prepare(plan, Stop(), first=True)
+    assert answered.datasets[0].digest == plan.datasets[0].digest
+    rows = [json.loads(line) for line in Path(answered.datasets[0].path).read_text().splitlines()]
+    asked = {
+        json.loads(line)["messages"][0]["content"] for line in Path(plan.datasets[0].path).read_text().splitlines()
+    }
+    assert rows
+    tokenizer, model = AutoTokenizer.from_pretrained(large), AutoModelForCausalLM.from_pretrained(large).eval()
+    for row in rows[:6]:
+        question, answer = row["messages"]
+        assert question["content"] in asked
+        ids = tokenizer.apply_chat_template([question], add_generation_prompt=True, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            out = model.generate(ids, do_sample=False, max_new_tokens=LENGTH, pad_token_id=tokenizer.pad_token_id)
+        assert answer["content"] == tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+
+
+def test_the_student_learns_them(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    plan = plan_of()
+    result = launch.run(plan, tmp_path)
+    assert result is not None
+    loss = next(n for n in result.numbers if n.name == "loss")
+    assert float(loss.tuned) < float(loss.base or 0)
+
+
+def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, broken = plan_of("whole"), plan_of("broken")
+    teacher.answer(whole)
+    teacher.answer(broken)
+    folder = Path(broken.work_path) / "teacher"
+    (folder / "1.jsonl").unlink()
+    kept = (folder / "0.jsonl").stat().st_mtime_ns
+    teacher.answer(broken)
+    assert (folder / "0.jsonl").stat().st_mtime_ns == kept
+    for number in (0, 1):
+        theirs = Path(whole.work_path) / "teacher" / f"{number}.jsonl"
+        assert (folder / f"{number}.jsonl").read_bytes() == theirs.read_bytes()
+    assert sorted(file.name for file in folder.iterdir()) == ["0.jsonl", "1.jsonl"]
+
+
+def test_a_teacher_that_finishes_no_answer_is_told(plan_of: Any, tiny_model: Path) -> None:
+    plan = plan_of(path=tiny_model)
+    block = plan.distillation.model_copy(update={"max_completion_length": 1})
+    with pytest.raises(TrainerError, match="the teacher finished no answer to 80 rows") as raised:
+        teacher.prepare(plan.model_copy(update={"distillation": block}), Stop(), first=True)
+    assert raised.value.code == "NoTrainableRows"
+
+
+def test_a_stop_ends_the_teacher(plan_of: Any) -> None:
+    stop = Stop()
+    stop.requested = True
+    with pytest.raises(TrainerError) as raised:
+        teacher.prepare(plan_of(), stop, first=True)
+    assert raised.value.code == "Interrupted"
+
+
+def test_logits_are_refused_with_the_way_out(runs: Any, plan_of: Any) -> None:
+    plan = plan_of()
+    block = plan.distillation.model_copy(update={"level": "Logits"})
+    with pytest.raises(TrainerError, match=r"distillation.level Logits \(use Sequence\)") as raised:
+        runs.finish(plan.model_copy(update={"distillation": block}))
+    assert raised.value.code == "NotSupportedYet"
