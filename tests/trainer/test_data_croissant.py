@@ -69,8 +69,10 @@ def test_metadata_of_a_volume(volume: Path, tmp_path: Path) -> None:
 
 def test_metadata_behind_a_link_out_is_not_read(volume: Path, tmp_path: Path) -> None:
     (volume / "croissant.json").rename(tmp_path / "outside.json")
-    (volume / "croissant.json").symlink_to(tmp_path / "outside.json")
-    assert materialize.run(from_volume(tmp_path, volume)).croissant is None
+    for target in (tmp_path / "outside.json", volume / "croissant.json", Path("/dev/zero")):
+        (volume / "croissant.json").symlink_to(target)
+        assert materialize.run(from_volume(tmp_path, volume)).croissant is None
+        (volume / "croissant.json").unlink()
 
 
 def test_metadata_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +100,8 @@ def test_metadata_of_a_bucket(tmp_path: Path) -> None:
         secret = str(tmp_path / "keys")
         assert materialize.run(plan(tmp_path, "s3://sums/data", source=source, secretPath=secret)).croissant is None
         (folder / "croissant.json").write_text(json.dumps(METADATA))
-        for uri in ("s3://sums/data", "s3://sums/data/", "s3://sums/data/rows.jsonl"):
+        (store.bucket("sums") / "croissant.json").write_text(json.dumps(METADATA))
+        for uri in ("s3://sums", "s3://sums/", "s3://sums/data", "s3://sums/data/", "s3://sums/data/rows.jsonl"):
             assert materialize.run(plan(tmp_path, uri, source=source, secretPath=secret)).croissant == ABOUT
 
 

@@ -9,8 +9,9 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
@@ -127,9 +128,9 @@ def of_bucket(bucket: Bucket, path: str, folder: Path, deadline: float) -> Crois
     """The object in the source's folder, or beside the source's object."""
 
     def get() -> bytes:
-        for place in (f"{path.rstrip('/')}/{NAME}".lstrip("/"), str(PurePosixPath(path).with_name(NAME))):
+        for place in (path.rstrip("/"), path.rpartition("/")[0]):
             try:
-                (one,) = bucket.list(place).values()
+                (one,) = bucket.list(f"{place}/{NAME}".lstrip("/")).values()
             except (SourceError, ValueError):
                 continue
             if one.size <= _MAX_BYTES:
@@ -142,10 +143,13 @@ def of_bucket(bucket: Bucket, path: str, folder: Path, deadline: float) -> Crois
 
 def of_mount(path: Path, root: Path) -> Croissant | None:
     """The file in the source's folder, or beside the source's file."""
-    place = (path if path.is_dir() else path.parent) / NAME
-    real = place.resolve()
-    fits = real.is_relative_to(root) and real.is_file() and real.stat().st_size <= _MAX_BYTES
-    return _try(real.read_bytes) if fits else None
+    place = Path(os.path.realpath((path if path.is_dir() else path.parent) / NAME))
+
+    def get() -> bytes:
+        fits = place.is_relative_to(root) and place.is_file() and place.stat().st_size <= _MAX_BYTES
+        return place.read_bytes() if fits else b""
+
+    return _try(get)
 
 
 def _try(get: Callable[[], bytes]) -> Croissant | None:
