@@ -34,8 +34,8 @@ the end of its log. The codes below are all there are; a Dataset or ModelVersion
 | `ModelReady` | The base model is not staged yet; a reason from the table below says what stands in the way |
 | `Admitted` | The pods of the attempt have no node yet; the message has the scheduler's words |
 
-A Dataset that [follows its source](data/refresh.md) stays Ready when a look at the source fails; its condition `UpToDate`
-says why, and jobs go on with the rows that are there.
+A Dataset that [follows its source](data/refresh.md) stays Ready when a look at the source fails; its condition
+`UpToDate` says why, and jobs go on with the rows that are there.
 
 A reason that heals needs nothing but its cause to go away: create the missing Secret, accept the licence, free the
 quota. Nothing has to be applied again, and no GPU is held meanwhile.
