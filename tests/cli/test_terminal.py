@@ -112,3 +112,11 @@ def test_a_sample_that_passes_ends_the_review_with_its_confidence(make_batch, te
     assert "40 accepted" in screen.text
     assert "with 95% confidence at most" in " ".join(screen.text.split())
     assert "The review is complete." in screen.text
+
+
+def test_ctrl_c_ends_the_page_and_says_how_far_the_review_is(make_batch, terminal):
+    screen = terminal("dataset", "review", "answers", "--path", str(make_batch(2).folder), "--web")
+    screen.until("Ctrl-C ends it")
+    screen.press("\x03")
+    assert screen.end() == 0
+    assert "0 accepted · 0 rejected · 2 wait" in screen.text
