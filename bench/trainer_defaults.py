@@ -4,7 +4,7 @@
 
 Useful tokens are those of the assistant's answers, the same rows on both sides, so the ratio of useful tokens per
 second is the inverse ratio of the time of one epoch (the second: the first warms up). TRL's side is `SFTTrainer` with
-what SFTConfig has when nothing is said, and a rank-16 adapter on all linear layers. Exit code 1 when a ratio is below 2.
+what SFTConfig has when nothing is said, and a rank-16 adapter on all linear layers. Exit code 1: a ratio is below 2.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ def data() -> str:
     """What is committed."""
     raw, held_out = rows()
     head = (
-        f"# {len(raw)} rows of mixed quality and {len(held_out)} clean ones, from examples/01-first-model/data.yaml by\n"
+        f"# {len(raw)} rows of mixed quality and {len(held_out)} clean ones, from examples/01-first-model/data.yaml"
+        " by\n"
         "# examples/09-curated-data/make_data.py (see NOTICE).\n"
         f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {CONFIG_MAP}\ndata:\n"
     )

@@ -97,7 +97,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_caught_where_a_row_has_o
 def test_an_end_mark_that_the_model_does_not_have_is_refused(runs: Any, make_plan: Any, with_tokenizer: Any) -> None:
     folder = with_tokenizer(added=[f"zebra{number}" for number in range(200)], eos="zebra199")
     with pytest.raises(
-        TrainerError, match="eos token zebra199 has id 5[0-9]+, the model's vocabulary is 512"
+        TrainerError, match=r"eos token zebra199 has id 5[0-9]+, the model's vocabulary is 512"
     ) as caught:
         runs.finish(make_plan(modelPath=str(folder)))
     assert caught.value.code == "InvalidConfiguration"

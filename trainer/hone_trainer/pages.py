@@ -1,5 +1,5 @@
-"""Reports as HTML pages: one file that loads nothing. Rows and answers are nobody's friend: all is escaped, and a content
-security policy forbids scripts besides.
+"""Reports as HTML pages: one file that loads nothing. Rows and answers are nobody's friend: all is escaped, and a
+content security policy forbids scripts besides.
 """
 
 from __future__ import annotations
