@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
 from hone_api.report import TrainingResult
 from hone_trainer import (
@@ -25,7 +26,7 @@ from hone_trainer import (
     settings,
     suite,
 )
-from hone_trainer.appraisal import appraise
+from hone_trainer.appraisal import Appraisal, appraise
 from hone_trainer.checkpoints import Checkpoints, step_of
 from hone_trainer.loop import Run
 from hone_trainer.methods import METHODS
@@ -55,8 +56,58 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
     run = prepare(plan, stop, reporters)
     if ranks.is_first():
         rows.claim(plan)
-    method = run.method
+    training = _trained(run)
+    found = appraise(training.trainer, training.base, training.exported)
+    peak = _peak_memory(run)
+    weights = export.weights(training.trainer)
+    result = _result(run, training, found, peak)
+    if ranks.is_first():
+        result.artifacts = _export(run, training, found, result, weights)
+    ranks.barrier()
+    return result if ranks.is_first() else None
 
+
+@dataclass(frozen=True)
+class Training:
+    """A run whose last step is done; the model is that of step `exported`."""
+
+    trainer: Any
+    base: baseline.Baseline
+    speed: callbacks.Report
+    start: int
+    """The step it went on from."""
+    step: int
+    exported: int
+    loss: float
+    """Mean over the steps of this attempt."""
+
+
+def _trained(run: Run) -> Training:
+    """Train to the end, from the newest checkpoint where there is one, and load the best step."""
+    base, speed = baseline.Baseline(run), callbacks.Report(run)
+    trainer = _trainer(run, [base, callbacks.Cadence(run), callbacks.StopEarly(run), speed])
+    base.trainer = trainer
+    run.stop.check("while loading")
+
+    start = run.checkpoints.newest_valid(run.reporters.say)
+    if start is not None:
+        run.reporters.say(f"resuming from {start.name}")
+    if ranks.is_first():
+        run.checkpoints.clear_partial()
+    outcome = trainer.train(resume_from_checkpoint=str(start) if start else None)
+    step = trainer.state.global_step
+    if ranks.any_rank(run.stop.requested):
+        raise interrupted(f"after the checkpoint of step {step}", step=step)
+
+    exported = trainer.best_step() or step
+    if exported != step:
+        trainer.load_step(run.checkpoints.path(exported))
+    return Training(trainer, base, speed, step_of(start) if start else 0, step, exported, outcome.training_loss)
+
+
+def _trainer(run: Run, hooks: list[Any]) -> Any:
+    """The method's trainer around the loaded model."""
+    plan, method = run.plan, run.method
     arguments = method.arguments(plan, run.settings)
     network = model.load(
         run.base,
@@ -68,66 +119,52 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
         seed=plan.training.seed,
     )
     peft_config = adapters.to_peft(plan.adapter, method.head) if adapters.is_adapter(plan.adapter) else None
-    speed = callbacks.Report(run)
-    base = baseline.Baseline(run)
-    hooks = [base, callbacks.Cadence(run), callbacks.StopEarly(run), speed]
-    trainer = method.trainer(run, arguments, network, peft_config, hooks)
-    base.trainer = trainer
-    stop.check("while loading")
+    return method.trainer(run, arguments, network, peft_config, hooks)
 
-    start = run.checkpoints.newest_valid(reporters.say)
-    if start is not None:
-        reporters.say(f"resuming from {start.name}")
-    if ranks.is_first():
-        run.checkpoints.clear_partial()
-    outcome = trainer.train(resume_from_checkpoint=str(start) if start else None)
-    step = trainer.state.global_step
-    if ranks.any_rank(stop.requested):
-        raise interrupted(f"after the checkpoint of step {step}", step=step)
 
-    exported = trainer.best_step() or step
-    if exported != step:
-        trainer.load_step(run.checkpoints.path(exported))
-    found = appraise(trainer, base, exported)
-    peak = _peak_memory(run)
-    trained = export.weights(trainer)
-    early = step < run.settings.total_steps
-    result = TrainingResult(
+def _result(run: Run, training: Training, found: Appraisal, peak: int) -> TrainingResult:
+    """What the operator gets; without artifacts yet."""
+    early = training.step < run.settings.total_steps
+    speed = training.speed.tokens_per_second
+    return TrainingResult(
         artifacts=[],
         numbers=found.numbers,
         samples=found.samples,
-        steps=exported,
+        steps=training.exported,
         stopped_early=early,
         reason="EarlyStopped" if early else "Completed",
-        start_step=step_of(start) if start else 0,
+        start_step=training.start,
         peak_memory_bytes=peak,
         estimated_memory_bytes=forecast.of_run(run),
         advice=[sentence[:LONGEST_SENTENCE] for sentence in (*run.advice, *found.advice)],
         rejected=found.rejected[:LONGEST_SENTENCE] or None,
-        train_loss=f"{outcome.training_loss:.6f}" if step > (step_of(start) if start else 0) else None,
-        tokens_per_second=f"{speed.tokens_per_second:.1f}" if speed.tokens_per_second else None,
-        resolved={**run.settings.to_resolved(), **adapters.resolved(plan.adapter), **found.resolved},
+        train_loss=f"{training.loss:.6f}" if training.step > training.start else None,
+        tokens_per_second=f"{speed:.1f}" if speed else None,
+        resolved={**run.settings.to_resolved(), **adapters.resolved(run.plan.adapter), **found.resolved},
         datasets=run.used,
     )
-    if ranks.is_first():
-        reporters.update(stage="Exporting")
-        for sentence in (*found.advice, *([found.rejected] if found.rejected else [])):
-            reporters.say(sentence)
-        record = export.Record(
-            numbers=result.numbers,
-            samples=found.samples,
-            resolved=result.resolved,
-            steps=exported,
-            curves=trainer.state.log_history,
-            data=run.data,
-            example=run.example,
-            advice=result.advice,
-            rejected=found.rejected,
-            interpolation=found.curve,
-        )
-        result.artifacts = export.write(run, trained, trainer.model, record)
-    ranks.barrier()
-    return result if ranks.is_first() else None
+
+
+def _export(
+    run: Run, training: Training, found: Appraisal, result: TrainingResult, weights: dict[str, Any]
+) -> list[Artifact]:
+    """Write the model with what is to be said of it. The first rank alone."""
+    run.reporters.update(stage="Exporting")
+    for sentence in (*found.advice, *([found.rejected] if found.rejected else [])):
+        run.reporters.say(sentence)
+    record = export.Record(
+        numbers=result.numbers,
+        samples=found.samples,
+        resolved=result.resolved,
+        steps=training.exported,
+        curves=training.trainer.state.log_history,
+        data=run.data,
+        example=run.example,
+        advice=result.advice,
+        rejected=found.rejected,
+        interpolation=found.curve,
+    )
+    return export.write(run, weights, training.trainer.model, record)
 
 
 def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
