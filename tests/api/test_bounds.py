@@ -144,4 +144,9 @@ def test_every_default_of_a_job_is_in_its_definition(api: Any, manifest: Any) ->
         "cpu": "2",
         "memory": "8Gi",
     }
-    assert spec["output"] == {"modelName": "tutor", "merge": False, "formats": ["Safetensors"]}
+    assert spec["output"] == {
+        "modelName": "tutor",
+        "merge": False,
+        "formats": ["Safetensors"],
+        "ggufPrecision": "Float16",
+    }

@@ -46,7 +46,16 @@ CHANGED: dict[str, Any] = {
     "tracking": [{"type": "WandB"}],
     "podOverrides": {"containers": [{"name": "other"}]},
 }
-BLOCKS = {"dapt": "DAPT", "dpo": "DPO", "kto": "KTO", "orpo": "ORPO", "reward": "Reward", "ppo": "PPO", "grpo": "GRPO"}
+BLOCKS = {
+    "dapt": "DAPT",
+    "dpo": "DPO",
+    "kto": "KTO",
+    "orpo": "ORPO",
+    "reward": "Reward",
+    "ppo": "PPO",
+    "grpo": "GRPO",
+    "distillation": "Distillation",
+}
 SCHEDULING_CHANGED: dict[str, Any] = {
     "queueName": "other",
     "nodeSelector": {"a": "c"},
@@ -105,7 +114,11 @@ def test_an_optional_field_of_a_job_cannot_come(api: Any, jobs: Any, field: str)
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_method_block_cannot_come(api: Any, jobs: Any, block: str) -> None:
-    required = {"ppo": {"rewardModelVersion": "judge-v1"}, "grpo": {"rewards": [{"type": "Number"}]}}
+    required = {
+        "ppo": {"rewardModelVersion": "judge-v1"},
+        "grpo": {"rewards": [{"type": "Number"}]},
+        "distillation": {"teacherModelVersion": "teacher-v1"},
+    }
     value = {"method": BLOCKS[block], block: required.get(block, {})}
     refuses(api, JOB, jobs[1], value, block, "create a new FineTuneJob")
 

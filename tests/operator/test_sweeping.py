@@ -33,11 +33,6 @@ def ledger(namespace: Namespace) -> dict[str, str]:
     return {content: since for content, since in found.items() if content != "plan.json"}
 
 
-def dataset(namespace: Namespace, name: str, letter: str) -> None:
-    namespace.dataset(name)
-    namespace.patch("Dataset", name, {"status": {"digest": f"sha256:{letter * 64}"}}, "status")
-
-
 def sweeps(namespace: Namespace) -> list[Any]:
     jobs = namespace.list("Job")
     return [job for job in jobs if job["metadata"]["labels"].get("hone.dev/component") == "sweep"]
@@ -47,8 +42,8 @@ def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
     namespace: Namespace, start: Start, spec: Callable[..., Any]
 ) -> None:
     operator = start()
-    dataset(namespace, "rows", "0")
-    dataset(namespace, "other", "1")
+    namespace.dataset("rows", "0")
+    namespace.dataset("other", "1")
     namespace.create("FineTuneJob", "run", spec())
     namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1, which pins the rows")
     namespace.until(lambda: set(ledger(namespace)) == {"0" * 64, "1" * 64}, "both are known")
@@ -75,8 +70,8 @@ def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
 
 def test_a_namespace_that_goes_is_let_go(namespace: Namespace, operator: Operator) -> None:
     """Nothing can be created in it any more: that is no error."""
-    dataset(namespace, "rows", "0")
-    dataset(namespace, "other", "1")
+    namespace.dataset("rows", "0")
+    namespace.dataset("other", "1")
     namespace.until(lambda: ledger(namespace), "the ledger")
     namespace.kube.call("DELETE", f"/api/v1/namespaces/{namespace.name}", {})
     namespace.delete("ConfigMap", "hone-contents")

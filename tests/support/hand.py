@@ -56,8 +56,8 @@ class Namespace:
         spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
         self.create("PersistentVolumeClaim", name, spec)
 
-    def dataset(self, name: str = "rows") -> None:
-        """A Dataset that has been materialised."""
+    def dataset(self, name: str = "rows", digit: str = "0") -> None:
+        """A Dataset that has been materialised; its digest is that digit 64 times."""
         made = self.create("Dataset", name, {"source": {"uri": "pvc://data/rows.jsonl"}, "suspend": True})
         wait_until(lambda: self.condition("Dataset", name, "Ready"), "the operator has seen the Dataset")
         ready = {
@@ -71,7 +71,7 @@ class Namespace:
         status = {
             "observedGeneration": made["metadata"]["generation"],
             "conditions": [ready],
-            "digest": "sha256:" + "0" * 64,
+            "digest": f"sha256:{digit * 64}",
             "splits": [{"name": "train", "rows": 90}, {"name": "validation", "rows": 10}],
         }
         self.patch("Dataset", name, {"status": status}, "status")

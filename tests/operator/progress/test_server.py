@@ -165,9 +165,9 @@ async def test_transformers_own_callback_reports(world, tmp_path, monkeypatch):
 async def test_a_report_is_echoed_as_it_was_understood(world):
     world.knows("a")
     token = await world.token(await world.attempt("a", 1))
-    body = {**REPORT, "hone": {"stage": "Training", "step": 41, "evalLoss": "nan"}, "further": [1, 2]}
-    assert await world.post("a", token, body) == (200, {k: v for k, v in body.items() if k != "further"})
-    older = {**REPORT, "hone": {"stage": "Training", "step": 40}}
+    understood = {**REPORT, "hone": {"stage": "Training", "step": 41, "evalLoss": "nan", "metrics": {}}}
+    assert await world.post("a", token, {**understood, "further": [1, 2]}) == (200, understood)
+    older = {**REPORT, "hone": {"stage": "Training", "step": 40, "metrics": {"reward": "0.5"}}}
     assert await world.post("a", token, older) == (200, older)
     assert world.store.latest(OWNER).step == 41
 
