@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -18,6 +19,13 @@ import pyte
 
 HANG_SECONDS = 900.0
 """A guard against hanging, not an expectation."""
+
+
+def _take_terminal() -> None:
+    """Ctrl-C is a signal only from one's own terminal, and is ignored by what a background job of a shell starts."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Screen:
@@ -36,7 +44,7 @@ class Screen:
             stderr=slave,
             env=env,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C is a signal only from one's own terminal
+            preexec_fn=_take_terminal,
         )
         os.close(slave)
 
@@ -50,9 +58,9 @@ class Screen:
         os.write(self._master, keys.encode())
 
     def until(self, shown: Callable[[str], bool] | str) -> str:
-        """Wait until the screen shows it."""
+        """Wait until the screen shows it; a text may be wrapped."""
         deadline = time.monotonic() + HANG_SECONDS
-        while not (shown in self.text if isinstance(shown, str) else shown(self.text)):
+        while not (shown in " ".join(self.text.split()) if isinstance(shown, str) else shown(self.text)):
             assert time.monotonic() < deadline, f"not shown: {shown}; the screen:\n{self.text}"
             assert self._read(0.2) or self.process.poll() is None, f"it ended; the screen:\n{self.text}"
         return self.text
