@@ -182,8 +182,8 @@ async def children_of(api: KubeApi, namespace: str) -> list[tuple[str, dict[str,
         f"/apis/batch/v1/namespaces/{namespace}/jobs",
     ):
         for item in (await api.call("GET", path))["items"]:
-            if item["metadata"]["name"] == "kube-root-ca.crt":
-                continue
+            if not any(o["kind"] == "FineTuneJob" for o in item["metadata"].get("ownerReferences", ())):
+                continue  # of the namespace: its root certificate, its ledger of contents
             kind, version = {"configmaps": ("ConfigMap", "v1"), "services": ("Service", "v1")}.get(
                 path.rpartition("/")[2], ("Job", "batch/v1")
             )
