@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 
 from hone_dev import cluster as embedded
 from hone_dev import images as built
-from hone_dev import paths
+from hone_dev import models, paths
 from hone_dev.console import HoneDevError
 from hone_dev.demo import command, targets
 from hone_dev.demo.targets import Target
@@ -120,3 +121,13 @@ def kubectl(new_namespace: NewNamespace, request: pytest.FixtureRequest) -> Iter
     """kubectl in a namespace of this test's own."""
     with new_namespace(request.node.name.removeprefix("test_")) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def tiny(hone: Target) -> Iterator[str]:
+    """A tiny random model in the hub."""
+    name = f"tiny-{os.urandom(3).hex()}"  # another worker may have one, too
+    folder = models.hub_root() / "models" / "hone-tests" / name
+    models.tiny(folder / "main")
+    yield f"hf://hone-tests/{name}"
+    shutil.rmtree(folder)

@@ -1,9 +1,6 @@
 """A chain on real pods: example 11 with a tiny model, a stage that forgets too much, a checkpoint exported later."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +8,11 @@ import pytest
 import yaml
 from live import conditions, failure, reason_becomes, wait
 
-from hone_dev import models, paths
+from hone_dev import paths
 from hone_dev.demo import runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 SMALL = {"maxSteps": 4, "batchSize": 4, "microBatchSize": 4, "learningRate": "5e-3"}
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Iterator[str]:
-    """A tiny random model in the hub."""
-    name = f"tiny-{os.urandom(3).hex()}"  # another worker may have one, too
-    folder = models.hub_root() / "models" / "hone-tests" / name
-    models.tiny(folder / "main")
-    yield f"hf://hone-tests/{name}"
-    shutil.rmtree(folder)
 
 
 def course(tiny: str) -> list[dict[str, Any]]:

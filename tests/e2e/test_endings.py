@@ -31,16 +31,6 @@ ENDLESS = {"maxSteps": 1_000_000, "batchSize": 2}
 MEBIBYTE = 2**20
 
 
-@pytest.fixture(scope="module")
-def tiny() -> Iterator[str]:
-    """A tiny random model in the hub."""
-    name = f"tiny-{os.urandom(3).hex()}"  # another worker may have one, too
-    folder = models.hub_root() / "models" / "hone-tests" / name
-    models.tiny(folder / "main")
-    yield f"hf://hone-tests/{name}"
-    shutil.rmtree(folder)
-
-
 def apply_rows(kubectl: Any) -> None:
     kubectl.apply(config_map("files", {"good.jsonl": lines(ROWS)}), dataset("good", "good.jsonl"))
 
