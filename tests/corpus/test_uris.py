@@ -5,11 +5,8 @@ from __future__ import annotations
 import io
 import os
 import socket
-import ssl
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -127,16 +124,8 @@ def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tls_serv
     monkeypatch.setattr(http, "_allowed", lambda address, private: str(address) == PUBLIC or real(address, private))
     with tls_server.serve(certificate) as inner:
         inner.answers["/rows.jsonl"] = (200, {}, GOOD.encode())
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        outer = ThreadingHTTPServer((PUBLIC, inner.port), inner.http.RequestHandlerClass)
-        outer.socket = context.wrap_socket(outer.socket, server_side=True, do_handshake_on_connect=False)
-        thread = threading.Thread(target=outer.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        yield inner
-        outer.shutdown()
-        thread.join(30)
-        outer.server_close()
+        with tls_server.also_at(PUBLIC, inner, certificate):
+            yield inner
 
 
 NAMES = {

@@ -85,20 +85,39 @@ class Server:
 
         self.http = http.server.ThreadingHTTPServer((address, port), Handler)
         self.port = self.http.server_address[1]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        self.http.socket = context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
+        _secure(self.http, certificate)
 
 
 @contextmanager
 def serve(certificate: Path) -> Iterator[Server]:
     """A server that runs until the end of the block."""
     found = Server(certificate)
-    thread = threading.Thread(target=found.http.serve_forever, args=(0.05,), daemon=True)
+    with _running(found.http):
+        yield found
+
+
+@contextmanager
+def also_at(address: str, server: Server, certificate: Path) -> Iterator[None]:
+    """The same answers at another address, at the same port."""
+    other = http.server.ThreadingHTTPServer((address, server.port), server.http.RequestHandlerClass)
+    _secure(other, certificate)
+    with _running(other):
+        yield
+
+
+def _secure(server: http.server.ThreadingHTTPServer, certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+
+
+@contextmanager
+def _running(server: http.server.ThreadingHTTPServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield found
+        yield
     finally:
-        found.http.shutdown()
+        server.shutdown()
         thread.join(30)
-        found.http.server_close()
+        server.server_close()

@@ -1,10 +1,7 @@
 """https:// sources: addresses that are refused, the checked one is used, redirects, limits. Real TLS on loopback."""
 
 import hashlib
-import http.server
 import json
-import ssl
-import threading
 from pathlib import Path
 
 import pytest
@@ -179,16 +176,8 @@ def second_loopback_is_public(monkeypatch):
 @pytest.fixture
 def public_server(server, second_loopback_is_public, certificate):
     """The server at 127.0.0.2, and the one at 127.0.0.1 with the same port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    other = http.server.ThreadingHTTPServer(("127.0.0.2", server.port), server.http.RequestHandlerClass)
-    other.socket = context.wrap_socket(other.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=other.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield server
-    other.shutdown()
-    thread.join(30)
-    other.server_close()
+    with tls_server.also_at("127.0.0.2", server, certificate):
+        yield server
 
 
 def test_a_name_server_that_changes_its_answer_leads_nowhere_else(public_server, tmp_path):
