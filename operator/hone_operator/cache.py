@@ -44,11 +44,12 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
 
 
 class Cache:
-    """Objects by kind, namespace and name; children by the uid of the controller that owns them."""
+    """Objects by kind, namespace and name; children by the uid of their controller; jobs by the one before them."""
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Ref, Body]] = defaultdict(dict)
         self._children: dict[str, dict[tuple[str, Ref], None]] = defaultdict(dict)
+        self._followers: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         self._gone: OrderedDict[str, None] = OrderedDict()
 
     def put(self, kind: str, body: Mapping[str, Any]) -> bool:
@@ -66,6 +67,8 @@ class Cache:
         self._objects[kind][ref] = stripped
         if owner := owner_uid(stripped):
             self._children[owner][(kind, ref)] = None
+        if before := _before(kind, stripped):
+            self._followers[before][ref] = None
         return True
 
     def remove(self, kind: str, body: Mapping[str, Any]) -> None:
@@ -86,6 +89,10 @@ class Cache:
             children.pop((kind, ref), None)
             if not children:
                 del self._children[owner]
+        if before := _before(kind, old):
+            self._followers[before].pop(ref, None)
+            if not self._followers[before]:
+                del self._followers[before]
 
     def get(self, kind: str, namespace: str, name: str) -> Body | None:
         return self._objects[kind].get((namespace, name))
@@ -98,9 +105,19 @@ class Cache:
         """Objects of `kind` whose controller has this uid."""
         return [self._objects[k][ref] for k, ref in self._children.get(uid, ()) if k == kind]
 
+    def followers(self, namespace: str, name: str) -> list[Body]:
+        """FineTuneJobs that begin with the model of this one."""
+        return [self._objects["FineTuneJob"][ref] for ref in self._followers.get((namespace, name), ())]
+
     def pod(self, namespace: str, name: str) -> Body | None:
         """For the progress server: the pod that a token is bound to."""
         return self.get("Pod", namespace, name)
+
+
+def _before(kind: str, body: Mapping[str, Any]) -> Ref | None:
+    """The job before this one in a chain; the field is immutable."""
+    name = (body["spec"].get("model") or {}).get("fineTuneJob") if kind == "FineTuneJob" else None
+    return (body["metadata"]["namespace"], name) if name else None
 
 
 def owner_uid(body: Mapping[str, Any]) -> str | None:

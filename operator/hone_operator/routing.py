@@ -54,13 +54,16 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     """Unfinished FineTuneJobs that name this object, or the job that made it."""
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     maker = body["spec"].get("lineage", {}).get("job", {}).get("name") if kind == "ModelVersion" else None
-    keys = []
-    for job in cache.items("FineTuneJob"):
-        meta = job["metadata"]
-        uses = name in _named(kind, job["spec"]) or maker in _named("FineTuneJob", job["spec"])
-        if uses and meta["namespace"] == namespace and not is_true(job, "Finished"):
-            keys.append(Key("FineTuneJob", namespace, meta["name"]))
-    return keys + _datasets_that_name(kind, body, cache)
+    upstream = name if kind == "FineTuneJob" else maker
+    users = cache.followers(namespace, upstream) if upstream else []
+    if kind != "FineTuneJob":
+        users += [job for job in cache.items("FineTuneJob") if name in _named(kind, job["spec"])]
+    keys = dict.fromkeys(
+        Key("FineTuneJob", namespace, job["metadata"]["name"])
+        for job in users
+        if job["metadata"]["namespace"] == namespace and not is_true(job, "Finished")
+    )
+    return [*keys, *_datasets_that_name(kind, body, cache)]
 
 
 def _datasets_that_name(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
@@ -79,12 +82,10 @@ _NAMED_BY_DATASETS = {"Dataset": named_datasets, "ModelVersion": named_versions}
 
 
 def _named(kind: str, spec: Mapping[str, Any]) -> set[str]:
-    """Names of the objects of this kind that a job's spec has."""
+    """Names of the Datasets or ModelVersions that a job's spec has."""
     if kind == "Dataset":
         return datasets_of(spec)
-    if kind == "ModelVersion":
-        return set(modelref.references(spec)) | ({version} if (version := spec["model"].get("modelVersion")) else set())
-    return {job} if (job := spec["model"].get("fineTuneJob")) else set()
+    return set(modelref.references(spec)) | ({version} if (version := spec["model"].get("modelVersion")) else set())
 
 
 def datasets_of(spec: Mapping[str, Any]) -> set[str]:

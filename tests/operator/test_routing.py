@@ -39,6 +39,28 @@ def test_a_model_version_concerns_the_datasets_whose_rows_it_scores() -> None:
     assert found == ["Dataset team/rows", "ModelVersion team/judge-v1"]
 
 
+def test_a_job_and_its_model_concern_the_jobs_that_begin_with_it() -> None:
+    first = body("FineTuneJob", "first", model={"uri": "hf://a/b"})
+    second = body("FineTuneJob", "second", model={"fineTuneJob": "first"})
+    third = body("FineTuneJob", "third", model={"fineTuneJob": "second"})
+    elsewhere = body("FineTuneJob", "other", "other", model={"fineTuneJob": "first"})
+    done = body("FineTuneJob", "done", model={"fineTuneJob": "first"})
+    done["status"] = {"conditions": [{"type": "Finished", "status": "True"}]}
+    others = (second, third, elsewhere, done)
+    assert keys(first, *others) == ["FineTuneJob team/first", "FineTuneJob team/second"]
+    version = body("ModelVersion", "first-v1", lineage={"job": {"name": "first"}})
+    assert keys(version, first, *others) == ["FineTuneJob team/second", "ModelVersion team/first-v1"]
+
+
+def test_a_job_that_was_deleted_waits_for_nothing() -> None:
+    cache, second = Cache(), body("FineTuneJob", "second", model={"fineTuneJob": "first"})
+    cache.put("FineTuneJob", second)
+    cache.remove("FineTuneJob", second)
+    first = body("FineTuneJob", "first", model={"uri": "hf://a/b"})
+    cache.put("FineTuneJob", first)
+    assert [str(key) for key in concerned("FineTuneJob", first, cache)] == ["FineTuneJob team/first"]
+
+
 def test_an_object_that_goes_may_leave_rows_behind() -> None:
     cache, gone = Cache(), body("ModelVersion", "tutor-v1")
     assert [str(key) for key in concerned("ModelVersion", gone, cache)] == [
