@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from trainer_overhead import HERE, measure
+from trainer_overhead import HERE, measure, write_plan
 
 BATCH = 8
 EPOCHS = 2
@@ -60,28 +60,6 @@ def pick(rows: Iterator[Row], count: int) -> list[Row]:
     return random.Random(0).sample(fit, count)
 
 
-def write_plan(folder: Path, model: Path, rows: list[Row]) -> Path:
-    """A plan that says nothing where Hone has a default."""
-    path = folder / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    plan = {
-        "kind": "Training",
-        "run": "bench",
-        "modelPath": str(model),
-        "modelUri": "pvc://bench/model",
-        "datasets": [{"name": "rows", "path": str(path), "digest": "sha256:" + "0" * 64}],
-        "training": {"epochs": EPOCHS, "batchSize": BATCH},
-        "evaluation": {"samples": 0},
-        "checkpoints": {"everySteps": 1_000_000},
-        "output": {"modelName": "bench"},
-        "workPath": str(folder / "work"),
-        "outputPath": str(folder / "out"),
-    }
-    file = folder / "plan.json"
-    file.write_text(json.dumps(plan))
-    return file
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="the public sets")
@@ -95,7 +73,9 @@ def main() -> int:
     for name in args.sets.split(","):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            plan = write_plan(folder, models.smollm2(), pick(SETS[name](args.data), args.rows))
+            rows = pick(SETS[name](args.data), args.rows)
+            (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            plan = write_plan(folder, models.smollm2(), {"epochs": EPOCHS, "batchSize": BATCH})
             warm_up = args.rows // BATCH
             trl = measure(folder, [str(HERE / "plain_trl_defaults.py"), str(plan)], warm_up)
             ours = measure(folder, ["-m", "hone_trainer", "run", str(plan)], warm_up)

@@ -78,16 +78,15 @@ def write_rows(path: Path, count: int) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def write_plan(folder: Path, model: Path, steps: int) -> Path:
-    rows = folder / "rows.jsonl"
-    write_rows(rows, 8 * steps)
+def write_plan(folder: Path, model: Path, training: dict[str, object]) -> Path:
+    """A plan for folder/rows.jsonl that says nothing beside `training` where Hone has a default."""
     plan = {
         "kind": "Training",
         "run": "bench",
         "modelPath": str(model),
         "modelUri": "pvc://bench/model",
-        "datasets": [{"name": "rows", "path": str(rows), "digest": "sha256:" + "0" * 64}],
-        "training": {"maxSteps": steps, "learningRate": "1e-4", "batchSize": 8, "microBatchSize": 4, "seed": 1},
+        "datasets": [{"name": "rows", "path": str(folder / "rows.jsonl"), "digest": "sha256:" + "0" * 64}],
+        "training": training,
         "evaluation": {"samples": 0},
         "checkpoints": {"everySteps": 1_000_000},
         "output": {"modelName": "bench"},
@@ -180,7 +179,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = args.model or medium_model(folder / "model")
-        plan = write_plan(folder, model, args.steps)
+        write_rows(folder / "rows.jsonl", 8 * args.steps)
+        training = {"maxSteps": args.steps, "learningRate": "1e-4", "batchSize": 8, "microBatchSize": 4, "seed": 1}
+        plan = write_plan(folder, model, training)
         sides = {
             "plain": [str(HERE / "plain_trl.py"), str(plan)],
             "ours": ["-m", "hone_trainer", "run", str(plan)],
