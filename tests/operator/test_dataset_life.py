@@ -85,8 +85,10 @@ def pods(
 
 def test_from_the_first_reading_to_the_last_of_its_rows(namespace: Namespace, pods: Pods) -> None:
     def says(reason: str, dataset: str = "rows", type_: str = "UpToDate") -> Any:
-        check = lambda: namespace.condition("Dataset", dataset, type_).get("reason") == reason  # noqa: E731
-        namespace.until(check, f"{dataset} is {reason}")
+        def reached() -> bool:
+            return namespace.condition("Dataset", dataset, type_).get("reason") == reason
+
+        namespace.until(reached, f"{dataset} is {reason}")
         return namespace.get("Dataset", dataset)["status"]
 
     source = {"uri": "pvc://data/rows.jsonl"}

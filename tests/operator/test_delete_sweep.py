@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from hand import Namespace, fine_tune_job
@@ -302,7 +303,7 @@ def between_result_and_version(kube: Kube, lives: list[Life]) -> None:
             if pod["status"]["phase"] == "Running":
                 life.hand.end(pod)
     for life in lives:
-        life.space.until(lambda: life.space.condition("Job", "run-1", "Complete"), "the Job is Complete")  # noqa: B023
+        life.space.until(partial(life.space.condition, "Job", "run-1", "Complete"), "the Job is Complete")
         life.delete(look(kube)[life.space.name])
 
 

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -176,11 +177,10 @@ class Operator:
                 return
             self._post(progress)
             with self._wake:
-                stage = progress.stage
-                self._wake.wait_for(
-                    lambda: self._closing or (self._newest is not None and self._newest.stage != stage),  # noqa: B023
-                    timeout=self._interval,
-                )
+                self._wake.wait_for(partial(self._is_urgent, progress.stage), timeout=self._interval)
+
+    def _is_urgent(self, stage: str) -> bool:
+        return self._closing or (self._newest is not None and self._newest.stage != stage)
 
     def _post(self, progress: Progress) -> None:
         try:
