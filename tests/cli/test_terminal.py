@@ -9,19 +9,25 @@ import pytest
 pytestmark = pytest.mark.trainer
 
 
-def shown(text: str) -> int:
-    """Number of the row on the screen."""
-    return int(re.search(r"question (\d+)", text)[1])
+def shown(text: str) -> int | None:
+    """Number of the row on the screen; the head of the screen is there a moment before its row."""
+    found = re.search(r"question (\d+)", text)
+    return int(found[1]) if found else None
+
+
+def row_under(screen, head: str, *before: int) -> int:
+    """Number of the row under this head, once it is not one of those before."""
+    return shown(screen.until(lambda text: head in text and shown(text) not in (None, *before)))
 
 
 def test_rows_are_accepted_rejected_and_edited_by_keys(make_batch, terminal):
     batch = make_batch(3)
     screen = terminal("dataset", "review", "answers", "--path", str(batch.folder), "--reviewer", "ann")
-    first = shown(screen.until("3 wait"))
+    first = row_under(screen, "3 wait")
     screen.press("a")
-    second = shown(screen.until("1 accepted · 0 rejected · 2 wait"))
+    second = row_under(screen, "1 accepted · 0 rejected · 2 wait", first)
     screen.press("r")
-    third = shown(screen.until("1 accepted · 1 rejected · 1 wait"))
+    third = row_under(screen, "1 accepted · 1 rejected · 1 wait", first, second)
     screen.press("e")
     screen.until("Save")
     screen.press("my ")
@@ -45,19 +51,19 @@ def test_undo_skip_and_going_on_later(make_batch, terminal):
     batch = make_batch(3)
     command = ("dataset", "review", "answers", "--path", str(batch.folder), "--reviewer", "ann")
     screen = terminal(*command)
-    first = shown(screen.until("3 wait"))
+    first = row_under(screen, "3 wait")
     screen.press("a")
     screen.until("1 accepted")
     screen.press("u")
-    assert shown(screen.until("0 accepted")) == first
+    screen.until(lambda text: "0 accepted" in text and shown(text) == first)
     screen.press("s")
-    second = shown(screen.until(lambda text: shown(text) != first))
+    second = row_under(screen, "0 accepted", first)
     screen.press("r")
     screen.until("1 rejected")
     screen.press("q")
     assert screen.end() == 0
     again = terminal(*command)
-    assert shown(again.until("1 rejected · 2 wait")) != second
+    assert row_under(again, "1 rejected · 2 wait") != second
     again.press("\x03")  # Ctrl-C leaves, too
     assert again.end() == 0
 
