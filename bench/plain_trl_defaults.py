@@ -23,7 +23,7 @@ def main(plan_file: Path) -> None:
         peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
         args=SFTConfig(
             plan["outputPath"],
-            num_train_epochs=training["epochs"],
+            num_train_epochs=float(training["epochs"]),
             per_device_train_batch_size=training["batchSize"],
             use_cpu=True,
             report_to="none",

@@ -75,7 +75,7 @@ def main() -> int:
             folder = Path(temporary)
             rows = pick(SETS[name](args.data), args.rows)
             (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-            plan = write_plan(folder, models.smollm2(), {"epochs": EPOCHS, "batchSize": BATCH})
+            plan = write_plan(folder, models.smollm2(), {"epochs": str(EPOCHS), "batchSize": BATCH})
             warm_up = args.rows // BATCH
             trl = measure(folder, [str(HERE / "plain_trl_defaults.py"), str(plan)], warm_up)
             ours = measure(folder, ["-m", "hone_trainer", "run", str(plan)], warm_up)
