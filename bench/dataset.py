@@ -1,6 +1,6 @@
 """Rows and megabytes per second, and peak memory, of validating, deduplicating and tokenising a JSON Lines file.
 
-    .venv/bin/python bench/dataset.py [--megabytes 100 1000] [--folder DIR]
+    .venv/bin/python bench/dataset.py [--megabytes 100 1000] [--peers-up-to 1000] [--all-tokenised]
 
 The file is made by repetition with variation: of 1,000 texts, each repetition has a third of its words replaced; a
 tenth of the rows repeats an earlier one exactly, a tenth but for a few words. In the same run, on the same file:
@@ -33,7 +33,7 @@ BENCH = Path(__file__).parent
 DATATROVE = ("datatrove==0.10.1", "orjson", "regex", "tokenizers", "xxhash<4")
 COLUMNS = {"prompt": "question", "completion": "answer"}
 TOKENISED_ROWS = 20_000
-"""Rows that are tokenised: each by itself, so that their rate does not depend on how many there are."""
+"""Rows that are tokenised unless all are: each by itself, so that their rate hardly depends on how many there are."""
 BUDGET_MIB = 1536
 """Peak memory that Hone may take for 1 GB."""
 
@@ -225,7 +225,9 @@ def measured(name: str, rows: Path, work: Path) -> None:
     print(json.dumps({"rows": left, "seconds": seconds, "cpu": cpu, "peak_mib": peak}))
 
 
-def run(megabytes: int, folder: Path, peers: bool) -> Iterator[tuple[str, int, dict[str, float]]]:
+def run(
+    megabytes: int, folder: Path, peers: bool, tokenised: int | None
+) -> Iterator[tuple[str, int, dict[str, float]]]:
     """(name, rows in, measurement) one after the other; tokenising reads the first of what deduplicating left."""
     rows = folder / f"rows-{megabytes}.jsonl"
     count = write_rows(rows, megabytes)
@@ -240,7 +242,7 @@ def run(megabytes: int, folder: Path, peers: bool) -> Iterator[tuple[str, int, d
             print(f"datatrove is left out: {error}")
     sample = folder / "sample.jsonl"
     with open(folder / "hone-deduplicate" / "train", "rb") as left, open(sample, "wb") as file:
-        file.writelines(itertools.islice(left, TOKENISED_ROWS))
+        file.writelines(itertools.islice(left, tokenised))
     for family in families:
         made = measure(f"{family}_tokenise", sample, folder / f"{family}-tokenise")
         yield f"{family}_tokenise", int(made["rows"]), {**made, "mb": sample.stat().st_size / 10**6}
@@ -251,6 +253,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Throughput and memory of a Dataset's preparation.")
     parser.add_argument("--megabytes", type=int, nargs="+", default=[20, 100])
     parser.add_argument("--peers-up-to", type=int, default=100, help="megabytes up to which the others run, too")
+    parser.add_argument(
+        "--all-tokenised", action="store_true", help=f"tokenise all rows that are left, not {TOKENISED_ROWS:,} of them"
+    )
     parser.add_argument("--folder", type=Path, help="for files of some three times the size; default: temporary")
     parser.add_argument("--measure", nargs=3, metavar=("NAME", "ROWS", "WORK"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -261,7 +266,7 @@ def main() -> None:
     totals: dict[int, float] = {}
     for megabytes in options.megabytes:
         with tempfile.TemporaryDirectory(dir=options.folder, prefix="bench-dataset-") as folder:
-            totals[megabytes] = _report(megabytes, Path(folder), megabytes <= options.peers_up_to)
+            totals[megabytes] = _report(megabytes, Path(folder), options)
     sizes = sorted(totals)
     if len(sizes) > 1:
         small, large = sizes[0], sizes[-1]
@@ -269,12 +274,13 @@ def main() -> None:
         print(f"\nvalidate + deduplicate, time per MB at {large} MB / at {small} MB: {growth:.2f} (1: linear)")
 
 
-def _report(megabytes: int, folder: Path, peers: bool) -> float:
+def _report(megabytes: int, folder: Path, options: argparse.Namespace) -> float:
     """Prints the table of one size; gives the CPU seconds of Hone's two steps that see all rows."""
     found: dict[str, tuple[int, dict[str, float]]] = {}
+    peers, tokenised = megabytes <= options.peers_up_to, None if options.all_tokenised else TOKENISED_ROWS
     print(f"\n{f'{megabytes} MB':22} {'rows in':>9} {'left':>9} {'clock s':>8} {'CPU s':>8}", end="")
     print(f" {'rows/s':>8} {'MB/s':>6} {'peak MiB':>9}", flush=True)
-    for name, count, made in run(megabytes, folder, peers):
+    for name, count, made in run(megabytes, folder, peers, tokenised):
         found[name] = (count, made)
         print(f"{name:22} {count:9,} {made['rows']:9,.0f} {made['seconds']:8.1f} {made['cpu']:8.1f}", end="")
         rate = made.get("mb", megabytes) / made["cpu"]
