@@ -54,12 +54,15 @@ class DatasetInput(ApiModel):
 
 
 class SweepPlan(ApiModel):
-    """Removes contents that nothing refers to any more from `store`/datasets."""
+    """Removes from `store` contents that nothing refers to any more, and reports of Datasets that are gone."""
 
     kind: Literal["Sweep"] = "Sweep"
     contract: Literal[1] = CONTRACT
     store: str = Field(description="Path of the store.")
     remove: list[Digest] = Field(description="Digests that no Dataset, run or model refers to.")
+    datasets: list[Name] | None = Field(
+        default=None, description="Names of all Datasets: reports of others go; None: all reports stay."
+    )
     as_of: float = Field(description="When that was so, seconds since 1970 in UTC.")
     grace_seconds: int = Field(
         default=3600, ge=0, description="What was made or found again later than so long before as_of stays."

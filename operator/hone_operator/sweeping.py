@@ -87,12 +87,14 @@ class Sweeper:
 
     async def _sweep(self, namespace: str, known: Mapping[str, str], idle: list[str]) -> None:
         as_of = self.now()
-        used = contents.referred([found async for found in self._live(namespace)])
+        live = [found async for found in self._live(namespace)]
+        used = contents.referred(live)
         claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
         remove = [content for content in idle if content not in used]
         if claim is None or not remove:
             return
-        wanted = plan_of(remove, as_of, self.platform)
+        datasets = [body["metadata"]["name"] for kind, body in live if kind == "Dataset"]
+        wanted = plan_of(remove, datasets, as_of, self.platform)
         owner = await self.cluster.apply(ledger(namespace, known, wanted.model_dump_json(by_alias=True)))
         made = await self.cluster.create(sweep({**owner, "kind": "ConfigMap"}, wanted, self.platform), brief=True)
         self.cache.put("Job", made)

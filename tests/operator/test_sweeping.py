@@ -57,6 +57,7 @@ def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
     body = namespace.get("ConfigMap", "hone-contents")
     plan = SweepPlan.model_validate_json(body["data"]["plan.json"])
     assert plan.remove == ["sha256:" + "1" * 64]
+    assert plan.datasets == []
     assert time.time() - 600 < plan.as_of <= time.time()
     volumes = {v["name"]: v for v in job["spec"]["template"]["spec"]["volumes"]}
     assert volumes["plan"]["configMap"]["name"] == "hone-contents"

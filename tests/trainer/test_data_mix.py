@@ -191,6 +191,19 @@ def test_a_sweep_of_a_store_without_data_is_well() -> None:
     assert sweep.run(SweepPlan(store="/nonexistent", remove=["sha256:" + "0" * 64], as_of=0)).removed == 0
 
 
+def test_reports_go_with_their_dataset(store: Store) -> None:
+    reports = store.folder / "store" / "reports"
+    for name in ("there", "gone", "gone-just-now", ".work-0"):
+        (reports / name).mkdir(parents=True)
+        (reports / name / "rejected.jsonl").write_text("{}")
+        long_ago = time.time() - (60 if name == "gone-just-now" else 7200)
+        os.utime(reports / name, (long_ago, long_ago))
+    plan = SweepPlan(store=str(reports.parent), remove=[], datasets=["there"], as_of=time.time())
+    assert sweep.run(plan.model_copy(update={"datasets": None})).removed == 0
+    assert sweep.run(plan).removed == 1
+    assert {path.name for path in reports.iterdir()} == {"there", "gone-just-now", ".work-0"}
+
+
 def test_an_old_list_spares_what_came_after_it(store: Store) -> None:
     """The pod of a sweep may have waited for a node while Datasets were made."""
     made = [str(result.digest) for result in store.made.values()]

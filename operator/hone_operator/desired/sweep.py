@@ -32,11 +32,12 @@ def ledger(namespace: str, contents: Mapping[str, str], plan: str | None) -> dic
     }
 
 
-def plan(contents: Sequence[str], as_of: datetime, platform: Platform) -> SweepPlan:
-    """What the Job is to remove."""
+def plan(contents: Sequence[str], datasets: Sequence[str], as_of: datetime, platform: Platform) -> SweepPlan:
+    """What the Job is to remove, and the names of the Datasets that are there."""
     return SweepPlan(
         store=str(names.STORE),
         remove=[f"sha256:{content}" for content in contents],
+        datasets=sorted(datasets),
         as_of=as_of.timestamp(),
         grace_seconds=platform.store_keep_unused_seconds,
     )
