@@ -61,6 +61,8 @@ class Setup:
     """0: not sharded."""
     offload: str
     ranks: int
+    teacher: ModelShape | None = None
+    """Of Distillation at level Logits: a second model beside the trained one."""
 
     @property
     def adapted(self) -> bool:
@@ -84,13 +86,21 @@ class Setup:
 
 
 def setup(
-    plan: TrainingPlan | FineTuneJobSpec, shape: ModelShape, *, ranks: int, gpu: bool, bf16: bool, max_length: int
+    plan: TrainingPlan | FineTuneJobSpec,
+    shape: ModelShape,
+    *,
+    ranks: int,
+    gpu: bool,
+    bf16: bool,
+    max_length: int,
+    teacher: ModelShape | None = None,
 ) -> Setup:
     """Of a plan or a spec.
 
     Args:
         bf16: whether the device computes in bfloat16; the plan's precision may forbid it.
         max_length: tokens of the longest row, where the plan names no maxLength.
+        teacher: sizes of the teacher; it counts where its distribution is learned.
     """
     training, adapter = plan.training, plan.adapter
     alone = not gpu and plan.method in ROW_BY_ROW
@@ -111,6 +121,7 @@ def setup(
         ranks=ranks,
     )
 
+        teacher=teacher if plan.distillation and plan.distillation.by_logits else None,
 
 def _answer(plan: TrainingPlan | FineTuneJobSpec) -> int:
     """Tokens of a sampled answer, which no row has."""
@@ -166,10 +177,12 @@ def estimate(s: Setup) -> Estimate:
     terms = {
         "weights": weights,
         "reference": 0 if s.adapted else whole,
+    teacher = s.teacher.parameters * (2 if s.bf16 else 4) if s.teacher else 0
         "rewardModel": whole,  # of the same base, or it would have another tokenizer
         "gradients": gradients,
         "optimizer": optimizer,
         "activations": _activations(s),
+        "teacher": teacher,
         "workspace": _workspace(s) + copies,
         "logits": _logits(s),
         "kvCache": _kv_cache(s) if s.method in SAMPLING else 0,
@@ -181,7 +194,7 @@ def estimate(s: Setup) -> Estimate:
     elif s.adapted:
         terms["fragmentation"] = int(HEAP_HOLES[s.checkpointing] * terms["activations"])
     # On a CPU the pages of the file that is read count, too, until it is closed.
-    loading = 0 if s.gpu else terms["runtime"] + weights + frozen * (2 if s.bf16 else 4)
+    loading = 0 if s.gpu else terms["runtime"] + weights + max(frozen * (2 if s.bf16 else 4), 2 * teacher)
     return Estimate({name: size for name, size in terms.items() if size}, host=host, loading=loading)
 
 
@@ -234,11 +247,18 @@ def _workspace(s: Setup) -> int:
 
 
 def _logits(s: Setup) -> int:
-    """The loss head scores some tokens at a time; ORPO's library code and PPO all of them; a reward has none."""
+    """The loss head scores some tokens at a time; ORPO's library code and PPO all of them; a reward has none. Of a
+    teacher's distribution there are the student's logits, their gradients, and the teacher's."""
     if s.method == Method.REWARD:
         return 0
-    tokens = s.tokens if s.method in (Method.ORPO, Method.PPO) else min(s.tokens, HEAD_CHUNK)
-    return tokens * s.shape.vocabulary * 4 * HEAD_COPIES
+    if s.teacher:
+        ours, theirs = (10, 2) if s.bf16 else (8, 4)  # logits and gradients are float32, and on their way bfloat16
+        return s.tokens * (ours * s.shape.vocabulary + theirs * s.teacher.vocabulary) + _head_chunk(s)
+    return s.tokens * s.shape.vocabulary * 4 * HEAD_COPIES if s.method in (Method.ORPO, Method.PPO) else _head_chunk(s)
+
+
+def _head_chunk(s: Setup) -> int:
+    return min(s.tokens, HEAD_CHUNK) * s.shape.vocabulary * 4 * HEAD_COPIES
 
 
 def _kv_cache(s: Setup) -> int:
@@ -254,7 +274,10 @@ def cheaper(s: Setup) -> list[tuple[str, Setup]]:
     if not s.checkpointing:
         words = "training.gradientCheckpointing: true (the same result, about 30 % slower)"
         out.append((words, replace(s, checkpointing=True)))
-    if s.ranks > 1 and s.zero_stage < 3 and s.adapter != AdapterType.QLORA:
+    if s.teacher:
+        words = "distillation.level: Sequence (the teacher answers beforehand, in memory of its own)"
+        out.append((words, replace(s, teacher=None)))
+    elif s.ranks > 1 and s.zero_stage < 3 and s.adapter != AdapterType.QLORA:
         out.append(("deepspeed.zeroStage: 3 (the same result, more traffic)", replace(s, zero_stage=3)))
     if not s.adapted:
         out.append(

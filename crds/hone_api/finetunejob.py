@@ -217,6 +217,12 @@ class FineTuneJobSpec(ApiModel):
             "ZeRO-3 cannot shard 4-bit weights: use zeroStage 2, or adapter type LoRA",
             field_path=".deepspeed",
         ),
+        Rule(
+            "!has(self.deepspeed) || self.deepspeed.zeroStage != 3 || !has(self.distillation) || "
+            "self.distillation.level != 'Logits'",
+            "distillation.level Logits needs whole weights on each rank: use zeroStage 2, or level Sequence",
+            field_path=".deepspeed",
+        ),
         _once("datasets"),
         _once("evaluationDatasets"),
         *(immutable("spec", name, NEW_JOB) for name in IMMUTABLE),

@@ -203,18 +203,43 @@ class GrpoMethod(ApiModel):
 class DistillationMethod(ApiModel):
     """Distillation: a small model learns from a larger one, the teacher."""
 
+    rules = (
+        Rule(
+            "!has(self.maxCompletionLength) || self.level == 'Sequence'",
+            "maxCompletionLength is for level Sequence, whose teacher answers: remove it",
+            field_path=".maxCompletionLength",
+        ),
+        Rule(
+            "!has(self.temperature) || self.level == 'Logits'",
+            "temperature is for level Logits, the answers of level Sequence are greedy: remove it",
+            field_path=".temperature",
+        ),
+        between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "2"),
+    )
     teacher_model_version: Name = Field(description="Name of the ModelVersion of the teacher.")
     level: Literal["Sequence", "Logits"] = Field(
         default="Sequence",
         description="Sequence: the teacher answers every prompt before training, and its answers are learned (Kim and "
-        "Rush 2016); Logits: its distribution over tokens is (not supported yet). Default Sequence.",
+        "Rush 2016); Logits: its distribution over each token of the rows' own answers is (Hinton et al. 2015), which "
+        "needs the same vocabulary. Default Sequence.",
     )
-    max_completion_length: int = Field(
-        default=256,
+    max_completion_length: int | None = Field(
+        default=None,
         ge=1,
         le=131_072,
-        description="Most tokens of the teacher's answer; a row whose answer is longer is left out. Default 256.",
+        description="Most tokens of the teacher's answer, for level Sequence; a row whose answer is longer is left "
+        "out. Default 256.",
     )
+    temperature: Decimal | None = Field(
+        default=None,
+        description="By what the logits of both are divided, for level Logits; the loss is multiplied by its square. "
+        "Default 1.",
+    )
+
+    @property
+    def by_logits(self) -> bool:
+        """Whether the teacher's distribution is learned, and not answers that it gives beforehand."""
+        return self.level == "Logits"
 
 
 METHOD_BLOCKS = tuple(m.value.lower() for m in Method)
@@ -231,6 +256,8 @@ FORMATS_TAKEN: dict[Method, tuple[Format, ...]] = {
     Method.DISTILLATION: (*_ANSWERS, Format.VERIFIABLE),
 }
 """Formats of the Datasets that a method can train on. The last three use prompts alone, or check answers."""
+FORMATS_BY_LOGITS = _ANSWERS
+"""The same of Distillation at level Logits, which learns on the rows' own answers."""
 FORMATS_MEASURED = (*_ANSWERS, Format.TEXT, Format.PREFERENCE)
 """Formats of the Datasets that evaluation.retention can measure."""
 _REFERENCED = (Method.DPO, Method.KTO, Method.ORPO, Method.REWARD, Method.PPO)

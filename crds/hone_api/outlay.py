@@ -30,11 +30,13 @@ def flops(s: Setup, tokens: int) -> float:
     """Floating-point operations of training on so many tokens (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
 
     Two a weight for the forward pass; two for the gradient of what comes in; two for that of the weights, of which a
-    frozen base has none; two more where activations are computed again. Attention's own come on top.
+    frozen base has none; two more where activations are computed again. Attention's own come on top, and the forward
+    pass of a teacher whose distribution is learned.
     """
     per_weight = 2 + 2 + (0 if s.adapted else 2) + (2 if s.checkpointing else 0)
     attention = 6 * s.shape.layers * s.shape.query * s.max_length
-    return float(tokens) * (per_weight * s.shape.parameters + attention)
+    teacher = 2 * s.teacher.parameters if s.teacher else 0
+    return float(tokens) * (per_weight * s.shape.parameters + attention + teacher)
 
 
 def seconds(s: Setup, tokens: int, tflops: float) -> float:

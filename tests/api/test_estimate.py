@@ -91,6 +91,29 @@ def test_ppo_holds_the_reward_model_and_in_full_tuning_the_reference() -> None:
     assert "reference" not in adapted
 
 
+def test_a_teacher_counts_where_its_distribution_is_learned() -> None:
+    """Whole beside the student, with logits of all tokens; the way out is to let it answer beforehand."""
+    spec = {
+        "model": {"uri": "hf://tests/7b"},
+        "datasets": [{"name": "rows"}],
+        "method": "Distillation",
+        "output": {"modelName": "tuned"},
+    }
+    needs: dict[str, dict[str, int]] = {}
+    for level in ("Sequence", "Logits"):
+        block = {"teacherModelVersion": "large-v1", "level": level}
+        found = FineTuneJobSpec.model_validate({**spec, "distillation": block, "training": {"microBatchSize": 1}})
+        made = setup(found, LLAMA_7B, ranks=1, gpu=True, bf16=True, max_length=2048, teacher=LLAMA_70B)
+        needs[level] = estimate(made).terms
+    assert needs["Logits"]["teacher"] == 2 * LLAMA_70B.parameters
+    assert needs["Logits"]["logits"] > 2048 * 32_000 * (4 + 4 + 2) > needs["Sequence"]["logits"]
+    assert "teacher" not in needs["Sequence"]
+    assert flops(made, 1000) - flops(replace(made, teacher=None), 1000) == 2 * LLAMA_70B.parameters * 1000
+    way = change_that_fits(replace(made, checkpointing=True), gpu("NVIDIA-A100-SXM4-80GB"))
+    assert way is not None
+    assert "distillation.level: Sequence" in way
+
+
 def test_7b_full_fine_tuning_needs_four_gpus_of_80_gb() -> None:
     """16 bytes a weight are 112 GB before the first activation; with two rows a pass it takes four GPUs, not two."""
     room = gpu("NVIDIA-A100-SXM4-80GB")

@@ -11,6 +11,11 @@ MODEL = "spec.model.uri"
 SOURCE = "spec.source.uri"
 NO_CREDENTIALS = "name a Secret in secretName"
 NO_DOTS = "has no . or .. segment: write the path that is meant"
+LOGITS = {
+    "spec.method": "Distillation",
+    "spec.distillation.teacherModelVersion": "large-v1",
+    "spec.distillation.level": "Logits",
+}
 
 # kind, changes to the minimal manifest, field named, fragment of the message
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
@@ -96,6 +101,25 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "use zeroStage 2, or adapter type LoRA",
     ),
     (JOB, {"spec.resources.gpuProducts": ["A"]}, "spec.resources", "set gpusPerNode to at least 1, or remove"),
+    (
+        JOB,
+        {**LOGITS, "spec.deepspeed.zeroStage": 3},
+        "spec.deepspeed",
+        "needs whole weights on each rank: use zeroStage 2, or level Sequence",
+    ),
+    (
+        JOB,
+        {**LOGITS, "spec.distillation.maxCompletionLength": 8},
+        "spec.distillation.maxCompletionLength",
+        "for level Sequence, whose teacher answers: remove it",
+    ),
+    (JOB, {**LOGITS, "spec.distillation.temperature": "0"}, "spec.distillation.temperature", "above 0 and at most 10"),
+    (
+        JOB,
+        {**LOGITS, "spec.distillation.level": "Sequence", "spec.distillation.temperature": "2"},
+        "spec.distillation.temperature",
+        "temperature is for level Logits",
+    ),
     (
         DATASET,
         {SOURCE: "hf://a/b", "spec.source.sha256": "0" * 64},

@@ -109,11 +109,3 @@ def test_a_stop_ends_the_teacher(plan_of: Any) -> None:
     with pytest.raises(TrainerError) as raised:
         teacher.prepare(plan_of(), stop, first=True)
     assert raised.value.code == "Interrupted"
-
-
-def test_logits_are_refused_with_the_way_out(runs: Any, plan_of: Any) -> None:
-    plan = plan_of()
-    block = plan.distillation.model_copy(update={"level": "Logits"})
-    with pytest.raises(TrainerError, match=r"distillation.level Logits \(use Sequence\)") as raised:
-        runs.finish(plan.model_copy(update={"distillation": block}))
-    assert raised.value.code == "NotSupportedYet"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 from hone_api.methods import evaluation_problems, problems
 from hone_api.plan import TrainingPlan
-from hone_trainer import adapters, gguf, ranks, selfcheck
+from hone_trainer import adapters, gguf, ranks, selfcheck, teacher
 from hone_trainer.encode import Encoded
 from hone_trainer.errors import TrainerError
 from hone_trainer.model import Base
@@ -37,10 +37,12 @@ def base(plan: TrainingPlan, base: Base) -> None:
     """What needs the model's config.
 
     Raises:
-        TrainerError: InvalidConfiguration, with every wrong field.
+        TrainerError: InvalidConfiguration, with every wrong field; UnsupportedModel, for a teacher of other tokens.
     """
     _refuse(list(_base(plan, base)))
     if "GGUF" in plan.output.formats and ranks.is_first():
+    if plan.distillation and plan.distillation.by_logits:
+        teacher.open_teacher(plan, base)
         gguf.check(base.path)
 
 
@@ -74,8 +76,6 @@ def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
 def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str]:
     if plan.method not in methods:
         yield f"method {plan.method} (this version has {', '.join(methods)})"
-    if plan.distillation and plan.distillation.level == "Logits":
-        yield "distillation.level Logits (use Sequence)"
     if plan.grpo and plan.grpo.generation.engine == "VLLM":
         yield "grpo.generation.engine VLLM (the trainer image has no vLLM: use Transformers, or Auto)"
     if plan.output.push is not None:
@@ -85,6 +85,8 @@ def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str
     if plan.adapter.type == "QLoRA" and plan.deepspeed and plan.deepspeed.zero_stage == 3:
         yield "adapter.type QLoRA with deepspeed.zeroStage 3 (4-bit weights cannot be sharded: use zeroStage 2)"
 
+    if plan.distillation and plan.distillation.by_logits and plan.deepspeed and plan.deepspeed.zero_stage == 3:
+        yield "distillation.level Logits with deepspeed.zeroStage 3 (use zeroStage 2, or level Sequence)"
 
 def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]:
     training = plan.training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hone_api.advice import advise
@@ -17,6 +18,7 @@ from hone_trainer.methods import METHODS
 
 if TYPE_CHECKING:
     from hone_trainer.loop import Run
+    from hone_trainer.settings import Settings
 
 
 def show(plan: TrainingPlan) -> None:
@@ -64,26 +66,41 @@ def show(plan: TrainingPlan) -> None:
 
 def of_run(run: Run) -> int | None:
     """Estimated peak of one pod, bytes, with the numbers that the run has resolved; None for an unknown model."""
-    plan, numbers = run.plan, run.settings
-    shape = sizes.shape(run.base.path)
+    made = _sized(run.plan, run.base, run.settings, gpu=not run.settings.cpu)
+    return estimate(made).total * run.plan.processes_per_node if made else None
+
+
+def _sized(plan: TrainingPlan, base: model.Base, numbers: Settings, *, gpu: bool) -> Setup | None:
+    """With the numbers that are resolved; None where a model's sizes are unknown."""
+    shape, theirs = sizes.shape(base.path), None
+    if plan.distillation and plan.distillation.by_logits:
+        theirs = sizes.shape(Path(plan.models[plan.distillation.teacher_model_version].path))
+        if theirs is None:
+            return None
     if shape is None:
         return None
-    length = numbers.max_length
-    made = setup(plan, shape, ranks=numbers.world_size, gpu=not numbers.cpu, bf16=numbers.bf16, max_length=length)
-    return estimate(replace(made, micro_batch=numbers.micro_batch_size)).total * plan.processes_per_node
+    made = setup(
+        plan,
+        shape,
+        ranks=numbers.world_size,
+        gpu=gpu,
+        bf16=numbers.bf16,
+        max_length=numbers.max_length,
+        teacher=theirs,
+    )
+    return replace(made, micro_batch=numbers.micro_batch_size)
 
 
 def _setup(plan: TrainingPlan, base: model.Base, data: rows.Data, ranks: int) -> tuple[Setup, int, int]:
     """The run on GPUs, its tokens and its steps."""
-    shape = sizes.shape(base.path)
-    if shape is None:
-        raise TrainerError("UnsupportedModel", f"{base.path}: no estimate knows a {base.config.model_type}")
     from hone_trainer import pipeline
 
     device = pipeline.Device(ranks, cuda=True, cuda_bf16=True)
     dataset, numbers = pipeline.settle(plan, base, data, device)
-    made = setup(plan, shape, ranks=ranks, gpu=True, bf16=numbers.bf16, max_length=numbers.max_length)
-    made = replace(made, micro_batch=numbers.micro_batch_size)
+    made = _sized(plan, base, numbers, gpu=True)
+    if made is None:
+        words = f"no estimate knows a {base.config.model_type}, or the teacher"
+        raise TrainerError("UnsupportedModel", f"{base.path}: {words}")
     epochs = numbers.total_steps * plan.training.batch_size / max(1, len(dataset))
     return made, int(epochs * sum(len(ids) for row in data.train for ids in row.sequences)), numbers.total_steps
 

@@ -15,17 +15,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hone_api.methods import DistillationMethod
 from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome
 from hone_trainer.errors import DataError, TrainerError, to_outcome
 from hone_trainer.manifest import write_atomically
 from hone_trainer.stop import Stop
 
+if TYPE_CHECKING:
+    from hone_trainer.model import Base
+
 PART = 64
 """Rows of a part."""
 BATCH = 8
+LONGEST_ANSWER = 256
+"""Tokens of an answer when the plan names none."""
 
 
 def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
@@ -38,7 +44,7 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     Raises:
         TrainerError: what went wrong in the teacher's process; Interrupted.
     """
-    if plan.distillation is None:
+    if plan.distillation is None or plan.distillation.by_logits:
         return plan
     inputs = [*plan.datasets, *plan.evaluation_datasets]
     targets = {i: _target(plan, number) for number, i in enumerate(_paths(inputs))}
@@ -122,6 +128,33 @@ def _row(prompt: Any, answer: str) -> dict[str, Any]:
     return {"prompt": prompt, "completion": answer}
 
 
+def options_of(plan: TrainingPlan) -> DistillationMethod:
+    """The plan's block, which the API makes sure of."""
+    assert plan.distillation is not None
+    return plan.distillation
+
+
+def open_teacher(plan: TrainingPlan, student: Base) -> Base:
+    """A teacher whose distribution the student can learn, without its weights.
+
+    Raises:
+        TrainerError: UnsupportedModel, when it has other tokens. Its chat template may be another: it reads the
+            student's ids.
+    """
+    from hone_trainer import model
+
+    name = options_of(plan).teacher_model_version
+    opened = model.open_base(plan.models[name].path)
+    if opened.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        sizes = f"{len(opened.tokenizer)} tokens and {len(student.tokenizer)}"
+        message = (
+            f"distillation.teacherModelVersion {name} has another vocabulary than {plan.model_uri} ({sizes}), and "
+            "level Logits compares them token by token: use level Sequence, or a teacher with the same tokenizer"
+        )
+        raise TrainerError("UnsupportedModel", message)
+    return opened
+
+
 def load(plan: TrainingPlan) -> Teacher:
     """The plan's teacher, on the GPU where there is one."""
     import torch
@@ -129,20 +162,20 @@ def load(plan: TrainingPlan) -> Teacher:
     from hone_trainer import model, sampling
     from hone_trainer.encode_prompts import PromptEncoder
 
-    assert plan.distillation is not None
-    options = plan.distillation
+    options = options_of(plan)
+    longest = options.max_completion_length or LONGEST_ANSWER
     base = model.open_base(plan.models[options.teacher_model_version].path)
     cuda = torch.cuda.is_available()
     bf16 = cuda and torch.cuda.is_bf16_supported()
     network = model.load(base, bf16=bf16, cpu=not cuda, quantize=False, frozen=True).eval()
     if cuda:
         network.cuda()
-    encoder = PromptEncoder(base.tokenizer, base.context - options.max_completion_length)
+    encoder = PromptEncoder(base.tokenizer, base.context - longest)
     stop_ids = base.stop_ids | encoder.end_marks
 
     def answers(prompts: Sequence[list[int]]) -> list[list[int]]:
-        marks, longest = stop_ids | encoder.end_marks, options.max_completion_length
-        return sampling.greedy(network, prompts, pad_id=base.tokenizer.pad_token_id, stop_ids=marks, longest=longest)
+        marks, pad = stop_ids | encoder.end_marks, base.tokenizer.pad_token_id
+        return sampling.greedy(network, prompts, pad_id=pad, stop_ids=marks, longest=longest)
 
     return Teacher(encoder, answers, lambda ids: base.tokenizer.decode(ids, skip_special_tokens=True), stop_ids)
 

@@ -49,6 +49,8 @@ class BaseModel:
     ancestors: list[Ancestor] = field(default_factory=list)
     others: tuple[PinnedModel, ...] = ()
     """ModelVersions that the method reads beside the base."""
+    teacher: ModelShape | None = None
+    """Sizes of the one of them that is a teacher, where they are known."""
 
 
 def base_model(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
@@ -76,13 +78,15 @@ def _chained(draft: Draft, found: Found | Wait | Cause) -> BaseModel:
 
 def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel:
     """The reward models and the teacher, too."""
-    spec, others = draft.body["spec"], list[PinnedModel]()
+    spec, others, teacher = draft.body["spec"], list[PinnedModel](), None
     for name in modelref.references(spec):
-        found = upstream.version(name, objects, reward=name != modelref.teacher(spec))
+        teaches = name == modelref.teacher(spec)
+        found = upstream.version(name, objects, reward=not teaches)
         if not isinstance(found, Found):
             return _not_found(draft, found)
         others.append(found.model)
-    return replace(model, others=tuple(others))
+        teacher = found.shape if teaches else teacher
+    return replace(model, others=tuple(others), teacher=teacher)
 
 
 def _not_found(draft: Draft, why: Wait | Cause) -> BaseModel:

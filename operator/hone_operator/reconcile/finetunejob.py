@@ -158,7 +158,7 @@ class _Run:
         if (begun and known != UNKNOWN) or not (data_ready and model.ready):
             self.conditions.keep("Advised", UNKNOWN)
             return None
-        misfit = forecast.look_ahead(self.draft, self.spec, model.shape, self.seen.datasets)
+        misfit = forecast.look_ahead(self.draft, self.spec, model, self.seen.datasets)
         if begun:  # the Job of attempt 1 was made, and the operator ended before it told of this
             return None
         if misfit:

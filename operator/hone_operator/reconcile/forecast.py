@@ -11,6 +11,7 @@ from hone_api.methods import Method
 from hone_api.shape import ModelShape
 from hone_operator.desired.quantity import value
 from hone_operator.desired.training import processes_per_node, world_size
+from hone_operator.reconcile.basemodel import BaseModel
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.inputs import Datasets
@@ -23,12 +24,12 @@ DOCUMENT_TOKENS = 2048
 WITHOUT_BFLOAT16 = frozenset({"Tesla-T4", "Tesla-V100-16GB", "Tesla-V100-32GB"})
 
 
-def look_ahead(draft: Draft, spec: FineTuneJobSpec, shape: ModelShape | None, datasets: Datasets) -> Cause | None:
+def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: Datasets) -> Cause | None:
     """Sets condition Advised and the estimate in status; the cause when the run cannot fit on what it asks for."""
     sentences = advise(spec.method, spec.adapter, spec.training, _rows(spec, datasets))
     cause = None
-    if shape is not None:
-        plans = {name: _setup(spec, shape, datasets, gpu) for name, gpu in _devices(spec).items()}
+    if model.shape is not None and not (_holds_teacher(spec) and model.teacher is None):
+        plans = {name: _setup(spec, model.shape, model.teacher, datasets, gpu) for name, gpu in _devices(spec).items()}
         found = {name: estimate(s) for name, s in plans.items()}
         largest = max(found, key=lambda name: _capacity(spec, name))
         draft.put(memory=_memory(spec, found[largest]))
@@ -42,6 +43,10 @@ def look_ahead(draft: Draft, spec: FineTuneJobSpec, shape: ModelShape | None, da
         ]
     told(draft, sentences)
     return cause
+
+
+def _holds_teacher(spec: FineTuneJobSpec) -> bool:
+    return bool(spec.distillation and spec.distillation.by_logits)
 
 
 def told(draft: Draft, sentences: list[str]) -> None:
@@ -79,7 +84,9 @@ def _capacity(spec: FineTuneJobSpec, name: str) -> int:
     return gpu.memory if gpu else 0
 
 
-def _setup(spec: FineTuneJobSpec, shape: ModelShape, datasets: Datasets, gpu: gpus.Gpu | None) -> Setup:
+def _setup(
+    spec: FineTuneJobSpec, shape: ModelShape, teacher: ModelShape | None, datasets: Datasets, gpu: gpus.Gpu | None
+) -> Setup:
     on_gpu = spec.resources.gpus_per_node > 0
     return setup(
         spec,
@@ -88,6 +95,7 @@ def _setup(spec: FineTuneJobSpec, shape: ModelShape, datasets: Datasets, gpu: gp
         gpu=on_gpu,
         bf16=on_gpu and (gpu is None or gpu.name not in WITHOUT_BFLOAT16),
         max_length=_longest(spec, shape, datasets),
+        teacher=teacher,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from hone_api.dataset import Format
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import FORMATS_MEASURED, FORMATS_TAKEN
+from hone_api.methods import FORMATS_BY_LOGITS, FORMATS_MEASURED, FORMATS_TAKEN
 from hone_operator.reconcile.conditions import is_true
 
 Datasets = Mapping[str, Mapping[str, Any]]
@@ -23,6 +23,8 @@ class Purpose(NamedTuple):
 def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, Purpose]]:
     """(Dataset, split, what for) of all rows that the job names."""
     taken = Purpose(f"method {spec.method}", FORMATS_TAKEN[spec.method])
+    if spec.distillation and spec.distillation.by_logits:
+        taken = Purpose("distillation.level Logits (Sequence needs no answers)", FORMATS_BY_LOGITS)
     for ref in (*spec.datasets, *(spec.evaluation_datasets or ())):
         yield ref.name, ref.split, taken
     for ref in spec.evaluation.retention.datasets if spec.evaluation.retention else ():

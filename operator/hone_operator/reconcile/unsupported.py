@@ -20,7 +20,6 @@ JOB: tuple[JobRule, ...] = (
         "spec.model.uri other than hf:// and pvc://",
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
     ),
-    ("spec.distillation.level Logits", lambda s: s.distillation and s.distillation.level == "Logits"),
     ("spec.grpo.generation.engine VLLM", lambda s: s.grpo and s.grpo.generation.engine == "VLLM"),
     ("spec.deepspeed.offload other than None", lambda s: s.deepspeed and s.deepspeed.offload != "None"),
     ("spec.scheduling.queueName", lambda s: s.scheduling.queue_name),

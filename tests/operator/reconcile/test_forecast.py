@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.upstream import Upstream
 
 pytestmark = pytest.mark.pure
 
@@ -29,6 +30,24 @@ def fetched(world, new_life, shape=LLAMA_7B, **spec):
     )
     life.ends("Complete", world.dead(0, outcome={"result": result}))
     return life
+
+
+def version(shape):
+    """A Ready ModelVersion whose base has these sizes."""
+    digest = "sha256:" + "1" * 64
+    base = {"uri": "hf://org/large@main"} | ({"shape": shape} if shape else {})
+    lineage = {
+        "baseModel": base,
+        "datasets": [],
+        "job": {"name": "large", "uid": "uid-0"},
+        "method": "SFT",
+        "hyperParameters": {},
+        "seed": 42,
+    }
+    artifact = {"format": "Full", "uri": "pvc://hone-store/models/uid-0/full", "digest": digest, "sizeBytes": 1}
+    spec = {"modelName": "large", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    ready = {"type": "Ready", "status": "True", "reason": "Verified"}
+    return {"metadata": {"name": "large-v1"}, "spec": spec, "status": {"conditions": [ready]}}
 
 
 def gpus(product, count=1, **more):
@@ -66,6 +85,24 @@ def test_a_model_of_unknown_sizes_is_not_judged(world, new_life):
     life = fetched(world, new_life, shape=None, **gpus("NVIDIA-L4", adapter={"type": "None"}))
     assert life.tick(61).create
     assert "memory" not in life.status
+
+
+@pytest.mark.parametrize(
+    ("shape", "level", "judged"), [(LLAMA_7B, "Logits", True), (None, "Logits", False), (None, "Sequence", True)]
+)
+def test_a_teacher_is_counted_where_it_is_beside_the_student(world, new_life, shape, level, judged):
+    life = fetched(
+        world,
+        new_life,
+        **gpus("NVIDIA-A100-SXM4-80GB", training={"microBatchSize": 1}),
+        method="Distillation",
+        distillation={"teacherModelVersion": "large-v1", "level": level},
+    )
+    life.upstream = Upstream(versions={"large-v1": version(shape)})
+    assert world.component("Job", life.tick(61).create) == ["run-1"]
+    terms = {t["name"]: t["bytes"] for t in life.status.get("memory", {}).get("terms", [])}
+    assert bool(terms) is judged
+    assert terms.get("teacher") == (2 * LLAMA_7B["parameters"] if shape else None)
 
 
 def test_a_gpu_that_is_not_in_the_table_is_not_judged(world, new_life):

@@ -52,10 +52,6 @@ def test_the_same_again_writes_nothing(life):
             {"method": "GRPO", "grpo": {"rewards": [{"type": "Number"}], "generation": {"engine": "VLLM"}}},
             "spec.grpo.generation.engine VLLM",
         ),
-        (
-            {"method": "Distillation", "distillation": {"teacherModelVersion": "large-v1", "level": "Logits"}},
-            "spec.distillation.level Logits",
-        ),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
         ({"deepspeed": {"offload": "Optimizer"}, "resources": {"nodes": 2}}, "spec.deepspeed.offload"),
         ({"scheduling": {"queueName": "q"}}, "spec.scheduling.queueName"),

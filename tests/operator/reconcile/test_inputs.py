@@ -98,6 +98,17 @@ def test_a_dataset_that_the_method_cannot_learn_from_is_told_before_a_pod_starts
         assert f"has the format {format.split(' ')[0]}; method {method} takes" in message
 
 
+@pytest.mark.parametrize(("level", "taken"), [("Sequence", True), ("Logits", False)])
+def test_prompts_alone_have_no_tokens_to_compare_a_teacher_on(new_life, conditions, level, taken):
+    life = new_life(method="Distillation", distillation={"teacherModelVersion": "large-v1", "level": level})
+    life.datasets["rows"]["status"]["formatDetected"] = "Verifiable"
+    life.tick()
+    assert conditions(life.status)["DatasetReady"] == ("True/Ready" if taken else "False/DatasetFormatMismatch")
+    if not taken:
+        message = next(c for c in life.status["conditions"] if c["type"] == "DatasetReady")["message"]
+        assert "distillation.level Logits (Sequence needs no answers) takes Chat" in message
+
+
 def test_the_options_of_the_method_reach_the_plan(new_life):
     life = new_life(method="DPO", dpo={"loss": "IPO", "beta": "0.2"})
     made = plan(life.tick())

@@ -1,18 +1,106 @@
-"""Distillation: SFT on the answers of a teacher, which `hone_trainer.teacher` has put in the place of the rows' own."""
+"""Distillation. Level Sequence: SFT on the answers of a teacher, which `hone_trainer.teacher` has put in the place of
+the rows' own. Level Logits: on the rows' own answers, the student learns the teacher's distribution over each token.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer.encode import Encoder
-from hone_trainer.methods import sft
+from hone_trainer import model, teacher
+from hone_trainer.encode import Encoder, Row
+from hone_trainer.errors import TrainerError
+from hone_trainer.loop import Loop, Run
+from hone_trainer.methods import divergence, sft
 from hone_trainer.model import Base
 
 
+class AnsweredEncoder(Encoder):
+    """Of rows that have answers."""
+
+    def takes(self, record: dict[str, Any]) -> str | None:
+        """What is wrong with the record's shape, or None."""
+        wrong = super().takes(record)
+        return f"{wrong}, which distillation.level Logits learns on: use level Sequence" if wrong else None
+
+
 def encoder(plan: TrainingPlan, base: Base) -> Encoder:
-    """Of a conversation the last turn is the teacher's."""
+    """Of a conversation the last turn is the teacher's own; its distribution is known for every turn."""
+    if teacher.options_of(plan).by_logits:
+        return AnsweredEncoder(base.tokenizer, "Assistant")
     return Encoder(base.tokenizer, "LastAssistant")
 
 
-METHOD = replace(sft.METHOD, encoder=encoder)
+def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
+    """The rows as TRL takes them.
+
+    Raises:
+        TrainerError: InvalidConfiguration, when the teacher that must read them cannot: its context is too short.
+    """
+    options = teacher.options_of(plan)
+    if options.by_logits:
+        name = options.teacher_model_version
+        context, longest = model.open_base(plan.models[name].path).context, max(len(row.input_ids) for row in rows)
+        if longest > context:
+            message = (
+                f"distillation.teacherModelVersion {name} reads {context} tokens, and the longest row has {longest}: "
+                f"set training.maxLength to {context}"
+            )
+            raise TrainerError("InvalidConfiguration", message)
+    return sft.dataset(plan, rows, max_length)
+
+
+class Taught(Loop):
+    """A `Loop` whose loss is the divergence from a teacher, normalised as TRL's SFTTrainer does: over the tokens that
+    count in the whole batch of a step, of all ranks."""
+
+    teacher: Any
+    """Frozen; of no checkpoint, since it is no part of the model."""
+    temperature: float
+    accelerator: Any
+    aux_loss_enabled: bool
+    router_aux_loss_coef: float
+    current_gradient_accumulation_steps: int
+    tokens = 0
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        import torch
+
+        positions, counts = divergence.counted(inputs["labels"])
+        asked = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        asked |= {"use_cache": False, "logits_to_keep": positions}
+        with torch.no_grad():
+            theirs = self.teacher(**asked).logits
+        output = model(**asked)
+        found = divergence.summed(output.logits, theirs, counts, self.temperature)
+        # The batch's count is that of all ranks, and DDP averages their gradients.
+        of_all = num_items_in_batch is not None and self.args.average_tokens_across_devices
+        loss = found / torch.as_tensor(counts.sum() if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+        loss = loss * self.accelerator.num_processes if of_all else loss
+        if self.aux_loss_enabled:  # experts are kept in balance, as in SFT
+            loss = loss + self.router_aux_loss_coef * output.aux_loss / self.current_gradient_accumulation_steps
+        self.tokens += int(self.accelerator.gather(inputs["attention_mask"].sum()).sum())
+        return (loss, output) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any) -> None:
+        super().log({**logs, "num_tokens": float(self.tokens)}, *args)  # type: ignore[misc]
+
+
+def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+    """A trainer that is ready to train."""
+    options = teacher.options_of(run.plan)
+    if not options.by_logits:
+        return sft.trainer(run, args, network, peft_config, callbacks)
+    made = sft.trainer(run, args, network, peft_config, callbacks, loop=Taught)
+    opened, numbers = teacher.open_teacher(run.plan, run.base), run.settings
+    theirs = model.load(opened, bf16=numbers.bf16, cpu=numbers.cpu, quantize=False, frozen=True)
+    made.teacher = theirs.to(args.device).eval().requires_grad_(False)
+    made.temperature = float(options.temperature or 1)
+    return made
+
+
+METHOD = replace(sft.METHOD, encoder=encoder, dataset=dataset, trainer=trainer)

@@ -58,14 +58,18 @@ def config(plan: TrainingPlan, settings: Settings, **more: Any) -> Any:
     return SFTConfig(**common(plan, settings), **ready, **more)
 
 
-def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
-    """A trainer that is ready to train."""
+def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any], loop: type[Loop] = Loop) -> Any:
+    """A trainer that is ready to train.
+
+    Args:
+        loop: what it does in place of TRL's; a `Loop`, or one with a loss of its own.
+    """
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
     plan = run.plan
 
-    class Sft(Loop, SFTTrainer):
+    class Sft(loop, SFTTrainer):  # type: ignore[misc, valid-type]
         """TRL's SFT with our loop, loss head and order within a step."""
 
         def get_train_dataloader(self) -> Any:
