@@ -2,54 +2,144 @@
 
     .venv/bin/python bench/plain_trl.py PLAN
 
-PLAN is a training plan of Hone, read for its settings alone.
+PLAN is a training plan of Hone, read for its method and settings alone.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from datasets import load_dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import SFTConfig, SFTTrainer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+Plan = dict[str, Any]
+Row = dict[str, Any]
 
 
-def chat(row: dict[str, str]) -> dict[str, list[dict[str, str]]]:
+def chat(row: Row) -> Row:
+    """The row as turns, which TRL renders by the model's template."""
+    roles = {"prompt": "user", **dict.fromkeys(("completion", "chosen", "rejected"), "assistant")}
+    return {name: [{"role": role, "content": row[name]}] for name, role in roles.items() if name in row}
+
+
+def settings(plan: Plan) -> dict[str, Any]:
+    """Arguments that all of TRL's configurations share."""
+    training = plan["training"]
     return {
-        "prompt": [{"role": "user", "content": row["prompt"]}],
-        "completion": [{"role": "assistant", "content": row["completion"]}],
+        "output_dir": plan["outputPath"],
+        "max_steps": training["maxSteps"],
+        "per_device_train_batch_size": training["microBatchSize"],
+        "gradient_accumulation_steps": training["batchSize"] // training["microBatchSize"],
+        "learning_rate": float(training["learningRate"]),
+        "warmup_steps": 0.03,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "activation_checkpointing": False,
+        "use_cpu": True,
+        "bf16": False,
+        "seed": training["seed"],
+        "report_to": "none",
     }
+
+
+def language_model(plan: Plan) -> Any:
+    return AutoModelForCausalLM.from_pretrained(plan["modelPath"], dtype="float32")
+
+
+def lora(task: str = "CAUSAL_LM") -> LoraConfig:
+    return LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type=task)
+
+
+def sft(plan: Plan, rows: Any, tokenizer: Any) -> Any:
+    from trl import SFTConfig, SFTTrainer
+
+    args = SFTConfig(**settings(plan), max_length=1024)
+    return SFTTrainer(language_model(plan), args, train_dataset=rows, processing_class=tokenizer, peft_config=lora())
+
+
+def dapt(plan: Plan, rows: Any, tokenizer: Any) -> Any:
+    from trl import SFTConfig, SFTTrainer
+
+    args = SFTConfig(**settings(plan), max_length=plan["training"]["maxLength"], packing=True)
+    return SFTTrainer(language_model(plan), args, train_dataset=rows, processing_class=tokenizer, peft_config=lora())
+
+
+def dpo(plan: Plan, rows: Any, tokenizer: Any) -> Any:
+    from trl import DPOConfig, DPOTrainer
+
+    args = DPOConfig(**settings(plan))
+    return DPOTrainer(
+        language_model(plan), None, args, train_dataset=rows, processing_class=tokenizer, peft_config=lora()
+    )
+
+
+def kto(plan: Plan, rows: Any, tokenizer: Any) -> Any:
+    from trl import KTOConfig, KTOTrainer
+
+    args = KTOConfig(**settings(plan))
+    return KTOTrainer(
+        language_model(plan), None, args, train_dataset=rows, processing_class=tokenizer, peft_config=lora()
+    )
+
+
+def orpo(plan: Plan, rows: Any, tokenizer: Any) -> Any:
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    args = ORPOConfig(**settings(plan))
+    return ORPOTrainer(language_model(plan), args, train_dataset=rows, processing_class=tokenizer, peft_config=lora())
+
+
+def reward(plan: Plan, rows: Any, tokenizer: Any) -> Any:
+    from trl import RewardConfig, RewardTrainer
+
+    model = AutoModelForSequenceClassification.from_pretrained(
+        plan["modelPath"], dtype="float32", num_labels=1, pad_token_id=tokenizer.pad_token_id
+    )
+    args = RewardConfig(**settings(plan))
+    peft = lora("SEQ_CLS")
+    peft.modules_to_save = ["score"]
+    return RewardTrainer(model, args, train_dataset=rows, processing_class=tokenizer, peft_config=peft)
+
+
+def grpo(plan: Plan, rows: Any, tokenizer: Any) -> Any:
+    from trl import GRPOConfig, GRPOTrainer
+
+    options = plan["grpo"]
+
+    def short(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [float(sum(ids) % 2) for ids in completion_ids]
+
+    args = GRPOConfig(
+        **settings(plan),
+        num_generations=options["generations"],
+        max_completion_length=options["maxCompletionLength"],
+    )
+    return GRPOTrainer(
+        language_model(plan), short, args, train_dataset=rows, processing_class=tokenizer, peft_config=lora()
+    )
+
+
+METHODS: dict[str, Callable[[Plan, Any, Any], Any]] = {
+    "SFT": sft,
+    "DAPT": dapt,
+    "DPO": dpo,
+    "KTO": kto,
+    "ORPO": orpo,
+    "Reward": reward,
+    "GRPO": grpo,
+}
 
 
 def main(plan_file: Path) -> None:
     plan = json.loads(plan_file.read_text())
-    training = plan["training"]
-    rows = load_dataset("json", data_files=plan["datasets"][0]["path"], split="train").map(chat)
-    trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(plan["modelPath"], dtype="float32"),
-        processing_class=AutoTokenizer.from_pretrained(plan["modelPath"]),
-        train_dataset=rows,
-        peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
-        args=SFTConfig(
-            output_dir=plan["outputPath"],
-            max_steps=training["maxSteps"],
-            per_device_train_batch_size=training["microBatchSize"],
-            gradient_accumulation_steps=training["batchSize"] // training["microBatchSize"],
-            learning_rate=float(training["learningRate"]),
-            warmup_steps=0.03,
-            max_length=1024,
-            logging_steps=1,
-            save_strategy="no",
-            activation_checkpointing=False,
-            use_cpu=True,
-            bf16=False,
-            seed=training["seed"],
-            report_to="none",
-        ),
-    )
+    rows = load_dataset("json", data_files=plan["datasets"][0]["path"], split="train")
+    tokenizer = AutoTokenizer.from_pretrained(plan["modelPath"])
+    trainer = METHODS[plan["method"]](plan, rows.map(chat), tokenizer)
     trainer.train()
     trainer.save_model()
 

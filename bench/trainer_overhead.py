@@ -1,6 +1,6 @@
-"""Our SFT run against a plain script of TRL: same model, rows and settings, alternating in one run.
+"""Our run of a method against a plain script of TRL: same model, rows and settings, alternating in one run.
 
-    make setup && .venv/bin/python bench/trainer_overhead.py [--pairs 5] [--steps 30] [--model FOLDER]
+    make setup && .venv/bin/python bench/trainer_overhead.py [--methods SFT,DPO] [--pairs 5] [--steps 30]
 
 Ratios are medians over the pairs. Tokens per second count from the end of the third step to the end of the last one;
 both sides read the same rows, so their ratio is the inverse ratio of that time. Evaluation is off on both sides.
@@ -19,8 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -65,23 +67,45 @@ def medium_model(folder: Path) -> Path:
     return folder
 
 
-def write_rows(path: Path, count: int) -> None:
-    """Prompt and completion pairs of equal length, so that the order of the rows does not change the padding."""
+@dataclass(frozen=True)
+class Case:
+    """What differs between methods: texts of a row with their words, more fields of rows, options of the plan."""
+
+    texts: dict[str, int]
+    more: Callable[[int], dict[str, Any]] = lambda _: {}
+    options: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+PAIR = Case({"prompt": 16, "chosen": 32, "rejected": 32})
+REWARD = {"type": "Regex", "regex": {"pattern": "[aeiou]{2}", "match": "Search"}}
+CASES = {
+    "SFT": Case({"prompt": 16, "completion": 32}),
+    "DAPT": Case({"text": 48}, training={"maxLength": 128}),
+    "DPO": PAIR,
+    "KTO": Case({"prompt": 16, "completion": 32}, lambda number: {"label": bool(number % 2)}),
+    "ORPO": PAIR,
+    "Reward": PAIR,
+    "GRPO": Case({"prompt": 16}, options={"grpo": {"generations": 4, "maxCompletionLength": 32, "rewards": [REWARD]}}),
+}
+
+
+def write_rows(path: Path, count: int, case: Case) -> None:
+    """Rows of equal length, so that their order does not change the padding."""
     choose = random.Random(0)
     words = [f"{a}{b}" for a in "bcdfgklm" for b in ("ab", "ek", "im", "os")]
     with path.open("w") as file:
-        for _ in range(count):
-            row = {
-                "prompt": " ".join(choose.choices(words, k=16)),
-                "completion": " ".join(choose.choices(words, k=32)),
-            }
-            file.write(json.dumps(row) + "\n")
+        for number in range(count):
+            texts = {name: " ".join(choose.choices(words, k=length)) for name, length in case.texts.items()}
+            file.write(json.dumps({**texts, **case.more(number)}) + "\n")
 
 
-def write_plan(folder: Path, model: Path, training: dict[str, object]) -> Path:
-    """A plan for folder/rows.jsonl that says nothing beside `training` where Hone has a default."""
+def write_plan(folder: Path, model: Path, training: dict[str, object], method: str = "SFT", **options: object) -> Path:
+    """A plan for folder/rows.jsonl that says nothing beside `training` and `options` where Hone has a default."""
     plan = {
         "kind": "Training",
+        "method": method,
+        **options,
         "run": "bench",
         "modelPath": str(model),
         "modelUri": "pvc://bench/model",
@@ -124,7 +148,7 @@ def measure(folder: Path, command: list[str], warm_up: int = WARM_UP) -> Run:
     return Run(times[0][0] - start, last_wall - wall, last_cpu - cpu, usage.ru_maxrss / 1024)
 
 
-def report(plain: list[Run], ours: list[Run]) -> bool:
+def report(method: str, plain: list[Run], ours: list[Run]) -> bool:
     """Print medians of both and of the ratios of each pair; True when the bounds are held."""
 
     def median(runs: list[Run], name: str) -> float:
@@ -134,7 +158,7 @@ def report(plain: list[Run], ours: list[Run]) -> bool:
     speed = statistics.median(p.steps / o.steps for p, o in pairs)
     memory = statistics.median(o.peak / p.peak for p, o in pairs)
     later = statistics.median(o.first_step - p.first_step for p, o in pairs)
-    table = Table("figure", "plain TRL", "Hone", "ratio or difference", "bound", "held")
+    table = Table(method, "plain TRL", "Hone", "ratio or difference", "bound", "held")
     table.add_row(
         "steps after warm-up (tokens/s ratio)",
         f"{median(plain, 'steps'):.2f} s",
@@ -172,6 +196,7 @@ def report(plain: list[Run], ours: list[Run]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default="SFT", help=f"with commas between them, of {', '.join(CASES)}")
     parser.add_argument("--pairs", type=int, default=5, help="runs of each side, alternating")
     parser.add_argument("--steps", type=int, default=30, help="optimiser steps of each run")
     parser.add_argument("--model", type=Path, help="folder of a model (default: a random Llama made for this)")
@@ -179,20 +204,27 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = args.model or medium_model(folder / "model")
-        write_rows(folder / "rows.jsonl", 8 * args.steps)
-        training = {"maxSteps": args.steps, "learningRate": "1e-4", "batchSize": 8, "microBatchSize": 4, "seed": 1}
-        plan = write_plan(folder, model, training)
-        sides = {
-            "plain": [str(HERE / "plain_trl.py"), str(plan)],
-            "ours": ["-m", "hone_trainer", "run", str(plan)],
-        }
-        runs: dict[str, list[Run]] = {name: [] for name in sides}
-        for pair in range(args.pairs):
-            # Who goes first alternates too, so that neither side always finds the warmer cache.
-            for name in list(sides) if pair % 2 == 0 else reversed(list(sides)):
-                runs[name].append(measure(folder, sides[name]))
-                print(f"pair {pair + 1}/{args.pairs} {name}: {runs[name][-1]}", file=sys.stderr)
-    return 0 if report(runs["plain"], runs["ours"]) else 1
+        held = [report(method, *compare(folder, model, method, args)) for method in args.methods.split(",")]
+    return 0 if all(held) else 1
+
+
+def compare(folder: Path, model: Path, method: str, args: argparse.Namespace) -> tuple[list[Run], list[Run]]:
+    """The runs of the plain script, and ours."""
+    case = CASES[method]
+    write_rows(folder / "rows.jsonl", 8 * args.steps, case)
+    training = {"maxSteps": args.steps, "learningRate": "1e-4", "batchSize": 8, "microBatchSize": 4, "seed": 1}
+    plan = write_plan(folder, model, training | case.training, method, **case.options)
+    sides = {
+        "plain": [str(HERE / "plain_trl.py"), str(plan)],
+        "ours": ["-m", "hone_trainer", "run", str(plan)],
+    }
+    runs: dict[str, list[Run]] = {name: [] for name in sides}
+    for pair in range(args.pairs):
+        # Who goes first alternates too, so that neither side always finds the warmer cache.
+        for name in list(sides) if pair % 2 == 0 else reversed(list(sides)):
+            runs[name].append(measure(folder, sides[name]))
+            print(f"{method} pair {pair + 1}/{args.pairs} {name}: {runs[name][-1]}", file=sys.stderr)
+    return runs["plain"], runs["ours"]
 
 
 if __name__ == "__main__":
