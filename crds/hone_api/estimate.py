@@ -61,6 +61,8 @@ class Setup:
     """0: not sharded."""
     offload: str
     ranks: int
+    keeps_start: bool = False
+    """Whether a copy of the weights at the start is kept."""
     teacher: ModelShape | None = None
     """Of Distillation at level Logits: a second model beside the trained one."""
 
@@ -98,9 +100,9 @@ def setup(
     """Of a plan or a spec.
 
     Args:
+        teacher: sizes of the teacher; it counts where its distribution is learned.
         bf16: whether the device computes in bfloat16; the plan's precision may forbid it.
         max_length: tokens of the longest row, where the plan names no maxLength.
-        teacher: sizes of the teacher; it counts where its distribution is learned.
     """
     training, adapter = plan.training, plan.adapter
     alone = not gpu and plan.method in ROW_BY_ROW
@@ -119,9 +121,10 @@ def setup(
         zero_stage=plan.deepspeed.zero_stage if plan.deepspeed else 0,
         offload=plan.deepspeed.offload if plan.deepspeed else "None",
         ranks=ranks,
+        keeps_start=training.l2_to_start is not None,
+        teacher=teacher if plan.distillation and plan.distillation.by_logits else None,
     )
 
-        teacher=teacher if plan.distillation and plan.distillation.by_logits else None,
 
 def _answer(plan: TrainingPlan | FineTuneJobSpec) -> int:
     """Tokens of a sampled answer, which no row has."""
@@ -174,15 +177,16 @@ def estimate(s: Setup) -> Estimate:
     if s.ranks > 1 and not sharded:
         gradients *= 2  # DDP's buckets
     whole = frozen * (2 if s.bf16 else 4) if s.method == Method.PPO else 0
+    teacher = s.teacher.parameters * (2 if s.bf16 else 4) if s.teacher else 0
     terms = {
         "weights": weights,
         "reference": 0 if s.adapted else whole,
-    teacher = s.teacher.parameters * (2 if s.bf16 else 4) if s.teacher else 0
         "rewardModel": whole,  # of the same base, or it would have another tokenizer
+        "teacher": teacher,
+        "start": weights if s.keeps_start else 0,
         "gradients": gradients,
         "optimizer": optimizer,
         "activations": _activations(s),
-        "teacher": teacher,
         "workspace": _workspace(s) + copies,
         "logits": _logits(s),
         "kvCache": _kv_cache(s) if s.method in SAMPLING else 0,

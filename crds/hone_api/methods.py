@@ -312,6 +312,21 @@ def evaluation_problems(method: Method | str, evaluation: Evaluation, adapter: A
 
 def _grpo_problems(grpo: GrpoMethod, training: Training) -> list[str]:
     out = []
+def start_problems(training: Training, adapter: Adapter, *, sharded: bool) -> list[str]:
+    """Why weights cannot be held at their start, each with the way out. Operator and trainer both ask."""
+    if training.l2_to_start is None:
+        return []
+    out = []
+    if adapter.type != AdapterType.NONE:
+        out.append(
+            "training.l2ToStart is for adapter None: an adapter's update begins at zero, where training.weightDecay "
+            "pulls it: use that"
+        )
+    if sharded:
+        out.append("training.l2ToStart needs whole weights on each rank: remove it, or deepspeed")
+    return out
+
+
     if training.batch_size % grpo.generations:
         out.append(
             f"training.batchSize {training.batch_size} counts samples: it must be a multiple of "

@@ -82,6 +82,7 @@ class Training(ApiModel):
         between("learningRate", "above 0 and at most 1", "> 0.0", "<= 1.0", "2e-4"),
         between("warmupRatio", "at least 0 and at most 1", ">= 0.0", "<= 1.0", "0.03"),
         between("weightDecay", "at least 0 and at most 1", ">= 0.0", "<= 1.0", "0.01"),
+        between("l2ToStart", "above 0 and at most 1000", "> 0.0", "<= 1000.0", "0.1"),
         between("maxGradNorm", "above 0 and at most 1000000", "> 0.0", "<= 1000000.0", "1.0"),
     )
     epochs: Decimal | None = Field(default=None, description="Passes over the rows, e.g. 3; default 1.")
@@ -95,6 +96,11 @@ class Training(ApiModel):
     )
     warmup_ratio: Decimal = Field(default="0.03", description="Share of the steps with rising rate, e.g. 0.03.")
     weight_decay: Decimal = Field(default="0", description="AdamW weight decay, e.g. 0.01; default 0.")
+    l2_to_start: Decimal | None = Field(
+        default=None,
+        description="Strength of a penalty on leaving the weights that the run begins with, against forgetting in full "
+        "fine-tuning (L2-SP, Li et al. 2018), e.g. 0.1; default: none.",
+    )
     max_grad_norm: Decimal = Field(default="1.0", description="Gradient norm is clipped to this; default 1.0.")
     batch_size: int = Field(
         default=8, ge=1, le=65536, description="Global rows per optimiser step over all ranks; default 8."

@@ -11,6 +11,7 @@ MODEL = "spec.model.uri"
 SOURCE = "spec.source.uri"
 NO_CREDENTIALS = "name a Secret in secretName"
 NO_DOTS = "has no . or .. segment: write the path that is meant"
+MODELS = "http://teacher.models.svc/v1"
 LOGITS = {
     "spec.method": "Distillation",
     "spec.distillation.teacherModelVersion": "large-v1",
@@ -44,6 +45,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (JOB, {"spec.training.epochs": "1e9"}, "spec.training.epochs", "above 0 and at most 1000, e.g. '3'"),
     (JOB, {"spec.training.warmupRatio": "3"}, "spec.training.warmupRatio", "at least 0 and at most 1"),
     (JOB, {"spec.training.weightDecay": "7"}, "spec.training.weightDecay", "at least 0 and at most 1"),
+    (JOB, {"spec.training.l2ToStart": "0"}, "spec.training.l2ToStart", "above 0 and at most 1000, e.g. '0.1'"),
     (JOB, {"spec.training.maxGradNorm": "0"}, "spec.training.maxGradNorm", "above 0"),
     (JOB, {"spec.adapter.dropout": "1"}, "spec.adapter.dropout", "at least 0 and below 1"),
     (JOB, {"spec.datasets[].share": "0.5"}, "spec.datasets[0].share", "should match"),
@@ -100,7 +102,6 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.deepspeed",
         "use zeroStage 2, or adapter type LoRA",
     ),
-    (JOB, {"spec.resources.gpuProducts": ["A"]}, "spec.resources", "set gpusPerNode to at least 1, or remove"),
     (
         JOB,
         {**LOGITS, "spec.deepspeed.zeroStage": 3},
@@ -113,6 +114,36 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.distillation.maxCompletionLength",
         "for level Sequence, whose teacher answers: remove it",
     ),
+    (
+        JOB,
+        {"spec.method": "Distillation", "spec.distillation": {}},
+        "spec.distillation",
+        "set exactly one of teacherModelVersion and teacherEndpoint",
+    ),
+    (
+        JOB,
+        {**LOGITS, "spec.distillation.level": "Sequence", "spec.distillation.teacherEndpoint": {"endpoint": MODELS}},
+        "spec.distillation",
+        "set exactly one of teacherModelVersion and teacherEndpoint",
+    ),
+    (
+        JOB,
+        {
+            "spec.method": "Distillation",
+            "spec.distillation": {"teacherEndpoint": {"endpoint": MODELS}, "level": "Logits"},
+        },
+        "spec.distillation.teacherEndpoint",
+        "use level Sequence, or teacherModelVersion",
+    ),
+    (
+        JOB,
+        {
+            "spec.method": "Distillation",
+            "spec.distillation": {"teacherEndpoint": {"endpoint": "https://user:pw@models.example"}},
+        },
+        "spec.distillation.teacherEndpoint.endpoint",
+        NO_CREDENTIALS,
+    ),
     (JOB, {**LOGITS, "spec.distillation.temperature": "0"}, "spec.distillation.temperature", "above 0 and at most 10"),
     (
         JOB,
@@ -120,6 +151,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.distillation.temperature",
         "temperature is for level Logits",
     ),
+    (JOB, {"spec.resources.gpuProducts": ["A"]}, "spec.resources", "set gpusPerNode to at least 1, or remove"),
     (
         DATASET,
         {SOURCE: "hf://a/b", "spec.source.sha256": "0" * 64},

@@ -32,7 +32,7 @@ def learned(result: Any) -> tuple[float, float]:
     return float(found.base), float(found.tuned)
 
 
-def test_replay_cuts_forgetting_at_least_by_half_at_equal_steps(
+def test_replay_cuts_forgetting_at_least_by_half_at_equal_steps_and_the_start_holds_weights(
     runs: Any, make_plan: Any, rows_files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     known, validation = make_plan().datasets[0], make_plan().evaluation_datasets[0]
@@ -57,10 +57,14 @@ def test_replay_cuts_forgetting_at_least_by_half_at_equal_steps(
     alone = runs.finish(make_plan("alone", datasets=[new], **second))
     replayed = runs.finish(make_plan("replayed", datasets=[new, {**known, "share": "30%"}], **second))
 
+    second["training"]["l2ToStart"] = "0.02"
+    held = runs.finish(make_plan("held", datasets=[new], **second))
+
     before, after = kept(alone)
     assert kept(replayed)[0] == pytest.approx(before)
     assert after - before > 0.5, "there is something to forget"
     assert kept(replayed)[1] - before <= 0.5 * (after - before)
-    for result in (alone, replayed):
+    assert kept(held)[1] - before <= 0.8 * (after - before)
+    for result in (alone, replayed, held):
         base, tuned = learned(result)
         assert tuned < 0.5 * base, "and the new is learned all the same"

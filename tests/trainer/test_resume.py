@@ -27,17 +27,24 @@ def weights(plan: Any, form: str, file: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("adapter", "form", "file"),
+    ("adapter", "training", "form", "file"),
     [
-        ({"type": "LoRA", "dropout": "0.1"}, "adapter", "adapter_model.safetensors"),
-        ({"type": "None"}, "full", "model.safetensors"),
+        ({"type": "LoRA", "dropout": "0.1"}, {}, "adapter", "adapter_model.safetensors"),
+        ({"type": "None"}, {"l2ToStart": "5"}, "full", "model.safetensors"),
     ],
 )
 def test_interrupted_twice_equals_undisturbed(
-    runs: Any, make_plan: Any, interrupt: Any, adapter: dict[str, str], form: str, file: str
+    runs: Any,
+    make_plan: Any,
+    interrupt: Any,
+    adapter: dict[str, str],
+    training: dict[str, str],
+    form: str,
+    file: str,
 ) -> None:
-    """With dropout, so that the state of the random generators counts; over the border of an epoch (10 steps)."""
-    common = {"adapter": adapter, "training": {"maxSteps": 14}}
+    """With dropout, so that the state of the random generators counts; over the border of an epoch (10 steps). Weights
+    are held at those of the first attempt's start."""
+    common = {"adapter": adapter, "training": {"maxSteps": 14, **training}}
     whole, broken = make_plan("whole", **common), make_plan("broken", **common)
     runs.finish(whole)
     assert interrupt(broken, 4).step == 5

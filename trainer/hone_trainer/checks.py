@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from hone_api.methods import evaluation_problems, problems
+from hone_api.methods import evaluation_problems, problems, start_problems
 from hone_api.plan import TrainingPlan
 from hone_trainer import adapters, gguf, ranks, selfcheck, teacher
 from hone_trainer.encode import Encoded
@@ -28,6 +28,7 @@ def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Colle
         [
             *_plan(plan, world_size, cuda_bf16),
             *problems(plan.method, plan.training, plan.adapter, world_size, plan.grpo, plan.ppo),
+            *start_problems(plan.training, plan.adapter, sharded=plan.deepspeed is not None),
             *evaluation_problems(plan.method, plan.evaluation, plan.adapter, sharded=plan.deepspeed is not None),
         ]
     )

@@ -31,6 +31,7 @@ from hone_trainer.checkpoints import Checkpoints, step_of
 from hone_trainer.loop import Run
 from hone_trainer.methods import METHODS
 from hone_trainer.metrics import Metrics
+from hone_trainer.start import L2ToStart
 from hone_trainer.stop import Stop, interrupted
 
 LONGEST_SENTENCE = 600
@@ -85,16 +86,19 @@ class Training:
 def _trained(run: Run) -> Training:
     """Train to the end, from the newest checkpoint where there is one, and load the best step."""
     base, speed = baseline.Baseline(run), callbacks.Report(run)
-    trainer = _trainer(run, [base, callbacks.Cadence(run), callbacks.StopEarly(run), speed])
+    hooks: list[Any] = [base, callbacks.Cadence(run), callbacks.StopEarly(run), speed]
+    if run.plan.training.l2_to_start:
+        hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
+    trainer = _trainer(run, hooks)
     base.trainer = trainer
     run.stop.check("while loading")
 
-    start = run.checkpoints.newest_valid(run.reporters.say)
-    if start is not None:
-        run.reporters.say(f"resuming from {start.name}")
+    newest = run.checkpoints.newest_valid(run.reporters.say)
+    if newest is not None:
+        run.reporters.say(f"resuming from {newest.name}")
     if ranks.is_first():
         run.checkpoints.clear_partial()
-    outcome = trainer.train(resume_from_checkpoint=str(start) if start else None)
+    outcome = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     step = trainer.state.global_step
     if ranks.any_rank(run.stop.requested):
         raise interrupted(f"after the checkpoint of step {step}", step=step)
@@ -102,7 +106,7 @@ def _trained(run: Run) -> Training:
     exported = trainer.best_step() or step
     if exported != step:
         trainer.load_step(run.checkpoints.path(exported))
-    return Training(trainer, base, speed, step_of(start) if start else 0, step, exported, outcome.training_loss)
+    return Training(trainer, base, speed, step_of(newest) if newest else 0, step, exported, outcome.training_loss)
 
 
 def _trainer(run: Run, hooks: list[Any]) -> Any:

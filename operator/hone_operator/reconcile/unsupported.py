@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from hone_api.dataset import DatasetSpec, Format, Splits
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import Method, evaluation_problems, problems
+from hone_api.methods import Method, evaluation_problems, problems, start_problems
 
 JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
 TOLERANCE = Decimal("0.02")
@@ -55,6 +55,7 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
         )
     out += [f"spec.{words}" for words in problems(spec.method, training, spec.adapter, world_size, spec.grpo, spec.ppo)]
     sharded = spec.deepspeed is not None
+    out += [f"spec.{words}" for words in start_problems(training, spec.adapter, sharded=sharded)]
     out += [
         f"spec.{words}" for words in evaluation_problems(spec.method, spec.evaluation, spec.adapter, sharded=sharded)
     ]
