@@ -86,10 +86,10 @@ FAILURES: dict[str, Failure] = {
     ),
     "EmptySplit": Failure(ExitCode.DATA, Retry.HEAL, "Raise splits.validation, or add rows."),
     "EndpointUnreachable": Failure(
-        ExitCode.IO, Retry.HEAL, "Check synthesis.endpoint and the network policy of the namespace."
+        ExitCode.IO, Retry.HEAL, "Check the endpoint and the network policy of the namespace."
     ),
     "EndpointRefused": Failure(
-        ExitCode.CONFIG, Retry.HEAL, "Check synthesis.endpoint, model, and API_KEY in the secret."
+        ExitCode.CONFIG, Retry.HEAL, "Check the endpoint, its model, and API_KEY in the secret."
     ),
     "NothingGenerated": Failure(
         ExitCode.DATA, Retry.NEVER, "See filtered.jsonl of the batch; use a stronger model, or loosen the filters."

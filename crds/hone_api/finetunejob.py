@@ -209,7 +209,7 @@ class FineTuneJobSpec(ApiModel):
         ),
         Rule(
             "self.method != 'Distillation' || has(self.distillation)",
-            "method Distillation needs the block distillation with teacherModelVersion",
+            "method Distillation needs the block distillation with teacherModelVersion or teacherEndpoint",
             field_path=".distillation",
         ),
         Rule(

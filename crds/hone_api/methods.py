@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from hone_api.dataset import Format
 from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, Rule, between, uri_rules
@@ -200,10 +200,31 @@ class GrpoMethod(ApiModel):
     generation: Generation = Field(default_factory=Generation, description="What generates the samples.")
 
 
+class TeacherEndpoint(ApiModel):
+    """A teacher behind an OpenAI-compatible API."""
+
+    rules = uri_rules("endpoint")
+
+    endpoint: HttpUrl = Field(description="Base URL, e.g. http://teacher.models.svc/v1.")
+    model: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
+        default=None, description="Its name there; default: the first that is served."
+    )
+    secret_name: Name | None = Field(default=None, description="Secret with key API_KEY; default: none.")
+
+
 class DistillationMethod(ApiModel):
     """Distillation: a small model learns from a larger one, the teacher."""
 
     rules = (
+        Rule(
+            "has(self.teacherModelVersion) != has(self.teacherEndpoint)",
+            "set exactly one of teacherModelVersion and teacherEndpoint",
+        ),
+        Rule(
+            "!has(self.teacherEndpoint) || self.level == 'Sequence'",
+            "an API answers and shows no whole distribution: use level Sequence, or teacherModelVersion",
+            field_path=".teacherEndpoint",
+        ),
         Rule(
             "!has(self.maxCompletionLength) || self.level == 'Sequence'",
             "maxCompletionLength is for level Sequence, whose teacher answers: remove it",
@@ -216,7 +237,10 @@ class DistillationMethod(ApiModel):
         ),
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "2"),
     )
-    teacher_model_version: Name = Field(description="Name of the ModelVersion of the teacher.")
+    teacher_model_version: Name | None = Field(default=None, description="Name of the ModelVersion of the teacher.")
+    teacher_endpoint: TeacherEndpoint | None = Field(
+        default=None, description="A teacher behind an OpenAI-compatible API instead, for level Sequence."
+    )
     level: Literal["Sequence", "Logits"] = Field(
         default="Sequence",
         description="Sequence: the teacher answers every prompt before training, and its answers are learned (Kim and "
@@ -288,6 +312,21 @@ def problems(
     return out
 
 
+def start_problems(training: Training, adapter: Adapter, *, sharded: bool) -> list[str]:
+    """Why weights cannot be held at their start, each with the way out. Operator and trainer both ask."""
+    if training.l2_to_start is None:
+        return []
+    out = []
+    if adapter.type != AdapterType.NONE:
+        out.append(
+            "training.l2ToStart is for adapter None: an adapter's update begins at zero, where training.weightDecay "
+            "pulls it: use that"
+        )
+    if sharded:
+        out.append("training.l2ToStart needs whole weights on each rank: remove it, or deepspeed")
+    return out
+
+
 def evaluation_problems(method: Method | str, evaluation: Evaluation, adapter: Adapter, *, sharded: bool) -> list[str]:
     """What of `evaluation` a run cannot measure, each with the way out. Operator and trainer both ask."""
     out, retention = [], evaluation.retention
@@ -312,21 +351,6 @@ def evaluation_problems(method: Method | str, evaluation: Evaluation, adapter: A
 
 def _grpo_problems(grpo: GrpoMethod, training: Training) -> list[str]:
     out = []
-def start_problems(training: Training, adapter: Adapter, *, sharded: bool) -> list[str]:
-    """Why weights cannot be held at their start, each with the way out. Operator and trainer both ask."""
-    if training.l2_to_start is None:
-        return []
-    out = []
-    if adapter.type != AdapterType.NONE:
-        out.append(
-            "training.l2ToStart is for adapter None: an adapter's update begins at zero, where training.weightDecay "
-            "pulls it: use that"
-        )
-    if sharded:
-        out.append("training.l2ToStart needs whole weights on each rank: remove it, or deepspeed")
-    return out
-
-
     if training.batch_size % grpo.generations:
         out.append(
             f"training.batchSize {training.batch_size} counts samples: it must be a multiple of "

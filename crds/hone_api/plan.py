@@ -174,6 +174,9 @@ class TrainingPlan(ApiModel):
         description="What rewards bring along, by their name: Python's file, the folder where a judge's secret is "
         "mounted.",
     )
+    teacher_secret_path: str | None = Field(
+        default=None, description="Folder where distillation.teacherEndpoint.secretName is mounted, a file a key."
+    )
     model_path: str = Field(description="Folder of the base model: config, tokenizer, safetensors.")
     model_uri: str = Field(description="Where the base came from, for lineage and the model card.")
     model_commit: str | None = None
@@ -204,7 +207,8 @@ class TrainingPlan(ApiModel):
     master_port: int = Field(default=29500, ge=1, le=65535)
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
     allow_private_addresses: bool = Field(
-        default=False, description="Whether judges outside the cluster may have private and loopback addresses."
+        default=False,
+        description="Whether judges and teachers outside the cluster may have private and loopback addresses.",
     )
     output: Output
     work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")

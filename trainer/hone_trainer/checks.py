@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from hone_api.methods import evaluation_problems, problems, start_problems
+from hone_api.methods import DistillationMethod, evaluation_problems, problems, start_problems
 from hone_api.plan import TrainingPlan
-from hone_trainer import adapters, gguf, ranks, selfcheck, teacher
+from hone_trainer import adapters, gguf, ranks, selfcheck, teacher_model
 from hone_trainer.encode import Encoded
 from hone_trainer.errors import TrainerError
 from hone_trainer.model import Base
@@ -41,9 +41,9 @@ def base(plan: TrainingPlan, base: Base) -> None:
         TrainerError: InvalidConfiguration, with every wrong field; UnsupportedModel, for a teacher of other tokens.
     """
     _refuse(list(_base(plan, base)))
-    if "GGUF" in plan.output.formats and ranks.is_first():
     if plan.distillation and plan.distillation.by_logits:
-        teacher.open_teacher(plan, base)
+        teacher_model.open_teacher(plan, base)
+    if "GGUF" in plan.output.formats and ranks.is_first():
         gguf.check(base.path)
 
 
@@ -85,9 +85,9 @@ def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str
         yield "deepspeed with method PPO (GRPO can shard, with a reward of type RewardModel)"
     if plan.adapter.type == "QLoRA" and plan.deepspeed and plan.deepspeed.zero_stage == 3:
         yield "adapter.type QLoRA with deepspeed.zeroStage 3 (4-bit weights cannot be sharded: use zeroStage 2)"
-
     if plan.distillation and plan.distillation.by_logits and plan.deepspeed and plan.deepspeed.zero_stage == 3:
         yield "distillation.level Logits with deepspeed.zeroStage 3 (use zeroStage 2, or level Sequence)"
+
 
 def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]:
     training = plan.training
@@ -109,9 +109,18 @@ def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]
         yield "output.formats GGUF holds a whole model: set output.merge"
     if plan.early_stopping and not plan.evaluation_datasets:
         yield "earlyStopping needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
+    if plan.distillation:
+        yield from _distillation(plan.distillation)
     retention = plan.evaluation.retention
     if retention and retention.interpolate and not plan.evaluation_datasets:
         yield "evaluation.retention.interpolate needs held-out rows: name evaluationDatasets"
+
+
+def _distillation(options: DistillationMethod) -> Iterator[str]:
+    if (options.teacher_model_version is None) == (options.teacher_endpoint is None):
+        yield "distillation: set exactly one of teacherModelVersion and teacherEndpoint"
+    elif options.teacher_endpoint and options.by_logits:
+        yield "distillation.teacherEndpoint shows no whole distribution: use level Sequence, or teacherModelVersion"
 
 
 def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
