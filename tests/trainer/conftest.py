@@ -99,6 +99,29 @@ def rows_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return train, validation
 
 
+@pytest.fixture(scope="session")
+def teacher_model(tiny_model: Path, rows_files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that has learned to answer in a few words, and to end."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_model), AutoModelForCausalLM.from_pretrained(tiny_model)
+    questions = [json.loads(line)["messages"][0] for file in rows_files for line in file.read_text().splitlines()]
+    turns = [[question, {"role": "assistant", "content": "Ask me again."}] for question in questions]
+    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
+    for step in range(30):
+        batch = tokenizer.apply_chat_template(
+            turns[step % 6 :: 6], return_dict=True, return_tensors="pt", padding=True, padding_side="right"
+        )
+        model(**batch, labels=batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = tmp_path_factory.mktemp("teacher") / "model"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 MakePlan = Callable[..., Any]
 
 

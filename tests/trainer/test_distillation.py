@@ -16,32 +16,9 @@ pytestmark = pytest.mark.trainer
 LENGTH = 16
 
 
-@pytest.fixture(scope="module")
-def large(tiny_model: Path, rows_files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher that has learned to answer in a few words, and to end."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokenizer, model = AutoTokenizer.from_pretrained(tiny_model), AutoModelForCausalLM.from_pretrained(tiny_model)
-    questions = [json.loads(line)["messages"][0] for file in rows_files for line in file.read_text().splitlines()]
-    turns = [[question, {"role": "assistant", "content": "Ask me again."}] for question in questions]
-    optimizer = torch.optim.AdamW(model.parameters(), 5e-3)
-    for step in range(30):
-        batch = tokenizer.apply_chat_template(
-            turns[step % 6 :: 6], return_dict=True, return_tensors="pt", padding=True, padding_side="right"
-        )
-        model(**batch, labels=batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    folder = tmp_path_factory.mktemp("teacher") / "model"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
-def plan_of(make_plan: Any, large: Path) -> Any:
-    def make(name: str = "run", path: Path = large, **fields: Any) -> Any:
+def plan_of(make_plan: Any, teacher_model: Path) -> Any:
+    def make(name: str = "run", path: Path = teacher_model, **fields: Any) -> Any:
         block = {"teacherModelVersion": "large-v1", "maxCompletionLength": LENGTH}
         return make_plan(
             name, method="Distillation", distillation=block, models={"large-v1": {"path": str(path)}}, **fields
@@ -50,7 +27,7 @@ def plan_of(make_plan: Any, large: Path) -> Any:
     return make
 
 
-def test_the_rows_become_the_teachers_own_greedy_answers(plan_of: Any, large: Path) -> None:
+def test_the_rows_become_the_teachers_own_greedy_answers(plan_of: Any, teacher_model: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -62,7 +39,8 @@ def test_the_rows_become_the_teachers_own_greedy_answers(plan_of: Any, large: Pa
         json.loads(line)["messages"][0]["content"] for line in Path(plan.datasets[0].path).read_text().splitlines()
     }
     assert rows
-    tokenizer, model = AutoTokenizer.from_pretrained(large), AutoModelForCausalLM.from_pretrained(large).eval()
+    tokenizer = AutoTokenizer.from_pretrained(teacher_model)
+    model = AutoModelForCausalLM.from_pretrained(teacher_model).eval()
     for row in rows[:6]:
         question, answer = row["messages"]
         assert question["content"] in asked

@@ -12,7 +12,7 @@ from hone_api.estimate import Setup, change_that_fits, estimate, gib, setup
 from hone_api.gpus import TABLE
 from hone_api.outlay import CPU_TFLOPS, disk, seconds
 from hone_api.plan import TrainingPlan
-from hone_trainer import checks, model, rows, sizes
+from hone_trainer import checks, model, rows, sizes, teacher_model
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 
@@ -74,7 +74,7 @@ def _sized(plan: TrainingPlan, base: model.Base, numbers: Settings, *, gpu: bool
     """With the numbers that are resolved; None where a model's sizes are unknown."""
     shape, theirs = sizes.shape(base.path), None
     if plan.distillation and plan.distillation.by_logits:
-        theirs = sizes.shape(Path(plan.models[plan.distillation.teacher_model_version].path))
+        theirs = sizes.shape(Path(teacher_model.named(plan)[1]))
         if theirs is None:
             return None
     if shape is None:

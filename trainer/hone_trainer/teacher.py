@@ -12,10 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from hone_api.methods import DistillationMethod
 from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
@@ -24,12 +24,8 @@ from hone_trainer.errors import DataError, TrainerError, to_outcome
 from hone_trainer.manifest import write_atomically
 from hone_trainer.stop import Stop
 
-if TYPE_CHECKING:
-    from hone_trainer.model import Base
-
 PART = 64
 """Rows of a part."""
-BATCH = 8
 LONGEST_ANSWER = 256
 """Tokens of an answer when the plan names none."""
 
@@ -94,35 +90,19 @@ def _ask(plan: TrainingPlan, stop: Stop) -> None:
         raise TrainerError(failure.code, failure.message)
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """A language model that answers prompts, of its own tokens."""
+class Teacher(Protocol):
+    """Answers prompts."""
 
-    encoder: Any
-    """Records to prompts; see `PromptEncoder`."""
-    answers: Callable[[Sequence[list[int]]], list[list[int]]]
-    decode: Callable[[list[int]], str]
-    stop_ids: frozenset[int]
+    @property
+    def left_out(self) -> Counter[str]:
+        """Rows without an answer, by the reason; grows."""
 
     def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The records with the teacher's answers; without those that it cannot read, or did not finish."""
-        from hone_trainer.encoder import RowRefusedError
-
-        prompts = []
-        for record in records:
-            try:
-                prompts += self.encoder.encode(record)
-            except RowRefusedError:
-                continue
-        for start in range(0, len(prompts), BATCH):
-            batch = prompts[start : start + BATCH]
-            for prompt, ids in zip(batch, self.answers([p.prompt_ids for p in batch]), strict=True):
-                text = self.decode(ids)
-                if ids and ids[-1] in self.stop_ids and text.strip():
-                    yield _row(prompt.record["prompt"], text)
 
 
-def _row(prompt: Any, answer: str) -> dict[str, Any]:
+def row(prompt: Any, answer: str) -> dict[str, Any]:
+    """The record of an answered prompt; see `encode_prompts.checked_record`."""
     if isinstance(prompt, list):
         return {"messages": [*prompt, {"role": "assistant", "content": answer}]}
     return {"prompt": prompt, "completion": answer}
@@ -134,50 +114,24 @@ def options_of(plan: TrainingPlan) -> DistillationMethod:
     return plan.distillation
 
 
-def open_teacher(plan: TrainingPlan, student: Base) -> Base:
-    """A teacher whose distribution the student can learn, without its weights.
-
-    Raises:
-        TrainerError: UnsupportedModel, when it has other tokens. Its chat template may be another: it reads the
-            student's ids.
-    """
-    from hone_trainer import model
-
-    name = options_of(plan).teacher_model_version
-    opened = model.open_base(plan.models[name].path)
-    if opened.tokenizer.get_vocab() != student.tokenizer.get_vocab():
-        sizes = f"{len(opened.tokenizer)} tokens and {len(student.tokenizer)}"
-        message = (
-            f"distillation.teacherModelVersion {name} has another vocabulary than {plan.model_uri} ({sizes}), and "
-            "level Logits compares them token by token: use level Sequence, or a teacher with the same tokenizer"
-        )
-        raise TrainerError("UnsupportedModel", message)
-    return opened
+def longest_answer(plan: TrainingPlan) -> int:
+    """Most tokens of an answer."""
+    return options_of(plan).max_completion_length or LONGEST_ANSWER
 
 
 def load(plan: TrainingPlan) -> Teacher:
-    """The plan's teacher, on the GPU where there is one."""
-    import torch
+    """The plan's teacher.
 
-    from hone_trainer import model, sampling
-    from hone_trainer.encode_prompts import PromptEncoder
+    Raises:
+        SourceError: of an endpoint and its key; see `teacher_endpoint.connect`.
+    """
+    if options_of(plan).teacher_endpoint:
+        from hone_trainer import teacher_endpoint
 
-    options = options_of(plan)
-    longest = options.max_completion_length or LONGEST_ANSWER
-    base = model.open_base(plan.models[options.teacher_model_version].path)
-    cuda = torch.cuda.is_available()
-    bf16 = cuda and torch.cuda.is_bf16_supported()
-    network = model.load(base, bf16=bf16, cpu=not cuda, quantize=False, frozen=True).eval()
-    if cuda:
-        network.cuda()
-    encoder = PromptEncoder(base.tokenizer, base.context - longest)
-    stop_ids = base.stop_ids | encoder.end_marks
+        return teacher_endpoint.connect(plan)
+    from hone_trainer import teacher_model
 
-    def answers(prompts: Sequence[list[int]]) -> list[list[int]]:
-        marks, pad = stop_ids | encoder.end_marks, base.tokenizer.pad_token_id
-        return sampling.greedy(network, prompts, pad_id=pad, stop_ids=marks, longest=longest)
-
-    return Teacher(encoder, answers, lambda ids: base.tokenizer.decode(ids, skip_special_tokens=True), stop_ids)
+    return teacher_model.load(plan)
 
 
 def answer(plan: TrainingPlan) -> None:
@@ -194,10 +148,12 @@ def answer(plan: TrainingPlan) -> None:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
         found = [_part(teacher, target, lines, start) for start in range(0, len(lines), PART)]
         content = b"".join(part.read_bytes() for part in found)
+        reasons = "".join(f"; {count} left out: {reason}" for reason, count in teacher.left_out.most_common())
+        teacher.left_out.clear()
         if not content:
-            raise DataError("NoTrainableRows", f"{path}: the teacher finished no answer to {len(lines)} rows")
+            raise DataError("NoTrainableRows", f"{path}: the teacher finished no answer to {len(lines)} rows{reasons}")
         kept = content.count(b"\n")
-        print(f"{path}: the teacher answered {kept} of {len(lines)} rows", file=sys.stderr, flush=True)
+        print(f"{path}: the teacher answered {kept} of {len(lines)} rows{reasons}", file=sys.stderr, flush=True)
         write_atomically(target, content)
         for part in found:
             part.unlink()

@@ -12,6 +12,7 @@ from hone_api.modelversion import Ancestor
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
 from hone_operator.desired import modelref, names, rewards
+from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import METRICS_PORT, Mount, Work, store
@@ -19,6 +20,7 @@ from hone_operator.desired.quantity import threads
 from hone_operator.desired.scheduling import scheduling
 
 MODEL = PurePosixPath("/model")
+TEACHER_SECRET = PurePosixPath("/secrets/teacher")
 TOKEN_FOLDER = PurePosixPath("/var/run/secrets/hone.dev/progress")
 TOKEN_SECONDS = 3600
 
@@ -62,6 +64,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         **_options(spec),
         **_model(spec, resolved, platform),
         reward_paths=rewards.paths(spec),
+        teacher_secret_path=_teacher_key(spec)[1],
         models={m.name: modelref.model_input(m, platform) for m in resolved.model_versions or ()},
         datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
         evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],
@@ -88,6 +91,12 @@ def _options(spec: FineTuneJobSpec) -> dict[str, Any]:
     block = spec.method.lower()
     options = getattr(spec, block)
     return {block: options} if options else {}
+
+
+def _teacher_key(spec: FineTuneJobSpec) -> tuple[list[Mount], str | None]:
+    """(mounts, path in the pod) of the key of a teacher behind an API."""
+    endpoint = spec.distillation.teacher_endpoint if spec.distillation else None
+    return secret_mounts(endpoint.secret_name if endpoint else None, "teacher", TEACHER_SECRET)
 
 
 def _retention(spec: FineTuneJobSpec, resolved: Resolved) -> list[DatasetInput]:
@@ -139,7 +148,7 @@ def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
         out.append(Mount.claim("model", MODEL, claim))
     versions = [*([resolved.model_version] if resolved.model_version else []), *(resolved.model_versions or ())]
     out += modelref.places(versions, platform)
-    out += rewards.mounts(spec)
+    out += [*rewards.mounts(spec), *_teacher_key(spec)[0]]
     if platform.progress_url:
         token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
         source = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}

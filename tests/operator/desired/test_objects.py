@@ -301,6 +301,20 @@ def test_a_path_that_leaves_its_root_is_refused(uri):
         names.split_uri(uri)
 
 
+@pytest.mark.parametrize("secret", ["teacher-key", None])
+def test_the_key_of_a_teacher_is_mounted_and_its_path_is_in_the_plan(secret):
+    endpoint = {"endpoint": "http://teacher.models.svc/v1", **({"secretName": secret} if secret else {})}
+    config, job = run({"method": "Distillation", "distillation": {"teacherEndpoint": endpoint}})
+    plan = parse_plan(config["data"]["plan.json"])
+    assert plan.teacher_secret_path == ("/secrets/teacher" if secret else None)
+    assert plan.distillation.teacher_endpoint.endpoint == "http://teacher.models.svc/v1"
+    pod = job["spec"]["template"]["spec"]
+    mounted = {volume["name"]: volume for volume in pod["volumes"] if "secret" in volume}
+    paths = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert [volume["secret"]["secretName"] for volume in mounted.values()] == ([secret] if secret else [])
+    assert all(paths[name] == "/secrets/teacher" for name in mounted)
+
+
 def test_rewards_bring_programs_and_keys_into_the_pod():
     config, job = rewarded()
     plan = parse_plan(config["data"]["plan.json"])

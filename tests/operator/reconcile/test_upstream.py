@@ -230,6 +230,10 @@ def test_a_teacher_answers_and_is_no_reward_model():
     assert modelref.references(spec) == [modelref.teacher(spec)] == ["large-v1"]
 
 
+def test_a_teacher_behind_an_api_is_no_modelversion_to_wait_for():
+    assert modelref.references({"distillation": {"teacherEndpoint": {"endpoint": "https://models.example/v1"}}}) == []
+
+
 @pytest.mark.parametrize(
     ("method", "reward", "kind"), [("Reward", True, Found), ("SFT", True, Cause), ("Reward", False, Cause)]
 )

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import model, teacher
+from hone_trainer import model, teacher, teacher_model
 from hone_trainer.encode import Encoder, Row
 from hone_trainer.errors import TrainerError
 from hone_trainer.loop import Loop, Run
@@ -39,10 +39,9 @@ def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
     Raises:
         TrainerError: InvalidConfiguration, when the teacher that must read them cannot: its context is too short.
     """
-    options = teacher.options_of(plan)
-    if options.by_logits:
-        name = options.teacher_model_version
-        context, longest = model.open_base(plan.models[name].path).context, max(len(row.input_ids) for row in rows)
+    if teacher.options_of(plan).by_logits:
+        name, folder = teacher_model.named(plan)
+        context, longest = model.open_base(folder).context, max(len(row.input_ids) for row in rows)
         if longest > context:
             message = (
                 f"distillation.teacherModelVersion {name} reads {context} tokens, and the longest row has {longest}: "
@@ -96,7 +95,7 @@ def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list
     if not options.by_logits:
         return sft.trainer(run, args, network, peft_config, callbacks)
     made = sft.trainer(run, args, network, peft_config, callbacks, loop=Taught)
-    opened, numbers = teacher.open_teacher(run.plan, run.base), run.settings
+    opened, numbers = teacher_model.open_teacher(run.plan, run.base), run.settings
     theirs = model.load(opened, bf16=numbers.bf16, cpu=numbers.cpu, quantize=False, frozen=True)
     made.teacher = theirs.to(args.device).eval().requires_grad_(False)
     made.temperature = float(options.temperature or 1)

@@ -80,7 +80,7 @@ class Endpoint:
         """
         models = self._request("GET", "/models").get("data") or []
         if not models or not isinstance(models[0], dict) or not isinstance(models[0].get("id"), str):
-            raise SourceError("EndpointRefused", f"{self.host} names no model: name one in synthesis.model")
+            raise SourceError("EndpointRefused", f"{self.host} names no model: name one in the field model")
         return str(models[0]["id"])
 
     def chat(

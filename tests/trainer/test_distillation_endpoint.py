@@ -1,0 +1,236 @@
+"""Distillation from a teacher behind an OpenAI-compatible API. The servers are real."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_dev import modelserver
+from hone_trainer import checks, launch, teacher
+from hone_trainer.errors import TrainerError
+from hone_trainer.methods import METHODS
+from hone_trainer.stop import Stop
+
+pytestmark = pytest.mark.trainer
+LENGTH = 16
+KEY = "sk-test-key-0123456789"
+
+
+class Scripted(modelserver.Model):
+    """Answers by the question, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.served_as = "large"
+        self.asked: list[tuple[list[dict[str, str]], float, int]] = []
+
+    def answer(self, messages: list[dict[str, str]], temperature: float, length: int, seed: int) -> dict[str, Any]:
+        self.asked.append((messages, temperature, length))
+        question = messages[-1]["content"]
+        reason = "length" if "Rome" in question else "stop"
+        text = "" if "Oslo" in question else f"You ask: {question}"
+        return {"choices": [{"message": {"content": text}, "finish_reason": reason}]}
+
+    @property
+    def questions(self) -> list[str]:
+        return [messages[-1]["content"] for messages, _, _ in self.asked]
+
+
+@pytest.fixture
+def plan_of(make_plan: Any) -> Any:
+    def make(url: str, name: str = "run", options: dict[str, Any] | None = None, **fields: Any) -> Any:
+        block = {"teacherEndpoint": {"endpoint": url}, "maxCompletionLength": LENGTH, **(options or {})}
+        fields = {"allowPrivateAddresses": True, **fields}
+        return make_plan(name, method="Distillation", distillation=block, **fields)
+
+    return make
+
+
+def records(path: Path | str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def question(row: dict[str, Any]) -> str:
+    return str(row["messages"][0]["content"])
+
+
+def source(file: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [{"name": "rows", "path": str(file), "digest": "sha256:" + "0" * 64}]
+
+
+def test_the_answers_are_those_of_the_same_model_in_the_pod(
+    plan_of: Any, make_plan: Any, teacher_model: Path, tmp_path: Path, rows_files: tuple[Path, Path]
+) -> None:
+    """Both are greedy."""
+    rows = source(tmp_path / "few.jsonl", records(rows_files[0])[:12])
+    block = {"teacherModelVersion": "large-v1", "maxCompletionLength": LENGTH}
+    models = {"large-v1": {"path": str(teacher_model)}}
+    local = make_plan("local", method="Distillation", distillation=block, models=models, datasets=rows, held_out=False)
+    with modelserver.serve(modelserver.Model(str(teacher_model), "large")) as url:
+        served = plan_of(url, "served", datasets=rows, held_out=False)
+        teacher.answer(served)
+    teacher.answer(local)
+    ours, theirs = (Path(plan.work_path) / "teacher" / "0.jsonl" for plan in (served, local))
+    assert records(ours)
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_student_learns_them_and_the_key_is_nowhere(
+    plan_of: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A whole run, asked for at temperature 0. What was cut or is empty is left out and counted, in every split."""
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "API_KEY").write_text(f"{KEY}\n")
+    model = Scripted()
+    with modelserver.serve(model, KEY) as url:
+        plan = plan_of(url, teacherSecretPath="secret")
+        result = launch.run(plan, tmp_path)
+    assert result is not None
+    loss = next(number for number in result.numbers if number.name == "loss")
+    assert float(loss.tuned) < float(loss.base or 0)
+    assert {(temperature, length) for _, temperature, length in model.asked} == {(0.0, LENGTH)}
+    assert len(model.asked) == 96
+    rows = records(Path(plan.work_path) / "teacher" / "0.jsonl")
+    asked = [question(row) for row in records(plan.datasets[0].path)]
+    assert [question(row) for row in rows] == [q for q in asked if "Rome" not in q and "Oslo" not in q]
+    assert all(row["messages"][1]["content"] == f"You ask: {question(row)}" for row in rows)
+    said = "".join(capfd.readouterr())
+    cut, empty = (sum(place in q for q in asked) for place in ("Rome", "Oslo"))
+    assert f"the teacher answered {len(rows)} of 80 rows" in said
+    assert f"{cut} left out: its answer is longer than maxCompletionLength" in said
+    assert f"{empty} left out: its answer is empty" in said
+    assert KEY not in said
+    assert not [f for f in Path(plan.work_path).parent.rglob("*") if f.is_file() and KEY.encode() in f.read_bytes()]
+
+
+def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "PART", 10)
+
+    class Mortal(Scripted):
+        """Gives up in the fourth part."""
+
+        def answer(self, *args: Any) -> dict[str, Any]:
+            if len(self.asked) == 35:
+                return {"choices": []}
+            return super().answer(*args)
+
+    first, second = Mortal(), Scripted()
+    with modelserver.serve(first) as url:
+        plan = plan_of(url)
+        with pytest.raises(TrainerError, match="something else than a completion") as raised:
+            teacher.answer(plan)
+    assert raised.value.code == "EndpointRefused"
+    folder = Path(plan.work_path) / "teacher"
+    assert [file.name for file in sorted(folder.iterdir())] == [f"0-{start:08d}.part" for start in (0, 10, 20)]
+    with modelserver.serve(second) as url:
+        teacher.answer(plan_of(url))
+    asked = [question(row) for row in records(plan.datasets[0].path)]
+    held_out = [question(row) for row in records(plan.evaluation_datasets[0].path)]
+    assert sorted(second.questions) == sorted(asked[30:] + held_out)
+    assert [question(row) for row in records(folder / "0.jsonl")] == [
+        q for q in asked if "Rome" not in q and "Oslo" not in q
+    ]
+
+
+def test_several_are_asked_at_a_time() -> None:
+    """Were they asked one after the other, the first would wait for the others for ever."""
+    from hone_trainer.datasets.synthesis.endpoint import Access, Answer, Endpoint
+    from hone_trainer.teacher_endpoint import PARALLEL, Served
+
+    together = threading.Barrier(PARALLEL, timeout=600)
+
+    class Meeting(Endpoint):
+        def chat(self, *_args: Any, **_options: Any) -> Answer:
+            together.wait()
+            return Answer("Here.", whole=True)
+
+    made = Served(Meeting("http://teacher.models.svc/v1", Access()), "large", LENGTH)
+    found = list(made.rows([{"prompt": "Where?"}] * PARALLEL))
+    assert found == [{"prompt": "Where?", "completion": "Here."}] * PARALLEL
+
+
+def test_what_a_teacher_cannot_be_asked_is_left_out(plan_of: Any, tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "now", "arguments": "{}"}}]}
+    asks, says = {"role": "user", "content": "What time is it?"}, {"role": "assistant", "content": "Noon."}
+    rows = [
+        {"messages": [asks, call, {"role": "tool", "content": "12:00"}, says]},
+        {"messages": [asks, says], "tools": [{"type": "function", "function": {"name": "now"}}]},
+        {"messages": [says]},
+        {"messages": [{"role": "system", "content": "Be brief."}, asks, says]},
+        {"prompt": "What is 2 + 2?", "answer": "4"},
+    ]
+    model = Scripted()
+    with modelserver.serve(model) as url:
+        plan = plan_of(url, datasets=source(tmp_path / "rows.jsonl", rows), held_out=False)
+        answered = teacher.prepare(plan, Stop(), first=True)
+    assert [turn["content"] for turn in records(answered.datasets[0].path)[0]["messages"]] == [
+        "Be brief.",
+        "What time is it?",
+        "You ask: What time is it?",
+    ]
+    assert records(answered.datasets[0].path)[1:] == [
+        {"prompt": "What is 2 + 2?", "completion": "You ask: What is 2 + 2?"}
+    ]
+    assert sorted(model.questions) == ["What is 2 + 2?", "What time is it?"]
+
+
+def failure(plan: Any) -> TrainerError:
+    with pytest.raises(TrainerError) as raised:
+        teacher.prepare(plan, Stop(), first=True)
+    return raised.value
+
+
+def test_an_endpoint_that_refuses_the_key_is_the_runs_own_failure(plan_of: Any, tmp_path: Path) -> None:
+    (tmp_path / "API_KEY").write_text("sk-another-key-987654")
+    with modelserver.serve(Scripted(), KEY) as url:
+        error = failure(plan_of(url, teacherSecretPath=str(tmp_path)))
+    assert error.code == "EndpointRefused"
+    assert "Incorrect API key provided" in error.message
+    assert "sk-another" not in error.message
+
+
+@pytest.mark.parametrize(("file", "code"), [("TOKEN", "SecretKeyNotFound"), (None, "SecretNotFound")])
+def test_a_key_that_is_not_there_is_named(plan_of: Any, tmp_path: Path, file: str | None, code: str) -> None:
+    folder = tmp_path / "secret"
+    if file:
+        folder.mkdir()
+        (folder / file).write_text(KEY)
+    assert failure(plan_of("http://127.0.0.1:9/v1", teacherSecretPath=str(folder))).code == code
+
+
+def test_an_endpoint_that_is_away_is_tried_again_and_named(plan_of: Any, tmp_path: Path) -> None:
+    """The pauses are skipped, in a process of its own, as the trainer's."""
+    plan = plan_of("http://127.0.0.1:9/v1")
+    (tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True))
+    program = (
+        "import sys, time; time.sleep = lambda seconds: print('pause', flush=True)\n"
+        "from hone_trainer import teacher\n"
+        "from pathlib import Path\n"
+        "sys.exit(teacher._main(Path(sys.argv[1]), Path(sys.argv[2])))"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path / "plan.json"), str(tmp_path / "outcome.json")]
+    done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ}, check=False)
+    found = json.loads((tmp_path / "outcome.json").read_text())["failure"]
+    assert done.stdout.count("pause") == 5, done.stderr
+    assert (done.returncode, found["code"]) == (74, "EndpointUnreachable")
+    assert "after 6 tries" in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"level": "Logits", "maxCompletionLength": None}, "use level Sequence, or teacherModelVersion"),
+        ({"teacherModelVersion": "large-v1"}, "set exactly one of teacherModelVersion and teacherEndpoint"),
+        ({"teacherEndpoint": None}, "set exactly one of teacherModelVersion and teacherEndpoint"),
+    ],
+)
+def test_what_an_api_cannot_do_is_refused(plan_of: Any, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrainerError, match=words):
+        checks.plan(plan_of("https://models.example/v1", options=options), 1, cuda_bf16=True, methods=METHODS)

@@ -1,0 +1,96 @@
+"""A teacher that is a ModelVersion: it answers beforehand, or shows its distribution while training."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_trainer import model, teacher
+from hone_trainer.encode_prompts import Prompt, PromptEncoder
+from hone_trainer.encoder import RowRefusedError
+from hone_trainer.errors import TrainerError
+from hone_trainer.model import Base
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Model:
+    """A `Teacher`, of its own tokens."""
+
+    encoder: PromptEncoder
+    answers: Callable[[Sequence[list[int]]], list[list[int]]]
+    decode: Callable[[list[int]], str]
+    stop_ids: frozenset[int]
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Greedy answers, several at a time."""
+        prompts = [prompt for record in records for prompt in self._prompts(record)]
+        for start in range(0, len(prompts), BATCH):
+            batch = prompts[start : start + BATCH]
+            for prompt, ids in zip(batch, self.answers([p.prompt_ids for p in batch]), strict=True):
+                text = self.decode(ids)
+                if ids and ids[-1] in self.stop_ids and text.strip():
+                    yield teacher.row(prompt.record["prompt"], text)
+                else:
+                    self.left_out["its answer is empty, or longer than maxCompletionLength"] += 1
+
+    def _prompts(self, record: dict[str, Any]) -> list[Prompt]:
+        try:
+            return self.encoder.encode(record)
+        except RowRefusedError as error:
+            self.left_out[f"the teacher cannot read it ({error.code})"] += 1
+            return []
+
+
+def named(plan: TrainingPlan) -> tuple[str, str]:
+    """Name and folder of the ModelVersion."""
+    name = teacher.options_of(plan).teacher_model_version
+    assert name is not None
+    return name, plan.models[name].path
+
+
+def open_teacher(plan: TrainingPlan, student: Base) -> Base:
+    """A teacher whose distribution the student can learn, without its weights.
+
+    Raises:
+        TrainerError: UnsupportedModel, when it has other tokens. Its chat template may be another: it reads the
+            student's ids.
+    """
+    name, folder = named(plan)
+    opened = model.open_base(folder)
+    if opened.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        sizes = f"{len(opened.tokenizer)} tokens and {len(student.tokenizer)}"
+        message = (
+            f"distillation.teacherModelVersion {name} has another vocabulary than {plan.model_uri} ({sizes}), and "
+            "level Logits compares them token by token: use level Sequence, or a teacher with the same tokenizer"
+        )
+        raise TrainerError("UnsupportedModel", message)
+    return opened
+
+
+def load(plan: TrainingPlan) -> Model:
+    """The teacher with its weights, on the GPU where there is one."""
+    import torch
+
+    from hone_trainer import sampling
+
+    longest = teacher.longest_answer(plan)
+    base = model.open_base(named(plan)[1])
+    cuda = torch.cuda.is_available()
+    bf16 = cuda and torch.cuda.is_bf16_supported()
+    network = model.load(base, bf16=bf16, cpu=not cuda, quantize=False, frozen=True).eval()
+    if cuda:
+        network.cuda()
+    encoder = PromptEncoder(base.tokenizer, base.context - longest)
+    stop_ids = base.stop_ids | encoder.end_marks
+
+    def answers(prompts: Sequence[list[int]]) -> list[list[int]]:
+        marks, pad = stop_ids | encoder.end_marks, base.tokenizer.pad_token_id
+        return sampling.greedy(network, prompts, pad_id=pad, stop_ids=marks, longest=longest)
+
+    return Model(encoder, answers, lambda ids: base.tokenizer.decode(ids, skip_special_tokens=True), stop_ids)
