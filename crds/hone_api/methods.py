@@ -284,6 +284,10 @@ FORMATS_BY_LOGITS = _ANSWERS
 """The same of Distillation at level Logits, which learns on the rows' own answers."""
 FORMATS_MEASURED = (*_ANSWERS, Format.TEXT, Format.PREFERENCE)
 """Formats of the Datasets that evaluation.retention can measure."""
+FORMATS_ANSWERED = (*_ANSWERS, Format.PREFERENCE, Format.KTO, Format.VERIFIABLE)
+"""Formats with prompts, whose answers evaluation.rewards can score."""
+_PAIRS_METRICS = {"accuracy", "margin"}
+"""Of methods on pairs reward_accuracy and reward_margin are metrics of their own."""
 _REFERENCED = (Method.DPO, Method.KTO, Method.ORPO, Method.REWARD, Method.PPO)
 
 
@@ -327,13 +331,20 @@ def start_problems(training: Training, adapter: Adapter, *, sharded: bool) -> li
     return out
 
 
-def evaluation_problems(method: Method | str, evaluation: Evaluation, adapter: Adapter, *, sharded: bool) -> list[str]:
+def evaluation_problems(
+    method: Method | str,
+    evaluation: Evaluation,
+    adapter: Adapter,
+    *,
+    sharded: bool,
+    grpo: GrpoMethod | None = None,
+) -> list[str]:
     """What of `evaluation` a run cannot measure, each with the way out. Operator and trainer both ask."""
     out, retention = [], evaluation.retention
-    if method == Method.REWARD and (evaluation.metrics or retention):
-        out.append("evaluation.metrics and retention: a reward model answers nothing: remove them")
+    if method == Method.REWARD and (evaluation.metrics or evaluation.rewards or retention):
+        out.append("evaluation.metrics, rewards and retention: a reward model answers nothing: remove them")
     elif evaluation.metrics and method in (Method.PPO, Method.GRPO):
-        out.append(f"evaluation.metrics: {method} has prompts alone: measure answers by evaluation.retention")
+        out.append(f"evaluation.metrics: {method} has prompts alone: measure answers by evaluation.rewards")
     elif (
         EvaluationMetric.MULTIPLE_CHOICE in evaluation.metrics
         and Format.PREFERENCE not in FORMATS_TAKEN[Method(method)]
@@ -346,7 +357,41 @@ def evaluation_problems(method: Method | str, evaluation: Evaluation, adapter: A
         out.append("evaluation.retention.interpolate: DoRA's update has no factor to scale: use adapter type LoRA")
     if retention and retention.interpolate and adapter.type == AdapterType.NONE and sharded:
         out.append("evaluation.retention.interpolate needs whole weights on each rank: remove it, or deepspeed")
+    return [*out, *_scoring_problems(method, evaluation.rewards, grpo)]
+
+
+def _scoring_problems(method: Method | str, rewards: list[Reward], grpo: GrpoMethod | None) -> list[str]:
+    out = []
+    if rewards and method == Method.DAPT:
+        out.append("evaluation.rewards: the rows of DAPT are texts, which hold no prompt to answer: remove them")
+    titles = [reward.title for reward in rewards]
+    if twice := _twice(titles):
+        out.append(f"evaluation.rewards: more than one is called {twice}: give them names")
+    if taken := sorted(_PAIRS_METRICS.intersection(titles)):
+        out.append(f"evaluation.rewards: {', '.join(taken)}: methods have metrics of this name: give it another")
+    if weighted := [reward.title for reward in rewards if float(reward.weight) != 1]:
+        out.append(f"evaluation.rewards: each is reported by itself: remove the weight of {', '.join(weighted)}")
+    trained = {reward.title: reward for reward in grpo.rewards} if grpo else {}
+    other = [r.title for r in rewards if r.title in trained and not _alike(r, trained[r.title])]
+    if other:
+        out.append(f"evaluation.rewards: grpo.rewards has another one called {', '.join(other)}: give it a name")
     return out
+
+
+def _alike(one: Reward, other: Reward) -> bool:
+    """But for the weight."""
+    return one == other.model_copy(update={"weight": one.weight})
+
+
+def _twice(names: list[str]) -> str:
+    return ", ".join(sorted({name for name in names if names.count(name) > 1}))
+
+
+def all_rewards(grpo: GrpoMethod | None, evaluation: Evaluation) -> list[Reward]:
+    """Those that are trained on, and those that only evaluation has; their titles differ."""
+    trained = list(grpo.rewards) if grpo else []
+    titles = {reward.title for reward in trained}
+    return [*trained, *(reward for reward in evaluation.rewards if reward.title not in titles)]
 
 
 def _grpo_problems(grpo: GrpoMethod, training: Training) -> list[str]:
@@ -357,9 +402,8 @@ def _grpo_problems(grpo: GrpoMethod, training: Training) -> list[str]:
             f"grpo.generations {grpo.generations}"
         )
     out += _room_for_answers("grpo", grpo, training)
-    names = [reward.title for reward in grpo.rewards]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        out.append(f"grpo.rewards: more than one is called {', '.join(twice)}: give them names")
+    if twice := _twice([reward.title for reward in grpo.rewards]):
+        out.append(f"grpo.rewards: more than one is called {twice}: give them names")
     return out
 
 

@@ -15,6 +15,7 @@ from hone_api.meta import (
     Rule,
     between,
 )
+from hone_api.rewards import Reward
 
 
 class AdapterType(StrEnum):
@@ -224,8 +225,17 @@ class Evaluation(ApiModel):
     metrics: Annotated[list[EvaluationMetric], Field(max_length=6)] = Field(
         default_factory=list, description=f"Measured beside the method's own: {METRICS} Default: none."
     )
+    rewards: Annotated[list[Reward], Field(max_length=4)] = Field(
+        default_factory=list,
+        description="What the greedy answers of base and tuned model to the held-out prompts are scored by: a mean for "
+        "each, and how often the tuned model's answer is the better one. Default: none.",
+    )
     max_new_tokens: int = Field(
-        default=96, ge=1, le=8192, description="Longest answer that is generated, tokens; default 96."
+        default=96,
+        ge=1,
+        le=8192,
+        description="Longest answer that is generated, tokens; for rewards at least the method's maxCompletionLength. "
+        "Default 96.",
     )
     retention: Retention | None = Field(default=None, description="What must not be forgotten; default: not measured.")
 

@@ -61,6 +61,13 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (JOB, {"spec.deadline": "soon"}, "spec.deadline", "should match"),
     (DATASET, {"spec.splits.validation": "101%"}, "spec.splits.validation", "should match"),
     (VERSION, {"spec.version": 0}, "spec.version", "greater than or equal to 1"),
+    (JOB, {"spec.evaluation": {"rewards": [{"type": "Judge"}]}}, "spec.evaluation.rewards[0].judge", "needs the block"),
+    (
+        JOB,
+        {"spec.evaluation": {"rewards": [{"type": "Number", "name": f"n{i}"} for i in range(5)]}},
+        "spec.evaluation.rewards",
+        "at most 4 items",
+    ),
     # null and absence
     (JOB, {"spec": None}, "spec", "Required"),
     (JOB, {"spec.model": None}, "spec.model", "Required"),

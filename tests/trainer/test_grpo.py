@@ -289,6 +289,18 @@ def test_a_reward_model_and_a_judge_score_together(runs: Any, plan_of: Any, tiny
         assert point["reward"] == pytest.approx(0.5 * point["reward_rewardmodel"] + point["reward_judge"], abs=1e-3)
 
 
+def test_evaluation_scores_the_answers_of_its_own_number_by_other_rewards_too(runs: Any, plan_of: Any) -> None:
+    vowels = {"type": "Python", "name": "vowels", "python": {"configMapName": "mine"}}
+    evaluation = {**ONCE["evaluation"], "maxNewTokens": 4, "rewards": [vowels, {"type": "Number"}]}
+    result = runs.finish(plan_of(evaluation=evaluation))
+    trained, same = (next(n for n in result.numbers if n.name == name) for name in ("reward", "reward_vowels"))
+    assert same.to_json() == {**trained.to_json(), "name": "reward_vowels"}
+    number = next(n for n in result.numbers if n.name == "reward_number")
+    assert float(number.tuned) <= 1
+    rate = next(n for n in result.numbers if n.name == "win_rate_vowels")
+    assert (float(rate.tuned) > 0.5) == (float(same.tuned) > float(same.base or 0))
+
+
 def test_a_verifier_that_does_not_know_an_answer_is_refused(runs: Any, plan_of: Any, tmp_path: Path) -> None:
     rows = sums(40)
     rows[4]["answer"] = "many"

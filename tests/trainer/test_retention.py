@@ -121,8 +121,11 @@ def test_multiple_choice_and_answers_of_preferences(runs: Any, make_plan: Any, r
 def test_a_resumed_run_compares_with_the_base_of_its_first_attempt(
     runs: Any, make_plan: Any, retained: Any, interrupt: Any
 ) -> None:
-    whole = runs.finish(make_plan("whole", **retained(TEXT)))
-    plan = make_plan("broken", **retained(TEXT))
+    fields = retained(TEXT)
+    fields["evaluation"] |= {"rewards": [{"type": "Length", "length": {"max": 2, "slope": 9}}], "maxNewTokens": 8}
+    whole = runs.finish(make_plan("whole", **fields))
+    assert {"perplexity", "win_rate_length"} < {n.name for n in whole.numbers}
+    plan = make_plan("broken", **fields)
     interrupt(plan, 4)
     assert runs.finish(plan).numbers == whole.numbers
 

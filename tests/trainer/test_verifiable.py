@@ -83,6 +83,9 @@ def test_auto_does_not_take_a_completion_for_an_answer() -> None:
     ("record", "checked"),
     [
         ({"prompt": "a", "completion": "b"}, {"prompt": "a", "answer": "b"}),
+        ({"prompt": "a", "completion": "b", "answer": "c"}, {"prompt": "a", "answer": "c"}),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "answer": "b"}),
+        ({"prompt": [USER], "chosen": [ASSISTANT], "rejected": [USER]}, {"prompt": [USER], "answer": "4"}),
         ({"messages": [USER, ASSISTANT]}, {"prompt": [USER], "answer": "4"}),
         (
             {"messages": [USER, {**ASSISTANT, "weight": 0}, USER, ASSISTANT]},

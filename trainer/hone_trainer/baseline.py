@@ -14,7 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hone_api.modelversion import Sample
-from hone_trainer import evaluate, ranks, suite
+from hone_trainer import evaluate, grading, ranks, suite
 from hone_trainer.encode import Example
 from hone_trainer.evaluate import HeldOut
 from hone_trainer.loop import GiveUp, Run
@@ -36,6 +36,8 @@ class Baseline(TrainerCallback):
         self.scores: list[Score] | None = None
         self.probes: list[Score] | None = None
         """Scores of `run.probes`, in their order."""
+        self.graded: list[Score] | None = None
+        """Scores of the answers to `run.prompts`, in their order."""
         self._answers: list[str] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -66,17 +68,20 @@ class Baseline(TrainerCallback):
         try:
             self.scores = self.trainer.scores()
             self.probes = suite.measure(self.trainer, self._run.probes, self.trainer.poll)
+            self.graded = grading.measure(self.trainer, self.trainer.poll, check=True)
         except GiveUp:
             raise interrupted("while evaluating the base model") from None
         self._answers = self._answer(self.trainer)
         if ranks.is_first():
-            scores, probes = ([asdict(s) for s in found] for found in (self.scores, self.probes))
-            body = {"scores": scores, "probes": probes, "answers": self._answers}
+            measured = {"scores": self.scores, "probes": self.probes, "graded": self.graded}
+            body: dict[str, Any] = {name: [asdict(score) for score in found or ()] for name, found in measured.items()}
+            body["answers"] = self._answers
             write_atomically(self._file, json.dumps(body).encode())
 
     def _load(self) -> None:
         body = json.loads(self._file.read_text())
-        self.scores, self.probes = ([Score.from_json(s) for s in body[name]] for name in ("scores", "probes"))
+        names = ("scores", "probes", "graded")
+        self.scores, self.probes, self.graded = ([Score.from_json(s) for s in body[name]] for name in names)
         self._answers = body["answers"]
 
     def _answer(self, trainer: Any) -> list[str]:

@@ -29,7 +29,7 @@ def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Colle
             *_plan(plan, world_size, cuda_bf16),
             *problems(plan.method, plan.training, plan.adapter, world_size, plan.grpo, plan.ppo),
             *start_problems(plan.training, plan.adapter, sharded=plan.deepspeed is not None),
-            *evaluation_problems(plan.method, plan.evaluation, plan.adapter, sharded=plan.deepspeed is not None),
+            *_evaluation(plan),
         ]
     )
 
@@ -114,6 +114,13 @@ def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]
     retention = plan.evaluation.retention
     if retention and retention.interpolate and not plan.evaluation_datasets:
         yield "evaluation.retention.interpolate needs held-out rows: name evaluationDatasets"
+    if plan.evaluation.rewards and not plan.evaluation_datasets:
+        yield "evaluation.rewards needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
+
+
+def _evaluation(plan: TrainingPlan) -> list[str]:
+    sharded = plan.deepspeed is not None
+    return evaluation_problems(plan.method, plan.evaluation, plan.adapter, sharded=sharded, grpo=plan.grpo)
 
 
 def _distillation(options: DistillationMethod) -> Iterator[str]:

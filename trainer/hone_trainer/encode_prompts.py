@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hone_trainer.encoder import Encoder, RowRefusedError
+from hone_trainer.spoken import as_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _ANSWER = "ok"
+KNOWN = ("answer", "tests", "entryPoint", "solution")
+"""What a record may say of a right answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +87,15 @@ class PromptEncoder:
 def checked_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """{prompt: text or turns, and of answer, tests, entryPoint, solution what there is} of any record with a question.
 
-    A conversation is cut before its last assistant turn, whose content is the answer.
+    Without an answer of its own it is the completion, or the chosen one. A conversation is cut before its last
+    assistant turn, whose content is the answer.
     """
+    known = {key: record[key] for key in KNOWN if key in record}
     if "messages" not in record:
-        known = {key: record[key] for key in ("answer", "tests", "entryPoint", "solution") if key in record}
-        answer = {"answer": record["completion"]} if isinstance(record.get("completion"), str) else {}
-        return {"prompt": record["prompt"], **answer, **known}
+        answer = as_text(dict(record))[1]
+        return {"prompt": record["prompt"], **({} if answer is None else {"answer": answer}), **known}
     turns = [{key: turn[key] for key in turn if key != "weight"} for turn in record["messages"]]
     last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=None)
     if last is None:
-        return {"prompt": turns}
-    return {"prompt": turns[:last], "answer": turns[last]["content"]}
+        return {"prompt": turns, **known}
+    return {"prompt": turns[:last], "answer": turns[last]["content"], **known}

@@ -55,6 +55,8 @@ class Run:
     """Scores of the held-out splits by the step they were measured at, of this attempt."""
     probes: list[Probe] = field(default_factory=list)
     """What is measured beside the method's own metrics, before and after training."""
+    prompts: list[HeldOut] = field(default_factory=list)
+    """Held-out prompts whose answers evaluation.rewards score, before and after training."""
     advice: list[str] = field(default_factory=list)
     """What looked wrong before the first step."""
     example: list[Shown] = field(default_factory=list)

@@ -18,6 +18,7 @@ from hone_trainer import (
     deepspeed,
     export,
     forecast,
+    grading,
     model,
     ranks,
     report,
@@ -205,6 +206,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
         data=data.summaries,
         used=data.used,
         probes=suite.probes(plan, base),
+        prompts=grading.prompts(plan, base),
         advice=[*data.warnings, *selfcheck.advice(base)],
         example=example,
     )

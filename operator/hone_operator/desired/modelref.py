@@ -99,9 +99,11 @@ def adapter_input(model: PinnedModel, platform: Platform) -> ArtifactInput | Non
 
 
 def references(spec: Mapping[str, Any]) -> list[str]:
-    """Names of the ModelVersions that a job's method reads beside its base, e.g. the reward model."""
+    """Names of the ModelVersions that a job reads beside its base, e.g. the reward model."""
     named = [(spec.get("ppo") or {}).get("rewardModelVersion")]
-    named += [(r.get("rewardModel") or {}).get("modelVersion") for r in (spec.get("grpo") or {}).get("rewards") or ()]
+    for block in ("grpo", "evaluation"):
+        rewards = (spec.get(block) or {}).get("rewards") or ()
+        named += [(reward.get("rewardModel") or {}).get("modelVersion") for reward in rewards]
     named.append(teacher(spec))
     return list(dict.fromkeys(name for name in named if name))
 

@@ -1,9 +1,9 @@
-"""What the rewards of a GRPO job bring into its pods: programs from ConfigMaps and the keys of judges."""
+"""What the rewards of a job bring into its pods: programs from ConfigMaps and the keys of judges."""
 
 from pathlib import PurePosixPath
 
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.rewards import Reward
+from hone_api.methods import all_rewards
 from hone_operator.desired.pod import Mount
 
 FOLDER = PurePosixPath("/etc/hone-rewards")
@@ -13,7 +13,7 @@ _FILE = "reward.py"
 def mounts(spec: FineTuneJobSpec) -> list[Mount]:
     """A volume for each reward that brings something along. All are optional: the pod itself says what is missing."""
     out = []
-    for number, reward in enumerate(_rewards(spec)):
+    for number, reward in enumerate(all_rewards(spec.grpo, spec.evaluation)):
         name, path = f"reward-{number}", FOLDER / str(number)
         if reward.python:
             items = [{"key": reward.python.key, "path": _FILE}]
@@ -27,13 +27,9 @@ def mounts(spec: FineTuneJobSpec) -> list[Mount]:
 def paths(spec: FineTuneJobSpec) -> dict[str, str]:
     """Where the pod finds them, by the rewards' names."""
     out = {}
-    for number, reward in enumerate(_rewards(spec)):
+    for number, reward in enumerate(all_rewards(spec.grpo, spec.evaluation)):
         if reward.python:
             out[reward.title] = str(FOLDER / str(number) / _FILE)
         if reward.judge and reward.judge.secret_name:
             out[reward.title] = str(FOLDER / str(number))
     return out
-
-
-def _rewards(spec: FineTuneJobSpec) -> list[Reward]:
-    return spec.grpo.rewards if spec.grpo else []

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from hone_api.dataset import Format
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import FORMATS_BY_LOGITS, FORMATS_MEASURED, FORMATS_TAKEN
+from hone_api.methods import FORMATS_ANSWERED, FORMATS_BY_LOGITS, FORMATS_MEASURED, FORMATS_TAKEN
 from hone_operator.reconcile.conditions import is_true
 
 Datasets = Mapping[str, Mapping[str, Any]]
@@ -36,7 +36,18 @@ def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None
     for name, split, purpose in used(spec):
         if found := dataset_problem(name, split, datasets) or _mismatch(datasets[name], purpose):
             return found
-    return None
+    return _unanswered(spec, datasets) if spec.evaluation.rewards else None
+
+
+def _unanswered(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None:
+    """Why there are no prompts whose answers could be scored."""
+    found = held_out(spec, datasets)
+    if not found:
+        words = "name evaluationDatasets, or a Dataset with a split validation"
+        return "SplitNotFound", f"spec.evaluation.rewards needs held-out rows: {words}."
+    purpose = Purpose("evaluation.rewards", FORMATS_ANSWERED)
+    wrong = (_mismatch(datasets[rows.partition("/")[0]], purpose) for rows in found)
+    return next((problem for problem in wrong if problem), None)
 
 
 def dataset_problem(name: str, split: str | None, datasets: Datasets) -> tuple[str, str] | None:

@@ -57,7 +57,8 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
     sharded = spec.deepspeed is not None
     out += [f"spec.{words}" for words in start_problems(training, spec.adapter, sharded=sharded)]
     out += [
-        f"spec.{words}" for words in evaluation_problems(spec.method, spec.evaluation, spec.adapter, sharded=sharded)
+        f"spec.{words}"
+        for words in evaluation_problems(spec.method, spec.evaluation, spec.adapter, sharded=sharded, grpo=spec.grpo)
     ]
     if words := _shares(spec):
         out.append(words)

@@ -315,8 +315,17 @@ def test_the_key_of_a_teacher_is_mounted_and_its_path_is_in_the_plan(secret):
     assert all(paths[name] == "/secrets/teacher" for name in mounted)
 
 
-def test_rewards_bring_programs_and_keys_into_the_pod():
-    config, job = rewarded()
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"method": "GRPO", "grpo": {"rewards": REWARDS}},
+        {"evaluation": {"rewards": REWARDS}},
+        {"method": "GRPO", "grpo": {"rewards": REWARDS[:3]}, "evaluation": {"rewards": REWARDS[1:]}},
+    ],
+    ids=["trained on", "measured by", "both"],
+)
+def test_rewards_bring_programs_and_keys_into_the_pod(spec):
+    config, job = run(spec)
     plan = parse_plan(config["data"]["plan.json"])
     assert plan.reward_paths == {"mine": "/etc/hone-rewards/1/reward.py", "judge": "/etc/hone-rewards/2"}
     pod = job["spec"]["template"]["spec"]
@@ -330,4 +339,4 @@ def test_rewards_bring_programs_and_keys_into_the_pod():
     assert volumes["reward-2"]["secret"]["secretName"] == "judge-key"
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
     assert mounts["reward-1"] == {"name": "reward-1", "mountPath": "/etc/hone-rewards/1", "readOnly": True}
-    assert not {"reward-0", "reward-3"} & volumes.keys()
+    assert {name for name in volumes if name.startswith("reward-")} == {"reward-1", "reward-2"}

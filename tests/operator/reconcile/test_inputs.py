@@ -109,6 +109,32 @@ def test_prompts_alone_have_no_tokens_to_compare_a_teacher_on(new_life, conditio
         assert "distillation.level Logits (Sequence needs no answers) takes Chat" in message
 
 
+@pytest.mark.parametrize(
+    ("format", "rewards", "reason"),
+    [
+        ("Chat", [{"type": "Number"}], None),
+        ("Text", [{"type": "Number"}], "DatasetFormatMismatch"),
+        ("Text", [], None),
+    ],
+)
+def test_answers_are_scored_where_there_are_prompts(world, new_life, conditions, format, rewards, reason):
+    life = new_life(evaluation={"rewards": rewards})
+    life.datasets["rows"]["status"]["formatDetected"] = format
+    made = life.tick().create
+    assert conditions(life.status)["DatasetReady"] == (f"False/{reason}" if reason else "True/Ready")
+    assert bool(made) is not bool(reason)
+    if reason:
+        message = next(c for c in life.status["conditions"] if c["type"] == "DatasetReady")["message"]
+        assert "has the format Text; evaluation.rewards takes Chat" in message
+
+
+def test_answers_are_scored_where_rows_are_held_out(new_life, conditions):
+    rows = [{"name": "rows"}, {"name": "rows", "split": "validation"}]
+    life = new_life(datasets=rows, evaluation={"rewards": [{"type": "Number"}]})
+    assert life.tick().create == ()
+    assert conditions(life.status)["DatasetReady"] == "False/SplitNotFound"
+
+
 def test_the_options_of_the_method_reach_the_plan(new_life):
     life = new_life(method="DPO", dpo={"loss": "IPO", "beta": "0.2"})
     made = plan(life.tick())

@@ -10,6 +10,7 @@ import pytest
 pytestmark = pytest.mark.pure
 OTHER = "sha256:" + "1" * 64
 RETENTION = {"datasets": [{"name": "general", "split": "test"}], "maxRegression": "5%"}
+NUMBER = {"type": "Number"}
 WORDS = "evaluation.retention: worse than the base model beyond 5.0%: perplexity on general/test by 21.0%."
 
 
@@ -99,6 +100,19 @@ def test_a_model_that_passes_succeeds(world, kept, conditions):
         (
             {"method": "GRPO", "grpo": {"rewards": [{"type": "Length", "length": {"max": 9}}]}},
             "GRPO has prompts alone",
+        ),
+        ({"method": "DAPT", "evaluation": {"rewards": [NUMBER]}}, "the rows of DAPT are texts"),
+        ({"evaluation": {"rewards": [NUMBER, NUMBER]}}, "more than one is called number"),
+        ({"method": "Reward", "evaluation": {"rewards": [NUMBER]}}, "a reward model answers nothing"),
+        ({"evaluation": {"rewards": [{**NUMBER, "name": "margin"}]}}, "methods have metrics of this name"),
+        ({"evaluation": {"rewards": [{**NUMBER, "weight": "2"}]}}, "remove the weight of number"),
+        (
+            {
+                "method": "GRPO",
+                "grpo": {"rewards": [{**NUMBER, "weight": "2"}]},
+                "evaluation": {"rewards": [{**NUMBER, "final": {"marked": True}}]},
+            },
+            "grpo.rewards has another one called number",
         ),
     ],
 )

@@ -223,6 +223,8 @@ def test_the_reward_model_is_waited_for_and_pinned_too():
         "grpo": {"rewards": [{"type": "Number"}, {"type": "RewardModel", "rewardModel": {"modelVersion": "taste-v2"}}]},
     }
     assert modelref.references(spec) == ["judge-v1", "taste-v2"]
+    spec["evaluation"] = {"rewards": [spec["grpo"]["rewards"][1], {"rewardModel": {"modelVersion": "other-v1"}}]}
+    assert modelref.references(spec) == ["judge-v1", "taste-v2", "other-v1"]
 
 
 def test_a_teacher_answers_and_is_no_reward_model():

@@ -9,13 +9,12 @@ from typing import Any, cast
 from transformers import TrainerCallback
 
 from hone_trainer import evaluate, ranks, rewards, sampling
-from hone_trainer.datasets.synthesis.endpoint import Access
 from hone_trainer.encode_prompts import Prompt
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluate import HeldOut
 from hone_trainer.loop import Run
 from hone_trainer.methods.base import Poll
-from hone_trainer.rewards import Masked, Sample, gold
+from hone_trainer.rewards import Masked, gold
 from hone_trainer.rewards.combined import Scores
 from hone_trainer.sandbox import Workers
 from hone_trainer.scores import Mean, Score
@@ -42,11 +41,7 @@ class Rewards:
         self._run = run
         workers = Workers()
         weakref.finalize(self, workers.close)
-        models = {
-            spec.title: run.plan.models[spec.reward_model.model_version].path for spec in specs if spec.reward_model
-        }
-        access = Access(run.plan.allow_private_addresses, run.plan.cluster_domain)
-        self._combined = rewards.make(specs, {**run.plan.reward_paths, **models}, workers, access)
+        self._combined = rewards.of_plan(run.plan, specs, workers)
         self._told: set[str] = set()
         self._last: Scores | None = None
         prompts = cast(Sequence[Prompt], run.rows)
@@ -55,9 +50,7 @@ class Rewards:
 
     def __call__(self, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Scores:
         """Scores of answers, given as token ids with their end mark."""
-        texts = self._run.base.tokenizer.batch_decode([list(ids) for ids in answers], skip_special_tokens=True)
-        samples = [Sample(text, row.record, len(ids)) for text, row, ids in zip(texts, rows, answers, strict=True)]
-        self._last = scores = self._combined(samples)
+        self._last = scores = self._combined(rewards.as_samples(self._run.base.tokenizer, rows, answers))
         self._tell(scores)
         return scores
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from hone_api.plan import TrainingPlan
 from hone_api.rewards import Reward as RewardSpec
 from hone_api.rewards import RewardType
 from hone_trainer.datasets.synthesis.endpoint import Access
 from hone_trainer.errors import ConfigError
-from hone_trainer.rewards.base import Context, Masked, Reward, Sample
+from hone_trainer.rewards.base import Context, Masked, Reward, Sample, as_samples
 from hone_trainer.rewards.code import Code
 from hone_trainer.rewards.combined import Combined, Part, Scores
 from hone_trainer.rewards.format import Format
@@ -24,7 +25,7 @@ from hone_trainer.rewards.python import Python
 from hone_trainer.rewards.regex import Regex
 from hone_trainer.sandbox import Workers
 
-__all__ = ["REWARDS", "Combined", "Masked", "Reward", "Sample", "Scores", "make"]
+__all__ = ["REWARDS", "Combined", "Masked", "Reward", "Sample", "Scores", "as_samples", "make", "of_plan"]
 
 REWARDS: dict[str, Callable[[Context], Reward]] = {
     RewardType.NUMBER: Number,
@@ -39,6 +40,17 @@ REWARDS: dict[str, Callable[[Context], Reward]] = {
     RewardType.REWARD_MODEL: RewardModel,
     RewardType.JUDGE: Judge,
 }
+
+
+def of_plan(plan: TrainingPlan, specs: Sequence[RewardSpec], workers: Workers) -> Combined:
+    """Some of the plan's rewards, with what it says of paths, models and addresses.
+
+    Raises:
+        ConfigError, TrainerError: see `make`.
+    """
+    models = {spec.title: plan.models[spec.reward_model.model_version].path for spec in specs if spec.reward_model}
+    access = Access(plan.allow_private_addresses, plan.cluster_domain)
+    return make(specs, {**plan.reward_paths, **models}, workers, access)
 
 
 def make(

@@ -11,6 +11,7 @@ from hone_trainer.datasets.synthesis.endpoint import Access
 
 if TYPE_CHECKING:
     from hone_api.rewards import Reward as RewardSpec
+    from hone_trainer.encode_prompts import Prompt
     from hone_trainer.sandbox import Workers
 
 
@@ -32,6 +33,12 @@ class Sample:
         if isinstance(prompt, str):
             return prompt
         return next((str(turn["content"]) for turn in reversed(prompt) if turn["role"] == "user"), "")
+
+
+def as_samples(tokenizer: Any, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[Sample]:
+    """Answers to prompts, given as token ids with their end mark."""
+    texts = tokenizer.batch_decode([list(ids) for ids in answers], skip_special_tokens=True)
+    return [Sample(text, row.record, len(ids)) for text, row, ids in zip(texts, rows, answers, strict=True)]
 
 
 @dataclass(frozen=True)

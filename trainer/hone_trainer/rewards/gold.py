@@ -15,11 +15,12 @@ ROWS = 32
 _NAMED = 5
 
 
-def check(rewards: Combined, types: Sequence[str], rows: Sequence[Prompt]) -> list[str]:
+def check(rewards: Combined, types: Sequence[str], rows: Sequence[Prompt], where: str = "") -> list[str]:
     """Score the rows' own answers.
 
     Args:
         types: the rewards' types, in the order of their parts.
+        where: what sentences and messages begin with, to tell splits apart.
 
     Returns:
         What was checked, a sentence for each reward.
@@ -30,10 +31,11 @@ def check(rewards: Combined, types: Sequence[str], rows: Sequence[Prompt]) -> li
     """
     step = max(1, len(rows) // ROWS)
     sample = list(rows)[::step][:ROWS]
-    return [_check(part, type_ in VERIFIERS, sample) for part, type_ in zip(rewards.parts, types, strict=True)]
+    parts = zip(rewards.parts, types, strict=True)
+    return [f"{where}{_check(part, type_ in VERIFIERS, sample, where)}" for part, type_ in parts]
 
 
-def _check(part: Part, verifies: bool, rows: Sequence[Prompt]) -> str:
+def _check(part: Part, verifies: bool, rows: Sequence[Prompt], where: str) -> str:
     golds = [(row, text) for row in rows if (text := part.reward.gold(row.record)) is not None]
     if not golds:
         return f"reward {part.name}: no row has a right answer to check it with"
@@ -47,7 +49,7 @@ def _check(part: Part, verifies: bool, rows: Sequence[Prompt]) -> str:
     what = f"{_words(wrong[0][1], verifies)} for the row's own answer"
     raise TrainerError(
         _code(wrong[0][1], verifies),
-        f"reward {part.name}: {what} in {len(wrong)} of {len(golds)} rows checked: line {lines}",
+        f"{where}reward {part.name}: {what} in {len(wrong)} of {len(golds)} rows checked: line {lines}",
     )
 
 

@@ -1,0 +1,211 @@
+"""Answers to held-out prompts, scored by rewards before and after training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import judging
+import pytest
+
+from hone_dev import modelserver
+from hone_trainer import grading, model, sampling
+from hone_trainer.errors import TrainerError
+from hone_trainer.scores import Mean, Score
+
+pytestmark = pytest.mark.trainer
+LENGTH = 12
+USER, GOOD, BAD = (
+    {"role": r, "content": c} for r, c in (("user", "Is 2 small?"), ("assistant", "2"), ("assistant", "3"))
+)
+FUNCTION = {"type": "Python", "name": "mine", "python": {"configMapName": "mine"}}
+
+
+def number(result: Any, name: str) -> Any:
+    return next(n for n in result.numbers if n.name == name)
+
+
+def graded(*rewards: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"everySteps": 1000, "samples": 0, "maxNewTokens": LENGTH, "rewards": list(rewards), **fields}
+
+
+@pytest.fixture
+def function(tmp_path: Path) -> Any:
+    """Writes a reward of one's own, as the fields of a plan."""
+
+    def make(expression: str) -> dict[str, Any]:
+        (tmp_path / "reward.py").write_text(f"def reward(prompt, completion, answer, **_):\n    return {expression}\n")
+        return {"rewardPaths": {"mine": str(tmp_path / "reward.py")}}
+
+    return make
+
+
+def answers(plan: Any, adapter: Path | None = None) -> list[str]:
+    """The model's greedy answers to the plan's held-out rows."""
+    base = model.open_base(plan.model_path)
+    network = model.load(base, bf16=False, cpu=True, quantize=False, frozen=True).eval()
+    if adapter:
+        from peft import PeftModel
+
+        network = PeftModel.from_pretrained(network, adapter).eval()
+    (split,) = grading.prompts(plan, base)
+    prompts, pad = [row.prompt_ids for row in split.rows], base.tokenizer.pad_token_id
+    stop = base.stop_ids | {base.tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    found = sampling.greedy(network, prompts, pad_id=pad, stop_ids=stop, longest=LENGTH)
+    return base.tokenizer.batch_decode(found, skip_special_tokens=True)
+
+
+def test_a_judge_and_a_reward_model_score_both_models_on_the_same_prompts(
+    runs: Any, make_plan: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    taste = {"type": "RewardModel", "name": "taste", "rewardModel": {"modelVersion": "taste-v1"}}
+    with modelserver.serve(judging.Grader("strict")) as url:
+        plan = make_plan(
+            evaluation=graded(taste, {"type": "Judge", "judge": {"endpoint": url, "maxScore": 100}}),
+            models={"taste-v1": {"path": str(judging.reward_model(tiny_model, tmp_path / "taste"))}},
+            allowPrivateAddresses=True,
+            training={"learningRate": "2e-2"},
+        )
+        result = runs.finish(plan)
+    assert [n.name for n in result.numbers[2:]] == [
+        "reward_taste",
+        "win_rate_taste",
+        "reward_judge",
+        "win_rate_judge",
+    ]
+    before, after = answers(plan), answers(plan, Path(plan.output_path) / "adapter")
+    grade, rate = number(result, "reward_judge"), number(result, "win_rate_judge")
+    assert before != after
+    assert float(grade.base) == pytest.approx(sum(map(len, before)) / 100 / 16, abs=1e-5)
+    assert float(grade.tuned) == pytest.approx(sum(map(len, after)) / 100 / 16, abs=1e-5)
+    won = [(len(new) > len(old)) + 0.5 * (len(new) == len(old)) for old, new in zip(before, after, strict=True)]
+    assert float(rate.tuned) == pytest.approx(sum(won) / 16, abs=1e-5)
+    assert rate.base is None
+    assert float(rate.low) <= float(rate.tuned) <= float(rate.high)
+    assert float(grade.change_low) <= float(grade.tuned) - float(grade.base) <= float(grade.change_high)
+    assert number(result, "reward_taste").rows == 16
+
+    folder = Path(plan.output_path) / "adapter"
+    assert f"| win_rate_judge | places/validation (16) | - | {rate.tuned} | - |" in (folder / "README.md").read_text()
+    assert "<td>win_rate_judge</td>" in (folder / "report.html").read_text()
+
+
+def test_answers_without_a_score_are_left_out_of_that_number_alone(
+    runs: Any, make_plan: Any, function: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    length = {"type": "Length", "length": {"min": 4, "slope": 4}}
+    plan = make_plan(
+        **function("None if completion != answer and len(prompt) % 2 else len(completion)"),
+        evaluation=graded(FUNCTION, length),
+        training={"learningRate": "2e-2"},
+    )
+    result = runs.finish(plan)
+    rows = [json.loads(line) for line in Path(plan.evaluation_datasets[0].path).read_text().splitlines()]
+    kept = [i for i, row in enumerate(rows) if not len(row["messages"][0]["content"]) % 2]
+    assert 0 < len(kept) < 16
+    mine = number(result, "reward_mine")
+    assert mine.rows == number(result, "win_rate_mine").rows == len(kept)
+    before, after = answers(plan), answers(plan, Path(plan.output_path) / "adapter")
+    assert float(mine.base) == pytest.approx(sum(len(before[i]) for i in kept) / len(kept), abs=1e-5)
+    assert float(mine.tuned) == pytest.approx(sum(len(after[i]) for i in kept) / len(kept), abs=1e-5)
+    assert number(result, "reward_length").rows == 16
+    words = f"reward mine: {16 - len(kept)} of the 16 answers to places/validation got no score and are left out; "
+    assert capsys.readouterr().err.count(f"{words}most often: the function returned None") == 2
+
+
+@pytest.mark.parametrize(
+    ("reward", "expression", "code", "words"),
+    [
+        (
+            FUNCTION,
+            "1 if completion == answer else None",
+            "RewardFailed",
+            "none of the 16 answers to places/validation",
+        ),
+        (FUNCTION, "completion.nothing", "RewardFailed", "places/validation: reward mine: no score"),
+        ({"type": "Number"}, "0", "VerifierRejectsGold", "places/validation: reward number: 0 and not 1"),
+        ({"type": "Regex", "regex": {"pattern": "("}}, "0", "InvalidConfiguration", "reward regex: regex.pattern"),
+    ],
+)
+def test_a_reward_that_scores_nothing_ends_the_run_before_its_first_step(
+    runs: Any, make_plan: Any, function: Any, reward: dict[str, Any], expression: str, code: str, words: str
+) -> None:
+    plan = make_plan(**function(expression), evaluation=graded(reward))
+    with pytest.raises(TrainerError) as raised:
+        runs.finish(plan)
+    assert raised.value.code == code
+    assert words in raised.value.message
+    assert not list((Path(plan.work_path) / "checkpoints").glob("step-*"))
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"messages": [USER, GOOD]}, "2"),
+        ({"prompt": "Is 2 small?", "completion": "2"}, "2"),
+        ({"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]}, "2"),
+        ({"prompt": "Is 2 small?", "chosen": "2", "rejected": "3"}, "2"),
+        ({"prompt": "Is 2 small?", "completion": "2", "label": True}, "2"),
+        ({"prompt": "Is 2 small?", "answer": "2"}, "2"),
+        ({"messages": [USER, BAD], "answer": "2"}, "2"),
+    ],
+)
+def test_rows_of_every_form_with_a_prompt_have_an_answer_to_compare_with(
+    tiny_model: Path, make_plan: Any, tmp_path: Path, row: dict[str, Any], answer: str
+) -> None:
+    (split,) = grading.prompts(plan_on(make_plan, tmp_path, row), model.open_base(tiny_model))
+    assert [prompt.record["answer"] for prompt in split.rows] == [answer]
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"text": "Rome."}, "DatasetFormatMismatch"),
+        ({"prompt": "Is 2 small?", "completion": "3", "label": False}, "NoTrainableRows"),
+    ],
+)
+def test_rows_without_an_answer_are_refused(
+    tiny_model: Path, make_plan: Any, tmp_path: Path, row: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(TrainerError, match=r"held/test: evaluation\.rewards") as raised:
+        grading.prompts(plan_on(make_plan, tmp_path, row), model.open_base(tiny_model))
+    assert raised.value.code == code
+
+
+def plan_on(make_plan: Any, folder: Path, row: dict[str, Any]) -> Any:
+    file = folder / "test.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    held_out = [{"name": "held", "split": "test", "path": str(file), "digest": digest}]
+    return make_plan(evaluationDatasets=held_out, evaluation=graded({"type": "Number"}))
+
+
+def test_no_held_out_rows_and_rewards_that_cannot_be_told_apart_are_all_named(runs: Any, make_plan: Any) -> None:
+    with pytest.raises(TrainerError) as raised:
+        runs.finish(make_plan(held_out=False, evaluation=graded({"type": "Number"}, {"type": "Number"})))
+    for words in ("evaluation.rewards needs held-out rows", "more than one is called number"):
+        assert words in raised.value.message
+
+
+def scored(*values: float | None) -> Score:
+    return Score({"reward_mine": Mean([v or 0.0 for v in values], [float(v is not None) for v in values])}, 10)
+
+
+def test_a_win_is_a_higher_score_and_a_tie_half_of_one() -> None:
+    base, tuned = (s.means["reward_mine"] for s in (scored(0, 1, 1, 3), scored(1, 1, 0, 4)))
+    assert grading.wins(base, tuned) == Mean([1.0, 0.5, 0.0, 1.0], [1.0] * 4)
+
+
+def test_numbers_are_of_the_rows_that_both_have_a_score_of() -> None:
+    reward, rate = grading.numbers(["a/test"], [scored(0, None, 1, 4)], [scored(1, 1, None, 4)])
+    assert (reward.name, reward.base, reward.tuned, reward.rows) == ("reward_mine", "2.000000", "2.500000", 2)
+    assert (rate.name, rate.base, rate.tuned, rate.rows) == ("win_rate_mine", None, "0.750000", 2)
+    assert (rate.low, rate.high, rate.change_low) == ("0.500000", "1.000000", None)
+
+
+@pytest.mark.parametrize("base", [None, [scored(1, None)]], ids=["lost", "on other rows"])
+def test_what_cannot_be_compared_stands_alone(base: Any) -> None:
+    (reward,) = grading.numbers(["a/test"], base, [scored(None, 3)])
+    assert (reward.base, reward.tuned, reward.rows) == (None, "3.000000", 1)
