@@ -72,7 +72,7 @@ def test_refreshed_mixed_and_swept(kubectl) -> None:
     assert remixed["mixture"][0]["digest"] == second["digest"]
 
     kubectl.apply(dataset("broken", "broken.jsonl", format="Text"))
-    assert says(kubectl, "broken", "TooManyBadRows", "Ready")["report"].startswith("reports/broken/")
+    assert says(kubectl, "broken", "TooManyBadRows", "Ready")["report"].endswith("/reports/broken/report.html")
 
     (claim,) = kubectl.get("pvc")["items"]
     store = Path(kubectl.get("pv", claim["spec"]["volumeName"])["spec"]["local"]["path"])
