@@ -55,6 +55,7 @@ CASES = (
     Case("qlora", hidden=1024, adapter={"type": "QLoRA"}),
     Case("dora", adapter={"type": "DoRA"}),
     Case("dpo", method="DPO"),
+    Case("logits", method="Distillation", vocabulary=16_384, length=512),
 )
 
 
@@ -118,6 +119,9 @@ def measure(case: Case, folder: Path) -> tuple[int, int]:
         "workPath": "work",
         "outputPath": "out",
     }
+    if case.method == "Distillation":  # a teacher of the student's own sizes
+        plan["distillation"] = {"teacherModelVersion": "large-v1", "level": "Logits"}
+        plan["models"] = {"large-v1": {"path": "model"}}
     (folder / "plan.json").write_text(json.dumps(plan))
     done = subprocess.run(
         [sys.executable, "-m", "hone_trainer", "run", str(folder / "plan.json")],
