@@ -176,7 +176,7 @@ def test_what_a_teacher_cannot_be_asked_is_left_out(plan_of: Any, tmp_path: Path
         "You ask: What time is it?",
     ]
     assert records(answered.datasets[0].path)[1:] == [
-        {"prompt": "What is 2 + 2?", "completion": "You ask: What is 2 + 2?"}
+        {"prompt": "What is 2 + 2?", "completion": "You ask: What is 2 + 2?", "answer": "4"}
     ]
     assert sorted(model.questions) == ["What is 2 + 2?", "What time is it?"]
 

@@ -11,9 +11,11 @@ import judging
 import pytest
 
 from hone_dev import modelserver
-from hone_trainer import grading, model, sampling
+from hone_trainer import grading, model, sampling, teacher_model
+from hone_trainer.encode_prompts import PromptEncoder, checked_record
 from hone_trainer.errors import TrainerError
 from hone_trainer.scores import Mean, Score
+from hone_trainer.spoken import as_text
 
 pytestmark = pytest.mark.trainer
 LENGTH = 12
@@ -157,6 +159,21 @@ def test_rows_of_every_form_with_a_prompt_have_an_answer_to_compare_with(
 ) -> None:
     (split,) = grading.prompts(plan_on(make_plan, tmp_path, row), model.open_base(tiny_model))
     assert [prompt.record["answer"] for prompt in split.rows] == [answer]
+
+
+def test_a_teachers_answer_takes_the_place_of_what_is_learned_alone(tiny_model: Path) -> None:
+    tokenizer = model.open_base(tiny_model).tokenizer
+    ids = [*tokenizer("4")["input_ids"], tokenizer.eos_token_id]
+    made = teacher_model.Model(
+        PromptEncoder(tokenizer, 64),
+        lambda prompts: [ids] * len(prompts),
+        lambda found: tokenizer.decode(found, skip_special_tokens=True),
+        frozenset({tokenizer.eos_token_id}),
+    )
+    rows = [{"messages": [USER, GOOD]}, {"prompt": "Is 2 small?", "completion": "2"}, {"prompt": [USER], "answer": "2"}]
+    answered = list(made.rows(rows))
+    assert [as_text(row)[1] for row in answered] == ["4"] * 3
+    assert [checked_record(row)["answer"] for row in answered] == ["2"] * 3
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,11 +101,17 @@ class Teacher(Protocol):
         """The records with the teacher's answers; without those that it cannot read, or did not finish."""
 
 
-def row(prompt: Any, answer: str) -> dict[str, Any]:
-    """The record of an answered prompt; see `encode_prompts.checked_record`."""
+def row(checked: Mapping[str, Any], answer: str) -> dict[str, Any]:
+    """An answered prompt, with what the row itself says of a right answer: evaluation.rewards compare with that.
+
+    Args:
+        checked: see `encode_prompts.checked_record`.
+    """
+    own = {key: value for key, value in checked.items() if key != "prompt"}
+    prompt = checked["prompt"]
     if isinstance(prompt, list):
-        return {"messages": [*prompt, {"role": "assistant", "content": answer}]}
-    return {"prompt": prompt, "completion": answer}
+        return {"messages": [*prompt, {"role": "assistant", "content": answer}], **own}
+    return {"prompt": prompt, "completion": answer, **own}
 
 
 def options_of(plan: TrainingPlan) -> DistillationMethod:

@@ -37,24 +37,25 @@ class Served:
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
         """
-        prompts = [prompt for record in records if (prompt := self._prompt(record))]
+        asked = [checked for record in records if (checked := self._checked(record))]
         with ThreadPoolExecutor(PARALLEL, "teacher") as threads:
             try:
-                answers = list(threads.map(self._ask, prompts))
+                answers = list(threads.map(self._ask, asked))
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
-        for prompt, answer in zip(prompts, answers, strict=True):
+        for checked, answer in zip(asked, answers, strict=True):
             if not answer.whole:
                 self.left_out["its answer is longer than maxCompletionLength"] += 1
             elif not answer.text.strip():
                 self.left_out["its answer is empty"] += 1
             else:
-                yield teacher.row(prompt, answer.text)
+                yield teacher.row(checked, answer.text)
 
-    def _prompt(self, record: dict[str, Any]) -> Any:
-        """Text or turns; None where tools would have to be sent along, or nobody asks."""
-        prompt = checked_record(record)["prompt"]
+    def _checked(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        """See `checked_record`; None where tools would have to be sent along, or nobody asks."""
+        checked = checked_record(record)
+        prompt = checked["prompt"]
         if isinstance(prompt, list):
             if record.get("tools") or any(set(turn) != {"role", "content"} for turn in prompt):
                 self.left_out["it has tools, which the teacher is not told of"] += 1
@@ -62,9 +63,10 @@ class Served:
             if not prompt or prompt[-1]["role"] != "user":
                 self.left_out["it ends in no question"] += 1
                 return None
-        return prompt
+        return checked
 
-    def _ask(self, prompt: Any) -> Answer:
+    def _ask(self, checked: dict[str, Any]) -> Answer:
+        prompt = checked["prompt"]
         turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
         return self.endpoint.chat(self.model, turns, temperature=0, max_tokens=self.longest, seed=0)
 

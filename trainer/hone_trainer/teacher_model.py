@@ -35,7 +35,7 @@ class Model:
             for prompt, ids in zip(batch, self.answers([p.prompt_ids for p in batch]), strict=True):
                 text = self.decode(ids)
                 if ids and ids[-1] in self.stop_ids and text.strip():
-                    yield teacher.row(prompt.record["prompt"], text)
+                    yield teacher.row(prompt.record, text)
                 else:
                     self.left_out["its answer is empty, or longer than maxCompletionLength"] += 1
 
