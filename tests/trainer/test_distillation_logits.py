@@ -220,6 +220,38 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(runs: Any, plan_of: 
     assert abs(loss) < 1e-6
 
 
+def test_experts_are_kept_in_balance_as_in_sft(
+    runs: Any, plan_of: Any, tiny_model: Path, rows_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Of a student that is its teacher the balance of the experts is the whole loss."""
+    import torch
+    from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
+
+    folder, tokenizer = tmp_path / "experts", AutoTokenizer.from_pretrained(tiny_model)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(3)
+    model = MixtralForCausalLM(
+        MixtralConfig(vocab_size=512, num_hidden_layers=1, num_local_experts=4, **sizes, **ends)
+    ).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    record = {"messages": chats(rows_files[0])[0]}
+    plan = plan_of(
+        path=folder,
+        held_out=False,
+        modelPath=str(folder),
+        datasets=source(tmp_path / "rows.jsonl", [record]),
+        training={"maxSteps": 1, "batchSize": 1},
+    )
+    runs.finish(plan)
+    ((_, loss, _),) = runs.curve(plan)
+    text = tokenizer.apply_chat_template(record["messages"], tokenize=False).removesuffix("\n")
+    with torch.no_grad():
+        balance = model(**tokenizer(text, return_tensors="pt"), output_router_logits=True).aux_loss
+    assert loss == pytest.approx(model.config.router_aux_loss_coef * float(balance), rel=1e-4)
+
+
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(runs: Any, plan_of: Any, interrupt: Any) -> None:
     whole, broken = plan_of("whole", training={"maxSteps": 7}), plan_of("broken", training={"maxSteps": 7})
     runs.finish(whole)
