@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from hone_api.dataset import Format
 from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, Rule, between, uri_rules
-from hone_api.rewards import Reward
+from hone_api.rewards import VERIFIERS, Reward
 from hone_api.training import Adapter, AdapterType, Evaluation, EvaluationMetric, Training
 
 
@@ -357,7 +357,17 @@ def evaluation_problems(
         out.append("evaluation.retention.interpolate: DoRA's update has no factor to scale: use adapter type LoRA")
     if retention and retention.interpolate and adapter.type == AdapterType.NONE and sharded:
         out.append("evaluation.retention.interpolate needs whole weights on each rank: remove it, or deepspeed")
-    return [*out, *_scoring_problems(method, evaluation.rewards, grpo)]
+    return [*out, *_scoring_problems(method, evaluation.rewards, grpo), *_pass_at_problems(evaluation)]
+
+
+def _pass_at_problems(evaluation: Evaluation) -> list[str]:
+    """What the API server refuses; a plan without a cluster has none."""
+    options, out = evaluation.pass_at, []
+    if options and not any(reward.type in VERIFIERS for reward in evaluation.rewards):
+        out.append(f"evaluation.passAt needs a reward of type {', '.join(VERIFIERS)} in evaluation.rewards")
+    if options and max(options.k) > options.generations:
+        out.append(f"evaluation.passAt.k: {max(options.k)} is more than generations {options.generations}")
+    return out
 
 
 def _scoring_problems(method: Method | str, rewards: list[Reward], grpo: GrpoMethod | None) -> list[str]:

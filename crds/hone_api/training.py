@@ -15,7 +15,7 @@ from hone_api.meta import (
     Rule,
     between,
 )
-from hone_api.rewards import Reward
+from hone_api.rewards import VERIFIERS, Reward
 
 
 class AdapterType(StrEnum):
@@ -204,9 +204,37 @@ class Retention(ApiModel):
     )
 
 
+class PassAt(ApiModel):
+    """How often one of k sampled answers is right (Chen et al. 2021, arXiv 2107.03374)."""
+
+    rules = (
+        Rule(
+            "self.k.all(n, n <= self.generations)",
+            "of generations answers no more can be drawn: k must be at most that",
+            field_path=".k",
+        ),
+        Rule("self.k.all(n, self.k.exists_one(m, m == n))", "k names a number twice: remove one", field_path=".k"),
+        between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "0.8"),
+    )
+    k: Annotated[list[Annotated[int, Field(ge=1, le=256)]], Field(min_length=1, max_length=4)] = Field(
+        default=[1], description="How many answers one of which must be right, e.g. [1, 4]; default [1]."
+    )
+    generations: int = Field(
+        default=8, ge=1, le=256, description="Answers sampled for each prompt, from which k are drawn; default 8."
+    )
+    temperature: Decimal = Field(default="0.8", description="Temperature of sampling; default 0.8.")
+
+
 class Evaluation(ApiModel):
     """Evaluation on held-out rows, before, during and after training."""
 
+    rules = (
+        Rule(
+            f"!has(self.passAt) || self.rewards.exists(r, r.type in {[str(t) for t in VERIFIERS]})",
+            f"passAt needs a reward that says right or wrong: add one of type {', '.join(VERIFIERS)} to rewards",
+            field_path=".passAt",
+        ),
+    )
     every_steps: int | None = Field(
         default=None,
         ge=1,
@@ -229,6 +257,11 @@ class Evaluation(ApiModel):
         default_factory=list,
         description="What the greedy answers of base and tuned model to the held-out prompts are scored by: a mean for "
         "each, and how often the tuned model's answer is the better one. Default: none.",
+    )
+    pass_at: PassAt | None = Field(
+        default=None,
+        description="How often one of several sampled answers to a held-out prompt is right, by each of the rewards of "
+        "type Number, Math, ExactMatch and Code; default: not measured.",
     )
     max_new_tokens: int = Field(
         default=96,

@@ -68,6 +68,18 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.evaluation.rewards",
         "at most 4 items",
     ),
+    (
+        JOB,
+        {"spec.evaluation": {"rewards": [{"type": "Format", "format": {"style": "Boxed"}}], "passAt": {}}},
+        "spec.evaluation.passAt",
+        "add one of type Number, Math, ExactMatch, Code",
+    ),
+    (
+        JOB,
+        {"spec.evaluation": {"rewards": [{"type": "Number"}], "passAt": {"k": [1, 9]}}},
+        "spec.evaluation.passAt.k",
+        "must be at most that",
+    ),
     # null and absence
     (JOB, {"spec": None}, "spec", "Required"),
     (JOB, {"spec.model": None}, "spec.model", "Required"),

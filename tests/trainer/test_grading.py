@@ -14,7 +14,6 @@ from hone_dev import modelserver
 from hone_trainer import grading, model, sampling, teacher_model
 from hone_trainer.encode_prompts import PromptEncoder, checked_record
 from hone_trainer.errors import TrainerError
-from hone_trainer.scores import Mean, Score
 from hone_trainer.spoken import as_text
 
 pytestmark = pytest.mark.trainer
@@ -113,7 +112,7 @@ def test_answers_without_a_score_are_left_out_of_that_number_alone(
     assert float(mine.base) == pytest.approx(sum(len(before[i]) for i in kept) / len(kept), abs=1e-5)
     assert float(mine.tuned) == pytest.approx(sum(len(after[i]) for i in kept) / len(kept), abs=1e-5)
     assert number(result, "reward_length").rows == 16
-    words = f"reward mine: {16 - len(kept)} of the 16 answers to places/validation got no score and are left out; "
+    words = f"reward_mine on places/validation: {16 - len(kept)} of 16 rows got no score and are left out; "
     assert capsys.readouterr().err.count(f"{words}most often: the function returned None") == 2
 
 
@@ -124,7 +123,7 @@ def test_answers_without_a_score_are_left_out_of_that_number_alone(
             FUNCTION,
             "1 if completion == answer else None",
             "RewardFailed",
-            "none of the 16 answers to places/validation",
+            "reward_mine on places/validation: none of 16 rows",
         ),
         (FUNCTION, "completion.nothing", "RewardFailed", "places/validation: reward mine: no score"),
         ({"type": "Number"}, "0", "VerifierRejectsGold", "places/validation: reward number: 0 and not 1"),
@@ -206,23 +205,40 @@ def test_no_held_out_rows_and_rewards_that_cannot_be_told_apart_are_all_named(ru
         assert words in raised.value.message
 
 
-def scored(*values: float | None) -> Score:
-    return Score({"reward_mine": Mean([v or 0.0 for v in values], [float(v is not None) for v in values])}, 10)
+@pytest.fixture
+def drawn(tmp_path: Path, make_plan: Any) -> Any:
+    """A plan that teaches the tiny model one letter as the answer to four questions."""
+    rows = [{"prompt": f"Which letter is in {word}?", "completion": "e"} for word in ("Rome", "Quito", "Delhi", "Bern")]
+    file = tmp_path / "validation.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    return make_plan(
+        datasets=[{"name": "letters", "split": "train", "path": str(file), "digest": digest}],
+        evaluationDatasets=[{"name": "letters", "split": "validation", "path": str(file), "digest": digest}],
+        evaluation=graded({"type": "ExactMatch"}, passAt={"k": [1, 3], "generations": 4, "temperature": "1"}),
+        training={"maxSteps": 30, "batchSize": 4, "learningRate": "1e-2"},
+        checkpoints={"everySteps": 1000},
+        adapter={"type": "None"},
+    )
 
 
-def test_a_win_is_a_higher_score_and_a_tie_half_of_one() -> None:
-    base, tuned = (s.means["reward_mine"] for s in (scored(0, 1, 1, 3), scored(1, 1, 0, 4)))
-    assert grading.wins(base, tuned) == Mean([1.0, 0.5, 0.0, 1.0], [1.0] * 4)
+def test_pass_at_k_is_of_samples_by_the_same_seeds(runs: Any, drawn: Any) -> None:
+    result = runs.finish(drawn)
+    one, three = number(result, "pass_at_1_exactmatch"), number(result, "pass_at_3_exactmatch")
+    assert (one.dataset, one.rows) == ("letters/validation", 4)
+    assert 0 < float(one.tuned) <= float(three.tuned) <= 1
+    assert float(one.base or 0) < float(one.tuned)
+
+    base = model.open_base(drawn.model_path)
+    network = model.load(base, bf16=False, cpu=True, quantize=False, frozen=True).eval()
+    options: dict[str, Any] = {"temperature": 1.0, "pad_id": 0, "stop_ids": base.stop_ids, "longest": LENGTH}
+    prompts = [row.prompt_ids for row in grading.prompts(drawn, base)[0].rows]
+    first, again, other = (sampling.drawn(network, prompts, seed=seed, **options) for seed in (1, 1, 2))
+    assert first == again != other
 
 
-def test_numbers_are_of_the_rows_that_both_have_a_score_of() -> None:
-    reward, rate = grading.numbers(["a/test"], [scored(0, None, 1, 4)], [scored(1, 1, None, 4)])
-    assert (reward.name, reward.base, reward.tuned, reward.rows) == ("reward_mine", "2.000000", "2.500000", 2)
-    assert (rate.name, rate.base, rate.tuned, rate.rows) == ("win_rate_mine", None, "0.750000", 2)
-    assert (rate.low, rate.high, rate.change_low) == ("0.500000", "1.000000", None)
-
-
-@pytest.mark.parametrize("base", [None, [scored(1, None)]], ids=["lost", "on other rows"])
-def test_what_cannot_be_compared_stands_alone(base: Any) -> None:
-    (reward,) = grading.numbers(["a/test"], base, [scored(None, 3)])
-    assert (reward.base, reward.tuned, reward.rows) == (None, "3.000000", 1)
+def test_pass_at_k_without_a_cluster_is_checked_by_the_trainer(runs: Any, make_plan: Any) -> None:
+    with pytest.raises(TrainerError) as raised:
+        runs.finish(make_plan(evaluation=graded(passAt={"k": [9]})))
+    for words in ("needs a reward of type Number", "9 is more than generations 8"):
+        assert words in raised.value.message

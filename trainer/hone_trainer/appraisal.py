@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hone_api.modelversion import EvaluationNumber, Sample
-from hone_trainer import grading, interpolation, scores, spikes, suite
+from hone_trainer import grading, interpolation, scores, spikes, suite, verdicts
 from hone_trainer.baseline import Baseline
 from hone_trainer.interpolation import Point
 from hone_trainer.loop import GiveUp, Run
@@ -49,7 +49,7 @@ def appraise(trainer: Any, base: Baseline, step: int) -> Appraisal:
         numbers=[
             *scores.numbers(names, run.method.metrics, base.scores, tuned),
             *suite.numbers(run.probes, base.probes, probed),
-            *grading.numbers([split.name for split in run.prompts], base.graded, graded),
+            *verdicts.numbers([split.name for split in run.prompts], base.graded, graded),
         ],
         samples=base.samples(trainer),
         rejected=suite.verdict(run.probes, base.probes, probed, run.plan),

@@ -1,18 +1,18 @@
-"""What evaluation.rewards say of the models' greedy answers to held-out prompts, before and after training.
+"""What evaluation.rewards say of the models' answers to held-out prompts, before and after training.
 
 The rewards are made for each measurement and dropped after it: a reward model takes no memory while training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hone_api.modelversion import EvaluationNumber
 from hone_api.plan import DatasetInput, TrainingPlan
-from hone_trainer import evaluate, ranks, rewards, sampling, scores
+from hone_api.rewards import VERIFIERS
+from hone_trainer import evaluate, ranks, rewards, sampling
 from hone_trainer.encode import encode_split, records
 from hone_trainer.encode_prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError
@@ -24,9 +24,7 @@ from hone_trainer.rewards import Combined, Masked, gold
 from hone_trainer.rewards.base import Scored
 from hone_trainer.sandbox import Workers
 from hone_trainer.scores import Mean, Score
-
-REWARD, WIN_RATE = "reward_", "win_rate_"
-"""What names of numbers begin with, before a reward's."""
+from hone_trainer.verdicts import REWARD, pass_at, pass_name
 
 
 def prompts(plan: TrainingPlan, base: Base) -> list[HeldOut]:
@@ -84,6 +82,43 @@ def measure(trainer: Any, poll: Poll, *, check: bool = False) -> list[Score]:
 
 
 def _score(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> Score:
+    tokens, found = _greedy(trainer, made, split, poll)
+    if trainer.run.plan.evaluation.pass_at:
+        found += _sampled(trainer, made, split, poll)
+    for graded in found:
+        _tell(trainer.run, made, split, graded)
+    return Score({graded.name: graded.mean for graded in found}, tokens)
+
+
+class Graded(NamedTuple):
+    """A metric of the answers to a split."""
+
+    reward: str
+    name: str
+    mean: Mean
+    broken: bool
+    """Whether the sandbox failed in some row."""
+
+
+def _tell(run: Run, made: Combined, split: HeldOut, found: Graded) -> None:
+    """That rows are left out.
+
+    Raises:
+        TrainerError: RewardFailed or SandboxFailed, when all are.
+    """
+    masked, rows = found.mean.weights.count(0), len(found.mean.weights)
+    # Why most of this rank's have none; another rank's reasons are not known here.
+    reasons = [reason for reason, _ in made.counts.most_common() if reason.startswith(f"{found.reward}: ")]
+    why = f"; most often: {reasons[0].removeprefix(f'{found.reward}: ')}" if reasons else ""
+    if masked == rows:
+        message = f"{found.name} on {split.name}: none of {rows} rows got a score{why}"
+        raise TrainerError("SandboxFailed" if found.broken else "RewardFailed", message, rank=ranks.rank())
+    if masked:
+        run.reporters.say(f"{found.name} on {split.name}: {masked} of {rows} rows got no score and are left out{why}")
+
+
+def _greedy(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> tuple[int, list[Graded]]:
+    """Tokens of the likeliest answers, and their rewards."""
     run: Run = trainer.run
     longest, pad = longest_answer(run.plan), run.base.tokenizer.pad_token_id
 
@@ -95,66 +130,48 @@ def _score(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> Score:
 
     values = evaluate.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
     tokens, *columns = zip(*values, strict=True)
-    means = {}
+    out = []
     for index, part in enumerate(made.parts):
-        totals, weights, broken = columns[3 * index : 3 * index + 3]
-        if masked := weights.count(0):
-            reason = _reason(made, part.name)
-            if masked == len(weights):
-                message = f"reward {part.name}: none of the {masked} answers to {split.name} got a score{reason}"
-                raise TrainerError("SandboxFailed" if any(broken) else "RewardFailed", message, rank=ranks.rank())
-            run.reporters.say(
-                f"reward {part.name}: {masked} of the {len(weights)} answers to {split.name} got no score and are left "
-                f"out{reason}"
+        weights, totals, broken = columns[3 * index : 3 * index + 3]
+        out.append(Graded(part.name, REWARD + part.name, Mean(list(totals), list(weights)), any(broken)))
+    return int(sum(tokens)), out
+
+
+def _sampled(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> list[Graded]:
+    """pass@k of each reward that says right or wrong. The same seeds whatever the model's weights."""
+    run: Run = trainer.run
+    options, pad = run.plan.evaluation.pass_at, run.base.tokenizer.pad_token_id
+    assert options is not None
+    specs = zip(made.parts, run.plan.evaluation.rewards, strict=True)
+    verifiers = Combined([part for part, spec in specs if spec.type in VERIFIERS], made.counts)
+
+    def forward(batch: Sequence[Prompt]) -> list[list[float]]:
+        sums = [[0.0] * (3 * len(verifiers.parts)) for _ in batch]
+        for turn in range(options.generations):
+            poll()
+            answers = sampling.drawn(
+                trainer.model,
+                [row.prompt_ids for row in batch],
+                seed=(run.plan.training.seed << 32) + 256 * batch[0].number + turn,
+                temperature=float(options.temperature),
+                pad_id=pad,
+                stop_ids=run.stop_ids,
+                longest=longest_answer(run.plan),
             )
-        means[REWARD + part.name] = Mean(list(totals), list(weights))
-    return Score(means, tokens=int(sum(tokens)))
+            found = verifiers(rewards.as_samples(run.base.tokenizer, batch, answers)).parts.values()
+            columns = [list(chain(*map(_columns, scored))) for scored in zip(*found, strict=True)]
+            sums = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(sums, columns, strict=True)]
+        return sums
+
+    values = evaluate.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
+    columns, out = list(zip(*values, strict=True)), []
+    for index, part in enumerate(verifiers.parts):
+        known, right, broken = columns[3 * index : 3 * index + 3]
+        for k in options.k:
+            out.append(Graded(part.name, pass_name(k, part.name), pass_at(k, known, right), any(broken)))
+    return out
 
 
 def _columns(score: Scored) -> tuple[float, float, float]:
-    """Score, whether it counts, whether the sandbox is to blame."""
-    return (0.0, 0.0, float(score.broken)) if isinstance(score, Masked) else (score, 1.0, 0.0)
-
-
-def _reason(made: Combined, name: str) -> str:
-    """Why most of this rank's samples without a score have none; another rank's may be unknown here."""
-    known = [reason for reason, _ in made.counts.most_common() if reason.startswith(f"{name}: ")]
-    return f"; most often: {known[0].removeprefix(f'{name}: ')}" if known else ""
-
-
-def numbers(splits: Sequence[str], base: Sequence[Score] | None, tuned: Sequence[Score]) -> list[EvaluationNumber]:
-    """Each reward on each split before and after, and how often the tuned model's answer has the higher one.
-
-    Args:
-        splits: their names, in the order of the scores.
-    """
-    befores: Sequence[Score | None] = base or [None] * len(tuned)
-    found = zip(splits, befores, tuned, strict=True)
-    return [number for split, before, after in found for number in _numbers(split, before, after)]
-
-
-def _numbers(split: str, before: Score | None, after: Score) -> Iterator[EvaluationNumber]:
-    for name, mean in after.means.items():
-        old, new = common(before.means[name] if before else mean, mean)
-        compared = before is not None and bool(new.totals)
-        if not compared:  # each by itself says more than nothing
-            _, new = common(mean, mean)
-        past = [Score({name: old}, after.tokens)] if compared else None
-        yield from scores.numbers([split], [name], past, [Score({name: new}, after.tokens)])
-        if compared and name.startswith(REWARD):
-            rate = WIN_RATE + name.removeprefix(REWARD)
-            yield from scores.numbers([split], [rate], None, [Score({rate: wins(old, new)}, after.tokens)])
-
-
-def common(one: Mean, other: Mean) -> tuple[Mean, Mean]:
-    """Both with the rows alone that count in both."""
-    rows = [i for i, weights in enumerate(zip(one.weights, other.weights, strict=True)) if all(weights)]
-    first, second = (Mean([m.totals[i] for i in rows], [m.weights[i] for i in rows]) for m in (one, other))
-    return first, second
-
-
-def wins(base: Mean, tuned: Mean) -> Mean:
-    """Row by row 1 where the tuned model's answer scores higher than the base's, 0.5 where both score the same, else 0;
-    all rows count."""
-    pairs = zip(base.totals, tuned.totals, strict=True)
-    return Mean([(new > old) + 0.5 * (new == old) for old, new in pairs], [1.0] * len(base.totals))
+    """Whether it counts, the score, whether the sandbox is to blame."""
+    return (0.0, 0.0, float(score.broken)) if isinstance(score, Masked) else (1.0, score, 0.0)

@@ -32,6 +32,27 @@ def greedy(
     return [_until(answer, stop_ids) for answer in out[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
+def drawn(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    seed: int,
+    temperature: float,
+    pad_id: int,
+    stop_ids: frozenset[int],
+    longest: int,
+) -> list[list[int]]:
+    """An answer each as `sampled` gives it, up to its end mark; torch's own random numbers go on as if not asked."""
+    import torch
+
+    device = next(model.parameters()).device
+    inputs = {name: value.to(device) for name, value in left_padded(prompts, pad_id).items()}
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        out = sampled(model, inputs, temperature=temperature, pad_id=pad_id, stop_ids=stop_ids, longest=longest)
+    return [_until(answer, stop_ids) for answer in out[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
 def sampled(
     model: Any, inputs: dict[str, Any], *, temperature: float, pad_id: int, stop_ids: frozenset[int], longest: int
 ) -> Any:
