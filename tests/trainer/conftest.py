@@ -38,6 +38,22 @@ def sentences() -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="session")
+def experts_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Folder of a Mixtral of one layer with four experts, with the tokenizer of the tiny model."""
+    import torch
+    from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
+
+    folder, tokenizer = tmp_path_factory.mktemp("experts"), AutoTokenizer.from_pretrained(tiny_model)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(3)
+    config = MixtralConfig(vocab_size=512, num_hidden_layers=1, num_local_experts=4, **sizes, **ends)
+    MixtralForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a Llama of 2 layers and about 150,000 random weights, vocabulary of at most 512."""
     import torch

@@ -221,21 +221,14 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(runs: Any, plan_of: 
 
 
 def test_experts_are_kept_in_balance_as_in_sft(
-    runs: Any, plan_of: Any, tiny_model: Path, rows_files: tuple[Path, Path], tmp_path: Path
+    runs: Any, plan_of: Any, experts_model: Path, rows_files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """Of a student that is its teacher the balance of the experts is the whole loss."""
     import torch
-    from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
+    from transformers import AutoTokenizer, MixtralForCausalLM
 
-    folder, tokenizer = tmp_path / "experts", AutoTokenizer.from_pretrained(tiny_model)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
-    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    torch.manual_seed(3)
-    model = MixtralForCausalLM(
-        MixtralConfig(vocab_size=512, num_hidden_layers=1, num_local_experts=4, **sizes, **ends)
-    ).eval()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder, tokenizer = experts_model, AutoTokenizer.from_pretrained(experts_model)
+    model = MixtralForCausalLM.from_pretrained(folder).eval()
     record = {"messages": chats(rows_files[0])[0]}
     plan = plan_of(
         path=folder,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from hone_api.report import Outcome, TrainingResult
 from hone_trainer import export, manifest, model, recompute
@@ -87,6 +88,22 @@ def test_full_fine_tuning_exports_a_model_that_loads_by_itself(
     again = recompute.recompute(Path(plan.output_path) / "full", rows_files[1], Path(plan.model_path))
     assert float(again[0].tuned) == pytest.approx(tuned, abs=1e-4)
     assert float(again[0].base or 0) == pytest.approx(base, abs=1e-4)
+
+
+@pytest.mark.parametrize("adapter", ["None", "LoRA"])
+def test_a_mixture_of_experts_is_exported_as_its_family_has_it(
+    runs: Any, make_plan: Any, experts_model: Path, rows_files: Files, adapter: str
+) -> None:
+    output = {"modelName": "tiny", "merge": adapter == "LoRA"}
+    training = {"maxSteps": 2, "learningRate": "1e-2"}
+    plan = make_plan(modelPath=str(experts_model), adapter={"type": adapter}, training=training, output=output)
+    result = runs.finish(plan)
+    folder = Path(plan.output_path) / ("merged" if adapter == "LoRA" else "full")
+    assert "model.layers.0.block_sparse_moe.experts.3.w1.weight" in load_file(folder / "model.safetensors")
+    base, tuned = number(result, "loss")
+    again = recompute.recompute(folder, rows_files[1], experts_model)
+    assert float(again[0].tuned) == pytest.approx(tuned, abs=1e-4)
+    assert tuned != base
 
 
 def test_qlora_learns_and_merges_through_the_dequantised_base(

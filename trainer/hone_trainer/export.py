@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ def _full(run: Run, folder: Path, trained: dict[str, Any], network: Any, record:
         trained = {name: t.to(torch.bfloat16) if t.is_floating_point() else t for name, t in trained.items()}
         network.config.dtype = torch.bfloat16
     network.save_pretrained(folder, state_dict=dict(trained))
-    check_weights(_stored(folder), trained)
+    check_weights(_read_back(folder, network, trained), trained)
     return _finish(run, folder, "Full", record)
 
 
@@ -168,8 +168,8 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
     if drift > limit:
         raise TrainerError("TrainerError", f"a logit of the merged model is off by {drift:.2g} (limit {limit:g})")
     merged.save_pretrained(folder)
-    tied = set(merged.all_tied_weights_keys)
-    check_weights(_stored(folder), {name: t for name, t in merged.state_dict().items() if name not in tied})
+    expected = _untied(merged)
+    check_weights(_read_back(folder, merged, expected), expected)
     note = f"Largest difference of a logit from base with adapter, on {len(probes)} training rows: {drift:.2g}."
     return _finish(run, folder, "Merged", record, note)
 
@@ -255,6 +255,24 @@ def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a dict
                 yield name, file.get_tensor(name)
+
+
+def _untied(network: Any) -> dict[str, Any]:
+    tied = set(network.all_tied_weights_keys)
+    return {name: tensor for name, tensor in network.state_dict().items() if name not in tied}
+
+
+def _read_back(folder: Path, network: Any, expected: Collection[str]) -> Iterable[tuple[str, Any]]:
+    """The tensors of an artifact by the names that they have in the model.
+
+    Experts are one tensor in memory and lie one by one in the file, as their family has them (transformers 5): such a
+    file is read the way in which it will be used, and takes the memory of the model once more.
+    """
+    names = {name for name, _ in _stored(folder)}
+    if names == set(expected) or not getattr(network, "_weight_conversions", None):
+        return _stored(folder)
+    loaded = type(network).from_pretrained(folder, dtype="auto", use_safetensors=True, local_files_only=True)
+    return _untied(loaded).items()
 
 
 def _logits(network: Any, rows: Sequence[Example]) -> list[Any]:
