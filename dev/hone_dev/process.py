@@ -33,12 +33,16 @@ class Component:
 
 
 def started_at(pid: int) -> str | None:
-    """The kernel's start time of a live process, or None: tells a process from a later one with its pid."""
+    """The kernel's start time of a live process, or None: tells a process from a later one with its pid.
+
+    A killed process is a zombie as soon as its first thread is; its ports and files are held until the last one is.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] == "Z" else fields[19]
+    state, threads, start = fields[0], int(fields[17]), fields[19]
+    return None if state == "Z" and threads <= 1 else start
 
 
 def _running(argv: tuple[str, ...]) -> list[int]:

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,22 @@ def test_a_component_is_found_again_restarted_when_changed_and_ended(tmp_path: P
     assert started_at(orphan) is None
     supervisor.stop("sleeper")
     assert supervisor.pid("sleeper") is None
+
+
+def test_a_process_lives_until_its_last_thread_is_gone() -> None:
+    program = (
+        "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(600,)).start();"
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        while "State:\tZ" not in status.read_text():
+            time.sleep(0.01)
+        assert started_at(process.pid) is not None
+        process.kill()
+        while "Threads:\t2" in status.read_text():
+            time.sleep(0.01)
+        assert started_at(process.pid) is None
 
 
 def test_a_pid_that_another_process_has_now_is_not_ours(tmp_path: Path) -> None:
