@@ -115,8 +115,8 @@ class Session:
 
     def wait_for_page(self) -> None:
         """Tell the page's address, and wait for Ctrl-C."""
-        tell_page(self.tunnel.port, self.reviews.token)
         with contextlib.suppress(KeyboardInterrupt):
+            tell_page(self.tunnel.port, self.reviews.token)
             threading.Event().wait()
 
     def finish(self) -> SyntheticRows:

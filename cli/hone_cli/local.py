@@ -27,12 +27,13 @@ def serve(reviews: Reviews, port: int) -> SyntheticRows:
 
 
 async def _serve(app: web.Application, port: int, token: str) -> None:
+    stop = interruption()  # before anybody is told of Ctrl-C
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, LOOPBACK, port).start()
         tell_page(runner.addresses[0][1], token)
-        await interrupted()
+        await stop.wait()
     finally:
         await runner.cleanup()
 
@@ -53,7 +54,7 @@ async def _serve_in_pod(reviews: Reviews, token: str, port: int, idle_seconds: f
 
     runner = web.AppRunner(application(reviews, token, asked), access_log=None)
     await runner.setup()
-    stopped = asyncio.create_task(interrupted())
+    stopped = asyncio.create_task(interruption().wait())
     try:
         await web.TCPSite(runner, LOOPBACK, port).start()
         typer.echo(LISTENING)
@@ -69,11 +70,11 @@ def tell_page(port: int, token: str) -> None:
     typer.echo(f"Review at http://{LOOPBACK}:{port}/#token={token}\nCtrl-C ends it; what is decided is kept.")
 
 
-async def interrupted() -> None:
-    """Until Ctrl-C or SIGTERM."""
+def interruption() -> asyncio.Event:
+    """Is set by Ctrl-C and SIGTERM from now on."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt ends asyncio.run
             loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop
