@@ -37,7 +37,7 @@ class Phase(StrEnum):
 
 
 class ConditionType(StrEnum):
-    """Conditions of a FineTuneJob; all are present from the first status on."""
+    """Conditions of a FineTuneJob; all are present from the first status on, TasksReady where it is needed."""
 
     ACCEPTED = "Accepted"
     """The spec can be run by this operator."""
@@ -45,6 +45,8 @@ class ConditionType(StrEnum):
     """All Datasets are Ready."""
     MODEL_READY = "ModelReady"
     """The base model is in the store, at a pinned commit."""
+    TASKS_READY = "TasksReady"
+    """The data sets of evaluation.harness are in the store, at pinned commits; absent without evaluation.harness."""
     ADMITTED = "Admitted"
     """The pods of the attempt were scheduled."""
     RUNNING = "Running"
@@ -163,6 +165,22 @@ class PinnedModel(ApiModel):
     adapter_digest: Digest | None = Field(default=None, description="SHA-256 of the adapter's manifest.json.")
 
 
+TaskDataSet = Annotated[str, StringConstraints(pattern=r"^[!-~]+@[0-9a-f]{40,64}$", max_length=140)]
+"""A data set of the hub and its commit, as owner/name@commit."""
+MAX_TASK_DATA_SETS = 24
+
+
+class StagedTasks(ApiModel):
+    """The data sets of evaluation.harness, pinned."""
+
+    uri: KnownUri = Field(description="Where they lie in the store.")
+    digest: Digest = Field(description="SHA-256 of that folder's manifest.json.")
+    version: ShortText = Field(description="Version of lm-evaluation-harness that staged them.")
+    data_sets: Annotated[list[TaskDataSet], Field(max_length=MAX_TASK_DATA_SETS)] = Field(
+        description="Their repositories, as owner/name@commit."
+    )
+
+
 class Resolved(ApiModel):
     """Values that the machine chose or pinned."""
 
@@ -184,6 +202,7 @@ class Resolved(ApiModel):
     evaluation_datasets: Annotated[list[ShortText], Field(max_length=16)] | None = Field(
         default=None, description="Held-out rows, as <Dataset>/<split>."
     )
+    evaluation_tasks: StagedTasks | None = Field(default=None, description="The data sets of evaluation.harness.")
     learning_rate: ShortText | None = Field(default=None, description="Peak learning rate.")
     micro_batch_size: int | None = Field(default=None, description="Rows per rank and forward pass.")
     gradient_accumulation_steps: int | None = Field(default=None, description="Forward passes per optimiser step.")

@@ -341,8 +341,8 @@ def evaluation_problems(
 ) -> list[str]:
     """What of `evaluation` a run cannot measure, each with the way out. Operator and trainer both ask."""
     out, retention = [], evaluation.retention
-    if method == Method.REWARD and (evaluation.metrics or evaluation.rewards or retention):
-        out.append("evaluation.metrics, rewards and retention: a reward model answers nothing: remove them")
+    if method == Method.REWARD and (evaluation.metrics or evaluation.rewards or retention or evaluation.harness):
+        out.append("evaluation.metrics, rewards, retention and harness: a reward model answers nothing: remove them")
     elif evaluation.metrics and method in (Method.PPO, Method.GRPO):
         out.append(f"evaluation.metrics: {method} has prompts alone: measure answers by evaluation.rewards")
     elif (
@@ -357,6 +357,8 @@ def evaluation_problems(
         out.append("evaluation.retention.interpolate: DoRA's update has no factor to scale: use adapter type LoRA")
     if retention and retention.interpolate and adapter.type == AdapterType.NONE and sharded:
         out.append("evaluation.retention.interpolate needs whole weights on each rank: remove it, or deepspeed")
+    if evaluation.harness and (twice := _twice(evaluation.harness.tasks)):
+        out.append(f"evaluation.harness.tasks names {twice} twice: remove one")
     return [*out, *_scoring_problems(method, evaluation.rewards, grpo), *_pass_at_problems(evaluation)]
 
 

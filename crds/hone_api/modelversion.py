@@ -26,6 +26,8 @@ from hone_api.meta import (
 from hone_api.shape import ModelShape
 
 ArtifactForm = Literal["Adapter", "Merged", "Full", "GGUF"]
+Purpose = Literal["HeldOut", "Retention", "Harness"]
+"""What a number is for."""
 
 
 class Artifact(ApiModel):
@@ -107,7 +109,7 @@ class EvaluationNumber(ApiModel):
     """One metric of the base and of the tuned model, on the same held-out rows."""
 
     name: ShortText = Field(description="Metric, e.g. loss (nats per token).")
-    dataset: ShortText | None = Field(default=None, description="Dataset and split.")
+    dataset: ShortText | None = Field(default=None, description="Dataset and split; of Harness, the task.")
     base: ShortText | None = Field(default=None, description="Value of the base model, decimal string.")
     tuned: ShortText = Field(description="Value of the tuned model, decimal string.")
     low: ShortText | None = Field(default=None, description="Lower end of tuned's 95 % interval (bootstrap over rows).")
@@ -116,8 +118,10 @@ class EvaluationNumber(ApiModel):
         default=None, description="Lower end of the 95 % interval of tuned less base, paired by row."
     )
     change_high: ShortText | None = Field(default=None, description="Upper end of the same.")
-    purpose: Literal["HeldOut", "Retention"] = Field(
-        default="HeldOut", description="HeldOut: what was to be learned; Retention: what was to be kept."
+    purpose: Purpose = Field(
+        default="HeldOut",
+        description="HeldOut: what was to be learned; Retention: what was to be kept; Harness: a task of "
+        "lm-evaluation-harness.",
     )
     rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rows evaluated.")
     tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens that counted.")

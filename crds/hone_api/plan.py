@@ -13,6 +13,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, model_se
 from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Source, Splits
 from hone_api.finetunejob import ModelRef, Output
+from hone_api.finetunejob_status import TaskDataSet
 from hone_api.meta import ApiModel, Digest, Name, Percent
 from hone_api.methods import (
     METHOD_BLOCKS,
@@ -28,7 +29,7 @@ from hone_api.methods import (
     SftMethod,
 )
 from hone_api.synthesis import Raft, Synthesis
-from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Training
+from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Harness, Training
 
 CONTRACT: Literal[1] = 1
 
@@ -152,6 +153,28 @@ class FetchPlan(ApiModel):
     limits: Limits = Field(default_factory=Limits)
 
 
+class TasksPlan(ApiModel):
+    """Data sets of lm-evaluation-harness tasks -> `store`/evaluation-tasks/<digest>, pinned."""
+
+    kind: Literal["Tasks"] = "Tasks"
+    contract: Literal[1] = CONTRACT
+    harness: Harness
+    secret_path: str | None = Field(
+        default=None, description="Folder where model.secretName is mounted, for data sets that are gated."
+    )
+    store: str = Field(description="Path of the store.")
+    limits: Limits = Field(default_factory=Limits)
+
+
+class TasksInput(ApiModel):
+    """Data sets of lm-evaluation-harness tasks, staged."""
+
+    path: str = Field(description="Folder with tasks.json.")
+    digest: Digest = Field(description="SHA-256 of its manifest.json.")
+    version: str = Field(description="Version of lm-evaluation-harness that staged them.")
+    data_sets: list[TaskDataSet] = Field(description="Their repositories, as owner/name@commit.")
+
+
 class TrainingPlan(ApiModel):
     """One attempt of one run."""
 
@@ -195,6 +218,7 @@ class TrainingPlan(ApiModel):
     retention_datasets: list[DatasetInput] = Field(
         default_factory=list, description="The splits of evaluation.retention.datasets."
     )
+    harness_tasks: TasksInput | None = Field(default=None, description="What evaluation.harness needs.")
     adapter: Adapter = Field(default_factory=Adapter)
     training: Training = Field(default_factory=Training)
     early_stopping: EarlyStopping | None = None
@@ -231,13 +255,12 @@ class VerifyPlan(ApiModel):
     artifacts: Annotated[list[ArtifactInput], Field(min_length=1)]
 
 
-Plan = Annotated[
-    MaterializePlan | MixPlan | FetchPlan | TrainingPlan | VerifyPlan | SweepPlan, Field(discriminator="kind")
-]
+AnyPlan = MaterializePlan | MixPlan | FetchPlan | TasksPlan | TrainingPlan | VerifyPlan | SweepPlan
+Plan = Annotated[AnyPlan, Field(discriminator="kind")]
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
-def parse_plan(text: str | bytes) -> MaterializePlan | MixPlan | FetchPlan | TrainingPlan | VerifyPlan | SweepPlan:
+def parse_plan(text: str | bytes) -> AnyPlan:
     """The plan in a JSON text.
 
     Raises:

@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from hone_api.curation import CurationStep
 from hone_api.dataset import Changes, Croissant, DatasetUse, LanguageRows, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
+from hone_api.finetunejob_status import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.meta import ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 from hone_api.shape import ModelShape
@@ -147,6 +148,19 @@ class FetchResult(ApiModel):
     shape: ModelShape | None = Field(default=None, description="Sizes of the model, for the estimate of memory.")
 
 
+class TasksResult(ApiModel):
+    """Staged data sets of lm-evaluation-harness tasks."""
+
+    kind: Literal["Tasks"] = "Tasks"
+    path: Address = Field(description="Folder below the store.")
+    digest: Digest = Field(description="SHA-256 of its manifest.json.")
+    version: Short = Field(description="Version of lm-evaluation-harness.")
+    data_sets: Annotated[list[TaskDataSet], Field(max_length=MAX_TASK_DATA_SETS)] = Field(
+        description="Repositories, as owner/name@commit."
+    )
+    size_bytes: int = Field(default=0, ge=0)
+
+
 class SweepResult(ApiModel):
     """What nothing referred to is gone."""
 
@@ -164,7 +178,8 @@ class VerifyResult(ApiModel):
 
 
 Result = Annotated[
-    TrainingResult | DatasetResult | FetchResult | VerifyResult | SweepResult, Field(discriminator="kind")
+    TrainingResult | DatasetResult | FetchResult | TasksResult | VerifyResult | SweepResult,
+    Field(discriminator="kind"),
 ]
 
 
@@ -222,8 +237,9 @@ def _reductions_of_training(result: TrainingResult) -> Iterator[None]:
     yield
     result.advice = [_cut(sentence, 200) for sentence in result.advice[:4]]
     yield
-    result.numbers = result.numbers[:10]
-    yield
+    while len(result.numbers) > 10:  # the artifact's report has all
+        result.numbers.pop()
+        yield
     result.resolved = {}
     yield
     result.datasets = []

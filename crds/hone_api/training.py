@@ -225,6 +225,44 @@ class PassAt(ApiModel):
     temperature: Decimal = Field(default="0.8", description="Temperature of sampling; default 0.8.")
 
 
+TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]*$", max_length=100)]
+
+
+class Harness(ApiModel):
+    """Tasks of lm-evaluation-harness (EleutherAI), by base and tuned model: measured before and after."""
+
+    rules = (
+        Rule(
+            "self.tasks.all(t, self.tasks.exists_one(u, u == t))",
+            "tasks names one twice: remove it",
+            field_path=".tasks",
+        ),
+    )
+    tasks: Annotated[list[TaskName], Field(min_length=1, max_length=16)] = Field(
+        description="Names of tasks or of groups of tasks, e.g. [arc_easy, gsm8k]. A group's numbers are over the rows "
+        "of all its tasks. Data sets are staged before any GPU is asked for; tasks that bring code are refused."
+    )
+    limit: int = Field(
+        default=200, ge=1, le=100_000, description="Rows of each task, in the task's own order; default 200."
+    )
+    few_shot: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="Solved examples before each question, the same for both models; default: the task's own number.",
+    )
+    apply_chat_template: bool = Field(
+        default=False,
+        description="Whether questions are put in the model's chat template, examples as turns before; default false, "
+        "as published numbers of base models are.",
+    )
+    max_regression: Percent | None = Field(
+        default=None,
+        description="Gate: how much worse than the base's a metric of a task may be, relative, e.g. 5%. A model beyond "
+        "is kept as a rejected ModelVersion, and the job fails with RetentionGateFailed. Default: reported only.",
+    )
+
+
 class Evaluation(ApiModel):
     """Evaluation on held-out rows, before, during and after training."""
 
@@ -271,6 +309,9 @@ class Evaluation(ApiModel):
         "Default 96.",
     )
     retention: Retention | None = Field(default=None, description="What must not be forgotten; default: not measured.")
+    harness: Harness | None = Field(
+        default=None, description="Tasks of lm-evaluation-harness, before and after training; default: none."
+    )
 
 
 class DeepSpeed(ApiModel):

@@ -80,6 +80,50 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.evaluation.passAt.k",
         "must be at most that",
     ),
+    (
+        JOB,
+        {"spec.evaluation": {"metrics": ["arc_easy"]}},
+        "spec.evaluation.metrics[0]",
+        "supported values",
+    ),
+    (JOB, {"spec.evaluation": {"harness": {}}}, "spec.evaluation.harness.tasks", "Required"),
+    (JOB, {"spec.evaluation": {"harness": {"tasks": []}}}, "spec.evaluation.harness.tasks", "at least 1 items"),
+    (
+        JOB,
+        {"spec.evaluation": {"harness": {"tasks": ["arc_easy", "gsm8k", "arc_easy"]}}},
+        "spec.evaluation.harness.tasks",
+        "names one twice: remove it",
+    ),
+    (
+        JOB,
+        {"spec.evaluation": {"harness": {"tasks": ["../arc_easy"]}}},
+        "spec.evaluation.harness.tasks[0]",
+        "should match",
+    ),
+    (
+        JOB,
+        {"spec.evaluation": {"harness": {"tasks": [f"t{n}" for n in range(17)]}}},
+        "spec.evaluation.harness.tasks",
+        "at most 16 items",
+    ),
+    (
+        JOB,
+        {"spec.evaluation": {"harness": {"tasks": ["gsm8k"], "limit": 0}}},
+        "spec.evaluation.harness.limit",
+        "greater than or equal to 1",
+    ),
+    (
+        JOB,
+        {"spec.evaluation": {"harness": {"tasks": ["gsm8k"], "fewShot": 65}}},
+        "spec.evaluation.harness.fewShot",
+        "less than or equal to 64",
+    ),
+    (
+        JOB,
+        {"spec.evaluation": {"harness": {"tasks": ["gsm8k"], "maxRegression": "0.05"}}},
+        "spec.evaluation.harness.maxRegression",
+        "should match",
+    ),
     # null and absence
     (JOB, {"spec": None}, "spec", "Required"),
     (JOB, {"spec.model": None}, "spec.model", "Required"),
@@ -329,6 +373,7 @@ def test_bad_name_is_refused(api: Any, manifest: Any, kind: str, name: str, frag
         (JOB, {"spec.resources": {"gpusPerNode": 8, "gpuProducts": ["NVIDIA-H100-80GB-HBM3"]}}),
         (JOB, {"spec.training": {"maxSteps": 10, "batchSize": 12, "microBatchSize": 4, "learningRate": "1E-5"}}),
         (JOB, {"spec.podOverrides": {"containers": [{"name": "trainer", "env": []}]}}),
+        (JOB, {"spec.evaluation": {"harness": {"tasks": ["arc_easy", "belebele_zho_Hans", "mmlu"], "fewShot": 0}}}),
     ],
     ids=lambda v: str(v)[:70],
 )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from hone_api.dataset import Changes, Croissant, DatasetUse, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode, Retry
+from hone_api.finetunejob_status import MAX_TASK_DATA_SETS
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 from hone_api.plan import TrainingPlan, parse_plan
 from hone_api.report import (
@@ -17,6 +18,7 @@ from hone_api.report import (
     FailureReport,
     FetchResult,
     Outcome,
+    TasksResult,
     TrainingResult,
     VerifyResult,
     parse_outcome,
@@ -112,6 +114,12 @@ def failure(t: Texts) -> FailureReport:
     )
 
 
+def staged_tasks() -> TasksResult:
+    data_sets = ["d" * 75 + "@" + "c" * 64] * MAX_TASK_DATA_SETS
+    path = "evaluation-tasks/" + "m" * 236
+    return TasksResult(path=path, digest=DIGEST, version="9" * 64, data_sets=data_sets, size_bytes=2**53 - 1)
+
+
 def outcomes(seed: int) -> list[Outcome]:
     t = Texts(seed)
     return [
@@ -120,6 +128,7 @@ def outcomes(seed: int) -> list[Outcome]:
         Outcome(failure=failure(t)),
         Outcome(result=materialized(t), failure=failure(t)),
         Outcome(result=FetchResult(path="base-models/" + "m" * 241, commit="c" * 253)),
+        Outcome(result=staged_tasks()),
         Outcome(result=VerifyResult(files=10**9, size_bytes=2**53 - 1)),
     ]
 
@@ -163,6 +172,31 @@ def test_what_fits_is_not_cut() -> None:
     artifact = Artifact(format="Adapter", uri="adapter", digest=DIGEST, size_bytes=7)
     outcome = Outcome(result=TrainingResult(artifacts=[artifact], numbers=numbers, samples=[sample], steps=12))
     assert parse_outcome(outcome.to_termination_message()) == outcome
+
+
+def test_of_many_numbers_as_many_as_fit_are_kept() -> None:
+    """Twelve tasks of two metrics each are more than the kubelet keeps."""
+    numbers = [
+        EvaluationNumber(
+            name="acc_norm",
+            dataset=f"arc_challenge_{n}",
+            base="0.250000",
+            tuned="0.255000",
+            change_low="-0.010000",
+            change_high="0.020000",
+            purpose="Harness",
+            rows=200,
+        )
+        for n in range(24)
+    ]
+    artifact = Artifact(format="Adapter", uri="adapter", digest=DIGEST, size_bytes=7)
+    message = Outcome(result=TrainingResult(artifacts=[artifact], numbers=numbers, steps=12)).to_termination_message()
+    read = parse_outcome(message)
+    assert read
+    assert isinstance(read.result, TrainingResult)
+    assert 10 < len(read.result.numbers) < 24
+    assert read.result.numbers == numbers[: len(read.result.numbers)]
+    assert len(message.encode()) > MAX_TERMINATION_MESSAGE - 200
 
 
 def test_row_numbers_outlive_long_texts() -> None:

@@ -58,6 +58,7 @@ REPORT: dict[str, Any] = {
     "advice": [EVIL],
     "rejected": "",
     "interpolation": [{"weight": 0.2, "metrics": {"loss on rows/validation": 2.75}}],
+    "lowest": ["word_perplexity on wikitext"],
     "notes": [],
 }
 CURVES = [{"step": s, "loss": 3.0 - s / 10, "grad_norm": 1.0, "learning_rate": 1e-4} for s in range(1, 6)]
@@ -93,6 +94,16 @@ def test_nothing_of_a_row_acts() -> None:
 def test_a_change_beyond_chance_is_coloured_by_the_good_end_of_its_metric() -> None:
     cells = [style for tag, style in render().tags if tag == "td" and style.startswith("n")]
     assert cells[3::5][:3] == ["n good", "n bad", "n "]
+
+
+@pytest.mark.parametrize(("name", "verdict"), [("acc", "n good"), ("word_perplexity", "n bad")])
+def test_a_task_of_the_harness_has_its_own_good_end(name: str, verdict: str) -> None:
+    number = {**REPORT["numbers"][0], "name": name, "dataset": "wikitext", "purpose": "Harness"}
+    number |= {"changeLow": "0.1", "changeHigh": "0.2"}
+    found = render(numbers=[number])
+    cells = [style for tag, style in found.tags if tag == "td" and style.startswith("n")]
+    assert cells[3] == verdict
+    assert f"{name} lm-evaluation-harness" in found.text
 
 
 def test_curves_of_training_and_held_out_rows_stand_in_one_figure() -> None:

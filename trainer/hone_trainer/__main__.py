@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from hone_api.dataset import Format
-from hone_api.plan import FetchPlan, MaterializePlan, MixPlan, SweepPlan, TrainingPlan, VerifyPlan, parse_plan
+from hone_api.plan import (
+    FetchPlan,
+    MaterializePlan,
+    MixPlan,
+    SweepPlan,
+    TasksPlan,
+    TrainingPlan,
+    VerifyPlan,
+    parse_plan,
+)
 from hone_api.report import Outcome, Result
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.secrets import ScrubbingFilter, scrub
@@ -25,7 +34,7 @@ _TERMINATION_LOG = "/dev/termination-log"
 OWN_OPTIONS = ("evaluate", "export")
 """Commands that parse the rest of the arguments themselves."""
 log = logging.getLogger("hone.trainer")
-AnyPlan = TypeVar("AnyPlan", MaterializePlan, MixPlan, SweepPlan, FetchPlan, TrainingPlan, VerifyPlan)
+AnyPlan = TypeVar("AnyPlan", MaterializePlan, MixPlan, SweepPlan, FetchPlan, TasksPlan, TrainingPlan, VerifyPlan)
 
 _EXAMPLES = """\
 examples:
@@ -34,6 +43,7 @@ examples:
   python -m hone_trainer validate rows.jsonl --dataset dataset.yaml
   python -m hone_trainer materialize dataset.json         rows -> store/datasets/<digest>
   python -m hone_trainer fetch model.json                 hf:// model -> store/base-models/<owner>--<name>/<commit>
+  python -m hone_trainer tasks tasks.json                 data sets of evaluation.harness -> store/evaluation-tasks/
   python -m hone_trainer plan plan.json                   what the run needs: memory, disk, time, and which GPUs fit
   python -m hone_trainer run plan.json                    train; the same plan as in the cluster
   python -m hone_trainer evaluate out/adapter --data rows.jsonl   the numbers of a finished run again
@@ -90,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         "mix": "several materialised Datasets as one, into the store",
         "sweep": "remove from the store what nothing refers to",
         "fetch": "a base model into the store, pinned to a commit",
+        "tasks": "the data sets of evaluation.harness into the store, pinned to commits",
         "verify": "hash every file of artifacts against their manifests",
     }
     for name, text in helps.items():
@@ -151,6 +162,13 @@ def _fetch(options: argparse.Namespace, _: list[str]) -> Result:
     return fetch.run(plan)
 
 
+def _tasks(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _relative_to(options.plan, _read_plan(options.plan, TasksPlan))
+    from hone_trainer.harness import staging
+
+    return staging.run(plan)
+
+
 def _verify(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, VerifyPlan)
     folder = options.plan.resolve().parent
@@ -185,6 +203,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "mix": _mix,
     "sweep": _sweep,
     "fetch": _fetch,
+    "tasks": _tasks,
     "verify": _verify,
     "evaluate": _evaluate,
     "export": _export,

@@ -8,6 +8,7 @@ from typing import Any
 from hone_api.modelversion import EvaluationNumber, Sample
 from hone_trainer import grading, interpolation, scores, spikes, suite, verdicts
 from hone_trainer.baseline import Baseline
+from hone_trainer.harness import measuring
 from hone_trainer.interpolation import Point
 from hone_trainer.loop import GiveUp, Run
 from hone_trainer.scores import Score
@@ -21,7 +22,7 @@ class Appraisal:
     numbers: list[EvaluationNumber]
     samples: list[Sample]
     rejected: str = ""
-    """Why the model does not pass evaluation.retention."""
+    """Why the model does not pass evaluation.retention or evaluation.harness."""
     advice: list[str] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
     """Points between base and tuned weights."""
@@ -35,24 +36,30 @@ def appraise(trainer: Any, base: Baseline, step: int) -> Appraisal:
         TrainerError: Interrupted.
     """
     run: Run = trainer.run
-    if run.held_out or run.probes:
+    if run.is_measured:
         run.reporters.update(stage="Evaluating")
     try:
         tuned = run.scores[step] if step in run.scores else trainer.scores()
         probed = suite.measure(trainer, run.probes, trainer.poll)
         graded = grading.measure(trainer, trainer.poll)
+        answered = measuring.measure(trainer, trainer.poll)
         points = interpolation.measure(trainer) if _interpolates(run) and base.scores else []
     except GiveUp:
         raise interrupted("while evaluating the trained model") from None
     names = [split.name for split in run.held_out]
+    gates = (
+        suite.verdict(run.probes, base.probes, probed, run.plan),
+        measuring.verdict(run.benchmarks, base.harness, answered, run.plan),
+    )
     found = Appraisal(
         numbers=[
             *scores.numbers(names, run.method.metrics, base.scores, tuned),
             *suite.numbers(run.probes, base.probes, probed),
             *verdicts.numbers([split.name for split in run.prompts], base.graded, graded),
+            *measuring.numbers(run.benchmarks, base.harness, answered),
         ],
         samples=base.samples(trainer),
-        rejected=suite.verdict(run.probes, base.probes, probed, run.plan),
+        rejected=" ".join(filter(None, gates)),
     )
     if run.method.goal.metric == "loss":
         found.advice += spikes.sentences(trainer.state.log_history)

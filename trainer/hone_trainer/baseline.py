@@ -17,11 +17,15 @@ from hone_api.modelversion import Sample
 from hone_trainer import evaluate, grading, ranks, suite
 from hone_trainer.encode import Example
 from hone_trainer.evaluate import HeldOut
+from hone_trainer.harness import measuring
 from hone_trainer.loop import GiveUp, Run
 from hone_trainer.manifest import write_atomically
 from hone_trainer.scores import Score
 from hone_trainer.spoken import as_text
 from hone_trainer.stop import interrupted
+
+MEASURED = ("scores", "probes", "graded", "harness")
+"""Attributes of `Baseline` that are kept, as lists of scores."""
 
 
 class Baseline(TrainerCallback):
@@ -38,10 +42,12 @@ class Baseline(TrainerCallback):
         """Scores of `run.probes`, in their order."""
         self.graded: list[Score] | None = None
         """Scores of the answers to `run.prompts`, in their order."""
+        self.harness: list[Score] | None = None
+        """Scores of `run.benchmarks`, in their order."""
         self._answers: list[str] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not (self._run.held_out or self._run.probes):
+        if not self._run.is_measured:
             return
         if self._file.is_file():
             self._load()
@@ -69,19 +75,19 @@ class Baseline(TrainerCallback):
             self.scores = self.trainer.scores()
             self.probes = suite.measure(self.trainer, self._run.probes, self.trainer.poll)
             self.graded = grading.measure(self.trainer, self.trainer.poll, check=True)
+            self.harness = measuring.measure(self.trainer, self.trainer.poll)
         except GiveUp:
             raise interrupted("while evaluating the base model") from None
         self._answers = self._answer(self.trainer)
         if ranks.is_first():
-            measured = {"scores": self.scores, "probes": self.probes, "graded": self.graded}
-            body: dict[str, Any] = {name: [asdict(score) for score in found or ()] for name, found in measured.items()}
+            body: dict[str, Any] = {name: [asdict(score) for score in getattr(self, name) or ()] for name in MEASURED}
             body["answers"] = self._answers
             write_atomically(self._file, json.dumps(body).encode())
 
     def _load(self) -> None:
         body = json.loads(self._file.read_text())
-        names = ("scores", "probes", "graded")
-        self.scores, self.probes, self.graded = ([Score.from_json(s) for s in body[name]] for name in names)
+        for name in MEASURED:
+            setattr(self, name, [Score.from_json(score) for score in body[name]])
         self._answers = body["answers"]
 
     def _answer(self, trainer: Any) -> list[str]:

@@ -21,6 +21,7 @@ LIBRARIES: dict[ArtifactForm, str] = {
     "GGUF": "gguf",
 }
 """What loads it, in the hub's words."""
+PURPOSES = {"Retention": " (to be kept)", "Harness": " (lm-evaluation-harness)"}
 
 
 def base_name(uri: str) -> str:
@@ -58,6 +59,7 @@ def render(
         "## Data",
         *(f"- `{d.name}`, split `{d.split}`, `{d.digest}`" for d in plan.datasets),
         *(f"- `{d.name}`, split `{d.split}`, `{d.digest}` (held out)" for d in plan.evaluation_datasets),
+        *_harness(plan),
         "## Settings",
         "```json\n" + json.dumps({"plan": _settings(plan), "resolved": resolved}, indent=2) + "\n```",
         *notes,
@@ -73,9 +75,14 @@ def _numbers(numbers: Sequence[EvaluationNumber]) -> str:
 
 
 def _number(n: EvaluationNumber) -> str:
-    name = f"{n.name} (to be kept)" if n.purpose == "Retention" else n.name
+    name = f"{n.name}{PURPOSES.get(n.purpose, '')}"
     change = f"{n.change_low} to {n.change_high}" if n.change_low else "-"
     return f"| {name} | {n.dataset} ({n.rows}) | {n.base or '-'} | {n.tuned} | {change} |"
+
+
+def _harness(plan: TrainingPlan) -> list[str]:
+    staged = plan.harness_tasks
+    return [f"- `{d}` (lm-evaluation-harness {staged.version})" for d in staged.data_sets] if staged else []
 
 
 def _sample(sample: Sample) -> str:

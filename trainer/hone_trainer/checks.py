@@ -114,6 +114,8 @@ def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]
     retention = plan.evaluation.retention
     if retention and retention.interpolate and not plan.evaluation_datasets:
         yield "evaluation.retention.interpolate needs held-out rows: name evaluationDatasets"
+    if plan.evaluation.harness and not plan.harness_tasks:
+        yield "evaluation.harness needs harnessTasks: stage them by `python -m hone_trainer tasks`"
     if plan.evaluation.rewards and not plan.evaluation_datasets:
         yield "evaluation.rewards needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
 
@@ -135,6 +137,9 @@ def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
     length = plan.training.max_length
     if length and length > base.context:
         yield f"training.maxLength {length} is over the model's context of {base.context} tokens"
+    options = plan.evaluation.harness
+    if options and options.apply_chat_template and not base.tokenizer.chat_template:
+        yield "evaluation.harness.applyChatTemplate: the model's tokenizer has no chat template: remove it"
     if plan.adapter.targets:
         linear = adapters.linear_modules(base.config)
         unknown = adapters.unknown_targets(plan.adapter.targets, linear)

@@ -43,6 +43,8 @@ class Record:
     """Why the model does not pass its gate."""
     interpolation: list[dict[str, Any]] = field(default_factory=list)
     """Points between base and tuned weights."""
+    lowest: list[str] = field(default_factory=list)
+    """Metrics of evaluation.harness of which less is better, as <metric> on <task>."""
 
 
 def weights(trainer: Any) -> dict[str, Any]:
@@ -214,6 +216,7 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: 
         "advice": record.advice,
         "rejected": record.rejected,
         "interpolation": record.interpolation,
+        "lowest": record.lowest,
         "notes": list(notes),
     }
     (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")

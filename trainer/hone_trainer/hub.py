@@ -87,7 +87,7 @@ def look_up(repository: Repository) -> Snapshot:
     Raises:
         SourceError: ModelNotFound, DatasetSourceNotFound, GatedModelAccessDenied, RevisionNotFound, SourceUnreachable.
     """
-    _go_online()
+    go_online()
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
@@ -110,7 +110,7 @@ def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], f
     Raises:
         SourceError: as `look_up`.
     """
-    _go_online()
+    go_online()
     from huggingface_hub import snapshot_download
 
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".hub-") as cache, _translated(repository):
@@ -135,7 +135,7 @@ def metadata(repository: Repository) -> bytes:
     Raises:
         SourceError: as `look_up`.
     """
-    _go_online()
+    go_online()
     from huggingface_hub.utils import build_hf_headers, get_session
 
     url = f"{_endpoint()}/api/datasets/{repository.name}/croissant"
@@ -149,7 +149,8 @@ def _is_inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
-def _go_online() -> None:
+def go_online() -> None:
+    """Let huggingface_hub ask the hub, whatever the image's environment says; before anything imports it."""
     os.environ["HF_HUB_OFFLINE"] = "0"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():

@@ -29,7 +29,13 @@ SHUTDOWN_ENV = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 """Seconds from SIGTERM to SIGKILL of the ranks (torch: 30). The operator sets it a little below the pod's grace."""
 NODE_ENV = "JOB_COMPLETION_INDEX"
 """Index of this pod in its Indexed Job; 0 without one."""
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_EVALUATE_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+}
 """Training reads only what was staged; TRL would tell its makers about each trainer otherwise."""
 _LOST_PEER = re.compile(r"connection (closed|reset)|broken pipe|timed out waiting|\[.*gloo.*\]|socket timeout", re.I)
 
@@ -75,6 +81,7 @@ def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
     def version(value: ModelInput) -> ModelInput:
         return value.model_copy(update={"path": path(value.path), "adapter": artifact(value.adapter)})
 
+    staged = plan.harness_tasks
     return plan.model_copy(
         update={
             "model_path": path(plan.model_path),
@@ -87,6 +94,7 @@ def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
             "datasets": moved(plan.datasets),
             "evaluation_datasets": moved(plan.evaluation_datasets),
             "retention_datasets": moved(plan.retention_datasets),
+            "harness_tasks": staged and staged.model_copy(update={"path": path(staged.path)}),
         }
     )
 

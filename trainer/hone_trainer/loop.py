@@ -25,6 +25,7 @@ from hone_trainer.settings import Settings
 from hone_trainer.stop import Stop
 
 if TYPE_CHECKING:
+    from hone_trainer.harness.tasks import Benchmark
     from hone_trainer.methods.base import Method
     from hone_trainer.selfcheck import Shown
     from hone_trainer.suite import Probe
@@ -57,10 +58,17 @@ class Run:
     """What is measured beside the method's own metrics, before and after training."""
     prompts: list[HeldOut] = field(default_factory=list)
     """Held-out prompts whose answers evaluation.rewards score, before and after training."""
+    benchmarks: Sequence[Benchmark] = ()
+    """Tasks of lm-evaluation-harness, before and after training."""
     advice: list[str] = field(default_factory=list)
     """What looked wrong before the first step."""
     example: list[Shown] = field(default_factory=list)
     """A training row as the model reads it."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is something to measure before and after."""
+        return bool(self.held_out or self.probes or self.benchmarks)
 
 
 class GiveUp(Exception):  # noqa: N818 - not an error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,16 +32,19 @@ def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], metho
     return _template().render(
         report=report,
         plan=plan,
-        numbers=[_judged(number, method) for number in report["numbers"]],
+        numbers=[_judged(number, method, report["lowest"]) for number in report["numbers"]],
         figures=_figures(curves),
         curve=_rows(report["interpolation"]),
         settings=json.dumps({"plan": plan, "resolved": report["resolved"]}, indent=2, ensure_ascii=False),
     )
 
 
-def _judged(number: Mapping[str, Any], method: Method) -> dict[str, Any]:
+def _judged(number: Mapping[str, Any], method: Method, lowest: Collection[str]) -> dict[str, Any]:
     """With the change, and whether it is for the better beyond chance, for the worse, or neither."""
-    end = method.metrics.get(number["name"]) or suite.best(number["name"])
+    if number["purpose"] == "Harness":
+        end: str = "Lowest" if suite.title(number["name"], number["dataset"]) in lowest else "Highest"
+    else:
+        end = method.metrics.get(number["name"]) or suite.best(number["name"])
     sign = 1 if end == "Highest" else -1
     low, high = (sign * float(number[key]) if number.get(key) else 0.0 for key in ("changeLow", "changeHigh"))
     verdict = "good" if min(low, high) > 0 else "bad" if max(low, high) < 0 else ""

@@ -29,6 +29,7 @@ from hone_trainer import (
 )
 from hone_trainer.appraisal import Appraisal, appraise
 from hone_trainer.checkpoints import Checkpoints, step_of
+from hone_trainer.harness import measuring
 from hone_trainer.loop import Run
 from hone_trainer.methods import METHODS
 from hone_trainer.metrics import Metrics
@@ -168,6 +169,7 @@ def _export(
         advice=result.advice,
         rejected=found.rejected,
         interpolation=found.curve,
+        lowest=measuring.lowest(run.benchmarks),
     )
     return export.write(run, weights, training.trainer.model, record)
 
@@ -187,8 +189,10 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
         deepspeed.prepare(cpu=not cuda)
     data = rows.load(plan, base)
     example = selfcheck.shown(data.train[0], base.tokenizer)
+    benchmarks = measuring.load(plan, base)
     if ranks.is_first():
-        for sentence in (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example)):
+        told = (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example), *benchmarks.sentences)
+        for sentence in told:
             reporters.say(sentence)
     dataset, resolved = settle(plan, base, data, Device(ranks.world_size(), cuda, cuda_bf16))
     return Run(
@@ -207,6 +211,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
         used=data.used,
         probes=suite.probes(plan, base),
         prompts=grading.prompts(plan, base),
+        benchmarks=benchmarks.benchmarks,
         advice=[*data.warnings, *selfcheck.advice(base)],
         example=example,
     )

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class StopStrings(NamedTuple):
+    """Texts that end an answer when they stand in it, wherever tokens begin and end."""
+
+    texts: Sequence[str]
+    tokenizer: Any
 
 
 def greedy(
-    model: Any, prompts: Sequence[Sequence[int]], *, pad_id: int, stop_ids: frozenset[int], longest: int
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    stop_ids: frozenset[int],
+    longest: int,
+    stop: StopStrings | None = None,
 ) -> list[list[int]]:
-    """The model's most likely answers, each of at most `longest` tokens, up to its end mark.
+    """The model's most likely answers, each of at most `longest` tokens, up to its end mark, or with a stop string.
 
     The model is in evaluation mode. Sharded weights need this call on all ranks.
     """
@@ -28,6 +41,7 @@ def greedy(
             use_cache=True,
             eos_token_id=sorted(stop_ids),
             pad_token_id=pad_id,
+            **({"stop_strings": list(stop.texts), "tokenizer": stop.tokenizer} if stop else {}),
         )
     return [_until(answer, stop_ids) for answer in out[:, inputs["input_ids"].shape[1] :].tolist()]
 

@@ -9,12 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hone_api.modelversion import EvaluationNumber
+from hone_api.modelversion import EvaluationNumber, Purpose
 
 Best = Literal["Lowest", "Highest"]
 """Which end of a metric is the good one."""
 RESAMPLES = 1000
-DERIVED = {"perplexity": ("loss", math.exp)}
+DERIVED = {
+    "perplexity": ("loss", math.exp),
+    "word_perplexity": ("nats_per_word", math.exp),
+    "byte_perplexity": ("nats_per_byte", math.exp),
+}
 """Metrics that are a function of another one's value."""
 
 
@@ -77,7 +81,7 @@ def numbers(
     metrics: Iterable[str],
     base: Sequence[Score] | None,
     tuned: Sequence[Score],
-    purpose: Literal["HeldOut", "Retention"] = "HeldOut",
+    purpose: Purpose = "HeldOut",
 ) -> list[EvaluationNumber]:
     """Each metric on each split, before and after, with 95 % intervals.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from hone_api.modelversion import EvaluationNumber
+from hone_api.modelversion import EvaluationNumber, Purpose
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.training import EvaluationMetric
 from hone_trainer import evaluate, scores
@@ -23,7 +23,6 @@ from hone_trainer.scores import Best, Mean, Score
 from hone_trainer.spoken import as_text
 from hone_trainer.textmetrics import TEXT_METRICS
 
-Purpose = Literal["HeldOut", "Retention"]
 NAMES: dict[str, str] = {
     EvaluationMetric.PERPLEXITY: "perplexity",
     EvaluationMetric.TOKEN_ACCURACY: "token_accuracy",
@@ -110,21 +109,22 @@ def measure(trainer: Any, found: Iterable[Probe], poll: Callable[[], None]) -> l
 
 
 def _measure(trainer: Any, probe: Probe, poll: Callable[[], None]) -> Score:
-    likely = _likely(trainer, probe.rows, poll)
-    means: dict[str, Mean] = dict(likely.means)
+    found = likely(trainer, probe.rows, poll)
+    means: dict[str, Mean] = dict(found.means)
     if EvaluationMetric.MULTIPLE_CHOICE in probe.metrics:
-        other = _likely(trainer, [_other(p) for p in probe.pairs], poll)
-        means["multiple_choice"] = _choices(likely.means["loss"], other.means["loss"])
+        other = likely(trainer, [_other(p) for p in probe.pairs], poll)
+        means["multiple_choice"] = _choices(found.means["loss"], other.means["loss"])
     text = [m for m in probe.metrics if m in TEXT_METRICS]
     if text:
         answers = _answers(trainer, probe.rows, poll)
         for metric in text:
             values = [TEXT_METRICS[metric](a, r) for a, r in zip(answers, probe.references, strict=True)]
             means[NAMES[metric]] = Mean(values, [1.0] * len(values))
-    return Score(means, likely.tokens)
+    return Score(means, found.tokens)
 
 
-def _likely(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> Score:
+def likely(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> Score:
+    """Loss and right tokens of rows, by the head that the model has. A collective."""
     run = trainer.run
     pad = run.base.tokenizer.pad_token_id
     fused = run.method.score is evaluate.score_language_model
@@ -167,19 +167,31 @@ def regressions(found: Sequence[Probe], base: Sequence[Score], tuned: Sequence[S
         if probe.purpose != "Retention":
             continue
         for name in probe.names:
-            old, new = before.value(name), after.value(name)
-            worse = new - old if best(name) == "Lowest" else old - new
-            if old:  # what the base could not do at all, it cannot forget
-                out[f"{name} on {probe.name}"] = worse / old
+            worse = regression(best(name), before.value(name), after.value(name))
+            if worse is not None:
+                out[title(name, probe.name)] = worse
     return out
+
+
+def title(metric: str, rows: str) -> str:
+    """A metric as sentences name it."""
+    return f"{metric} on {rows}"
+
+
+def regression(good: Best, old: float, new: float) -> float | None:
+    """How much worse a metric became, relative to the base's; what the base could not do at all, it cannot forget."""
+    worse = new - old if good == "Lowest" else old - new
+    return worse / old if old else None
+
+
+def share(percent: str | None) -> float | None:
+    """E.g. 5% as 0.05."""
+    return None if percent is None else float(percent.removesuffix("%")) / 100
 
 
 def limit(plan: TrainingPlan) -> float | None:
     """The regression that evaluation.retention.maxRegression allows; None: any."""
-    retention = plan.evaluation.retention
-    if retention is None or retention.max_regression is None:
-        return None
-    return float(retention.max_regression.removesuffix("%")) / 100
+    return share(plan.evaluation.retention.max_regression) if plan.evaluation.retention else None
 
 
 def beyond(found: Mapping[str, float], limit: float | None) -> dict[str, float]:
@@ -189,11 +201,19 @@ def beyond(found: Mapping[str, float], limit: float | None) -> dict[str, float]:
 
 def verdict(found: Sequence[Probe], base: Sequence[Score] | None, tuned: Sequence[Score], plan: TrainingPlan) -> str:
     """Why the gate does not open; empty when it does, or there is none."""
-    allowed = limit(plan)
+    return gate("evaluation.retention", None if base is None else regressions(found, base, tuned), limit(plan))
+
+
+def gate(field: str, found: Mapping[str, float] | None, allowed: float | None) -> str:
+    """Why a field's gate does not open, in a sentence that begins with the field; empty when it does.
+
+    Args:
+        found: from `regressions`; None: nothing is known of the base.
+        allowed: None: there is no gate.
+    """
     if allowed is None:
         return ""
-    if base is None:
-        return "evaluation.retention: the base model's numbers are lost, so nothing can be compared: train again."
-    wrong = beyond(regressions(found, base, tuned), allowed)
-    words = ", ".join(f"{name} by {worse:.1%}" for name, worse in wrong.items())
-    return f"evaluation.retention: worse than the base model beyond {allowed:.1%}: {words}." if wrong else ""
+    if found is None:
+        return f"{field}: the base model's numbers are lost, so nothing can be compared: train again."
+    words = ", ".join(f"{name} by {worse:.1%}" for name, worse in beyond(found, allowed).items())
+    return f"{field}: worse than the base model beyond {allowed:.1%}: {words}." if words else ""

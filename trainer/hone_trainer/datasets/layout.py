@@ -37,10 +37,9 @@ def choose(
     Raises:
         SourceError: SourceNotFound for a configuration or split that is not there; the message names those that are.
     """
-    configs = [entry for entry in card.get("configs") or () if isinstance(entry, dict) and entry.get("config_name")]
+    configs = [one for one in card.get("configs") or () if isinstance(one, dict) and one.get("config_name")]
     if configs:
-        entry = _entry(configs, config, what)
-        splits = _splits_of(entry, names)
+        splits = _splits_of(entry(configs, config, what), names)
     else:
         folder = [name for name in names if config is None or name.startswith(f"{config}/")]
         if config is not None and not folder:
@@ -57,6 +56,17 @@ def choose(
     return sorted(set(found))
 
 
+def of_config(names: Sequence[str], card: Mapping[str, Any], config: str | None, what: str) -> list[str]:
+    """The files of all splits of a configuration that the card names.
+
+    Raises:
+        SourceError: SourceNotFound for a configuration that is not there.
+    """
+    configs = [one for one in card.get("configs") or () if isinstance(one, dict) and one.get("config_name")]
+    splits = _splits_of(entry(configs, config, what), names)
+    return sorted({name for files in splits.values() for name in files})
+
+
 def by_name(names: Sequence[str]) -> dict[str, list[str]]:
     """Files by the split that a word of their path tells; those without one are train when no file tells train."""
     found: dict[str, list[str]] = {}
@@ -70,10 +80,15 @@ def by_name(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -> Mapping[str, Any]:
-    known = {str(entry["config_name"]): entry for entry in configs}
+def entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -> Mapping[str, Any]:
+    """The card's entry of a configuration; None: of the default one.
+
+    Raises:
+        SourceError: SourceNotFound.
+    """
+    known = {str(one["config_name"]): one for one in configs}
     if config is None:
-        default = [entry for entry in configs if entry.get("default") or entry["config_name"] == "default"]
+        default = [one for one in configs if one.get("default") or one["config_name"] == "default"]
         if default or len(known) == 1:
             return (default or configs)[0]
         raise SourceError("SourceNotFound", f"{what} has no default configuration: name one of {', '.join(known)}")
@@ -82,11 +97,11 @@ def _entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) 
     return known[config]
 
 
-def _splits_of(entry: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
+def _splits_of(described: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
     """Files by split. data_files is a glob, a list of globs, or a list of {split, path}."""
-    files = entry.get("data_files")
+    files = described.get("data_files")
     if files is None:
-        folder = str(entry.get("data_dir") or "").strip("/")
+        folder = str(described.get("data_dir") or "").strip("/")
         return by_name([name for name in names if not folder or name.startswith(f"{folder}/")])
     found: dict[str, list[str]] = {}
     for one in files if isinstance(files, list) else [files]:

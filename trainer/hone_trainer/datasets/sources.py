@@ -76,19 +76,19 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     snapshot = hub.look_up(repository)
     _compare(plan, snapshot.commit)
     names = _chosen(snapshot.files, plan.source.files, str(repository))
-    card = _card(repository, snapshot, folder)
+    about = card(repository, snapshot, folder)
     if not plan.source.files:
-        names = layout.choose(names, card, plan.source.config, plan.source.split, str(repository))
+        names = layout.choose(names, about, plan.source.config, plan.source.split, str(repository))
     if sum(snapshot.files[name] for name in names) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{repository}: over {plan.limits.max_source_bytes} bytes")
     progress.say(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
     hub.download(repository, snapshot, names, folder)
     files = [DataFile(folder / name, name) for name in names]
-    about = croissant.of_hub(repository, snapshot, card, folder)
-    return Fetched(files, snapshot.commit, snapshot.commit, about)
+    described = croissant.of_hub(repository, snapshot, about, folder)
+    return Fetched(files, snapshot.commit, snapshot.commit, described)
 
 
-def _card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> dict[str, Any]:
+def card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> dict[str, Any]:
     """The front matter of the repository's README.md; empty when it has none, or none that can be read."""
     from huggingface_hub import metadata_load
 
@@ -210,7 +210,7 @@ def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) ->
             raise SourceError("SourceNotFound", f"{what}: no file matches {', '.join(idle)}")
         chosen = sorted(name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns))
     else:
-        chosen = sorted(name for name in names if _is_data(name))
+        chosen = sorted(name for name in names if is_data(name))
     if not chosen:
         known = f"{', '.join(DATA_SUFFIXES)}, or those with {' or '.join(SUFFIXES)}"
         raise SourceError("SourceNotFound", f"{what} has no data file ({known})")
@@ -219,7 +219,8 @@ def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) ->
     return chosen
 
 
-def _is_data(name: str) -> bool:
+def is_data(name: str) -> bool:
+    """Whether a file of a repository holds rows, by its name."""
     base = base_name(PurePosixPath(name).name)
     return base not in _NOT_ROWS and base.endswith(DATA_SUFFIXES)
 

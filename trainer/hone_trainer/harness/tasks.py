@@ -1,0 +1,187 @@
+"""Staged tasks as lm-eval's own objects, made from its definitions and the rows in the store. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hone_api.training import Harness
+from hone_trainer import harness, manifest
+from hone_trainer.errors import ConfigError
+from hone_trainer.harness import catalogue
+from hone_trainer.harness.metrics import Metric, of_task
+
+INDEX = "tasks.json"
+DATA = "data"
+"""Folder of the data sets, each as `DatasetDict.save_to_disk` writes it."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a plan names: a task, or a group whose tasks are counted together."""
+
+    name: str
+    tasks: Mapping[str, Any]
+    """lm-eval's tasks by their names."""
+    metrics: tuple[Metric, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The tasks of a plan."""
+
+    benchmarks: tuple[Benchmark, ...] = ()
+    sentences: tuple[str, ...] = ()
+    """What people should know: metrics that are left out, examples that a task does not take."""
+
+    @property
+    def tasks(self) -> dict[str, Any]:
+        """All of them, each once."""
+        return {name: task for benchmark in self.benchmarks for name, task in benchmark.tasks.items()}
+
+
+def load(folder: Path, options: Harness) -> Loaded:
+    """The wanted tasks, from the folder where they were staged.
+
+    Raises:
+        ConfigError: InvalidConfiguration, naming tasks that are not there or cannot be made here, and why.
+    """
+    index = json.loads((folder / INDEX).read_text())
+    staged = {benchmark["name"]: benchmark for benchmark in index["benchmarks"]}
+    if missing := [name for name in options.tasks if name not in staged]:
+        raise ConfigError(f"{harness.FIELD}.tasks: {', '.join(missing)} was not staged: stage the tasks again")
+    wanted = [staged[name] for name in options.tasks]
+    made: dict[str, Any] = {}
+    sentences, wrong = [], []
+    if (then := index["version"]) != (now := harness.installed()):
+        sentences.append(f"{harness.FIELD}: staged by {harness.PACKAGE} {then}, measured by {now}")
+    with harness.seeded(), _without_cache_files():
+        for entry in {task["name"]: task for benchmark in wanted for task in benchmark["tasks"]}.values():
+            try:
+                made[entry["name"]] = _made(folder, entry)
+            except Exception as error:
+                wrong.append(f"{entry['name']} cannot be made: {_words(error)}")
+    if wrong:
+        raise ConfigError(f"{harness.FIELD}.tasks: {'; '.join(wrong[:5])}")
+    for name, task in made.items():
+        sentences += _examples(name, task, options.few_shot)
+    found = [_benchmark(w["name"], {t["name"]: made[t["name"]] for t in w["tasks"]}) for w in wanted]
+    sentences += [sentence for _, told in found for sentence in told]
+    return Loaded(tuple(benchmark for benchmark, _ in found), tuple(sentences))
+
+
+def ask_once(loaded: Loaded) -> None:
+    """Make the first prompt of each task.
+
+    Raises:
+        ConfigError: InvalidConfiguration, naming tasks of which it cannot be made, e.g. for want of examples.
+    """
+    wrong = []
+    with harness.seeded():
+        for name, task in loaded.tasks.items():
+            task.set_fewshot_seed(harness.SEEDS["examples"])
+            try:
+                task.build_all_requests(limit=1)
+            except Exception as error:
+                wrong.append(f"{name} cannot be asked with {task.config.num_fewshot} examples: {_words(error)}")
+    if wrong:
+        raise ConfigError(f"{harness.FIELD}: {'; '.join(wrong[:5])}")
+
+
+def check(folder: Path, digest: str) -> None:
+    """That a folder is the one that was staged.
+
+    Raises:
+        StoreError: ManifestMismatch.
+    """
+    manifest.check(folder, digest)
+
+
+def _made(folder: Path, entry: Mapping[str, Any]) -> Any:
+    """One task: its definition from lm-eval, its rows from the folder."""
+    from datasets import load_from_disk
+    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    rows = load_from_disk(str(folder / DATA / entry["data"]))
+    definition = load_yaml(catalogue.root() / entry["definition"], resolve_func=True)
+    for key in ("tag", "group", "task_list", "dataset_kwargs"):
+        definition.pop(key, None)
+    if process := definition.get("process_docs"):
+        definition["process_docs"] = _once(process)
+    definition |= {"task": entry["name"], "custom_dataset": lambda **_: rows}
+    return TaskManager(include_defaults=False).load([definition])["tasks"][entry["name"]]
+
+
+def _once(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The same, called once for each split: lm-eval counts on the cache files of `datasets`, since some tasks shuffle
+    their choices there, and asks for the rows again when it compares answers with them.
+    """
+    known: dict[int, tuple[Any, Any]] = {}
+
+    def processed(split: Any) -> Any:
+        if id(split) not in known:
+            known[id(split)] = (split, process(split))  # with the split, so that its id is not given away
+        return known[id(split)][1]
+
+    return processed
+
+
+@contextmanager
+def _without_cache_files() -> Iterator[None]:
+    """`datasets` would write them beside the rows, into the store. Nor does it show how far it is."""
+    import datasets
+
+    caching, silent = datasets.is_caching_enabled(), datasets.are_progress_bars_disabled()
+    datasets.disable_caching()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if caching:
+            datasets.enable_caching()
+        if not silent:
+            datasets.enable_progress_bars()
+
+
+def _examples(name: str, task: Any, wanted: int | None) -> list[str]:
+    """Set the number of examples, as `lm_eval.simple_evaluate` does; what is to be said of it."""
+    own = task.get_config("num_fewshot")
+    if wanted is None or own == 0:
+        task.set_config("num_fewshot", own or 0)
+        return [f"{harness.FIELD}.fewShot: {name} takes no examples by its own definition"] if wanted else []
+    task.set_config("num_fewshot", wanted)
+    return []
+
+
+def _benchmark(name: str, tasks: Mapping[str, Any]) -> tuple[Benchmark, list[str]]:
+    """With what is to be said of it.
+
+    Raises:
+        ConfigError: InvalidConfiguration, when nothing can be counted.
+    """
+    found = {task: of_task(made) for task, made in tasks.items()}
+    metrics, left_out = next(iter(found.values()))
+    names = [metric.name for metric in metrics]
+    if not names:
+        raise ConfigError(
+            f"{harness.FIELD}.tasks: {name} counts by {', '.join(left_out)} alone, which is no mean over rows and has "
+            "no interval: remove it"
+        )
+    if other := [task for task, (theirs, _) in found.items() if [metric.name for metric in theirs] != names]:
+        raise ConfigError(
+            f"{harness.FIELD}.tasks: {name} is a group whose tasks have different metrics ({other[0]} has others): "
+            "name the tasks themselves"
+        )
+    words = f"{harness.FIELD}: of {name}, {', '.join(left_out)} is left out, which is no mean over rows"
+    return Benchmark(name, tasks, tuple(metrics)), [words] if left_out else []
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"it needs the package {error.name}, which this image does not have"
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
