@@ -32,6 +32,7 @@ the end of its log. The codes below are all there are; a Dataset or ModelVersion
 | `Accepted` | The spec cannot run; the message names the fields. Make a corrected job with another name |
 | `DatasetReady` | See `kubectl describe dset`: its Ready condition has the reason, `status.errors` the rows |
 | `ModelReady` | The base model is not staged yet; a reason from the table below says what stands in the way |
+| `TasksReady` | The data sets of `evaluation.harness` are not staged yet; there only where that is set |
 | `Admitted` | The pods of the attempt have no node yet; the message has the scheduler's words |
 
 A Dataset that [follows its source](data/refresh.md) stays Ready when a look at the source fails; its condition

@@ -1,5 +1,7 @@
 """The life of a job: the operator's process against a real API server; pods are played by hand."""
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.apiserver
@@ -81,6 +83,27 @@ def test_what_is_missing_heals_when_it_appears(namespace, operator, spec):
     namespace.until(lambda: reason(namespace, "FineTuneJob", "run", "ModelReady") == "PVCNotFound", "PVCNotFound")
     namespace.claim("late")
     namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+
+
+def test_tasks_of_the_harness_are_staged_before_a_run_asks_for_anything(namespace, operator, spec):
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec(evaluation={"harness": {"tasks": ["arc_easy"]}}))
+    job = namespace.until(lambda: namespace.names("Job"), "the Job that stages them")[0]
+    assert reason(namespace, "FineTuneJob", "run", "TasksReady") in (None, "Fetching")
+    assert namespace.get("Job", job)["metadata"]["labels"]["hone.dev/component"] == "tasks"
+    assert namespace.names("Job") == [job]
+    pinned = f"allenai/ai2_arc@{'c' * 40}"
+    staged = {"kind": "Tasks", "path": f"evaluation-tasks/{'e' * 64}", "digest": "sha256:" + "7" * 64}
+    namespace.succeed(job, {**staged, "version": "0.4.13", "dataSets": [pinned]})
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    namespace.until(lambda: is_true(namespace, "FineTuneJob", "run", "TasksReady"), "TasksReady")
+    resolved = namespace.get("FineTuneJob", "run")["status"]["resolved"]
+    assert resolved["evaluationTasks"]["dataSets"] == [pinned]
+    volumes = namespace.get("Job", "run-1")["spec"]["template"]["spec"]["volumes"]
+    volume = next(v for v in volumes if v["name"] == "plan")
+    plan = json.loads(namespace.get("ConfigMap", volume["configMap"]["name"])["data"]["plan.json"])
+    assert plan["harnessTasks"]["path"] == f"/store/evaluation-tasks/{'e' * 64}"
+    assert plan["evaluation"]["harness"]["limit"] == 200
 
 
 def test_suspend_reaches_the_job_and_goes_again(namespace, operator, spec):

@@ -18,7 +18,7 @@ from hone_dev.demo.targets import Target
 PATIENCE = 20 * 60.0  # seconds without any change of the status
 # field of status.progress, its name for people, digits after the point
 NUMBERS = (("loss", "loss", 2), ("evalLoss", "held-out loss", 2), ("tokensPerSecond", "tokens/s", 0), ("eta", "ETA", 0))
-GATES = ("Accepted", "DatasetReady", "ModelReady", "Admitted", "Running")
+GATES = ("Accepted", "DatasetReady", "ModelReady", "TasksReady", "Admitted", "Running")
 
 
 @dataclass(frozen=True)

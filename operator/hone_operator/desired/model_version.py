@@ -24,8 +24,6 @@ from hone_operator.desired import names
 
 REMEMBERED = 64
 """Runs a model whose number the ledger remembers: more than can be between allocation and creation at once."""
-GATE = "evaluation.retention"
-"""Who rejects a model that forgot too much."""
 PATHS = {"modelPath", "modelAdapter", "models", "workPath", "outputPath", "masterAddress", "metricsPort"}
 """What of a plan says where a run happened, not what it was."""
 
@@ -144,7 +142,8 @@ def _approval(result: TrainingResult) -> Approval:
     """A model that did not pass its gate is kept, and rejected: a person may still decide otherwise."""
     if not result.rejected:
         return Approval()
-    return Approval(state="Rejected", by=GATE, comment=result.rejected)
+    # Its words begin with the field whose gate it did not pass.
+    return Approval(state="Rejected", by=result.rejected.partition(":")[0][:253], comment=result.rejected)
 
 
 def _data(plan: TrainingPlan, result: TrainingResult) -> list[DatasetLineage]:

@@ -58,6 +58,11 @@ def fetch(job: str, uid: str, number: int) -> str:
     return fit(job, f"model-{digest(uid, number)}", 52)
 
 
+def tasks(job: str, uid: str, number: int) -> str:
+    """The Job that stages the data sets of evaluation.harness, try `number`."""
+    return fit(job, f"tasks-{digest(uid, number)}", 52)
+
+
 def materialize(dataset: str, uid: str, generation: int, number: int) -> str:
     """The Job that materialises a generation of a Dataset, try `number`."""
     return fit(dataset, f"data-{digest(uid, generation, number)}", 52)

@@ -9,7 +9,7 @@ from typing import Any
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import Ancestor
-from hone_api.plan import DatasetInput, TrainingPlan
+from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
 from hone_operator.desired import modelref, names, rewards
 from hone_operator.desired.hub import secret_mounts
@@ -69,6 +69,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
         evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],
         retention_datasets=_retention(spec, resolved),
+        harness_tasks=_harness(resolved),
         adapter=spec.adapter,
         training=spec.training,
         early_stopping=spec.early_stopping,
@@ -102,6 +103,14 @@ def _teacher_key(spec: FineTuneJobSpec) -> tuple[list[Mount], str | None]:
 def _retention(spec: FineTuneJobSpec, resolved: Resolved) -> list[DatasetInput]:
     retention = spec.evaluation.retention
     return [_input(f"{d.name}/{d.split}", resolved) for d in retention.datasets] if retention else []
+
+
+def _harness(resolved: Resolved) -> TasksInput | None:
+    staged = resolved.evaluation_tasks
+    if staged is None:
+        return None
+    path = names.STORE / names.split_uri(staged.uri)[2]
+    return TasksInput(path=str(path), digest=staged.digest, version=staged.version, data_sets=staged.data_sets)
 
 
 def _input(rows: str, resolved: Resolved, share: str | None = None) -> DatasetInput:

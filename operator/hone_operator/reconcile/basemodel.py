@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from hone_api.failures import Retry
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
 from hone_api.modelversion import Ancestor
@@ -16,10 +15,8 @@ from hone_operator.reconcile import upstream
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
+from hone_operator.reconcile.staging import RECHECK_SECONDS, Staging, stage
 from hone_operator.reconcile.upstream import Found, Upstream, Wait
-
-RECHECK_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ def base_model(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: 
     elif spec.model.uri.startswith("pvc://"):
         model = _on_volume(draft, spec, sources.claim_exists)
     else:
-        model = _fetched(draft, spec, observe_tries(sources.jobs), platform)
+        model = _fetched(draft, spec, sources.jobs, platform)
     return _with_others(draft, model, sources.upstream) if model.ready else model
 
 
@@ -116,31 +113,13 @@ def _ready(draft: Draft, model: BaseModel) -> BaseModel:
     return model
 
 
-def _fetched(draft: Draft, spec: FineTuneJobSpec, tries: Tries, platform: Platform) -> BaseModel:
-    if tries.ending and isinstance(tries.ending.result, FetchResult):
-        result = tries.ending.result
-        uri = f"pvc://{platform.store_claim}/{result.path.strip('/')}"
-        return _ready(draft, BaseModel(True, result.commit, uri, shape=result.shape))
-    cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
-    if cause and (cause.retry is Retry.NEVER or tries.cause is None):
-        draft.conditions.set("ModelReady", False, cause.code, cause.message)
-        return BaseModel(failure=cause)
-    if tries.active and tries.job:
-        draft.await_start(tries.job)
-    start = tries.next_start()
-    due = tries.number == 0 or (start is not None and start <= draft.now)
-    if due and not spec.suspend:
-        draft.create += fetch(draft.body, spec, tries.number + 1, platform)
-        draft.delete += [j for j in (*tries.older, *([tries.job.body] if tries.job else []))]
-    elif start:
-        draft.check_in(draft.until(start))
-    if cause:
-        draft.conditions.set("ModelReady", False, cause.code, f"{cause.advice} It is tried again.")
-    elif tries.obstacle:
-        draft.conditions.set("ModelReady", False, tries.obstacle.reason, tries.obstacle.message)
-        draft.check_in(RECHECK_SECONDS)
-    elif tries.number > 1 and draft.conditions.failed_before("ModelReady"):
-        draft.conditions.keep("ModelReady", "")
-    else:
-        draft.conditions.set("ModelReady", False, "Fetching", f"{spec.model.uri} is being staged in the store.")
-    return BaseModel()
+def _fetched(draft: Draft, spec: FineTuneJobSpec, jobs: Sequence[ObservedJob], platform: Platform) -> BaseModel:
+    underway = f"{spec.model.uri} is being staged in the store."
+    wanted = Staging("ModelReady", FetchResult, underway, lambda number: fetch(draft.body, spec, number, platform))
+    found = stage(draft, wanted, jobs, suspend=spec.suspend, platform=platform)
+    if isinstance(found, Cause):
+        return BaseModel(failure=found)
+    if found is None:
+        return BaseModel()
+    uri = f"pvc://{platform.store_claim}/{found.path.strip('/')}"
+    return _ready(draft, BaseModel(True, found.commit, uri, shape=found.shape))

@@ -67,6 +67,10 @@ class Conditions:
         """As it was before."""
         return self._previous.get(type_, {}).get("status") == "True"
 
+    def has(self, type_: str) -> bool:
+        """Whether it was set now."""
+        return type_ in self._now
+
     def get(self, type_: str) -> Mapping[str, Any]:
         """As set now.
 

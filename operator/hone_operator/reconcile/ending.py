@@ -13,6 +13,9 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome, duration_seconds, parse_time
 from hone_operator.reconcile.pods import ObservedJob
 
+GATES = ("DatasetReady", "ModelReady", "TasksReady")
+"""Conditions that hold before the first attempt; the last only where evaluation.harness is set."""
+
 
 def succeed(draft: Draft, result: TrainingResult, ended_at: str) -> Outcome:
     """The ModelVersion is recorded: the run is over."""
@@ -78,7 +81,7 @@ def phase(conditions: Conditions, attempts: int) -> str:
         return Phase.RESTARTING.value
     if attempts == 1:
         return Phase.STARTING.value
-    for gate in ("DatasetReady", "ModelReady"):
+    for gate in filter(conditions.has, GATES):
         c = conditions.get(gate)
         if c["status"] != "True":
             return (Phase.PENDING if c["reason"].endswith("NotFound") else Phase.PREPARING).value

@@ -22,11 +22,13 @@ from hone_operator.reconcile.attempts import Now, final_cause, next_start, obser
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
 from hone_operator.reconcile.conditions import condition, is_true
 from hone_operator.reconcile.draft import Draft
-from hone_operator.reconcile.ending import after_end, fail, phase
+from hone_operator.reconcile.ending import GATES, after_end, fail, phase
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome, Refusal, duration_seconds, parse_time
 from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
 from hone_operator.reconcile.recording import record
+from hone_operator.reconcile.tasks import CONDITION as TASKS_READY
+from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
 from hone_operator.reconcile.upstream import Upstream, cycle
 from hone_operator.reconcile.validation import spec_problems
 
@@ -93,7 +95,8 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
 
 def _refuse(draft: Draft, reason: str, message: str) -> Outcome:
     draft.conditions.set("Accepted", False, reason, message)
-    for type_ in ("DatasetReady", "ModelReady", "Admitted", "Running", "Advised"):
+    staged = [TASKS_READY] if (draft.body["spec"].get("evaluation") or {}).get("harness") else []
+    for type_ in ("DatasetReady", "ModelReady", *staged, "Admitted", "Running", "Advised"):
         draft.conditions.set(type_, False, "NotAccepted", "")
     draft.conditions.set("Suspended", False, "NotAccepted", "")
     return fail(draft, Cause(reason, message))
@@ -114,23 +117,26 @@ class _Run:
         draft, attempts = self.draft, self.attempts
         data_ready = self._datasets()
         model = self._model()
+        tasks = self._tasks()
         self._suspension()
         self._merge_progress()
         draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
         misfit = self._look_ahead(data_ready, model)
-        if cause := model.failure or misfit or final_cause(attempts, self.spec.restarts) or self._over_deadline():
+        cause = model.failure or tasks.failure or misfit or final_cause(attempts, self.spec.restarts)
+        if cause := cause or self._over_deadline():
             self.conditions.keep("Admitted", "NotAdmitted")
             self._not_running(cause.code)
             return fail(draft, cause, self._unfinished())
         if attempts.last and attempts.last["outcome"] == "Succeeded":
-            return self._finish(model)
+            return self._finish(model, tasks)
         if attempts.job and not attempts.job.finished:
             return self._watch(attempts.job)
         if attempts.open:
             return self._stopping()
-        if not (data_ready and model.ready):
-            return self._wait("DatasetReady" if not data_ready else "ModelReady")
-        return self._start(model)
+        gates = {"DatasetReady": data_ready, "ModelReady": model.ready, TASKS_READY: tasks.ready}
+        if closed := [gate for gate, is_open in gates.items() if not is_open]:
+            return self._wait(closed[0])
+        return self._start(model, tasks)
 
     # -- the gates before the first attempt ------------------------------------------------------
 
@@ -152,6 +158,12 @@ class _Run:
         sources = Sources(of_component(seen.jobs, "fetch"), seen.claim_exists, seen.upstream, pinned)
         return base_model(self.draft, self.spec, sources, self.platform)
 
+    def _tasks(self) -> EvaluationTasks:
+        """Condition TasksReady, with evaluation.harness; an attempt pins the data sets."""
+        pinned = self._pinned() if self.attempts.records else None
+        jobs = of_component(self.seen.jobs, "tasks")
+        return evaluation_tasks(self.draft, self.spec, jobs, pinned, self.platform)
+
     def _look_ahead(self, data_ready: bool, model: BaseModel) -> Cause | None:
         """Conditions Advised and Accepted: when data and model are known, so is what the run needs."""
         begun, known = bool(self.attempts.records), condition(self.draft.body, "Advised").get("reason", UNKNOWN)
@@ -172,7 +184,7 @@ class _Run:
 
     # -- attempts --------------------------------------------------------------------------------
 
-    def _resolved(self, model: BaseModel) -> Resolved:
+    def _resolved(self, model: BaseModel, tasks: EvaluationTasks) -> Resolved:
         """What the newest attempt was resolved to; for the first one: what is Ready now."""
         if pinned := self._pinned():
             return pinned
@@ -185,6 +197,7 @@ class _Run:
             model_versions=list(model.others) or None,
             dataset_digests=inputs.digests(spec, self.seen.datasets),
             evaluation_datasets=inputs.held_out(spec, self.seen.datasets),
+            evaluation_tasks=tasks.staged,
             world_size=world_size(spec),
             image=self.platform.trainer_image,
         )
@@ -209,10 +222,10 @@ class _Run:
         text = newest.body["metadata"].get("annotations", {}).get(annotation)
         return json.loads(text) if text else None
 
-    def _start(self, model: BaseModel) -> Outcome:
+    def _start(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:
         """The next attempt, when it is due."""
         draft, attempts = self.draft, self.attempts
-        resolved = self._resolved(model).model_copy(update={"image": self.platform.trainer_image})
+        resolved = self._resolved(model, tasks).model_copy(update={"image": self.platform.trainer_image})
         number, start = attempts.count + 1, next_start(attempts)
         if self.spec.suspend:
             return self._paused()
@@ -362,19 +375,19 @@ class _Run:
         for type_ in ("Succeeded", "Failed", "Finished"):
             c.set(type_, False, "NotFinished", "")
         cause = c.get("Admitted") if gate == "Running" and c.get("Admitted")["status"] == "False" else c.get(gate)
-        if gate in ("DatasetReady", "ModelReady") and cause["reason"] not in AS_PLANNED:
+        if gate in GATES and cause["reason"] not in AS_PLANNED:
             self.draft.tell_change(gate, warning=True)
         self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != "Suspended")
         upcoming = self.attempts.count + (1 if self.attempts.records and not self.attempts.open else 0)
         self.draft.put(phase=phase(c, upcoming))
         return self.draft.outcome()
 
-    def _finish(self, model: BaseModel) -> Outcome:
+    def _finish(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:
         """The last attempt succeeded. Comes again after a crash until it is in status."""
         ending = self.attempts.job.result() if self.attempts.job else None
         if ending is None or not isinstance(ending.result, TrainingResult):
             raise AssertionError("a closed attempt succeeded only with a result")
-        resolved, ancestors = self._resolved(model), self._ancestors(model)
+        resolved, ancestors = self._resolved(model, tasks), self._ancestors(model)
         attempt = Attempt(self.draft.body, self.spec, self.attempts.count, resolved, ancestors)
         self._not_running("Succeeded")
         self.conditions.set("Admitted", True, "Scheduled", "")

@@ -21,6 +21,7 @@ from hone_operator.desired.fetch import fetch
 from hone_operator.desired.materialize import Named, materialize
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.store import claim
+from hone_operator.desired.tasks import tasks
 from hone_operator.desired.training import Attempt, training
 from hone_operator.desired.verify import verify
 
@@ -123,6 +124,22 @@ def model_fetch() -> list[dict[str, Any]]:
     return fetch(owner("FineTuneJob", "run"), spec, 2, PLATFORM)
 
 
+HARNESS = {"tasks": ["arc_easy", "gsm8k"], "fewShot": 5, "maxRegression": "5%"}
+
+
+def harness_tasks() -> list[dict[str, Any]]:
+    spec = FineTuneJobSpec.model_validate(
+        {
+            "model": {"uri": "hf://org/model", "secretName": "token"},
+            "datasets": [{"name": "rows"}],
+            "evaluation": {"harness": HARNESS},
+            "output": {"modelName": "m"},
+        }
+    )
+    assert spec.evaluation.harness is not None
+    return tasks(owner("FineTuneJob", "run"), spec, spec.evaluation.harness, 2, PLATFORM)
+
+
 def model_verify() -> list[dict[str, Any]]:
     artifacts = [
         {"format": f, "uri": f"pvc://{c}/models/x/{f.lower()}", "digest": DIGEST, "sizeBytes": 1}
@@ -159,6 +176,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "materialize-hub": lambda: dataset("hf://org/data@main", secretName="token"),
     "materialize-mixture": mixture,
     "fetch": model_fetch,
+    "tasks": harness_tasks,
     "verify": model_verify,
     "sweep": swept,
     "store": lambda: [claim("team", PLATFORM)],
@@ -245,6 +263,7 @@ def test_only_pods_that_download_know_the_hub():
     assert "HF_ENDPOINT" not in training_env
     assert "HF_HUB_OFFLINE" in training_env
     assert "HF_ENDPOINT" in yaml.safe_dump(model_fetch())
+    assert "HF_ENDPOINT" in yaml.safe_dump(harness_tasks())
 
 
 @pytest.mark.parametrize(
@@ -285,6 +304,7 @@ def test_names_fit_at_the_longest(length):
     for made in (
         names.attempt(name, 999) + "-1023",
         names.fetch(name, "uid", 12345),
+        names.tasks(name, "uid", 12345),
         names.materialize(name, "uid", 12345, 12345),
         names.verify(name + "-v1000000", "uid", 9),
     ):
