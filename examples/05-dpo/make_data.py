@@ -96,8 +96,8 @@ def preferences(known: list[Fact]) -> list[dict[str, str]]:
 
 
 def answers(known: list[Fact]) -> list[dict[str, str]]:
-    """What an assistant answered before anybody said what they prefer: half of it with small talk."""
-    said = [(fact, chatty(fact) if fact.draw // 4096 % 2 else fact.answer) for fact in known]
+    """What an assistant answered before anybody said what they prefer: nine of ten with small talk."""
+    said = [(fact, chatty(fact) if fact.draw // 4096 % 10 else fact.answer) for fact in known]
     return [{"question": fact.question, "answer": text} for fact, text in said]
 
 
