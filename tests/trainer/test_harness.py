@@ -21,11 +21,12 @@ from hone_api.report import Outcome, TasksResult, parse_outcome
 from hone_api.training import Harness
 from hone_dev import hub
 from hone_trainer.errors import StoreError, TrainerError
-from hone_trainer.harness import catalogue, staging, tasks
+from hone_trainer.harness import catalogue, tasks
 
 pytestmark = pytest.mark.trainer
 TOKEN = "hf_canaryCanaryCanary42"
 WORDS = ["river", "tower", "bridge", "market", "harbour", "garden", "Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo"]
+BROKEN = ("baber/piqa", "allenai/sciq", "allenai/openbookqa")
 CARD = """\
 ---
 license: cc-by-4.0
@@ -140,6 +141,16 @@ def endpoint(repositories: Path) -> Iterator[str]:
         yield url
 
 
+MANY = """\
+import os, sys
+from hone_trainer.__main__ import main
+for name in sys.argv[1:]:
+    os.environ["HONE_TERMINATION_LOG"] = f"{name}.log"
+    main(["tasks", f"{name}.json"])
+"""
+"""Commands one after the other in one process: lm-eval's index is read once."""
+
+
 class Stage:
     """Runs `python -m hone_trainer tasks` in a folder."""
 
@@ -147,25 +158,40 @@ class Stage:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.endpoint, self.store, self.output = folder, endpoint, folder / "store", ""
 
-    def __call__(self, *tasks: str, secret: dict[str, str] | None = None, **fields: Any) -> Outcome:
+    def __call__(self, *tasks: str, **fields: Any) -> Outcome:
+        self._write("plan", list(tasks), **fields)
+        self._run("-m", "hone_trainer", "tasks", "plan.json")
+        return self._outcome("plan")
+
+    def many(self, plans: dict[str, dict[str, Any]]) -> dict[str, Outcome]:
+        """The outcome of each plan, by name."""
+        for name, fields in plans.items():
+            self._write(name, **fields)
+        self._run("-c", MANY, *plans)
+        return {name: self._outcome(name) for name in plans}
+
+    def _write(self, name: str, tasks: list[str], secret: dict[str, str] | None = None, **fields: Any) -> None:
         limits = fields.pop("limits", {})
-        plan = {"kind": "Tasks", "harness": {"tasks": list(tasks), **fields}, "store": "store", "limits": limits}
+        plan = {"kind": "Tasks", "harness": {"tasks": tasks, **fields}, "store": "store", "limits": limits}
         if secret is not None:
-            (self.folder / "secret").mkdir(exist_ok=True)
+            plan["secretPath"] = f"secret-{name}"
+            (self.folder / f"secret-{name}").mkdir(exist_ok=True)
             for key, value in secret.items():
-                (self.folder / "secret" / key).write_text(value)
-            plan["secretPath"] = "secret"
-        (self.folder / "tasks.json").write_text(json.dumps(plan))
-        log = self.folder / "termination-log"
+                (self.folder / f"secret-{name}" / key).write_text(value)
+        (self.folder / f"{name}.json").write_text(json.dumps(plan))
+
+    def _run(self, *arguments: str) -> None:
         home = {"HOME": str(self.folder), "HF_HOME": str(self.folder / "hf"), "HF_HUB_OFFLINE": "1"}
-        environment = {**os.environ, **home, "HF_ENDPOINT": self.endpoint, "HONE_TERMINATION_LOG": str(log)}
-        environment.pop("HF_TOKEN", None)
-        command = [sys.executable, "-m", "hone_trainer", "tasks", str(self.folder / "tasks.json")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        log = {"HF_ENDPOINT": self.endpoint, "HONE_TERMINATION_LOG": "plan.log"}
+        environment = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"} | home | log
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True
+        )
         self.output = done.stdout + done.stderr
-        outcome = parse_outcome(log.read_text())
-        assert outcome is not None
-        assert done.returncode == outcome.exit_code, self.output
+
+    def _outcome(self, name: str) -> Outcome:
+        outcome = parse_outcome((self.folder / f"{name}.log").read_text())
+        assert outcome is not None, self.output
         return outcome
 
     def staged(self, *tasks: str, **fields: Any) -> TasksResult:
@@ -180,11 +206,6 @@ class Stage:
             "path": str(self.store / result.path),
             **{name: told[name] for name in ("digest", "version", "dataSets")},
         }
-
-
-@pytest.fixture
-def stage(tmp_path: Path, endpoint: str) -> Stage:
-    return Stage(tmp_path / "stage", endpoint)
 
 
 TASKS = ("arc_easy", "gsm8k", "wikitext")
@@ -379,7 +400,7 @@ def test_a_resumed_run_compares_with_the_base_of_its_first_attempt(runs: Any, me
 
 
 def test_two_ranks_find_the_same_numbers_as_one(runs: Any, measured: Any) -> None:
-    fields = {"training": {"maxSteps": 2}, "harness": {"limit": 5}}
+    fields = {"training": {"maxSteps": 2}, "harness": {"limit": 3}}
     alone = runs.finish(measured("alone", **fields))
     plan = measured("pair", processesPerNode=2, **fields)
     pair = runs.wait(plan, runs.start(plan)).result
@@ -513,11 +534,6 @@ def test_data_sets_are_pinned_and_a_second_time_not_fetched(staging_job: tuple[S
     assert told == stage.inputs(first)
 
 
-def test_a_gated_data_set_needs_a_token(stage: Stage) -> None:
-    assert "Idavidrein/gpqa" in failed(stage("gpqa_main_zeroshot"), "GatedModelAccessDenied")
-    failed(stage("gpqa_main_zeroshot", secret={}), "SecretNotFound")
-
-
 @pytest.mark.parametrize(
     ("task", "words"),
     [
@@ -550,39 +566,40 @@ def test_what_people_measure_most_can_be_staged(name: str) -> None:
     assert len(wanted.tasks) == (57 if name == "mmlu" else 1)
 
 
-def test_a_data_set_that_is_a_program_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "hub" / "datasets" / "openai" / "gsm8k" / "main"
-    folder.mkdir(parents=True)
-    (folder / "gsm8k.py").write_text("raise SystemExit")
-    (folder / "README.md").write_text("# Nothing")
-    with hub.serve(tmp_path / "hub") as url:
-        message = failed(Stage(tmp_path / "stage", url)("gsm8k"), "InvalidConfiguration")
-    assert "gsm8k.py, and no code of a data set is run" in message
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "gated": ({"tasks": ["gpqa_main_zeroshot"]}, "GatedModelAccessDenied", "Idavidrein/gpqa"),
+    "no-secret": ({"tasks": ["gsm8k"], "secret": {}}, "SecretNotFound", "does not exist"),
+    "too-large": ({"tasks": ["gsm8k"], "limits": {"maxSourceBytes": 100}}, "SourceTooLarge", "limit 100"),
+    "absent": ({"tasks": ["hellaswag"]}, "DatasetSourceNotFound", "Rowan/hellaswag"),
+    "program": ({"tasks": ["piqa"]}, "InvalidConfiguration", "piqa.py, and no code of a data set is run"),
+    "split": ({"tasks": ["sciq"]}, "InvalidConfiguration", "has no split validation, test; it has train"),
+    "damage": ({"tasks": ["openbookqa"]}, "DamagedFile", "allenai/openbookqa"),
+    "examples": ({"tasks": ["gsm8k"], "fewShot": 64}, "InvalidConfiguration", "cannot be asked with 64 examples"),
+}
+"""Plan, code, words of the message."""
 
 
-def test_a_data_set_without_the_split_or_with_damage_is_told(tmp_path: Path) -> None:
-    folder = tmp_path / "hub" / "datasets" / "openai" / "gsm8k" / "main"
-    write(folder / "main" / "train-00000-of-00001.parquet", GSM["train"])
-    (folder / "README.md").write_text(card(main={"train": "main/train-*"}))
-    with hub.serve(tmp_path / "hub") as url:
-        stage = Stage(tmp_path / "stage", url)
-        assert "has no split test; it has train" in failed(stage("gsm8k"), "InvalidConfiguration")
-        (folder / "main" / "train-00000-of-00001.parquet").write_bytes(b"PAR1 and nothing more PAR1")
-        assert "openai/gsm8k" in failed(stage("gsm8k"), "DamagedFile")
-        assert not list(stage.store.rglob("manifest.json"))
+@pytest.fixture(scope="module")
+def outcomes(repositories: Path, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """Of all of them, with data sets that are a program, lack a split, or are damaged."""
+    program, split, damage = (repositories / "datasets" / name / "main" for name in BROKEN)
+    program.mkdir(parents=True)
+    (program / "piqa.py").write_text("raise SystemExit")
+    (program / "README.md").write_text("# Nothing")
+    write(split / "train.parquet", choices(1, 4))
+    damage.mkdir(parents=True)
+    (damage / "main.parquet").write_bytes(b"PAR1 and nothing more PAR1")
+    (damage / "README.md").write_text(card(main={s: "main.parquet" for s in SPLITS}))
+    stage = Stage(tmp_path_factory.mktemp("refused"), endpoint)
+    found = stage.many({name: plan for name, (plan, _, _) in REFUSED.items()})
+    assert len(list(stage.store.rglob("manifest.json"))) == 1, "only the rows that too few examples were found in"
+    return found
 
 
-def test_limits_and_what_is_not_there(stage: Stage, tmp_path: Path) -> None:
-    assert "limit 100" in failed(stage("gsm8k", limits={"maxSourceBytes": 100}), "SourceTooLarge")
-    assert "Rowan/hellaswag" in failed(stage("hellaswag"), "DatasetSourceNotFound")
-    away = Stage(tmp_path / "away", "http://127.0.0.1:9")
-    assert "127.0.0.1:9" in failed(away("gsm8k"), "SourceUnreachable")
-
-
-def test_more_examples_than_there_are_end_the_job_that_stages(staged: dict[str, Any]) -> None:
-    with pytest.raises(TrainerError, match="gsm8k cannot be asked with 64 examples") as caught:
-        staging.rehearse(Path(staged["path"]), Harness(tasks=["gsm8k"], few_shot=64))
-    assert caught.value.code == "InvalidConfiguration"
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_staged_says_why(outcomes: dict[str, Outcome], name: str) -> None:
+    _, code, words = REFUSED[name]
+    assert words in failed(outcomes[name], code)
 
 
 def test_people_are_told_what_a_task_does_not_take(staged: dict[str, Any]) -> None:
