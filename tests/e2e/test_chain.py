@@ -1,6 +1,8 @@
 """A chain on real pods: example 11 with a tiny model, a stage that forgets too much, a checkpoint exported later."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,36 @@ import pytest
 import yaml
 from live import conditions, failure, reason_becomes, wait
 
-from hone_dev import paths
+from hone_dev import models, paths
 from hone_dev.demo import runs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 SMALL = {"maxSteps": 4, "batchSize": 4, "microBatchSize": 4, "learningRate": "5e-3"}
+
+
+@pytest.fixture(scope="module")
+def arc(hone: Any) -> Iterator[None]:
+    """Questions in the hub under the name and layout of the data set of lm-eval's task arc_easy."""
+    folder = models.hub_root() / "datasets" / "allenai" / "ai2_arc"
+    rows = folder / "main" / "ARC-Easy"
+    rows.mkdir(parents=True)
+    configs = {split: f"ARC-Easy/{split}.jsonl" for split in ("train", "validation", "test")}
+    files = [{"split": split, "path": path} for split, path in configs.items()]
+    card = yaml.safe_dump({"configs": [{"config_name": "ARC-Easy", "data_files": files}]})
+    (folder / "main" / "README.md").write_text(f"---\n{card}---\n")
+    for split, path in configs.items():
+        asked = [
+            {
+                "id": f"{split}-{n}",
+                "question": f"Which number follows {n}?",
+                "choices": {"text": [str(n + i) for i in range(4)], "label": list("ABCD")},
+                "answerKey": "B",
+            }
+            for n in range(6)
+        ]
+        (folder / "main" / path).write_text("".join(json.dumps(row) + "\n" for row in asked))
+    yield
+    shutil.rmtree(folder)
 
 
 def course(tiny: str) -> list[dict[str, Any]]:
@@ -23,6 +50,7 @@ def course(tiny: str) -> list[dict[str, Any]]:
         job["spec"]["training"] = dict(SMALL)
         job["spec"]["resources"] |= {"cpu": "100m", "memory": "2Gi"}
     jobs[0]["spec"]["model"] = {"uri": tiny}
+    jobs[0]["spec"]["evaluation"]["harness"] = {"tasks": ["arc_easy"], "limit": 4}
     forgetful = json.loads(json.dumps(jobs[1]))
     forgetful["metadata"]["name"] = "forgetful"
     forgetful["spec"] |= {"model": {"fineTuneJob": "course-tutor"}, "output": {"modelName": "forgetful"}}
@@ -40,7 +68,7 @@ def stored(uri: str) -> str:
 
 
 def test_a_chain_keeps_its_lineage_stops_where_a_stage_forgets_and_its_checkpoints_can_be_exported(
-    kubectl: Any, tiny: str
+    kubectl: Any, tiny: str, arc: None
 ) -> None:
     document = {"apiVersion": "v1", "kind": "List", "items": course(tiny)}
     kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(document))
@@ -59,6 +87,13 @@ def test_a_chain_keeps_its_lineage_stops_where_a_stage_forgets_and_its_checkpoin
     assert (
         float(kept[0]["changeLow"]) <= float(kept[0]["tuned"]) - float(kept[0]["base"]) <= float(kept[0]["changeHigh"])
     )
+
+    assert conditions(kubectl.get("ftj", "course-reader"))["TasksReady"]["status"] == "True"
+    (staged,) = kubectl.get("ftj", "course-reader")["status"]["resolved"]["evaluationTasks"]["dataSets"]
+    assert staged.startswith("allenai/ai2_arc@")
+    tasks = {n["name"]: n for n in reader["evaluation"]["numbers"] if n["purpose"] == "Harness"}
+    assert set(tasks) == {"acc", "acc_norm"}
+    assert all((n["dataset"], n["rows"]) == ("arc_easy", 4) and "base" in n for n in tasks.values())
 
     assert failure(kubectl, "forgetful")["code"] == "RetentionGateFailed"
     rejected = kubectl.get("mv", "forgetful-v1")["spec"]
