@@ -86,8 +86,8 @@ class Baseline(TrainerCallback):
 
     def _load(self) -> None:
         body = json.loads(self._file.read_text())
-        for name in MEASURED:
-            setattr(self, name, [Score.from_json(score) for score in body[name]])
+        for name in MEASURED:  # an attempt before an upgrade may have known fewer
+            setattr(self, name, [Score.from_json(score) for score in body.get(name, ())])
         self._answers = body["answers"]
 
     def _answer(self, trainer: Any) -> list[str]:
