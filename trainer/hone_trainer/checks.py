@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from hone_api.methods import DistillationMethod, evaluation_problems, problems, start_problems
+from hone_api.combinations import evaluation_problems, problems, start_problems
+from hone_api.methods import DistillationMethod
 from hone_api.plan import TrainingPlan
 from hone_trainer import adapters, gguf, ranks, selfcheck, teacher_model
 from hone_trainer.encode import Encoded

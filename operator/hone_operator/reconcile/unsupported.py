@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+from hone_api.combinations import evaluation_problems, problems, start_problems
 from hone_api.dataset import DatasetSpec, Format, Splits
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import Method, evaluation_problems, problems, start_problems
+from hone_api.methods import Method
 
 JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
 TOLERANCE = Decimal("0.02")

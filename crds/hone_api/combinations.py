@@ -1,0 +1,143 @@
+"""What cannot be combined: settings each right by itself that make no run together. Operator and trainer both ask."""
+
+from __future__ import annotations
+
+from hone_api.dataset import Format
+from hone_api.methods import FORMATS_TAKEN, GrpoMethod, Method, PpoMethod
+from hone_api.rewards import VERIFIERS, Reward
+from hone_api.training import Adapter, AdapterType, Evaluation, EvaluationMetric, Training
+
+_PAIRS_METRICS = {"accuracy", "margin"}
+"""Of methods on pairs reward_accuracy and reward_margin are metrics of their own."""
+_REFERENCED = (Method.DPO, Method.KTO, Method.ORPO, Method.REWARD, Method.PPO)
+
+
+def problems(
+    method: Method | str,
+    training: Training,
+    adapter: Adapter,
+    world_size: int,
+    grpo: GrpoMethod | None = None,
+    ppo: PpoMethod | None = None,
+) -> list[str]:
+    """What a method cannot be combined with, each with the way out. Operator and trainer both ask."""
+    out = []
+    if training.packing and method != Method.SFT:
+        way_out = "DAPT packs by dapt.pack" if method == Method.DAPT else f"{method} looks at whole answers"
+        out.append(f"training.packing is for method SFT ({way_out}): remove it")
+    if method in _REFERENCED and float(adapter.dropout or 0):
+        out.append(f"adapter.dropout: method {method} trains without dropout, which blurs what it compares: remove it")
+    rows = training.micro_batch_size or training.batch_size // world_size
+    if method == Method.KTO and rows < 2:
+        out.append("training: KTO compares the answers of a forward pass, at least 2 on each rank: raise batchSize")
+    if method == Method.PPO and ppo is not None:
+        out += _room_for_answers("ppo", ppo, training)
+    if method == Method.GRPO and grpo is not None:
+        out += _grpo_problems(grpo, training)
+    return out
+
+
+def start_problems(training: Training, adapter: Adapter, *, sharded: bool) -> list[str]:
+    """Why weights cannot be held at their start, each with the way out. Operator and trainer both ask."""
+    if training.l2_to_start is None:
+        return []
+    out = []
+    if adapter.type != AdapterType.NONE:
+        out.append(
+            "training.l2ToStart is for adapter None: an adapter's update begins at zero, where training.weightDecay "
+            "pulls it: use that"
+        )
+    if sharded:
+        out.append("training.l2ToStart needs whole weights on each rank: remove it, or deepspeed")
+    return out
+
+
+def evaluation_problems(
+    method: Method | str,
+    evaluation: Evaluation,
+    adapter: Adapter,
+    *,
+    sharded: bool,
+    grpo: GrpoMethod | None = None,
+) -> list[str]:
+    """What of `evaluation` a run cannot measure, each with the way out. Operator and trainer both ask."""
+    out, retention = [], evaluation.retention
+    if method == Method.REWARD and (evaluation.metrics or evaluation.rewards or retention or evaluation.harness):
+        out.append("evaluation.metrics, rewards, retention and harness: a reward model answers nothing: remove them")
+    elif evaluation.metrics and method in (Method.PPO, Method.GRPO):
+        out.append(f"evaluation.metrics: {method} has prompts alone: measure answers by evaluation.rewards")
+    elif (
+        EvaluationMetric.MULTIPLE_CHOICE in evaluation.metrics
+        and Format.PREFERENCE not in FORMATS_TAKEN[Method(method)]
+    ):
+        out.append(
+            f"evaluation.metrics MultipleChoice needs chosen and rejected answers, which rows of {method} do not have: "
+            "measure it by evaluation.retention"
+        )
+    if retention and retention.interpolate and adapter.type == AdapterType.DORA:
+        out.append("evaluation.retention.interpolate: DoRA's update has no factor to scale: use adapter type LoRA")
+    if retention and retention.interpolate and adapter.type == AdapterType.NONE and sharded:
+        out.append("evaluation.retention.interpolate needs whole weights on each rank: remove it, or deepspeed")
+    if evaluation.harness and (twice := _twice(evaluation.harness.tasks)):
+        out.append(f"evaluation.harness.tasks names {twice} twice: remove one")
+    return [*out, *_scoring_problems(method, evaluation.rewards, grpo), *_pass_at_problems(evaluation)]
+
+
+def _pass_at_problems(evaluation: Evaluation) -> list[str]:
+    """What the API server refuses; a plan without a cluster has none."""
+    options, out = evaluation.pass_at, []
+    if options and not any(reward.type in VERIFIERS for reward in evaluation.rewards):
+        out.append(f"evaluation.passAt needs a reward of type {', '.join(VERIFIERS)} in evaluation.rewards")
+    if options and max(options.k) > options.generations:
+        out.append(f"evaluation.passAt.k: {max(options.k)} is more than generations {options.generations}")
+    return out
+
+
+def _scoring_problems(method: Method | str, rewards: list[Reward], grpo: GrpoMethod | None) -> list[str]:
+    out = []
+    if rewards and method == Method.DAPT:
+        out.append("evaluation.rewards: the rows of DAPT are texts, which hold no prompt to answer: remove them")
+    titles = [reward.title for reward in rewards]
+    if twice := _twice(titles):
+        out.append(f"evaluation.rewards: more than one is called {twice}: give them names")
+    if taken := sorted(_PAIRS_METRICS.intersection(titles)):
+        out.append(f"evaluation.rewards: {', '.join(taken)}: methods have metrics of this name: give it another")
+    if weighted := [reward.title for reward in rewards if float(reward.weight) != 1]:
+        out.append(f"evaluation.rewards: each is reported by itself: remove the weight of {', '.join(weighted)}")
+    trained = {reward.title: reward for reward in grpo.rewards} if grpo else {}
+    other = [r.title for r in rewards if r.title in trained and not _alike(r, trained[r.title])]
+    if other:
+        out.append(f"evaluation.rewards: grpo.rewards has another one called {', '.join(other)}: give it a name")
+    return out
+
+
+def _alike(one: Reward, other: Reward) -> bool:
+    """But for the weight."""
+    return one == other.model_copy(update={"weight": one.weight})
+
+
+def _twice(names: list[str]) -> str:
+    return ", ".join(sorted({name for name in names if names.count(name) > 1}))
+
+
+def _grpo_problems(grpo: GrpoMethod, training: Training) -> list[str]:
+    out = []
+    if training.batch_size % grpo.generations:
+        out.append(
+            f"training.batchSize {training.batch_size} counts samples: it must be a multiple of "
+            f"grpo.generations {grpo.generations}"
+        )
+    out += _room_for_answers("grpo", grpo, training)
+    if twice := _twice([reward.title for reward in grpo.rewards]):
+        out.append(f"grpo.rewards: more than one is called {twice}: give them names")
+    return out
+
+
+def _room_for_answers(block: str, options: PpoMethod | GrpoMethod, training: Training) -> list[str]:
+    longest = options.max_completion_length
+    if not training.max_length or training.max_length > longest:
+        return []
+    return [
+        f"training.maxLength {training.max_length} counts prompt and answer: it must be above "
+        f"{block}.maxCompletionLength {longest}"
+    ]
