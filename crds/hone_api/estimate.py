@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method
+from hone_api.passes import BY_TOKENS, micro_batch
 from hone_api.plan import TrainingPlan
 from hone_api.shape import ModelShape
 from hone_api.training import AdapterType
@@ -20,7 +21,6 @@ NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 ADAM_BYTES = 8
 MASTER_BYTES = 4
 RANK = 16
-LARGEST_MICRO_BATCH = 8
 HEAD_CHUNK = 128
 """Tokens whose logits are in memory at a time; with them their exponentials and gradients."""
 HEAD_COPIES = 3
@@ -36,8 +36,6 @@ results of the adapters lie between large ones that are freed. With checkpointin
 again leaves some. Measured by the benchmark; without adapters there are none."""
 PAIRED = frozenset({Method.DPO, Method.ORPO, Method.REWARD, Method.KTO})
 """Methods with two sequences a row; KTO has one, and another for its KL estimate."""
-ROW_BY_ROW = frozenset({Method.SFT, Method.DAPT, Method.DISTILLATION})
-"""Methods that take one row a forward pass on a CPU, where the plan names no micro batch."""
 SAMPLING = frozenset({Method.PPO, Method.GRPO})
 
 
@@ -105,7 +103,8 @@ def setup(
         max_length: tokens of the longest row, where the plan names no maxLength.
     """
     training, adapter = plan.training, plan.adapter
-    alone = not gpu and plan.method in ROW_BY_ROW
+    longest = training.max_length or max_length + _answer(plan)
+    per_rank, by_tokens = training.batch_size // ranks, not gpu and plan.method in BY_TOKENS
     return Setup(
         shape=shape,
         method=str(plan.method),
@@ -115,8 +114,8 @@ def setup(
         dropout=bool(float(adapter.dropout or 0)),
         bf16=bf16 and training.precision != "Float32",
         gpu=gpu,
-        max_length=training.max_length or max_length + _answer(plan),
-        micro_batch=training.micro_batch_size or (1 if alone else micro_batch(training.batch_size // ranks)),
+        max_length=longest,
+        micro_batch=training.micro_batch_size or micro_batch(per_rank, longest if by_tokens else None),
         checkpointing=training.gradient_checkpointing,
         zero_stage=plan.deepspeed.zero_stage if plan.deepspeed else 0,
         offload=plan.deepspeed.offload if plan.deepspeed else "None",
@@ -130,11 +129,6 @@ def _answer(plan: TrainingPlan | FineTuneJobSpec) -> int:
     """Tokens of a sampled answer, which no row has."""
     sampling = {Method.PPO: plan.ppo, Method.GRPO: plan.grpo}.get(plan.method)
     return sampling.max_completion_length if sampling else 0
-
-
-def micro_batch(per_rank: int) -> int:
-    """Rows of a forward pass when the plan names none: the largest divisor up to LARGEST_MICRO_BATCH."""
-    return next((d for d in range(min(per_rank, LARGEST_MICRO_BATCH), 0, -1) if per_rank % d == 0), 1)
 
 
 @dataclass(frozen=True)

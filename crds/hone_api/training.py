@@ -127,7 +127,9 @@ class Training(ApiModel):
         description="Pack several rows into one sequence, without attention across rows; default false.",
     )
     precision: Literal["Auto", "Float32", "BFloat16"] = Field(
-        default="Auto", description="Auto is BFloat16 on GPUs that have it, else Float32."
+        default="Auto",
+        description="Auto is BFloat16 where the hardware multiplies in it (GPUs from Ampere on, CPUs with AMX or "
+        "AVX512-BF16), else Float32.",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations: less memory, about 30 % more time; default false."

@@ -152,6 +152,7 @@ def make_plan(tmp_path: Path, tiny_model: Path, rows_files: tuple[Path, Path]) -
     def make(name: str = "run", held_out: bool = True, **fields: Any) -> TrainingPlan:
         train, validation = rows_files
         training = {"maxSteps": 8, "batchSize": 8, "learningRate": "5e-3", **fields.pop("training", {})}
+        training = {"precision": "Float32", **training}  # the same figures on every machine
         evaluation = {"everySteps": 4, "samples": 2, **fields.pop("evaluation", {})}
         body: dict[str, Any] = {
             "run": name,

@@ -14,6 +14,7 @@ import pytest
 
 from hone_dev import modelserver
 from hone_trainer import checks, launch, teacher
+from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.stop import Stop
@@ -233,4 +234,6 @@ def test_an_endpoint_that_is_away_is_tried_again_and_named(plan_of: Any, tmp_pat
 )
 def test_what_an_api_cannot_do_is_refused(plan_of: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(TrainerError, match=words):
-        checks.plan(plan_of("https://models.example/v1", options=options), 1, cuda_bf16=True, methods=METHODS)
+        checks.plan(
+            plan_of("https://models.example/v1", options=options), Device(1, cuda=True, bf16=True), methods=METHODS
+        )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hone_trainer import checks, teacher
+from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.stop import Stop
@@ -318,7 +319,7 @@ def test_rows_that_the_teacher_cannot_read_are_refused(runs: Any, plan_of: Any, 
 
 
 def test_sharded_weights_are_refused_with_the_way_out(plan_of: Any) -> None:
-    plan = plan_of(processesPerNode=2, deepspeed={"zeroStage": 3})
+    plan, two = plan_of(processesPerNode=2, deepspeed={"zeroStage": 3}), Device(2, cuda=True, bf16=True)
     with pytest.raises(TrainerError, match="use zeroStage 2, or level Sequence"):
-        checks.plan(plan, 2, cuda_bf16=True, methods=METHODS)
-    checks.plan(plan_of(processesPerNode=2, deepspeed={"zeroStage": 2}), 2, cuda_bf16=True, methods=METHODS)
+        checks.plan(plan, two, methods=METHODS)
+    checks.plan(plan_of(processesPerNode=2, deepspeed={"zeroStage": 2}), two, methods=METHODS)

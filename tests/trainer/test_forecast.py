@@ -51,10 +51,3 @@ def test_the_usual_learning_rates_are_the_methods_defaults() -> None:
 
     for name, method in METHODS.items():
         assert USUAL_RATES[name] == (method.rates.adapter, method.rates.full)
-
-
-def test_the_methods_that_take_one_row_a_pass_on_a_cpu_are_those_of_the_estimate() -> None:
-    from hone_api.estimate import ROW_BY_ROW
-    from hone_trainer.methods import METHODS
-
-    assert {name for name, method in METHODS.items() if method.row_by_row} == ROW_BY_ROW

@@ -8,8 +8,10 @@ import pytest
 
 from hone_api.plan import TrainingPlan
 from hone_trainer import checks, settings, stopping
+from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import arguments, sft
+from hone_trainer.settings import Settings
 
 pytestmark = pytest.mark.pure
 
@@ -29,17 +31,9 @@ def plan(**fields: Any) -> TrainingPlan:
     return TrainingPlan.model_validate({**body, **fields})
 
 
-def resolve(plan: TrainingPlan, **facts: Any) -> settings.Settings:
-    known = {
-        "rates": sft.METHOD.rates,
-        "row_by_row": False,
-        "sequences": 100,
-        "max_length": 64,
-        "world_size": 1,
-        "cuda": False,
-        "cuda_bf16": False,
-    }
-    return settings.resolve(plan, **{**known, **facts})
+def resolve(plan: TrainingPlan, ranks: int = 1, cuda: bool = False, bf16: bool = False, **facts: Any) -> Settings:
+    device = Device(ranks, cuda=cuda, bf16=bf16)
+    return settings.resolve(plan, rates=sft.METHOD.rates, sequences=100, max_length=64, device=device, **facts)
 
 
 def test_defaults() -> None:
@@ -51,11 +45,11 @@ def test_defaults() -> None:
     assert resolve(plan(adapter={"type": "None"})).learning_rate == 2e-5
 
 
-def test_a_cpu_takes_row_by_row_where_the_method_allows_it() -> None:
-    one = resolve(plan(), row_by_row=True)
-    assert (one.micro_batch_size, one.accumulation) == (1, 8)
-    assert resolve(plan(), row_by_row=True, cuda=True).micro_batch_size == 8
-    assert resolve(plan(training={"microBatchSize": 4}), row_by_row=True).micro_batch_size == 4
+@pytest.mark.parametrize(("longest", "micro"), [(None, 8), (10, 8), (128, 8), (129, 4), (512, 2), (600, 1), (2048, 1)])
+def test_a_pass_on_a_cpu_has_at_most_1024_tokens_or_one_row(longest: int | None, micro: int) -> None:
+    found = resolve(plan(), longest=longest)
+    assert (found.micro_batch_size, found.accumulation) == (micro, 8 // micro)
+    assert resolve(plan(training={"microBatchSize": 4}), longest=longest).micro_batch_size == 4
 
 
 @pytest.mark.parametrize(
@@ -63,15 +57,16 @@ def test_a_cpu_takes_row_by_row_where_the_method_allows_it() -> None:
     [(8, 2, 4, 1), (64, 2, 8, 4), (36, 1, 6, 6), (7, 1, 7, 1), (22, 2, 1, 11), (13, 1, 1, 13)],
 )
 def test_micro_batch_is_the_largest_divisor_up_to_8(batch: int, world: int, micro: int, accumulation: int) -> None:
-    found = resolve(plan(training={"batchSize": batch}), world_size=world)
+    found = resolve(plan(training={"batchSize": batch}), ranks=world)
     assert (found.micro_batch_size, found.accumulation) == (micro, accumulation)
     assert world * found.micro_batch_size * found.accumulation == batch
 
 
-def test_bfloat16_only_where_the_gpu_has_it() -> None:
-    assert resolve(plan(), cuda=True, cuda_bf16=True).bf16
-    assert not resolve(plan(), cuda=True, cuda_bf16=False).bf16
-    assert not resolve(plan(training={"precision": "Float32"}), cuda=True, cuda_bf16=True).bf16
+def test_bfloat16_only_where_the_device_has_it() -> None:
+    assert resolve(plan(), cuda=True, bf16=True).bf16
+    assert resolve(plan(), bf16=True).bf16
+    assert not resolve(plan(), cuda=True, bf16=False).bf16
+    assert not resolve(plan(training={"precision": "Float32"}), cuda=True, bf16=True).bf16
 
 
 @pytest.mark.parametrize(
@@ -103,7 +98,7 @@ def test_all_wrong_fields_are_told_at_once() -> None:
         earlyStopping={},
     )
     with pytest.raises(TrainerError) as caught:
-        checks.plan(wrong, 2, cuda_bf16=False, methods=["SFT"])
+        checks.plan(wrong, Device(2, cuda=False, bf16=False), methods=["SFT"])
     assert (caught.value.code, caught.value.exit_code) == ("InvalidConfiguration", 78)
     for part in ("batchSize 9", "2 ranks", "BFloat16", "warmupRatio 2", "dropout 1.5", "earlyStopping"):
         assert part in caught.value.message
@@ -112,7 +107,7 @@ def test_all_wrong_fields_are_told_at_once() -> None:
 def test_what_is_not_built_is_refused_by_name() -> None:
     wrong = plan(method="DPO", output={"modelName": "m", "push": {"uri": "oci://a/b"}})
     with pytest.raises(TrainerError) as caught:
-        checks.plan(wrong, 1, cuda_bf16=False, methods=["SFT"])
+        checks.plan(wrong, Device(1, cuda=False, bf16=False), methods=["SFT"])
     assert caught.value.code == "NotSupportedYet"
     for part in ("DPO", "output.push"):
         assert part in caught.value.message
@@ -120,7 +115,9 @@ def test_what_is_not_built_is_refused_by_name() -> None:
 
 def test_micro_batch_must_divide_the_rows_of_a_rank() -> None:
     with pytest.raises(TrainerError, match="4 rows a rank, not a multiple of training\\.microBatchSize 3"):
-        checks.plan(plan(training={"batchSize": 8, "microBatchSize": 3}), 2, cuda_bf16=False, methods=["SFT"])
+        checks.plan(
+            plan(training={"batchSize": 8, "microBatchSize": 3}), Device(2, cuda=False, bf16=False), methods=["SFT"]
+        )
 
 
 def history(*losses: float) -> list[dict[str, Any]]:

@@ -60,18 +60,16 @@ def test_a_run_that_is_not_sharded_though_asked_for_is_refused() -> None:
 @pytest.mark.parametrize("sharded", [True, False])
 def test_only_a_run_without_deepspeed_is_told_to_use_the_cpu(make_plan: Any, sharded: bool) -> None:
     from hone_trainer import settings
+    from hone_trainer.device import Device
     from hone_trainer.methods import METHODS, arguments
 
     plan = make_plan(deepspeed={"zeroStage": 2} if sharded else None)
     resolved = settings.resolve(
         plan,
         rates=METHODS["SFT"].rates,
-        row_by_row=True,
         sequences=80,
         max_length=64,
-        world_size=1,
-        cuda=False,
-        cuda_bf16=False,
+        device=Device(1, cuda=False, bf16=False),
     )
     found = arguments.common(plan, resolved)
     assert found["use_cpu"] is not sharded

@@ -8,6 +8,7 @@ from hone_api.combinations import evaluation_problems, problems, start_problems
 from hone_api.methods import DistillationMethod
 from hone_api.plan import TrainingPlan
 from hone_trainer import adapters, gguf, ranks, selfcheck, teacher_model
+from hone_trainer.device import Device
 from hone_trainer.encode import Encoded
 from hone_trainer.errors import TrainerError
 from hone_trainer.model import Base
@@ -16,7 +17,7 @@ STOP_SHARE = 0.99
 """Share of rows that should teach the end mark; below it the model may not learn to stop."""
 
 
-def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Collection[str]) -> None:
+def plan(plan: TrainingPlan, device: Device, *, methods: Collection[str]) -> None:
     """What needs neither model nor data.
 
     Raises:
@@ -27,8 +28,8 @@ def plan(plan: TrainingPlan, world_size: int, *, cuda_bf16: bool, methods: Colle
         raise TrainerError("NotSupportedYet", "; ".join(missing))
     _refuse(
         [
-            *_plan(plan, world_size, cuda_bf16),
-            *problems(plan.method, plan.training, plan.adapter, world_size, plan.grpo, plan.ppo),
+            *_plan(plan, device),
+            *problems(plan.method, plan.training, plan.adapter, device.world_size, plan.grpo, plan.ppo),
             *start_problems(plan.training, plan.adapter, sharded=plan.deepspeed is not None),
             *_evaluation(plan),
         ]
@@ -90,8 +91,8 @@ def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str
         yield "distillation.level Logits with deepspeed.zeroStage 3 (use zeroStage 2, or level Sequence)"
 
 
-def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]:
-    training = plan.training
+def _plan(plan: TrainingPlan, device: Device) -> Iterator[str]:
+    training, world_size = plan.training, device.world_size
     per_rank, rest = divmod(training.batch_size, world_size)
     if rest:
         yield f"training.batchSize {training.batch_size} is not a multiple of the {world_size} ranks"
@@ -100,8 +101,8 @@ def _plan(plan: TrainingPlan, world_size: int, cuda_bf16: bool) -> Iterator[str]
             f"training.batchSize {training.batch_size} over {world_size} ranks is {per_rank} rows a rank, "
             f"not a multiple of training.microBatchSize {training.micro_batch_size}"
         )
-    if training.precision == "BFloat16" and not cuda_bf16:
-        yield "training.precision BFloat16 needs a GPU that has it: use Auto or Float32"
+    if training.precision == "BFloat16" and not device.bf16:
+        yield "training.precision BFloat16 needs a GPU or CPU that multiplies in it: use Auto or Float32"
     if float(training.warmup_ratio) > 1:
         yield f"training.warmupRatio {training.warmup_ratio} is above 1"
     if float(plan.adapter.dropout or 0) >= 1:

@@ -11,8 +11,10 @@ from hone_api.advice import advise
 from hone_api.estimate import Setup, change_that_fits, estimate, gib, setup
 from hone_api.gpus import TABLE
 from hone_api.outlay import CPU_TFLOPS, disk, seconds
+from hone_api.passes import BY_TOKENS, micro_batch
 from hone_api.plan import TrainingPlan
 from hone_trainer import checks, model, rows, sizes, teacher_model
+from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 
@@ -31,7 +33,7 @@ def show(plan: TrainingPlan) -> None:
     from rich.table import Table
 
     ranks = plan.nodes * plan.processes_per_node
-    checks.plan(plan, ranks, cuda_bf16=True, methods=METHODS)
+    checks.plan(plan, Device(ranks, cuda=True, bf16=True), methods=METHODS)
     base = model.open_base(plan.model_path)
     checks.base(plan, base)
     data = rows.load(plan, base)
@@ -42,8 +44,8 @@ def show(plan: TrainingPlan) -> None:
 
     memory = Table("memory of a rank", "on a GPU", "on a CPU", title_justify="left")
     on_cpu = replace(on_gpu, gpu=False, bf16=False)
-    if METHODS[plan.method].row_by_row and not plan.training.micro_batch_size:
-        on_cpu = replace(on_cpu, micro_batch=1)
+    if plan.method in BY_TOKENS and not plan.training.micro_batch_size:
+        on_cpu = replace(on_cpu, micro_batch=micro_batch(plan.training.batch_size // ranks, on_gpu.max_length))
     found = {True: estimate(on_gpu), False: estimate(on_cpu)}
     for name in dict.fromkeys([*found[True].terms, *found[False].terms]):
         memory.add_row(name, *(gib(found[gpu].terms.get(name, 0)) for gpu in (True, False)))
@@ -95,7 +97,7 @@ def _setup(plan: TrainingPlan, base: model.Base, data: rows.Data, ranks: int) ->
     """The run on GPUs, its tokens and its steps."""
     from hone_trainer import pipeline
 
-    device = pipeline.Device(ranks, cuda=True, cuda_bf16=True)
+    device = Device(ranks, cuda=True, bf16=True)
     dataset, numbers = pipeline.settle(plan, base, data, device)
     made = _sized(plan, base, numbers, gpu=True)
     if made is None:

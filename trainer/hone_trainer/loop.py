@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_api.finetunejob_status import DatasetUse
 from hone_api.plan import TrainingPlan
-from hone_trainer import deepspeed, ranks, selfcheck, stopping
+from hone_trainer import deepspeed, ranks, row_attention, selfcheck, stopping
 from hone_trainer.checkpoints import Checkpoints, naming_disk_errors
 from hone_trainer.encode import Example
 from hone_trainer.errors import TrainerError
@@ -99,7 +100,9 @@ class Loop:
         if self._inputs is None and isinstance(inputs, Mapping):
             selfcheck.batch(inputs)
         self._inputs = inputs
-        loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
+        apart = self.run.settings.flat and "cu_seq_lens_q" in inputs
+        with row_attention.by_row(self.model.config) if apart else nullcontext():
+            loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
         if not math.isfinite(loss.item()):
             raise self._diverged(f"the loss is {loss.item()}")
         return loss

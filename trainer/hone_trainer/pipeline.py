@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.modelversion import Artifact
+from hone_api.passes import BY_TOKENS
 from hone_api.plan import TrainingPlan
 from hone_api.report import TrainingResult
 from hone_trainer import (
@@ -16,12 +17,14 @@ from hone_trainer import (
     callbacks,
     checks,
     deepspeed,
+    device,
     export,
     forecast,
     grading,
     model,
     ranks,
     report,
+    row_attention,
     rows,
     selfcheck,
     settings,
@@ -29,6 +32,7 @@ from hone_trainer import (
 )
 from hone_trainer.appraisal import Appraisal, appraise
 from hone_trainer.checkpoints import Checkpoints, step_of
+from hone_trainer.device import Device
 from hone_trainer.harness import measuring
 from hone_trainer.loop import Run
 from hone_trainer.methods import METHODS
@@ -181,12 +185,12 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
         TrainerError: with the code of what is wrong.
     """
     reporters.update(stage="Loading")
-    cuda, cuda_bf16 = _cuda()
-    checks.plan(plan, ranks.world_size(), cuda_bf16=cuda_bf16, methods=METHODS)
+    hardware = device.here()
+    checks.plan(plan, hardware, methods=METHODS)
     base = model.open_base(plan.model_path)
     checks.base(plan, base)
     if plan.deepspeed is not None:
-        deepspeed.prepare(cpu=not cuda)
+        deepspeed.prepare(cpu=not hardware.cuda)
     data = rows.load(plan, base)
     example = selfcheck.shown(data.train[0], base.tokenizer)
     benchmarks = measuring.load(plan, base)
@@ -194,7 +198,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
         told = (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example), *benchmarks.sentences)
         for sentence in told:
             reporters.say(sentence)
-    dataset, resolved = settle(plan, base, data, Device(ranks.world_size(), cuda, cuda_bf16))
+    dataset, resolved = settle(plan, base, data, hardware)
     return Run(
         plan=plan,
         method=METHODS[plan.method],
@@ -217,38 +221,21 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
     )
 
 
-@dataclass(frozen=True)
-class Device:
-    """What the ranks compute on."""
-
-    world_size: int
-    cuda: bool
-    cuda_bf16: bool
-
-
-def settle(plan: TrainingPlan, base: model.Base, data: rows.Data, device: Device) -> tuple[Any, settings.Settings]:
+def settle(plan: TrainingPlan, base: model.Base, data: rows.Data, hardware: Device) -> tuple[Any, settings.Settings]:
     """The dataset as the method's trainer takes it, and the numbers of the run."""
     method = METHODS[plan.method]
     length = plan.training.max_length or method.longest(base) or data.longest
     dataset = method.dataset(plan, data.train, length)
+    longest = max(map(len, dataset["input_ids"])) if plan.method in BY_TOKENS and not hardware.cuda else None
     return dataset, settings.resolve(
         plan,
         rates=method.rates,
-        row_by_row=method.row_by_row,
         sequences=len(dataset) * method.repeats(plan),
         max_length=length,
-        world_size=device.world_size,
-        cuda=device.cuda,
-        cuda_bf16=device.cuda_bf16,
+        device=hardware,
+        longest=longest,
+        flat=not hardware.cuda and method.flat(plan) and row_attention.fits(base.config),
     )
-
-
-def _cuda() -> tuple[bool, bool]:
-    """Whether there is a CUDA device, and whether it computes in bfloat16."""
-    import torch
-
-    cuda = torch.cuda.is_available()
-    return cuda, cuda and torch.cuda.is_bf16_supported()
 
 
 def _peak_memory(run: Run) -> int:

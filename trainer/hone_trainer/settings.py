@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hone_api.passes import micro_batch
 from hone_api.plan import TrainingPlan
+from hone_trainer.device import Device
 
-LARGEST_MICRO_BATCH = 8
-"""Rows per forward pass when the plan does not say: more rarely helps, and memory grows with it."""
 CURVE_POINTS = 2000
 """Most points of a logged curve; longer runs log every n-th step."""
 
@@ -40,6 +40,8 @@ class Settings:
     logging_every: int
     bf16: bool
     cpu: bool
+    flat: bool = False
+    """Whether the rows of a pass lie end to end, and none is padded (see `row_attention`)."""
 
     def to_resolved(self) -> dict[str, int | str]:
         """The part that the user did not choose, for status and model card."""
@@ -59,33 +61,32 @@ def resolve(
     plan: TrainingPlan,
     *,
     rates: Rates,
-    row_by_row: bool,
     sequences: int,
     max_length: int,
-    world_size: int,
-    cuda: bool,
-    cuda_bf16: bool,
+    device: Device,
+    longest: int | None = None,
+    flat: bool = False,
 ) -> Settings:
     """All numbers of the run.
 
     Args:
         rates: the method's learning rates.
-        row_by_row: whether a CPU takes one row a pass when the plan does not say.
         sequences: sequences of an epoch: rows after filtering, or packed sequences.
         max_length: tokens of the longest sequence.
-        world_size: ranks; must divide `plan.training.batch_size` (see `checks.configuration`).
+        device: what the ranks compute on; their number must divide `plan.training.batch_size` (see `checks.plan`).
+        longest: tokens of the longest sequence, where a pass is bounded by its tokens (see `hone_api.passes`).
+        flat: whether rows lie end to end.
     """
     training = plan.training
-    per_rank = max(1, training.batch_size // world_size)
-    largest = 1 if row_by_row and not cuda else LARGEST_MICRO_BATCH
-    micro = training.micro_batch_size or largest_divisor(per_rank, largest)
+    per_rank = max(1, training.batch_size // device.world_size)
+    micro = training.micro_batch_size or micro_batch(per_rank, longest)
     steps_per_epoch = max(1, math.ceil(sequences / training.batch_size))
     total = training.max_steps or max(1, math.ceil(float(training.epochs or "1") * steps_per_epoch))
     tenth = max(1, math.ceil(total / 10))
     adapter = plan.adapter.type != "None"
     default_rate = rates.adapter if adapter else rates.full
     return Settings(
-        world_size=world_size,
+        world_size=device.world_size,
         micro_batch_size=micro,
         accumulation=max(1, per_rank // micro),
         max_length=max_length,
@@ -95,11 +96,7 @@ def resolve(
         evaluation_every=plan.evaluation.every_steps or tenth,
         checkpoint_every=plan.checkpoints.every_steps or tenth,
         logging_every=max(1, math.ceil(total / CURVE_POINTS)),
-        bf16=training.precision == "BFloat16" or (training.precision == "Auto" and cuda and cuda_bf16),
-        cpu=not cuda,
+        bf16=training.precision == "BFloat16" or (training.precision == "Auto" and device.bf16),
+        cpu=not device.cuda,
+        flat=flat,
     )
-
-
-def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor of `number` that is at most `limit`."""
-    return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)

@@ -49,8 +49,8 @@ class Method:
     """What the trained model ends in."""
     training_only: str | None = None
     """Name of a module that only training needs: it is left out of what is exported."""
-    row_by_row: bool = False
-    """Whether a CPU takes one row a pass by default: nothing is padded. Not where the rows of a batch are compared."""
+    flat: Callable[[TrainingPlan], bool] = lambda _: False
+    """Whether the rows of a pass may lie end to end, as its trainer takes them, where the model's attention allows."""
     samples: bool = True
     """Whether base and tuned model answer held-out prompts for the report."""
 

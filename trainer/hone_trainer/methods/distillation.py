@@ -102,4 +102,10 @@ def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list
     return made
 
 
-METHOD = replace(sft.METHOD, encoder=encoder, dataset=dataset, trainer=trainer)
+METHOD = replace(
+    sft.METHOD,
+    encoder=encoder,
+    dataset=dataset,
+    trainer=trainer,
+    flat=lambda plan: not teacher.options_of(plan).by_logits,
+)

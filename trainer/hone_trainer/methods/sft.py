@@ -54,6 +54,8 @@ def config(plan: TrainingPlan, settings: Settings, **more: Any) -> Any:
     """SFTConfig for rows that are ready: cut by the plan's policy, and counted."""
     from trl import SFTConfig
 
+    # Packed sequences lie end to end anyway.
+    more |= {"padding_free": settings.flat and settings.micro_batch_size > 1 and not more["packing"]}
     ready = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
     return SFTConfig(**common(plan, settings), **ready, **more)
 
@@ -99,7 +101,7 @@ METHOD = Method(
     dataset=dataset,
     arguments=arguments,
     trainer=trainer,
-    row_by_row=True,
+    flat=lambda _: True,
     score=evaluate.score_language_model,
     metrics={"loss": "Lowest", "token_accuracy": "Highest"},
 )
