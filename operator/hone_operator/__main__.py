@@ -31,6 +31,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
     trainer, store = config.trainer, config.store
     return Platform(
         trainer_image=trainer.image,
+        vllm_image=trainer.vllm_image,
         image_pull_policy=trainer.image_pull_policy,
         image_pull_secrets=tuple(trainer.image_pull_secrets),
         store_claim=store.claim_name,

@@ -52,6 +52,8 @@ class Trainer(Section):
     """Pods of the trainer image, in the namespaces of the jobs."""
 
     image: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
+    vllm_image: Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")] = ""
+    """The same with vLLM, for jobs whose samples it generates; empty: they are refused."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: list[Name] = Field(default_factory=list)
     """Names of secrets that each tenant's namespace holds."""

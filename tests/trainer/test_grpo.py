@@ -334,7 +334,7 @@ def test_every_wrong_number_is_named_at_once(runs: Any, plan_of: Any) -> None:
         assert words in raised.value.message
 
 
-def test_vllm_is_refused_with_the_way_out(runs: Any, plan_of: Any) -> None:
-    with pytest.raises(TrainerError, match="the trainer image has no vLLM: use Transformers, or Auto") as raised:
+def test_vllm_is_refused_in_an_image_without_it(runs: Any, plan_of: Any) -> None:
+    with pytest.raises(TrainerError, match="no vLLM: use trainer-vllm, or engine Transformers") as raised:
         runs.finish(plan_of(grpo={"generation": {"engine": "VLLM"}}))
     assert raised.value.code == "NotSupportedYet"

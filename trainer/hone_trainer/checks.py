@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from importlib.util import find_spec
 
-from hone_api.combinations import evaluation_problems, problems, start_problems
+from hone_api.combinations import evaluation_problems, generation_problems, problems, start_problems
 from hone_api.methods import DistillationMethod
 from hone_api.plan import TrainingPlan
 from hone_trainer import adapters, gguf, ranks, selfcheck, teacher_model
@@ -30,6 +31,7 @@ def plan(plan: TrainingPlan, device: Device, *, methods: Collection[str]) -> Non
         [
             *_plan(plan, device),
             *problems(plan.method, plan.training, plan.adapter, device.world_size, plan.grpo, plan.ppo),
+            *generation_problems(plan.grpo, plan.adapter, sharded=plan.deepspeed is not None),
             *start_problems(plan.training, plan.adapter, sharded=plan.deepspeed is not None),
             *_evaluation(plan),
         ]
@@ -79,8 +81,10 @@ def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
 def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str]:
     if plan.method not in methods:
         yield f"method {plan.method} (this version has {', '.join(methods)})"
-    if plan.grpo and plan.grpo.generation.engine == "VLLM":
-        yield "grpo.generation.engine VLLM (the trainer image has no vLLM: use Transformers, or Auto)"
+    if plan.grpo and plan.grpo.generation.is_vllm and find_spec("vllm") is None:
+        yield "grpo.generation.engine VLLM (this image has no vLLM: use trainer-vllm, or engine Transformers)"
+    if plan.grpo and plan.grpo.generation.endpoint:
+        yield "grpo.generation.endpoint"
     if plan.output.push is not None:
         yield "output.push"
     if plan.method == "PPO" and plan.deepspeed:

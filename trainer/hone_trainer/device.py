@@ -19,7 +19,7 @@ class Device:
 def here() -> Device:
     """The device of this process, and so of every rank.
 
-    GPUs have bfloat16 from Ampere on, CPUs by AMX or AVX512-BF16; elsewhere torch emulates it, more slowly than float32.
+    GPUs have bfloat16 from Ampere on, CPUs by AMX or AVX512-BF16; elsewhere torch emulates it, slower than float32.
     """
     import torch
 

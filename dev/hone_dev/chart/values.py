@@ -40,8 +40,18 @@ class TrainerImage(Image):
     repository: Text = Field("ghcr.io/hone-dev/hone/trainer", description="Image of the pods that train.")
 
 
+class VllmImage(Values):
+    repository: Text = Field(
+        "ghcr.io/hone-dev/hone/trainer-vllm",
+        description="Image of the pods that train by GRPO with samples of vLLM; empty: such jobs are refused.",
+    )
+    tag: Text = Field("", description="Tag; empty: the chart's appVersion.")
+    digest: ImageDigest = Field("", description="Digest, sha256:…; it wins over the tag.")
+
+
 class Trainer(Values):
     image: TrainerImage = Field(default_factory=TrainerImage)
+    vllm_image: VllmImage = Field(default_factory=VllmImage)
     image_pull_secrets: list[Name] = Field(
         default_factory=list, description="Names of pull secrets that each namespace with jobs holds."
     )

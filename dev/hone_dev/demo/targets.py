@@ -104,7 +104,7 @@ def current() -> Target:
     if not context:
         raise HoneDevError("there is no current kubectl context", _NO_CONTEXT)
     note(f"using the current context: {context} ({view['clusters'][0]['cluster']['server']})")
-    built = {target: os.environ.get(f"HONE_{target.upper()}_IMAGE", "") for target in images.TARGETS}
+    built = {target: os.environ.get(f"HONE_{target.upper()}_IMAGE", "") for target in images.DEFAULT}
     if not all(built.values()):
         raise HoneDevError(
             f"the nodes of {context} cannot pull images that are only on this machine",
@@ -129,7 +129,7 @@ def kind() -> Target:
         with step(f"making the kind cluster {KIND_CLUSTER}"):
             run("kind", "create", "cluster", "--name", KIND_CLUSTER)
     built = {}
-    for target in images.TARGETS:
+    for target in images.DEFAULT:
         tag = images.reference(target).rsplit(":", 1)[1]
         built[target] = f"hone/{target}:{tag}"
         with step(f"building {built[target]} and loading it"):

@@ -11,6 +11,8 @@ class Platform:
     """Everything beside the user's spec that a desired object depends on."""
 
     trainer_image: str
+    vllm_image: str = ""
+    """The trainer's image with vLLM; empty: this installation has none."""
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     store_claim: str = "hone-store"

@@ -66,6 +66,8 @@ class Work:
     ports: Mapping[str, int] = field(default_factory=dict)
     pod: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the pod's spec: scheduling, subdomain."""
+    image: str | None = None
+    """None: the trainer's."""
 
 
 def store(platform: Platform) -> Mount:
@@ -111,7 +113,7 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
     )
     container = {
         "name": CONTAINER,
-        "image": platform.trainer_image,
+        "image": work.image or platform.trainer_image,
         "imagePullPolicy": platform.image_pull_policy,
         "command": ["python", "-m", "hone_trainer", work.verb, str(names.PLAN_FILE)],
         "env": environment(work, platform),

@@ -46,6 +46,11 @@ def processes_per_node(spec: FineTuneJobSpec) -> int:
     return max(1, spec.resources.gpus_per_node)
 
 
+def image(spec: FineTuneJobSpec, platform: Platform) -> str:
+    """Of the pods that train; empty where this installation has none that can."""
+    return platform.vllm_image if spec.grpo and spec.grpo.generation.is_vllm else platform.trainer_image
+
+
 def world_size(spec: FineTuneJobSpec) -> int:
     """Ranks of the run."""
     return spec.resources.nodes * processes_per_node(spec)
@@ -228,6 +233,7 @@ def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
             **({"subdomain": attempt.name} if resources.nodes > 1 else {}),
             **scheduling(spec),
         },
+        image=image(spec, platform),
     )
     annotations = {names.RESOLVED: json.dumps(attempt.resolved.to_json(), sort_keys=True)}
     if attempt.ancestors:

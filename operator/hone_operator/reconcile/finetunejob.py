@@ -14,7 +14,7 @@ from hone_api.modelversion import Ancestor
 from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import Attempt, service, training, world_size
+from hone_operator.desired.training import Attempt, image, service, training, world_size
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import forecast, inputs, unsupported
 from hone_operator.reconcile import progress as reports
@@ -85,6 +85,8 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
     if fields := unsupported.job_fields(spec):
         return _refuse(draft, "NotSupportedYet", unsupported.message(fields))
     wrong = unsupported.contradictions(spec, world_size(spec))
+    if not image(spec, platform):
+        wrong.append("spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage")
     if circle := cycle(job, seen.upstream):
         wrong.append(f"spec.model.fineTuneJob: {' -> '.join(circle)} is a circle, none of them can begin")
     if wrong:
@@ -199,7 +201,7 @@ class _Run:
             evaluation_datasets=inputs.held_out(spec, self.seen.datasets),
             evaluation_tasks=tasks.staged,
             world_size=world_size(spec),
-            image=self.platform.trainer_image,
+            image=image(spec, self.platform),
         )
 
     def _pinned(self) -> Resolved | None:
@@ -225,7 +227,7 @@ class _Run:
     def _start(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:
         """The next attempt, when it is due."""
         draft, attempts = self.draft, self.attempts
-        resolved = self._resolved(model, tasks).model_copy(update={"image": self.platform.trainer_image})
+        resolved = self._resolved(model, tasks).model_copy(update={"image": image(self.spec, self.platform)})
         number, start = attempts.count + 1, next_start(attempts)
         if self.spec.suspend:
             return self._paused()

@@ -77,11 +77,12 @@ def _devices(spec: FineTuneJobSpec) -> dict[str, gpus.Gpu | None]:
 
 
 def _capacity(spec: FineTuneJobSpec, name: str) -> int:
-    """Bytes that one rank has there; 0 when nobody knows."""
+    """Bytes that one rank has there, beside a vLLM that shares the GPU; 0 when nobody knows."""
     if name == "CPU":
         return int(value(spec.resources.memory))
     gpu = gpus.find(name)
-    return gpu.memory if gpu else 0
+    taken = spec.grpo.generation.share if spec.grpo else 0.0
+    return int(gpu.memory * (1 - taken)) if gpu else 0
 
 
 def _setup(
@@ -117,9 +118,13 @@ def _memory(spec: FineTuneJobSpec, found: Estimate) -> Mapping[str, Any]:
     }
 
 
+def _beside(spec: FineTuneJobSpec) -> str:
+    return " beside vLLM" if spec.grpo and spec.grpo.generation.share else ""
+
+
 def _misfit(spec: FineTuneJobSpec, name: str, s: Setup, found: Estimate) -> Cause:
     room = _capacity(spec, name)
-    where = f"resources.memory {spec.resources.memory}" if name == "CPU" else f"{name} with {gib(room)}"
+    where = f"resources.memory {spec.resources.memory}" if name == "CPU" else f"{name} with {gib(room)}{_beside(spec)}"
     way = change_that_fits(s, int(TIGHT * room))
     hint = f"The cheapest change that fits: {way}." if way else "No setting makes it fit there: use more memory."
     return Cause("DoesNotFit", f"A rank needs about {gib(found.total)} ({found.words()}), {where}. {hint}", hint)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hone_api.finetunejob_status import ConditionType
 from hone_operator.reconcile.outcome import Outcome
 
 pytestmark = pytest.mark.pure
+GRPO = {"rewards": [{"type": "Number"}]}
+VLLM = {"method": "GRPO", "grpo": {**GRPO, "generation": {"engine": "VLLM"}}, "resources": {"gpusPerNode": 1}}
 
 
 def test_the_first_status_has_every_condition(life, conditions):
@@ -49,8 +53,8 @@ def test_the_same_again_writes_nothing(life):
         ({"model": {"uri": "s3://bucket/x"}}, "spec.model.uri"),
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
         (
-            {"method": "GRPO", "grpo": {"rewards": [{"type": "Number"}], "generation": {"engine": "VLLM"}}},
-            "spec.grpo.generation.engine VLLM",
+            {"method": "GRPO", "grpo": {**GRPO, "generation": {"engine": "VLLM", "endpoint": "http://vllm:8000"}}},
+            "spec.grpo.generation.endpoint",
         ),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
         ({"deepspeed": {"offload": "Optimizer"}, "resources": {"nodes": 2}}, "spec.deepspeed.offload"),
@@ -99,6 +103,16 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
         ({"method": "KTO", "adapter": {"dropout": "0.1"}}, "spec.adapter.dropout: method KTO trains without dropout"),
         ({"method": "KTO", "training": {"batchSize": 1}}, "at least 2 on each rank"),
         ({"training": {"l2ToStart": "0.1"}}, "spec.training.l2ToStart is for adapter None"),
+        ({**VLLM, "resources": {}}, "spec.grpo.generation.engine VLLM needs GPUs: set resources.gpusPerNode"),
+        (
+            {**VLLM, "adapter": {"type": "QLoRA"}},
+            "gets weights that are not in 4 bits: use adapter type LoRA",
+        ),
+        (
+            {**VLLM, "deepspeed": {}, "resources": {"gpusPerNode": 2}},
+            "whole weights on each rank: remove deepspeed",
+        ),
+        (VLLM, "this installation names no trainer.vllmImage"),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(new_life, conditions, spec, words):
@@ -106,6 +120,15 @@ def test_fields_that_contradict_each_other_are_refused(new_life, conditions, spe
     assert life.tick().create == ()
     assert conditions(life.status)["Accepted"] == "False/InvalidConfiguration"
     assert words in life.status["failure"]["message"]
+
+
+def test_samples_of_vllm_are_trained_on_in_its_image(world, new_life, monkeypatch):
+    monkeypatch.setattr(world, "platform", replace(world.platform, vllm_image="trainer-vllm:1"))
+    life = new_life(**VLLM)
+    (job,) = (o for o in life.tick().create if o["kind"] == "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "trainer-vllm:1"
+    assert life.status["resolved"]["image"] == "trainer-vllm:1"
 
 
 def test_a_refused_job_stays_refused(new_life):

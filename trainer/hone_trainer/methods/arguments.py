@@ -34,7 +34,7 @@ def common(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
         "deepspeed": sharded,
         "seed": training.seed,
         "data_seed": training.seed,
-        "activation_checkpointing": training.gradient_checkpointing,
+        _checkpointing(): training.gradient_checkpointing,
         # Cadence decides when to evaluate and to save.
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -48,6 +48,14 @@ def common(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def _checkpointing() -> str:
+    """The option's name: the transformers that vLLM goes with is older than the others', and still has the old one."""
+    from transformers import TrainingArguments
+
+    new, old = "activation_checkpointing", "gradient_checkpointing"
+    return new if new in TrainingArguments.__dataclass_fields__ else old
 
 
 def _optimizer(plan: TrainingPlan, settings: Settings, is_sharded: bool) -> str:

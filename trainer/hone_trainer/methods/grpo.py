@@ -14,7 +14,7 @@ from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
 from hone_trainer.encode_prompts import Prompt, PromptEncoder
 from hone_trainer.loop import Loop, Run
-from hone_trainer.methods import rewarding, samples
+from hone_trainer.methods import generation, rewarding, samples
 from hone_trainer.methods.arguments import common
 from hone_trainer.methods.base import Method
 from hone_trainer.model import Base
@@ -60,6 +60,7 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
         "epsilon": float(grpo.epsilon),
         "epsilon_high": float(grpo.epsilon_high) if grpo.epsilon_high else None,
         "mask_truncated_completions": grpo.mask_truncated_completions,
+        **generation.arguments(grpo.generation, settings.max_length + grpo.max_completion_length),
     }
     if grpo.advantage == "LeaveOneOut":
         return RLOOConfig(**both)
@@ -97,6 +98,7 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
 
     rewards = rewarding.Rewards(run)
     model.generation_config.eos_token_id = sorted(run.stop_ids)
+    generation.end_at(args, run.stop_ids)
     made = Grpo(
         model=model,
         reward_funcs=[rewards.score],
@@ -133,5 +135,6 @@ METHOD = Method(
         "completions/clipped_ratio": "clipped_ratio",
         rewarding.CONSTANT: "constant_groups",
         rewarding.MASKED: "masked_samples",
+        **generation.LOGGED,
     },
 )
