@@ -71,8 +71,9 @@ def attend(
     assert attention_mask is None
     lengths = cu_seq_lens_q.diff().tolist()
     scale = scaling or 1 / math.sqrt(query.shape[-1])
-    rows = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
-    return torch.cat([_row(*row, scale, dropout).transpose(1, 2) for row in rows], dim=1), None
+    queries, keys, values = (x.split(lengths, dim=2) for x in (query, key, value))
+    rows = [_row(q, k, v, scale, dropout) for q, k, v in zip(queries, keys, values, strict=True)]
+    return torch.cat([row.transpose(1, 2) for row in rows], dim=1), None
 
 
 def _row(query: Any, key: Any, value: Any, scale: float, dropout: float) -> Any:
