@@ -22,6 +22,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from trainer_overhead import random_llama
 
 MEDIAN, BELOW = 0.10, 0.05
 STEPS = 3
@@ -61,28 +62,16 @@ CASES = (
 
 def model(folder: Path, case: Case) -> None:
     """A random Llama of these sizes with the tokenizer of the tiny test model."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    from hone_dev import models
-
-    models.tiny(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=case.vocabulary,
-        hidden_size=case.hidden,
-        intermediate_size=int(2.75 * case.hidden) // 64 * 64,
-        num_hidden_layers=case.layers,
-        num_attention_heads=case.hidden // 64,
-        num_key_value_heads=max(1, case.hidden // 128),
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    sizes = {
+        "vocab_size": case.vocabulary,
+        "hidden_size": case.hidden,
+        "intermediate_size": int(2.75 * case.hidden) // 64 * 64,
+        "num_hidden_layers": case.layers,
+        "num_attention_heads": case.hidden // 64,
+        "num_key_value_heads": max(1, case.hidden // 128),
+        "max_position_embeddings": 4096,
+    }
+    random_llama(folder, sizes)
 
 
 def rows(file: Path, case: Case) -> None:

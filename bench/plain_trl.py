@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/plain_trl.py PLAN
 
-PLAN is a training plan of Hone, read for its method and settings alone.
+PLAN is a training plan of Hone, read for its method and settings alone. On a GPU it computes in bfloat16.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import load_dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
+GPU = torch.cuda.is_available()
 Plan = dict[str, Any]
 Row = dict[str, Any]
 
@@ -30,6 +32,7 @@ def chat(row: Row) -> Row:
 def settings(plan: Plan) -> dict[str, Any]:
     """Arguments that all of TRL's configurations share."""
     training = plan["training"]
+    paged = {"optim": "paged_adamw_32bit"} if GPU and by_qlora(plan) else {}
     return {
         "output_dir": plan["outputPath"],
         "max_steps": training["maxSteps"],
@@ -39,16 +42,29 @@ def settings(plan: Plan) -> dict[str, Any]:
         "warmup_steps": 0.03,
         "logging_steps": 1,
         "save_strategy": "no",
-        "activation_checkpointing": False,
-        "use_cpu": True,
-        "bf16": False,
+        "activation_checkpointing": training.get("gradientCheckpointing", False),
+        "use_cpu": not GPU,
+        "bf16": GPU,
         "seed": training["seed"],
         "report_to": "none",
+        **paged,
     }
 
 
+def by_qlora(plan: Plan) -> bool:
+    return bool(plan.get("adapter", {}).get("type") == "QLoRA")
+
+
 def language_model(plan: Plan) -> Any:
-    return AutoModelForCausalLM.from_pretrained(plan["modelPath"], dtype="float32")
+    options: dict[str, Any] = {"dtype": "bfloat16" if GPU else "float32"}
+    if by_qlora(plan):
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=options["dtype"],
+        )
+    return AutoModelForCausalLM.from_pretrained(plan["modelPath"], **options)
 
 
 def lora(task: str = "CAUSAL_LM") -> LoraConfig:

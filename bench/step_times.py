@@ -1,4 +1,5 @@
-"""Run a Python program; after each optimiser step write the wall clock and the CPU time, in seconds, to a file.
+"""Run a Python program; after each optimiser step write the wall clock, the CPU time, both in seconds, and the peak of
+the GPU's memory in bytes to a file.
 
     python bench/step_times.py STEPS_FILE (-m MODULE | SCRIPT) ARGUMENTS...
 
@@ -21,10 +22,23 @@ def install(path: Path) -> None:
     file, original = path.open("w", buffering=1), CallbackHandler.on_step_end
 
     def on_step_end(self: CallbackHandler, *args: Any, **kwargs: Any) -> Any:
-        file.write(f"{time.time()} {time.process_time()}\n")
+        on_gpu = gpu_peak()  # waits for the GPU, and so comes before the clock is read
+        file.write(f"{time.time()} {time.process_time()} {on_gpu}\n")
         return original(self, *args, **kwargs)
 
     CallbackHandler.on_step_end = on_step_end
+
+
+def gpu_peak() -> int:
+    """Bytes of the GPU in use at the peak, with what lies beside torch's allocator (the CUDA context, pages of a paged
+    optimizer); nothing else may run there. 0 where no GPU is used. Waits until the GPU has done all it was given."""
+    from torch import cuda
+
+    if not cuda.is_initialized():
+        return 0
+    cuda.synchronize()
+    free, total = cuda.mem_get_info()
+    return total - free - cuda.memory_reserved() + cuda.max_memory_reserved()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,8 @@ WARM_UP = 3
 
 @dataclass(frozen=True)
 class Run:
-    """One process: seconds to its first step; seconds, and CPU seconds, of the steps after the warm-up; MiB."""
+    """One process: seconds to its first step; seconds, and CPU seconds, of the steps after the warm-up; MiB of the GPU
+    at the peak, or of the process where there is none."""
 
     first_step: float
     steps: float
@@ -41,8 +42,22 @@ class Run:
     peak: float
 
 
-def medium_model(folder: Path) -> Path:
-    """A random Llama of 21 M parameters with the tokenizer of the tiny test model: big enough to be no toy step."""
+MEDIUM = {
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 2048,
+}
+"""21 M parameters: big enough to be no toy step."""
+
+
+def random_llama(folder: Path, sizes: Mapping[str, int], dtype: str = "float32") -> Path:
+    """A random Llama with the tokenizer of the tiny test model.
+
+    Args:
+        sizes: of LlamaConfig; without vocab_size it is the tokenizer's.
+    """
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -52,18 +67,13 @@ def medium_model(folder: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = LlamaConfig(
-        hidden_size=512,
-        intermediate_size=1024,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        vocab_size=len(tokenizer),
-        max_position_embeddings=2048,
+        **{"vocab_size": len(tokenizer), **sizes},
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
     return folder
 
 
@@ -122,8 +132,11 @@ def write_plan(folder: Path, model: Path, training: dict[str, object], method: s
     return path
 
 
-def measure(folder: Path, command: list[str], warm_up: int = WARM_UP) -> Run:
+def measure(folder: Path, command: list[str], warm_up: int = WARM_UP, device: str = "") -> Run:
     """Run one side in a process of its own; the first `warm_up` steps do not count.
+
+    Args:
+        device: the CUDA device that it sees; none by default.
 
     Raises:
         RuntimeError: when it fails, with the end of its output.
@@ -131,7 +144,7 @@ def measure(folder: Path, command: list[str], warm_up: int = WARM_UP) -> Run:
     for name in ("work", "out"):
         shutil.rmtree(folder / name, ignore_errors=True)
     steps_file = folder / "steps"
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": device}
     env["HONE_TERMINATION_LOG"] = str(folder / "termination")
     with (folder / "log").open("w+") as log:
         start = time.time()
@@ -144,8 +157,8 @@ def measure(folder: Path, command: list[str], warm_up: int = WARM_UP) -> Run:
             log.seek(0)
             raise RuntimeError(f"{' '.join(command)} failed:\n{log.read()[-3000:]}")
     times = [tuple(map(float, line.split())) for line in steps_file.read_text().splitlines()]
-    (wall, cpu), (last_wall, last_cpu) = times[warm_up - 1], times[-1]
-    return Run(times[0][0] - start, last_wall - wall, last_cpu - cpu, usage.ru_maxrss / 1024)
+    (wall, cpu, _), (last_wall, last_cpu, on_gpu) = times[warm_up - 1], times[-1]
+    return Run(times[0][0] - start, last_wall - wall, last_cpu - cpu, on_gpu / 2**20 or usage.ru_maxrss / 1024)
 
 
 def report(method: str, plain: list[Run], ours: list[Run]) -> bool:
@@ -203,7 +216,7 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model = args.model or medium_model(folder / "model")
+        model = args.model or random_llama(folder / "model", MEDIUM)
         held = [report(method, *compare(folder, model, method, args)) for method in args.methods.split(",")]
     return 0 if all(held) else 1
 
@@ -214,16 +227,26 @@ def compare(folder: Path, model: Path, method: str, args: argparse.Namespace) ->
     write_rows(folder / "rows.jsonl", 8 * args.steps, case)
     training = {"maxSteps": args.steps, "learningRate": "1e-4", "batchSize": 8, "microBatchSize": 4, "seed": 1}
     plan = write_plan(folder, model, training | case.training, method, **case.options)
+    return alternate(plan, args.pairs, method)
+
+
+def alternate(plan: Path, pairs: int, name: str, device: str = "") -> tuple[list[Run], list[Run]]:
+    """The runs of the plain script, and ours, of one plan.
+
+    Args:
+        name: of the comparison, for people.
+        device: see `measure`.
+    """
     sides = {
         "plain": [str(HERE / "plain_trl.py"), str(plan)],
         "ours": ["-m", "hone_trainer", "run", str(plan)],
     }
-    runs: dict[str, list[Run]] = {name: [] for name in sides}
-    for pair in range(args.pairs):
+    runs: dict[str, list[Run]] = {side: [] for side in sides}
+    for pair in range(pairs):
         # Who goes first alternates too, so that neither side always finds the warmer cache.
-        for name in list(sides) if pair % 2 == 0 else reversed(list(sides)):
-            runs[name].append(measure(folder, sides[name]))
-            print(f"{method} pair {pair + 1}/{args.pairs} {name}: {runs[name][-1]}", file=sys.stderr)
+        for side in list(sides) if pair % 2 == 0 else reversed(list(sides)):
+            runs[side].append(measure(plan.parent, sides[side], device=device))
+            print(f"{name} pair {pair + 1}/{pairs} {side}: {runs[side][-1]}", file=sys.stderr)
     return runs["plain"], runs["ours"]
 
 
