@@ -135,6 +135,7 @@ def compare(folder: Path, adapter: str, load: Load, args: argparse.Namespace, de
         "microBatchSize": load.batch,
         "gradientCheckpointing": args.checkpointing,
         "seed": 1,
+        "precision": "BFloat16" if device else "Float32",
     }
     plan = write_plan(folder, folder / "model", training, adapter={"type": adapter})
     plain, ours = alternate(plan, args.pairs, adapter, device)

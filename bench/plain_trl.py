@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/plain_trl.py PLAN
 
-PLAN is a training plan of Hone, read for its method and settings alone. On a GPU it computes in bfloat16.
+PLAN is a training plan of Hone, read for its method and settings alone.
 """
 
 from __future__ import annotations
@@ -44,11 +44,15 @@ def settings(plan: Plan) -> dict[str, Any]:
         "save_strategy": "no",
         "activation_checkpointing": training.get("gradientCheckpointing", False),
         "use_cpu": not GPU,
-        "bf16": GPU,
+        "bf16": by_bfloat16(plan),
         "seed": training["seed"],
         "report_to": "none",
         **paged,
     }
+
+
+def by_bfloat16(plan: Plan) -> bool:
+    return bool(plan["training"]["precision"] == "BFloat16")
 
 
 def by_qlora(plan: Plan) -> bool:
@@ -56,7 +60,7 @@ def by_qlora(plan: Plan) -> bool:
 
 
 def language_model(plan: Plan) -> Any:
-    options: dict[str, Any] = {"dtype": "bfloat16" if GPU else "float32"}
+    options: dict[str, Any] = {"dtype": "bfloat16" if by_bfloat16(plan) else "float32"}
     if by_qlora(plan):
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,

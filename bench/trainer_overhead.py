@@ -226,7 +226,8 @@ def compare(folder: Path, model: Path, method: str, args: argparse.Namespace) ->
     case = CASES[method]
     write_rows(folder / "rows.jsonl", 8 * args.steps, case)
     training = {"maxSteps": args.steps, "learningRate": "1e-4", "batchSize": 8, "microBatchSize": 4, "seed": 1}
-    plan = write_plan(folder, model, training | case.training, method, **case.options)
+    alike = {"precision": "Float32", **training, **case.training}
+    plan = write_plan(folder, model, alike, method, **case.options)
     return alternate(plan, args.pairs, method)
 
 
