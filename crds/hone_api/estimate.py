@@ -24,6 +24,8 @@ RANK = 16
 HEAD_CHUNK = 128
 """Tokens whose logits are in memory at a time; with them their exponentials and gradients."""
 HEAD_COPIES = 3
+GPU_TILE = (4096, 32_768)
+"""Tokens and vocabulary whose logits are in memory at a time on a GPU."""
 RUNTIME_GPU = int(0.9 * 2**30)
 """CUDA context, cuBLAS workspaces, NCCL."""
 RUNTIME_CPU = 2**30
@@ -256,7 +258,13 @@ def _logits(s: Setup) -> int:
 
 
 def _head_chunk(s: Setup) -> int:
-    return min(s.tokens, HEAD_CHUNK) * s.shape.vocabulary * 4 * HEAD_COPIES
+    """On a CPU it is our head. On a GPU it is TRL's (trl.kernels.chunked_logprob): a tile of logits, and the gradients of
+    the hidden states and of a trained head in float32."""
+    if not s.gpu:
+        return min(s.tokens, HEAD_CHUNK) * s.shape.vocabulary * 4 * HEAD_COPIES
+    rows, columns = min(s.tokens, GPU_TILE[0]), min(s.shape.vocabulary, GPU_TILE[1])
+    trained_head = 0 if s.adapted else 4 * s.shape.vocabulary * s.shape.hidden
+    return rows * columns * (2 if s.bf16 else 4) + 4 * s.tokens * s.shape.hidden + trained_head
 
 
 def _kv_cache(s: Setup) -> int:
