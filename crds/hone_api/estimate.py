@@ -258,7 +258,7 @@ def _logits(s: Setup) -> int:
 
 
 def _head_chunk(s: Setup) -> int:
-    """On a CPU it is our head. On a GPU it is TRL's (trl.kernels.chunked_logprob): a tile of logits, and the gradients of
+    """On a CPU it is our head; on a GPU TRL's (trl.kernels.chunked_logprob): a tile of logits, and the gradients of
     the hidden states and of a trained head in float32."""
     if not s.gpu:
         return min(s.tokens, HEAD_CHUNK) * s.shape.vocabulary * 4 * HEAD_COPIES
