@@ -182,6 +182,16 @@ def test_what_a_teacher_cannot_be_asked_is_left_out(plan_of: Any, tmp_path: Path
     assert sorted(model.questions) == ["What is 2 + 2?", "What time is it?"]
 
 
+def test_a_row_may_hold_what_unicode_calls_the_end_of_a_line(plan_of: Any, tmp_path: Path) -> None:
+    """A Dataset writes such characters as they are."""
+    file, asked = tmp_path / "rows.jsonl", ["Where is\u2028the river?", "Where is\x85the tower?"]
+    datasets = source(file, [])
+    file.write_text("".join(json.dumps({"prompt": q}, ensure_ascii=False) + "\n" for q in asked), encoding="utf-8")
+    with modelserver.serve(Scripted()) as url:
+        answered = teacher.prepare(plan_of(url, datasets=datasets, held_out=False), Stop(), first=True)
+    assert [row["prompt"] for row in records(answered.datasets[0].path)] == asked
+
+
 def failure(plan: Any) -> TrainerError:
     with pytest.raises(TrainerError) as raised:
         teacher.prepare(plan, Stop(), first=True)

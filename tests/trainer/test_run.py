@@ -157,6 +157,18 @@ def test_without_held_out_rows_nothing_is_evaluated(runs: Any, make_plan: Any) -
     assert not (Path(plan.work_path) / "base.json").exists()
 
 
+def test_a_row_may_hold_what_unicode_calls_the_end_of_a_line(runs: Any, make_plan: Any, tmp_path: Path) -> None:
+    """A Dataset writes such characters as they are."""
+    pairs = [("Where is\u2028the river of Rome?", "Near."), ("Where is\x85the tower?", "Here."), ("Who?", "Nobody.")]
+    rows = [{"prompt": prompt, "completion": completion} for prompt, completion in pairs]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    held_out = [{"name": "rows", "split": "validation", "path": str(file), "digest": "sha256:" + "0" * 64}]
+    plan = make_plan(training={"maxSteps": 1}, evaluation={"samples": 3}, evaluationDatasets=held_out)
+    samples = runs.finish(plan).samples
+    assert [(sample.prompt, sample.reference) for sample in samples] == pairs
+
+
 @pytest.mark.parametrize("packing", [False, True])
 def test_micro_batches_do_not_change_the_losses(runs: Any, make_plan: Any, packing: bool) -> None:
     """Gradient accumulation: 8 rows at once, or one at a time, with a ragged last window (80 rows, batches of 12)."""

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hone_api.modelversion import Sample
-from hone_trainer import evaluate, grading, ranks, suite
+from hone_trainer import encode, evaluate, grading, ranks, suite
 from hone_trainer.encode import Example
 from hone_trainer.evaluate import HeldOut
 from hone_trainer.harness import measuring
@@ -103,10 +103,10 @@ def questions(held_out: list[HeldOut], count: int) -> list[tuple[Example, str, s
     """The first `count` held-out rows that have a prompt, with prompt and reference answer as text."""
     found: list[tuple[Example, str, str | None]] = []
     for split in held_out:
-        lines = split.path.read_text(encoding="utf-8").splitlines()
+        records = [record for _, record in encode.records(split.path)]
         for row in split.rows:
             if len(found) == count:
                 return found
             if len(row.prompt_ids) > 1 and all(row.number != other.number for other, _, _ in found):
-                found.append((row, *as_text(json.loads(lines[row.number - 1]))))
+                found.append((row, *as_text(records[row.number - 1])))
     return found

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from hone_api.methods import DistillationMethod
 from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome
+from hone_trainer import encode
 from hone_trainer.errors import DataError, TrainerError, to_outcome
 from hone_trainer.manifest import write_atomically
 from hone_trainer.stop import Stop
@@ -151,25 +152,27 @@ def answer(plan: TrainingPlan) -> None:
         target = _target(plan, number)
         if target.is_file():
             continue
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        found = [_part(teacher, target, lines, start) for start in range(0, len(lines), PART)]
+        records = [record for _, record in encode.records(Path(path))]
+        found = [_part(teacher, target, records, start) for start in range(0, len(records), PART)]
         content = b"".join(part.read_bytes() for part in found)
         reasons = "".join(f"; {count} left out: {reason}" for reason, count in teacher.left_out.most_common())
         teacher.left_out.clear()
         if not content:
-            raise DataError("NoTrainableRows", f"{path}: the teacher finished no answer to {len(lines)} rows{reasons}")
+            raise DataError(
+                "NoTrainableRows", f"{path}: the teacher finished no answer to {len(records)} rows{reasons}"
+            )
         kept = content.count(b"\n")
-        print(f"{path}: the teacher answered {kept} of {len(lines)} rows{reasons}", file=sys.stderr, flush=True)
+        print(f"{path}: the teacher answered {kept} of {len(records)} rows{reasons}", file=sys.stderr, flush=True)
         write_atomically(target, content)
         for part in found:
             part.unlink()
 
 
-def _part(teacher: Teacher, target: Path, lines: Sequence[str], start: int) -> Path:
+def _part(teacher: Teacher, target: Path, records: Sequence[dict[str, Any]], start: int) -> Path:
     file = target.with_name(f"{target.stem}-{start:08d}.part")
     if not file.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        rows = teacher.rows([json.loads(line) for line in lines[start : start + PART]])
+        rows = teacher.rows(records[start : start + PART])
         write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return file
 
