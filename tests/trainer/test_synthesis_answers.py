@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ class Script:
     """A server that says the next line at each request; the last one again and again."""
 
     def __init__(self) -> None:
-        self.lines: list[Said | Callable[[str], Said]] = ["…"]
+        self.lines: list[Said | Callable[[str], Said | Awaitable[Said]]] = ["…"]
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
 
@@ -48,6 +50,7 @@ class Script:
         line = self.lines.pop(0) if len(self.lines) > 1 else self.lines[0]
         shown = body["messages"][-1]["content"]
         said = line(shown) if callable(line) else line
+        said = await said if isawaitable(said) else said
         if isinstance(said, tuple):
             return web.json_response(said[1], status=said[0], headers={"Retry-After": "0"})
         whole = not said.endswith("…")
@@ -265,12 +268,37 @@ def test_what_does_not_pass_is_told_after_some_tries(script):
     assert caught.value.code == "EndpointUnreachable"
 
 
+OLD_NAME = (400, {"error": {"message": "'max_tokens' is not supported, use 'max_completion_tokens' instead."}})
+
+
 def test_newer_models_have_another_name_for_the_longest_length(script):
-    refused = (400, {"error": {"message": "'max_tokens' is not supported, use 'max_completion_tokens' instead."}})
-    script.lines = [refused, "Hello.", "Hello."]
+    script.lines = [OLD_NAME, "Hello.", "Hello."]
     server = endpoint(script)
     assert [ask(server), ask(server)] == ["Hello.", "Hello."]
     assert ["max_completion_tokens" in body for body in script.asked] == [False, True, True]
+
+
+def test_the_other_name_is_learned_by_those_who_ask_at_the_same_time(script):
+    """The second request has the old name, too, and is refused after the first one was asked again by the new name."""
+    second_came, first_came_again = asyncio.Event(), asyncio.Event()
+
+    async def first(_: str) -> Said:
+        await second_came.wait()
+        return OLD_NAME
+
+    async def second(_: str) -> Said:
+        second_came.set()
+        await first_came_again.wait()
+        return OLD_NAME
+
+    def again(_: str) -> Said:
+        first_came_again.set()
+        return "Hello."
+
+    script.lines = [first, second, again, "Hello."]
+    server = endpoint(script)
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda _: ask(server), range(2))) == ["Hello.", "Hello."]
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(script):

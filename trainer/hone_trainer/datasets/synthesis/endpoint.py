@@ -92,13 +92,14 @@ class Endpoint:
             SourceError: EndpointUnreachable or EndpointRefused.
         """
         body = {"model": model, "messages": list(messages), "temperature": temperature, "seed": seed}
+        name = self._length_name  # another thread may learn the new one meanwhile
         try:
-            found = self._request("POST", "/chat/completions", {**body, self._length_name: max_tokens})
+            found = self._request("POST", "/chat/completions", {**body, name: max_tokens})
         except SourceError as error:
-            if _NEW_NAME not in error.message or self._length_name == _NEW_NAME:
+            if _NEW_NAME not in error.message or name == _NEW_NAME:
                 raise
             self._length_name = _NEW_NAME
-            found = self._request("POST", "/chat/completions", {**body, self._length_name: max_tokens})
+            found = self._request("POST", "/chat/completions", {**body, _NEW_NAME: max_tokens})
         try:
             choice = found["choices"][0]
             text = choice["message"]["content"]
