@@ -89,7 +89,9 @@ FAILURES: dict[str, Failure] = {
         ExitCode.IO, Retry.HEAL, "Check the endpoint and the network policy of the namespace."
     ),
     "EndpointRefused": Failure(
-        ExitCode.CONFIG, Retry.HEAL, "Check the endpoint, its model, and API_KEY in the secret."
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "Check the endpoint, its model, and API_KEY in the secret; where rows are named, what the server says of them.",
     ),
     "NothingGenerated": Failure(
         ExitCode.DATA, Retry.NEVER, "See filtered.jsonl of the batch; use a stronger model, or loosen the filters."

@@ -18,6 +18,14 @@ from typing import Any
 from aiohttp import web
 
 
+class RefusedError(Exception):
+    """A request that a `Model` refuses, with the status of HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Model:
     """Answers one request at a time."""
 
@@ -32,7 +40,11 @@ class Model:
         self._model.eval()
 
     def answer(self, messages: list[dict[str, str]], temperature: float, length: int, seed: int) -> dict[str, Any]:
-        """A chat completion."""
+        """A chat completion.
+
+        Raises:
+            RefusedError: it does not answer these messages.
+        """
         encoded = self._tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
@@ -103,13 +115,16 @@ async def _complete(request: web.Request) -> web.Response:
     if body.get("model") != model.served_as:
         return _error(404, f"The model `{body.get('model')}` does not exist")
     async with request.app[LOCK]:
-        answer = await asyncio.to_thread(
-            model.answer,
-            body["messages"],
-            float(body.get("temperature", 1.0)),
-            int(body.get("max_tokens", 256)),
-            int(body.get("seed", 0)),
-        )
+        try:
+            answer = await asyncio.to_thread(
+                model.answer,
+                body["messages"],
+                float(body.get("temperature", 1.0)),
+                int(body.get("max_tokens", 256)),
+                int(body.get("seed", 0)),
+            )
+        except RefusedError as error:
+            return _error(error.status, str(error))
     return web.json_response(answer)
 
 

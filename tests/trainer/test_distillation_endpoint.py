@@ -11,36 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from teaching import Scripted
 
 from hone_dev import modelserver
-from hone_trainer import checks, launch, teacher
+from hone_trainer import checks, launch, left_out, teacher
 from hone_trainer.device import Device
-from hone_trainer.errors import TrainerError
+from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.stop import Stop
 
 pytestmark = pytest.mark.trainer
 LENGTH = 16
 KEY = "sk-test-key-0123456789"
-
-
-class Scripted(modelserver.Model):
-    """Answers by the question, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.served_as = "large"
-        self.asked: list[tuple[list[dict[str, str]], float, int]] = []
-
-    def answer(self, messages: list[dict[str, str]], temperature: float, length: int, seed: int) -> dict[str, Any]:
-        self.asked.append((messages, temperature, length))
-        question = messages[-1]["content"]
-        reason = "length" if "Rome" in question else "stop"
-        text = "" if "Oslo" in question else f"You ask: {question}"
-        return {"choices": [{"message": {"content": text}, "finish_reason": reason}]}
-
-    @property
-    def questions(self) -> list[str]:
-        return [messages[-1]["content"] for messages, _, _ in self.asked]
 
 
 @pytest.fixture
@@ -140,6 +122,114 @@ def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch:
     ]
 
 
+def asked_of(plan: Any) -> list[str]:
+    """The questions of training and validation, in their order."""
+    return [question(row) for source in (*plan.datasets, *plan.evaluation_datasets) for row in records(source.path)]
+
+
+def test_a_refused_prompt_is_left_out_and_named(plan_of: Any, tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "API_KEY").write_text(KEY)
+    asked = asked_of(plan_of("http://127.0.0.1:9/v1"))
+    refused = [asked[4], asked[70], asked[85]]
+    with modelserver.serve(Scripted(*refused), KEY) as url:
+        plan = plan_of(url, teacherSecretPath="secret", training={"maxSteps": 1})
+        result = launch.run(plan, tmp_path)
+    assert result is not None
+    words = "127.0.0.1 answers 400: This model's maximum context length is 8 tokens."
+    told = [
+        "places/train: 2 of 80 prompts are left out, since the teacher's server refuses "
+        f"row 5 ({words}), row 71 ({words})",
+        f"places/validation: 1 of 16 prompts are left out, since the teacher's server refuses row 6 ({words})",
+    ]
+    assert result.advice == told
+    report = json.loads((Path(plan.output_path) / "adapter" / "report.json").read_text())
+    assert report["advice"] == told
+    assert "2 left out: its prompt is refused by the teacher's server" in report["data"]["places/train"]
+    folder = Path(plan.work_path) / "teacher"
+    assert not {question(row) for row in records(folder / "0.jsonl")} & set(refused)
+    left = {row["leftOut"]: row for row in records(folder / "0.left-out.jsonl")}
+    assert (left[5]["words"], left[71]["words"]) == (words, words)
+    assert {asked[row - 1] for row in left} == {q for q in asked[:80] if "Rome" in q or "Oslo" in q} | set(refused[:2])
+
+
+def test_what_a_server_says_is_one_line_without_a_key() -> None:
+    found = left_out.refused(f"No:\n\tBearer {KEY}  is not known.")
+    assert found.words == "No: Bearer *** is not known."
+    (told,) = left_out.warnings("rows/train", 100, {n: left_out.refused("long " * 60) for n in range(1, 100)})
+    assert len(told) < 600
+    assert told.endswith(", and 96 more")
+
+
+def test_a_refused_prompt_is_not_asked_again(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "PART", 10)
+    plan = plan_of("http://127.0.0.1:9/v1")
+    asked = asked_of(plan)
+
+    class Mortal(Scripted):
+        """Is away from the third part on."""
+
+        def answer(self, *args: Any) -> dict[str, Any]:
+            return super().answer(*args) if len(self.asked) < 20 else {"choices": []}
+
+    with modelserver.serve(Mortal(asked[4])) as url, pytest.raises(TrainerError):
+        teacher.answer(plan_of(url))
+    again = Scripted(asked[4])
+    with modelserver.serve(again) as url:
+        teacher.answer(plan_of(url))
+    assert sorted(again.questions) == sorted(asked[20:])
+    answers = Path(plan.work_path) / "teacher" / "0.jsonl"
+    assert left_out.read(answers)[5].reason == left_out.REFUSED
+
+
+def test_a_server_that_refuses_many_prompts_ends_the_attempt(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 of 96. The next attempt goes on where this one was, if the server has been mended."""
+    monkeypatch.setattr(teacher, "PART", 10)
+    asked = asked_of(plan_of("http://127.0.0.1:9/v1"))
+    with modelserver.serve(Scripted(asked[4], asked[12], *asked[25:28])) as url:
+        plan = plan_of(url)
+        with pytest.raises(TrainerError) as raised:
+            teacher.answer(plan)
+    assert raised.value.code == "EndpointRefused"
+    words = "127.0.0.1 answers 400: This model's maximum context length is 8 tokens."
+    assert raised.value.message == (
+        "the teacher's server refuses 5 of 30 prompts so far, and more than 5% end the run: places/train "
+        f"row 5 ({words}), row 13 ({words}), row 26 ({words}), and 2 more. Remove or shorten such rows, or let the "
+        "server take them: its context must hold a prompt and distillation.maxCompletionLength"
+    )
+    mended = Scripted()
+    with modelserver.serve(mended) as url:
+        teacher.answer(plan_of(url))
+    assert sorted(mended.questions) == sorted(asked[20:])
+    left = left_out.read(Path(plan.work_path) / "teacher" / "0.jsonl")
+    assert [row for row, found in left.items() if found.reason == left_out.REFUSED] == [5, 13]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "parts", "ends"),
+    [
+        (100, [(64, 5), (36, 0)], False),
+        (100, [(64, 5), (36, 1)], True),
+        (50_000, [(64, 25), (64, 0)], False),  # too few to judge by
+        (50_000, [(64, 26)], True),
+        (50_000, [(64, 3)] * 782, False),
+        (50_000, [(64, 4)] * 6, False),
+        (50_000, [(64, 4)] * 7, True),  # long before half of the answers are paid for
+    ],
+)
+def test_a_share_of_refused_prompts_ends_the_run(prompts: int, parts: list[tuple[int, int]], ends: bool) -> None:
+    refusals = left_out.Refusals(prompts)
+
+    def add_all() -> None:
+        for rows, refused in parts:
+            refusals.add("rows/train", rows, {row: left_out.refused("No.") for row in range(1, refused + 1)})
+
+    if not ends:
+        return add_all()
+    with pytest.raises(SourceError):
+        add_all()
+
+
 def test_several_are_asked_at_a_time() -> None:
     """Were they asked one after the other, the first would wait for the others for ever."""
     from hone_trainer.datasets.synthesis.endpoint import Access, Answer, Endpoint
@@ -205,6 +295,15 @@ def test_an_endpoint_that_refuses_the_key_is_the_runs_own_failure(plan_of: Any, 
     assert error.code == "EndpointRefused"
     assert "Incorrect API key provided" in error.message
     assert "sk-another" not in error.message
+
+
+def test_a_model_that_is_not_served_ends_the_attempt_at_once(plan_of: Any) -> None:
+    model = Scripted()
+    with modelserver.serve(model) as url:
+        plan = plan_of(url, options={"teacherEndpoint": {"endpoint": url, "model": "larger"}})
+        error = failure(plan)
+    assert (error.code, model.asked) == ("EndpointRefused", [])
+    assert error.message == "127.0.0.1 answers 404: The model `larger` does not exist"
 
 
 @pytest.mark.parametrize(("file", "code"), [("TOKEN", "SecretKeyNotFound"), (None, "SecretNotFound")])

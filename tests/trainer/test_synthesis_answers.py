@@ -16,7 +16,7 @@ from aiohttp import web
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize
-from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint
+from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint, PromptRefusedError
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
 pytestmark = pytest.mark.trainer
@@ -309,6 +309,25 @@ def test_the_key_goes_to_the_server_and_nowhere_else(script):
     assert "Incorrect API key provided" in caught.value.message
     assert KEY not in caught.value.message
     assert script.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("status", "of_the_prompt"), [(400, True), (413, True), (422, True), (401, False), (403, False), (404, False)]
+)
+def test_what_is_refused_of_one_prompt_is_told_from_what_is_refused_of_all(script, status, of_the_prompt):
+    script.lines = [(status, {"error": {"message": "No."}})]
+    with pytest.raises(SourceError, match=f"answers {status}: No.") as caught:
+        ask(endpoint(script))
+    assert caught.value.code == "EndpointRefused"
+    assert isinstance(caught.value, PromptRefusedError) == of_the_prompt
+    assert len(script.asked) == 1
+
+
+def test_an_answer_that_a_filter_cut_is_none(script):
+    cut = {"choices": [{"message": {"content": "Once upon a"}, "finish_reason": "content_filter"}]}
+    script.lines = [(200, cut)]
+    with pytest.raises(PromptRefusedError, match="content filter"):
+        ask(endpoint(script))
 
 
 def test_a_redirect_is_not_followed(script):

@@ -10,7 +10,7 @@ from typing import Any
 
 from hone_api.finetunejob_status import DatasetUse
 from hone_api.plan import DatasetInput, TrainingPlan
-from hone_trainer import checks, mixing
+from hone_trainer import checks, left_out, mixing
 from hone_trainer.encode import Encoded, encode_split, longest
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluate import HeldOut
@@ -57,8 +57,10 @@ def load(plan: TrainingPlan, base: Base) -> Data:
     def encoded(source: DatasetInput) -> Encoded:
         name = f"{source.name}/{source.split}"
         found = encode(plan, base, source.path)
+        unanswered = left_out.read(Path(source.path)) if plan.distillation else {}
+        warnings.extend(left_out.warnings(name, found.counts.lines + len(unanswered), unanswered))
         warnings.extend(checks.rows(found, base, name))
-        summaries[name] = found.counts.summary()
+        summaries[name] = found.counts.summary() + left_out.summary(unanswered)
         marks.update(found.counts.end_marks)
         return found
 

@@ -12,16 +12,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from hone_api.methods import DistillationMethod
 from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome
-from hone_trainer import encode
+from hone_trainer import encode, left_out
 from hone_trainer.errors import DataError, TrainerError, to_outcome
+from hone_trainer.left_out import LeftOut, Refusals
 from hone_trainer.manifest import write_atomically
 from hone_trainer.stop import Stop
 
@@ -43,8 +44,7 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     """
     if plan.distillation is None or plan.distillation.by_logits:
         return plan
-    inputs = [*plan.datasets, *plan.evaluation_datasets]
-    targets = {i: _target(plan, number) for number, i in enumerate(_paths(inputs))}
+    targets = {source.path: _target(plan, number) for number, source in enumerate(_sources(plan))}
     if first and not all(target.is_file() for target in targets.values()):
         _ask(plan, stop)
     while not all(target.is_file() for target in targets.values()):
@@ -62,8 +62,12 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     )
 
 
-def _paths(inputs: Sequence[DatasetInput]) -> list[str]:
-    return list(dict.fromkeys(source.path for source in inputs))
+def _sources(plan: TrainingPlan) -> list[DatasetInput]:
+    """Each file of rows once."""
+    found: dict[str, DatasetInput] = {}
+    for source in (*plan.datasets, *plan.evaluation_datasets):
+        found.setdefault(source.path, source)
+    return list(found.values())
 
 
 def _target(plan: TrainingPlan, number: int) -> Path:
@@ -94,12 +98,8 @@ def _ask(plan: TrainingPlan, stop: Stop) -> None:
 class Teacher(Protocol):
     """Answers prompts."""
 
-    @property
-    def left_out(self) -> Counter[str]:
-        """Rows without an answer, by the reason; grows."""
-
-    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The records with the teacher's answers; without those that it cannot read, or did not finish."""
+    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
+        """The records with the teacher's answers, in their order; why not, for one that it cannot read or finish."""
 
 
 def row(checked: Mapping[str, Any], answer: str) -> dict[str, Any]:
@@ -141,40 +141,77 @@ def load(plan: TrainingPlan) -> Teacher:
     return teacher_model.load(plan)
 
 
+@dataclass(frozen=True)
+class _Split:
+    """Rows to be answered, and where the answers go."""
+
+    name: str
+    """For people."""
+    target: Path
+    records: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, source: DatasetInput, target: Path) -> _Split:
+        return cls(f"{source.name}/{source.split}", target, [r for _, r in encode.records(Path(source.path))])
+
+    def part(self, start: int) -> Path:
+        """The file of the entries from this record on."""
+        return self.target.with_name(f"{self.target.stem}-{start:08d}.part")
+
+
 def answer(plan: TrainingPlan) -> None:
     """Write the teacher's answers to all splits of the plan.
 
     Raises:
         DataError: NoTrainableRows, when it finished no answer of a split.
+        SourceError: of an endpoint; EndpointRefused, too, when it refuses too many prompts.
     """
     teacher = load(plan)
-    for number, path in enumerate(_paths([*plan.datasets, *plan.evaluation_datasets])):
-        target = _target(plan, number)
-        if target.is_file():
-            continue
-        records = [record for _, record in encode.records(Path(path))]
-        found = [_part(teacher, target, records, start) for start in range(0, len(records), PART)]
-        content = b"".join(part.read_bytes() for part in found)
-        reasons = "".join(f"; {count} left out: {reason}" for reason, count in teacher.left_out.most_common())
-        teacher.left_out.clear()
-        if not content:
-            raise DataError(
-                "NoTrainableRows", f"{path}: the teacher finished no answer to {len(records)} rows{reasons}"
-            )
-        kept = content.count(b"\n")
-        print(f"{path}: the teacher answered {kept} of {len(records)} rows{reasons}", file=sys.stderr, flush=True)
-        write_atomically(target, content)
-        for part in found:
-            part.unlink()
+    splits = [_Split.of(source, _target(plan, number)) for number, source in enumerate(_sources(plan))]
+    refusals = left_out.Refusals(sum(len(split.records) for split in splits))
+    for split in splits:
+        if split.target.is_file():
+            refusals.add(split.name, len(split.records), left_out.read(split.target))
+        else:
+            _answer(teacher, split, refusals)
 
 
-def _part(teacher: Teacher, target: Path, records: Sequence[dict[str, Any]], start: int) -> Path:
-    file = target.with_name(f"{target.stem}-{start:08d}.part")
+def _answer(teacher: Teacher, split: _Split, refusals: Refusals) -> None:
+    """Write the answers to a split, and why which rows have none."""
+    split.target.parent.mkdir(parents=True, exist_ok=True)
+    starts, count = range(0, len(split.records), PART), len(split.records)
+    answered, left = left_out.parted(entry for start in starts for entry in _part(teacher, split, start, refusals))
+    reasons = left_out.summary(left)
+    if not answered:
+        raise DataError("NoTrainableRows", f"{split.name}: the teacher finished no answer to {count} rows{reasons}")
+    _say(f"{split.name}: the teacher answered {len(answered)} of {count} rows{reasons}")
+    if left:
+        _write(left_out.file_of(split.target), (found.entry(row) for row, found in left.items()))
+    _write(split.target, answered)
+    for start in starts:
+        split.part(start).unlink()
+
+
+def _part(teacher: Teacher, split: _Split, start: int, refusals: Refusals) -> list[dict[str, Any]]:
+    """The entries of PART records; asked for where they were not. Those that are too often refused are not kept."""
+    file, records = split.part(start), split.records[start : start + PART]
+    if file.is_file():
+        entries = [json.loads(line) for line in file.read_text().splitlines()]
+    else:
+        found = enumerate(teacher.rows(records), start + 1)
+        entries = [row.entry(number) if isinstance(row, LeftOut) else row for number, row in found]
+    refusals.add(split.name, len(records), left_out.parted(entries)[1])
     if not file.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        rows = teacher.rows(records[start : start + PART])
-        write_atomically(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
-    return file
+        _write(file, entries)
+    return entries
+
+
+def _write(file: Path, entries: Iterable[dict[str, Any]]) -> None:
+    write_atomically(file, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _main(plan_file: Path, outcome: Path) -> int:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import teacher
-from hone_trainer.datasets.synthesis.endpoint import Access, Answer, Endpoint
+from hone_trainer import left_out, teacher
+from hone_trainer.datasets.synthesis.endpoint import Access, Answer, Endpoint, PromptRefusedError
 from hone_trainer.encode_prompts import checked_record
 from hone_trainer.hub import secret_key
+from hone_trainer.left_out import LeftOut
 
 PARALLEL = 8
 
@@ -29,46 +29,49 @@ class Served:
     endpoint: Endpoint
     model: str
     longest: int
-    left_out: Counter[str] = field(default_factory=Counter)
 
-    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """In the records' order.
+    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
+        """See `Teacher`.
 
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
         """
-        asked = [checked for record in records if (checked := self._checked(record))]
         with ThreadPoolExecutor(PARALLEL, "teacher") as threads:
             try:
-                answers = list(threads.map(self._ask, asked))
+                found = list(threads.map(self._row, records))
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
-        for checked, answer in zip(asked, answers, strict=True):
-            if not answer.whole:
-                self.left_out["its answer is longer than maxCompletionLength"] += 1
-            elif not answer.text.strip():
-                self.left_out["its answer is empty"] += 1
-            else:
-                yield teacher.row(checked, answer.text)
+        yield from found
 
-    def _checked(self, record: dict[str, Any]) -> dict[str, Any] | None:
-        """See `checked_record`; None where tools would have to be sent along, or nobody asks."""
+    def _row(self, record: dict[str, Any]) -> dict[str, Any] | LeftOut:
         checked = checked_record(record)
-        prompt = checked["prompt"]
-        if isinstance(prompt, list):
-            if record.get("tools") or any(set(turn) != {"role", "content"} for turn in prompt):
-                self.left_out["it has tools, which the teacher is not told of"] += 1
-                return None
-            if not prompt or prompt[-1]["role"] != "user":
-                self.left_out["it ends in no question"] += 1
-                return None
-        return checked
+        if wrong := _not_asked(record, checked["prompt"]):
+            return LeftOut(wrong)
+        try:
+            answer = self._ask(checked["prompt"])
+        except PromptRefusedError as error:
+            return left_out.refused(error.message)
+        if not answer.whole:
+            return LeftOut("its answer is longer than maxCompletionLength")
+        if not answer.text.strip():
+            return LeftOut("its answer is empty")
+        return teacher.row(checked, answer.text)
 
-    def _ask(self, checked: dict[str, Any]) -> Answer:
-        prompt = checked["prompt"]
+    def _ask(self, prompt: Any) -> Answer:
         turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
         return self.endpoint.chat(self.model, turns, temperature=0, max_tokens=self.longest, seed=0)
+
+
+def _not_asked(record: dict[str, Any], prompt: Any) -> str | None:
+    """Why the teacher cannot be asked, or None."""
+    if not isinstance(prompt, list):
+        return None
+    if record.get("tools") or any(set(turn) != {"role", "content"} for turn in prompt):
+        return "it has tools, which the teacher is not told of"
+    if not prompt or prompt[-1]["role"] != "user":
+        return "it ends in no question"
+    return None
 
 
 def connect(plan: TrainingPlan) -> Served:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from hone_api.plan import TrainingPlan
@@ -12,6 +11,7 @@ from hone_trainer import model, teacher
 from hone_trainer.encode_prompts import Prompt, PromptEncoder
 from hone_trainer.encoder import RowRefusedError
 from hone_trainer.errors import TrainerError
+from hone_trainer.left_out import LeftOut
 from hone_trainer.model import Base
 
 BATCH = 8
@@ -25,26 +25,29 @@ class Model:
     answers: Callable[[Sequence[list[int]]], list[list[int]]]
     decode: Callable[[list[int]], str]
     stop_ids: frozenset[int]
-    left_out: Counter[str] = field(default_factory=Counter)
 
-    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Greedy answers, several at a time."""
-        prompts = [prompt for record in records for prompt in self._prompts(record)]
-        for start in range(0, len(prompts), BATCH):
-            batch = prompts[start : start + BATCH]
-            for prompt, ids in zip(batch, self.answers([p.prompt_ids for p in batch]), strict=True):
-                text = self.decode(ids)
-                if ids and ids[-1] in self.stop_ids and text.strip():
-                    yield teacher.row(prompt.record, text)
-                else:
-                    self.left_out["its answer is empty, or longer than maxCompletionLength"] += 1
+    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
+        """See `Teacher`; the answers are greedy, several at a time."""
+        found = [self._prompt(record) for record in records]
+        answers = self._answered([prompt for prompt in found if isinstance(prompt, Prompt)])
+        for prompt in found:
+            yield prompt if isinstance(prompt, LeftOut) else self._row(prompt, next(answers))
 
-    def _prompts(self, record: dict[str, Any]) -> list[Prompt]:
+    def _prompt(self, record: dict[str, Any]) -> Prompt | LeftOut:
         try:
-            return self.encoder.encode(record)
+            return self.encoder.encode(record)[0]
         except RowRefusedError as error:
-            self.left_out[f"the teacher cannot read it ({error.code})"] += 1
-            return []
+            return LeftOut(f"the teacher cannot read it ({error.code})")
+
+    def _answered(self, prompts: Sequence[Prompt]) -> Iterator[list[int]]:
+        for start in range(0, len(prompts), BATCH):
+            yield from self.answers([prompt.prompt_ids for prompt in prompts[start : start + BATCH]])
+
+    def _row(self, prompt: Prompt, ids: list[int]) -> dict[str, Any] | LeftOut:
+        text = self.decode(ids)
+        if ids and ids[-1] in self.stop_ids and text.strip():
+            return teacher.row(prompt.record, text)
+        return LeftOut("its answer is empty, or longer than maxCompletionLength")
 
 
 def named(plan: TrainingPlan) -> tuple[str, str]:

@@ -27,8 +27,17 @@ _TRIES = 6
 _LONGEST_PAUSE = 60.0
 _CONNECT_SECONDS, _READ_SECONDS = 30, 600
 _TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
+_OF_THE_PROMPT = {400, 413, 422}
+"""A filter, or a prompt that is too long: another prompt may be answered. After 401, 403 or 404 none would be."""
 _NEW_NAME = "max_completion_tokens"
 """What OpenAI calls max_tokens for its newer models; other servers know the old name alone."""
+
+
+class PromptRefusedError(SourceError):
+    """EndpointRefused, but of this prompt: others may be answered."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("EndpointRefused", message)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,7 @@ class Endpoint:
         """One answer to the messages.
 
         Raises:
+            PromptRefusedError: the server takes others, or its filter cut the answer.
             SourceError: EndpointUnreachable or EndpointRefused.
         """
         body = {"model": model, "messages": list(messages), "temperature": temperature, "seed": seed}
@@ -105,7 +115,10 @@ class Endpoint:
             text = choice["message"]["content"]
         except (KeyError, IndexError, TypeError):
             raise SourceError("EndpointRefused", f"{self.host} answers something else than a completion") from None
-        return Answer(text if isinstance(text, str) else "", choice.get("finish_reason") != "length")
+        reason = choice.get("finish_reason")
+        if reason == "content_filter":
+            raise PromptRefusedError(f"{self.host} cuts its answer by a content filter")
+        return Answer(text if isinstance(text, str) else "", reason != "length")
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON answer; what may pass is tried again with growing pauses."""
@@ -119,6 +132,8 @@ class Endpoint:
                 if status == 200:
                     return _parsed(data, self.host)
                 last = f"answers {status}: {self._without_key(_words(data))}"
+                if status in _OF_THE_PROMPT:
+                    raise PromptRefusedError(f"{self.host} {last}")
                 if status not in _TRY_AGAIN:
                     raise SourceError("EndpointRefused", f"{self.host} {last}")
             if number < _TRIES - 1:
