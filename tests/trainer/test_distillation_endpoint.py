@@ -230,6 +230,17 @@ def test_a_share_of_refused_prompts_ends_the_run(prompts: int, parts: list[tuple
         add_all()
 
 
+def test_the_log_says_how_far_the_teacher_is(
+    plan_of: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(teacher, "PART", 30)
+    monkeypatch.setattr(teacher, "SAID_EVERY", 0.0)
+    with modelserver.serve(Scripted()) as url:
+        teacher.answer(plan_of(url))
+    said = capfd.readouterr().err
+    assert [f"places/train: the teacher was asked {n} of 80 rows" in said for n in (30, 60, 80)] == [True] * 3
+
+
 def test_several_are_asked_at_a_time() -> None:
     """Were they asked one after the other, the first would wait for the others for ever."""
     from hone_trainer.datasets.synthesis.endpoint import Access, Answer, Endpoint

@@ -28,6 +28,8 @@ from hone_trainer.stop import Stop
 
 PART = 64
 """Rows of a part."""
+SAID_EVERY = 15.0
+"""Seconds between lines in the log while the teacher answers."""
 LONGEST_ANSWER = 256
 """Tokens of an answer when the plan names none."""
 
@@ -180,7 +182,13 @@ def _answer(teacher: Teacher, split: _Split, refusals: Refusals) -> None:
     """Write the answers to a split, and why which rows have none."""
     split.target.parent.mkdir(parents=True, exist_ok=True)
     starts, count = range(0, len(split.records), PART), len(split.records)
-    answered, left = left_out.parted(entry for start in starts for entry in _part(teacher, split, start, refusals))
+    entries, said = list[dict[str, Any]](), time.monotonic()
+    for start in starts:
+        entries += _part(teacher, split, start, refusals)
+        if time.monotonic() >= said + SAID_EVERY:
+            said = time.monotonic()
+            _say(f"{split.name}: the teacher was asked {len(entries)} of {count} rows")
+    answered, left = left_out.parted(entries)
     reasons = left_out.summary(left)
     if not answered:
         raise DataError("NoTrainableRows", f"{split.name}: the teacher finished no answer to {count} rows{reasons}")
