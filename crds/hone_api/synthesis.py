@@ -137,7 +137,7 @@ class Synthesis(ApiModel):
 class FilteredRows(ApiModel):
     """Generated rows that a filter removed."""
 
-    reason: ShortText = Field(description="WrongFormat, Duplicate, NotVerified, LowScore or Truncated.")
+    reason: ShortText = Field(description="WrongFormat, Duplicate, NotVerified, LowScore, Truncated or Refused.")
     count: int = Field(ge=1, description="Rows.")
 
 

@@ -154,7 +154,7 @@ def test_a_refused_prompt_is_left_out_and_named(plan_of: Any, tmp_path: Path) ->
 
 
 def test_what_a_server_says_is_one_line_without_a_key() -> None:
-    found = left_out.refused(f"No:\n\tBearer {KEY}  is not known.")
+    found = left_out.refused("No:\n\tBearer 0123456789abcdef  is not known.")
     assert found.words == "No: Bearer *** is not known."
     (told,) = left_out.warnings("rows/train", 100, {n: left_out.refused("long " * 60) for n in range(1, 100)})
     assert len(told) < 600

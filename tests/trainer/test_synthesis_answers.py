@@ -243,6 +243,39 @@ def test_a_model_that_never_keeps_to_the_form_is_told_instead_of_asked_for_ever(
     assert len(script.asked) == 20
 
 
+FILTERED = (400, {"error": {"message": "The prompt was filtered."}})
+RIVERS = [f"Question: Which river is number {n} of {'abcdefghijklmnopqrstuvwxyz'[n]}?\nAnswer: {n}." for n in range(26)]
+
+
+def test_a_prompt_that_is_refused_costs_no_rows_and_is_not_asked_again(plan, script):
+    wanted = plan("SelfInstruct", SEEDS, wanted=20, filters={"maxSimilarity": "100%"})
+    script.lines = [RIVERS[0], FILTERED, *RIVERS[1:10], (401, {"error": "Who are you?"})]
+    with pytest.raises(SourceError, match="answers 401"):
+        materialize.run(wanted)
+    script.lines, script.asked = RIVERS[10:], []
+    result, rows = made(wanted)
+    assert filtered(result) == {"Refused": 1}
+    assert (len(rows), len(script.asked)) == (20, 10)
+
+
+def test_a_row_that_the_judge_refuses_is_filtered(plan, script):
+    script.lines = [RIVERS[0], FILTERED, *(line for river in RIVERS[1:21] for line in (river, "5"))]
+    result, rows = made(plan("SelfInstruct", SEEDS, 20, filters={"maxSimilarity": "100%", "judge": {"minScore": 4}}))
+    assert (filtered(result), len(rows)) == ({"Refused": 1}, 20)
+
+
+def test_a_server_that_refuses_many_prompts_is_told_and_may_be_mended(plan, script):
+    wanted = plan("SelfInstruct", SEEDS, wanted=20, filters={"maxSimilarity": "100%"})
+    script.lines = [FILTERED]
+    with pytest.raises(
+        SourceError, match=r"2 of 2 prompts are refused, the last one: .* The prompt was filtered\."
+    ) as caught:
+        materialize.run(wanted)
+    assert caught.value.code == "EndpointRefused"
+    script.lines = list(RIVERS)
+    assert filtered(made(wanted)[0]) == {"Refused": 1}
+
+
 # -- the endpoint ----------------------------------------------------------------------------------------------
 
 

@@ -9,14 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hone_trainer.datasets.synthesis.endpoint import MOST_REFUSED_PERCENT, too_many
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import scrub
 
-MOST_REFUSED_PERCENT = 5
-"""Of a run's prompts. So few are odd ones; where more are refused, server and prompts do not fit together, and what the
-student would learn is what was not refused."""
-FEWEST_JUDGED = 500
-"""Prompts after which the share so far decides: answers cost, and nobody wants half of them before the run ends."""
 REFUSED = "its prompt is refused by the teacher's server"
 _KEY = "leftOut"
 _MOST_NAMED = 3
@@ -123,7 +119,7 @@ class Refusals:
         self._asked += rows
         self._found.setdefault(split, []).extend(_refused(left))
         count = sum(map(len, self._found.values()))
-        if 100 * count <= MOST_REFUSED_PERCENT * max(self._asked, min(self.prompts, FEWEST_JUDGED)):
+        if not too_many(count, self._asked, self.prompts):
             return
         first = "; ".join(f"{split} {_shown(named)}" for split, named in self._found.items() if named)
         raise SourceError(

@@ -29,6 +29,11 @@ _CONNECT_SECONDS, _READ_SECONDS = 30, 600
 _TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 _OF_THE_PROMPT = {400, 413, 422}
 """A filter, or a prompt that is too long: another prompt may be answered. After 401, 403 or 404 none would be."""
+MOST_REFUSED_PERCENT = 5
+"""Of all prompts. So few are odd ones; where more are refused, server and prompts do not fit together, and what comes
+of the others is what was not refused."""
+FEWEST_JUDGED = 500
+"""Prompts after which the share so far decides: answers cost, and nobody wants half of them before the end."""
 _NEW_NAME = "max_completion_tokens"
 """What OpenAI calls max_tokens for its newer models; other servers know the old name alone."""
 
@@ -38,6 +43,16 @@ class PromptRefusedError(SourceError):
 
     def __init__(self, message: str) -> None:
         super().__init__("EndpointRefused", message)
+
+
+def too_many(refused: int, asked: int, of: int) -> bool:
+    """Whether a server refuses more than odd prompts.
+
+    Args:
+        asked: prompts so far.
+        of: prompts that there are.
+    """
+    return 100 * refused > MOST_REFUSED_PERCENT * max(asked, min(of, FEWEST_JUDGED))
 
 
 @dataclass(frozen=True)

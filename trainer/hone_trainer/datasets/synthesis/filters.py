@@ -72,6 +72,7 @@ class Scorer:
         """1 to 5; None: the judge said something else.
 
         Raises:
+            PromptRefusedError: its server takes others.
             SourceError: EndpointUnreachable or EndpointRefused.
         """
         messages = [{"role": "user", "content": _RUBRIC + text}]

@@ -21,16 +21,18 @@ from hone_api.review import Candidate, Filtered, Provenance, row_id
 from hone_api.synthesis import Synthesis
 from hone_trainer import hub
 from hone_trainer.datasets.synthesis.batch import Batch
-from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint
+from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint, PromptRefusedError, too_many
 from hone_trainer.datasets.synthesis.filters import Scorer, Similar
 from hone_trainer.datasets.synthesis.material import Material, Seed
 from hone_trainer.datasets.synthesis.templates import TEMPLATES, AnswerError, Ask, Template
-from hone_trainer.errors import DataError
+from hone_trainer.errors import DataError, SourceError
 from hone_trainer.progress import Progress
 
 _REQUESTS_PER_ROW = 10
 """A model of which filters keep less than a tenth is told to the user instead of asked for ever."""
 _SAID_EVERY = 15.0
+REFUSED = "Refused"
+"""Reason of a filter: the server of the model, or that of the judge, refuses what it is sent."""
 
 
 def run(plan: MaterializePlan, material: Material, batch: Batch, revision: str, progress: Progress) -> None:
@@ -104,8 +106,16 @@ def _in_order(
 
 
 def _settle(answer: _Answer, worker: _Worker, batch: Batch) -> None:
-    """Keep the row, or say why not. Duplicates are told here again: another request may have been faster."""
+    """Keep the row, or say why not. Duplicates are told here again: another request may have been faster.
+
+    Raises:
+        SourceError: EndpointRefused, where the server refuses too many prompts; this one is asked again another time.
+    """
     refused = answer.refused or worker.duplicate(answer.row or {})
+    if refused and refused.reason == REFUSED:
+        count, asked = batch.filtered[REFUSED] + 1, batch.generated + 1
+        if too_many(count, asked, worker.synthesis.rows):
+            raise SourceError("EndpointRefused", f"{count} of {asked} prompts are refused, the last one: {refused}")
     if refused:
         batch.drop(
             Filtered(
@@ -188,22 +198,17 @@ class _Worker:
         """One request, and what becomes of its answer as far as it can be told alone."""
         synthesis = self.synthesis
         ask = self.template.ask(self.material, Random(f"{synthesis.seed}:{index}"), self.plan)
-        answer = self.endpoint.chat(
-            self.model,
-            ask.messages,
-            temperature=float(synthesis.temperature),
-            max_tokens=synthesis.max_tokens,
-            seed=synthesis.seed + index,
-        )
-        provenance = Provenance(
-            template=synthesis.template,
-            model=self.model,
-            endpoint=self.endpoint.host,
-            seeds=[item.id for item in ask.shown],
-            revision=self.revision,
-            prompt=hashlib.sha256(json.dumps(list(ask.messages)).encode()).hexdigest(),
-            time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        )
+        try:
+            answer = self.endpoint.chat(
+                self.model,
+                ask.messages,
+                temperature=float(synthesis.temperature),
+                max_tokens=synthesis.max_tokens,
+                seed=synthesis.seed + index,
+            )
+        except PromptRefusedError as error:
+            return _Answer(index, ask, "", self._provenance(ask), refused=AnswerError(REFUSED, error.message))
+        provenance = self._provenance(ask)
         try:
             if not answer.whole:
                 raise AnswerError("Truncated", f"the answer is longer than {synthesis.max_tokens} tokens")
@@ -218,10 +223,24 @@ class _Worker:
             return _Answer(index, ask, answer.text, provenance, refused=refused)
         return _Answer(index, ask, answer.text, provenance, row)
 
+    def _provenance(self, ask: Ask) -> Provenance:
+        return Provenance(
+            template=self.synthesis.template,
+            model=self.model,
+            endpoint=self.endpoint.host,
+            seeds=[item.id for item in ask.shown],
+            revision=self.revision,
+            prompt=hashlib.sha256(json.dumps(list(ask.messages)).encode()).hexdigest(),
+            time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+
     def _score(self, row: dict[str, Any], index: int) -> int:
         assert self.scorer is not None
         text = "\n\n".join(f"{name}: {value}" for name, value in row.items())
-        score = self.scorer.score(text, self.synthesis.seed + index)
+        try:
+            score = self.scorer.score(text, self.synthesis.seed + index)
+        except PromptRefusedError as error:
+            raise AnswerError(REFUSED, error.message) from None
         least = self.scorer.settings.min_score
         if score is None or score < least:
             raise AnswerError("LowScore", f"the judge gives {score or 'no score'}, {least} is needed")
