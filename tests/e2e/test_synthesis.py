@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import requests
+import serving
 import yaml
 
 from hone_dev import models, modelserver, paths
@@ -20,8 +20,6 @@ from hone_dev.demo import runs
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 
 HANG = 15 * 60.0  # seconds; a guard against hanging on a busy machine, not an expectation
-KEY = "sk-of-the-test-0123456789"
-RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
 
 
 def wait(reached: Callable[[], Any], told: Callable[[], object]) -> Any:
@@ -38,46 +36,11 @@ def condition(resource: dict[str, Any], type_: str) -> dict[str, Any]:
 
 def model_server(image: str, hub: str) -> list[dict[str, Any]]:
     """SmolLM2 behind an OpenAI-compatible API, for those who have the key."""
-    program = Path(modelserver.__file__).read_text()
-    server = {
-        "name": "server",
-        "image": image,
-        "command": ["python", "/program/modelserver.py", "--model", models.SMOLLM2, "--host", "0.0.0.0"],
-        "env": [
-            {"name": "HF_ENDPOINT", "value": hub},
-            {"name": "HF_HOME", "value": "/tmp/hub"},
-            {"name": "OMP_NUM_THREADS", "value": "1"},
-            {"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": "model-server", "key": "API_KEY"}}},
-        ],
-        "resources": {"requests": {"cpu": "300m", "memory": "1Gi"}},  # else it starves on a busy node
-        "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 2},
-        "securityContext": RESTRICTED,
-        "volumeMounts": [{"name": "program", "mountPath": "/program"}, {"name": "tmp", "mountPath": "/tmp"}],
-    }
-    pod = {
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 1,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [server],
-        "volumes": [{"name": "program", "configMap": {"name": "model-server"}}, {"name": "tmp", "emptyDir": {}}],
-    }
-    meta = {"name": "model-server", "labels": {"app": "model-server"}}
-    service = {"selector": {"app": "model-server"}, "ports": [{"port": 8000}]}
-    return [
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "model-server"}, "stringData": {"API_KEY": KEY}},
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "model-server"},
-            "data": {"modelserver.py": program},
-        },
-        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "model-server"}, "spec": service},
-        {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod},
-    ]
+    command = ["python", "/program/modelserver.py", "--model", models.SMOLLM2, "--host", "0.0.0.0"]
+    programs = {"modelserver.py": Path(modelserver.__file__)}
+    env = {"HF_ENDPOINT": hub, "HF_HOME": "/tmp/hub", "OMP_NUM_THREADS": "1"}
+    # With less it starves on a busy node.
+    return serving.server("model-server", image, command, programs, env, cpu="300m", memory="1Gi")
 
 
 def reviewer(kubectl: Any, folder: Path) -> Path:
@@ -159,7 +122,7 @@ def test_generated_rows_wait_for_people_and_then_are_a_dataset(kubectl, hone, im
     wait(lambda: seen("DatasetReady", kind="ftj", of="faq").get("status") == "True", state)
     assert {p["metadata"]["name"] for p in kubectl.get("pods")["items"] if "-review-" in p["metadata"]["name"]} == set()
     check_provenance(kubectl, state())
-    check_nobody_told_the_key(kubectl)
+    serving.check_nobody_told_the_key(kubectl, "materialize")
 
 
 def check_provenance(kubectl: Any, status: dict[str, Any]) -> None:
@@ -176,12 +139,3 @@ def check_provenance(kubectl: Any, status: dict[str, Any]) -> None:
         assert record["decision"]["time"] > record["provenance"]["time"]
         assert record["provenance"]["endpoint"] == "model-server"
         assert len(record["provenance"]["seeds"]) == 1
-
-
-def check_nobody_told_the_key(kubectl: Any) -> None:
-    """Neither objects nor logs hold it, but for the Secret."""
-    pods = [p["metadata"]["name"] for p in kubectl.get("pods", "--selector=hone.dev/component=materialize")["items"]]
-    told = kubectl("get", "dset,ftj,jobs,pods,configmaps,events", "--output=yaml")
-    told += "".join(kubectl("logs", pod) for pod in pods)
-    assert KEY not in told
-    assert base64.b64encode(KEY.encode()).decode() not in told
