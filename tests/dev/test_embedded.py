@@ -98,6 +98,8 @@ def test_a_component_is_found_again_restarted_when_changed_and_ended(tmp_path: P
     supervisor.start(second)
     assert supervisor.pid("sleeper") not in (None, pid)
     orphan = supervisor.pid("sleeper")
+    while not Path(f"/proc/{orphan}/cmdline").read_bytes():
+        time.sleep(0.01)  # for a moment after exec the kernel shows no arguments yet
     (supervisor.run / "sleeper.pid").unlink()  # as if its `up` had been killed before it noted the pid
     supervisor.start(second)
     assert orphan
