@@ -18,6 +18,7 @@ from hone_trainer.checkpoints import Checkpoints
 pytestmark = pytest.mark.trainer
 
 LORA = {"type": "LoRA"}
+DORA = {"type": "DoRA"}
 FULL = {"type": "None"}
 LONG = {"training": {"maxSteps": 100_000}, "evaluation": {"samples": 0, "everySteps": 100_000}}
 
@@ -63,7 +64,7 @@ def test_two_nodes_train_like_one_process(runs: Any, make_plan: Any) -> None:
         assert ours.tokens == theirs.tokens
 
 
-@pytest.mark.parametrize(("stage", "adapter", "form"), [(2, FULL, "full"), (3, LORA, "adapter")])
+@pytest.mark.parametrize(("stage", "adapter", "form"), [(2, FULL, "full"), (3, LORA, "adapter"), (3, DORA, "adapter")])
 def test_zero_trains_like_one_process(
     runs: Any, make_plan: Any, rows_files: tuple[Path, Path], stage: int, adapter: dict[str, str], form: str
 ) -> None:
