@@ -10,7 +10,7 @@ import pytest
 
 from hone_trainer import device, row_attention
 
-LENGTHS = (5, 17, 1, 300, 40)
+LENGTHS = (5, 17, 1, 200, 40)
 """Of rows; one is longer than row_attention.SHORT."""
 SIZES = {
     "vocab_size": 96,
