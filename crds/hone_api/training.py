@@ -128,8 +128,8 @@ class Training(ApiModel):
     )
     precision: Literal["Auto", "Float32", "BFloat16"] = Field(
         default="Auto",
-        description="Auto is BFloat16 where the hardware multiplies in it (GPUs from Ampere on, CPUs with AMX or "
-        "AVX512-BF16), else Float32.",
+        description="Auto is BFloat16 on GPUs that have it (from Ampere on), else Float32, so that figures of a CPU "
+        "are alike on all machines. A CPU with AMX or AVX512-BF16 takes BFloat16, too.",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations: less memory, about 30 % more time; default false."

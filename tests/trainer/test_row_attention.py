@@ -140,13 +140,13 @@ def test_a_run_learns_the_same_end_to_end_as_one_row_a_pass(
 def test_a_cpu_that_multiplies_in_bfloat16_trains_in_it(runs: Any, make_plan: Any, adapter: str, form: str) -> None:
     if not device.here().bf16:
         pytest.skip("this CPU does not multiply in bfloat16")
-    exact, auto = (
+    exact, rounded = (
         make_plan(precision, training={"precision": precision}, adapter={"type": adapter})
-        for precision in ("Float32", "Auto")
+        for precision in ("Float32", "BFloat16")
     )
-    for plan in (exact, auto):
+    for plan in (exact, rounded):
         runs.finish(plan)
-    report = json.loads((Path(auto.output_path) / form / "report.json").read_text())
+    report = json.loads((Path(rounded.output_path) / form / "report.json").read_text())
     assert report["resolved"]["precision"] == "BFloat16"
-    for (_, loss, _), (_, expected, _) in zip(runs.curve(auto, form), runs.curve(exact, form), strict=True):
+    for (_, loss, _), (_, expected, _) in zip(runs.curve(rounded, form), runs.curve(exact, form), strict=True):
         assert loss == pytest.approx(expected, rel=1e-2)

@@ -17,8 +17,8 @@ NAME = "hone_rows"
 FAMILIES = frozenset({"llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"})
 """Whose every layer is causal attention by transformers' interface, and nothing else carries over between tokens."""
 SHORT = 128
-"""Tokens up to which plain products beat PyTorch's kernel in bfloat16, forward and backward (2 to 3 times; in float32 the
-kernel always wins). The probabilities that they keep are then less than a tenth of a layer's activations."""
+"""Tokens up to which plain products beat PyTorch's kernel in bfloat16, forward and backward (2 to 3 times; in float32
+the kernel always wins). The probabilities that they keep are then less than a tenth of a layer's activations."""
 
 
 def fits(config: Any) -> bool:

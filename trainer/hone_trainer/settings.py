@@ -96,7 +96,7 @@ def resolve(
         evaluation_every=plan.evaluation.every_steps or tenth,
         checkpoint_every=plan.checkpoints.every_steps or tenth,
         logging_every=max(1, math.ceil(total / CURVE_POINTS)),
-        bf16=training.precision == "BFloat16" or (training.precision == "Auto" and device.bf16),
+        bf16=training.precision == "BFloat16" or (training.precision == "Auto" and device.cuda and device.bf16),
         cpu=not device.cuda,
         flat=flat,
     )
