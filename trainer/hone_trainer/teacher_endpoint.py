@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer import left_out, teacher
-from hone_trainer.datasets.synthesis.endpoint import Access, Answer, Endpoint, PromptRefusedError
+from hone_trainer.datasets.synthesis.endpoint import Access, Answer, Endpoint, PromptRefusedError, in_parallel
 from hone_trainer.encode_prompts import checked_record
 from hone_trainer.hub import secret_key
 from hone_trainer.left_out import LeftOut
@@ -36,13 +35,7 @@ class Served:
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
         """
-        with ThreadPoolExecutor(PARALLEL, "teacher") as threads:
-            try:
-                found = list(threads.map(self._row, records))
-            except BaseException:
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise
-        yield from found
+        yield from in_parallel(self._row, records, PARALLEL)
 
     def _row(self, record: dict[str, Any]) -> dict[str, Any] | LeftOut:
         checked = checked_record(record)

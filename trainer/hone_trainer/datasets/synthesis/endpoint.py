@@ -11,8 +11,9 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 import urllib3
@@ -22,10 +23,12 @@ from hone_trainer.datasets.http import Resolver, in_cluster, is_allowed, resolve
 from hone_trainer.errors import ConfigError, SourceError
 
 Message = Mapping[str, str]
-_MAX_BYTES = 8 * 2**20
-_TRIES = 6
+_Asked = TypeVar("_Asked")
+_Told = TypeVar("_Told")
+TRIES = 6
+"""Of a request where nothing else is said; their pauses are half a minute together."""
 _LONGEST_PAUSE = 60.0
-_CONNECT_SECONDS, _READ_SECONDS = 30, 600
+_CONNECT_SECONDS = 30
 _TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 _OF_THE_PROMPT = {400, 413, 422}
 """A filter, or a prompt that is too long: another prompt may be answered. After 401, 403 or 404 none would be."""
@@ -65,12 +68,19 @@ class Answer:
 
 @dataclass(frozen=True)
 class Access:
-    """Who may be spoken to, and how."""
+    """Who may be spoken to, and how.
+
+    Args:
+        most_bytes: of an answer.
+        most_seconds: of waiting for the next bytes of an answer.
+    """
 
     allow_private: bool = False
     cluster_domain: str = "cluster.local"
     key: str | None = None
     parallel: int = 4
+    most_bytes: int = 8 * 2**20
+    most_seconds: float = 600
     resolver: Resolver = resolve
     pause: Callable[[float], None] = time.sleep
 
@@ -102,10 +112,19 @@ class Endpoint:
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
         """
-        models = self._request("GET", "/models").get("data") or []
-        if not models or not isinstance(models[0], dict) or not isinstance(models[0].get("id"), str):
+        models = self.models()
+        if not models or not isinstance(models[0].get("id"), str):
             raise SourceError("EndpointRefused", f"{self.host} names no model: name one in the field model")
         return str(models[0]["id"])
+
+    def models(self) -> list[dict[str, Any]]:
+        """What is served, as the server describes it.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+        """
+        found = self.request("GET", "/models").get("data")
+        return [model for model in found if isinstance(model, dict)] if isinstance(found, list) else []
 
     def chat(
         self, model: str, messages: Sequence[Message], *, temperature: float, max_tokens: int, seed: int
@@ -119,12 +138,12 @@ class Endpoint:
         body = {"model": model, "messages": list(messages), "temperature": temperature, "seed": seed}
         name = self._length_name  # another thread may learn the new one meanwhile
         try:
-            found = self._request("POST", "/chat/completions", {**body, name: max_tokens})
+            found = self.request("POST", "/chat/completions", {**body, name: max_tokens})
         except SourceError as error:
             if _NEW_NAME not in error.message or name == _NEW_NAME:
                 raise
             self._length_name = _NEW_NAME
-            found = self._request("POST", "/chat/completions", {**body, _NEW_NAME: max_tokens})
+            found = self.request("POST", "/chat/completions", {**body, _NEW_NAME: max_tokens})
         try:
             choice = found["choices"][0]
             text = choice["message"]["content"]
@@ -135,25 +154,40 @@ class Endpoint:
             raise PromptRefusedError(f"{self.host} cuts its answer by a content filter")
         return Answer(text if isinstance(text, str) else "", reason != "length")
 
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON answer; what may pass is tried again with growing pauses."""
+    def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, tries: int = TRIES
+    ) -> dict[str, Any]:
+        """`ask` for a JSON object."""
+        return _parsed(self.ask(method, path, body, tries), self.host)
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, tries: int = TRIES) -> bytes:
+        """The answer; what may pass is tried again with growing pauses.
+
+        Args:
+            path: below the base URL.
+            body: sent as JSON.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+            PromptRefusedError: what was sent is refused, and other things may not be.
+        """
         last = ""
-        for number in range(_TRIES):
+        for number in range(tries):
             try:
                 status, data, after = self._once(method, path, body)
             except (HTTPError, OSError) as error:
                 self._pool, last, after = None, str(error), None
             else:
                 if status == 200:
-                    return _parsed(data, self.host)
+                    return data
                 last = f"answers {status}: {self._without_key(_words(data))}"
                 if status in _OF_THE_PROMPT:
                     raise PromptRefusedError(f"{self.host} {last}")
                 if status not in _TRY_AGAIN:
                     raise SourceError("EndpointRefused", f"{self.host} {last}")
-            if number < _TRIES - 1:
+            if number < tries - 1:
                 self.access.pause(_seconds(after, number))
-        raise SourceError("EndpointUnreachable", f"{self.host}, after {_TRIES} tries: {last}")
+        raise SourceError("EndpointUnreachable", f"{self.host}, after {tries} tries: {last}")
 
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes, str | None]:
         pool = self._pool or self._connect()
@@ -174,11 +208,11 @@ class Endpoint:
             preload_content=False,
         )
         try:
-            data = response.read(_MAX_BYTES + 1)
+            data = response.read(self.access.most_bytes + 1)
         finally:
             response.release_conn()
-        if len(data) > _MAX_BYTES:
-            raise SourceError("EndpointRefused", f"{self.host} answers more than {_MAX_BYTES} bytes")
+        if len(data) > self.access.most_bytes:
+            raise SourceError("EndpointRefused", f"{self.host} answers more than {self.access.most_bytes} bytes")
         return response.status, data, response.headers.get("Retry-After")
 
     def _without_key(self, words: str) -> str:
@@ -189,7 +223,7 @@ class Endpoint:
         secure = self.parts.scheme == "https"
         port = self.parts.port or (443 if secure else 80)
         address = self._address(port)
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
+        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=self.access.most_seconds)
         if not secure:
             return urllib3.HTTPConnectionPool(address, port, timeout=timeout, maxsize=self.access.parallel, block=True)
         return urllib3.HTTPSConnectionPool(
@@ -212,6 +246,16 @@ class Endpoint:
             message = f"{self.host} has the address {', '.join(refused) or '(none)'}, which is not public"
             raise SourceError("SourceRefused", message)
         return addresses[0]
+
+
+def in_parallel(ask: Callable[[_Asked], _Told], asked: Sequence[_Asked], threads: int) -> list[_Told]:
+    """The answers in the order of what is asked; the first error ends it, and what is not yet under way."""
+    with ThreadPoolExecutor(threads, "endpoint") as pool:
+        try:
+            return list(pool.map(ask, asked))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _checked(url: str, private: bool) -> SplitResult:
