@@ -44,6 +44,12 @@ def generation_problems(grpo: GrpoMethod | None, adapter: Adapter, *, sharded: b
     out = []
     if adapter.type == AdapterType.QLORA:
         out.append("grpo.generation.engine VLLM gets weights that are not in 4 bits: use adapter type LoRA")
+    if grpo.generation.endpoint and adapter.type in (AdapterType.NONE, AdapterType.DORA):
+        what = "whole weights" if adapter.type == AdapterType.NONE else "DoRA"
+        out.append(
+            f"grpo.generation.endpoint: a server takes adapters of type LoRA, not {what}: use adapter type LoRA, or "
+            "remove endpoint, for a vLLM on the GPUs of the job"
+        )
     if sharded:
         out.append("grpo.generation.engine VLLM needs whole weights on each rank: remove deepspeed")
     return out

@@ -125,6 +125,11 @@ class Generation(ApiModel):
             )
             for field in ("endpoint", "gpuMemoryUtilization")
         ),
+        Rule(
+            "!has(self.endpoint) || !has(self.gpuMemoryUtilization)",
+            "generation.gpuMemoryUtilization is for vLLM on the GPUs of this job: remove it, or endpoint",
+            field_path=".gpuMemoryUtilization",
+        ),
         between("gpuMemoryUtilization", "above 0 and below 1", "> 0.0", "< 1.0", "0.3"),
         *uri_rules("endpoint"),
     )
@@ -135,8 +140,9 @@ class Generation(ApiModel):
     )
     endpoint: HttpUrl | None = Field(
         default=None,
-        description="Base URL of a server started with `trl vllm-serve`, e.g. http://vllm:8000; default: vLLM shares "
-        "the GPUs of this job.",
+        description="Base URL of a `vllm serve` that has the base model and takes adapters at run time, e.g. "
+        "http://vllm:8000; it reads them from the store, which it mounts at /store. Default: vLLM shares the GPUs of "
+        "this job.",
     )
     gpu_memory_utilization: Decimal | None = Field(
         default=None, description="Share of each GPU's memory for vLLM when it shares the GPUs; default 0.3."
@@ -148,10 +154,14 @@ class Generation(ApiModel):
         return self.engine == "VLLM"
 
     @property
+    def is_colocated(self) -> bool:
+        """Whether vLLM runs in the ranks' own processes; it is a server otherwise."""
+        return self.is_vllm and self.endpoint is None
+
+    @property
     def share(self) -> float:
         """Of each GPU's memory, that vLLM takes from training."""
-        shares = self.is_vllm and self.endpoint is None
-        return float(self.gpu_memory_utilization or VLLM_SHARE) if shares else 0.0
+        return float(self.gpu_memory_utilization or VLLM_SHARE) if self.is_colocated else 0.0
 
 
 class GrpoMethod(ApiModel):

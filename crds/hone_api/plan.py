@@ -232,7 +232,7 @@ class TrainingPlan(ApiModel):
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
     allow_private_addresses: bool = Field(
         default=False,
-        description="Whether judges and teachers outside the cluster may have private and loopback addresses.",
+        description="Whether judges, teachers and vLLM outside the cluster may have private and loopback addresses.",
     )
     output: Output
     work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")

@@ -41,7 +41,7 @@ def serve(folder: Path, host: str = "127.0.0.1") -> Iterator[ObjectStore]:
     root, side = folder / "buckets", folder / "attributes"
     for path in (root, side):
         path.mkdir(parents=True, exist_ok=True)
-    port = _free_port(host)
+    port = free_port(host)
     store = ObjectStore(f"http://{host}:{port}", root)
     # Attributes in files: not every file system that tests run on has extended ones.
     argv = [str(binaries.program("versitygw")), "--port", f"{host}:{port}", "posix", "--sidecar", str(side), str(root)]
@@ -66,7 +66,8 @@ def _answers(endpoint: str) -> bool:
     return False
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """A port of `host` that nothing listens on."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

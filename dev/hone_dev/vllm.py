@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import requests
+
 from hone_dev import paths
-from hone_dev.console import step
+from hone_dev.console import HoneDevError, step
+from hone_dev.objectstore import free_port
 from hone_dev.shell import locked, run
 
 LOCK = "requirements/vllm-cpu.txt"
+EAGER = {"TORCHDYNAMO_DISABLE": "1", "VLLM_USE_AOT_COMPILE": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
+"""Environment for tiny models: they are not worth a compilation."""
 
 
 def python() -> Path:
@@ -27,3 +37,37 @@ def python() -> Path:
                 run(uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--python", found, "-r", lock)
             done.touch()
     return found
+
+
+@contextmanager
+def serve(model: Path, log: Path, *, rank: int, longest: int) -> Iterator[str]:
+    """Serve a model in 32 bits, and adapters that come at run time, until the block ends; gives the base URL.
+
+    Args:
+        rank: most of an adapter.
+        longest: tokens of prompt and answer together.
+    """
+    port = free_port("127.0.0.1")
+    url = f"http://127.0.0.1:{port}"
+    # The program `vllm` asks for a package of that name, which the build for CPUs is not.
+    argv = [str(python()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--dtype", "float32"]
+    argv += ["--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--logprobs-mode", "processed_logprobs"]
+    argv += ["--enable-lora", "--max-lora-rank", str(rank), "--max-model-len", str(longest)]
+    public = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"}
+    with open(log, "wb") as file:
+        process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **EAGER, **public})
+    try:
+        while not _is_healthy(url):
+            if process.poll() is not None:
+                raise HoneDevError("vLLM does not start", log.read_text(errors="replace")[-4000:])
+            time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _is_healthy(url: str) -> bool:
+    with suppress(requests.RequestException):
+        return requests.get(f"{url}/health", timeout=10).status_code == 200
+    return False

@@ -44,7 +44,7 @@ def test_every_manifest_fits_the_api_and_values_fit_the_chart(text):
         elif document["apiVersion"] == API_VERSION:
             assert "namespace" not in document["metadata"]
             KINDS[document["kind"]].spec.model_validate(document["spec"])
-        elif document["kind"] in ("Pod", "PersistentVolumeClaim"):
+        elif document["kind"] in ("Pod", "PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"):
             kubernetes_validate.validate(document, "1.34", strict=True)
 
 

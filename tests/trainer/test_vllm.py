@@ -1,17 +1,25 @@
-"""vLLM as the generator of GRPO and RLOO: its build for CPUs, in processes of its own Python, on a tiny model."""
+"""vLLM as the generator of GRPO and RLOO: its build for CPUs, in processes of its own Python, on a tiny model; beside
+the model in training, and as a server."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from hone_dev import paths, vllm
+from hone_trainer.errors import TrainerError
+from hone_trainer.methods import served
 
+pytestmark = pytest.mark.trainer
+RANK, LONGEST = 16, 128
+"""Of the server."""
 PLUGIN = '''"""The build for CPUs packs weights for its kernels, and then takes no new ones: here it keeps them."""
 
 
@@ -20,8 +28,6 @@ def register():
 
     LinearBase._cpu_skip_gemm_dispatch = True
 '''
-EAGER = {"TORCHDYNAMO_DISABLE": "1", "VLLM_USE_AOT_COMPILE": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
-"""A tiny model is not worth a compilation."""
 
 
 @pytest.fixture(scope="session")
@@ -56,33 +62,50 @@ def wide_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def train(python: Path, plugin: Path, wide_model: Path, make_plan: Any, tmp_path: Path) -> Any:
-    """Runs a plan as a pod of the image with vLLM would; the points of its curve."""
-    sources = [paths.SOURCE / part for part in ("crds", "trainer")]
+def plan_of(wide_model: Path, make_plan: Any) -> Any:
+    """Makes a plan of six steps whose samples are vLLM's; keyword arguments replace fields, `grpo` is merged."""
 
-    def run(name: str, grpo: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
+    def make(name: str, grpo: dict[str, Any], **fields: Any) -> Any:
         rewards = [{"type": "Regex", "regex": {"pattern": "[aeiou].*[aeiou]", "match": "Search"}}]
         block = {"rewards": rewards, "generations": 4, "maxCompletionLength": 8, "generation": {"engine": "VLLM"}}
         training = {"maxSteps": 6, "batchSize": 16, "learningRate": "2e-2", **fields.pop("training", {})}
         fields |= {"method": "GRPO", "grpo": {**block, **grpo}, "training": training, "modelPath": str(wide_model)}
-        plan = make_plan(name, evaluation={"everySteps": 1000, "samples": 0}, **fields)
+        return make_plan(name, evaluation={"everySteps": 1000, "samples": 0}, **fields)
+
+    return make
+
+
+@pytest.fixture
+def train(python: Path, plugin: Path, plan_of: Any, tmp_path: Path) -> Any:
+    """Runs a plan as a pod of the image with vLLM would; the points of its curve."""
+    sources = [paths.SOURCE / part for part in ("crds", "trainer")]
+
+    def run(name: str, grpo: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
+        plan = plan_of(name, grpo, **fields)
         file = tmp_path / f"{name}.json"
         file.write_text(plan.model_dump_json(by_alias=True))
-        env = {**os.environ, **EAGER, "PYTHONPATH": ":".join(map(str, [plugin, *sources])), "OMP_NUM_THREADS": "1"}
+        env = {**os.environ, **vllm.EAGER, "PYTHONPATH": ":".join(map(str, [plugin, *sources])), "OMP_NUM_THREADS": "1"}
         env["HONE_TERMINATION_LOG"] = str(tmp_path / f"{name}.termination")
         done = subprocess.run([python, "-m", "hone_trainer", "run", file], env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-4000:]
-        form = "full" if plan.adapter.type == "None" else "adapter"
-        lines = (Path(plan.output_path) / form / "metrics.jsonl").read_text().splitlines()
-        return [point for point in map(json.loads, lines) if "loss" in point]
+        return curve_of(plan)
 
     return run
+
+
+def curve_of(plan: Any) -> list[dict[str, Any]]:
+    form = "full" if plan.adapter.type == "None" else "adapter"
+    lines = (Path(plan.output_path) / form / "metrics.jsonl").read_text().splitlines()
+    return [point for point in map(json.loads, lines) if "loss" in point]
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_vllm_samples_from_the_weights_of_the_newest_step(train: Any, ranks: int) -> None:
     """Its log-probabilities are the trainer's within rounding, while the model moves far from where it began."""
-    curve = train("lora", {"beta": "0.001"}, processesPerNode=ranks)
+    samples_are_of_the_newest_step(train("lora", {"beta": "0.001"}, processesPerNode=ranks))
+
+
+def samples_are_of_the_newest_step(curve: list[dict[str, Any]]) -> None:
     assert len(curve) == 6
     assert curve[0]["kl"] == 0
     assert max(point["kl"] for point in curve) > 0.02
@@ -95,3 +118,100 @@ def test_rloo_by_vllm(train: Any) -> None:
     curve = train("rloo", {"advantage": "LeaveOneOut", "beta": "0.001"}, training=training, adapter={"type": "None"})
     assert len(curve) == 6
     assert curve[-1]["kl"] != 0
+
+
+# -- a server --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(wide_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with vllm.serve(wide_model, tmp_path_factory.mktemp("vllm") / "log", rank=RANK, longest=LONGEST) as url:
+        yield url
+
+
+@pytest.fixture
+def served_plan(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same with the samples of a server, which is asked again without a pause."""
+    monkeypatch.setattr("hone_trainer.datasets.synthesis.endpoint._seconds", lambda *_: 0)
+
+    def make(name: str, url: str, grpo: dict[str, Any] | None = None, **fields: Any) -> Any:
+        block = {"generation": {"engine": "VLLM", "endpoint": url}, "beta": "0.001", **(grpo or {})}
+        return plan_of(name, block, allowPrivateAddresses=True, **fields)
+
+    return make
+
+
+def adapters(url: str) -> list[str]:
+    return [model["id"] for model in requests.get(f"{url}/v1/models", timeout=60).json()["data"] if model["parent"]]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_server_samples_from_the_adapter_of_the_newest_step(
+    server: str, served_plan: Any, runs: Any, ranks: int
+) -> None:
+    plan = served_plan("lora", server, processesPerNode=ranks)
+    runs.wait(plan, runs.start(plan))
+    samples_are_of_the_newest_step(curve_of(plan))
+    assert adapters(server) == []
+    assert not list(Path(plan.work_path).glob("served*"))
+
+
+def test_a_server_that_has_forgotten_the_adapter_is_told_it_again(
+    server: str, served_plan: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was restarted."""
+    load = served.Served._load
+
+    def load_and_forget(self: served.Served) -> str:
+        name = load(self)
+        requests.post(f"{server}/v1/unload_lora_adapter", json={"lora_name": name}, timeout=60).raise_for_status()
+        return name
+
+    monkeypatch.setattr(served.Served, "_load", load_and_forget)
+    plan = served_plan("forgotten", server)
+    runs.finish(plan)
+    samples_are_of_the_newest_step(curve_of(plan))
+
+
+def test_rloo_by_a_server(server: str, served_plan: Any, runs: Any) -> None:
+    plan = served_plan("rloo", server, {"advantage": "LeaveOneOut"})
+    runs.finish(plan)
+    curve = curve_of(plan)
+    assert len(curve) == 6
+    assert curve[-1]["kl"] != 0
+
+
+@pytest.mark.parametrize(
+    ("grpo", "fields", "words"),
+    [
+        ({"maxCompletionLength": 120}, {}, "takes 128 tokens, prompt and sample are up to 1.*--max-model-len"),
+        ({}, {"adapter": {"type": "LoRA", "rank": 32}}, "LoRA rank 32 is greater than max_lora_rank 16.*--enable-lora"),
+    ],
+)
+def test_a_server_that_does_not_fit_is_told(
+    server: str, served_plan: Any, runs: Any, grpo: dict[str, Any], fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TrainerError, match=words):
+        runs.finish(served_plan("wrong", server, grpo, **fields))
+
+
+def test_a_server_that_sees_another_store_is_told(
+    server: str, served_plan: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.Served, "_write", lambda *_: None)
+    with pytest.raises(TrainerError, match=r"the store mounted so that it sees .*/elsewhere/work/served/") as raised:
+        runs.finish(served_plan("elsewhere", server))
+    assert raised.value.code == "EndpointRefused"
+
+
+def test_a_server_that_is_not_there_is_told(served_plan: Any, runs: Any) -> None:
+    with pytest.raises(TrainerError, match=r"grpo\.generation\.endpoint: 127\.0\.0\.1, after 6 tries") as raised:
+        runs.finish(served_plan("absent", "http://127.0.0.1:9"))
+    assert raised.value.code == "EndpointUnreachable"
+
+
+@pytest.mark.parametrize(("type_", "what"), [("None", "whole weights"), ("DoRA", "DoRA")])
+def test_what_a_server_does_not_take_is_refused(served_plan: Any, runs: Any, type_: str, what: str) -> None:
+    with pytest.raises(TrainerError, match=f"not {what}: use adapter type LoRA, or remove endpoint") as raised:
+        runs.finish(served_plan("wrong", "http://vllm:8000", adapter={"type": type_}))
+    assert raised.value.code == "InvalidConfiguration"

@@ -81,10 +81,8 @@ def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
 def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str]:
     if plan.method not in methods:
         yield f"method {plan.method} (this version has {', '.join(methods)})"
-    if plan.grpo and plan.grpo.generation.is_vllm and find_spec("vllm") is None:
+    if plan.grpo and plan.grpo.generation.is_colocated and find_spec("vllm") is None:
         yield "grpo.generation.engine VLLM (this image has no vLLM: use trainer-vllm, or engine Transformers)"
-    if plan.grpo and plan.grpo.generation.endpoint:
-        yield "grpo.generation.endpoint"
     if plan.output.push is not None:
         yield "output.push"
     if plan.method == "PPO" and plan.deepspeed:
@@ -115,6 +113,11 @@ def _plan(plan: TrainingPlan, device: Device) -> Iterator[str]:
         yield "output.formats GGUF holds a whole model: set output.merge"
     if plan.early_stopping and not plan.evaluation_datasets:
         yield "earlyStopping needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
+    if plan.grpo and plan.grpo.generation.endpoint and plan.model_adapter:
+        yield (
+            "grpo.generation.endpoint: the base is an adapter that is merged for this run alone, which no server has: "
+            "set output.merge in the job that trains it"
+        )
     if plan.distillation:
         yield from _distillation(plan.distillation)
     retention = plan.evaluation.retention

@@ -48,7 +48,7 @@ def processes_per_node(spec: FineTuneJobSpec) -> int:
 
 def image(spec: FineTuneJobSpec, platform: Platform) -> str:
     """Of the pods that train; empty where this installation has none that can."""
-    return platform.vllm_image if spec.grpo and spec.grpo.generation.is_vllm else platform.trainer_image
+    return platform.vllm_image if spec.grpo and spec.grpo.generation.is_colocated else platform.trainer_image
 
 
 def world_size(spec: FineTuneJobSpec) -> int:

@@ -21,7 +21,6 @@ JOB: tuple[JobRule, ...] = (
         "spec.model.uri other than hf:// and pvc://",
         lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
     ),
-    ("spec.grpo.generation.endpoint", lambda s: s.grpo and s.grpo.generation.endpoint),
     ("spec.deepspeed.offload other than None", lambda s: s.deepspeed and s.deepspeed.offload != "None"),
     ("spec.scheduling.queueName", lambda s: s.scheduling.queue_name),
     ("spec.scheduling.topology", lambda s: s.scheduling.topology),
@@ -55,8 +54,11 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
             f"{world_size} ranks x microBatchSize {micro}"
         )
     out += [f"spec.{words}" for words in problems(spec.method, training, spec.adapter, world_size, spec.grpo, spec.ppo)]
-    if spec.grpo and spec.grpo.generation.is_vllm and not spec.resources.gpus_per_node:
-        out.append("spec.grpo.generation.engine VLLM needs GPUs: set resources.gpusPerNode, or engine Transformers")
+    if spec.grpo and spec.grpo.generation.is_colocated and not spec.resources.gpus_per_node:
+        out.append(
+            "spec.grpo.generation.engine VLLM needs GPUs: set resources.gpusPerNode, generation.endpoint, or engine "
+            "Transformers"
+        )
     sharded = spec.deepspeed is not None
     out += [f"spec.{words}" for words in generation_problems(spec.grpo, spec.adapter, sharded=sharded)]
     out += [f"spec.{words}" for words in start_problems(training, spec.adapter, sharded=sharded)]

@@ -12,6 +12,7 @@ from hone_operator.reconcile.outcome import Outcome
 pytestmark = pytest.mark.pure
 GRPO = {"rewards": [{"type": "Number"}]}
 VLLM = {"method": "GRPO", "grpo": {**GRPO, "generation": {"engine": "VLLM"}}, "resources": {"gpusPerNode": 1}}
+SERVED = {"method": "GRPO", "grpo": {**GRPO, "generation": {"engine": "VLLM", "endpoint": "http://vllm:8000"}}}
 
 
 def test_the_first_status_has_every_condition(life, conditions):
@@ -52,10 +53,6 @@ def test_the_same_again_writes_nothing(life):
         ),
         ({"model": {"uri": "s3://bucket/x"}}, "spec.model.uri"),
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
-        (
-            {"method": "GRPO", "grpo": {**GRPO, "generation": {"engine": "VLLM", "endpoint": "http://vllm:8000"}}},
-            "spec.grpo.generation.endpoint",
-        ),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
         ({"deepspeed": {"offload": "Optimizer"}, "resources": {"nodes": 2}}, "spec.deepspeed.offload"),
         ({"scheduling": {"queueName": "q"}}, "spec.scheduling.queueName"),
@@ -113,6 +110,11 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
             "whole weights on each rank: remove deepspeed",
         ),
         (VLLM, "this installation names no trainer.vllmImage"),
+        (
+            {**SERVED, "adapter": {"type": "None"}},
+            "spec.grpo.generation.endpoint: a server takes adapters of type LoRA",
+        ),
+        ({**SERVED, "adapter": {"type": "DoRA"}}, "not DoRA: use adapter type LoRA, or remove endpoint"),
     ],
 )
 def test_fields_that_contradict_each_other_are_refused(new_life, conditions, spec, words):
@@ -129,6 +131,13 @@ def test_samples_of_vllm_are_trained_on_in_its_image(world, new_life, monkeypatc
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "trainer-vllm:1"
     assert life.status["resolved"]["image"] == "trainer-vllm:1"
+
+
+def test_samples_of_a_server_need_neither_gpus_nor_an_image_with_vllm(world, new_life):
+    life = new_life(**SERVED)
+    (job,) = (o for o in life.tick().create if o["kind"] == "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == world.platform.trainer_image
 
 
 def test_a_refused_job_stays_refused(new_life):

@@ -2,7 +2,7 @@
 
 It runs in each rank's own process and shares its GPU; TRL gives it the weights after each optimiser step, an adapter
 merged into them. Its kernels give a token another probability than ours do; TRL weighs the gradient by their ratio (Yao
-et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training").
+et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training"). A vLLM apart is in `served`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def arguments(options: Generation, longest: int) -> dict[str, Any]:
     Args:
         longest: tokens of prompt and sample together.
     """
-    if not options.is_vllm:
+    if not options.is_colocated:
         return {}
     os.environ.update(PRIVATE)
     return {

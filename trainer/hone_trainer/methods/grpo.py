@@ -14,7 +14,7 @@ from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
 from hone_trainer.encode_prompts import Prompt, PromptEncoder
 from hone_trainer.loop import Loop, Run
-from hone_trainer.methods import generation, rewarding, samples
+from hone_trainer.methods import generation, rewarding, samples, served
 from hone_trainer.methods.arguments import common
 from hone_trainer.methods.base import Method
 from hone_trainer.model import Base
@@ -109,6 +109,8 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
         callbacks=[*callbacks, rewarding.Differences(run)],
     )
     made.rewards = rewards
+    if options(run.plan).generation.endpoint:
+        served.attach(made, run)
     made.remove_callback(PrinterCallback)  # our reporters tell
     made.attach(run)
     return made

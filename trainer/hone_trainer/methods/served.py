@@ -1,0 +1,216 @@
+"""A server of vLLM as what generates the samples of GRPO and RLOO, in place of TRL's VLLMGeneration.
+
+After each optimiser step it gets the adapter by its API for adapters at run time (docs.vllm.ai, "LoRA Adapters"), as
+files in the store that both mount; prompts go to it as token ids. So the trainer needs no vLLM, and the two no
+connection between their GPUs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from itertools import count, groupby
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from hone_trainer import ranks, store
+from hone_trainer.checkpoints import naming_disk_errors
+from hone_trainer.datasets.synthesis.endpoint import TRIES, Access, Endpoint, in_parallel
+from hone_trainer.errors import SourceError
+from hone_trainer.loop import Run
+
+PARALLEL = 64
+"""Prompts of a rank that are under way at a time; vLLM makes one batch of them."""
+SECONDS = 1800.0
+"""Until the samples of a prompt must be there; other ranks wait no longer, either."""
+BYTES = 2**28
+"""Most of the samples of a prompt as JSON, in which a token is about 100 bytes."""
+RESTART = 16
+"""Tries of a request once training goes on: some ten minutes, in which a server that restarts loads its model."""
+FOLDER = "served"
+"""Of the adapters in the run's work folder."""
+_LOADED = "has already been loaded"
+"""What vLLM says of an adapter's name."""
+_NEEDS = "start it with --enable-lora, --max-lora-rank and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+"""The server would sample by the model's generation_config.json else, which training knows nothing of."""
+
+Sample = tuple[list[int], list[float | None]]
+"""Token ids with their end mark, and the log-probability of each, in nats."""
+
+
+class Served:
+    """TRL's `VLLMGeneration` by its two methods.
+
+    Args:
+        network: the model in training, with its adapter.
+        folder: where the server reads adapters from; it must see the same path.
+        run: name of the run, for people who look at the server.
+        sampling: of each request.
+    """
+
+    def __init__(self, endpoint: Endpoint, network: Any, folder: Path, run: str, sampling: Mapping[str, Any]) -> None:
+        self._endpoint, self._network, self._folder, self._sampling = endpoint, network, folder, dict(sampling)
+        # A new name each time: vLLM would read an adapter that is loaded in place again at each forward pass, and the
+        # file system of another node may remember what was at a path.
+        self._names = (f"{run}-{uuid.uuid4().hex[:12]}-{number}" for number in count())
+        self._name = ""
+
+    def sync_weights(self) -> None:
+        """Let the server have the adapter as it is now; a collective.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+            StoreError: DiskFull or StorageError.
+        """
+        from accelerate.utils import broadcast_object_list
+
+        names = [self._load() if ranks.is_first() else ""]
+        self._name = broadcast_object_list(names)[0]
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        images: None = None,
+        num_generations: int = 1,
+        profiler: AbstractContextManager[Any] | None = None,
+    ) -> tuple[Any, list[list[int]], list[list[list[float | None]]], list[list[list[int]]]]:
+        """A sample for each prompt: prompts, samples, log-probabilities of their tokens, and of which tokens those are.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+        """
+        groups = [(list(ids), len(list(same))) for ids, same in groupby(prompts)]
+        with profiler or nullcontext():
+            found = [sample for samples in in_parallel(self._ask, groups, PARALLEL) for sample in samples]
+        completions = [ids for ids, _ in found]
+        return (
+            prompts,
+            completions,
+            [[[x] for x in values] for _, values in found],
+            [[[i] for i in c] for c in completions],
+        )
+
+    def close(self) -> None:
+        """Leave nothing at the server; the first rank alone has something to do."""
+        if ranks.is_first():
+            self._forget(self._name)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _load(self) -> str:
+        name, previous = next(self._names), self._name
+        self._write(name)
+        self._tell(name, RESTART if previous else TRIES)
+        self._forget(previous)
+        return name
+
+    def _write(self, name: str) -> None:
+        with naming_disk_errors(self._folder), store.work_folder(self._folder) as work:
+            self._network.save_pretrained(work / name, selected_adapters=["default"], save_embedding_layers=False)
+            (work / name).rename(self._folder / name)
+
+    def _tell(self, name: str, tries: int) -> None:
+        """Have the adapter loaded; it may be, when an answer was lost or another thread asked, too."""
+        path = self._folder / name
+        try:
+            self._endpoint.ask("POST", "/load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, tries)
+        except SourceError as error:
+            if _LOADED in error.message:
+                return
+            way_out = f"{_NEEDS}, and the store mounted so that it sees {path}"
+            raise SourceError(error.code, f"grpo.generation.endpoint: {error.message}; {way_out}") from None
+
+    def _forget(self, name: str) -> None:
+        if name:
+            with suppress(SourceError):
+                self._endpoint.ask("POST", "/unload_lora_adapter", {"lora_name": name}, tries=1)
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+
+    def _ask(self, group: tuple[list[int], int]) -> list[Sample]:
+        """The samples of one prompt; a server that was restarted meanwhile is told the adapter again."""
+        prompt, number = group
+        body = {**self._sampling, "model": self._name, "prompt": prompt, "n": number}
+        try:
+            answer = self._endpoint.request("POST", "/completions", body, RESTART)
+        except SourceError as error:
+            if self._name not in error.message:  # which it names when it does not know it
+                raise
+            self._tell(self._name, RESTART)
+            answer = self._endpoint.request("POST", "/completions", body, RESTART)
+        return _samples(answer, number, self._endpoint.host)
+
+
+class Released(TrainerCallback):
+    """Lets go of the server when training ends."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self._served.close()
+
+
+def attach(trainer: Any, run: Run) -> None:
+    """Let the plan's server generate the samples of TRL's GRPOTrainer or RLOOTrainer.
+
+    Raises:
+        SourceError: EndpointUnreachable; EndpointRefused, also when its model is too short; SourceRefused.
+        ConfigError: a URL that cannot be.
+    """
+    plan = run.plan
+    assert plan.grpo is not None
+    endpoint = _connect(run)
+    folder = Path(plan.work_path).absolute() / FOLDER
+    if ranks.is_first():
+        shutil.rmtree(folder, ignore_errors=True)
+    sampling = {
+        **NEUTRAL,
+        "max_tokens": plan.grpo.max_completion_length,
+        "temperature": float(plan.grpo.temperature),
+        "top_p": float(plan.grpo.top_p),
+        "stop_token_ids": sorted(run.stop_ids),
+        "logprobs": 0,
+        "return_token_ids": True,
+    }
+    served = Served(endpoint, trainer.model, folder, plan.run, sampling)
+    trainer.use_vllm, trainer.vllm_mode, trainer.vllm_generation, trainer._last_loaded_step = True, "server", served, -1
+    trainer.add_callback(Released(served))
+
+
+def _connect(run: Run) -> Endpoint:
+    plan = run.plan
+    assert plan.grpo is not None
+    access = Access(
+        plan.allow_private_addresses, plan.cluster_domain, parallel=PARALLEL, most_bytes=BYTES, most_seconds=SECONDS
+    )
+    url = str(plan.grpo.generation.endpoint).rstrip("/").removesuffix("/v1")
+    endpoint = Endpoint(f"{url}/v1", access)
+    try:
+        served = endpoint.models()
+    except SourceError as error:
+        raise SourceError(error.code, f"grpo.generation.endpoint: {error.message}") from None
+    longest = max(len(row.prompt_ids) for row in run.rows) + plan.grpo.max_completion_length
+    lengths = [model["max_model_len"] for model in served if isinstance(model.get("max_model_len"), int)]
+    if not lengths:
+        raise SourceError("EndpointRefused", f"grpo.generation.endpoint: {endpoint.host} is no server of vLLM")
+    if max(lengths) < longest:
+        raise SourceError(
+            "EndpointRefused",
+            f"grpo.generation.endpoint: {endpoint.host} takes {max(lengths)} tokens, prompt and sample are up to "
+            f"{longest}: start it with --max-model-len {longest} or more",
+        )
+    return endpoint
+
+
+def _samples(answer: Mapping[str, Any], number: int, host: str) -> list[Sample]:
+    try:
+        found = [(choice["token_ids"], choice["logprobs"]["token_logprobs"]) for choice in answer["choices"]]
+        if len(found) == number and all(len(ids) == len(values) for ids, values in found):
+            return found
+    except (KeyError, TypeError):
+        pass
+    raise SourceError("EndpointRefused", f"grpo.generation.endpoint: {host} answers no token ids with logprobs")
