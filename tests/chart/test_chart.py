@@ -96,7 +96,8 @@ def test_defaults_of_the_chart_are_those_of_the_operator(render, tmp_path, monke
     file.write_text(named(render(), "ConfigMap", "hone-config")["data"]["config.yaml"])
     monkeypatch.setenv("HONE_CONFIG_FILE", str(file))
     chart = load()
-    file.write_text(yaml.safe_dump({"namespace": "hone-system", "trainer": {"image": chart.trainer.image}}))
+    images = {"image": chart.trainer.image, "vllm_image": chart.trainer.vllm_image}
+    file.write_text(yaml.safe_dump({"namespace": "hone-system", "trainer": images}))
     own = load()
     progress = chart.progress.model_copy(update={"service_host": None})
     assert chart.model_copy(update={"progress": progress}) == own
