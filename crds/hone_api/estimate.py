@@ -32,10 +32,10 @@ RUNTIME_CPU = 2**30
 """Python with torch, transformers, TRL and datasets."""
 FRAGMENTATION = 0.05
 """Share of what is allocated and freed again on a GPU that the caching allocator cannot hand out."""
-HEAP_HOLES = {False: 1.0, True: 3.5}
-"""Share of the activations of an adapted model that is lost between them in the C library's heap on a CPU: the small
-results of the adapters lie between large ones that are freed. With checkpointing, True, every layer that is computed
-again leaves some. Measured by the benchmark; without adapters there are none."""
+HEAP_HOLES = {(True, False): 1.0, (True, True): 3.5, (False, False): 0.25, (False, True): 0.7}
+"""Share of the activations, by whether the model is adapted and whether it checkpoints, that is lost between them in
+the C library's heap on a CPU: the small results of adapters lie between large ones that are freed, and with
+checkpointing every layer that is computed again leaves some. Measured by the benchmark."""
 PAIRED = frozenset({Method.DPO, Method.ORPO, Method.REWARD, Method.KTO})
 """Methods with two sequences a row; KTO has one, and another for its KL estimate."""
 SAMPLING = frozenset({Method.PPO, Method.GRPO})
@@ -191,8 +191,8 @@ def estimate(s: Setup) -> Estimate:
     if s.gpu:
         moving = terms["activations"] + terms["workspace"] + terms["logits"]
         terms["fragmentation"] = int(FRAGMENTATION * (moving + gradients))
-    elif s.adapted:
-        terms["fragmentation"] = int(HEAP_HOLES[s.checkpointing] * terms["activations"])
+    else:
+        terms["fragmentation"] = int(HEAP_HOLES[s.adapted, s.checkpointing] * terms["activations"])
     # On a CPU the pages of the file that is read count, too, until it is closed.
     loading = 0 if s.gpu else terms["runtime"] + weights + max(frozen * (2 if s.bf16 else 4), 2 * teacher)
     return Estimate({name: size for name, size in terms.items() if size}, host=host, loading=loading)
@@ -225,7 +225,7 @@ def _activations(s: Setup) -> int:
         adapters = len(s.targets or shape.linear)
         layer += adapters * s.rank * by_other
         widths = 2 * shape.hidden + shape.query + 2 * shape.key_value + 2 * shape.intermediate
-        layer += by_other * widths * (s.dropout + (s.adapter == AdapterType.DORA))
+        layer += widths * (by_other * s.dropout + 4 * (s.adapter == AdapterType.DORA))  # its magnitudes are float32
     residual = (2 if s.bf16 and s.adapted else 4) * shape.hidden
     ends = 3 * residual
     kept = shape.layers * residual + layer if s.checkpointing else shape.layers * layer
