@@ -7,7 +7,7 @@ from hone_api.methods import Method
 LARGEST_MICRO_BATCH = 8
 """Rows: more rarely help, and memory grows with them."""
 CPU_TOKENS = 512
-"""Tokens of a pass on a CPU, where more of them win nothing either."""
+"""Tokens of a pass on a CPU: more of them are faster where rows are short, and need more memory."""
 BY_TOKENS = frozenset({Method.SFT, Method.DAPT, Method.DISTILLATION})
 """Methods whose passes a CPU bounds by tokens; elsewhere the rows of a pass are compared, or sampled together."""
 

@@ -199,8 +199,9 @@ def test_a_server_that_sees_another_store_is_told(
     server: str, served_plan: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served.Served, "_write", lambda *_: None)
-    with pytest.raises(TrainerError, match=r"the store mounted so that it sees .*/elsewhere/work/served/") as raised:
-        runs.finish(served_plan("elsewhere", server))
+    plan = served_plan("elsewhere", server)
+    with pytest.raises(TrainerError, match=f"the store mounted so that it sees {plan.work_path}/served/") as raised:
+        runs.finish(plan)
     assert raised.value.code == "EndpointRefused"
 
 
