@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method
-from hone_api.passes import BY_TOKENS, micro_batch
-from hone_api.plan import TrainingPlan
 from hone_api.shape import ModelShape
 from hone_api.training import AdapterType
 
@@ -20,7 +17,6 @@ NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 """Bytes of a weight: 4 bits, an 8-bit scale for 64 weights, and a 32-bit one for 256 scales (QLoRA, section 3)."""
 ADAM_BYTES = 8
 MASTER_BYTES = 4
-RANK = 16
 HEAD_CHUNK = 128
 """Tokens whose logits are in memory at a time; with them their exponentials and gradients."""
 HEAD_COPIES = 3
@@ -85,52 +81,6 @@ class Setup:
         sizes = wanted or list(self.shape.linear.values())
         dora = sum(out for _, out in sizes) if self.adapter == AdapterType.DORA else 0
         return self.shape.layers * (self.rank * sum(i + o for i, o in sizes) + dora)
-
-
-def setup(
-    plan: TrainingPlan | FineTuneJobSpec,
-    shape: ModelShape,
-    *,
-    ranks: int,
-    gpu: bool,
-    bf16: bool,
-    max_length: int,
-    teacher: ModelShape | None = None,
-) -> Setup:
-    """Of a plan or a spec.
-
-    Args:
-        teacher: sizes of the teacher; it counts where its distribution is learned.
-        bf16: whether the device computes in bfloat16; the plan's precision may forbid it.
-        max_length: tokens of the longest row, where the plan names no maxLength.
-    """
-    training, adapter = plan.training, plan.adapter
-    longest = training.max_length or max_length + _answer(plan)
-    per_rank, by_tokens = training.batch_size // ranks, not gpu and plan.method in BY_TOKENS
-    return Setup(
-        shape=shape,
-        method=str(plan.method),
-        adapter=str(adapter.type),
-        rank=adapter.rank or RANK,
-        targets=frozenset(adapter.targets) if adapter.targets else None,
-        dropout=bool(float(adapter.dropout or 0)),
-        bf16=bf16 and training.precision != "Float32",
-        gpu=gpu,
-        max_length=longest,
-        micro_batch=training.micro_batch_size or micro_batch(per_rank, longest if by_tokens else None),
-        checkpointing=training.gradient_checkpointing,
-        zero_stage=plan.deepspeed.zero_stage if plan.deepspeed else 0,
-        offload=plan.deepspeed.offload if plan.deepspeed else "None",
-        ranks=ranks,
-        keeps_start=training.l2_to_start is not None,
-        teacher=teacher if plan.distillation and plan.distillation.by_logits else None,
-    )
-
-
-def _answer(plan: TrainingPlan | FineTuneJobSpec) -> int:
-    """Tokens of a sampled answer, which no row has."""
-    sampling = {Method.PPO: plan.ppo, Method.GRPO: plan.grpo}.get(plan.method)
-    return sampling.max_completion_length if sampling else 0
 
 
 @dataclass(frozen=True)
@@ -275,8 +225,10 @@ def _kv_cache(s: Setup) -> int:
 def cheaper(s: Setup) -> list[tuple[str, Setup]]:
     """Changes that need less memory, each with its price in words, the cheapest first."""
     out = []
-    if s.micro_batch > 1:
+    if s.micro_batch > 1 and s.method != Method.KTO:  # whose rows of a pass are compared
         out.append(("training.microBatchSize: 1 (the same result, a little slower)", replace(s, micro_batch=1)))
+    elif s.micro_batch > 2:
+        out.append(("training.microBatchSize: 2 (KTO's KL is estimated from fewer rows)", replace(s, micro_batch=2)))
     if not s.checkpointing:
         words = "training.gradientCheckpointing: true (the same result, about 30 % slower)"
         out.append((words, replace(s, checkpointing=True)))

@@ -227,6 +227,11 @@ class TrainingPlan(ApiModel):
     deepspeed: DeepSpeed | None = None
     nodes: int = Field(default=1, ge=1)
     processes_per_node: int = Field(default=1, ge=1, description="Ranks per node: GPUs of the node, or 1.")
+    memory: int | None = Field(
+        default=None,
+        ge=1,
+        description="Bytes that a rank has: training.microBatchSize is chosen so that it fits; none: not known.",
+    )
     master_address: str | None = Field(default=None, description="Host name of node 0; needed for several nodes.")
     master_port: int = Field(default=29500, ge=1, le=65535)
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")

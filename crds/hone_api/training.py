@@ -17,6 +17,8 @@ from hone_api.meta import (
 )
 from hone_api.rewards import VERIFIERS, Reward
 
+DEFAULT_RANK = 16
+
 
 class AdapterType(StrEnum):
     """What is trainable."""
@@ -110,7 +112,9 @@ class Training(ApiModel):
         default=None,
         ge=1,
         le=4096,
-        description="Rows per rank and forward pass; default: the largest divisor up to 8; on a CPU 1 for SFT, DAPT.",
+        description="Rows per rank and forward pass. Default: the largest divisor of the rank's rows up to 8 (SFT, "
+        "DAPT and Distillation on a CPU: and up to 1024 tokens) that by the estimate fits into resources.memory, on "
+        "GPUs into the smallest of resources.gpuProducts; KTO, PPO and GRPO do not look at memory.",
     )
     max_length: int | None = Field(
         default=None,

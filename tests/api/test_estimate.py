@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from hone_api import gpus
-from hone_api.estimate import Setup, change_that_fits, estimate, setup
+from hone_api.estimate import Setup, change_that_fits, estimate
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.outlay import disk, flops
 from hone_api.shape import ModelShape, shape_of
+from hone_api.sizing import setup
 
 pytestmark = pytest.mark.pure
 GIB = 2**30
@@ -64,27 +65,6 @@ def gpu(name: str) -> int:
     return found.memory
 
 
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [("PPO", {"rewardModelVersion": "judge-v1"}), ("GRPO", {"rewards": [{"type": "Number"}]})],
-)
-def test_an_answer_that_is_sampled_comes_to_the_longest_prompt(method: str, options: dict[str, Any]) -> None:
-    spec = {
-        "model": {"uri": "hf://tests/7b"},
-        "datasets": [{"name": "prompts"}],
-        "method": method,
-        method.lower(): {**options, "maxCompletionLength": 300},
-        "output": {"modelName": "tuned"},
-    }
-
-    def tokens(**training: int) -> int:
-        found = FineTuneJobSpec.model_validate({**spec, "training": training})
-        return setup(found, LLAMA_7B, ranks=1, gpu=True, bf16=True, max_length=100).max_length
-
-    assert tokens() == 400
-    assert tokens(maxLength=512) == 512
-
-
 def test_ppo_holds_the_reward_model_and_in_full_tuning_the_reference() -> None:
     adapted, full = (estimate(on_gpu(LLAMA_7B, method="PPO", adapter=a)).terms for a in ("LoRA", "None"))
     assert adapted["rewardModel"] == full["rewardModel"] == full["reference"] == 2 * LLAMA_7B.parameters
@@ -103,7 +83,7 @@ def test_a_teacher_counts_where_its_distribution_is_learned() -> None:
     for level in ("Sequence", "Logits"):
         block = {"teacherModelVersion": "large-v1", "level": level}
         found = FineTuneJobSpec.model_validate({**spec, "distillation": block, "training": {"microBatchSize": 1}})
-        made = setup(found, LLAMA_7B, ranks=1, gpu=True, bf16=True, max_length=2048, teacher=LLAMA_70B)
+        made = setup(found, LLAMA_7B, ranks=1, gpu=True, bf16=True, longest=2048, teacher=LLAMA_70B)
         needs[level] = estimate(made).terms
     assert needs["Logits"]["teacher"] == 2 * LLAMA_70B.parameters
     assert needs["Logits"]["logits"] > 2048 * 32_000 * (4 + 4 + 2) > needs["Sequence"]["logits"]
@@ -172,16 +152,11 @@ def test_each_zero_stage_shards_more_and_offload_moves_the_optimizer_out() -> No
     assert "optimizer" not in offloaded.terms
 
 
-def test_on_a_cpu_activations_leave_holes_in_the_heap_and_a_pass_has_512_tokens() -> None:
+def test_on_a_cpu_activations_leave_holes_in_the_heap() -> None:
     lora = on_gpu(LLAMA_7B, gpu=False, bf16=False)
     assert estimate(lora).terms["fragmentation"] == estimate(lora).terms["activations"]
     full = estimate(replace(lora, adapter="None")).terms
     assert full["fragmentation"] == full["activations"] // 4
-    spec = FineTuneJobSpec.model_validate(
-        {"model": {"uri": "hf://a/b"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}}
-    )
-    made = {gpu: setup(spec, LLAMA_7B, ranks=1, gpu=gpu, bf16=gpu, max_length=512) for gpu in (False, True)}
-    assert (made[False].micro_batch, made[True].micro_batch) == (1, 8)
 
 
 def test_the_change_that_is_named_fits_and_costs_the_least() -> None:
@@ -193,6 +168,14 @@ def test_the_change_that_is_named_fits_and_costs_the_least() -> None:
     assert several is not None
     assert "gradientCheckpointing" in several
     assert change_that_fits(on_gpu(LLAMA_70B), gpu("Tesla-T4")) is None
+
+
+def test_kto_is_never_told_to_take_one_row_a_pass() -> None:
+    eight = on_gpu(LLAMA_7B, method="KTO", micro_batch=8)
+    way = change_that_fits(eight, gpu("NVIDIA-A100-80GB"))
+    assert way is not None
+    assert way.startswith("training.microBatchSize: 2")
+    assert "microBatchSize" not in (change_that_fits(replace(eight, micro_batch=2), gpu("NVIDIA-L4")) or "")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from hone_api.estimate import RUNTIME_GPU
+from hone_api.gpus import Gpu
+from hone_api.sizing import FILLED
 from hone_trainer import forecast, sizes
 from hone_trainer.errors import TrainerError
 
@@ -16,7 +19,7 @@ pytestmark = pytest.mark.trainer
 
 def shown(plan: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     console = Console(record=True, width=160)
-    monkeypatch.setattr("rich.console.Console", lambda: console)
+    monkeypatch.setattr(forecast, "Console", lambda: console)
     forecast.show(plan)
     return console.export_text()
 
@@ -38,6 +41,16 @@ def test_the_tables_tell_memory_gpus_time_disk_and_advice(make_plan: Any, monkey
     for words in ("activations", "NVIDIA-A100-80GB", "one CPU core", "disk: base model", "8 steps"):
         assert words in text
     assert "learningRate 0.5 is 2500 times above" in text
+
+
+def test_every_gpu_gets_as_many_rows_a_pass_as_fit_there(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+    for room in (15 * 2**30, int((RUNTIME_GPU + 3 * 2**20) / FILLED)):  # 4 MiB for 8 rows, 2 for one
+        monkeypatch.setattr(forecast, "TABLE", [Gpu("ACME-1", room, 100)])
+        line = next(line for line in shown(make_plan(), monkeypatch).splitlines() if "ACME-1" in line)
+        rows.append([cell.strip() for cell in line.split("│")][3:5])
+    assert rows[0] == ["yes", "8"]
+    assert rows[1] in (["yes", "4"], ["yes", "2"])
 
 
 def test_what_would_end_the_run_ends_the_estimate(make_plan: Any) -> None:

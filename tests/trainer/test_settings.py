@@ -33,33 +33,17 @@ def plan(**fields: Any) -> TrainingPlan:
 
 def resolve(plan: TrainingPlan, ranks: int = 1, cuda: bool = False, bf16: bool = False, **facts: Any) -> Settings:
     device = Device(ranks, cuda=cuda, bf16=bf16)
-    return settings.resolve(plan, rates=sft.METHOD.rates, sequences=100, max_length=64, device=device, **facts)
+    facts = {"sequences": 100, "max_length": 64, "micro_batch_size": 4, **facts}
+    return settings.resolve(plan, rates=sft.METHOD.rates, device=device, **facts)
 
 
 def test_defaults() -> None:
     found = resolve(plan())
-    assert (found.micro_batch_size, found.accumulation) == (8, 1)
+    assert (found.micro_batch_size, found.accumulation) == (4, 2)
     assert found.total_steps == 13  # ceil(100 rows / 8)
     assert (found.evaluation_every, found.checkpoint_every, found.warmup_steps) == (2, 2, 1)
     assert (found.learning_rate, found.bf16, found.cpu) == (2e-4, False, True)
     assert resolve(plan(adapter={"type": "None"})).learning_rate == 2e-5
-
-
-@pytest.mark.parametrize(("longest", "micro"), [(None, 8), (10, 8), (64, 8), (65, 4), (256, 2), (300, 1), (2048, 1)])
-def test_a_pass_on_a_cpu_has_at_most_512_tokens_or_one_row(longest: int | None, micro: int) -> None:
-    found = resolve(plan(), longest=longest)
-    assert (found.micro_batch_size, found.accumulation) == (micro, 8 // micro)
-    assert resolve(plan(training={"microBatchSize": 4}), longest=longest).micro_batch_size == 4
-
-
-@pytest.mark.parametrize(
-    ("batch", "world", "micro", "accumulation"),
-    [(8, 2, 4, 1), (64, 2, 8, 4), (36, 1, 6, 6), (7, 1, 7, 1), (22, 2, 1, 11), (13, 1, 1, 13)],
-)
-def test_micro_batch_is_the_largest_divisor_up_to_8(batch: int, world: int, micro: int, accumulation: int) -> None:
-    found = resolve(plan(training={"batchSize": batch}), ranks=world)
-    assert (found.micro_batch_size, found.accumulation) == (micro, accumulation)
-    assert world * found.micro_batch_size * found.accumulation == batch
 
 
 def test_bfloat16_only_where_the_device_has_it() -> None:

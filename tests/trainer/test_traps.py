@@ -69,6 +69,7 @@ def test_only_a_run_without_deepspeed_is_told_to_use_the_cpu(make_plan: Any, sha
         rates=METHODS["SFT"].rates,
         sequences=80,
         max_length=64,
+        micro_batch_size=4,
         device=Device(1, cuda=False, bf16=False),
     )
     found = arguments.common(plan, resolved)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hone_api.training import Adapter
+from hone_api.training import DEFAULT_RANK, Adapter
 from hone_trainer.model import Head
 
-RANK = 16
 SCALE = 2
 """Factor on the update when the plan names no alpha."""
 
@@ -27,7 +26,7 @@ def resolved(adapter: Adapter) -> dict[str, int]:
     """Rank and alpha, with defaults; empty for full fine-tuning."""
     if not is_adapter(adapter):
         return {}
-    rank = adapter.rank or RANK
+    rank = adapter.rank or DEFAULT_RANK
     alpha = SCALE * (math.sqrt(rank) if adapter.rank_stabilized else rank)
     return {"adapterRank": rank, "adapterAlpha": adapter.alpha or round(alpha)}
 

@@ -15,6 +15,10 @@ class Device:
     cuda: bool
     bf16: bool
 
+    def computes_in_bf16(self, precision: str) -> bool:
+        """Whether a run of that `training.precision` does."""
+        return precision == "BFloat16" or (precision == "Auto" and self.cuda and self.bf16)
+
 
 def here() -> Device:
     """The device of this process, and so of every rank.

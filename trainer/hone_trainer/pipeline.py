@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.modelversion import Artifact
-from hone_api.passes import BY_TOKENS
 from hone_api.plan import TrainingPlan
 from hone_api.report import TrainingResult
 from hone_trainer import (
@@ -24,15 +23,13 @@ from hone_trainer import (
     model,
     ranks,
     report,
-    row_attention,
     rows,
     selfcheck,
-    settings,
+    settle,
     suite,
 )
 from hone_trainer.appraisal import Appraisal, appraise
 from hone_trainer.checkpoints import Checkpoints, step_of
-from hone_trainer.device import Device
 from hone_trainer.harness import measuring
 from hone_trainer.loop import Run
 from hone_trainer.methods import METHODS
@@ -198,7 +195,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
         told = (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example), *benchmarks.sentences)
         for sentence in told:
             reporters.say(sentence)
-    dataset, resolved = settle(plan, base, data, hardware)
+    dataset, resolved = settle.settle(plan, base, data, hardware)
     return Run(
         plan=plan,
         method=METHODS[plan.method],
@@ -218,23 +215,6 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
         benchmarks=benchmarks.benchmarks,
         advice=[*data.warnings, *selfcheck.advice(base)],
         example=example,
-    )
-
-
-def settle(plan: TrainingPlan, base: model.Base, data: rows.Data, hardware: Device) -> tuple[Any, settings.Settings]:
-    """The dataset as the method's trainer takes it, and the numbers of the run."""
-    method = METHODS[plan.method]
-    length = plan.training.max_length or method.longest(base) or data.longest
-    dataset = method.dataset(plan, data.train, length)
-    longest = max(map(len, dataset["input_ids"])) if plan.method in BY_TOKENS and not hardware.cuda else None
-    return dataset, settings.resolve(
-        plan,
-        rates=method.rates,
-        sequences=len(dataset) * method.repeats(plan),
-        max_length=length,
-        device=hardware,
-        longest=longest,
-        flat=not hardware.cuda and method.flat(plan) and row_attention.fits(base.config),
     )
 
 

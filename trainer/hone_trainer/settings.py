@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from hone_api.passes import micro_batch
 from hone_api.plan import TrainingPlan
 from hone_trainer.device import Device
 
@@ -64,7 +63,7 @@ def resolve(
     sequences: int,
     max_length: int,
     device: Device,
-    longest: int | None = None,
+    micro_batch_size: int,
     flat: bool = False,
 ) -> Settings:
     """All numbers of the run.
@@ -74,12 +73,11 @@ def resolve(
         sequences: sequences of an epoch: rows after filtering, or packed sequences.
         max_length: tokens of the longest sequence.
         device: what the ranks compute on; their number must divide `plan.training.batch_size` (see `checks.plan`).
-        longest: tokens of the longest sequence, where a pass is bounded by its tokens (see `hone_api.passes`).
+        micro_batch_size: rows of a rank's pass (see `hone_api.sizing`).
         flat: whether rows lie end to end.
     """
     training = plan.training
     per_rank = max(1, training.batch_size // device.world_size)
-    micro = training.micro_batch_size or micro_batch(per_rank, longest)
     steps_per_epoch = max(1, math.ceil(sequences / training.batch_size))
     total = training.max_steps or max(1, math.ceil(float(training.epochs or "1") * steps_per_epoch))
     tenth = max(1, math.ceil(total / 10))
@@ -87,8 +85,8 @@ def resolve(
     default_rate = rates.adapter if adapter else rates.full
     return Settings(
         world_size=device.world_size,
-        micro_batch_size=micro,
-        accumulation=max(1, per_rank // micro),
+        micro_batch_size=micro_batch_size,
+        accumulation=max(1, per_rank // micro_batch_size),
         max_length=max_length,
         total_steps=total,
         learning_rate=float(training.learning_rate) if training.learning_rate else default_rate,
@@ -96,7 +94,7 @@ def resolve(
         evaluation_every=plan.evaluation.every_steps or tenth,
         checkpoint_every=plan.checkpoints.every_steps or tenth,
         logging_every=max(1, math.ceil(total / CURVE_POINTS)),
-        bf16=training.precision == "BFloat16" or (training.precision == "Auto" and device.cuda and device.bf16),
+        bf16=device.computes_in_bf16(training.precision),
         cpu=not device.cuda,
         flat=flat,
     )

@@ -11,7 +11,7 @@ from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import Ancestor
 from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
-from hone_operator.desired import modelref, names, rewards
+from hone_operator.desired import memory, modelref, names, rewards
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
@@ -83,6 +83,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         deepspeed=spec.deepspeed,
         nodes=spec.resources.nodes,
         processes_per_node=processes_per_node(spec),
+        memory=memory.smallest(spec),
         master_address=host if several else None,
         cluster_domain=platform.cluster_domain,
         output=spec.output,

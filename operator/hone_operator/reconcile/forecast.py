@@ -5,11 +5,12 @@ from typing import Any
 
 from hone_api import gpus
 from hone_api.advice import advise
-from hone_api.estimate import Estimate, Setup, change_that_fits, estimate, gib, setup
+from hone_api.estimate import Estimate, Setup, change_that_fits, estimate, gib
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method
 from hone_api.shape import ModelShape
-from hone_operator.desired.quantity import value
+from hone_api.sizing import longest_sequence, setup
+from hone_operator.desired import memory
 from hone_operator.desired.training import processes_per_node, world_size
 from hone_operator.reconcile.basemodel import BaseModel
 from hone_operator.reconcile.draft import Draft
@@ -29,17 +30,18 @@ def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: 
     sentences = advise(spec.method, spec.adapter, spec.training, _rows(spec, datasets))
     cause = None
     if model.shape is not None and not (_holds_teacher(spec) and model.teacher is None):
-        plans = {name: _setup(spec, model.shape, model.teacher, datasets, gpu) for name, gpu in _devices(spec).items()}
+        devices = memory.devices(spec)
+        rooms = {name: memory.capacity(spec, name) or 0 for name in devices}
+        plans = {name: _setup(spec, model.shape, model.teacher, datasets, gpu) for name, gpu in devices.items()}
         found = {name: estimate(s) for name, s in plans.items()}
-        largest = max(found, key=lambda name: _capacity(spec, name))
+        largest = max(rooms, key=rooms.__getitem__)
         draft.put(memory=_memory(spec, found[largest]))
-        limit = _capacity(spec, largest)
-        if limit and found[largest].total > SURE * limit:
+        if rooms[largest] and found[largest].total > SURE * rooms[largest]:
             cause = _misfit(spec, largest, plans[largest], found[largest])
         sentences += [
-            f"memory is tight on {name}: about {gib(e.total)} of {gib(_capacity(spec, name))}."
+            f"memory is tight on {name}: about {gib(e.total)} of {gib(rooms[name])}."
             for name, e in found.items()
-            if (room := _capacity(spec, name)) and e.total > TIGHT * room
+            if rooms[name] and e.total > TIGHT * rooms[name]
         ]
     told(draft, sentences)
     return cause
@@ -68,23 +70,6 @@ def _rows(spec: FineTuneJobSpec, datasets: Datasets) -> int:
     return sum(counts.get((ref.name, ref.split), 0) for ref in spec.datasets)
 
 
-def _devices(spec: FineTuneJobSpec) -> dict[str, gpus.Gpu | None]:
-    """What the pods may run on, by name: the GPUs that the job allows and the table knows, any GPU, or the CPU."""
-    if spec.resources.gpus_per_node == 0:
-        return {"CPU": None}
-    known = {product: gpu for product in spec.resources.gpu_products or () if (gpu := gpus.find(product))}
-    return dict(known) or {"GPU": None}
-
-
-def _capacity(spec: FineTuneJobSpec, name: str) -> int:
-    """Bytes that one rank has there, beside a vLLM that shares the GPU; 0 when nobody knows."""
-    if name == "CPU":
-        return int(value(spec.resources.memory))
-    gpu = gpus.find(name)
-    taken = spec.grpo.generation.share if spec.grpo else 0.0
-    return int(gpu.memory * (1 - taken)) if gpu else 0
-
-
 def _setup(
     spec: FineTuneJobSpec, shape: ModelShape, teacher: ModelShape | None, datasets: Datasets, gpu: gpus.Gpu | None
 ) -> Setup:
@@ -95,7 +80,8 @@ def _setup(
         ranks=world_size(spec),
         gpu=on_gpu,
         bf16=on_gpu and (gpu is None or gpu.name not in WITHOUT_BFLOAT16),
-        max_length=_longest(spec, shape, datasets),
+        longest=longest_sequence(spec, _longest(spec, shape, datasets)),
+        memory=memory.smallest(spec),
         teacher=teacher,
     )
 
@@ -123,7 +109,7 @@ def _beside(spec: FineTuneJobSpec) -> str:
 
 
 def _misfit(spec: FineTuneJobSpec, name: str, s: Setup, found: Estimate) -> Cause:
-    room = _capacity(spec, name)
+    room = memory.capacity(spec, name) or 0
     where = f"resources.memory {spec.resources.memory}" if name == "CPU" else f"{name} with {gib(room)}{_beside(spec)}"
     way = change_that_fits(s, int(TIGHT * room))
     hint = f"The cheapest change that fits: {way}." if way else "No setting makes it fit there: use more memory."

@@ -75,7 +75,7 @@ def gpus() -> list[dict[str, Any]]:
     spec = {
         "model": {"uri": "hf://org/model@main", "secretName": "token"},
         "adapter": {"type": "QLoRA", "rank": 8},
-        "resources": {"gpusPerNode": 4, "gpuProducts": ["NVIDIA-H100"], "cpu": "16", "memory": "128Gi"},
+        "resources": {"gpusPerNode": 4, "gpuProducts": ["NVIDIA-H100-80GB-HBM3"], "cpu": "16", "memory": "128Gi"},
         "scheduling": {
             "priorityClassName": "research",
             "nodeSelector": {"pool": "gpu"},

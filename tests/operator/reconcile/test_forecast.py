@@ -81,6 +81,21 @@ def test_what_fits_starts_with_the_estimate_in_status_and_the_peak_beside_it(wor
     assert life.status["memory"] == {**memory, "peak": 1000}
 
 
+@pytest.mark.parametrize(
+    ("products", "rows"),
+    [(["NVIDIA-A100-80GB"], 4), (["NVIDIA-A100-80GB", "NVIDIA-L4"], 1), (["ACME-9000"], 8)],
+)
+def test_the_pass_that_is_estimated_fits_into_the_smallest_gpu(world, new_life, products, rows):
+    life = fetched(world, new_life, resources={"gpusPerNode": 1, "gpuProducts": products})
+    assert world.component("Job", life.tick(61).create) == ["run-1"]
+    kept = next(t["bytes"] for t in life.status["memory"]["terms"] if t["name"] == "activations")
+    fixed = fetched(
+        world, new_life, resources={"gpusPerNode": 1, "gpuProducts": products}, training={"microBatchSize": rows}
+    )
+    fixed.tick(61)
+    assert kept == next(t["bytes"] for t in fixed.status["memory"]["terms"] if t["name"] == "activations")
+
+
 def test_a_model_of_unknown_sizes_is_not_judged(world, new_life):
     life = fetched(world, new_life, shape=None, **gpus("NVIDIA-L4", adapter={"type": "None"}))
     assert life.tick(61).create
