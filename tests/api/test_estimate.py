@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from shapes import LLAMA_7B, LLAMA_70B
 
 from hone_api import gpus
 from hone_api.estimate import Setup, change_that_fits, estimate
@@ -16,26 +17,6 @@ from hone_api.sizing import setup
 
 pytestmark = pytest.mark.pure
 GIB = 2**30
-LLAMA_7B = ModelShape(
-    parameters=6_738_415_616,
-    layers=32,
-    hidden=4096,
-    query=4096,
-    key_value=4096,
-    intermediate=11008,
-    vocabulary=32000,
-    context=4096,
-)
-LLAMA_70B = ModelShape(
-    parameters=68_976_648_192,
-    layers=80,
-    hidden=8192,
-    query=8192,
-    key_value=1024,
-    intermediate=28672,
-    vocabulary=32000,
-    context=4096,
-)
 
 
 def on_gpu(shape: ModelShape, **changes: Any) -> Setup:

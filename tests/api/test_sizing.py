@@ -5,24 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from shapes import LLAMA_7B
 
 from hone_api.estimate import estimate
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.shape import ModelShape
 from hone_api.sizing import FILLED, longest_sequence, micro_batch, setup
 
 pytestmark = pytest.mark.pure
 GIB = 2**30
-LLAMA_7B = ModelShape(
-    parameters=6_738_415_616,
-    layers=32,
-    hidden=4096,
-    query=4096,
-    key_value=4096,
-    intermediate=11008,
-    vocabulary=32000,
-    context=4096,
-)
 
 
 def spec(**fields: Any) -> FineTuneJobSpec:

@@ -16,6 +16,9 @@ from hone_trainer.spoken import as_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from hone_api.plan import TrainingPlan
+    from hone_trainer.model import Base
+
 _ANSWER = "ok"
 KNOWN = ("answer", "tests", "entryPoint", "solution")
 """What a record may say of a right answer."""
@@ -60,6 +63,11 @@ class PromptEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, longest: int) -> None:
         self._encoder, self._longest = Encoder(tokenizer, "LastAssistant"), longest
         self.end_marks, self.prompt_options = self._encoder.end_marks, self._encoder.prompt_options
+
+    @classmethod
+    def beside(cls, plan: TrainingPlan, base: Base, answer: int) -> PromptEncoder:
+        """Of prompts that leave room for an answer of so many tokens."""
+        return cls(base.tokenizer, (plan.training.max_length or base.context) - answer)
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""

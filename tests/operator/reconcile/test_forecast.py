@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import shapes
 
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.upstream import Upstream
 
 pytestmark = pytest.mark.pure
 
-LLAMA_7B = {
-    "parameters": 6_738_415_616,
-    "layers": 32,
-    "hidden": 4096,
-    "query": 4096,
-    "keyValue": 4096,
-    "intermediate": 11008,
-    "vocabulary": 32000,
-    "context": 4096,
-}
+LLAMA_7B = shapes.LLAMA_7B.model_dump(by_alias=True)
 
 
 def fetched(world, new_life, shape=LLAMA_7B, **spec):

@@ -31,9 +31,7 @@ def options(plan: TrainingPlan) -> PpoMethod:
 
 
 def encoder(plan: TrainingPlan, base: Base) -> PromptEncoder:
-    """Questions to prompts that leave room for an answer."""
-    longest = plan.training.max_length or base.context
-    return PromptEncoder(base.tokenizer, longest - options(plan).max_completion_length)
+    return PromptEncoder.beside(plan, base, options(plan).max_completion_length)
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
