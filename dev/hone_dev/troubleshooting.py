@@ -9,7 +9,7 @@ RETRY = {
     Retry.NEVER: "No: the same input gives the same failure",
     Retry.ATTEMPT: "Yes, from the last checkpoint, within `restarts.maxRestarts`",
     Retry.DISRUPTION: "Yes, from the last checkpoint, within `restarts.maxPreemptions`",
-    Retry.HEAL: "Yes, with growing pauses, until the cause is gone",
+    Retry.HEAL: "Yes, with growing pauses, until the cause is gone; while training, within `restarts.maxRestarts`",
 }
 INTRODUCTION = """\
 # Troubleshooting
