@@ -61,6 +61,7 @@ USER 10001:10001
 ENTRYPOINT ["python", "-m", "hone_trainer"]
 
 FROM base AS vllm-dependencies
+ARG UV_CACHE_DIR=/root/.cache/uv
 # The compiler stays: Triton and vLLM compile kernels when they start.
 RUN --mount=type=secret,id=build-env --mount=type=secret,id=build-ca set -e; \
     apt-get update -q; \
