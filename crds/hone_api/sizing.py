@@ -15,7 +15,7 @@ from hone_api.training import DEFAULT_RANK
 LARGEST_MICRO_BATCH = 8
 """Rows: more rarely help, and memory grows with them."""
 CPU_TOKENS = 1024
-"""Tokens of a pass on a CPU: more of them bring nothing there."""
+"""Tokens of a pass on a CPU: memory grows with them, and short rows want some (`bench/trainer_defaults.py`)."""
 BY_TOKENS = frozenset({Method.SFT, Method.DAPT, Method.DISTILLATION})
 """Methods whose passes a CPU bounds by tokens."""
 TOGETHER = frozenset({Method.KTO, Method.PPO, Method.GRPO})
