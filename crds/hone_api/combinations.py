@@ -7,9 +7,16 @@ from hone_api.methods import FORMATS_TAKEN, GrpoMethod, Method, PpoMethod
 from hone_api.rewards import VERIFIERS, Reward
 from hone_api.training import Adapter, AdapterType, Evaluation, EvaluationMetric, Training
 
+LARGEST_MICRO_BATCH = 8
+"""Rows of a pass that nobody asked for: more rarely help, and memory grows with them."""
 _PAIRS_METRICS = {"accuracy", "margin"}
 """Of methods on pairs reward_accuracy and reward_margin are metrics of their own."""
 _REFERENCED = (Method.DPO, Method.KTO, Method.ORPO, Method.REWARD, Method.PPO)
+
+
+def divisors(rows: int) -> list[int]:
+    """How many of the `rows` of a rank a pass may have so that all are alike, the most first; [1] at least."""
+    return [d for d in range(min(rows, LARGEST_MICRO_BATCH), 1, -1) if rows % d == 0] + [1]
 
 
 def problems(
@@ -27,9 +34,12 @@ def problems(
         out.append(f"training.packing is for method SFT ({way_out}): remove it")
     if method in _REFERENCED and float(adapter.dropout or 0):
         out.append(f"adapter.dropout: method {method} trains without dropout, which blurs what it compares: remove it")
-    rows = training.micro_batch_size or training.batch_size // world_size
+    rows = training.micro_batch_size or divisors(training.batch_size // world_size)[0]
     if method == Method.KTO and rows < 2:
-        out.append("training: KTO compares the answers of a forward pass, at least 2 on each rank: raise batchSize")
+        out.append(
+            "training: KTO compares the answers of a forward pass, at least 2 on each rank: raise microBatchSize, or "
+            "choose a batchSize of an even number of rows a rank"
+        )
     if method == Method.PPO and ppo is not None:
         out += _room_for_answers("ppo", ppo, training)
     if method == Method.GRPO and grpo is not None:

@@ -28,6 +28,8 @@ RUNTIME_CPU = 2**30
 """Python with torch, transformers, TRL and datasets."""
 FRAGMENTATION = 0.05
 """Share of what is allocated and freed again on a GPU that the caching allocator cannot hand out."""
+QLORA_HOLES = 1.2
+"""Factor on them for 4-bit weights, which every pass expands for a moment."""
 HEAP_HOLES = {(True, False): 1.0, (True, True): 3.5, (False, False): 0.25, (False, True): 0.7}
 """Share of the activations, by whether the model is adapted and whether it checkpoints, that is lost between them in
 the C library's heap on a CPU: the small results of adapters lie between large ones that are freed, and with
@@ -35,6 +37,9 @@ checkpointing every layer that is computed again leaves some. Measured by the be
 PAIRED = frozenset({Method.DPO, Method.ORPO, Method.REWARD, Method.KTO})
 """Methods with two sequences a row; KTO has one, and another for its KL estimate."""
 SAMPLING = frozenset({Method.PPO, Method.GRPO})
+ROW_BY_ROW = frozenset({Method.SFT, Method.DAPT, Method.DISTILLATION, Method.DPO, Method.REWARD})
+"""Methods whose loss is a mean over rows or tokens of the step, so that how many share a pass changes nothing. ORPO's
+likelihood is a mean over the tokens of a pass, KTO and the methods that sample compare the rows of one."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,14 @@ class Setup:
     """Whether a copy of the weights at the start is kept."""
     teacher: ModelShape | None = None
     """Of Distillation at level Logits: a second model beside the trained one."""
+    packed: bool = False
+    """Whether the rows of a pass lie end to end as one sequence, under a mask of all tokens by all tokens."""
+    generated: int | None = None
+    """Rows whose samples are generated together; None: those of a pass."""
+    reference: bool = False
+    """Whether a second model is held beside it, in float32: of PPO and GRPO in full fine-tuning."""
+    reward_models: int = 0
+    """Of GRPO; of the sizes of the base, since their own are not known here."""
 
     @property
     def adapted(self) -> bool:
@@ -95,8 +108,12 @@ class Estimate:
     detail: dict[str, str] = field(default_factory=dict)
 
     @property
+    def training(self) -> int:
+        return sum(self.terms.values())
+
+    @property
     def total(self) -> int:
-        return max(sum(self.terms.values()), self.loading)
+        return max(self.training, self.loading)
 
     def words(self) -> str:
         """The terms that matter, largest first, e.g. 'weights 14.0 GiB, activations 3.2 GiB'."""
@@ -126,23 +143,26 @@ def estimate(s: Setup) -> Estimate:
     teacher = s.teacher.parameters * (2 if s.bf16 else 4) if s.teacher else 0
     terms = {
         "weights": weights,
-        "reference": 0 if s.adapted else whole,
-        "rewardModel": whole,  # of the same base, or it would have another tokenizer
+        "reference": 4 * frozen if s.reference else 0,
+        # PPO's is of the same base, or it would have another tokenizer
+        "rewardModel": whole or s.reward_models * frozen * (2 if s.bf16 else 4),
         "teacher": teacher,
         "start": weights if s.keeps_start else 0,
         "gradients": gradients,
         "optimizer": optimizer,
         "activations": _activations(s),
+        "masks": _masks(s),
         "workspace": _workspace(s) + copies,
         "logits": _logits(s),
         "kvCache": _kv_cache(s) if s.method in SAMPLING else 0,
         "runtime": RUNTIME_GPU if s.gpu else RUNTIME_CPU,
     }
     if s.gpu:
-        moving = terms["activations"] + terms["workspace"] + terms["logits"]
+        moving = terms["activations"] + terms["masks"] + terms["workspace"] + terms["logits"]
         terms["fragmentation"] = int(FRAGMENTATION * (moving + gradients))
     else:
-        terms["fragmentation"] = int(HEAP_HOLES[s.adapted, s.checkpointing] * terms["activations"])
+        holes = HEAP_HOLES[s.adapted, s.checkpointing] * (QLORA_HOLES if s.adapter == AdapterType.QLORA else 1)
+        terms["fragmentation"] = int(holes * terms["activations"])
     # On a CPU the pages of the file that is read count, too, until it is closed.
     loading = 0 if s.gpu else terms["runtime"] + weights + max(frozen * (2 if s.bf16 else 4), 2 * teacher)
     return Estimate({name: size for name, size in terms.items() if size}, host=host, loading=loading)
@@ -182,6 +202,18 @@ def _activations(s: Setup) -> int:
     return s.tokens * (kept + ends)
 
 
+def _masks(s: Setup) -> int:
+    """SDPA makes a matrix of the mask in every layer, and autograd keeps it: over all tokens of packed rows, and over
+    each padded row. Rows on a CPU lie end to end without one (`hone_trainer.row_attention`)."""
+    if s.packed:
+        numbers = s.tokens**2
+    elif s.gpu and s.micro_batch > 1:
+        numbers = s.tokens * s.max_length
+    else:
+        return 0
+    return numbers * (2 if s.bf16 else 4) * (1 if s.checkpointing else s.shape.layers)
+
+
 def _workspace(s: Setup) -> int:
     """What backward of one layer needs for a moment, and the matrix that 4-bit weights are expanded to."""
     shape, width = s.shape, 2 if s.bf16 else 4
@@ -218,17 +250,27 @@ def _head_chunk(s: Setup) -> int:
 
 
 def _kv_cache(s: Setup) -> int:
-    """Keys and values of the answers that are generated together."""
-    return 2 * s.shape.layers * s.shape.key_value * (2 if s.bf16 else 4) * s.tokens
+    """Keys and values of the answers that are generated together: PPO's of a pass, GRPO's of a step (TRL's
+    `steps_per_generation`); vLLM has memory of its own."""
+    tokens = s.tokens if s.generated is None else s.generated * s.max_length
+    return 2 * s.shape.layers * s.shape.key_value * (2 if s.bf16 else 4) * tokens
+
+
+def of_vllm(s: Setup) -> int:
+    """Bytes that a vLLM beside the rank needs at least: its own weights, and the cache of one sample."""
+    width = 2 if s.bf16 else 4
+    return width * (s.shape.parameters + 2 * s.shape.layers * s.shape.key_value * s.max_length)
 
 
 def cheaper(s: Setup) -> list[tuple[str, Setup]]:
     """Changes that need less memory, each with its price in words, the cheapest first."""
     out = []
-    if s.micro_batch > 1 and s.method != Method.KTO:  # whose rows of a pass are compared
-        out.append(("training.microBatchSize: 1 (the same result, a little slower)", replace(s, micro_batch=1)))
-    elif s.micro_batch > 2:
-        out.append(("training.microBatchSize: 2 (KTO's KL is estimated from fewer rows)", replace(s, micro_batch=2)))
+    if s.method == Method.KTO:  # whose passes have two rows at least
+        if s.micro_batch > 2 and s.micro_batch % 2 == 0:
+            out.append(("training.microBatchSize: 2 (KTO's KL of fewer rows)", replace(s, micro_batch=2)))
+    elif s.micro_batch > 1:
+        result = "the same result" if s.method in ROW_BY_ROW else "nearly the same result"
+        out.append((f"training.microBatchSize: 1 ({result}, a little slower)", replace(s, micro_batch=1)))
     if not s.checkpointing:
         words = "training.gradientCheckpointing: true (the same result, about 30 % slower)"
         out.append((words, replace(s, checkpointing=True)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 MIB = 2**20
+_VGPU = re.compile(r"\d+[ABCQ]")
+"""The share of a virtual GPU, as in NVIDIA-A40-8Q."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,11 @@ class Gpu:
     """Bytes, as nvidia-smi shows them."""
     tflops: float
     """Peak of dense matrix products in bfloat16 (float16 where it has no bfloat16), from the vendor's data sheet."""
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it multiplies in bfloat16: from Ampere on."""
+        return not self.name.startswith("Tesla-")
 
 
 TABLE = tuple(
@@ -46,7 +54,7 @@ def find(product: str) -> Gpu | None:
     Every word of the table's name must be in the label: words between (SXM4, PCIE, SHARED) change nothing.
     """
     words = set(product.upper().split("-"))
-    if "MIG" in words:  # a part of one
+    if words & {"MIG", "LAPTOP"} or any(_VGPU.fullmatch(word) for word in words):  # a part of one, or a smaller one
         return None
     found = [gpu for gpu in TABLE if set(gpu.name.upper().split("-")) - {"NVIDIA", "TESLA"} <= words]
     return max(found, key=lambda gpu: len(gpu.name), default=None)

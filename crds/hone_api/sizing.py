@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from hone_api.estimate import Setup, estimate
+from hone_api.combinations import LARGEST_MICRO_BATCH, divisors
+from hone_api.estimate import ROW_BY_ROW, Setup, estimate
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import Method
+from hone_api.methods import GrpoMethod, Method, PpoMethod
 from hone_api.plan import TrainingPlan
 from hone_api.shape import ModelShape
-from hone_api.training import DEFAULT_RANK
+from hone_api.training import DEFAULT_RANK, AdapterType
 
-LARGEST_MICRO_BATCH = 8
-"""Rows: more rarely help, and memory grows with them."""
 CPU_TOKENS = 1024
 """Tokens of a pass on a CPU: memory grows with them, and short rows want some (`bench/trainer_defaults.py`)."""
 BY_TOKENS = frozenset({Method.SFT, Method.DAPT, Method.DISTILLATION})
 """Methods whose passes a CPU bounds by tokens."""
-TOGETHER = frozenset({Method.KTO, Method.PPO, Method.GRPO})
-"""Methods whose rows of a pass are compared, or sampled together: memory does not decide how many they are."""
 FILLED = 0.9
 """Share of the memory that a pass may be estimated to need: the rest is for the error of the estimate."""
 
@@ -63,6 +61,8 @@ def setup(
         ranks=ranks,
         keeps_start=training.l2_to_start is not None,
         teacher=teacher if plan.distillation and plan.distillation.by_logits else None,
+        packed=packs(plan),
+        **_beside(plan, ranks),
     )
 
     return fitted(made, plan, memory)
@@ -72,7 +72,7 @@ def fitted(s: Setup, plan: Plan, memory: int | None) -> Setup:
     """With the rows of a pass that go into so many bytes a rank; None: with the most that there may be."""
 
     def fits(rows: int) -> bool:
-        return not memory or estimate(replace(s, micro_batch=rows)).total <= FILLED * memory
+        return not memory or estimate(replace(s, micro_batch=rows)).training <= FILLED * memory
 
     rows = micro_batch(plan, ranks=s.ranks, gpu=s.gpu, longest=s.max_length, fits=fits)
     return replace(s, micro_batch=rows)
@@ -89,15 +89,45 @@ def micro_batch(
     """
     if plan.training.micro_batch_size:
         return plan.training.micro_batch_size
-    per_rank, limit = max(1, plan.training.batch_size // ranks), LARGEST_MICRO_BATCH
+    limit = LARGEST_MICRO_BATCH
+    if gpu and packs(plan):
+        limit = 1  # a packed sequence is full, and more of them under one mask cost their square
     if not gpu and plan.method in BY_TOKENS:
-        limit = min(limit, CPU_TOKENS // longest)
-    divisors = [d for d in range(min(per_rank, limit), 1, -1) if per_rank % d == 0]
-    return next((d for d in divisors if plan.method in TOGETHER or fits(d)), 1)
+        limit = CPU_TOKENS // longest
+    several = [rows for rows in divisors(plan.training.batch_size // ranks) if 1 < rows <= limit]
+    return next((rows for rows in several if plan.method not in ROW_BY_ROW or fits(rows)), 1)
+
+
+def packs(plan: Plan) -> bool:
+    """Whether short rows are put together to sequences of one length."""
+    if plan.method == Method.DAPT:
+        return plan.dapt is None or plan.dapt.pack
+    return plan.training.packing
 
 
 def longest_sequence(plan: Plan, row: int) -> int:
-    """Tokens of the longest sequence that is to be expected when the longest row has `row` tokens."""
-    sampling = {Method.PPO: plan.ppo, Method.GRPO: plan.grpo}.get(plan.method)
-    answer = sampling.max_completion_length if sampling else 0  # which no row has
-    return plan.training.max_length or row + answer
+    """Tokens of the longest sequence that is to be expected when the longest row, or document, has `row` tokens."""
+    sampling, most = _sampling(plan), plan.training.max_length
+    if most and (plan.method == Method.DAPT or packs(plan)):
+        return most
+    longest = row + sampling.max_completion_length if sampling else row
+    return min(longest, most or longest)
+
+
+def _sampling(plan: Plan) -> PpoMethod | GrpoMethod | None:
+    return {Method.PPO: plan.ppo, Method.GRPO: plan.grpo}.get(plan.method)
+
+
+def _beside(plan: Plan, ranks: int) -> dict[str, Any]:
+    """What methods that sample hold beside the model."""
+    full, grpo = plan.adapter.type == AdapterType.NONE, plan.grpo
+    if plan.method == Method.PPO:
+        return {"reference": full}
+    if plan.method != Method.GRPO or grpo is None:
+        return {}
+    models = {reward.reward_model.model_version for reward in grpo.rewards if reward.reward_model}
+    return {
+        "generated": 0 if grpo.generation.is_vllm else plan.training.batch_size // ranks,
+        "reference": full and float(grpo.beta) > 0,
+        "reward_models": len(models),
+    }

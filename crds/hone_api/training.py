@@ -113,8 +113,9 @@ class Training(ApiModel):
         ge=1,
         le=4096,
         description="Rows per rank and forward pass. Default: the largest divisor of the rank's rows up to 8 (SFT, "
-        "DAPT and Distillation on a CPU: and up to 1024 tokens) that by the estimate fits into resources.memory, on "
-        "GPUs into the smallest of resources.gpuProducts; KTO, PPO and GRPO do not look at memory.",
+        "DAPT and Distillation on a CPU: up to 1024 tokens; packed sequences on a GPU: 1) that by the estimate fits "
+        "into resources.memory, on GPUs into the smallest of resources.gpuProducts; ORPO, KTO, PPO and GRPO do not "
+        "look at memory.",
     )
     max_length: int | None = Field(
         default=None,

@@ -46,10 +46,11 @@ def gpu(name: str) -> int:
     return found.memory
 
 
-def test_ppo_holds_the_reward_model_and_in_full_tuning_the_reference() -> None:
-    adapted, full = (estimate(on_gpu(LLAMA_7B, method="PPO", adapter=a)).terms for a in ("LoRA", "None"))
-    assert adapted["rewardModel"] == full["rewardModel"] == full["reference"] == 2 * LLAMA_7B.parameters
-    assert "reference" not in adapted
+def test_ppo_holds_the_reward_model_and_in_full_tuning_the_reference_as_the_policy_is() -> None:
+    adapted, full = on_gpu(LLAMA_7B, method="PPO"), on_gpu(LLAMA_7B, method="PPO", adapter="None", reference=True)
+    assert estimate(adapted).terms["rewardModel"] == estimate(full).terms["rewardModel"] == 2 * LLAMA_7B.parameters
+    assert estimate(full).terms["reference"] == 4 * LLAMA_7B.parameters
+    assert "reference" not in estimate(adapted).terms
 
 
 def test_a_teacher_counts_where_its_distribution_is_learned() -> None:
@@ -156,6 +157,8 @@ def test_kto_is_never_told_to_take_one_row_a_pass() -> None:
     way = change_that_fits(eight, gpu("NVIDIA-A100-80GB"))
     assert way is not None
     assert way.startswith("training.microBatchSize: 2")
+    three = change_that_fits(replace(eight, micro_batch=3), gpu("NVIDIA-A100-40GB"))
+    assert "microBatchSize" not in (three or ""), "2 rows do not divide a step of which 3 are a pass"
     assert "microBatchSize" not in (change_that_fits(replace(eight, micro_batch=2), gpu("NVIDIA-L4")) or "")
 
 
@@ -177,7 +180,13 @@ def test_product_labels_are_recognised(label: str, name: str) -> None:
 
 def test_a_product_that_is_unknown_or_partitioned_is_not_guessed() -> None:
     assert gpus.find("ACME-9000") is None
-    assert gpus.find("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb") is None
+    for label in ("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb", "NVIDIA-A40-8Q", "NVIDIA-GeForce-RTX-4090-Laptop-GPU"):
+        assert gpus.find(label) is None
+
+
+def test_bfloat16_begins_with_ampere() -> None:
+    without = {gpu.name for gpu in gpus.TABLE if not gpu.bf16}
+    assert without == {"Tesla-T4", "Tesla-V100-16GB", "Tesla-V100-32GB"}
 
 
 def test_the_shape_comes_from_the_config() -> None:

@@ -55,9 +55,20 @@ def test_as_many_rows_as_memory_takes(method: str) -> None:
     assert len(set(chosen)) > 2
 
 
+@pytest.mark.parametrize("packing", [{"training": {"packing": True}}, {"method": "DAPT"}])
+def test_packed_sequences_are_one_a_pass_on_a_gpu(packing: dict[str, Any]) -> None:
+    """They would be one sequence under a mask of all tokens by all tokens."""
+    assert rows(spec(**packing), longest=2048) == 1
+    assert rows(spec(**packing), gpu=False, longest=256) == 4
+    eight = {**packing, "training": {**packing.get("training", {}), "microBatchSize": 8}}
+    masks = [estimate(on_gpu(spec(**one), None)).terms["masks"] for one in (packing, eight)]
+    assert masks == [2 * 32 * 2048**2, 2 * 32 * (8 * 2048) ** 2]
+
+
 def test_what_is_named_stays_and_rows_that_belong_together_too() -> None:
     assert on_gpu(spec(training={"microBatchSize": 8}), GIB).micro_batch == 8
-    assert on_gpu(spec(method="KTO"), GIB).micro_batch == 8
+    for method in ("KTO", "ORPO"):
+        assert on_gpu(spec(method=method), GIB).micro_batch == 8
     grpo = {"method": "GRPO", "grpo": {"rewards": [{"type": "Number"}]}}
     assert on_gpu(spec(**grpo), GIB).micro_batch == 8
 
@@ -69,5 +80,29 @@ def test_what_is_named_stays_and_rows_that_belong_together_too() -> None:
 def test_an_answer_that_is_sampled_comes_to_the_longest_prompt(method: str, options: dict[str, Any]) -> None:
     fields = {"method": method, method.lower(): {**options, "maxCompletionLength": 300}}
     assert longest_sequence(spec(**fields), 100) == 400
-    assert longest_sequence(spec(**fields, training={"maxLength": 512}), 100) == 512
-    assert longest_sequence(spec(), 100) == 100
+    assert longest_sequence(spec(**fields, training={"maxLength": 512}), 100) == 400
+    assert longest_sequence(spec(**fields, training={"maxLength": 350}), 100) == 350
+
+
+@pytest.mark.parametrize(("fields", "tokens"), [({}, 600), ({"method": "DAPT"}, 32_768), ({"method": "DPO"}, 600)])
+def test_a_limit_is_no_row_but_where_sequences_are_filled(fields: dict[str, Any], tokens: int) -> None:
+    assert longest_sequence(spec(**fields, training={"maxLength": 32_768}), 600) == tokens
+    assert longest_sequence(spec(**fields, training={"maxLength": 512}), 600) == 512
+    assert longest_sequence(spec(**fields), 600) == 600
+
+
+def test_grpo_generates_the_samples_of_a_step_together() -> None:
+    def terms(**more: Any) -> dict[str, int]:
+        grpo = {"rewards": [{"type": "Number"}], **more.pop("grpo", {})}
+        plan = spec(method="GRPO", grpo=grpo, training={"batchSize": 64, "microBatchSize": 4}, **more)
+        return estimate(on_gpu(plan, None)).terms
+
+    cache = 2 * LLAMA_7B.layers * LLAMA_7B.key_value * 2 * 2048
+    assert terms()["kvCache"] == 64 * cache
+    assert "kvCache" not in terms(grpo={"generation": {"engine": "VLLM"}})
+    held = terms(adapter={"type": "None"}, grpo={"beta": "0.04"})
+    assert held["reference"] == 4 * LLAMA_7B.parameters
+    assert "reference" not in terms(adapter={"type": "None"})
+    assert "reference" not in terms(grpo={"beta": "0.04"})
+    judged = {"type": "RewardModel", "rewardModel": {"modelVersion": "judge-v1"}}
+    assert terms(grpo={"rewards": [judged]})["rewardModel"] == 2 * LLAMA_7B.parameters

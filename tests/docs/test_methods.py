@@ -56,6 +56,7 @@ def gib(method: str, adapter: str) -> int:
         zero_stage=0,
         offload="None",
         ranks=1,
+        reference=method == Method.PPO and adapter == "None",
     )
     return round(estimate(setup).total / 2**30)
 

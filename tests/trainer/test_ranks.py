@@ -143,3 +143,17 @@ def test_the_cause_is_told_from_its_consequences(
 ) -> None:
     error = launch.first_failure(outcomes, exits, signalled=signalled)
     assert (error.code, error.rank) == (code, rank)
+
+
+def test_ranks_that_come_to_different_numbers_end_before_the_first_step(runs: Any, make_plan: Any) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    nodes = {"run": "pair", "nodes": 2, "masterAddress": "127.0.0.1", "masterPort": port}
+    plans = [make_plan(f"node-{rows}", **nodes, training={"microBatchSize": rows}) for rows in (4, 2)]
+    second = runs.start(plans[1], JOB_COMPLETION_INDEX="1")
+    failure = runs.wait(plans[0], runs.start(plans[0], JOB_COMPLETION_INDEX="0"), 78).failure
+    second.wait()
+    assert failure.code == "InvalidConfiguration"
+    assert "rows a pass in Float32, others differ" in failure.message
+    assert not store(plans[0]).newest_valid(print)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ def show(plan: TrainingPlan) -> None:
     Raises:
         TrainerError: what would end the run before its first step; UnsupportedModel where no estimate knows the model.
     """
+    plan = plan.model_copy(update={"memory": None})  # the tables tell of other devices than the plan's
     ranks = plan.nodes * plan.processes_per_node
     on_gpus, on_cpus = Device(ranks, cuda=True, bf16=True), Device(ranks, cuda=False, bf16=False)
     checks.plan(plan, on_gpus, methods=METHODS)
@@ -36,7 +38,7 @@ def show(plan: TrainingPlan) -> None:
     checks.base(plan, base)
     data = rows.load(plan, base)
     dataset, numbers = settle.settle(plan, base, data, on_gpus)
-    longest = settle.longest(plan, dataset, numbers.max_length)
+    longest = settle.longest(plan, dataset, data.train)
     on_gpu, on_cpu = (_known(plan, base, device, longest) for device in (on_gpus, on_cpus))
     epochs = numbers.total_steps * plan.training.batch_size / max(1, len(dataset))
     tokens = int(epochs * sum(len(ids) for row in data.train for ids in row.sequences))
@@ -49,9 +51,10 @@ def show(plan: TrainingPlan) -> None:
 
     fits = Table("GPU", "memory", "fits", "micro batch", "time", "cheapest change that fits")
     for gpu in TABLE:
-        s = fitted(on_gpu, plan, gpu.memory)
-        room = estimate(s).total <= gpu.memory
-        way = "" if room else change_that_fits(s, gpu.memory) or "-"
+        has = int(gpu.memory * (1 - plan.grpo.generation.share)) if plan.grpo else gpu.memory  # beside a vLLM
+        s = fitted(replace(on_gpu, bf16=on_gpu.bf16 and gpu.bf16), plan, has)
+        room = estimate(s).total <= has
+        way = "" if room else change_that_fits(s, has) or "-"
         words = ("yes", str(s.micro_batch)) if room else ("no", "")
         fits.add_row(gpu.name, gib(gpu.memory), *words, _time(on_gpu, tokens, gpu.tflops), way)
     fits.add_row("one CPU core", "", "", str(on_cpu.micro_batch), _time(on_cpu, tokens, CPU_TFLOPS), "")
@@ -78,7 +81,7 @@ def of_run(run: Run) -> int | None:
     """Estimated peak of one pod, bytes, with the numbers that the run has resolved; None for an unknown model."""
     numbers = run.settings
     device = Device(numbers.world_size, cuda=not numbers.cpu, bf16=numbers.bf16)
-    made = settle.sized(run.plan, run.base, device, settle.longest(run.plan, run.dataset, numbers.max_length))
+    made = settle.sized(run.plan, run.base, device, settle.longest(run.plan, run.dataset, run.rows))
     return estimate(made).total * run.plan.processes_per_node if made else None
 
 

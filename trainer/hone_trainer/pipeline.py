@@ -25,6 +25,7 @@ from hone_trainer import (
     report,
     rows,
     selfcheck,
+    settings,
     settle,
     suite,
 )
@@ -94,6 +95,7 @@ def _trained(run: Run) -> Training:
         hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
     trainer = _trainer(run, hooks)
     base.trainer = trainer
+    settings.check_alike(run.settings)
     run.stop.check("while loading")
 
     newest = run.checkpoints.newest_valid(run.reporters.say)

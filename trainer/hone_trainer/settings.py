@@ -1,4 +1,4 @@
-"""From the plan and facts about data and model to every number of the run. Pure."""
+"""From the plan and facts about data and model to every number of the run. Pure, but for the ranks' agreement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 from hone_api.plan import TrainingPlan
+from hone_trainer import ranks
 from hone_trainer.device import Device
+from hone_trainer.errors import TrainerError
 
 CURVE_POINTS = 2000
 """Most points of a logged curve; longer runs log every n-th step."""
@@ -98,3 +100,19 @@ def resolve(
         cpu=not device.cuda,
         flat=flat,
     )
+
+
+def check_alike(settings: Settings) -> None:
+    """That every rank has come to the same numbers: GPUs of different kinds may not. A collective.
+
+    Raises:
+        TrainerError: InvalidConfiguration.
+    """
+    mine = [float(settings.micro_batch_size), float(settings.bf16)]
+    if ranks.add_up(mine) != [settings.world_size * number for number in mine]:
+        precision = "BFloat16" if settings.bf16 else "Float32"
+        message = (
+            f"rank {ranks.rank()} has {settings.micro_batch_size} rows a pass in {precision}, others differ: name one "
+            "product in resources.gpuProducts, or training.precision and training.microBatchSize"
+        )
+        raise TrainerError("InvalidConfiguration", message)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hone_api import sizing
 from hone_api.estimate import Setup
 from hone_api.plan import TrainingPlan
-from hone_trainer import row_attention, rows, settings, sizes, teacher_model
+from hone_trainer import encode, row_attention, rows, settings, sizes, teacher_model
 from hone_trainer.device import Device
+from hone_trainer.encode import Example
 from hone_trainer.methods import METHODS
 from hone_trainer.model import Base
 
@@ -19,7 +21,7 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
     method = METHODS[plan.method]
     length = plan.training.max_length or method.longest(base) or data.longest
     dataset = method.dataset(plan, data.train, length)
-    tokens = longest(plan, dataset, length)
+    tokens = longest(plan, dataset, data.train)
     made = sized(plan, base, device, tokens)
     ranks, gpu = device.world_size, device.cuda
     return dataset, settings.resolve(
@@ -33,11 +35,11 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
     )
 
 
-def longest(plan: TrainingPlan, dataset: Any, length: int) -> int:
-    """Tokens of the longest sequence of a run; `length` is the most that a row of its data may have."""
+def longest(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> int:
+    """Tokens of the longest sequence of a run."""
     if plan.method in sizing.BY_TOKENS:  # what is trained is what lies in the dataset
         return max(map(len, dataset["input_ids"]))
-    return sizing.longest_sequence(plan, length)
+    return sizing.longest_sequence(plan, max(map(encode.longest, examples)))
 
 
 def sized(plan: TrainingPlan, base: Base, device: Device, longest: int) -> Setup | None:

@@ -6,11 +6,10 @@ from hone_operator.desired.quantity import value
 
 
 def devices(spec: FineTuneJobSpec) -> dict[str, gpus.Gpu | None]:
-    """What the pods may run on, by name: the GPUs that the job allows and the table knows, any GPU, or the CPU."""
+    """What the pods may run on, by name; None for what the table of GPUs does not know, and the CPU."""
     if spec.resources.gpus_per_node == 0:
         return {"CPU": None}
-    known = {product: gpu for product in spec.resources.gpu_products or () if (gpu := gpus.find(product))}
-    return dict(known) or {"GPU": None}
+    return {product: gpus.find(product) for product in spec.resources.gpu_products or ["GPU"]}
 
 
 def capacity(spec: FineTuneJobSpec, name: str) -> int | None:
@@ -18,10 +17,14 @@ def capacity(spec: FineTuneJobSpec, name: str) -> int | None:
     if name == "CPU":
         return int(value(spec.resources.memory))
     gpu = gpus.find(name)
-    taken = spec.grpo.generation.share if spec.grpo else 0.0
-    return int(gpu.memory * (1 - taken)) if gpu else None
+    return int(gpu.memory * (1 - share(spec))) if gpu else None
+
+
+def share(spec: FineTuneJobSpec) -> float:
+    """Of a GPU's memory, what a vLLM on it takes."""
+    return spec.grpo.generation.share if spec.grpo else 0.0
 
 
 def smallest(spec: FineTuneJobSpec) -> int | None:
-    """Bytes that one rank has on any device that the job may get."""
+    """Bytes that one rank has on the smallest device that the job may get, of those that are known."""
     return min((room for name in devices(spec) if (room := capacity(spec, name))), default=None)

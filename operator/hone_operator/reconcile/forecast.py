@@ -1,11 +1,12 @@
 """What is known of a run before it asks for a GPU: advice, the memory it needs, and whether that can fit."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from hone_api import gpus
 from hone_api.advice import advise
-from hone_api.estimate import Estimate, Setup, change_that_fits, estimate, gib
+from hone_api.estimate import Estimate, Setup, change_that_fits, estimate, gib, of_vllm
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method
 from hone_api.shape import ModelShape
@@ -22,7 +23,6 @@ SURE = 1.1
 TIGHT = 0.95
 DOCUMENT_TOKENS = 2048
 """Tokens of a sequence of packed documents, when the job names none."""
-WITHOUT_BFLOAT16 = frozenset({"Tesla-T4", "Tesla-V100-16GB", "Tesla-V100-32GB"})
 
 
 def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: Datasets) -> Cause | None:
@@ -36,7 +36,7 @@ def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: 
         found = {name: estimate(s) for name, s in plans.items()}
         largest = max(rooms, key=rooms.__getitem__)
         draft.put(memory=_memory(spec, found[largest]))
-        if rooms[largest] and found[largest].total > SURE * rooms[largest]:
+        if all(rooms.values()):  # on what nobody knows it may fit
             cause = _misfit(spec, largest, plans[largest], found[largest])
         sentences += [
             f"memory is tight on {name}: about {gib(e.total)} of {gib(rooms[name])}."
@@ -74,12 +74,13 @@ def _setup(
     spec: FineTuneJobSpec, shape: ModelShape, teacher: ModelShape | None, datasets: Datasets, gpu: gpus.Gpu | None
 ) -> Setup:
     on_gpu = spec.resources.gpus_per_node > 0
+    by_hardware = on_gpu and (gpu is None or gpu.bf16)
     return setup(
         spec,
         shape,
         ranks=world_size(spec),
         gpu=on_gpu,
-        bf16=on_gpu and (gpu is None or gpu.name not in WITHOUT_BFLOAT16),
+        bf16=by_hardware or spec.training.precision == "BFloat16",
         longest=longest_sequence(spec, _longest(spec, shape, datasets)),
         memory=memory.smallest(spec),
         teacher=teacher,
@@ -104,13 +105,18 @@ def _memory(spec: FineTuneJobSpec, found: Estimate) -> Mapping[str, Any]:
     }
 
 
-def _beside(spec: FineTuneJobSpec) -> str:
-    return " beside vLLM" if spec.grpo and spec.grpo.generation.share else ""
-
-
-def _misfit(spec: FineTuneJobSpec, name: str, s: Setup, found: Estimate) -> Cause:
+def _misfit(spec: FineTuneJobSpec, name: str, s: Setup, found: Estimate) -> Cause | None:
+    """Why the run cannot fit on this device, of known memory."""
     room = memory.capacity(spec, name) or 0
-    where = f"resources.memory {spec.resources.memory}" if name == "CPU" else f"{name} with {gib(room)}{_beside(spec)}"
-    way = change_that_fits(s, int(TIGHT * room))
-    hint = f"The cheapest change that fits: {way}." if way else "No setting makes it fit there: use more memory."
-    return Cause("DoesNotFit", f"A rank needs about {gib(found.total)} ({found.words()}), {where}. {hint}", hint)
+    if found.total > SURE * room:
+        beside = " beside vLLM" if memory.share(spec) else ""
+        where = f"resources.memory {spec.resources.memory}" if name == "CPU" else f"{name} with {gib(room)}{beside}"
+        way = change_that_fits(s, int(TIGHT * room))
+        hint = f"The cheapest change that fits: {way}." if way else "No setting makes it fit there: use more memory."
+        return Cause("DoesNotFit", f"A rank needs about {gib(found.total)} ({found.words()}), {where}. {hint}", hint)
+    gpu, need = gpus.find(name), of_vllm(s)
+    if gpu and (share := memory.share(spec)) and need > share * gpu.memory:
+        hint = f"Set grpo.generation.gpuMemoryUtilization to {math.ceil(100 * need / gpu.memory) / 100:.2f} or more."
+        has = f"{share:g} of {name} is {gib(share * gpu.memory)}"
+        return Cause("DoesNotFit", f"vLLM needs {gib(need)} for its weights and one sample, {has}. {hint}", hint)
+    return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 import shapes
 
@@ -86,6 +89,51 @@ def test_the_pass_that_is_estimated_fits_into_the_smallest_gpu(world, new_life, 
     )
     fixed.tick(61)
     assert kept == next(t["bytes"] for t in fixed.status["memory"]["terms"] if t["name"] == "activations")
+
+
+def test_what_may_get_a_gpu_that_nobody_knows_is_not_refused(world, new_life, conditions):
+    products = ["NVIDIA-L4", "ACME-9000"]
+    for named, accepted in ((products[:1], "False/DoesNotFit"), (products, "True/Accepted")):
+        life = fetched(world, new_life, resources={"gpusPerNode": 1, "gpuProducts": named}, adapter={"type": "None"})
+        life.tick(61)
+        assert conditions(life.status)["Accepted"] == accepted
+
+
+def test_a_cpu_that_is_told_to_computes_in_bfloat16(world, new_life, conditions):
+    for precision, accepted in (("Auto", "False/DoesNotFit"), ("BFloat16", "True/Accepted")):
+        training = {"precision": precision, "maxLength": 512}
+        life = fetched(world, new_life, resources={"memory": "26Gi"}, training=training)
+        life.tick(61)
+        assert conditions(life.status)["Accepted"] == accepted
+
+
+def test_a_limit_far_above_the_rows_does_not_refuse_them(world, new_life, conditions):
+    life = fetched(world, new_life, **gpus("NVIDIA-A100-SXM4-80GB"), training={"maxLength": 4096})
+    life.datasets["rows"]["status"]["tokens"] = {"max": 600}
+    assert life.tick(61).create
+    short = life.status["memory"]["estimated"]
+    again = fetched(world, new_life, **gpus("NVIDIA-A100-SXM4-80GB"))
+    again.datasets["rows"]["status"]["tokens"] = {"max": 600}
+    again.tick(61)
+    assert again.status["memory"]["estimated"] == short
+
+
+def test_a_vllm_that_cannot_hold_the_weights_in_its_share_is_refused(world, new_life, conditions, monkeypatch):
+    monkeypatch.setattr(world, "platform", replace(world.platform, vllm_image="trainer-vllm:1"))
+
+    def begun(**generation):
+        grpo = {"rewards": [{"type": "Number"}], "generation": {"engine": "VLLM", **generation}}
+        training = {"gradientCheckpointing": True, "microBatchSize": 1}
+        life = fetched(world, new_life, **gpus("NVIDIA-A100-40GB"), method="GRPO", grpo=grpo, training=training)
+        life.tick(61)
+        return life
+
+    life = begun()
+    assert conditions(life.status)["Accepted"] == "False/DoesNotFit"
+    hint = life.status["failure"]["hint"]
+    assert "gpuMemoryUtilization" in hint
+    wanted = re.search(r"to (0\.\d+) or more", hint).group(1)
+    assert conditions(begun(gpuMemoryUtilization=wanted).status)["Accepted"] == "True/Accepted"
 
 
 def test_a_model_of_unknown_sizes_is_not_judged(world, new_life):

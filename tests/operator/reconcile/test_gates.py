@@ -99,6 +99,7 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
         ({"method": "DPO", "training": {"packing": True}}, "spec.training.packing is for method SFT"),
         ({"method": "KTO", "adapter": {"dropout": "0.1"}}, "spec.adapter.dropout: method KTO trains without dropout"),
         ({"method": "KTO", "training": {"batchSize": 1}}, "at least 2 on each rank"),
+        ({"method": "KTO", "training": {"batchSize": 11}}, "at least 2 on each rank"),
         ({"training": {"l2ToStart": "0.1"}}, "spec.training.l2ToStart is for adapter None"),
         ({**VLLM, "resources": {}}, "spec.grpo.generation.engine VLLM needs GPUs: set resources.gpusPerNode"),
         (

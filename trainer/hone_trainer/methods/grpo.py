@@ -11,6 +11,7 @@ from typing import Any
 
 from hone_api.methods import GrpoMethod
 from hone_api.plan import TrainingPlan
+from hone_api.sizing import longest_sequence
 from hone_trainer import ranks
 from hone_trainer.encode_prompts import Prompt, PromptEncoder
 from hone_trainer.loop import Loop, Run
@@ -58,7 +59,7 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
         "epsilon": float(grpo.epsilon),
         "epsilon_high": float(grpo.epsilon_high) if grpo.epsilon_high else None,
         "mask_truncated_completions": grpo.mask_truncated_completions,
-        **generation.arguments(grpo.generation, settings.max_length + grpo.max_completion_length),
+        **generation.arguments(grpo.generation, longest_sequence(plan, settings.max_length)),
     }
     if grpo.advantage == "LeaveOneOut":
         return RLOOConfig(**both)
