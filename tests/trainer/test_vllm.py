@@ -173,6 +173,14 @@ def test_a_server_that_has_forgotten_the_adapter_is_told_it_again(
     samples_are_of_the_newest_step(curve_of(plan))
 
 
+def test_a_sample_from_the_nucleus_keeps_its_weight(server: str, served_plan: Any, runs: Any) -> None:
+    """vLLM's probabilities are of the nucleus, and so larger by 1 / topP at most: of each token, not of its sample."""
+    plan = served_plan("nucleus", server, {"topP": "0.7"})
+    runs.finish(plan)
+    for point in curve_of(plan):
+        assert 0.69 < point["sampling/importance_sampling_ratio/mean"] < 1
+
+
 def test_rloo_by_a_server(server: str, served_plan: Any, runs: Any) -> None:
     plan = served_plan("rloo", server, {"advantage": "LeaveOneOut"})
     runs.finish(plan)

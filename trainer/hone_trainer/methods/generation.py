@@ -1,8 +1,7 @@
 """vLLM as what generates the samples of GRPO and RLOO, by TRL's VLLMGeneration, in place of the model in training.
 
 It runs in each rank's own process and shares its GPU; TRL gives it the weights after each optimiser step, an adapter
-merged into them. Its kernels give a token another probability than ours do; TRL weighs the gradient by their ratio (Yao
-et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training"). A vLLM apart is in `served`.
+merged into them. A vLLM apart is in `served`.
 """
 
 from __future__ import annotations
@@ -19,11 +18,18 @@ PRIVATE = {
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
 """Environment that vLLM reads when it is imported; it tells nobody that it is used."""
+WEIGHED = {"vllm_importance_sampling_mode": "token_truncate"}
+"""For TRL's GRPOConfig; RLOOConfig weighs nothing. vLLM gives a token another probability than the trainer does, so the
+loss of each token is multiplied by their ratio, at most TRL's 3: truncated importance sampling (Yao et al. 2025, "Your
+efficient RL framework secretly brings you off-policy RL training", https://fengyao.notion.site/off-policy-rl). TRL's
+default multiplies a whole sample by the product over its tokens, and drops it above 3. With topP below 1, where each
+ratio is at least topP, the product is about 0 after some hundred tokens."""
 LOGGED = {
     "sampling/sampling_logp_difference/mean": "sampling_logp_difference",
     "sampling/importance_sampling_ratio/mean": "importance_sampling_ratio",
 }
-"""Names in TRL's logs -> ours: how far vLLM's log-probabilities are from the trainer's, in nats, and their ratio."""
+"""Names in TRL's logs -> ours: how far vLLM's log-probabilities are from the trainer's, in nats a token, and the mean
+weight of a token in the loss."""
 
 
 def arguments(options: Generation, longest: int) -> dict[str, Any]:

@@ -64,7 +64,10 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
     if grpo.advantage == "LeaveOneOut":
         return RLOOConfig(**both)
     return GRPOConfig(
-        **both, loss_type=LOSSES[grpo.loss or "DAPO"], scale_rewards=(grpo.scale_rewards or "Group").lower()
+        **both,
+        **generation.WEIGHED,
+        loss_type=LOSSES[grpo.loss or "DAPO"],
+        scale_rewards=(grpo.scale_rewards or "Group").lower(),
     )
 
 
