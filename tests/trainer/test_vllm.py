@@ -99,10 +99,11 @@ def curve_of(plan: Any) -> list[dict[str, Any]]:
     return [point for point in map(json.loads, lines) if "loss" in point]
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_vllm_samples_from_the_weights_of_the_newest_step(train: Any, ranks: int) -> None:
+@pytest.mark.parametrize(("type_", "ranks"), [("LoRA", 1), ("LoRA", 2), ("DoRA", 1)])
+def test_vllm_samples_from_the_weights_of_the_newest_step(train: Any, type_: str, ranks: int) -> None:
     """Its log-probabilities are the trainer's within rounding, while the model moves far from where it began."""
-    samples_are_of_the_newest_step(train("lora", {"beta": "0.001"}, processesPerNode=ranks))
+    curve = train("newest", {"beta": "0.001"}, adapter={"type": type_}, processesPerNode=ranks)
+    samples_are_of_the_newest_step(curve)
 
 
 def samples_are_of_the_newest_step(curve: list[dict[str, Any]]) -> None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from hone_api.methods import Generation
+from hone_api.plan import TrainingPlan
+from hone_trainer import adapters
+from hone_trainer.methods import merged
 
 PRIVATE = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -47,6 +51,13 @@ def arguments(options: Generation, longest: int) -> dict[str, Any]:
         "vllm_gpu_memory_utilization": options.share,
         "vllm_max_model_length": longest,
     }
+
+
+def attach(trainer: Any, plan: TrainingPlan) -> None:
+    """Correct what TRL's `VLLMGeneration` does otherwise, in a trainer that has one."""
+    if adapters.is_adapter(plan.adapter):
+        library = trainer.vllm_generation
+        library._iter_named_params = partial(merged.parameters, library.model)
 
 
 def end_at(args: Any, stop_ids: Iterable[int]) -> None:

@@ -111,7 +111,9 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
         callbacks=[*callbacks, rewarding.Differences(run)],
     )
     made.rewards = rewards
-    if options(run.plan).generation.endpoint:
+    if options(run.plan).generation.is_colocated:
+        generation.attach(made, run.plan)
+    elif options(run.plan).generation.is_vllm:
         served.attach(made, run)
     made.remove_callback(PrinterCallback)  # our reporters tell
     made.attach(run)
