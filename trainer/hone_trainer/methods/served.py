@@ -8,8 +8,9 @@ connection between their GPUs.
 from __future__ import annotations
 
 import shutil
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import count, groupby
 from pathlib import Path
@@ -22,11 +23,17 @@ from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.datasets.synthesis.endpoint import TRIES, Access, Endpoint, in_parallel
 from hone_trainer.errors import SourceError
 from hone_trainer.loop import Run
+from hone_trainer.methods.arguments import COLLECTIVE_TIMEOUT
+from hone_trainer.stop import Stop
 
 PARALLEL = 64
 """Prompts of a rank that are under way at a time; vLLM makes one batch of them."""
-SECONDS = 1800.0
-"""Until the samples of a prompt must be there; other ranks wait no longer, either."""
+SECONDS = COLLECTIVE_TIMEOUT - 300.0
+"""Until the samples of a prompt, or an adapter, must be there, all tries together: before the other ranks give up."""
+GRACE = 30.0
+"""Seconds of waiting after a signal. A server that is well answers in them, and the step ends with a checkpoint."""
+FORGET_SECONDS = 10.0
+"""For what the run can do without."""
 BYTES = 2**28
 """Most of the samples of a prompt as JSON, in which a token is about 100 bytes."""
 RESTART = 16
@@ -51,10 +58,20 @@ class Served:
         folder: where the server reads adapters from; it must see the same path.
         run: name of the run, for people who look at the server.
         sampling: of each request.
+        check: called each second of waiting; ends it by an exception.
     """
 
-    def __init__(self, endpoint: Endpoint, network: Any, folder: Path, run: str, sampling: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        network: Any,
+        folder: Path,
+        run: str,
+        sampling: Mapping[str, Any],
+        check: Callable[[], None],
+    ) -> None:
         self._endpoint, self._network, self._folder, self._sampling = endpoint, network, folder, dict(sampling)
+        self._check = check
         # A new name each time: vLLM would read an adapter that is loaded in place again at each forward pass, and the
         # file system of another node may remember what was at a path.
         self._names = (f"{run}-{uuid.uuid4().hex[:12]}-{number}" for number in count())
@@ -66,6 +83,7 @@ class Served:
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
             StoreError: DiskFull or StorageError.
+            TrainerError: Interrupted.
         """
         from accelerate.utils import broadcast_object_list
 
@@ -83,10 +101,12 @@ class Served:
 
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
+            TrainerError: Interrupted.
         """
         groups = [(list(ids), len(list(same))) for ids, same in groupby(prompts)]
         with profiler or nullcontext():
-            found = [sample for samples in in_parallel(self._ask, groups, PARALLEL) for sample in samples]
+            answers = in_parallel(self._ask, groups, PARALLEL, self._check)
+        found = [sample for samples in answers for sample in samples]
         completions = [ids for ids, _ in found]
         return (
             prompts,
@@ -104,7 +124,8 @@ class Served:
     def _load(self) -> str:
         name, previous = next(self._names), self._name
         self._write(name)
-        self._tell(name, RESTART if previous else TRIES)
+        tries, until = RESTART if previous else TRIES, time.monotonic() + SECONDS
+        in_parallel(lambda name: self._tell(name, tries, until), [name], 1, self._check)
         self._forget(previous)
         return name
 
@@ -113,11 +134,11 @@ class Served:
             self._network.save_pretrained(work / name, selected_adapters=["default"], save_embedding_layers=False)
             (work / name).rename(self._folder / name)
 
-    def _tell(self, name: str, tries: int) -> None:
+    def _tell(self, name: str, tries: int, until: float) -> None:
         """Have the adapter loaded; it may be, when an answer was lost or another thread asked, too."""
         path = self._folder / name
         try:
-            self._endpoint.ask("POST", "/load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, tries)
+            self._endpoint.ask("POST", "/load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, tries, until)
         except SourceError as error:
             if _LOADED in error.message:
                 return
@@ -127,21 +148,41 @@ class Served:
     def _forget(self, name: str) -> None:
         if name:
             with suppress(SourceError):
-                self._endpoint.ask("POST", "/unload_lora_adapter", {"lora_name": name}, tries=1)
+                until = time.monotonic() + FORGET_SECONDS
+                self._endpoint.ask("POST", "/unload_lora_adapter", {"lora_name": name}, 1, until)
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
     def _ask(self, group: tuple[list[int], int]) -> list[Sample]:
         """The samples of one prompt; a server that was restarted meanwhile is told the adapter again."""
         prompt, number = group
+        until = time.monotonic() + SECONDS
         body = {**self._sampling, "model": self._name, "prompt": prompt, "n": number}
         try:
-            answer = self._endpoint.request("POST", "/completions", body, RESTART)
+            answer = self._endpoint.request("POST", "/completions", body, RESTART, until)
         except SourceError as error:
             if self._name not in error.message:  # which it names when it does not know it
                 raise
-            self._tell(self._name, RESTART)
-            answer = self._endpoint.request("POST", "/completions", body, RESTART)
+            self._tell(self._name, RESTART, until)
+            answer = self._endpoint.request("POST", "/completions", body, RESTART, until)
         return _samples(answer, number, self._endpoint.host)
+
+
+class Patience:
+    """Ends waiting for the server some time after a signal.
+
+    Raises:
+        TrainerError: Interrupted.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._until: float | None = None
+
+    def __call__(self) -> None:
+        if self._stop.requested and self._until is None:
+            self._until = time.monotonic() + GRACE
+        if self._until is not None and time.monotonic() >= self._until:
+            self._stop.check("while waiting for vLLM")
 
 
 class Released(TrainerCallback):
@@ -159,6 +200,7 @@ def attach(trainer: Any, run: Run) -> None:
 
     Raises:
         SourceError: EndpointUnreachable; EndpointRefused, also when its model is too short; SourceRefused.
+        TrainerError: Interrupted.
         ConfigError: a URL that cannot be.
     """
     plan = run.plan
@@ -176,7 +218,7 @@ def attach(trainer: Any, run: Run) -> None:
         "logprobs": 0,
         "return_token_ids": True,
     }
-    served = Served(endpoint, trainer.model, folder, plan.run, sampling)
+    served = Served(endpoint, trainer.model, folder, plan.run, sampling, Patience(run.stop))
     trainer.use_vllm, trainer.vllm_mode, trainer.vllm_generation, trainer._last_loaded_step = True, "server", served, -1
     trainer.add_callback(Released(served))
 
@@ -190,7 +232,7 @@ def _connect(run: Run) -> Endpoint:
     url = str(plan.grpo.generation.endpoint).rstrip("/").removesuffix("/v1")
     endpoint = Endpoint(f"{url}/v1", access)
     try:
-        served = endpoint.models()
+        (served,) = in_parallel(endpoint.models, [time.monotonic() + SECONDS], 1, Patience(run.stop))
     except SourceError as error:
         raise SourceError(error.code, f"grpo.generation.endpoint: {error.message}") from None
     longest = max(len(row.prompt_ids) for row in run.rows) + plan.grpo.max_completion_length

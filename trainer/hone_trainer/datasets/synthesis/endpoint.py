@@ -7,12 +7,16 @@ is followed and no proxy used: the key goes to the host that the spec names.
 from __future__ import annotations
 
 import json
+import math
 import random
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -117,13 +121,13 @@ class Endpoint:
             raise SourceError("EndpointRefused", f"{self.host} names no model: name one in the field model")
         return str(models[0]["id"])
 
-    def models(self) -> list[dict[str, Any]]:
-        """What is served, as the server describes it.
+    def models(self, until: float = math.inf) -> list[dict[str, Any]]:
+        """What is served, as the server describes it; see `ask`.
 
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
         """
-        found = self.request("GET", "/models").get("data")
+        found = self.request("GET", "/models", until=until).get("data")
         return [model for model in found if isinstance(model, dict)] if isinstance(found, list) else []
 
     def chat(
@@ -155,26 +159,38 @@ class Endpoint:
         return Answer(text if isinstance(text, str) else "", reason != "length")
 
     def request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, tries: int = TRIES
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        tries: int = TRIES,
+        until: float = math.inf,
     ) -> dict[str, Any]:
         """`ask` for a JSON object."""
-        return _parsed(self.ask(method, path, body, tries), self.host)
+        return _parsed(self.ask(method, path, body, tries, until), self.host)
 
-    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, tries: int = TRIES) -> bytes:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        tries: int = TRIES,
+        until: float = math.inf,
+    ) -> bytes:
         """The answer; what may pass is tried again with growing pauses.
 
         Args:
             path: below the base URL.
             body: sent as JSON.
+            until: when all tries must be over, by `time.monotonic`.
 
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
             PromptRefusedError: what was sent is refused, and other things may not be.
         """
-        last = ""
         for number in range(tries):
             try:
-                status, data, after = self._once(method, path, body)
+                status, data, after = self._once(method, path, body, until)
             except (HTTPError, OSError) as error:
                 self._pool, last, after = None, str(error), None
             else:
@@ -185,11 +201,15 @@ class Endpoint:
                     raise PromptRefusedError(f"{self.host} {last}")
                 if status not in _TRY_AGAIN:
                     raise SourceError("EndpointRefused", f"{self.host} {last}")
-            if number < tries - 1:
-                self.access.pause(_seconds(after, number))
-        raise SourceError("EndpointUnreachable", f"{self.host}, after {tries} tries: {last}")
+            pause = _seconds(after, number)
+            if number == tries - 1 or time.monotonic() + pause >= until:
+                break
+            self.access.pause(pause)
+        raise SourceError("EndpointUnreachable", f"{self.host}, after {number + 1} tries: {last}")
 
-    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes, str | None]:
+    def _once(
+        self, method: str, path: str, body: Mapping[str, Any] | None, until: float
+    ) -> tuple[int, bytes, str | None]:
         pool = self._pool or self._connect()
         self._pool = pool
         port = "" if self.parts.port is None else f":{self.parts.port}"
@@ -203,6 +223,7 @@ class Endpoint:
             self.parts.path.rstrip("/") + path,
             body=None if body is None else json.dumps(body).encode(),
             headers=headers,
+            timeout=self._timeout(until),
             redirect=False,
             retries=False,
             preload_content=False,
@@ -215,6 +236,10 @@ class Endpoint:
             raise SourceError("EndpointRefused", f"{self.host} answers more than {self.access.most_bytes} bytes")
         return response.status, data, response.headers.get("Retry-After")
 
+    def _timeout(self, until: float) -> urllib3.Timeout:
+        left = max(1.0, until - time.monotonic())
+        return urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), read=min(self.access.most_seconds, left))
+
     def _without_key(self, words: str) -> str:
         """Servers like to repeat a key that they do not know; what they say goes into log and status."""
         return words.replace(self.access.key, "…") if self.access.key else words
@@ -223,13 +248,11 @@ class Endpoint:
         secure = self.parts.scheme == "https"
         port = self.parts.port or (443 if secure else 80)
         address = self._address(port)
-        timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=self.access.most_seconds)
         if not secure:
-            return urllib3.HTTPConnectionPool(address, port, timeout=timeout, maxsize=self.access.parallel, block=True)
+            return urllib3.HTTPConnectionPool(address, port, maxsize=self.access.parallel, block=True)
         return urllib3.HTTPSConnectionPool(
             address,
             port,
-            timeout=timeout,
             maxsize=self.access.parallel,
             block=True,
             ssl_context=ssl.create_default_context(),
@@ -248,14 +271,45 @@ class Endpoint:
         return addresses[0]
 
 
-def in_parallel(ask: Callable[[_Asked], _Told], asked: Sequence[_Asked], threads: int) -> list[_Told]:
-    """The answers in the order of what is asked; the first error ends it, and what is not yet under way."""
-    with ThreadPoolExecutor(threads, "endpoint") as pool:
-        try:
-            return list(pool.map(ask, asked))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def in_parallel(
+    ask: Callable[[_Asked], _Told],
+    asked: Sequence[_Asked],
+    threads: int,
+    check: Callable[[], None] = lambda: None,
+) -> list[_Told]:
+    """The answers in the order of what is asked; the first error ends it, and what is not yet under way.
+
+    What is under way then is waited for no more, nor at the end of the process: a server may never answer.
+
+    Args:
+        check: called each second while waiting; what it raises is such an error.
+    """
+    answers: list[Future[_Told]] = [Future() for _ in asked]
+    todo: SimpleQueue[tuple[Future[_Told], _Asked]] = SimpleQueue()
+    for pair in zip(answers, asked, strict=True):
+        todo.put(pair)
+    for _ in range(min(threads, len(asked))):
+        threading.Thread(target=_answer_all, args=(ask, todo), name="endpoint", daemon=True).start()
+    try:
+        while (state := wait(answers, 1, FIRST_EXCEPTION)).not_done:
+            for answer in state.done:
+                answer.result()
+            check()
+        return [answer.result() for answer in answers]
+    finally:
+        for answer in answers:
+            answer.cancel()
+
+
+def _answer_all(ask: Callable[[_Asked], _Told], todo: SimpleQueue[tuple[Future[_Told], _Asked]]) -> None:
+    with suppress(Empty):
+        while True:
+            answer, asked = todo.get_nowait()
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(ask(asked))
+                except BaseException as error:
+                    answer.set_exception(error)
 
 
 def _checked(url: str, private: bool) -> SplitResult:
