@@ -60,6 +60,9 @@ def generation_problems(grpo: GrpoMethod | None, adapter: Adapter, *, sharded: b
             f"grpo.generation.endpoint: a server takes adapters of type LoRA, not {what}: use adapter type LoRA, or "
             "remove endpoint, for a vLLM on the GPUs of the job"
         )
+    if float(adapter.dropout or 0):
+        # TRL computes what vLLM's probabilities are compared with in training mode.
+        out.append("adapter.dropout: vLLM samples without it, training would compare probabilities with it: remove it")
     if sharded:
         out.append("grpo.generation.engine VLLM needs whole weights on each rank: remove deepspeed")
     return out

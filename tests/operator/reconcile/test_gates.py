@@ -110,6 +110,10 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
             {**VLLM, "deepspeed": {}, "resources": {"gpusPerNode": 2}},
             "whole weights on each rank: remove deepspeed",
         ),
+        (
+            {**VLLM, "adapter": {"dropout": "0.1"}},
+            "spec.adapter.dropout: vLLM samples without it, training would compare probabilities with it: remove it",
+        ),
         (VLLM, "this installation names no trainer.vllmImage"),
         (
             {**SERVED, "adapter": {"type": "None"}},
