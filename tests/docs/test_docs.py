@@ -1,5 +1,6 @@
 """What the documentation shows is valid, and what it links to exists."""
 
+import functools
 import json
 import re
 import shlex
@@ -46,6 +47,23 @@ def test_every_manifest_fits_the_api_and_values_fit_the_chart(text):
             KINDS[document["kind"]].spec.model_validate(document["spec"])
         elif document["kind"] in ("Pod", "PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"):
             kubernetes_validate.validate(document, "1.34", strict=True)
+
+
+PODS = {"Pod": ("spec",), "Deployment": ("spec", "template", "spec"), "Job": ("spec", "template", "spec")}
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_pods_that_mount_the_store_may_read_it_and_nothing_more(text):
+    """Weights in it are for its owner alone; level restricted of the Pod Security Standards."""
+    for document in yaml.safe_load_all(text):
+        pod = functools.reduce(lambda found, key: found[key], PODS.get(document.get("kind"), ()), document)
+        if "containers" not in pod or "hone-store" not in str(pod.get("volumes")):
+            continue
+        user = {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}}
+        assert user.items() <= pod["securityContext"].items()
+        for container in pod["containers"]:
+            rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+            assert rights.items() <= container["securityContext"].items()
 
 
 def test_the_kinds_are_shown():
