@@ -13,13 +13,12 @@ from typing import Any
 
 from hone_api.methods import Generation
 from hone_api.plan import TrainingPlan
-from hone_trainer import adapters
+from hone_trainer import adapters, ranks
 from hone_trainer.methods import merged
 
 PRIVATE = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # TRL reaches for the weights of an engine in its own process
-    "VLLM_LOGGING_LEVEL": "WARNING",
 }
 """Environment that vLLM reads when it is imported; it tells nobody that it is used."""
 WEIGHED = {"vllm_importance_sampling_mode": "token_truncate"}
@@ -45,6 +44,7 @@ def arguments(options: Generation, longest: int) -> dict[str, Any]:
     if not options.is_colocated:
         return {}
     os.environ.update(PRIVATE)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # the platform may have set another
     return {
         "use_vllm": True,
         "vllm_mode": "colocate",
@@ -54,7 +54,13 @@ def arguments(options: Generation, longest: int) -> dict[str, Any]:
 
 
 def attach(trainer: Any, plan: TrainingPlan) -> None:
-    """Correct what TRL's `VLLMGeneration` does otherwise, in a trainer that has one."""
+    """Correct what TRL's `VLLMGeneration` does otherwise, in a trainer that has one.
+
+    vLLM draws from the process's random numbers, and TRL has it set their seed to the number of the rank.
+    """
+    from transformers import set_seed
+
+    set_seed(plan.training.seed + ranks.rank())
     if adapters.is_adapter(plan.adapter):
         library = trainer.vllm_generation
         library._iter_named_params = partial(merged.parameters, library.model)

@@ -1,16 +1,18 @@
-"""Weights for vLLM: what TRL would send, from a base that stays as it was."""
+"""What TRL's vLLM gets otherwise: weights from a base that stays as it was, seeds, environment."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hone_api.methods import Generation
 from hone_api.training import Adapter
 from hone_trainer import adapters
-from hone_trainer.methods import merged
+from hone_trainer.methods import generation, merged
 
 pytestmark = pytest.mark.trainer
 
@@ -66,3 +68,22 @@ def test_the_base_is_the_same_after_many_steps(network: Any) -> None:
         for _ in merged.parameters(network):
             pass
     assert all(torch.equal(weight, base[name]) for name, weight in frozen(network).items())
+
+
+def test_what_is_drawn_depends_on_the_seed(network: Any, make_plan: Any) -> None:
+    import torch
+
+    def drawn(seed: int) -> list[float]:
+        torch.manual_seed(0)  # as vLLM in TRL does on the first rank
+        trainer = SimpleNamespace(vllm_generation=SimpleNamespace(model=network))
+        generation.attach(trainer, make_plan(training={"seed": seed}))
+        return torch.rand(3).tolist()
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_the_platform_says_how_much_vllm_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"VLLM_LOGGING_LEVEL": "DEBUG"})
+    generation.arguments(Generation(engine="VLLM"), 128)
+    assert os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"
+    assert os.environ["VLLM_NO_USAGE_STATS"] == "1"
