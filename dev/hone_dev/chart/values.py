@@ -94,7 +94,7 @@ class Limits(Values):
     max_source_bytes: Annotated[int, Field(ge=1)] = Field(20 * 2**30, description="Largest download of a source.")
     timeout_seconds: Seconds = Field(3600, description="Longest download of a source.")
     allow_private_addresses: bool = Field(
-        False, description="Whether https:// sources may have private or loopback addresses."
+        False, description="Whether https:// sources and endpoints of models may have private or loopback addresses."
     )
 
 

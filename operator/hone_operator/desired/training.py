@@ -86,6 +86,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         memory=memory.smallest(spec),
         master_address=host if several else None,
         cluster_domain=platform.cluster_domain,
+        allow_private_addresses=platform.limits.allow_private_addresses,
         output=spec.output,
         work_path=str(names.STORE / "runs" / uid),
         output_path=str(names.STORE / "models" / uid),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from hone_api.dataset import DatasetSpec
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import ModelVersionSpec
-from hone_api.plan import DatasetInput, parse_plan
+from hone_api.plan import DatasetInput, Limits, parse_plan
 from hone_operator.desired import names, sweep
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.materialize import Named, materialize
@@ -50,7 +51,9 @@ def owner(kind: str, name: str) -> dict[str, Any]:
     return {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "metadata": metadata}
 
 
-def run(spec: dict[str, Any], model_uri: str | None = None, number: int = 1) -> list[dict[str, Any]]:
+def run(
+    spec: dict[str, Any], model_uri: str | None = None, number: int = 1, platform: Platform = PLATFORM
+) -> list[dict[str, Any]]:
     full = {"model": {"uri": "pvc://models/smol"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}, **spec}
     parsed = FineTuneJobSpec.model_validate(full)
     resolved = Resolved(
@@ -60,7 +63,7 @@ def run(spec: dict[str, Any], model_uri: str | None = None, number: int = 1) -> 
         evaluation_datasets=["rows/validation"],
         image=PLATFORM.trainer_image,
     )
-    return training(Attempt(owner("FineTuneJob", "run"), parsed, number, resolved), PLATFORM)
+    return training(Attempt(owner("FineTuneJob", "run"), parsed, number, resolved), platform)
 
 
 def one_pod() -> list[dict[str, Any]]:
@@ -319,6 +322,13 @@ def test_a_dotted_name_becomes_a_label():
 def test_a_path_that_leaves_its_root_is_refused(uri):
     with pytest.raises(names.InvalidReferenceError):
         names.split_uri(uri)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_the_platform_says_whether_endpoints_may_be_private(allowed):
+    platform = replace(PLATFORM, limits=Limits(allow_private_addresses=allowed))
+    config, _ = run({}, platform=platform)
+    assert parse_plan(config["data"]["plan.json"]).allow_private_addresses is allowed
 
 
 @pytest.mark.parametrize("secret", ["teacher-key", None])
