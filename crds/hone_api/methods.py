@@ -130,6 +130,11 @@ class Generation(ApiModel):
             "generation.gpuMemoryUtilization is for vLLM on the GPUs of this job: remove it, or endpoint",
             field_path=".gpuMemoryUtilization",
         ),
+        Rule(
+            "!has(self.secretName) || has(self.endpoint)",
+            "generation.secretName is for a server: set endpoint, or remove it",
+            field_path=".secretName",
+        ),
         between("gpuMemoryUtilization", "above 0 and below 1", "> 0.0", "< 1.0", "0.3"),
         *uri_rules("endpoint"),
     )
@@ -144,6 +149,7 @@ class Generation(ApiModel):
         "http://vllm:8000; it reads them from the store, which it mounts at /store. Default: vLLM shares the GPUs of "
         "this job.",
     )
+    secret_name: Name | None = Field(default=None, description="Secret with key API_KEY of endpoint; default: none.")
     gpu_memory_utilization: Decimal | None = Field(
         default=None, description="Share of each GPU's memory for vLLM when it shares the GPUs; default 0.3."
     )

@@ -200,6 +200,7 @@ class TrainingPlan(ApiModel):
     teacher_secret_path: str | None = Field(
         default=None, description="Folder where distillation.teacherEndpoint.secretName is mounted, a file a key."
     )
+    generation_secret_path: str | None = Field(default=None, description="The same of grpo.generation.secretName.")
     model_path: str = Field(description="Folder of the base model: config, tokenizer, safetensors.")
     model_uri: str = Field(description="Where the base came from, for lineage and the model card.")
     model_commit: str | None = None

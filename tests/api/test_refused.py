@@ -17,6 +17,7 @@ LOGITS = {
     "spec.distillation.teacherModelVersion": "large-v1",
     "spec.distillation.level": "Logits",
 }
+GRPO = {"spec.method": "GRPO", "spec.grpo.rewards": [{"type": "Number"}]}
 
 # kind, changes to the minimal manifest, field named, fragment of the message
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
@@ -206,6 +207,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         },
         "spec.distillation.teacherEndpoint.endpoint",
         NO_CREDENTIALS,
+    ),
+    (
+        JOB,
+        {**GRPO, "spec.grpo.generation": {"engine": "VLLM", "secretName": "key"}},
+        "spec.grpo.generation.secretName",
+        "generation.secretName is for a server: set endpoint, or remove it",
     ),
     (JOB, {**LOGITS, "spec.distillation.temperature": "0"}, "spec.distillation.temperature", "above 0 and at most 10"),
     (

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +20,7 @@ from hone_trainer.methods import served
 from hone_trainer.stop import Stop
 
 pytestmark = pytest.mark.trainer
+KEY = "sk-of-this-server"
 
 
 @pytest.fixture
@@ -71,3 +77,63 @@ def test_the_first_error_ends_what_is_not_under_way() -> None:
     with pytest.raises(SourceError, match="no"):
         in_parallel(ask, range(1000), 1)
     assert len(asked) < 1000
+
+
+# -- its key ---------------------------------------------------------------------------------------------------
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """Says what it serves to those who have the key, and to others the key that they sent."""
+
+    def do_GET(self) -> None:
+        sent = self.headers.get("Authorization", "")
+        known = sent == f"Bearer {KEY}"
+        body = {"data": [{"id": "base", "max_model_len": 128}]} if known else {"error": f"{sent} is not known"}
+        self.send_response(200 if known else 401)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def run_of(make_plan: Any, tmp_path: Path) -> Any:
+    """The part of a run that connecting needs; `key` is what lies in the secret, if anything."""
+
+    def make(url: str, key: str | None) -> Any:
+        folder = tmp_path / "secret"
+        if key is not None:
+            folder.mkdir()
+            (folder / "API_KEY").write_text(f"{key}\n")
+        options = {"engine": "VLLM", "endpoint": url, "secretName": "vllm"}
+        grpo = {"rewards": [{"type": "Number"}], "maxCompletionLength": 8, "generation": options}
+        plan = make_plan(method="GRPO", grpo=grpo, allowPrivateAddresses=True, generationSecretPath=str(folder))
+        return SimpleNamespace(plan=plan, rows=[SimpleNamespace(prompt_ids=[1, 2])], stop=Stop())
+
+    return make
+
+
+def test_a_server_is_shown_its_key(guarded: str, run_of: Any) -> None:
+    assert served._connect(run_of(guarded, KEY)).host == "127.0.0.1"
+
+
+def test_a_wrong_key_is_refused_and_not_repeated(guarded: str, run_of: Any) -> None:
+    with pytest.raises(SourceError, match=r"grpo\.generation\.endpoint: .* 401: .* is not known") as raised:
+        served._connect(run_of(guarded, "sk-wrong"))
+    assert raised.value.code == "EndpointRefused"
+    assert "sk-wrong" not in raised.value.message
+
+
+def test_a_key_that_is_not_there_is_told(guarded: str, run_of: Any) -> None:
+    with pytest.raises(SourceError) as raised:
+        served._connect(run_of(guarded, None))
+    assert raised.value.code == "SecretNotFound"

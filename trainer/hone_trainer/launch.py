@@ -89,6 +89,7 @@ def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
             "models": {name: version(value) for name, value in plan.models.items()},
             "reward_paths": {name: path(value) for name, value in plan.reward_paths.items()},
             "teacher_secret_path": plan.teacher_secret_path and path(plan.teacher_secret_path),
+            "generation_secret_path": plan.generation_secret_path and path(plan.generation_secret_path),
             "work_path": path(plan.work_path),
             "output_path": path(plan.output_path),
             "datasets": moved(plan.datasets),

@@ -21,6 +21,7 @@ from hone_operator.desired.scheduling import scheduling
 
 MODEL = PurePosixPath("/model")
 TEACHER_SECRET = PurePosixPath("/secrets/teacher")
+GENERATION_SECRET = PurePosixPath("/secrets/generation")
 TOKEN_FOLDER = PurePosixPath("/var/run/secrets/hone.dev/progress")
 TOKEN_SECONDS = 3600
 
@@ -70,6 +71,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         **_model(spec, resolved, platform),
         reward_paths=rewards.paths(spec),
         teacher_secret_path=_teacher_key(spec)[1],
+        generation_secret_path=_generation_key(spec)[1],
         models={m.name: modelref.model_input(m, platform) for m in resolved.model_versions or ()},
         datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
         evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],
@@ -105,6 +107,11 @@ def _teacher_key(spec: FineTuneJobSpec) -> tuple[list[Mount], str | None]:
     """(mounts, path in the pod) of the key of a teacher behind an API."""
     endpoint = spec.distillation.teacher_endpoint if spec.distillation else None
     return secret_mounts(endpoint.secret_name if endpoint else None, "teacher", TEACHER_SECRET)
+
+
+def _generation_key(spec: FineTuneJobSpec) -> tuple[list[Mount], str | None]:
+    """The same of a server that generates samples."""
+    return secret_mounts(spec.grpo.generation.secret_name if spec.grpo else None, "generation", GENERATION_SECRET)
 
 
 def _retention(spec: FineTuneJobSpec, resolved: Resolved) -> list[DatasetInput]:
@@ -164,7 +171,7 @@ def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
         out.append(Mount.claim("model", MODEL, claim))
     versions = [*([resolved.model_version] if resolved.model_version else []), *(resolved.model_versions or ())]
     out += modelref.places(versions, platform)
-    out += [*rewards.mounts(spec), *_teacher_key(spec)[0]]
+    out += [*rewards.mounts(spec), *_teacher_key(spec)[0], *_generation_key(spec)[0]]
     if platform.progress_url:
         token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
         source = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}

@@ -345,6 +345,18 @@ def test_the_key_of_a_teacher_is_mounted_and_its_path_is_in_the_plan(secret):
     assert all(paths[name] == "/secrets/teacher" for name in mounted)
 
 
+@pytest.mark.parametrize("secret", ["vllm-key", None])
+def test_the_key_of_a_server_of_samples_is_mounted_and_its_path_is_in_the_plan(secret):
+    generation = {"engine": "VLLM", "endpoint": "http://vllm:8000", **({"secretName": secret} if secret else {})}
+    config, job = run({"method": "GRPO", "grpo": {"rewards": REWARDS[:1], "generation": generation}})
+    assert parse_plan(config["data"]["plan.json"]).generation_secret_path == ("/secrets/generation" if secret else None)
+    pod = job["spec"]["template"]["spec"]
+    mounted = {v["name"]: v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}
+    paths = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    found = [(secret, paths[name]) for name, secret in mounted.items()]
+    assert found == ([("vllm-key", "/secrets/generation")] if secret else [])
+
+
 @pytest.mark.parametrize(
     "spec",
     [

@@ -22,6 +22,7 @@ from hone_trainer import ranks, store
 from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.datasets.synthesis.endpoint import TRIES, Access, Endpoint, in_parallel
 from hone_trainer.errors import SourceError
+from hone_trainer.hub import secret_key
 from hone_trainer.loop import Run
 from hone_trainer.methods.arguments import COLLECTIVE_TIMEOUT
 from hone_trainer.stop import Stop
@@ -199,7 +200,8 @@ def attach(trainer: Any, run: Run) -> None:
     """Let the plan's server generate the samples of TRL's GRPOTrainer or RLOOTrainer.
 
     Raises:
-        SourceError: EndpointUnreachable; EndpointRefused, also when its model is too short; SourceRefused.
+        SourceError: EndpointUnreachable; EndpointRefused, also when its model is too short; SourceRefused;
+            SecretNotFound, SecretKeyNotFound.
         TrainerError: Interrupted.
         ConfigError: a URL that cannot be.
     """
@@ -226,9 +228,8 @@ def attach(trainer: Any, run: Run) -> None:
 def _connect(run: Run) -> Endpoint:
     plan = run.plan
     assert plan.grpo is not None
-    access = Access(
-        plan.allow_private_addresses, plan.cluster_domain, parallel=PARALLEL, most_bytes=BYTES, most_seconds=SECONDS
-    )
+    key = secret_key(plan.generation_secret_path, "API_KEY") if plan.generation_secret_path else None
+    access = Access(plan.allow_private_addresses, plan.cluster_domain, key, PARALLEL, BYTES, SECONDS)
     url = str(plan.grpo.generation.endpoint).rstrip("/").removesuffix("/v1")
     endpoint = Endpoint(f"{url}/v1", access)
     try:
