@@ -182,6 +182,21 @@ def test_a_sample_from_the_nucleus_keeps_its_weight(server: str, served_plan: An
         assert 0.69 < point["sampling/importance_sampling_ratio/mean"] < 1
 
 
+def test_a_run_that_fails_leaves_nothing_at_the_server(
+    server: str, served_plan: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def generate(*_: Any, **__: Any) -> None:
+        assert adapters(server) != []
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(served.Served, "generate", generate)
+    plan = served_plan("fails", server)
+    with pytest.raises(RuntimeError, match="no memory"):
+        runs.finish(plan)
+    assert adapters(server) == []
+    assert not list(Path(plan.work_path).glob("served*"))
+
+
 def test_rloo_by_a_server(server: str, served_plan: Any, runs: Any) -> None:
     plan = served_plan("rloo", server, {"advantage": "LeaveOneOut"})
     runs.finish(plan)

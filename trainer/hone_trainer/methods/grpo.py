@@ -6,6 +6,7 @@ TRL's GRPOTrainer and RLOOTrainer. They get the prompts as our own token ids, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,13 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     class Grpo(Loop, library):  # type: ignore[misc, valid-type]
         """TRL's, with our loop, our prompts and an order that a resumed run finds again."""
 
+        at_end: ExitStack
+        """Closed when training ends, also by an error."""
+
+        def train(self, *positional: Any, **named: Any) -> Any:
+            with self.at_end:
+                return super().train(*positional, **named)
+
         def _tokenize_prompts(self, prompts: list[list[int]]) -> tuple[list[list[int]], None, dict[str, Any]]:
             return prompts, None, {}
 
@@ -110,7 +118,7 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
         peft_config=peft_config,
         callbacks=[*callbacks, rewarding.Differences(run)],
     )
-    made.rewards = rewards
+    made.rewards, made.at_end = rewards, ExitStack()
     if options(run.plan).generation.is_colocated:
         generation.attach(made, run.plan)
     elif options(run.plan).generation.is_vllm:

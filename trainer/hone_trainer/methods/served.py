@@ -16,8 +16,6 @@ from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
-
 from hone_trainer import ranks, store
 from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.datasets.synthesis.endpoint import TRIES, Access, Endpoint, in_parallel
@@ -186,18 +184,11 @@ class Patience:
             self._stop.check("while waiting for vLLM")
 
 
-class Released(TrainerCallback):
-    """Lets go of the server when training ends."""
-
-    def __init__(self, served: Served) -> None:
-        self._served = served
-
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        self._served.close()
-
-
 def attach(trainer: Any, run: Run) -> None:
     """Let the plan's server generate the samples of TRL's GRPOTrainer or RLOOTrainer.
+
+    Args:
+        trainer: also with `at_end`, an ExitStack.
 
     Raises:
         SourceError: EndpointUnreachable; EndpointRefused, also when its model is too short; SourceRefused;
@@ -222,7 +213,7 @@ def attach(trainer: Any, run: Run) -> None:
     }
     served = Served(endpoint, trainer.model, folder, plan.run, sampling, Patience(run.stop))
     trainer.use_vllm, trainer.vllm_mode, trainer.vllm_generation, trainer._last_loaded_step = True, "server", served, -1
-    trainer.add_callback(Released(served))
+    trainer.at_end.callback(served.close)
 
 
 def _connect(run: Run) -> Endpoint:
