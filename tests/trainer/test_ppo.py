@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hone_api.report import TrainingResult
-from hone_trainer import adapters, model, sampling
+from hone_trainer import adapters, device, model, sampling
 from hone_trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer
@@ -136,6 +136,16 @@ def test_an_adapter_learns_against_the_model_without_it(runs: Any, plan_of: Any)
     assert number(result, "reward")[1] > number(result, "reward")[0] + 0.1
     assert number(result, "kl")[0] == pytest.approx(0, abs=1e-5)
     assert number(result, "kl")[1] > 0.01
+
+
+@pytest.mark.parametrize("adapter", ["LoRA", "None"])
+def test_in_bfloat16_the_policy_begins_as_its_reference(runs: Any, plan_of: Any, adapter: str) -> None:
+    if not device.here().bf16:
+        pytest.skip("this CPU does not multiply in bfloat16")
+    plan = plan_of(adapter={"type": adapter}, training={"maxSteps": 2, "precision": "BFloat16"})
+    result = runs.finish(plan)
+    assert logs(plan, "full" if adapter == "None" else "adapter")[0]["kl"] == 0
+    assert number(result, "kl")[0] == 0
 
 
 def test_a_strong_pull_keeps_the_policy_near_its_reference(runs: Any, plan_of: Any) -> None:

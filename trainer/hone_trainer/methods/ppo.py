@@ -70,9 +70,10 @@ def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list
     set_seed(args.seed)  # an adapter begins at random
     critic.install(network)
     if peft_config is None:
+        # Weights as the policy has them: rounded ones would already be another model.
         settings = run.settings
-        reference = model.load(run.base, bf16=settings.bf16, cpu=settings.cpu, quantize=False, frozen=True)
-        reference = reference.to(args.device).eval().requires_grad_(False)
+        reference = model.load(run.base, bf16=settings.bf16, cpu=settings.cpu, quantize=False, frozen=False)
+        reference = reference.eval().requires_grad_(False)
     else:
         peft_config.modules_to_save = peft_config.exclude_modules = [critic.NAME]
         network = get_peft_model(network, peft_config)
@@ -89,7 +90,8 @@ def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list
         callbacks=callbacks,
     )
     made.remove_callback(PrinterCallback)  # our reporters tell
-    made.judge, made.reference = judge, reference
+    made.judge = judge
+    made.reference = reference and made.accelerator.prepare_model(reference, evaluation_mode=True)
     made.attach(run)
     set_seed(args.seed, device_specific=True)  # ranks sample differently
     return made
