@@ -170,6 +170,28 @@ def test_a_reference_that_is_not_the_model_is_refused_before_any_step(
     assert not Path(plan.output_path).exists()
 
 
+@pytest.mark.parametrize("method", ["DPO", "KTO"])
+def test_the_balance_of_experts_is_no_wrong_reference(
+    runs: Any, plan_of: Any, experts_model: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """TRL adds it to the loss. A reference that is wrong is refused all the same."""
+    fields = {"modelPath": str(experts_model), "adapter": {"type": "LoRA"}, "training": {"maxSteps": 1}}
+    plan = plan_of(method, **fields)
+    runs.finish(plan)
+    expected = math.log(2) if method == "DPO" else 0.5
+    assert logs(plan, "adapter")[0]["loss"] > expected + 1e-3
+    to_peft = adapters.to_peft
+
+    def not_at_zero(*args: Any) -> Any:
+        config = to_peft(*args)
+        config.init_lora_weights = False
+        return config
+
+    monkeypatch.setattr(adapters, "to_peft", not_at_zero)
+    with pytest.raises(TrainerError, match="with a reference that equals the model"):
+        runs.finish(plan_of(method, "wrong", **fields))
+
+
 @pytest.mark.parametrize(
     ("method", "adapter"),
     [("DPO", "LoRA"), ("DPO", "None"), ("KTO", "None"), ("ORPO", "LoRA"), ("Reward", "LoRA"), ("Reward", "None")],

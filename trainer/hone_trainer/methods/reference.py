@@ -24,6 +24,9 @@ TOLERANCE = {False: 1e-3, True: 5e-2}
 class WithReference(Loop):
     """A `Loop` whose loss compares the model with its reference; before TRL's DPOTrainer or KTOTrainer in the bases."""
 
+    aux_loss_enabled: bool
+    router_aux_loss_coef: float
+    _metrics: dict[str, dict[str, list[float]]]
     first_loss: float
     """The loss of two equal models: anything else at the first step means that the reference is wrong."""
 
@@ -35,9 +38,16 @@ class WithReference(Loop):
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(*args, **kwargs)  # type: ignore[misc]
         if not (self._compared or self.state.global_step):
-            check_first_loss(loss.item(), self.first_loss, bf16=self.run.settings.bf16)
+            check_first_loss(self._compared_loss(loss), self.first_loss, bf16=self.run.settings.bf16)
         self._compared = True
         return loss
+
+    def _compared_loss(self, loss: Any) -> float:
+        """The mean over the ranks, without what TRL adds for the balance of a mixture's experts. A collective."""
+        mean = ranks.add_up([loss.item()])[0] / ranks.world_size()
+        if not self.aux_loss_enabled:
+            return mean
+        return mean - self.router_aux_loss_coef * self._metrics["train"]["aux_loss"][-1]
 
     def compare(self, name: str, rows: Sequence[Example], poll: Poll) -> tuple[list[list[float]], list[list[float]]]:
         """Log-probabilities of `rows` by the model as it is, and by the reference. A collective.
