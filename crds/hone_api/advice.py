@@ -24,13 +24,14 @@ FAR = 100
 FEW_ROWS = 50
 
 
-def advise(method: str, adapter: Adapter, training: Training, rows: int) -> list[str]:
+def advise(method: str, adapter: Adapter, training: Training, rows: int, generations: int = 1) -> list[str]:
     """Sentences for people, each with the way out.
 
     Args:
         rows: of an epoch, over all Datasets.
+        generations: of GRPO, whose batchSize counts samples, so many of each row.
     """
-    return [*_rate(method, adapter, training), *_amount(training, rows)]
+    return [*_rate(method, adapter, training), *_amount(training, rows, generations)]
 
 
 def _rate(method: str, adapter: Adapter, training: Training) -> Iterator[str]:
@@ -47,8 +48,10 @@ def _rate(method: str, adapter: Adapter, training: Training) -> Iterator[str]:
             )
 
 
-def _amount(training: Training, rows: int) -> Iterator[str]:
+def _amount(training: Training, rows: int, generations: int) -> Iterator[str]:
     if rows < FEW_ROWS:
         yield f"{rows} rows are few: below {FEW_ROWS} a model rather learns them by heart; watch the held-out loss."
-    if training.batch_size > rows:
-        yield f"batchSize {training.batch_size} is more than the {rows} rows there are: an epoch is one step; lower it."
+    if training.batch_size // generations > rows:
+        each = f" at {generations} generations" if generations > 1 else ""
+        end = "it is refused" if generations > 1 else "an epoch is one step"
+        yield f"batchSize {training.batch_size}{each} is more than the {rows} rows there are: {end}; lower it."

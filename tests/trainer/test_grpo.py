@@ -192,7 +192,8 @@ def test_a_program_that_gives_no_number_is_refused_before_training(
     runs: Any, plan_of: Any, tmp_path: Path, source: str, words: str
 ) -> None:
     rewards = [{"type": "Python", "name": "vowels", "python": {"configMapName": "mine", "seconds": 1}}]
-    plan = plan_of(grpo={"rewards": rewards}, rows={"datasets": [write(tmp_path / "few.jsonl", sums(2))]})
+    few = {"datasets": [write(tmp_path / "few.jsonl", sums(2))]}
+    plan = plan_of(grpo={"rewards": rewards}, rows=few, training={"batchSize": 8})
     (tmp_path / "reward.py").write_text(source)
     with pytest.raises(TrainerError) as raised:
         runs.finish(plan)
@@ -320,6 +321,13 @@ def test_samples_without_a_score_are_left_out(runs: Any, plan_of: Any, tmp_path:
     runs.finish(plan)
     shares = [point["masked_samples"] for point in logs(plan)]
     assert all(0 < share < 1 for share in shares)
+
+
+def test_fewer_prompts_than_a_step_wants_are_refused(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    few = {"datasets": [write(tmp_path / "few.jsonl", sums(3))]}
+    with pytest.raises(TrainerError, match=r"batchSize 16 at grpo.generations 4 wants 4 .* there are 3") as raised:
+        runs.finish(plan_of(rows=few))
+    assert raised.value.code == "InvalidConfiguration"
 
 
 def test_every_wrong_number_is_named_at_once(runs: Any, plan_of: Any) -> None:

@@ -232,6 +232,17 @@ def test_a_non_finite_loss_stops_at_once_with_the_rows(
     assert not Path(plan.output_path).exists()
 
 
+def test_training_without_a_step_exports_nothing(runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hone_trainer.loop import Loop
+
+    monkeypatch.setattr(Loop, "finished", lambda _: True)
+    plan = make_plan()
+    with pytest.raises(TrainerError, match="training ended without a step: 80 rows gave no batch") as caught:
+        runs.finish(plan)
+    assert caught.value.code == "SelfCheckFailed"
+    assert not Path(plan.output_path).exists()
+
+
 def test_an_absurd_learning_rate_never_exports(runs: Any, make_plan: Any) -> None:
     training = {"learningRate": "1e20", "maxGradNorm": "1e20", "warmupRatio": "0"}
     plan = make_plan(adapter={"type": "None"}, training=training)

@@ -31,6 +31,7 @@ from hone_trainer import (
 )
 from hone_trainer.appraisal import Appraisal, appraise
 from hone_trainer.checkpoints import Checkpoints, step_of
+from hone_trainer.errors import TrainerError
 from hone_trainer.harness import measuring
 from hone_trainer.loop import Run
 from hone_trainer.methods import METHODS
@@ -107,6 +108,8 @@ def _trained(run: Run) -> Training:
     step = trainer.state.global_step
     if ranks.any_rank(run.stop.requested):
         raise interrupted(f"after the checkpoint of step {step}", step=step)
+    if not step:
+        raise TrainerError("SelfCheckFailed", f"training ended without a step: {len(run.dataset)} rows gave no batch")
 
     exported = trainer.best_step() or step
     if exported != step:

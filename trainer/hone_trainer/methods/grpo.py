@@ -15,6 +15,7 @@ from hone_api.plan import TrainingPlan
 from hone_api.sizing import longest_sequence
 from hone_trainer import ranks
 from hone_trainer.encode_prompts import Prompt, PromptEncoder
+from hone_trainer.errors import TrainerError
 from hone_trainer.loop import Loop, Run
 from hone_trainer.methods import generation, rewarding, samples, served
 from hone_trainer.methods.arguments import common
@@ -38,9 +39,20 @@ def encoder(plan: TrainingPlan, base: Base) -> PromptEncoder:
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
-    """The prompts' token ids, each with the position of its row."""
+    """The prompts' token ids, each with the position of its row.
+
+    Raises:
+        TrainerError: InvalidConfiguration, when they do not fill one step.
+    """
     from datasets import Dataset
 
+    samples, generations = plan.training.batch_size, options(plan).generations
+    if len(rows) < samples // generations:
+        message = (
+            f"training.batchSize {samples} at grpo.generations {generations} wants {samples // generations} prompts a "
+            f"step, and there are {len(rows)}: lower batchSize, or raise generations"
+        )
+        raise TrainerError("InvalidConfiguration", message)
     return Dataset.from_dict({"prompt": [row.prompt_ids for row in rows], "row": list(range(len(rows)))})
 
 
