@@ -323,6 +323,13 @@ def test_samples_without_a_score_are_left_out(runs: Any, plan_of: Any, tmp_path:
     assert all(0 < share < 1 for share in shares)
 
 
+def test_an_epoch_takes_each_sample_as_often_as_there_are_iterations(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    rows = {"datasets": [write(tmp_path / "few.jsonl", sums(8))]}
+    plan = plan_of(grpo={"iterations": 2}, rows=rows, held_out=False, training={"maxSteps": None, "epochs": "1"})
+    assert runs.finish(plan).steps == 4
+    assert [point["epoch"] for point in logs(plan)] == [0.25, 0.5, 0.75, 1]
+
+
 def test_fewer_prompts_than_a_step_wants_are_refused(runs: Any, plan_of: Any, tmp_path: Path) -> None:
     few = {"datasets": [write(tmp_path / "few.jsonl", sums(3))]}
     with pytest.raises(TrainerError, match=r"batchSize 16 at grpo.generations 4 wants 4 .* there are 3") as raised:

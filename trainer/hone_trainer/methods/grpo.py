@@ -152,7 +152,7 @@ METHOD = Method(
     trainer=trainer,
     score=rewarding.score,
     metrics={"reward": "Highest"},
-    repeats=lambda plan: options(plan).generations,
+    repeats=lambda plan: options(plan).generations * options(plan).iterations,
     logged={
         "reward": "reward",
         "reward_std": "reward_std",
