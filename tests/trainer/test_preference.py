@@ -15,7 +15,7 @@ from hone_api.report import TrainingResult
 from hone_trainer import adapters, encode, model
 from hone_trainer.encode_pairs import PairEncoder
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import reward
+from hone_trainer.methods import orpo, reward
 
 pytestmark = pytest.mark.trainer
 PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
@@ -89,6 +89,13 @@ def test_dpo_begins_at_the_loss_of_equal_models_and_learns(runs: Any, plan_of: A
     assert number(result, "reward_accuracy")[1] > 0.9
     assert number(result, "reward_margin")[1] > 0
     assert result.samples[0].prompt.startswith("Where is")
+
+
+def test_orpo_of_answers_that_are_sure() -> None:
+    assert orpo.odds_loss(-0.5, -0.5) == pytest.approx(math.log(2))
+    assert orpo.odds_loss(0.0, 0.0) == pytest.approx(math.log(2))
+    assert orpo.odds_loss(0.0, -0.5) == pytest.approx(0, abs=1e-12)
+    assert 30 < orpo.odds_loss(-0.5, 0.0) < 40
 
 
 @pytest.mark.parametrize("adapter", ["LoRA", "None"])

@@ -5,6 +5,7 @@ our own ids and masks. It needs no reference: one stage of supervised tuning and
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,14 +79,19 @@ def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
     weight = float(trainer.run.plan.orpo.weight)
     found = pairs.log_probs(trainer.run, trainer.scoring_model(), split.rows, poll)
     means = [(c / len(p.chosen_ids), r / len(p.rejected_ids)) for (c, r), p in zip(found, split.rows, strict=True)]
-    losses = [-chosen + weight * _odds_loss(chosen, rejected) for chosen, rejected in means]
+    losses = [-chosen + weight * odds_loss(chosen, rejected) for chosen, rejected in means]
     return pairs.score(split.rows, losses, [weight * (chosen - rejected) for chosen, rejected in means])
 
 
-def _odds_loss(chosen: float, rejected: float) -> float:
+def odds_loss(chosen: float, rejected: float) -> float:
     """-log sigmoid of the log odds ratio (eq. 6 and 7); arguments are mean log-probabilities, below 0."""
-    ratio = (chosen - math.log(-math.expm1(chosen))) - (rejected - math.log(-math.expm1(rejected)))
-    return pairs.log_loss(ratio)
+    return pairs.log_loss(_log_odds(chosen) - _log_odds(rejected))
+
+
+def _log_odds(mean: float) -> float:
+    """Of a sure answer, whose every token has probability 1, the largest that float64 tells from it."""
+    mean = min(mean, -sys.float_info.epsilon)
+    return mean - math.log(-math.expm1(mean))
 
 
 def _columns(feature: dict[str, Any]) -> dict[str, Any]:
