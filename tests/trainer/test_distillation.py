@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import launch, teacher
+from hone_trainer import launch, teacher, teacher_model
+from hone_trainer.encode_prompts import PromptEncoder
 from hone_trainer.errors import TrainerError
+from hone_trainer.left_out import LeftOut
 from hone_trainer.stop import Stop
 
 pytestmark = pytest.mark.trainer
@@ -79,6 +81,25 @@ def test_a_teacher_that_finishes_no_answer_is_told(plan_of: Any, tiny_model: Pat
     with pytest.raises(TrainerError, match="the teacher finished no answer to 80 rows") as raised:
         teacher.prepare(plan.model_copy(update={"distillation": block}), Stop(), first=True)
     assert raised.value.code == "NoTrainableRows"
+
+
+def test_rows_with_tools_are_left_out(tiny_model: Path) -> None:
+    """The written row keeps no tools: the student would learn calls of what it is not shown."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = "{% for t in tools or () %}{{ t | tojson }}{% endfor %}" + tokenizer.chat_template
+    encoder = PromptEncoder(tokenizer, 200)
+    asks = [{"role": "user", "content": "What time is it?"}]
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    assert encoder.encode({"messages": asks, "tools": tools})  # the template shows them
+    end = tokenizer.eos_token_id
+    told = teacher_model.Model(
+        encoder, lambda prompts: [[*tokenizer.encode("Late."), end]] * len(prompts), tokenizer.decode, frozenset({end})
+    )
+    with_tools, plain = told.rows([{"messages": asks, "tools": tools}, {"messages": asks}])
+    assert with_tools == LeftOut("it has tools, which the teacher is not told of")
+    assert isinstance(plain, dict)
 
 
 def test_a_stop_ends_the_teacher(plan_of: Any) -> None:

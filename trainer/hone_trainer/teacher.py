@@ -117,6 +117,18 @@ def row(checked: Mapping[str, Any], answer: str) -> dict[str, Any]:
     return {"prompt": prompt, "completion": answer, **own}
 
 
+def tools_in(record: Mapping[str, Any], prompt: Any) -> LeftOut | None:
+    """Why a row with tools is left out: its answer would be trained without them, which `row` does not keep.
+
+    Args:
+        prompt: of `encode_prompts.checked_record`.
+    """
+    turns = prompt if isinstance(prompt, list) else []
+    if record.get("tools") or any(set(turn) != {"role", "content"} for turn in turns):
+        return LeftOut("it has tools, which the teacher is not told of")
+    return None
+
+
 def options_of(plan: TrainingPlan) -> DistillationMethod:
     """The plan's block, which the API makes sure of."""
     assert plan.distillation is not None

@@ -39,8 +39,8 @@ class Served:
 
     def _row(self, record: dict[str, Any]) -> dict[str, Any] | LeftOut:
         checked = checked_record(record)
-        if wrong := _not_asked(record, checked["prompt"]):
-            return LeftOut(wrong)
+        if left := teacher.tools_in(record, checked["prompt"]) or _no_question(checked["prompt"]):
+            return left
         try:
             answer = self._ask(checked["prompt"])
         except PromptRefusedError as error:
@@ -56,14 +56,10 @@ class Served:
         return self.endpoint.chat(self.model, turns, temperature=0, max_tokens=self.longest, seed=0)
 
 
-def _not_asked(record: dict[str, Any], prompt: Any) -> str | None:
+def _no_question(prompt: Any) -> LeftOut | None:
     """Why the teacher cannot be asked, or None."""
-    if not isinstance(prompt, list):
-        return None
-    if record.get("tools") or any(set(turn) != {"role", "content"} for turn in prompt):
-        return "it has tools, which the teacher is not told of"
-    if not prompt or prompt[-1]["role"] != "user":
-        return "it ends in no question"
+    if isinstance(prompt, list) and (not prompt or prompt[-1]["role"] != "user"):
+        return LeftOut("it ends in no question")
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer import model, teacher
-from hone_trainer.encode_prompts import Prompt, PromptEncoder
+from hone_trainer.encode_prompts import Prompt, PromptEncoder, checked_record
 from hone_trainer.encoder import RowRefusedError
 from hone_trainer.errors import TrainerError
 from hone_trainer.left_out import LeftOut
@@ -34,6 +34,8 @@ class Model:
             yield prompt if isinstance(prompt, LeftOut) else self._row(prompt, next(answers))
 
     def _prompt(self, record: dict[str, Any]) -> Prompt | LeftOut:
+        if left := teacher.tools_in(record, checked_record(record)["prompt"]):
+            return left
         try:
             return self.encoder.encode(record)[0]
         except RowRefusedError as error:
