@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hone_trainer import launch, teacher, teacher_model
+from hone_trainer import launch, teacher
+from hone_trainer import teacher_model as local
 from hone_trainer.encode_prompts import PromptEncoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.left_out import LeftOut
@@ -94,12 +96,27 @@ def test_rows_with_tools_are_left_out(tiny_model: Path) -> None:
     tools = [{"type": "function", "function": {"name": "now"}}]
     assert encoder.encode({"messages": asks, "tools": tools})  # the template shows them
     end = tokenizer.eos_token_id
-    told = teacher_model.Model(
-        encoder, lambda prompts: [[*tokenizer.encode("Late."), end]] * len(prompts), tokenizer.decode, frozenset({end})
-    )
+    answer = [*tokenizer.encode("Late."), end]
+    told = local.Model(encoder, lambda prompts, _: [answer] * len(prompts), tokenizer.decode, frozenset({end}))
     with_tools, plain = told.rows([{"messages": asks, "tools": tools}, {"messages": asks}])
     assert with_tools == LeftOut("it has tools, which the teacher is not told of")
     assert isinstance(plain, dict)
+
+
+def test_the_mark_of_the_chat_template_ends_an_answer_too(plan_of: Any, teacher_model: Path, tmp_path: Path) -> None:
+    """As of bases whose files name the end of a document alone."""
+    folder = shutil.copytree(teacher_model, tmp_path / "other")
+    document = 0  # <|endoftext|>
+    for file in ("config.json", "generation_config.json"):
+        body = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**body, "eos_token_id": document}))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "eos_token": "<|endoftext|>"}))
+    (answered,) = local.load(plan_of(path=folder)).rows(
+        [{"messages": [{"role": "user", "content": "Where is the tower of Rome?"}]}]
+    )
+    assert isinstance(answered, dict)
+    assert answered["messages"][1]["content"] == "Ask me again."
 
 
 def test_a_stop_ends_the_teacher(plan_of: Any) -> None:

@@ -165,7 +165,7 @@ def test_a_teachers_answer_takes_the_place_of_what_is_learned_alone(tiny_model: 
     ids = [*tokenizer("4")["input_ids"], tokenizer.eos_token_id]
     made = teacher_model.Model(
         PromptEncoder(tokenizer, 64),
-        lambda prompts: [ids] * len(prompts),
+        lambda prompts, _: [ids] * len(prompts),
         lambda found: tokenizer.decode(found, skip_special_tokens=True),
         frozenset({tokenizer.eos_token_id}),
     )

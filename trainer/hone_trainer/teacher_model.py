@@ -22,9 +22,16 @@ class Model:
     """A `Teacher`, of its own tokens."""
 
     encoder: PromptEncoder
-    answers: Callable[[Sequence[list[int]]], list[list[int]]]
+    answers: Callable[[Sequence[list[int]], frozenset[int]], list[list[int]]]
+    """To prompts, each up to one of the tokens that end it."""
     decode: Callable[[list[int]], str]
-    stop_ids: frozenset[int]
+    own_stops: frozenset[int]
+    """Tokens that end an answer by the model's files; those of its chat template come beside them."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer; grows with what is encoded."""
+        return self.own_stops | self.encoder.end_marks
 
     def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
         """See `Teacher`; the answers are greedy, several at a time."""
@@ -43,10 +50,10 @@ class Model:
 
     def _answered(self, prompts: Sequence[Prompt]) -> Iterator[list[int]]:
         for start in range(0, len(prompts), BATCH):
-            yield from self.answers([prompt.prompt_ids for prompt in prompts[start : start + BATCH]])
+            yield from self.answers([prompt.prompt_ids for prompt in prompts[start : start + BATCH]], self.stop_ids)
 
     def _row(self, prompt: Prompt, ids: list[int]) -> dict[str, Any] | LeftOut:
-        text = self.decode(ids)
+        text = self.decode(ids[:-1])  # an end mark need not be a special token
         if ids and ids[-1] in self.stop_ids and text.strip():
             return teacher.row(prompt.record, text)
         return LeftOut("its answer is empty, or longer than maxCompletionLength")
@@ -92,10 +99,9 @@ def load(plan: TrainingPlan) -> Model:
     if cuda:
         network.cuda()
     encoder = PromptEncoder(base.tokenizer, base.context - longest)
-    stop_ids = base.stop_ids | encoder.end_marks
 
-    def answers(prompts: Sequence[list[int]]) -> list[list[int]]:
-        marks, pad = stop_ids | encoder.end_marks, base.tokenizer.pad_token_id
-        return sampling.greedy(network, prompts, pad_id=pad, stop_ids=marks, longest=longest)
+    def answers(prompts: Sequence[list[int]], stop_ids: frozenset[int]) -> list[list[int]]:
+        pad = base.tokenizer.pad_token_id
+        return sampling.greedy(network, prompts, pad_id=pad, stop_ids=stop_ids, longest=longest)
 
-    return Model(encoder, answers, lambda ids: base.tokenizer.decode(ids, skip_special_tokens=True), stop_ids)
+    return Model(encoder, answers, lambda ids: base.tokenizer.decode(ids, skip_special_tokens=True), base.stop_ids)
