@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hone_api.report import Outcome
-from hone_trainer import evaluate, interpolation, model, suite
+from hone_trainer import baseline, evaluate, interpolation, model, rows, suite
 from hone_trainer.errors import TrainerError
 from hone_trainer.scores import Mean, Score
 from hone_trainer.suite import Probe
@@ -162,6 +162,52 @@ def test_without_a_fused_head_the_numbers_are_the_same(tiny_model: Path, make_pl
     plain, fused = (evaluate.score(network, probe.rows, fused=fused, **options) for fused in (False, True))
     assert plain.value("loss") == pytest.approx(fused.value("loss"), rel=1e-6)
     assert plain.value("token_accuracy") == fused.value("token_accuracy")
+
+
+@pytest.fixture
+def judged(make_plan: Any, tmp_path: Path) -> Any:
+    """Makes a plan of KTO whose held-out answers are judged so, as texts or as turns."""
+
+    def make(verdicts: list[bool], *, turns: bool) -> Any:
+        def as_said(role: str, text: str) -> Any:
+            return [{"role": role, "content": text}] if turns else text
+
+        rows = [
+            {
+                "prompt": as_said("user", f"Is {i} small?"),
+                "completion": as_said("assistant", f"So {good}"),
+                "label": good,
+            }
+            for i, good in enumerate(verdicts)
+        ]
+        file = tmp_path / "judged.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+        split = {"name": "judged", "split": "validation", "path": str(file), "digest": digest}
+        metrics = ["ExactMatch", "Perplexity"]
+        return make_plan(method="KTO", evaluation={"metrics": metrics}, evaluationDatasets=[split])
+
+    return make
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_what_kto_calls_a_bad_answer_is_no_reference(judged: Any, turns: bool) -> None:
+    plan = judged([False, True, False, True], turns=turns)
+    base = model.open_base(plan.model_path)
+    (found,) = suite.probes(plan, base)
+    assert found.references == ["So True"] * 2
+    for row in found.rows:
+        assert base.tokenizer.decode([label for label in row.labels if label >= 0]) == "So True<|im_end|>"
+    held_out = rows.load(plan.model_copy(update={"datasets": plan.evaluation_datasets}), base).held_out
+    asked = baseline.questions(held_out, 4)
+    assert [reference for _, _, reference in asked] == [None, "So True", None, "So True"]
+
+
+def test_bad_answers_alone_cannot_be_measured(judged: Any) -> None:
+    plan = judged([False, False], turns=False)
+    with pytest.raises(TrainerError, match="judged/validation: all 2 answers have the label false") as raised:
+        suite.probes(plan, model.open_base(plan.model_path))
+    assert raised.value.code == "NoTrainableRows"
 
 
 def probe(*metrics: str) -> Probe:

@@ -6,10 +6,13 @@ from typing import Any
 
 
 def as_text(record: dict[str, Any]) -> tuple[str, str | None]:
-    """Prompt and answer of a normalised row: of a conversation, its last user and assistant turns."""
+    """Prompt and answer of a normalised row: of a conversation, its last user and assistant turns.
+
+    What KTO calls a bad answer is none.
+    """
     if "messages" in record:
         return _last(record["messages"], "user") or "", _last(record["messages"], "assistant")
-    answer = record.get("completion", record.get("chosen"))
+    answer = None if record.get("label") is False else record.get("completion", record.get("chosen"))
     return _last(record.get("prompt", record.get("text", "")), "user") or "", _last(answer, "assistant")
 
 

@@ -14,8 +14,8 @@ from hone_api.modelversion import EvaluationNumber, Purpose
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.training import EvaluationMetric
 from hone_trainer import evaluate, scores
-from hone_trainer.encode import IGNORED, Row, encode_split, records
-from hone_trainer.encode_pairs import Pair, PairEncoder
+from hone_trainer.encode import IGNORED, RecordEncoder, Row, encode_split, records
+from hone_trainer.encode_pairs import Judged, JudgedEncoder, Pair, PairEncoder
 from hone_trainer.encoder import Encoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.model import Base
@@ -79,24 +79,43 @@ def _probe(plan: TrainingPlan, base: Base, source: DatasetInput, purpose: Purpos
     limit, name = plan.evaluation.max_rows, f"{source.name}/{source.split}"
     texts = dict(records(Path(source.path)))
     first = next(iter(texts.values()), {})
-    paired = "chosen" in first
-    if not paired and EvaluationMetric.MULTIPLE_CHOICE in metrics:
+    if "chosen" not in first and EvaluationMetric.MULTIPLE_CHOICE in metrics:
         message = f"{name}: metric MultipleChoice needs rows with chosen and rejected answers (format Preference)"
         raise TrainerError("DatasetFormatMismatch", message)
     if "text" in first and (generated := [m for m in metrics if m in TEXT_METRICS]):
         message = f"{name}: {', '.join(generated)}: rows of format Text hold no prompt to answer"
         raise TrainerError("DatasetFormatMismatch", message)
     length = min(plan.training.max_length or base.context, base.context)
-    encoder = PairEncoder(base.tokenizer) if paired else Encoder(base.tokenizer, "LastAssistant")
-    found = encode_split(source.path, encoder, max_length=length, truncation="Drop").rows[:limit]
-    rows = [_as_row(pair) for pair in found] if paired else list(found)
+    found = _answered(source, _encoder(base, first), length, name)[:limit]
+    rows, pairs = list(map(_as_row, found)), [row for row in found if isinstance(row, Pair)]
     references = [as_text(dict(texts[row.number]))[1] or "" for row in rows]
-    return Probe(name, purpose, metrics, rows, list(found) if paired else (), references)
+    return Probe(name, purpose, metrics, rows, pairs, references)
 
 
-def _as_row(pair: Pair) -> Row:
-    """The conversation with the chosen answer."""
-    return Row(pair.prompt_ids + pair.chosen_ids, [IGNORED] * len(pair.prompt_ids) + pair.chosen_ids, pair.number)
+def _encoder(base: Base, first: Mapping[str, Any]) -> Encoder | PairEncoder | JudgedEncoder:
+    """Of rows like the first one."""
+    if "chosen" in first:
+        return PairEncoder(base.tokenizer)
+    return JudgedEncoder(base.tokenizer) if "label" in first else Encoder(base.tokenizer, "LastAssistant")
+
+
+def _answered(
+    source: DatasetInput, encoder: RecordEncoder[Any], length: int, name: str
+) -> list[Row] | list[Pair] | list[Judged]:
+    """The rows with an answer that a model should give; what KTO calls a bad one is none."""
+    found = encode_split(source.path, encoder, max_length=length, truncation="Drop").rows
+    good = [row for row in found if not isinstance(row, Judged) or row.label]
+    if not good:
+        raise TrainerError("NoTrainableRows", f"{name}: all {len(found)} answers have the label false")
+    return good
+
+
+def _as_row(found: Row | Pair | Judged) -> Row:
+    """The conversation with the good answer."""
+    if isinstance(found, Row):
+        return found
+    answer = found.chosen_ids if isinstance(found, Pair) else found.completion_ids
+    return Row(found.prompt_ids + answer, [IGNORED] * len(found.prompt_ids) + answer, found.number)
 
 
 def _other(pair: Pair) -> Row:
