@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hone_trainer.scores import Mean, Score, numbers, resampled
-from hone_trainer.textmetrics import exact_match, f1, rouge_l
+from hone_trainer.textmetrics import exact_match, f1, rouge_l, tokens, words
 
 pytestmark = pytest.mark.pure
 
@@ -43,6 +43,27 @@ def test_f1_counts_common_words(answer: str, reference: str, expected: float) ->
 )
 def test_rouge_l_is_the_longest_common_subsequence(answer: str, reference: str, expected: float) -> None:
     assert rouge_l(answer, reference) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("Да, сейчас", "Нет никогда", 0),
+        ("Москва — столица", "Москва столица", 1),
+        ("北京。", "北京", 1),
+        ("北京", "上海", 0),
+        ("مرحبا، يا عالم", "مرحبا يا عالم", 1),
+    ],
+)
+def test_words_are_those_of_every_script(answer: str, reference: str, expected: float) -> None:
+    for metric in (exact_match, f1, rouge_l):
+        assert metric(answer, reference) == expected
+
+
+def test_words_of_latin_text_are_those_of_squad_and_of_rouge_score() -> None:
+    text = "The price's $5.00 + 3_a, (or) x=y | don't^2!"
+    assert words(text) == ["prices", "500", "3a", "or", "xy", "dont2"]
+    assert tokens(text) == ["the", "price", "s", "5", "00", "3", "a", "or", "x", "y", "don", "t", "2"]
 
 
 def score(values: list[float]) -> Score:

@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def words(text: str) -> list[str]:
     """Words of a text, normalised."""
-    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+    return _ARTICLES.sub(" ", "".join(c for c in text.lower() if not _is_punctuation(c))).split()
+
+
+def _is_punctuation(character: str) -> bool:
+    """As SQuAD has it, e.g. with $ and +, and of every script."""
+    return character in string.punctuation or unicodedata.category(character).startswith("P")
+
+
+def tokens(text: str) -> list[str]:
+    """Words as in Google's rouge_score, but of every script: lower case, letters and digits alone."""
+    return re.findall(r"[^\W_]+", text.lower())
 
 
 def exact_match(answer: str, reference: str) -> float:
@@ -35,7 +45,7 @@ def f1(answer: str, reference: str) -> float:
 
 def rouge_l(answer: str, reference: str) -> float:
     """F-measure of the longest common subsequence of words (Lin 2004, ROUGE-L), without stemming."""
-    found, wanted = (re.findall(r"[a-z0-9]+", text.lower()) for text in (answer, reference))
+    found, wanted = tokens(answer), tokens(reference)
     if not found or not wanted:
         return float(found == wanted)
     return 2 * _common_subsequence(found, wanted) / (len(found) + len(wanted))

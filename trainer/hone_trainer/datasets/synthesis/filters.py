@@ -10,6 +10,7 @@ from rapidfuzz.distance import LCSseq
 
 from hone_api.synthesis import Judge
 from hone_trainer.datasets.synthesis.endpoint import Endpoint
+from hone_trainer.textmetrics import tokens
 
 _RUBRIC = """\
 Score this training example for a language model from 1 to 5. 5: correct, complete, clear, and useful. 3: usable with \
@@ -46,11 +47,6 @@ class Similar:
             if (found := rouge_l(words, other, self.limit)) > self.limit:
                 return found
         return None
-
-
-def tokens(text: str) -> list[str]:
-    """Words as in Google's rouge_score, but of every script: lower case, without punctuation."""
-    return re.findall(r"\w+", text.lower())
 
 
 def rouge_l(a: list[str], b: list[str], at_least: float = 0.0) -> float:
