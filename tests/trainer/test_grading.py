@@ -11,7 +11,7 @@ import judging
 import pytest
 
 from hone_dev import modelserver
-from hone_trainer import grading, model, sampling, teacher_model
+from hone_trainer import evaluate, grading, model, sampling, teacher_model
 from hone_trainer.encode_prompts import PromptEncoder, checked_record
 from hone_trainer.errors import TrainerError
 from hone_trainer.spoken import as_text
@@ -56,6 +56,33 @@ def answers(plan: Any, adapter: Path | None = None) -> list[str]:
     stop = base.stop_ids | {base.tokenizer.convert_tokens_to_ids("<|im_end|>")}
     found = sampling.greedy(network, prompts, pad_id=pad, stop_ids=stop, longest=LENGTH)
     return base.tokenizer.batch_decode(found, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"repetition_penalty": 50.0},
+        {"no_repeat_ngram_size": 1},
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"bad_words_ids": [[token] for token in range(0, 500)]},
+        {"suppress_tokens": list(range(0, 500))},
+        {"min_length": 40, "begin_suppress_tokens": list(range(0, 500))},
+    ],
+)
+def test_greedy_answers_are_the_models_own_whatever_its_generation_config_says(
+    tiny_model: Path, options: dict[str, Any]
+) -> None:
+    opened = model.open_base(tiny_model)
+    network = model.load(opened, bf16=False, cpu=True, quantize=False, frozen=True).eval()
+    prompts, ends = [[1, 40, 41, 42], [1, 43]], {"stop_ids": frozenset({2})}
+
+    def found() -> tuple[Any, Any]:
+        answers = evaluate.answers(network, prompts, tokenizer=opened.tokenizer, max_new_tokens=LENGTH, **ends)
+        return sampling.greedy(network, prompts, pad_id=2, longest=LENGTH, **ends), answers
+
+    before = found()
+    network.generation_config.update(**options)
+    assert found() == before
 
 
 def test_a_judge_and_a_reward_model_score_both_models_on_the_same_prompts(

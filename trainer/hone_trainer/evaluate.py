@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hone_trainer import ranks
+from hone_trainer import ranks, sampling
 from hone_trainer.encode import IGNORED, Example, Row, longest
 from hone_trainer.scores import Mean, Score
 
@@ -129,34 +129,17 @@ def answers(
     max_new_tokens: int = SAMPLE_TOKENS,
 ) -> list[str]:
     """Greedy answers. Every rank generates all (sharded weights need all ranks)."""
-    import torch
-
     if not prompts:
         return []
-    device = next(model.parameters()).device
-    width = max(map(len, prompts))
-    pad = tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
-            out = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                use_cache=True,
-                eos_token_id=sorted(stop_ids),
-                pad_token_id=pad,
-            )
+        found = sampling.greedy(
+            model, prompts, pad_id=tokenizer.pad_token_id, stop_ids=stop_ids, longest=max_new_tokens
+        )
     finally:
         model.train(was_training)
-    return [tokenizer.decode(row[width:], skip_special_tokens=True).strip() for row in out]
+    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in found]
 
 
 def _batches(rows: Sequence[Example], limit: int) -> Iterator[list[int]]:

@@ -5,6 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+NEUTRAL: dict[str, Any] = {
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "guidance_scale": None,
+    "penalty_alpha": None,
+    "bad_words_ids": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "sequence_bias": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "exponential_decay_length_penalty": None,
+}
+"""What a model's generation_config.json would change of its distribution else: answers are the model's own."""
+
 
 class StopStrings(NamedTuple):
     """Texts that end an answer when they stand in it, wherever tokens begin and end."""
@@ -22,7 +43,8 @@ def greedy(
     longest: int,
     stop: StopStrings | None = None,
 ) -> list[list[int]]:
-    """The model's most likely answers, each of at most `longest` tokens, up to its end mark, or with a stop string.
+    """The model's most likely answers, each of at most `longest` tokens, up to its end mark, or with a stop string;
+    whatever its generation_config.json says of beams or repetition.
 
     The model is in evaluation mode. Sharded weights need this call on all ranks.
     """
@@ -34,6 +56,7 @@ def greedy(
         out = model.generate(
             **inputs,
             max_new_tokens=longest,
+            **NEUTRAL,
             do_sample=False,
             temperature=None,
             top_p=None,
@@ -79,14 +102,13 @@ def sampled(
     return model.generate(
         **inputs,
         max_new_tokens=longest,
+        **NEUTRAL,
         do_sample=True,
         temperature=temperature,
         top_k=0,
         top_p=1.0,
         min_p=0.0,
         typical_p=1.0,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
         use_cache=True,
         eos_token_id=sorted(stop_ids),
         pad_token_id=pad_id,
