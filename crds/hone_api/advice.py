@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hone_api.methods import Method
+from hone_api.sizing import Plan
 from hone_api.training import Adapter, AdapterType, Training
 
 USUAL_RATES: dict[str, tuple[float, float]] = {
@@ -24,14 +25,13 @@ FAR = 100
 FEW_ROWS = 50
 
 
-def advise(method: str, adapter: Adapter, training: Training, rows: int, generations: int = 1) -> list[str]:
+def advise(plan: Plan, rows: int) -> list[str]:
     """Sentences for people, each with the way out.
 
     Args:
         rows: of an epoch, over all Datasets.
-        generations: of GRPO, whose batchSize counts samples, so many of each row.
     """
-    return [*_rate(method, adapter, training), *_amount(training, rows, generations)]
+    return [*_rate(plan.method, plan.adapter, plan.training), *_amount(plan, rows)]
 
 
 def _rate(method: str, adapter: Adapter, training: Training) -> Iterator[str]:
@@ -48,10 +48,11 @@ def _rate(method: str, adapter: Adapter, training: Training) -> Iterator[str]:
             )
 
 
-def _amount(training: Training, rows: int, generations: int) -> Iterator[str]:
+def _amount(plan: Plan, rows: int) -> Iterator[str]:
     if rows < FEW_ROWS:
         yield f"{rows} rows are few: below {FEW_ROWS} a model rather learns them by heart; watch the held-out loss."
-    if training.batch_size // generations > rows:
+    batch, generations = plan.training.batch_size, plan.grpo.generations if plan.grpo else 1
+    if batch // generations > rows:  # GRPO's batchSize counts samples
         each = f" at {generations} generations" if generations > 1 else ""
-        end = "it is refused" if generations > 1 else "an epoch is one step"
-        yield f"batchSize {training.batch_size}{each} is more than the {rows} rows there are: {end}; lower it."
+        end = "it is refused" if plan.grpo or plan.ppo else "an epoch is one step"
+        yield f"batchSize {batch}{each} is more than the {rows} rows there are: {end}; lower it."

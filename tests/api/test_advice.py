@@ -5,20 +5,32 @@ from __future__ import annotations
 import pytest
 
 from hone_api.advice import advise
-from hone_api.training import Adapter, Training
+from hone_api.finetunejob import FineTuneJobSpec
 
 pytestmark = pytest.mark.pure
 
 
 @pytest.mark.parametrize(
-    ("generations", "rows", "words"),
+    ("method", "rows", "words"),
     [
-        (1, 60, ["batchSize 128 is more than the 60 rows there are: an epoch is one step; lower it."]),
-        (1, 128, []),
-        (2, 60, ["batchSize 128 at 2 generations is more than the 60 rows there are: it is refused; lower it."]),
-        (2, 64, []),
+        ("SFT", 60, ["batchSize 128 is more than the 60 rows there are: an epoch is one step; lower it."]),
+        ("SFT", 128, []),
+        ("PPO", 60, ["batchSize 128 is more than the 60 rows there are: it is refused; lower it."]),
+        ("GRPO", 60, ["batchSize 128 at 2 generations is more than the 60 rows there are: it is refused; lower it."]),
+        ("GRPO", 64, []),
     ],
 )
-def test_a_batch_counts_the_samples_of_each_row(generations: int, rows: int, words: list[str]) -> None:
-    training = Training.model_validate({"batchSize": 128})
-    assert advise("GRPO", Adapter(), training, rows, generations) == words
+def test_a_batch_counts_the_samples_of_each_row(method: str, rows: int, words: list[str]) -> None:
+    blocks = {
+        "PPO": {"ppo": {"rewardModelVersion": "judge-v1"}},
+        "GRPO": {"grpo": {"generations": 2, "rewards": [{"type": "Number"}]}},
+    }
+    spec = {
+        "model": {"uri": "hf://a/b"},
+        "datasets": [{"name": "rows"}],
+        "output": {"modelName": "m"},
+        "method": method,
+        "training": {"batchSize": 128},
+        **blocks.get(method, {}),
+    }
+    assert advise(FineTuneJobSpec.model_validate(spec), rows) == words

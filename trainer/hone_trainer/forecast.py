@@ -62,7 +62,7 @@ def show(plan: TrainingPlan) -> None:
 
     store = disk(on_gpu, keep=plan.checkpoints.keep, merge=plan.output.merge)
     console.print("disk: " + ", ".join(f"{name} {gib(size)}" for name, size in store.items()))
-    for sentence in advise(plan.method, plan.adapter, plan.training, len(data.train)):
+    for sentence in advise(plan, len(data.train)):
         console.print(f"advice: {sentence}")
 
 

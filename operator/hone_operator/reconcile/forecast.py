@@ -27,7 +27,7 @@ DOCUMENT_TOKENS = 2048
 
 def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: Datasets) -> Cause | None:
     """Sets condition Advised and the estimate in status; the cause when the run cannot fit on what it asks for."""
-    sentences = advise(spec.method, spec.adapter, spec.training, _rows(spec, datasets))
+    sentences = advise(spec, _rows(spec, datasets))
     cause = None
     if model.shape is not None and not (_holds_teacher(spec) and model.teacher is None):
         devices = memory.devices(spec)
