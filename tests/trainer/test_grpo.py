@@ -15,7 +15,8 @@ import pytest
 
 from hone_api.report import TrainingResult
 from hone_dev import modelserver
-from hone_trainer.errors import TrainerError
+from hone_trainer.datasets.synthesis.endpoint import Endpoint
+from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.rewards import gold
 from hone_trainer.sandbox import workers as pool
 
@@ -321,6 +322,60 @@ def test_samples_without_a_score_are_left_out(runs: Any, plan_of: Any, tmp_path:
     runs.finish(plan)
     shares = [point["masked_samples"] for point in logs(plan)]
     assert all(0 < share < 1 for share in shares)
+
+
+ONE_QUESTION: dict[str, Any] = {"held_out": False, "training": {"maxSteps": 8, "batchSize": 4}}
+"""In each step."""
+
+
+def test_a_step_whose_samples_are_all_left_out_on_purpose_teaches_nothing(
+    runs: Any, plan_of: Any, tmp_path: Path
+) -> None:
+    plan = plan_of(**ONE_QUESTION)
+    odd = "    if int(prompt.split()[2]) % 2: return None\n    return"
+    source = VOWELS.replace("completion,", "prompt, completion,").replace("    return", odd)
+    (tmp_path / "reward.py").write_text(source)
+    result = runs.finish(plan)
+    assert result.steps == 8
+    steps = logs(plan)
+    assert {point["masked_samples"] for point in steps} == {0, 1}
+    for point in steps:
+        assert (point["reward"] is None) == bool(point["masked_samples"])
+        assert bool(point["grad_norm"]) <= (not point["masked_samples"])
+
+
+def test_a_reward_that_leaves_every_sample_out_ends_the_run(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    plan = plan_of(grpo={"constantSteps": 2}, **ONE_QUESTION)
+    (tmp_path / "reward.py").write_text(
+        "def reward(completion, answer, **_):\n    return 1 if completion == answer else None\n"
+    )
+    with pytest.raises(TrainerError, match="in 2 steps no sample got a score") as raised:
+        runs.finish(plan)
+    assert raised.value.code == "RewardFailed"
+
+
+def test_a_question_without_a_score_on_one_rank_does_not_end_the_run(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    """Each step has both questions, a rank one each; one of them makes the function fail."""
+    rows = {"datasets": [write(tmp_path / "few.jsonl", sums(2))]}
+    plan = plan_of(rows=rows, held_out=False, processesPerNode=2, training={"maxSteps": 3, "batchSize": 8})
+    fails = "    if prompt.startswith('What is 1 ') and completion != answer: raise ValueError\n    return"
+    source = VOWELS.replace("completion,", "prompt, completion, answer,").replace("    return", fails)
+    (tmp_path / "reward.py").write_text(source)
+    assert runs.wait(plan, runs.start(plan)).result.steps == 3
+    assert {point["masked_samples"] for point in logs(plan)} == {0.5}
+
+
+def test_a_judge_that_goes_away_is_left_to_another_attempt(
+    runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise SourceError("EndpointUnreachable", "judge.example, after 6 tries: refused")
+
+    monkeypatch.setattr(Endpoint, "chat", away)
+    judge = {"type": "Judge", "judge": {"endpoint": "https://judge.example/v1", "model": "strict"}}
+    with pytest.raises(TrainerError, match="none of 4 samples got a score; of 4 the reason is judge: judge") as raised:
+        runs.finish(plan_of(grpo={"rewards": [judge]}, **ONE_QUESTION))
+    assert raised.value.code == "EndpointUnreachable"
 
 
 def test_an_epoch_takes_each_sample_as_often_as_there_are_iterations(runs: Any, plan_of: Any, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ class Report(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         speed = self._run.reporters.progress.tokens_per_second
+        ours = {ours: logs.get(theirs) for theirs, ours in self._run.method.logged.items()}
         if "num_tokens" in logs:  # GRPO counts them when it samples, and not at the further steps on the same samples
             tokens, elapsed = logs["num_tokens"], self._seconds - self._logged_seconds
             speed = (tokens - self._tokens) / elapsed if elapsed else None
@@ -92,7 +93,7 @@ class Report(TrainerCallback):
             learning_rate=logs.get("learning_rate"),
             grad_norm=logs.get("grad_norm"),
             tokens_per_second=speed,
-            metrics={ours: logs[theirs] for theirs, ours in self._run.method.logged.items() if theirs in logs},
+            metrics={name: value for name, value in ours.items() if value is not None},
         )
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -61,15 +61,18 @@ class Rewards:
         log_metric: Callable[[str, float], None],
         **_: Any,
     ) -> list[float | None]:
-        """As TRL calls a reward: None leaves a sample out.
+        """As TRL calls a reward: None leaves a sample out. A collective.
 
         Raises:
-            TrainerError: RewardFailed or SandboxFailed, when no sample of a step got a score.
+            TrainerError: see `give_up`, when no sample of a step got a score and not all were left out on purpose.
         """
         scores = self([self._run.rows[i] for i in row], completion_ids)  # type: ignore[misc]
         log_metric(MASKED, sum(total is None for total in scores.totals) / len(scores.totals))
-        if all(total is None for total in scores.totals):
-            self.give_up(f"none of {len(scores.totals)} samples got a score")
+        scored = sum(total is not None for total in scores.totals)
+        failed = sum(not mask.meant for mask in scores.masks())
+        everywhere = ranks.add_up([scored, failed, len(scores.totals)])
+        if everywhere[1] and not everywhere[0]:
+            self.give_up(f"none of {everywhere[2]:.0f} samples got a score")
         for name, found in scores.parts.items():
             known = [score for score in found if not isinstance(score, Masked)]
             if known and len(scores.parts) > 1:
@@ -77,16 +80,20 @@ class Rewards:
         return scores.totals
 
     def give_up(self, what: str) -> None:
-        """End the run: `what` has no score, and the last samples tell why.
+        """End the run: `what` has no score, and the last samples tell why. A collective.
 
         Raises:
-            TrainerError: RewardFailed or SandboxFailed.
+            TrainerError: SandboxFailed, EndpointUnreachable or RewardFailed, the same on every rank.
         """
-        parts = self._last.parts if self._last else {}
-        broken = any(isinstance(s, Masked) and s.broken for found in parts.values() for s in found)
+        masks = self._last.masks() if self._last else []
+        code = "RewardFailed"
+        if ranks.any_rank(any(mask.broken for mask in masks)):
+            code = "SandboxFailed"
+        elif ranks.any_rank(any(mask.away for mask in masks)):
+            code = "EndpointUnreachable"
         reasons = self._last.masked().most_common(1) if self._last else []
         words = "".join(f"; of {count} the reason is {reason}" for reason, count in reasons)
-        raise TrainerError("SandboxFailed" if broken else "RewardFailed", f"{what}{words}", rank=ranks.rank())
+        raise TrainerError(code, f"{what}{words}", rank=ranks.rank())
 
     def _tell(self, scores: Scores) -> None:
         """Each reason once."""
@@ -97,8 +104,8 @@ class Rewards:
 
 
 class Differences(TrainerCallback):
-    """Gives a run up in which rewards never differ: without a difference there is no gradient. Also reports the mean of
-    each of several rewards."""
+    """Gives a run up in which rewards never differ, or no sample ever gets one: without a difference there is no
+    gradient. Also reports the mean of each of several rewards."""
 
     def __init__(self, run: Run) -> None:
         assert run.plan.grpo is not None
@@ -109,21 +116,23 @@ class Differences(TrainerCallback):
         parts = {key: value for key, value in (logs or {}).items() if key.startswith("reward_") and key != "reward_std"}
         if parts:
             self._run.reporters.update(metrics=dict(sorted(parts.items())[:_MOST_PARTS]))
-        shares = [entry[CONSTANT] for entry in state.log_history if CONSTANT in entry]
-        if state.global_step >= self._patience and shares and all(share == 1 for share in shares):
-            value = next(entry["reward"] for entry in reversed(state.log_history) if CONSTANT in entry)
-            raise TrainerError(
-                "RewardConstant",
-                f"in {state.global_step} steps no prompt's samples differed in their reward, which is {value:g} now",
-                step=state.global_step,
-            )
+        sampled = [entry for entry in state.log_history if CONSTANT in entry]
+        scored = [entry for entry in sampled if entry["reward"] is not None]  # None: all samples were left out
+        step = state.global_step
+        if step < self._patience or not sampled or any(entry[CONSTANT] != 1 for entry in scored):
+            return
+        if not scored:
+            raise TrainerError("RewardFailed", f"in {step} steps no sample got a score", step=step)
+        value = scored[-1]["reward"]
+        message = f"in {step} steps no prompt's samples differed in their reward, which is {value:g} now"
+        raise TrainerError("RewardConstant", message, step=step)
 
 
 def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
     """Mean reward of greedy answers to held-out prompts. A collective.
 
     Raises:
-        TrainerError: RewardFailed or SandboxFailed, when no answer got a score.
+        TrainerError: see `Rewards.give_up`, when no answer got a score.
     """
     run: Run = trainer.run
     assert run.plan.grpo is not None

@@ -48,6 +48,8 @@ class Masked:
     reason: str
     broken: bool = False
     """Whether the sandbox is to blame, and not the reward."""
+    away: bool = False
+    """Whether a server is to blame that could not be reached: it may be back later."""
     meant: bool = False
     """Whether the reward left it out on purpose."""
 

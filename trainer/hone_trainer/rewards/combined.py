@@ -27,6 +27,10 @@ class Scores:
     parts: dict[str, list[Scored]]
     """By the reward's name, not weighted."""
 
+    def masks(self) -> list[Masked]:
+        """Of all rewards."""
+        return [score for scores in self.parts.values() for score in scores if isinstance(score, Masked)]
+
     def masked(self) -> Counter[str]:
         """Samples left out by reward and reason."""
         return Counter(

@@ -42,7 +42,7 @@ class Judge(WithoutGold):
         try:
             answer = self._endpoint.chat(self._model, messages, temperature=0, max_tokens=16, seed=0)
         except SourceError as error:
-            return Masked(error.message)
+            return Masked(error.message, away=error.code == "EndpointUnreachable")
         grade = _GRADE.search(answer.text)
         if grade is None or int(grade[0]) > best:
             return Masked(f"the judge said {answer.text[:60]!r}, which is no grade from 0 to {best}")
