@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hone_api.report import Outcome
 from hone_trainer import baseline, evaluate, interpolation, model, rows, suite
 from hone_trainer.errors import TrainerError
 from hone_trainer.scores import Mean, Score
+from hone_trainer.stopping import Goal
 from hone_trainer.suite import Probe
 
 pytestmark = pytest.mark.trainer
@@ -229,3 +231,29 @@ def test_worse_is_by_the_good_end_of_each_metric() -> None:
     assert suite.regressions(probes, [scored(loss=0.0, exact_match=0.0)], base) == {
         "perplexity on general/test": 0.0
     }, "what the base could not do at all, it cannot forget"
+
+
+def test_worse_is_worse_below_zero_and_from_zero() -> None:
+    assert suite.regression("Highest", -2.0, -3.0) == pytest.approx(0.5)
+    assert suite.regression("Highest", -2.0, -1.0) == pytest.approx(-0.5)
+    assert suite.regression("Lowest", -2.0, -1.0) == pytest.approx(0.5)
+    assert suite.regression("Lowest", 0.0, 0.0) is None
+    assert suite.regression("Highest", 0.0, 0.5) is None
+    found = {"errors on general/test": suite.regression("Lowest", 0.0, 0.1) or 0.0}
+    told = suite.gate("evaluation.retention", found, 0.05)
+    assert (
+        told == "evaluation.retention: worse than the base model beyond 5.0%: errors on general/test from the base's 0."
+    )
+
+
+def test_a_point_is_told_by_its_own_number() -> None:
+    """A reward may be negative, and is made large."""
+    goal = Goal("reward", "Highest")
+    found, tuned = (
+        interpolation.Point(weight, [scored(reward=value)], []) for weight, value in ((0.4, -1.5), (1, 2.0))
+    )
+    run = SimpleNamespace(method=SimpleNamespace(goal=goal), probes=[])
+    told = interpolation.sentence(found, tuned, [], run)
+    assert told is not None
+    assert "is -1.5000 (tuned 2.0000)" in told
+    assert (found.cost(goal), tuned.cost(goal)) == (1.5, -2.0)

@@ -4,6 +4,7 @@ base). Often one of them keeps more of what the base knew, and gives up little o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,9 +27,13 @@ class Point:
     held_out: Sequence[Score]
     probes: Sequence[Score]
 
+    def value(self, goal: Goal) -> float:
+        """The method's own metric over all held-out rows."""
+        return sum(self.held_out[1:], self.held_out[0]).value(goal.metric)
+
     def cost(self, goal: Goal) -> float:
-        """The method's own metric over all held-out rows, as something to be made small."""
-        return goal.cost(sum(self.held_out[1:], self.held_out[0]).value(goal.metric))
+        """`value` as something to be made small."""
+        return goal.cost(self.value(goal))
 
     def to_json(self, run: Any) -> dict[str, Any]:
         """Weight and metrics, by the names of metric and rows."""
@@ -125,11 +130,15 @@ def sentence(found: Point | None, tuned: Point, base: Sequence[Score], run: Any)
     goal, probes = run.method.goal, _kept(run.probes, base, found.probes)
     return (
         f"evaluation.retention.interpolate: {found.weight:g} of the way from base to tuned weights, {goal.metric} on "
-        f"held-out rows is {abs(found.cost(goal)):.4f} (tuned {abs(tuned.cost(goal)):.4f}), {probes}; "
+        f"held-out rows is {found.value(goal):.4f} (tuned {tuned.value(goal):.4f}), {probes}; "
         f"`python -m hone_trainer export --weight {found.weight:g}` makes that model of a checkpoint."
     )
 
 
 def _kept(probes: Sequence[Probe], base: Sequence[Score], found: Sequence[Score]) -> str:
     worse = suite.regressions(probes, base, found)
-    return ", ".join(f"{name} {share:+.1%} worse than the base's" for name, share in worse.items())
+    return ", ".join(f"{name} {_than_base(share)}" for name, share in worse.items())
+
+
+def _than_base(worse: float) -> str:
+    return f"{worse:+.1%} worse than the base's" if math.isfinite(worse) else "worse than the base's 0"

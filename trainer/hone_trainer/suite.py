@@ -5,6 +5,7 @@ The same rows, prompts and greedy decoding before and after training.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,9 +199,14 @@ def title(metric: str, rows: str) -> str:
 
 
 def regression(good: Best, old: float, new: float) -> float | None:
-    """How much worse a metric became, relative to the base's; what the base could not do at all, it cannot forget."""
+    """How much worse a metric became, relative to the size of the base's; infinite from 0, of which nothing is a share.
+
+    None: the base's is 0, and not worse now: what the base could not do at all, it cannot forget.
+    """
     worse = new - old if good == "Lowest" else old - new
-    return worse / old if old else None
+    if old:
+        return worse / abs(old)
+    return math.inf if worse > 0 else None
 
 
 def share(percent: str | None) -> float | None:
@@ -234,5 +240,9 @@ def gate(field: str, found: Mapping[str, float] | None, allowed: float | None) -
         return ""
     if found is None:
         return f"{field}: the base model's numbers are lost, so nothing can be compared: train again."
-    words = ", ".join(f"{name} by {worse:.1%}" for name, worse in beyond(found, allowed).items())
+    words = ", ".join(f"{name} {_by(worse)}" for name, worse in beyond(found, allowed).items())
     return f"{field}: worse than the base model beyond {allowed:.1%}: {words}." if words else ""
+
+
+def _by(worse: float) -> str:
+    return f"by {worse:.1%}" if math.isfinite(worse) else "from the base's 0"
