@@ -127,6 +127,21 @@ def asked_of(plan: Any) -> list[str]:
     return [question(row) for source in (*plan.datasets, *plan.evaluation_datasets) for row in records(source.path)]
 
 
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"training": {"maxLength": 100_000}}, "training.maxLength 100000 is over the model's context"),
+        ({"training": {"batchSize": 3}, "processesPerNode": 2}, "batchSize 3 is not a multiple of the 2 ranks"),
+    ],
+)
+def test_a_job_that_is_refused_asks_nothing(plan_of: Any, tmp_path: Path, fields: dict[str, Any], wrong: str) -> None:
+    model = Scripted()
+    with modelserver.serve(model) as url, pytest.raises(TrainerError, match=wrong) as raised:
+        launch.run(plan_of(url, **fields), tmp_path)
+    assert raised.value.code == "InvalidConfiguration"
+    assert model.asked == []
+
+
 def test_a_refused_prompt_is_left_out_and_named(plan_of: Any, tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "API_KEY").write_text(KEY)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -234,10 +234,25 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _check(plan: TrainingPlan) -> None:
+    """What training would refuse before it reads rows: answers cost, and would be for nothing.
+
+    Raises:
+        TrainerError: see `checks.plan` and `checks.base`.
+    """
+    from hone_trainer import checks, device, model
+    from hone_trainer.methods import METHODS
+
+    ranks = plan.nodes * plan.processes_per_node
+    checks.plan(plan, replace(device.here(), world_size=ranks), methods=METHODS)
+    checks.base(plan, model.open_base(plan.model_path))
+
+
 def _main(plan_file: Path, outcome: Path) -> int:
     plan = parse_plan(plan_file.read_bytes())
     assert isinstance(plan, TrainingPlan)
     try:
+        _check(plan)
         answer(plan)
     except Exception as error:
         found = to_outcome(error)
