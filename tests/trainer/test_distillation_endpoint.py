@@ -142,6 +142,15 @@ def test_a_job_that_is_refused_asks_nothing(plan_of: Any, tmp_path: Path, fields
     assert model.asked == []
 
 
+def test_rows_without_a_prompt_are_refused_before_any_is_asked(plan_of: Any, tmp_path: Path) -> None:
+    rows = source(tmp_path / "text.jsonl", [{"prompt": "Where is Rome?"}, {"text": "Rome is old."}])
+    model = Scripted()
+    with modelserver.serve(model) as url, pytest.raises(TrainerError, match="line 2: has neither") as raised:
+        teacher.answer(plan_of(url, datasets=rows, held_out=False))
+    assert raised.value.code == "DatasetFormatMismatch"
+    assert model.asked == []
+
+
 def test_a_refused_prompt_is_left_out_and_named(plan_of: Any, tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "API_KEY").write_text(KEY)

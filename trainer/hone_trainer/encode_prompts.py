@@ -71,7 +71,7 @@ class PromptEncoder:
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""
-        return None if "prompt" in record or "messages" in record else "has neither prompt nor messages"
+        return no_prompt(record)
 
     def encode(self, record: dict[str, Any], number: int = 1) -> list[Prompt]:
         """The prompt of a record.
@@ -90,6 +90,11 @@ class PromptEncoder:
         if len(ids) > self._longest:
             raise RowRefusedError("PromptTooLong", f"{len(ids)} tokens; {self._longest} leave room for an answer")
         return [Prompt(ids, checked, number)]
+
+
+def no_prompt(record: Mapping[str, Any]) -> str | None:
+    """What is wrong with a record that asks nothing, or None."""
+    return None if "prompt" in record or "messages" in record else "has neither prompt nor messages"
 
 
 def checked_record(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from hone_api.methods import DistillationMethod
 from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome
 from hone_trainer import encode, left_out
+from hone_trainer.encode_prompts import no_prompt
 from hone_trainer.errors import DataError, TrainerError, to_outcome
 from hone_trainer.left_out import LeftOut, Refusals
 from hone_trainer.manifest import write_atomically
@@ -166,7 +167,18 @@ class _Split:
 
     @classmethod
     def of(cls, source: DatasetInput, target: Path) -> _Split:
-        return cls(f"{source.name}/{source.split}", target, [r for _, r in encode.records(Path(source.path))])
+        """The split of a file.
+
+        Raises:
+            DataError: InvalidRow; DatasetFormatMismatch, of a row that asks nothing.
+        """
+        name, found = f"{source.name}/{source.split}", list[dict[str, Any]]()
+        for number, record in encode.records(Path(source.path)):
+            if wrong := no_prompt(record):
+                message = f"{name}, line {number}: {wrong}: distillation.level Sequence has nothing to answer"
+                raise DataError("DatasetFormatMismatch", message)
+            found.append(record)
+        return cls(name, target, found)
 
     def part(self, start: int) -> Path:
         """The file of the entries from this record on."""
@@ -177,11 +189,12 @@ def answer(plan: TrainingPlan) -> None:
     """Write the teacher's answers to all splits of the plan.
 
     Raises:
-        DataError: NoTrainableRows, when it finished no answer of a split.
+        DataError: InvalidRow or DatasetFormatMismatch, before anything is asked; NoTrainableRows, when the teacher
+            finished no answer of a split.
         SourceError: of an endpoint; EndpointRefused, too, when it refuses too many prompts.
     """
-    teacher = load(plan)
     splits = [_Split.of(source, _target(plan, number)) for number, source in enumerate(_sources(plan))]
+    teacher = load(plan)
     refusals = left_out.Refusals(sum(len(split.records) for split in splits))
     for split in splits:
         if split.target.is_file():
