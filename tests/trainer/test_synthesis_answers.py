@@ -344,6 +344,17 @@ def test_the_key_goes_to_the_server_and_nowhere_else(script):
     assert script.headers[0]["Authorization"] == f"Bearer {KEY}"
 
 
+@pytest.mark.parametrize("body", [lambda words: {"error": words}, lambda words: {"detail": words}])
+def test_no_part_of_a_key_is_left_where_long_words_are_cut(script, body):
+    """Wherever the cut falls."""
+    for before in range(270, 300):
+        script.lines = [(401, body("x" * before + KEY + "y" * 300))]
+        with pytest.raises(SourceError) as caught:
+            ask(endpoint(script))
+        assert KEY[:4] not in caught.value.message
+        assert len(caught.value.message) < 350
+
+
 @pytest.mark.parametrize(
     ("status", "of_the_prompt"), [(400, True), (413, True), (422, True), (401, False), (403, False), (404, False)]
 )

@@ -33,6 +33,8 @@ TRIES = 6
 """Of a request where nothing else is said; their pauses are half a minute together."""
 _LONGEST_PAUSE = 60.0
 _CONNECT_SECONDS = 30
+_MOST_WORDS = 300
+"""Characters of a server's words in a message."""
 _TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 _OF_THE_PROMPT = {400, 413, 422}
 """A filter, or a prompt that is too long: another prompt may be answered. After 401, 403 or 404 none would be."""
@@ -196,7 +198,7 @@ class Endpoint:
             else:
                 if status == 200:
                     return data
-                last = f"answers {status}: {self._without_key(_words(data))}"
+                last = f"answers {status}: {self._without_key(_words(data))[:_MOST_WORDS]}"
                 if status in _OF_THE_PROMPT:
                     raise PromptRefusedError(f"{self.host} {last}")
                 if status not in _TRY_AGAIN:
@@ -341,10 +343,10 @@ def _parsed(data: bytes, host: str) -> dict[str, Any]:
 
 
 def _words(data: bytes) -> str:
-    """The server's own words, for people."""
+    """The server's own words, whole: a key that is cut is not found any more."""
     try:
         error = json.loads(data).get("error")
         text = error.get("message") if isinstance(error, dict) else error
     except (ValueError, AttributeError):
         text = None
-    return str(text or data[:300].decode("utf-8", "replace"))[:300]
+    return str(text or data.decode("utf-8", "replace"))
