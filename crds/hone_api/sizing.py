@@ -64,7 +64,6 @@ def setup(
         packed=packs(plan),
         **_beside(plan, ranks),
     )
-
     return fitted(made, plan, memory)
 
 

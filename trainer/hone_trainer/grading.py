@@ -26,6 +26,9 @@ from hone_trainer.sandbox import Workers
 from hone_trainer.scores import Mean, Score
 from hone_trainer.verdicts import REWARD, pass_at, pass_name
 
+WIDTH = 4
+"""Numbers of a score, see `_columns`."""
+
 
 def prompts(plan: TrainingPlan, base: Base) -> list[HeldOut]:
     """The held-out prompts that both models answer, where the plan has rewards for the answers.
@@ -66,8 +69,8 @@ def measure(trainer: Any, poll: Poll, *, check: bool = False) -> list[Score]:
         check: whether the rewards must first show that they know the rows' own answers.
 
     Raises:
-        TrainerError: RewardFailed or SandboxFailed, when no answer of a split got a score of a reward; what
-            `rewards.make` and `rewards.gold.check` raise.
+        TrainerError: RewardFailed, SandboxFailed or EndpointUnreachable, when no answer of a split got a score of a
+            reward; what `rewards.make` and `rewards.gold.check` raise.
     """
     run: Run = trainer.run
     if not run.prompts:
@@ -96,15 +99,15 @@ class Graded(NamedTuple):
     reward: str
     name: str
     mean: Mean
-    broken: bool
-    """Whether the sandbox failed in some row."""
+    failure: str
+    """Code that is told where no row has a score."""
 
 
 def _tell(run: Run, made: Combined, split: HeldOut, found: Graded) -> None:
     """That rows are left out.
 
     Raises:
-        TrainerError: RewardFailed or SandboxFailed, when all are.
+        TrainerError: with `found.failure`, when all are.
     """
     masked, rows = found.mean.weights.count(0), len(found.mean.weights)
     # Why most of this rank's have none; another rank's reasons are not known here.
@@ -112,7 +115,7 @@ def _tell(run: Run, made: Combined, split: HeldOut, found: Graded) -> None:
     why = f"; most often: {reasons[0].removeprefix(f'{found.reward}: ')}" if reasons else ""
     if masked == rows:
         message = f"{found.name} on {split.name}: none of {rows} rows got a score{why}"
-        raise TrainerError("SandboxFailed" if found.broken else "RewardFailed", message, rank=ranks.rank())
+        raise TrainerError(found.failure, message, rank=ranks.rank())
     if masked:
         run.reporters.say(f"{found.name} on {split.name}: {masked} of {rows} rows got no score and are left out{why}")
 
@@ -132,8 +135,8 @@ def _greedy(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> tuple[i
     tokens, *columns = zip(*values, strict=True)
     out = []
     for index, part in enumerate(made.parts):
-        weights, totals, broken = columns[3 * index : 3 * index + 3]
-        out.append(Graded(part.name, REWARD + part.name, Mean(list(totals), list(weights)), any(broken)))
+        weights, totals, *blamed = columns[WIDTH * index : WIDTH * (index + 1)]
+        out.append(Graded(part.name, REWARD + part.name, Mean(list(totals), list(weights)), _failure(*blamed)))
     return int(sum(tokens)), out
 
 
@@ -146,7 +149,7 @@ def _sampled(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> list[G
     verifiers = Combined([part for part, spec in specs if spec.type in VERIFIERS], made.counts)
 
     def forward(batch: Sequence[Prompt]) -> list[list[float]]:
-        sums = [[0.0] * (3 * len(verifiers.parts)) for _ in batch]
+        sums = [[0.0] * (WIDTH * len(verifiers.parts)) for _ in batch]
         for turn in range(options.generations):
             poll()
             answers = sampling.drawn(
@@ -166,12 +169,19 @@ def _sampled(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> list[G
     values = evaluate.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
     columns, out = list(zip(*values, strict=True)), []
     for index, part in enumerate(verifiers.parts):
-        known, right, broken = columns[3 * index : 3 * index + 3]
+        known, right, *blamed = columns[WIDTH * index : WIDTH * (index + 1)]
         for k in options.k:
-            out.append(Graded(part.name, pass_name(k, part.name), pass_at(k, known, right), any(broken)))
+            out.append(Graded(part.name, pass_name(k, part.name), pass_at(k, known, right), _failure(*blamed)))
     return out
 
 
-def _columns(score: Scored) -> tuple[float, float, float]:
-    """Whether it counts, the score, whether the sandbox is to blame."""
-    return (0.0, 0.0, float(score.broken)) if isinstance(score, Masked) else (1.0, score, 0.0)
+def _columns(score: Scored) -> tuple[float, ...]:
+    """Whether it counts, the score, whether the sandbox is to blame, and whether a server that is away is: WIDTH."""
+    if isinstance(score, Masked):
+        return 0.0, 0.0, float(score.broken), float(score.away)
+    return 1.0, score, 0.0, 0.0
+
+
+def _failure(broken: Sequence[float], away: Sequence[float]) -> str:
+    """Another attempt may find a server back that was away, and evaluates what was trained."""
+    return "SandboxFailed" if any(broken) else "EndpointUnreachable" if any(away) else "RewardFailed"
