@@ -7,7 +7,7 @@ keeps no attention matrix): exact for its family, near for other decoders. State
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from hone_api.methods import Method
 from hone_api.shape import ModelShape
@@ -105,7 +105,6 @@ class Estimate:
     """Bytes that are moved to the memory of the host."""
     loading: int = 0
     """The peak while the weights are read, where that can be higher."""
-    detail: dict[str, str] = field(default_factory=dict)
 
     @property
     def training(self) -> int:
@@ -260,49 +259,6 @@ def of_vllm(s: Setup) -> int:
     """Bytes that a vLLM beside the rank needs at least: its own weights, and the cache of one sample."""
     width = 2 if s.bf16 else 4
     return width * (s.shape.parameters + 2 * s.shape.layers * s.shape.key_value * s.max_length)
-
-
-def cheaper(s: Setup) -> list[tuple[str, Setup]]:
-    """Changes that need less memory, each with its price in words, the cheapest first."""
-    out = []
-    if s.method == Method.KTO:  # whose passes have two rows at least
-        if s.micro_batch > 2 and s.micro_batch % 2 == 0:
-            out.append(("training.microBatchSize: 2 (KTO's KL of fewer rows)", replace(s, micro_batch=2)))
-    elif s.micro_batch > 1:
-        result = "the same result" if s.method in ROW_BY_ROW else "nearly the same result"
-        out.append((f"training.microBatchSize: 1 ({result}, a little slower)", replace(s, micro_batch=1)))
-    if not s.checkpointing:
-        words = "training.gradientCheckpointing: true (the same result, about 30 % slower)"
-        out.append((words, replace(s, checkpointing=True)))
-    if s.teacher:
-        words = "distillation.level: Sequence (the teacher answers beforehand, in memory of its own)"
-        out.append((words, replace(s, teacher=None)))
-    elif s.ranks > 1 and s.zero_stage < 3 and s.adapter != AdapterType.QLORA:
-        out.append(("deepspeed.zeroStage: 3 (the same result, more traffic)", replace(s, zero_stage=3)))
-    if not s.adapted:
-        out.append(
-            ("adapter.type: LoRA (trains low-rank updates)", replace(s, adapter=str(AdapterType.LORA), zero_stage=0))
-        )
-    if s.adapter != AdapterType.QLORA:
-        fewer = replace(s, adapter=str(AdapterType.QLORA), zero_stage=min(s.zero_stage, 2))
-        out.append(("adapter.type: QLoRA (the base in 4 bits)", fewer))
-    if s.max_length > 1024:
-        out.append(("training.maxLength: 1024 (longer rows are dropped)", replace(s, max_length=1024)))
-    return out
-
-
-def change_that_fits(s: Setup, capacity: int) -> str | None:
-    """The cheapest change with which the run fits into so many bytes a rank; several, when one is not enough."""
-    for words, changed in cheaper(s):
-        if estimate(changed).total <= capacity:
-            return words
-    words_so_far: list[str] = []
-    while options := cheaper(s):
-        words, s = options[0]
-        words_so_far.append(words)
-        if estimate(s).total <= capacity:
-            return "; ".join(words_so_far)
-    return None
 
 
 def gib(size: float) -> str:

@@ -9,7 +9,8 @@ import pytest
 from shapes import LLAMA_7B, LLAMA_70B
 
 from hone_api import gpus
-from hone_api.estimate import Setup, change_that_fits, estimate
+from hone_api.cheaper import change_that_fits
+from hone_api.estimate import Setup, estimate
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.outlay import disk, flops
 from hone_api.shape import ModelShape, shape_of

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from hone_api.advice import advise
-from hone_api.estimate import Setup, change_that_fits, estimate, gib
+from hone_api.cheaper import change_that_fits
+from hone_api.estimate import Setup, estimate, gib
 from hone_api.gpus import TABLE
 from hone_api.outlay import CPU_TFLOPS, disk, seconds
 from hone_api.plan import TrainingPlan

@@ -6,7 +6,8 @@ from typing import Any
 
 from hone_api import gpus
 from hone_api.advice import advise
-from hone_api.estimate import Estimate, Setup, change_that_fits, estimate, gib, of_vllm
+from hone_api.cheaper import change_that_fits
+from hone_api.estimate import Estimate, Setup, estimate, gib, of_vllm
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method
 from hone_api.shape import ModelShape
