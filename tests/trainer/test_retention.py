@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -239,11 +240,11 @@ def test_worse_is_worse_below_zero_and_from_zero() -> None:
     assert suite.regression("Lowest", -2.0, -1.0) == pytest.approx(0.5)
     assert suite.regression("Lowest", 0.0, 0.0) is None
     assert suite.regression("Highest", 0.0, 0.5) is None
+    assert suite.regression("Highest", 0.5, math.nan) == suite.regression("Lowest", 0.5, math.nan) == math.inf
     found = {"errors on general/test": suite.regression("Lowest", 0.0, 0.1) or 0.0}
     told = suite.gate("evaluation.retention", found, 0.05)
-    assert (
-        told == "evaluation.retention: worse than the base model beyond 5.0%: errors on general/test from the base's 0."
-    )
+    words = "errors on general/test from the base's 0, or to no number"
+    assert told == f"evaluation.retention: worse than the base model beyond 5.0%: {words}."
 
 
 def test_a_point_is_told_by_its_own_number() -> None:

@@ -199,10 +199,13 @@ def title(metric: str, rows: str) -> str:
 
 
 def regression(good: Best, old: float, new: float) -> float | None:
-    """How much worse a metric became, relative to the size of the base's; infinite from 0, of which nothing is a share.
+    """How much worse a metric became, relative to the size of the base's; infinite from 0, of which nothing is a share,
+    and where it is no number any more.
 
     None: the base's is 0, and not worse now: what the base could not do at all, it cannot forget.
     """
+    if math.isnan(new):
+        return math.inf
     worse = new - old if good == "Lowest" else old - new
     if old:
         return worse / abs(old)
@@ -245,4 +248,4 @@ def gate(field: str, found: Mapping[str, float] | None, allowed: float | None) -
 
 
 def _by(worse: float) -> str:
-    return f"by {worse:.1%}" if math.isfinite(worse) else "from the base's 0"
+    return f"by {worse:.1%}" if math.isfinite(worse) else "from the base's 0, or to no number"
