@@ -21,6 +21,7 @@ from hone_operator.reconcile import dataset, finetunejob, modelversion
 from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.failures import failed_pods
+from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob, disrupted, scheduled, slow_start, unmounted
 from hone_operator.reconcile.upstream import Upstream
@@ -83,16 +84,16 @@ class Controllers:
     async def _observe_finetunejob(self, body: Mapping[str, Any]) -> "Decide":
         namespace = body["metadata"]["namespace"]
         jobs, stopping = await self._attempts(body)
-        seen = finetunejob.Observed(
+        seen = Observed(
             datasets=self._named("Dataset", body, datasets_of),
             jobs=jobs,
             report=self.reports.latest(body["metadata"]["uid"]),
             claim_exists=await self._model_claim(body),
             upstream=self._upstream(body),
             stopping=stopping,
-            service_lost=await self._service_lost(finetunejob.of_component(jobs, "training")),
+            service_lost=await self._service_lost(of_component(jobs, "training")),
         )
-        if any(j.succeeded and is_open(body, j) for j in finetunejob.of_component(jobs, "training")):
+        if any(j.succeeded and is_open(body, j) for j in of_component(jobs, "training")):
             ledger = await self.cluster.get("ConfigMap", namespace, names.LEDGER)
             versions = [v for v in self.cache.items("ModelVersion") if v["metadata"]["namespace"] == namespace]
             seen = replace(seen, ledger=ledger, versions=versions)
@@ -101,7 +102,7 @@ class Controllers:
     async def _attempts(self, body: Mapping[str, Any]) -> tuple[list[ObservedJob], int | None]:
         """Child Jobs, and the pods that are left of the last attempt if somebody has deleted its Job."""
         jobs = await self._jobs(body, lambda job: is_open(body, job))
-        training = finetunejob.of_component(jobs, "training")
+        training = of_component(jobs, "training")
         if is_true(body, "Finished") or (record := last_open(body, training)) is None:
             return jobs, None
         namespace, name = body["metadata"]["namespace"], record["jobName"]

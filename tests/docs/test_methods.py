@@ -4,23 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+from shapes import LLAMA_8B
 
 from hone_api.advice import USUAL_RATES
 from hone_api.estimate import Setup, estimate
 from hone_api.methods import DpoMethod, KtoMethod, Method, OrpoMethod, PpoMethod
-from hone_api.shape import ModelShape
 
 pytestmark = pytest.mark.pure
 PAGES = Path(__file__).parents[2] / "docs" / "guides" / "methods"
-LLAMA_8B = ModelShape(
-    parameters=8_030_261_248,
-    layers=32,
-    hidden=4096,
-    query=4096,
-    key_value=1024,
-    intermediate=14336,
-    vocabulary=128256,
-)
 ADAPTERS = {"QLoRA": "QLoRA", "LoRA": "LoRA", "Full": "None"}
 BLOCKS = {
     "dpo.beta": DpoMethod().beta,

@@ -12,6 +12,7 @@ import yaml
 from hone_dev import argocd
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import dataset, finetunejob, modelversion
+from hone_operator.reconcile.observed import Observed
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -57,7 +58,7 @@ VERSION = {
     },
 }
 DECIDE = {
-    "FineTuneJob": lambda o: finetunejob.reconcile(o, finetunejob.Observed(), NOW, PLATFORM),
+    "FineTuneJob": lambda o: finetunejob.reconcile(o, Observed(), NOW, PLATFORM),
     "Dataset": lambda o: dataset.reconcile(o, dataset.Observed(), NOW, PLATFORM),
     "ModelVersion": lambda o: modelversion.reconcile(o, modelversion.Observed(), NOW, PLATFORM),
 }

@@ -1,9 +1,11 @@
-"""Models that judge answers: a random reward model, and a judge whose grade is known."""
+"""Judges of answers: a random reward model, a model whose grade is known, one that is away, and a wrong reference."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from hone_dev import modelserver
 
@@ -33,3 +35,29 @@ class Grader(modelserver.Model):
         text = messages[1]["content"].split("<answer>\n")[1].split("\n</answer>")[0]
         said = f"Grade: {len(text)}" if text != "?" else "I cannot say."
         return {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
+
+
+def away(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A reward by a judge whose server does not answer."""
+    from hone_trainer.datasets.synthesis.endpoint import Endpoint
+    from hone_trainer.errors import SourceError
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise SourceError("EndpointUnreachable", "judge.example, after 6 tries: refused")
+
+    monkeypatch.setattr(Endpoint, "chat", refused)
+    return {"type": "Judge", "judge": {"endpoint": "https://judge.example/v1", "model": "strict"}}
+
+
+def wrong_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let adapters not begin at zero: the model without one is not where training starts."""
+    from hone_trainer import adapters
+
+    to_peft = adapters.to_peft
+
+    def not_at_zero(*args: Any) -> Any:
+        config = to_peft(*args)
+        config.init_lora_weights = False
+        return config
+
+    monkeypatch.setattr(adapters, "to_peft", not_at_zero)

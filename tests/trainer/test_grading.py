@@ -12,9 +12,8 @@ import pytest
 
 from hone_dev import modelserver
 from hone_trainer import evaluate, grading, model, sampling, teacher_model
-from hone_trainer.datasets.synthesis.endpoint import Endpoint
 from hone_trainer.encode_prompts import PromptEncoder, checked_record
-from hone_trainer.errors import SourceError, TrainerError
+from hone_trainer.errors import TrainerError
 from hone_trainer.spoken import as_text
 
 pytestmark = pytest.mark.trainer
@@ -172,11 +171,7 @@ def test_a_reward_that_scores_nothing_ends_the_run_before_its_first_step(
 def test_a_judge_that_is_away_is_left_to_another_attempt(
     runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: Any, **__: Any) -> None:
-        raise SourceError("EndpointUnreachable", "judge.example, after 6 tries: refused")
-
-    monkeypatch.setattr(Endpoint, "chat", away)
-    judge = {"type": "Judge", "judge": {"endpoint": "https://judge.example/v1", "model": "strict"}}
+    judge = judging.away(monkeypatch)
     with pytest.raises(TrainerError, match="none of 16 rows got a score; most often: judge") as raised:
         runs.finish(make_plan(evaluation=graded(judge)))
     assert raised.value.code == "EndpointUnreachable"

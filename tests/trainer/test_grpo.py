@@ -15,8 +15,7 @@ import pytest
 
 from hone_api.report import TrainingResult
 from hone_dev import modelserver
-from hone_trainer.datasets.synthesis.endpoint import Endpoint
-from hone_trainer.errors import SourceError, TrainerError
+from hone_trainer.errors import TrainerError
 from hone_trainer.rewards import gold
 from hone_trainer.sandbox import workers as pool
 
@@ -368,11 +367,7 @@ def test_a_question_without_a_score_on_one_rank_does_not_end_the_run(runs: Any, 
 def test_a_judge_that_goes_away_is_left_to_another_attempt(
     runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(*_: Any, **__: Any) -> None:
-        raise SourceError("EndpointUnreachable", "judge.example, after 6 tries: refused")
-
-    monkeypatch.setattr(Endpoint, "chat", away)
-    judge = {"type": "Judge", "judge": {"endpoint": "https://judge.example/v1", "model": "strict"}}
+    judge = judging.away(monkeypatch)
     with pytest.raises(TrainerError, match="none of 4 samples got a score; of 4 the reason is judge: judge") as raised:
         runs.finish(plan_of(grpo={"rewards": [judge]}, **ONE_QUESTION))
     assert raised.value.code == "EndpointUnreachable"

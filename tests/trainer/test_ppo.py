@@ -10,10 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import judging
 import pytest
 
 from hone_api.report import TrainingResult
-from hone_trainer import adapters, device, model, sampling
+from hone_trainer import device, model, sampling
 from hone_trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer
@@ -287,14 +288,7 @@ def test_a_policy_that_runs_away_is_stopped(runs: Any, plan_of: Any) -> None:
 
 
 def test_a_reference_that_is_not_the_model_is_refused(runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    to_peft = adapters.to_peft
-
-    def not_at_zero(*args: Any) -> Any:
-        config = to_peft(*args)
-        config.init_lora_weights = False
-        return config
-
-    monkeypatch.setattr(adapters, "to_peft", not_at_zero)
+    judging.wrong_reference(monkeypatch)
     with pytest.raises(TrainerError, match="of equal models it is 0") as caught:
         runs.finish(plan_of())
     assert caught.value.code == "ReferenceMismatch"

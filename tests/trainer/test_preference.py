@@ -9,10 +9,11 @@ import random
 from pathlib import Path
 from typing import Any
 
+import judging
 import pytest
 
 from hone_api.report import TrainingResult
-from hone_trainer import adapters, encode, model
+from hone_trainer import encode, model
 from hone_trainer.encode_pairs import PairEncoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import orpo, reward
@@ -163,14 +164,7 @@ def test_a_reference_that_is_not_the_model_is_refused_before_any_step(
     runs: Any, plan_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An adapter that does not begin at zero: the model without it is not where training starts."""
-    to_peft = adapters.to_peft
-
-    def not_at_zero(*args: Any) -> Any:
-        config = to_peft(*args)
-        config.init_lora_weights = False
-        return config
-
-    monkeypatch.setattr(adapters, "to_peft", not_at_zero)
+    judging.wrong_reference(monkeypatch)
     plan = plan_of("DPO")
     with pytest.raises(TrainerError, match=r"the first loss is .*; with a reference that equals the model it is 0\.69"):
         runs.finish(plan)
@@ -187,14 +181,7 @@ def test_the_balance_of_experts_is_no_wrong_reference(
     runs.finish(plan)
     expected = math.log(2) if method == "DPO" else 0.5
     assert logs(plan, "adapter")[0]["loss"] > expected + 1e-3
-    to_peft = adapters.to_peft
-
-    def not_at_zero(*args: Any) -> Any:
-        config = to_peft(*args)
-        config.init_lora_weights = False
-        return config
-
-    monkeypatch.setattr(adapters, "to_peft", not_at_zero)
+    judging.wrong_reference(monkeypatch)
     with pytest.raises(TrainerError, match="with a reference that equals the model"):
         runs.finish(plan_of(method, "wrong", **fields))
 

@@ -1,8 +1,7 @@
 """FineTuneJob: what should be, from what is. Read `reconcile` top to bottom."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +14,6 @@ from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, image, service, training, world_size
-from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import forecast, inputs, unsupported
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts
@@ -24,12 +22,13 @@ from hone_operator.reconcile.conditions import condition, is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.ending import GATES, after_end, fail, phase
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.outcome import Outcome, Refusal, duration_seconds, parse_time
+from hone_operator.reconcile.observed import Observed, of_component
+from hone_operator.reconcile.outcome import Outcome, duration_seconds, parse_time
 from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
 from hone_operator.reconcile.recording import record
 from hone_operator.reconcile.tasks import CONDITION as TASKS_READY
 from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
-from hone_operator.reconcile.upstream import Upstream, cycle
+from hone_operator.reconcile.upstream import cycle
 from hone_operator.reconcile.validation import spec_problems
 
 RECHECK_SECONDS = 15.0
@@ -37,35 +36,6 @@ STOPPING_SECONDS = 2.0
 AS_PLANNED = frozenset({"Fetching", "WaitingForJob", "WaitingForModelVersion"})
 """Reasons of waiting that nobody has to mend."""
 UNKNOWN = "NotKnownYet"
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Everything that the decision depends on beside the FineTuneJob itself."""
-
-    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By name; those that do not exist are absent."""
-    jobs: Sequence[ObservedJob] = ()
-    """Child Jobs, owned by this very object."""
-    report: Latest | None = None
-    """The newest report of the job's pods."""
-    claim_exists: bool | None = None
-    """Whether the claim of a pvc:// model exists; None: not looked, it is not needed now."""
-    upstream: Upstream = field(default_factory=Upstream)
-    ledger: Mapping[str, Any] | None = None
-    versions: Sequence[Mapping[str, Any]] = ()
-    """ModelVersions of the namespace; with the ledger, read only when a run has just succeeded."""
-    refusals: Sequence[Refusal] = ()
-    """What the API server did not take when this decision was carried out a moment ago."""
-    stopping: int | None = None
-    """Pods that still run of the last attempt, whose Job somebody has deleted; None: its Job is there."""
-    service_lost: bool = False
-    """The Service by which the ranks of the running attempt find each other was deleted."""
-
-
-def of_component(jobs: Sequence[ObservedJob], component: str) -> list[ObservedJob]:
-    """Those of one kind of work."""
-    return [j for j in jobs if j.body["metadata"].get("labels", {}).get(names.COMPONENT) == component]
 
 
 def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: Platform) -> Outcome:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile.finetunejob import Observed, reconcile
+from hone_operator.reconcile.finetunejob import reconcile
+from hone_operator.reconcile.observed import Observed
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.upstream import Upstream

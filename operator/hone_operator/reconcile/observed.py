@@ -1,0 +1,40 @@
+"""What is seen of a FineTuneJob's surroundings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hone_operator.desired import names
+from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile.outcome import Refusal
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.upstream import Upstream
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that the decision depends on beside the FineTuneJob itself."""
+
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By name; those that do not exist are absent."""
+    jobs: Sequence[ObservedJob] = ()
+    """Child Jobs, owned by this very object."""
+    report: Latest | None = None
+    """The newest report of the job's pods."""
+    claim_exists: bool | None = None
+    """Whether the claim of a pvc:// model exists; None: not looked, it is not needed now."""
+    upstream: Upstream = field(default_factory=Upstream)
+    ledger: Mapping[str, Any] | None = None
+    versions: Sequence[Mapping[str, Any]] = ()
+    """ModelVersions of the namespace; with the ledger, read only when a run has just succeeded."""
+    refusals: Sequence[Refusal] = ()
+    """What the API server did not take when this decision was carried out a moment ago."""
+    stopping: int | None = None
+    """Pods that still run of the last attempt, whose Job somebody has deleted; None: its Job is there."""
+    service_lost: bool = False
+    """The Service by which the ranks of the running attempt find each other was deleted."""
+
+
+def of_component(jobs: Sequence[ObservedJob], component: str) -> list[ObservedJob]:
+    """Those of one kind of work."""
+    return [j for j in jobs if j.body["metadata"].get("labels", {}).get(names.COMPONENT) == component]
