@@ -1,6 +1,6 @@
 # Each line is a command that one can type. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pure test-apiserver test-trainer e2e lint format crds lock cluster-up cluster-down bench clean
+.PHONY: help setup demo test test-pure test-apiserver test-trainer e2e attack lint format crds lock cluster-up cluster-down bench clean
 CLUSTER ?= embedded
 SKIP ?=
 PY := .venv/bin/python
@@ -22,6 +22,9 @@ test-pure test-apiserver test-trainer: setup ## One tier of the tests
 
 e2e: setup ## The end-to-end tier on the embedded cluster
 	@$(PY) -m hone_dev.tiers --only e2e
+
+attack: setup ## Every attack input against the running parts; prints tried and held by area
+	@$(PY) -m hone_dev.attack
 
 lint: setup ## Style, types, import contracts, drift of generated files
 	@$(PY) -m hone_dev.tiers --only lint
