@@ -1,8 +1,9 @@
 # Each line is a command that one can type. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-pure test-apiserver test-trainer e2e attack lint format crds lock cluster-up cluster-down bench clean
+.PHONY: help setup demo test mutate test-pure test-apiserver test-trainer e2e attack lint format crds lock cluster-up cluster-down bench clean
 CLUSTER ?= embedded
 SKIP ?=
+COUNT ?= 20000
 PY := .venv/bin/python
 
 help: ## Show this list
@@ -16,6 +17,9 @@ demo: setup ## From nothing to a first fine-tuned model (CLUSTER=embedded|curren
 
 test: setup ## All that CI runs (leave a tier out by name: SKIP=e2e)
 	@$(PY) -m hone_dev.tiers $(if $(SKIP),--skip $(SKIP))
+
+mutate: setup ## Damaged data files against every reader, a larger campaign than the tests run (COUNT=20000)
+	@$(PY) -m hone_dev.mutations --count $(COUNT)
 
 test-pure test-apiserver test-trainer: setup ## One tier of the tests
 	@$(PY) -m hone_dev.tiers --only $(@:test-%=%)

@@ -120,7 +120,7 @@ def test_a_csv_field_of_20_megabytes(materialise: Materialise, tmp_path: Path) -
     file = tmp_path / "rows.csv"
     file.write_text("prompt,completion\n" + "q,a\n" * 20 + "q," + "x" * 20 * 2**20 + "\n")
     outcome = materialise(file)
-    assert {error.code: error.rows for error in result_of(outcome).errors} == {"BrokenCsv": [21]}
+    assert {error.code: error.rows for error in result_of(outcome).errors} == {"RowTooLarge": [21]}
 
 
 @pytest.mark.usefixtures("little_memory")
