@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hone_api import json_schemas
 from hone_api.dataset import Format
 from hone_api.methods import FORMATS_TAKEN, GrpoMethod, Method, PpoMethod
 from hone_api.rewards import VERIFIERS, Reward
@@ -43,7 +44,7 @@ def problems(
     if method == Method.PPO and ppo is not None:
         out += _room_for_answers("ppo", ppo, training)
     if method == Method.GRPO and grpo is not None:
-        out += _grpo_problems(grpo, training)
+        out += _grpo_problems(grpo, training) + _schema_problems("grpo.rewards", grpo.rewards)
     return out
 
 
@@ -111,6 +112,7 @@ def evaluation_problems(
         out.append("evaluation.retention.interpolate needs whole weights on each rank: remove it, or deepspeed")
     if evaluation.harness and (twice := _twice(evaluation.harness.tasks)):
         out.append(f"evaluation.harness.tasks names {twice} twice: remove one")
+    out += _schema_problems("evaluation.rewards", evaluation.rewards)
     return [*out, *_scoring_problems(method, evaluation.rewards, grpo), *_pass_at_problems(evaluation)]
 
 
@@ -140,6 +142,11 @@ def _scoring_problems(method: Method | str, rewards: list[Reward], grpo: GrpoMet
     if other:
         out.append(f"evaluation.rewards: grpo.rewards has another one called {', '.join(other)}: give it a name")
     return out
+
+
+def _schema_problems(field: str, rewards: list[Reward]) -> list[str]:
+    found = ((one.title, json_schemas.problem(one.json_schema.schema_)) for one in rewards if one.json_schema)
+    return [f"{field}: the jsonSchema.schema of {title} {problem}" for title, problem in found if problem]
 
 
 def _alike(one: Reward, other: Reward) -> bool:

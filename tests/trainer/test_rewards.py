@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from hone_trainer.encode_prompts import Prompt
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.rewards import Masked, Sample, answers, gold
 from hone_trainer.rewards.base import Scored
-from hone_trainer.sandbox import Workers
+from hone_trainer.sandbox import Request, Workers
 
 pytestmark = pytest.mark.trainer
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -130,6 +132,42 @@ def test_json_schema(workers: Workers) -> None:
     fenced = 'Here:\n```json\n{"a": "x"}\n```\n'
     hostile = ("[" * 100_000, '{"a": "' + "x" * 40 + 'y"}')
     assert scores(workers, spec, {}, '{"a": "x"}', fenced, "{}", "no", *hostile) == [1, 1, 0, 0, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def canary() -> Iterator[tuple[str, list[str]]]:
+    """Address of a server that gives a secret to anybody, and the paths that were asked for."""
+    asked: list[str] = []
+
+    class Canary(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"SecretAccessKey": "canary"}')
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Canary)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+
+
+@pytest.mark.attack("JSON Schema rewards")
+@pytest.mark.parametrize("reference", ["HTTP/key#/nope", "HTTP/key", "FILE#/nope", "FILE", "nowhere.json", "#/nope"])
+def test_a_worker_fetches_nothing_and_quotes_nothing(
+    workers: Workers, tmp_path: Path, canary: tuple[str, list[str]], reference: str
+) -> None:
+    (tmp_path / "key.json").write_text('{"SecretAccessKey": "canary"}')
+    address, asked = canary
+    target = reference.replace("HTTP", address).replace("FILE", (tmp_path / "key.json").as_uri())
+    (reply,) = workers.run([Request("jsonSchema", {"schema": {"$ref": target}, "instance": '{"a": "row"}'})])
+    assert reply.outcome == "Broken"
+    assert reply.message.split() == [reply.message.split()[0], "in", "the", "sandbox"]
+    assert "canary" not in reply.message
+    assert not asked
+    if not reference.startswith("#"):
+        with pytest.raises(ConfigError, match="nothing is fetched: copy what it needs to"):
+            scores(workers, {"type": "JsonSchema", "jsonSchema": {"schema": json.dumps({"$ref": target})}}, {}, "1")
 
 
 def test_code(workers: Workers) -> None:

@@ -68,6 +68,7 @@ ATTACKS = {
 }
 
 
+@pytest.mark.attack("sandbox")
 @pytest.mark.parametrize("what", ATTACKS)
 def test_a_program_that(workers: Workers, what: str) -> None:
     source, told = ATTACKS[what]
@@ -77,20 +78,97 @@ def test_a_program_that(workers: Workers, what: str) -> None:
     assert run(workers, "assert 1 + 1 == 2").outcome == "Done", "the sandbox goes on"
 
 
+_FRAMES = """
+import sys, os
+frame, found = sys._getframe(), []
+while frame:
+    found += [*frame.f_locals.values(), *frame.f_globals.values(), *frame.f_code.co_consts]
+    frame = frame.f_back
+"""
+_SAY = "\nfor one in found:\n os.write(1, b'\\n' + (one if isinstance(one, bytes) else str(one).encode()) + REPLY)\n"
+_REPLY = "b'{\"results\": []}\\n'"
+# Each is followed by a test that fails, so only a forged reply could be Done.
 FORGERIES = {
-    "prints a reply": (
-        "import sys, os\nsys.__stdout__.write('\\n0{\"results\": []}\\n')\nsys.__stdout__.flush()\nos._exit(0)"
+    "prints a reply": "import sys, os\nsys.__stdout__.write('\\n0{\"results\": []}\\n')\nsys.__stdout__.flush()",
+    "prints a reply and exits": "import os\nos.write(1, b'\\n0{\"results\": []}\\n')\nos._exit(0)",
+    "looks in its arguments": "import sys, os\nfound = [*sys.argv, *sys.orig_argv, *os.environ.values()]" + _SAY,
+    "looks in the frames": _FRAMES + _SAY + "os._exit(0)",
+    "looks in what the frames refer to": (
+        "import gc\n"
+        + _FRAMES
+        + "found = [x for one in gc.get_referents(*found) for x in gc.get_referents(one)]"
+        + _SAY
     ),
-    "looks for the nonce in its arguments": (
-        "import sys, os\nfor text in [*sys.argv, *sys.orig_argv, *os.environ.values()]:\n"
-        " os.write(1, f'\\n{text}{{\"results\": []}}\\n'.encode())\nos._exit(0)"
+    "looks at all objects": "import gc, os\nfound = [o for o in gc.get_objects() if isinstance(o, (str, bytes))]"
+    + _SAY,
+    "reads standard input": "import os\nfound = [os.read(0, 100)]" + _SAY,
+    "reads the file of standard input": "import sys, os\nfound = [sys.__stdin__.read()]" + _SAY,
+    "reads the configuration": "import _testinternalcapi, os\nfound = str(_testinternalcapi.get_configs()).split()"
+    + _SAY,
+    "looks in the traceback": (
+        "import os\nfound = []\ntry: 1 / 0\nexcept Exception as error:\n frame = error.__traceback__.tb_frame\n"
+        " while frame: found += frame.f_locals.values(); frame = frame.f_back" + _SAY
     ),
+    "replaces exec": "import builtins\nbuiltins.exec = lambda *_: None",
+    "replaces compile": "import builtins\nold = compile\nbuiltins.compile = lambda *_: old('', 'x', 'exec')",
+    "replaces dumps": "import json\njson.dumps = lambda *_: '{\"results\": []}'",
+    "replaces the harness": (
+        "import sys\nfor name in ('_run', '_call', '_results', '_described', '_write'):\n"
+        " setattr(sys.modules['__main__'], name, lambda *_: b'{\"results\": []}')"
+    ),
+    "replaces os.write and os.read": "import os\nos.write = lambda f, d: len(d)\nos.read = lambda f, n: b'0' * n",
+    "runs the harness again": "import sys\nsys.modules['__main__'].main()",
+    "runs the harness's end": (
+        "import sys\nsys.modules['__main__']._run({}, {'sources': ['', ''], 'function': None, 'calls': []})"
+    ),
+    "empties the request": _FRAMES
+    + "for one in found:\n if isinstance(one, (dict, list)) and 'sources' in one: one.clear()",
+    "empties every list": _FRAMES + "for one in found:\n if isinstance(one, list): one.clear()",
+    "spends every iterator": _FRAMES + "for one in found:\n if hasattr(one, '__next__'): list(one)",
+    "traces": "import sys\nsys.settrace(lambda *_: None)",
+    "traces by threading": "import threading\nthreading.settrace(print)\nthreading._sys.settrace(print)",
+    "profiles": "import sys\nsys.setprofile(lambda *_: None)",
+    "monitors": "import sys\nsys.monitoring.use_tool_id(1, 'x')",
+    "takes errors away": "import builtins\nbuiltins.AssertionError = type('Fine', (), {})",
+    "exits in a finalizer": (
+        "import os\nclass L:\n def __del__(s):\n  os.write(1, b'\\n!{\"results\": []}\\n'); os._exit(0)\nl = L()"
+    ),
+    "exits at the end": "import atexit, os\natexit.register(os._exit, 0)",
+    "says an error that is none": "import os\nos.write(1, b'\\n!{\"results\": []}\\n')\nos._exit(0)",
+    "says an error of the wrong type": "import os\nos.write(1, b'\\n![1, 2]\\n')\nos._exit(0)",
+    "says an error nested deep": "import os\nos.write(1, b'\\n!' + b'[' * 100000)\nos._exit(0)",
+    "says an error that is no UTF-8": "import os\nos.write(1, b'\\n!\\xff\\xfe\"')\nos._exit(0)",
 }
 
 
+@pytest.mark.attack("sandbox")
 @pytest.mark.parametrize("what", FORGERIES)
-def test_a_forged_reply_is_none(workers: Workers, what: str) -> None:
-    assert run(workers, FORGERIES[what]).outcome == "Failed"
+def test_a_failing_test_is_failed_though_the_program(workers: Workers, what: str) -> None:
+    source = FORGERIES[what].replace("REPLY", _REPLY)
+    reply = workers.run([Program([source, "assert False"], limits=Limits(seconds=2)).request()])[0]
+    assert reply.outcome == "Failed"
+    assert reply.value is None
+
+
+MALFORMED = {
+    "results of calls that were not made": "[1]",
+    "a text": "'x'",
+    "a number": "10**5000",
+    "nothing": "",
+}
+
+
+@pytest.mark.attack("sandbox")
+@pytest.mark.parametrize("what", MALFORMED)
+def test_results_that_are_none_are_the_functions_fault(workers: Workers, what: str) -> None:
+    """A function of the user's own replaces the harness's end, after it was called."""
+    source = f"""
+import sys
+sys.modules['__main__']._results = lambda *_: ('{{"results": ' + str({MALFORMED[what] or "''"}) + '}}').encode()
+def f(): return 1
+"""
+    program = Program([source], "f", [{}], Limits(seconds=2))
+    assert workers.run([program.request()])[0].outcome == "Failed"
 
 
 def test_nothing_of_the_machine_is_seen(workers: Workers) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import re2
 
+from hone_api import json_schemas
 from hone_trainer.errors import ConfigError
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
 from hone_trainer.sandbox import Request
@@ -23,12 +24,13 @@ class JsonSchema(WithoutGold):
 
         assert context.spec.json_schema is not None
         self._workers = context.workers
+        text = context.spec.json_schema.schema_
         where = f"reward {context.spec.title}: jsonSchema.schema"
+        if problem := json_schemas.problem(text):
+            raise ConfigError(f"{where} {problem}")
+        self._schema = json.loads(text)
         try:
-            self._schema = json.loads(context.spec.json_schema.schema_)
             validator_for(self._schema).check_schema(self._schema)
-        except ValueError as error:
-            raise ConfigError(f"{where} is not JSON: {error}") from None
         except SchemaError as error:
             raise ConfigError(f"{where} is not a schema: {error.message[:200]}") from None
 

@@ -46,16 +46,17 @@ class Guest:
         """Run a program; `body` is that of `Program.request`."""
         from wasmtime import ExitTrap, Linker, Store, Trap, TrapCode, WasiConfig, WasmtimeError
 
-        nonce = secrets.token_hex(16)
+        mark = secrets.token_hex(16).encode()
         store = Store(self._engine)
         store.set_fuel(body["instructions"])
         store.set_limits(memory_size=body["memory_bytes"])
         program = {key: body[key] for key in ("sources", "function", "calls")}
+        request = json.dumps(program).encode()
         options = WasiConfig()
-        options.argv = ["python", "-I", "-S", "-B", "-c", _HARNESS, json.dumps({**program, "nonce": nonce})]
+        options.argv = ["python", "-I", "-S", "-B", "-c", _HARNESS]
         options.env = [("PYTHONHASHSEED", "0")]
         store.set_wasi(options)
-        linker, calls = Linker(self._engine), wasi.Calls()
+        linker, calls = Linker(self._engine), wasi.Calls(b"%016x" % len(request) + request + mark)
         linker.define_wasi()
         calls.define(linker)
         try:
@@ -69,14 +70,25 @@ class Guest:
             return Reply("Failed", message=_TRAPS.get(name, f"it made the interpreter fail: {name or trap.message}"))
         except WasmtimeError as error:
             return Reply("Failed", message=f"it made the interpreter fail: {str(error)[:200]}")
-        return _reply(bytes(calls.output), nonce)
+        return _reply(bytes(calls.output), mark, len(body["calls"]) if body["function"] else 0)
 
 
-def _reply(output: bytes, nonce: str) -> Reply:
-    _, mark, rest = output.rpartition(f"\n{nonce}".encode())
-    if not mark:
-        return Reply("Failed", message="it ended before its result was known")
-    reply = json.loads(rest.splitlines()[0])
-    if "error" in reply:
-        return Reply("Failed", message=reply["error"].encode("utf-8", "replace").decode())
-    return Reply("Done", reply["results"])
+def _reply(output: bytes, mark: bytes, calls: int) -> Reply:
+    """The results that stand behind the mark. All else was written by the program or about it, and is a failure."""
+    _, found, rest = output.rpartition(b"\n" + mark)
+    if not found:
+        return Reply("Failed", message=_failure(output))
+    try:
+        results = json.loads(rest)["results"]
+        known = len(results) == calls and all(one.keys() in ({"value"}, {"error"}) for one in results)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        known = False
+    return Reply("Done", results) if known else Reply("Failed", message="its results cannot be read")
+
+
+def _failure(output: bytes) -> str:
+    """What the harness says of a program that failed; the program may say it as well."""
+    try:
+        return str(json.loads(output.rpartition(b"\n!")[2])["error"])[:500].encode("utf-8", "replace").decode()
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return "it ended before its result was known"

@@ -27,7 +27,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Program:
-    """Python to run: `sources` one after the other in one namespace, then `function` once for each of `calls`."""
+    """Python to run: one or two `sources` in one namespace, then `function` once for each of `calls`."""
 
     sources: Sequence[str]
     function: str | None = None
@@ -36,8 +36,9 @@ class Program:
     limits: Limits = field(default_factory=Limits)
 
     def request(self) -> Request:
+        first, second = self.sources if len(self.sources) > 1 else (*self.sources, "")
         body = {
-            "sources": list(self.sources),
+            "sources": [first, second],
             "function": self.function,
             "calls": list(self.calls),
             "instructions": self.limits.instructions,

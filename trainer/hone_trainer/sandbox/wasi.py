@@ -1,4 +1,4 @@
-"""The system calls that we answer ourselves: those that wait, tell the time, draw random numbers or write.
+"""The system calls that we answer ourselves: those that wait, tell the time, draw random numbers, read or write.
 
 All others are wasmtime's own (`Linker.define_wasi`) without a single open folder, so no path leads anywhere.
 """
@@ -28,8 +28,10 @@ class LimitReachedError(Exception):
 class Calls:
     """The state of one program's calls. Every answer depends on the calls before it alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: bytes = b"") -> None:
+        """`given` is what standard input holds; it can be read once."""
         self.output = bytearray()
+        self._given = memoryview(given)
         self._count = 0
         self._random = random.Random(0)
 
@@ -40,12 +42,26 @@ class Calls:
         i32, i64 = ValType.i32(), ValType.i64()
         linker.allow_shadowing = True
         for function, parameters in (
+            (self.fd_read, [i32, i32, i32, i32]),
             (self.fd_write, [i32, i32, i32, i32]),
             (self.random_get, [i32, i32]),
             (self.clock_time_get, [i32, i64, i32]),
             (self.poll_oneoff, [i32, i32, i32, i32]),
         ):
             linker.define_func(MODULE, function.__name__, FuncType(parameters, [i32]), function, access_caller=True)
+
+    def fd_read(self, caller: Caller, descriptor: int, vectors: int, count: int, done: int) -> int:
+        """Standard input alone."""
+        self._counted()
+        if descriptor != 0:
+            return _BAD_DESCRIPTOR
+        total = 0
+        for index in range(count):
+            address, size = struct.unpack("<II", self._read(caller, vectors + 8 * index, 8))
+            piece, self._given = self._given[:size], self._given[size:]
+            caller["memory"].write(caller, bytes(piece), address)  # type: ignore[union-attr]
+            total += len(piece)
+        return self._answer(caller, done, struct.pack("<I", total))
 
     def fd_write(self, caller: Caller, descriptor: int, vectors: int, count: int, written: int) -> int:
         """Standard output and error alone; both are kept."""

@@ -13,8 +13,10 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from hone_trainer.sandbox.confinement import confine
 from hone_trainer.sandbox.messages import Reply
 
 MEMORY_BYTES = 2 * 2**30
@@ -50,17 +52,26 @@ KINDS: dict[str, Callable[[], Kind]] = {
 }
 """What loads each kind."""
 LOAD = "load"
-"""The kind of a request that loads another, which can take a while."""
+"""The kind of a request that loads another, which can take a while. Its value: the layers of confinement that this
+machine does not have."""
 CPU_SECONDS = {"mathematics": 3.0, "jsonSchema": 3.0}
 """CPU time of a request that counts no instructions."""
 
 
-def _confine() -> None:
-    """No core dumps, bounded memory, and the first to go when the pod's memory runs out."""
+def _confine() -> list[str]:
+    """No core dumps, bounded memory, the first to go when the pod's memory runs out, no network, no foreign files.
+
+    Returns:
+        See `confinement.confine`.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # not Linux, or not allowed
         file.write("1000")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wasmtime"
+    with contextlib.suppress(OSError):  # a read-only home: the interpreter is compiled again each time
+        cache.mkdir(parents=True, exist_ok=True)
+    return confine((cache,))
 
 
 @functools.cache
@@ -68,11 +79,10 @@ def _loaded(kind: str) -> Kind:
     return KINDS[kind]()
 
 
-def _answer(kind: str, body: dict[str, Any]) -> Reply:
+def _answer(kind: str, body: dict[str, Any], missing: list[str]) -> Reply:
     try:
         if kind == LOAD:
-            _loaded(body["kind"])
-            return Reply("Done")
+            return _load(body["kind"], missing)
         answer = _loaded(kind)
         _set_timers(CPU_SECONDS.get(kind, 0))
         return answer(body)
@@ -83,9 +93,18 @@ def _answer(kind: str, body: dict[str, Any]) -> Reply:
     except TimeoutError:
         return Reply("Failed", message="it takes too long")
     except Exception as error:
-        return Reply("Broken", message=f"{type(error).__name__}: {error}"[:500])
+        # Its text can quote what it read, and a reason goes to the log and the status: its type alone is told.
+        return Reply("Broken", message=f"{type(error).__name__} in the sandbox")
     finally:
         _set_timers(0)
+
+
+def _load(kind: str, missing: list[str]) -> Reply:
+    try:
+        _loaded(kind)
+        return Reply("Done", missing)
+    except Exception as error:  # nothing of a user's has been read yet
+        return Reply("Broken", message=f"{type(error).__name__}: {error}"[:500])
 
 
 def _set_timers(seconds: float) -> None:
@@ -101,13 +120,13 @@ def _too_long(_signal: int, _frame: object) -> None:
 
 def main() -> None:
     """Answer until standard input ends."""
-    _confine()
+    missing = _confine()
     signal.signal(signal.SIGPROF, _too_long)
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is not a reply
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps(asdict(_answer(request["kind"], request["body"]))), file=replies, flush=True)
+        print(json.dumps(asdict(_answer(request["kind"], request["body"], missing))), file=replies, flush=True)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ class Workers:
             reply = self._ask(Request(LOAD, {"kind": kind}))
             if reply.outcome != "Done":
                 return [reply] * len(requests)
+            if reply.value and not self._loaded:
+                print(f"the sandbox runs without {' and '.join(reply.value)}, which this kernel lacks", file=sys.stderr)
             self._loaded.add(kind)
         return list(self._threads.map(self._ask, requests))
 
