@@ -58,7 +58,9 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         cache = Cache()
         cluster = await Cluster.connect(connections=config.concurrency + 4)
         stack.push_async_callback(cluster.close)
-        queue: WorkQueue[Key] = WorkQueue(lambda key: controllers.process(key), config.concurrency)
+        queue: WorkQueue[Key] = WorkQueue(
+            lambda key: controllers.process(key), config.concurrency, tenant_of=lambda key: key.namespace
+        )
         watches = handlers.Watches(cluster, cache, queue, config.watch_namespaces)
         reports = ProgressStore(
             lambda key: queue.request(Key("FineTuneJob", *key)), config.progress.status_interval_seconds

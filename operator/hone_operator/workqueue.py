@@ -1,12 +1,14 @@
 """A work queue of keys: many requests for a key become one run, and no key runs twice at a time.
 
 Runs that fail come again with exponential backoff and jitter; a run may ask to come again after a while.
+Tenants take turns: a flood of keys from one tenant delays only that tenant.
 """
 
 import asyncio
 import heapq
 import logging
 import random
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -14,6 +16,47 @@ K = TypeVar("K", bound=Hashable)
 log = logging.getLogger(__name__)
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 120.0
+MOST_OF_THE_SLOTS = 0.75
+"""The fraction of concurrent runs that one tenant may hold: slow runs of one never take the last slot."""
+
+
+class FairQueue(Generic[K]):
+    """Keys that are ready, first in first out within a tenant; tenants take turns."""
+
+    def __init__(self, tenant_of: Callable[[K], Hashable]):
+        self._tenant_of = tenant_of
+        self._waiting: OrderedDict[Hashable, dict[K, float]] = OrderedDict()
+        """Tenant -> key -> when it was asked for. The first tenant has the next turn."""
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, key: K, now: float) -> None:
+        """Append the key; one that waits already keeps its place."""
+        keys = self._waiting.setdefault(self._tenant_of(key), {})
+        if key not in keys:
+            keys[key] = now
+            self._count += 1
+
+    def pop(self, full: Callable[[Hashable], bool]) -> tuple[K, float] | None:
+        """Remove the next key and when it was asked for; None if every waiting tenant is `full`."""
+        for tenant, keys in self._waiting.items():
+            if full(tenant):
+                continue
+            key = next(iter(keys))
+            since = keys.pop(key)
+            self._count -= 1
+            if keys:
+                self._waiting.move_to_end(tenant)
+            else:
+                del self._waiting[tenant]
+            return key, since
+        return None
+
+    def oldest(self) -> float | None:
+        """When the key that waits longest was asked for."""
+        return min((next(iter(keys.values())) for keys in self._waiting.values()), default=None)
 
 
 class WorkQueue(Generic[K]):
@@ -23,14 +66,21 @@ class WorkQueue(Generic[K]):
     """
 
     def __init__(
-        self, process: Callable[[K], Awaitable[float | None]], concurrency: int = 16, run_limit: float = 120.0
+        self,
+        process: Callable[[K], Awaitable[float | None]],
+        concurrency: int = 16,
+        run_limit: float = 120.0,
+        tenant_of: Callable[[K], Hashable] | None = None,
     ):
         self._process = process
         self._concurrency = concurrency
         self._run_limit = run_limit
-        self._ready: dict[K, float] = {}
-        """Key -> when it was asked for; dictionaries keep the order."""
+        self._tenant_of: Callable[[K], Hashable] = tenant_of or (lambda key: None)
+        self._tenant_limit = max(1, int(concurrency * MOST_OF_THE_SLOTS)) if tenant_of else concurrency
+        self._ready: FairQueue[K] = FairQueue(self._tenant_of)
         self._running: dict[K, float] = {}
+        self._slots: Counter[Hashable] = Counter()
+        """Running keys by tenant."""
         self._again: set[K] = set()
         """Asked for while running."""
         self._due: dict[K, float] = {}
@@ -50,7 +100,7 @@ class WorkQueue(Generic[K]):
         elif key in self._running:
             self._again.add(key)
         else:
-            self._ready.setdefault(key, now)
+            self._ready.add(key, now)
             self._wake.set()
 
     def forget(self, key: K) -> None:
@@ -73,7 +123,9 @@ class WorkQueue(Generic[K]):
     def oldest_wait(self) -> float:
         """Seconds that the oldest ready or running key has been at it; grows without end when we are stuck."""
         now = asyncio.get_running_loop().time()
-        return max((now - t for t in (*self._ready.values(), *self._running.values())), default=0.0)
+        waiting = self._ready.oldest()
+        times = [*self._running.values(), *([] if waiting is None else [waiting])]
+        return max((now - t for t in times), default=0.0)
 
     async def run(self) -> None:
         """Work until cancelled; then running keys are cancelled too."""
@@ -81,15 +133,19 @@ class WorkQueue(Generic[K]):
             while True:
                 self._wake.clear()
                 wait = self._move_due()
-                while self._ready and len(self._running) < self._concurrency:
-                    key = next(iter(self._ready))
-                    self._running[key] = self._ready.pop(key)
+                while len(self._running) < self._concurrency and (ready := self._ready.pop(self._at_its_limit)):
+                    key, since = ready
+                    self._running[key] = since
+                    self._slots[self._tenant_of(key)] += 1
                     group.create_task(self._run(key))
                 self.caught_up = self.caught_up or not (self._ready or self._running)
                 try:
                     await asyncio.wait_for(self._wake.wait(), wait)
                 except TimeoutError:
                     continue
+
+    def _at_its_limit(self, tenant: Hashable) -> bool:
+        return self._slots[tenant] >= self._tenant_limit
 
     def _move_due(self) -> float | None:
         """Make due keys ready; the seconds until the next one is."""
@@ -116,6 +172,7 @@ class WorkQueue(Generic[K]):
             after = self._backoff(key, error)
         finally:
             del self._running[key]
+            self._free_slot_of(self._tenant_of(key))
             self._wake.set()
         if key in self._again:
             self._again.discard(key)
@@ -125,6 +182,11 @@ class WorkQueue(Generic[K]):
                 return
         if after is not None:
             self.request(key, max(after, 0.001))
+
+    def _free_slot_of(self, tenant: Hashable) -> None:
+        self._slots[tenant] -= 1
+        if not self._slots[tenant]:
+            del self._slots[tenant]
 
     def _backoff(self, key: K, error: BaseException) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1

@@ -160,3 +160,54 @@ async def test_the_api_server_s_retry_after_is_obeyed(runs):
     await runs.until(lambda: runs.done)
     await asyncio.sleep(0)
     assert runs.queue._due["a"] - asyncio.get_running_loop().time() > 3000
+
+
+@pytest.mark.attack("objects at the API server")
+async def test_a_flood_of_one_tenant_delays_only_that_tenant():
+    order: list[str] = []
+
+    async def process(key: str) -> None:
+        order.append(key)
+        await asyncio.sleep(0)
+
+    queue: WorkQueue[str] = WorkQueue(process, concurrency=1, tenant_of=lambda key: key.partition("/")[0])
+    for n in range(1000):
+        queue.request(f"noisy/{n}")
+    queue.request("quiet/a")
+    queue.request("quiet/b")
+    task = asyncio.create_task(queue.run())
+    async with asyncio.timeout(20):
+        while len(order) < 1002:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert order.index("quiet/a") <= 2
+    assert order.index("quiet/b") <= 4
+    assert [k for k in order if k.startswith("noisy/")] == [f"noisy/{n}" for n in range(1000)]
+
+
+@pytest.mark.attack("objects at the API server")
+async def test_slow_runs_of_one_tenant_leave_slots_for_the_others():
+    hold, done = asyncio.Event(), asyncio.Event()
+
+    async def process(key: str) -> None:
+        if key == "quiet/a":
+            done.set()
+        else:
+            await hold.wait()
+
+    queue: WorkQueue[str] = WorkQueue(process, concurrency=4, tenant_of=lambda key: key.partition("/")[0])
+    for n in range(100):
+        queue.request(f"noisy/{n}")
+    task = asyncio.create_task(queue.run())
+    await asyncio.sleep(0.01)
+    queue.request("quiet/a")
+    async with asyncio.timeout(20):
+        await done.wait()
+    assert queue.depth == 97
+    hold.set()
+    async with asyncio.timeout(20):
+        while queue.depth or queue.oldest_wait():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
