@@ -121,7 +121,7 @@ async def prepare(api: KubeApi, namespace: str) -> None:
 class Operator:
     """The operator's process, with its own user towards the API server."""
 
-    def __init__(self, kubeconfig: Path, folder: Path):
+    def __init__(self, kubeconfig: Path, folder: Path, progress_port: int | None = None):
         self.log = (folder / "operator.log").open("ab")
         ports = _free_ports(3)
         self.probe = ports[1]
@@ -132,7 +132,7 @@ class Operator:
             "HONE_TRAINER__IMAGE": "example.org/hone/trainer:bench",
             "HONE_PORTS__METRICS": str(ports[0]),
             "HONE_PORTS__PROBES": str(ports[1]),
-            "HONE_PROGRESS__PORT": str(ports[2]),
+            "HONE_PROGRESS__PORT": str(progress_port or ports[2]),
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hone_operator"], env=env, stdout=self.log, stderr=self.log, cwd=folder
