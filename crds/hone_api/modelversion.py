@@ -70,6 +70,10 @@ class JobLineage(ApiModel):
     name: Name = Field(description="Name of the FineTuneJob.")
     uid: ShortText = Field(description="Its uid.")
     generation: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Its generation.")
+    spec_digest: Digest | None = Field(
+        default=None,
+        description="SHA-256 of its spec without the fields that may change: a restored job is recognised by it.",
+    )
 
 
 class Stage(ApiModel):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, TypeAdapter, model_serializer
 
 from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Source, Splits
@@ -243,6 +243,10 @@ class TrainingPlan(ApiModel):
     output: Output
     work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")
     output_path: str = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")
+    export_folder: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][-a-z0-9]*$", max_length=40)] | None = Field(
+        default=None,
+        description="Folder in outputPath of this attempt's artifacts, set in a cluster; none: outputPath itself.",
+    )
     metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
 
     @model_serializer(mode="wrap")

@@ -44,12 +44,15 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
 
 
 class Cache:
-    """Objects by kind, namespace and name; children by the uid of their controller; jobs by the one before them."""
+    """Objects by kind, namespace and name; children by the uid of their controller; jobs by the one before them;
+    ModelVersions by the job that made them."""
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Ref, Body]] = defaultdict(dict)
         self._children: dict[str, dict[tuple[str, Ref], None]] = defaultdict(dict)
         self._followers: dict[Ref, dict[Ref, None]] = defaultdict(dict)
+        self._made: dict[Ref, dict[Ref, None]] = defaultdict(dict)
+        """ModelVersions by (namespace, name or uid of the job that made them)."""
         self._gone: OrderedDict[str, None] = OrderedDict()
 
     def put(self, kind: str, body: Mapping[str, Any]) -> bool:
@@ -69,6 +72,8 @@ class Cache:
             self._children[owner][(kind, ref)] = None
         if before := _before(kind, stripped):
             self._followers[before][ref] = None
+        for maker in _makers(kind, stripped):
+            self._made[maker][ref] = None
         return True
 
     def remove(self, kind: str, body: Mapping[str, Any]) -> None:
@@ -93,6 +98,10 @@ class Cache:
             self._followers[before].pop(ref, None)
             if not self._followers[before]:
                 del self._followers[before]
+        for maker in _makers(kind, old):
+            self._made[maker].pop(ref, None)
+            if not self._made[maker]:
+                del self._made[maker]
 
     def get(self, kind: str, namespace: str, name: str) -> Body | None:
         return self._objects[kind].get((namespace, name))
@@ -109,6 +118,11 @@ class Cache:
         """FineTuneJobs that begin with the model of this one."""
         return [self._objects["FineTuneJob"][ref] for ref in self._followers.get((namespace, name), ())]
 
+    def made_by(self, namespace: str, name: str, uid: str) -> list[Body]:
+        """ModelVersions whose lineage names this job, by its uid or by its name."""
+        refs = self._made.get((namespace, uid), {}) | self._made.get((namespace, name), {})
+        return [self._objects["ModelVersion"][ref] for ref in refs]
+
     def pod(self, namespace: str, name: str) -> Body | None:
         """For the progress server: the pod that a token is bound to."""
         return self.get("Pod", namespace, name)
@@ -118,6 +132,14 @@ def _before(kind: str, body: Mapping[str, Any]) -> Ref | None:
     """The job before this one in a chain; the field is immutable."""
     name = (body["spec"].get("model") or {}).get("fineTuneJob") if kind == "FineTuneJob" else None
     return (body["metadata"]["namespace"], name) if name else None
+
+
+def _makers(kind: str, body: Mapping[str, Any]) -> list[Ref]:
+    """(namespace, uid) and (namespace, name) of the job that made a ModelVersion; lineage is immutable."""
+    if kind != "ModelVersion":
+        return []
+    job = (body["spec"].get("lineage") or {}).get("job") or {}
+    return [(body["metadata"]["namespace"], job[key]) for key in ("uid", "name") if job.get(key)]
 
 
 def owner_uid(body: Mapping[str, Any]) -> str | None:

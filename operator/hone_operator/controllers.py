@@ -20,6 +20,7 @@ from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import dataset, finetunejob, modelversion
 from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.failures import failed_pods
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
@@ -71,6 +72,9 @@ class Controllers:
         started = time.monotonic()
         decide = await DECIDERS[key.kind](self, body)
         outcome = decide(())
+        if key.kind == "FineTuneJob" and _begins_work(outcome) and await self._has_finished(body):
+            decide = await DECIDERS[key.kind](self, body)
+            outcome = decide(())
         refusals = await self._create(key, body, outcome)
         if refusals:
             outcome = decide(refusals)
@@ -92,6 +96,7 @@ class Controllers:
             upstream=self._upstream(body),
             stopping=stopping,
             service_lost=await self._service_lost(of_component(jobs, "training")),
+            made=made_by(body, self.cache.made_by(namespace, body["metadata"]["name"], body["metadata"]["uid"])),
         )
         if any(j.succeeded and is_open(body, j) for j in of_component(jobs, "training")):
             ledger = await self.cluster.get("ConfigMap", namespace, names.LEDGER)
@@ -113,6 +118,17 @@ class Controllers:
         pods = await self.cluster.list("Pod", namespace, labels=f"batch.kubernetes.io/job-name={name}")
         left = [p for p in pods if p["metadata"]["labels"].get(names.COMPONENT) == "training"]
         return jobs, sum(p["status"].get("phase") not in ("Succeeded", "Failed") for p in left)
+
+    async def _has_finished(self, body: Mapping[str, Any]) -> bool:
+        """Whether the API server has a ModelVersion of this run that no watch has brought yet; the cache has it then.
+
+        Asked before anything is begun: what a finished run left would be written again.
+        """
+        meta = body["metadata"]
+        live = await self.cluster.list("ModelVersion", meta["namespace"], labels=f"{names.FINETUNEJOB}={meta['name']}")
+        for version in live:
+            self._keep("ModelVersion", version)
+        return made_by(body, live) is not None
 
     async def _service_lost(self, jobs: list[ObservedJob]) -> bool:
         """Whether ranks look for each other in vain; asked once they have nodes, and then at times."""
@@ -350,6 +366,10 @@ DECIDERS: dict[str, Callable[[Controllers, Mapping[str, Any]], Any]] = {
     "Dataset": Controllers._observe_dataset,
     "ModelVersion": Controllers._observe_modelversion,
 }
+
+
+def _begins_work(outcome: Outcome) -> bool:
+    return any(body["kind"] == "Job" for body in outcome.create)
 
 
 def _cannot_create_pods(job: Mapping[str, Any]) -> bool:

@@ -56,6 +56,8 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     maker = body["spec"].get("lineage", {}).get("job", {}).get("name") if kind == "ModelVersion" else None
     upstream = name if kind == "FineTuneJob" else maker
     users = cache.followers(namespace, upstream) if upstream else []
+    if maker and (job := cache.get("FineTuneJob", namespace, maker)):
+        users.append(job)  # whose status may be lost
     if kind != "FineTuneJob":
         users += [job for job in cache.items("FineTuneJob") if name in _named(kind, job["spec"])]
     keys = dict.fromkeys(

@@ -68,3 +68,28 @@ def test_what_nobody_reads_is_not_kept():
     assert kept["spec"] == {"nodeName": "n1"}
     assert "managedFields" not in kept["metadata"]
     assert kept["metadata"]["annotations"] == {"hone.dev/resolved": "{}"}
+
+
+def test_models_are_found_by_the_job_that_made_them():
+    def version(uid, name, job, job_uid, namespace="team"):
+        found = body(1, uid, name, spec={"lineage": {"job": {"name": job, "uid": job_uid}}})
+        found["metadata"]["namespace"] = namespace
+        return found
+
+    cache = Cache()
+    for made in (
+        version("a", "m-v1", "run", "u1"),
+        version("b", "m-v2", "run", "u2"),
+        version("c", "x", "run", "u1", "z"),
+    ):
+        cache.put("ModelVersion", made)
+    cache.put("ModelVersion", {**body(1, "d", "odd"), "spec": {"lineage": None}})
+
+    def found(name, uid):
+        return sorted(v["metadata"]["name"] for v in cache.made_by("team", name, uid))
+
+    assert found("run", "u1") == ["m-v1", "m-v2"]
+    assert found("renamed", "u2") == ["m-v2"]
+    assert found("other", "u9") == []
+    cache.remove("ModelVersion", version("a", "m-v1", "run", "u1"))
+    assert found("run", "u1") == ["m-v2"]

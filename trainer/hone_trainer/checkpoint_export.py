@@ -11,7 +11,7 @@ from typing import Any
 
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
-from hone_trainer import adapters, checkpoints, export, manifest, model, pipeline, report
+from hone_trainer import adapters, checkpoints, export, finished, manifest, model, pipeline, report
 from hone_trainer.errors import TrainerError
 from hone_trainer.loop import Run
 from hone_trainer.stop import Stop
@@ -34,7 +34,9 @@ def main(arguments: Sequence[str]) -> None:
     more: dict[str, Any] = {"merge": True} if options.merge else {}
     more |= {"formats": ["Safetensors", "GGUF"]} if options.gguf else {}
     output = plan.output.model_copy(update=more)
-    plan = plan.model_copy(update={"output": output, "output_path": str(options.output.resolve())})
+    plan = plan.model_copy(
+        update={"output": output, "output_path": str(options.output.resolve()), "export_folder": None}
+    )
     for artifact in export_checkpoint(options.checkpoint.resolve(), plan, options.weight):
         print(json.dumps(artifact.to_json()))
 
@@ -55,8 +57,10 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
 
     Raises:
         StoreError: ManifestMismatch.
-        TrainerError: InvalidConfiguration, for a weight that cannot be had, or a folder that is no checkpoint.
+        TrainerError: InvalidConfiguration, for a weight that cannot be had, a folder that is no checkpoint, or an
+            output that holds a finished export.
     """
+    finished.place(plan)
     wrong = _wrong(checkpoint, plan, weight)
     if wrong:
         raise TrainerError("InvalidConfiguration", "; ".join(wrong))
@@ -79,7 +83,10 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
         example=run.example,
         advice=[told, *_evaluated(history)],
     )
-    return export.write(run, trained, _shell(checkpoint, run), record)
+    folder = finished.begin(plan)
+    made = export.write(run, trained, _shell(checkpoint, run), record, folder)
+    finished.close(folder)
+    return made
 
 
 def _wrong(checkpoint: Path, plan: TrainingPlan, weight: float) -> list[str]:

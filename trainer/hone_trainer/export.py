@@ -100,15 +100,15 @@ def check_weights(found: Iterable[tuple[str, Any]], expected: dict[str, Any]) ->
         raise TrainerError("TrainerError", f"the exported weights are wrong: {'; '.join(wrong[:5])}")
 
 
-def write(run: Run, trained: dict[str, Any], network: Any, record: Record) -> list[Artifact]:
+def write(run: Run, trained: dict[str, Any], network: Any, record: Record, output: Path) -> list[Artifact]:
     """Write every artifact the plan asks for. On the first rank only.
 
     Args:
         trained: from `weights`.
         network: the trained model, for its configuration; its weights are not read.
+        output: from `finished.begin`: the plan's outputPath, or a folder in it.
     """
-    plan, output = run.plan, Path(run.plan.output_path)
-    output.mkdir(parents=True, exist_ok=True)
+    plan = run.plan
     with naming_disk_errors(output):
         if not adapters.is_adapter(plan.adapter):
             made = [_full(run, output / "full", trained, network, record)]
@@ -224,7 +224,8 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: 
     (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in record.curves))
     digest = manifest.write(folder)
     verified = manifest.verify(folder, digest)
-    return Artifact(format=form, uri=folder.name, digest=verified.digest, size_bytes=verified.size_bytes)
+    uri = folder.relative_to(run.plan.output_path).as_posix()
+    return Artifact(format=form, uri=uri, digest=verified.digest, size_bytes=verified.size_bytes)
 
 
 def _generation_config(run: Run) -> Any:

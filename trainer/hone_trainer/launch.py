@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome, TrainingResult
-from hone_trainer import chain, teacher
+from hone_trainer import chain, finished, teacher
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.stop import Stop, interrupted
 
@@ -55,8 +55,11 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     plan = absolute(plan, plan_dir)
     stop = Stop().install()
     os.environ.update(OFFLINE)
+    first = _node() == 0
+    if (done := finished.result(plan)) is not None:
+        return done if first else None
+    finished.place(plan)  # what cannot be exported is not trained
     try:
-        first = _node() == 0
         result = _run(teacher.prepare(chain.prepare(plan, first), stop, first), stop)
     except Exception as error:
         _keep_outcome(plan, to_outcome(error))
@@ -119,6 +122,8 @@ def _keep_outcome(plan: TrainingPlan, outcome: Outcome) -> None:
     """outcome.json in the work folder: the whole outcome, for people without a cluster."""
     file = Path(plan.work_path) / "outcome.json"
     with contextlib.suppress(OSError):  # the disk may be what failed
+        if outcome.failure:
+            finished.keep(plan, outcome)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(outcome.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
 

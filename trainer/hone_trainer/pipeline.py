@@ -9,7 +9,7 @@ from typing import Any
 
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
-from hone_api.report import TrainingResult
+from hone_api.report import Outcome, TrainingResult
 from hone_trainer import (
     adapters,
     baseline,
@@ -18,6 +18,7 @@ from hone_trainer import (
     deepspeed,
     device,
     export,
+    finished,
     forecast,
     grading,
     model,
@@ -68,7 +69,10 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
     weights = export.weights(training.trainer)
     result = _result(run, training, found, peak)
     if ranks.is_first():
-        result.artifacts = _export(run, training, found, result, weights)
+        folder = finished.begin(plan)
+        result.artifacts = _export(run, training, found, result, weights, folder)
+        finished.keep(plan, Outcome(result=result))
+        finished.close(folder)
     ranks.barrier()
     return result if ranks.is_first() else None
 
@@ -158,9 +162,9 @@ def _result(run: Run, training: Training, found: Appraisal, peak: int) -> Traini
 
 
 def _export(
-    run: Run, training: Training, found: Appraisal, result: TrainingResult, weights: dict[str, Any]
+    run: Run, training: Training, found: Appraisal, result: TrainingResult, weights: dict[str, Any], folder: Path
 ) -> list[Artifact]:
-    """Write the model with what is to be said of it. The first rank alone."""
+    """Write the model below `folder` with what is to be said of it. The first rank alone."""
     run.reporters.update(stage="Exporting")
     for sentence in (*found.advice, *([found.rejected] if found.rejected else [])):
         run.reporters.say(sentence)
@@ -177,7 +181,7 @@ def _export(
         interpolation=found.curve,
         lowest=measuring.lowest(run.benchmarks),
     )
-    return export.write(run, weights, training.trainer.model, record)
+    return export.write(run, weights, training.trainer.model, record, folder)
 
 
 def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:

@@ -24,7 +24,16 @@ from hone_operator.desired import names
 
 REMEMBERED = 64
 """Runs a model whose number the ledger remembers: more than can be between allocation and creation at once."""
-PATHS = {"modelPath", "modelAdapter", "models", "workPath", "outputPath", "masterAddress", "metricsPort"}
+PATHS = {
+    "modelPath",
+    "modelAdapter",
+    "models",
+    "workPath",
+    "outputPath",
+    "exportFolder",
+    "masterAddress",
+    "metricsPort",
+}
 """What of a plan says where a run happened, not what it was."""
 
 
@@ -85,6 +94,7 @@ class FinishedRun:
     finished_at: str
     store_claim: str
     ancestors: list[Ancestor] = field(default_factory=list)
+    spec_digest: str | None = None
 
 
 def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
@@ -113,7 +123,9 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
             ),
             ancestors=run.ancestors,
             datasets=_data(plan, run.result),
-            job=JobLineage(name=meta["name"], uid=meta["uid"], generation=meta.get("generation")),
+            job=JobLineage(
+                name=meta["name"], uid=meta["uid"], generation=meta.get("generation"), spec_digest=run.spec_digest
+            ),
             method=plan.method,
             hyper_parameters=_hyper_parameters(plan, run.result),
             seed=plan.training.seed,

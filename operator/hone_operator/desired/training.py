@@ -42,6 +42,14 @@ class Attempt:
         return names.attempt(self.owner["metadata"]["name"], self.number)
 
 
+def spec_digest(spec: FineTuneJobSpec) -> str:
+    """SHA-256 of what the user asked for, without the fields that may change; a new default does not change it."""
+    asked = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"suspend", "cleanup"})
+    scheduling = {k: v for k, v in asked.pop("scheduling", {}).items() if k != "priorityClassName"}
+    asked |= {"scheduling": scheduling} if scheduling else {}
+    return f"sha256:{names.digest(asked, length=64)}"
+
+
 def processes_per_node(spec: FineTuneJobSpec) -> int:
     """Ranks of one pod: one a GPU; on CPU one."""
     return max(1, spec.resources.gpus_per_node)
@@ -58,7 +66,7 @@ def world_size(spec: FineTuneJobSpec) -> int:
 
 
 def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
-    """The attempt, fully resolved. Checkpoints and artifacts lie by the job's uid, so every attempt finds them."""
+    """The attempt, fully resolved. Every attempt finds the checkpoints by the job's uid; each exports apart."""
     meta, spec, resolved = attempt.owner["metadata"], attempt.spec, attempt.resolved
     uid = meta["uid"]
     several = spec.resources.nodes > 1
@@ -92,6 +100,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         output=spec.output,
         work_path=str(names.STORE / "runs" / uid),
         output_path=str(names.STORE / "models" / uid),
+        export_folder=f"attempt-{attempt.number}",
         metrics_port=METRICS_PORT,
     )
 

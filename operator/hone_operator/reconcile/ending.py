@@ -6,7 +6,6 @@ from typing import Any
 
 from hone_api.finetunejob_status import Phase
 from hone_api.placement import Cleanup
-from hone_api.report import TrainingResult
 from hone_operator.reconcile.conditions import Conditions
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
@@ -17,16 +16,15 @@ GATES = ("DatasetReady", "ModelReady", "TasksReady")
 """Conditions that hold before the first attempt; the last only where evaluation.harness is set."""
 
 
-def succeed(draft: Draft, result: TrainingResult, ended_at: str) -> Outcome:
+def succeed(draft: Draft, reason: str, message: str, ended_at: str) -> Outcome:
     """The ModelVersion is recorded: the run is over."""
-    name = draft.status["modelVersionName"]
-    message = f"ModelVersion {name} was made in {result.steps} steps."
-    draft.conditions.set("Succeeded", True, result.reason, message)
+    draft.conditions.set("Succeeded", True, reason, message)
     draft.conditions.set("Failed", False, "Succeeded", "")
     draft.conditions.set("Finished", True, "Succeeded", message)
     draft.ready(True, "Succeeded", message)
     draft.put(completionTime=ended_at or draft.time, phase=Phase.SUCCEEDED.value, failure=None)
     draft.tell("Succeeded", message)
+    draft.check_again_in = None
     return draft.outcome()
 
 

@@ -1,7 +1,7 @@
 """FineTuneJob: what should be, from what is. Read `reconcile` top to bottom."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, image, service, training, world_size
-from hone_operator.reconcile import forecast, inputs, unsupported
+from hone_operator.reconcile import earlier, forecast, inputs, unsupported
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
@@ -45,6 +45,8 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
     if is_true(job, "Finished"):
         return after_end(job, seen.jobs, now)
     draft = Draft(job, now)
+    if seen.made and not _leaves_result(of_component(seen.jobs, "training")):
+        return earlier.restore(draft, seen.made, [j.body for j in seen.jobs if not j.finished])
     try:
         spec = FineTuneJobSpec.model_validate(job["spec"])
         names.split_uri(spec.model.uri or "")
@@ -63,6 +65,12 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
         return _refuse(draft, "InvalidConfiguration", "; ".join(wrong))
     draft.conditions.set("Accepted", True, "Accepted", "")
     return _Run(draft, spec, seen, platform).decide()
+
+
+def _leaves_result(training: Sequence[ObservedJob]) -> bool:
+    """Whether the last attempt's Job tells how the run ended: it says more than the ModelVersion."""
+    last = max(training, key=lambda j: j.label(names.ATTEMPT), default=None)
+    return last is not None and last.succeeded and last.result() is not None
 
 
 def _refuse(draft: Draft, reason: str, message: str) -> Outcome:

@@ -27,6 +27,8 @@ class Observed:
     ledger: Mapping[str, Any] | None = None
     versions: Sequence[Mapping[str, Any]] = ()
     """ModelVersions of the namespace; with the ledger, read only when a run has just succeeded."""
+    made: Mapping[str, Any] | None = None
+    """The ModelVersion that this run has made already."""
     refusals: Sequence[Refusal] = ()
     """What the API server did not take when this decision was carried out a moment ago."""
     stopping: int | None = None

@@ -7,7 +7,7 @@ from hone_api.finetunejob_status import Resolved
 from hone_api.report import TrainingResult
 from hone_operator.desired.model_version import FinishedRun, allocate, model_version
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import Attempt, training_plan
+from hone_operator.desired.training import Attempt, spec_digest, training_plan
 from hone_operator.reconcile import forecast
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.draft import Draft
@@ -39,6 +39,7 @@ def record(
         finished_at=ended_at,
         store_claim=platform.store_claim,
         ancestors=attempt.ancestors,
+        spec_digest=spec_digest(attempt.spec),
     )
     body = model_version(run, version.number)
     draft.record.append(body)
@@ -56,7 +57,8 @@ def record(
     if result.rejected:
         kept = f"{result.rejected} ModelVersion {body['metadata']['name']} is kept, rejected."
         return reject(draft, Cause("RetentionGateFailed", kept), ended_at)
-    return succeed(draft, result, ended_at)
+    message = f"ModelVersion {body['metadata']['name']} was made in {result.steps} steps."
+    return succeed(draft, result.reason, message, ended_at)
 
 
 def merge_resolved(resolved: Resolved, result: TrainingResult) -> dict[str, Any]:

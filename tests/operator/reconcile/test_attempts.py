@@ -84,7 +84,9 @@ def test_success_makes_one_model_version(life, conditions):
     assert ledger["metadata"]["name"] == "hone-model-versions"
     assert record["metadata"]["name"] == "tutor-v1"
     assert record["spec"]["artifacts"][0]["uri"] == "pvc://hone-store/models/job-uid/adapter"
-    assert record["spec"]["lineage"]["job"] == {"name": "run", "uid": "job-uid", "generation": 1}
+    maker = record["spec"]["lineage"]["job"]
+    assert maker.pop("specDigest").startswith("sha256:")
+    assert maker == {"name": "run", "uid": "job-uid", "generation": 1}
     assert record["spec"]["lineage"]["hyperParameters"]["training"]["batchSize"] == 8
     assert conditions(life.status)["Succeeded"] == "True/Completed"
     assert conditions(life.status)["Finished"] == "True/Succeeded"

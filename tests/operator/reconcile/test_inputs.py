@@ -149,6 +149,7 @@ def test_an_attempt_after_the_datasets_are_gone_gets_the_same_rows(world, new_li
     life.ends("Failed", world.disrupted())
     second = plan(life.tick(70))
     assert (first.pop("attempt", 1), second.pop("attempt")) == (1, 2)
+    assert (first.pop("exportFolder"), second.pop("exportFolder")) == ("attempt-1", "attempt-2")
     assert second == first
 
 

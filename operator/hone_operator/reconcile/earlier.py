@@ -1,0 +1,126 @@
+"""A run whose ModelVersion exists has finished, whatever became of its status and of its Job. Pure.
+
+Status is lost when an object is restored from a backup, or edited away. The ModelVersion is the record: it names the
+job that made it, and nothing of it can change. So no attempt begins when there is one, and the status is made of it.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_operator.desired.training import spec_digest
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.ending import reject, succeed
+from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome import Outcome
+
+Body = Mapping[str, Any]
+RESTORED = "hone.dev/restored"
+"""Annotation by which whoever restores a backup says so, with any value but false."""
+VELERO = "velero.io/restore-name"
+"""Label that Velero puts on every object that it restores."""
+REASON = "RestoredFromModelVersion"
+
+
+def is_restored(job: Body) -> bool:
+    """Whether this object came from a backup: it has a new uid, and is still the same run."""
+    meta = job["metadata"]
+    marked = (meta.get("annotations") or {}).get(RESTORED, "false") != "false"
+    return marked or VELERO in (meta.get("labels") or {})
+
+
+def made_by(job: Body, versions: Iterable[Body]) -> Body | None:
+    """The ModelVersion that this run has made; the newest of several, None when there is none.
+
+    Args:
+        versions: ModelVersions of the job's namespace whose lineage names the job, by uid or by name.
+    """
+    meta = job["metadata"]
+    by_uid, by_name = [], []
+    for version in versions:
+        maker = _maker(version)
+        if maker.get("uid") == meta["uid"]:
+            by_uid.append(version)
+        elif maker.get("name") == meta["name"] and is_restored(job) and _of_this_spec(job, version):
+            by_name.append(version)
+    return max(by_uid or by_name, key=lambda v: v["spec"].get("version", 0), default=None)
+
+
+def _maker(version: Body) -> Body:
+    maker: Body = (version["spec"].get("lineage") or {}).get("job") or {}
+    return maker
+
+
+def _of_this_spec(job: Body, version: Body) -> bool:
+    """A ModelVersion of an operator that recorded no digest of the spec is recognised by the model's name."""
+    if (job["spec"].get("output") or {}).get("modelName") != version["spec"].get("modelName"):
+        return False
+    recorded = _maker(version).get("specDigest")
+    try:
+        return recorded is None or recorded == spec_digest(FineTuneJobSpec.model_validate(job["spec"]))
+    except ValidationError:
+        return False
+
+
+def restore(draft: Draft, version: Body, unfinished: Iterable[Body]) -> Outcome:
+    """The end of the run as its ModelVersion tells it; Jobs that still run are deleted.
+
+    What only the status knew, its curves and the records of its attempts, is gone.
+    """
+    name, lineage = version["metadata"]["name"], version["spec"].get("lineage") or {}
+    ended_at, steps = lineage.get("finishedAt") or draft.time, lineage.get("steps")
+    words = "The status was lost, and is restored from the ModelVersion: the run does not start again."
+    harness = [t for t in ("TasksReady",) if (draft.body["spec"].get("evaluation") or {}).get("harness")]
+    draft.conditions.set("Accepted", True, "Accepted", "")
+    for type_ in ("DatasetReady", "ModelReady", *harness, "Admitted"):
+        draft.conditions.keep(type_, REASON)
+    draft.conditions.set("Running", False, REASON, words)
+    draft.conditions.set("Suspended", False, "NotSuspended", "")
+    draft.conditions.keep("Advised", REASON)
+    draft.put(
+        attempts=_closed(draft, ended_at, lineage.get("attempts")) or None,
+        modelVersionName=name,
+        progress=_progress(draft, steps),
+        resolved=draft.old.get("resolved") or _resolved(lineage),
+    )
+    draft.tell(REASON, f"{words} It made ModelVersion {name}.", warning=True)
+    draft.delete += unfinished
+    gate = version["spec"].get("approval") or {}
+    if gate.get("state") == "Rejected" and (gate.get("comment") or "").startswith(f"{gate.get('by')}:"):
+        kept = f"{gate['comment']} ModelVersion {name} is kept, rejected."
+        return reject(draft, Cause("RetentionGateFailed", kept), ended_at)
+    made = f"ModelVersion {name} was made" + (f" in {steps} steps." if steps is not None else ".")
+    return succeed(draft, REASON, f"{made} {words}", ended_at)
+
+
+def _closed(draft: Draft, ended_at: str, made_by_attempt: int | None) -> list[dict[str, Any]]:
+    """The attempts that the status still knows; one that had not ended is closed."""
+    records = [dict(r) for r in draft.old.get("attempts") or ()]
+    for record in records:
+        if "endTime" not in record:
+            record["endTime"] = ended_at
+            if record["number"] == made_by_attempt:
+                record["outcome"] = "Succeeded"
+            else:
+                record |= {"outcome": "Preempted", "reason": REASON}
+    return records
+
+
+def _progress(draft: Draft, steps: int | None) -> dict[str, Any] | None:
+    old = {k: v for k, v in (draft.old.get("progress") or {}).items() if k not in ("eta", "stage")}
+    if steps is None:
+        return old or None
+    return old | {"step": steps, "totalSteps": steps, "percent": 100, "summary": f"{steps}/{steps} 100%"}
+
+
+def _resolved(lineage: Body) -> dict[str, Any] | None:
+    base = lineage.get("baseModel") or {}
+    found = {
+        "modelCommit": base.get("commit"),
+        "modelUri": base.get("location"),
+        "datasetDigests": {d["name"]: d["digest"] for d in lineage.get("datasets") or ()},
+        "image": lineage.get("image"),
+    }
+    return {name: value for name, value in found.items() if value} or None
