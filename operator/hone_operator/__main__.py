@@ -17,6 +17,7 @@ from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform
 from hone_operator.health import Health, serve
 from hone_operator.metrics import Metrics
+from hone_operator.optin import OptIn
 from hone_operator.progress.backing import ClusterBacking
 from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
@@ -68,22 +69,28 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         health = Health(queue.oldest_wait, [watches.listing.problem], lambda: queue.caught_up)
         stack.push_async_callback((await serve(health.application(), config.ports.probes)).cleanup)
         ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports))
-        controllers = Controllers(cluster, cache, platform(config, ca), reports)
+        opt_in = OptIn(cluster, config)
+        controllers = Controllers(cluster, cache, platform(config, ca), reports, opt_in=opt_in)
         metrics = Metrics(cache, reports, lambda: queue.depth)
         controllers.on_done, queue.on_failure = metrics.reconciled, metrics.failed
         watches.gone = (reports.drop, metrics.forget)
         stack.push_async_callback((await serve(metrics.application(), config.ports.metrics)).cleanup)
         controllers.request = queue.request
         await watches.listing.fill()
+        await opt_in.fill()
+        opt_in.changed = watches.request_all_in
         watches.request_all()
-        await _watch_and_work(config, watches, stop)
+        await _watch_and_work(config, watches, opt_in, stop)
 
 
-async def _watch_and_work(config: settings.Settings, watches: handlers.Watches, stop: asyncio.Event) -> None:
+async def _watch_and_work(
+    config: settings.Settings, watches: handlers.Watches, opt_in: OptIn, stop: asyncio.Event
+) -> None:
     registry = kopf.OperatorRegistry()
     watches.register(registry)
     kopf_settings = kopf.OperatorSettings()
     handlers.configure(kopf_settings)
+    opt_in.register(registry, kopf_settings)
     stopped = asyncio.Event()
     watching = asyncio.create_task(
         kopf.operator(
@@ -100,6 +107,7 @@ async def _watch_and_work(config: settings.Settings, watches: handlers.Watches, 
         watching,
         asyncio.create_task(watches.queue.run(), name="reconcile"),
         asyncio.create_task(watches.resync(config.resync_seconds), name="resync"),
+        asyncio.create_task(opt_in.refresh(), name="opt-in"),
         asyncio.create_task(stop.wait(), name="stop"),
     }
     try:

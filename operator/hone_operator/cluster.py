@@ -37,6 +37,10 @@ PATHS = {
     "Event": ("/apis/events.k8s.io/v1", "events"),
     "CoreEvent": ("/api/v1", "events"),
     "Secret": ("/api/v1", "secrets"),
+    "Namespace": ("/api/v1", "namespaces"),
+    "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles"),
+    "SelfSubjectAccessReview": ("/apis/authorization.k8s.io/v1", "selfsubjectaccessreviews"),
     "TokenReview": ("/apis/authentication.k8s.io/v1", "tokenreviews"),
 }
 
@@ -143,7 +147,7 @@ class Cluster:
             raise _error(response.status, data, response.headers, verb)
         return data
 
-    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
+    async def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
         """The object as it is now, or None."""
         try:
             return json.loads(await self._call("GET", path(kind, namespace, name)))

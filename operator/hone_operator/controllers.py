@@ -10,18 +10,27 @@ from typing import Any, Protocol
 
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
-from hone_operator.cluster import AlreadyExistsError, Cluster, ConflictError, NotFoundError, RefusedError
+from hone_operator.cluster import (
+    AlreadyExistsError,
+    Cluster,
+    ClusterError,
+    ConflictError,
+    NotFoundError,
+    RefusedError,
+)
 from hone_operator.desired import modelref, names, store
 from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import CONTAINER, PLAN
 from hone_operator.events import event_body
+from hone_operator.optin import OptIn
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import dataset, finetunejob, modelversion
 from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.failures import failed_pods
+from hone_operator.reconcile.notenabled import not_enabled
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob, disrupted, scheduled, slow_start, unmounted
@@ -32,6 +41,7 @@ from hone_operator.sweeping import Sweeper
 log = logging.getLogger(__name__)
 LOG_LINES = 20
 SEEN_SECONDS = 60.0
+CLOSED_SECONDS = 15.0
 
 
 class Reports(Protocol):
@@ -59,11 +69,15 @@ class Controllers:
     on_done: Callable[[Key, float], None] | None = None
     request: Callable[[Key], None] = lambda key: None
     """The queue's."""
+    opt_in: OptIn | None = None
+    """None: every namespace is served."""
     _seen: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """Claims and Services known to exist, until when (monotonic seconds)."""
 
     async def process(self, key: Key) -> float | None:
         """One reconcile of one object; the seconds until it must be looked at again."""
+        if (problem := await self._closed(key.namespace)) is not None:
+            return await self._wait_for_namespace(key, problem)
         if key.kind == CONTENTS:
             return await Sweeper(self.cluster, self.cache, self.platform, self.now).process(key.namespace)
         body = self.cache.get(*key)
@@ -82,6 +96,25 @@ class Controllers:
         if self.on_done:
             self.on_done(key, time.monotonic() - started)
         return outcome.check_again_in
+
+    async def _closed(self, namespace: str) -> str | None:
+        """Why the operator cannot work in a namespace; empty: it has not opted in."""
+        if self.opt_in is None:
+            return None
+        if not self.opt_in.enabled(namespace):
+            return ""
+        try:
+            await self.opt_in.enter(namespace)
+        except ClusterError as error:
+            return f"Namespace {namespace} has opted in, but its RoleBinding cannot be made: {error.message}"
+        return None
+
+    async def _wait_for_namespace(self, key: Key, problem: str) -> float | None:
+        """Say so in the status; a new label asks for another run."""
+        body = None if key.kind == CONTENTS else self.cache.get(*key)
+        if body is not None:
+            await self._carry_out(key, body, not_enabled(body, self.now(), problem or None))
+        return CLOSED_SECONDS if problem else None
 
     # -- observe ---------------------------------------------------------------------------------
 

@@ -92,9 +92,18 @@ class Watches:
 
     def request_all(self) -> None:
         """Ask for a run of every object of ours."""
+        self._request(lambda namespace: True)
+
+    def request_all_in(self, namespace: str) -> None:
+        """The same of one namespace."""
+        self._request(lambda other: other == namespace)
+
+    def _request(self, wanted: Callable[[str], bool]) -> None:
         namespaces = set()
         for kind in OWNER_LABEL:
             for body in self.cache.items(kind):
+                if not wanted(body["metadata"]["namespace"]):
+                    continue
                 namespaces.add(body["metadata"]["namespace"])
                 self.queue.request(Key(kind, body["metadata"]["namespace"], body["metadata"]["name"]))
         for namespace in sorted(namespaces):

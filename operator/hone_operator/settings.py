@@ -110,6 +110,17 @@ class Progress(Section):
     """Secret in the operator's own namespace that keeps its certificate authority over restarts."""
 
 
+class OptIn(Section):
+    """How namespaces let the operator in: by a label, or by this list. Without a role it works in all that it sees."""
+
+    role: Annotated[str, StringConstraints(max_length=253)] = ""
+    """ClusterRole that the operator binds to itself in labelled namespaces; empty: no namespace needs to opt in."""
+    service_account: Annotated[str, StringConstraints(max_length=253)] = ""
+    """Its own, in its own namespace."""
+    namespaces: list[Name] = Field(default_factory=list)
+    """Namespaces in which the role is bound already."""
+
+
 class Ports(Section):
     """Ports of the operator's pod."""
 
@@ -135,6 +146,7 @@ class Settings(BaseSettings):
     """The operator's own namespace; in a pod it is read from the service account."""
     watch_namespaces: list[Name] = Field(default_factory=list)
     """Empty: all namespaces."""
+    opt_in: OptIn = Field(default_factory=OptIn)
     trainer: Trainer
     hugging_face: HuggingFace = Field(default_factory=HuggingFace)
     store: Store = Field(default_factory=Store)

@@ -43,6 +43,9 @@ VARIANTS = {
     "defaults": {},
     "everything": EVERYTHING,
     "some namespaces": {"watchNamespaces": ["team-a", "team-b"]},
+    "named namespaces": {"namespaces": ["team-a", "team-b"]},
+    "all namespaces": {"allNamespaces": True},
+    "no admission": {"admission": {"enabled": False}},
     "no progress": {"progress": {"enabled": False}},
     "service monitor": {"metrics": {"renderMode": "alwaysRender", "serviceMonitor": {"enabled": True}}},
     "bare": {"crds": {"enabled": False}, "rbac": {"create": False, "aggregateToUserRoles": False}},
@@ -97,7 +100,9 @@ def test_defaults_of_the_chart_are_those_of_the_operator(render, tmp_path, monke
     monkeypatch.setenv("HONE_CONFIG_FILE", str(file))
     chart = load()
     images = {"image": chart.trainer.image, "vllm_image": chart.trainer.vllm_image}
-    file.write_text(yaml.safe_dump({"namespace": "hone-system", "trainer": images}))
+    # Outside the chart there is no role to bind: the operator works wherever its user may.
+    opt_in = {"role": "hone-system-hone-namespace", "service_account": "hone"}
+    file.write_text(yaml.safe_dump({"namespace": "hone-system", "trainer": images, "opt_in": opt_in}))
     own = load()
     progress = chart.progress.model_copy(update={"service_host": None})
     assert chart.model_copy(update={"progress": progress}) == own
@@ -134,7 +139,8 @@ def rights(documents):
             where = binding["metadata"].get("namespace", "*") if binding["kind"] == "RoleBinding" else "all namespaces"
             for found in of_kind(documents, role["kind"]):
                 meta = found["metadata"]
-                if meta["name"] == role["name"] and meta.get("namespace") == binding["metadata"].get("namespace"):
+                here = found["kind"] == "ClusterRole" or meta["namespace"] == binding["metadata"]["namespace"]
+                if meta["name"] == role["name"] and here:
                     bound[f"{where}: {meta['name']}"] = found["rules"]
     return bound
 
@@ -142,7 +148,9 @@ def rights(documents):
 def test_rights_of_the_operator(render):
     """A right more or less is a decision: write it into the golden file, with its reason in the commit."""
     got = {
-        "cluster": rights(render()),
+        "by label": rights(render()),
+        "namespaces: [team-a]": rights(render({"namespaces": ["team-a"]})),
+        "allNamespaces": rights(render({"allNamespaces": True})),
         "watchNamespaces: [team-a]": rights(render({"watchNamespaces": ["team-a"]})),
     }
     assert got == yaml.safe_load(GOLDEN.read_text())
@@ -159,9 +167,11 @@ def test_no_role_has_a_wildcard_or_reads_secrets(render, values):
                 assert role["metadata"]["namespace"] == "hone-system"
                 assert [name.endswith("-operator-tls") for name in rule["resourceNames"]] == [True]
                 assert rule["verbs"] == ["get", "patch"]
-            forbidden = {"pods/exec", "pods/attach", "serviceaccounts/token", "nodes", "roles", "clusterroles"}
+            forbidden = {"pods/exec", "pods/attach", "serviceaccounts/token", "nodes", "roles"}
             assert not forbidden & set(rule["resources"])
-            assert not {"impersonate", "bind", "escalate"} & set(rule["verbs"])
+            assert not {"impersonate", "escalate"} & set(rule["verbs"])
+            if "bind" in rule["verbs"]:
+                assert [name.endswith("-namespace") for name in rule["resourceNames"]] == [True]
 
 
 def test_watch_namespaces_leave_no_right_elsewhere(render):
@@ -187,6 +197,35 @@ def test_watch_namespaces_leave_no_right_elsewhere(render):
 def test_a_wrong_value_is_refused(render, values):
     with pytest.raises(Exception, match=r"don't meet the specifications of the schema"):
         render(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"watchNamespaces": ["a"], "namespaces": ["b"]},
+        {"watchNamespaces": ["a"], "allNamespaces": True},
+        {"namespaces": ["a"], "allNamespaces": True},
+    ],
+)
+def test_two_answers_to_where_it_works_are_refused(render, values):
+    with pytest.raises(Exception, match=r"remove namespaces"):
+        render(values)
+
+
+def test_policies_know_the_images_of_the_values(render):
+    def images(values):
+        policy = named(render(values), "ValidatingAdmissionPolicy", "hone-system-hone-operator-jobs")
+        return next(v["expression"] for v in policy["spec"]["validations"] if "c.image in" in v["expression"])
+
+    digest = "sha256:" + "a" * 64
+    found = images({"trainer": {"image": {"repository": "r/t", "digest": digest}, "vllmImage": {"repository": ""}}})
+    assert f'c.image in ["r/t@{digest}"]' in found
+    assert '"r/t:0.1.0","r/v:1","r/old:1"' in images(
+        {
+            "trainer": {"image": {"repository": "r/t"}, "vllmImage": {"repository": "r/v", "tag": "1"}},
+            "admission": {"extraImages": ["r/old:1"]},
+        }
+    )
 
 
 def test_both_monitors_at_once_are_refused(render):

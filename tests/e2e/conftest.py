@@ -108,7 +108,7 @@ def new_namespace(cluster: Path) -> NewNamespace:
     def make(title: str) -> Iterator[Kubectl]:
         stem = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
         name = f"e2e-{stem[:40].strip('-')}-{os.urandom(3).hex()}"
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        labels = {"pod-security.kubernetes.io/enforce": "restricted", "hone.dev/enabled": "true"}
         everywhere.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
         yield Kubectl(cluster, name)
         everywhere("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")

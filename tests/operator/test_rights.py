@@ -3,50 +3,36 @@
 import base64
 import json
 import ssl
-import subprocess
 import urllib.request
 
 import pytest
-import yaml
-
-from hone_dev import paths, tools
+from rights import installed
 
 pytestmark = pytest.mark.apiserver
-RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Secret")
 SYSTEM = "hone-rights"
 
 
-@pytest.fixture(params=["all namespaces", "this namespace"])
+@pytest.fixture(params=["labelled", "listed", "all namespaces", "this namespace"])
 def account(request, kube, apiserver, namespace, tmp_path):
-    """The kubeconfig of the chart's service account."""
-    watched = [namespace.name] if request.param == "this namespace" else []
-    values = {"watchNamespaces": watched, "crds": {"enabled": False}}
-    command = [
-        tools.helm(),
-        "template",
-        "hone",
-        paths.SOURCE / "charts" / "hone",
-        "--namespace",
-        SYSTEM,
-        "--values",
-        "-",
-    ]
-    rendered = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=True).stdout
-    objects = [d for d in yaml.safe_load_all(rendered) if d and d["kind"] in RIGHTS]
-    objects = [d for d in objects if "helm.sh/hook" not in d["metadata"].get("annotations", {})]
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
-    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": [space, *objects]})
-    kubectl = [tools.kubectl(), "--kubeconfig", apiserver]
-    subprocess.run([*kubectl, "apply", "--server-side", "--filename=-"], input=manifest, text=True, check=True)
-    path = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/hone/token"
-    token = kube.call("POST", path, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
-    config = yaml.safe_load(apiserver.read_text())
-    config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
-    file = tmp_path / "account.kubeconfig"
-    file.write_text(yaml.safe_dump(config))
-    yield file, watched
-    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    subprocess.run([*kubectl, "delete", "--filename=-", "--wait=false"], input=manifest, text=True, check=True)
+    """(kubeconfig of the chart's service account, settings of the operator that go with it)."""
+    images = {"trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}}}
+    opt_in = {"HONE_OPT_IN__ROLE": f"{SYSTEM}-hone-namespace", "HONE_OPT_IN__SERVICE_ACCOUNT": "hone"}
+    values, settings = {
+        "labelled": ({}, opt_in),
+        "listed": (
+            {"namespaces": [namespace.name]},
+            opt_in | {"HONE_OPT_IN__NAMESPACES": json.dumps([namespace.name])},
+        ),
+        "all namespaces": ({"allNamespaces": True}, {}),
+        "this namespace": (
+            {"watchNamespaces": [namespace.name]},
+            {"HONE_WATCH_NAMESPACES": json.dumps([namespace.name])},
+        ),
+    }[request.param]
+    if request.param == "labelled":
+        namespace.label(**{"hone.dev/enabled": "true"})
+    with installed(kube, apiserver, SYSTEM, values | images) as user:
+        yield user.kubeconfig(apiserver, tmp_path / "account.kubeconfig"), settings
 
 
 def scrape(operator):
@@ -57,11 +43,11 @@ def scrape(operator):
 def test_a_life_with_no_more_rights_than_the_chart_gives(
     account, kube, namespace, start_operator, spec, result, free_ports
 ):
-    kubeconfig, watched = account
+    kubeconfig, of_account = account
     metrics, progress = free_ports(2)
     settings = {
         "HONE_NAMESPACE": SYSTEM,
-        "HONE_WATCH_NAMESPACES": json.dumps(watched),
+        **of_account,
         "HONE_PROGRESS__SERVICE_HOST": "localhost",
         "HONE_PROGRESS__PORT": str(progress),
         "HONE_PROGRESS__SERVICE_PORT": str(progress),
@@ -131,3 +117,47 @@ def post(kube, namespace, pod, server, ca):
     )
     context = ssl.create_default_context(cadata=ca)
     return urllib.request.urlopen(request, timeout=30, context=context).status
+
+
+def test_a_namespace_opts_in_and_out(kube, apiserver, namespace, start_operator, spec, tmp_path):
+    """Without the label a status says what to do and nothing is made; with it the run starts; then the right goes."""
+    images = {"trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}}}
+    role = f"{SYSTEM}-hone-namespace"
+    settings = {"HONE_NAMESPACE": SYSTEM, "HONE_OPT_IN__ROLE": role, "HONE_OPT_IN__SERVICE_ACCOUNT": "hone"}
+    bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace.name}/rolebindings"
+
+    def reason():
+        return namespace.condition("FineTuneJob", "run", "Ready").get("reason")
+
+    with installed(kube, apiserver, SYSTEM, images) as user:
+        operator = start_operator(user.kubeconfig(apiserver, tmp_path / "account.kubeconfig"), settings)
+        namespace.until(operator.ready, "ready")
+        namespace.create("FineTuneJob", "run", spec(resources={"nodes": 1}))
+        namespace.create("Dataset", "other", {"source": {"uri": "pvc://data/rows.jsonl"}})
+        namespace.until(lambda: reason() == "NamespaceNotEnabled", "the job says that it waits")
+        namespace.until(
+            lambda: namespace.condition("Dataset", "other", "Ready").get("reason") == "NamespaceNotEnabled",
+            "the Dataset, too",
+        )
+        message = namespace.condition("FineTuneJob", "run", "Ready")["message"]
+        assert f"kubectl label namespace {namespace.name} hone.dev/enabled=true" in message
+        assert namespace.names("Job") == []
+        assert kube.call("GET", bindings)["items"] == []
+
+        namespace.label(**{"hone.dev/enabled": "true"})
+        namespace.dataset()
+        namespace.until(lambda: namespace.get("Job", "run-1"), "the run starts")
+        namespace.until(lambda: [n for n in namespace.names("Job") if n.startswith("other-data")], "the Dataset's Job")
+        (binding,) = kube.call("GET", bindings)["items"]
+        assert binding["roleRef"]["name"] == role
+        assert binding["metadata"]["ownerReferences"][0]["kind"] == "ClusterRole"
+
+        namespace.label(**{"hone.dev/enabled": None})
+        namespace.until(lambda: kube.call("GET", bindings)["items"] == [], "the right is given back")
+        namespace.create("FineTuneJob", "late", spec(resources={"nodes": 1}))
+        namespace.until(
+            lambda: namespace.condition("FineTuneJob", "late", "Ready").get("reason") == "NamespaceNotEnabled",
+            "a new job waits",
+        )
+        assert [n for n in namespace.names("Job") if n.startswith("late")] == []
+        assert operator.stop() == 0

@@ -38,6 +38,11 @@ class Namespace:
     def patch(self, kind: str, name: str, body: Any, sub: str = "") -> Any:
         return self.kube.call("PATCH", path(kind, self.name, name, sub), body, "application/merge-patch+json")
 
+    def label(self, **labels: str | None) -> None:
+        """Label the namespace itself; None removes a label."""
+        body = {"metadata": {"labels": labels}}
+        self.kube.call("PATCH", f"/api/v1/namespaces/{self.name}", body, "application/merge-patch+json")
+
     def delete(self, kind: str, name: str) -> None:
         options = {"propagationPolicy": "Background", "gracePeriodSeconds": 0}
         self.kube.call("DELETE", path(kind, self.name, name), options)

@@ -61,3 +61,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- if or $there (eq $mode "alwaysRender") }}true{{ end }}
 {{- end }}
+
+{{- /* The ClusterRole that holds what the operator needs in a namespace with jobs, and its bindings. */ -}}
+{{- define "hone.namespaceRole" -}}
+{{ .Release.Namespace }}-{{ include "hone.fullname" . }}-namespace
+{{- end }}
+
+{{- /* "true" where namespaces opt in: by the label hone.dev/enabled, or by the value `namespaces`. */ -}}
+{{- define "hone.optIn" -}}
+{{- if .Values.watchNamespaces }}
+{{- if or .Values.namespaces .Values.allNamespaces }}
+{{- fail "watchNamespaces gives the operator Roles in those namespaces and nothing else: remove namespaces and allNamespaces" }}
+{{- end }}
+{{- else if .Values.allNamespaces }}
+{{- if .Values.namespaces }}
+{{- fail "allNamespaces covers every namespace: remove namespaces, or allNamespaces" }}
+{{- end }}
+{{- else if not .Values.rbac.create }}
+{{- else }}true{{ end }}
+{{- end }}

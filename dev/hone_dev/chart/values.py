@@ -118,6 +118,18 @@ class Rbac(Values):
     )
 
 
+class Admission(Values):
+    enabled: bool = Field(
+        True,
+        description="Install ValidatingAdmissionPolicies: they bound what the operator's service account may create, "
+        "and what tenants may ask for.",
+    )
+    extra_images: list[Text] = Field(
+        default_factory=list,
+        description="Further images that the operator's Jobs may run, e.g. the old one while both versions are in use.",
+    )
+
+
 class Monitor(Values):
     enabled: bool = Field(False, description="Make it. Only one of the two kinds.")
     labels: StringMap = Field(
@@ -196,7 +208,15 @@ class ChartValues(Values):
     image_pull_secrets: list[Map] = Field(default_factory=list, description="Pull secrets of the operator's pod.")
     watch_namespaces: list[Name] = Field(
         default_factory=list,
-        description="Namespaces to serve, with a Role in each; empty: all of the cluster, with a ClusterRole.",
+        description="Namespaces to serve, with a Role in each and no right anywhere else; empty: see namespaces.",
+    )
+    namespaces: list[Name] = Field(
+        default_factory=list,
+        description="Namespaces in which Hone works, beside those with the label hone.dev/enabled=true.",
+    )
+    all_namespaces: bool = Field(
+        False,
+        description="Work in all namespaces but kube-* and its own, without a label; for a cluster of one team.",
     )
     trainer: Trainer = Field(default_factory=Trainer)
     hugging_face: HuggingFace = Field(default_factory=HuggingFace)
@@ -209,6 +229,7 @@ class ChartValues(Values):
     log: Log = Field(default_factory=Log)
     service_account: ServiceAccount = Field(default_factory=ServiceAccount)
     rbac: Rbac = Field(default_factory=Rbac)
+    admission: Admission = Field(default_factory=Admission)
     resources: Map = Field(
         default_factory=lambda: {
             "requests": {"cpu": "100m", "memory": "192Mi"},

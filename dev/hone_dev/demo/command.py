@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from hone_dev import paths
@@ -15,6 +17,7 @@ from hone_dev.demo.targets import TARGETS, Target
 EXAMPLE = paths.SOURCE / "examples" / "01-first-model"
 SYSTEM, TENANT, RELEASE = "hone-system", "demo", "hone"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+ENABLED = {"hone.dev/enabled": "true"}
 
 
 def demo(cluster: str) -> None:
@@ -71,15 +74,15 @@ def start(target: Target) -> runs.Run:
     """Apply the example into its own namespace, as a new run unless one is under way."""
     objects = runs.manifests(EXAMPLE)
     base = runs.job_of(objects)["metadata"]["name"]
-    _apply(target, _namespace(TENANT))
+    _apply(target, _namespace(TENANT, ENABLED))
     run = runs.choose(base, target.get("--namespace", TENANT, "ftj")["items"])
     with step(f"applying {EXAMPLE.relative_to(paths.SOURCE)} as {run.name}" if run.new else f"following {run.name}"):
         _apply(target, *runs.to_apply(objects, run), namespace=TENANT)
     return run
 
 
-def _namespace(name: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
+def _namespace(name: str, labels: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {**RESTRICTED, **labels}}}
 
 
 def _apply(target: Target, *objects: dict[str, Any], namespace: str = "default") -> None:

@@ -1,0 +1,306 @@
+"""The writes of the operator's service account: bounded by RBAC and, whoever holds its token, by admission policies."""
+
+import copy
+
+import pytest
+from rights import installed, type_warnings
+
+from hone_operator.desired import store
+from hone_operator.desired.platform import Platform
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.attack("operator's rights")]
+SYSTEM = "hone-bounds"
+OPERATOR = f"system:serviceaccount:{SYSTEM}:hone"
+IMAGE = "example.org/hone/trainer:test"
+VALUES = {"trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}}}
+ENABLED, CLOSED = "bounds-enabled", "bounds-closed"
+
+
+@pytest.fixture(scope="module")
+def account(kube, apiserver):
+    """The operator's account, one namespace that has opted in and one that has not."""
+    for name, labels in ((ENABLED, {"hone.dev/enabled": "true"}), (CLOSED, {})):
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        kube.call("POST", "/api/v1/namespaces", body)
+    with installed(kube, apiserver, SYSTEM, VALUES) as user:
+        assert type_warnings(kube) == {}
+        yield user
+
+
+@pytest.fixture
+def write(kube, account):
+    """(code, message) of a write as the operator whom RBAC would allow everything: admission alone is left."""
+
+    def ask(verb, path, body):
+        return kube.impersonate(OPERATOR, verb, f"{path}?dryRun=All", body)
+
+    return ask
+
+
+def job(**pod):
+    """A Job as the operator makes them, with these fields of the pod's spec; None removes one."""
+    container = {
+        "name": "trainer",
+        "image": IMAGE,
+        "command": ["python", "-m", "hone_trainer", "run", "/etc/hone/plan.json"],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    container |= pod.pop("container", {})
+    spec = {
+        "automountServiceAccountToken": False,
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{k: v for k, v in container.items() if v is not None}],
+        "volumes": [{"name": "plan", "configMap": {"name": "plan"}}],
+        **pod,
+    }
+    owner = {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "name": "x", "uid": "y", "controller": True}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "x-1", "ownerReferences": [owner]},
+        "spec": {"template": {"spec": {k: v for k, v in spec.items() if v is not None}}},
+    }
+
+
+def secure(**fields):
+    """A container with another security context."""
+    return {
+        "container": {"securityContext": job()["spec"]["template"]["spec"]["containers"][0]["securityContext"] | fields}
+    }
+
+
+def volume(**source):
+    return {"volumes": [{"name": "v", **source}]}
+
+
+def token(**fields):
+    return volume(projected={"sources": [{"serviceAccountToken": {"path": "token", **fields}}]})
+
+
+BAD_PODS = {
+    "hostPath": volume(hostPath={"path": "/"}),
+    "CSI volume": volume(csi={"driver": "secrets-store.csi.k8s.io"}),
+    "NFS volume": volume(nfs={"server": "10.0.0.1", "path": "/"}),
+    "token for the API server": token(),
+    "token for somebody else": token(audience="vault"),
+    "ephemeral claim": volume(
+        ephemeral={
+            "volumeClaimTemplate": {
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+            }
+        }
+    ),
+    "service account": {"serviceAccountName": "strong"},
+    "deprecated service account": {"serviceAccount": "strong"},
+    "token mounted": {"automountServiceAccountToken": True},
+    "token mounted by default": {"automountServiceAccountToken": None},
+    "host network": {"hostNetwork": True},
+    "host processes": {"hostPID": True},
+    "host IPC": {"hostIPC": True},
+    "node chosen": {"nodeName": "control-plane-1"},
+    "privileged": secure(privileged=True, allowPrivilegeEscalation=None),
+    "escalation": secure(allowPrivilegeEscalation=True),
+    "capability": secure(capabilities={"drop": ["ALL"], "add": ["SYS_ADMIN"]}),
+    "root in the container": secure(runAsUser=0, runAsNonRoot=False),
+    "root in the pod": {"securityContext": {"runAsUser": 0}},
+    "unmasked proc": {**secure(procMount="Unmasked"), "hostUsers": False},
+    "unconfined": secure(seccompProfile={"type": "Unconfined"}),
+    "foreign image": {"container": {"image": "docker.io/library/busybox"}},
+    "own image by another tag": {"container": {"image": "example.org/hone/trainer:other"}},
+    "shell": {"container": {"command": ["sh", "-c", "id"]}},
+    "program by python -c": {"container": {"command": ["python", "-c", "print(1)"]}},
+    "no command": {"container": {"command": None}},
+    "hook": {"container": {"lifecycle": {"postStart": {"exec": {"command": ["id"]}}}}},
+    "exec probe": {"container": {"livenessProbe": {"exec": {"command": ["id"]}}}},
+    "host port": {"container": {"ports": [{"containerPort": 80, "hostPort": 80}]}},
+    "secret in the environment": {"container": {"envFrom": [{"secretRef": {"name": "keys"}}]}},
+    "secret key in a variable": {
+        "container": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}]}
+    },
+    "init container": {"initContainers": [{"name": "i", "image": IMAGE}]},
+}
+
+
+def test_an_ordinary_job_is_admitted(write):
+    assert write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job())[0] == 201
+    assert (
+        write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(**token(audience="progress.hone.dev")))[0] == 201
+    )
+
+
+@pytest.mark.parametrize("pod", BAD_PODS.values(), ids=BAD_PODS.keys())
+def test_a_job_that_is_none_of_ours_is_refused(write, pod):
+    code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(**copy.deepcopy(pod)))
+    assert code == 403, message
+    assert "ValidatingAdmissionPolicy 'hone-bounds-hone-operator-jobs'" in message
+
+
+def test_a_job_without_an_owner_of_ours_is_refused(write):
+    body = job()
+    body["metadata"]["ownerReferences"][0] |= {"apiVersion": "apps/v1", "kind": "Deployment"}
+    assert write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", body)[0] == 403
+
+
+@pytest.mark.parametrize("namespace", ["kube-system", "kube-public", SYSTEM, "default", CLOSED])
+@pytest.mark.parametrize("kind", ["Job", "ConfigMap", "Service", "PersistentVolumeClaim", "RoleBinding"])
+def test_nothing_is_made_where_hone_does_not_work(write, namespace, kind):
+    path, body = OBJECTS[kind]
+    assert write("POST", path.format(ENABLED), body)[0] == 201
+    code, message = write("POST", path.format(namespace), body)
+    assert code == 403, message
+    assert "neither in kube-* nor in its own namespace" in message or "hone.dev/enabled=true" in message
+
+
+OWNER = job()["metadata"]["ownerReferences"]
+ROLE = f"{SYSTEM}-hone-namespace"
+GROUP = "rbac.authorization.k8s.io"
+OBJECTS = {
+    "Job": ("/apis/batch/v1/namespaces/{}/jobs", job()),
+    "ConfigMap": (
+        "/api/v1/namespaces/{}/configmaps",
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "plan", "ownerReferences": OWNER},
+            "immutable": True,
+        },
+    ),
+    "Service": (
+        "/api/v1/namespaces/{}/services",
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "x-1", "ownerReferences": OWNER},
+            "spec": {"clusterIP": "None", "ports": [{"port": 29500}]},
+        },
+    ),
+    "PersistentVolumeClaim": (
+        "/api/v1/namespaces/{}/persistentvolumeclaims",
+        {**store.claim("x", Platform("i")), "metadata": {"name": "hone-store"}},
+    ),
+    "RoleBinding": (
+        "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+        {
+            "apiVersion": f"{GROUP}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": ROLE},
+            "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": ROLE},
+            "subjects": [{"kind": "ServiceAccount", "name": "hone", "namespace": SYSTEM}],
+        },
+    ),
+}
+
+
+def changed(kind, **fields):
+    """An object of the operator with other fields."""
+    return kind, {**OBJECTS[kind][1], **fields}
+
+
+BAD_OBJECTS = {
+    "ConfigMap of nobody": changed("ConfigMap", metadata={"name": "free"}),
+    "ConfigMap that can change": changed("ConfigMap", immutable=False),
+    "Service with external addresses": changed(
+        "Service", spec={"clusterIP": "None", "externalIPs": ["10.1.1.1"], "ports": [{"port": 443}]}
+    ),
+    "Service outside the cluster": changed("Service", spec={"type": "ExternalName", "externalName": "evil.example"}),
+    "Service with a node port": changed("Service", spec={"type": "NodePort", "ports": [{"port": 443}]}),
+    "claim by another name": changed("PersistentVolumeClaim", metadata={"name": "database"}),
+    "claim on a chosen volume": changed(
+        "PersistentVolumeClaim",
+        spec={**OBJECTS["PersistentVolumeClaim"][1]["spec"], "volumeName": "pv-of-another-team"},
+    ),
+    "binding to cluster-admin": changed(
+        "RoleBinding", roleRef={"apiGroup": GROUP, "kind": "ClusterRole", "name": "cluster-admin"}
+    ),
+    "binding of somebody else": changed(
+        "RoleBinding", subjects=[{"kind": "ServiceAccount", "name": "default", "namespace": ENABLED}]
+    ),
+    "binding of a group": changed(
+        "RoleBinding", subjects=[{"kind": "Group", "name": "system:authenticated", "apiGroup": GROUP}]
+    ),
+    "binding by another name": changed("RoleBinding", metadata={"name": "innocent"}),
+}
+
+
+@pytest.mark.parametrize(("kind", "body"), BAD_OBJECTS.values(), ids=BAD_OBJECTS.keys())
+def test_an_object_that_is_none_of_ours_is_refused(write, kind, body):
+    code, message = write("POST", OBJECTS[kind][0].format(ENABLED), body)
+    assert code == 403, message
+    assert "denied request" in message
+
+
+DENIED = {
+    "jobs in kube-system": ("create", "batch", "jobs", "kube-system", ""),
+    "jobs in its own namespace": ("create", "batch", "jobs", SYSTEM, ""),
+    "jobs where nobody opted in": ("create", "batch", "jobs", CLOSED, ""),
+    "logs in kube-system": ("get", "", "pods/log", "kube-system", ""),
+    "aws-auth": ("patch", "", "configmaps", "kube-system", "aws-auth"),
+    "coredns": ("patch", "", "configmaps", "kube-system", "coredns"),
+    "ConfigMaps of kube-system": ("get", "", "configmaps", "kube-system", ""),
+    "secrets": ("get", "", "secrets", ENABLED, ""),
+    "secrets of the cluster": ("list", "", "secrets", "", ""),
+    "exec": ("create", "", "pods/exec", ENABLED, ""),
+    "tokens": ("create", "", "serviceaccounts/token", ENABLED, "default"),
+    "pods": ("create", "", "pods", ENABLED, ""),
+    "labels of namespaces": ("patch", "", "namespaces", "", CLOSED),
+    "binding cluster-admin": ("bind", GROUP, "clusterroles", "", "cluster-admin"),
+    "binding admin": ("bind", GROUP, "clusterroles", "", "admin"),
+    "escalating its role": ("escalate", GROUP, "clusterroles", "", ROLE),
+    "editing its role": ("patch", GROUP, "clusterroles", "", ROLE),
+    "other bindings": ("get", GROUP, "rolebindings", ENABLED, "somebody"),
+    "impersonation": ("impersonate", "", "users", "", "system:admin"),
+    "specs of FineTuneJobs": ("patch", "hone.dev", "finetunejobs", ENABLED, ""),
+    "deleting FineTuneJobs": ("delete", "hone.dev", "finetunejobs", ENABLED, ""),
+    "specs of Datasets": ("update", "hone.dev", "datasets", ENABLED, ""),
+    "nodes": ("get", "", "nodes", "", ""),
+    "admission policies": ("delete", "admissionregistration.k8s.io", "validatingadmissionpolicies", "", ""),
+}
+
+
+@pytest.mark.parametrize("right", DENIED.values(), ids=DENIED.keys())
+def test_a_right_that_the_operator_lacks(account, right):
+    verb, group, resource, namespace, name = right
+    resource, _, sub = resource.partition("/")
+    attributes = {"verb": verb, "group": group, "resource": resource, "subresource": sub}
+    attributes |= {"namespace": namespace, "name": name}
+    review = {"spec": {"resourceAttributes": attributes}}
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    status = account.call("POST", path, review).body["status"]
+    assert status["allowed"] is False
+    # Not for want of a valid question.
+    attributes |= {"verb": "list", "group": "hone.dev", "resource": "datasets", "subresource": "", "name": ""}
+    assert account.call("POST", path, review).body["status"]["allowed"] is True
+
+
+@pytest.mark.parametrize("kind", ["finetunejobs", "datasets", "modelversions"])
+@pytest.mark.parametrize("role", ["view", "edit", "admin"])
+def test_users_do_not_write_status(kube, account, kind, role):
+    user = f"system:serviceaccount:{ENABLED}:{role}"
+    body = {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": f"users-{role}"},
+        "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": f"{SYSTEM}-hone-{role}"},
+        "subjects": [{"kind": "User", "name": user, "apiGroup": GROUP}],
+    }
+    path = f"/apis/{GROUP}/v1/namespaces/{ENABLED}/rolebindings"
+    code, message = kube.impersonate("root", "POST", path, body)
+    assert code in (201, 409), message
+    target = f"/apis/hone.dev/v1alpha1/namespaces/{ENABLED}/{kind}/any/status"
+    code, message = kube.impersonate(user, "PUT", target, {"status": {"phase": "Succeeded"}}, groups="nobody")
+    assert code == 403
+    assert f'cannot update resource "{kind}/status"' in message
+
+
+def test_the_operator_opens_a_namespace_by_its_label_alone(account):
+    """What the operator does when a label appears, with its real token: bind, then work; never without the label."""
+    path, body = OBJECTS["RoleBinding"]
+    refused = account.call("POST", path.format(CLOSED), body)
+    assert refused.code == 403
+    assert "kubectl label namespace bounds-closed hone.dev/enabled=true" in refused.message
+    assert account.call("POST", path.format(ENABLED) + "?dryRun=All", body).code == 201
