@@ -19,6 +19,7 @@ from hone_operator.health import Health, serve
 from hone_operator.metrics import Metrics
 from hone_operator.optin import OptIn
 from hone_operator.progress.backing import ClusterBacking
+from hone_operator.progress.refusals import Refusals
 from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
 from hone_operator.routing import Key
@@ -68,10 +69,12 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         )
         health = Health(queue.oldest_wait, [watches.listing.problem], lambda: queue.caught_up)
         stack.push_async_callback((await serve(health.application(), config.ports.probes)).cleanup)
-        ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports))
+        refusals = Refusals()
+        ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports, refusals))
         opt_in = OptIn(cluster, config)
         controllers = Controllers(cluster, cache, platform(config, ca), reports, opt_in=opt_in)
         metrics = Metrics(cache, reports, lambda: queue.depth)
+        metrics.registry.register(refusals)
         controllers.on_done, queue.on_failure = metrics.reconciled, metrics.failed
         watches.gone = (reports.drop, metrics.forget)
         stack.push_async_callback((await serve(metrics.application(), config.ports.metrics)).cleanup)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hone_api.report import AUDIENCE
+from hone_operator.progress.ratelimit import RateLimit
 
 POD_NAME, POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
 REFRESH_BEFORE_EXPIRY, KEEP_ACCEPTED, KEEP_REFUSED = 60.0, 600.0, 10.0
@@ -38,6 +39,19 @@ class Caller:
     pod_uid: str
 
 
+class TooManyReviewsError(Exception):
+    """Too many tokens that nobody knows came from one place; the API server is not asked about this one."""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What a token says of itself, unverified: it only spares the API server reviews that it would refuse anyway."""
+
+    expires: float
+    pod: tuple[str, str, str]
+    """Namespace, name and uid."""
+
+
 @dataclass(frozen=True)
 class _Known:
     caller: Caller | None
@@ -47,21 +61,33 @@ class _Known:
 class Authenticator:
     """Tokens to callers; at most `MAX_TOKENS` answers are kept, by the token's hash."""
 
-    def __init__(self, reviews: ReviewsTokens, clock: Callable[[], float] = time.time):
+    def __init__(
+        self,
+        reviews: ReviewsTokens,
+        clock: Callable[[], float] = time.time,
+        is_pod: Callable[[str, str, str], bool] = lambda namespace, name, uid: False,
+    ):
+        """`is_pod` says whether we watch a pod of this namespace, name and uid."""
         self._reviews = reviews
         self._clock = clock
+        self._is_pod = is_pod
+        self._strangers = RateLimit(rate=1, burst=20)
+        """Reviews by address, of tokens that name a pod we do not watch (yet)."""
+        self._pods = RateLimit(rate=0.2, burst=5)
+        """Reviews by address and claimed pod: a hostile neighbour behind the same address spends only its own."""
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._pending: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._slots = asyncio.Semaphore(CONCURRENT_REVIEWS)
 
-    async def authenticate(self, token: str) -> Caller | None:
-        """The caller; None for a token that is not valid, not ours or bound to no pod.
+    async def authenticate(self, token: str, address: str = "") -> Caller | None:
+        """The caller at `address`; None for a token that is not valid, not ours or bound to no pod.
 
         Raises:
+            TooManyReviewsError: too many unknown tokens came from this address.
             Whatever the API server's client raises when it cannot be asked; nothing is remembered then.
         """
-        expires = _claimed_expiry(token)
-        if expires is None or expires <= self._clock():
+        claim = _claim(token)
+        if claim is None or claim.expires <= self._clock():
             return None
         key = hashlib.sha256(token.encode()).digest()
         known = self._known.get(key)
@@ -69,8 +95,15 @@ class Authenticator:
             self._known.move_to_end(key)
             return known.caller
         if key not in self._pending:
-            self._pending[key] = asyncio.create_task(self._review(key, token, expires))
+            if not self._may_review(claim, address):
+                raise TooManyReviewsError("too many unknown tokens from this address; try again in a few seconds")
+            self._pending[key] = asyncio.create_task(self._review(key, token, claim.expires))
         return await asyncio.shield(self._pending[key])
+
+    def _may_review(self, claim: _Claim, address: str) -> bool:
+        if self._is_pod(*claim.pod):
+            return self._pods.allow(f"{address} {claim.pod[2]}", self._clock())
+        return self._strangers.allow(address, self._clock())
 
     async def _review(self, key: bytes, token: str, expires: float) -> Caller | None:
         try:
@@ -87,17 +120,17 @@ class Authenticator:
             del self._pending[key]
 
 
-def _claimed_expiry(token: str) -> float | None:
-    """`exp` of a JWT that claims to be for us; None otherwise.
-
-    Unverified: it only spares the API server the reviews of tokens that it would refuse anyway.
-    """
+def _claim(token: str) -> _Claim | None:
+    """What a JWT says that claims to be for us; None otherwise."""
     try:
         _, payload, _ = token.split(".")
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         audiences = [claims["aud"]] if isinstance(claims["aud"], str) else claims["aud"]
-        return float(claims["exp"]) if AUDIENCE in audiences else None
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
+        bound = claims.get("kubernetes.io") or {}
+        pod = bound.get("pod") or {}
+        named = (str(bound.get("namespace")), str(pod.get("name")), str(pod.get("uid")))
+        return _Claim(float(claims["exp"]), named) if AUDIENCE in audiences else None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, binascii.Error):
         return None
 
 

@@ -22,6 +22,11 @@ class ClusterBacking:
         """The object as last seen by a watch."""
         return self._cache.get(kind, namespace, name)
 
+    def is_pod(self, namespace: str, name: str, uid: str) -> bool:
+        """Whether a watch has seen this very pod."""
+        pod = self._cache.get("Pod", namespace, name)
+        return pod is not None and pod["metadata"]["uid"] == uid
+
     async def read(self, kind: str, namespace: str, name: str) -> Object | None:
         """The object as the API server has it now."""
         return await self._cluster.get(kind, namespace, name)

@@ -18,16 +18,20 @@ from pydantic import ValidationError
 from hone_api import GROUP, VERSION
 from hone_api.report import MAX_REPORT_BYTES, ProgressReport
 from hone_operator.desired import names
-from hone_operator.progress.auth import Authenticator, Caller
+from hone_operator.progress.auth import Authenticator, Caller, TooManyReviewsError
 from hone_operator.progress.binding import Chain, Object, RefusedError, attempt_of, labelled_attempt
+from hone_operator.progress.connections import IDLE_SECONDS, BoundedSite, Connections, peer_of
 from hone_operator.progress.numbers import remembered
 from hone_operator.progress.ratelimit import RateLimit
+from hone_operator.progress.refusals import HttpLog, Refusals
 from hone_operator.progress.store import ProgressStore
 
 PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/finetunejobs/{{name}}/status"
 BODY_SECONDS = 10
 MAX_TOKEN_BYTES = 8192
-log = logging.getLogger(__name__)
+CLOSING = frozenset({401, 408, 413})
+"""Answers that end the connection: who guesses tokens pays a TLS handshake for each."""
+HTTP_LOG = f"{__name__}.http"
 
 
 class Directory(Protocol):
@@ -43,13 +47,19 @@ class Directory(Protocol):
 class ProgressServer:
     """Authenticates a report, binds it to an attempt and puts it in the store."""
 
-    def __init__(self, authenticator: Authenticator, directory: Directory, store: ProgressStore):
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        directory: Directory,
+        store: ProgressStore,
+        refusals: Refusals | None = None,
+    ):
         self._authenticator = authenticator
         self._directory = directory
         self._store = store
         self._pods = RateLimit(rate=2, burst=20)
-        self._peers = RateLimit(rate=50, burst=200)
-        """By address, before anything is known of the caller: a flood of made-up tokens stops here."""
+        self.refusals = refusals or Refusals()
+        self.connections = Connections(self.refusals)
 
     def application(self) -> web.Application:
         """The application, without a socket."""
@@ -59,31 +69,42 @@ class ProgressServer:
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext) -> web.AppRunner:
         """Serve until the runner's `cleanup()`."""
-        runner = web.AppRunner(self.application(), access_log=None, keepalive_timeout=75, shutdown_timeout=5)
+        http = logging.getLogger(HTTP_LOG)
+        http.filters = [HttpLog(self.refusals)]
+        runner = web.AppRunner(
+            self.application(),
+            access_log=None,
+            logger=http,
+            keepalive_timeout=IDLE_SECONDS,
+            lingering_time=0,
+            shutdown_timeout=5,
+        )
         await runner.setup()
-        await web.TCPSite(runner, host or None, port, ssl_context=tls).start()
+        await BoundedSite(runner, host, port, tls, self.connections).start()
         return runner
 
     async def _post(self, request: web.Request) -> web.Response:
         try:
             report = await self._take(request, request.match_info["namespace"], request.match_info["name"])
         except RefusedError as refusal:
+            self.refusals.add(f"{refusal.status} {refusal.reason}", request.remote or "")
             return _refuse(refusal)
         return web.json_response(report.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     async def _take(self, request: web.Request, namespace: str, name: str) -> ProgressReport:
-        if not self._peers.allow(request.remote or "", time.monotonic()):
-            raise RefusedError(429, "TooManyRequests", "too many requests from this address")
         try:
             caller = await self._authenticate(request)
             job = self._job_of(caller, namespace, name)
             attempt = attempt_of(caller, await self._chain(caller, job))
         except RefusedError:
             raise
+        except TooManyReviewsError as error:
+            raise RefusedError(429, "TooManyRequests", str(error)) from error
         except Exception as error:
-            log.warning("report for %s/%s cannot be checked: %s", namespace, name, type(error).__name__)
+            self.refusals.add(f"API server: {type(error).__name__}", request.remote or "")
             message = "the API server cannot be asked just now; try again"
             raise RefusedError(503, "ServiceUnavailable", message) from error
+        self.connections.trust(peer_of(request.transport))
         report = await _read(request)
         known = remembered(job.get("status") or {}, attempt)
         self._store.accept(job["metadata"]["uid"], (namespace, name), attempt, report, known)
@@ -92,7 +113,7 @@ class ProgressServer:
     async def _authenticate(self, request: web.Request) -> Caller:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         told = scheme.lower() == "bearer" and 0 < len(token) <= MAX_TOKEN_BYTES
-        caller = await self._authenticator.authenticate(token.strip()) if told else None
+        caller = await self._authenticator.authenticate(token.strip(), request.remote or "") if told else None
         if caller:
             return caller
         raise RefusedError(401, "Unauthorized", "a token of the pod, for our audience, is required")
@@ -133,6 +154,8 @@ async def _read(request: web.Request) -> ProgressReport:
         raise RefusedError(413, "RequestEntityTooLarge", message) from error
     except TimeoutError as error:
         raise RefusedError(408, "Timeout", f"the body did not arrive within {BODY_SECONDS} s") from error
+    except ConnectionError as error:
+        raise RefusedError(400, "BadRequest", "the connection ended in the middle of the body") from error
     except ValidationError as error:
         raise RefusedError(422, "Invalid", _all_errors(error)) from error
 
@@ -155,4 +178,7 @@ def _refuse(refusal: RefusedError) -> web.Response:
     headers = {"Retry-After": "5"} if refusal.status in (429, 503) else {}
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return web.json_response(body, status=refusal.status, headers=headers)
+    response = web.json_response(body, status=refusal.status, headers=headers)
+    if refusal.status in CLOSING:
+        response.force_close()
+    return response

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from hone_operator import tls
 from hone_operator.progress.auth import Authenticator
 from hone_operator.progress.backing import ClusterBacking
+from hone_operator.progress.refusals import Refusals
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
 from hone_operator.settings import Settings
@@ -25,7 +26,9 @@ def hosts(service_host: str, cluster_domain: str) -> list[str]:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, backing: ClusterBacking, store: ProgressStore) -> AsyncIterator[str | None]:
+async def serving(
+    settings: Settings, backing: ClusterBacking, store: ProgressStore, refusals: Refusals
+) -> AsyncIterator[str | None]:
     """Serve for the block; yields the PEM that pods verify the server with, or None when pods do not report.
 
     Raises:
@@ -39,7 +42,8 @@ async def serving(settings: Settings, backing: ClusterBacking, store: ProgressSt
     names = hosts(progress.service_host, settings.cluster_domain)
     certificates = await tls.ensure(backing, settings.namespace, progress.tls_secret, names)
     context = tls.server_context(certificates)
-    runner = await ProgressServer(Authenticator(backing), backing, store).start("", progress.port, context)
+    authenticator = Authenticator(backing, is_pod=backing.is_pod)
+    runner = await ProgressServer(authenticator, backing, store, refusals).start("", progress.port, context)
     renewing = asyncio.create_task(_renew(settings, backing, names, context))
     try:
         yield certificates.ca_pem

@@ -1,0 +1,87 @@
+"""What the progress port refused, counted; the log gets one line in a while, whatever callers send.
+
+Callers' own words never reach the log: an over-long header holds a token.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from aiohttp.http_exceptions import HttpProcessingError
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+LINE_SECONDS = 60.0
+MAX_PLACES = 1024
+METRIC = "hone_operator_progress_refused_total"
+HELP = "Connections and reports that the progress port refused."
+log = logging.getLogger(__name__)
+
+
+class Refusals(Collector):
+    """Counts by kind and address, and tells them in at most one line in `LINE_SECONDS`; a collector of /metrics."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self.total: Counter[str] = Counter()
+        """By kind, since the start."""
+        self._clock = clock
+        self._untold: Counter[tuple[str, str]] = Counter()
+        self._next = clock()
+
+    def add(self, kind: str, address: str) -> None:
+        """One more."""
+        self.total[kind] += 1
+        place = (kind, address)
+        if place not in self._untold and len(self._untold) >= MAX_PLACES:
+            place = (kind, "further addresses")
+        self._untold[place] += 1
+        if self._clock() >= self._next:
+            self.tell()
+
+    def describe(self) -> Iterator[Metric]:
+        """The metric without samples."""
+        yield CounterMetricFamily(METRIC, HELP, labels=["reason"])
+
+    def collect(self) -> Iterator[Metric]:
+        """The metric by reason."""
+        family = CounterMetricFamily(METRIC, HELP, labels=["reason"])
+        for kind, count in list(self.total.items()):
+            family.add_metric([kind], count)
+        yield family
+
+    def tell(self) -> None:
+        """Log what has not been told yet."""
+        worst = ", ".join(f"{count} x {kind} from {address}" for (kind, address), count in self._untold.most_common(5))
+        more = f" and {len(self._untold) - 5} more" if len(self._untold) > 5 else ""
+        log.warning("the progress port refused %d: %s%s", self._untold.total(), worst, more)
+        self._untold.clear()
+        self._next = self._clock() + LINE_SECONDS
+
+
+class HttpLog(logging.Filter):
+    """For aiohttp's logger: a request that is not HTTP is counted instead of logged with a traceback and its text."""
+
+    def __init__(self, refusals: Refusals):
+        super().__init__()
+        self._refusals = refusals
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        let_go(error)
+        address = record.args[0] if isinstance(record.args, tuple) and record.args else ""
+        self._refusals.add("not HTTP", str(address))
+        return False
+
+
+def let_go(error: BaseException | None) -> None:
+    """Drop the frames, which would hold the connection and its buffers until a full garbage collection."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
