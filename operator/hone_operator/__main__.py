@@ -49,6 +49,8 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         grace_seconds=trainer.termination_grace_seconds,
         start_timeout_seconds=trainer.start_timeout_seconds,
         scratch_size=trainer.scratch_size,
+        staging_cpu=config.staging.cpu,
+        staging_memory=config.staging.memory,
         extra_env=dict(trainer.extra_env),
         limits=config.limits,
     )

@@ -7,6 +7,8 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hone_operator.desired.names import CONTENT
+
 Body = dict[str, Any]
 Ref = tuple[str, str]
 """(namespace, name)"""
@@ -53,6 +55,7 @@ class Cache:
         self._followers: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         self._made: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         """ModelVersions by (namespace, name or uid of the job that made them)."""
+        self._shared: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         self._gone: OrderedDict[str, None] = OrderedDict()
 
     def put(self, kind: str, body: Mapping[str, Any]) -> bool:
@@ -64,7 +67,7 @@ class Cache:
             return False
         if old is not None and old["metadata"]["uid"] == meta["uid"] and 0 < version(body) <= version(old):
             return False
-        if old is not None and old["metadata"]["uid"] != meta["uid"]:
+        if old is not None:  # its labels and owners may have changed
             self._unlink(kind, ref, old)
         stripped = strip(kind, body)
         self._objects[kind][ref] = stripped
@@ -74,6 +77,8 @@ class Cache:
             self._followers[before][ref] = None
         for maker in _makers(kind, stripped):
             self._made[maker][ref] = None
+        if content := _content(kind, stripped):
+            self._shared[content][ref] = None
         return True
 
     def remove(self, kind: str, body: Mapping[str, Any]) -> None:
@@ -102,6 +107,10 @@ class Cache:
             self._made[maker].pop(ref, None)
             if not self._made[maker]:
                 del self._made[maker]
+        if content := _content(kind, old):
+            self._shared[content].pop(ref, None)
+            if not self._shared[content]:
+                del self._shared[content]
 
     def get(self, kind: str, namespace: str, name: str) -> Body | None:
         return self._objects[kind].get((namespace, name))
@@ -113,6 +122,10 @@ class Cache:
     def children(self, uid: str, kind: str) -> list[Body]:
         """Objects of `kind` whose controller has this uid."""
         return [self._objects[k][ref] for k, ref in self._children.get(uid, ()) if k == kind]
+
+    def shared(self, namespace: str, content: str) -> list[Body]:
+        """Jobs that do the same work for whoever asks for it, by the label that tells what it is."""
+        return [self._objects["Job"][ref] for ref in self._shared.get((namespace, content), ())]
 
     def followers(self, namespace: str, name: str) -> list[Body]:
         """FineTuneJobs that begin with the model of this one."""
@@ -140,6 +153,13 @@ def _makers(kind: str, body: Mapping[str, Any]) -> list[Ref]:
         return []
     job = (body["spec"].get("lineage") or {}).get("job") or {}
     return [(body["metadata"]["namespace"], job[key]) for key in ("uid", "name") if job.get(key)]
+
+
+def _content(kind: str, body: Mapping[str, Any]) -> Ref | None:
+    """(namespace, content) of a Job whose work is shared."""
+    meta = body["metadata"]
+    content = (meta.get("labels") or {}).get(CONTENT) if kind == "Job" else None
+    return (meta["namespace"], content) if content else None
 
 
 def owner_uid(body: Mapping[str, Any]) -> str | None:

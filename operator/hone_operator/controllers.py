@@ -21,25 +21,24 @@ from hone_operator.cluster import (
 from hone_operator.desired import modelref, names, store
 from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import CONTAINER, PLAN
 from hone_operator.events import event_body
+from hone_operator.jobs import JobReader
 from hone_operator.optin import OptIn
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import dataset, finetunejob, modelversion
 from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.earlier import made_by
-from hone_operator.reconcile.failures import failed_pods
 from hone_operator.reconcile.notenabled import not_enabled
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
-from hone_operator.reconcile.pods import ObservedJob, disrupted, scheduled, slow_start, unmounted
+from hone_operator.reconcile.pods import ObservedJob, scheduled
 from hone_operator.reconcile.upstream import Upstream
 from hone_operator.routing import CONTENTS, Key, concerned, datasets_of
+from hone_operator.stores import StoreReader
 from hone_operator.sweeping import Sweeper
 
 log = logging.getLogger(__name__)
-LOG_LINES = 20
 SEEN_SECONDS = 60.0
 CLOSED_SECONDS = 15.0
 
@@ -73,6 +72,13 @@ class Controllers:
     """None: every namespace is served."""
     _seen: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """Claims and Services known to exist, until when (monotonic seconds)."""
+
+    def __post_init__(self) -> None:
+        self._stores = StoreReader(self.cluster, self.cache, self.platform, self._read)
+
+    @property
+    def _read(self) -> JobReader:
+        return JobReader(self.cluster, self.now)
 
     async def process(self, key: Key) -> float | None:
         """One reconcile of one object; the seconds until it must be looked at again."""
@@ -127,6 +133,7 @@ class Controllers:
             report=self.reports.latest(body["metadata"]["uid"]),
             claim_exists=await self._model_claim(body),
             upstream=self._upstream(body),
+            store=await self._stores.observe(body),
             stopping=stopping,
             service_lost=await self._service_lost(of_component(jobs, "training")),
             made=made_by(body, self.cache.made_by(namespace, body["metadata"]["name"], body["metadata"]["uid"])),
@@ -248,49 +255,11 @@ class Controllers:
             seen = ObservedJob(job, self.cache.children(job["metadata"]["uid"], "Pod"))
             if seen.finished:
                 # Only a FineTuneJob's status has room for the log.
-                seen = await self._ended(seen, body["kind"] == "FineTuneJob") if undigested(seen) else seen
-            elif not seen.pods and _cannot_create_pods(job):
-                seen = replace(seen, refused=await self._why_no_pods(job))
-            elif pod := slow_start(seen.pods, self.now()):
-                seen = await self._why_not_started(seen, pod)
+                seen = await self._read.ended(seen, body["kind"] == "FineTuneJob") if undigested(seen) else seen
+            else:
+                seen = await self._read.in_progress(seen)
             out.append(seen)
         return out
-
-    async def _ended(self, job: ObservedJob, with_log: bool) -> ObservedJob:
-        """The watch of pods may lag behind the watch of Jobs: read the pods of an ended Job live."""
-        meta = job.body["metadata"]
-        live = await self.cluster.list("Pod", meta["namespace"], labels=f"batch.kubernetes.io/job-name={meta['name']}")
-        pods = [caches.strip("Pod", p) for p in live if caches.owner_uid(p) == meta["uid"]]
-        job = replace(job, pods=pods)
-        if with_log and job.failed and (bad := failed_pods(job)) and not disrupted(bad[0]):
-            tail = await self.cluster.log_tail(meta["namespace"], bad[0]["metadata"]["name"], CONTAINER, LOG_LINES)
-            job = replace(job, log_tail=tail)
-        return job
-
-    async def _why_no_pods(self, job: Mapping[str, Any]) -> str | None:
-        """The Job controller's words, from its newest event."""
-        meta = job["metadata"]
-        event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},reason=FailedCreate")
-        return event.get("message") if event else None
-
-    async def _why_not_started(self, job: ObservedJob, pod: Mapping[str, Any]) -> ObservedJob:
-        """The kubelet's words, from its newest event; and whether what it waits for can never come."""
-        meta = pod["metadata"]
-        event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},type=Warning")
-        if event is None:
-            return job
-        words = unmounted(pod, event.get("reason") or "FailedMount", event.get("message", ""))
-        return replace(job, stuck=words, plan_lost=await self._plan_lost(meta["namespace"], meta["name"]))
-
-    async def _plan_lost(self, namespace: str, pod: str) -> bool:
-        body = await self.cluster.get("Pod", namespace, pod)
-        volumes = body["spec"]["volumes"] if body else ()
-        plans = [v["configMap"]["name"] for v in volumes if v["name"] == PLAN]
-        return any([await self.cluster.get("ConfigMap", namespace, p) is None for p in plans])
-
-    async def _newest_event(self, namespace: str, fields: str) -> Mapping[str, Any] | None:
-        found = await self.cluster.list("CoreEvent", namespace, fields=fields)
-        return max(found, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "", default=None)
 
     async def _claim_exists(self, namespace: str, name: str) -> bool:
         return await self._exists("PersistentVolumeClaim", namespace, name)
@@ -309,9 +278,11 @@ class Controllers:
         """Make what must exist, in order; what the API server refuses comes back as data."""
         if any(body["kind"] == "Job" for body in outcome.create):
             await self._ensure_store(key.namespace)
+        uids: dict[tuple[str, str], str] = {}
         for body in outcome.create:
             try:
-                await self._create_one(body)
+                made = await self._create_one(_owned(body, uids))
+                uids[body["kind"], body["metadata"]["name"]] = made["metadata"]["uid"]
             except RefusedError as error:
                 if error.status == 403 and "quota" not in error.message:
                     log.warning("%s: %s %s refused: %s", key, body["kind"], body["metadata"]["name"], error)
@@ -321,7 +292,7 @@ class Controllers:
                 return [Refusal(body["kind"], body["metadata"]["name"], "NameTaken", str(error))]
         return []
 
-    async def _create_one(self, body: Mapping[str, Any]) -> None:
+    async def _create_one(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         kind, meta = body["kind"], body["metadata"]
         try:
             made = await self.cluster.create(body, brief=True)
@@ -334,6 +305,7 @@ class Controllers:
             made = found
         if kind == "Job":
             self._keep(kind, made)
+        return made
 
     async def _ensure_store(self, namespace: str) -> None:
         if await self._claim_exists(namespace, self.platform.store_claim):
@@ -389,6 +361,13 @@ class Controllers:
                 log.warning("event %s of %s not written: %s", event.reason, body["metadata"]["name"], error)
 
 
+def _owned(body: Mapping[str, Any], uids: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    """The object, with the uid of its owner where that was made a moment ago, by the same decision."""
+    meta = body["metadata"]
+    owners = [{**ref, "uid": ref["uid"] or uids[ref["kind"], ref["name"]]} for ref in meta.get("ownerReferences") or ()]
+    return {**body, "metadata": {**meta, "ownerReferences": owners}} if owners else {**body}
+
+
 class NameTakenError(Exception):
     """A foreign object has the name of one of ours."""
 
@@ -403,10 +382,3 @@ DECIDERS: dict[str, Callable[[Controllers, Mapping[str, Any]], Any]] = {
 
 def _begins_work(outcome: Outcome) -> bool:
     return any(body["kind"] == "Job" for body in outcome.create)
-
-
-def _cannot_create_pods(job: Mapping[str, Any]) -> bool:
-    """The Job controller has begun (startTime) and has no pod: creation is refused."""
-    status = job["status"]
-    busy = status.get("active") or status.get("terminating")
-    return bool(status.get("startTime")) and not busy and not job["spec"].get("suspend")

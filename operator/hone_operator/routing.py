@@ -40,9 +40,18 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     if owner and owner["kind"] in names.OWNER_LABEL:
         swept = [contents_of(namespace)] if kind == "Job" and gone else []
         return [Key(owner["kind"], namespace, owner["name"]), *swept]
+    if owner and owner["kind"] == "PersistentVolumeClaim":
+        return _not_begun(namespace, cache)
     if owner and kind == "Job" and owner["name"] == names.CONTENTS:
         return [contents_of(namespace)]
     return []
+
+
+def _not_begun(namespace: str, cache: Cache) -> list[Key]:
+    """FineTuneJobs that may wait for what is staged in the store for all of them."""
+    jobs = [j for j in cache.items("FineTuneJob") if j["metadata"]["namespace"] == namespace]
+    waiting = [j for j in jobs if not (j.get("status") or {}).get("attempts") and not is_true(j, "Finished")]
+    return [Key("FineTuneJob", namespace, j["metadata"]["name"]) for j in waiting]
 
 
 def contents_of(namespace: str) -> Key:

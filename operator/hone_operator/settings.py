@@ -76,6 +76,13 @@ class Trainer(Section):
         return env
 
 
+class Staging(Section):
+    """Pods that download base models to the store."""
+
+    cpu: Quantity = "100m"
+    memory: Quantity = "2Gi"
+
+
 class HuggingFace(Section):
     """Where hf:// is resolved."""
 
@@ -148,6 +155,7 @@ class Settings(BaseSettings):
     """Empty: all namespaces."""
     opt_in: OptIn = Field(default_factory=OptIn)
     trainer: Trainer
+    staging: Staging = Field(default_factory=Staging)
     hugging_face: HuggingFace = Field(default_factory=HuggingFace)
     store: Store = Field(default_factory=Store)
     progress: Progress = Field(default_factory=Progress)

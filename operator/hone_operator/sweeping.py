@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api.plan import SweepPlan
+from hone_operator import cache as caches
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster, NotFoundError, RefusedError
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
+from hone_operator.desired.shared import wanted
 from hone_operator.desired.sweep import PLAN, ledger, sweep
 from hone_operator.desired.sweep import plan as plan_of
 from hone_operator.reconcile import contents
@@ -44,6 +46,7 @@ class Sweeper:
             return None
 
     async def _process(self, namespace: str) -> float | None:
+        await self._forget_staging(namespace)
         body = await self.cluster.get("ConfigMap", namespace, names.CONTENTS)
         before: dict[str, str] = dict((body or {}).get("data") or {})
         plan = before.pop(PLAN, None)
@@ -66,6 +69,22 @@ class Sweeper:
             await self._sweep(namespace, known, contents.idle(known, keep, self.now()))
             return None
         return (due - self.now()).total_seconds()
+
+    async def _forget_staging(self, namespace: str) -> None:
+        """Delete the shared Jobs whose work no FineTuneJob of the namespace asks for, running or not."""
+        asked = {
+            work.key
+            for job in self.cache.items("FineTuneJob")
+            if job["metadata"]["namespace"] == namespace
+            for work in wanted(job["spec"], self.platform)
+        }
+        for job in self.cache.items("Job"):
+            meta, owner = job["metadata"], caches.owner(job)
+            content = (meta.get("labels") or {}).get(names.CONTENT)
+            if meta["namespace"] != namespace or not content or content in asked:
+                continue
+            if owner and owner["kind"] == "PersistentVolumeClaim" and not meta.get("deletionTimestamp"):
+                await self.cluster.delete("Job", job)
 
     def _job(self, body: Mapping[str, Any] | None) -> ObservedJob | None:
         jobs = self.cache.children(body["metadata"]["uid"], "Job") if body else []

@@ -64,6 +64,11 @@ class Trainer(Values):
     )
 
 
+class Staging(Values):
+    cpu: Quantity = Field("100m", description="CPU of the pods that download base models to the store.")
+    memory: Quantity = Field("2Gi", description="Their memory. Files are streamed, no model is loaded.")
+
+
 class HuggingFace(Values):
     endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@]+(/[^\s]*)?)?$")] = Field(
         "", description="Mirror for hf:// URIs in clusters without internet; empty: huggingface.co."
@@ -219,6 +224,7 @@ class ChartValues(Values):
         description="Work in all namespaces but kube-* and its own, without a label; for a cluster of one team.",
     )
     trainer: Trainer = Field(default_factory=Trainer)
+    staging: Staging = Field(default_factory=Staging)
     hugging_face: HuggingFace = Field(default_factory=HuggingFace)
     store: Store = Field(default_factory=Store)
     progress: Progress = Field(default_factory=Progress)

@@ -15,6 +15,8 @@ DATASET = "hone.dev/dataset"
 MODELVERSION = "hone.dev/modelversion"
 ATTEMPT = "hone.dev/attempt"
 TRY = "hone.dev/try"
+CONTENT = "hone.dev/content"
+"""Label of work that FineTuneJobs share: what it stages, see `shared`."""
 GENERATION = "hone.dev/generation"
 RESOLVED = "hone.dev/resolved"
 """Annotation on an attempt's Job: what its plan was resolved to. The Job is the record that cannot lag."""
@@ -51,16 +53,6 @@ def fit(name: str, suffix: str, limit: int = 63) -> str:
 def attempt(job: str, number: int) -> str:
     """Job and Service of attempt `number`; pods are `<this>-<rank>` (at most 63 characters, see the CRD)."""
     return f"{job}-{number}"
-
-
-def fetch(job: str, uid: str, number: int) -> str:
-    """The Job that stages the base model, try `number`."""
-    return fit(job, f"model-{digest(uid, number)}", 52)
-
-
-def tasks(job: str, uid: str, number: int) -> str:
-    """The Job that stages the data sets of evaluation.harness, try `number`."""
-    return fit(job, f"tasks-{digest(uid, number)}", 52)
 
 
 def materialize(dataset: str, uid: str, generation: int, number: int) -> str:

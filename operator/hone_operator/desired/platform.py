@@ -32,6 +32,9 @@ class Platform:
     grace_seconds: int = 120
     start_timeout_seconds: int = 900
     scratch_size: str = "20Gi"
+    staging_cpu: str = "100m"
+    staging_memory: str = "2Gi"
+    """Of a pod that downloads a base model: files are streamed to the store, nothing is loaded."""
     extra_env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     """Bounds on downloads."""

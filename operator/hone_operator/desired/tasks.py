@@ -8,19 +8,26 @@ from hone_api.plan import TasksPlan
 from hone_api.training import Harness
 from hone_operator.desired import names
 from hone_operator.desired.hub import hub_environment, secret_mounts
-from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work, store
+from hone_operator.desired.shared import Shared
 
 CPU, MEMORY = "1", "4Gi"
 """Data sets are converted in pieces; every task is made once from its rows."""
 
 
 def tasks(
-    owner: Mapping[str, Any], spec: FineTuneJobSpec, harness: Harness, number: int, platform: Platform
+    claim: Mapping[str, Any],
+    shared: Shared,
+    spec: FineTuneJobSpec,
+    harness: Harness,
+    number: int,
+    platform: Platform,
 ) -> list[dict[str, Any]]:
-    """ConfigMap and Job of try `number`. The token of the model's repository serves gated data sets, too."""
-    meta = owner["metadata"]
+    """Job and ConfigMap of attempt `number`.
+
+    The token of the model's repository also serves gated data sets.
+    """
     secrets, secret_path = secret_mounts(spec.model.secret_name)
     plan = TasksPlan(harness=harness, secret_path=secret_path, store=str(names.STORE), limits=platform.limits)
     work = Work(
@@ -32,5 +39,4 @@ def tasks(
         mounts=(store(platform), *secrets),
         env=hub_environment(platform),
     )
-    labels = names.labels("tasks", owner, **{names.TRY: str(number)})
-    return job(owner, JobName(names.tasks(meta["name"], meta["uid"], number), labels), work, platform)
+    return shared.objects(claim, number, work, platform)

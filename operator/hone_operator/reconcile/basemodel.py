@@ -1,6 +1,5 @@
 """The models a job reads: on a volume, another job's result, or staged by a fetch Job before any GPU is asked for."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from hone_api.finetunejob import FineTuneJobSpec
@@ -11,11 +10,11 @@ from hone_api.shape import ModelShape
 from hone_operator.desired import modelref, names
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.platform import Platform
+from hone_operator.desired.shared import base_model as shared_model
 from hone_operator.reconcile import upstream
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging import RECHECK_SECONDS, Staging, stage
+from hone_operator.reconcile.staging import RECHECK_SECONDS, Stage, Staging, stage
 from hone_operator.reconcile.upstream import Found, Upstream, Wait
 
 
@@ -23,12 +22,13 @@ from hone_operator.reconcile.upstream import Found, Upstream, Wait
 class Sources:
     """What is known of where the models come from."""
 
-    jobs: Sequence[ObservedJob]
-    """Fetch Jobs."""
+    store: Stage
     claim_exists: bool | None
     upstream: Upstream
     pinned: Resolved | None
     """What the first attempt began with. From then on nothing else matters: what is upstream may go."""
+    hold: Wait | None = None
+    """Why nothing new is staged now."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def base_model(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: 
     elif spec.model.uri.startswith("pvc://"):
         model = _on_volume(draft, spec, sources.claim_exists)
     else:
-        model = _fetched(draft, spec, sources.jobs, platform)
+        model = _fetched(draft, spec, sources, platform)
     return _with_others(draft, model, sources.upstream) if model.ready else model
 
 
@@ -113,10 +113,19 @@ def _ready(draft: Draft, model: BaseModel) -> BaseModel:
     return model
 
 
-def _fetched(draft: Draft, spec: FineTuneJobSpec, jobs: Sequence[ObservedJob], platform: Platform) -> BaseModel:
-    underway = f"{spec.model.uri} is being staged in the store."
-    wanted = Staging("ModelReady", FetchResult, underway, lambda number: fetch(draft.body, spec, number, platform))
-    found = stage(draft, wanted, jobs, suspend=spec.suspend, platform=platform)
+def _fetched(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
+    shared = shared_model(draft.body["spec"], platform)
+    if shared is None:
+        raise AssertionError("only what is downloaded comes here")
+    wanted = Staging(
+        shared,
+        "ModelReady",
+        FetchResult,
+        f"{spec.model.uri} is",
+        lambda claim, number: fetch(claim, shared, spec, number, platform),
+        sources.hold,
+    )
+    found = stage(draft, wanted, sources.store, platform)
     if isinstance(found, Cause):
         return BaseModel(failure=found)
     if found is None:

@@ -48,6 +48,10 @@ class Conditions:
         for type_ in self._previous:
             self.keep(type_, "")
 
+    def before(self, type_: str) -> Mapping[str, Any]:
+        """As it was before; empty when it was not there."""
+        return self._previous.get(type_, {})
+
     def failed_before(self, type_: str) -> bool:
         """Whether this condition told of a failure: it stays in view while another try is under way."""
         return self._previous.get(type_, {}).get("reason") in FAILURES

@@ -13,7 +13,7 @@ from hone_api.report import DatasetResult
 from hone_operator.desired import names
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile import materialized, refresh, review, unsupported
+from hone_operator.reconcile import materialized, refresh, retrying, review, unsupported
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
@@ -172,7 +172,7 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
     if cause and start and start > draft.now:
         draft.check_in(draft.until(start))
         _fail(draft, cause, number)
-        return _not_ready(draft, cause.code, f"{cause.advice} It is tried again.", "Failed", warning=True)
+        return _not_ready(draft, cause.code, retrying.later(cause.advice, number + 1, start), "Failed", warning=True)
     draft.create += materialize(draft.body, spec, number + 1, platform, named)
     return _try(draft, seen, tries, number + 1, cause)
 
@@ -183,11 +183,12 @@ def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
         draft.await_start(tries.job)
     if tries.obstacle:
         draft.check_in(RECHECK_SECONDS)
-        return _not_ready(draft, tries.obstacle.reason, tries.obstacle.message, "Pending", warning=True)
     if number > 1 and draft.conditions.failed_before("Ready"):
-        draft.keep_ready()
-        return draft.outcome()
-    return _not_ready(draft, "Materializing", f"Try {number} is reading the source.", "Materializing")
+        reason, message = retrying.still(draft.conditions.before("Ready"), tries)
+        return _not_ready(draft, reason, message, draft.old.get("phase", "Failed"))
+    if tries.obstacle:
+        return _not_ready(draft, tries.obstacle.reason, tries.obstacle.message, "Pending", warning=True)
+    return _not_ready(draft, "Materializing", f"Attempt {number} is reading the source.", "Materializing")
 
 
 def _try(draft: Draft, seen: Observed, tries: Tries, number: int, cause: Cause | None) -> Outcome:
@@ -198,8 +199,8 @@ def _try(draft: Draft, seen: Observed, tries: Tries, number: int, cause: Cause |
         return _not_ready(draft, refusal.reason, refusal.message, "Pending", warning=True)
     if cause:
         # What went wrong stays in view until the new try has an answer.
-        return _not_ready(draft, cause.code, f"{cause.advice} It is tried again.", "Failed")
-    return _not_ready(draft, "Materializing", f"Try {number} is reading the source.", "Materializing")
+        return _not_ready(draft, cause.code, retrying.underway(cause.advice, number), "Failed")
+    return _not_ready(draft, "Materializing", f"Attempt {number} is reading the source.", "Materializing")
 
 
 def _source_missing(draft: Draft, missing: str) -> Outcome:

@@ -80,11 +80,6 @@ class Draft:
         self.conditions.set("Reconciling", reconciling, reason, message)
         self.conditions.set("Stalled", stalled, reason, message)
 
-    def keep_ready(self) -> None:
-        """The three conditions of kstatus as they were."""
-        for type_ in ("Ready", "Reconciling", "Stalled"):
-            self.conditions.keep(type_, "")
-
     def to_json(self) -> dict[str, Any]:
         """The whole status as decided by now."""
         return {"observedGeneration": self.generation, **self.status, "conditions": self.conditions.to_list()}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,18 +24,21 @@ from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.ending import GATES, after_end, fail, phase
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component
-from hone_operator.reconcile.outcome import Outcome, duration_seconds, parse_time
+from hone_operator.reconcile.outcome import Outcome, duration_seconds, format_time, parse_time
 from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
 from hone_operator.reconcile.recording import record
+from hone_operator.reconcile.staging import Stage
 from hone_operator.reconcile.tasks import CONDITION as TASKS_READY
 from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
-from hone_operator.reconcile.upstream import cycle
+from hone_operator.reconcile.upstream import Wait, cycle
 from hone_operator.reconcile.validation import spec_problems
 
 RECHECK_SECONDS = 15.0
 STOPPING_SECONDS = 2.0
-AS_PLANNED = frozenset({"Fetching", "WaitingForJob", "WaitingForModelVersion"})
+AS_PLANNED = frozenset({"Fetching", "WaitingForDataset", "WaitingForJob", "WaitingForModelVersion", "Suspended"})
 """Reasons of waiting that nobody has to mend."""
+HEALTHY = frozenset({"DatasetNotReady"})
+"""Reasons of waiting in a normal start: an event, and no warning. A Dataset that failed has a warning of its own."""
 UNKNOWN = "NotKnownYet"
 
 
@@ -135,14 +139,25 @@ class _Run:
         """Condition ModelReady; an attempt pins the models."""
         seen = self.seen
         pinned = self._pinned() if self.attempts.records else None
-        sources = Sources(of_component(seen.jobs, "fetch"), seen.claim_exists, seen.upstream, pinned)
+        sources = Sources(self._store(), seen.claim_exists, seen.upstream, pinned, self._hold())
         return base_model(self.draft, self.spec, sources, self.platform)
 
     def _tasks(self) -> EvaluationTasks:
         """Condition TasksReady, with evaluation.harness; an attempt pins the data sets."""
         pinned = self._pinned() if self.attempts.records else None
-        jobs = of_component(self.seen.jobs, "tasks")
-        return evaluation_tasks(self.draft, self.spec, jobs, pinned, self.platform)
+        return evaluation_tasks(self.draft, self.spec, self._store(), pinned, self._hold(), self.platform)
+
+    def _store(self) -> Stage:
+        return replace(self.seen.store, refusals=self.seen.refusals)
+
+    def _hold(self) -> Wait | None:
+        """Why nothing is staged now. A Dataset that is still being read holds up nothing: GPUs need both."""
+        if self.spec.suspend:
+            return Wait("Suspended", "spec.suspend is true.")
+        problem = inputs.problem(self.spec, self.seen.datasets)
+        if problem and problem[0] == "DatasetNotFound" and not self.attempts.records:
+            return Wait("WaitingForDataset", f"Nothing is staged before the Dataset exists: {problem[1]}")
+        return None
 
     def _look_ahead(self, data_ready: bool, model: BaseModel) -> Cause | None:
         """Conditions Advised and Accepted: when data and model are known, so is what the run needs."""
@@ -212,7 +227,9 @@ class _Run:
         self.conditions.set("Admitted", None, "Pending", self._asked())
         if start and start > draft.now:
             last = attempts.last or {}
-            message = f"Attempt {number - 1} failed with {last.get('reason')}; the next starts after a pause."
+            used = f"{attempts.number('Failed')} of {self.spec.restarts.max_restarts} restarts used"
+            failed = f"Attempt {number - 1} failed with {last.get('reason')}"
+            message = f"{failed}; attempt {number} starts at {format_time(start)} ({used})."
             self._not_running("BackOff", message)
             draft.check_in(draft.until(start))
             self._tell_end_of_attempt()
@@ -356,7 +373,7 @@ class _Run:
             c.set(type_, False, "NotFinished", "")
         cause = c.get("Admitted") if gate == "Running" and c.get("Admitted")["status"] == "False" else c.get(gate)
         if gate in GATES and cause["reason"] not in AS_PLANNED:
-            self.draft.tell_change(gate, warning=True)
+            self.draft.tell_change(gate, warning=cause["reason"] not in HEALTHY)
         self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != "Suspended")
         upcoming = self.attempts.count + (1 if self.attempts.records and not self.attempts.open else 0)
         self.draft.put(phase=phase(c, upcoming))

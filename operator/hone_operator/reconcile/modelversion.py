@@ -13,6 +13,7 @@ from hone_api.report import VerifyResult
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.verify import claims, verify
+from hone_operator.reconcile import retrying
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob
@@ -74,11 +75,10 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
         obstacle = tries.obstacle
         if obstacle:
             draft.check_in(RECHECK_SECONDS)
-            return _unverified(draft, obstacle.reason, obstacle.message)
         if number > 1 and draft.conditions.failed_before("Ready"):
-            draft.conditions.keep("Verified", "")
-            draft.keep_ready()
-            return draft.outcome()
+            return _unverified(draft, *retrying.still(draft.conditions.before("Ready"), tries))
+        if obstacle:
+            return _unverified(draft, obstacle.reason, obstacle.message)
         return _unverified(draft, "Verifying", "Every file is being hashed.")
     if seen.missing_claim:
         draft.check_in(RECHECK_SECONDS)
@@ -87,7 +87,7 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
     start = tries.next_start()
     if cause and start and start > draft.now:
         draft.check_in(draft.until(start))
-        return _unverified(draft, cause.code, f"{cause.advice} It is tried again.")
+        return _unverified(draft, cause.code, retrying.later(cause.advice, number + 1, start))
     draft.create += verify(draft.body, spec, number + 1, platform)
     draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
     draft.put(tries=number + 1)
@@ -95,7 +95,7 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
         draft.check_in(RECHECK_SECONDS)
         return _unverified(draft, refusal.reason, refusal.message)
     if cause:
-        return _unverified(draft, cause.code, f"{cause.advice} It is tried again.")
+        return _unverified(draft, cause.code, retrying.underway(cause.advice, number + 1))
     return _unverified(draft, "Verifying", "Every file is being hashed.")
 
 

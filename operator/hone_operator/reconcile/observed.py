@@ -8,6 +8,7 @@ from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.staging import Stage
 from hone_operator.reconcile.upstream import Upstream
 
 
@@ -21,6 +22,8 @@ class Observed:
     """Child Jobs, owned by this very object."""
     report: Latest | None = None
     """The newest report of the job's pods."""
+    store: Stage = field(default_factory=Stage)
+    """Where the base model and the data sets of evaluation.harness are staged."""
     claim_exists: bool | None = None
     """Whether the claim of a pvc:// model exists; None: not looked, it is not needed now."""
     upstream: Upstream = field(default_factory=Upstream)

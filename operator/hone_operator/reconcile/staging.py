@@ -1,47 +1,73 @@
-"""What a CPU Job stages in the store before any GPU is asked for: one Job a try, and the condition that tells of it."""
+"""What a CPU Job stages in the store before any GPU is asked for: one Job for all FineTuneJobs that want the same."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from hone_api.failures import Retry
 from hone_api.meta import ApiModel
+from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
+from hone_operator.desired.shared import Shared
+from hone_operator.desired.store import claim
+from hone_operator.reconcile import retrying
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome import Refusal, parse_time
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.tries import observe_tries, timed_out
+from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
+from hone_operator.reconcile.upstream import Wait
 
 RECHECK_SECONDS = 15.0
+CLAIM_SECONDS = 1.0
+FRESH = timedelta(minutes=10)
+"""How long before a FineTuneJob was created a branch may have been resolved for it."""
 R = TypeVar("R", bound=ApiModel)
 
 
 @dataclass(frozen=True)
-class Staging(Generic[R]):
-    """One piece of this work."""
+class Stage:
+    """What is seen of the namespace's store."""
 
+    claim: Mapping[str, Any] | None = None
+    """Its claim; None: it does not exist yet."""
+    jobs: Sequence[ObservedJob] = ()
+    """Shared Jobs of all the work that this FineTuneJob asks for."""
+    refusals: Sequence[Refusal] = ()
+    """What the API server did not take when this decision was carried out a moment ago."""
+
+    def of(self, shared: Shared) -> list[ObservedJob]:
+        """Those of one piece of work."""
+        return [j for j in self.jobs if j.body["metadata"]["labels"].get(names.CONTENT) == shared.key]
+
+
+@dataclass(frozen=True)
+class Staging(Generic[R]):
+    """One piece of this work, as one FineTuneJob sees it."""
+
+    shared: Shared
     condition: str
     result: type[R]
     """What its Job leaves."""
-    underway: str
-    """Message of the condition meanwhile."""
-    make: Callable[[int], list[dict[str, Any]]]
-    """The objects of a try, by its number."""
+    what: str
+    """For messages: what is staged."""
+    make: Callable[[Mapping[str, Any], int], list[dict[str, Any]]]
+    """The objects of an attempt, by the store's claim and its number."""
+    hold: Wait | None = None
+    """Why no new attempt begins now; None: it may."""
 
 
-def stage(
-    draft: Draft, wanted: Staging[R], jobs: Sequence[ObservedJob], *, suspend: bool, platform: Platform
-) -> R | Cause | None:
-    """The result of its Jobs; why there will be none; or None: not yet, the condition says why, a try is asked for
-    when one is due.
-
-    Args:
-        jobs: all of this piece of work.
-        suspend: whether no new try begins.
-    """
-    tries = observe_tries(jobs)
-    if tries.ending and isinstance(tries.ending.result, wanted.result):
-        return tries.ending.result
+def stage(draft: Draft, wanted: Staging[R], seen: Stage, platform: Platform) -> R | Cause | None:
+    """The result; why there will be none; or None: not yet, the condition says why, an attempt is asked for when one
+    is due."""
+    jobs, asked = seen.of(wanted.shared), parse_time(draft.body["metadata"]["creationTimestamp"])
+    tries = _current(observe_tries(jobs), asked, wanted.shared)
+    before = _current(observe_tries([j for j in jobs if j is not tries.job]), asked, wanted.shared)
+    for found in (tries, before):
+        if found.ending and isinstance(found.ending.result, wanted.result):
+            draft.delete += found.older
+            return found.ending.result
     cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or tries.cause is None):
         draft.conditions.set(wanted.condition, False, cause.code, cause.message)
@@ -49,19 +75,65 @@ def stage(
     if tries.active and tries.job:
         draft.await_start(tries.job)
     start = tries.next_start()
-    due = tries.number == 0 or (start is not None and start <= draft.now)
-    if due and not suspend:
-        draft.create += wanted.make(tries.number + 1)
-        draft.delete += [j for j in (*tries.older, *([tries.job.body] if tries.job else []))]
+    due = not tries.active and (start is None or start <= draft.now)
+    if due and wanted.hold is None:
+        _begin(draft, wanted, tries, seen.claim, platform)
     elif start:
         draft.check_in(draft.until(start))
-    if cause:
-        draft.conditions.set(wanted.condition, False, cause.code, f"{cause.advice} It is tried again.")
-    elif tries.obstacle:
-        draft.conditions.set(wanted.condition, False, tries.obstacle.reason, tries.obstacle.message)
+    if tries.obstacle:
         draft.check_in(RECHECK_SECONDS)
-    elif tries.number > 1 and draft.conditions.failed_before(wanted.condition):
-        draft.conditions.keep(wanted.condition, "")
-    else:
-        draft.conditions.set(wanted.condition, False, "Fetching", wanted.underway)
+    draft.conditions.set(wanted.condition, False, *_why(wanted, tries, cause or before.cause, due))
+    if due and wanted.hold is None:
+        for refusal in seen.refusals:
+            message = f"{refusal.kind} {refusal.name}: {refusal.message}"
+            draft.conditions.set(wanted.condition, False, refusal.reason, message)
+            draft.check_in(RECHECK_SECONDS)
     return None
+
+
+def _current(tries: Tries, asked: datetime, shared: Shared) -> Tries:
+    """The newest attempt as it concerns a FineTuneJob that was created at `asked`.
+
+    A failure from before it is no answer to it: what was wrong may have been put right. Nor is a branch that was
+    resolved long before.
+    """
+    if tries.job is None or tries.active:
+        return tries
+    if tries.cause:
+        current = parse_time(tries.job.ended_at) >= asked
+    else:
+        began = parse_time(tries.job.body["metadata"]["creationTimestamp"])
+        current = shared.lasting or began + FRESH >= asked
+    return tries if current else replace(tries, ending=None, cause=None)
+
+
+def _begin(draft: Draft, wanted: Staging[R], tries: Tries, store: Mapping[str, Any] | None, platform: Platform) -> None:
+    """The next attempt; first of all the claim that owns it."""
+    if store is None:
+        draft.create.append(claim(draft.body["metadata"]["namespace"], platform))
+        draft.check_in(CLAIM_SECONDS)
+        return
+    draft.create += wanted.make(store, tries.number + 1)
+    draft.delete += tries.older  # the last one stays until there is an answer: all who wait are to see how it ended
+
+
+def _why(wanted: Staging[R], tries: Tries, cause: Cause | None, due: bool) -> tuple[str, str]:
+    """Reason and message of the condition; `cause`: why the last attempt that ended failed. Its code is the reason
+    until there is a result."""
+    upcoming, start, obstacle = tries.number + 1, tries.next_start(), tries.obstacle
+    if cause and tries.active:
+        words = cause.advice
+        if obstacle:
+            return cause.code, retrying.held_up(words, tries.number, obstacle.message)
+        return cause.code, retrying.underway(words, tries.number)
+    if cause and start and not due:
+        return cause.code, retrying.later(cause.advice, upcoming, start)
+    if cause and wanted.hold:
+        return cause.code, retrying.held_up(cause.advice, upcoming, wanted.hold.message)
+    if cause:
+        return cause.code, retrying.underway(cause.advice, upcoming)
+    if obstacle:
+        return obstacle.reason, obstacle.message
+    if wanted.hold and not tries.active:
+        return wanted.hold.reason, wanted.hold.message
+    return "Fetching", f"{wanted.what} being staged in the store."

@@ -1,17 +1,17 @@
 """The data sets of evaluation.harness: staged by a Job before any GPU is asked for, pinned by the first attempt."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved, StagedTasks
 from hone_api.report import TasksResult
 from hone_operator.desired.platform import Platform
+from hone_operator.desired.shared import harness_tasks
 from hone_operator.desired.tasks import tasks
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging import Staging, stage
+from hone_operator.reconcile.staging import Stage, Staging, stage
+from hone_operator.reconcile.upstream import Wait
 
 CONDITION = "TasksReady"
 
@@ -28,24 +28,28 @@ class EvaluationTasks:
 
 
 def evaluation_tasks(
-    draft: Draft, spec: FineTuneJobSpec, jobs: Sequence[ObservedJob], pinned: Resolved | None, platform: Platform
+    draft: Draft, spec: FineTuneJobSpec, store: Stage, pinned: Resolved | None, hold: Wait | None, platform: Platform
 ) -> EvaluationTasks:
     """Sets condition TasksReady where there is something to stage, and asks for a Job where one is due.
 
     Args:
-        jobs: those that stage tasks.
         pinned: what the first attempt began with; from then on nothing else matters.
+        hold: why nothing new is staged now.
     """
-    harness = spec.evaluation.harness
-    if harness is None:
+    harness, shared = spec.evaluation.harness, harness_tasks(draft.body["spec"], platform)
+    if harness is None or shared is None:
         return EvaluationTasks(ready=True)
     if pinned:
         return _ready(draft, pinned.evaluation_tasks)
-    underway = f"The data sets of {', '.join(harness.tasks)} are being staged in the store."
     wanted = Staging(
-        CONDITION, TasksResult, underway, lambda number: tasks(draft.body, spec, harness, number, platform)
+        shared,
+        CONDITION,
+        TasksResult,
+        f"The data sets of {', '.join(harness.tasks)} are",
+        lambda claim, number: tasks(claim, shared, spec, harness, number, platform),
+        hold,
     )
-    found = stage(draft, wanted, jobs, suspend=spec.suspend, platform=platform)
+    found = stage(draft, wanted, store, platform)
     if isinstance(found, Cause):
         return EvaluationTasks(failure=found)
     if found is None:

@@ -21,6 +21,8 @@ from hone_operator.desired import names, sweep
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.materialize import Named, materialize
 from hone_operator.desired.platform import Platform
+from hone_operator.desired.shared import Shared, base_model
+from hone_operator.desired.shared import harness_tasks as staged_tasks
 from hone_operator.desired.store import claim
 from hone_operator.desired.tasks import tasks
 from hone_operator.desired.training import Attempt, training
@@ -124,7 +126,9 @@ def model_fetch() -> list[dict[str, Any]]:
             "output": {"modelName": "m"},
         }
     )
-    return fetch(owner("FineTuneJob", "run"), spec, 2, PLATFORM)
+    shared = base_model({"model": {"uri": "hf://org/model", "secretName": "token"}}, PLATFORM)
+    assert shared is not None
+    return fetch(owner("PersistentVolumeClaim", "hone-store"), shared, spec, 2, PLATFORM)
 
 
 HARNESS = {"tasks": ["arc_easy", "gsm8k"], "fewShot": 5, "maxRegression": "5%"}
@@ -140,7 +144,10 @@ def harness_tasks() -> list[dict[str, Any]]:
         }
     )
     assert spec.evaluation.harness is not None
-    return tasks(owner("FineTuneJob", "run"), spec, spec.evaluation.harness, 2, PLATFORM)
+    raw = {"model": {"uri": "hf://org/model", "secretName": "token"}, "evaluation": {"harness": HARNESS}}
+    shared = staged_tasks(raw, PLATFORM)
+    assert shared is not None
+    return tasks(owner("PersistentVolumeClaim", "hone-store"), shared, spec, spec.evaluation.harness, 2, PLATFORM)
 
 
 def model_verify() -> list[dict[str, Any]]:
@@ -246,7 +253,10 @@ def test_children_are_owned_and_carry_nothing_of_git_ops_tools(case):
         meta = body["metadata"]
         if meta["name"] == names.CONTENTS:
             continue  # nor is what remembers its contents
-        assert meta["ownerReferences"][0]["uid"] == "0000-uid"
+        if meta["ownerReferences"][0]["kind"] == "Job":
+            assert body["kind"] == "ConfigMap", "a plan may go with its Job"
+        else:
+            assert meta["ownerReferences"][0]["uid"] == "0000-uid"
         assert meta["ownerReferences"][0]["controller"] is True
         assert "app.kubernetes.io/instance" not in meta["labels"]
         assert "argocd" not in json.dumps(meta.get("annotations", {}))
@@ -306,8 +316,7 @@ def test_names_fit_at_the_longest(length):
     name = "x" * length
     for made in (
         names.attempt(name, 999) + "-1023",
-        names.fetch(name, "uid", 12345),
-        names.tasks(name, "uid", 12345),
+        Shared("fetch", "0" * 16, name).job_name(12345),
         names.materialize(name, "uid", 12345, 12345),
         names.verify(name + "-v1000000", "uid", 9),
     ):

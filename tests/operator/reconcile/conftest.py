@@ -13,10 +13,12 @@ from hone_operator.reconcile.finetunejob import reconcile
 from hone_operator.reconcile.observed import Observed
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.staging import Stage
 from hone_operator.reconcile.upstream import Upstream
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DIGEST = "sha256:" + "0" * 64
+CLAIM = {"name": "hone-store", "namespace": "team", "uid": "claim-uid"}
 
 
 def at(seconds: float = 0) -> str:
@@ -73,10 +75,10 @@ class World:
             },
         }
 
-    def child(self, body: dict[str, Any], *pods: dict[str, Any], **fields: Any) -> ObservedJob:
+    def child(self, body: dict[str, Any], *pods: dict[str, Any], created: float = 0, **fields: Any) -> ObservedJob:
         """A Job that was asked for, as it is observed: with uid and status."""
         observed = ObservedJob(body, list(pods), **fields)
-        body["metadata"] |= {"uid": f"uid-of-{observed.name}", "creationTimestamp": at()}
+        body["metadata"] = {"creationTimestamp": at(created), **body["metadata"], "uid": f"uid-of-{observed.name}"}
         body.setdefault("status", {"startTime": at(), "active": len(pods)})
         return observed
 
@@ -184,6 +186,9 @@ class Life:
         self.datasets = {"rows": world.dataset()}
         self.claim_exists: bool | None = True
         self.children: list[Any] = []
+        self.shared: list[Any] = []
+        """Jobs of the store's claim; several lives may have one list."""
+        self.claim: Any = {"kind": "PersistentVolumeClaim", "metadata": {**CLAIM}}
         self.report: Any = None
         self.ledger: Any = None
         self.versions: list[Any] = []
@@ -199,28 +204,42 @@ class Life:
             ledger=self.ledger,
             versions=self.versions,
             upstream=self.upstream,
+            store=Stage(self.claim, self.shared),
             **seen,
         )
         outcome = reconcile(self.job, observed, self.world.time(seconds), self.world.platform)
         if outcome.status is not None:
             self.job["status"] = outcome.status
-        known = {c.name for c in self.children}
         if not seen.get("refusals"):
             for body in outcome.create:
-                if body["kind"] == "Job" and body["metadata"]["name"] not in known:
-                    self.children.append(self.world.child(body))
+                self._made(body, seconds)
         gone = {b["metadata"]["name"] for b in outcome.delete}
         self.children = [c for c in self.children if c.name not in gone]
+        self.shared[:] = [c for c in self.shared if c.name not in gone]
         return outcome
+
+    def _made(self, body: dict[str, Any], seconds: float) -> None:
+        if body["kind"] == "PersistentVolumeClaim":
+            self.claim = {"kind": body["kind"], "metadata": {**body["metadata"], "uid": "claim-uid"}}
+        if body["kind"] != "Job":
+            return
+        jobs = self.shared if "hone.dev/content" in body["metadata"]["labels"] else self.children
+        if body["metadata"]["name"] not in {c.name for c in jobs}:
+            jobs.append(self.world.child(body, created=seconds))
+
+    @property
+    def _newest(self) -> list[Any]:
+        """The Jobs of the attempts, once there is one; until then those that stage."""
+        return self.children or self.shared
 
     def pods(self, *pods: Any) -> None:
         """The pods of the newest Job."""
-        self.children[-1] = self.world.child(self.children[-1].body, *pods)
+        self._newest[-1] = self.world.child(self._newest[-1].body, *pods)
 
     def ends(self, type_: str, *pods: Any, seconds: float = 60, **fields: Any) -> None:
         """The newest Job ends with these pods."""
-        job = self.world.child(self.children[-1].body, *pods, **fields)
-        self.children[-1] = self.world.ended(job, type_, seconds)
+        job = self.world.child(self._newest[-1].body, *pods, **fields)
+        self._newest[-1] = self.world.ended(job, type_, seconds)
 
     @property
     def status(self) -> dict[str, Any]:

@@ -144,6 +144,29 @@ def test_bad_rows_are_told_with_counts_and_tried_again(life, conditions):
     assert life.tick(71) == Outcome()
 
 
+@pytest.mark.parametrize("code", ["TooManyBadRows", "SecretNotFound", "SourceUnreachable"])
+def test_the_reason_lasts_until_the_next_attempt_has_an_answer(life, conditions, code):
+    life.tick()
+    failed = life.world.dead(65, outcome=life.world.failure(code, "the true reason"))
+    life.ends("Failed", failed, seconds=60)
+    said, events = [], []
+    for seconds, pod in ((61, None), (71, None), (72, life.world.unscheduled()), (80, life.world.pod())):
+        if pod:
+            life.children[-1] = life.world.child(life.children[-1].body, pod)
+        events += [e.reason for e in life.tick(seconds).events]
+        assert conditions(life.status)["Ready"] == f"False/{code}", seconds
+        said.append(next(c["message"] for c in life.status["conditions"] if c["type"] == "Ready"))
+    assert all(words.startswith("the true reason. ") for words in said)
+    assert "Attempt 2 starts at 2026-01-02T03:05:15Z." in said[0]
+    assert said[1].endswith("Attempt 2 is under way.")
+    assert "Attempt 2 waits: " in said[2]
+    assert said[3] == said[1]
+    assert events == [code], "told once"
+    life.ends("Complete", life.world.dead(0, outcome={"result": RESULT}), seconds=90)
+    life.tick(91)
+    assert conditions(life.status)["Ready"] == "True/Materialized"
+
+
 def test_the_pause_between_tries_grows_to_five_minutes(life):
     life.tick()
     waits, seconds = [], 0.0

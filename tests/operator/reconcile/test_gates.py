@@ -194,7 +194,7 @@ def test_a_missing_claim_heals(life, conditions):
 def test_a_model_of_the_hub_is_fetched_before_any_training_pod(world, new_life, conditions):
     life = new_life(model={"uri": "hf://org/model@main", "secretName": "token"})
     outcome = life.tick()
-    job = outcome.create[1]
+    job = outcome.create[0]
     assert job["metadata"]["labels"]["hone.dev/component"] == "fetch"
     assert conditions(life.status)["ModelReady"] == "False/Fetching"
     assert life.status["phase"] == "Preparing"
@@ -208,7 +208,7 @@ def test_a_model_of_the_hub_is_fetched_before_any_training_pod(world, new_life, 
 
 def test_a_model_that_cannot_be_had_is_tried_again_with_backoff(world, new_life, conditions):
     life = new_life(model={"uri": "hf://org/gated"})
-    first = life.tick().create[1]["metadata"]["name"]
+    (first,) = world.component("Job", life.tick().create)
     life.ends("Failed", world.dead(78, outcome=world.failure("GatedModelAccessDenied", "403")), seconds=60)
     outcome = life.tick(61)
     assert outcome.create == ()
@@ -216,11 +216,11 @@ def test_a_model_that_cannot_be_had_is_tried_again_with_backoff(world, new_life,
     assert conditions(life.status)["ModelReady"] == "False/GatedModelAccessDenied"
     assert conditions(life.status)["Stalled"].startswith("False")
     outcome = life.tick(70)
-    second = outcome.create[1]["metadata"]["name"]
+    (second,) = world.component("Job", outcome.create)
     assert second != first
-    assert [b["metadata"]["name"] for b in outcome.delete] == [first]
+    assert outcome.delete == ()
     assert conditions(life.status)["ModelReady"] == "False/GatedModelAccessDenied"
-    assert [c.name for c in life.children] == [second]
+    assert [c.name for c in life.shared] == [first, second]
 
 
 def test_a_model_that_is_unsafe_ends_the_job(world, new_life, conditions):

@@ -1,0 +1,88 @@
+"""Staging work that the FineTuneJobs of a namespace share: equal work has one Job, owned by the store's claim.
+
+The Job is also the record of what the store holds: its result serves every FineTuneJob that asks for the same. It goes
+with the claim, or when no FineTuneJob asks for its work any more (see `sweeping`).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_operator.desired import names
+from hone_operator.desired.job import JobName, plan_config, with_plan
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.pod import Work
+
+Spec = Mapping[str, Any]
+"""Of a FineTuneJob, as the API server has it."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One piece of such work."""
+
+    component: str
+    key: str
+    """Digest of all that its Job depends on: equal keys, equal work."""
+    title: str
+    """What the name of its Job begins with."""
+    lasting: bool = False
+    """Whether its result never changes: it names a commit."""
+
+    def job_name(self, number: int) -> str:
+        """Name of attempt `number`."""
+        return names.fit(self.title, f"{self.component}-{self.key[:8]}-{number}", 52)
+
+    def objects(self, claim: Mapping[str, Any], number: int, work: Work, platform: Platform) -> list[dict[str, Any]]:
+        """[Job, ConfigMap] of attempt `number`. The claim owns the Job, the Job its plan: they go one after another."""
+        labels = names.labels(self.component, claim, **{names.TRY: str(number), names.CONTENT: self.key})
+        name = JobName(self.job_name(number), labels)
+        config = plan_config(claim, name, work, platform)
+        job = with_plan(config["metadata"]["name"], claim, name, work, platform)
+        # The uid is filled in when the Job has been made: see `controllers`.
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name.name, "uid": "", "controller": True}
+        config["metadata"]["ownerReferences"] = [{**owner, "blockOwnerDeletion": False}]
+        return [job, config]
+
+
+def base_model(spec: Spec, platform: Platform) -> Shared | None:
+    """The base model; None when nothing has to be downloaded."""
+    model = spec.get("model") or {}
+    uri = model.get("uri") or ""
+    if not uri or uri.startswith("pvc://"):
+        return None
+    name, _, revision = uri.partition("@")
+    key = _key("fetch", [uri, model.get("secretName")], platform)
+    return Shared("fetch", key, _title(name), lasting=re.fullmatch("[0-9a-f]{40}", revision) is not None)
+
+
+def harness_tasks(spec: Spec, platform: Platform) -> Shared | None:
+    """The data sets of evaluation.harness; None without them."""
+    harness = (spec.get("evaluation") or {}).get("harness")
+    if not harness:
+        return None
+    return Shared("tasks", _key("tasks", [harness, (spec.get("model") or {}).get("secretName")], platform), "harness")
+
+
+def wanted(spec: Spec, platform: Platform) -> list[Shared]:
+    """All that this FineTuneJob asks for."""
+    found = (base_model(spec, platform), harness_tasks(spec, platform))
+    return [shared for shared in found if shared]
+
+
+def _key(component: str, what: list[Any], platform: Platform) -> str:
+    """A new image or new limits make new work: a Job that cannot succeed does not outlive what is wrong with it."""
+    shaped_by = [
+        platform.trainer_image,
+        platform.hugging_face_endpoint,
+        platform.staging_cpu,
+        platform.staging_memory,
+        platform.limits.to_json(),
+    ]
+    return names.digest(component, what, shaped_by, length=16)
+
+
+def _title(uri: str) -> str:
+    """hf://org/Some_Model -> some-model."""
+    return re.sub(r"[^a-z0-9]+", "-", uri.rpartition("/")[2].lower()).strip("-") or "model"

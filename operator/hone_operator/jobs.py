@@ -1,0 +1,73 @@
+"""Reads what the cache does not have of a Job: how it ended, and why its pods do not start."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from hone_operator import cache as caches
+from hone_operator.cluster import Cluster
+from hone_operator.desired.pod import CONTAINER, PLAN
+from hone_operator.reconcile.failures import failed_pods
+from hone_operator.reconcile.pods import ObservedJob, disrupted, slow_start, unmounted
+
+LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class JobReader:
+    """Asks the API server about one Job at a time."""
+
+    cluster: Cluster
+    now: Callable[[], datetime]
+
+    async def in_progress(self, job: ObservedJob) -> ObservedJob:
+        """With the words of the cluster when its pods do not start."""
+        if not job.pods and _cannot_create_pods(job.body):
+            return replace(job, refused=await self._why_no_pods(job.body))
+        if pod := slow_start(job.pods, self.now()):
+            return await self._why_not_started(job, pod)
+        return job
+
+    async def ended(self, job: ObservedJob, with_log: bool) -> ObservedJob:
+        """The watch of pods may lag behind the watch of Jobs: read the pods of an ended Job live."""
+        meta = job.body["metadata"]
+        live = await self.cluster.list("Pod", meta["namespace"], labels=f"batch.kubernetes.io/job-name={meta['name']}")
+        pods = [caches.strip("Pod", p) for p in live if caches.owner_uid(p) == meta["uid"]]
+        job = replace(job, pods=pods)
+        if with_log and job.failed and (bad := failed_pods(job)) and not disrupted(bad[0]):
+            tail = await self.cluster.log_tail(meta["namespace"], bad[0]["metadata"]["name"], CONTAINER, LOG_LINES)
+            job = replace(job, log_tail=tail)
+        return job
+
+    async def _why_no_pods(self, job: Mapping[str, Any]) -> str | None:
+        """The Job controller's words, from its newest event."""
+        meta = job["metadata"]
+        event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},reason=FailedCreate")
+        return event.get("message") if event else None
+
+    async def _why_not_started(self, job: ObservedJob, pod: Mapping[str, Any]) -> ObservedJob:
+        """The kubelet's words, from its newest event; and whether what it waits for can never come."""
+        meta = pod["metadata"]
+        event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},type=Warning")
+        if event is None:
+            return job
+        words = unmounted(pod, event.get("reason") or "FailedMount", event.get("message", ""))
+        return replace(job, stuck=words, plan_lost=await self._plan_lost(meta["namespace"], meta["name"]))
+
+    async def _plan_lost(self, namespace: str, pod: str) -> bool:
+        body = await self.cluster.get("Pod", namespace, pod)
+        volumes = body["spec"]["volumes"] if body else ()
+        plans = [v["configMap"]["name"] for v in volumes if v["name"] == PLAN]
+        return any([await self.cluster.get("ConfigMap", namespace, p) is None for p in plans])
+
+    async def _newest_event(self, namespace: str, fields: str) -> Mapping[str, Any] | None:
+        found = await self.cluster.list("CoreEvent", namespace, fields=fields)
+        return max(found, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "", default=None)
+
+
+def _cannot_create_pods(job: Mapping[str, Any]) -> bool:
+    """The Job controller has begun (startTime) and has no pod: creation is refused."""
+    status = job["status"]
+    busy = status.get("active") or status.get("terminating")
+    return bool(status.get("startTime")) and not busy and not job["spec"].get("suspend")

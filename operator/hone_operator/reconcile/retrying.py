@@ -1,0 +1,39 @@
+"""How a condition says that a failed attempt of staging is made again: the reason stays, the message's end changes."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from hone_operator.reconcile.outcome import format_time
+from hone_operator.reconcile.tries import Tries
+
+_END = re.compile(r" (Attempt \d+ (starts at|is under way|waits)\b.*)?$", re.DOTALL)
+
+
+def later(message: str, number: int, start: datetime) -> str:
+    """Attempt `number` has not begun. A time, not a countdown: the same state is the same message."""
+    return f"{message.rstrip()} Attempt {number} starts at {format_time(start)}."
+
+
+def underway(message: str, number: int) -> str:
+    """Attempt `number` runs."""
+    return f"{message.rstrip()} Attempt {number} is under way."
+
+
+def held_up(message: str, number: int, obstacle: str) -> str:
+    """Attempt `number` exists and cannot run yet."""
+    return f"{message.rstrip()} Attempt {number} waits: {obstacle}"
+
+
+def still(before: Mapping[str, Any], tries: Tries) -> tuple[str, str]:
+    """Reason and message while a new attempt has no answer; `before` is the condition that told of the failure."""
+    failed = cut(before.get("message", ""))
+    if tries.obstacle:
+        return before["reason"], held_up(failed, tries.number, tries.obstacle.message)
+    return before["reason"], underway(failed, tries.number)
+
+
+def cut(message: str) -> str:
+    """What went wrong, without what was said of the next attempt."""
+    return _END.sub("", f"{message} ").rstrip()

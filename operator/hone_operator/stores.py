@@ -1,0 +1,68 @@
+"""What is seen of a namespace's store: its claim, and the shared Jobs that stage base models and tasks in it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hone_operator import cache as caches
+from hone_operator.cache import Cache
+from hone_operator.cluster import Cluster
+from hone_operator.desired import names, shared
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.shared import Shared
+from hone_operator.jobs import JobReader
+from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.failures import failed_pods
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.staging import Stage
+
+BELIEVED_SECONDS = 60.0
+
+
+@dataclass
+class StoreReader:
+    """Reads for one FineTuneJob at a time."""
+
+    cluster: Cluster
+    cache: Cache
+    platform: Platform
+    read: JobReader
+    _claims: dict[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
+    """Claims by namespace, and until when they are believed (monotonic seconds)."""
+
+    async def observe(self, body: Mapping[str, Any]) -> Stage:
+        """The store and the shared Jobs of what this FineTuneJob asks for, until its first attempt has begun."""
+        begun = bool((body.get("status") or {}).get("attempts")) or is_true(body, "Finished")
+        work = [] if begun else shared.wanted(body["spec"], self.platform)
+        if not work:
+            return Stage()
+        namespace = body["metadata"]["namespace"]
+        jobs = [j for each in work for j in self.cache.shared(namespace, each.key) if self._is_staging(j, each)]
+        return Stage(await self._claim(namespace), [await self._staging(job) for job in jobs])
+
+    def _is_staging(self, job: Mapping[str, Any], work: Shared) -> bool:
+        """Whether this Job stages that: a label alone does not make it so."""
+        meta, owner = job["metadata"], caches.owner(job)
+        if owner is None or (owner["kind"], owner["name"]) != ("PersistentVolumeClaim", self.platform.store_claim):
+            return False
+        return meta["labels"].get(names.COMPONENT) == work.component and not meta.get("deletionTimestamp")
+
+    async def _staging(self, job: Mapping[str, Any]) -> ObservedJob:
+        """A hundred FineTuneJobs may read one Job's end: only what the cache lacks is read from the API server."""
+        seen = ObservedJob(job, self.cache.children(job["metadata"]["uid"], "Pod"))
+        if not seen.finished:
+            return await self.read.in_progress(seen)
+        return seen if seen.result() or failed_pods(seen) else await self.read.ended(seen, with_log=False)
+
+    async def _claim(self, namespace: str) -> Mapping[str, Any] | None:
+        """The store's claim with its uid."""
+        known = self._claims.get(namespace)
+        if known and known[0] > time.monotonic():
+            return known[1]
+        found = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
+        if found is None:
+            return None
+        claim = {"kind": "PersistentVolumeClaim", "metadata": found["metadata"]}
+        self._claims[namespace] = (time.monotonic() + BELIEVED_SECONDS, claim)
+        return claim
