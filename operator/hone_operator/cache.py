@@ -32,7 +32,7 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
         out["spec"] = {"suspend": spec.get("suspend", False), "completions": spec.get("completions")}
         out["status"].pop("uncountedTerminatedPods", None)
     elif kind == "Pod":
-        out["spec"] = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else {}
+        out["spec"] = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else _asked(spec)
         status = out["status"]
         out["status"] = {k: status[k] for k in POD_FIELDS if k in status}
         out["status"]["containerStatuses"] = [
@@ -43,6 +43,17 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
         out["apiVersion"] = body.get("apiVersion", "")
         out["spec"] = spec if isinstance(spec, dict) else dict(spec)
     return out
+
+
+def _asked(spec: Mapping[str, Any]) -> Body:
+    """Of a pod without a node: what the scheduler's words are about."""
+    requests = [(c.get("resources") or {}).get("requests") or {} for c in spec.get("containers") or ()]
+    claims = [v["persistentVolumeClaim"] for v in spec.get("volumes") or () if v.get("persistentVolumeClaim")]
+    return {
+        "containers": [{"resources": {"requests": dict(r)}} for r in requests],
+        "nodeSelector": dict(spec.get("nodeSelector") or {}),
+        "volumes": [{"persistentVolumeClaim": {"claimName": c["claimName"]}} for c in claims],
+    }
 
 
 class Cache:

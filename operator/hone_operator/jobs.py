@@ -9,7 +9,8 @@ from hone_operator import cache as caches
 from hone_operator.cluster import Cluster
 from hone_operator.desired.pod import CONTAINER, PLAN
 from hone_operator.reconcile.failures import failed_pods
-from hone_operator.reconcile.pods import ObservedJob, disrupted, slow_start, unmounted
+from hone_operator.reconcile.pods import ObservedJob, disrupted, slow_start, unbound_claims, unmounted
+from hone_operator.reconcile.scheduling import unbound
 
 LOG_LINES = 20
 
@@ -27,7 +28,18 @@ class JobReader:
             return replace(job, refused=await self._why_no_pods(job.body))
         if pod := slow_start(job.pods, self.now()):
             return await self._why_not_started(job, pod)
+        if claims := sorted(unbound_claims(job.pods)):
+            words = [await self._about(job.body["metadata"]["namespace"], claim) for claim in claims]
+            return replace(job, claims=tuple(w for w in words if w))
         return job
+
+    async def _about(self, namespace: str, claim: str) -> str | None:
+        """What is said of a volume claim; None when it is bound or does not exist."""
+        body = await self.cluster.get("PersistentVolumeClaim", namespace, claim)
+        if body is None or (body.get("status") or {}).get("phase") == "Bound":
+            return None
+        event = await self._newest_event(namespace, f"involvedObject.uid={body['metadata']['uid']},type=Warning")
+        return unbound(body, event.get("message") if event else None)
 
     async def ended(self, job: ObservedJob, with_log: bool) -> ObservedJob:
         """The watch of pods may lag behind the watch of Jobs: read the pods of an ended Job live."""

@@ -10,6 +10,7 @@ from hone_api.report import parse_outcome
 from hone_operator.desired.pod import CONTAINER
 from hone_operator.reconcile.conditions import condition, is_true
 from hone_operator.reconcile.outcome import parse_time
+from hone_operator.reconcile.scheduling import Needs, explain
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 IMAGE_REASONS = frozenset(
@@ -44,6 +45,8 @@ class ObservedJob:
     """Words of the API server when the Job controller could not create pods."""
     log_tail: str | None = None
     """Last lines of the pod that failed first; read once the Job has failed."""
+    claims: tuple[str, ...] = ()
+    """What is said of the volume claims that a pod without a node waits for."""
     stuck: Waiting | None = None
     """The kubelet's words when it does not get so far as to create a container."""
     plan_lost: bool = False
@@ -130,7 +133,7 @@ def waiting(job: ObservedJob) -> Waiting | None:
         quota = "exceeded quota" in job.refused
         return Waiting("QuotaExceeded" if quota else "PodRefused", job.refused)
     for pod in sorted(job.pods, key=rank):
-        if obstacle := _pod_waiting(pod):
+        if obstacle := _pod_waiting(pod, job.claims):
             return obstacle
     return job.stuck
 
@@ -169,12 +172,24 @@ def _container_reason(pod: Mapping[str, Any]) -> str | None:
     return ""
 
 
-def _pod_waiting(pod: Mapping[str, Any]) -> Waiting | None:
+def unbound_claims(pods: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Names of the volume claims that the scheduler may wait for; worth a look at each of them."""
+    found = set()
+    for pod in pods:
+        unscheduled = condition(pod, "PodScheduled")
+        if unscheduled.get("status") == "False" and "persistent" in unscheduled.get("message", "").lower():
+            volumes = (pod.get("spec") or {}).get("volumes") or ()
+            found |= {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
+    return found
+
+
+def _pod_waiting(pod: Mapping[str, Any], claims: tuple[str, ...]) -> Waiting | None:
     name = pod["metadata"]["name"]
     unscheduled = condition(pod, "PodScheduled")
     if unscheduled.get("status") == "False":
         reason = unscheduled.get("reason") or "Unschedulable"
-        return Waiting(reason, f"Pod {name}: {unscheduled.get('message', 'no node fits')}")
+        words = explain(unscheduled.get("message", "no node fits"), Needs.of(pod, claims))
+        return Waiting(reason, f"Pod {name}: {words}")
     since = parse_time(pod["metadata"]["creationTimestamp"])
     for status in (pod.get("status") or {}).get("containerStatuses") or ():
         state = status.get("state", {}).get("waiting") or {}
