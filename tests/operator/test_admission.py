@@ -140,6 +140,17 @@ def test_a_job_that_is_none_of_ours_is_refused(write, pod):
     assert "ValidatingAdmissionPolicy 'hone-bounds-hone-operator-jobs'" in message
 
 
+def test_what_jobs_share_belongs_to_the_store_and_its_plan_to_the_job(write):
+    body, plan = job(), copy.deepcopy(OBJECTS["ConfigMap"][1])
+    owner = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "hone-store"}
+    body["metadata"]["ownerReferences"][0] |= owner
+    assert write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", body)[0] == 201
+    plan["metadata"]["ownerReferences"][0] |= {"apiVersion": "batch/v1", "kind": "Job"}
+    assert write("POST", f"/api/v1/namespaces/{ENABLED}/configmaps", plan)[0] == 201
+    body["metadata"]["ownerReferences"][0] |= {"name": "database"}
+    assert write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", body)[0] == 403
+
+
 def test_a_job_without_an_owner_of_ours_is_refused(write):
     body = job()
     body["metadata"]["ownerReferences"][0] |= {"apiVersion": "apps/v1", "kind": "Deployment"}
