@@ -1,4 +1,4 @@
-"""Parquet and Arrow files (IPC file and stream) to rows, a batch at a time."""
+"""Parquet and Arrow files (IPC file and stream) to rows, a batch at a time, within a bound on bytes and memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+from hone_trainer.datasets import memory
 from hone_trainer.datasets.items import MAX_ROW_BYTES
 from hone_trainer.datasets.rows import RowError
 
@@ -16,6 +17,8 @@ STREAM_MARK = b"\xff\xff\xff\xff"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _UNREADABLE = (ValueError, OverflowError, TypeError, ArithmeticError, LookupError, NotImplementedError)
 """What becomes of a value that Python cannot hold, such as a date after the year 9999."""
+BATCH_BYTES = 64 * 2**20
+"""Unpacked bytes of a batch, by what the file says of its rows."""
 Batches = Iterator[Any]
 
 
@@ -27,11 +30,19 @@ class DamagedError(Exception):
         self.row = row
 
 
-def parquet(file: IO[bytes]) -> Iterator[Any]:
+class TooLargeError(Exception):
+    """What the file unpacks to is over a bound; the message says which."""
+
+
+def parquet(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
     """Rows of a Parquet file, which must be seekable.
+
+    Args:
+        max_bytes: bound on the unpacked bytes.
 
     Raises:
         DamagedError: after the rows that could be read.
+        TooLargeError: it unpacks to more than max_bytes, or some rows at once to more than memory can hold.
     """
 
     def batches() -> Batches:
@@ -39,12 +50,17 @@ def parquet(file: IO[bytes]) -> Iterator[Any]:
 
         # Buffered ahead, which is pyarrow's default, the whole file comes to lie in memory.
         with pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as found:
-            yield from found.iter_batches(batch_size=BATCH_ROWS)
+            groups = [found.metadata.row_group(index) for index in range(found.num_row_groups)]
+            if sum(group.total_byte_size for group in groups) > max_bytes:
+                raise TooLargeError(f"unpacked, it is over {max_bytes} bytes")
+            largest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
+            rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, largest)))
+            yield from map(_decoded, found.iter_batches(batch_size=rows))
 
-    return _rows("Parquet", batches)
+    return _rows("Parquet", batches, max_bytes)
 
 
-def arrow_file(file: IO[bytes]) -> Iterator[Any]:
+def arrow_file(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
     """Rows of an Arrow IPC file (Feather version 2), which must be seekable. Errors as `parquet`."""
 
     def batches() -> Batches:
@@ -57,7 +73,7 @@ def arrow_file(file: IO[bytes]) -> Iterator[Any]:
             if (written := _written_batches(file)) != found.num_record_batches:
                 raise pyarrow.ArrowInvalid(f"its footer lists {found.num_record_batches} of {written} batches")
 
-    return _rows("Arrow", batches)
+    return _rows("Arrow", batches, max_bytes)
 
 
 def _written_batches(file: IO[bytes]) -> int:
@@ -69,7 +85,7 @@ def _written_batches(file: IO[bytes]) -> int:
     return sum(message.type == "record batch" for message in messages)
 
 
-def arrow_stream(file: IO[bytes]) -> Iterator[Any]:
+def arrow_stream(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
     """Rows of an Arrow IPC stream, as `datasets` saves them. Errors as `parquet`."""
 
     def batches() -> Batches:
@@ -85,7 +101,7 @@ def arrow_stream(file: IO[bytes]) -> Iterator[Any]:
         if watched.read(1):
             raise pyarrow.ArrowInvalid("something follows its end mark; write one stream a file")
 
-    return _rows("Arrow", batches)
+    return _rows("Arrow", batches, max_bytes)
 
 
 class _Watched(io.RawIOBase):
@@ -106,23 +122,51 @@ class _Watched(io.RawIOBase):
 def _slices(batch: Any) -> Batches:
     """A writer's batch can be the whole file: Python objects are made of a part at a time."""
     for start in range(0, batch.num_rows, BATCH_ROWS):
-        yield batch.slice(start, BATCH_ROWS)
+        yield _decoded(batch.slice(start, BATCH_ROWS))
 
 
-def _rows(kind: str, batches: Callable[[], Batches]) -> Iterator[Any]:
+def _decoded(batch: Any) -> Any:
+    """The batch without dictionaries, whose values count for each row that has them."""
     import pyarrow
 
-    row = 1
+    for index, column in enumerate(batch.columns):
+        if isinstance(column, pyarrow.DictionaryArray):
+            column.validate(full=True)
+            batch = batch.set_column(index, batch.schema.names[index], column.dictionary_decode())
+    return batch
+
+
+def _rows(kind: str, batches: Callable[[], Batches], max_bytes: int) -> Iterator[Any]:
+    import pyarrow
+
+    row, left, budget = 1, max_bytes, memory.budget()
     try:
-        for batch in batches():
+        for batch in _within(budget, batches()):
+            _check(batch)
+            left -= batch.nbytes
+            if left < 0:
+                raise TooLargeError(f"unpacked, it is over {max_bytes} bytes")
             _refuse_repeated_names(batch)
-            for value in _values(batch):
+            for value in _values(batch, budget):
                 yield value
                 row += 1
+    except MemoryError:
+        what = (
+            "a damaged length, or a value that many rows share; write fewer rows to a group, or the rows as JSON Lines"
+        )
+        raise TooLargeError(f"after row {row - 1} some rows need over {budget >> 20} MiB of memory: {what}") from None
     except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         raise DamagedError(kind, row, error) from None
-    except MemoryError:  # a damaged length
-        raise DamagedError(kind, row, "a part of it asks for more memory than there is") from None
+
+
+def _within(budget: int, batches: Batches) -> Batches:
+    """The batches, each made within that many bytes of memory."""
+    while True:
+        with memory.bounded(budget):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 def _refuse_repeated_names(batch: Any) -> None:
@@ -133,11 +177,11 @@ def _refuse_repeated_names(batch: Any) -> None:
         raise pyarrow.ArrowInvalid(f"it has the columns {', '.join(repeated)[:100]!r} more than once")
 
 
-def _values(batch: Any) -> Iterator[dict[str, Any] | RowError]:
-    """The rows of a batch, checked before any is touched: a damaged offset is an address outside the file's memory.
+def _check(batch: Any) -> None:
+    """Before any value is touched: a damaged offset is an address outside the file's memory.
 
     Raises:
-        pyarrow.ArrowInvalid: the batch is damaged.
+        pyarrow.ArrowInvalid: the batch is damaged, other than by a text that is not UTF-8.
     """
     import pyarrow
 
@@ -145,16 +189,23 @@ def _values(batch: Any) -> Iterator[dict[str, Any] | RowError]:
         batch.validate(full=True)
     except pyarrow.ArrowInvalid:
         _check_all_but_text(batch)
+
+
+def _values(batch: Any, budget: int) -> Iterator[dict[str, Any] | RowError]:
+    """The rows of a batch that was checked."""
     if batch.nbytes <= MAX_ROW_BYTES:
         try:
-            values = batch.to_pylist()
+            with memory.bounded(budget):
+                values = batch.to_pylist()
         except _UNREADABLE:
             pass
         else:
             yield from map(_without_padding, values)
             return
     for index in range(batch.num_rows):
-        yield _value(batch.slice(index, 1))
+        with memory.bounded(budget):
+            value = _value(batch.slice(index, 1))
+        yield value
 
 
 def _value(row: Any) -> dict[str, Any] | RowError:

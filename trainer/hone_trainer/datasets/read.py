@@ -15,6 +15,7 @@ from hone_trainer.datasets import columnar, delimited, json_array, packed
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken, lines, too_large
 from hone_trainer.datasets.packed import Stream, base_name, seekable, unpacked
 from hone_trainer.datasets.rows import RawRow, RowError, strict_json, type_name
+from hone_trainer.errors import SourceError
 
 Reader = Callable[[Stream], Iterator[Item]]
 _BOM = b"\xef\xbb\xbf"
@@ -61,7 +62,7 @@ def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
         try:
             head = stream.peek(512)[:512]
             if head.startswith((b"PAR1", b"ARROW1", columnar.STREAM_MARK)):
-                yield from _columns(file, stream, head)
+                yield from _columns(file, stream, head, max_bytes)
                 return
             if head.startswith(_BOM):
                 stream.read(len(_BOM))
@@ -73,18 +74,20 @@ def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
             yield broken("", str(error))
 
 
-def _columns(file: DataFile, stream: Stream, head: bytes) -> Iterator[Item]:
+def _columns(file: DataFile, stream: Stream, head: bytes, max_bytes: int) -> Iterator[Item]:
     """Rows of a Parquet or Arrow file; a packed one is unpacked beside it, since their index is at their end."""
     read = columnar.parquet if head.startswith(b"PAR1") else columnar.arrow_file
     try:
         if head.startswith(columnar.STREAM_MARK):
-            yield from _numbered(columnar.arrow_stream(stream))
+            yield from _numbered(columnar.arrow_stream(stream, max_bytes))
         elif _starts_with(file.path, head[:4]):
             with open(file.path, "rb") as plain:
-                yield from _numbered(read(plain))
+                yield from _numbered(read(plain, max_bytes))
         else:
             with seekable(stream, file.path.parent) as copy:
-                yield from _numbered(read(copy))
+                yield from _numbered(read(copy, max_bytes))
+    except columnar.TooLargeError as error:
+        raise SourceError("SourceTooLarge", f"{file.name}: {error}") from None
     except columnar.DamagedError as error:
         yield broken(f", row {error.row}", str(error))
 

@@ -1,0 +1,41 @@
+"""A bound on the memory that reading one piece of a file may take.
+
+A columnar file says in few bytes that many rows share one large value, or that a part unpacks to gigabytes. The
+library allocates what the file says; without a bound the kernel ends the pod, which is then tried again.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_MOST = 2 * 2**30
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def budget() -> int:
+    """Bytes: half of the container's memory, at most 2 GiB."""
+    try:
+        return min(_MOST, int(_CGROUP_LIMIT.read_text()) // 2)
+    except (OSError, ValueError):  # no container, or one without a limit
+        return _MOST
+
+
+@contextmanager
+def bounded(size: int) -> Iterator[None]:
+    """Let the process take `size` bytes more than it has; beyond that an allocation raises MemoryError."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+    except (OSError, ValueError):  # not Linux
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = pages * resource.getpagesize() + size
+    known = [value for value in (soft, hard) if value != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([limit, *known]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
