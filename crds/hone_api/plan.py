@@ -32,6 +32,8 @@ from hone_api.synthesis import Raft, Synthesis
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Harness, Training
 
 CONTRACT: Literal[1] = 1
+PLAN_SHA256_ENV = "HONE_PLAN_SHA256"
+"""SHA-256 of the plan's file, hexadecimal, in a pod's environment; a pod of an older operator has none."""
 
 
 class Limits(ApiModel):

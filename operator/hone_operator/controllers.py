@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from hone_operator import cache as caches
+from hone_operator.adopt import difference
 from hone_operator.cache import Cache
 from hone_operator.cluster import (
     AlreadyExistsError,
@@ -302,6 +303,9 @@ class Controllers:
                 raise  # it changed under our hands: decide again
             if caches.owner_uid(found) != caches.owner_uid(body):
                 raise NameTakenError(f"another {kind} has this name: delete it, or rename the object") from None
+            if where := difference(found, body):
+                words = f"a {kind} of this name has another {where} than the operator writes: delete it"
+                raise NameTakenError(words) from None
             made = found
         if kind == "Job":
             self._keep(kind, made)

@@ -4,6 +4,8 @@ Datasets carry no finalizer, and deleting one waits for nobody: what was theirs 
 the objects that are there.
 """
 
+import contextlib
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -13,9 +15,10 @@ from typing import Any
 from hone_api.plan import SweepPlan
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
-from hone_operator.cluster import Cluster, NotFoundError, RefusedError
+from hone_operator.cluster import AlreadyExistsError, Cluster, NotFoundError, RefusedError
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
+from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
 from hone_operator.desired.sweep import PLAN, ledger, sweep
 from hone_operator.desired.sweep import plan as plan_of
@@ -24,6 +27,7 @@ from hone_operator.reconcile.outcome import parse_time
 from hone_operator.reconcile.pods import ObservedJob
 
 log = logging.getLogger(__name__)
+
 REFERRERS = ("Dataset", "FineTuneJob", "ModelVersion", "Job")
 
 
@@ -49,14 +53,15 @@ class Sweeper:
         await self._forget_staging(namespace)
         body = await self.cluster.get("ConfigMap", namespace, names.CONTENTS)
         before: dict[str, str] = dict((body or {}).get("data") or {})
-        plan = before.pop(PLAN, None)
+        before.pop(PLAN, None)  # an earlier operator kept the plan here
         known = contents.updated(before, contents.referred(self._cached(namespace)), self.now())
         job = self._job(body)
+        plan = await self._plan(job.body) if job else None
         if job and job.succeeded and plan:
-            known = contents.without(known, SweepPlan.model_validate_json(plan))
+            known = contents.without(known, plan)
         if known != before:
-            body = await self.cluster.apply(ledger(namespace, known, plan))
-        if job and job.finished and (job.succeeded or self._may_retry(job)):
+            body = await self.cluster.apply(ledger(namespace, known))
+        if job and (self._may_go(job) if job.finished else plan is None):
             await self.cluster.delete("Job", job.body)
             job = None
         keep = timedelta(seconds=self.platform.store_keep_unused_seconds)
@@ -91,8 +96,20 @@ class Sweeper:
         found = [job for job in jobs if not job["metadata"].get("deletionTimestamp")]
         return ObservedJob(found[0], ()) if found else None
 
-    def _may_retry(self, job: ObservedJob) -> bool:
-        return parse_time(job.ended_at) + contents.RETRY <= self.now()
+    async def _plan(self, job: Mapping[str, Any]) -> SweepPlan | None:
+        """What the Job was made to remove; None when its ConfigMap is not there, or is another one."""
+        meta = job["metadata"]
+        live = await self.cluster.get("Job", meta["namespace"], meta["name"])
+        volumes = live["spec"]["template"]["spec"]["volumes"] if live else ()
+        found = [v["configMap"]["name"] for v in volumes if v["name"] == VOLUME]
+        config = await self.cluster.get("ConfigMap", meta["namespace"], found[0]) if found else None
+        text = (config or {}).get("data", {}).get(PLAN, "")
+        if live is None or hashlib.sha256(text.encode()).hexdigest() not in _environment(live):
+            return None
+        return SweepPlan.model_validate_json(text)
+
+    def _may_go(self, job: ObservedJob) -> bool:
+        return job.succeeded or parse_time(job.ended_at) + contents.RETRY <= self.now()
 
     def _cached(self, namespace: str) -> list[tuple[str, Mapping[str, Any]]]:
         found = ((kind, body) for kind in REFERRERS for body in self.cache.items(kind))
@@ -114,7 +131,15 @@ class Sweeper:
             return
         datasets = [body["metadata"]["name"] for kind, body in live if kind == "Dataset"]
         wanted = plan_of(remove, datasets, as_of, self.platform)
-        owner = await self.cluster.apply(ledger(namespace, known, wanted.model_dump_json(by_alias=True)))
-        made = await self.cluster.create(sweep({**owner, "kind": "ConfigMap"}, wanted, self.platform), brief=True)
+        owner = await self.cluster.apply(ledger(namespace, known))
+        job, config = sweep({**owner, "kind": "ConfigMap"}, wanted, self.platform)
+        made = await self.cluster.create(job, brief=True)
         self.cache.put("Job", made)
+        with contextlib.suppress(AlreadyExistsError):  # planted: the Job has no plan of ours, and goes at the next look
+            await self.cluster.create(config(made), brief=True)
         log.info("%s: %d contents that nothing refers to are removed", namespace, len(remove))
+
+
+def _environment(job: Mapping[str, Any]) -> list[str]:
+    """Values of the container's environment."""
+    return [e.get("value", "") for e in job["spec"]["template"]["spec"]["containers"][0].get("env") or ()]

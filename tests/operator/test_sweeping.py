@@ -30,7 +30,7 @@ def ledger(namespace: Namespace) -> dict[str, str]:
     if "hone-contents" not in namespace.names("ConfigMap"):
         return {}
     found: dict[str, str] = namespace.get("ConfigMap", "hone-contents")["data"]
-    return {content: since for content, since in found.items() if content != "plan.json"}
+    return found
 
 
 def sweeps(namespace: Namespace) -> list[Any]:
@@ -54,13 +54,15 @@ def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
     (job,) = namespace.until(lambda: sweeps(namespace), "a Job")
     (owner,) = job["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"]) == ("ConfigMap", "hone-contents")
-    body = namespace.get("ConfigMap", "hone-contents")
+    volumes = {v["name"]: v for v in job["spec"]["template"]["spec"]["volumes"]}
+    name = volumes["plan"]["configMap"]["name"]
+    body = namespace.until(lambda: namespace.get("ConfigMap", name), "its plan")
+    assert body["immutable"]
+    assert body["metadata"]["ownerReferences"][0]["uid"] == job["metadata"]["uid"], "it goes with the Job"
     plan = SweepPlan.model_validate_json(body["data"]["plan.json"])
     assert plan.remove == ["sha256:" + "1" * 64]
     assert plan.datasets == []
     assert time.time() - 600 < plan.as_of <= time.time()
-    volumes = {v["name"]: v for v in job["spec"]["template"]["spec"]["volumes"]}
-    assert volumes["plan"]["configMap"]["name"] == "hone-contents"
     namespace.succeed(job["metadata"]["name"], DONE)
     namespace.until(lambda: ledger(namespace) == {"0" * 64: ""}, "what was removed is forgotten")
     namespace.until(lambda: not sweeps(namespace), "and its Job is gone")

@@ -1,5 +1,6 @@
 """`python -m hone_trainer`: exit codes, the termination message, help; and what it does not import."""
 
+import hashlib
 import json
 import os
 import re
@@ -100,6 +101,18 @@ def test_a_plan_that_cannot_be(tmp_path, log, content, words):
     failure = parse_outcome(log.read_text()).failure
     assert failure.code == "InvalidConfiguration"
     assert words in failure.message
+
+
+@pytest.mark.attack("plans")
+@pytest.mark.parametrize("verb", ["run", "materialize", "mix", "sweep", "fetch", "tasks", "verify"])
+def test_a_plan_that_was_replaced_is_not_carried_out(tmp_path, log, monkeypatch, verb):
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"kind": "Sweep", "store": "/store", "remove": [], "asOf": 0}')
+    monkeypatch.setenv("HONE_PLAN_SHA256", hashlib.sha256(plan.read_bytes() + b" ").hexdigest())
+    assert main([verb, str(plan)]) == 78
+    failure = parse_outcome(log.read_text()).failure
+    assert failure.code == "InvalidConfiguration"
+    assert "is not the plan that this pod was made for" in failure.message
 
 
 def test_verify(tmp_path, log):

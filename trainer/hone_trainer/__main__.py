@@ -6,6 +6,7 @@ Whatever happens ends as an `Outcome` in the termination message and an exit cod
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 from hone_api.dataset import Format
 from hone_api.plan import (
+    PLAN_SHA256_ENV,
     FetchPlan,
     MaterializePlan,
     MixPlan,
@@ -216,6 +218,12 @@ def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
         text = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"the plan cannot be read: {error}") from None
+    promised = os.environ.get(PLAN_SHA256_ENV)
+    if promised and hashlib.sha256(text).hexdigest() != promised:
+        raise ConfigError(
+            f"{path} is not the plan that this pod was made for ({PLAN_SHA256_ENV}): somebody replaced the ConfigMap. "
+            "Delete that ConfigMap and the Job; the operator makes both again"
+        )
     plan = parse_plan(text)
     if not isinstance(plan, kind):
         raise ConfigError(

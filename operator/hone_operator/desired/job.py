@@ -7,7 +7,7 @@ from typing import Any
 from hone_api.failures import ExitCode
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import CONTAINER, Work, template
+from hone_operator.desired.pod import CONTAINER, Work, plan_text, template
 
 DECIDED_EXIT_CODES = sorted({ExitCode.DATA, ExitCode.DIVERGED, ExitCode.IO, ExitCode.INTERRUPTED, ExitCode.CONFIG})
 """Exit codes of the contract; the API server refuses them in any other than ascending order."""
@@ -24,7 +24,7 @@ class JobName:
 
 def plan_config(owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform) -> dict[str, Any]:
     """ConfigMap with plan.json, and with the progress server's ca.crt; immutable."""
-    data = {"plan.json": work.plan.model_dump_json(by_alias=True, exclude_none=True, indent=1)}
+    data = {"plan.json": plan_text(work)}
     if platform.progress_ca:
         data["ca.crt"] = platform.progress_ca
     return {

@@ -87,7 +87,7 @@ def labels(component: str, owner: Mapping[str, Any], **extra: str) -> dict[str, 
 def owner_reference(owner: Mapping[str, Any]) -> dict[str, Any]:
     """Makes the garbage collector delete the child with its owner."""
     return {
-        "apiVersion": API_VERSION if owner["kind"] in OWNER_LABEL else "v1",
+        "apiVersion": API_VERSION if owner["kind"] in OWNER_LABEL else "batch/v1" if owner["kind"] == "Job" else "v1",
         "kind": owner["kind"],
         "name": owner["metadata"]["name"],
         "uid": owner["metadata"]["uid"],

@@ -1,11 +1,13 @@
 """Pods of the trainer image: all of them pass Pod Security `restricted`, and never get a shell."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Self
 
 from hone_api.meta import ApiModel
+from hone_api.plan import PLAN_SHA256_ENV
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 
@@ -75,6 +77,11 @@ def store(platform: Platform) -> Mount:
     return Mount.claim("store", names.STORE, platform.store_claim, read_only=False)
 
 
+def plan_text(work: Work) -> str:
+    """The plan as its ConfigMap has it."""
+    return work.plan.model_dump_json(by_alias=True, exclude_none=True, indent=1)
+
+
 def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
     """Environment in a stable order. `$` is doubled: the kubelet would expand `$(VAR)`."""
     env = {
@@ -87,6 +94,8 @@ def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
         "PYTHONUNBUFFERED": "1",
         **platform.extra_env,
         **work.env,
+        # The trainer compares it: a pod carries out the plan that it was made for, or none.
+        PLAN_SHA256_ENV: hashlib.sha256(plan_text(work).encode()).hexdigest(),
     }
     return [{"name": k, "value": v.replace("$", "$$")} for k, v in env.items()]
 

@@ -1,24 +1,24 @@
 """The ConfigMap that remembers the contents of a namespace's store, and the Job that removes some of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from hone_api.plan import SweepPlan
 from hone_operator.desired import names
-from hone_operator.desired.job import JobName, with_plan
+from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work, store
 
 PLAN = names.PLAN_FILE.name
 CPU, MEMORY = "100m", "512Mi"
+PlanOf = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def ledger(namespace: str, contents: Mapping[str, str], plan: str | None) -> dict[str, Any]:
+def ledger(namespace: str, contents: Mapping[str, str]) -> dict[str, Any]:
     """ConfigMap of the contents, by hexadecimal digest: empty, or since when nothing refers to it.
 
-    It belongs to nobody: what it remembers outlives every object. It holds the plan of the Job that removes some, as a
-    ConfigMap of the Job's own would stay behind.
+    It belongs to nobody: what it remembers outlives every object.
     """
     return {
         "apiVersion": "v1",
@@ -28,7 +28,7 @@ def ledger(namespace: str, contents: Mapping[str, str], plan: str | None) -> dic
             "namespace": namespace,
             "labels": {"app.kubernetes.io/managed-by": names.FIELD_MANAGER},
         },
-        "data": {**contents, **({PLAN: plan} if plan else {})},
+        "data": dict(contents),
     }
 
 
@@ -43,8 +43,17 @@ def plan(contents: Sequence[str], datasets: Sequence[str], as_of: datetime, plat
     )
 
 
-def sweep(owner: Mapping[str, Any], plan: SweepPlan, platform: Platform) -> dict[str, Any]:
-    """The Job; owner is the ledger, which has the plan."""
+def sweep(owner: Mapping[str, Any], plan: SweepPlan, platform: Platform) -> tuple[dict[str, Any], PlanOf]:
+    """The Job, and what makes the ConfigMap of its plan when the Job is there; owner is the ledger.
+
+    The plan belongs to the Job, and goes with it: the operator deletes no ConfigMaps.
+    """
     work = Work(component="sweep", verb="sweep", plan=plan, cpu=CPU, memory=MEMORY, mounts=(store(platform),))
-    name = names.fit("hone-sweep", names.digest(plan.to_json()))
-    return with_plan(names.CONTENTS, owner, JobName(name, names.labels("sweep", owner)), work, platform)
+    name = JobName(names.fit("hone-sweep", names.digest(plan.to_json())), names.labels("sweep", owner))
+    config, body = job(owner, name, work, platform)
+
+    def plan_of(made: Mapping[str, Any]) -> dict[str, Any]:
+        owned = names.metadata(config["metadata"]["name"], {**made, "kind": "Job"}, name.labels)
+        return {**config, "metadata": owned}
+
+    return body, plan_of

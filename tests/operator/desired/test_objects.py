@@ -169,11 +169,10 @@ def model_verify() -> list[dict[str, Any]]:
 
 def swept() -> list[dict[str, Any]]:
     wanted = sweep.plan(["0" * 64], ["rows", "answers"], datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), PLATFORM)
-    ledger = sweep.ledger(
-        "team", {"0" * 64: "2026-01-02T00:00:00Z", "1" * 64: ""}, wanted.model_dump_json(by_alias=True)
-    )
+    ledger = sweep.ledger("team", {"0" * 64: "2026-01-02T00:00:00Z", "1" * 64: ""})
     owner = {**ledger, "metadata": {**ledger["metadata"], "uid": "0000-uid"}}
-    return [ledger, sweep.sweep(owner, wanted, PLATFORM)]
+    job, config = sweep.sweep(owner, wanted, PLATFORM)
+    return [ledger, job, config({**job, "metadata": {**job["metadata"], "uid": "job-uid"}})]
 
 
 CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
@@ -242,7 +241,7 @@ def test_pods_start_python_and_no_shell(case):
 
 def test_plans_can_be_read_by_the_trainer(case):
     for body in CASES[case]():
-        if body["kind"] == "ConfigMap":
+        if body["kind"] == "ConfigMap" and body["metadata"]["name"] != names.CONTENTS:
             parse_plan(body["data"]["plan.json"])
 
 
