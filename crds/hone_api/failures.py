@@ -125,6 +125,10 @@ FAILURES: dict[str, Failure] = {
     # Configuration
     "InvalidConfiguration": Failure(ExitCode.CONFIG, Retry.NEVER, "Correct the fields named in the message."),
     "NotSupportedYet": Failure(ExitCode.CONFIG, Retry.NEVER, "Remove the field, or use a later version of Hone."),
+    "NotAllowed": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Change the fields named, or ask the platform team to allow them."
+    ),
+    "CreateRefused": Failure(ExitCode.CONFIG, Retry.NEVER, "Correct the field that the API server names."),
     "UpstreamFailed": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Mend what is named in the message, and create this job again."
     ),

@@ -176,7 +176,7 @@ IMMUTABLE = [
 
 
 class FineTuneJobSpec(ApiModel):
-    """What the user wants. Immutable but for suspend, scheduling and cleanup."""
+    """What the user wants. Immutable but for suspend, scheduling.priorityClassName and cleanup."""
 
     rules = (
         *(

@@ -16,6 +16,15 @@ from hone_api.meta import (
     immutable,
 )
 
+_PART = r"([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9]"
+_DNS = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+QUALIFIED_NAME = rf"^({_DNS}/)?{_PART}$"
+"""Names of labels and taints."""
+EXTENDED_RESOURCE = rf"^{_DNS}/{_PART}$"
+TaintKey = Annotated[str, StringConstraints(pattern=rf"^(({_DNS}/)?{_PART})?$", max_length=253)]
+LabelValue = Annotated[str, StringConstraints(pattern=rf"^({_PART})?$", max_length=63)]
+ClassName = Annotated[str, StringConstraints(pattern=rf"^({_DNS})?$", max_length=253)]
+
 
 class Resources(ApiModel):
     """What one pod of the run asks for."""
@@ -28,11 +37,11 @@ class Resources(ApiModel):
     )
     nodes: int = Field(default=1, ge=1, le=1024, description="Pods, one a node; default 1.")
     gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of each pod; 0 trains on CPU. Default 0.")
-    gpu_resource_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", max_length=128)] = (
-        Field(default="nvidia.com/gpu", description="Extended resource of a GPU; default nvidia.com/gpu.")
+    gpu_resource_name: Annotated[str, StringConstraints(pattern=EXTENDED_RESOURCE, max_length=128)] = Field(
+        default="nvidia.com/gpu", description="Extended resource of a GPU; default nvidia.com/gpu."
     )
-    gpu_products: Annotated[list[Annotated[str, StringConstraints(max_length=63)]], Field(max_length=16)] | None = (
-        Field(default=None, description="Allowed values of the node label nvidia.com/gpu.product; default: any.")
+    gpu_products: Annotated[list[LabelValue], Field(max_length=16)] | None = Field(
+        default=None, description="Allowed values of the node label nvidia.com/gpu.product; default: any."
     )
     cpu: Quantity = Field(default="2", description="CPU request of each pod, e.g. 8; default 2.")
     memory: Quantity = Field(default="8Gi", description="Memory request and limit of each pod, e.g. 64Gi; default 8Gi.")
@@ -45,9 +54,25 @@ class Resources(ApiModel):
 class Toleration(ApiModel):
     """core/v1 Toleration."""
 
-    key: ShortText | None = Field(default=None, description="Taint key, e.g. nvidia.com/gpu; absent matches all.")
+    rules = (
+        Rule(
+            "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "operator Exists matches every value: remove value, or use operator Equal",
+            field_path=".value",
+        ),
+        Rule(
+            "has(self.key) && self.key != '' || self.operator == 'Exists'",
+            "a toleration without key matches every taint: name the key, or set operator to Exists",
+        ),
+        Rule(
+            "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
+            "tolerationSeconds is for effect NoExecute: set it, or remove tolerationSeconds",
+            field_path=".tolerationSeconds",
+        ),
+    )
+    key: TaintKey | None = Field(default=None, description="Taint key, e.g. nvidia.com/gpu; absent matches all.")
     operator: Literal["Exists", "Equal"] = Field(default="Equal", description="Exists or Equal; default Equal.")
-    value: Annotated[str, StringConstraints(max_length=63)] | None = Field(default=None, description="Taint value.")
+    value: LabelValue | None = Field(default=None, description="Taint value.")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         default=None, description="Taint effect; absent matches all."
     )
@@ -69,14 +94,25 @@ NEW_JOB = "create a new FineTuneJob with another name (one object is one run)"
 class Scheduling(ApiModel):
     """Where and when pods run; only priorityClassName can change, for later attempts."""
 
-    rules = tuple(
-        immutable("spec.scheduling", name, NEW_JOB) for name in ("queueName", "nodeSelector", "tolerations", "topology")
+    rules = (
+        *(
+            immutable("spec.scheduling", name, NEW_JOB)
+            for name in ("queueName", "nodeSelector", "tolerations", "topology")
+        ),
+        Rule(
+            f"!has(self.nodeSelector) || self.nodeSelector.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
+            "a key of nodeSelector is the name of a label, e.g. pool or nvidia.com/gpu.product: at most 63 letters, "
+            "digits, -, _ and ., with a DNS name and / before them where it has a prefix",
+            field_path=".nodeSelector",
+        ),
     )
     queue_name: Name | None = Field(default=None, description="Kueue LocalQueue of this namespace.")
-    priority_class_name: ShortText | None = Field(default=None, description="PriorityClass of the pods.")
-    node_selector: (
-        Annotated[dict[str, Annotated[str, StringConstraints(max_length=63)]], Field(max_length=32)] | None
-    ) = Field(default=None, description="Node labels that pods need.")
+    priority_class_name: ClassName | None = Field(
+        default=None, description="PriorityClass of the pods; the only field here that can change, for later attempts."
+    )
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] | None = Field(
+        default=None, description="Node labels that pods need."
+    )
     tolerations: Annotated[list[Toleration], Field(max_length=16)] | None = Field(
         default=None, description="Taints that pods tolerate; extended resources are tolerated by default."
     )

@@ -14,7 +14,6 @@ from hone_operator.cache import Cache
 from hone_operator.cluster import (
     AlreadyExistsError,
     Cluster,
-    ClusterError,
     ConflictError,
     NotFoundError,
     RefusedError,
@@ -24,7 +23,7 @@ from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.desired.platform import Platform
 from hone_operator.events import event_body
 from hone_operator.jobs import JobReader
-from hone_operator.optin import OptIn
+from hone_operator.optin import Closed, OptIn
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import dataset, finetunejob, modelversion
 from hone_operator.reconcile.attempts import is_open, last_open
@@ -34,6 +33,7 @@ from hone_operator.reconcile.notenabled import not_enabled
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob, scheduled
+from hone_operator.reconcile.refusals import refusal
 from hone_operator.reconcile.upstream import Upstream
 from hone_operator.routing import CONTENTS, Key, concerned, datasets_of
 from hone_operator.stores import StoreReader
@@ -41,7 +41,6 @@ from hone_operator.sweeping import Sweeper
 
 log = logging.getLogger(__name__)
 SEEN_SECONDS = 60.0
-CLOSED_SECONDS = 15.0
 
 
 class Reports(Protocol):
@@ -83,7 +82,7 @@ class Controllers:
 
     async def process(self, key: Key) -> float | None:
         """One reconcile of one object; the seconds until it must be looked at again."""
-        if (problem := await self._closed(key.namespace)) is not None:
+        if self.opt_in and (problem := await self.opt_in.problem(key.namespace)):
             return await self._wait_for_namespace(key, problem)
         if key.kind == CONTENTS:
             return await Sweeper(self.cluster, self.cache, self.platform, self.now).process(key.namespace)
@@ -104,24 +103,11 @@ class Controllers:
             self.on_done(key, time.monotonic() - started)
         return outcome.check_again_in
 
-    async def _closed(self, namespace: str) -> str | None:
-        """Why the operator cannot work in a namespace; empty: it has not opted in."""
-        if self.opt_in is None:
-            return None
-        if not self.opt_in.enabled(namespace):
-            return ""
-        try:
-            await self.opt_in.enter(namespace)
-        except ClusterError as error:
-            return f"Namespace {namespace} has opted in, but its RoleBinding cannot be made: {error.message}"
-        return None
-
-    async def _wait_for_namespace(self, key: Key, problem: str) -> float | None:
-        """Say so in the status; a new label asks for another run."""
-        body = None if key.kind == CONTENTS else self.cache.get(*key)
-        if body is not None:
-            await self._carry_out(key, body, not_enabled(body, self.now(), problem or None))
-        return CLOSED_SECONDS if problem else None
+    async def _wait_for_namespace(self, key: Key, problem: Closed) -> float | None:
+        """Say in the status why the operator may not work here."""
+        if key.kind != CONTENTS and (body := self.cache.get(*key)):
+            await self._carry_out(key, body, not_enabled(body, self.now(), problem.message))
+        return problem.check_again_in
 
     # -- observe ---------------------------------------------------------------------------------
 
@@ -287,8 +273,7 @@ class Controllers:
             except RefusedError as error:
                 if error.status == 403 and "quota" not in error.message:
                     log.warning("%s: %s %s refused: %s", key, body["kind"], body["metadata"]["name"], error)
-                reason = "QuotaExceeded" if "exceeded quota" in error.message else "CreateRefused"
-                return [Refusal(body["kind"], body["metadata"]["name"], reason, error.message)]
+                return [refusal(body, error.status, error.message)]
             except NameTakenError as error:
                 return [Refusal(body["kind"], body["metadata"]["name"], "NameTaken", str(error))]
         return []

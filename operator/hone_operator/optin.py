@@ -24,8 +24,18 @@ log = logging.getLogger(__name__)
 LABEL = "hone.dev/enabled"
 SELECTOR = f"{LABEL}=true"
 REFRESH_SECONDS = 60.0
+RETRY_SECONDS = 15.0
 RIGHTS_WAIT = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds between looks whether a new binding has reached the API server's authorizer."""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Why the operator may not work in a namespace."""
+
+    message: str
+    check_again_in: float | None = None
+    """Seconds; None: the label tells by itself."""
 
 
 @dataclass
@@ -47,6 +57,20 @@ class OptIn:
     def enabled(self, namespace: str) -> bool:
         """Whether the operator may work in this namespace."""
         return not self._required or namespace in self.config.opt_in.namespaces or self._is_labelled(namespace)
+
+    async def problem(self, namespace: str) -> Closed | None:
+        """Why the operator may not work in a namespace; None: it may, and has its rights there."""
+        if not self.enabled(namespace):
+            return Closed(
+                f"Namespace {namespace} is not enabled for Hone. Somebody who may edit namespaces must run: "
+                f"kubectl label namespace {namespace} {SELECTOR}"
+            )
+        try:
+            await self.enter(namespace)
+        except ClusterError as error:
+            message = f"Namespace {namespace} has opted in, but its RoleBinding cannot be made: {error.message}"
+            return Closed(message, RETRY_SECONDS)
+        return None
 
     def _is_labelled(self, namespace: str) -> bool:
         own = namespace == self.config.namespace or namespace.startswith("kube-")

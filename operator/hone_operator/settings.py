@@ -128,6 +128,19 @@ class OptIn(Section):
     """Namespaces in which the role is bound already."""
 
 
+class Tenants(Section):
+    """What tenants may ask for. An entry of a list is a name, or a prefix and `*`."""
+
+    secret_prefix: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][-a-z0-9]*)?$", max_length=63)] = "hone-"
+    """Names of Secrets that objects name begin with it; empty: any Secret of the namespace can be named."""
+    priority_classes: list[str] = Field(default_factory=lambda: ["*"])
+    """PriorityClasses; system-* never."""
+    toleration_keys: list[str] = Field(default_factory=lambda: ["*"])
+    """Keys of taints; `*` does not cover the control plane's."""
+    node_selector_keys: list[str] = Field(default_factory=lambda: ["*"])
+    """Keys of node labels; `*` does not cover the control plane's."""
+
+
 class Ports(Section):
     """Ports of the operator's pod."""
 
@@ -154,6 +167,7 @@ class Settings(BaseSettings):
     watch_namespaces: list[Name] = Field(default_factory=list)
     """Empty: all namespaces."""
     opt_in: OptIn = Field(default_factory=OptIn)
+    tenants: Tenants = Field(default_factory=Tenants)
     trainer: Trainer
     staging: Staging = Field(default_factory=Staging)
     hugging_face: HuggingFace = Field(default_factory=HuggingFace)

@@ -228,6 +228,14 @@ def test_policies_know_the_images_of_the_values(render):
     )
 
 
+def test_approval_is_not_part_of_edit(render):
+    roles = of_kind(render(), "ClusterRole")
+    approving = [r for r in roles if any("approve" in rule["verbs"] for rule in r["rules"])]
+    assert [r["metadata"]["name"] for r in approving] == ["hone-system-hone-approve"]
+    aggregated = {k for k in approving[0]["metadata"]["labels"] if k.startswith("rbac.")}
+    assert aggregated == {"rbac.authorization.k8s.io/aggregate-to-admin"}
+
+
 def test_both_monitors_at_once_are_refused(render):
     both = {"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}}
     with pytest.raises(Exception, match=r"each sample would come twice"):

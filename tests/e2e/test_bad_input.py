@@ -81,7 +81,7 @@ def test_what_is_missing_holds_the_job_back_and_heals(kubectl, gated) -> None:
         job("no-model", {"uri": "hf://HuggingFaceTB/no-such-model"}),
         job("no-revision", {"uri": f"{smollm}@no-such-branch"}),
         job("no-token", {"uri": gated}),
-        job("no-secret", {"uri": gated, "secretName": "later"}),
+        job("no-secret", {"uri": gated, "secretName": "hone-later"}),
         job("no-claim", {"uri": "pvc://no-claim/model"}),
         job("no-data", {"uri": smollm}, datasets=[{"name": "missing"}]),
     )
@@ -96,7 +96,7 @@ def test_what_is_missing_holds_the_job_back_and_heals(kubectl, gated) -> None:
     for name, (type_, reason) in reasons.items():
         assert reason_becomes(kubectl, "ftj", name, type_, reason)["message"], name
     assert training(kubectl) == []
-    kubectl.apply(secret("later", "HF_TOKEN", TOKEN))
+    kubectl.apply(secret("hone-later", "HF_TOKEN", TOKEN))
     reason_becomes(kubectl, "ftj", "no-secret", "Finished", "Succeeded")
     everything = kubectl("get", "ftj,dset,mv,jobs,pods,configmaps,events", "--output=yaml")
     assert TOKEN not in everything
@@ -104,11 +104,11 @@ def test_what_is_missing_holds_the_job_back_and_heals(kubectl, gated) -> None:
 
 def test_a_run_that_cannot_fit_says_so(kubectl, gated) -> None:
     apply_files(kubectl)
-    model = {"uri": gated, "secretName": "token"}
+    model = {"uri": gated, "secretName": "hone-token"}
     small = {"cpu": "100m", "memory": "200Mi"}
     kubectl.apply(
         dataset("good", "good.jsonl"),
-        secret("token", "HF_TOKEN", TOKEN),
+        secret("hone-token", "HF_TOKEN", TOKEN),
         job("huge", model, resources={"cpu": "100m", "memory": "900Gi"}),
         job("foreseen", model, resources=small),
     )

@@ -36,7 +36,7 @@ def test_a_student_learns_from_an_api_and_is_the_teacher_of_the_next(kubectl: An
         dataset("good", "good.jsonl"),
     )
     kubectl("wait", "--for=condition=Ready", "pod/teacher", f"--timeout={HANG:.0f}s")
-    endpoint = {"endpoint": "http://teacher:8000/v1", "secretName": "teacher"}
+    endpoint = {"endpoint": "http://teacher:8000/v1", "secretName": "hone-teacher"}
     kubectl.apply(distillation("pupil", tiny, teacherEndpoint=endpoint))
     reason_becomes(kubectl, "ftj", "pupil", "Finished", "Succeeded")
     check_answers(kubectl)

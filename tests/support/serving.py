@@ -15,7 +15,7 @@ RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
 def server(
     name: str, image: str, command: list[str], programs: dict[str, Path], env: dict[str, str], **requests: str
 ) -> list[dict[str, Any]]:
-    """A pod that runs the command and listens on port 8000, its Service, and a Secret with KEY; all of this name.
+    """A pod that runs the command and listens on port 8000, its Service of the same name, Secret hone-<name> with KEY.
 
     Args:
         programs: files by their path below /program.
@@ -28,7 +28,7 @@ def server(
         "command": command,
         "env": [
             *({"name": key, "value": value} for key, value in env.items()),
-            {"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": name, "key": "API_KEY"}}},
+            {"name": "API_KEY", "valueFrom": {"secretKeyRef": {"name": f"hone-{name}", "key": "API_KEY"}}},
         ],
         "resources": {"requests": requests},
         "readinessProbe": {"tcpSocket": {"port": 8000}, "periodSeconds": 2},
@@ -50,7 +50,7 @@ def server(
     meta = {"name": name, "labels": {"app": name}}
     service = {"selector": {"app": name}, "ports": [{"port": 8000}]}
     return [
-        live.secret(name, "API_KEY", KEY),
+        live.secret(f"hone-{name}", "API_KEY", KEY),
         live.config_map(name, {keys[path]: file.read_text() for path, file in programs.items()}),
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": service},
         {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod},

@@ -135,6 +135,26 @@ class Admission(Values):
     )
 
 
+class Tenants(Values):
+    secret_prefix: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][-a-z0-9]*)?$", max_length=63)] = Field(
+        "hone-",
+        description="Names of Secrets that Datasets and FineTuneJobs may name begin with it; empty: any Secret of the "
+        "namespace can be named, and sent to a host that the user chooses.",
+    )
+    priority_classes: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="PriorityClasses that jobs may name, each in full or as prefix*; system-* never.",
+    )
+    toleration_keys: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="Taints that jobs may tolerate, by key; the control plane's must be listed in full.",
+    )
+    node_selector_keys: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="Node labels that jobs may ask for, by key; the control plane's must be listed in full.",
+    )
+
+
 class Monitor(Values):
     enabled: bool = Field(False, description="Make it. Only one of the two kinds.")
     labels: StringMap = Field(
@@ -236,6 +256,7 @@ class ChartValues(Values):
     service_account: ServiceAccount = Field(default_factory=ServiceAccount)
     rbac: Rbac = Field(default_factory=Rbac)
     admission: Admission = Field(default_factory=Admission)
+    tenants: Tenants = Field(default_factory=Tenants)
     resources: Map = Field(
         default_factory=lambda: {
             "requests": {"cpu": "100m", "memory": "192Mi"},

@@ -7,6 +7,16 @@ from hone_api.plan import Limits
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """What tenants may ask for. An entry is a name, or a prefix and `*`."""
+
+    secret_prefix: str = ""
+    priority_classes: tuple[str, ...] = ("*",)
+    toleration_keys: tuple[str, ...] = ("*",)
+    node_selector_keys: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True)
 class Platform:
     """Everything beside the user's spec that a desired object depends on."""
 
@@ -38,3 +48,4 @@ class Platform:
     extra_env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     """Bounds on downloads."""
+    bounds: Bounds = field(default_factory=Bounds)

@@ -13,13 +13,14 @@ from hone_api.report import DatasetResult
 from hone_operator.desired import names
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile import materialized, refresh, retrying, review, unsupported
+from hone_operator.reconcile import bounds, materialized, refresh, retrying, review, unsupported
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.named import resolve
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.refusals import final_refusal
 from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
 from hone_operator.reconcile.upstream import Wait
 from hone_operator.reconcile.validation import spec_problems
@@ -55,6 +56,8 @@ def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platfor
         return _refuse(draft, "InvalidConfiguration", str(error))
     if wrong := [*unsupported.dataset_contradictions(spec), *refresh.problems(spec)]:
         return _refuse(draft, "InvalidConfiguration", "; ".join(wrong))
+    if asked := bounds.problems(dataset, platform.bounds):
+        return _refuse(draft, bounds.CODE, "; ".join(asked))
     draft.conditions.set("Accepted", True, "Accepted", "")
     current = [j for j in seen.jobs if j.label(names.GENERATION) == draft.generation]
     outdated = [j.body for j in seen.jobs if j.label(names.GENERATION) != draft.generation]
@@ -194,6 +197,10 @@ def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
 def _try(draft: Draft, seen: Observed, tries: Tries, number: int, cause: Cause | None) -> Outcome:
     draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
     draft.put(tries=number)
+    if refused := final_refusal(seen.refusals):
+        draft.create.clear()
+        _fail(draft, refused, number - 1)
+        return _not_ready(draft, refused.code, refused.advice, "Failed", stalled=True, warning=True)
     for refusal in seen.refusals:
         draft.check_in(RECHECK_SECONDS)
         return _not_ready(draft, refusal.reason, refusal.message, "Pending", warning=True)

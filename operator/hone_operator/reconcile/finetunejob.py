@@ -15,7 +15,7 @@ from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, image, service, training, world_size
-from hone_operator.reconcile import earlier, forecast, inputs, unsupported
+from hone_operator.reconcile import bounds, earlier, forecast, inputs, unsupported
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
@@ -27,6 +27,7 @@ from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, duration_seconds, format_time, parse_time
 from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
 from hone_operator.reconcile.recording import record
+from hone_operator.reconcile.refusals import final_refusal, storage_note, storage_problem
 from hone_operator.reconcile.staging import Stage
 from hone_operator.reconcile.tasks import CONDITION as TASKS_READY
 from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
@@ -63,11 +64,15 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
     wrong = unsupported.contradictions(spec, world_size(spec))
     if not image(spec, platform):
         wrong.append("spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage")
+    if problem := storage_problem(spec.resources.nodes, platform):
+        wrong.append(problem)
     if circle := cycle(job, seen.upstream):
         wrong.append(f"spec.model.fineTuneJob: {' -> '.join(circle)} is a circle, none of them can begin")
     if wrong:
         return _refuse(draft, "InvalidConfiguration", "; ".join(wrong))
-    draft.conditions.set("Accepted", True, "Accepted", "")
+    if asked := bounds.problems(job, platform.bounds):
+        return _refuse(draft, bounds.CODE, "; ".join(asked))
+    draft.conditions.set("Accepted", True, "Accepted", storage_note(spec.resources.nodes, platform))
     return _Run(draft, spec, seen, platform).decide()
 
 
@@ -107,6 +112,8 @@ class _Run:
         draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
         misfit = self._look_ahead(data_ready, model)
         cause = model.failure or tasks.failure or misfit or final_cause(attempts, self.spec.restarts)
+        if not (attempts.job and not attempts.job.finished):
+            cause = cause or final_refusal(self.seen.refusals)
         if cause := cause or self._over_deadline():
             self.conditions.keep("Admitted", "NotAdmitted")
             self._not_running(cause.code)
@@ -175,6 +182,9 @@ class _Run:
     def _wait(self, gate: str) -> Outcome:
         self.conditions.set("Admitted", None, "Waiting", "")
         self._not_running("Waiting")
+        for refusal in self.seen.refusals:  # of a Job that stages what the gate waits for
+            self.conditions.set(gate, False, refusal.reason, f"{refusal.kind} {refusal.name}: {refusal.message}")
+            self.draft.check_in(RECHECK_SECONDS)
         return self._not_done(gate)
 
     # -- attempts --------------------------------------------------------------------------------
@@ -225,6 +235,10 @@ class _Run:
         if self.spec.suspend:
             return self._paused()
         self.conditions.set("Admitted", None, "Pending", self._asked())
+        if asked := list(bounds.placement(draft.body["spec"].get("scheduling") or {}, self.platform.bounds)):
+            self.conditions.set("Admitted", False, bounds.CODE, "; ".join(asked))
+            self._not_running(bounds.CODE)
+            return self._not_done("Running")
         if start and start > draft.now:
             last = attempts.last or {}
             used = f"{attempts.number('Failed')} of {self.spec.restarts.max_restarts} restarts used"

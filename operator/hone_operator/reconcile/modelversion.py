@@ -17,6 +17,7 @@ from hone_operator.reconcile import retrying
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.refusals import final_refusal
 from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
 from hone_operator.reconcile.validation import spec_problems
 
@@ -91,6 +92,8 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
     draft.create += verify(draft.body, spec, number + 1, platform)
     draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
     draft.put(tries=number + 1)
+    if refused := final_refusal(seen.refusals):
+        return _unverified(draft, refused.code, refused.message, final=True)
     for refusal in seen.refusals:
         draft.check_in(RECHECK_SECONDS)
         return _unverified(draft, refusal.reason, refusal.message)

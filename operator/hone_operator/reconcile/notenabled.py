@@ -11,20 +11,11 @@ from hone_operator.reconcile.outcome import Outcome
 REASON = "NamespaceNotEnabled"
 
 
-def not_enabled(body: Mapping[str, Any], now: datetime, problem: str | None = None) -> Outcome:
-    """Status only: there is no right to anything else.
-
-    Args:
-        problem: why a namespace that has opted in cannot be served yet; None: it has not opted in.
-    """
+def not_enabled(body: Mapping[str, Any], now: datetime, message: str) -> Outcome:
+    """Status only: there is no right to anything else."""
     draft = Draft(body, now)
     if body["metadata"].get("deletionTimestamp") or is_true(body, "Finished") or _is_settled(body):
         return Outcome()
-    namespace = body["metadata"]["namespace"]
-    message = problem or (
-        f"Namespace {namespace} is not enabled for Hone. Somebody who may edit namespaces must run: "
-        f"kubectl label namespace {namespace} hone.dev/enabled=true"
-    )
     draft.conditions.keep_all()
     draft.ready(False, REASON, message, reconciling=True)
     if body["kind"] != "ModelVersion" and "phase" not in draft.status:

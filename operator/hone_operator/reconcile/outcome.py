@@ -23,6 +23,8 @@ class Refusal:
     name: str
     reason: str
     message: str
+    final: bool = False
+    """A field is invalid: the same object will never be taken."""
 
 
 @dataclass(frozen=True)

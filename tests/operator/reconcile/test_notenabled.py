@@ -7,6 +7,7 @@ import pytest
 from hone_operator.reconcile.notenabled import not_enabled
 
 pytestmark = pytest.mark.pure
+WORDS = "kubectl label namespace team hone.dev/enabled=true"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -21,10 +22,10 @@ def ready(status="True", type_="Ready"):
 
 @pytest.mark.parametrize("kind", ["FineTuneJob", "Dataset", "ModelVersion"])
 def test_it_waits_and_says_how_to_go_on(kind):
-    outcome = not_enabled(body(kind), NOW)
+    outcome = not_enabled(body(kind), NOW, WORDS)
     found = {c["type"]: c for c in outcome.status["conditions"]}
     assert (found["Ready"]["status"], found["Ready"]["reason"]) == ("False", "NamespaceNotEnabled")
-    assert "kubectl label namespace team hone.dev/enabled=true" in found["Ready"]["message"]
+    assert found["Ready"]["message"] == WORDS
     assert found["Reconciling"]["status"] == "True"
     assert found["Stalled"]["status"] == "False"
     assert not (outcome.create)
@@ -35,9 +36,8 @@ def test_it_waits_and_says_how_to_go_on(kind):
 
 def test_a_running_job_keeps_what_its_status_tells():
     attempts = [{"number": 1, "jobName": "x-1", "outcome": "Running"}]
-    outcome = not_enabled(
-        body("FineTuneJob", attempts=attempts, phase="Running", conditions=[ready(type_="Running")]), NOW
-    )
+    running = body("FineTuneJob", attempts=attempts, phase="Running", conditions=[ready(type_="Running")])
+    outcome = not_enabled(running, NOW, WORDS)
     assert outcome.status["attempts"] == attempts
     assert outcome.status["phase"] == "Running"
     assert {c["type"]: c["status"] for c in outcome.status["conditions"]}["Running"] == "True"
@@ -53,15 +53,15 @@ def test_a_running_job_keeps_what_its_status_tells():
     ids=["finished job", "Ready Dataset", "Ready ModelVersion"],
 )
 def test_what_is_settled_stays_as_it_is(settled):
-    assert not_enabled(settled, NOW).status is None
+    assert not_enabled(settled, NOW, WORDS).status is None
 
 
 def test_an_edited_dataset_waits():
     edited = body("Dataset", generation=2, observedGeneration=1, conditions=[ready()])
-    assert not_enabled(edited, NOW).status["conditions"][0]["reason"] == "NamespaceNotEnabled"
+    assert not_enabled(edited, NOW, WORDS).status["conditions"][0]["reason"] == "NamespaceNotEnabled"
 
 
 def test_the_same_again_writes_nothing():
-    first = not_enabled(body("Dataset"), NOW)
+    first = not_enabled(body("Dataset"), NOW, WORDS)
     again = {**body("Dataset"), "status": first.status}
-    assert not_enabled(again, NOW).status is None
+    assert not_enabled(again, NOW, WORDS).status is None

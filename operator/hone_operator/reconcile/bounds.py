@@ -1,0 +1,85 @@
+"""What the platform team lets tenants ask for: which Secrets, and where pods run.
+
+The chart's admission policy says the same at the API server. Here it holds for objects that are older than the policy
+or come to a cluster without it, too.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hone_operator.desired.platform import Bounds
+from hone_operator.reconcile.conditions import condition
+
+CODE = "NotAllowed"
+CONTROL_PLANE = frozenset({"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"})
+"""Keys that * does not cover: they must be listed by name."""
+
+
+def secret_names(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(field, name) of every Secret that a spec names."""
+    rest: list[tuple[str, Any]] = [("spec", spec)]
+    while rest:
+        path, value = rest.pop()
+        if isinstance(value, Mapping):
+            for key, each in value.items():
+                if key == "secretName" and isinstance(each, str):
+                    yield f"{path}.{key}", each
+                else:
+                    rest.append((f"{path}.{key}", each))
+        elif isinstance(value, list):
+            rest += [(f"{path}[{number}]", each) for number, each in enumerate(value)]
+
+
+def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
+    """Every field of an object that asks for what is not allowed; none once its present generation was accepted.
+
+    An object that was accepted under other bounds goes on: tightening a bound ends no run.
+    """
+    accepted = condition(body, "Accepted")
+    same = body["kind"] == "FineTuneJob" or accepted.get("observedGeneration") == body["metadata"].get("generation")
+    if accepted.get("status") == "True" and same:
+        return []
+    return [*_secrets(body["spec"], bounds), *placement(body["spec"].get("scheduling") or {}, bounds)]
+
+
+def _secrets(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+    prefix = bounds.secret_prefix
+    for field, name in sorted(secret_names(spec)):
+        if not name.startswith(prefix):
+            yield (
+                f"{field}: Secrets for Hone are called {prefix}… here, and this one is called {name}: copy it to a "
+                f"Secret called {prefix}{name} and name that one, or ask the platform team to set tenants.secretPrefix"
+            )
+
+
+def placement(scheduling: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+    """Where spec.scheduling asks for what is not allowed."""
+    if (name := scheduling.get("priorityClassName")) and not _class_allowed(name, bounds):
+        yield f"spec.scheduling.priorityClassName {name} {_of('tenants.priorityClasses', bounds.priority_classes)}"
+    for key in scheduling.get("nodeSelector") or {}:
+        if not _key_allowed(key, bounds.node_selector_keys):
+            yield f"spec.scheduling.nodeSelector {key} {_of('tenants.nodeSelectorKeys', bounds.node_selector_keys)}"
+    for number, toleration in enumerate(scheduling.get("tolerations") or []):
+        field, key = f"spec.scheduling.tolerations[{number}]", toleration.get("key")
+        if not key:
+            yield f"{field} has no key and would tolerate every taint, the control plane's included: name the key"
+        elif not _key_allowed(key, bounds.toleration_keys):
+            yield f"{field} {key} {_of('tenants.tolerationKeys', bounds.toleration_keys)}"
+
+
+def _of(value: str, allowed: tuple[str, ...]) -> str:
+    listed = ", ".join(allowed) or "none"
+    return f"is not allowed here ({value} of the chart: {listed}): choose another, or ask the platform team"
+
+
+def _class_allowed(name: str, bounds: Bounds) -> bool:
+    return not name.startswith("system-") and any(_matches(name, entry) for entry in bounds.priority_classes)
+
+
+def _key_allowed(key: str, allowed: tuple[str, ...]) -> bool:
+    entries = [e for e in allowed if e != "*"] if key in CONTROL_PLANE else allowed
+    return any(_matches(key, entry) for entry in entries)
+
+
+def _matches(text: str, entry: str) -> bool:
+    return text.startswith(entry[:-1]) if entry.endswith("*") else text == entry

@@ -1,0 +1,49 @@
+"""What the API server did not take: whether it may take it later, and what the status says."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hone_operator.desired.platform import Platform
+from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome import Refusal
+
+INVALID = 422
+ADMISSION = ("ValidatingAdmissionPolicy", "admission webhook")
+"""Words of admission, which somebody may change; a field that is invalid stays so."""
+
+
+def refusal(body: dict[str, Any], status: int, message: str) -> Refusal:
+    """A 403 or 422 of the API server to a create."""
+    quota = "exceeded quota" in message
+    final = status == INVALID and not quota and not any(words in message for words in ADMISSION)
+    return Refusal(
+        body["kind"], body["metadata"]["name"], "QuotaExceeded" if quota else "CreateRefused", message, final
+    )
+
+
+def final_refusal(refusals: Sequence[Refusal]) -> Cause | None:
+    """Why trying again cannot help: the API server calls a field invalid, and the specification cannot change."""
+    for each in refusals:
+        if each.final:
+            return Cause("CreateRefused", f"The API server refuses {each.kind} {each.name}: {each.message}")
+    return None
+
+
+def storage_note(nodes: int, platform: Platform) -> str:
+    """What to know of the store before a run of several nodes begins; empty where all is well."""
+    if nodes == 1 or platform.store_access_mode == "ReadWriteMany":
+        return ""
+    return (
+        f"The store {platform.store_claim} is ReadWriteOnce: all {nodes} pods must fit on one node, else they wait. "
+        "Use spec.resources.nodes 1, or a storage class with ReadWriteMany (store.accessMode of the chart)."
+    )
+
+
+def storage_problem(nodes: int, platform: Platform) -> str | None:
+    """Why this store can never serve a run of so many nodes."""
+    if nodes == 1 or platform.store_access_mode != "ReadWriteOncePod":
+        return None
+    return (
+        f"spec.resources.nodes {nodes}: the store {platform.store_claim} is ReadWriteOncePod and serves one pod at a "
+        "time; use 1 node, or a storage class with ReadWriteMany (store.accessMode of the chart)"
+    )

@@ -1,0 +1,196 @@
+"""What tenants may ask for, at the real API server with the chart's admission policies."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from hand import fine_tune_job
+from kube import ROOT
+from rights import installed, type_warnings
+
+pytestmark = [pytest.mark.apiserver, pytest.mark.attack("objects at the API server")]
+SYSTEM, TENANT = "hone-tenants", "tenants-a"
+HONE = f"/apis/hone.dev/v1alpha1/namespaces/{TENANT}"
+VALUES = {
+    "tenants": {
+        "priorityClasses": ["batch-*"],
+        "tolerationKeys": ["nvidia.com/*", "team"],
+        "nodeSelectorKeys": ["*"],
+    }
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def account(kube, apiserver):
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TENANT}}
+    kube.call("POST", "/api/v1/namespaces", body)
+    older = {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": {"name": "older"}}
+    older["spec"] = {"source": {"uri": "hf://a/b", "secretName": "database-password"}}
+    kube.call("POST", f"{HONE}/datasets", older)
+    with installed(kube, apiserver, SYSTEM, VALUES) as user:
+        assert type_warnings(kube) == {}
+        yield user
+
+
+@pytest.fixture
+def create(kube):
+    """(code, message) of a create, tried only."""
+
+    def ask(kind, spec):
+        plural = {"FineTuneJob": "finetunejobs", "Dataset": "datasets"}[kind]
+        body = {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "metadata": {"name": "x"}, "spec": spec}
+        return kube.impersonate("ada", "POST", f"{HONE}/{plural}?dryRun=All", body)
+
+    return ask
+
+
+def judge(secret):
+    asked = {"endpoint": "https://judge.example/v1", "model": "m", "rubric": "Is it polite?"}
+    return {"type": "Judge", "judge": asked | {"secretName": secret}}
+
+
+def grpo(secret=None, **block):
+    rewards = [judge(secret)] if secret else [{"type": "Regex", "regex": {"pattern": "a"}}]
+    return fine_tune_job(method="GRPO", grpo={"rewards": rewards, **block})
+
+
+def synthesis(secret=None, judge_secret=None):
+    asked = {"template": "Paraphrase", "endpoint": "https://m.example/v1", "model": "m", "rows": 3}
+    if secret:
+        asked["secretName"] = secret
+    if judge_secret:
+        of_judge = {"endpoint": "https://m.example/v1", "model": "m", "rubric": "ok?", "secretName": judge_secret}
+        asked["filters"] = {"judge": of_judge}
+    return {"source": {"uri": "pvc://data/rows.jsonl"}, "synthesis": asked}
+
+
+SECRETS = {
+    ("FineTuneJob", "model.secretName"): lambda s: fine_tune_job(model={"uri": "hf://a/b", "secretName": s}),
+    ("FineTuneJob", "output.push.secretName"): lambda s: fine_tune_job(
+        output={"modelName": "m", "push": {"uri": "s3://bucket/x", "secretName": s}}
+    ),
+    ("FineTuneJob", "tracking[].secretName"): lambda s: fine_tune_job(tracking=[{"type": "MLflow", "secretName": s}]),
+    ("FineTuneJob", "grpo.generation.secretName"): lambda s: grpo(
+        generation={"engine": "VLLM", "endpoint": "http://vllm:8000", "secretName": s}
+    ),
+    ("FineTuneJob", "grpo.rewards[].judge.secretName"): grpo,
+    ("FineTuneJob", "evaluation.rewards[].judge.secretName"): lambda s: fine_tune_job(
+        evaluation={"rewards": [judge(s)]}
+    ),
+    ("FineTuneJob", "distillation.teacherEndpoint.secretName"): lambda s: fine_tune_job(
+        method="Distillation",
+        distillation={"teacherEndpoint": {"endpoint": "https://t.example/v1", "model": "m", "secretName": s}},
+    ),
+    ("Dataset", "source.secretName"): lambda s: {"source": {"uri": "hf://a/b", "secretName": s}},
+    ("Dataset", "synthesis.secretName"): synthesis,
+    ("Dataset", "synthesis.filters.judge.secretName"): lambda s: synthesis(judge_secret=s),
+}
+IDS = [f"{kind} {field}" for kind, field in SECRETS]
+
+
+def fields_called(name, schema, path=""):
+    """Paths of all fields of this name in a schema."""
+    for key, each in (schema.get("properties") or {}).items():
+        here = f"{path}.{key}".lstrip(".")
+        if key == name:
+            yield here
+        yield from fields_called(name, each, here)
+    if "items" in schema:
+        yield from fields_called(name, schema["items"], f"{path}[]")
+
+
+def test_every_secret_name_of_the_definitions_is_tried():
+    found = set()
+    for kind, plural in (("FineTuneJob", "finetunejobs"), ("Dataset", "datasets")):
+        document = yaml.safe_load((ROOT / "crds" / f"{plural}.yaml").read_text())
+        schema = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        found |= {(kind, field) for field in fields_called("secretName", schema)}
+    assert found == set(SECRETS)
+
+
+@pytest.mark.parametrize(("kind", "field"), SECRETS, ids=IDS)
+def test_a_foreign_secret_cannot_be_named(create, kind, field):
+    make = SECRETS[kind, field]
+    assert create(kind, make("hone-key")) == (201, "")
+    code, message = create(kind, make("database-password"))
+    assert code == 403
+    assert "secretName is database-password: copy the Secret to one with such a name" in message
+
+
+def test_an_object_from_before_the_prefix_can_still_be_edited(kube):
+    """Other fields of it change; another foreign Secret it cannot name."""
+    path = f"{HONE}/datasets"
+    older = kube.call("GET", f"{path}/older")
+    older["spec"]["suspend"] = True
+    assert kube.impersonate("ada", "PUT", f"{path}/older?dryRun=All", older)[0] == 200
+    older["spec"]["source"]["secretName"] = "another-password"
+    assert kube.impersonate("ada", "PUT", f"{path}/older?dryRun=All", older)[0] == 403
+
+
+PLACES = {
+    "system-node-critical": {"priorityClassName": "system-node-critical"},
+    "system-cluster-critical": {"priorityClassName": "system-cluster-critical"},
+    "a class that is not listed": {"priorityClassName": "production"},
+    "every taint": {"tolerations": [{"operator": "Exists"}]},
+    "every taint by an empty key": {"tolerations": [{"key": "", "operator": "Exists"}]},
+    "the control plane": {"tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]},
+    "a taint that is not listed": {"tolerations": [{"key": "other-team", "operator": "Exists"}]},
+    "control-plane nodes": {"nodeSelector": {"node-role.kubernetes.io/control-plane": ""}},
+    "masters": {"nodeSelector": {"node-role.kubernetes.io/master": ""}},
+}
+
+
+@pytest.mark.parametrize("scheduling", PLACES.values(), ids=PLACES.keys())
+def test_pods_do_not_go_where_they_may_not(create, scheduling):
+    code, message = create("FineTuneJob", fine_tune_job(scheduling=scheduling))
+    assert code == 403, message
+    assert "ask the platform team" in message
+
+
+def test_what_is_listed_is_taken(create):
+    tolerations = [{"key": "nvidia.com/gpu", "operator": "Exists"}, {"key": "team", "value": "a"}]
+    scheduling = {"priorityClassName": "batch-low", "tolerations": tolerations, "nodeSelector": {"pool": "gpu"}}
+    assert create("FineTuneJob", fine_tune_job(scheduling=scheduling)) == (201, "")
+
+
+def test_approval_is_a_right_of_its_own(kube):
+    """`edit` changes what it may, and not the decision about its own model; with the verb it may."""
+    lineage = {
+        "baseModel": {"uri": "hf://a/b"},
+        "datasets": [],
+        "job": {"name": "j", "uid": "u"},
+        "method": "SFT",
+        "hyperParameters": {},
+        "seed": 1,
+    }
+    artifact = {"format": "Adapter", "uri": "pvc://hone-store/x", "digest": f"sha256:{'0' * 64}", "sizeBytes": 1}
+    spec = {"modelName": "m", "version": 1, "artifacts": [artifact], "lineage": lineage}
+    path = f"{HONE}/modelversions"
+    body = {"apiVersion": "hone.dev/v1alpha1", "kind": "ModelVersion", "metadata": {"name": "m-v1"}, "spec": spec}
+    made = kube.call("POST", path, body)
+    group = "rbac.authorization.k8s.io"
+    for user, roles in (("editor", ["edit"]), ("approver", ["edit", "approve"])):
+        for role in roles:
+            binding = {
+                "apiVersion": f"{group}/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": f"{user}-{role}"},
+                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": f"{SYSTEM}-hone-{role}"},
+                "subjects": [{"kind": "User", "name": user, "apiGroup": group}],
+            }
+            kube.call("POST", f"/apis/{group}/v1/namespaces/{TENANT}/rolebindings", binding)
+    approved = json.loads(json.dumps(made))
+    approved["spec"]["approval"] = {"state": "Approved", "by": "editor"}
+    labelled = json.loads(json.dumps(made))
+    labelled["metadata"]["labels"] = {"stage": "test"}
+
+    def put(user, body):
+        return kube.impersonate(user, "PUT", f"{path}/m-v1?dryRun=All", body, groups="system:authenticated")
+
+    code, message = put("editor", approved)
+    assert code == 403
+    assert "verb approve on modelversions.hone.dev" in message
+    assert put("editor", labelled)[0] == 200
+    assert put("approver", approved)[0] == 200
