@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -170,7 +170,6 @@ IMMUTABLE = [
     "deadline",
     "output",
     "tracking",
-    "podOverrides",
 ]
 """Fields of spec that never change."""
 
@@ -264,11 +263,6 @@ class FineTuneJobSpec(ApiModel):
     )
     suspend: bool = Field(
         default=False, description="True stops the pods after a checkpoint; false resumes. Default false."
-    )
-    pod_overrides: dict[str, Any] | None = Field(
-        default=None,
-        description="Strategic-merge patch on the pod template, for what has no field of its own.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
     )
 
 

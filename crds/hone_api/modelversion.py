@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from hone_api.hyperparameters import HyperParameters
 from hone_api.meta import (
     CONDITIONS,
     MAX_COUNT,
@@ -83,9 +84,9 @@ class Stage(ApiModel):
     datasets: Annotated[list[DatasetLineage], Field(max_length=32)] = Field(description="Rows that were used.")
     job: JobLineage = Field(description="The job that made it.")
     method: ShortText = Field(description="SFT, DPO, …")
-    hyper_parameters: dict[str, Any] = Field(
-        description="Resolved training plan.",
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    hyper_parameters: HyperParameters = Field(
+        description="Resolved training plan: the fields of a FineTuneJob by their names, and in resolved what the "
+        "trainer chose."
     )
     seed: int = Field(ge=0, le=2_147_483_647, description="Seed of data order and initialisation.")
     image: ShortText | None = Field(default=None, description="Trainer image.")

@@ -30,8 +30,8 @@ def reference(kinds: Sequence[Kind]) -> str:
 
 def _tables(path: str, schema: dict[str, Any]) -> Iterator[str]:
     properties = schema.get("properties", {})
-    if not properties:
-        return
+    if not any("description" in child for child in properties.values()):
+        return  # a scalar, or a shape whose fields are described elsewhere
     yield from ("", f"### {path}", "", "| field | type | default | description |", "| --- | --- | --- | --- |")
     required = set(schema.get("required", ()))
     for name, child in properties.items():

@@ -5,6 +5,7 @@ Live, a `ProgressReport` by POST; in the end, an `Outcome` as termination messag
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ from hone_api.failures import FAILURES, ExitCode
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.meta import ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+from hone_api.reading import read_known
 from hone_api.shape import ModelShape
 from hone_api.synthesis import SyntheticRows
 
@@ -306,7 +308,7 @@ def _encode(outcome: Outcome) -> bytes:
 def parse_outcome(text: str) -> Outcome | None:
     """The outcome in a termination message, or None when it is not ours (e.g. log lines by the kubelet)."""
     try:
-        outcome = Outcome.model_validate_json(text)
-    except ValueError:
+        outcome, _ = read_known(Outcome, json.loads(text))
+    except (ValueError, RecursionError):
         return None
     return outcome if outcome.result or outcome.failure else None

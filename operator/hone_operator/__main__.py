@@ -23,6 +23,7 @@ from hone_operator.progress.refusals import Refusals
 from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
 from hone_operator.routing import Key
+from hone_operator.unreadable import Unreadable
 from hone_operator.workqueue import WorkQueue
 
 log = logging.getLogger("hone_operator")
@@ -68,6 +69,8 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         cache = Cache()
         cluster = await Cluster.connect(connections=config.concurrency + 4)
         stack.push_async_callback(cluster.close)
+        unreadable = Unreadable()
+        cluster.note = unreadable.note
         queue: WorkQueue[Key] = WorkQueue(
             lambda key: controllers.process(key), config.concurrency, tenant_of=lambda key: key.namespace
         )
@@ -80,13 +83,14 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         refusals = Refusals()
         ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports, refusals))
         opt_in = OptIn(cluster, config)
-        controllers = Controllers(cluster, cache, platform(config, ca), reports, opt_in=opt_in)
+        controllers = Controllers(cluster, cache, platform(config, ca), reports, opt_in=opt_in, unreadable=unreadable)
         metrics = Metrics(cache, reports, lambda: queue.depth)
         metrics.registry.register(refusals)
         controllers.on_done, queue.on_failure = metrics.reconciled, metrics.failed
         watches.gone = (reports.drop, metrics.forget)
         stack.push_async_callback((await serve(metrics.application(), config.ports.metrics)).cleanup)
-        controllers.request = queue.request
+        controllers.request = unreadable.request = queue.request
+        unreadable.count, watches.note = metrics.unreadable, unreadable.note
         await watches.listing.fill()
         await opt_in.fill()
         opt_in.changed = watches.request_all_in

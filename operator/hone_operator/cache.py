@@ -5,44 +5,98 @@ Also the operator's own writes land here at once: a decision never sees less tha
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from hone_operator.desired.names import CONTENT
+from hone_api import API_VERSION
+from hone_api.synthesis import REVIEW
+from hone_operator import pruning
+from hone_operator.desired import names
+from hone_operator.pruning import UNKNOWN
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+JOB_NAME = "batch.kubernetes.io/job-name"
+API_VERSIONS = {kind: API_VERSION for kind in ("FineTuneJob", "Dataset", "ModelVersion")} | {
+    "Job": "batch/v1",
+    "ConfigMap": "v1",
+    "PersistentVolumeClaim": "v1",
+}
 
 Body = dict[str, Any]
 Ref = tuple[str, str]
 """(namespace, name)"""
 
 REMEMBERED_DELETIONS = 4096
+OURS = frozenset({"FineTuneJob", "Dataset", "ModelVersion"})
+META_FIELDS = ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
 POD_FIELDS = ("phase", "reason", "message", "conditions", "startTime")
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+LABELS = frozenset(
+    {
+        *names.OWNER_LABEL.values(),
+        names.COMPONENT,
+        names.ATTEMPT,
+        names.TRY,
+        names.GENERATION,
+        names.CONTENT,
+        names.VELERO,
+        JOB_NAME,
+        INDEX,
+    }
+)
+"""Labels that are read."""
+ANNOTATIONS = {
+    "FineTuneJob": frozenset({names.RESTORED}),
+    "Dataset": frozenset({REVIEW}),
+    "Job": frozenset({names.RESOLVED, names.ANCESTORS}),
+    "Pod": frozenset({INDEX}),
+}
+"""Annotations that are read, by kind."""
+
+
+class Owner(NamedTuple):
+    """The controller of an object: every part must match, for each but the uid can be read by everybody."""
+
+    namespace: str
+    api_version: str
+    kind: str
+    name: str
+    uid: str
 
 
 def strip(kind: str, body: Mapping[str, Any]) -> Body:
-    """A new body without managed fields and copies of the object; of Jobs and Pods only what is read."""
-    meta = dict(body["metadata"])
-    meta.pop("managedFields", None)
-    meta.pop("generateName", None)
-    annotations = {k: v for k, v in (meta.pop("annotations", None) or {}).items() if k != LAST_APPLIED}
-    if annotations:
-        meta["annotations"] = annotations
-    out: Body = {"kind": kind, "metadata": meta, "status": dict(body.get("status") or {})}
+    """A new body with what is read and nothing else; of our own kinds the fields that this version knows.
+
+    `metadata.unknownFields` names those of the spec that it does not know.
+    """
+    meta = {k: v for k in META_FIELDS if (v := body["metadata"].get(k)) is not None}
+    for part, read in (("labels", LABELS), ("annotations", ANNOTATIONS.get(kind, frozenset()))):
+        if kept := {k: v for k, v in (body["metadata"].get(part) or {}).items() if k in read}:
+            meta[part] = kept
+    if controllers := [r for r in body["metadata"].get("ownerReferences") or () if r.get("controller")]:
+        meta["ownerReferences"] = controllers[:1]
+    status = body.get("status") or {}
     spec = body.get("spec") or {}
     if kind == "Job":
-        out["spec"] = {"suspend": spec.get("suspend", False), "completions": spec.get("completions")}
-        out["status"].pop("uncountedTerminatedPods", None)
+        spec = {"suspend": spec.get("suspend", False), "completions": spec.get("completions")}
+        status = {k: v for k, v in status.items() if k != "uncountedTerminatedPods"}
     elif kind == "Pod":
-        out["spec"] = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else _asked(spec)
-        status = out["status"]
-        out["status"] = {k: status[k] for k in POD_FIELDS if k in status}
-        out["status"]["containerStatuses"] = [
-            {k: c[k] for k in ("name", "state", "restartCount", "imageID") if k in c}
-            for c in status.get("containerStatuses") or ()
-        ]
-    else:
-        out["apiVersion"] = body.get("apiVersion", "")
-        out["spec"] = spec if isinstance(spec, dict) else dict(spec)
-    return out
+        spec = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else _asked(spec)
+        status = _pod_status(status)
+    elif kind in OURS:
+        spec, unknown = pruning.known_spec(kind, spec)
+        # A body that was stripped before has no unknown field left. No user can set this: metadata has a fixed shape.
+        if named := body["metadata"].get(UNKNOWN) or unknown:
+            meta[UNKNOWN] = named
+        out = {"apiVersion": body.get("apiVersion", ""), "kind": kind, "metadata": meta}
+        return {**out, "spec": spec, "status": pruning.known_status(kind, status)}
+    return {"kind": kind, "metadata": meta, "spec": spec, "status": dict(status)}
+
+
+def _pod_status(status: Mapping[str, Any]) -> Body:
+    containers = [
+        {k: c[k] for k in ("name", "state", "restartCount", "imageID") if k in c}
+        for c in status.get("containerStatuses") or ()
+    ]
+    return {**{k: status[k] for k in POD_FIELDS if k in status}, "containerStatuses": containers}
 
 
 def _asked(spec: Mapping[str, Any]) -> Body:
@@ -57,12 +111,12 @@ def _asked(spec: Mapping[str, Any]) -> Body:
 
 
 class Cache:
-    """Objects by kind, namespace and name; children by the uid of their controller; jobs by the one before them;
-    ModelVersions by the job that made them."""
+    """Objects by kind, namespace and name; children by their controller; jobs by the one before them; ModelVersions by
+    the job that made them."""
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Ref, Body]] = defaultdict(dict)
-        self._children: dict[str, dict[tuple[str, Ref], None]] = defaultdict(dict)
+        self._children: dict[Owner, dict[tuple[str, Ref], None]] = defaultdict(dict)
         self._followers: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         self._made: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         """ModelVersions by (namespace, name or uid of the job that made them)."""
@@ -82,7 +136,7 @@ class Cache:
             self._unlink(kind, ref, old)
         stripped = strip(kind, body)
         self._objects[kind][ref] = stripped
-        if owner := owner_uid(stripped):
+        if owner := owner_of(stripped):
             self._children[owner][(kind, ref)] = None
         if before := _before(kind, stripped):
             self._followers[before][ref] = None
@@ -105,7 +159,7 @@ class Cache:
             del self._objects[kind][ref]
 
     def _unlink(self, kind: str, ref: Ref, old: Body) -> None:
-        if owner := owner_uid(old):
+        if owner := owner_of(old):
             children = self._children[owner]
             children.pop((kind, ref), None)
             if not children:
@@ -130,9 +184,9 @@ class Cache:
         """All objects of a kind; a list, so that a watch may change the cache meanwhile."""
         return list(self._objects[kind].values())
 
-    def children(self, uid: str, kind: str) -> list[Body]:
-        """Objects of `kind` whose controller has this uid."""
-        return [self._objects[k][ref] for k, ref in self._children.get(uid, ()) if k == kind]
+    def children(self, parent: Mapping[str, Any], kind: str) -> list[Body]:
+        """Objects of `kind` in the namespace of `parent` whose controller it is, by every part of the reference."""
+        return [self._objects[k][ref] for k, ref in self._children.get(as_owner(parent), ()) if k == kind]
 
     def shared(self, namespace: str, content: str) -> list[Body]:
         """Jobs that do the same work for whoever asks for it, by the label that tells what it is."""
@@ -169,24 +223,28 @@ def _makers(kind: str, body: Mapping[str, Any]) -> list[Ref]:
 def _content(kind: str, body: Mapping[str, Any]) -> Ref | None:
     """(namespace, content) of a Job whose work is shared."""
     meta = body["metadata"]
-    content = (meta.get("labels") or {}).get(CONTENT) if kind == "Job" else None
+    content = (meta.get("labels") or {}).get(names.CONTENT) if kind == "Job" else None
     return (meta["namespace"], content) if content else None
 
 
-def owner_uid(body: Mapping[str, Any]) -> str | None:
-    """uid of the controller that owns an object."""
-    for ref in body["metadata"].get("ownerReferences") or ():
+def owner_of(body: Mapping[str, Any]) -> Owner | None:
+    """The controller that an object names; a controller is in the namespace of what it owns."""
+    meta = body["metadata"]
+    for ref in meta.get("ownerReferences") or ():
         if ref.get("controller"):
-            return ref["uid"]
+            return Owner(meta["namespace"], ref["apiVersion"], ref["kind"], ref["name"], ref["uid"])
     return None
 
 
-def owner(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Owner reference of the controller."""
-    for ref in body["metadata"].get("ownerReferences") or ():
-        if ref.get("controller"):
-            return ref
-    return None
+def as_owner(body: Mapping[str, Any]) -> Owner:
+    """How the children of one of our objects, a Job or a ConfigMap name it."""
+    kind, meta = body["kind"], body["metadata"]
+    return Owner(meta["namespace"], API_VERSIONS[kind], kind, meta["name"], meta["uid"])
+
+
+def controls(parent: Mapping[str, Any] | None, child: Mapping[str, Any] | None) -> bool:
+    """Whether `parent` is the controller of `child`, by every part of the reference."""
+    return parent is not None and child is not None and owner_of(child) == as_owner(parent)
 
 
 def version(body: Mapping[str, Any]) -> int:

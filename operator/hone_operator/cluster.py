@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -13,6 +13,8 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from hone_api import API_VERSION, GROUP, VERSION
+from hone_operator.cache import strip
+from hone_operator.decoding import Skipped, UnreadableError, decode, decode_list_aside, identity
 from hone_operator.desired.names import FIELD_MANAGER
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,8 @@ JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 FORCE = {"fieldManager": FIELD_MANAGER, "force": "true"}
-CHUNK = 250
+CHUNK = 25
+"""Objects a request: hostile ones of 1.5 MiB each are 38 MB of text at once, not 375."""
 MAX_LOG_BYTES = 8192
 
 PATHS = {
@@ -65,6 +68,10 @@ class ConflictError(ClusterError):
     """409 on a write: the object changed, or is another one."""
 
 
+class UnreadableObjectError(ClusterError):
+    """The object is too large, too deep or no JSON: it is as if it were not there, until somebody changes it."""
+
+
 class RefusedError(ClusterError):
     """403 or 422: the same write will be refused again until something else changes."""
 
@@ -101,11 +108,22 @@ def _error(status: int, body: bytes, headers: Mapping[str, str], verb: str) -> C
     return kind(status, reason, message, float(after) if after.isdigit() else None)
 
 
+@dataclass(frozen=True)
+class Read:
+    """How a list is asked for, what is kept of each object, and where the uids of unreadable ones go."""
+
+    accept: str = JSON
+    keep: Callable[[Any], Any] = lambda body: body
+    unread: set[str] | None = None
+
+
 @dataclass
 class Cluster:
     """The API server, as the operator's own user."""
 
     client: ApiClient
+    note: Callable[[str, Skipped], None] = lambda kind, skipped: None
+    """Told kind and name of each object that could not be read."""
 
     @classmethod
     async def connect(cls, connections: int = 20) -> "Cluster":
@@ -148,28 +166,63 @@ class Cluster:
         return data
 
     async def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
-        """The object as it is now, or None."""
+        """The object as it is now, or None.
+
+        Raises:
+            UnreadableObjectError, ClusterError
+        """
         try:
-            return json.loads(await self._call("GET", path(kind, namespace, name)))
+            raw = await self._call("GET", path(kind, namespace, name))
         except NotFoundError:
             return None
+        try:
+            return decode(raw)
+        except UnreadableError as error:
+            self.note(kind, Skipped(error.reason, error.message, identity(raw)))
+            raise UnreadableObjectError(0, error.reason, f"{kind} {namespace}/{name}: {error.message}") from None
 
     async def list(self, kind: str, namespace: str | None, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
         """Objects by label and field selector."""
-        query = {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
-        return json.loads(await self._call("GET", path(kind, namespace), query=query))["items"]
+        return [body async for body in self._chunks(kind, namespace, labels, fields)]
 
     async def scan(
-        self, kind: str, namespace: str | None, labels: str = "", metadata_only: bool = False
+        self,
+        kind: str,
+        namespace: str | None,
+        labels: str = "",
+        metadata_only: bool = False,
+        unread: set[str] | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
-        """Every object of a kind, read in chunks."""
-        query = {"limit": str(CHUNK), **({"labelSelector": labels} if labels else {})}
-        accept = METADATA_LIST if metadata_only else JSON
+        """Every object of a kind, stripped; the uids of those that cannot be read go to `unread`."""
+        read = Read(METADATA_LIST if metadata_only else JSON, lambda body: strip(kind, body), unread)
+        async for body in self._chunks(kind, namespace, labels, read=read):
+            yield body
+
+    async def _chunks(
+        self,
+        kind: str,
+        namespace: str | None,
+        labels: str = "",
+        fields: str = "",
+        read: "Read | None" = None,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Objects by selector, read in chunks; what cannot be read is noted and left out."""
+        read = read or Read()
+        query = {"limit": str(CHUNK)}
+        query |= {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
         while True:
-            answer = json.loads(await self._call("GET", path(kind, namespace), query=query, accept=accept))
-            for body in answer["items"] or ():  # an empty list of metadata has null
+            raw = await self._call("GET", path(kind, namespace), query=query, accept=read.accept)
+            try:
+                listed = await decode_list_aside(raw, read.keep)
+            except UnreadableError as error:
+                raise ClusterError(0, error.reason, error.message) from None
+            for body in listed.items:
                 yield body
-            query["continue"] = answer["metadata"].get("continue", "")
+            for skipped in listed.skipped:
+                self.note(kind, skipped)
+                if read.unread is not None:
+                    read.unread.add(skipped.metadata.get("uid", ""))
+            query["continue"] = listed.rest["metadata"].get("continue", "")
             if not query["continue"]:
                 return
 

@@ -38,6 +38,7 @@ from hone_operator.reconcile.upstream import Upstream
 from hone_operator.routing import CONTENTS, Key, concerned, datasets_of
 from hone_operator.stores import StoreReader
 from hone_operator.sweeping import Sweeper
+from hone_operator.unreadable import UNREADABLE, Unreadable
 
 log = logging.getLogger(__name__)
 SEEN_SECONDS = 60.0
@@ -70,6 +71,7 @@ class Controllers:
     """The queue's."""
     opt_in: OptIn | None = None
     """None: every namespace is served."""
+    unreadable: Unreadable = field(default_factory=Unreadable)
     _seen: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """Claims and Services known to exist, until when (monotonic seconds)."""
 
@@ -86,6 +88,9 @@ class Controllers:
             return await self._wait_for_namespace(key, problem)
         if key.kind == CONTENTS:
             return await Sweeper(self.cluster, self.cache, self.platform, self.now).process(key.namespace)
+        if key.kind == UNREADABLE:
+            await self._tell_unreadable(key)
+            return None
         body = self.cache.get(*key)
         if body is None:
             return None
@@ -140,10 +145,10 @@ class Controllers:
         namespace, name = body["metadata"]["namespace"], record["jobName"]
         # Not on the cache's word: another attempt beside a Job that runs would spoil its checkpoints.
         job = await self.cluster.get("Job", namespace, name)
-        if job and caches.owner_uid(job) == body["metadata"]["uid"] and self.cache.put("Job", job):
+        if job is not None and caches.controls(body, job) and self.cache.put("Job", job):
             return await self._attempts(body)
         pods = await self.cluster.list("Pod", namespace, labels=f"batch.kubernetes.io/job-name={name}")
-        left = [p for p in pods if p["metadata"]["labels"].get(names.COMPONENT) == "training"]
+        left = [p for p in pods if p["metadata"]["labels"].get(names.COMPONENT) == "training" and _of_job(p, name)]
         return jobs, sum(p["status"].get("phase") not in ("Succeeded", "Failed") for p in left)
 
     async def _has_finished(self, body: Mapping[str, Any]) -> bool:
@@ -236,10 +241,10 @@ class Controllers:
     async def _jobs(self, body: Mapping[str, Any], undigested: Callable[[ObservedJob], bool]) -> list[ObservedJob]:
         """Child Jobs with pods; of those that ended and whose end is news, as the API server has them now."""
         out = []
-        for job in self.cache.children(body["metadata"]["uid"], "Job"):
+        for job in self.cache.children(body, "Job"):
             if job["metadata"].get("deletionTimestamp"):
                 continue
-            seen = ObservedJob(job, self.cache.children(job["metadata"]["uid"], "Pod"))
+            seen = ObservedJob(job, self.cache.children(job, "Pod"))
             if seen.finished:
                 # Only a FineTuneJob's status has room for the log.
                 seen = await self._read.ended(seen, body["kind"] == "FineTuneJob") if undigested(seen) else seen
@@ -286,7 +291,7 @@ class Controllers:
             found = await self.cluster.get(kind, meta["namespace"], meta["name"])
             if found is None or "ownerReferences" not in meta:
                 raise  # it changed under our hands: decide again
-            if caches.owner_uid(found) != caches.owner_uid(body):
+            if caches.owner_of(found) != caches.owner_of(body):
                 raise NameTakenError(f"another {kind} has this name: delete it, or rename the object") from None
             if where := difference(found, body):
                 words = f"a {kind} of this name has another {where} than the operator writes: delete it"
@@ -339,6 +344,13 @@ class Controllers:
             made = found
         self._keep("ModelVersion", made)
 
+    async def _tell_unreadable(self, key: Key) -> None:
+        """Write the Event about an object that was skipped; its status stays as it is."""
+        if event := self.unreadable.event(key, self.now()):
+            with contextlib.suppress(AlreadyExistsError, RefusedError, NotFoundError):  # told, or the namespace goes
+                await self.cluster.create(event, brief=True)
+            self.unreadable.written(key)
+
     async def _emit(self, body: Mapping[str, Any], outcome: Outcome) -> None:
         """Events are news, not state: one that cannot be written is only logged."""
         for event in outcome.events:
@@ -371,3 +383,9 @@ DECIDERS: dict[str, Callable[[Controllers, Mapping[str, Any]], Any]] = {
 
 def _begins_work(outcome: Outcome) -> bool:
     return any(body["kind"] == "Job" for body in outcome.create)
+
+
+def _of_job(pod: Mapping[str, Any], name: str) -> bool:
+    """Whether a Job of this name was the controller of a pod; the Job is gone, and nobody knows its uid any more."""
+    owner = caches.owner_of(pod)
+    return owner is not None and (owner.api_version, owner.kind, owner.name) == ("batch/v1", "Job", name)

@@ -10,10 +10,11 @@ import kopf
 
 from hone_api import GROUP, VERSION
 from hone_operator.cache import Cache
-from hone_operator.cluster import Cluster, ClusterError
+from hone_operator.cluster import CHUNK, Cluster, ClusterError
 from hone_operator.desired.names import COMPONENT, OWNER_LABEL
 from hone_operator.listing import Listing
 from hone_operator.routing import Key, concerned, contents_of
+from hone_operator.watchguard import Note, session
 from hone_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class Watches:
         self.listing = Listing(cluster, cache, self.changed, namespaces or (None,))
         self.gone: tuple[Callable[[str], None], ...] = ()
         """Told the uid of each of our objects that was deleted."""
+        self.note: Note = lambda kind, skipped: None
+        """Told each object that a watch has to skip."""
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Add our handlers."""
@@ -55,8 +58,9 @@ class Watches:
             self._register(registry, kind, resource)
 
         @kopf.on.login(registry=registry)
-        def login(**kwargs: Any) -> Any:
-            return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        async def login(**kwargs: Any) -> Any:
+            info = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+            return session(info, self.note) if info else None
 
     def _register(self, registry: kopf.OperatorRegistry, kind: str, resource: tuple[str, ...]) -> None:
         @kopf.on.event(*resource, id=f"request-{kind.lower()}", registry=registry)
@@ -120,7 +124,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.inactivity_timeout = 70
-    settings.watching.chunk_size = 200
+    settings.watching.chunk_size = CHUNK
     settings.watching.label_selectors["batch", "v1", "jobs"] = COMPONENT
     settings.watching.label_selectors["", "v1", "pods"] = COMPONENT
     settings.queueing.idle_timeout = 0.5

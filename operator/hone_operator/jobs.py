@@ -45,7 +45,7 @@ class JobReader:
         """The watch of pods may lag behind the watch of Jobs: read the pods of an ended Job live."""
         meta = job.body["metadata"]
         live = await self.cluster.list("Pod", meta["namespace"], labels=f"batch.kubernetes.io/job-name={meta['name']}")
-        pods = [caches.strip("Pod", p) for p in live if caches.owner_uid(p) == meta["uid"]]
+        pods = [caches.strip("Pod", p) for p in live if caches.controls(job.body, p)]
         job = replace(job, pods=pods)
         if with_log and job.failed and (bad := failed_pods(job)) and not disrupted(bad[0]):
             tail = await self.cluster.log_tail(meta["namespace"], bad[0]["metadata"]["name"], CONTAINER, LOG_LINES)

@@ -5,6 +5,7 @@ watch was down. (Its index handlers would tell, but wake every waiting object fo
 jobs with their pods took minutes.)
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hone_operator.cache import Cache, version
-from hone_operator.cluster import Cluster
+from hone_operator.cluster import Cluster, UnreadableObjectError
 from hone_operator.desired.names import COMPONENT
 
 log = logging.getLogger(__name__)
@@ -60,17 +61,18 @@ class Listing:
             self._deaf[kind] = self._deaf.get(kind, 0) + 1 if late and silent else 0
 
     async def _compare(self, kind: str, namespace: str | None, selector: str) -> int:
-        late, listed = 0, set()
+        late, listed = 0, set[str]()
         before = {b["metadata"]["uid"]: b for b in self.cache.items(kind)}
-        async for body in self.cluster.scan(kind, namespace, selector, metadata_only=True):
+        async for body in self.cluster.scan(kind, namespace, selector, metadata_only=True, unread=listed):
             meta = body["metadata"]
             listed.add(meta["uid"])
             known = self.cache.get(kind, meta["namespace"], meta["name"])
             if known is None or known["metadata"]["uid"] != meta["uid"] or version(known) < version(body):
-                late += 1
-                live = await self.cluster.get(kind, meta["namespace"], meta["name"])
-                if live is not None and self.cache.put(kind, live):
-                    self.changed(kind, live)
+                with contextlib.suppress(UnreadableObjectError):  # noted; what was read of it before stays
+                    live = await self.cluster.get(kind, meta["namespace"], meta["name"])
+                    late += 1
+                    if live is not None and self.cache.put(kind, live):
+                        self.changed(kind, live)
         for uid, body in before.items():
             here = namespace is None or body["metadata"]["namespace"] == namespace
             meta = body["metadata"]

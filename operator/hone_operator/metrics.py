@@ -24,6 +24,7 @@ from prometheus_client.exposition import choose_encoder
 from hone_api.finetunejob_status import ConditionType
 from hone_operator import __version__
 from hone_operator.cache import Body, Cache
+from hone_operator.decoding import REASONS
 from hone_operator.objectmetrics import ObjectCollector, seconds
 from hone_operator.progress.store import ProgressStore
 from hone_operator.routing import Key
@@ -70,7 +71,15 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self._unreadable = Counter(
+            "hone_operator_unreadable_objects_total",
+            "Times that an object was skipped because it is too large, too deep or no JSON.",
+            ["kind", "reason"],
+            registry=registry,
+        )
         for kind in ("FineTuneJob", "Dataset", "ModelVersion"):  # zeros from the start: a rate needs a first value
+            for reason in REASONS:
+                self._unreadable.labels(kind, reason)
             self._durations.labels(kind)
             self._errors.labels(kind)
 
@@ -105,6 +114,10 @@ class Metrics:
         """A reconcile has failed; the queue tries it again."""
         self._errors.labels(key.kind).inc()
         log.warning("%s: %s: %s", key, type(error).__name__, error)
+
+    def unreadable(self, kind: str, reason: str) -> None:
+        """An object was skipped; see `decoding`."""
+        self._unreadable.labels(kind, reason).inc()
 
     def forget(self, uid: str) -> None:
         """The object is gone."""

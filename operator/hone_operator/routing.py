@@ -33,16 +33,21 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     if kind in names.OWNER_LABEL:
         swept = [contents_of(namespace)] if kind == "Dataset" or gone else []
         return [Key(kind, namespace, name), *_users_of(kind, body, cache), *swept]
-    owner = caches.owner(body)
+    owner = caches.owner_of(body)
     if kind == "Pod" and owner:
-        job = cache.get("Job", namespace, owner["name"])
-        owner = caches.owner(job) if job else None
-    if owner and owner["kind"] in names.OWNER_LABEL:
+        job = cache.get("Job", namespace, owner.name)
+        owner = caches.owner_of(job) if job and caches.controls(job, body) else None
+    if owner is None or owner.api_version != caches.API_VERSIONS.get(owner.kind):
+        return []
+    if owner.kind in names.OWNER_LABEL:
+        known = cache.get(owner.kind, namespace, owner.name)
+        if known is not None and caches.as_owner(known) != owner:
+            return []  # of an object that had this name before, or that never was
         swept = [contents_of(namespace)] if kind == "Job" and gone else []
-        return [Key(owner["kind"], namespace, owner["name"]), *swept]
-    if owner and owner["kind"] == "PersistentVolumeClaim":
+        return [Key(owner.kind, namespace, owner.name), *swept]
+    if owner.kind == "PersistentVolumeClaim":
         return _not_begun(namespace, cache)
-    if owner and kind == "Job" and owner["name"] == names.CONTENTS:
+    if (owner.kind, owner.name) == ("ConfigMap", names.CONTENTS) and kind == "Job":
         return [contents_of(namespace)]
     return []
 

@@ -43,14 +43,14 @@ class StoreReader:
 
     def _is_staging(self, job: Mapping[str, Any], work: Shared) -> bool:
         """Whether this Job stages that: a label alone does not make it so."""
-        meta, owner = job["metadata"], caches.owner(job)
-        if owner is None or (owner["kind"], owner["name"]) != ("PersistentVolumeClaim", self.platform.store_claim):
+        meta, owner = job["metadata"], caches.owner_of(job)
+        if owner is None or owner[1:4] != ("v1", "PersistentVolumeClaim", self.platform.store_claim):
             return False
         return meta["labels"].get(names.COMPONENT) == work.component and not meta.get("deletionTimestamp")
 
     async def _staging(self, job: Mapping[str, Any]) -> ObservedJob:
         """A hundred FineTuneJobs may read one Job's end: only what the cache lacks is read from the API server."""
-        seen = ObservedJob(job, self.cache.children(job["metadata"]["uid"], "Pod"))
+        seen = ObservedJob(job, self.cache.children(job, "Pod"))
         if not seen.finished:
             return await self.read.in_progress(seen)
         return seen if seen.result() or failed_pods(seen) else await self.read.ended(seen, with_log=False)

@@ -84,15 +84,19 @@ class Sweeper:
             for work in wanted(job["spec"], self.platform)
         }
         for job in self.cache.items("Job"):
-            meta, owner = job["metadata"], caches.owner(job)
+            meta, owner = job["metadata"], caches.owner_of(job)
             content = (meta.get("labels") or {}).get(names.CONTENT)
             if meta["namespace"] != namespace or not content or content in asked:
                 continue
-            if owner and owner["kind"] == "PersistentVolumeClaim" and not meta.get("deletionTimestamp"):
+            if (
+                owner
+                and (owner.api_version, owner.kind) == ("v1", "PersistentVolumeClaim")
+                and not meta.get("deletionTimestamp")
+            ):
                 await self.cluster.delete("Job", job)
 
     def _job(self, body: Mapping[str, Any] | None) -> ObservedJob | None:
-        jobs = self.cache.children(body["metadata"]["uid"], "Job") if body else []
+        jobs = self.cache.children({**body, "kind": "ConfigMap"}, "Job") if body else []
         found = [job for job in jobs if not job["metadata"].get("deletionTimestamp")]
         return ObservedJob(found[0], ()) if found else None
 
@@ -115,15 +119,20 @@ class Sweeper:
         found = ((kind, body) for kind in REFERRERS for body in self.cache.items(kind))
         return [(kind, body) for kind, body in found if body["metadata"]["namespace"] == namespace]
 
-    async def _live(self, namespace: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+    async def _live(self, namespace: str, unread: set[str]) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         """What the API server has now: a watch may lag, and what is removed does not come back."""
         for kind in REFERRERS:
-            async for body in self.cluster.scan(kind, namespace, names.COMPONENT if kind == "Job" else ""):
+            labels = names.COMPONENT if kind == "Job" else ""
+            async for body in self.cluster.scan(kind, namespace, labels, unread=unread):
                 yield kind, body
 
     async def _sweep(self, namespace: str, known: Mapping[str, str], idle: list[str]) -> None:
         as_of = self.now()
-        live = [found async for found in self._live(namespace)]
+        unread: set[str] = set()
+        live = [found async for found in self._live(namespace, unread)]
+        if unread:
+            log.warning("%s: no contents are removed: %d objects cannot be read", namespace, len(unread))
+            return
         used = contents.referred(live)
         claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
         remove = [content for content in idle if content not in used]

@@ -19,7 +19,6 @@ FULL: dict[str, Any] = {
     "deepspeed": {"zeroStage": 2},
     "deadline": "12h",
     "tracking": [{"type": "MLflow"}],
-    "podOverrides": {"containers": [{"name": "trainer"}]},
     "scheduling": {
         "queueName": "team",
         "nodeSelector": {"a": "b"},
@@ -44,7 +43,6 @@ CHANGED: dict[str, Any] = {
     "deadline": "13h",
     "output": {"merge": True},
     "tracking": [{"type": "WandB"}],
-    "podOverrides": {"containers": [{"name": "other"}]},
 }
 BLOCKS = {
     "dapt": "DAPT",

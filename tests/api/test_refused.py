@@ -379,7 +379,6 @@ def test_bad_name_is_refused(api: Any, manifest: Any, kind: str, name: str, frag
         (JOB, {"spec.adapter.type": "QLoRA", "spec.deepspeed.zeroStage": 2}),
         (JOB, {"spec.resources": {"gpusPerNode": 8, "gpuProducts": ["NVIDIA-H100-80GB-HBM3"]}}),
         (JOB, {"spec.training": {"maxSteps": 10, "batchSize": 12, "microBatchSize": 4, "learningRate": "1E-5"}}),
-        (JOB, {"spec.podOverrides": {"containers": [{"name": "trainer", "env": []}]}}),
         (JOB, {"spec.evaluation": {"harness": {"tasks": ["arc_easy", "belebele_zho_Hans", "mmlu"], "fewShot": 0}}}),
     ],
     ids=lambda v: str(v)[:70],

@@ -13,8 +13,8 @@ def body(version: int, uid: str = "u", name: str = "x", **fields):
 
 
 def owned(version: int, uid: str, name: str, owner: str):
-    references = {"ownerReferences": [{"uid": owner, "controller": True, "kind": "FineTuneJob", "name": "x"}]}
-    return body(version, uid, name, metadata=references)
+    reference = {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "name": "x", "uid": owner}
+    return body(version, uid, name, metadata={"ownerReferences": [{**reference, "controller": True}]})
 
 
 def test_an_older_body_does_not_replace_a_newer_one():
@@ -53,21 +53,23 @@ def test_children_are_those_whose_controller_it_is():
     cache.put("Job", owned(1, "b", "run-2", "owner"))
     cache.put("Job", owned(1, "c", "other-1", "somebody"))
     cache.put("Pod", owned(1, "p", "pod", "owner"))
-    assert [j["metadata"]["name"] for j in cache.children("owner", "Job")] == ["run-1", "run-2"]
+    parent = {"kind": "FineTuneJob", **body(1, "owner")}
+    assert [j["metadata"]["name"] for j in cache.children(parent, "Job")] == ["run-1", "run-2"]
     cache.remove("Job", owned(2, "a", "run-1", "owner"))
-    assert [j["metadata"]["name"] for j in cache.children("owner", "Job")] == ["run-2"]
+    assert [j["metadata"]["name"] for j in cache.children(parent, "Job")] == ["run-2"]
 
 
 def test_what_nobody_reads_is_not_kept():
     cache = Cache()
-    annotations = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 1000, "hone.dev/resolved": "{}"}
+    index = "batch.kubernetes.io/job-completion-index"
+    annotations = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 1000, index: "1"}
     pod = body(1, metadata={"managedFields": [{}], "annotations": annotations})
     pod["spec"] = {"containers": [{"env": []}], "nodeName": "n1"}
     cache.put("Pod", pod)
     kept = cache.pod("team", "x")
     assert kept["spec"] == {"nodeName": "n1"}
     assert "managedFields" not in kept["metadata"]
-    assert kept["metadata"]["annotations"] == {"hone.dev/resolved": "{}"}
+    assert kept["metadata"]["annotations"] == {index: "1"}
 
 
 def test_models_are_found_by_the_job_that_made_them():

@@ -17,6 +17,10 @@ def body(kind: str, name: str, namespace: str = "team", **spec: Any) -> dict[str
     return {"kind": kind, "metadata": meta, "spec": spec}
 
 
+def owner(api_version: str, kind: str, name: str) -> dict[str, Any]:
+    return {"apiVersion": api_version, "kind": kind, "name": name, "uid": "x", "controller": True}
+
+
 def keys(changed: dict[str, Any], *others: dict[str, Any]) -> list[str]:
     cache = Cache()
     for other in (changed, *others):
@@ -74,7 +78,7 @@ def test_an_object_that_goes_may_leave_rows_behind() -> None:
 
 def test_a_job_that_goes_referred_to_rows() -> None:
     job = body("Job", "run-1")
-    job["metadata"]["ownerReferences"] = [{"kind": "FineTuneJob", "name": "run", "uid": "x", "controller": True}]
+    job["metadata"]["ownerReferences"] = [owner("hone.dev/v1alpha1", "FineTuneJob", "run")]
     assert keys(job) == ["FineTuneJob team/run"]
     gone = [str(key) for key in concerned("Job", job, Cache())]
     assert gone == ["FineTuneJob team/run", "Contents team/hone-contents"]
@@ -82,7 +86,5 @@ def test_a_job_that_goes_referred_to_rows() -> None:
 
 def test_a_job_that_removes_rows_concerns_the_contents() -> None:
     job = body("Job", "hone-sweep-1")
-    job["metadata"]["ownerReferences"] = [
-        {"kind": "ConfigMap", "name": "hone-contents", "uid": "x", "controller": True}
-    ]
+    job["metadata"]["ownerReferences"] = [owner("v1", "ConfigMap", "hone-contents")]
     assert keys(job) == ["Contents team/hone-contents"]

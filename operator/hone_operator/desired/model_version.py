@@ -7,6 +7,7 @@ from typing import Any
 
 from hone_api import API_VERSION
 from hone_api.finetunejob_status import Resolved
+from hone_api.hyperparameters import PLACES
 from hone_api.modelversion import (
     Ancestor,
     Approval,
@@ -24,17 +25,6 @@ from hone_operator.desired import names
 
 REMEMBERED = 64
 """Runs a model whose number the ledger remembers: more than can be between allocation and creation at once."""
-PATHS = {
-    "modelPath",
-    "modelAdapter",
-    "models",
-    "workPath",
-    "outputPath",
-    "exportFolder",
-    "masterAddress",
-    "metricsPort",
-}
-"""What of a plan says where a run happened, not what it was."""
 
 
 @dataclass(frozen=True)
@@ -171,5 +161,5 @@ def _data(plan: TrainingPlan, result: TrainingResult) -> list[DatasetLineage]:
 
 def _hyper_parameters(plan: TrainingPlan, result: TrainingResult) -> dict[str, Any]:
     """The plan without its places, and what the trainer chose where the plan left it open."""
-    values = {k: v for k, v in plan.to_json().items() if k not in PATHS}
+    values = {k: v for k, v in plan.to_json().items() if k not in PLACES}
     return {**values, "resolved": dict(result.resolved)} if result.resolved else values

@@ -22,6 +22,10 @@ RESOLVED = "hone.dev/resolved"
 """Annotation on an attempt's Job: what its plan was resolved to. The Job is the record that cannot lag."""
 ANCESTORS = "hone.dev/ancestors"
 """Annotation on an attempt's Job: the chain that its base came from, by value; a parent may be deleted meanwhile."""
+RESTORED = "hone.dev/restored"
+"""Annotation by which whoever restores a backup says so, with any value but false."""
+VELERO = "velero.io/restore-name"
+"""Label that Velero puts on every object that it restores."""
 OWNER_LABEL = {"FineTuneJob": FINETUNEJOB, "Dataset": DATASET, "ModelVersion": MODELVERSION}
 
 LEDGER = "hone-model-versions"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.finetunejob_status import ConditionType
+from hone_operator.cache import controls
 from hone_operator.desired import names
 from hone_operator.progress.auth import Caller
 
@@ -44,7 +45,7 @@ def attempt_of(caller: Caller, chain: Chain) -> int:
     number = labelled_attempt(pod)
     if number is None or pod["metadata"]["labels"].get(names.FINETUNEJOB) != name:
         raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} is not one of finetunejob {name}")
-    if not (_controls(chain.batch_job, pod) and _controls(job, chain.batch_job)):
+    if not (controls(chain.batch_job, pod) and controls(job, chain.batch_job)):
         raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} does not belong to attempt {number} of {name}")
     attempts = (job.get("status") or {}).get("attempts") or []
     newest = max((a["number"] for a in attempts), default=number)
@@ -66,10 +67,3 @@ def finished(job: Object) -> bool:
     conditions = (job.get("status") or {}).get("conditions") or []
     ended = any(c["type"] == ConditionType.FINISHED and c["status"] == "True" for c in conditions)
     return ended or "deletionTimestamp" in job["metadata"]
-
-
-def _controls(owner: Object | None, child: Object | None) -> bool:
-    if owner is None or child is None:
-        return False
-    references = child["metadata"].get("ownerReferences") or []
-    return any(r.get("controller") and r["uid"] == owner["metadata"]["uid"] for r in references)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from hone_api.finetunejob_status import JobProgress
+from hone_api.reading import read_known
 from hone_api.report import ProgressReport
 
 # Names under which stock Hugging Face scripts log what we show. Everything else a report holds is dropped.
@@ -66,7 +67,7 @@ def remembered(status: Mapping[str, Any], attempt: int) -> Latest | None:
     told, started = progress.get("lastUpdatedTime"), attempts[-1].get("startTime")
     if not told or not started or datetime.fromisoformat(told) < datetime.fromisoformat(started):
         return None  # of an earlier attempt
-    return Latest(attempt, JobProgress.model_validate(progress), datetime.fromisoformat(told))
+    return Latest(attempt, read_known(JobProgress, progress)[0], datetime.fromisoformat(told))
 
 
 def update(report: ProgressReport, attempt: int, previous: Latest | None, now: datetime) -> Latest | None:

@@ -52,6 +52,11 @@ class Conditions:
         """As it was before; empty when it was not there."""
         return self._previous.get(type_, {})
 
+    def keep_rest(self) -> None:
+        """Those that were not set now as they were before, for the present generation."""
+        for type_ in [t for t in self._previous if t not in self._now]:
+            self.keep(type_, "")
+
     def failed_before(self, type_: str) -> bool:
         """Whether this condition told of a failure: it stays in view while another try is under way."""
         return self._previous.get(type_, {}).get("reason") in FAILURES

@@ -23,7 +23,7 @@ from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
 from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
 from hone_operator.reconcile.upstream import Wait
-from hone_operator.reconcile.validation import spec_problems
+from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
 RECHECK_SECONDS = 15.0
 
@@ -47,7 +47,7 @@ def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platfor
         return Outcome()
     draft = Draft(dataset, now)
     try:
-        spec = DatasetSpec.model_validate(dataset["spec"])
+        spec, unknown = read_spec(DatasetSpec, dataset)
         if spec.source:
             names.split_uri(spec.source.uri)
     except ValidationError as error:
@@ -58,12 +58,12 @@ def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platfor
         return _refuse(draft, "InvalidConfiguration", "; ".join(wrong))
     if asked := bounds.problems(dataset, platform.bounds):
         return _refuse(draft, bounds.CODE, "; ".join(asked))
-    draft.conditions.set("Accepted", True, "Accepted", "")
+    accept(draft, unknown)
     current = [j for j in seen.jobs if j.label(names.GENERATION) == draft.generation]
     outdated = [j.body for j in seen.jobs if j.label(names.GENERATION) != draft.generation]
     draft.delete += outdated
     if is_ready(dataset):
-        draft.conditions.keep_all()
+        draft.conditions.keep_rest()
         return _look_again(draft, spec, seen, observe_tries(current), platform) if spec.refresh else draft.outcome()
     if draft.old.get("observedGeneration") != draft.generation:
         draft.put(tries=None, lastTryTime=None, failure=None)
@@ -126,6 +126,11 @@ def _look(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, platfor
 
 
 def _refuse(draft: Draft, reason: str, message: str) -> Outcome:
+    if is_ready(draft.body):  # another version accepted and materialised it: what it holds is as good as before
+        draft.conditions.keep_all()
+        draft.conditions.set("Accepted", False, reason, message)
+        draft.tell_change("Accepted", warning=True)
+        return draft.outcome()
     draft.conditions.set("Accepted", False, reason, message)
     draft.put(failure={"code": reason, "message": message})
     return _not_ready(draft, reason, message, "Failed", stalled=True, warning=True)

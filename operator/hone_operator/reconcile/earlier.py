@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.finetunejob import FineTuneJobSpec
+from hone_operator.desired.names import RESTORED, VELERO
 from hone_operator.desired.training import spec_digest
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.ending import reject, succeed
@@ -17,10 +18,6 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 
 Body = Mapping[str, Any]
-RESTORED = "hone.dev/restored"
-"""Annotation by which whoever restores a backup says so, with any value but false."""
-VELERO = "velero.io/restore-name"
-"""Label that Velero puts on every object that it restores."""
 REASON = "RestoredFromModelVersion"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from hone_api.finetunejob_status import Phase
 from hone_api.placement import Cleanup
+from hone_api.reading import read_known
 from hone_operator.reconcile.conditions import Conditions
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
@@ -59,7 +60,7 @@ def after_end(job: Mapping[str, Any], children: Sequence[ObservedJob], now: date
     draft = Draft(job, now)
     draft.conditions.keep_all()
     gone = [c.body for c in children if not c.finished]
-    after = Cleanup.model_validate(job["spec"].get("cleanup") or {}).pods_after
+    after = read_known(Cleanup, job["spec"].get("cleanup") or {})[0].pods_after
     if after and draft.old.get("completionTime"):
         end = parse_time(draft.old["completionTime"]) + timedelta(seconds=duration_seconds(after))
         if end <= now:

@@ -11,12 +11,14 @@ from pydantic import ValidationError
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import Ancestor
+from hone_api.reading import read_known
 from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, image, service, training, world_size
-from hone_operator.reconcile import bounds, earlier, forecast, inputs, unsupported
+from hone_operator.reconcile import bounds, earlier, forecast, inputs
 from hone_operator.reconcile import progress as reports
+from hone_operator.reconcile.acceptance import Refused, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
 from hone_operator.reconcile.conditions import condition, is_true
@@ -27,12 +29,12 @@ from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, duration_seconds, format_time, parse_time
 from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
 from hone_operator.reconcile.recording import record
-from hone_operator.reconcile.refusals import final_refusal, storage_note, storage_problem
+from hone_operator.reconcile.refusals import final_refusal, storage_note
 from hone_operator.reconcile.staging import Stage
 from hone_operator.reconcile.tasks import CONDITION as TASKS_READY
 from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
-from hone_operator.reconcile.upstream import Wait, cycle
-from hone_operator.reconcile.validation import spec_problems
+from hone_operator.reconcile.upstream import Wait
+from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
 RECHECK_SECONDS = 15.0
 STOPPING_SECONDS = 2.0
@@ -53,26 +55,18 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
     if seen.made and not _leaves_result(of_component(seen.jobs, "training")):
         return earlier.restore(draft, seen.made, [j.body for j in seen.jobs if not j.finished])
     try:
-        spec = FineTuneJobSpec.model_validate(job["spec"])
+        spec, unknown = read_spec(FineTuneJobSpec, job)
         names.split_uri(spec.model.uri or "")
     except ValidationError as error:
-        return _refuse(draft, "InvalidConfiguration", spec_problems(error))
+        return refuse(draft, seen, Refused("InvalidConfiguration", spec_problems(error)))
     except names.InvalidReferenceError as error:
-        return _refuse(draft, "InvalidConfiguration", f"spec.model.uri: {error}")
-    if fields := unsupported.job_fields(spec):
-        return _refuse(draft, "NotSupportedYet", unsupported.message(fields))
-    wrong = unsupported.contradictions(spec, world_size(spec))
-    if not image(spec, platform):
-        wrong.append("spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage")
-    if problem := storage_problem(spec.resources.nodes, platform):
-        wrong.append(problem)
-    if circle := cycle(job, seen.upstream):
-        wrong.append(f"spec.model.fineTuneJob: {' -> '.join(circle)} is a circle, none of them can begin")
-    if wrong:
-        return _refuse(draft, "InvalidConfiguration", "; ".join(wrong))
-    if asked := bounds.problems(job, platform.bounds):
-        return _refuse(draft, bounds.CODE, "; ".join(asked))
-    draft.conditions.set("Accepted", True, "Accepted", storage_note(spec.resources.nodes, platform))
+        return refuse(draft, seen, Refused("InvalidConfiguration", f"spec.model.uri: {error}"))
+    refused = why_refused(spec, seen, draft, platform)
+    if refused and not begun(draft, seen):
+        return refuse(draft, seen, refused)
+    accept(draft, unknown, storage_note(spec.resources.nodes, platform))
+    if refused:
+        tell_refused(draft, refused)
     return _Run(draft, spec, seen, platform).decide()
 
 
@@ -80,15 +74,6 @@ def _leaves_result(training: Sequence[ObservedJob]) -> bool:
     """Whether the last attempt's Job tells how the run ended: it says more than the ModelVersion."""
     last = max(training, key=lambda j: j.label(names.ATTEMPT), default=None)
     return last is not None and last.succeeded and last.result() is not None
-
-
-def _refuse(draft: Draft, reason: str, message: str) -> Outcome:
-    draft.conditions.set("Accepted", False, reason, message)
-    staged = [TASKS_READY] if (draft.body["spec"].get("evaluation") or {}).get("harness") else []
-    for type_ in ("DatasetReady", "ModelReady", *staged, "Admitted", "Running", "Advised"):
-        draft.conditions.set(type_, False, "NotAccepted", "")
-    draft.conditions.set("Suspended", False, "NotAccepted", "")
-    return fail(draft, Cause(reason, message))
 
 
 class _Run:
@@ -210,13 +195,13 @@ class _Run:
     def _pinned(self) -> Resolved | None:
         for source in (self._recorded(names.RESOLVED), self.draft.old.get("resolved")):
             if source and source.get("datasetDigests"):
-                return Resolved.model_validate(source)
+                return read_known(Resolved, source)[0]
         return None
 
     def _ancestors(self, model: BaseModel) -> list[Ancestor]:
         """The chain that the base came from."""
         recorded = self._recorded(names.ANCESTORS)
-        return [Ancestor.model_validate(a) for a in recorded] if recorded else model.ancestors
+        return [read_known(Ancestor, a)[0] for a in recorded] if recorded else model.ancestors
 
     def _recorded(self, annotation: str) -> Any:
         """From the newest training Job: it cannot lag behind what the pods were given."""
@@ -234,6 +219,11 @@ class _Run:
         number, start = attempts.count + 1, next_start(attempts)
         if self.spec.suspend:
             return self._paused()
+        if not self.conditions.is_true("Accepted"):
+            self.conditions.set("Admitted", None, "NotAccepted", "")
+            self._not_running("NotAccepted")
+            self._tell_end_of_attempt()
+            return self._not_done("Accepted")
         self.conditions.set("Admitted", None, "Pending", self._asked())
         if asked := list(bounds.placement(draft.body["spec"].get("scheduling") or {}, self.platform.bounds)):
             self.conditions.set("Admitted", False, bounds.CODE, "; ".join(asked))

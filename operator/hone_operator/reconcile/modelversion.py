@@ -19,7 +19,7 @@ from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
 from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
-from hone_operator.reconcile.validation import spec_problems
+from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
 RECHECK_SECONDS = 15.0
 
@@ -39,16 +39,28 @@ def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platfor
         return Outcome()
     draft = Draft(version, now)
     try:
-        spec = ModelVersionSpec.model_validate(version["spec"])
+        spec, unknown = read_spec(ModelVersionSpec, version)
         claims(spec)
     except ValidationError as error:
-        return _unverified(draft, "InvalidConfiguration", spec_problems(error), final=True)
+        return _refuse(draft, "InvalidConfiguration", spec_problems(error))
     except names.InvalidReferenceError as error:
-        return _unverified(draft, "NotSupportedYet", str(error), final=True)
+        return _refuse(draft, "NotSupportedYet", str(error))
+    if unknown:
+        accept(draft, unknown)
     _columns(draft, spec)
     if draft.old.get("verifiedAt"):
         return _verified(draft, draft.old["verifiedAt"])
     return _verify(draft, spec, seen, observe_tries(seen.jobs), platform)
+
+
+def _refuse(draft: Draft, reason: str, message: str) -> Outcome:
+    """Final, but for a model that another version has verified: it stays as good as it was."""
+    if not draft.old.get("verifiedAt"):
+        return _unverified(draft, reason, message, final=True)
+    draft.conditions.keep_all()
+    draft.conditions.set("Accepted", False, reason, message)
+    draft.tell_change("Accepted", warning=True)
+    return draft.outcome()
 
 
 def _columns(draft: Draft, spec: ModelVersionSpec) -> None:

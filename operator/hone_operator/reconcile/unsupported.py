@@ -27,7 +27,6 @@ JOB: tuple[JobRule, ...] = (
     ("spec.output.version", lambda s: s.output.version is not None),
     ("spec.output.push", lambda s: s.output.push),
     ("spec.tracking", lambda s: s.tracking),
-    ("spec.podOverrides", lambda s: s.pod_overrides is not None),
 )
 
 

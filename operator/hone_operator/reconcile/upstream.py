@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from hone_api.finetunejob_status import PinnedModel
 from hone_api.methods import Method
 from hone_api.modelversion import Ancestor, ModelVersionSpec
+from hone_api.reading import read_known
 from hone_api.shape import ModelShape
 from hone_operator.desired import modelref
 from hone_operator.desired.modelref import UnusableModelError
@@ -80,7 +81,7 @@ def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Ca
     if body is None:
         return Wait("ModelVersionNotFound", f"ModelVersion {name} does not exist in this namespace: create it.")
     try:
-        spec = ModelVersionSpec.model_validate(body["spec"])
+        spec = read_known(ModelVersionSpec, body["spec"])[0]
         pinned = modelref.pin(name, spec)
     except ValidationError:
         return Cause("InvalidConfiguration", f"ModelVersion {name} was written by another version of Hone.")

@@ -1,6 +1,39 @@
-"""Words for what pydantic refuses in a spec (an object older or newer than this operator)."""
+"""Reading a spec that another version may have written or checked."""
 
-from pydantic import ValidationError
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hone_api.reading import read_known
+from hone_operator.pruning import MAX_NAMED, UNKNOWN
+from hone_operator.reconcile.draft import Draft
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_spec(model: type[M], body: Mapping[str, Any]) -> tuple[M, list[str]]:
+    """The spec, and the paths of fields that this version does not know.
+
+    Raises:
+        ValidationError: when a field that it knows is wrong.
+    """
+    spec, unknown = read_known(model, body["spec"])
+    return spec, [*body["metadata"].get(UNKNOWN, ()), *(f"spec.{path}" for path in unknown)][:MAX_NAMED]
+
+
+def accept(draft: Draft, unknown: list[str], note: str = "") -> None:
+    """Condition Accepted, with a note. The API server took the object: what only another version knows is a warning."""
+    if not unknown:
+        draft.conditions.set("Accepted", True, "Accepted", note)
+        return
+    message = (
+        f"This version of Hone does not know {', '.join(sorted(unknown))}: it has no effect. Upgrade the operator, "
+        "or remove the field."
+    )
+    message = f"{message} {note}".strip()
+    draft.conditions.set("Accepted", True, "UnknownFields", message)
+    draft.tell_change("Accepted", warning=True)
 
 
 def spec_problems(error: ValidationError) -> str:

@@ -60,7 +60,6 @@ def test_the_same_again_writes_nothing(life):
         ({"output": {"modelName": "m", "version": 3}}, "spec.output.version"),
         ({"output": {"modelName": "m", "push": {"uri": "oci://h/x"}}}, "spec.output.push"),
         ({"tracking": [{"type": "MLflow"}]}, "spec.tracking"),
-        ({"podOverrides": {"spec": {}}}, "spec.podOverrides"),
     ],
 )
 def test_what_is_not_supported_yet_is_refused_by_name(new_life, conditions, spec, named):
@@ -74,9 +73,9 @@ def test_what_is_not_supported_yet_is_refused_by_name(new_life, conditions, spec
 
 
 def test_all_unsupported_fields_are_named_at_once(new_life):
-    life = new_life(tracking=[{"type": "WandB"}], podOverrides={})
+    life = new_life(tracking=[{"type": "WandB"}], scheduling={"queueName": "q"})
     life.tick()
-    for name in ("spec.tracking", "spec.podOverrides"):
+    for name in ("spec.tracking", "spec.scheduling.queueName"):
         assert name in life.status["failure"]["message"]
 
 
@@ -146,9 +145,9 @@ def test_samples_of_a_server_need_neither_gpus_nor_an_image_with_vllm(world, new
 
 
 def test_a_refused_job_stays_refused(new_life):
-    life = new_life(podOverrides={})
+    life = new_life(tracking=[{"type": "WandB"}])
     life.tick()
-    del life.job["spec"]["podOverrides"]
+    del life.job["spec"]["tracking"]
     assert life.tick(10) == Outcome()
 
 

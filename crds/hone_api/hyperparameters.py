@@ -1,0 +1,49 @@
+"""The bounded schema of a ModelVersion's hyperParameters: the shape of a training plan.
+
+Rules and patterns stay away: a record that an older or newer version made must stay valid. What it holds was checked
+when the run was accepted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import WithJsonSchema
+
+from hone_api.meta import MAX_COUNT
+from hone_api.plan import TrainingPlan
+from hone_api.schema import structural
+
+PLACES = frozenset(
+    {"modelPath", "modelAdapter", "models", "workPath", "outputPath", "exportFolder", "masterAddress", "metricsPort"}
+)
+"""What of a plan says where a run happened, not what it was."""
+MAX_TEXT, MAX_ENTRIES = 4096, 128
+
+
+def plan_shape() -> dict[str, Any]:
+    """Types and sizes of a TrainingPlan without its places, and of `resolved`: what the trainer chose."""
+    fields = {k: _shape(v) for k, v in structural(TrainingPlan)["properties"].items() if k not in PLACES}
+    chosen = {"x-kubernetes-int-or-string": True, "maxLength": MAX_TEXT}
+    fields["resolved"] = {"type": "object", "maxProperties": MAX_ENTRIES, "additionalProperties": chosen}
+    return {"type": "object", "properties": fields}
+
+
+def _shape(schema: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {"type": schema["type"]}
+    if "properties" in schema:
+        out["properties"] = {name: _shape(child) for name, child in schema["properties"].items()}
+    elif schema["type"] == "object":
+        out["maxProperties"] = schema.get("maxProperties", MAX_ENTRIES)
+        out["additionalProperties"] = _shape(schema["additionalProperties"])
+    elif schema["type"] == "array":
+        out |= {"maxItems": schema.get("maxItems", MAX_ENTRIES), "items": _shape(schema["items"])}
+    elif schema["type"] == "string":
+        out["maxLength"] = schema.get("maxLength", MAX_TEXT)
+    elif schema["type"] == "integer":
+        out |= {"minimum": -MAX_COUNT, "maximum": MAX_COUNT}
+    return out
+
+
+HyperParameters = Annotated[dict[str, Any], WithJsonSchema(plan_shape())]
+"""Read as it is; the API server keeps what the schema has."""

@@ -1,0 +1,219 @@
+"""JSON of the API server, object by object under bounds: a hostile object costs its owner alone.
+
+Python's own reader stops at about 990 levels with a RecursionError; the API server's stops at 10,000. One object that
+is too deep must not take the list or the watch that it comes in with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate, islice
+from typing import Any
+
+MAX_BYTES = 2**20
+"""Largest object that is read. What our schemas allow is far below; etcd takes 1.5 MiB by default."""
+MAX_DEPTH = 64
+"""Deepest object that is read. Specs are at most 8 levels deep, pods and managed fields at most 20."""
+LONG = 2**18
+"""Bytes from which on a list is parsed in a thread."""
+IDENTITY_TOKENS = 200_000
+"""How far into an object its name is looked for."""
+
+REASONS = ("TooLarge", "TooDeep", "Malformed")
+"""Why an object is not read."""
+
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
+_PART = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{\]}:,"]', re.DOTALL)
+_SPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder()
+_IDENTITY = ("namespace", "name", "uid", "resourceVersion")
+
+
+class UnreadableError(Exception):
+    """An object that is not read, and why: TooLarge, TooDeep or Malformed."""
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason, self.message = reason, message
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An object that was not read."""
+
+    reason: str
+    message: str
+    metadata: dict[str, str]
+    """namespace, name, uid and resourceVersion, as far as they were found."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One chunk of a list."""
+
+    items: list[Any]
+    skipped: list[Skipped]
+    rest: dict[str, Any]
+    """Everything but the items: kind, apiVersion, metadata."""
+
+
+def depth(raw: bytes) -> int:
+    """Deepest nesting of a JSON text, without recursion."""
+    brackets = _STRING.sub(b"", raw).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
+
+
+def decode(raw: bytes, limit: int = MAX_BYTES) -> Any:
+    """One object of at most `limit` bytes.
+
+    Raises:
+        UnreadableError
+    """
+    check(raw, limit)
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError("Malformed", f"it is not JSON: {type(error).__name__}") from None
+
+
+def check(raw: bytes, limit: int = MAX_BYTES) -> None:
+    """Raise UnreadableError unless size and depth are within the bounds."""
+    if len(raw) > limit:
+        raise UnreadableError("TooLarge", f"it has more than the {MAX_BYTES} bytes of JSON that are read")
+    if (levels := depth(raw)) > MAX_DEPTH:
+        raise UnreadableError("TooDeep", f"it is nested {levels} levels deep, at most {MAX_DEPTH} are read")
+
+
+def decode_list(raw: bytes, keep: Callable[[Any], Any] = lambda item: item) -> Listed:
+    """A list of objects; `keep` makes of each what is kept, before the next one is parsed.
+
+    Raises:
+        UnreadableError: when the list itself is no JSON object.
+    """
+    try:
+        return _decode_list(raw.decode(), keep)
+    except (ValueError, IndexError, RecursionError) as error:
+        raise UnreadableError("Malformed", f"the list is not JSON: {type(error).__name__}") from None
+
+
+async def decode_list_aside(raw: bytes, keep: Callable[[Any], Any]) -> Listed:
+    """The same; a long list in a thread, so that the event loop goes on."""
+    return await asyncio.to_thread(decode_list, raw, keep) if len(raw) > LONG else decode_list(raw, keep)
+
+
+def _decode_list(text: str, keep: Callable[[Any], Any]) -> Listed:
+    listed = Listed([], [], {})
+    position = _after(text, 0, "{")
+    while text[position] != "}":
+        key, position = _DECODER.raw_decode(text, position)
+        position = _after(text, position, ":")
+        if key == "items" and text[position] == "[":
+            position = _read_items(text, position, keep, listed)
+        else:
+            listed.rest[key], position = _DECODER.raw_decode(text, position)
+        position = _after_comma(text, position)
+    return listed
+
+
+def _read_items(text: str, position: int, keep: Callable[[Any], Any], listed: Listed) -> int:
+    """Read an array of objects into `listed`; the position after it."""
+    position = _after(text, position, "[")
+    while text[position] != "]":
+        start, item = position, None
+        try:
+            item, position = _DECODER.raw_decode(text, start)
+        except RecursionError:
+            position = _end_of_value(text, start)
+        raw = text[start:position].encode()
+        try:
+            check(raw)
+            listed.items.append(shaped(keep, item))
+        except UnreadableError as error:
+            listed.skipped.append(Skipped(error.reason, error.message, identity(raw)))
+        position = _after_comma(text, position)
+    return position + 1
+
+
+def shaped(keep: Callable[[Any], Any], item: Any) -> Any:
+    """`keep(item)`; an object without the shape that each object has is unreadable, too."""
+    try:
+        return keep(item)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UnreadableError("Malformed", f"it has not the shape of an object: {type(error).__name__}") from None
+
+
+def _after(text: str, position: int, sign: str) -> int:
+    """The position of what follows `sign`, which is due here."""
+    position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
+    if text[position] != sign:
+        raise ValueError(f"{sign} expected at {position}")
+    return _SPACE.match(text, position + 1).end()  # type: ignore[union-attr]
+
+
+def _after_comma(text: str, position: int) -> int:
+    position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
+    return _after(text, position, ",") if text[position] == "," else position
+
+
+def _end_of_value(text: str, start: int) -> int:
+    """Where the object or array that begins at `start` ends."""
+    level = 0
+    for token in _TOKEN.finditer(text, start):
+        sign = token[0][0]
+        if sign != '"':
+            level += 1 if sign in "[{" else -1
+            if level == 0:
+                return token.end()
+    raise ValueError("an object without an end")
+
+
+def identity(raw: bytes) -> dict[str, str]:
+    """metadata.namespace, name, uid and resourceVersion of an object that is not parsed, or of a watch event's object.
+
+    Nothing of what a user may write is taken for them: levels are counted, strings are skipped whole. `raw` may be cut.
+    """
+    text = raw.decode(errors="replace")
+    found: dict[str, str] = {}
+    for path, value in _strings(text):
+        path = path[1:] if path[:1] == ("object",) else path
+        if len(path) == 2 and path[0] == "metadata" and path[1] in _IDENTITY:
+            found.setdefault(path[1], value)
+            if len(found) == len(_IDENTITY):
+                break
+    return found
+
+
+def _strings(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Path and value of the strings in objects of at most four levels."""
+    open_: list[str] = []
+    keys: list[str] = []
+    last, key = "", ""
+    for token in islice(_PART.finditer(text), IDENTITY_TOKENS):
+        part = token[0]
+        if part == '"':
+            return  # the text was cut within a string
+        if part in "{[":
+            open_.append(part)
+            keys.append(key)
+            key = ""
+        elif part in "}]":
+            if not open_:
+                return
+            open_.pop()
+            keys.pop()
+            key = ""
+        elif part == ":":
+            key = last
+        elif part == ",":
+            key = ""
+        else:
+            last = part[1:-1]
+            if key and len(open_) <= 4 and "[" not in open_:
+                yield (*keys[1:], key), last

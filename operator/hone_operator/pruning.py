@@ -1,0 +1,53 @@
+"""What of an object is kept: the fields that this version knows, and the names of those that it does not.
+
+The API server prunes by its own definition, which may be of a neighbouring version, older or newer than this operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hone_api.dataset import DATASET
+from hone_api.finetunejob import FINE_TUNE_JOB
+from hone_api.modelversion import MODEL_VERSION
+from hone_api.schema import structural
+
+UNKNOWN = "unknownFields"
+"""Key of a cached object's metadata: the fields of its spec that this version does not know."""
+MAX_NAMED = 16
+MAX_PATH = 200
+
+SPECS = {kind.kind: structural(kind.spec) for kind in (FINE_TUNE_JOB, DATASET, MODEL_VERSION)}
+STATUSES = {kind.kind: structural(kind.status) for kind in (FINE_TUNE_JOB, DATASET, MODEL_VERSION)}
+
+
+def known_spec(kind: str, spec: Any) -> tuple[Any, list[str]]:
+    """The spec without unknown fields, and the paths of at most `MAX_NAMED` of them, e.g. `spec.training.future`."""
+    unknown: dict[str, None] = {}
+    kept = _prune(SPECS[kind], spec, "spec", unknown)
+    return kept, list(unknown)
+
+
+def known_status(kind: str, status: Any) -> dict[str, Any]:
+    """The status without unknown fields; empty when it is not an object."""
+    kept = _prune(STATUSES[kind], status, "status", {})
+    return kept if isinstance(kept, dict) else {}
+
+
+def _prune(schema: Mapping[str, Any], value: Any, path: str, unknown: dict[str, None]) -> Any:
+    """`value` as far as `schema` goes: at most as deep, so that no later code can recurse without end."""
+    if isinstance(value, dict):
+        fields, values = schema.get("properties"), schema.get("additionalProperties")
+        if fields is not None:
+            for name in value.keys() - fields.keys():
+                if len(unknown) < MAX_NAMED:
+                    unknown[f"{path}.{name}"[:MAX_PATH]] = None
+            return {k: _prune(fields[k], v, f"{path}.{k}", unknown) for k, v in value.items() if k in fields}
+        if isinstance(values, dict):
+            return {k: _prune(values, v, f"{path}.{k}", unknown) for k, v in value.items()}
+        return {}
+    if isinstance(value, list):
+        items = schema.get("items")
+        return [_prune(items, v, f"{path}[]", unknown) for v in value] if items else []
+    return value

@@ -1,0 +1,68 @@
+"""Whether this version runs a FineTuneJob: a refusal is final before the first attempt, and ends no run after it."""
+
+from typing import NamedTuple
+
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.training import image, world_size
+from hone_operator.reconcile import bounds, unsupported
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.ending import fail
+from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.observed import Observed, of_component
+from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.refusals import storage_problem
+from hone_operator.reconcile.tasks import CONDITION as TASKS_READY
+from hone_operator.reconcile.upstream import cycle
+
+
+class Refused(NamedTuple):
+    """Why this version does not run a spec."""
+
+    reason: str
+    message: str
+
+
+def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: Draft, platform: Platform) -> Refused | None:
+    """What this version or this installation cannot do; None: nothing."""
+    if fields := unsupported.job_fields(spec):
+        return Refused("NotSupportedYet", unsupported.message(fields))
+    wrong = unsupported.contradictions(spec, world_size(spec))
+    if not image(spec, platform):
+        wrong.append("spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage")
+    if problem := storage_problem(spec.resources.nodes, platform):
+        wrong.append(problem)
+    if circle := cycle(draft.body, seen.upstream):
+        wrong.append(f"spec.model.fineTuneJob: {' -> '.join(circle)} is a circle, none of them can begin")
+    if wrong:
+        return Refused("InvalidConfiguration", "; ".join(wrong))
+    if asked := bounds.problems(draft.body, platform.bounds):
+        return Refused(bounds.CODE, "; ".join(asked))
+    return None
+
+
+def begun(draft: Draft, seen: Observed) -> bool:
+    """Whether an attempt was started: then another version of Hone, or other settings, accepted the spec."""
+    return bool(draft.old.get("attempts") or of_component(seen.jobs, "training"))
+
+
+def tell_refused(draft: Draft, refused: Refused) -> None:
+    """Condition Accepted of a run that has begun."""
+    words = f"{refused.message}. It was accepted before, so an attempt that runs goes on; no other is started."
+    draft.conditions.set("Accepted", False, refused.reason, words)
+    draft.tell_change("Accepted", warning=True)
+
+
+def refuse(draft: Draft, seen: Observed, refused: Refused) -> Outcome:
+    """Final before the first attempt; after it the run is left as it is, until a version comes that can read it."""
+    if begun(draft, seen):
+        draft.conditions.keep_all()
+        tell_refused(draft, refused)
+        return draft.outcome()
+    reason, message = refused
+    draft.conditions.set("Accepted", False, reason, message)
+    staged = [TASKS_READY] if (draft.body["spec"].get("evaluation") or {}).get("harness") else []
+    for type_ in ("DatasetReady", "ModelReady", *staged, "Admitted", "Running", "Advised"):
+        draft.conditions.set(type_, False, "NotAccepted", "")
+    draft.conditions.set("Suspended", False, "NotAccepted", "")
+    return fail(draft, Cause(reason, message))

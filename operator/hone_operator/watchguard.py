@@ -1,0 +1,127 @@
+"""What kopf reads passes here first: each object of a list or a watch by itself, under the bounds of `decoding`.
+
+kopf parses with the standard library and stops the operator at the first object that cannot be parsed. It takes an HTTP
+session of ours (`kopf.AiohttpSession`), so the guard stands in the session's responses and nothing of kopf is patched.
+`tests/operator/test_watchguard.py` holds that the pinned kopf uses them for lists and for watches.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import kopf
+
+from hone_operator import decoding
+from hone_operator.cache import strip
+from hone_operator.cluster import PATHS
+from hone_operator.decoding import Skipped, UnreadableError
+
+KIND_OF = {plural: kind for kind, (_, plural) in PATHS.items()}
+CHUNK = 2**16
+ENVELOPE = 256
+"""Bytes of a watch event around its object, at most."""
+Note = Callable[[str, Skipped], None]
+
+
+def session(info: kopf.ConnectionInfo, note: Note) -> kopf.AiohttpSession:
+    """A session for kopf, with the same credentials; `note` is told kind and object of what is skipped."""
+
+    class Response(GuardedResponse):
+        def note(self, kind: str, skipped: Skipped) -> None:
+            note(kind, skipped)
+
+    connector = aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context())
+    made = aiohttp.ClientSession(
+        connector=connector, headers=info.as_http_headers(), response_class=Response, trust_env=info.trust_env
+    )
+    return kopf.AiohttpSession(
+        server=info.server,
+        aiohttp_session=made,
+        default_namespace=info.default_namespace,
+        priority=info.priority,
+        expiration=info.expiration,
+    )
+
+
+class GuardedResponse(aiohttp.ClientResponse):
+    """Reads lists and watches of the kinds that we know object by object."""
+
+    def note(self, kind: str, skipped: Skipped) -> None:
+        """Told of each object that is skipped."""
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of the objects that a successful answer holds; None: it is something else."""
+        return KIND_OF.get(self.url.name) if self.method == "GET" and self.status == 200 else None
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        """As the parent, with a content that skips what cannot be read when it is a watch."""
+        await super().start(connection)
+        if self.kind and self.url.query.get("watch") == "true":
+            self.content = Lines(self.content, self.kind, self.note)  # type: ignore[assignment]
+        return self
+
+    async def json(self, **options: Any) -> Any:
+        """As the parent; the items of a list are parsed one by one and stripped."""
+        kind = self.kind
+        if kind is None:
+            return await super().json(**options)
+        raw = await self.read()
+        try:
+            listed = await decoding.decode_list_aside(raw, lambda item: strip(kind, item))
+        except UnreadableError as error:  # kopf lists again after this
+            raise aiohttp.ClientPayloadError(error.message) from error
+        for skipped in listed.skipped:
+            self.note(kind, skipped)
+        return {**listed.rest, "items": listed.items}
+
+
+class Lines:
+    """The content of a watch, line by line: what cannot be read becomes a bookmark, which kopf passes over."""
+
+    def __init__(self, content: aiohttp.StreamReader, kind: str, note: Note):
+        self._content, self._kind, self._note = content, kind, note
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
+        """One event at a time."""
+        async for line in bounded_lines(self._content, decoding.MAX_BYTES + ENVELOPE):
+            yield self.guarded(line) + b"\n"
+
+    def guarded(self, line: bytes) -> bytes:
+        """The event with its object stripped, or a bookmark in its place."""
+        try:
+            event = decoding.decode(line, decoding.MAX_BYTES + ENVELOPE)
+            return json.dumps(decoding.shaped(self._stripped, event)).encode()
+        except UnreadableError as error:
+            found = decoding.identity(line)
+            self._note(self._kind, Skipped(error.reason, error.message, found))
+            version = {"resourceVersion": found["resourceVersion"]} if "resourceVersion" in found else {}
+            return json.dumps({"type": "BOOKMARK", "object": {"metadata": version}}).encode()
+
+    def _stripped(self, event: Any) -> Any:
+        if event["type"] not in ("ADDED", "MODIFIED", "DELETED"):
+            return event
+        body = event["object"]
+        return {**event, "object": {"apiVersion": body["apiVersion"], **strip(self._kind, body)}}
+
+
+async def bounded_lines(content: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:
+    """The lines of a stream; of one that is longer than `limit`, its first `limit` + 1 bytes: the rest is not kept."""
+    line = bytearray()
+    async for data in content.iter_chunked(CHUNK):
+        *ended, rest = data.split(b"\n")
+        for part in ended:
+            line += part[: limit + 1 - len(line)]
+            if line:
+                yield bytes(line)
+            line = bytearray()
+        line += rest[: limit + 1 - len(line)]
+    if line:
+        yield bytes(line)
