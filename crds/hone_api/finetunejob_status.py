@@ -85,7 +85,11 @@ class JobProgress(ApiModel):
         default=None,
         description="What the trainer does: Loading, EvaluatingBase, Training, Evaluating, Exporting.",
     )
-    summary: ShortText | None = Field(default=None, description="Steps and percent for people, e.g. 412/1000 41%.")
+    summary: ShortText | None = Field(
+        default=None,
+        description="Steps and percent for people, e.g. 412/1000 41%; before the first step what the pods do, "
+        "e.g. Loading.",
+    )
     last_updated_time: Timestamp | None = Field(default=None, description="When the trainer last reported.")
 
 

@@ -76,6 +76,10 @@ class RefusedError(ClusterError):
     """403 or 422: the same write will be refused again until something else changes."""
 
 
+class NamespaceGoneError(RefusedError):
+    """403 or 404: the namespace is being deleted, or is gone. Expected, and nothing is left to do in it."""
+
+
 def path(kind: str, namespace: str | None, name: str = "", sub: str = "") -> str:
     """URL path of a collection, an object or a subresource."""
     prefix, plural = PATHS[kind]
@@ -99,13 +103,22 @@ def _error(status: int, body: bytes, headers: Mapping[str, str], verb: str) -> C
     message = answer.get("message") or body[:200].decode(errors="replace")
     after = headers.get("Retry-After", "")
     kind: type[ClusterError] = ClusterError
-    if status == 404:
+    if _namespace_gone(status, answer):
+        kind = NamespaceGoneError
+    elif status == 404:
         kind = NotFoundError
     elif status == 409:
         kind = AlreadyExistsError if verb == "POST" and reason == "AlreadyExists" else ConflictError
     elif status in (403, 422):
         kind = RefusedError
     return kind(status, reason, message, float(after) if after.isdigit() else None)
+
+
+def _namespace_gone(status: int, answer: Mapping[str, Any]) -> bool:
+    details = answer.get("details") or {}
+    if status == 403:
+        return any(cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or ())
+    return status == 404 and details.get("kind") == "namespaces"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from hone_operator.cluster import (
     AlreadyExistsError,
     Cluster,
     ConflictError,
+    NamespaceGoneError,
     NotFoundError,
     RefusedError,
 )
@@ -84,6 +85,13 @@ class Controllers:
 
     async def process(self, key: Key) -> float | None:
         """One reconcile of one object; the seconds until it must be looked at again."""
+        try:
+            return await self._process(key)
+        except NamespaceGoneError as error:
+            log.debug("%s: its namespace is being deleted: %s", key, error)
+            return None
+
+    async def _process(self, key: Key) -> float | None:
         if self.opt_in and (problem := await self.opt_in.problem(key.namespace)):
             return await self._wait_for_namespace(key, problem)
         if key.kind == CONTENTS:
@@ -275,6 +283,8 @@ class Controllers:
             try:
                 made = await self._create_one(_owned(body, uids))
                 uids[body["kind"], body["metadata"]["name"]] = made["metadata"]["uid"]
+            except NamespaceGoneError:
+                raise
             except RefusedError as error:
                 if error.status == 403 and "quota" not in error.message:
                     log.warning("%s: %s %s refused: %s", key, body["kind"], body["metadata"]["name"], error)
@@ -358,6 +368,8 @@ class Controllers:
                 await self.cluster.create(event_body(body, event, self.now()), brief=True)
             except AlreadyExistsError:
                 continue
+            except NamespaceGoneError:
+                raise
             except Exception as error:
                 log.warning("event %s of %s not written: %s", event.reason, body["metadata"]["name"], error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,8 @@ KUBEFLOW_NAMES = {
     "grad_norm": "grad_norm",
     "tokens_per_second": "tokens_per_second",
 }
+STEPPING = frozenset({"Training", "Evaluating"})
+"""Stages in which steps say more than the stage."""
 NUMBERS = tuple(KUBEFLOW_NAMES.values())
 
 
@@ -86,6 +89,7 @@ def update(report: ProgressReport, attempt: int, previous: Latest | None, now: d
     told = report.trainer_status.progress_percentage or 0
     percent = min(100, 100 * step // total) if total else max(known.percent, told)
     eta = report.trainer_status.estimated_remaining_seconds
+    stage = report.hone.stage if report.hone else known.stage
     progress = known.model_copy(
         update={
             **_numbers(report),
@@ -93,9 +97,9 @@ def update(report: ProgressReport, attempt: int, previous: Latest | None, now: d
             "step": step,
             "total_steps": total,
             "percent": percent,
-            "summary": f"{step}/{total} {percent}%" if total else f"{percent}%",
+            "summary": _summary(step, total, percent, stage),
             "eta": known.eta if eta is None else duration(eta),
-            "stage": report.hone.stage if report.hone else known.stage,
+            "stage": stage,
             "last_updated_time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
@@ -107,6 +111,18 @@ def update(report: ProgressReport, attempt: int, previous: Latest | None, now: d
         checkpoint_step=previous.checkpoint_step if previous and checkpoint is None else checkpoint,
         eta_seconds=previous.eta_seconds if previous and eta is None else eta,
     )
+
+
+def _summary(step: int, total: int | None, percent: int, stage: str | None) -> str:
+    """For people: 412/1000 41%; before the first step what the pods do instead, e.g. "Evaluating base"."""
+    if step == 0 and stage and stage not in STEPPING:
+        return words(stage)
+    return f"{step}/{total} {percent}%" if total else f"{percent}%"
+
+
+def words(stage: str) -> str:
+    """EvaluatingBase -> Evaluating base."""
+    return re.sub(r"(?<=[a-z])[A-Z]", lambda found: f" {found[0].lower()}", stage)
 
 
 def _steps(report: ProgressReport, known: JobProgress) -> tuple[int, int | None]:

@@ -56,7 +56,7 @@ def told(draft: Draft, sentences: list[str]) -> None:
     """Condition Advised; an Event the first time."""
     if sentences:
         draft.conditions.set("Advised", True, "Advice", " ".join(sentences))
-        draft.tell_change("Advised", warning=True)
+        draft.tell_change("Advised")
     else:
         draft.conditions.set("Advised", False, "NothingToAdvise")
 

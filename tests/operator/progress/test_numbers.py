@@ -130,3 +130,22 @@ def test_number(text, expected):
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("stage", "summary"),
+    [("Loading", "Loading"), ("EvaluatingBase", "Evaluating base"), ("Training", "0/20 0%"), ("Evaluating", "0/20 0%")],
+)
+def test_before_the_first_step_the_summary_says_the_stage(stage, summary):
+    report = ProgressReport(
+        trainer_status=TrainerStatus(),
+        hone=HoneStatus(stage=stage, step=0, total_steps=20 if summary[0] == "0" else None),
+    )
+    assert update(report, 1, None, NOW).progress.summary == summary
+
+
+def test_from_the_first_step_on_the_summary_says_steps():
+    latest = update(ours(0, total_steps=20), 1, None, NOW)
+    latest = update(ours(3), 1, latest, NOW)
+    exporting = ProgressReport(trainer_status=TrainerStatus(), hone=HoneStatus(stage="Exporting", step=3))
+    assert update(exporting, 1, latest, NOW).progress.summary == "3/20 15%"
