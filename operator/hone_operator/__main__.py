@@ -14,7 +14,7 @@ from hone_operator import handlers, settings
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
 from hone_operator.controllers import Controllers
-from hone_operator.desired.platform import Bounds, Platform
+from hone_operator.desired.platform import Bounds, Platform, PodLimits
 from hone_operator.health import Health, serve
 from hone_operator.metrics import Metrics
 from hone_operator.optin import OptIn
@@ -54,6 +54,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         staging_memory=config.staging.memory,
         extra_env=dict(trainer.extra_env),
         limits=config.limits,
+        pod_limits=PodLimits(**config.pod_limits.model_dump()),
         bounds=Bounds(
             secret_prefix=config.tenants.secret_prefix,
             priority_classes=tuple(config.tenants.priority_classes),

@@ -141,6 +141,18 @@ class Tenants(Section):
     """Keys of node labels; `*` does not cover the control plane's."""
 
 
+class PodLimits(Section):
+    """What no pod of Hone may exceed, beside its memory."""
+
+    cpu_factor: Annotated[int, Field(ge=0, le=1000)] = 4
+    """CPU limit as a multiple of the request; 0: no CPU limit."""
+    least_cpu: Quantity = "4"
+    ephemeral_storage_request: Annotated[str, StringConstraints(max_length=24)] = "64Mi"
+    """Empty: neither request nor limit of ephemeral storage."""
+    staging_seconds: Annotated[int, Field(ge=60, le=2**31 - 1)] = 7 * 24 * 3600
+    training_seconds: Annotated[int, Field(ge=60, le=2**31 - 1)] = 30 * 24 * 3600
+
+
 class Ports(Section):
     """Ports of the operator's pod."""
 
@@ -168,6 +180,7 @@ class Settings(BaseSettings):
     """Empty: all namespaces."""
     opt_in: OptIn = Field(default_factory=OptIn)
     tenants: Tenants = Field(default_factory=Tenants)
+    pod_limits: PodLimits = Field(default_factory=PodLimits)
     trainer: Trainer
     staging: Staging = Field(default_factory=Staging)
     hugging_face: HuggingFace = Field(default_factory=HuggingFace)

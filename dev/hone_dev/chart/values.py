@@ -155,6 +155,24 @@ class Tenants(Values):
     )
 
 
+class PodLimits(Values):
+    cpu_factor: Annotated[int, Field(ge=0, le=1000)] = Field(
+        4, description="CPU limit of Hone's pods as a multiple of their request; 0: no CPU limit."
+    )
+    least_cpu: Quantity = Field("4", description="The CPU limit is never below this.")
+    ephemeral_storage_request: Annotated[str, StringConstraints(max_length=24)] = Field(
+        "64Mi",
+        description="Their request for ephemeral storage; the limit is trainer.scratchSize and 1Gi. Empty: none, for "
+        "nodes that do not account for it.",
+    )
+    staging_seconds: Seconds = Field(
+        604800, description="Longest run of a pod that reads, fetches, verifies or sweeps; it is tried again."
+    )
+    training_seconds: Seconds = Field(
+        2592000, description="Longest run of a pod that trains; the next attempt goes on from its checkpoint."
+    )
+
+
 class Monitor(Values):
     enabled: bool = Field(False, description="Make it. Only one of the two kinds.")
     labels: StringMap = Field(
@@ -257,6 +275,7 @@ class ChartValues(Values):
     rbac: Rbac = Field(default_factory=Rbac)
     admission: Admission = Field(default_factory=Admission)
     tenants: Tenants = Field(default_factory=Tenants)
+    pod_limits: PodLimits = Field(default_factory=PodLimits)
     resources: Map = Field(
         default_factory=lambda: {
             "requests": {"cpu": "100m", "memory": "192Mi"},

@@ -17,6 +17,22 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class PodLimits:
+    """What no pod of Hone may exceed, beside its memory."""
+
+    cpu_factor: int = 4
+    """CPU limit as a multiple of the request; 0: no CPU limit."""
+    least_cpu: str = "4"
+    """The CPU limit is never below this."""
+    ephemeral_storage_request: str = "64Mi"
+    """Empty: neither request nor limit, for nodes that do not account for it."""
+    staging_seconds: int = 7 * 24 * 3600
+    """Longest run of a pod that reads, fetches, verifies or sweeps."""
+    training_seconds: int = 30 * 24 * 3600
+    """Longest run of a pod that trains: it saves a checkpoint, and the next attempt goes on from there."""
+
+
+@dataclass(frozen=True)
 class Platform:
     """Everything beside the user's spec that a desired object depends on."""
 
@@ -49,3 +65,4 @@ class Platform:
     limits: Limits = field(default_factory=Limits)
     """Bounds on downloads."""
     bounds: Bounds = field(default_factory=Bounds)
+    pod_limits: PodLimits = field(default_factory=PodLimits)

@@ -10,6 +10,7 @@ from hone_api.meta import ApiModel
 from hone_api.plan import PLAN_SHA256_ENV
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
+from hone_operator.desired.podlimits import resources
 
 USER = 10001
 CONTAINER = "trainer"
@@ -126,10 +127,7 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
         "imagePullPolicy": platform.image_pull_policy,
         "command": ["python", "-m", "hone_trainer", work.verb, str(names.PLAN_FILE)],
         "env": environment(work, platform),
-        "resources": {
-            "requests": {"cpu": work.cpu, "memory": work.memory, **work.limits},
-            "limits": {"memory": work.memory, **work.limits},
-        },
+        "resources": resources(work.cpu, work.memory, work.limits, platform),
         "ports": [{"name": name, "containerPort": port} for name, port in work.ports.items()],
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -154,6 +152,7 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationGracePeriodSeconds": 30,
+        "activeDeadlineSeconds": platform.pod_limits.staging_seconds,
         "containers": [container],
         "volumes": [{"name": name, **source} for name, source in {m.name: m.source for m in mounts}.items()],
         **work.pod,

@@ -16,6 +16,11 @@ def value(quantity: str) -> Decimal:
     return Decimal(digits) * _FACTOR[quantity[len(digits) :]]
 
 
+def cores(number: Decimal) -> str:
+    """A number of cores as a quantity: 0.5 is '500m', 4 is '4'."""
+    return str(int(number)) if number == int(number) else f"{int(number * 1000)}m"
+
+
 def threads(cpu: str, processes: int) -> int:
     """OpenMP threads for each of `processes` that share a CPU request: spinning threads without a core are slow."""
     return max(1, int(value(cpu) / processes))

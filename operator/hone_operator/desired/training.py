@@ -248,6 +248,7 @@ def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
         ports={"metrics": METRICS_PORT},
         pod={
             "terminationGracePeriodSeconds": platform.grace_seconds,
+            "activeDeadlineSeconds": platform.pod_limits.training_seconds,
             **({"subdomain": attempt.name} if resources.nodes > 1 else {}),
             **scheduling(spec),
         },

@@ -116,6 +116,8 @@ def _from_exit(pod: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[str, s
         return "OutOfMemory", f"Pod {name} was killed: it used more memory than resources.memory."
     if status.get("reason") == "Evicted":
         return "Disrupted", f"Pod {name} was evicted: {status.get('message', '')}"
+    if status.get("reason") == "DeadlineExceeded" and exit_code != ExitCode.INTERRUPTED:
+        return "RankFailed", f"Pod {name} ran for the longest time that podLimits of the chart allows, and was ended."
     if exit_code is None:
         words = status.get("message") or status.get("reason") or "no container status"
         return "RankFailed", f"Pod {name} failed: {words}"

@@ -20,7 +20,9 @@ from hone_api.plan import DatasetInput, Limits, parse_plan
 from hone_operator.desired import names, sweep
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.materialize import Named, materialize
-from hone_operator.desired.platform import Platform
+from hone_operator.desired.platform import Platform, PodLimits
+from hone_operator.desired.podlimits import resources
+from hone_operator.desired.quantity import value
 from hone_operator.desired.shared import Shared, base_model
 from hone_operator.desired.shared import harness_tasks as staged_tasks
 from hone_operator.desired.store import claim
@@ -229,6 +231,38 @@ def test_pods_pass_pod_security_restricted(case):
             assert context["allowPrivilegeEscalation"] is False
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert context["readOnlyRootFilesystem"] is True
+
+
+def test_every_pod_has_limits_and_a_longest_time(case):
+    for body in CASES[case]():
+        if body["kind"] != "Job":
+            continue
+        spec = body["spec"]["template"]["spec"]
+        assert spec["activeDeadlineSeconds"] >= 7 * 24 * 3600
+        (container,) = spec["containers"]
+        requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+        assert {"cpu", "memory", "ephemeral-storage"} <= limits.keys()
+        assert requests["memory"] == limits["memory"]
+        for name in ("cpu", "ephemeral-storage"):
+            assert value(requests[name]) <= value(limits[name])
+        scratch = next(v["emptyDir"]["sizeLimit"] for v in spec["volumes"] if v["name"] == "tmp")
+        assert value(limits["ephemeral-storage"]) > value(scratch)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "factor", "limit"),
+    [("100m", 4, "4"), ("500m", 4, "4"), ("8", 4, "32"), ("1500m", 3, "4500m"), ("64", 1, "64"), ("2", 0, None)],
+)
+def test_the_cpu_limit_leaves_room(cpu, factor, limit):
+    platform = Platform("trainer:1", pod_limits=PodLimits(cpu_factor=factor))
+    assert resources(cpu, "1Gi", {}, platform)["limits"].get("cpu") == limit
+
+
+def test_ephemeral_storage_can_be_left_out():
+    platform = Platform("trainer:1", pod_limits=PodLimits(ephemeral_storage_request=""))
+    found = resources("1", "1Gi", {"nvidia.com/gpu": "2"}, platform)
+    assert found["requests"] == {"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "2"}
+    assert found["limits"] == {"memory": "1Gi", "nvidia.com/gpu": "2", "cpu": "4"}
 
 
 def test_pods_start_python_and_no_shell(case):

@@ -33,6 +33,17 @@ def test_a_pod_without_a_report(world, failed, exit_code, reason, code):
     assert (cause.code, cause.exit_code, cause.pod) == (code, exit_code, "run-1-0-abcde")
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "code", "words"), [(137, "RankFailed", "podLimits of the chart"), (75, "Interrupted", "checkpoint")]
+)
+def test_a_pod_that_ran_for_its_longest_time(world, failed, exit_code, code, words):
+    pod = world.dead(exit_code)
+    pod["status"]["reason"] = "DeadlineExceeded"
+    cause = root_cause(failed(pod))
+    assert cause.code == code
+    assert words in cause.message
+
+
 def test_the_rank_that_reports_its_own_failure_beats_those_that_noticed(world, failed):
     noticed = world.dead(1, rank=0, seconds=40, outcome=world.failure("RankFailed", "rank 1 went away"))
     killed = world.dead(137, rank=2, seconds=41)
