@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from hone_api.methods import Method
-from hone_api.sizing import Plan
+from hone_api.sizing import Plan, packs
 from hone_api.training import Adapter, AdapterType, Training
 
 USUAL_RATES: dict[str, tuple[float, float]] = {
@@ -23,15 +24,40 @@ USUAL_RATES: dict[str, tuple[float, float]] = {
 FAR = 100
 """Times off that cannot be a matter of taste."""
 FEW_ROWS = 50
+MANY_ROWS = 1.5
+"""Rows of a packed sequence from which a batch is another one than its number says."""
 
 
-def advise(plan: Plan, rows: int) -> list[str]:
+def advise(plan: Plan, rows: int, tokens: int = 0, length: int | None = None) -> list[str]:
     """Sentences for people, each with the way out.
 
     Args:
         rows: of an epoch, over all Datasets.
+        tokens: of these rows; 0: not known.
+        length: tokens of a packed sequence.
     """
-    return [*_rate(plan.method, plan.adapter, plan.training), *_amount(plan, rows)]
+    return [
+        *_rate(plan.method, plan.adapter, plan.training),
+        *_amount(plan, rows),
+        *(_packed(plan, rows, tokens, length) if tokens and length else ()),
+    ]
+
+
+def _packed(plan: Plan, rows: int, tokens: int, length: int) -> Iterator[str]:
+    """With packing a step has many times the rows that the same batchSize has without."""
+    if plan.method == Method.DAPT or not packs(plan):
+        return
+    batch, sequences = plan.training.batch_size, max(1, math.ceil(tokens / length))
+    rows_of_one = rows / sequences
+    if rows_of_one < MANY_ROWS or batch == 1:
+        return
+    steps = [math.ceil(count / batch) for count in (sequences, rows)]
+    way = max(1, round(batch / rows_of_one))
+    yield (
+        f"With packing batchSize {batch} counts packed sequences of {length} tokens: a step has about "
+        f"{batch * rows_of_one:.0f} rows or {batch * length} tokens, an epoch about {steps[0]} steps instead of "
+        f"{steps[1]}. Set batchSize to {way} to stay near {batch} rows a step."
+    )
 
 
 def _rate(method: str, adapter: Adapter, training: Training) -> Iterator[str]:

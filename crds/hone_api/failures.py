@@ -117,6 +117,12 @@ FAILURES: dict[str, Failure] = {
         "All samples of a prompt get the same reward: use easier prompts, a finer reward, more generations or a "
         "higher temperature.",
     ),
+    "NoGradient": Failure(
+        ExitCode.DATA,
+        Retry.NEVER,
+        "Nothing can be learned: raise grpo.maxCompletionLength, or unset maskTruncatedCompletions; with other methods "
+        "look at the rows and at adapter.targets.",
+    ),
     "OneSidedData": Failure(
         ExitCode.DATA, Retry.NEVER, "Add answers of the other kind: good and bad ones are needed to tell them apart."
     ),
@@ -137,6 +143,11 @@ FAILURES: dict[str, Failure] = {
     ),
     "SelfCheckFailed": Failure(
         ExitCode.SOFTWARE, Retry.NEVER, "The rows did not reach the model as they were encoded: please report it."
+    ),
+    "GradientMismatch": Failure(
+        ExitCode.SOFTWARE,
+        Retry.NEVER,
+        "No 4-bit layer can be trained on this processor: use adapter.type LoRA, or another node; please report it.",
     ),
     "DoesNotFit": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Make the change that the message names, or ask for more memory."

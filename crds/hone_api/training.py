@@ -106,7 +106,11 @@ class Training(ApiModel):
     )
     max_grad_norm: Decimal = Field(default="1.0", description="Gradient norm is clipped to this; default 1.0.")
     batch_size: int = Field(
-        default=8, ge=1, le=65536, description="Global rows per optimiser step over all ranks; default 8."
+        default=8,
+        ge=1,
+        le=65536,
+        description="Global rows per optimiser step over all ranks; default 8. With packing: packed sequences of "
+        "maxLength tokens, each of several rows; condition Advised says how many rows that is.",
     )
     micro_batch_size: int | None = Field(
         default=None,
@@ -129,7 +133,8 @@ class Training(ApiModel):
     )
     packing: bool = Field(
         default=False,
-        description="Pack several rows into one sequence, without attention across rows; default false.",
+        description="Pack several rows into one sequence, without attention across rows; default false. batchSize then "
+        "counts sequences: lower it where rows are short, or an epoch has few steps.",
     )
     precision: Literal["Auto", "Float32", "BFloat16"] = Field(
         default="Auto",

@@ -34,3 +34,35 @@ def test_a_batch_counts_the_samples_of_each_row(method: str, rows: int, words: l
         **blocks.get(method, {}),
     }
     assert advise(FineTuneJobSpec.model_validate(spec), rows) == words
+
+
+@pytest.mark.parametrize(
+    ("training", "rows", "tokens", "words"),
+    [
+        (
+            {"packing": True},
+            256,
+            8192,
+            "about 128 rows or 4096 tokens, an epoch about 2 steps instead of 32. Set batch",
+        ),
+        ({"packing": True, "batchSize": 1}, 256, 8192, ""),
+        ({"packing": True}, 256, 256 * 500, ""),  # a row nearly fills a sequence
+        ({"packing": True}, 256, 0, ""),  # nobody knows
+        ({"packing": False}, 256, 8192, ""),
+    ],
+)
+def test_a_packed_batch_is_told_in_rows_and_tokens(
+    training: dict[str, object], rows: int, tokens: int, words: str
+) -> None:
+    spec = FineTuneJobSpec.model_validate(
+        {
+            "model": {"uri": "hf://a/b"},
+            "datasets": [{"name": "rows"}],
+            "output": {"modelName": "m"},
+            "method": "SFT",
+            "training": training,
+        }
+    )
+    told = advise(spec, rows, tokens, 512)
+    assert bool(told) == bool(words)
+    assert all(words in sentence for sentence in told)

@@ -59,6 +59,17 @@ def plan_of(make_plan: Any, tmp_path: Path) -> Any:
     return make
 
 
+@pytest.mark.parametrize("advantage", ["Group", "LeaveOneOut"])
+def test_a_run_whose_every_answer_is_cut_and_left_out_ends(runs: Any, plan_of: Any, advantage: str) -> None:
+    """The gradient is 0, so it would go on like that to the end."""
+    grpo = {"maxCompletionLength": 2, "maskTruncatedCompletions": True, "constantSteps": 3, "advantage": advantage}
+    plan = plan_of(grpo=grpo, held_out=False, training={"maxSteps": 6})
+    with pytest.raises(TrainerError, match="in the last 3 sampled steps every answer reached") as caught:
+        runs.finish(plan)
+    assert (caught.value.code, caught.value.step) == ("NoGradient", 3)
+    assert not Path(plan.output_path).exists()
+
+
 def reward_of(result: TrainingResult) -> tuple[float, float]:
     found = next(n for n in result.numbers if n.name == "reward")
     assert found.base is not None

@@ -144,6 +144,38 @@ def test_spikes_are_jumps_above_what_is_usual(losses: tuple[float, ...], steps: 
     assert bool(spikes.sentences(curve(*losses))) == bool(steps)
 
 
+def test_a_loss_that_rose_is_told() -> None:
+    (words,) = spikes.sentences(curve(6.2, 6.3, 7.0, 8.0, 9.0, 9.5, 10.0, 10.2))
+    assert "the training loss rose from 6.25 to 10.1" in words
+    assert not spikes.sentences(curve(6.2, 6.3, 6.1, 6.3, 6.2, 6.3, 6.2, 6.3))
+
+
+def test_the_run_tells_of_a_rate_far_from_the_usual(
+    runs: Any, make_plan: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(held_out=False, adapter={"type": "None"}, training={"maxSteps": 1, "learningRate": "1"})
+    assert any("learningRate 1 is 50000 times above" in sentence for sentence in runs.finish(plan).advice)
+    assert "learningRate 1 is 50000 times above" in capsys.readouterr().err
+
+
+def test_a_run_without_a_gradient_ends(runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hone_trainer.loop import Loop
+
+    attach = Loop.attach
+
+    def attached(self: Any, run: Any) -> None:
+        attach(self, run)
+        theirs = self.compute_loss
+        self.compute_loss = lambda *args, **kwargs: theirs(*args, **kwargs) * 0
+
+    monkeypatch.setattr(Loop, "attach", attached)
+    plan = make_plan(held_out=False, training={"maxSteps": 2})
+    with pytest.raises(TrainerError, match="the gradient was 0 in each of the 2 steps") as caught:
+        runs.finish(plan)
+    assert (caught.value.code, caught.value.step) == ("NoGradient", 2)
+    assert not Path(plan.output_path).exists()
+
+
 def test_a_spike_is_told_with_step_and_loss() -> None:
     (words,) = spikes.sentences(curve(2.0, 2.0, 2.0, 2.0, 2.0, 9.0))
     assert "jumped 1 times (step 6: 9 after 2)" in words

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import encode, losshead
-from hone_trainer.loop import rows_of
+from hone_trainer import batch_rows, encode, losshead
 from hone_trainer.methods import sft
 
 pytestmark = pytest.mark.trainer
@@ -75,4 +74,4 @@ def _tensors(row: encode.Row) -> dict[str, Any]:
 
 def test_rows_of_a_packed_batch_are_named_by_their_lines(packed: tuple[Any, list[encode.Row], Any]) -> None:
     _, rows, batch = packed
-    assert sorted(rows_of(batch, rows)) == [row.number for row in rows]
+    assert sorted(batch_rows.numbers(batch, rows)) == [row.number for row in rows]

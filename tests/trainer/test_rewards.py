@@ -230,6 +230,9 @@ USER = {
         "import socket\ndef reward(**_): return socket.socket().connect(('127.0.0.1', 80))",
         [None, None],
     ),
+    "returns an integer beyond every float": ("def reward(**_): return 10**400", [None, None]),
+    "returns a negative one": ("def reward(**_): return -2**1024", [None, None]),
+    "returns one that Python does not write out": ("def reward(**_): return 10**5000", [None, None]),
     "is missing": ("def other(**_): return 1", [None, None]),
     "is no Python": ("def reward(", [None, None]),
 }
@@ -335,6 +338,14 @@ def test_a_users_function_must_give_a_number_for_the_gold_answers(workers: Worke
         check(workers, spec, {"answer": "4"}, path=file)
     assert raised.value.code == "RewardFailed"
     assert "no score (it computed longer than its limit)" in raised.value.message
+
+
+def test_a_config_map_key_that_is_no_text_is_named(workers: Workers, tmp_path: Path) -> None:
+    file = tmp_path / "reward.py"
+    file.write_bytes(b"def reward(**_):\n    return '\xff'\n")
+    with pytest.raises(TrainerError, match=r"ConfigMap key mine/reward\.py is not UTF-8 text") as caught:
+        scores(workers, {"type": "Python", "python": {"configMapName": "mine"}}, {}, "a", path=file)
+    assert caught.value.code == "InvalidConfiguration"
 
 
 def test_a_config_map_key_that_is_missing_is_named(workers: Workers) -> None:

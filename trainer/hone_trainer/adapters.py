@@ -49,6 +49,17 @@ def to_peft(adapter: Adapter, head: Head = "LanguageModel") -> Any:
     )
 
 
+def in_float32(model: Any) -> None:
+    """Hold what is trained in float32: bfloat16 would lose updates smaller than 1/256 of a weight.
+
+    TRL casts the adapters of a quantised base to bfloat16, and a reward head is loaded in the base's own type. The
+    optimizer's state takes its type from the weights, so this comes before the optimizer is made.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.is_floating_point():
+            parameter.data = parameter.data.float()
+
+
 def unknown_targets(targets: list[str], linear_modules: set[str]) -> list[str]:
     """Targets that match no linear module, as peft matches: the whole name or its end after a dot."""
     return [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in linear_modules)]

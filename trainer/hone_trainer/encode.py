@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -13,6 +13,8 @@ from hone_trainer.errors import DataError
 
 __all__ = ["IGNORED", "Counts", "Encoded", "Encoder", "Example", "RecordEncoder", "Row", "encode_split"]
 _MAX_ROWS_NAMED = 10
+NOT_NORMALISED = (TypeError, ValueError, LookupError, AttributeError)
+"""What encoding raises for values of other types than a normalised row has: null, a number, a lone surrogate."""
 
 
 class Example(Protocol):
@@ -139,13 +141,16 @@ def encode_split(
     rows: list[Example] = []
     for number, record in records(Path(path)):
         counts.lines += 1
-        if wrong := encoder.takes(record):
-            raise DataError("DatasetFormatMismatch", f"{path}, line {number}: {wrong}")
         try:
+            if wrong := encoder.takes(record):
+                raise DataError("DatasetFormatMismatch", f"{path}, line {number}: {wrong}")
             found = encoder.encode(record, number)
         except RowRefusedError as error:
             _count_refusal(counts, error, number)
             continue
+        except NOT_NORMALISED as error:
+            what = f"not a row as `materialize` writes it ({type(error).__name__}: {str(error)[:200]})"
+            raise DataError("InvalidRow", f"{path}, line {number}: {what}") from error
         for row in found:
             counts.longest = max(counts.longest, longest(row))
             fitted = _fit(row, max_length, truncation, counts, Path(path))
@@ -205,7 +210,7 @@ def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         DataError: InvalidRow.
     """
     with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(_lines(file, path), 1):
             try:
                 record = json.loads(line)
             except ValueError as error:
@@ -213,3 +218,13 @@ def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if not isinstance(record, dict):
                 raise DataError("InvalidRow", f"{path}, line {number}: not an object")
             yield number, record
+
+
+def _lines(file: Iterable[str], path: Path) -> Iterator[str]:
+    number = 0
+    try:
+        for line in file:
+            number += 1
+            yield line
+    except UnicodeDecodeError as error:
+        raise DataError("InvalidRow", f"{path}, after line {number}: not UTF-8: {error}") from None

@@ -126,6 +126,8 @@ class JudgedEncoder:
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""
+        if {"prompt", "completion", "label"} <= set(record) and not isinstance(record["label"], bool):
+            return f"has the label {record['label']!r}, which is neither true nor false"
         if {"prompt", "completion", "label"} <= set(record) or self._pairs.takes(record) is None:
             return None
         return "has neither prompt, completion and label, nor prompt, chosen and rejected"

@@ -63,7 +63,7 @@ def show(plan: TrainingPlan) -> None:
 
     store = disk(on_gpu, keep=plan.checkpoints.keep, merge=plan.output.merge)
     console.print("disk: " + ", ".join(f"{name} {gib(size)}" for name, size in store.items()))
-    for sentence in advise(plan, len(data.train)):
+    for sentence in advise(plan, len(data.train), data.tokens, numbers.max_length):
         console.print(f"advice: {sentence}")
 
 

@@ -8,13 +8,23 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_api.finetunejob_status import DatasetUse
 from hone_api.plan import TrainingPlan
-from hone_trainer import deepspeed, ranks, row_attention, selfcheck, stopping
+from hone_trainer import (
+    adapters,
+    batch_rows,
+    deepspeed,
+    finite,
+    quantized,
+    ranks,
+    row_attention,
+    sampling,
+    selfcheck,
+    stopping,
+)
 from hone_trainer.checkpoints import Checkpoints, naming_disk_errors
 from hone_trainer.encode import Example
 from hone_trainer.errors import TrainerError
@@ -30,6 +40,12 @@ if TYPE_CHECKING:
     from hone_trainer.methods.base import Method
     from hone_trainer.selfcheck import Shown
     from hone_trainer.suite import Probe
+
+
+ZERO_STEPS = 20
+"""Steps from the start after which a run is given up that never had a gradient."""
+MOST_ROWS = 20
+"""Rows that a message names."""
 
 
 @dataclass
@@ -92,32 +108,67 @@ class Loop:
 
     def attach(self, run: Run) -> None:
         self.run = run
-        self._inputs: dict[str, Any] | None = None
+        self._is_checked = False
+        self._zero_steps: int | None = 0
+        """Steps without a gradient so far; None once there was one."""
+        self._micro_batches: list[tuple[Any, Any]] = []
+        """Inputs and loss of the step's micro batches so far."""
 
     # A stop at the first non-finite number, before it reaches the weights
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-        if self._inputs is None and isinstance(inputs, Mapping):
-            selfcheck.batch(inputs)
-        self._inputs = inputs
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        if not self._is_checked:
+            self._before_first_step(inputs)
         apart = self.run.settings.flat and "cu_seq_lens_q" in inputs
-        with row_attention.by_row(self.model.config) if apart else nullcontext():
-            loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
-        if not math.isfinite(loss.item()):
-            raise self._diverged(f"the loss is {loss.item()}")
+        try:
+            with row_attention.by_row(self.model.config) if apart else nullcontext():
+                loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
+        except sampling.NotFiniteError as error:
+            raise self._diverged(str(error), [inputs]) from None
+        # It is read at the end of the step: reading it here would make the host wait for the device each time.
+        self._micro_batches.append((inputs, loss.detach()))
         return loss
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
-        if norm is not None and not math.isfinite(float(norm)):
-            raise self._diverged(f"the gradient norm is {float(norm)}")
-        return norm
+    def _before_first_step(self, inputs: Any) -> None:
+        self._is_checked = True
+        if isinstance(inputs, Mapping):
+            selfcheck.batch(inputs)
+        if adapters.is_quantized(self.run.plan.adapter):
+            quantized.check_gradient(self.model)
 
-    def _diverged(self, what: str) -> TrainerError:
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float | None:
+        """The gradient norm of a step, read together with the losses of its micro batches. The optimizer comes next."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
+        micro, self._micro_batches = self._micro_batches, []
+        *losses, found = finite.read([*(loss for _, loss in micro), 0.0 if norm is None else norm])
+        for (inputs, _), loss in zip(micro, losses, strict=True):
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss is {loss}", [inputs])
+        if not math.isfinite(found):
+            raise self._diverged(f"the gradient norm is {found}", [inputs for inputs, _ in micro])
+        if norm is not None:
+            self._count_zero(found)
+        return None if norm is None else found
+
+    def _count_zero(self, norm: float) -> None:
+        """A method that samples can have steps without a gradient, and looks at their reasons itself."""
+        if self._zero_steps is None or norm or self.run.plan.grpo:
+            self._zero_steps = None
+            return
+        self._zero_steps += 1
+        step, patience = self.state.global_step + 1, min(ZERO_STEPS, self.run.settings.total_steps)
+        if self._zero_steps >= patience:
+            message = f"the gradient was 0 in each of the {self._zero_steps} steps so far: no weight has changed"
+            raise TrainerError("NoGradient", message, rank=ranks.rank(), step=step)
+
+    def _diverged(self, what: str, micro: Sequence[Any]) -> TrainerError:
         step = self.state.global_step + 1
-        numbers = rows_of(self._inputs or {}, self.run.rows)
-        where = f", rows {', '.join(map(str, numbers))} of the last micro batch" if numbers else ""
-        return TrainerError("Diverged", f"{what} at step {step}{where}", rank=ranks.rank(), step=step)
+        numbers = list(dict.fromkeys(n for inputs in micro for n in batch_rows.numbers(inputs, self.run.rows)))
+        where = "its micro batch" if len(micro) == 1 else "the step"
+        rows = f", rows {', '.join(map(str, numbers[:MOST_ROWS]))}" if numbers else ""
+        more = " and more" if len(numbers) > MOST_ROWS else ""
+        words = f"{rows}{more} of {where}" if rows else ""
+        return TrainerError("Diverged", f"{what} at step {step}{words}", rank=ranks.rank(), step=step)
 
     # Checkpoints
 
@@ -222,20 +273,3 @@ class Loop:
         """Put the weights of a checkpoint into the model; a collective."""
         self.state.best_model_checkpoint = str(path)
         self._load_best_model()  # type: ignore[attr-defined]
-
-
-def rows_of(inputs: dict[str, Any], rows: Sequence[Example]) -> list[int]:
-    """Line numbers in the data file of the rows in a batch, padded or packed, for messages.
-
-    A batch carries no row numbers, so rows are found by their ids: slow, and only called when a run has failed.
-    """
-    ids = inputs.get("input_ids")
-    if ids is None:
-        return []
-    numbers = {tuple(ids): row.number for row in rows for ids in row.sequences}
-    if "attention_mask" in inputs:
-        sequences = [i[m.bool()].tolist() for i, m in zip(ids, inputs["attention_mask"], strict=True)]
-    else:
-        bounds = inputs["cu_seq_lens_q"].tolist()
-        sequences = [ids[0][a:b].tolist() for a, b in pairwise(bounds)]
-    return list(dict.fromkeys(numbers[key] for s in sequences if (key := tuple(s)) in numbers))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hone_trainer import quantized
 from hone_trainer.errors import TrainerError
 
 UNBOUNDED = 1_000_000_000
@@ -135,9 +136,12 @@ def load(
         # The reward is read at the last token that is not padding.
         kind = AutoModelForSequenceClassification
         options |= {"num_labels": 1, "pad_token_id": base.tokenizer.pad_token_id}
-    return kind.from_pretrained(
+    network = kind.from_pretrained(
         base.path, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True, **options
     )
+    if quantize:
+        quantized.keep_layout(network)
+    return network
 
 
 def nf4(compute_dtype: Any, head: Head = "LanguageModel") -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hone_api.advice import advise
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
 from hone_api.report import Outcome, TrainingResult
@@ -25,6 +26,7 @@ from hone_trainer import (
     ranks,
     report,
     rows,
+    sampling,
     selfcheck,
     settings,
     settle,
@@ -134,8 +136,12 @@ def _trainer(run: Run, hooks: list[Any]) -> Any:
         head=method.head,
         seed=plan.training.seed,
     )
+    sampling.guard(network)
     peft_config = adapters.to_peft(plan.adapter, method.head) if adapters.is_adapter(plan.adapter) else None
-    return method.trainer(run, arguments, network, peft_config, hooks)
+    trainer = method.trainer(run, arguments, network, peft_config, hooks)
+    if plan.deepspeed is None or plan.deepspeed.zero_stage < 3:  # ZeRO-3 wants one type, and has float32 masters
+        adapters.in_float32(trainer.model)
+    return trainer
 
 
 def _result(run: Run, training: Training, found: Appraisal, peak: int) -> TrainingResult:
@@ -200,11 +206,11 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
     data = rows.load(plan, base)
     example = selfcheck.shown(data.train[0], base.tokenizer)
     benchmarks = measuring.load(plan, base)
+    dataset, resolved = settle.settle(plan, base, data, hardware)
     if ranks.is_first():
         told = (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example), *benchmarks.sentences)
-        for sentence in told:
+        for sentence in (*told, *advise(plan, len(data.train), data.tokens, resolved.max_length)):
             reporters.say(sentence)
-    dataset, resolved = settle.settle(plan, base, data, hardware)
     return Run(
         plan=plan,
         method=METHODS[plan.method],
@@ -222,7 +228,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
         probes=suite.probes(plan, base),
         prompts=grading.prompts(plan, base),
         benchmarks=benchmarks.benchmarks,
-        advice=[*data.warnings, *selfcheck.advice(base)],
+        advice=[*data.warnings, *selfcheck.advice(base), *advise(plan, len(data.train))],
         example=example,
     )
 

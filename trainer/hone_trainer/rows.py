@@ -38,6 +38,11 @@ class Data:
         return [f"{name}: {text}" for name, text in self.summaries.items()] + self.warnings
 
     @property
+    def tokens(self) -> int:
+        """Tokens of an epoch."""
+        return sum(use.tokens for use in self.used)
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest training sequence."""
         return max(map(longest, self.train))

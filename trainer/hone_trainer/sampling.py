@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from hone_trainer.errors import TrainerError
 
 NEUTRAL: dict[str, Any] = {
     "num_beams": 1,
@@ -25,6 +28,45 @@ NEUTRAL: dict[str, Any] = {
     "exponential_decay_length_penalty": None,
 }
 """What a model's generation_config.json would change of its distribution else: answers are the model's own."""
+
+
+class NotFiniteError(TrainerError):
+    """The model has no distribution to draw from."""
+
+    def __init__(self) -> None:
+        super().__init__("Diverged", "the logits of an answer are not finite")
+
+
+def guard(model: Any) -> None:
+    """Let `model.generate` raise NotFiniteError when a logit is NaN or infinite.
+
+    torch refuses to draw from such a distribution: on a CPU by a RuntimeError, on a GPU by an assertion that ends the
+    use of the device. The logits are replaced, and whether that was needed is read once, at the end of the answers.
+    """
+    head = model.get_output_embeddings()
+    if head is None:
+        return
+    theirs = model.generate
+
+    @functools.wraps(theirs)
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        wrong: list[Any] = []
+
+        def note(_module: Any, _inputs: Any, logits: Any) -> Any:
+            found = logits.isnan() | logits.isposinf()
+            wrong[:] = [found.any() | wrong[0] if wrong else found.any()]
+            return logits.masked_fill(found, 0)
+
+        hook = head.register_forward_hook(note)
+        try:
+            out = theirs(*args, **kwargs)
+        finally:
+            hook.remove()
+        if wrong and bool(wrong[0]):
+            raise NotFiniteError
+        return out
+
+    model.generate = generate
 
 
 class StopStrings(NamedTuple):

@@ -1,9 +1,11 @@
-"""Steps at which the training loss jumped, from the logged curve alone. Pure."""
+"""Steps at which the training loss jumped, and a loss that did not fall, from the logged curve alone. Pure."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from statistics import median
+from itertools import pairwise
+from statistics import fmean, median
 from typing import Any
 
 WINDOW = 20
@@ -13,6 +15,14 @@ ENOUGH = 5
 FACTOR = 2.0
 DEVIATIONS = 10.0
 """A spike is above the median by this factor and by so many median absolute deviations: batches differ, too."""
+
+
+RISE = 1.05
+"""Factor of the last quarter's mean loss over the first quarter's from which the loss has risen."""
+FEWEST = 8
+"""Logged losses of which quarters can be compared."""
+SURE = 3.0
+"""Standard errors that the rise must have: batches differ."""
 
 
 def spikes(history: Sequence[dict[str, Any]]) -> list[tuple[int, float, float]]:
@@ -35,7 +45,27 @@ def spikes(history: Sequence[dict[str, Any]]) -> list[tuple[int, float, float]]:
 
 
 def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
-    """What to tell of them; empty without any."""
+    """What to tell of jumps and of a rise; empty without any."""
+    return [*_jumps(history), *_rise(history)]
+
+
+def _rise(history: Sequence[dict[str, Any]]) -> list[str]:
+    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
+    quarter = len(losses) // 4
+    if len(losses) < FEWEST:
+        return []
+    first, last = fmean(losses[:quarter]), fmean(losses[-quarter:])
+    # The noise of a curve, whatever its trend, shows in the differences of neighbours (von Neumann 1941).
+    noise = math.sqrt(fmean((after - before) ** 2 for before, after in pairwise(losses)) / 2)
+    if last <= RISE * first or last - first <= SURE * noise * math.sqrt(2 / quarter):
+        return []
+    return [
+        f"the training loss rose from {first:.3g} to {last:.3g}, in the means of the first and the last quarter of the "
+        "steps: the model is worse than before at what it was trained on; lower learningRate."
+    ]
+
+
+def _jumps(history: Sequence[dict[str, Any]]) -> list[str]:
     found = spikes(history)
     if not found:
         return []

@@ -82,6 +82,8 @@ class _Run:
     def __init__(self, draft: Draft, spec: FineTuneJobSpec, seen: Observed, platform: Platform):
         self.draft, self.spec, self.seen, self.platform = draft, spec, seen, platform
         self.conditions = draft.conditions
+        self._warnings: list[str] = []
+        """What the attempt's curves say is wrong."""
         step = (draft.old.get("progress") or {}).get("step")
         jobs = of_component(seen.jobs, "training")
         deleted = draft.time if seen.stopping == 0 else None
@@ -96,6 +98,7 @@ class _Run:
         self._merge_progress()
         draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
         misfit = self._look_ahead(data_ready, model)
+        forecast.told_more(draft, self._warnings)
         cause = model.failure or tasks.failure or misfit or final_cause(attempts, self.spec.restarts)
         if not (attempts.job and not attempts.job.finished):
             cause = cause or final_refusal(self.seen.refusals)
@@ -346,6 +349,7 @@ class _Run:
         merged = report.progress.to_json()
         curves = reports.curves(self.draft.old.get("metrics") or (), merged)
         self.draft.put(progress=merged, metrics=curves or None)
+        self._warnings = reports.warnings(curves)
 
     def _start_time(self) -> str | None:
         records = self.attempts.records

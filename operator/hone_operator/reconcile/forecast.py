@@ -1,7 +1,7 @@
 """What is known of a run before it asks for a GPU: advice, the memory it needs, and whether that can fit."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hone_api import gpus
@@ -28,7 +28,8 @@ DOCUMENT_TOKENS = 2048
 
 def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: Datasets) -> Cause | None:
     """Sets condition Advised and the estimate in status; the cause when the run cannot fit on what it asks for."""
-    sentences = advise(spec, _rows(spec, datasets))
+    packed = longest_sequence(spec, _longest(spec, model.shape, datasets)) if model.shape else None
+    sentences = advise(spec, _rows(spec, datasets), _tokens(spec, datasets), packed)
     cause = None
     if model.shape is not None and not (_holds_teacher(spec) and model.teacher is None):
         devices = memory.devices(spec)
@@ -61,6 +62,13 @@ def told(draft: Draft, sentences: list[str]) -> None:
         draft.conditions.set("Advised", False, "NothingToAdvise")
 
 
+def told_more(draft: Draft, sentences: Iterable[str]) -> None:
+    """Adds to condition Advised, which was set before, what it does not say yet."""
+    before = draft.conditions.get("Advised").get("message", "")
+    if new := [sentence for sentence in sentences if sentence not in before]:
+        told(draft, [*([before] if before else []), *new])
+
+
 def _rows(spec: FineTuneJobSpec, datasets: Datasets) -> int:
     """Rows of the splits that are trained on."""
     counts = {
@@ -69,6 +77,13 @@ def _rows(spec: FineTuneJobSpec, datasets: Datasets) -> int:
         for s in (dataset.get("status") or {}).get("splits") or ()
     }
     return sum(counts.get((ref.name, ref.split), 0) for ref in spec.datasets)
+
+
+def _tokens(spec: FineTuneJobSpec, datasets: Datasets) -> int:
+    """Tokens of the rows that are trained on, as the Datasets count them; 0: one of them does not say."""
+    statistics = [(datasets[ref.name].get("status") or {}).get("tokens") or {} for ref in spec.datasets]
+    means = [s.get("mean", 0) for s in statistics]
+    return round(_rows(spec, datasets) * sum(means) / len(means)) if all(means) else 0
 
 
 def _setup(

@@ -6,6 +6,8 @@ from typing import Any
 from hone_api.report import TrainingResult
 
 MAX_POINTS = 64
+WORTH_TELLING = 5
+"""Points of a curve, one after the other, that are no accident."""
 CURVES = {"loss": "loss", "eval_loss": "evalLoss", "learning_rate": "learningRate"}
 """Name of a curve -> field of status.progress."""
 
@@ -22,6 +24,22 @@ def finished(previous: Mapping[str, Any], result: TrainingResult) -> dict[str, A
             out["evalLoss"] = number.tuned
             break
     return out
+
+
+def warnings(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the newest points of the curves say of a run that is under way.
+
+    Args:
+        curves: of status.metrics.
+    """
+    by_name = {series["name"]: series["points"] for series in curves}
+    clipped = [float(point["value"]) for point in by_name.get("clipped_ratio", ())[-WORTH_TELLING:]]
+    if len(clipped) < WORTH_TELLING or not all(value >= 1 for value in clipped):
+        return []
+    return [
+        "Every sampled answer is cut at grpo.maxCompletionLength: raise it, or the model never sees an answer end. "
+        "With grpo.maskTruncatedCompletions nothing is learned from cut answers, and the run ends as NoGradient."
+    ]
 
 
 def curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -52,8 +52,7 @@ def record(
     if memory := {**(draft.status.get("memory") or {}), **{k: v for k, v in told.items() if v}}:
         draft.put(memory=memory)
     if result.advice:
-        before = draft.conditions.get("Advised")
-        forecast.told(draft, [*([before["message"]] if before["message"] else []), *result.advice])
+        forecast.told_more(draft, result.advice)
     if result.rejected:
         kept = f"{result.rejected} ModelVersion {body['metadata']['name']} is kept, rejected."
         return reject(draft, Cause("RetentionGateFailed", kept), ended_at)

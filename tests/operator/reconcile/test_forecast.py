@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 import shapes
 
+from hone_api.finetunejob_status import JobProgress
+from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.upstream import Upstream
 
@@ -185,6 +187,32 @@ def test_what_looks_wrong_is_told_as_a_condition_and_runs_all_the_same(new_life,
     assert words in advised["message"]
     assert [e.reason for e in outcome.events] == ["Advice"]
     assert life.tick(1) == Outcome()
+
+
+def test_a_packed_batch_is_told_in_rows_and_tokens_with_the_steps_of_an_epoch(world, new_life, conditions):
+    """256 short rows become 16 sequences: 2 steps instead of 32."""
+    life = fetched(world, new_life, training={"packing": True, "maxLength": 512})
+    statistics = {"total": 8192, "mean": 32, "max": 40}
+    life.datasets["rows"]["status"] |= {"splits": [{"name": "train", "rows": 256}], "tokens": statistics}
+    life.tick(61)
+    advised = next(c for c in life.status["conditions"] if c["type"] == "Advised")
+    assert "a step has about 128 rows or 4096 tokens, an epoch about 2 steps instead of 32" in advised["message"]
+    assert "Set batchSize to 1 to stay near 8 rows a step." in advised["message"]
+
+
+def test_answers_that_are_all_cut_are_told_while_the_job_runs(world, new_life, conditions):
+    life = new_life()
+    life.tick()
+    for step in range(1, 7):
+        assert conditions(life.status)["Advised"] == "False/NothingToAdvise"
+        progress = JobProgress(step=step, metrics={"clipped_ratio": "0.9" if step == 1 else "1"})
+        life.report = Latest(attempt=1, progress=progress, received=world.time(10 * step))
+        life.tick(10)
+    assert conditions(life.status)["Advised"] == "True/Advice"
+    advised = next(c for c in life.status["conditions"] if c["type"] == "Advised")
+    assert advised["message"].count("Every sampled answer is cut at grpo.maxCompletionLength") == 1
+    life.tick(10)
+    assert next(c for c in life.status["conditions"] if c["type"] == "Advised") == advised
 
 
 def test_what_the_trainer_saw_is_added(world, new_life, conditions):

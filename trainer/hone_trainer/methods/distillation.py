@@ -62,7 +62,7 @@ class Taught(Loop):
     aux_loss_enabled: bool
     router_aux_loss_coef: float
     current_gradient_accumulation_steps: int
-    tokens = 0
+    tokens: Any = 0
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -82,7 +82,8 @@ class Taught(Loop):
         loss = loss * self.accelerator.num_processes if of_all else loss
         if self.aux_loss_enabled:  # experts are kept in balance, as in SFT
             loss = loss + self.router_aux_loss_coef * output.aux_loss / self.current_gradient_accumulation_steps
-        self.tokens += int(self.accelerator.gather(inputs["attention_mask"].sum()).sum())
+        # Read when it is logged.
+        self.tokens = self.tokens + self.accelerator.gather(inputs["attention_mask"].sum()).sum()
         return (loss, output) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any) -> None:

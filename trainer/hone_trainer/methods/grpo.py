@@ -128,7 +128,7 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
         train_dataset=run.dataset,
         processing_class=run.base.tokenizer,
         peft_config=peft_config,
-        callbacks=[*callbacks, rewarding.Differences(run)],
+        callbacks=[*callbacks, rewarding.Differences(run), rewarding.Cut(run)],
     )
     made.rewards, made.at_end = rewards, ExitStack()
     if options(run.plan).generation.is_colocated:
@@ -158,7 +158,7 @@ METHOD = Method(
         "reward_std": "reward_std",
         "kl": "kl",
         "completions/mean_length": "completion_length",
-        "completions/clipped_ratio": "clipped_ratio",
+        rewarding.CLIPPED: "clipped_ratio",
         rewarding.CONSTANT: "constant_groups",
         rewarding.MASKED: "masked_samples",
         **generation.LOGGED,

@@ -45,14 +45,14 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     class Orpo(Loop, ORPOTrainer):
         """TRL's ORPO with our loop and rows."""
 
-        tokens = 0
+        tokens: Any = 0
 
         def tokenize_row(self, feature: dict[str, Any], *_: Any) -> dict[str, Any]:
             return _columns(feature)
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             masks = inputs["chosen_attention_mask"].sum() + inputs["rejected_attention_mask"].sum()
-            self.tokens += int(self.accelerator.gather(masks).sum())
+            self.tokens = self.tokens + self.accelerator.gather(masks).sum()  # read when it is logged
             return super().compute_loss(model, inputs, *args, **kwargs)
 
         def log(self, logs: dict[str, float], *args: Any) -> None:

@@ -15,7 +15,7 @@ import torch
 from transformers import Trainer
 from trl.trainer.utils import RepeatSampler
 
-from hone_trainer import ranks, sampling
+from hone_trainer import finite, ranks, sampling
 from hone_trainer.errors import TrainerError
 from hone_trainer.loop import Loop, Run
 from hone_trainer.methods import critic, ppo_math, rollouts
@@ -42,8 +42,8 @@ class Ppo(Loop, Trainer):
         self.rollouts: list[Rollout] = []
         self.answer_tokens = 0.0
         """Of the rollouts of all ranks."""
-        self.seen_tokens = 0
-        self.noted: dict[str, list[float]] = {}
+        self.seen_tokens: Any = 0
+        self.noted: dict[str, list[Any]] = {}
 
     # Answers
 
@@ -59,7 +59,10 @@ class Ppo(Loop, Trainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         # Not before: a resumed run gets its rollouts and random state back after `get_batch_samples`.
         if inputs["part"] == 0 and (self.state.global_step % self.ppo.iterations == 0 or not self.rollouts):
-            self.rollouts = self._sample()
+            try:
+                self.rollouts = self._sample()
+            except sampling.NotFiniteError as error:
+                raise self._diverged(str(error), self.prompts) from None
             self.answer_tokens = self._count()
         return super().training_step(model, self.rollouts[inputs["part"]], num_items_in_batch)
 
@@ -167,32 +170,28 @@ class Ppo(Loop, Trainer):
         share = inputs.mask * (len(self.rollouts) * ranks.world_size() / self.answer_tokens)
         with torch.no_grad():
             self._note(
-                policy_loss=float((policy * share).sum()),
-                value_loss=float((value * share).sum()),
-                entropy=float((now.entropy * share).sum()),
-                clip_fraction=float((ppo_math.clipped(now.log_probs, inputs.log_probs, self.epsilon) * share).sum()),
+                policy_loss=(policy * share).sum(),
+                value_loss=(value * share).sum(),
+                entropy=(now.entropy * share).sum(),
+                clip_fraction=(ppo_math.clipped(now.log_probs, inputs.log_probs, self.epsilon) * share).sum(),
             )
-        self.seen_tokens += int(inputs.attention_mask.sum())
+        self.seen_tokens = self.seen_tokens + inputs.attention_mask.sum()
         return ((policy + float(self.ppo.value_weight) * value) * share).sum()
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         return inputs  # rollouts are where the model is
 
-    def _diverged(self, what: str) -> TrainerError:
-        if isinstance(self._inputs, Rollout):
-            self._inputs = self._inputs.prompts
-        return super()._diverged(what)
-
     # What is told and what is kept
 
-    def _note(self, **numbers: float) -> None:
+    def _note(self, **numbers: Any) -> None:
+        """Numbers, or tensors that are read when they are logged."""
         for name, value in numbers.items():
             self.noted.setdefault(name, []).append(value)
 
     def log(self, logs: dict[str, float], *args: Any) -> None:
         if "loss" in logs:
-            means = [sum(values) / len(values) for values in self.noted.values()]
-            *means, tokens = ranks.add_up([*means, float(self.seen_tokens)])
+            *means, seen = finite.read([*(sum(v) / len(v) for v in self.noted.values()), self.seen_tokens])
+            *means, tokens = ranks.add_up([*means, seen])
             logs |= {name: mean / ranks.world_size() for name, mean in zip(self.noted, means, strict=True)}
             logs["num_tokens"] = tokens
             self.noted = {}

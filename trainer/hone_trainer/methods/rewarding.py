@@ -21,6 +21,8 @@ from hone_trainer.scores import Mean, Score
 
 CONSTANT = "frac_reward_zero_std"
 """TRL's name for the share of prompts whose samples all got the same reward."""
+CLIPPED = "completions/clipped_ratio"
+"""TRL's name for the share of samples that were cut at their limit."""
 MASKED = "masked_samples"
 """Share of samples without a score."""
 _MOST_PARTS = 4
@@ -126,6 +128,27 @@ class Differences(TrainerCallback):
         value = scored[-1]["reward"]
         message = f"in {step} steps no prompt's samples differed in their reward, which is {value:g} now"
         raise TrainerError("RewardConstant", message, step=step)
+
+
+class Cut(TrainerCallback):
+    """Gives a run up in which every answer is cut at its limit and cut answers do not count: the gradient is 0, so the
+    model stays as it is and its answers stay as long."""
+
+    def __init__(self, run: Run) -> None:
+        assert run.plan.grpo is not None
+        self._grpo = run.plan.grpo
+        self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        sampled = [entry[CLIPPED] for entry in state.log_history if CLIPPED in entry]
+        newest = sampled[-self._patience :]
+        if not self._grpo.mask_truncated_completions or len(newest) < self._patience or min(newest) < 1:
+            return
+        message = (
+            f"in the last {len(newest)} sampled steps every answer reached grpo.maxCompletionLength "
+            f"{self._grpo.max_completion_length}, and grpo.maskTruncatedCompletions leaves such answers out"
+        )
+        raise TrainerError("NoGradient", message, step=state.global_step)
 
 
 def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import evaluate, losshead
+from hone_trainer import evaluate, finite, losshead
 from hone_trainer.encode import Encoder, Row
 from hone_trainer.loop import Loop, Run
 from hone_trainer.methods.arguments import common
@@ -60,7 +60,64 @@ def config(plan: TrainingPlan, settings: Settings, **more: Any) -> Any:
     return SFTConfig(**common(plan, settings), **ready, **more)
 
 
-def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any], loop: type[Loop] = Loop) -> Any:
+class Supervised(Loop):
+    """A `Loop` with TRL's loss and numbers, which are left on the device until they are logged. TRL reads four of them
+    in each micro batch, and the host waits for the device each time."""
+
+    accelerator: Any
+    aux_loss_enabled: bool
+    router_aux_loss_coef: float
+    current_gradient_accumulation_steps: int
+    _metrics: dict[str, dict[str, list[Any]]]
+    tokens: Any = 0
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        import torch
+
+        asked = {"use_cache": False, "fused_lm_head": True}
+        if self.aux_loss_enabled:
+            asked["output_router_logits"] = True
+        output = model(**inputs, **asked)
+        count = output.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = -output.log_probs.sum() / torch.as_tensor(count).clamp(min=1)
+        # The batch's count is that of all ranks, and DDP averages their gradients.
+        of_all = num_items_in_batch is not None and self.args.average_tokens_across_devices
+        loss = loss * self.accelerator.num_processes if of_all else loss
+        if self.aux_loss_enabled:
+            steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
+            loss = loss + self.router_aux_loss_coef * output.aux_loss / steps
+            self._keep("aux_loss", self.accelerator.gather(output.aux_loss.detach()).mean())
+        self._note(output, inputs)
+        return (loss, output) if return_outputs else loss
+
+    def _note(self, output: Any, inputs: dict[str, Any]) -> None:
+        import torch
+
+        mask = inputs.get("attention_mask")
+        tokens = inputs["input_ids"].new_tensor(inputs["input_ids"].numel()) if mask is None else mask.sum()
+        mine = [output.entropy.detach().sum(), output.is_top1.sum(), output.label_mask.sum(), tokens]
+        sums = self.accelerator.gather(torch.stack([value.double() for value in mine])[None]).sum(0)
+        counted = sums[2].clamp(min=1)
+        self._keep("entropy", sums[0] / counted)
+        self._keep("mean_token_accuracy", sums[1] / counted)
+        self.tokens = self.tokens + sums[3]
+
+    def _keep(self, name: str, value: Any) -> None:
+        self._metrics["train"][name].append(value)
+
+    def log(self, logs: dict[str, float], *args: Any) -> None:
+        kept = {name: values for name, values in self._metrics["train"].items() if values}
+        names = list(kept)
+        *means, tokens = finite.read([*(sum(kept[name]) / len(kept[name]) for name in names), self.tokens])
+        self._metrics["train"].update({name: [mean] for name, mean in zip(names, means, strict=True)})
+        super().log({**logs, "num_tokens": tokens}, *args)  # type: ignore[misc]
+
+
+def trainer(
+    run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any], loop: type[Loop] = Supervised
+) -> Any:
     """A trainer that is ready to train.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -65,4 +66,4 @@ def _total(weights: dict[str, float], found: dict[str, list[Scored]], index: int
         if isinstance(score, Masked):
             return None
         total += weight * score
-    return total
+    return total if math.isfinite(total) else None  # weights can take finite scores beyond the largest float

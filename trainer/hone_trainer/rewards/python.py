@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hone_trainer.errors import TrainerError
+from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored
 from hone_trainer.rewards.code import limits
 from hone_trainer.sandbox import Program, Reply
@@ -25,7 +25,11 @@ class Python:
         if context.path is None or not context.path.is_file():
             where = f"{self._options.config_map_name}/{self._options.key}"
             raise TrainerError("ConfigMapNotFound", f"reward {context.spec.title}: there is no ConfigMap key {where}")
-        self._source = context.path.read_text(encoding="utf-8")
+        try:
+            self._source = context.path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            key = f"ConfigMap key {self._options.config_map_name}/{self._options.key}"
+            raise ConfigError(f"reward {context.spec.title}: {key} is not UTF-8 text: {error}") from None
 
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
         batches = [list(samples[i : i + BATCH]) for i in range(0, len(samples), BATCH)]
@@ -68,6 +72,23 @@ def _scored(result: Mapping[str, Any]) -> Scored:
     value = result["value"]
     if value is None:
         return Masked("the function returned None", meant=True)
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return Masked(f"the function returned {str(value)[:60]!r}, which is no number")
-    return float(value)
+    number = _number(value)
+    return Masked(f"the function returned {_shown(value)}, which is no number") if number is None else number
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond the largest float
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(str(value)[:60])
+    except ValueError:  # Python writes out no integer of more than 4,300 digits
+        return f"an integer of {value.bit_length()} bits"

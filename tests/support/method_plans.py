@@ -1,0 +1,114 @@
+"""A small plan for every method, so that a test can be one over the list of methods.
+
+`VARIANTS` is made from `METHODS`: a new method is in every such test at once, with rows of chat unless it says more
+here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hone_trainer.methods import METHODS
+
+VARIANTS = (*METHODS, "RLOO")
+"""The methods, and those that are a value of another one's block."""
+WORDS = ("river", "tower", "bridge", "market", "harbour", "garden", "station", "museum")
+Fields = dict[str, Any]
+
+
+def _question(n: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": f"Where is the {WORDS[n % 8]} of {n}?"}]
+
+
+def _answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _chat(n: int) -> Fields:
+    return {"messages": [*_question(n), *_answer(f"It is near the {WORDS[n * 3 % 8]}.")]}
+
+
+def _pair(n: int) -> Fields:
+    return {"prompt": _question(n), "chosen": _answer(f"Near the {WORDS[n * 3 % 8]}."), "rejected": _answer("No idea.")}
+
+
+def _prompt(n: int) -> Fields:
+    return {"prompt": f"Where is the {WORDS[n % 8]} of {n}?", "answer": str(n)}
+
+
+def _text(n: int) -> Fields:
+    return {"text": f"The {WORDS[n % 8]} is near the {WORDS[n * 3 % 8]}."}
+
+
+ROWS: dict[str, Callable[[int], Fields]] = {
+    "DAPT": _text,
+    "DPO": _pair,
+    "ORPO": _pair,
+    "Reward": _pair,
+    "KTO": _pair,
+    "GRPO": _prompt,
+    "RLOO": _prompt,
+    "PPO": _prompt,
+}
+
+
+def _grpo(**more: Any) -> Fields:
+    rewards = [{"type": "Regex", "regex": {"pattern": "[aeiou].*[aeiou]", "match": "Search"}}]
+    block = {"rewards": rewards, "generations": 4, "maxCompletionLength": 6, "constantSteps": 1000, **more}
+    return {"method": "GRPO", "grpo": block}
+
+
+def _fields(variant: str, folder: Path, model: Path) -> Fields:
+    if variant == "PPO":
+        judge = folder / "judge"
+        if not judge.exists():
+            _random_judge(judge, model)
+        block = {"rewardModelVersion": "judge-v1", "maxCompletionLength": 6, "iterations": 2}
+        return {"method": "PPO", "ppo": block, "models": {"judge-v1": {"path": str(judge)}}}
+    if variant == "Distillation":
+        block = {"teacherModelVersion": "large-v1", "level": "Logits"}
+        return {"method": variant, "distillation": block, "models": {"large-v1": {"path": str(model)}}}
+    if variant in ("GRPO", "RLOO"):
+        return _grpo(advantage="LeaveOneOut") if variant == "RLOO" else _grpo()
+    return {"method": variant}
+
+
+def plan_of(make_plan: Any, variant: str, folder: Path, model: Path, name: str = "run", **fields: Any) -> Any:
+    """A plan of 32 rows for a variant, without a held-out split unless `held_out` is set.
+
+    Args:
+        folder: where its rows are written.
+        fields: replace the plan's.
+    """
+    row = ROWS.get(variant, _chat)
+    train, held_out = (_write(folder / f"{variant}-{split}.jsonl", map(row, numbers)) for split, numbers in SPLITS)
+    used = [held_out] if fields.pop("held_out", False) else []
+    training = {"maxSteps": 4, "batchSize": 8, "microBatchSize": 4, **fields.pop("training", {})}
+    return make_plan(
+        name,
+        training=training,
+        **{**_fields(variant, folder, model), "datasets": [train], "evaluationDatasets": used, **fields},
+    )
+
+
+SPLITS = (("train", range(32)), ("validation", range(32, 40)))
+
+
+def _write(file: Path, rows: Any) -> dict[str, str]:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    digest = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+    return {"name": "places", "split": file.stem.split("-")[1], "path": str(file), "digest": digest}
+
+
+def _random_judge(folder: Path, model: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoTokenizer, LlamaForSequenceClassification
+
+    torch.manual_seed(5)
+    config = AutoConfig.from_pretrained(model, num_labels=1)
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)

@@ -1,0 +1,19 @@
+"""Numbers of a device, read in one go: each read makes the host wait until the device has come that far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def read(values: Sequence[Any]) -> list[float]:
+    """The values as numbers, by one read of each device.
+
+    Args:
+        values: scalar tensors of one device, and numbers.
+    """
+    import torch
+
+    tensors = [value for value in values if torch.is_tensor(value)]
+    found = iter(torch.stack([t.detach().double() for t in tensors]).tolist() if tensors else [])
+    return [next(found) if torch.is_tensor(value) else float(value) for value in values]

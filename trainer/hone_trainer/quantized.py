@@ -1,0 +1,75 @@
+"""4-bit layers that can be trained through: weights that keep their layout, and a gradient that is proved.
+
+On processors with AVX512-BF16 bitsandbytes repacks the weights of a `Linear4bit` at its first forward pass in
+evaluation mode, for good. The repacked layout has no backward pass: autograd sees a constant, so the gradient of every
+layer below is cut and nothing says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hone_trainer import ranks
+from hone_trainer.errors import TrainerError
+
+ROWS = 4
+"""Inputs that a layer is tried with."""
+AGREE = 0.99
+"""Smallest cosine of a layer's gradient with that of its dequantised weights; rounding to bfloat16 leaves 0.9999."""
+
+
+def keep_layout(model: Any) -> None:
+    """Stop bitsandbytes from repacking the model's 4-bit weights. To be called before the first forward pass."""
+    for _, layer in _layers(model):
+        layer.support_avx512bf16_for_cpu = False
+
+
+def check_gradient(model: Any) -> None:
+    """That every 4-bit layer passes the gradient of its dequantised weights on, after a pass in evaluation mode.
+
+    By the chain rule the gradient of the whole model then agrees with the dequantised model's: between these layers
+    there are plain PyTorch modules alone. One layer is dequantised at a time, so this works for a model of any size.
+
+    Raises:
+        TrainerError: GradientMismatch, with the first layer's name.
+    """
+    for name, layer in _layers(model):
+        cosine = _cosine(layer)
+        if not cosine > AGREE:
+            device = layer.weight.device.type
+            message = (
+                f"adapter.type QLoRA: the gradient through the 4-bit layer {name} on {device} does not agree with that "
+                f"of its dequantised weights (cosine {cosine:.3f}, at least {AGREE} is right): nothing was trained"
+            )
+            raise TrainerError("GradientMismatch", message, rank=ranks.rank())
+
+
+def _layers(model: Any) -> Iterator[tuple[str, Any]]:
+    from bitsandbytes.nn import Linear4bit
+
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, Linear4bit))
+
+
+def _cosine(layer: Any) -> float:
+    """Between the gradients of a random output's product with the layer, by the layer and by its weights."""
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
+
+    was_training, device = layer.training, layer.weight.device
+    random = torch.Generator().manual_seed(0)  # one of its own: the run's random numbers stay as they are
+    x, slope = (torch.randn(ROWS, n, generator=random).to(device) for n in (layer.in_features, layer.out_features))
+    layer.eval()
+    with torch.no_grad():
+        layer(x)
+    layer.train()
+    x.requires_grad_()
+    found = layer(x)
+    layer.train(was_training)
+    if not found.requires_grad:
+        return 0.0
+    (ours,) = torch.autograd.grad(found, x, slope, allow_unused=True)
+    if ours is None:
+        return 0.0
+    expected = slope @ dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
+    return float(torch.nn.functional.cosine_similarity(ours.double().flatten(), expected.double().flatten(), dim=0))
