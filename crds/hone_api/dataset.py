@@ -14,6 +14,7 @@ from hone_api.meta import (
     OBSERVED_GENERATION,
     ApiModel,
     Column,
+    ColumnExpression,
     ColumnName,
     Condition,
     Digest,
@@ -162,12 +163,19 @@ class DatasetSpec(ApiModel):
     )
     source: Source | None = Field(default=None, description="Where the rows come from.")
     format: Format = Field(default=Format.AUTO, description="Shape of a row; default Auto.")
-    columns: Annotated[dict[str, ColumnName], Field(max_length=16)] | None = Field(
+    columns: Annotated[dict[str, ColumnExpression], Field(max_length=16)] | None = Field(
         default=None,
-        description="Role to column name, e.g. {prompt: question, completion: answer}; roles by format: prompt, "
+        description="Role to column, e.g. {prompt: question, completion: answer}, or to a JMESPath expression over the "
+        "row, e.g. input.messages, instances[0].output, 'a constant', lines(instruction, context), json(messages), "
+        'name(label, `["no", "yes"]`); roles by format: prompt, '
         "completion; messages; instruction, input, output, history; conversations; text; chosen, rejected; label; "
         "answer, tests, entryPoint, solution; question, oracle, distractors, reasoning (raft: text, id, too); "
         "system, tools.",
+    )
+    ignore_columns: Annotated[list[ColumnName], Field(max_length=64)] | None = Field(
+        default=None,
+        description="Columns that are left out on purpose, e.g. [images]; others that seem to belong to the rows are "
+        "refused where no role reads them. Default: none.",
     )
     splits: Splits = Field(default_factory=Splits, description="How rows are divided.")
     checks: Checks = Field(default_factory=Checks, description="What makes the Dataset not Ready.")

@@ -76,6 +76,9 @@ FAILURES: dict[str, Failure] = {
     # Data
     "EmptySource": Failure(ExitCode.DATA, Retry.HEAL, "The source holds no row: check the path and the files."),
     "UnknownFormat": Failure(ExitCode.DATA, Retry.HEAL, "Name the format, and map the columns in spec.columns."),
+    "UnreadColumns": Failure(
+        ExitCode.DATA, Retry.HEAL, "Map the column in spec.columns, or name it in spec.ignoreColumns."
+    ),
     "DamagedFile": Failure(
         ExitCode.DATA, Retry.HEAL, "Download or write the file again: how many rows it should have is unknown."
     ),

@@ -115,6 +115,8 @@ Quantity = Annotated[
     StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", min_length=1, max_length=24),
 ]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+ColumnExpression = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+"""A column's name, or a JMESPath expression over the columns of a row."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 Storable = BeforeValidator(_storable)
 ShortText = Annotated[str, StringConstraints(max_length=253), Storable]

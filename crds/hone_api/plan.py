@@ -106,6 +106,7 @@ class MaterializePlan(ApiModel):
     )
     format: Format = Format.AUTO
     columns: dict[str, str] = Field(default_factory=dict)
+    ignore_columns: list[str] = Field(default_factory=list)
     splits: Splits = Field(default_factory=Splits)
     checks: Checks = Field(default_factory=Checks)
     curation: Curation = Field(default_factory=Curation)

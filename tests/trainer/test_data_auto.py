@@ -58,7 +58,7 @@ def test_auto_looks_past_a_few_broken_rows():
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"question": "a", "answer": "b"}, "columns answer, question. Perhaps spec.columns {prompt: question, compl"),
+        ({"input": "a", "output": "b"}, "columns input, output. Perhaps spec.columns {prompt: input, compl"),
         ({"x": "a", "y": "b"}, "columns x, y. Map them in spec.columns to those of a format: "),
         ({"data": [{"prompt": "a"}]}, "The file is one object: write the list in 'data' itself"),
         ({"prompt;completion": "a;b"}, "separated by ';'"),

@@ -5,7 +5,10 @@ Each runs in a process of its own, which a reader that is not safe would kill.
 
 from __future__ import annotations
 
+import bz2
 import io
+import json
+import lzma
 import os
 import subprocess
 import sys
@@ -15,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from hone_dev.mutations import FORMS
+from hone_dev.mutations import FORMS, HIDES_ROWS
 from hone_trainer.datasets.items import MAX_ROW_BYTES
 from hone_trainer.datasets.read import DataFile, read_rows
 from hone_trainer.datasets.rows import RawRow
@@ -135,6 +138,52 @@ def test_the_nulls_that_arrow_gives_every_struct_are_not_data(tmp_path: Path) ->
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"calls": calls, "system": None}]), tmp_path / "f")
     (row,) = _read(tmp_path / "f", "f.parquet")
     assert row.value == {"calls": calls, "system": None}
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_classes_that_datasets_stores_as_numbers_have_their_names(tmp_path: Path, form: str) -> None:
+    import pyarrow.ipc
+    import pyarrow.parquet
+
+    features = {"label": {"names": ["no", "yes"], "_type": "ClassLabel"}, "text": {"dtype": "string", "_type": "Value"}}
+    table = pyarrow.table({"text": ["a", "b", "c"], "label": [1, 0, -1]}).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    if form == "parquet":
+        pyarrow.parquet.write_table(table, tmp_path / "f")
+    else:
+        with pyarrow.ipc.new_stream(str(tmp_path / "f"), table.schema) as writer:
+            writer.write_table(table)
+    assert [row.value and row.value["label"] for row in _read(tmp_path / "f", f"f.{form}")] == ["yes", "no", None]
+
+
+@pytest.mark.attack("data files")
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("f.parquet", b"P", "named .parquet"),
+        ("f.arrow", b"", "named .arrow"),
+        ("f.jsonl.gz", b"\x1e\x8b\x08\xff\xfe\x01\x02\x03", "named .gz"),
+        ("f.jsonl.xz", b"", "named .xz"),
+        ("f.jsonl.bz2", bz2.compress(b'{"a": 1}\n')[:-1], "bzip2 file is damaged"),
+        ("f.jsonl.bz2", bz2.compress(b'{"a": 1}\n') + b"x", "bzip2 file is damaged"),
+        ("f.xlsx", b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0xl/workbook.xml", "an Excel workbook: save the sheet as CSV"),
+        ("f.zip", b"PK\x03\x04\x14\0\0\0\x08\0\0\0!\0rows.jsonl", "a zip archive: unpack it"),
+        ("f.tar", b"rows.jsonl".ljust(257, b"\0") + b"ustar\0", "a tar archive: unpack it"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / "f").write_bytes(content)
+    *_, last = _read(tmp_path / "f", name)
+    assert last.error is not None
+    assert last.error.code in HIDES_ROWS
+    assert says in str(last.error)
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_two_packed_streams_in_one_file_are_both_read(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "f").write_bytes(pack(b'{"a": 1}\n') + pack(b'{"a": 2}\n'))
+    assert [row.value for row in _read(tmp_path / "f", "f.jsonl")] == [{"a": 1}, {"a": 2}]
 
 
 @pytest.mark.attack("data files")

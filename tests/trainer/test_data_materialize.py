@@ -167,7 +167,7 @@ def test_token_statistics(plan):
             "TooManyBadRows",
             r"100 MissingColumn \(rows 1, 2, 3.*answer, question",
         ),
-        (lines(PAIRS), {}, "UnknownFormat", "answer, question"),
+        (lines([{"input": "a", "output": "b"}] * 9), {}, "UnknownFormat", "input, output"),
         ("a\nb\n", {}, "TooManyBadRows", r"2 of 2 rows are rejected.*BrokenJson.*rows.jsonl:1"),
         (lines([{"text": "x"}] * 10) + "{\n", {}, "TooManyBadRows", "1 of 11 rows"),
         (

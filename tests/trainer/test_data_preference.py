@@ -57,8 +57,12 @@ TEXTS = {"prompt": "Hi", "chosen": "Hello", "rejected": "No"}
             {**TURNS, "prompt": [user("Hi"), said("Yes?"), user("Go on")]},
         ),
         (
-            {"chosen": "The sky is blue.", "rejected": "The sky is bleak."},
-            {"prompt": "The sky is ", "chosen": "blue.", "rejected": "bleak."},
+            {"chosen": "How is the sky? It is blue.", "rejected": "How is the sky? It is bleak."},
+            {"prompt": "How is the sky? ", "chosen": "It is blue.", "rejected": "It is bleak."},
+        ),
+        (
+            {"chosen": "Sky:\nIt is blue.", "rejected": "Sky:\nIt is bleak."},
+            {"prompt": "Sky:\n", "chosen": "It is blue.", "rejected": "It is bleak."},
         ),
         ({**TEXTS, "system": "Be kind."}, {**TURNS, "prompt": [SYSTEM, user("Hi")]}),
         ({**TURNS, "prompt": [SYSTEM, user("Hi")], "system": "Other"}, {**TURNS, "prompt": [SYSTEM, user("Hi")]}),
@@ -79,6 +83,7 @@ def test_a_preference_becomes(row: dict[str, Any], record: dict[str, Any]) -> No
         ({**TEXTS, "rejected": "Hello"}, "SameAnswers", "the same"),
         ({**TURNS, "rejected": [said("Hello")]}, "SameAnswers", "the same"),
         ({"chosen": "Yes", "rejected": "No"}, "NoCommonPrompt", "no prompt"),
+        ({"chosen": "The answer is 1A.", "rejected": "The answer is 1B."}, "NoCommonPrompt", "the same sentence"),
         ({"chosen": [user("a"), said("x")], "rejected": [user("b"), said("x")]}, "NoCommonPrompt", "same turn"),
         (
             {"chosen": [user("a"), said("x"), user("b"), said("y")], "rejected": [user("a"), said("z")]},

@@ -95,6 +95,13 @@ def pair(prompt: str, completion: str) -> Callable[[Row], Row]:
     return lambda row: {"prompt": row[prompt], "completion": row[completion]}
 
 
+def self_instruct(row: Row) -> Row:
+    """yizhongw/self-instruct: the first instance of a task; its input may be empty."""
+    instance = row["instances"][0]
+    prompt = f"{row['instruction']}\n\n{instance['input']}" if instance["input"].strip() else row["instruction"]
+    return {"prompt": prompt, "completion": instance["output"]}
+
+
 def text(row: Row) -> Row:
     return {"text": row["text"]}
 
@@ -143,6 +150,7 @@ def hh_rlhf(row: Row) -> Row | None:
 QUESTION = {"prompt": "question", "completion": "answer"}
 QUESTION_ANSWER = {"prompt": "question", "answer": "answer"}
 TRANSLATE = {"prompt": "question", "completion": "translated_question"}
+INSTANCES = {"prompt": "lines(instruction, instances[0].input)", "completion": "instances[0].output"}
 INTENT = {"prompt": "text", "completion": "category"}
 P3 = [
     f"p3_prompt_completion/{name}.jsonl"
@@ -159,11 +167,12 @@ CODE = {"tests": "test", "entryPoint": "entry_point", "solution": "canonical_sol
 # file, columns, format, definition, rows
 SETS: list[tuple[str, dict[str, str], str, Callable[[Row], Row | None], int]] = [
     ("gsm8k/train.jsonl", QUESTION, "PromptCompletion", pair("question", "answer"), 7473),
-    ("gsm8k/test_rows_0000-0659.jsonl", QUESTION, "PromptCompletion", pair("question", "answer"), 660),
+    ("gsm8k/test_rows_0000-0659.jsonl", {}, "PromptCompletion", pair("question", "answer"), 660),
     ("k8s_stackoverflow/k8s_so_messages_rows_0000-4399.parquet", {}, "Chat", chat, 4400),
     ("k8s_stackoverflow/k8s_so_messages_rows_0000-0499.jsonl", {}, "Chat", chat, 500),
     ("self_instruct/seed_tasks_alpaca.json", {}, "Alpaca", alpaca, 175),
     ("llamafactory_demo/identity.json", {}, "Alpaca", alpaca, 91),
+    ("self_instruct/seed_tasks.jsonl", INSTANCES, "PromptCompletion", self_instruct, 175),
     ("medquad/5_NIDDK_QA.jsonl", {}, "Alpaca", alpaca, 1192),
     ("medquad/6_NINDS_QA.jsonl", {}, "Alpaca", alpaca, 1088),
     ("medquad/9_CDC_QA.jsonl", {}, "Alpaca", alpaca, 270),
@@ -237,6 +246,7 @@ STABLE: dict[tuple[str, str], tuple[int, str]] = {
     ("PromptCompletion", "gsm8k/test_rows_0000-0659.jsonl"): (59, "5ce033f3cc293b20"),
     ("Chat", "k8s_stackoverflow/k8s_so_messages_rows_0000-4399.parquet"): (435, "55e95ebfc6b33a13"),
     ("Chat", "k8s_stackoverflow/k8s_so_messages_rows_0000-0499.jsonl"): (60, "c417515451aa734f"),
+    ("PromptCompletion", "self_instruct/seed_tasks.jsonl"): (11, "be12ac9b2401fc22"),
     ("Alpaca", "self_instruct/seed_tasks_alpaca.json"): (11, "be12ac9b2401fc22"),
     ("Alpaca", "llamafactory_demo/identity.json"): (12, "9ac5c3289034aeb2"),
     ("Alpaca", "medquad/5_NIDDK_QA.jsonl"): (114, "df184a3793eb7594"),
@@ -278,7 +288,6 @@ def test_documents(plan: Any, name: str, rows: int) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("gsm8k/train.jsonl", "Perhaps spec.columns {prompt: question, completion: answer} is meant."),
         ("banking77/train.csv", "Perhaps spec.columns {prompt: text, completion: category} is meant, or format Text."),
         ("humaneval/HumanEval_rows_000-081.jsonl", "{prompt: prompt, completion: canonical_solution} is meant"),
         ("mbpp_sanitized/mbpp_sanitized_train.jsonl", "{prompt: prompt, completion: canonical_solution} is meant"),

@@ -111,11 +111,14 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
     commands.add_parser("export", help="a checkpoint as a model, later", add_help=False)
     validate = commands.add_parser("validate", help="what Hone makes of a file of rows; nothing is kept")
-    kinds = ".jsonl .json .csv .tsv .parquet .arrow .txt .md, also .gz and .zst"
+    kinds = ".jsonl .json .csv .tsv .parquet .arrow .txt .md, also .gz .zst .bz2 .xz"
     validate.add_argument("file", type=Path, metavar="FILE", help=f"{kinds}; or a folder of these")
     validate.add_argument("--dataset", type=Path, metavar="YAML", help="manifest of a Dataset, whose settings to take")
     validate.add_argument("--format", default="Auto", help=f"{', '.join(Format)}; default Auto")
     validate.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
+    validate.add_argument(
+        "--ignore-column", action="append", default=[], metavar="COLUMN", help="a column that does not matter"
+    )
     validate.add_argument("--html", type=Path, metavar="FILE", help="write the whole report as a page")
     return parser
 
@@ -195,7 +198,9 @@ def _export(_: argparse.Namespace, rest: list[str]) -> None:
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.datasets import validate
 
-    return validate.run(options.file, options.format, options.column, options.html, options.dataset)
+    return validate.run(
+        options.file, options.format, options.column, options.html, options.dataset, options.ignore_column
+    )
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] = {

@@ -96,22 +96,23 @@ class PairEncoder:
         Raises:
             RowRefusedError: an answer cannot be labelled with certainty, or both are the same tokens.
         """
-        prompt, chosen = self.answer(record["prompt"], record["chosen"])
-        other, rejected = self.answer(record["prompt"], record["rejected"])
+        tools = record.get("tools", ())
+        prompt, chosen = self.answer(record["prompt"], record["chosen"], tools)
+        other, rejected = self.answer(record["prompt"], record["rejected"], tools)
         if prompt != other:
             raise RowRefusedError("NotProved", "the prompt has other tokens before the chosen than before the rejected")
         if chosen == rejected:
             raise RowRefusedError("SameAnswers", "chosen and rejected are the same tokens")
         return [Pair(prompt, chosen, rejected, number)]
 
-    def answer(self, prompt: Any, completion: Any) -> tuple[list[int], list[int]]:
+    def answer(self, prompt: Any, completion: Any, tools: Sequence[Any] = ()) -> tuple[list[int], list[int]]:
         """Token ids of a prompt, and of the answer with its end mark.
 
         Raises:
             RowRefusedError: the answer cannot be labelled with certainty.
         """
         if isinstance(completion, list):
-            rows = self._encoder.encode({"messages": [*prompt, *completion]})
+            rows = self._encoder.encode({"messages": [*prompt, *completion], "tools": tools})
         else:
             rows = self._encoder.encode({"prompt": prompt, "completion": completion})
         return _split(rows[-1])
@@ -142,7 +143,7 @@ class JudgedEncoder:
             (pair,) = self._pairs.encode(record, number)
             answers = ((pair.chosen_ids, True), (pair.rejected_ids, False))
             return [Judged(pair.prompt_ids, ids, label, number) for ids, label in answers]
-        prompt, completion = self._pairs.answer(record["prompt"], record["completion"])
+        prompt, completion = self._pairs.answer(record["prompt"], record["completion"], record.get("tools", ()))
         return [Judged(prompt, completion, record["label"], number)]
 
 

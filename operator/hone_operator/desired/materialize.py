@@ -91,6 +91,7 @@ def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named
         secret_path=secret_path,
         format=spec.format,
         columns=spec.columns or {},
+        ignore_columns=spec.ignore_columns or [],
         splits=spec.splits,
         checks=spec.checks,
         curation=spec.curation or Curation(),

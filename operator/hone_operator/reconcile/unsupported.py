@@ -82,8 +82,10 @@ def dataset_contradictions(spec: DatasetSpec) -> list[str]:
         out.append("spec.mixture names a Dataset twice")
     if spec.splits.model_copy(update={"seed": 0}) != Splits():
         out.append("spec.splits: a mixture keeps the splits of its parts, set them there")
-    if spec.curation or spec.columns or spec.format != Format.AUTO:
-        out.append("spec.curation, columns and format: a mixture takes its parts as they are, set them there")
+    if spec.curation or spec.columns or spec.ignore_columns or spec.format != Format.AUTO:
+        out.append(
+            "spec.curation, columns, ignoreColumns and format: a mixture takes its parts as they are, set them there"
+        )
     return out
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from hone_trainer.datasets import memory
@@ -147,8 +148,9 @@ def _rows(kind: str, batches: Callable[[], Batches], max_bytes: int) -> Iterator
             if left < 0:
                 raise TooLargeError(f"unpacked, it is over {max_bytes} bytes")
             _refuse_repeated_names(batch)
+            classes = class_names(batch.schema.metadata)
             for value in _values(batch, budget):
-                yield value
+                yield value if isinstance(value, RowError) else _named(value, classes)
                 row += 1
     except MemoryError:
         what = (
@@ -167,6 +169,25 @@ def _within(budget: int, batches: Batches) -> Batches:
         if batch is None:
             return
         yield batch
+
+
+def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """The names of classes by column, where `datasets` wrote the file: it stores numbers from 0."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        found = {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+    return {name: names for name, names in found.items() if isinstance(names, list)}
+
+
+def _named(row: dict[str, Any], classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The row with the names of its classes; -1 is no class."""
+    for column, names in classes.items():
+        number = row.get(column)
+        if isinstance(number, int) and number < len(names):
+            row[column] = names[number] if number >= 0 else None
+    return row
 
 
 def _refuse_repeated_names(batch: Any) -> None:

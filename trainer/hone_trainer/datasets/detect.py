@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from hone_api.dataset import Format
-from hone_trainer.datasets.formats import FORMATS, RowFormat
+from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
+from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, Refused, Shape
+from hone_trainer.datasets.formats.unread import problem, refuse_content
+from hone_trainer.datasets.rows import Record, RowError
 from hone_trainer.errors import ConfigError, DataError
 
 SAMPLE_ROWS = 100
 # Beside a text these are what is to be answered, and the text is no document.
 _LABELS = {"category", "label", "intent", "class"}
 _TOLD_BY_COLUMNS = (Format.CHAT, Format.SHAREGPT, Format.ALPACA, Format.PROMPT_COMPLETION, Format.TEXT)
-# Names in the wild for roles, for a hint: whether an answer is to be learned or checked, nobody can tell.
+# Names in the wild for roles, for a hint: what is to be learned from them, nobody can tell.
 _MEANT: tuple[dict[str, str], ...] = (
     {"question": "question", "oracle": "oracle_context", "distractors": "context", "answer": "cot_answer"},
     *(
         {"prompt": prompt, "completion": completion}
         for prompt, completion in (
-            ("question", "answer"),
-            ("query", "response"),
-            ("question", "response"),
-            ("instruction", "response"),
-            ("instruction", "completion"),
-            ("prompt", "response"),
             ("input", "output"),
             ("input", "target"),
             ("prompt", "canonical_solution"),
@@ -38,55 +36,130 @@ _MEANT: tuple[dict[str, str], ...] = (
 
 @dataclass(frozen=True)
 class Detected:
-    """A format, and for Auto what it was told by."""
+    """A format, the columns that its roles are read from, and for Auto what it was told by."""
 
     format: RowFormat
+    columns: dict[str, str] = field(default_factory=dict)
+    """Role to column or expression."""
+    ignored: frozenset[str] = frozenset()
     reason: str | None = None
 
     def __str__(self) -> str:
         return f"{self.format.name} (Auto: {self.reason})" if self.reason else self.format.name
 
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return self.ignored | _read(self.format, self.columns)
 
-def choose(format: str, columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Detected:
+    def normalise(self, row: dict[str, Any]) -> Record:
+        """The normalised record of a row.
+
+        Raises:
+            RowError: with what is wrong.
+        """
+        if self.ignored:
+            row = {name: value for name, value in row.items() if name not in self.ignored}
+        refuse_content(row, self._known)
+        return self.format.normalise(row, self.columns)
+
+
+def choose(
+    format: str, columns: dict[str, str], sample: Sequence[dict[str, Any]], ignored: Collection[str] = ()
+) -> Detected:
     """The format that was named, or the one that the sample's rows have.
 
     Args:
         format: a `Format`; Auto looks at the sample.
-        columns: role to column.
+        columns: role to column or expression.
         sample: the first rows that could be read.
+        ignored: columns that are not read on purpose.
 
     Raises:
-        ConfigError: a format that is not supported yet, or a role that the format does not have.
-        DataError: UnknownFormat, naming the columns that were seen.
+        ConfigError: a format that is not supported yet, a role that the format does not have, or a wrong expression.
+        DataError: UnknownFormat, naming the columns that were seen; UnreadColumns for a column that must not be
+            left out.
     """
+    _check_expressions(columns, sample)
     if format != Format.AUTO:
         if format not in FORMATS:
             raise ConfigError(f"format {format}: this version has {', '.join(FORMATS)}", "NotSupportedYet")
-        found = Detected(FORMATS[format])
+        found = Detected(FORMATS[format], columns)
     else:
-        found = _recognise(columns, sample)
+        rows = [{name: value for name, value in row.items() if name not in ignored} for row in sample]
+        found = _recognise(columns, rows)
+        if why := _left_out(found, rows):
+            raise DataError("UnreadColumns", why)
     unknown = sorted(set(columns) - set(found.format.roles))
     if unknown:
         roles = ", ".join(found.format.roles)
         raise ConfigError(f"columns {', '.join(unknown)}: format {found.format.name} has the roles {roles}")
-    return found
+    return replace(found, ignored=frozenset(ignored))
+
+
+def _left_out(found: Detected, sample: Sequence[dict[str, Any]]) -> str | None:
+    """Why columns of the rows that have the format must not be left out."""
+    fields = [_fields(found.format, found.columns, row) for row in sample]
+    shaped = [(row, values) for row, values in zip(sample, fields, strict=True) if found.format.recognises(values)]
+    read = _read(found.format, found.columns)
+    return problem(found.format.name, read, [row for row, _ in shaped], [values for _, values in shaped])
+
+
+def _check_expressions(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> None:
+    for role, text in columns.items():
+        if any(text in row for row in sample):
+            continue
+        try:
+            expressions.compiled(text)
+        except ValueError as error:
+            raise ConfigError(
+                f"columns.{role}: {text[:100]!r} is neither a column nor an expression: {error}"
+            ) from None
+
+
+def _read(format: RowFormat, columns: dict[str, str]) -> set[str]:
+    """The columns that the roles read."""
+    named = {name for text in columns.values() for name in {text, *expressions.columns_read(text)}}
+    return named | {role for role in format.roles if role not in columns}
 
 
 def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Detected:
     seen = sorted({str(key)[:40] for row in sample for key in row})
+    if not columns and (shape := _shape(DISTINCT, sample)):
+        return shape
     if not columns and _is_labelled_text(sample):
         raise DataError("UnknownFormat", f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}")
     for entry in FORMATS.values():
         if set(columns) <= set(entry.roles) and _share(entry, columns, sample) >= 0.5:
-            return Detected(
-                entry, f"the first {len(sample)} rows have {_named(entry, columns)}{_idle(entry, columns, seen)}"
-            )
+            reason = f"the first {len(sample)} rows have {_named(entry, columns)}{_idle(entry, columns, seen)}"
+            return Detected(entry, columns, reason=reason)
+    if not columns and (shape := _shape(USUAL, sample)):
+        return shape
     for entry in map(FORMATS.__getitem__, _TOLD_BY_COLUMNS):
         # The columns are there and hold something else: the rows' own errors say what.
         needed = {columns.get(role, role) for role in entry.required}
         if set(columns) <= set(entry.roles) and sum(needed <= row.keys() for row in sample) * 2 > len(sample):
-            return Detected(entry, f"the first {len(sample)} rows have the columns {', '.join(sorted(needed))}")
+            reason = f"the first {len(sample)} rows have the columns {', '.join(sorted(needed))}"
+            return Detected(entry, columns, reason=reason)
     raise DataError("UnknownFormat", f"the rows have the columns {', '.join(seen[:20]) or 'none'}. {_way_out(sample)}")
+
+
+def _shape(shapes: Sequence[Shape | Refused], sample: Sequence[dict[str, Any]]) -> Detected | None:
+    """The first of the shapes that most of the rows have.
+
+    Raises:
+        DataError: UnknownFormat, for a shape that is refused.
+    """
+    for shape in shapes:
+        if not sample or 2 * sum(map(shape.has, sample)) < len(sample):
+            continue
+        if isinstance(shape, Refused):
+            raise DataError("UnknownFormat", f"These are {shape.name}. {shape.way_out}")
+        entry = FORMATS[shape.format]
+        seen = sorted({str(key)[:40] for row in sample for key in row})
+        reads = ", ".join(f"{role} from {text}" for role, text in shape.columns.items())
+        reason = f"the first {len(sample)} rows are {shape.name}: {reads}{_idle(entry, shape.columns, seen)}"
+        return Detected(entry, shape.columns, reason=reason)
+    return None
 
 
 def _is_labelled_text(sample: Sequence[dict[str, Any]]) -> bool:
@@ -113,7 +186,19 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
 
 def _share(entry: RowFormat, columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> float:
     """Share of the sample that has the format's shape: a few broken rows must not hide it."""
-    return sum(entry.recognises(entry.fields(row, columns)) for row in sample) / len(sample) if sample else 0.0
+    return sum(_has_shape(entry, columns, row) for row in sample) / len(sample) if sample else 0.0
+
+
+def _has_shape(entry: RowFormat, columns: dict[str, str], row: dict[str, Any]) -> bool:
+    return entry.recognises(_fields(entry, columns, row))
+
+
+def _fields(entry: RowFormat, columns: dict[str, str], row: dict[str, Any]) -> dict[str, Any]:
+    """The row's values by role; none where an expression cannot be evaluated."""
+    try:
+        return entry.fields(row, columns)
+    except RowError:
+        return {}
 
 
 def _named(entry: RowFormat, columns: dict[str, str]) -> str:
@@ -123,5 +208,5 @@ def _named(entry: RowFormat, columns: dict[str, str]) -> str:
 
 def _idle(entry: RowFormat, columns: dict[str, str], seen: list[str]) -> str:
     """Columns that are not read, so that nobody takes them for learned."""
-    idle = [name for name in seen if name not in {columns.get(role, role) for role in entry.roles}]
+    idle = [name for name in seen if name not in _read(entry, columns)]
     return f"; not read: {', '.join(idle[:5])}{', …' if len(idle) > 5 else ''}" if idle else ""

@@ -149,7 +149,7 @@ def _normalise(
             refuse(row, row.error or RowError("WrongType", "the row is empty"))
         return
     try:
-        found = detect.choose(plan.format, plan.columns, sample)
+        found = detect.choose(plan.format, plan.columns, sample, plan.ignore_columns)
     except DataError as error:
         for row in head:
             if row.error:
@@ -161,7 +161,7 @@ def _normalise(
         try:
             if row.value is None:
                 raise row.error or RowError("WrongType", "the row is empty")
-            record = found.format.normalise(row.value, plan.columns)
+            record = found.normalise(row.value)
             check_length(record, plan.checks.max_tokens)
             told = (_group(plan, row.value), _label(plan, row.value), _stratum(plan, row.value))
             valid = Row(row.number, canonical(record), *told)

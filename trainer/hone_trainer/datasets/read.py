@@ -1,7 +1,7 @@
 """Files to raw rows, one at a time: JSON Lines, a JSON array, CSV, TSV, Parquet, Arrow, text, Markdown.
 
-Each may be packed by gzip or zstd. Packers, Parquet, Arrow and JSON arrays are known by their first bytes, the rest by
-the file's name; anything else is JSON Lines.
+Each may be packed by gzip, zstd, bzip2 or xz. Packers, Parquet, Arrow and JSON arrays are known by their first bytes,
+the rest by the file's name; anything else is JSON Lines.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ _BOM = b"\xef\xbb\xbf"
 _NO_ROWS = {
     "a web page": (b"<!doctype", b"<html", b"<?xml"),
     "a PDF": (b"%pdf-",),
-    "a zip archive": (b"pk\x03\x04",),
+    "a zip archive: unpack it, or pack the rows by gzip or zstd": (b"pk\x03\x04",),
+    "an Excel workbook of before 2007: save the sheet as CSV (UTF-8)": (b"\xd0\xcf\x11\xe0",),
     "a pointer of Git LFS, not the file": (b"version https://git-lfs",),
     "JSON objects over several lines: write each on one line, or all as one array": (b"{\n", b"{\r\n"),
 }
+_OFFICE = {
+    "an Excel workbook: save the sheet as CSV (UTF-8)": b"xl/",
+    "a Word document: save it as text": b"word/",
+}
+_SHORTEST = 7
+"""Bytes of the shortest row: {"a":1}."""
+_COLUMNAR = (".parquet", ".arrow", ".feather")
 
 
 class DataFile(NamedTuple):
@@ -69,9 +77,30 @@ def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
             if what := _no_rows(head.removeprefix(_BOM)):
                 yield Item("", error=RowError("NotRows", f"the file is {what}"))
                 return
+            if what := _misnamed(file, head):
+                yield broken("", what)
+                return
             yield from _reader(file.name, stream)(stream)
         except packed.DamagedError as error:
             yield broken("", str(error))
+
+
+def _misnamed(file: DataFile, head: bytes) -> str | None:
+    """Why a file that is not what its name says is a damaged one."""
+    suffix = PurePath(file.name.lower()).suffix
+    if suffix in packed.SUFFIXES:
+        with open(file.path, "rb") as plain:
+            if not packed.is_packed(plain.read(8)) and not _is_text(head):
+                return f"the file is named {suffix}, and is neither packed nor text"
+    if (inner := PurePath(base_name(file.name)).suffix) in _COLUMNAR:
+        return f"the file is named {inner}, and does not begin as one"
+    return None
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file that begins so can be UTF-8 text with rows; its last character may be cut."""
+    text = head.decode("utf-8", "replace").rstrip("\ufffd")
+    return len(head) >= _SHORTEST and all((c.isprintable() and c != "\ufffd") or c in "\t\r\n" for c in text)
 
 
 def _columns(file: DataFile, stream: Stream, head: bytes, max_bytes: int) -> Iterator[Item]:
@@ -114,6 +143,12 @@ def _reader(name: str, stream: Stream) -> Reader:
 def _no_rows(head: bytes) -> str | None:
     """What a file is that begins so, when it can hold no rows."""
     start = head.lstrip()[:64].lower()
+    if start.startswith(b"pk\x03\x04"):
+        for kind, member in _OFFICE.items():
+            if member in head:
+                return kind
+    if head[257:262] == b"ustar":
+        return "a tar archive: unpack it"
     for kind, marks in _NO_ROWS.items():
         if start.startswith(marks):
             return kind

@@ -21,7 +21,12 @@ from hone_trainer.errors import ConfigError, DataError, SourceError
 
 
 def run(
-    file: Path, format: str, columns: Sequence[str], html: Path | None = None, dataset: Path | None = None
+    file: Path,
+    format: str,
+    columns: Sequence[str],
+    html: Path | None = None,
+    dataset: Path | None = None,
+    ignored: Sequence[str] = (),
 ) -> DatasetResult:
     """Materialise the file, or a folder of files, into a folder that is thrown away, and print what came of it.
 
@@ -40,10 +45,11 @@ def run(
     wrong = [pair for pair in columns if "=" not in pair]
     if wrong:
         raise ConfigError(f"--column {', '.join(wrong)}: write ROLE=COLUMN, e.g. prompt=question")
-    if dataset is not None and (columns or format != Format.AUTO):
-        raise ConfigError("--dataset has format and columns: leave out --format and --column")
+    if dataset is not None and (columns or ignored or format != Format.AUTO):
+        raise ConfigError("--dataset has format and columns: leave out --format, --column and --ignore-column")
     with tempfile.TemporaryDirectory(prefix="hone-validate-") as store:
-        told = {"format": Format(format), "columns": dict(pair.split("=", 1) for pair in columns)}
+        told: dict[str, Any] = {"format": Format(format), "columns": dict(pair.split("=", 1) for pair in columns)}
+        told["ignore_columns"] = list(ignored)
         plan = MaterializePlan(
             name=file.name,
             source=Source(uri=f"pvc://laptop/{quote(file.name)}"[:1024], files=_files(dataset)),
@@ -108,6 +114,7 @@ def _settings(spec: DatasetSpec) -> dict[str, Any]:
     return {
         "format": spec.format,
         "columns": spec.columns or {},
+        "ignore_columns": spec.ignore_columns or [],
         "splits": spec.splits,
         "checks": spec.checks,
         "curation": curation.model_copy(update={"contamination": None, "scores": scores}),

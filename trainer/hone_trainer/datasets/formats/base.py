@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hone_trainer.datasets.formats import expressions
 from hone_trainer.datasets.rows import Record, RowError
 
 Fields = dict[str, Any]
@@ -33,8 +34,19 @@ class RowFormat:
         return self.required + self.optional
 
     def fields(self, row: dict[str, Any], columns: dict[str, str]) -> Fields:
-        """The row's values by role."""
-        return {role: row[column] for role in self.roles if (column := columns.get(role, role)) in row}
+        """The row's values by role.
+
+        Raises:
+            RowError: an expression cannot be evaluated.
+        """
+        found: Fields = {}
+        for role in self.roles:
+            column = columns.get(role, role)
+            if column in row:
+                found[role] = row[column]
+            elif role in columns and (value := expressions.evaluate(column, row)) is not None:
+                found[role] = value
+        return found
 
     def normalise(self, row: dict[str, Any], columns: dict[str, str]) -> Record:
         """The normalised record of a row.

@@ -10,7 +10,7 @@ from typing import Any
 
 from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
-from hone_trainer.datasets.formats.tools import calls_of
+from hone_trainer.datasets.formats.tools import Call, calls_of
 from hone_trainer.datasets.rows import Record, RowError, text_of
 
 _ROLES = {
@@ -21,6 +21,8 @@ _ROLES = {
     "tool": "tool",
     "function": "tool",
 }
+_ASSISTANTS = {"model": "assistant", "chatbot": "assistant"}
+"""Names of Gemini and Cohere."""
 
 
 def _chat(fields: Fields) -> Record:
@@ -33,29 +35,38 @@ def messages_of(value: Any, what: str) -> list[talk.Turn]:
     Raises:
         RowError: for the first turn that is wrong.
     """
-    turns = [_turn(raw, f"{what}[{i}]") for i, raw in enumerate(talk.turns_of(value, what))]
-    said = [turn for turn in turns if turn is not None]
-    _check_answers(said)
-    return said
+    turns = [turn for i, raw in enumerate(talk.turns_of(value, what)) for turn in _turns(raw, f"{what}[{i}]")]
+    _check_answers(turns)
+    return turns
 
 
-def _turn(raw: dict[str, Any], where: str) -> talk.Turn | None:
-    role = talk.role_of(raw.get("role"), f"{where}.role", _ROLES)
+def _turns(raw: dict[str, Any], where: str) -> list[talk.Turn]:
+    """The turns of a raw one: where a user's turn has the answers of tools in parts, these come first."""
+    name = raw.get("role")
+    if isinstance(name, str):
+        name = _ASSISTANTS.get(name.lower(), name.lower())
+    role = talk.role_of(name, f"{where}.role", _ROLES)
     talk.refuse_other_meaning(raw, where)
-    calls = None
-    if raw.get("tool_calls") or raw.get("function_call"):
-        if role != "assistant":
-            raise RowError("BrokenToolCall", f"{where} calls a tool, but is not the assistant's")
-        calls = calls_of(raw.get("tool_calls") or raw.get("function_call"), f"{where}.tool_calls")
-    made = talk.turn(role, talk.content_of(raw.get("content"), where), f"{where}.content", calls=calls)
+    said = talk.said_in(raw, "parts" if "parts" in raw else "content", role, where)
+    calls = [*_calls(raw, where), *said.calls]
+    if calls and role != "assistant":
+        raise RowError("BrokenToolCall", f"{where} calls a tool, but is not the assistant's")
+    if said.results and not said.texts:
+        return said.results
+    made = talk.turn(role, talk.content_of(said, where), f"{where}.content", calls=calls or None)
     if made is None:
-        return None
+        return []
     for key in ("name", *(("tool_call_id",) if role == "tool" else ())):
         if raw.get(key) is not None:
             made[key] = text_of(raw[key], f"{where}.{key}")
-    if not talk.is_trained(raw.get("weight"), role, where):
+    if not talk.is_trained(talk.weight_of(raw), role, where):
         made["weight"] = 0
-    return made
+    return [*said.results, made]
+
+
+def _calls(raw: dict[str, Any], where: str) -> list[Call]:
+    given = raw.get("tool_calls") or raw.get("function_call")
+    return calls_of(given, f"{where}.tool_calls") if given else []
 
 
 def _check_answers(turns: list[talk.Turn]) -> None:

@@ -7,17 +7,19 @@ any turn `name`, for templates that show it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from hone_trainer.datasets.formats import parts
 from hone_trainer.datasets.formats.base import Fields
 from hone_trainer.datasets.formats.tools import Tool, tools_of
 from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of, type_name
 
 Turn = dict[str, Any]
 # Fields of a turn that change what it says or whether it is learned.
-_MEANINGFUL = ("audio", "image", "images", "video", "videos", "refusal", "reasoning", "reasoning_content", "thinking")
-_TRAINING = ("train", "training", "trainable", "loss", "loss_weight")
+_MEANINGFUL = ("audio", "image", "images", "video", "videos", "refusal", "train_detail")
+_TRAINING = ("train", "training", "trainable", "loss")
+_REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 def turns_of(value: Any, what: str) -> list[Turn]:
@@ -47,18 +49,29 @@ def role_of(value: Any, where: str, roles: dict[str, str]) -> str:
     return roles[value]
 
 
-def content_of(content: Any, where: str) -> Any:
-    """OpenAI's content parts as one text; anything else as it is.
+def said_in(raw: Turn, key: str, role: str, where: str) -> parts.Said:
+    """What a raw turn says under `key`, as a text or in parts, with its reasoning.
 
     Raises:
-        RowError: NotText.
+        RowError: NotText, WrongType, UnsupportedField or BrokenToolCall.
     """
-    if not isinstance(content, list):
-        return content
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise RowError("NotText", f"{where} has content that is not text")
-    return "".join(part["text"] for part in content)
+    content = raw.get(key)
+    said = parts.read(content, f"{where}.{key}")
+    if said is None:
+        if content is not None and not isinstance(content, str):
+            raise RowError("WrongType", f"{where}.{key} is {type_name(content)}, not text")
+        said = parts.Said([] if content is None else [content])
+    given = (optional_text(raw.get(name), f"{where}.{name}") for name in _REASONING)
+    said.reasoning += list(dict.fromkeys(text for text in given if text))
+    if said.reasoning and role != "assistant":
+        raise RowError("UnsupportedField", f"{where} has reasoning, but is not the assistant's")
+    return said
+
+
+def content_of(said: parts.Said, where: str) -> str | None:
+    """The text of a turn, after its reasoning; None where it has none."""
+    content = "".join(said.texts) if said.texts else None
+    return parts.with_reasoning("\n\n".join(said.reasoning), content, where) if said.reasoning else content
 
 
 def turn(role: str, content: Any, where: str, *, calls: list[Any] | None = None) -> Turn | None:
@@ -88,6 +101,11 @@ def refuse_other_meaning(turn: Turn, where: str) -> None:
     for key in _TRAINING:
         if turn.get(key, True) not in (None, True):  # 1 equals True
             raise RowError("UnsupportedField", f"{where}.{key} is not supported: use weight 0 of format Chat")
+
+
+def weight_of(raw: Turn) -> Any:
+    """The weight of a turn, which LLaMA-Factory calls loss_weight."""
+    return raw["weight"] if raw.get("weight") is not None else raw.get("loss_weight")
 
 
 def is_trained(weight: Any, role: str, where: str) -> bool:
@@ -126,11 +144,16 @@ def conversation(turns: list[Turn], fields: Fields, what: str) -> Record:
     if all(answer.get("weight") == 0 for answer in answers):
         raise RowError("NothingTrained", f"every assistant turn of {what} has weight 0")
     tools = tools_of(fields.get("tools"), "tools") or tools_of(fields.get("functions"), "functions")
-    _refuse_unknown_tools(answers, tools, what)
+    refuse_unknown_tools(answers, tools, what)
     return {"messages": messages, **({"tools": tools} if tools else {})}
 
 
-def _refuse_unknown_tools(answers: list[Turn], tools: list[Tool], what: str) -> None:
+def refuse_unknown_tools(answers: Sequence[Turn], tools: list[Tool], what: str) -> None:
+    """Refuse calls of tools that the row does not list, where it lists some.
+
+    Raises:
+        RowError: UnknownTool.
+    """
     known = {tool["function"]["name"] for tool in tools}
     for answer in answers:
         for call in answer.get("tool_calls", ()):

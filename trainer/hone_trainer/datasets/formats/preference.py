@@ -15,10 +15,12 @@ from typing import Any
 from hone_trainer.datasets.formats import chat, sharegpt
 from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
+from hone_trainer.datasets.formats.tools import tools_of
 from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of
 
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
+_SENTENCE_END = re.compile(r"""[.?!:…。？！：]["'”’»)\]*_]*\s+|[。？！：]|\n""")
 _LABELS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -37,6 +39,7 @@ def _preference(fields: Fields) -> Record:
             "prompt": _asked(prompt, fields),
             "chosen": [_one(good, "chosen")],
             "rejected": [_one(bad, "rejected")],
+            **_tools(fields, good + bad + prompt),
         }
     )
 
@@ -57,7 +60,19 @@ def _kto(fields: Fields) -> Record:
         answer_text = text_of(fields.get("completion"), "completion")
         return {**_prompted(fields, text_of(fields.get("prompt"), "prompt"), completion=answer_text), "label": verdict}
     completion = [_one(answer, "the answer")]
-    return {"prompt": _asked(prompt, fields), "completion": completion, "label": verdict}
+    return {
+        "prompt": _asked(prompt, fields),
+        "completion": completion,
+        **_tools(fields, prompt + answer),
+        "label": verdict,
+    }
+
+
+def _tools(fields: Fields, turns: Sequence[talk.Turn]) -> Record:
+    """The row's tools, which know every call."""
+    tools = tools_of(fields.get("tools"), "tools")
+    talk.refuse_unknown_tools(turns, tools, "the row")
+    return {"tools": tools} if tools else {}
 
 
 def _both(fields: Fields) -> tuple[Any, Any]:
@@ -89,11 +104,18 @@ def _texts(fields: Fields, chosen: str, rejected: str) -> Record:
             "chosen": [_one(good, "chosen")],
             "rejected": [_one(bad, "rejected")],
         }
-    shared = chosen[: _shared(chosen, rejected)]
-    shared = shared[: max(shared.rfind(" "), shared.rfind("\n")) + 1]  # not in the middle of a word
+    shared = _sentences(chosen[: _shared(chosen, rejected)])
     if not shared.strip():
-        raise RowError("NoCommonPrompt", "there is no prompt, and chosen and rejected do not begin with the same words")
+        raise RowError(
+            "NoCommonPrompt", "there is no prompt, and chosen and rejected do not begin with the same sentence or line"
+        )
     return _prompted(fields, shared, chosen=chosen[len(shared) :], rejected=rejected[len(shared) :])
+
+
+def _sentences(text: str) -> str:
+    """The text up to its last whole sentence or line: a prompt does not end in the middle of one."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]] if ends else ""
 
 
 def _prompted(fields: Fields, prompt: str, **answers: str) -> Record:
@@ -144,7 +166,7 @@ def _asked(prompt: list[talk.Turn], fields: Fields) -> list[talk.Turn]:
         raise RowError("NoUserTurn", "the prompt has no user turn")
     if prompt[-1]["role"] == "assistant":
         raise RowError("NoCommonPrompt", "the prompt ends with the assistant's turn: chosen or rejected says no more")
-    return [{"role": turn["role"], "content": _plain(turn)} for turn in prompt]
+    return [_unweighted(turn) for turn in prompt]
 
 
 def _one(turns: list[talk.Turn], what: str) -> talk.Turn:
@@ -152,13 +174,12 @@ def _one(turns: list[talk.Turn], what: str) -> talk.Turn:
         raise RowError("SeveralTurns", f"{what} has {len(turns)} turns after the common ones, not one answer")
     if not turns or turns[0]["role"] != "assistant":
         raise RowError("NoAssistantTurn", f"{what} is not an assistant turn")
-    return {"role": "assistant", "content": _plain(turns[0])}
+    return _unweighted(turns[0])
 
 
-def _plain(turn: talk.Turn) -> str:
-    if turn.get("tool_calls") or turn["role"] == "tool":
-        raise RowError("UnsupportedField", "preferences with calls of tools are not supported")
-    return str(turn["content"])
+def _unweighted(turn: talk.Turn) -> talk.Turn:
+    """The turn without its weight and name: in a preference the answer alone is trained."""
+    return {key: value for key, value in turn.items() if key not in ("weight", "name")}
 
 
 def _checked(record: Record) -> Record:
@@ -175,15 +196,16 @@ def _has_both(fields: Fields) -> bool:
 
 
 def _has_verdict(fields: Fields) -> bool:
-    """A label alone says little: data for classification have one, too."""
+    """A label alone says little: data for classification have one, too. A CSV has texts alone."""
     answered = "messages" in fields or "conversations" in fields or {"prompt", "completion"} <= fields.keys()
-    return isinstance(fields.get("label"), bool) and answered
+    label = fields.get("label")
+    return answered and (isinstance(label, bool) or str(label).strip().lower() in ("true", "false"))
 
 
 PREFERENCE = RowFormat(
     name="Preference",
     required=(),  # one of the two missing has a code of its own
-    optional=("chosen", "rejected", "prompt", "conversations", "system"),
+    optional=("chosen", "rejected", "prompt", "conversations", "system", "tools"),
     convert=_preference,
     recognises=_has_both,
     why="chosen and rejected",
@@ -191,7 +213,7 @@ PREFERENCE = RowFormat(
 KTO = RowFormat(
     name="KTO",
     required=("label",),
-    optional=("prompt", "completion", "messages", "conversations", "system"),
+    optional=("prompt", "completion", "messages", "conversations", "system", "tools"),
     convert=_kto,
     recognises=_has_verdict,
     why="an answer and a label true or false",

@@ -12,7 +12,7 @@ from typing import Any
 from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
 from hone_trainer.datasets.formats.tools import calls_of
-from hone_trainer.datasets.rows import Record
+from hone_trainer.datasets.rows import Record, RowError
 
 _CALL = "call"
 _ROLES = {
@@ -48,8 +48,13 @@ def _turn(raw: dict[str, Any], where: str) -> talk.Turn | None:
     if role == _CALL:
         made = talk.turn("assistant", None, where, calls=calls_of(value, f"{where}.value"))
     else:
-        made = talk.turn(role, talk.content_of(value, where), f"{where}.value")
-    if made is not None and not talk.is_trained(raw.get("weight"), made["role"], where):
+        said = talk.said_in(raw, "value", role, where)
+        if said.calls or said.results:
+            raise RowError(
+                "BrokenToolCall", f"{where}.value has a tool's call in parts: use the roles function_call, observation"
+            )
+        made = talk.turn(role, talk.content_of(said, where), f"{where}.value")
+    if made is not None and not talk.is_trained(talk.weight_of(raw), made["role"], where):
         made["weight"] = 0
     return made
 

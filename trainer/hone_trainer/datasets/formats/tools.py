@@ -25,7 +25,16 @@ def tools_of(value: Any, what: str) -> list[Tool]:
         return []
     if not isinstance(value, list):
         raise RowError("WrongType", f"{what} is {type_name(value)}, not a list")
-    return [_tool(one, f"{what}[{i}]") for i, one in enumerate(value)]
+    return [_tool(one, f"{what}[{i}]") for i, one in enumerate(_declared(value))]
+
+
+def _declared(tools: list[Any]) -> list[Any]:
+    """The tools themselves, of Gemini's groups of declarations."""
+    keys = ("functionDeclarations", "function_declarations")
+    groups = [
+        next((tool[key] for key in keys if key in tool), [tool]) if isinstance(tool, dict) else [tool] for tool in tools
+    ]
+    return [tool for group in groups for tool in (group if isinstance(group, list) else [group])]
 
 
 def calls_of(value: Any, where: str) -> list[Call]:
@@ -43,10 +52,14 @@ def calls_of(value: Any, where: str) -> list[Call]:
 
 
 def _tool(tool: Any, where: str) -> Tool:
-    function = tool.get("function", tool) if isinstance(tool, dict) else None
-    if not isinstance(function, dict) or tool.get("type", "function") not in ("function", "object"):
+    function = tool.get("function", tool.get("toolSpec", tool)) if isinstance(tool, dict) else None
+    if not isinstance(function, dict) or tool.get("type", "function") not in ("function", "object", "custom"):
         raise RowError("BrokenToolCall", f"{where} is not a function")
     _name(function, where)
+    if (schema := function.get("input_schema", function.get("inputSchema"))) is not None:  # Anthropic's, Bedrock's
+        schema = schema.get("json", schema) if isinstance(schema, dict) else schema
+        rest = {key: value for key, value in function.items() if key not in ("input_schema", "inputSchema", "type")}
+        function = {**rest, "parameters": schema}
     return {"type": "function", "function": function}
 
 

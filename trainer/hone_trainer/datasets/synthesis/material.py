@@ -74,14 +74,14 @@ def load(plan: MaterializePlan, rows: Iterator[RawRow]) -> Material:
     if not sample:
         raise DataError("EmptySource", f"the source of Dataset {plan.name} holds no row that can be read")
     wanted = Format.TEXT if documents and plan.format == Format.AUTO else plan.format
-    found = detect.choose(wanted, plan.columns, sample)
+    found = detect.choose(wanted, plan.columns, sample, plan.ignore_columns)
     material, problem = Material([], []), ""
     unusable = 0
     for row in itertools.islice(itertools.chain(head, rows), MAX_ITEMS):
         try:
             if row.value is None:
                 raise row.error or RowError("WrongType", "the row is empty")
-            record = found.format.normalise(row.value, plan.columns)
+            record = found.normalise(row.value)
             group = _group(plan, row.value)
             if documents:
                 material.passages.extend(_passages(record, group))

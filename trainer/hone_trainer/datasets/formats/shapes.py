@@ -1,0 +1,301 @@
+"""Shapes of rows that public sets have, and how each is read. The next one is one more entry.
+
+A `Shape` gives a format and an expression for each of its roles, as a user could write them in `columns`. `Refused`
+names a shape that Hone has no use for, and the way out. Auto tries `DISTINCT` before the formats' own names, since a
+format would read one column of these rows alone; `USUAL` after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hone_api.dataset import Format
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A known shape: the columns that it needs, and the format that its rows have under these columns."""
+
+    name: str
+    format: Format
+    needs: tuple[str, ...]
+    columns: dict[str, str]
+    """Role to expression."""
+    matches: Callable[[Row], bool] = lambda row: True
+    """What else holds for a row of this shape."""
+    absent: frozenset[str] = field(default_factory=frozenset)
+    """Columns that rows of this shape do not have."""
+
+    def has(self, row: Row) -> bool:
+        """Whether a row has this shape."""
+        return (
+            all(row.get(name) is not None for name in self.needs) and not self.absent & row.keys() and self.matches(row)
+        )
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A shape that is refused by its name."""
+
+    name: str
+    needs: tuple[str, ...]
+    way_out: str
+    matches: Callable[[Row], bool] = lambda row: True
+
+    def has(self, row: Row) -> bool:
+        """Whether a row has this shape."""
+        return all(row.get(name) is not None for name in self.needs) and self.matches(row)
+
+
+_ASKED = ("question", "instruction", "query", "input")
+_TALKS = ("conversations", "conversation", "messages", "dialog", "dialogue", "chat", "turns")
+_DISTINCT_PREFERENCES = frozenset({"prompt", "conversations", "messages"})
+
+
+def _turns(column: str, *keys: str) -> Callable[[Row], bool]:
+    """Whether the column is a list of objects with these keys."""
+
+    def matches(row: Row) -> bool:
+        turns = row.get(column)
+        return (
+            isinstance(turns, list)
+            and bool(turns)
+            and all(isinstance(turn, dict) and turn.keys() >= set(keys) for turn in turns)
+        )
+
+    return matches
+
+
+def _texts(*columns: str) -> Callable[[Row], bool]:
+    return lambda row: all(isinstance(row.get(column), str) for column in columns)
+
+
+def _is_list_in_json(column: str) -> Callable[[Row], bool]:
+    """Whether the column is a list of objects written as a text, as CSV and many Parquet exports have it."""
+    return lambda row: isinstance(row.get(column), str) and "".join(row[column][:20].split()).startswith("[{")
+
+
+def _ends_with_question(row: Row) -> bool:
+    turns = row.get("messages")
+    return _turns("messages", "role")(row) and isinstance(turns, list) and turns[-1]["role"] != "assistant"
+
+
+def _object(column: str, *keys: str) -> Callable[[Row], bool]:
+    return lambda row: isinstance(row.get(column), dict) and row[column].keys() >= set(keys)
+
+
+DISTINCT: tuple[Shape | Refused, ...] = (
+    Shape(
+        "OpenAI preference",
+        Format.PREFERENCE,
+        ("input", "preferred_output", "non_preferred_output"),
+        {
+            "prompt": "input.messages",
+            "chosen": "preferred_output",
+            "rejected": "non_preferred_output",
+            "tools": "input.tools",
+        },
+        _object("input", "messages"),
+    ),
+    Shape(
+        "LLaMA-Factory v1 preference",
+        Format.PREFERENCE,
+        ("chosen_messages", "rejected_messages"),
+        {"chosen": "chosen_messages", "rejected": "rejected_messages"},
+    ),
+    *(
+        Shape(
+            f"preference with {asked}",
+            Format.PREFERENCE,
+            (asked, "chosen", "rejected"),
+            {"prompt": "lines(instruction, input)" if asked == "instruction" else asked},
+            _texts(asked, "chosen", "rejected"),
+            _DISTINCT_PREFERENCES,
+        )
+        for asked in _ASKED
+    ),
+    Shape(
+        "OpenAI reinforcement fine-tuning",
+        Format.VERIFIABLE,
+        ("messages", "reference_answer"),
+        {"prompt": "messages", "answer": "reference_answer"},
+        _ends_with_question,
+    ),
+    Shape(
+        "verl",
+        Format.VERIFIABLE,
+        ("prompt", "reward_model"),
+        {"prompt": "prompt", "answer": "reward_model.ground_truth"},
+        _object("reward_model", "ground_truth"),
+    ),
+    Shape(
+        "Bedrock conversation",
+        Format.CHAT,
+        ("schemaVersion", "messages"),
+        {"messages": "messages", "system": "lines(system[].text)", "tools": "toolConfig.tools"},
+        _turns("messages", "role", "content"),
+    ),
+    Shape(
+        "Gemini contents",
+        Format.CHAT,
+        ("contents",),
+        {
+            "messages": "contents",
+            "system": "lines((systemInstruction || system_instruction).parts[].text)",
+            "tools": "tools",
+        },
+        _turns("contents", "role", "parts"),
+    ),
+    Shape(
+        "Anthropic messages",
+        Format.CHAT,
+        ("messages", "system"),
+        {"messages": "messages", "system": "lines(system[].text)"},
+        lambda row: isinstance(row["system"], list) and _turns("messages", "role", "content")(row),
+    ),
+    Shape(
+        "SHP",
+        Format.PREFERENCE,
+        ("history", "human_ref_A", "human_ref_B", "labels"),
+        {
+            "prompt": "history",
+            "chosen": "labels == `1` && human_ref_A || human_ref_B",
+            "rejected": "labels == `1` && human_ref_B || human_ref_A",
+        },
+    ),
+    Shape(
+        "SQuAD",
+        Format.PROMPT_COMPLETION,
+        ("context", "question", "answers"),
+        {"prompt": "lines(context, question)", "completion": "answers.text[0]"},
+        _object("answers", "text"),
+    ),
+    Shape(
+        "xLAM function calling",
+        Format.CHAT,
+        ("query", "answers", "tools"),
+        {
+            "messages": "[{role: 'user', content: query}, {role: 'assistant', tool_calls: json(answers)}]",
+            "tools": "tools",
+        },
+        _texts("query"),
+    ),
+    *(
+        Shape(
+            f"ShareGPT under {column}",
+            Format.SHAREGPT,
+            (column,),
+            {"conversations": column},
+            _turns(column, "from", "value"),
+            frozenset({"chosen", "rejected", "label"}),
+        )
+        for column in _TALKS
+        if column != "conversations"
+    ),
+    *(
+        Shape(
+            f"chat under {column}",
+            Format.CHAT,
+            (column,),
+            {"messages": column},
+            _turns(column, "role", "content"),
+            frozenset({"chosen", "rejected", "label"}),
+        )
+        for column in _TALKS
+        if column != "messages"
+    ),
+    *(
+        Shape(
+            f"{column} as JSON text",
+            format,
+            (column,),
+            {column: f"json({column})"},
+            _is_list_in_json(column),
+            frozenset({"chosen", "rejected", "label"}),
+        )
+        for column, format in (("messages", Format.CHAT), ("conversations", Format.SHAREGPT))
+    ),
+    Refused(
+        "OASST messages of trees",
+        ("message_id", "role", "text"),
+        "Each row is one message, and its parent_id says what it answers: join each path from a root to a leaf into"
+        " one row {messages: [{role, content}]} first.",
+    ),
+    Refused(
+        "TRL step-wise supervision",
+        ("prompt", "completions", "labels"),
+        "Hone has no method that learns from judged steps. Judged whole answers are format KTO: prompt, completion and"
+        " label.",
+    ),
+    Refused(
+        "ranked completions",
+        ("prompt", "completions"),
+        "Write one row {prompt, chosen, rejected} for each pair to compare, or map one of them:"
+        " spec.columns {prompt: prompt, completion: 'completions[0]'}.",
+    ),
+    Refused(
+        "pre-tokenised rows",
+        ("input_ids",),
+        "Token ids belong to one tokenizer, and nobody can check them: give the texts.",
+    ),
+    Refused(
+        "Axolotl segments",
+        ("segments",),
+        "Write {prompt, completion}, or {messages} with weight 0 for the turns that are not trained.",
+        _turns("segments", "text"),
+    ),
+)
+
+
+def _pair(name: str, prompt: str, completion: str, *needs: str, **more: str) -> Shape:
+    texts = needs or (prompt, completion)
+    return Shape(
+        name,
+        Format.PROMPT_COMPLETION,
+        texts,
+        {"prompt": prompt, "completion": completion, **more},
+        _texts(*texts),
+    )
+
+
+USUAL: tuple[Shape | Refused, ...] = (
+    Shape(
+        "problem, solution and answer",
+        Format.VERIFIABLE,
+        ("problem", "answer"),
+        {"prompt": "problem"},
+        _texts("problem"),
+    ),
+    _pair("problem and solution", "problem", "solution"),
+    _pair("OpenOrca", "question", "response", "system_prompt", "question", "response", system="system_prompt"),
+    _pair("Dolly", "lines(instruction, context)", "response", "instruction", "context", "response"),
+    _pair("FLAN", "inputs", "targets"),
+    _pair("context, question and answer", "lines(context, question)", "answer", "context", "question", "answer"),
+    _pair("instruction and response", "lines(instruction, input)", "response", "instruction", "response"),
+    _pair("instruction and completion", "lines(instruction, input)", "completion", "instruction", "completion"),
+    _pair("question and answer", "question", "answer"),
+    _pair("question and response", "question", "response"),
+    _pair("query and response", "query", "response"),
+    _pair("query and answer", "query", "answer"),
+    _pair("prompt and response", "prompt", "response"),
+    Refused(
+        "translation pairs",
+        ("translation",),
+        "Say which language is the question: spec.columns {prompt: translation.de, completion: translation.en}, with an"
+        " instruction if you like: lines('Translate into English:', translation.de).",
+        lambda row: isinstance(row["translation"], dict),
+    ),
+    *(
+        Refused(
+            "texts and summaries",
+            (text, summary),
+            f"A model needs to be told to summarise: spec.columns {{prompt: \"lines('Summarise:', {text})\","
+            f" completion: {summary}}}.",
+        )
+        for text, summary in (("document", "summary"), ("article", "highlights"), ("dialogue", "summary"))
+    ),
+)

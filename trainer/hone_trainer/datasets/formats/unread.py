@@ -1,0 +1,89 @@
+"""Columns that no role reads. Most are remarks; some decide what is learned, and are refused unless ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from hone_api.dataset import Format
+from hone_trainer.datasets.rows import RowError
+
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+SPANS = ("train_detail",)
+_LABELS = ("label", "labels", "kto_tag")
+_SAYS = (
+    *("question", "instruction", "query", "input", "context", "passage", "document", "problem", "system_prompt"),
+    *("history", "title_and_text"),
+)
+"""Names of columns that a question is made of."""
+_REMARKS = (
+    *("id", "uid", "uuid", "source", "dataset", "model", "category", "lang", "language", "url", "license", "split"),
+    *("type", "task", "subset", "topic", "tags", "author", "date", "created_at", "timestamp", "version", "hash"),
+)
+_REMARK_ENDINGS = ("_id", "_model", "_source", "_score", "_rating", "_name", "_hash", "_url", "_by", "_date", "_at")
+_ANSWERED = (Format.PROMPT_COMPLETION, Format.ALPACA, Format.PREFERENCE, Format.KTO)
+_INSIST = "or, if it does not matter, name it in spec.ignoreColumns (validate --ignore-column)"
+
+
+def refuse_content(row: dict[str, Any], ignored: Collection[str]) -> None:
+    """Refuse a row with content that no format reads: images, sounds, films, and spans that are not to be trained.
+
+    Raises:
+        RowError: NotText or UnsupportedField.
+    """
+    for name in MEDIA:
+        if row.get(name) not in (None, "", [], {}) and name not in ignored:
+            raise RowError("NotText", f"the column {name} has something, and Hone trains text; {_INSIST}")
+    for name in SPANS:
+        if row.get(name) not in (None, "", [], {}) and name not in ignored:
+            raise RowError("UnsupportedField", f"the column {name} is not supported; {_INSIST}")
+
+
+def problem(
+    format: str, read: Collection[str], sample: Sequence[dict[str, Any]], fields: Sequence[dict[str, Any]]
+) -> str | None:
+    """Why the columns that are left out must not be, under Auto; None where they are remarks.
+
+    Args:
+        read: the columns that the roles read.
+        sample: the first rows.
+        fields: their values by role.
+    """
+    unread = {name for row in sample for name, value in row.items() if value not in (None, "", [], {})}
+    unread -= {*read}
+    if format in (Format.PROMPT_COMPLETION, Format.CHAT, Format.SHAREGPT, Format.ALPACA):
+        for name in (name for name in _LABELS if name in unread and _judges(name, sample)):
+            wanted = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {name}}}"
+            return f"The column {name} is not read: {wanted}; {_INSIST}."
+    if format in _ANSWERED:
+        for name in (name for name in _SAYS if name in unread and _is_text(name, sample)):
+            wanted = f'map it to a role, e.g. spec.columns {{prompt: "lines({name}, …)"}}'
+            return f"The column {name} is not read, and seems to belong to the question: {wanted}; {_INSIST}."
+    if format == Format.PREFERENCE and any(_lacks_prompt(row) for row in fields):
+        for name in (name for name in sorted(unread) if not _is_remark(name) and _is_text(name, sample)):
+            return (
+                f"There is no prompt, and the text column {name} is not read: map it, spec.columns {{prompt: {name}}};"
+                f" {_INSIST}."
+            )
+    return None
+
+
+def _judges(name: str, sample: Sequence[dict[str, Any]]) -> bool:
+    """Whether the column holds nothing but true and false, or 0 and 1, in whatever writing."""
+    values = {str(row[name]).strip().lower() for row in sample if row.get(name) not in (None, "", [], {})}
+    return values <= {"true", "false", "0", "1", "0.0", "1.0"}
+
+
+def _is_text(name: str, sample: Sequence[dict[str, Any]]) -> bool:
+    """Whether the column is a text, or turns, in most of the rows that have it."""
+    values = [row[name] for row in sample if row.get(name) not in (None, "", [], {})]
+    return 2 * sum(isinstance(value, str | list) for value in values) > len(values)
+
+
+def _lacks_prompt(fields: dict[str, Any]) -> bool:
+    """Whether a prompt could only be what two texts begin with."""
+    return isinstance(fields.get("chosen"), str) and not (fields.get("prompt") or fields.get("conversations"))
+
+
+def _is_remark(name: str) -> bool:
+    return name.lower() in _REMARKS or name.lower().endswith(_REMARK_ENDINGS)
