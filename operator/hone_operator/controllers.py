@@ -254,8 +254,9 @@ class Controllers:
                 continue
             seen = ObservedJob(job, self.cache.children(job, "Pod"))
             if seen.finished:
-                # Only a FineTuneJob's status has room for the log.
-                seen = await self._read.ended(seen, body["kind"] == "FineTuneJob") if undigested(seen) else seen
+                # Only a FineTuneJob's status has room for the log, which may quote rows.
+                with_log = body["kind"] == "FineTuneJob" and self.platform.rows_in_status
+                seen = await self._read.ended(seen, with_log) if undigested(seen) else seen
             else:
                 seen = await self._read.in_progress(seen)
             out.append(seen)

@@ -153,6 +153,13 @@ class PodLimits(Section):
     training_seconds: Annotated[int, Field(ge=60, le=2**31 - 1)] = 30 * 24 * 3600
 
 
+class Privacy(Section):
+    """What people see who may read objects and not the data."""
+
+    rows_in_status: bool = True
+    """Whether status, records and events may quote rows."""
+
+
 class Ports(Section):
     """Ports of the operator's pod."""
 
@@ -181,6 +188,7 @@ class Settings(BaseSettings):
     opt_in: OptIn = Field(default_factory=OptIn)
     tenants: Tenants = Field(default_factory=Tenants)
     pod_limits: PodLimits = Field(default_factory=PodLimits)
+    privacy: Privacy = Field(default_factory=Privacy)
     trainer: Trainer
     staging: Staging = Field(default_factory=Staging)
     hugging_face: HuggingFace = Field(default_factory=HuggingFace)

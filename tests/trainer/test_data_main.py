@@ -74,6 +74,18 @@ def test_a_data_failure_carries_the_counts(tmp_path, log, capsys):
     assert "TooManyBadRows: 9 of 59 rows" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("quoted", [True, False])
+def test_rows_stay_out_of_the_termination_message_where_they_must(tmp_path, log, monkeypatch, quoted):
+    if not quoted:
+        monkeypatch.setenv("HONE_ROWS_IN_STATUS", "false")
+    private = "".join(json.dumps({"Ada Lovelace": i}) + "\n" for i in range(9))
+    assert main(["materialize", dataset(tmp_path, ROWS + private, format="Text")]) == 65
+    assert ("Lovelace" in log.read_text()) == quoted
+    outcome = parse_outcome(log.read_text())
+    assert (outcome.failure.code, outcome.result.rejected) == ("TooManyBadRows", 9)
+    assert outcome.result.errors[0].rows == list(range(51, 60))
+
+
 def test_the_termination_message_fits_whatever_the_rows_say(tmp_path, log):
     rows = "".join(json.dumps({"ü" * 200 + str(i): 1}) + "\n" for i in range(100))
     assert main(["materialize", dataset(tmp_path, rows, format="Text")]) == 65

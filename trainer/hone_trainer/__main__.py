@@ -27,6 +27,7 @@ from hone_api.plan import (
     VerifyPlan,
     parse_plan,
 )
+from hone_api.privacy import ROWS_ENV, without_rows
 from hone_api.report import Outcome, Result
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.secrets import ScrubbingFilter, scrub
@@ -264,6 +265,8 @@ def _explain(outcome: Outcome, error: BaseException) -> None:
 
 def _write_termination_message(outcome: Outcome) -> None:
     path = os.environ.get(TERMINATION_LOG_ENV) or _TERMINATION_LOG
+    if os.environ.get(ROWS_ENV) == "false":
+        outcome = without_rows(outcome)
     # Scrubbed before it is cut to size: what replaces a credential can be longer than it.
     message = Outcome.model_validate_json(scrub(outcome.model_dump_json(by_alias=True))).to_termination_message()
     if TERMINATION_LOG_ENV not in os.environ and not os.access(path, os.W_OK):

@@ -173,6 +173,14 @@ class PodLimits(Values):
     )
 
 
+class Privacy(Values):
+    rows_in_status: bool = Field(
+        True,
+        description="Let status, ModelVersions and events quote rows: examples of rejected rows, sampled answers, "
+        "error messages, the log's tail. Everybody with the role view reads them.",
+    )
+
+
 class Monitor(Values):
     enabled: bool = Field(False, description="Make it. Only one of the two kinds.")
     labels: StringMap = Field(
@@ -276,6 +284,7 @@ class ChartValues(Values):
     admission: Admission = Field(default_factory=Admission)
     tenants: Tenants = Field(default_factory=Tenants)
     pod_limits: PodLimits = Field(default_factory=PodLimits)
+    privacy: Privacy = Field(default_factory=Privacy)
     resources: Map = Field(
         default_factory=lambda: {
             "requests": {"cpu": "100m", "memory": "192Mi"},

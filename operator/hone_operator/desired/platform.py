@@ -66,3 +66,5 @@ class Platform:
     """Bounds on downloads."""
     bounds: Bounds = field(default_factory=Bounds)
     pod_limits: PodLimits = field(default_factory=PodLimits)
+    rows_in_status: bool = True
+    """Whether status, records and events may quote rows."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from hone_api.meta import ApiModel
 from hone_api.plan import PLAN_SHA256_ENV
+from hone_api.privacy import ROWS_ENV
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.podlimits import resources
@@ -95,6 +96,7 @@ def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
         "PYTHONUNBUFFERED": "1",
         **platform.extra_env,
         **work.env,
+        **({} if platform.rows_in_status else {ROWS_ENV: "false"}),
         # The trainer compares it: a pod carries out the plan that it was made for, or none.
         PLAN_SHA256_ENV: hashlib.sha256(plan_text(work).encode()).hexdigest(),
     }

@@ -1,5 +1,6 @@
 """What a materialising pod found, as a Dataset's status tells it."""
 
+from hone_api.privacy import hide_rows
 from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
 from hone_operator.desired.platform import Platform
@@ -28,6 +29,9 @@ RESULT_FIELDS = (
 
 def describe(draft: Draft, result: DatasetResult, platform: Platform) -> None:
     """Rows, errors, statistics, and where the report lies."""
+    if not platform.rows_in_status:  # of a pod from before the setting
+        result = result.model_copy(deep=True)
+        hide_rows(result)
     values = result.to_json()
     for error in values.get("errors", ()):
         if known := ROW_CODES.get(error["code"]):

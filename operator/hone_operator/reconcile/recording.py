@@ -25,6 +25,8 @@ def record(
     platform: Platform,
 ) -> Outcome:
     """Allocate a number, make the ModelVersion, succeed. The same again, after a crash, gives the same."""
+    if not platform.rows_in_status:  # of a pod from before the setting
+        result = result.model_copy(update={"samples": []})
     ended_at = draft.status["attempts"][-1]["endTime"]
     version = allocate(draft.body, attempt.spec.output.model_name, ledger, versions)
     if version.ledger:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,21 @@ def test_it_is_materialised_once(life, conditions):
     assert [e.reason for e in outcome.events] == ["Materialized"]
     life.children.clear()
     assert life.tick(1000) == Outcome()
+
+
+def test_status_quotes_no_row_where_it_may_not(world):
+    """Pods are told so; what an older pod has left is hidden, too."""
+    world.platform = replace(world.platform, rows_in_status=False)
+    life = Life(world)
+    outcome = life.tick()
+    (container,) = outcome.create[1]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "HONE_ROWS_IN_STATUS", "value": "false"} in container["env"]
+    errors = [{**RESULT["errors"][0], "example": "row 4: private"}]
+    life.ends("Complete", world.dead(0, outcome={"result": {**RESULT, "errors": errors}}))
+    life.tick(61)
+    assert life.status["errors"][0]["count"] == 1
+    assert "example" not in life.status["errors"][0]
+    assert "example" not in life.status["curation"][0]
 
 
 def test_the_trainer_is_told_what_to_curate(world):

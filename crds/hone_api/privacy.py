@@ -1,0 +1,36 @@
+"""Outcomes without the text of rows: for installations in which status is read by people who may not read the data."""
+
+from __future__ import annotations
+
+from hone_api.failures import FAILURES, ExitCode
+from hone_api.report import DatasetResult, Outcome, TrainingResult
+
+ROWS_ENV = "HONE_ROWS_IN_STATUS"
+"""Environment variable of a pod; `false`: what it leaves for the status holds no text of a row."""
+WITHHELD = "What happened may quote rows and is withheld (privacy.rowsInStatus of the chart): see the pod's log."
+_MAY_QUOTE = (ExitCode.DATA, ExitCode.SOFTWARE)
+
+
+def without_rows(outcome: Outcome) -> Outcome:
+    """A copy with codes, counts, row numbers and digests, and without examples, samples and quoting messages."""
+    copy = outcome.model_copy(deep=True)
+    if copy.failure and _may_quote(copy.failure.code):
+        copy.failure.message = WITHHELD
+    if isinstance(copy.result, DatasetResult):
+        hide_rows(copy.result)
+    if isinstance(copy.result, TrainingResult):
+        copy.result.samples = []
+    return copy
+
+
+def hide_rows(result: DatasetResult) -> None:
+    """Remove the examples of rejected and removed rows in place; how many and which they are stays."""
+    for error in result.errors:
+        error.example = None
+    for step in result.curation:
+        step.example = None
+
+
+def _may_quote(code: str) -> bool:
+    known = FAILURES.get(code)
+    return known is None or known.exit_code in _MAY_QUOTE
