@@ -22,6 +22,9 @@ $ kubectl describe ftj NAME             # conditions and events
 $ kubectl get ftj NAME -o jsonpath='{.status.failure}'
 ```
 
+To wait in a script, name the condition that every run ends with: `kubectl wait --for=condition=Finished ftj/NAME
+--timeout=2h`. `condition=Ready` is for runs that succeed: with one that fails it waits until its timeout.
+
 `status.failure` has the code, a message with the place, a hint, the rank and pod that failed first, its exit code and
 the end of its log. The codes below are all there are; a Dataset or ModelVersion uses the same ones.
 
@@ -33,10 +36,16 @@ the end of its log. The codes below are all there are; a Dataset or ModelVersion
 | `DatasetReady` | See `kubectl describe dset`: its Ready condition has the reason, `status.errors` the rows |
 | `ModelReady` | The base model is not staged yet; a reason from the table below says what stands in the way |
 | `TasksReady` | The data sets of `evaluation.harness` are not staged yet; there only where that is set |
-| `Admitted` | The pods of the attempt have no node yet; the message has the scheduler's words |
+| `Admitted` | The pods of the attempt have no node yet; the message says what is missing, then the scheduler's words |
 
 A Dataset that [follows its source](data/refresh.md) stays Ready when a look at the source fails; its condition
 `UpToDate` says why, and jobs go on with the rows that are there.
+
+A wrong trainer image (`ErrImagePull`) is corrected by `helm upgrade` or `helm rollback`. An attempt whose pods could
+not start is then replaced by one with the new image, which counts as a preemption. After `startTimeoutSeconds` the job
+is Failed, and a new one is needed.
+
+While something is tried again, the reason of the failure stays, and the message says when the next attempt starts.
 
 A reason that heals needs nothing but its cause to go away: create the missing Secret, accept the licence, free the
 quota. Nothing has to be applied again, and no GPU is held meanwhile.

@@ -76,3 +76,14 @@ def with_plan(
             "template": template(work, job.labels, plan, platform),
         },
     }
+
+
+def suspension(job: Mapping[str, Any], value: bool) -> dict[str, Any]:
+    """The one field of a Job that the operator changes; uid as precondition."""
+    meta = job["metadata"]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+        "spec": {"suspend": value},
+    }

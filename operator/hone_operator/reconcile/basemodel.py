@@ -27,8 +27,6 @@ class Sources:
     upstream: Upstream
     pinned: Resolved | None
     """What the first attempt began with. From then on nothing else matters: what is upstream may go."""
-    hold: Wait | None = None
-    """Why nothing new is staged now."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,6 @@ def _fetched(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Pl
         FetchResult,
         f"{spec.model.uri} is",
         lambda claim, number: fetch(claim, shared, spec, number, platform),
-        sources.hold,
     )
     found = stage(draft, wanted, sources.store, platform)
     if isinstance(found, Cause):

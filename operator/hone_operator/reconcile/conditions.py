@@ -57,6 +57,11 @@ class Conditions:
         for type_ in [t for t in self._previous if t not in self._now]:
             self.keep(type_, "")
 
+    def kept(self, type_: str, reason: str, message: str) -> str:
+        """The message as it was for the same reason: the kubelet words one obstacle differently every second."""
+        old = self.before(type_)
+        return old["message"] if old.get("reason") == reason else message
+
     def failed_before(self, type_: str) -> bool:
         """Whether this condition told of a failure: it stays in view while another try is under way."""
         return self._previous.get(type_, {}).get("reason") in FAILURES

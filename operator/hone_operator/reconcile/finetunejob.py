@@ -14,6 +14,7 @@ from hone_api.modelversion import Ancestor
 from hone_api.reading import read_known
 from hone_api.report import TrainingResult
 from hone_operator.desired import names
+from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, image, service, training, world_size
 from hone_operator.reconcile import bounds, earlier, forecast, inputs
@@ -33,7 +34,6 @@ from hone_operator.reconcile.refusals import final_refusal, storage_note
 from hone_operator.reconcile.staging import Stage
 from hone_operator.reconcile.tasks import CONDITION as TASKS_READY
 from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
-from hone_operator.reconcile.upstream import Wait
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
 RECHECK_SECONDS = 15.0
@@ -134,25 +134,17 @@ class _Run:
         """Condition ModelReady; an attempt pins the models."""
         seen = self.seen
         pinned = self._pinned() if self.attempts.records else None
-        sources = Sources(self._store(), seen.claim_exists, seen.upstream, pinned, self._hold())
+        sources = Sources(self._store(), seen.claim_exists, seen.upstream, pinned)
         return base_model(self.draft, self.spec, sources, self.platform)
 
     def _tasks(self) -> EvaluationTasks:
         """Condition TasksReady, with evaluation.harness; an attempt pins the data sets."""
         pinned = self._pinned() if self.attempts.records else None
-        return evaluation_tasks(self.draft, self.spec, self._store(), pinned, self._hold(), self.platform)
+        return evaluation_tasks(self.draft, self.spec, self._store(), pinned, self.platform)
 
     def _store(self) -> Stage:
-        return replace(self.seen.store, refusals=self.seen.refusals)
-
-    def _hold(self) -> Wait | None:
-        """Why nothing is staged now. A Dataset that is still being read holds up nothing: GPUs need both."""
-        if self.spec.suspend:
-            return Wait("Suspended", "spec.suspend is true.")
-        problem = inputs.problem(self.spec, self.seen.datasets)
-        if problem and problem[0] == "DatasetNotFound" and not self.attempts.records:
-            return Wait("WaitingForDataset", f"Nothing is staged before the Dataset exists: {problem[1]}")
-        return None
+        seen = self.seen
+        return replace(seen.store, refusals=seen.refusals, hold=inputs.hold(self.spec, seen.datasets))
 
     def _look_ahead(self, data_ready: bool, model: BaseModel) -> Cause | None:
         """Conditions Advised and Accepted: when data and model are known, so is what the run needs."""
@@ -283,7 +275,7 @@ class _Run:
     def _watch(self, job: ObservedJob) -> Outcome:
         """An attempt whose Job has not ended."""
         if job.body["spec"].get("suspend", False) != self.spec.suspend:
-            self.draft.apply.append(_suspend(job.body, self.spec.suspend))
+            self.draft.apply.append(suspension(job.body, self.spec.suspend))
         self.draft.put(resolved=self._recorded(names.RESOLVED) or self.draft.old.get("resolved"))
         self.draft.await_start(job)
         if self.seen.service_lost:
@@ -299,12 +291,14 @@ class _Run:
             self.conditions.set("Admitted", True, "Scheduled", "")
         else:
             self.conditions.set("Admitted", None, "Pending", self._asked())
+        if obstacle and obstacle.code == "ImagePullFailed" and self._image_corrected():
+            return self._with_new_image(job, obstacle.message)
         if obstacle and obstacle.code and obstacle.since:
             limit = obstacle.since + timedelta(seconds=self.platform.start_timeout_seconds)
             if limit <= self.draft.now:
                 self._not_running(obstacle.reason, obstacle.message)
                 return fail(self.draft, Cause(obstacle.code, obstacle.message), self._unfinished())
-            self._not_running(obstacle.reason, self._kept(obstacle.reason, obstacle.message))
+            self._not_running(obstacle.reason, self.conditions.kept("Running", obstacle.reason, obstacle.message))
             self.draft.tell_change("Running", warning=True)
             self.draft.check_in(self.draft.until(limit))
         elif running(job.pods) >= nodes:
@@ -315,12 +309,17 @@ class _Run:
             self._not_running("Starting", f"Attempt {self.attempts.count} is starting.")
         return self._not_done("Running")
 
-    def _kept(self, reason: str, message: str) -> str:
-        """The kubelet words the same obstacle differently from second to second: the first words stay."""
-        for old in self.draft.old.get("conditions") or ():
-            if old["type"] == "Running" and old["reason"] == reason:
-                return old["message"]
-        return message
+    def _image_corrected(self) -> bool:
+        """Whether the platform has another image than when the attempt began, e.g. after `helm rollback`."""
+        recorded = self._recorded(names.RESOLVED) or {}
+        return recorded.get("image") not in (None, image(self.spec, self.platform))
+
+    def _with_new_image(self, job: ObservedJob, message: str) -> Outcome:
+        """Another attempt; none of this one's pods can have trained."""
+        self.draft.delete.append(job.body)
+        self.draft.tell("ImageChanged", f"{message} The next attempt uses the image that the platform has now.")
+        self._not_running("ImageChanged", message)
+        return self._not_done("Running")
 
     # -- what goes along with every stage --------------------------------------------------------
 
@@ -397,14 +396,3 @@ class _Run:
         self._not_running("Succeeded")
         self.conditions.set("Admitted", True, "Scheduled", "")
         return record(self.draft, attempt, ending.result, self.seen.ledger, self.seen.versions, self.platform)
-
-
-def _suspend(job: Mapping[str, Any], value: bool) -> dict[str, Any]:
-    """The one field of a Job that the operator changes; uid as precondition."""
-    meta = job["metadata"]
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
-        "spec": {"suspend": value},
-    }

@@ -7,6 +7,7 @@ from hone_api.dataset import Format
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import FORMATS_ANSWERED, FORMATS_BY_LOGITS, FORMATS_MEASURED, FORMATS_TAKEN
 from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.upstream import Wait
 
 Datasets = Mapping[str, Mapping[str, Any]]
 """By name; those that do not exist are absent."""
@@ -37,6 +38,16 @@ def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None
         if found := dataset_problem(name, split, datasets) or _mismatch(datasets[name], purpose):
             return found
     return _unanswered(spec, datasets) if spec.evaluation.rewards else None
+
+
+def hold(spec: FineTuneJobSpec, datasets: Datasets) -> Wait | None:
+    """Why nothing is staged now. A Dataset that is still being read holds up nothing: GPUs need both."""
+    if spec.suspend:
+        return Wait("Suspended", "spec.suspend is true.")
+    found = problem(spec, datasets)
+    if found and found[0] == "DatasetNotFound":
+        return Wait("WaitingForDataset", f"Nothing is staged before the Dataset exists: {found[1]}")
+    return None
 
 
 def _unanswered(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None:

@@ -36,6 +36,8 @@ class Stage:
     """Shared Jobs of all the work that this FineTuneJob asks for."""
     refusals: Sequence[Refusal] = ()
     """What the API server did not take when this decision was carried out a moment ago."""
+    hold: Wait | None = None
+    """Why no new attempt begins now; None: it may."""
 
     def of(self, shared: Shared) -> list[ObservedJob]:
         """Those of one piece of work."""
@@ -54,8 +56,6 @@ class Staging(Generic[R]):
     """For messages: what is staged."""
     make: Callable[[Mapping[str, Any], int], list[dict[str, Any]]]
     """The objects of an attempt, by the store's claim and its number."""
-    hold: Wait | None = None
-    """Why no new attempt begins now; None: it may."""
 
 
 def stage(draft: Draft, wanted: Staging[R], seen: Stage, platform: Platform) -> R | Cause | None:
@@ -76,14 +76,14 @@ def stage(draft: Draft, wanted: Staging[R], seen: Stage, platform: Platform) -> 
         draft.await_start(tries.job)
     start = tries.next_start()
     due = not tries.active and (start is None or start <= draft.now)
-    if due and wanted.hold is None:
+    if due and seen.hold is None:
         _begin(draft, wanted, tries, seen.claim, platform)
     elif start:
         draft.check_in(draft.until(start))
     if tries.obstacle:
         draft.check_in(RECHECK_SECONDS)
-    draft.conditions.set(wanted.condition, False, *_why(wanted, tries, cause or before.cause, due))
-    if due and wanted.hold is None:
+    draft.conditions.set(wanted.condition, False, *_why(wanted.what, seen.hold, tries, cause or before.cause, due))
+    if due and seen.hold is None:
         for refusal in seen.refusals:
             message = f"{refusal.kind} {refusal.name}: {refusal.message}"
             draft.conditions.set(wanted.condition, False, refusal.reason, message)
@@ -117,7 +117,7 @@ def _begin(draft: Draft, wanted: Staging[R], tries: Tries, store: Mapping[str, A
     draft.delete += tries.older  # the last one stays until there is an answer: all who wait are to see how it ended
 
 
-def _why(wanted: Staging[R], tries: Tries, cause: Cause | None, due: bool) -> tuple[str, str]:
+def _why(what: str, hold: Wait | None, tries: Tries, cause: Cause | None, due: bool) -> tuple[str, str]:
     """Reason and message of the condition; `cause`: why the last attempt that ended failed. Its code is the reason
     until there is a result."""
     upcoming, start, obstacle = tries.number + 1, tries.next_start(), tries.obstacle
@@ -128,12 +128,12 @@ def _why(wanted: Staging[R], tries: Tries, cause: Cause | None, due: bool) -> tu
         return cause.code, retrying.underway(words, tries.number)
     if cause and start and not due:
         return cause.code, retrying.later(cause.advice, upcoming, start)
-    if cause and wanted.hold:
-        return cause.code, retrying.held_up(cause.advice, upcoming, wanted.hold.message)
+    if cause and hold:
+        return cause.code, retrying.held_up(cause.advice, upcoming, hold.message)
     if cause:
         return cause.code, retrying.underway(cause.advice, upcoming)
     if obstacle:
         return obstacle.reason, obstacle.message
-    if wanted.hold and not tries.active:
-        return wanted.hold.reason, wanted.hold.message
-    return "Fetching", f"{wanted.what} being staged in the store."
+    if hold and not tries.active:
+        return hold.reason, hold.message
+    return "Fetching", f"{what} being staged in the store."

@@ -11,7 +11,6 @@ from hone_operator.desired.tasks import tasks
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.staging import Stage, Staging, stage
-from hone_operator.reconcile.upstream import Wait
 
 CONDITION = "TasksReady"
 
@@ -28,13 +27,12 @@ class EvaluationTasks:
 
 
 def evaluation_tasks(
-    draft: Draft, spec: FineTuneJobSpec, store: Stage, pinned: Resolved | None, hold: Wait | None, platform: Platform
+    draft: Draft, spec: FineTuneJobSpec, store: Stage, pinned: Resolved | None, platform: Platform
 ) -> EvaluationTasks:
     """Sets condition TasksReady where there is something to stage, and asks for a Job where one is due.
 
     Args:
         pinned: what the first attempt began with; from then on nothing else matters.
-        hold: why nothing new is staged now.
     """
     harness, shared = spec.evaluation.harness, harness_tasks(draft.body["spec"], platform)
     if harness is None or shared is None:
@@ -47,7 +45,6 @@ def evaluation_tasks(
         TasksResult,
         f"The data sets of {', '.join(harness.tasks)} are",
         lambda claim, number: tasks(claim, shared, spec, harness, number, platform),
-        hold,
     )
     found = stage(draft, wanted, store, platform)
     if isinstance(found, Cause):

@@ -151,6 +151,23 @@ def test_a_refused_job_stays_refused(new_life):
     assert life.tick(10) == Outcome()
 
 
+def test_an_attempt_whose_image_was_wrong_goes_on_with_the_corrected_one(world, life, conditions):
+    life.tick()
+    life.pods(world.waiting("ErrImagePull", "no such image"))
+    assert life.tick(5).delete == (), "the image is still the same"
+    assert conditions(life.status)["Running"] == "False/ErrImagePull"
+    world.platform = replace(world.platform, trainer_image="trainer:2")
+    outcome = life.tick(10)
+    assert [b["metadata"]["name"] for b in outcome.delete] == ["run-1"]
+    assert [e.reason for e in outcome.events] == ["ImageChanged"]
+    assert life.tick(15, stopping=1).create == (), "its pods first"
+    outcome = life.tick(20, stopping=0)
+    (job,) = [b for b in outcome.create if b["kind"] == "Job"]
+    assert job["metadata"]["name"] == "run-2"
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "trainer:2"
+    assert [a["outcome"] for a in life.status["attempts"]] == ["Preempted", "Running"]
+
+
 def test_a_missing_dataset_heals(life, conditions):
     life.datasets = {}
     outcome = life.tick()
