@@ -127,10 +127,3 @@ def in_force(kube: Kube, system: str) -> bool:
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"{system}-{PROBE}"}}
     code, _ = kube.impersonate("probe", "POST", "/api/v1/namespaces/default/configmaps?dryRun=All", body)
     return code == 422
-
-
-def type_warnings(kube: Kube) -> dict[str, Any]:
-    """What the API server's type checker has to say about each policy."""
-    path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
-    found = {p["metadata"]["name"]: p.get("status", {}).get("typeChecking") for p in kube.call("GET", path)["items"]}
-    return {name: check for name, check in found.items() if check}
