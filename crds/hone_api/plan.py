@@ -6,9 +6,17 @@ Relative paths are relative to the plan file's folder.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, TypeAdapter, model_serializer
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    TypeAdapter,
+    model_serializer,
+)
 
 from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Source, Splits
@@ -36,6 +44,27 @@ PLAN_SHA256_ENV = "HONE_PLAN_SHA256"
 """SHA-256 of the plan's file, hexadecimal, in a pod's environment; a pod of an older operator has none."""
 
 
+def _checked_cidr(text: str) -> str:
+    ipaddress.ip_network(text)
+    return text
+
+
+ServicePattern = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9*][-a-z0-9*.]*\.[-a-z0-9*]*[a-z0-9*]$", max_length=253)
+]
+Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"), AfterValidator(_checked_cidr)]
+SERVICES: Any = Field(
+    default_factory=list,
+    description="Services of other namespaces that sources and endpoints may name, as name.namespace; * is any text.",
+)
+CLUSTER_CIDRS: Any = Field(
+    default_factory=list, description="Where Services and pods have their addresses; empty: any private address."
+)
+NAMESPACE: Any = Field(
+    default=None, description="Namespace of the pod, whose Services may be named; none: Services of any namespace may."
+)
+
+
 class Limits(ApiModel):
     """Bounds on what a source may be."""
 
@@ -44,6 +73,8 @@ class Limits(ApiModel):
     allow_private_addresses: bool = Field(
         default=False, description="Whether https:// may reach private and loopback addresses."
     )
+    services: list[ServicePattern] = SERVICES
+    cluster_cidrs: list[Cidr] = CLUSTER_CIDRS
 
 
 class DatasetInput(ApiModel):
@@ -124,6 +155,7 @@ class MaterializePlan(ApiModel):
     review: str | None = Field(default=None, description="Annotation hone.dev/review of the Dataset, by now.")
     raft: Raft | None = None
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
+    namespace: str | None = NAMESPACE
     store: str = Field(description="Path of the store.")
     limits: Limits = Field(default_factory=Limits)
 
@@ -243,6 +275,9 @@ class TrainingPlan(ApiModel):
         default=False,
         description="Whether judges, teachers and vLLM outside the cluster may have private and loopback addresses.",
     )
+    namespace: str | None = NAMESPACE
+    services: list[ServicePattern] = SERVICES
+    cluster_cidrs: list[Cidr] = CLUSTER_CIDRS
     output: Output
     work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")
     output_path: str = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")

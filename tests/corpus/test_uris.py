@@ -21,6 +21,7 @@ from hone_api.report import Outcome
 from hone_api.source import Source
 from hone_operator.desired import names
 from hone_trainer.datasets import http, materialize
+from hone_trainer.datasets.addresses import is_allowed
 from hone_trainer.errors import to_outcome
 
 pytestmark = pytest.mark.trainer
@@ -110,7 +111,7 @@ def test_nothing_is_sent_to_it(entry: dict[str, Any], private: bool, wire: Any, 
     out = wire(entry.get("names", {}))
     outcome = materialise(tmp_path, entry["uri"], limits={"allowPrivateAddresses": private})
     if private and not entry.get("never") and code_of(outcome) == "SourceUnreachable":
-        assert all(http.is_allowed(address, True) for address in out.reached)
+        assert all(is_allowed(address, True) for address in out.reached)
     else:
         assert (code_of(outcome), out.reached) == (entry["code"], []), outcome.failure
 

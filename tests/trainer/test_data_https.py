@@ -10,6 +10,7 @@ import tls_server
 from hone_api.plan import Limits, MaterializePlan
 from hone_trainer.datasets import http as https
 from hone_trainer.datasets import materialize
+from hone_trainer.datasets.addresses import is_allowed
 from hone_trainer.errors import SourceError, classify
 
 pytestmark = pytest.mark.trainer
@@ -80,20 +81,20 @@ def refusal(url, tmp_path, limits=PRIVATE_OK, **options) -> SourceError:
     ],
 )
 def test_addresses_that_are_not_public(address):
-    assert not https.is_allowed(address)
+    assert not is_allowed(address)
 
 
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "185.199.108.153", "2606:50c0:8000::153", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 )
 def test_public_addresses(address):
-    assert https.is_allowed(address)
+    assert is_allowed(address)
 
 
 def test_private_addresses_may_be_allowed_but_never_link_local_ones():
-    assert all(https.is_allowed(a, True) for a in ("127.0.0.1", "10.0.0.1", "192.168.1.1", "::1", "fd00::1"))
+    assert all(is_allowed(a, True) for a in ("127.0.0.1", "10.0.0.1", "192.168.1.1", "::1", "fd00::1"))
     never = ("169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "0.0.0.0", "224.0.0.1", "::")
-    assert not any(https.is_allowed(a, True) for a in never)
+    assert not any(is_allowed(a, True) for a in never)
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_an_endpoint_is_checked_as_every_address(make: Any, host: str, limits: L
 
 def test_a_service_of_the_cluster_may_be_private(make: Any, store: objectstore.ObjectStore) -> None:
     port = store.endpoint.rpartition(":")[2]
-    plan = make("s3://data/chat", limits=Limits(), s3={"endpoint": f"http://minio.storage.svc:{port}"})
+    plan = make("s3://data/chat", s3={"endpoint": f"http://minio.storage.svc:{port}"})
     bucket = s3.Bucket.of(plan, resolver=lambda host, port: ["127.0.0.1"])
     assert {"a.jsonl.gz", "b.jsonl"} <= set(bucket.list("chat"))
 

@@ -73,5 +73,5 @@ def connect(plan: TrainingPlan) -> Served:
     options = teacher.options_of(plan).teacher_endpoint
     assert options is not None
     key = secret_key(plan.teacher_secret_path, "API_KEY") if plan.teacher_secret_path else None
-    endpoint = Endpoint(options.endpoint, Access(plan.allow_private_addresses, plan.cluster_domain, key, PARALLEL))
+    endpoint = Endpoint(options.endpoint, Access.of(plan, key, PARALLEL))
     return Served(endpoint, options.model or endpoint.first_model(), teacher.longest_answer(plan))

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from hone_api.meta import Name, Quantity
+from hone_api.plan import Cidr, ServicePattern
 
 Map = dict[str, Any]
 StringMap = dict[str, str]
@@ -99,7 +100,20 @@ class Limits(Values):
     max_source_bytes: Annotated[int, Field(ge=1)] = Field(20 * 2**30, description="Largest download of a source.")
     timeout_seconds: Seconds = Field(3600, description="Longest download of a source.")
     allow_private_addresses: bool = Field(
-        False, description="Whether https:// sources and endpoints of models may have private or loopback addresses."
+        False,
+        description="Whether sources, and endpoints of models, may have private or loopback addresses, whatever their "
+        "names. A Service of the job's own namespace may have a private one without this, but never a loopback or "
+        "link-local one.",
+    )
+    services: list[ServicePattern] = Field(
+        default_factory=list,
+        description="Services of other namespaces that sources and endpoints may name, as name.namespace with * for "
+        "any text, e.g. judge.models or *.models. Only what these answer is quoted in messages.",
+    )
+    cluster_cidrs: list[Cidr] = Field(
+        default_factory=list,
+        description="Where the cluster's Services and pods have their addresses, e.g. 10.96.0.0/12: a Service that "
+        "leads elsewhere is refused. Empty: any private address is taken.",
     )
 
 

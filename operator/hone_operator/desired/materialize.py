@@ -100,6 +100,7 @@ def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named
         **fields,
         previous=_previous(owner),
         known=known,
+        namespace=meta["namespace"],
         store=str(names.STORE),
         limits=platform.limits,
     )

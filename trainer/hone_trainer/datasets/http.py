@@ -8,21 +8,25 @@ certificates (SSL_CERT_FILE names others). No proxy is used: it would resolve th
 from __future__ import annotations
 
 import errno
-import ipaddress
-import re
+import functools
+import http.client
+import io
+import math
 import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import urllib3
+import urllib3.connection
 from urllib3.exceptions import HTTPError
 
 from hone_api.plan import Limits
+from hone_trainer.datasets.addresses import Network
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import remember
 
@@ -35,22 +39,6 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 """Of the target file, not of the connection."""
 _CONNECT_SECONDS = 30
 _READ_SECONDS = 60
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_NEVER = [
-    ipaddress.ip_network(text)
-    for text in (
-        "168.63.129.16/32",  # Azure's WireServer
-        "192.0.0.0/24",  # protocol assignments, and Oracle's metadata service
-        "::/96",  # an IPv4 address inside, deprecated
-        "64:ff9b:1::/48",  # local NAT64
-        "fec0::/10",  # site-local, deprecated
-        "fd00:ec2::/32",  # metadata service of AWS
-        "fd20:ce::/32",  # of Google Cloud
-    )
-]
-"""Leads to a machine's own surroundings and looks public to `ipaddress`, or like an address of the own network."""
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], list[str]]
 
 
@@ -136,7 +124,9 @@ class Client:
         self, url: SplitResult, headers: dict[str, str], target: Path, deadline: float, progress: Callable[[int], None]
     ) -> str | Mark | None:
         """One request; the location to go on to, or the mark of the file when it is complete."""
-        pool = connect(url, self.limits.allow_private_addresses, self.resolver)
+        # A Service's name is no exception here: https:// sources are public hosts.
+        network = Network(self.limits.allow_private_addresses, cluster_domain="")
+        pool = connect(url, network, deadline, self.resolver)
         send = {"User-Agent": "hone", "Accept-Encoding": "identity", **headers}
         try:
             response = send_to(pool, url, "GET", send)
@@ -153,7 +143,9 @@ class Client:
         except (HTTPError, OSError) as error:
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 raise
-            raise SourceError("SourceUnreachable", f"{_shown(url)}: {error}") from None
+            late = time.monotonic() >= deadline
+            why = f"took longer than {self.limits.timeout_seconds} s" if late else str(error)
+            raise SourceError("SourceUnreachable", f"{_shown(url)}: {why}") from None
         finally:
             pool.close()
 
@@ -194,22 +186,108 @@ class Client:
         return SourceError("SourceTooLarge", f"{_shown(url)} is over {self.limits.max_source_bytes} bytes")
 
 
-def connect(url: SplitResult, allow_private: bool, resolver: Resolver = resolve) -> urllib3.HTTPConnectionPool:
+def connect(
+    url: SplitResult, network: Network, until: float = math.inf, resolver: Resolver = resolve
+) -> urllib3.HTTPConnectionPool:
     """Connections to one checked address of the URL's host.
+
+    Args:
+        until: when every answer must have been read, by `time.monotonic`.
 
     Raises:
         SourceError: SourceRefused when any of its addresses is not allowed; SourceUnreachable when it has none.
     """
     host, secure = str(url.hostname), url.scheme == "https"
     port = url.port or (443 if secure else 80)
-    address = _address(host, port, allow_private, resolver)
-    timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
-    if not secure:
-        return urllib3.HTTPConnectionPool(address, port, timeout=timeout)
+    return pool_of(_address(url, port, network, resolver), port, host if secure else None, until=until)
+
+
+def pool_of(
+    address: str,
+    port: int,
+    tls_host: str | None,
+    *,
+    until: float = math.inf,
+    connections: int = 1,
+    patient: bool = False,
+) -> urllib3.HTTPConnectionPool:
+    """Connections to an address.
+
+    Args:
+        tls_host: the name that its certificate must have; None for plain http://.
+        until: when every answer must have been read, by `time.monotonic`; a request may have a timeout of its own.
+        patient: whether a server may be silent longer than a minute.
+    """
+    options: dict[str, Any] = {"timeout": timeout_until(until), "maxsize": connections, "block": connections > 1}
+    if tls_host is None:
+        plain = urllib3.HTTPConnectionPool(address, port, **options)
+        plain.ConnectionCls = _Patient if patient else _Bounded
+        return plain
     context = ssl.create_default_context()
-    return urllib3.HTTPSConnectionPool(
-        address, port, timeout=timeout, ssl_context=context, server_hostname=host, assert_hostname=host
+    secure = urllib3.HTTPSConnectionPool(
+        address, port, ssl_context=context, server_hostname=tls_host, assert_hostname=tls_host, **options
     )
+    secure.ConnectionCls = _SecurePatient if patient else _SecureBounded
+    return secure
+
+
+def timeout_until(until: float, most: float = math.inf) -> urllib3.Timeout:
+    """Seconds for a request: to connect, and then for the whole answer, at most `most`."""
+    left = max(0.01, min(until - time.monotonic(), most))
+    return urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), read=None if math.isinf(left) else left)
+
+
+class _Within(io.RawIOBase):
+    """Reads a socket until a moment: bytes that come one by one do not put it off."""
+
+    def __init__(self, inner: io.RawIOBase, sock: socket.socket, until: float, idle: float) -> None:
+        self._inner, self._sock, self._until, self._idle = inner, sock, until, idle
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer took longer than its limit")
+        self._sock.settimeout(min(left, self._idle))
+        return self._inner.readinto(buffer)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer whose head and body must be there within the connection's timeout."""
+
+    def __init__(self, sock: socket.socket, *args: Any, seconds: float | None, idle: float, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        until = math.inf if seconds is None else time.monotonic() + seconds
+        self.fp = io.BufferedReader(_Within(self.fp.detach(), sock, until, idle))
+
+
+class _Bounded(urllib3.connection.HTTPConnection):
+    idle: ClassVar[float] = _READ_SECONDS
+
+    def getresponse(self) -> Any:
+        bounds = {"seconds": self.timeout, "idle": self.idle}
+        self.response_class = functools.partial(_Answer, **bounds)  # type: ignore[assignment, arg-type]
+        return super().getresponse()
+
+
+class _Patient(_Bounded):
+    """Of a server that computes long before it sends the first byte."""
+
+    idle = 3600.0
+
+
+class _SecureBounded(_Bounded, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _SecurePatient(_Patient, urllib3.connection.HTTPSConnection):
+    pass
 
 
 def send_to(
@@ -230,55 +308,20 @@ def send_to(
     )
 
 
-def in_cluster(url: str, cluster_domain: str) -> bool:
-    """Whether the host is a Service by name: no public host has such a name, and a number is an address."""
-    host = str(urlsplit(url).hostname or "").rstrip(".")
-    if host.endswith((".svc", f".svc.{cluster_domain}")):
-        return True
-    return host != "localhost" and re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", host) is not None
-
-
-def _address(host: str, port: int, allow_private: bool, resolver: Resolver) -> str:
+def _address(url: SplitResult, port: int, network: Network, resolver: Resolver) -> str:
     """An address of the host, after all of them were checked."""
+    host = str(url.hostname)
+    if problem := network.problem(url.geturl()):
+        raise SourceError("SourceRefused", problem)
     try:
         addresses = resolver(host, port)
     except (OSError, UnicodeError) as error:
         raise SourceError("SourceUnreachable", f"the host name {host} cannot be resolved: {error}") from None
-    refused = [a for a in addresses if not is_allowed(a, allow_private)]
+    refused = network.refused(url.geturl(), addresses)
     if refused or not addresses:
         message = f"{host} has the address {', '.join(refused) or '(none)'}, which is not public"
         raise SourceError("SourceRefused", message)
     return addresses[0]
-
-
-def is_allowed(address: str, allow_private: bool = False) -> bool:
-    """Whether a download may go to this address.
-
-    Public unicast addresses are; private and loopback ones if asked for. Link-local ones (metadata services of clouds)
-    never are. An IPv4 address inside an IPv6 one counts as itself.
-    """
-    return all(_allowed(one, allow_private) for one in _forms(address))
-
-
-def _forms(address: str) -> list[Address]:
-    found = ipaddress.ip_address(address.split("%")[0])
-    if not isinstance(found, ipaddress.IPv6Address):
-        return [found]
-    inner = [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())]
-    if found in _NAT64:
-        inner.append(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF))
-    embedded = [one for one in inner if one is not None]
-    return [*embedded] if found.ipv4_mapped else [found, *embedded]
-
-
-def _allowed(address: Address, allow_private: bool) -> bool:
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
-        return False
-    if address.is_loopback:
-        return allow_private
-    if any(address in network for network in _NEVER):
-        return False
-    return address.is_global or (allow_private and address.is_private)
 
 
 def checked(url: str, plain: bool = False) -> SplitResult:

@@ -7,6 +7,7 @@ none: an instance's own role is never asked for.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ from urllib3.exceptions import HTTPError
 
 from hone_api.plan import Limits, MaterializePlan
 from hone_trainer import hub
-from hone_trainer.datasets.http import DISK_ERRORS, Resolver, checked, connect, in_cluster, resolve, send_to
+from hone_trainer.datasets.addresses import Network, network_of
+from hone_trainer.datasets.http import DISK_ERRORS, Resolver, checked, connect, resolve, send_to
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember
 
@@ -47,8 +49,8 @@ class Object:
 class Carrier:
     """Sends boto3's requests: one pinned address a host."""
 
-    limits: Limits
-    cluster_domain: str
+    network: Network
+    until: float = math.inf
     resolver: Resolver = resolve
     _pools: dict[tuple[str, str], urllib3.HTTPConnectionPool] = field(default_factory=dict)
 
@@ -57,11 +59,10 @@ class Carrier:
         from botocore.awsrequest import AWSResponse
         from botocore.exceptions import EndpointConnectionError
 
-        private = self.limits.allow_private_addresses or in_cluster(request.url, self.cluster_domain)
-        url = checked(request.url, plain=private)
+        url = checked(request.url, plain=self.network.plain(request.url))
         place = (url.scheme, url.netloc)
         if place not in self._pools:
-            self._pools[place] = connect(url, private, self.resolver)
+            self._pools[place] = connect(url, self.network, self.until, self.resolver)
         headers = {k: v.decode() if isinstance(v, bytes) else v for k, v in request.headers.items()}
         try:
             response = send_to(self._pools[place], url, request.method, headers, request.body)
@@ -89,6 +90,7 @@ class Bucket:
         from botocore import UNSIGNED
         from botocore.config import Config
 
+        until = time.monotonic() + plan.limits.timeout_seconds
         place, keys = plan.source.s3, credentials(plan.secret_path)
         config = Config(
             signature_version=None if keys else UNSIGNED,
@@ -108,7 +110,7 @@ class Bucket:
             aws_session_token=keys.get(SESSION),
             config=config,
         )
-        client.meta.events.register("before-send.s3", Carrier(plan.limits, plan.cluster_domain, resolver))
+        client.meta.events.register("before-send.s3", Carrier(network_of(plan), until, resolver))
         return cls(client, plan.source.uri.removeprefix("s3://").partition("/")[0], plan.limits)
 
     def list(self, path: str) -> dict[str, Object]:

@@ -220,7 +220,7 @@ def _connect(run: Run) -> Endpoint:
     plan = run.plan
     assert plan.grpo is not None
     key = secret_key(plan.generation_secret_path, "API_KEY") if plan.generation_secret_path else None
-    access = Access(plan.allow_private_addresses, plan.cluster_domain, key, PARALLEL, BYTES, SECONDS)
+    access = Access.of(plan, key, PARALLEL, most_bytes=BYTES, most_seconds=SECONDS)
     url = str(plan.grpo.generation.endpoint).rstrip("/").removesuffix("/v1")
     endpoint = Endpoint(f"{url}/v1", access)
     try:

@@ -49,7 +49,7 @@ def of_plan(plan: TrainingPlan, specs: Sequence[RewardSpec], workers: Workers) -
         ConfigError, TrainerError: see `make`.
     """
     models = {spec.title: plan.models[spec.reward_model.model_version].path for spec in specs if spec.reward_model}
-    access = Access(plan.allow_private_addresses, plan.cluster_domain)
+    access = Access.of(plan, None, Access.parallel)
     return make(specs, {**plan.reward_paths, **models}, workers, access)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,9 @@ from urllib.parse import SplitResult, urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from hone_trainer.datasets.http import Resolver, in_cluster, is_allowed, resolve
+from hone_api.plan import MaterializePlan, TrainingPlan
+from hone_trainer.datasets.addresses import Network, network_of
+from hone_trainer.datasets.http import Resolver, pool_of, resolve, timeout_until
 from hone_trainer.errors import ConfigError, SourceError
 
 Message = Mapping[str, str]
@@ -32,7 +33,6 @@ _Told = TypeVar("_Told")
 TRIES = 6
 """Of a request where nothing else is said; their pauses are half a minute together."""
 _LONGEST_PAUSE = 60.0
-_CONNECT_SECONDS = 30
 _MOST_WORDS = 300
 """Characters of a server's words in a message."""
 _TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -50,8 +50,10 @@ _NEW_NAME = "max_completion_tokens"
 class PromptRefusedError(SourceError):
     """EndpointRefused, but of this prompt: others may be answered."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, words: str = "") -> None:
         super().__init__("EndpointRefused", message)
+        self.words = words
+        """The server's own; they may be kept out of the message."""
 
 
 def too_many(refused: int, asked: int, of: int) -> bool:
@@ -78,7 +80,8 @@ class Access:
 
     Args:
         most_bytes: of an answer.
-        most_seconds: of waiting for the next bytes of an answer.
+        most_seconds: from the request to the end of its answer.
+        namespace, services, cidrs: see `Network`.
     """
 
     allow_private: bool = False
@@ -89,6 +92,29 @@ class Access:
     most_seconds: float = 600
     resolver: Resolver = resolve
     pause: Callable[[float], None] = time.sleep
+    namespace: str | None = None
+    services: Sequence[str] = ()
+    cidrs: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, plan: MaterializePlan | TrainingPlan, key: str | None, parallel: int, **options: Any) -> Access:
+        """What the plan allows."""
+        network = network_of(plan)
+        return cls(
+            network.allow_private,
+            network.cluster_domain,
+            key,
+            parallel,
+            namespace=network.namespace,
+            services=network.services,
+            cidrs=network.cidrs,
+            **options,
+        )
+
+    @property
+    def network(self) -> Network:
+        """What may be connected to."""
+        return Network(self.allow_private, self.cluster_domain, self.namespace, self.services, self.cidrs)
 
 
 @dataclass
@@ -102,10 +128,14 @@ class Endpoint:
     url: str
     access: Access
     _pool: urllib3.HTTPConnectionPool | None = None
+    _tells_words: bool = False
     _length_name: str = field(default="max_tokens")
 
     def __post_init__(self) -> None:
-        self.parts = _checked(self.url, in_cluster(self.url, self.access.cluster_domain) or self.access.allow_private)
+        network = self.access.network
+        self.parts = _checked(self.url, network.plain(self.url))
+        if problem := network.problem(self.url):
+            raise ConfigError(f"the endpoint {problem}")
 
     @property
     def host(self) -> str:
@@ -146,7 +176,8 @@ class Endpoint:
         try:
             found = self.request("POST", "/chat/completions", {**body, name: max_tokens})
         except SourceError as error:
-            if _NEW_NAME not in error.message or name == _NEW_NAME:
+            words = error.words if isinstance(error, PromptRefusedError) else error.message
+            if _NEW_NAME not in words or name == _NEW_NAME:
                 raise
             self._length_name = _NEW_NAME
             found = self.request("POST", "/chat/completions", {**body, _NEW_NAME: max_tokens})
@@ -198,9 +229,10 @@ class Endpoint:
             else:
                 if status == 200:
                     return data
-                last = f"answers {status}: {self._without_key(_words(data))[:_MOST_WORDS]}"
+                words = self._without_key(_words(data))[:_MOST_WORDS]
+                last = f"answers {status}" + (f": {words}" if self._tells_words else "")
                 if status in _OF_THE_PROMPT:
-                    raise PromptRefusedError(f"{self.host} {last}")
+                    raise PromptRefusedError(f"{self.host} {last}", words)
                 if status not in _TRY_AGAIN:
                     raise SourceError("EndpointRefused", f"{self.host} {last}")
             pause = _seconds(after, number)
@@ -225,7 +257,7 @@ class Endpoint:
             self.parts.path.rstrip("/") + path,
             body=None if body is None else json.dumps(body).encode(),
             headers=headers,
-            timeout=self._timeout(until),
+            timeout=timeout_until(until, self.access.most_seconds),
             redirect=False,
             retries=False,
             preload_content=False,
@@ -238,10 +270,6 @@ class Endpoint:
             raise SourceError("EndpointRefused", f"{self.host} answers more than {self.access.most_bytes} bytes")
         return response.status, data, response.headers.get("Retry-After")
 
-    def _timeout(self, until: float) -> urllib3.Timeout:
-        left = max(1.0, until - time.monotonic())
-        return urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), read=min(self.access.most_seconds, left))
-
     def _without_key(self, words: str) -> str:
         """Servers like to repeat a key that they do not know; what they say goes into log and status."""
         return words.replace(self.access.key, "…") if self.access.key else words
@@ -250,26 +278,16 @@ class Endpoint:
         secure = self.parts.scheme == "https"
         port = self.parts.port or (443 if secure else 80)
         address = self._address(port)
-        if not secure:
-            return urllib3.HTTPConnectionPool(address, port, maxsize=self.access.parallel, block=True)
-        return urllib3.HTTPSConnectionPool(
-            address,
-            port,
-            maxsize=self.access.parallel,
-            block=True,
-            ssl_context=ssl.create_default_context(),
-            server_hostname=self.host,
-            assert_hostname=self.host,
-        )
+        return pool_of(address, port, self.host if secure else None, connections=self.access.parallel, patient=True)
 
     def _address(self, port: int) -> str:
         """An address of the host, after all of them were checked."""
-        addresses = self.access.resolver(self.host, port)
-        private = self.access.allow_private or in_cluster(self.url, self.access.cluster_domain)
-        refused = [a for a in addresses if not is_allowed(a, private)]
+        addresses, network = self.access.resolver(self.host, port), self.access.network
+        refused = network.refused(self.url, addresses)
         if refused or not addresses:
-            message = f"{self.host} has the address {', '.join(refused) or '(none)'}, which is not public"
+            message = f"{self.host} has the address {', '.join(refused) or '(none)'}, which is not allowed"
             raise SourceError("SourceRefused", message)
+        self._tells_words = network.tells_words(self.url, addresses)
         return addresses[0]
 
 

@@ -255,12 +255,8 @@ def _seed_text(seed: Seed, template: Template) -> str:
 
 def _access(plan: MaterializePlan, secret_path: str | None) -> Access:
     assert plan.synthesis is not None
-    return Access(
-        allow_private=plan.limits.allow_private_addresses,
-        cluster_domain=plan.cluster_domain,
-        key=hub.secret_key(secret_path, "API_KEY") if secret_path else None,
-        parallel=plan.synthesis.parallel,
-    )
+    key = hub.secret_key(secret_path, "API_KEY") if secret_path else None
+    return Access.of(plan, key, plan.synthesis.parallel)
 
 
 def _scorer(plan: MaterializePlan, endpoint: Endpoint) -> Scorer | None:

@@ -1,0 +1,148 @@
+"""Which addresses a download, an endpoint or a Service of the cluster may have."""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from hone_api.plan import MaterializePlan, TrainingPlan
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PUBLIC_6 = ipaddress.ip_network("2000::/3")
+"""The only IPv6 space that IANA has given out as global unicast."""
+_PRIVATE_6 = ipaddress.ip_network("fc00::/7")
+_NEVER = [
+    ipaddress.ip_network(text)
+    for text in (
+        "168.63.129.16/32",  # Azure's WireServer
+        "192.0.0.0/24",  # protocol assignments, and Oracle's metadata service
+        "192.88.99.0/24",  # relays from IPv6 to IPv4, deprecated
+        "3fff::/20",  # documentation; younger than this Python's list
+        "fd00:ec2::/32",  # metadata service of AWS
+        "fd20:ce::/32",  # of Google Cloud
+    )
+]
+"""Leads to a machine's own surroundings and looks public to `ipaddress`, or like an address of the own network."""
+
+
+def is_allowed(address: str, allow_private: bool = False, allow_loopback: bool | None = None) -> bool:
+    """Whether a connection may go to this address.
+
+    Public unicast addresses are; private and loopback ones if asked for (loopback by default as private). Link-local
+    ones (metadata services of clouds) never are. An IPv4 address inside an IPv6 one counts as itself.
+    """
+    loopback = allow_private if allow_loopback is None else allow_loopback
+    return all(_allowed(one, allow_private, loopback) for one in _forms(address))
+
+
+def _forms(address: str) -> list[Address]:
+    found = ipaddress.ip_address(address.split("%")[0])
+    if not isinstance(found, ipaddress.IPv6Address):
+        return [found]
+    inner = [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())]
+    if found in _NAT64:
+        inner.append(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF))
+    embedded = [one for one in inner if one is not None]
+    return [*embedded] if found.ipv4_mapped or found in _NAT64 else [found, *embedded]
+
+
+def _allowed(address: Address, allow_private: bool, allow_loopback: bool) -> bool:
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        return False
+    if address.is_loopback:
+        return allow_loopback
+    if any(address in network for network in _NEVER):
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address not in _PUBLIC_6:
+        return allow_private and address in _PRIVATE_6
+    return address.is_global or (allow_private and address.is_private)
+
+
+def in_cluster(url: str, cluster_domain: str) -> bool:
+    """Whether the host is a Service by name: no public host has such a name, and a number is an address."""
+    return _service(url, cluster_domain) is not None
+
+
+def _service(url: str, cluster_domain: str) -> tuple[str, str | None] | None:
+    """Name and namespace of the Service that a URL names; no namespace means the pod's own. None: it names another."""
+    host = str(urlsplit(url).hostname or "").rstrip(".")
+    for ending in (".svc", f".svc.{cluster_domain}"):
+        if host.endswith(ending):
+            name, _, namespace = host.removesuffix(ending).rpartition(".")
+            return (name, namespace) if name else (namespace, None)
+    if host != "localhost" and re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", host):
+        return host, None
+    return None
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the platform lets a pod connect to.
+
+    Args:
+        allow_private: whether any host may have a private or loopback address.
+        namespace: of the pod; None: not known, as on a laptop and in old plans, so any Service may be named.
+        services: Services of other namespaces that may be named, as name.namespace with * for any characters.
+        cidrs: where Services and pods have their addresses; empty: any private address.
+    """
+
+    allow_private: bool = False
+    cluster_domain: str = "cluster.local"
+    namespace: str | None = None
+    services: Sequence[str] = ()
+    cidrs: Sequence[str] = ()
+
+    def plain(self, url: str) -> bool:
+        """Whether http:// will do: for Services, and where the platform trusts its whole network."""
+        return self.allow_private or in_cluster(url, self.cluster_domain)
+
+    def problem(self, url: str) -> str | None:
+        """Why no connection to this URL's host may be made, whatever its address."""
+        service = _service(url, self.cluster_domain)
+        if service is None or self.allow_private or self._is_own(service) or self.is_listed(url):
+            return None
+        return (
+            f"{urlsplit(url).hostname} is a Service of another namespace: name one of this namespace, or have "
+            f"{'.'.join(map(str, service))} added to limits.services of the chart"
+        )
+
+    def refused(self, url: str, addresses: Sequence[str]) -> list[str]:
+        """Those of a host's addresses that it may not have."""
+        return [address for address in addresses if not self._permits(url, address)]
+
+    def tells_words(self, url: str, addresses: Sequence[str]) -> bool:
+        """Whether what the server says may go into a message: not what a tenant could not read without this pod."""
+        return self.allow_private or self.is_listed(url) or all(is_allowed(address) for address in addresses)
+
+    def is_listed(self, url: str) -> bool:
+        """Whether the platform's list names the Service."""
+        service = _service(url, self.cluster_domain)
+        if service is None:
+            return False
+        name = f"{service[0]}.{service[1] or self.namespace}"
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.services)
+
+    def _is_own(self, service: tuple[str, str | None]) -> bool:
+        return self.namespace is None or service[1] in (None, self.namespace)
+
+    def _permits(self, url: str, address: str) -> bool:
+        if self.allow_private or not in_cluster(url, self.cluster_domain):
+            return is_allowed(address, self.allow_private)
+        if not is_allowed(address, allow_private=True, allow_loopback=False):
+            return False
+        networks = [ipaddress.ip_network(text) for text in self.cidrs]
+        return not networks or any(one in network for one in _forms(address) for network in networks)
+
+
+def network_of(plan: MaterializePlan | TrainingPlan) -> Network:
+    """What a plan's sources and endpoints may be."""
+    bounds = plan.limits if isinstance(plan, MaterializePlan) else plan
+    return Network(
+        bounds.allow_private_addresses, plan.cluster_domain, plan.namespace, bounds.services, bounds.cluster_cidrs
+    )
