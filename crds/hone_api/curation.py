@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import ApiModel, ColumnName, Name, Percent, Rule, ShortText, Text
+from hone_api.meta import MAX_COUNT, ApiModel, ColumnName, Name, Percent, Rule, ShortText, Text
 
 
 class PersonalData(StrEnum):
@@ -157,8 +157,8 @@ class CurationStep(ApiModel):
     """What one step of the curation did."""
 
     step: ShortText = Field(description="Name of the step, e.g. NearDuplicates.")
-    removed: int = Field(default=0, ge=0, description="Rows removed.")
-    changed: int = Field(default=0, ge=0, description="Rows changed and kept, e.g. redacted.")
+    removed: int = Field(default=0, ge=0, le=MAX_COUNT, description="Rows removed.")
+    changed: int = Field(default=0, ge=0, le=MAX_COUNT, description="Rows changed and kept, e.g. redacted.")
     rows: Annotated[list[int], Field(max_length=10)] = Field(
         default_factory=list, description="First row numbers, from 1, over all files in order."
     )

@@ -28,6 +28,7 @@ from hone_api.meta import (
     Storable,
     Text,
     Timestamp,
+    at_least,
 )
 from hone_api.source import Source
 from hone_api.synthesis import Raft, Synthesis, SyntheticRows
@@ -133,6 +134,8 @@ class Refresh(ApiModel):
 class DatasetResources(ApiModel):
     """What the materialising pod asks for."""
 
+    rules = (at_least("cpu", "10m", "500m"), at_least("memory", "64Mi", "2Gi"))
+
     cpu: Quantity = Field(default="500m", description="CPU request, e.g. 2; default 500m.")
     memory: Quantity = Field(default="2Gi", description="Memory request and limit, e.g. 4Gi; default 2Gi.")
 
@@ -211,7 +214,7 @@ class RowError(ApiModel):
     """Rejected rows of one kind."""
 
     code: ShortText = Field(description="Error code, e.g. MissingColumn, NoAssistantTurn, NotUTF8.")
-    count: int = Field(ge=1, description="Rows rejected with this code.")
+    count: int = Field(ge=1, le=MAX_COUNT, description="Rows rejected with this code.")
     rows: Annotated[list[int], Field(max_length=10)] = Field(
         default_factory=list, description="First row numbers, from 1, over all files in order."
     )
@@ -222,8 +225,10 @@ class RowError(ApiModel):
 class OverContext(ApiModel):
     """Rows that a context of so many tokens cuts or leaves out."""
 
-    context: int = Field(ge=1, description="Tokens of the context, e.g. training.maxLength of a FineTuneJob.")
-    rows: int = Field(ge=0, description="Rows that are longer.")
+    context: int = Field(
+        ge=1, le=MAX_COUNT, description="Tokens of the context, e.g. training.maxLength of a FineTuneJob."
+    )
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows that are longer.")
     share: ShortText = Field(description="Their share, e.g. 1.2%.")
 
 
@@ -231,11 +236,11 @@ class TokenStatistics(ApiModel):
     """Length of rows. No base model is known here: the unit is UTF-8 bytes/4, named in unit."""
 
     unit: ShortText = Field(default="bytes/4", description="What a token is here.")
-    total: int = Field(default=0, ge=0, description="Sum over all rows.")
-    mean: int = Field(default=0, ge=0, description="Mean per row.")
-    median: int = Field(default=0, ge=0, description="Median per row.")
-    p95: int = Field(default=0, ge=0, description="95th percentile.")
-    max: int = Field(default=0, ge=0, description="Longest row.")
+    total: int = Field(default=0, ge=0, le=MAX_COUNT, description="Sum over all rows.")
+    mean: int = Field(default=0, ge=0, le=MAX_COUNT, description="Mean per row.")
+    median: int = Field(default=0, ge=0, le=MAX_COUNT, description="Median per row.")
+    p95: int = Field(default=0, ge=0, le=MAX_COUNT, description="95th percentile.")
+    max: int = Field(default=0, ge=0, le=MAX_COUNT, description="Longest row.")
     over: Annotated[list[OverContext], Field(max_length=8)] = Field(
         default_factory=list, description="Rows longer than usual contexts."
     )
@@ -245,7 +250,7 @@ class LanguageRows(ApiModel):
     """Rows of one language, in the sample that was identified."""
 
     language: ShortText = Field(description="ISO 639-1, e.g. en; other: the rest; unknown: too short to tell.")
-    rows: int = Field(ge=0, description="Rows of the sample.")
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows of the sample.")
     share: ShortText = Field(description="Their share of the sample, e.g. 98.5%.")
 
 
@@ -253,7 +258,7 @@ class SplitRows(ApiModel):
     """Rows of one split."""
 
     name: ShortText = Field(description="train, validation or test.")
-    rows: int = Field(ge=0, description="Rows.")
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows.")
 
 
 class DatasetUse(ApiModel):
@@ -262,8 +267,8 @@ class DatasetUse(ApiModel):
     name: ShortText = Field(description="Name of the Dataset.")
     split: ShortText = Field(description="Its split.")
     digest: Digest | None = Field(default=None, description="Its content; of a run see datasetDigests.")
-    rows: int = Field(ge=0, description="Rows, repeats included; as many as the method makes of them.")
-    tokens: int = Field(ge=0, description="Tokens of these rows.")
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows, repeats included; as many as the method makes of them.")
+    tokens: int = Field(ge=0, le=MAX_COUNT, description="Tokens of these rows.")
     row_share: ShortText = Field(description="Share of the rows, e.g. 10.0%.")
     token_share: ShortText = Field(description="Share of the tokens, e.g. 7.2%.")
     passes: ShortText = Field(description="How often a row is used on average, e.g. 0.25.")
@@ -273,8 +278,8 @@ class Changes(ApiModel):
     """What differs from the content before."""
 
     previous: Digest = Field(description="Digest of the content before.")
-    added: int = Field(ge=0, description="Rows that were not there.")
-    removed: int = Field(ge=0, description="Rows that are no longer there.")
+    added: int = Field(ge=0, le=MAX_COUNT, description="Rows that were not there.")
+    removed: int = Field(ge=0, le=MAX_COUNT, description="Rows that are no longer there.")
 
 
 class Croissant(ApiModel):
@@ -319,13 +324,15 @@ class DatasetStatus(ApiModel):
     digest: Digest | None = Field(default=None, description="Digest of the materialised content.")
     revision: ShortText | None = Field(default=None, description="Commit of an hf:// source, or SHA-256 of the source.")
     uri: ShortText | None = Field(default=None, description="Where the rows lie in the store.")
-    rows: int | None = Field(default=None, ge=0, description="Valid rows.")
+    rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Valid rows.")
     splits: Annotated[list[SplitRows], Field(max_length=8)] | None = Field(default=None, description="Rows per split.")
-    rejected: int | None = Field(default=None, ge=0, description="Rejected rows.")
+    rejected: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rejected rows.")
     errors: Annotated[list[RowError], Field(max_length=32)] | None = Field(
         default=None, description="Rejected rows by code."
     )
-    duplicates: int | None = Field(default=None, ge=0, description="Rows that repeat an earlier one exactly.")
+    duplicates: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Rows that repeat an earlier one exactly."
+    )
     curation: Annotated[list[CurationStep], Field(max_length=16)] | None = Field(
         default=None, description="What each step of the curation did, in order."
     )
@@ -346,7 +353,9 @@ class DatasetStatus(ApiModel):
         default=None, description="When the source was last read, or found to be unchanged."
     )
     failure: DatasetFailure | None = Field(default=None, description="Why the Dataset is not Ready.")
-    tries: int | None = Field(default=None, ge=0, description="Materialising Jobs of this generation so far.")
+    tries: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Materialising Jobs of this generation so far."
+    )
     last_try_time: Timestamp | None = Field(default=None, description="When the last one ended.")
 
 

@@ -68,8 +68,8 @@ class ConditionType(StrEnum):
 class JobProgress(ApiModel):
     """Where the current attempt is."""
 
-    step: int = Field(default=0, ge=0, description="Optimiser steps done.")
-    total_steps: int | None = Field(default=None, ge=0, description="Optimiser steps of the whole run.")
+    step: int = Field(default=0, ge=0, le=MAX_COUNT, description="Optimiser steps done.")
+    total_steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the whole run.")
     percent: int = Field(default=0, ge=0, le=100, description="Steps done, percent.")
     epoch: ShortText | None = Field(default=None, description="Passes over the rows so far.")
     loss: ShortText | None = Field(default=None, description="Latest training loss, nats per token.")
@@ -96,7 +96,7 @@ class JobProgress(ApiModel):
 class MetricPoint(ApiModel):
     """One point of a curve."""
 
-    step: int = Field(ge=0, description="Optimiser step.")
+    step: int = Field(ge=0, le=MAX_COUNT, description="Optimiser step.")
     value: ShortText = Field(description="Value as a decimal string; 'nan' can occur.")
 
 
@@ -123,13 +123,13 @@ class Memory(ApiModel):
     terms: Annotated[list[MemoryTerm], Field(max_length=16)] | None = Field(
         default=None, description="What the estimate is the sum of, for one rank, largest first."
     )
-    peak: int | None = Field(default=None, ge=0, description="Measured peak, bytes.")
+    peak: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Measured peak, bytes.")
 
 
 class Attempt(ApiModel):
     """One Indexed Job of the run."""
 
-    number: int = Field(ge=1, description="1 for the first attempt.")
+    number: int = Field(ge=1, le=MAX_COUNT, description="1 for the first attempt.")
     job_name: ShortText = Field(description="Name of the batch/v1 Job.")
     start_time: Timestamp | None = Field(default=None, description="When the Job was created.")
     end_time: Timestamp | None = Field(default=None, description="When it ended.")
@@ -137,8 +137,8 @@ class Attempt(ApiModel):
         default="Running", description="How it ended."
     )
     reason: ShortText | None = Field(default=None, description="Failure code.")
-    start_step: int | None = Field(default=None, ge=0, description="Step it resumed from.")
-    end_step: int | None = Field(default=None, ge=0, description="Last step it reported.")
+    start_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Step it resumed from.")
+    end_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Last step it reported.")
 
 
 class JobFailure(ApiModel):
@@ -147,7 +147,7 @@ class JobFailure(ApiModel):
     code: ShortText = Field(description="Failure code, e.g. OutOfMemory.")
     message: Text = Field(default="", description="What happened and where.")
     hint: Text | None = Field(default=None, description="What to do.")
-    rank: int | None = Field(default=None, ge=0, description="Rank that failed first.")
+    rank: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rank that failed first.")
     pod: ShortText | None = Field(default=None, description="Its pod.")
     exit_code: int | None = Field(default=None, description="Its exit code.")
     log_tail: Annotated[str, StringConstraints(max_length=8192)] | None = Field(
@@ -208,12 +208,16 @@ class Resolved(ApiModel):
     )
     evaluation_tasks: StagedTasks | None = Field(default=None, description="The data sets of evaluation.harness.")
     learning_rate: ShortText | None = Field(default=None, description="Peak learning rate.")
-    micro_batch_size: int | None = Field(default=None, description="Rows per rank and forward pass.")
-    gradient_accumulation_steps: int | None = Field(default=None, description="Forward passes per optimiser step.")
-    world_size: int | None = Field(default=None, description="Ranks.")
-    max_length: int | None = Field(default=None, description="Tokens per row.")
-    adapter_rank: int | None = Field(default=None, description="Rank of the adapter.")
-    adapter_alpha: int | None = Field(default=None, description="Alpha of the adapter.")
+    micro_batch_size: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Rows per rank and forward pass."
+    )
+    gradient_accumulation_steps: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Forward passes per optimiser step."
+    )
+    world_size: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Ranks.")
+    max_length: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens per row.")
+    adapter_rank: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rank of the adapter.")
+    adapter_alpha: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Alpha of the adapter.")
     image: ShortText | None = Field(default=None, description="Trainer image.")
 
 

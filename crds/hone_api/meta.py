@@ -75,6 +75,15 @@ def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
     )
 
 
+def at_least(name: str, quantity: str, example: str) -> Rule:
+    """A rule on the parent of a quantity: what is less cannot run at all."""
+    return Rule(
+        f"!has(self.{name}) || quantity(self.{name}).compareTo(quantity('{quantity}')) >= 0",
+        f"{name} must be at least {quantity}, e.g. {example}",
+        field_path=f".{name}",
+    )
+
+
 _CREDENTIALS = r"^(https?|s3|oci)://[^/?#]*@"
 _DOT_SEGMENT = r"[/@]\.\.?([/?#]|$)"
 _CREDENTIALS_MESSAGE = "a URI holds no user name or password: remove them, and name a Secret in secretName"

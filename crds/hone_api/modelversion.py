@@ -193,7 +193,7 @@ class ModelVersionStatus(ApiModel):
     eval_loss: ShortText | None = Field(default=None, description="Held-out loss, for people.")
     base_eval_loss: ShortText | None = Field(default=None, description="Held-out loss of the base model, for people.")
     verified_at: Timestamp | None = Field(default=None, description="When every file last matched its manifest.")
-    tries: int | None = Field(default=None, ge=0, description="Verifying Jobs so far.")
+    tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Verifying Jobs so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last one ended.")
 
 

@@ -13,6 +13,7 @@ from hone_api.meta import (
     Quantity,
     Rule,
     ShortText,
+    at_least,
     immutable,
 )
 
@@ -34,6 +35,9 @@ class Resources(ApiModel):
             "!has(self.gpuProducts) || self.gpusPerNode > 0",
             "gpuProducts needs GPUs: set gpusPerNode to at least 1, or remove gpuProducts",
         ),
+        at_least("cpu", "10m", "500m"),
+        at_least("memory", "64Mi", "8Gi"),
+        at_least("sharedMemory", "1Mi", "1Gi"),
     )
     nodes: int = Field(default=1, ge=1, le=1024, description="Pods, one a node; default 1.")
     gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of each pod; 0 trains on CPU. Default 0.")

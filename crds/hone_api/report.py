@@ -16,7 +16,7 @@ from hone_api.curation import CurationStep
 from hone_api.dataset import Changes, Croissant, DatasetUse, LanguageRows, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS, TaskDataSet
-from hone_api.meta import ApiModel, Digest, ShortText, Storable
+from hone_api.meta import MAX_COUNT, ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 from hone_api.reading import read_known
 from hone_api.shape import ModelShape
@@ -53,7 +53,7 @@ class TrainerStatus(ApiModel):
     """Kubeflow Trainer's progress payload (KEP-2779), as transformers' built-in callback sends it."""
 
     progress_percentage: int | None = Field(default=None, ge=0, le=100)
-    estimated_remaining_seconds: int | None = Field(default=None, ge=0)
+    estimated_remaining_seconds: int | None = Field(default=None, ge=0, le=MAX_COUNT)
     metrics: Annotated[list[Metric], Field(max_length=256)] = Field(default_factory=list)
     last_updated_time: Short | None = None
 
@@ -62,15 +62,17 @@ class HoneStatus(ApiModel):
     """What our own trainer tells beyond Kubeflow's payload. Numbers are strings: 'nan' survives JSON."""
 
     stage: Short
-    step: int = Field(ge=0)
-    total_steps: int | None = Field(default=None, ge=0)
+    step: int = Field(ge=0, le=MAX_COUNT)
+    total_steps: int | None = Field(default=None, ge=0, le=MAX_COUNT)
     epoch: Short | None = None
     loss: Short | None = None
     eval_loss: Short | None = None
     learning_rate: Short | None = None
     grad_norm: Short | None = None
     tokens_per_second: Short | None = None
-    checkpoint_step: int | None = Field(default=None, ge=0, description="Step of the newest complete checkpoint.")
+    checkpoint_step: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Step of the newest complete checkpoint."
+    )
     metrics: Annotated[dict[MetricName, Short], Field(max_length=12)] = Field(
         default_factory=dict, description="The method's own metrics by name, e.g. reward_accuracy."
     )
@@ -93,12 +95,14 @@ class TrainingResult(ApiModel):
     )
     numbers: Annotated[list[EvaluationNumber], _first(64)] = Field(default_factory=list)
     samples: Annotated[list[Sample], _first(4)] = Field(default_factory=list)
-    steps: int = Field(ge=0)
+    steps: int = Field(ge=0, le=MAX_COUNT)
     stopped_early: bool = False
     reason: Short = Field(default="Completed", description="Completed, EarlyStopped.")
-    start_step: int = Field(default=0, ge=0, description="Step that the last attempt resumed from.")
-    peak_memory_bytes: int | None = Field(default=None, ge=0)
-    estimated_memory_bytes: int | None = Field(default=None, ge=0, description="Of one pod, as estimated before.")
+    start_step: int = Field(default=0, ge=0, le=MAX_COUNT, description="Step that the last attempt resumed from.")
+    peak_memory_bytes: int | None = Field(default=None, ge=0, le=MAX_COUNT)
+    estimated_memory_bytes: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Of one pod, as estimated before."
+    )
     advice: Annotated[list[Annotated[str, StringConstraints(max_length=600), Storable]], _first(16)] = Field(
         default_factory=list, description="What looks wrong, but does not end the run."
     )
@@ -107,7 +111,9 @@ class TrainingResult(ApiModel):
     )
     train_loss: Short | None = None
     tokens_per_second: Short | None = None
-    resolved: dict[str, int | str] = Field(default_factory=dict, description="Values the trainer chose.")
+    resolved: dict[str, Annotated[int, Field(ge=-MAX_COUNT, le=MAX_COUNT)] | str] = Field(
+        default_factory=dict, description="Values the trainer chose."
+    )
     datasets: Annotated[list[DatasetUse], _first(16)] = Field(default_factory=list)
 
 
@@ -119,11 +125,11 @@ class DatasetResult(ApiModel):
     path: Address | None = Field(default=None, description="Folder below the store, e.g. datasets/<hex>.")
     revision: Address | None = None
     format_detected: ShortText | None = None
-    rows: int = 0
+    rows: int = Field(default=0, ge=0, le=MAX_COUNT)
     splits: Annotated[list[SplitRows], Field(max_length=8)] = Field(default_factory=list)
-    rejected: int = 0
+    rejected: int = Field(default=0, ge=0, le=MAX_COUNT)
     errors: Annotated[list[RowError], _first(32)] = Field(default_factory=list)
-    duplicates: int = 0
+    duplicates: int = Field(default=0, ge=0, le=MAX_COUNT)
     curation: Annotated[list[CurationStep], _first(16)] = Field(default_factory=list)
     tokens: TokenStatistics | None = None
     mixture: Annotated[list[DatasetUse], _first(48)] = Field(default_factory=list)
@@ -146,7 +152,7 @@ class FetchResult(ApiModel):
     kind: Literal["Fetch"] = "Fetch"
     path: Address = Field(description="Folder below the store.")
     commit: Address | None = None
-    size_bytes: int = Field(default=0, ge=0)
+    size_bytes: int = Field(default=0, ge=0, le=MAX_COUNT)
     shape: ModelShape | None = Field(default=None, description="Sizes of the model, for the estimate of memory.")
 
 
@@ -160,23 +166,23 @@ class TasksResult(ApiModel):
     data_sets: Annotated[list[TaskDataSet], Field(max_length=MAX_TASK_DATA_SETS)] = Field(
         description="Repositories, as owner/name@commit."
     )
-    size_bytes: int = Field(default=0, ge=0)
+    size_bytes: int = Field(default=0, ge=0, le=MAX_COUNT)
 
 
 class SweepResult(ApiModel):
     """What nothing referred to is gone."""
 
     kind: Literal["Sweep"] = "Sweep"
-    removed: int = Field(ge=0, description="Folders removed.")
-    size_bytes: int = Field(ge=0, description="Their size.")
+    removed: int = Field(ge=0, le=MAX_COUNT, description="Folders removed.")
+    size_bytes: int = Field(ge=0, le=MAX_COUNT, description="Their size.")
 
 
 class VerifyResult(ApiModel):
     """Every file matched."""
 
     kind: Literal["Verify"] = "Verify"
-    files: int = Field(ge=0)
-    size_bytes: int = Field(ge=0)
+    files: int = Field(ge=0, le=MAX_COUNT)
+    size_bytes: int = Field(ge=0, le=MAX_COUNT)
 
 
 Result = Annotated[
@@ -191,8 +197,8 @@ class FailureReport(ApiModel):
     code: Short
     message: Annotated[str, StringConstraints(max_length=2000), Storable]
     hint: Annotated[str, StringConstraints(max_length=600), Storable] | None = None
-    rank: int | None = Field(default=None, ge=0)
-    step: int | None = Field(default=None, ge=0)
+    rank: int | None = Field(default=None, ge=0, le=MAX_COUNT)
+    step: int | None = Field(default=None, ge=0, le=MAX_COUNT)
 
 
 class Outcome(ApiModel):

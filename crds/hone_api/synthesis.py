@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import ApiModel, Decimal, HttpUrl, Name, Percent, Rule, ShortText, between, uri_rules
+from hone_api.meta import MAX_COUNT, ApiModel, Decimal, HttpUrl, Name, Percent, Rule, ShortText, between, uri_rules
 
 REVIEW = "hone.dev/review"
 """Annotation on a Dataset: what was decided by then. Another value than the last one materialises anew."""
@@ -138,22 +138,28 @@ class FilteredRows(ApiModel):
     """Generated rows that a filter removed."""
 
     reason: ShortText = Field(description="WrongFormat, Duplicate, NotVerified, LowScore, Truncated or Refused.")
-    count: int = Field(ge=1, description="Rows.")
+    count: int = Field(ge=1, le=MAX_COUNT, description="Rows.")
 
 
 class SyntheticRows(ApiModel):
     """What became of the generated rows."""
 
-    generated: int = Field(default=0, ge=0, description="Answers of the model.")
+    generated: int = Field(default=0, ge=0, le=MAX_COUNT, description="Answers of the model.")
     filtered: Annotated[list[FilteredRows], Field(max_length=8)] = Field(
         default_factory=list, description="Answers that filters removed, by reason."
     )
-    pending: int = Field(default=0, ge=0, description="Rows that wait for a decision.")
-    accepted: int = Field(default=0, ge=0, description="Rows that people accepted, as they were or edited.")
-    edited: int = Field(default=0, ge=0, description="Of these, edited ones.")
-    rejected: int = Field(default=0, ge=0, description="Rows that people rejected.")
-    conflicts: int = Field(default=0, ge=0, description="Rows on which reviewers disagree; they count as rejected.")
-    wanted: int | None = Field(default=None, ge=0, description="Accepted rows that make the Dataset Ready.")
+    pending: int = Field(default=0, ge=0, le=MAX_COUNT, description="Rows that wait for a decision.")
+    accepted: int = Field(
+        default=0, ge=0, le=MAX_COUNT, description="Rows that people accepted, as they were or edited."
+    )
+    edited: int = Field(default=0, ge=0, le=MAX_COUNT, description="Of these, edited ones.")
+    rejected: int = Field(default=0, ge=0, le=MAX_COUNT, description="Rows that people rejected.")
+    conflicts: int = Field(
+        default=0, ge=0, le=MAX_COUNT, description="Rows on which reviewers disagree; they count as rejected."
+    )
+    wanted: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Accepted rows that make the Dataset Ready."
+    )
     complete: bool = Field(default=False, description="Whether the review is done, or was not asked for.")
     sample: ShortText | None = Field(
         default=None, description="What the sample says, with the confidence of it; only for review.sampling."

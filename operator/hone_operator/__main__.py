@@ -92,6 +92,8 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         watches.gone = (reports.drop, metrics.forget)
         stack.push_async_callback((await serve(metrics.application(), config.ports.metrics)).cleanup)
         controllers.request = unreadable.request = queue.request
+        controllers.on_internal_error = metrics.internal_error
+        controllers.on_refused_status = metrics.status_refused
         unreadable.count, watches.note = metrics.unreadable, unreadable.note
         await watches.listing.fill()
         await opt_in.fill()

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import aiohttp
+
 from hone_operator import cache as caches
 from hone_operator.adopt import difference
 from hone_operator.cache import Cache
 from hone_operator.cluster import (
     AlreadyExistsError,
     Cluster,
+    ClusterError,
     ConflictError,
     NamespaceGoneError,
     NotFoundError,
@@ -23,6 +26,7 @@ from hone_operator.desired import modelref, names, store
 from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.desired.platform import Platform
 from hone_operator.events import event_body
+from hone_operator.existence import Existence
 from hone_operator.jobs import JobReader
 from hone_operator.optin import Closed, OptIn
 from hone_operator.progress.numbers import Latest
@@ -31,6 +35,7 @@ from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.notenabled import not_enabled
+from hone_operator.reconcile.notreconciled import internal_error, status_refused
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob, scheduled
@@ -42,7 +47,6 @@ from hone_operator.sweeping import Sweeper
 from hone_operator.unreadable import UNREADABLE, Unreadable
 
 log = logging.getLogger(__name__)
-SEEN_SECONDS = 60.0
 
 
 class Reports(Protocol):
@@ -68,15 +72,16 @@ class Controllers:
     reports: Reports = field(default_factory=NoReports)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     on_done: Callable[[Key, float], None] | None = None
+    on_internal_error: Callable[[Key, BaseException], None] = lambda key, error: None
+    on_refused_status: Callable[[Key], None] = lambda key: None
     request: Callable[[Key], None] = lambda key: None
     """The queue's."""
     opt_in: OptIn | None = None
     """None: every namespace is served."""
     unreadable: Unreadable = field(default_factory=Unreadable)
-    _seen: dict[tuple[str, str, str], float] = field(default_factory=dict)
-    """Claims and Services known to exist, until when (monotonic seconds)."""
 
     def __post_init__(self) -> None:
+        self._exists = Existence(self.cluster)
         self._stores = StoreReader(self.cluster, self.cache, self.platform, self._read)
 
     @property
@@ -102,6 +107,16 @@ class Controllers:
         body = self.cache.get(*key)
         if body is None:
             return None
+        try:
+            return await self._reconcile(key, body)
+        except (ClusterError, aiohttp.ClientError, OSError, TimeoutError):
+            raise  # of the API server or the way to it: the queue tries again
+        except Exception as error:
+            self.on_internal_error(key, error)
+            await self._carry_out(key, body, internal_error(body, self.now(), error))
+            raise
+
+    async def _reconcile(self, key: Key, body: Mapping[str, Any]) -> float | None:
         started = time.monotonic()
         decide = await DECIDERS[key.kind](self, body)
         outcome = decide(())
@@ -174,7 +189,7 @@ class Controllers:
         """Whether ranks look for each other in vain; asked once they have nodes, and then at times."""
         for job in jobs:
             if job.body["spec"]["completions"] > 1 and not job.finished and scheduled(job.pods):
-                return not await self._exists("Service", job.body["metadata"]["namespace"], job.name)
+                return not await self._exists.of("Service", job.body["metadata"]["namespace"], job.name)
         return False
 
     def _upstream(self, body: Mapping[str, Any]) -> Upstream:
@@ -196,7 +211,7 @@ class Controllers:
         if not uri.startswith("pvc://") or started or is_true(body, "Finished"):
             return None
         claim = uri.removeprefix("pvc://").partition("/")[0]
-        return await self._claim_exists(body["metadata"]["namespace"], claim)
+        return await self._exists.of_claim(body["metadata"]["namespace"], claim)
 
     async def _observe_dataset(self, body: Mapping[str, Any]) -> "Decide":
         jobs = await self._jobs(body, lambda job: dataset.is_news(body, job))
@@ -226,7 +241,7 @@ class Controllers:
         name = rest.partition("/")[0]
         if scheme == "configmap" and await self.cluster.get("ConfigMap", namespace, name) is None:
             return f"ConfigMap/{name}"
-        if scheme == "pvc" and not await self._claim_exists(namespace, name):
+        if scheme == "pvc" and not await self._exists.of_claim(namespace, name):
             return f"PersistentVolumeClaim/{name}"
         return None
 
@@ -239,7 +254,7 @@ class Controllers:
             for artifact in body["spec"]["artifacts"]:
                 scheme, _, rest = artifact["uri"].partition("://")
                 claim = rest.partition("/")[0]
-                if scheme == "pvc" and not await self._claim_exists(namespace, claim):
+                if scheme == "pvc" and not await self._exists.of_claim(namespace, claim):
                     missing = claim
         seen = modelversion.Observed(jobs=jobs, missing_claim=missing)
         return lambda refusals: modelversion.reconcile(
@@ -261,17 +276,6 @@ class Controllers:
                 seen = await self._read.in_progress(seen)
             out.append(seen)
         return out
-
-    async def _claim_exists(self, namespace: str, name: str) -> bool:
-        return await self._exists("PersistentVolumeClaim", namespace, name)
-
-    async def _exists(self, kind: str, namespace: str, name: str) -> bool:
-        if self._seen.get((kind, namespace, name), 0.0) > time.monotonic():
-            return True
-        if await self.cluster.get(kind, namespace, name) is None:
-            return False
-        self._seen[(kind, namespace, name)] = time.monotonic() + SEEN_SECONDS
-        return True
 
     # -- carry out -------------------------------------------------------------------------------
 
@@ -313,7 +317,7 @@ class Controllers:
         return made
 
     async def _ensure_store(self, namespace: str) -> None:
-        if await self._claim_exists(namespace, self.platform.store_claim):
+        if await self._exists.of_claim(namespace, self.platform.store_claim):
             return
         with contextlib.suppress(AlreadyExistsError):
             await self.cluster.create(store.claim(namespace, self.platform))
@@ -331,10 +335,23 @@ class Controllers:
             except (NotFoundError, ConflictError) as error:
                 log.info("%s: gone before its status was written: %s", key, error)
                 return
+            except RefusedError as error:
+                await self._show_refused(key, body, error)
+                raise
             self._keep(key.kind, made)
             await self._emit(body, outcome)
         for gone in outcome.delete:
             await self.cluster.delete(gone["kind"], gone)
+
+    async def _show_refused(self, key: Key, body: Mapping[str, Any], error: RefusedError) -> None:
+        """Write the status before, which was valid, with the API server's words: they say why it stands still."""
+        log.error("%s: the API server refuses its status: %s", key, error)
+        self.on_refused_status(key)
+        outcome = status_refused(body, self.now(), error.message)
+        if outcome.status is not None:
+            with contextlib.suppress(ClusterError):
+                self._keep(key.kind, await self.cluster.apply_status(key.kind, body, outcome.status))
+                await self._emit(body, outcome)
 
     def _keep(self, kind: str, made: Mapping[str, Any]) -> None:
         """What we wrote is known at once, and news for whom it concerns: the watch will bring nothing newer."""

@@ -29,6 +29,7 @@ from hone_operator.objectmetrics import ObjectCollector, seconds
 from hone_operator.progress.store import ProgressStore
 from hone_operator.routing import Key
 
+KINDS = ("FineTuneJob", "Dataset", "ModelVersion")
 MINUTE, HOUR, DAY = 60, 3600, 86400
 RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 WAIT_BUCKETS = (10, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, 12 * HOUR, DAY)
@@ -44,6 +45,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._cache = cache
         self._since = time.time()
+        self._namespaces: set[str] = set()
         self._admitted: set[str] = set()
         self._finished: set[str] = set()
         """uids of jobs that were counted; only what happens while this process runs is counted."""
@@ -71,13 +73,27 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self._internal = Counter(
+            "hone_operator_internal_errors_total",
+            "Reconciles that failed by an error of the operator itself.",
+            ["kind"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "hone_operator_status_refused_total",
+            "Times that the API server refused the status of an object.",
+            ["kind"],
+            registry=registry,
+        )
         self._unreadable = Counter(
             "hone_operator_unreadable_objects_total",
             "Times that an object was skipped because it is too large, too deep or no JSON.",
             ["kind", "reason"],
             registry=registry,
         )
-        for kind in ("FineTuneJob", "Dataset", "ModelVersion"):  # zeros from the start: a rate needs a first value
+        for kind in KINDS:  # zeros from the start: a rate needs a first value
+            self._internal.labels(kind)
+            self._refused.labels(kind)
             for reason in REASONS:
                 self._unreadable.labels(kind, reason)
             self._durations.labels(kind)
@@ -115,6 +131,15 @@ class Metrics:
         self._errors.labels(key.kind).inc()
         log.warning("%s: %s: %s", key, type(error).__name__, error)
 
+    def internal_error(self, key: Key, error: BaseException) -> None:
+        """A reconcile has failed by an error of ours."""
+        self._internal.labels(key.kind).inc()
+        log.error("%s: the operator failed", key, exc_info=error)
+
+    def status_refused(self, key: Key) -> None:
+        """The API server has refused a status."""
+        self._refused.labels(key.kind).inc()
+
     def unreadable(self, kind: str, reason: str) -> None:
         """An object was skipped; see `decoding`."""
         self._unreadable.labels(kind, reason).inc()
@@ -124,8 +149,17 @@ class Metrics:
         self._admitted.discard(uid)
         self._finished.discard(uid)
 
+    def _forget_namespaces(self) -> None:
+        """Drop the counters and histograms of namespaces without an object of ours: they would stay until a restart."""
+        here = {body["metadata"]["namespace"] for kind in KINDS for body in self._cache.items(kind)}
+        for namespace in self._namespaces - here:
+            for metric in (self._ended, self._waits, self._runs):
+                metric.remove_by_labels({"namespace": namespace})
+        self._namespaces &= here
+
     def _count_transitions(self, body: Body) -> None:
         meta, status = body["metadata"], body["status"]
+        self._namespaces.add(meta["namespace"])
         labels = (meta["namespace"], body["spec"].get("method", "SFT"))
         conditions = {c["type"]: c for c in status.get("conditions") or ()}
         admitted = _became_true(conditions, ConditionType.ADMITTED)
@@ -150,6 +184,7 @@ class Metrics:
 
     async def _scrape(self, request: web.Request) -> web.Response:
         encode, content_type = choose_encoder(",".join(request.headers.getall("Accept", [])))
+        self._forget_namespaces()
         # Tens of thousands of samples take a while: not in the event loop.
         body = await asyncio.to_thread(encode, self.registry)
         response = web.Response(body=body, headers={"Content-Type": content_type})

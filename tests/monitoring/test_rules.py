@@ -100,6 +100,34 @@ CASES = [
     Case("HoneOperatorDown", 20, {'hone_operator_build_info{version="1"}': "1x5 _x30"}, {}),
     Case("HoneOperatorDown", 20, {'hone_operator_build_info{version="1"}': "1x40"}),
     Case(
+        "HoneObjectsUnreadable",
+        30,
+        {'hone_operator_unreadable_objects_total{kind="FineTuneJob",reason="TooDeep"}': "0x20 1x20"},
+        {"kind": "FineTuneJob"},
+    ),
+    Case(
+        "HoneObjectsUnreadable",
+        30,
+        {'hone_operator_unreadable_objects_total{kind="FineTuneJob",reason="TooDeep"}': "7x40"},
+    ),
+    Case(
+        "HoneOperatorInternalErrors",
+        30,
+        {
+            'hone_operator_internal_errors_total{kind="Dataset"}': "0x20 1+1x20",
+            'hone_operator_status_refused_total{kind="Dataset"}': "0x40",
+        },
+        {"kind": "Dataset"},
+    ),
+    Case(
+        "HoneOperatorInternalErrors",
+        30,
+        {
+            'hone_operator_internal_errors_total{kind="Dataset"}': "5x40",
+            'hone_operator_status_refused_total{kind="Dataset"}': "2x40",
+        },
+    ),
+    Case(
         "HoneOperatorErrors",
         40,
         {

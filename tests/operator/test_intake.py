@@ -92,10 +92,13 @@ class Tenants:
         """The other tenant's job is reconciled: what its user wants now is done."""
         self.suspended = not self.suspended
         self.good.patch("FineTuneJob", "run", {"spec": {"suspend": self.suspended}})
-        wait_until(
-            lambda: self.good.condition("FineTuneJob", "run", "Suspended").get("status") == str(self.suspended),
-            f"the other tenant's job is reconciled; the operator's log:\n{self.operator.log()}",
-        )
+        try:
+            wait_until(
+                lambda: self.good.condition("FineTuneJob", "run", "Suspended").get("status") == str(self.suspended),
+                "the other tenant's job is reconciled",
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the operator's log:\n{self.operator.log()}") from None
         assert self.operator.alive()
 
     def skipped(self, kind: str, reason: str) -> float:

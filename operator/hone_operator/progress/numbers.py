@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from hone_api.finetunejob_status import JobProgress
+from hone_api.meta import MAX_COUNT
 from hone_api.reading import read_known
 from hone_api.report import ProgressReport
 
@@ -139,7 +140,10 @@ def _steps(report: ProgressReport, known: JobProgress) -> tuple[int, int | None]
 
 
 def _count(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() else None
+    if not (text and text.isascii() and text.isdigit()):
+        return None
+    count = int(text)
+    return count if count <= MAX_COUNT else None
 
 
 def _metrics(report: ProgressReport) -> dict[str, str]:

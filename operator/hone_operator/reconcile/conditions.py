@@ -6,6 +6,9 @@ from typing import Any
 from hone_api.failures import FAILURES
 
 MAX_MESSAGE = 4096
+INTERNAL_ERROR, STATUS_REFUSED = "InternalError", "StatusRefused"
+TROUBLE = frozenset({INTERNAL_ERROR, STATUS_REFUSED})
+"""Reasons of a decision that failed: the next one that succeeds does not keep them."""
 
 
 class Conditions:
@@ -39,6 +42,8 @@ class Conditions:
         old = self._previous.get(type_)
         if old is None:
             self.set(type_, None, reason)
+        elif old["reason"] in TROUBLE:
+            self.set(type_, False if type_ == "Reconciling" else None, "Recovered")
         else:
             value = {"True": True, "False": False}.get(old["status"])
             self.set(type_, value, old["reason"], old.get("message", ""))

@@ -7,7 +7,7 @@ from typing import Any
 from hone_api.finetunejob_status import Phase
 from hone_api.placement import Cleanup
 from hone_api.reading import read_known
-from hone_operator.reconcile.conditions import Conditions
+from hone_operator.reconcile.conditions import Conditions, is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome, duration_seconds, parse_time
@@ -59,6 +59,7 @@ def after_end(job: Mapping[str, Any], children: Sequence[ObservedJob], now: date
     """Nothing of the result changes any more; Jobs that still run are stopped, all go after cleanup.podsAfter."""
     draft = Draft(job, now)
     draft.conditions.keep_all()
+    draft.put(phase=(Phase.SUCCEEDED if is_true(job, "Succeeded") else Phase.FAILED).value)
     gone = [c.body for c in children if not c.finished]
     after = read_known(Cleanup, job["spec"].get("cleanup") or {})[0].pods_after
     if after and draft.old.get("completionTime"):

@@ -91,6 +91,7 @@ class _Run:
 
     def decide(self) -> Outcome:
         draft, attempts = self.draft, self.attempts
+        draft.put(modelVersionName=None, completionTime=None, failure=None)  # whoever wrote them: it has not ended
         data_ready = self._datasets()
         model = self._model()
         tasks = self._tasks()

@@ -1,10 +1,13 @@
 """Reports to status.progress."""
 
+import json
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import ValidationError
 
-from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
+from hone_api.finetunejob_status import FineTuneJobStatus
+from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus, parse_outcome
 from hone_operator.progress.numbers import duration, number, remembered, update
 
 pytestmark = pytest.mark.pure
@@ -149,3 +152,52 @@ def test_from_the_first_step_on_the_summary_says_steps():
     latest = update(ours(3), 1, latest, NOW)
     exporting = ProgressReport(trainer_status=TrainerStatus(), hone=HoneStatus(stage="Exporting", step=3))
     assert update(exporting, 1, latest, NOW).progress.summary == "3/20 15%"
+
+
+@pytest.mark.attack("numbers")
+@pytest.mark.parametrize("value", [2**53, 10**40, 10**4000, -1], ids=["2^53", "10^40", "10^4000", "-1"])
+@pytest.mark.parametrize("field", ["step", "totalSteps", "checkpointStep"])
+def test_a_count_that_no_status_holds_is_refused_with_the_report(field, value):
+    hone = {"stage": "Training", "step": 1, field: value}
+    with pytest.raises(ValidationError):
+        ProgressReport.model_validate({"trainerStatus": {}, "hone": hone})
+
+
+@pytest.mark.attack("numbers")
+@pytest.mark.parametrize("value", [2**53, 10**40, -1], ids=str)
+@pytest.mark.parametrize("field", ["progressPercentage", "estimatedRemainingSeconds"])
+def test_a_time_that_no_status_holds_is_refused_with_the_report(field, value):
+    with pytest.raises(ValidationError):
+        ProgressReport.model_validate({"trainerStatus": {field: value}})
+
+
+@pytest.mark.attack("numbers")
+@pytest.mark.parametrize("text", ["9" * 17, "9" * 4000, "1e99", "-1", "٣"])
+@pytest.mark.parametrize("name", ["current_step", "total_steps"])
+def test_a_count_of_a_stock_script_that_no_status_holds_is_dropped(name, text):
+    status = {"metrics": [{"name": name, "value": text[:64]}]}
+    latest = update(ProgressReport.model_validate({"trainerStatus": status}), 1, None, NOW)
+    assert latest is not None
+    assert latest.progress.step == 0
+    assert latest.progress.total_steps is None
+    assert FineTuneJobStatus(progress=latest.progress)
+
+
+@pytest.mark.attack("numbers")
+@pytest.mark.parametrize("field", ["steps", "startStep", "peakMemoryBytes", "estimatedMemoryBytes", "resolved"])
+@pytest.mark.parametrize("value", [2**53, 10**40], ids=["2^53", "10^40"])
+def test_a_result_with_a_number_that_no_status_holds_is_no_result(field, value):
+    result = {
+        "kind": "Training",
+        "artifacts": [],
+        "steps": 1,
+        field: {"micro_batch_size": value} if field == "resolved" else value,
+    }
+    assert parse_outcome(json.dumps({"result": result})) is None
+
+
+def test_a_result_of_a_trainer_one_version_ahead_is_read():
+    result = {"kind": "Training", "artifacts": [], "steps": 3, "future": {"a": [1]}}
+    outcome = parse_outcome(json.dumps({"result": result, "newer": 1}))
+    assert outcome is not None
+    assert outcome.result.steps == 3

@@ -1,0 +1,42 @@
+"""Whether objects exist that no watch brings: asked at times, and believed for a while."""
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from hone_operator.cluster import Cluster
+
+BELIEVED_SECONDS = 60.0
+REMEMBERED = 4096
+
+
+@dataclass
+class Existence:
+    """Remembers what was there, never what was missing; forgets what is too old to be believed."""
+
+    cluster: Cluster
+    _until: OrderedDict[tuple[str, str, str], float] = field(default_factory=OrderedDict)
+    """Oldest first: kind, namespace and name, until when (monotonic seconds)."""
+
+    async def of(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether the object exists, or did so a moment ago."""
+        key = (kind, namespace, name)
+        self._forget(time.monotonic())
+        if key in self._until:
+            return True
+        if await self.cluster.get(kind, namespace, name) is None:
+            return False
+        self._until[key] = time.monotonic() + BELIEVED_SECONDS
+        self._until.move_to_end(key)
+        return True
+
+    async def of_claim(self, namespace: str, name: str) -> bool:
+        """The same of a PersistentVolumeClaim."""
+        return await self.of("PersistentVolumeClaim", namespace, name)
+
+    def _forget(self, now: float) -> None:
+        while self._until and (len(self._until) > REMEMBERED or next(iter(self._until.values())) <= now):
+            self._until.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._until)

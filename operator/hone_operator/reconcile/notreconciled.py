@@ -1,0 +1,53 @@
+"""What an object shows when the operator fails: an error of ours, or a status that the API server refuses. Pure."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from hone_operator.reconcile.conditions import INTERNAL_ERROR, STATUS_REFUSED
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.outcome import Outcome
+
+MAX_TEXT = 400
+_SECRET = re.compile(r"(?i)(bearer|token|password|passwd|secret|api[-_ ]?key|authorization)(\W{1,3})\S+")
+_CREDENTIALS = re.compile(r"://[^/\s@]+@")
+
+
+def internal_error(body: Mapping[str, Any], now: datetime, error: BaseException) -> Outcome:
+    """Reconciling=True with the error's type and text; everything else stays as it was."""
+    message = (
+        f"The operator failed and tries again: {type(error).__name__}: {_text(error)}. Report it with this object."
+    )
+    return _not_reconciled(body, now, INTERNAL_ERROR, message)
+
+
+def status_refused(body: Mapping[str, Any], now: datetime, words: str) -> Outcome:
+    """The same when the API server has refused the status that was decided."""
+    message = f"The API server refuses the status that the operator wants to write; it tries again: {_scrub(words)}"
+    return _not_reconciled(body, now, STATUS_REFUSED, message)
+
+
+def _not_reconciled(body: Mapping[str, Any], now: datetime, reason: str, message: str) -> Outcome:
+    draft = Draft(body, now)
+    draft.conditions.keep_all()
+    if not draft.conditions.is_true("Ready"):
+        draft.conditions.set("Ready", False, reason, message)
+    draft.conditions.set("Reconciling", True, reason, message)
+    draft.tell_change("Reconciling", warning=True)
+    return draft.outcome()
+
+
+def _text(error: BaseException) -> str:
+    """Without values of the object: they may be long, or private."""
+    if isinstance(error, ValidationError):
+        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        return _scrub("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problems))
+    return _scrub(str(error))
+
+
+def _scrub(text: str) -> str:
+    line = " ".join(text.split())
+    return _CREDENTIALS.sub("://…@", _SECRET.sub(r"\1\2…", line))[:MAX_TEXT]
