@@ -88,7 +88,8 @@ class DatasetInput(ApiModel):
 
 
 class SweepPlan(ApiModel):
-    """Removes from `store` contents that nothing refers to any more, and reports of Datasets that are gone."""
+    """Removes from `store` contents that nothing refers to any more, reports of Datasets that are gone, and the work
+    folders of runs that are gone; measures what is left."""
 
     kind: Literal["Sweep"] = "Sweep"
     contract: Literal[1] = CONTRACT
@@ -96,6 +97,13 @@ class SweepPlan(ApiModel):
     remove: list[Digest] = Field(description="Digests that no Dataset, run or model refers to.")
     datasets: list[Name] | None = Field(
         default=None, description="Names of all Datasets: reports of others go; None: all reports stay."
+    )
+    jobs: list[str] | None = Field(
+        default=None,
+        description="uids of all FineTuneJobs, and of others whose pods still run: runs of others go; None: all stay.",
+    )
+    checkpoints: list[str] = Field(
+        default_factory=list, description="uids of FineTuneJobs whose checkpoints nobody needs any more."
     )
     as_of: float = Field(description="When that was so, seconds since 1970 in UTC.")
     grace_seconds: int = Field(

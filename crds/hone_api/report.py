@@ -175,6 +175,9 @@ class SweepResult(ApiModel):
     kind: Literal["Sweep"] = "Sweep"
     removed: int = Field(ge=0, le=MAX_COUNT, description="Folders removed.")
     size_bytes: int = Field(ge=0, le=MAX_COUNT, description="Their size.")
+    stored: Annotated[dict[Short, Annotated[int, Field(ge=0, le=MAX_COUNT)]], Field(max_length=16)] = Field(
+        default_factory=dict, description="Bytes that are left, by folder of the store."
+    )
 
 
 class VerifyResult(ApiModel):

@@ -166,6 +166,11 @@ class Checkpoints(ApiModel):
         description="Steps between checkpoints; default: a tenth of the run.",
     )
     keep: int = Field(default=2, ge=2, le=100, description="Newest checkpoints kept beside the best; default 2.")
+    retain: Literal["UntilDeleted", "UntilSucceeded"] = Field(
+        default="UntilDeleted",
+        description="How long checkpoints stay in the store: until the FineTuneJob is deleted, or until its run has "
+        "succeeded. They go some time later (store.keepUnusedSeconds of the chart). Default UntilDeleted.",
+    )
 
 
 class EvaluationDatasetRef(ApiModel):

@@ -86,7 +86,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports, refusals))
         opt_in = OptIn(cluster, config)
         controllers = Controllers(cluster, cache, platform(config, ca), reports, opt_in=opt_in, unreadable=unreadable)
-        metrics = Metrics(cache, reports, lambda: queue.depth)
+        metrics = Metrics(cache, reports, lambda: queue.depth, controllers.stored)
         metrics.registry.register(refusals)
         controllers.on_done, queue.on_failure = metrics.reconciled, metrics.failed
         watches.gone = (reports.drop, metrics.forget)

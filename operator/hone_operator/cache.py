@@ -34,6 +34,7 @@ LABELS = frozenset(
         *names.OWNER_LABEL.values(),
         names.COMPONENT,
         names.ATTEMPT,
+        names.RUN,
         names.TRY,
         names.GENERATION,
         names.CONTENT,

@@ -43,7 +43,7 @@ from hone_operator.reconcile.refusals import refusal
 from hone_operator.reconcile.upstream import Upstream
 from hone_operator.routing import CONTENTS, Key, concerned, datasets_of
 from hone_operator.stores import StoreReader
-from hone_operator.sweeping import Sweeper
+from hone_operator.sweeping import Stored, Sweeper
 from hone_operator.unreadable import UNREADABLE, Unreadable
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,8 @@ class Controllers:
     opt_in: OptIn | None = None
     """None: every namespace is served."""
     unreadable: Unreadable = field(default_factory=Unreadable)
+    stored: Stored = field(default_factory=dict)
+    """Bytes of every namespace's store, as measured last."""
 
     def __post_init__(self) -> None:
         self._exists = Existence(self.cluster)
@@ -100,7 +102,8 @@ class Controllers:
         if self.opt_in and (problem := await self.opt_in.problem(key.namespace)):
             return await self._wait_for_namespace(key, problem)
         if key.kind == CONTENTS:
-            return await Sweeper(self.cluster, self.cache, self.platform, self.now).process(key.namespace)
+            sweeper = Sweeper(self.cluster, self.cache, self.platform, self.now, self.stored)
+            return await sweeper.process(key.namespace)
         if key.kind == UNREADABLE:
             await self._tell_unreadable(key)
             return None

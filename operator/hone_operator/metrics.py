@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 from prometheus_client import (
@@ -41,7 +41,13 @@ disable_created_metrics()  # a second series for each counter, which nobody read
 class Metrics:
     """Counters and histograms of this process, and the collector of the objects."""
 
-    def __init__(self, cache: Cache, reports: ProgressStore, depth: Callable[[], int]):
+    def __init__(
+        self,
+        cache: Cache,
+        reports: ProgressStore,
+        depth: Callable[[], int],
+        stored: Mapping[str, Mapping[str, int]] | None = None,
+    ):
         self.registry = CollectorRegistry()
         self._cache = cache
         self._since = time.time()
@@ -51,7 +57,7 @@ class Metrics:
         """uids of jobs that were counted; only what happens while this process runs is counted."""
         self._operator_metrics(depth)
         self._job_metrics()
-        self.registry.register(ObjectCollector(cache, reports))
+        self.registry.register(ObjectCollector(cache, reports, stored))
         ProcessCollector(registry=self.registry)
 
     def _operator_metrics(self, depth: Callable[[], int]) -> None:

@@ -7,7 +7,7 @@ and `pod` are Prometheus' own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -114,9 +114,16 @@ COUNTERS = (
 class ObjectCollector(Collector):
     """Yields the families at scrape; the cache may change meanwhile, each body never does."""
 
-    def __init__(self, cache: Cache, reports: ProgressStore | None = None):
+    def __init__(
+        self,
+        cache: Cache,
+        reports: ProgressStore | None = None,
+        stored: Mapping[str, Mapping[str, int]] | None = None,
+    ):
         self._cache = cache
         self._reports = reports
+        self._stored = {} if stored is None else stored
+        """Bytes of every namespace's store by its folders, as measured last."""
 
     def describe(self) -> list[Metric]:
         """Names only, so that registering reads nothing."""
@@ -135,6 +142,16 @@ class ObjectCollector(Collector):
         versions = list(self._cache.items("ModelVersion"))
         yield _version_info(versions)
         yield _ready("modelversion", "modelversion", "Whether the ModelVersion is Ready.", versions)
+        yield self._store({body["metadata"]["namespace"] for body in (*jobs, *datasets, *versions)})
+
+    def _store(self, namespaces: set[str]) -> Metric:
+        """Of namespaces that hold something of ours."""
+        text = "Bytes in a namespace's store by folder, as measured last (at least once a day)."
+        family = GaugeMetricFamily("hone_store_bytes", text, labels=("namespace", "content"))
+        for namespace in sorted(namespaces):
+            for content, size in sorted(dict(self._stored.get(namespace) or {}).items()):
+                family.add_metric((namespace, content), size)
+        return family
 
     def _eta(self, jobs: list[Body]) -> Metric:
         family = GaugeMetricFamily("hone_job_eta_seconds", "Estimated time to the end.", labels=JOB)

@@ -6,13 +6,15 @@ the objects that are there.
 
 import contextlib
 import hashlib
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api.plan import SweepPlan
+from hone_api.report import SweepResult
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
 from hone_operator.cluster import AlreadyExistsError, Cluster, NotFoundError, RefusedError
@@ -20,7 +22,7 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
-from hone_operator.desired.sweep import PLAN, ledger, sweep
+from hone_operator.desired.sweep import PLAN, STORED, Wanted, ledger, sweep
 from hone_operator.desired.sweep import plan as plan_of
 from hone_operator.reconcile import contents
 from hone_operator.reconcile.outcome import parse_time
@@ -28,7 +30,11 @@ from hone_operator.reconcile.pods import ObservedJob
 
 log = logging.getLogger(__name__)
 
-REFERRERS = ("Dataset", "FineTuneJob", "ModelVersion", "Job")
+REFERRERS = ("Dataset", "FineTuneJob", "ModelVersion", "Job", "Pod")
+MEASURED = timedelta(days=1)
+"""How often a store is measured at least; what nobody remembers, e.g. runs of jobs deleted long ago, goes as well."""
+Stored = dict[str, dict[str, int]]
+"""Bytes by folder of the store, by namespace."""
 
 
 @dataclass
@@ -39,6 +45,8 @@ class Sweeper:
     cache: Cache
     platform: Platform
     now: Callable[[], datetime]
+    stored: Stored = field(default_factory=dict)
+    """What is known of every namespace's store, for metrics."""
 
     async def process(self, namespace: str) -> float | None:
         """Bring the ledger up to date, and start or finish a Job; the seconds until time alone changes something."""
@@ -54,24 +62,28 @@ class Sweeper:
         body = await self.cluster.get("ConfigMap", namespace, names.CONTENTS)
         before: dict[str, str] = dict((body or {}).get("data") or {})
         before.pop(PLAN, None)  # an earlier operator kept the plan here
+        text = measured = before.pop(STORED, None)
         known = contents.updated(before, contents.referred(self._cached(namespace)), self.now())
         job = self._job(body)
         plan = await self._plan(job.body) if job else None
         if job and job.succeeded and plan:
             known = contents.without(known, plan)
-        if known != before:
-            body = await self.cluster.apply(ledger(namespace, known))
+            text = await self._measured(job)
+        if (known, text) != (before, measured):
+            body = await self.cluster.apply(ledger(namespace, known, text))
+        since = self._remember(namespace, text)
         if job and (self._may_go(job) if job.finished else plan is None):
             await self.cluster.delete("Job", job.body)
             job = None
         keep = timedelta(seconds=self.platform.store_keep_unused_seconds)
-        due = contents.due(known, keep)
-        if body is None or due is None or (job and not job.finished):
+        if body is None or (job and not job.finished):
             return None
+        measure = (since or parse_time(body["metadata"]["creationTimestamp"])) + MEASURED
+        due = min(filter(None, (contents.due(known, keep), measure)))
         if job:
             due = max(due, parse_time(job.ended_at) + contents.RETRY)
         if due <= self.now():
-            await self._sweep(namespace, known, contents.idle(known, keep, self.now()))
+            await self._sweep(namespace, known, text)
             return None
         return (due - self.now()).total_seconds()
 
@@ -112,6 +124,27 @@ class Sweeper:
             return None
         return SweepPlan.model_validate_json(text)
 
+    async def _measured(self, job: ObservedJob) -> str:
+        """What the Job has measured, for the ledger; of a pod that is gone, what was known before."""
+        meta = job.body["metadata"]
+        # Live: the watch of pods may lag behind the watch of Jobs.
+        pods = await self.cluster.list("Pod", meta["namespace"], labels=f"batch.kubernetes.io/job-name={meta['name']}")
+        ending = ObservedJob(job.body, pods).result()
+        if ending and isinstance(ending.result, SweepResult):
+            return json.dumps({"at": job.ended_at, "bytes": ending.result.stored})
+        return json.dumps({"at": job.ended_at, "bytes": self.stored.get(meta["namespace"], {})})
+
+    def _remember(self, namespace: str, text: str | None) -> datetime | None:
+        """When the store was measured last; None: never, or nobody can read it."""
+        try:
+            found = json.loads(text or "")
+            at = parse_time(found["at"])
+            self.stored[namespace] = {str(k): int(v) for k, v in found["bytes"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self.stored.pop(namespace, None)
+            return None
+        return at
+
     def _may_go(self, job: ObservedJob) -> bool:
         return job.succeeded or parse_time(job.ended_at) + contents.RETRY <= self.now()
 
@@ -122,12 +155,12 @@ class Sweeper:
     async def _live(self, namespace: str, unread: set[str]) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         """What the API server has now: a watch may lag, and what is removed does not come back."""
         for kind in REFERRERS:
-            labels = names.COMPONENT if kind == "Job" else ""
+            labels = names.COMPONENT if kind in ("Job", "Pod") else ""
             async for body in self.cluster.scan(kind, namespace, labels, unread=unread):
                 yield kind, body
 
-    async def _sweep(self, namespace: str, known: Mapping[str, str], idle: list[str]) -> None:
-        as_of = self.now()
+    async def _sweep(self, namespace: str, known: Mapping[str, str], measured: str | None) -> None:
+        as_of, keep = self.now(), timedelta(seconds=self.platform.store_keep_unused_seconds)
         unread: set[str] = set()
         live = [found async for found in self._live(namespace, unread)]
         if unread:
@@ -135,18 +168,24 @@ class Sweeper:
             return
         used = contents.referred(live)
         claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
-        remove = [content for content in idle if content not in used]
-        if claim is None or not remove:
+        remove = [content for content in contents.idle(known, keep, as_of) if content not in used]
+        if claim is None:
             return
-        datasets = [body["metadata"]["name"] for kind, body in live if kind == "Dataset"]
-        wanted = plan_of(remove, datasets, as_of, self.platform)
-        owner = await self.cluster.apply(ledger(namespace, known))
+        runs = contents.runs_that_stay(live)
+        what = Wanted(
+            contents=[content for content in remove if not content.startswith(contents.RUN)],
+            datasets=[body["metadata"]["name"] for kind, body in live if kind == "Dataset"],
+            jobs=runs,
+            checkpoints=[uid for uid in runs if f"{contents.RUN}{uid}" in remove],
+        )
+        wanted = plan_of(what, as_of, self.platform)
+        owner = await self.cluster.apply(ledger(namespace, known, measured))
         job, config = sweep({**owner, "kind": "ConfigMap"}, wanted, self.platform)
         made = await self.cluster.create(job, brief=True)
         self.cache.put("Job", made)
         with contextlib.suppress(AlreadyExistsError):  # planted: the Job has no plan of ours, and goes at the next look
             await self.cluster.create(config(made), brief=True)
-        log.info("%s: %d contents that nothing refers to are removed", namespace, len(remove))
+        log.info("%s: %d contents and runs that nothing refers to are removed", namespace, len(remove))
 
 
 def _environment(job: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from operator_process import Operator
 from hone_api.plan import SweepPlan
 
 pytestmark = pytest.mark.apiserver
-DONE = {"kind": "Sweep", "removed": 1, "sizeBytes": 9}
+DONE = {"kind": "Sweep", "removed": 1, "sizeBytes": 9, "stored": {"runs": 7}}
 Start = Callable[[], Operator]
 
 
@@ -30,7 +30,7 @@ def ledger(namespace: Namespace) -> dict[str, str]:
     if "hone-contents" not in namespace.names("ConfigMap"):
         return {}
     found: dict[str, str] = namespace.get("ConfigMap", "hone-contents")["data"]
-    return found
+    return {content: since for content, since in found.items() if len(content) == 64}
 
 
 def sweeps(namespace: Namespace) -> list[Any]:
@@ -62,13 +62,22 @@ def test_what_a_deleted_dataset_leaves_goes_and_what_a_run_uses_stays(
     plan = SweepPlan.model_validate_json(body["data"]["plan.json"])
     assert plan.remove == ["sha256:" + "1" * 64]
     assert plan.datasets == []
+    uid = namespace.get("FineTuneJob", "run")["metadata"]["uid"]
+    assert plan.jobs == [uid], "its checkpoints stay"
+    assert namespace.get("ConfigMap", "hone-contents")["data"][f"run.{uid}"] == ""
     assert time.time() - 600 < plan.as_of <= time.time()
     namespace.succeed(job["metadata"]["name"], DONE)
     namespace.until(lambda: ledger(namespace) == {"0" * 64: ""}, "what was removed is forgotten")
     namespace.until(lambda: not sweeps(namespace), "and its Job is gone")
     namespace.delete("FineTuneJob", "run")
     namespace.delete("Job", "run-1")  # as the garbage collector does
-    namespace.until(lambda: sweeps(namespace), "the rows of a run go with it")
+    measured = json.loads(namespace.get("ConfigMap", "hone-contents")["data"]["stored.json"])
+    assert measured["bytes"] == {"runs": 7}
+    (job,) = namespace.until(lambda: sweeps(namespace), "the rows and checkpoints of a run go with it")
+    volumes = {v["name"]: v for v in job["spec"]["template"]["spec"]["volumes"]}
+    name = volumes["plan"]["configMap"]["name"]
+    body = namespace.until(lambda: namespace.get("ConfigMap", name), "its plan")
+    assert SweepPlan.model_validate_json(body["data"]["plan.json"]).jobs == []
 
 
 def test_a_namespace_that_goes_is_let_go(namespace: Namespace, operator: Operator) -> None:

@@ -39,7 +39,7 @@ class MemoryCluster:
         return [copy.deepcopy(body) for body in self.of(kind) if _matches(body, labels)]
 
     async def scan(
-        self, kind: str, namespace: str | None, labels: str = "", metadata_only: bool = False
+        self, kind: str, namespace: str | None, labels: str = "", metadata_only: bool = False, unread: Any = None
     ) -> AsyncIterator[Body]:
         for body in await self.list(kind, namespace, labels):
             yield body

@@ -1,6 +1,7 @@
 """The ConfigMap that remembers the contents of a namespace's store, and the Job that removes some of them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,12 +12,14 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work, store
 
 PLAN = names.PLAN_FILE.name
+STORED = "stored.json"
+"""Key of the ledger: bytes by folder of the store, and when they were measured."""
 CPU, MEMORY = "100m", "512Mi"
 PlanOf = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def ledger(namespace: str, contents: Mapping[str, str]) -> dict[str, Any]:
-    """ConfigMap of the contents, by hexadecimal digest: empty, or since when nothing refers to it.
+def ledger(namespace: str, contents: Mapping[str, str], stored: str | None = None) -> dict[str, Any]:
+    """ConfigMap of the contents, by hexadecimal digest or run: empty, or since when nothing refers to it.
 
     It belongs to nobody: what it remembers outlives every object.
     """
@@ -28,16 +31,32 @@ def ledger(namespace: str, contents: Mapping[str, str]) -> dict[str, Any]:
             "namespace": namespace,
             "labels": {"app.kubernetes.io/managed-by": names.FIELD_MANAGER},
         },
-        "data": dict(contents),
+        "data": {**contents, **({STORED: stored} if stored else {})},
     }
 
 
-def plan(contents: Sequence[str], datasets: Sequence[str], as_of: datetime, platform: Platform) -> SweepPlan:
-    """What the Job is to remove, and the names of the Datasets that are there."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a Job is to remove, and what is there."""
+
+    contents: Sequence[str] = ()
+    """Hexadecimal digests that nothing refers to."""
+    datasets: Sequence[str] = ()
+    """Names of all Datasets."""
+    jobs: Sequence[str] = ()
+    """uids of all runs that are there."""
+    checkpoints: Sequence[str] = ()
+    """uids of those of them whose checkpoints nobody needs."""
+
+
+def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:
+    """The plan of the Job."""
     return SweepPlan(
         store=str(names.STORE),
-        remove=[f"sha256:{content}" for content in contents],
-        datasets=sorted(datasets),
+        remove=[f"sha256:{content}" for content in wanted.contents],
+        datasets=sorted(wanted.datasets),
+        jobs=sorted(wanted.jobs),
+        checkpoints=sorted(wanted.checkpoints),
         as_of=as_of.timestamp(),
         grace_seconds=platform.store_keep_unused_seconds,
     )

@@ -215,7 +215,7 @@ def environment(attempt: Attempt, platform: Platform) -> dict[str, str]:
 
 def attempt_labels(owner: Mapping[str, Any], number: int) -> dict[str, str]:
     """Labels of everything that belongs to an attempt."""
-    return names.labels("training", owner, **{names.ATTEMPT: str(number)})
+    return names.labels("training", owner, **{names.ATTEMPT: str(number), names.RUN: owner["metadata"]["uid"]})
 
 
 def service(owner: Mapping[str, Any], number: int) -> dict[str, Any]:

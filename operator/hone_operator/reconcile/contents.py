@@ -1,7 +1,8 @@
-"""Contents of Datasets in a namespace's store: which are referred to, and which may go. Pure.
+"""Contents of a namespace's store: which are referred to, and which may go. Pure.
 
 A content is referred to by the Dataset that has it now, by every job that was started on it, and by every ModelVersion
-that was made of it: as long as a model is there, so are the rows it learned from.
+that was made of it: as long as a model is there, so are the rows it learned from. The work folder of a run, with its
+checkpoints, is referred to by its FineTuneJob for as long as spec.checkpoints.retain says, and by its Jobs and pods.
 """
 
 import json
@@ -11,18 +12,49 @@ from typing import Any
 
 from hone_api.plan import SweepPlan
 from hone_operator.desired import names
+from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.outcome import format_time, parse_time
 
 Ledger = Mapping[str, str]
-"""Contents by hexadecimal digest: empty, or since when nothing refers to it."""
+"""Contents by hexadecimal digest, and runs by `run.` and uid: empty, or since when nothing refers to it."""
+RUN = "run."
 MOST = 500
 """Contents that one Job removes."""
 RETRY = timedelta(hours=1)
 
 
 def referred(objects: Iterable[tuple[str, Mapping[str, Any]]]) -> set[str]:
-    """Hexadecimal digests that these objects, with their kinds, refer to."""
-    return {digest.removeprefix("sha256:") for kind, body in objects for digest in _digests(kind, body) if digest}
+    """What these objects, with their kinds, refer to, as in the ledger."""
+    pairs = list(objects)
+    digests = {digest.removeprefix("sha256:") for kind, body in pairs for digest in _digests(kind, body) if digest}
+    return digests | {f"{RUN}{uid}" for kind, body in pairs if (uid := run_of(kind, body)) and _needs_run(kind, body)}
+
+
+def run_of(kind: str, body: Mapping[str, Any]) -> str | None:
+    """uid of the run whose work folder this object is about."""
+    meta = body["metadata"]
+    if kind == "FineTuneJob":
+        return meta.get("uid")
+    if kind not in ("Job", "Pod"):
+        return None
+    owners = (o["uid"] for o in meta.get("ownerReferences") or () if o.get("kind") == "FineTuneJob")
+    return (meta.get("labels") or {}).get(names.RUN) or next(owners, None)
+
+
+def _needs_run(kind: str, body: Mapping[str, Any]) -> bool:
+    """Whether the checkpoints are still needed."""
+    if kind == "FineTuneJob":
+        retain = ((body.get("spec") or {}).get("checkpoints") or {}).get("retain")
+        return not (retain == "UntilSucceeded" and is_true(body, "Succeeded"))
+    if kind == "Pod":
+        return (body.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+    return not (is_true(body, "Complete") or is_true(body, "Failed"))
+
+
+def runs_that_stay(objects: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """uids of all FineTuneJobs, and of those that are gone while their pods still run."""
+    found = {run_of(kind, body) for kind, body in objects if kind == "FineTuneJob" or _needs_run(kind, body)}
+    return sorted(uid for uid in found if uid)
 
 
 def _digests(kind: str, body: Mapping[str, Any]) -> Iterator[str | None]:
@@ -48,7 +80,13 @@ def updated(ledger: Ledger, now_referred: set[str], now: datetime) -> dict[str, 
 def without(ledger: Ledger, done: SweepPlan) -> dict[str, str]:
     """The ledger after a Job has removed its contents; one that is referred to again stays."""
     gone = {digest.removeprefix("sha256:") for digest in done.remove}
-    return {content: since for content, since in ledger.items() if not (since and content in gone)}
+    gone |= {f"{RUN}{uid}" for uid in done.checkpoints}
+    stay = {f"{RUN}{uid}" for uid in done.jobs} if done.jobs is not None else None
+
+    def went(content: str) -> bool:
+        return content in gone or (content.startswith(RUN) and stay is not None and content not in stay)
+
+    return {content: since for content, since in ledger.items() if not (since and went(content))}
 
 
 def due(ledger: Ledger, keep: timedelta) -> datetime | None:

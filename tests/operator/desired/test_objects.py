@@ -170,7 +170,11 @@ def model_verify() -> list[dict[str, Any]]:
 
 
 def swept() -> list[dict[str, Any]]:
-    wanted = sweep.plan(["0" * 64], ["rows", "answers"], datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), PLATFORM)
+    wanted = sweep.plan(
+        sweep.Wanted(["0" * 64], ["rows", "answers"], ["uid-b", "uid-a"], ["uid-b"]),
+        datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        PLATFORM,
+    )
     ledger = sweep.ledger("team", {"0" * 64: "2026-01-02T00:00:00Z", "1" * 64: ""})
     owner = {**ledger, "metadata": {**ledger["metadata"], "uid": "0000-uid"}}
     job, config = sweep.sweep(owner, wanted, PLATFORM)

@@ -49,6 +49,43 @@ def test_datasets_runs_their_jobs_and_models_refer_to_contents():
     assert contents.referred([]) == set()
 
 
+FINISHED = {"conditions": [{"type": "Succeeded", "status": "True"}]}
+UNTIL_SUCCEEDED = {"checkpoints": {"retain": "UntilSucceeded"}}
+COMPLETE = {"conditions": [{"type": "Complete", "status": "True"}]}
+OWNED = {"ownerReferences": [{"kind": "FineTuneJob", "uid": "u"}]}
+LABELLED = {"labels": {"hone.dev/run": "u"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "needed"),
+    [
+        ("FineTuneJob", {"metadata": {"uid": "u"}}, True),
+        ("FineTuneJob", {"metadata": {"uid": "u"}, "status": FINISHED}, True),
+        ("FineTuneJob", {"metadata": {"uid": "u"}, "spec": UNTIL_SUCCEEDED}, True),
+        ("FineTuneJob", {"metadata": {"uid": "u"}, "spec": UNTIL_SUCCEEDED, "status": FINISHED}, False),
+        ("Job", {"metadata": OWNED}, True),
+        ("Job", {"metadata": LABELLED}, True),
+        ("Job", {"metadata": LABELLED, "status": COMPLETE}, False),
+        ("Pod", {"metadata": LABELLED, "status": {"phase": "Pending"}}, True),
+        ("Pod", {"metadata": LABELLED, "status": {"phase": "Running"}}, True),
+        ("Pod", {"metadata": LABELLED, "status": {"phase": "Failed"}}, False),
+        ("Pod", {"metadata": {}, "status": {"phase": "Running"}}, False),
+        ("Dataset", {"metadata": {"uid": "u"}}, False),
+    ],
+)
+def test_a_run_is_needed_by_its_job_and_by_whatever_still_writes_it(kind: str, fields: Any, needed: bool) -> None:
+    objects = [(kind, body(**fields))]
+    assert contents.referred(objects) == ({"run.u"} if needed else set())
+    assert contents.runs_that_stay(objects) == (["u"] if needed or kind == "FineTuneJob" else [])
+
+
+def test_a_run_that_was_swept_is_forgotten():
+    known = {"run.gone": "2026-01-02T12:00:00Z", "run.done": "2026-01-02T12:00:00Z", "run.there": "", "run.late": ""}
+    done = SweepPlan(store="/store", remove=[], jobs=["there", "done"], checkpoints=["done"], as_of=0)
+    assert contents.without(known, done) == {"run.there": "", "run.late": ""}
+    assert contents.without(known, done.model_copy(update={"jobs": None, "checkpoints": []})) == known
+
+
 def test_what_is_not_referred_to_any_more_waits_and_goes():
     known = contents.updated({}, held("a", "b"), NOW)
     assert known == dict.fromkeys(held("a", "b"), "")

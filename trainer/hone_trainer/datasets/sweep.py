@@ -1,5 +1,5 @@
 """Remove from the store what nothing refers to any more: contents of Datasets that were edited, refreshed or deleted,
-and the reports of deleted ones, which hold their rejected rows.
+the reports of deleted ones, which hold their rejected rows, and the work folders of runs that are gone. Models stay.
 
 That nothing refers to them was true at one moment. What was made or found again after it, or shortly before, stays: its
 Dataset may not have said so yet. So an old list, of a pod that waited for hours, does no harm.
@@ -8,26 +8,31 @@ Dataset may not have said so yet. So an old list, of a pod that waited for hours
 from __future__ import annotations
 
 import shutil
+import stat
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from hone_api.plan import SweepPlan
 from hone_api.report import SweepResult
 
+KINDS = ("datasets", "base-models", "evaluation-tasks", "runs", "models", "reports", "other")
+"""Folders of a store; `other` is what users keep there, e.g. exports."""
+
 
 def run(plan: SweepPlan) -> SweepResult:
-    """Remove the contents of `remove`, and the reports of no Dataset, that were not touched since `grace_seconds`
-    before `as_of`."""
+    """Remove the contents of `remove`, the reports of no Dataset, and the runs of no job, that were not touched since
+    `grace_seconds` before `as_of`; then measure the store."""
     removed, size = 0, 0
-    for folder in [*_contents(plan), *_reports(plan)]:
+    for folder in [*_contents(plan), *_reports(plan), *_runs(plan)]:
         aside = _taken(folder, plan.as_of - plan.grace_seconds)
         if aside is None:
             continue
         size += sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
         shutil.rmtree(aside, ignore_errors=True)
         removed += 1
-    print(f"{removed} contents and reports removed, {size} bytes")
-    return SweepResult(removed=removed, size_bytes=size)
+    print(f"{removed} folders removed, {size} bytes")
+    return SweepResult(removed=removed, size_bytes=size, stored=_stored(Path(plan.store)))
 
 
 def _contents(plan: SweepPlan) -> list[Path]:
@@ -40,6 +45,36 @@ def _reports(plan: SweepPlan) -> list[Path]:
         return []
     found = Path(plan.store).glob("reports/*")
     return sorted(path for path in found if path.name not in plan.datasets and not path.name.startswith("."))
+
+
+def _runs(plan: SweepPlan) -> list[Path]:
+    """Work folders of runs that are gone, and checkpoints that nobody needs; of both only what has been still for the
+    grace period, whoever wrote it. How a run that is there ended stays known: its files are small."""
+    root, since = Path(plan.store) / "runs", plan.as_of - plan.grace_seconds
+    gone = [] if plan.jobs is None else [f for f in root.glob("[!.]*") if f.name not in plan.jobs]
+    gone += root.glob(".work-*")  # of a sweep that was interrupted
+    kept = [root / uid for uid in plan.checkpoints if not (root / uid).is_symlink()]
+    done = [inner for folder in kept for inner in folder.glob("*") if inner.is_dir() and not inner.is_symlink()]
+    return [folder for folder in sorted([*gone, *done]) if _newest(folder) < since]
+
+
+def _newest(folder: Path) -> float:
+    """When anything in the folder was last written."""
+    with suppress(FileNotFoundError):  # a run writes there at this moment
+        return max((path.lstat().st_mtime for path in [folder, *folder.rglob("*")]), default=0.0)
+    return float("inf")
+
+
+def _stored(store: Path) -> dict[str, int]:
+    """Bytes by folder of the store; what others keep there is `other`."""
+    found = dict.fromkeys(KINDS, 0)
+    for path in store.rglob("*"):
+        with suppress(FileNotFoundError):
+            mode = path.lstat()
+            if stat.S_ISREG(mode.st_mode):
+                top = path.relative_to(store).parts[0]
+                found[top if top in KINDS else "other"] += mode.st_size
+    return found
 
 
 def _taken(folder: Path, since: float) -> Path | None:
