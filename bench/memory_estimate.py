@@ -55,7 +55,10 @@ CASES = (
     Case("full checkpointing", hidden=1024, length=1024, adapter={"type": "None"}, checkpointing=True),
     Case("qlora", hidden=1024, adapter={"type": "QLoRA"}),
     Case("dora", adapter={"type": "DoRA"}),
+    Case("dora checkpointing", layers=10, length=900, adapter={"type": "DoRA"}, checkpointing=True),
     Case("dpo", method="DPO"),
+    Case("kto", method="KTO", length=300),
+    Case("orpo vocabulary", method="ORPO", layers=6, vocabulary=16_384, length=384),
     Case("logits", method="Distillation", vocabulary=16_384, length=512),
 )
 
@@ -78,7 +81,7 @@ def rows(file: Path, case: Case) -> None:
     """Rows of about `length` tokens: of this byte-level tokenizer, one of these characters is one token."""
     text = "#" * (case.length - 32)
     row: dict[str, Any] = {"prompt": "go", "completion": text}
-    if case.method == "DPO":
+    if case.method in ("DPO", "ORPO", "KTO"):
         row = {"prompt": "go", "chosen": text, "rejected": "?" * len(text)}
     file.write_text("".join(json.dumps(row) + "\n" for _ in range(STEPS * case.micro_batch)))
 

@@ -20,6 +20,8 @@ MASTER_BYTES = 4
 HEAD_CHUNK = 128
 """Tokens whose logits are in memory at a time; with them their exponentials and gradients."""
 HEAD_COPIES = 3
+ORPO_COPIES = 4
+"""Of the logits of all tokens: TRL's ORPO computes both likelihoods of them."""
 GPU_TILE = (4096, 32_768)
 """Tokens and vocabulary whose logits are in memory at a time on a GPU."""
 RUNTIME_GPU = int(0.9 * 2**30)
@@ -34,8 +36,13 @@ HEAP_HOLES = {(True, False): 1.0, (True, True): 4.0, (False, False): 0.25, (Fals
 """Share of the activations, by whether the model is adapted and whether it checkpoints, that is lost between them in
 the C library's heap on a CPU: the small results of adapters lie between large ones that are freed, and with
 checkpointing every layer that is computed again leaves some. Measured by the benchmark."""
-PAIRED = frozenset({Method.DPO, Method.ORPO, Method.REWARD, Method.KTO})
-"""Methods with two sequences a row; KTO has one, and another for its KL estimate."""
+DORA_HOLES = 1.25
+"""Factor on them for DoRA with checkpointing: each layer that is computed again normalises its matrices."""
+ROW_BYTES = 100
+"""Bytes of a token of the training rows in the host's memory: lists of ids and labels, and an Arrow table of both. Each
+rank has its own. Measured: 102 (SFT), 97 (DAPT), 80 (GRPO), 68 (DPO)."""
+PAIRED = frozenset({Method.DPO, Method.ORPO, Method.REWARD})
+"""Methods with two sequences a row. KTO's second one, for its KL estimate, has no gradient and so keeps nothing."""
 SAMPLING = frozenset({Method.PPO, Method.GRPO})
 ROW_BY_ROW = frozenset({Method.SFT, Method.DAPT, Method.DISTILLATION, Method.DPO, Method.REWARD})
 """Methods whose loss is a mean over rows or tokens of the step, so that how many share a pass changes nothing. ORPO's
@@ -74,6 +81,8 @@ class Setup:
     """Whether a second model is held beside it, in float32: of PPO and GRPO in full fine-tuning."""
     reward_models: int = 0
     """Of GRPO; of the sizes of the base, since their own are not known here."""
+    row_tokens: int = 0
+    """Tokens of all training rows; 0: not known."""
 
     @property
     def adapted(self) -> bool:
@@ -102,7 +111,7 @@ class Estimate:
 
     terms: dict[str, int]
     host: int = 0
-    """Bytes that are moved to the memory of the host."""
+    """Bytes in the memory of the host: what is moved there, and the rows of a run on a GPU."""
     loading: int = 0
     """The peak while the weights are read, where that can be higher."""
 
@@ -155,12 +164,15 @@ def estimate(s: Setup) -> Estimate:
         "logits": _logits(s),
         "kvCache": _kv_cache(s) if s.method in SAMPLING else 0,
         "runtime": RUNTIME_GPU if s.gpu else RUNTIME_CPU,
+        "rows": 0 if s.gpu else ROW_BYTES * s.row_tokens,
     }
     if s.gpu:
+        host += ROW_BYTES * s.row_tokens
         moving = terms["activations"] + terms["masks"] + terms["workspace"] + terms["logits"]
         terms["fragmentation"] = int(FRAGMENTATION * (moving + gradients))
     else:
         holes = HEAP_HOLES[s.adapted, s.checkpointing] * (QLORA_HOLES if s.adapter == AdapterType.QLORA else 1)
+        holes *= DORA_HOLES if s.adapter == AdapterType.DORA and s.checkpointing else 1
         terms["fragmentation"] = int(holes * terms["activations"])
     # On a CPU the pages of the file that is read count, too, until it is closed.
     loading = 0 if s.gpu else terms["runtime"] + weights + max(frozen * (2 if s.bf16 else 4), 2 * teacher)
@@ -235,7 +247,8 @@ def _logits(s: Setup) -> int:
     if s.teacher:
         ours, theirs = (10, 2) if s.bf16 else (8, 4)  # logits and gradients are float32, and on their way bfloat16
         return s.tokens * (ours * s.shape.vocabulary + theirs * s.teacher.vocabulary) + _head_chunk(s)
-    return s.tokens * s.shape.vocabulary * 4 * HEAD_COPIES if s.method in (Method.ORPO, Method.PPO) else _head_chunk(s)
+    copies = {Method.ORPO: ORPO_COPIES, Method.PPO: HEAD_COPIES}.get(Method(s.method))
+    return s.tokens * s.shape.vocabulary * 4 * copies if copies else _head_chunk(s)
 
 
 def _head_chunk(s: Setup) -> int:

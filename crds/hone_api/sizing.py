@@ -34,6 +34,7 @@ def setup(
     longest: int,
     memory: int | None = None,
     teacher: ModelShape | None = None,
+    row_tokens: int = 0,
 ) -> Setup:
     """Of a plan or a spec.
 
@@ -42,6 +43,7 @@ def setup(
         longest: tokens of the longest sequence.
         memory: bytes that a rank has; None: not known.
         teacher: sizes of the teacher; it counts where its distribution is learned.
+        row_tokens: tokens of all training rows; 0: not known.
     """
     training, adapter = plan.training, plan.adapter
     made = Setup(
@@ -62,6 +64,7 @@ def setup(
         keeps_start=training.l2_to_start is not None,
         teacher=teacher if plan.distillation and plan.distillation.by_logits else None,
         packed=packs(plan),
+        row_tokens=row_tokens,
         **_beside(plan, ranks),
     )
     return fitted(made, plan, memory)

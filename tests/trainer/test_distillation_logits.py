@@ -170,7 +170,7 @@ def gkd(student: Path, theirs: Path, rows: list[Any], out: Path, adapter: str) -
         per_device_train_batch_size=8,
         learning_rate=1e-3,
         lr_scheduler_type="linear",
-        warmup_steps=1,
+        warmup_steps=0,
         optim="adamw_torch",
         seed=SEED,
         use_cpu=True,

@@ -48,7 +48,7 @@ COMMON = {
     "per_device_train_batch_size": 8,
     "learning_rate": 1e-3,
     "lr_scheduler_type": "linear",
-    "warmup_steps": 1,
+    "warmup_steps": 0,  # 0.03 of 20 steps
     "optim": "adamw_torch",
     "seed": SEED,
     "use_cpu": True,

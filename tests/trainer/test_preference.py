@@ -113,6 +113,14 @@ def test_kto_learns_from_judged_answers_and_from_pairs(runs: Any, plan_of: Any, 
     assert number(result, "reward_margin")[1] > 0
 
 
+def test_orpos_held_out_loss_is_that_of_training(runs: Any, plan_of: Any, tmp_path: Path) -> None:
+    """On one row, so that a mean over rows is the mean over tokens."""
+    rows = write(tmp_path / "one.jsonl", preferences()[:1])
+    plan = plan_of("ORPO", datasets=[rows], evaluationDatasets=[rows], training={"maxSteps": 1, "batchSize": 1})
+    (found,) = [number for number in runs.finish(plan).numbers if number.name == "loss"]
+    assert float(found.base) == pytest.approx(runs.curve(plan)[0][1], rel=1e-4)
+
+
 def test_orpo_learns_both_likelihood_and_preference(runs: Any, plan_of: Any) -> None:
     result = runs.finish(plan_of("ORPO", training={"learningRate": "5e-3"}))
     base, tuned = number(result, "loss")

@@ -49,8 +49,9 @@ def test_two_nodes_train_like_one_process(runs: Any, make_plan: Any) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    alone = make_plan("alone")
-    pair = make_plan("pair", nodes=2, masterAddress="127.0.0.1", masterPort=port)
+    common = {"evaluation": {"samples": 3}}
+    alone = make_plan("alone", **common)
+    pair = make_plan("pair", nodes=2, masterAddress="127.0.0.1", masterPort=port, **common)
     second = runs.start(pair, JOB_COMPLETION_INDEX="1")
     first = runs.start(pair, JOB_COMPLETION_INDEX="0")
     result = runs.wait(pair, first).result
@@ -62,6 +63,9 @@ def test_two_nodes_train_like_one_process(runs: Any, make_plan: Any) -> None:
         assert float(ours.base) == pytest.approx(float(theirs.base), abs=1e-4)
         assert float(ours.tuned) == pytest.approx(float(theirs.tuned), abs=1e-4)
         assert ours.tokens == theirs.tokens
+    # The prompts are dealt over the ranks, and their answers come back in order.
+    assert [sample.base for sample in result.samples] == [sample.base for sample in expected.samples]
+    assert len(result.samples) == 3
 
 
 @pytest.mark.parametrize(("stage", "adapter", "form"), [(2, FULL, "full"), (3, LORA, "adapter"), (3, DORA, "adapter")])

@@ -41,9 +41,24 @@ def test_defaults() -> None:
     found = resolve(plan())
     assert (found.micro_batch_size, found.accumulation) == (4, 2)
     assert found.total_steps == 13  # ceil(100 rows / 8)
-    assert (found.evaluation_every, found.checkpoint_every, found.warmup_steps) == (2, 2, 1)
+    assert (found.evaluation_every, found.checkpoint_every, found.warmup_steps) == (2, 2, 0)
     assert (found.learning_rate, found.bf16, found.cpu) == (2e-4, False, True)
     assert resolve(plan(adapter={"type": "None"})).learning_rate == 2e-5
+
+
+@pytest.mark.parametrize(
+    ("steps", "ratio", "expected"),
+    [(4, "0.03", 0), (33, "0.03", 0), (34, "0.03", 1), (100, "0.03", 3), (20, "0.05", 1)],
+)
+def test_a_run_of_few_steps_spares_none_for_the_rate_0(steps: int, ratio: str, expected: int) -> None:
+    assert resolve(plan(training={"maxSteps": steps, "warmupRatio": ratio})).warmup_steps == expected
+
+
+def test_batches_are_put_together_ahead_of_a_gpu_alone() -> None:
+    names = ("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers")
+    on_gpu, on_cpu = (arguments.common(plan(), resolve(plan(), cuda=cuda)) for cuda in (True, False))
+    assert [on_gpu[name] for name in names] == [2, 4, True]
+    assert not set(names) & set(on_cpu)
 
 
 def test_bfloat16_only_where_the_device_has_it() -> None:

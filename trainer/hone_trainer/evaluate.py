@@ -127,19 +127,38 @@ def answers(
     tokenizer: Any,
     stop_ids: frozenset[int],
     max_new_tokens: int = SAMPLE_TOKENS,
+    sharded: bool = False,
 ) -> list[str]:
-    """Greedy answers. Every rank generates all (sharded weights need all ranks)."""
+    """Greedy answers, in the order of the prompts. A collective.
+
+    Args:
+        sharded: whether the weights are (ZeRO-3): then every rank generates all answers, since each pass needs all
+            ranks. Otherwise the prompts are dealt over the ranks.
+    """
     if not prompts:
         return []
+    mine = range(len(prompts)) if sharded else range(ranks.rank(), len(prompts), ranks.world_size())
+    asked = [prompts[i] for i in mine]
     was_training = model.training
     model.eval()
     try:
-        found = sampling.greedy(
-            model, prompts, pad_id=tokenizer.pad_token_id, stop_ids=stop_ids, longest=max_new_tokens
-        )
+        ends: dict[str, Any] = {"pad_id": tokenizer.pad_token_id, "stop_ids": stop_ids, "longest": max_new_tokens}
+        found = sampling.greedy(model, asked, **ends) if asked else []
     finally:
         model.train(was_training)
-    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in found]
+    known = dict(zip(mine, found, strict=True))
+    width = max_new_tokens + 1
+    table = [_cells(known.get(i, []), width) for i in range(len(prompts))]
+    if not sharded:
+        flat = ranks.add_up([number for row in table for number in row])
+        table = [flat[i * width : (i + 1) * width] for i in range(len(prompts))]
+    ids = [[int(number) for number in row[1 : 1 + int(row[0])]] for row in table]
+    return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in ids]
+
+
+def _cells(answer: Sequence[int], width: int) -> list[float]:
+    """The answer's length and its ids, filled with zeros: the sum over the ranks is that of the one that has it."""
+    return [float(number) for number in (len(answer), *answer, *[0] * (width - 1 - len(answer)))]
 
 
 def _batches(rows: Sequence[Example], limit: int) -> Iterator[list[int]]:

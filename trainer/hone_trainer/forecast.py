@@ -40,7 +40,7 @@ def show(plan: TrainingPlan) -> None:
     data = rows.load(plan, base)
     dataset, numbers = settle.settle(plan, base, data, on_gpus)
     longest = settle.longest(plan, dataset, data.train)
-    on_gpu, on_cpu = (_known(plan, base, device, longest) for device in (on_gpus, on_cpus))
+    on_gpu, on_cpu = (_known(plan, base, device, longest, data.tokens) for device in (on_gpus, on_cpus))
     epochs = numbers.total_steps * plan.training.batch_size / max(1, len(dataset))
     tokens = int(epochs * sum(len(ids) for row in data.train for ids in row.sequences))
     console = Console()
@@ -49,6 +49,9 @@ def show(plan: TrainingPlan) -> None:
     )
     console.print(f"trained: {on_gpu.trained:,} of {on_gpu.shape.parameters:,} weights")
     console.print(_memory(on_gpu, on_cpu))
+
+    if beside := estimate(on_gpu).host:
+        console.print(f"memory of the host beside a GPU, of each rank: {gib(beside)} for rows and what is offloaded")
 
     fits = Table("GPU", "memory", "fits", "micro batch", "time", "cheapest change that fits")
     for gpu in TABLE:
@@ -82,12 +85,13 @@ def of_run(run: Run) -> int | None:
     """Estimated peak of one pod, bytes, with the numbers that the run has resolved; None for an unknown model."""
     numbers = run.settings
     device = Device(numbers.world_size, cuda=not numbers.cpu, bf16=numbers.bf16)
-    made = settle.sized(run.plan, run.base, device, settle.longest(run.plan, run.dataset, run.rows))
+    tokens = sum(use.tokens for use in run.used)
+    made = settle.sized(run.plan, run.base, device, settle.longest(run.plan, run.dataset, run.rows), tokens)
     return estimate(made).total * run.plan.processes_per_node if made else None
 
 
-def _known(plan: TrainingPlan, base: model.Base, device: Device, longest: int) -> Setup:
-    made = settle.sized(plan, base, device, longest)
+def _known(plan: TrainingPlan, base: model.Base, device: Device, longest: int, tokens: int) -> Setup:
+    made = settle.sized(plan, base, device, longest, tokens)
     if made is None:
         words = f"no estimate knows a {base.config.model_type}, or the teacher"
         raise TrainerError("UnsupportedModel", f"{base.path}: {words}")

@@ -92,7 +92,8 @@ def resolve(
         max_length=max_length,
         total_steps=total,
         learning_rate=float(training.learning_rate) if training.learning_rate else default_rate,
-        warmup_steps=math.ceil(float(training.warmup_ratio) * total),
+        # Rounded down: the first step of a warm-up has the rate 0, which a run of few steps cannot spare.
+        warmup_steps=math.floor(round(float(training.warmup_ratio) * total, 6)),
         evaluation_every=plan.evaluation.every_steps or tenth,
         checkpoint_every=plan.checkpoints.every_steps or tenth,
         logging_every=max(1, math.ceil(total / CURVE_POINTS)),

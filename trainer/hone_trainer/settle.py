@@ -22,7 +22,7 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
     length = plan.training.max_length or method.longest(base) or data.longest
     dataset = method.dataset(plan, data.train, length)
     tokens = longest(plan, dataset, data.train)
-    made = sized(plan, base, device, tokens)
+    made = sized(plan, base, device, tokens, data.tokens)
     ranks, gpu = device.world_size, device.cuda
     return dataset, settings.resolve(
         plan,
@@ -42,8 +42,13 @@ def longest(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> in
     return sizing.longest_sequence(plan, max(map(encode.longest, examples)))
 
 
-def sized(plan: TrainingPlan, base: Base, device: Device, longest: int) -> Setup | None:
-    """What decides the memory of a rank; None where the sizes of a model are unknown."""
+def sized(plan: TrainingPlan, base: Base, device: Device, longest: int, row_tokens: int) -> Setup | None:
+    """What decides the memory of a rank; None where the sizes of a model are unknown.
+
+    Args:
+        longest: tokens of the longest sequence.
+        row_tokens: tokens of all training rows.
+    """
     shape, theirs = sizes.shape(base.path), None
     if plan.distillation and plan.distillation.by_logits:
         theirs = sizes.shape(Path(teacher_model.named(plan)[1]))
@@ -60,4 +65,5 @@ def sized(plan: TrainingPlan, base: Base, device: Device, longest: int) -> Setup
         longest=longest,
         memory=plan.memory,
         teacher=theirs,
+        row_tokens=row_tokens,
     )

@@ -14,7 +14,7 @@ from typing import Any
 from hone_api.modelversion import EvaluationNumber, Purpose
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.training import EvaluationMetric
-from hone_trainer import evaluate, scores
+from hone_trainer import deepspeed, evaluate, scores
 from hone_trainer.encode import IGNORED, RecordEncoder, Row, encode_split, records
 from hone_trainer.encode_pairs import Judged, JudgedEncoder, Pair, PairEncoder
 from hone_trainer.encoder import Encoder
@@ -167,6 +167,7 @@ def _answers(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> lis
             tokenizer=run.base.tokenizer,
             stop_ids=run.stop_ids,
             max_new_tokens=run.plan.evaluation.max_new_tokens,
+            sharded=deepspeed.shards_weights(run.plan),
         )
     return out
 

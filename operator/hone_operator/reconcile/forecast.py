@@ -1,7 +1,7 @@
 """What is known of a run before it asks for a GPU: advice, the memory it needs, and whether that can fit."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hone_api import gpus
@@ -45,8 +45,20 @@ def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: 
             for name, e in found.items()
             if rooms[name] and e.total > TIGHT * rooms[name]
         ]
+        sentences += _host(spec, found)
     told(draft, sentences)
     return cause
+
+
+def _host(spec: FineTuneJobSpec, found: Mapping[str, Estimate]) -> Iterator[str]:
+    """Whether rows and what is offloaded fill the memory of a pod with GPUs."""
+    need = max(e.host for e in found.values()) * processes_per_node(spec)
+    room = memory.capacity(spec, "CPU")
+    if spec.resources.gpus_per_node and room and need > TIGHT * room:
+        yield (
+            f"memory of the host is tight: rows and what is offloaded take about {gib(need)} in a pod, over all its "
+            f"ranks; resources.memory is {spec.resources.memory}."
+        )
 
 
 def _holds_teacher(spec: FineTuneJobSpec) -> bool:
@@ -100,6 +112,7 @@ def _setup(
         longest=longest_sequence(spec, _longest(spec, shape, datasets)),
         memory=memory.smallest(spec),
         teacher=teacher,
+        row_tokens=_tokens(spec, datasets),
     )
 
 

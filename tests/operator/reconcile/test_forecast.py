@@ -200,6 +200,17 @@ def test_a_packed_batch_is_told_in_rows_and_tokens_with_the_steps_of_an_epoch(wo
     assert "Set batchSize to 1 to stay near 8 rows a step." in advised["message"]
 
 
+def test_rows_that_fill_the_hosts_memory_are_told(world, new_life, conditions):
+    """200 million tokens take 100 bytes each, on each of 4 ranks."""
+    life = fetched(world, new_life, **gpus("NVIDIA-H100-80GB-HBM3", count=4))
+    statistics = {"total": 200_000_000, "mean": 2000, "max": 4000}
+    life.datasets["rows"]["status"] |= {"splits": [{"name": "train", "rows": 100_000}], "tokens": statistics}
+    life.tick(61)
+    advised = next(c for c in life.status["conditions"] if c["type"] == "Advised")
+    assert "memory of the host is tight" in advised["message"]
+    assert "take about 74.5 GiB in a pod, over all its ranks; resources.memory is 8Gi." in advised["message"]
+
+
 def test_answers_that_are_all_cut_are_told_while_the_job_runs(world, new_life, conditions):
     life = new_life()
     life.tick()

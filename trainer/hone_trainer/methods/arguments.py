@@ -11,6 +11,10 @@ from hone_trainer.settings import Settings
 
 COLLECTIVE_TIMEOUT = 1800
 """Seconds that a rank waits for the others; the longest silence is the first rank's export."""
+WORKERS = 2
+"""Processes of a rank on a GPU that put batches together; each holds a copy of nothing but what it touches (fork)."""
+PREFETCH = 4
+"""Batches that each of them keeps ready."""
 SCHEDULERS = {"Linear": "linear", "Cosine": "cosine", "Constant": "constant_with_warmup"}
 
 
@@ -45,8 +49,21 @@ def common(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
         "ddp_timeout": COLLECTIVE_TIMEOUT,
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": not settings.cpu,
+        **_loading(settings),
         "report_to": "none",
         "disable_tqdm": True,
+    }
+
+
+def _loading(settings: Settings) -> dict[str, Any]:
+    """Batches are put together ahead of a GPU. On a CPU the cores are for training. The order of rows is drawn in this
+    process, and no worker draws anything, so a resumed run is the same with workers and without."""
+    if settings.cpu:
+        return {}
+    return {
+        "dataloader_num_workers": WORKERS,
+        "dataloader_prefetch_factor": PREFETCH,
+        "dataloader_persistent_workers": True,
     }
 
 

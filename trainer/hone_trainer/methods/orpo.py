@@ -74,12 +74,18 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
 
 def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
     """Loss, reward accuracy and reward margin on held-out pairs. The reward of an answer is the weight times its mean
-    log-probability per token. Unlike TRL's loss, in which the prompt counts too, the likelihood is of the answer alone.
+    log-probability per token.
+
+    The loss is what training minimises: as in the authors' code and in TRL, its likelihood is that of prompt and chosen
+    answer, while the odds are of the answers alone.
     """
     weight = float(trainer.run.plan.orpo.weight)
-    found = pairs.log_probs(trainer.run, trainer.scoring_model(), split.rows, poll)
-    means = [(c / len(p.chosen_ids), r / len(p.rejected_ids)) for (c, r), p in zip(found, split.rows, strict=True)]
-    losses = [-chosen + weight * odds_loss(chosen, rejected) for chosen, rejected in means]
+    found = pairs.log_probs(trainer.run, trainer.scoring_model(), split.rows, poll, prompts=True)
+    rows = list(zip(found, split.rows, strict=True))
+    means = [(c / len(p.chosen_ids), r / len(p.rejected_ids)) for (c, r, *_), p in rows]
+    # Each token but the first is predicted.
+    whole = [sequence / (len(p.prompt_ids) + len(p.chosen_ids) - 1) for (_, _, sequence, _), p in rows]
+    losses = [weight * odds_loss(*mean) - likelihood for likelihood, mean in zip(whole, means, strict=True)]
     return pairs.score(split.rows, losses, [weight * (chosen - rejected) for chosen, rejected in means])
 
 

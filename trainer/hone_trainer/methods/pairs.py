@@ -32,13 +32,14 @@ def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     return Dataset.from_dict({name: [getattr(row, name) for row in rows] for name in columns})
 
 
-def log_probs(run: Run, model: Any, rows: Sequence[Example], poll: Poll) -> list[list[float]]:
+def log_probs(run: Run, model: Any, rows: Sequence[Example], poll: Poll, *, prompts: bool = False) -> list[list[float]]:
     """The log-probability in nats of each row's answers given its prompt: of a pair, of chosen and rejected.
 
     A collective.
 
     Args:
         model: a causal model with TRL's fused head.
+        prompts: whether the log-probabilities of the whole sequences, prompt and answer, follow those of the answers.
     """
     import torch
 
@@ -49,10 +50,11 @@ def log_probs(run: Run, model: Any, rows: Sequence[Example], poll: Poll) -> list
         inputs = padded(sequences, pad, next(model.parameters()).device)
         starts = torch.tensor([len(row.prompt_ids) for row in batch for _ in row.sequences])[:, None]
         before = torch.arange(inputs["input_ids"].shape[1])[None] < starts
-        hidden = before.to(inputs["input_ids"].device) | (inputs["attention_mask"] == 0)
-        labels = inputs["input_ids"].masked_fill(hidden, evaluate.IGNORED)
-        found = model(**inputs, labels=labels, fused_lm_head=True).log_probs
-        return found.double().sum(1).view(len(batch), width).tolist()
+        of_prompt, padding = before.to(inputs["input_ids"].device), inputs["attention_mask"] == 0
+        labels = inputs["input_ids"].masked_fill(padding if prompts else of_prompt | padding, evaluate.IGNORED)
+        found = model(**inputs, labels=labels, fused_lm_head=True).log_probs.double()
+        sums = [found.masked_fill(of_prompt[:, 1:], 0).sum(1), *([found.sum(1)] if prompts else [])]
+        return torch.cat([each.view(len(batch), width) for each in sums], 1).tolist()
 
     return evaluate.sweep(model, rows, forward, bf16=run.settings.bf16, poll=poll)
 
