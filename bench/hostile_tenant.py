@@ -3,9 +3,11 @@
     make setup && .venv/bin/python bench/hostile_tenant.py [--minutes 20] [--lanes objects,connections]
 
 A real etcd, API server and controller manager; the operator is a process of its own with its progress server on
-loopback. One tenant has the rights of `edit` in one namespace and runs every lane below for the whole time. Ten
-other namespaces get a FineTuneJob each second; measured is the time from its creation to its first status.
-Pods are never run. Exit code 1 when a bound is missed or the operator has ended.
+loopback. One tenant has the rights of `edit` in one namespace and runs every lane below for the whole time, from a
+process of its own. Ten other namespaces get a FineTuneJob each second. A plain watch of these namespaces tells when
+the API server delivers the new object and when it delivers its first status: the difference is the operator's, the
+time before it the API server's, which shares the machine's cores here. Pods are never run. Exit code 1 when a bound
+is missed or the operator has ended.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import base64
 import contextlib
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import ssl
@@ -28,7 +31,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import aiohttp
 import yaml
 from kubeapi import HONE, KubeApi
 from operator_scale import Operator, _free_ports, job, prepare, wait_ready
@@ -244,44 +249,102 @@ def _dataset(name: str) -> dict[str, Any]:
 
 
 @dataclass
+class Seen:
+    """When one job was created, delivered, and delivered with a status; monotonic seconds."""
+
+    created: float
+    delivered: float = 0.0
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    status: float = 0.0
+
+
+@dataclass
 class Soak:
     """What the honest tenants and the machine saw."""
 
-    latencies: list[float] = field(default_factory=list)
+    jobs: dict[str, Seen] = field(default_factory=dict)
     lost: int = 0
     """Jobs that had no status after two minutes."""
     rss: list[float] = field(default_factory=list)
 
-    def p(self, share: float) -> float:
-        """A quantile of the latencies, seconds."""
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    def reconcile(self, share: float) -> float:
+        """A quantile of the seconds from the delivery of a job to its first status."""
+        return _quantile([s.status - s.delivered for s in self.jobs.values() if s.status], share)
+
+    def delivery(self, share: float) -> float:
+        """A quantile of the seconds from the creation of a job to its delivery by a plain watch."""
+        return _quantile([s.delivered - s.created for s in self.jobs.values() if s.delivered], share)
 
 
-async def honest(api: KubeApi, soak: Soak, end: float) -> None:
+def _quantile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("inf")
+
+
+async def watch(api: KubeApi, soak: Soak) -> None:
+    """Note when the API server delivers the honest tenants' jobs, and when their first status."""
+    selector = quote(f"metadata.namespace!={HOSTILE}")
+    while True:
+        listed = await api.call("GET", f"{HONE}/finetunejobs?fieldSelector={selector}")
+        version = listed["metadata"]["resourceVersion"]
+        path = f"{HONE}/finetunejobs?watch=1&fieldSelector={selector}&resourceVersion={version}"
+        async with api.session.get(path, timeout=aiohttp.ClientTimeout(total=None)) as stream:
+            async for line in stream.content:
+                body = json.loads(line)["object"]
+                seen = soak.jobs.get(body["metadata"].get("name", ""))
+                if seen is None:
+                    continue
+                seen.delivered = seen.delivered or time.monotonic()
+                if body.get("status", {}).get("conditions") and not seen.status:
+                    seen.status = time.monotonic()
+                    seen.answered.set()
+
+
+async def honest(api: KubeApi, soak: Soak, seconds: float) -> None:
     """A FineTuneJob each second in one of the honest namespaces, deleted once it has a status."""
+    watching = asyncio.create_task(watch(api, soak))
+    await asyncio.sleep(1)
     running: set[asyncio.Task[None]] = set()
+    end = time.monotonic() + seconds
     for n in itertools.count():
         if time.monotonic() > end:
             break
-        task = asyncio.create_task(_one(api, soak, HONEST[n % len(HONEST)], f"honest-{n}"))
+        task = asyncio.create_task(_one(api, soak, HONEST[n % len(HONEST)], f"honest-{n}-{os.urandom(3).hex()}"))
         running.add(task)
         task.add_done_callback(running.discard)
         await asyncio.sleep(1)
     await asyncio.gather(*running)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
 
 
 async def _one(api: KubeApi, soak: Soak, namespace: str, name: str) -> None:
     path = f"{HONE}/namespaces/{namespace}/finetunejobs"
+    seen = soak.jobs[name] = Seen(time.monotonic())
     await api.call("POST", path, job(name))
-    start = time.monotonic()
-    while not (await api.call("GET", f"{path}/{name}")).get("status", {}).get("conditions"):
-        if time.monotonic() - start > 120:
-            soak.lost += 1
-            break
-        await asyncio.sleep(0.05)
-    soak.latencies.append(time.monotonic() - start)
+    try:
+        await asyncio.wait_for(seen.answered.wait(), 120)
+    except TimeoutError:
+        soak.lost += 1
     await api.call("DELETE", f"{path}/{name}")
+
+
+def run_hostile(tenant: Path, plan: dict[str, Any], outcomes: Path) -> None:
+    """The hostile tenant's process: every lane until SIGTERM; writes what came of the attempts, once a second."""
+
+    async def lanes() -> None:
+        async with KubeApi(tenant, plan["connections"]) as api:
+            hostile = Attack(api, plan["progress_port"], plan["victims"], plan["pause"])
+            tasks = [asyncio.create_task(LANES[name](hostile), name=name) for name in plan["lanes"]]
+            while True:
+                await asyncio.sleep(1)
+                broken = [f"{t.get_name()}: {t.exception()!r}" for t in tasks if t.done()]
+                text = json.dumps({"lanes": hostile.outcomes, "broken": broken})
+                partial = outcomes.with_suffix(".partial")
+                partial.write_text(text)
+                partial.rename(outcomes)
+
+    asyncio.run(lanes())
 
 
 async def sample_memory(operator: Operator, soak: Soak) -> None:
@@ -327,7 +390,7 @@ async def run(args: argparse.Namespace, folder: Path, kubeconfig: Path) -> bool:
     tenant = authority.kubeconfig(folder / "tenant.kubeconfig", server, HOSTILE, "tenants")
     port = _free_ports(1)[0]
     os.environ["HONE_PROGRESS__SERVICE_HOST"] = "localhost"
-    async with KubeApi(kubeconfig) as api, KubeApi(tenant, args.connections) as hostile_api:
+    async with KubeApi(kubeconfig) as api:
         await install(api)
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hone-operator-tls"}}
         await api.call("POST", "/api/v1/namespaces/hone-system/secrets", secret)
@@ -335,53 +398,62 @@ async def run(args: argparse.Namespace, folder: Path, kubeconfig: Path) -> bool:
         try:
             await wait_ready(operator)
             quiet, soak = Soak(), Soak()
-            await honest(api, quiet, time.monotonic() + 60)
+            await honest(api, quiet, 60)
             victims = [(await api.call("POST", f"{HONE}/namespaces/{n}/finetunejobs", job("victim"))) for n in HONEST]
-            attack = Attack(hostile_api, port, [v["metadata"]["uid"] for v in victims], args.pause)
-            lanes = [asyncio.create_task(LANES[name](attack), name=name) for name in args.lanes]
+            plan = {
+                "connections": args.connections,
+                "progress_port": port,
+                "victims": [v["metadata"]["uid"] for v in victims],
+                "pause": args.pause,
+                "lanes": args.lanes,
+            }
+            outcomes = folder / "outcomes.json"
+            attacker = multiprocessing.get_context("spawn").Process(target=run_hostile, args=(tenant, plan, outcomes))
+            attacker.start()
             memory = asyncio.create_task(sample_memory(operator, soak))
-            await honest(api, soak, time.monotonic() + 60 * args.minutes)
-            broken = [f"{t.get_name()}: {t.exception()!r}" for t in lanes if t.done()]
-            for task in (*lanes, memory):
-                task.cancel()
-            await asyncio.gather(*lanes, memory, return_exceptions=True)
-            alive = operator.process.poll() is None
-            return report(quiet, soak, attack, alive, broken)
+            try:
+                await honest(api, soak, 60 * args.minutes)
+            finally:
+                attacker.terminate()
+                await asyncio.to_thread(attacker.join)
+            memory.cancel()
+            await asyncio.gather(memory, return_exceptions=True)
+            return report(quiet, soak, json.loads(outcomes.read_text()), operator.process.poll() is None)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 operator.stop()
 
 
-def report(quiet: Soak, soak: Soak, attack: Attack, alive: bool, broken: list[str]) -> bool:
+def report(quiet: Soak, soak: Soak, came: dict[str, Any], alive: bool) -> bool:
     """Print attempts, latencies and memory; True when every bound held."""
     console = Console(width=110)
     table = Table("lane", "attempts", "outcomes")
-    for lane, counts in attack.outcomes.items():
-        table.add_row(lane, str(counts.total()), ", ".join(f"{k} {v}" for k, v in counts.most_common()))
+    for lane, counts in came["lanes"].items():
+        words = (f"{k} {v}" for k, v in Counter(counts).most_common())
+        table.add_row(lane, str(sum(counts.values())), ", ".join(words))
     console.print(table)
-    for line in broken:
+    for line in came["broken"]:
         console.print(f"a lane ended: {line}", markup=False)
-    peak = max(soak.rss, default=0.0)
+    peak, p99 = max(soak.rss, default=0.0), soak.reconcile(0.99)
     rows = [
         ("operator still the same process", "yes" if alive else "NO", "", alive),
-        ("jobs of other tenants without a status", str(soak.lost), "0", soak.lost == 0),
-        ("creation to status, p50, quiet", f"{quiet.p(0.5) * 1000:.0f} ms", "", True),
-        ("creation to status, p99, quiet", f"{quiet.p(0.99) * 1000:.0f} ms", "", True),
-        ("creation to status, p50, under attack", f"{soak.p(0.5) * 1000:.0f} ms", "", True),
-        (
-            f"creation to status, p99, under attack ({len(soak.latencies)} jobs)",
-            f"{soak.p(0.99) * 1000:.0f} ms",
-            "<= 2,000",
-            soak.p(0.99) <= P99_SECONDS,
-        ),
+        (f"jobs of other tenants without a status, of {len(soak.jobs)}", str(soak.lost), "0", soak.lost == 0),
+        ("delivery to status, p50 and p99, quiet", _both(quiet.reconcile), "", True),
+        ("delivery to status, p50 and p99, under attack", _both(soak.reconcile), "<= 2,000", p99 <= P99_SECONDS),
+        ("creation to delivery (API server), quiet", _both(quiet.delivery), "", True),
+        ("creation to delivery (API server), under attack", _both(soak.delivery), "", True),
         ("operator's RSS, at most", f"{peak:.0f} MiB", f"<= {MEMORY_LIMIT:.0f}", 0 < peak <= MEMORY_LIMIT),
-        ("every lane ran to the end", "yes" if not broken else "NO", "", not broken),
+        ("every lane ran to the end", "NO" if came["broken"] else "yes", "", not came["broken"]),
     ]
     figures = Table("figure", "measured", "bound", "held")
     for name, value, bound, held in rows:
         figures.add_row(name, value, bound, "yes" if held else "NO")
     console.print(figures)
     return all(row[3] for row in rows)
+
+
+def _both(quantile: Callable[[float], float]) -> str:
+    return f"{quantile(0.5) * 1000:,.0f} and {quantile(0.99) * 1000:,.0f} ms"
 
 
 def _lanes(text: str) -> list[str]:
