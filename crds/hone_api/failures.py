@@ -53,6 +53,9 @@ FAILURES: dict[str, Failure] = {
     "SourceRefused": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Use a public https:// address, or hf://, pvc://, configmap://."
     ),
+    "SeveralSplits": Failure(
+        ExitCode.DATA, Retry.HEAL, "Name the files of one split in spec.source.files, and make a Dataset of each."
+    ),
     "SourceTooLarge": Failure(ExitCode.DATA, Retry.NEVER, "Split the source, or raise the limit of the chart."),
     "ModelNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for a private model."),
     "DatasetSourceNotFound": Failure(

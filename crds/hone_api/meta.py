@@ -142,10 +142,39 @@ ModelUri = Annotated[
     StringConstraints(pattern=rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST})$", max_length=1024),
     AfterValidator(_checked_uri),
 ]
+NOT_READ = {
+    r"^gs://": "gs:// is not read: write s3://bucket/path with s3.endpoint https://storage.googleapis.com and a secret "
+    "with an HMAC key of Cloud Storage, or copy the files to a volume (pvc://)",
+    r"^(az|abfss?)://": "az:// and abfs:// are not read: write the https:// address of the file with its SAS token, or "
+    "copy the files to a volume (pvc://)",
+    r"^http://": "http:// is not read, since anybody on the way could change the rows: write https://",
+    r"^hf://datasets/": "write hf://owner/name, without datasets/; files of it are chosen by files",
+}
+"""Addresses that people write and that no source reads, with the way out."""
+
+
+def not_read_rules() -> tuple[Rule, ...]:
+    """Rules on the parent of a URI of rows: the pattern lets these through, so that a sentence can refuse them."""
+    return tuple(
+        Rule(f"!self.uri.matches(r'{pattern}')", message, field_path=".uri") for pattern, message in NOT_READ.items()
+    )
+
+
+def _read_uri(uri: str) -> str:
+    for pattern, message in NOT_READ.items():
+        if re.search(pattern, uri):
+            raise ValueError(message)
+    return uri
+
+
+_OTHERS = rf"(gs|az|abfss?|http)://{_REST}|hf://datasets/{_REST}"
 DatasetUri = Annotated[
     str,
-    StringConstraints(pattern=rf"^({_HF}|{_PVC}|{_CONFIG_MAP}|https://{_REST}|s3://{_REST})$", max_length=1024),
+    StringConstraints(
+        pattern=rf"^({_HF}|{_PVC}|{_CONFIG_MAP}|https://{_REST}|s3://{_REST}|{_OTHERS})$", max_length=1024
+    ),
     AfterValidator(_checked_uri),
+    AfterValidator(_read_uri),
 ]
 HttpUrl = Annotated[
     str, StringConstraints(pattern=rf"^https?://{_REST}$", max_length=1024), AfterValidator(_checked_uri)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import ApiModel, DatasetUri, HttpUrl, Name, Rule, uri_rules
+from hone_api.meta import ApiModel, DatasetUri, HttpUrl, Name, Rule, not_read_rules, uri_rules
 
 
 class S3(ApiModel):
@@ -50,6 +50,7 @@ class Source(ApiModel):
             "files chooses by itself: remove config and split",
         ),
         *uri_rules(),
+        *not_read_rules(),
     )
     uri: DatasetUri = Field(
         description="hf://owner/name[@revision], s3://bucket/path, https://…, pvc://claim/path or configmap://name/key."

@@ -43,7 +43,8 @@ _EXAMPLES = """\
 examples:
   python -m hone_trainer validate rows.jsonl              what Hone makes of a file: format, splits, rejected rows
   python -m hone_trainer validate rows.csv --column prompt=question --column completion=answer --html report.html
-  python -m hone_trainer validate rows.jsonl --dataset dataset.yaml
+  python -m hone_trainer validate 'data/*.jsonl' --dataset dataset.yaml --out checked
+  python -m hone_trainer validate hf://owner/name         the same of a data set of the hub
   python -m hone_trainer materialize dataset.json         rows -> store/datasets/<digest>
   python -m hone_trainer fetch model.json                 hf:// model -> store/base-models/<owner>--<name>/<commit>
   python -m hone_trainer tasks tasks.json                 data sets of evaluation.harness -> store/evaluation-tasks/
@@ -111,9 +112,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("plan", type=Path, metavar="PLAN", help="JSON file of the plan")
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
     commands.add_parser("export", help="a checkpoint as a model, later", add_help=False)
-    validate = commands.add_parser("validate", help="what Hone makes of a file of rows; nothing is kept")
+    validate = commands.add_parser("validate", help="what Hone makes of rows, on a laptop")
     kinds = ".jsonl .json .csv .tsv .parquet .arrow .txt .md, also .gz .zst .bz2 .xz"
-    validate.add_argument("file", type=Path, metavar="FILE", help=f"{kinds}; or a folder of these")
+    sources = f"{kinds}; a folder of these, globs, or one https://, hf:// or s3:// address; none: --dataset's source"
+    validate.add_argument("sources", nargs="*", metavar="SOURCE", help=sources)
     validate.add_argument("--dataset", type=Path, metavar="YAML", help="manifest of a Dataset, whose settings to take")
     validate.add_argument("--format", default="Auto", help=f"{', '.join(Format)}; default Auto")
     validate.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
@@ -121,6 +123,11 @@ def _parser() -> argparse.ArgumentParser:
         "--ignore-column", action="append", default=[], metavar="COLUMN", help="a column that does not matter"
     )
     validate.add_argument("--html", type=Path, metavar="FILE", help="write the whole report as a page")
+    validate.add_argument("--out", type=Path, metavar="DIR", help="keep the rows by split, those rejected, the report")
+    validate.add_argument("--synthesis", action="store_true", help="generate the rows of the manifest's spec.synthesis")
+    validate.add_argument(
+        "--allow-private-addresses", action="store_true", help="https:// and endpoints may be on this machine"
+    )
     return parser
 
 
@@ -200,7 +207,17 @@ def _validate(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.datasets import validate
 
     return validate.run(
-        options.file, options.format, options.column, options.html, options.dataset, options.ignore_column
+        validate.Request(
+            sources=options.sources,
+            format=options.format,
+            columns=options.column,
+            ignored=options.ignore_column,
+            dataset=options.dataset,
+            html=options.html,
+            out=options.out,
+            synthesis=options.synthesis,
+            private_addresses=options.allow_private_addresses,
+        )
     )
 
 

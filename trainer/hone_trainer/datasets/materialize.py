@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -33,8 +33,11 @@ REJECTED, REMOVED = "rejected.jsonl", "removed.jsonl"
 _REJECTED_LOGGED = 20
 
 
-def run(plan: MaterializePlan) -> DatasetResult:
+def run(plan: MaterializePlan, files: Sequence[Path] = ()) -> DatasetResult:
     """Materialise the plan's Dataset, or find that it already is.
+
+    Args:
+        files: several files of a laptop, in place of the plan's source.
 
     Returns:
         The result; without a digest where generated rows wait for people, or the source is the one that was read.
@@ -52,7 +55,7 @@ def run(plan: MaterializePlan) -> DatasetResult:
         download.mkdir()
         content.mkdir()
         try:
-            fetched = known.fetch(plan, download, progress)
+            fetched = sources.of_files(files, plan) if files else known.fetch(plan, download, progress)
         except http.UnchangedError:
             progress.say(f"dataset {plan.name}: the source has not changed")
             return DatasetResult(unchanged=True)

@@ -36,7 +36,9 @@ _NOT_ROWS = {
     "state.json",
     "readme.md",
     "croissant.json",
+    *(f"{name}{suffix}" for name in ("license", "licence", "notice", "copying") for suffix in (".txt", ".md")),
 }
+_DOCUMENTS = (".txt", ".md")
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched
     path = plan.source.uri.removeprefix("s3://").partition("/")[2]
     found = bucket.list(path)
     names = _chosen({name: one.size for name, one in found.items()}, plan.source.files, what)
+    _check_one_split(names, plan.source.files, what)
     if sum(found[name].size for name in names) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{what}: over {plan.limits.max_source_bytes} bytes")
     mark = _digest([[name, found[name].size, found[name].etag] for name in names])
@@ -144,6 +147,7 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetc
     if inside.is_dir():
         found = {p.relative_to(inside).as_posix(): p for p in _walk(inside)}
         names = _chosen({name: 0 for name in found}, plan.source.files, shown(plan.source.uri))
+        _check_one_split(names, plan.source.files, shown(plan.source.uri))
         files = [DataFile(_inside(found[name], root), name) for name in names]
     elif inside.is_file():
         files = [DataFile(inside, path.name)]
@@ -217,6 +221,50 @@ def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) ->
     if len(chosen) > _MAX_FILES:
         raise SourceError("SourceTooLarge", f"{what} has {len(chosen)} files, more than {_MAX_FILES}")
     return chosen
+
+
+def _check_one_split(names: Sequence[str], patterns: Sequence[str] | None, what: str) -> None:
+    """Refuse a folder whose files are splits, where nobody has said which: an exam must not be trained on.
+
+    Raises:
+        SourceError: SeveralSplits.
+    """
+    rows = [name for name in names if not base_name(name).endswith(_DOCUMENTS)]
+    found = layout.by_name(rows)
+    if patterns or len(found) < 2:
+        return
+    globs = {split: _glob(found[split]) for split in (layout.TRAIN, "validation", "test") if split in found}
+    told = "; ".join(f"{split}: files: {json.dumps(glob)}" for split, glob in globs.items())
+    every = json.dumps(sorted({f"*{PurePosixPath(name).suffix}" for name in names}))
+    raise SourceError(
+        "SeveralSplits",
+        f"{what} has the files of several splits. Choose one in spec.source.files ({told}), and make a Dataset of each;"
+        f" to divide all rows anew, write files: {every}"[:1000],
+    )
+
+
+def _glob(files: Sequence[str]) -> list[str]:
+    """Names or a glob that choose these files."""
+    folders = {PurePosixPath(name).parent.as_posix() for name in files}
+    if len(files) > 1 and len(folders) == 1 and "." not in folders:
+        return [f"{folders.pop()}/*{PurePosixPath(files[0]).suffix}"]
+    return list(files[:8])
+
+
+def of_files(paths: Sequence[Path], plan: MaterializePlan) -> Fetched:
+    """Files of a laptop, in the order in which they were named.
+
+    Raises:
+        SourceError: SourceNotFound, SourceRefused or ChecksumMismatch.
+    """
+    absent = [str(path) for path in paths if not path.exists()]
+    if absent:
+        raise SourceError("SourceNotFound", f"there is no file {', '.join(absent[:5])}")
+    odd = [str(path) for path in paths if not path.is_file()]
+    if odd:
+        raise SourceError("SourceRefused", f"{', '.join(odd[:5])}: several sources are files, a folder stands alone")
+    top = Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    return _hashed([DataFile(path.resolve(), path.absolute().relative_to(top).as_posix()) for path in paths], plan)
 
 
 def is_data(name: str) -> bool:

@@ -1,84 +1,186 @@
-"""Validate: what Hone makes of a file of rows, for a person on a laptop. Nothing is kept."""
+"""Validate: what Hone makes of rows, for a person on a laptop: files, globs, or an address, with a manifest or without.
+
+Nothing is kept but what is asked for: the report as a page (html), the rows and all that is known of them (out).
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pydantic import ValidationError
+
 from hone_api.curation import Curation, CurationStep, Scorer
 from hone_api.dataset import DatasetSpec, Format
-from hone_api.plan import MaterializePlan
+from hone_api.plan import Limits, MaterializePlan
 from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
 from hone_api.source import Source
 from hone_trainer.datasets import materialize
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
+_REMOTE = {
+    "hf": (),
+    "https": ("AUTHORIZATION",),
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+}
+"""Schemes that are read from here, and the variables of the environment that stand for the keys of their secret."""
+_API_KEY = ("API_KEY",)
+_STORE = "store"
+"""Folder in `out` with the batch of generated rows: a second run asks for nothing again."""
 
-def run(
-    file: Path,
-    format: str,
-    columns: Sequence[str],
-    html: Path | None = None,
-    dataset: Path | None = None,
-    ignored: Sequence[str] = (),
-) -> DatasetResult:
-    """Materialise the file, or a folder of files, into a folder that is thrown away, and print what came of it.
 
-    Args:
-        columns: 'role=column' each.
-        html: where to write the report as a page.
-        dataset: manifest of a Dataset, whose settings count as in the cluster; its source's URI does not.
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for."""
+
+    sources: Sequence[str] = ()
+    """Files, one folder, globs, or one https://, hf:// or s3:// address; none: the source of the manifest."""
+    format: str = Format.AUTO
+    columns: Sequence[str] = ()
+    """'role=column' each."""
+    ignored: Sequence[str] = ()
+    dataset: Path | None = None
+    """Manifest of a Dataset, whose settings count as in the cluster; its source does where no other is named."""
+    html: Path | None = None
+    """Where to write the report as a page."""
+    out: Path | None = None
+    """Folder for the rows of each split, those rejected and removed, and the report."""
+    synthesis: bool = False
+    """Generate the rows of spec.synthesis, by its endpoint and the environment's API_KEY."""
+    private_addresses: bool = False
+
+
+def run(request: Request) -> DatasetResult:
+    """Materialise the rows into a folder that is thrown away, and print what came of it.
 
     Raises:
         ConfigError, DataError, SourceError: as `materialize.run`.
     """
-    if not file.exists():
-        raise SourceError("SourceNotFound", f"there is no file {file}")
-    if format not in set(Format):
-        raise ConfigError(f"--format {format}: one of {', '.join(Format)}")
-    wrong = [pair for pair in columns if "=" not in pair]
-    if wrong:
-        raise ConfigError(f"--column {', '.join(wrong)}: write ROLE=COLUMN, e.g. prompt=question")
-    if dataset is not None and (columns or ignored or format != Format.AUTO):
-        raise ConfigError("--dataset has format and columns: leave out --format, --column and --ignore-column")
-    with tempfile.TemporaryDirectory(prefix="hone-validate-") as store:
-        told: dict[str, Any] = {"format": Format(format), "columns": dict(pair.split("=", 1) for pair in columns)}
-        told["ignore_columns"] = list(ignored)
-        plan = MaterializePlan(
-            name=file.name,
-            source=Source(uri=f"pvc://laptop/{quote(file.name)}"[:1024], files=_files(dataset)),
-            source_path=str(file.resolve()),
-            store=store,
-            **(told if dataset is None else _settings(manifest_of(dataset))),
-        )
+    _check(request)
+    with tempfile.TemporaryDirectory(prefix="hone-validate-") as scratch:
+        store = request.out / _STORE if request.synthesis and request.out else Path(scratch) / _STORE
+        store.mkdir(parents=True, exist_ok=True)
+        plan, files = _plan(request, store, Path(scratch))
         try:
-            result = materialize.run(plan)
-            first = _first_row(Path(store) / str(result.path))
+            result = materialize.run(plan, files)
         except DataError as error:
             if error.result:
                 print(_report(error.result))
-                _keep_page(Path(store), error.result, html)
+                _keep(store, error.result, request)
             raise
-        _keep_page(Path(store), result, html)
+        if result.path is None:
+            print(_waiting(plan, result, store))
+            return result
+        first = _first_row(store / result.path)
+        _keep(store, result, request)
     print(_report(result))
     print(f"first row:  {first}")
     return result
 
 
-def manifest_of(path: Path) -> DatasetSpec:
-    """The spec of the Dataset in a YAML file, which may have other objects, too.
+def _check(request: Request) -> None:
+    if request.format not in set(Format):
+        raise ConfigError(f"--format {request.format}: one of {', '.join(Format)}")
+    wrong = [pair for pair in request.columns if "=" not in pair]
+    if wrong:
+        raise ConfigError(f"--column {', '.join(wrong)}: write ROLE=COLUMN, e.g. prompt=question")
+    if request.dataset is not None and (request.columns or request.ignored or request.format != Format.AUTO):
+        raise ConfigError("--dataset has format and columns: leave out --format, --column and --ignore-column")
+    if not request.sources and request.dataset is None:
+        raise ConfigError("name files, or by --dataset a manifest whose source is hf://, https:// or s3://")
+    if request.synthesis and (request.dataset is None or request.out is None):
+        raise ConfigError("--synthesis needs --dataset, which says what to generate, and --out, where answers are kept")
+
+
+def _plan(request: Request, store: Path, scratch: Path) -> tuple[MaterializePlan, list[Path]]:
+    """The plan, and the files where there are several."""
+    name, spec = named_manifest(request.dataset) if request.dataset else ("rows", None)
+    source, paths = _source(request.sources, spec)
+    if spec is None:
+        columns = dict(pair.split("=", 1) for pair in request.columns)
+        settings: dict[str, Any] = {"format": Format(request.format), "columns": columns}
+        settings["ignore_columns"] = list(request.ignored)
+    else:
+        settings = _settings(spec, request.synthesis)
+    secrets = scratch / "secrets"
+    has_keys = _write_keys(_REMOTE.get(source.uri.partition("://")[0], ()), secrets / "source")
+    has_api_key = request.synthesis and _write_keys(_API_KEY, secrets / "api")
+    plan = MaterializePlan(
+        name=name if request.dataset else (paths[0].name if paths else source.uri.rstrip("/").rpartition("/")[2]),
+        source=source,
+        source_path=str(paths[0].resolve()) if paths else None,
+        secret_path=str(secrets / "source") if has_keys else None,
+        synthesis_secret_path=str(secrets / "api") if has_api_key else None,
+        store=str(store.resolve()),
+        limits=Limits(allow_private_addresses=request.private_addresses),
+        **settings,
+    )
+    return plan, paths if len(paths) > 1 else []
+
+
+def _source(sources: Sequence[str], spec: DatasetSpec | None) -> tuple[Source, list[Path]]:
+    """What the rows are read from: an address, or files of this machine.
+
+    Raises:
+        ConfigError: an address that is not read, or several sources that do not go together.
+        SourceError: SourceNotFound.
+    """
+    described = spec.source if spec else None
+    addresses = [source for source in sources if "://" in source]
+    if not sources:
+        if described is None or described.uri.partition("://")[0] not in _REMOTE:
+            raise ConfigError("the manifest's source is in the cluster: name the files that stand for it")
+        return described, []
+    if addresses:
+        if len(sources) > 1:
+            raise ConfigError("an address is a source of its own: name one, or files alone")
+        try:
+            return Source(uri=sources[0], files=described.files if described else None), []
+        except ValidationError as error:
+            told = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
+            raise ConfigError(f"{sources[0]}: {told}") from None
+    paths = [path for source in sources for path in _paths(source)]
+    uri = f"pvc://laptop/{quote(paths[0].name or 'rows')}"[:1024]
+    return Source(uri=uri, files=described.files if described and len(paths) == 1 else None), paths
+
+
+def _paths(source: str) -> list[Path]:
+    """The file or folder of this name, or what a glob matches, sorted."""
+    if Path(source).exists():
+        return [Path(source)]
+    pattern = Path(source)
+    inner = pattern.relative_to(pattern.anchor).as_posix()
+    matched = sorted(path for path in Path(pattern.anchor).glob(inner) if path.is_file())
+    if not matched:
+        raise SourceError("SourceNotFound", f"there is no file {source}")
+    return matched
+
+
+def _write_keys(names: Sequence[str], folder: Path) -> bool:
+    """Write the variables of the environment that are set as a mounted secret has them; gives whether one is."""
+    found = {name: value for name in names if (value := os.environ.get(name))}
+    if found:
+        folder.mkdir(parents=True, mode=0o700)
+    for name, value in found.items():
+        (folder / name).write_text(value)
+    return bool(found)
+
+
+def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
+    """Name and spec of the Dataset in a YAML file, which may have other objects as well.
 
     Raises:
         ConfigError: there is none, or several, or its spec cannot be.
     """
     import yaml
-    from pydantic import ValidationError
 
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
@@ -88,29 +190,26 @@ def manifest_of(path: Path) -> DatasetSpec:
     if len(found) != 1:
         raise ConfigError(f"--dataset {path}: has {len(found)} Datasets, not one")
     try:
-        return DatasetSpec.model_validate(found[0].get("spec") or {})
+        name = str((found[0].get("metadata") or {}).get("name") or "rows")
+        return name, DatasetSpec.model_validate(found[0].get("spec") or {})
     except ValidationError as error:
         lines = (f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"--dataset {path}: {'; '.join(lines)}") from None
 
 
-def _files(dataset: Path | None) -> list[str] | None:
-    source = manifest_of(dataset).source if dataset else None
-    return source.files if source else None
-
-
-def _settings(spec: DatasetSpec) -> dict[str, Any]:
+def _settings(spec: DatasetSpec, synthesis: bool) -> dict[str, Any]:
     """What of a spec can be had without its cluster; what cannot is said."""
     curation = spec.curation or Curation()
     scores = [score for score in curation.scores or () if score.scorer != Scorer.CLASSIFIER]
     absent = {
         "mixture": spec.mixture,
-        "synthesis": spec.synthesis,
         "curation.contamination": curation.contamination,
         "curation.scores by a Classifier": len(scores) < len(curation.scores or ()),
     }
     for name in (name for name, value in absent.items() if value):
         print(f"left out:   {name}: it needs what is in the cluster")
+    if spec.synthesis and not synthesis:
+        print("left out:   synthesis: --synthesis asks its endpoint, and --out keeps the answers")
     return {
         "format": spec.format,
         "columns": spec.columns or {},
@@ -118,14 +217,28 @@ def _settings(spec: DatasetSpec) -> dict[str, Any]:
         "splits": spec.splits,
         "checks": spec.checks,
         "curation": curation.model_copy(update={"contamination": None, "scores": scores}),
-        "raft": spec.raft if not spec.synthesis else None,
+        "raft": spec.raft if synthesis or not spec.synthesis else None,
+        "synthesis": spec.synthesis if synthesis else None,
     }
 
 
-def _keep_page(store: Path, result: DatasetResult, html: Path | None) -> None:
-    if html is not None and result.report:
-        shutil.copyfile(store / result.report, html)
-        print(f"report:     {html}")
+def _keep(store: Path, result: DatasetResult, request: Request) -> None:
+    """Copy what is asked for out of the store."""
+    if request.html is not None and result.report:
+        shutil.copyfile(store / result.report, request.html)
+        print(f"report:     {request.html}")
+    if request.out is not None and result.report:
+        for split in materialize.SPLITS:  # of a run before
+            (request.out / f"{split}.jsonl").unlink(missing_ok=True)
+        shutil.copytree((store / result.report).parent, request.out, dirs_exist_ok=True)
+        print(f"kept:       {request.out}")
+
+
+def _waiting(plan: MaterializePlan, result: DatasetResult, store: Path) -> str:
+    """What to do with generated rows that wait for people."""
+    pending = result.synthetic.pending if result.synthetic else 0
+    review = f"hone dataset review {plan.name} --path {store}"
+    return f"generated:  {pending:,} rows wait for review: {review}\n{'':12}then run the same command again"
 
 
 def _report(result: DatasetResult) -> str:

@@ -1,0 +1,238 @@
+"""`validate` as a person uses it before there is a cluster: files, globs, addresses, a manifest, generated rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tls_server
+
+from hone_dev import hub, modelserver
+from hone_trainer.__main__ import main
+
+pytestmark = pytest.mark.trainer
+MANIFEST = """\
+apiVersion: hone.dev/v1alpha1
+kind: Dataset
+metadata: {name: answers}
+spec:
+  source: {uri: "%s"}
+  checks: {maxRejected: "20%%"}
+"""
+SYNTHESIS = """\
+  synthesis: {template: SelfInstruct, endpoint: "%s", rows: 4, parallel: 1%s}
+"""
+
+
+def lines(start: int, count: int = 40) -> str:
+    return "".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(start, start + count))
+
+
+@pytest.fixture(autouse=True)
+def _log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HONE_TERMINATION_LOG", str(tmp_path / "log"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Two files in two folders, and one that is no data."""
+    for number, name in enumerate(("one/a.jsonl", "two/b.jsonl", "two/notes")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(lines(number * 100))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        ["one/a.jsonl", "two/b.jsonl"],
+        ["*/*.jsonl"],
+        ["**/*.jsonl"],
+        ["one/*.jsonl", "two/b.jsonl"],
+    ],
+)
+def test_several_files_and_globs_are_one_source(files: Path, sources: list[str], capsys: Any) -> None:
+    assert main(["validate", *sources]) == 0
+    assert "rows:       80 valid" in capsys.readouterr().out
+
+
+def test_a_row_of_several_files_has_its_place(files: Path, capsys: Any) -> None:
+    (files / "two/b.jsonl").write_text(lines(100) + "{\n")
+    assert main(["validate", "*/*.jsonl"]) == 0
+    assert "two/b.jsonl:41: not JSON" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name files"),
+        (["absent.jsonl"], "there is no file absent.jsonl"),
+        (["absent/*.jsonl"], "there is no file absent/*.jsonl"),
+        (["one", "two"], "a folder stands alone"),
+        (["hf://owner/name", "one/a.jsonl"], "an address is a source of its own"),
+        (["gs://bucket/rows.jsonl"], "gs:// is not read: write s3://bucket/path"),
+        (["az://container/rows.jsonl"], "SAS token"),
+        (["http://data.test/rows.jsonl"], "write https://"),
+        (["hf://datasets/owner/name"], "write hf://owner/name"),
+        (["--dataset", "volume.yaml"], "the manifest's source is in the cluster"),
+        (["one/a.jsonl", "--dataset", "volume.yaml", "--synthesis"], "--synthesis needs --dataset"),
+    ],
+)
+def test_what_cannot_be_is_told(files: Path, arguments: list[str], words: str, capsys: Any) -> None:
+    (files / "volume.yaml").write_text(MANIFEST % "pvc://data/rows.jsonl")
+    assert main(["validate", *arguments]) == 78
+    assert words in capsys.readouterr().err
+
+
+def test_out_keeps_the_rows_and_what_is_known_of_them(files: Path, capsys: Any) -> None:
+    (files / "one/a.jsonl").write_text(lines(0) + "{\n")
+    assert main(["validate", "one/a.jsonl", "--out", "kept"]) == 0
+    kept = [json.loads(line) for line in (files / "kept/train.jsonl").read_text().splitlines()]
+    held = [json.loads(line) for line in (files / "kept/validation.jsonl").read_text().splitlines()]
+    assert sorted(row["text"] for row in kept + held) == sorted(f"row {i}" for i in range(40))
+    (rejected,) = (files / "kept/rejected.jsonl").read_text().splitlines()
+    assert json.loads(rejected)["code"] == "BrokenJson"
+    assert (files / "kept/report.html").is_file()
+    assert "kept:       kept" in capsys.readouterr().out
+
+
+def test_out_of_rows_that_are_not_fit_keeps_no_split_of_a_run_before(files: Path) -> None:
+    assert main(["validate", "one/a.jsonl", "--out", "kept"]) == 0
+    (files / "one/a.jsonl").write_text("{x\n" * 9)
+    assert main(["validate", "one/a.jsonl", "--out", "kept"]) == 65
+    assert not (files / "kept/train.jsonl").exists()
+    assert len((files / "kept/rejected.jsonl").read_text().splitlines()) == 9
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tls_server.certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.mark.parametrize("by", ["argument", "manifest"])
+def test_an_https_source_is_read_with_the_environments_key(
+    by: str, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("AUTHORIZATION", "Bearer canary")
+    with tls_server.serve(certificate) as server:
+        server.answers["/rows.jsonl"] = (200, {}, lines(0).encode())
+        uri = f"https://localhost:{server.port}/rows.jsonl"
+        (tmp_path / "dataset.yaml").write_text(MANIFEST % uri)
+        source = [uri] if by == "argument" else ["--dataset", "dataset.yaml"]
+        assert main(["validate", *source]) == 78, "a private address, unless it is allowed"
+        assert main(["validate", *source, "--allow-private-addresses"]) == 0
+        assert server.requests[0][3] == "Bearer canary"
+    captured = capsys.readouterr()
+    assert "rows:       40 valid" in captured.out
+    assert "canary" not in captured.out + captured.err
+
+
+def test_an_hf_source_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    from huggingface_hub import constants
+
+    folder = tmp_path / "hub/datasets/acme/rows/main"
+    folder.mkdir(parents=True)
+    (folder / "train.jsonl").write_text(lines(0))
+    (folder / "test.jsonl").write_text(lines(100))
+    with hub.serve(tmp_path / "hub") as url:
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        assert main(["validate", "hf://acme/rows"]) == 0
+    assert "rows:       40 valid" in capsys.readouterr().out
+
+
+class Quiz(modelserver.Model):
+    """Makes up another question at each request."""
+
+    served_as = "quiz"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def answer(self, messages: list[dict[str, str]], temperature: float, length: int, seed: int) -> dict[str, Any]:
+        self.asked += 1
+        text = f"**Question:** What is {self.asked} and {'x' * self.asked}?\n**Answer:** It is {self.asked}."
+        return {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+
+
+def test_generated_rows_are_kept_and_asked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    seeds = [{"prompt": f"How many is {i}?", "completion": f"It is {i}."} for i in range(3)]
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in seeds))
+    monkeypatch.setenv("API_KEY", "sk-canary")
+    quiz = Quiz()
+    with modelserver.serve(quiz, "sk-canary") as url:
+        spec = MANIFEST % "pvc://data/seeds.jsonl" + '  splits: {validation: "0%"}\n'
+        (tmp_path / "dataset.yaml").write_text(spec + SYNTHESIS % (url, ", review: {required: false}"))
+        command = ["validate", "seeds.jsonl", "--dataset", "dataset.yaml"]
+        assert main(command) == 0
+        assert "left out:   synthesis" in capsys.readouterr().out
+        assert quiz.asked == 0
+        command += ["--synthesis", "--out", "kept", "--allow-private-addresses"]
+        assert main(command) == 0
+        asked = quiz.asked
+        assert main(command) == 0
+    rows = [json.loads(line) for line in (tmp_path / "kept/train.jsonl").read_text().splitlines()]
+    assert [row["completion"] for row in rows] == [f"It is {n}." for n in range(1, 5)]
+    assert quiz.asked == asked
+    assert (tmp_path / "kept/synthetic.jsonl").is_file()
+
+
+def test_generated_rows_that_wait_for_people_are_told(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "seeds.jsonl").write_text(json.dumps({"prompt": "How many?", "completion": "One."}) + "\n")
+    with modelserver.serve(Quiz()) as url:
+        (tmp_path / "dataset.yaml").write_text(MANIFEST % "pvc://data/seeds.jsonl" + SYNTHESIS % (url, ""))
+        options = ["--synthesis", "--out", "kept", "--allow-private-addresses"]
+        assert main(["validate", "seeds.jsonl", "--dataset", "dataset.yaml", *options]) == 0
+    told = capsys.readouterr().out
+    assert "4 rows wait for review: hone dataset review answers --path kept/store" in told
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["train.jsonl", "test.jsonl"], 'train: files: ["train.jsonl"]; test: files: ["test.jsonl"]'),
+        (["train/0.jsonl", "train/1.jsonl", "validation/0.jsonl"], 'train: files: ["train/*.jsonl"]; validation:'),
+        (["rows.jsonl", "rows_test.jsonl"], 'train: files: ["rows.jsonl"]; test:'),
+        (["dev.jsonl", "eval.jsonl"], 'validation: files: ["dev.jsonl"]; test: files: ["eval.jsonl"]'),
+    ],
+)
+def test_a_folder_with_the_files_of_splits_is_refused(
+    tmp_path: Path, names: list[str], words: str, capsys: Any
+) -> None:
+    for number, name in enumerate(names):
+        (tmp_path / "rows" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "rows" / name).write_text(lines(number * 100))
+    assert main(["validate", "rows"]) == 65
+    told = capsys.readouterr().err
+    assert "SeveralSplits" in told
+    assert words in told
+    (tmp_path / "dataset.yaml").write_text(
+        (MANIFEST % "pvc://data/rows").replace('rows"', f'rows", files: ["{names[0]}"]')
+    )
+    assert main(["validate", "rows", "--dataset", "dataset.yaml"]) == 0
+    assert "rows:       40 valid" in capsys.readouterr().out
+
+
+def test_what_datasets_saves_of_several_splits_is_refused(tmp_path: Path, capsys: Any) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"text": [f"row {i}" for i in range(40)]})
+    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(str(tmp_path / "rows"))
+    assert main(["validate", "rows"]) == 65
+    assert "SeveralSplits" in capsys.readouterr().err
+
+
+def test_documents_are_no_splits_and_a_licence_is_no_document(tmp_path: Path, capsys: Any) -> None:
+    for name in ("train.md", "test.md", "LICENSE.txt", "NOTICE.md"):
+        (tmp_path / "rows" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "rows" / name).write_text(f"Of {name} and its rows.\n")
+    (tmp_path / "dataset.yaml").write_text(MANIFEST % "pvc://data/rows" + '  splits: {validation: "0%"}\n')
+    assert main(["validate", "rows", "--dataset", "dataset.yaml"]) == 0
+    assert "rows:       2 valid" in capsys.readouterr().out
