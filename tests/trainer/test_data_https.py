@@ -49,6 +49,7 @@ def refusal(url, tmp_path, limits=PRIVATE_OK, **options) -> SourceError:
     return caught.value
 
 
+@pytest.mark.attack("addresses")
 @pytest.mark.parametrize(
     "address",
     [
@@ -97,6 +98,7 @@ def test_private_addresses_may_be_allowed_but_never_link_local_ones():
     assert not any(is_allowed(a, True) for a in never)
 
 
+@pytest.mark.attack("URLs")
 @pytest.mark.parametrize(
     "host",
     [
@@ -119,6 +121,7 @@ def test_no_spelling_of_loopback_is_reached(host, server, tmp_path):
     assert server.requests == []
 
 
+@pytest.mark.attack("URLs")
 @pytest.mark.parametrize(
     "url",
     [
@@ -161,6 +164,7 @@ def test_the_certificate_must_be_the_hosts(server, tmp_path):
     assert server.requests == []
 
 
+@pytest.mark.attack("redirects")
 def test_one_bad_address_among_good_ones_refuses_the_host(server, tmp_path):
     error = refusal("https://data.test/x", tmp_path, Limits(), resolver=lambda *_: ["8.8.8.8", "10.0.0.7"])
     assert error.code == "SourceRefused"
@@ -181,6 +185,7 @@ def public_server(server, second_loopback_is_public, certificate):
         yield server
 
 
+@pytest.mark.attack("redirects")
 def test_a_name_server_that_changes_its_answer_leads_nowhere_else(public_server, tmp_path):
     answers = ["127.0.0.2", "127.0.0.1", "127.0.0.1"]
     url = f"https://data.test:{public_server.port}/rows.jsonl"
@@ -189,6 +194,7 @@ def test_a_name_server_that_changes_its_answer_leads_nowhere_else(public_server,
     assert len(answers) == 2, "the name was resolved once"
 
 
+@pytest.mark.attack("redirects")
 @pytest.mark.parametrize(
     "target",
     [
@@ -216,6 +222,7 @@ def test_relative_redirects_are_followed(server, tmp_path):
     assert download(url, tmp_path, resolver=names(data_test="127.0.0.1")) == ROWS
 
 
+@pytest.mark.attack("redirects")
 def test_endless_redirects_end(server, tmp_path):
     server.answers["/loop"] = (302, {"Location": "/loop"}, b"")
     error = refusal(f"https://data.test:{server.port}/loop", tmp_path, resolver=names(data_test="127.0.0.1"))
@@ -223,6 +230,7 @@ def test_endless_redirects_end(server, tmp_path):
     assert len(server.requests) == 6
 
 
+@pytest.mark.attack("redirects")
 def test_credentials_go_to_the_first_host_alone(server, tmp_path):
     server.answers["/go"] = (302, {"Location": f"https://other.test:{server.port}/rows.jsonl"}, b"")
     resolver = names(data_test="127.0.0.1", other_test="127.0.0.1")

@@ -238,6 +238,7 @@ USER = {
 }
 
 
+@pytest.mark.attack("sandbox")
 @pytest.mark.parametrize("what", USER)
 def test_a_function_of_the_users_that(workers: Workers, tmp_path: Path, what: str) -> None:
     source, expected = USER[what]

@@ -20,8 +20,22 @@ ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken
 """Files of a model that are data. Pickles (.bin, .pt), code (.py) and other forms of the weights are not fetched."""
 _OTHER_FORM = "consolidated"
 """Start of names of the same weights in another library's form, which transformers does not read."""
-_CODE_KEYS = {"auto_map", "_attn_implementation_internal", "trust_remote_code", "custom_pipelines"}
-"""Keys that let a config name code or a kernel to load (CVE-2026-4372)."""
+_CODE_KEYS = {
+    "auto_map",
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "experts_implementation",
+    "_experts_implementation",
+    "_experts_implementation_internal",
+    "use_kernels",
+    "kernel_config",
+    "trust_remote_code",
+    "custom_pipelines",
+}
+"""Keys that let a config name code, or a kernel of the hub, to load (CVE-2026-4372)."""
+QUANTIZATIONS = ("awq", "bitsandbytes", "compressed-tensors", "fp8", "gptq", "hqq", "mxfp4", "torchao")
+"""Kinds of quantization that weights may be stored in."""
 
 
 def run(plan: FetchPlan) -> FetchResult:
@@ -69,6 +83,9 @@ def _wanted(repository: hub.Repository, snapshot: hub.Snapshot) -> list[str]:
         raise SourceError("UnsafeModel", f"{repository} has no safetensors file: {has}")
     if "config.json" not in names:
         raise SourceError("UnsupportedModel", f"{repository} has no config.json")
+    if "adapter_config.json" in top:
+        way_out = "it would be applied silently: name the base model, or one with the adapter merged"
+        raise SourceError("UnsupportedModel", f"{repository} holds an adapter (adapter_config.json), and {way_out}")
     return names
 
 
@@ -86,7 +103,7 @@ def make_safe(config: Path) -> None:
     """Remove the keys of a JSON config that name code, at any depth; other files stay byte for byte.
 
     Raises:
-        SourceError: UnsafeModel when config.json is not a JSON object.
+        SourceError: UnsafeModel when config.json is not a JSON object; UnsupportedModel for an unknown quantization.
     """
     if not config.name.endswith("config.json"):
         return
@@ -94,9 +111,18 @@ def make_safe(config: Path) -> None:
         content = json.loads(config.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise SourceError("UnsafeModel", f"{config.name} is not JSON") from None
+    _check_quantization(config.name, content)
     cleaned = _without_code(content)
     if cleaned != content:
         config.write_text(json.dumps(cleaned, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _check_quantization(name: str, content: Any) -> None:
+    options = content.get("quantization_config") if isinstance(content, dict) else None
+    kind = options.get("quant_method", "bitsandbytes") if isinstance(options, dict) else options
+    if kind is not None and kind not in QUANTIZATIONS:
+        known = ", ".join(QUANTIZATIONS)
+        raise SourceError("UnsupportedModel", f"{name}: quantization_config of kind {str(kind)[:40]!r}; known: {known}")
 
 
 def check_safetensors(folder: Path) -> None:

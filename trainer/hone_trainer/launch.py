@@ -21,6 +21,7 @@ from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan,
 from hone_api.report import Outcome, TrainingResult
 from hone_trainer import chain, finished, teacher
 from hone_trainer.errors import TrainerError, to_outcome
+from hone_trainer.secrets import scrub
 from hone_trainer.stop import Stop, interrupted
 
 RENDEZVOUS_TIMEOUT = 900
@@ -244,7 +245,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
 
         outcome = to_outcome(_or_lost_peer(error))
         if outcome.failure and outcome.failure.code not in ("Interrupted",):
-            traceback.print_exc()
+            print(scrub(traceback.format_exc()), file=sys.stderr, flush=True)
     temporary = folder / f".rank-{rank}"
     temporary.write_text(outcome.model_dump_json(by_alias=True))
     temporary.rename(folder / f"rank-{rank}.json")

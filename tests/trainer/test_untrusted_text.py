@@ -1,0 +1,110 @@
+"""Credentials in text, and configs of models that name code: what of them is left."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_trainer.errors import SourceError
+from hone_trainer.fetch import make_safe
+from hone_trainer.secrets import scrub
+
+pytestmark = pytest.mark.pure
+CANARY = "CanaryCanaryCanary0123456789abcdef"
+# Put together here, so that no scanner of the repository takes them for real ones.
+SECRETS = {
+    "AWS key": "AK" + "IA" + "CANARYCANARY0123",
+    "AWS session key": "AS" + "IA" + "CANARYCANARY0123",
+    "AWS secret": f"aws_secret_access_key={CANARY}",
+    "AWS secret as JSON": f'"SecretAccessKey": "x", "aws_session_token": "{CANARY}"',
+    "OpenAI key": f"Incorrect API key provided: sk-{CANARY}",
+    "OpenAI project key": f"sk-proj-{CANARY}",
+    "Hugging Face token": f"401 for hf_{CANARY}",
+    "GitHub token": f"remote: ghp_{CANARY}",
+    "GitHub fine-grained token": f"github_pat_{CANARY}",
+    "GitLab token": f"glpat-{CANARY}",
+    "Slack token": f"xoxb-{CANARY}",
+    "JSON Web Token": f"token eyJhbGciOiJSUzI1NiJ9.eyJ{CANARY}.{CANARY}",
+    "private key": f"-----BEGIN RSA PRIVATE KEY-----\n{CANARY}\n-----END RSA PRIVATE KEY-----",
+    "private key that is cut": f"-----BEGIN PRIVATE KEY-----\n{CANARY}",
+    "bearer": f"Authorization: Bearer {CANARY}",
+    "basic": f"Authorization: Basic {CANARY}",
+    "password in an address": f"https://user:{CANARY}@example.org/x",
+    "signature in an address": f"https://example.org/x?X-Amz-Signature={CANARY}",
+    "API_KEY of an environment": f"API_KEY={CANARY}",
+    "password in YAML": f"password: {CANARY}",
+    "Azure storage key": f"AccountKey={CANARY}",
+}
+
+
+@pytest.mark.attack("secrets in text")
+@pytest.mark.parametrize("what", SECRETS)
+def test_a_secret_that_was_never_seen_before_is_hidden(what: str) -> None:
+    found = scrub(f"before {SECRETS[what]} after")
+    assert CANARY not in found
+    assert "CANARYCANARY" not in found
+    assert "***" in found
+
+
+@pytest.mark.parametrize("text", ["sk-learn", "the password is wrong", "tokens: 512", "max_tokens=100", "eyJ is"])
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert scrub(text) == text
+
+
+NAMED = {
+    "attn_implementation": "owner/kernel",
+    "_attn_implementation": "owner/kernel",
+    "_attn_implementation_internal": "owner/kernel",
+    "experts_implementation": "owner/kernel",
+    "use_kernels": True,
+    "auto_map": {"AutoModel": "owner/repo--modeling.Model"},
+    "trust_remote_code": True,
+}
+
+
+@pytest.mark.attack("model configs")
+@pytest.mark.parametrize("key", NAMED)
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_config_names_no_code_and_no_kernel(tmp_path: Path, key: str, deep: bool) -> None:
+    config: dict[str, Any] = {"model_type": "llama", key: NAMED[key]}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "x", "text_config": [config]} if deep else config))
+    make_safe(file)
+    assert key not in file.read_text()
+    assert "llama" in file.read_text()
+
+
+@pytest.mark.attack("model configs")
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ('{"quantization_config": {"quant_method": "owner/kernel"}}', "UnsupportedModel"),
+        ('{"quantization_config": {"quant_method": ["gptq"]}}', "UnsupportedModel"),
+        ('{"quantization_config": "quark"}', "UnsupportedModel"),
+        ("[" * 100_000, "UnsafeModel"),
+        ("not JSON", "UnsafeModel"),
+    ],
+)
+def test_a_config_that_is_refused(tmp_path: Path, content: str, code: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(content)
+    with pytest.raises(SourceError) as raised:
+        make_safe(file)
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("method", ["gptq", "fp8"])
+def test_a_known_quantization_stays(tmp_path: Path, method: str) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"quantization_config": {"quant_method": method}}))
+    make_safe(file)
+    assert method in file.read_text()
+
+
+@pytest.mark.attack("model configs")
+def test_the_package_that_loads_kernels_of_the_hub_is_not_installed() -> None:
+    assert importlib.util.find_spec("kernels") is None
