@@ -139,6 +139,12 @@ class Attempt(ApiModel):
     reason: ShortText | None = Field(default=None, description="Failure code.")
     start_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Step it resumed from.")
     end_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Last step it reported.")
+    lost_steps: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_COUNT,
+        description="Steps that attempts before it had reported and it trained again, for want of a later checkpoint.",
+    )
 
 
 class JobFailure(ApiModel):

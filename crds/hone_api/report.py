@@ -61,8 +61,12 @@ class TrainerStatus(ApiModel):
 class HoneStatus(ApiModel):
     """What our own trainer tells beyond Kubeflow's payload. Numbers are strings: 'nan' survives JSON."""
 
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
     stage: Short
     step: int = Field(ge=0, le=MAX_COUNT)
+    start_step: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Step that these pods went on from, once known."
+    )
     total_steps: int | None = Field(default=None, ge=0, le=MAX_COUNT)
     epoch: Short | None = None
     loss: Short | None = None

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import aiohttp
 
 from hone_operator import cache as caches
+from hone_operator import networks
 from hone_operator.adopt import difference
 from hone_operator.cache import Cache
 from hone_operator.cluster import (
@@ -38,7 +39,7 @@ from hone_operator.reconcile.notenabled import not_enabled
 from hone_operator.reconcile.notreconciled import internal_error, status_refused
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
-from hone_operator.reconcile.pods import ObservedJob, scheduled
+from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import refusal
 from hone_operator.reconcile.upstream import Upstream
 from hone_operator.routing import CONTENTS, Key, concerned, datasets_of
@@ -153,7 +154,8 @@ class Controllers:
             upstream=self._upstream(body),
             store=await self._stores.observe(body),
             stopping=stopping,
-            service_lost=await self._service_lost(of_component(jobs, "training")),
+            network_lost=await networks.is_lost(self.cluster, of_component(jobs, "training")),
+            network_left=await networks.left(self.cluster, body, of_component(jobs, "training")),
             made=made_by(body, self.cache.made_by(namespace, body["metadata"]["name"], body["metadata"]["uid"])),
         )
         if any(j.succeeded and is_open(body, j) for j in of_component(jobs, "training")):
@@ -187,13 +189,6 @@ class Controllers:
         for version in live:
             self._keep("ModelVersion", version)
         return made_by(body, live) is not None
-
-    async def _service_lost(self, jobs: list[ObservedJob]) -> bool:
-        """Whether ranks look for each other in vain; asked once they have nodes, and then at times."""
-        for job in jobs:
-            if job.body["spec"]["completions"] > 1 and not job.finished and scheduled(job.pods):
-                return not await self._exists.of("Service", job.body["metadata"]["namespace"], job.name)
-        return False
 
     def _upstream(self, body: Mapping[str, Any]) -> Upstream:
         """The jobs along spec.model.fineTuneJob, and the ModelVersions that this job or the next one up names."""

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import listening
 import pytest
 
 from hone_api.report import FailureReport, Outcome
@@ -111,6 +112,21 @@ def test_sigterm_to_the_launcher_saves_and_exits_75(runs: Any, make_plan: Any) -
     failure = runs.wait(plan, process, 75).failure
     assert failure.code == "Interrupted"
     assert store(plan).steps()[-1] == failure.step
+
+
+@pytest.mark.attack("rendezvous")
+@pytest.mark.parametrize("deepspeed", [None, {"zeroStage": 2}], ids=["gloo", "DeepSpeed"])
+def test_ranks_of_one_pod_listen_on_loopback_only(runs: Any, make_plan: Any, deepspeed: Any) -> None:
+    """Store and pairs of gloo: another pod must not reach them."""
+    fields = {**LONG, "adapter": FULL if deepspeed else LORA}
+    plan = make_plan(processesPerNode=2, deepspeed=deepspeed, **fields)
+    process = runs.start(plan)
+    runs.wait_for(store(plan).path(4), process)
+    found = listening.addresses(process.pid)
+    process.send_signal(signal.SIGTERM)
+    runs.wait(plan, process, 75)
+    assert len(found) >= 3  # the store, and one of gloo in each rank
+    assert {host for host, _ in found} == {"127.0.0.1"}
 
 
 def test_a_killed_rank_ends_all_and_is_named(runs: Any, make_plan: Any) -> None:

@@ -68,7 +68,8 @@ class Report(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._first_step = state.global_step
         self._tokens = self._earlier_tokens = float(state.num_input_tokens_seen)  # GRPO's count goes on when resumed
-        self._run.reporters.update(stage="Training", step=state.global_step, total_steps=state.max_steps)
+        first = state.global_step
+        self._run.reporters.update(stage="Training", step=first, start_step=first, total_steps=state.max_steps)
         self._mark = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

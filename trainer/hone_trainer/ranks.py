@@ -38,6 +38,24 @@ def any_rank(flag: bool) -> bool:
     return add_up([float(flag)])[0] > 0
 
 
+def text_of_first(text: str) -> str:
+    """The text that the first rank gave; a collective."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_available() or not dist.is_initialized():
+        return text
+    data = text.encode()
+    length = torch.tensor([len(data)], dtype=torch.int64, device=_device())
+    dist.broadcast(length, src=0)
+    held = bytearray(data if is_first() else int(length.item()))
+    if not held:
+        return ""
+    buffer = torch.frombuffer(held, dtype=torch.uint8).to(_device())
+    dist.broadcast(buffer, src=0)
+    return bytes(buffer.tolist()).decode()
+
+
 def barrier() -> None:
     """Wait for all ranks; a collective."""
     add_up([0.0])

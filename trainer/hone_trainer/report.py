@@ -31,6 +31,8 @@ class Progress:
 
     stage: str = "Loading"
     step: int = 0
+    start_step: int | None = None
+    """Step that this process went on from; known when training begins."""
     total_steps: int | None = None
     epoch: float | None = None
     loss: float | None = None
@@ -235,6 +237,7 @@ def to_report(progress: Progress) -> ProgressReport:
         hone=HoneStatus(
             stage=progress.stage,
             step=progress.step,
+            start_step=progress.start_step,
             total_steps=progress.total_steps,
             checkpoint_step=progress.checkpoint_step,
             metrics=further,

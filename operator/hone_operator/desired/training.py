@@ -234,8 +234,33 @@ def service(owner: Mapping[str, Any], number: int) -> dict[str, Any]:
     }
 
 
+def isolation(owner: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """NetworkPolicy of attempt `number`: its ranks are reached by each other alone, on any port (gloo and NCCL choose
+    theirs), and their metrics by a Prometheus. The rendezvous and the collectives know no password."""
+    name = names.attempt(owner["metadata"]["name"], number)
+    pods = {"matchLabels": {"batch.kubernetes.io/job-name": name}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": names.metadata(name, owner, attempt_labels(owner, number)),
+        "spec": {
+            "podSelector": pods,
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"from": [{"podSelector": pods}]},
+                {"ports": [{"port": METRICS_PORT, "protocol": "TCP"}]},
+            ],
+        },
+    }
+
+
+def network(owner: Mapping[str, Any], number: int) -> list[dict[str, Any]]:
+    """[NetworkPolicy, Service] by which the ranks of several nodes find each other, and nobody else finds them."""
+    return [isolation(owner, number), service(owner, number)]
+
+
 def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
-    """[ConfigMap, Service when there are several nodes, Job] of the attempt."""
+    """[ConfigMap, NetworkPolicy and Service when there are several nodes, Job] of the attempt."""
     spec = attempt.spec
     resources = spec.resources
     labels = attempt_labels(attempt.owner, attempt.number)
@@ -261,4 +286,4 @@ def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
     if attempt.ancestors:
         annotations[names.ANCESTORS] = json.dumps([a.to_json() for a in attempt.ancestors], sort_keys=True)
     config, body = job(attempt.owner, JobName(attempt.name, labels, annotations), work, platform, resources.nodes)
-    return [config, *([service(attempt.owner, attempt.number)] if resources.nodes > 1 else []), body]
+    return [config, *(network(attempt.owner, attempt.number) if resources.nodes > 1 else []), body]

@@ -37,10 +37,32 @@ class Latest:
     checkpoint_step: int | None = None
     """Step of the newest complete checkpoint."""
     eta_seconds: int | None = None
+    start_step: int | None = None
+    """Step that the attempt's first pods went on from; None until our trainer has told it."""
+    lost: int = 0
+    """Steps that had been reported, and that this attempt trained again."""
+    pod_created: datetime | None = None
+    """When the pod was made whose steps these are; None: not known, the operator has restarted since."""
+    step_told: datetime | None = None
+    """When the step was told last: a report of a pod that is loading tells none."""
+    ours: bool = False
+    """Our own trainer reports: what transformers' reporter says beside it, 100 % at any end, is not believed."""
 
     @property
     def step(self) -> int:
         return self.progress.step
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who reports, and what is known of the time before."""
+
+    pod_created: datetime | None = None
+    reached: int = 0
+    """Last step that the attempt before this one reported."""
+
+
+UNKNOWN = Origin()
 
 
 def number(text: str | None) -> str | None:
@@ -71,22 +93,58 @@ def remembered(status: Mapping[str, Any], attempt: int) -> Latest | None:
     told, started = progress.get("lastUpdatedTime"), attempts[-1].get("startTime")
     if not told or not started or datetime.fromisoformat(told) < datetime.fromisoformat(started):
         return None  # of an earlier attempt
-    return Latest(attempt, read_known(JobProgress, progress)[0], datetime.fromisoformat(told))
+    received = datetime.fromisoformat(told)
+    return Latest(
+        attempt,
+        read_known(JobProgress, progress)[0],
+        received,
+        step_told=received,
+        start_step=attempts[-1].get("startStep"),
+        lost=attempts[-1].get("lostSteps", 0),
+        ours="stage" in progress,
+    )
 
 
-def update(report: ProgressReport, attempt: int, previous: Latest | None, now: datetime) -> Latest | None:
-    """What is known after this report; None when it is older than what was known.
+def newest(status: Mapping[str, Any]) -> Latest | None:
+    """What the status still tells of the attempt that was its newest one."""
+    attempts = status.get("attempts")
+    return remembered(status, attempts[-1]["number"]) if attempts else None
 
-    A report need not hold everything: numbers that it lacks keep their last value.
+
+def reached_before(status: Mapping[str, Any], attempt: int) -> int:
+    """Last step that the attempt before this one reported."""
+    earlier = [a for a in status.get("attempts") or () if a["number"] < attempt]
+    return earlier[-1].get("endStep", 0) if earlier else 0
+
+
+def update(
+    report: ProgressReport, attempt: int, previous: Latest | None, now: datetime, origin: Origin = UNKNOWN
+) -> Latest | None:
+    """What is known after this report; None when it is not news.
+
+    A report need not hold everything: numbers that it lacks keep their last value. Within an attempt the step never
+    falls, but when newer pods go on from a checkpoint: after a suspension.
     """
     if previous and previous.attempt > attempt:
         return None
     if previous and previous.attempt < attempt:
         previous = None
+    if previous and (_of_older_pod(previous, origin) or (previous.ours and report.hone is None)):
+        return None
     known = previous.progress if previous else JobProgress()
     step, total = _steps(report, known)
-    if step < known.step:
+    start = report.hone.start_step if report.hone else None
+    loading = report.hone is not None and start is None and step == 0
+    if loading:
+        step = known.step
+    resumed = previous is not None and not loading and _of_newer_pod(previous, origin)
+    if step < known.step and not resumed:
         return None
+    lost = previous.lost if previous else 0
+    if start is not None and (previous is None or previous.start_step is None):
+        lost = max(0, origin.reached - start)
+    elif resumed:
+        lost += max(0, known.step - (step if start is None else start))
     told = report.trainer_status.progress_percentage or 0
     percent = min(100, 100 * step // total) if total else max(known.percent, told)
     eta = report.trainer_status.estimated_remaining_seconds
@@ -111,6 +169,11 @@ def update(report: ProgressReport, attempt: int, previous: Latest | None, now: d
         received=now,
         checkpoint_step=previous.checkpoint_step if previous and checkpoint is None else checkpoint,
         eta_seconds=previous.eta_seconds if previous and eta is None else eta,
+        start_step=previous.start_step if previous and previous.start_step is not None else start,
+        lost=lost,
+        pod_created=previous.pod_created if previous and loading else origin.pod_created,
+        step_told=previous.step_told if previous and loading else now,
+        ours=report.hone is not None,
     )
 
 
@@ -124,6 +187,16 @@ def _summary(step: int, total: int | None, percent: int, stage: str | None) -> s
 def words(stage: str) -> str:
     """EvaluatingBase -> Evaluating base."""
     return re.sub(r"(?<=[a-z])[A-Z]", lambda found: f" {found[0].lower()}", stage)
+
+
+def _of_older_pod(previous: Latest, origin: Origin) -> bool:
+    return bool(previous.pod_created and origin.pod_created and origin.pod_created < previous.pod_created)
+
+
+def _of_newer_pod(previous: Latest, origin: Origin) -> bool:
+    """After a restart of the operator only the time of the last step is known: the pod that told it is older."""
+    before = previous.pod_created or previous.step_told
+    return bool(before and origin.pod_created and origin.pod_created > before)
 
 
 def _steps(report: ProgressReport, known: JobProgress) -> tuple[int, int | None]:

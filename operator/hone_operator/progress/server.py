@@ -10,6 +10,7 @@ import asyncio
 import logging
 import ssl
 import time
+from datetime import datetime
 from typing import Protocol
 
 from aiohttp import web
@@ -21,7 +22,7 @@ from hone_operator.desired import names
 from hone_operator.progress.auth import Authenticator, Caller, TooManyReviewsError
 from hone_operator.progress.binding import Chain, Object, RefusedError, attempt_of, labelled_attempt
 from hone_operator.progress.connections import IDLE_SECONDS, BoundedSite, Connections, peer_of
-from hone_operator.progress.numbers import remembered
+from hone_operator.progress.numbers import Origin, reached_before, remembered
 from hone_operator.progress.ratelimit import RateLimit
 from hone_operator.progress.refusals import HttpLog, Refusals
 from hone_operator.progress.store import ProgressStore
@@ -95,7 +96,8 @@ class ProgressServer:
         try:
             caller = await self._authenticate(request)
             job = self._job_of(caller, namespace, name)
-            attempt = attempt_of(caller, await self._chain(caller, job))
+            chain = await self._chain(caller, job)
+            attempt = attempt_of(caller, chain)
         except RefusedError:
             raise
         except TooManyReviewsError as error:
@@ -106,8 +108,10 @@ class ProgressServer:
             raise RefusedError(503, "ServiceUnavailable", message) from error
         self.connections.trust(peer_of(request.transport))
         report = await _read(request)
-        known = remembered(job.get("status") or {}, attempt)
-        self._store.accept(job["metadata"]["uid"], (namespace, name), attempt, report, known)
+        status = job.get("status") or {}
+        origin = Origin(_created(chain.pod), reached_before(status, attempt))
+        known = remembered(status, attempt)
+        self._store.accept(job["metadata"]["uid"], (namespace, name), attempt, report, known, origin)
         return report
 
     async def _authenticate(self, request: web.Request) -> Caller:
@@ -143,6 +147,11 @@ class ProgressServer:
         if known is None or (uid and known["metadata"]["uid"] != uid):
             return await self._directory.read(kind, namespace, name)
         return known
+
+
+def _created(pod: Object | None) -> datetime | None:
+    text = pod["metadata"].get("creationTimestamp") if pod else None
+    return datetime.fromisoformat(text) if text else None
 
 
 async def _read(request: web.Request) -> ProgressReport:

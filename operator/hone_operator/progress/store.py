@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hone_api.report import ProgressReport
-from hone_operator.progress.numbers import Latest, update
+from hone_operator.progress.numbers import UNKNOWN, Latest, Origin, update
 
 Key = tuple[str, str]
 """(namespace, name) of a FineTuneJob."""
@@ -40,10 +40,16 @@ class ProgressStore:
         return self._latest.get(job_uid)
 
     def accept(
-        self, job_uid: str, key: Key, attempt: int, report: ProgressReport, remembered: Latest | None = None
+        self,
+        job_uid: str,
+        key: Key,
+        attempt: int,
+        report: ProgressReport,
+        remembered: Latest | None = None,
+        origin: Origin = UNKNOWN,
     ) -> bool:
         """Take a report; False when it is older than what is known here, or else than what is `remembered`."""
-        latest = update(report, attempt, self._latest.get(job_uid, remembered), datetime.now(UTC))
+        latest = update(report, attempt, self._latest.get(job_uid, remembered), datetime.now(UTC), origin)
         if latest is None:
             return False
         self._latest[job_uid] = latest

@@ -9,6 +9,7 @@ from hone_api.failures import Retry
 from hone_api.placement import Restarts
 from hone_api.report import TrainingResult
 from hone_operator.desired import names
+from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff, parse_time
 from hone_operator.reconcile.pods import ObservedJob
@@ -64,8 +65,8 @@ class Now:
     """What a record is closed by, beside its Job."""
 
     suspended: bool
-    step: int | None
-    """The last reported one."""
+    report: Latest | None = None
+    """The newest report, of whichever attempt."""
     job_deleted_at: str | None = None
     """When the last attempt, which has not ended, was found without its Job and without pods."""
 
@@ -93,7 +94,9 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
         following = records[index + 1] if index + 1 < len(records) else None
         if "endTime" not in record:
             job = by_number.get(record["number"])
-            cause = _bring_up_to_date(record, job, following, now)
+            before = records[index - 1] if index else None
+            _take_steps(record, before, now.report)
+            cause = _bring_up_to_date(record, job, before, following, now)
             if following is None:
                 attempts.job, attempts.cause = job, cause
     return attempts
@@ -102,6 +105,7 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
 def _bring_up_to_date(
     record: dict[str, Any],
     job: ObservedJob | None,
+    before: Mapping[str, Any] | None,
     following: Mapping[str, Any] | None,
     now: Now,
 ) -> Cause | None:
@@ -121,15 +125,33 @@ def _bring_up_to_date(
         return _close(record, job.ended_at, _cause(job), now)
     _close(record, job.ended_at, None, now)
     if isinstance(ending.result, TrainingResult):
-        record["startStep"] = ending.result.start_step
+        _started(record, before, ending.result.start_step)
+        record["endStep"] = ending.result.steps
     return None
+
+
+def _take_steps(record: dict[str, Any], before: Mapping[str, Any] | None, report: Latest | None) -> None:
+    """What the attempt's pods have told so far: where they went on from, and how far they are."""
+    if report is None or report.attempt != record["number"]:
+        return
+    if report.start_step is not None:
+        _started(record, before, report.start_step)
+        record["lostSteps"] = max(report.lost, record["lostSteps"])
+    if report.step or report.start_step is not None:
+        record["endStep"] = report.step
+
+
+def _started(record: dict[str, Any], before: Mapping[str, Any] | None, step: int) -> None:
+    """The attempt went on from this step; what the one before it had done beyond is lost."""
+    record.setdefault("startStep", step)
+    record.setdefault("lostSteps", max(0, (before or {}).get("endStep", 0) - record["startStep"]))
 
 
 def _close(record: dict[str, Any], ended_at: str, cause: Cause | None, now: Now) -> Cause | None:
     """The attempt has ended; well, when there is no cause."""
     record["endTime"] = ended_at
-    if now.step is not None:
-        record["endStep"] = now.step
+    if cause and cause.code == "Interrupted" and cause.step is not None:  # its report may not have come through
+        record["endStep"] = cause.step
     if cause:
         record["outcome"] = _outcome(cause, now.suspended or record["outcome"] == "Suspended")
         record["reason"] = cause.code

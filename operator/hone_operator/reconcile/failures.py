@@ -26,6 +26,8 @@ class Cause:
     pod: str | None = None
     exit_code: int | None = None
     log_tail: str | None = None
+    step: int | None = None
+    """The last step that the run finished, where the trainer told it."""
 
     @property
     def retry(self) -> Retry:
@@ -69,15 +71,16 @@ def root_cause(job: ObservedJob) -> Cause:
     state, ending = terminated(pod) or {}, ending_of(pod)
     where = {"rank": rank(pod), "pod": pod["metadata"]["name"], "exit_code": state.get("exitCode")}
     report = ending.failure if ending else None
+    step = report.step if report else None
     if disrupted(pod) and (report is None or report.code in SECONDARY):
         reason = condition(pod, "DisruptionTarget")
         text = f"Pod {where['pod']} was disrupted: {reason.get('reason')}: {reason.get('message', '')}"
-        return Cause("Disrupted", text, **where)
+        return Cause("Disrupted", text, step=step, **where)
     if report:
         code = report.code if report.code in FAILURES else VAGUE
         if report.rank is not None:
             where["rank"] = report.rank
-        return Cause(code, report.message, report.hint, log_tail=job.log_tail, **where)
+        return Cause(code, report.message, report.hint, log_tail=job.log_tail, step=step, **where)
     code, message = _from_exit(pod, state)
     return Cause(code, message, log_tail=job.log_tail, **where)
 

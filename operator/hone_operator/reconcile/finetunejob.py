@@ -16,7 +16,8 @@ from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import Attempt, image, service, training, world_size
+from hone_operator.desired.training import Attempt, image, network, training, world_size
+from hone_operator.progress.numbers import newest
 from hone_operator.reconcile import bounds, earlier, forecast, inputs
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import Refused, begun, refuse, tell_refused, why_refused
@@ -84,10 +85,9 @@ class _Run:
         self.conditions = draft.conditions
         self._warnings: list[str] = []
         """What the attempt's curves say is wrong."""
-        step = (draft.old.get("progress") or {}).get("step")
         jobs = of_component(seen.jobs, "training")
         deleted = draft.time if seen.stopping == 0 else None
-        self.attempts = observe_attempts(draft.body, jobs, Now(spec.suspend, step, deleted))
+        self.attempts = observe_attempts(draft.body, jobs, Now(spec.suspend, seen.report or newest(draft.old), deleted))
 
     def decide(self) -> Outcome:
         draft, attempts = self.draft, self.attempts
@@ -100,6 +100,7 @@ class _Run:
         draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
         misfit = self._look_ahead(data_ready, model)
         forecast.told_more(draft, self._warnings)
+        draft.delete += self.seen.network_left
         cause = model.failure or tasks.failure or misfit or final_cause(attempts, self.spec.restarts)
         if not (attempts.job and not attempts.job.finished):
             cause = cause or final_refusal(self.seen.refusals)
@@ -279,8 +280,10 @@ class _Run:
             self.draft.apply.append(suspension(job.body, self.spec.suspend))
         self.draft.put(resolved=self._recorded(names.RESOLVED) or self.draft.old.get("resolved"))
         self.draft.await_start(job)
-        if self.seen.service_lost:
-            self.draft.create.append(service(self.draft.body, self.attempts.count))
+        if self.seen.network_lost:
+            self.draft.create += network(self.draft.body, self.attempts.count)
+        if self.spec.resources.nodes > 1:
+            self.draft.check_in(RECHECK_SECONDS)
         if self.spec.suspend:
             return self._paused()
         nodes, obstacle = self.spec.resources.nodes, waiting(job)

@@ -36,8 +36,10 @@ class Observed:
     """What the API server did not take when this decision was carried out a moment ago."""
     stopping: int | None = None
     """Pods that still run of the last attempt, whose Job somebody has deleted; None: its Job is there."""
-    service_lost: bool = False
-    """The Service by which the ranks of the running attempt find each other was deleted."""
+    network_lost: bool = False
+    """The Service or the NetworkPolicy of the running attempt's ranks was deleted."""
+    network_left: Sequence[Mapping[str, Any]] = ()
+    """Service and NetworkPolicy of attempts that have ended."""
 
 
 def of_component(jobs: Sequence[ObservedJob], component: str) -> list[ObservedJob]:

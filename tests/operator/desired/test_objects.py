@@ -341,11 +341,37 @@ def test_a_claim_is_one_volume_however_often_it_is_mounted(made, volume, paths):
 
 
 def test_every_rank_can_be_found_by_name():
-    config, service, job = two_nodes()
+    config, _, service, job = two_nodes()
     host = json.loads(config["data"]["plan.json"])["masterAddress"]
     assert host == "run-3-0.run-3.team.svc.cluster.local"
     assert service["metadata"]["name"] == job["spec"]["template"]["spec"]["subdomain"] == "run-3"
     assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+
+
+@pytest.mark.attack("rendezvous")
+@pytest.mark.parametrize(
+    ("labels", "port", "reached"),
+    [
+        ({"batch.kubernetes.io/job-name": "run-3"}, 29500, True),
+        ({"batch.kubernetes.io/job-name": "run-3"}, 41234, True),
+        ({"batch.kubernetes.io/job-name": "run-4", "hone.dev/component": "training"}, 29500, False),
+        ({"hone.dev/component": "training"}, 41234, False),
+        ({}, 29500, False),
+        ({"app": "prometheus"}, 9400, True),
+    ],
+)
+def test_ranks_of_several_nodes_are_reached_by_each_other_alone(labels, port, reached):
+    _, policy, _, job = two_nodes()
+    assert policy["spec"]["podSelector"] == {"matchLabels": {"batch.kubernetes.io/job-name": job["metadata"]["name"]}}
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert policy["metadata"]["ownerReferences"] == job["metadata"]["ownerReferences"]
+
+    def lets_in(rule):
+        peers = [peer["podSelector"]["matchLabels"].items() for peer in rule.get("from", ())]
+        from_here = not peers or any(peer <= labels.items() for peer in peers)
+        return from_here and port in [p["port"] for p in rule.get("ports", [{"port": port}])]
+
+    assert any(lets_in(rule) for rule in policy["spec"]["ingress"]) == reached
 
 
 @pytest.mark.parametrize("length", [1, 52])

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from hone_api.finetunejob_status import FineTuneJobStatus
 from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus, parse_outcome
-from hone_operator.progress.numbers import duration, number, remembered, update
+from hone_operator.progress.numbers import Origin, duration, number, remembered, update
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -107,6 +107,53 @@ def test_what_an_earlier_attempt_told_is_not_remembered():
     assert remembered(status("2026-01-02T03:04:00Z", two), 2) is None
     assert remembered(status("2026-01-02T03:40:00Z", two), 2).step == 40
     assert remembered({}, 1) is None
+
+
+def made(minute, reached=0):
+    return Origin(datetime(2026, 1, 2, 3, minute, tzinfo=UTC), reached)
+
+
+def at(minute):
+    return datetime(2026, 1, 2, 3, minute, 30, tzinfo=UTC)
+
+
+def test_100_percent_of_a_reporter_beside_ours_is_not_believed():
+    """transformers says so at any end, also after SIGTERM at step 41."""
+    latest = update(ours(41, total_steps=200, start_step=0), 1, None, NOW)
+    assert update(stock(percent=100, eta=0), 1, latest, NOW) is None
+    assert update(stock(percent=20, current_step=42, total_steps=200), 1, latest, NOW) is None
+    known = remembered({**status("2026-01-02T03:04:00Z"), "progress": latest.progress.to_json()}, 1)
+    assert update(stock(percent=100, eta=0), 1, known, NOW) is None  # after a restart of the operator
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_resumed_suspension_goes_on_below(restarted):
+    latest = update(ours(90, total_steps=200, start_step=0), 1, None, at(10), made(5))
+    if restarted:
+        told = {"number": 1, "startTime": "2026-01-02T03:00:00Z", "startStep": 0, "lostSteps": 0, "endStep": 90}
+        latest = remembered({"attempts": [told], "progress": latest.progress.to_json()}, 1)
+    latest = update(ours(0), 1, latest, at(20), made(20))
+    assert latest.step == 90  # it is loading, and does not know yet where it goes on from
+    latest = update(ours(80, total_steps=200, start_step=80), 1, latest, at(21), made(20))
+    assert (latest.step, latest.start_step, latest.lost) == (80, 0, 10)
+    latest = update(ours(85, total_steps=200, start_step=80), 1, latest, at(22), made(20))
+    assert (latest.step, latest.lost) == (85, 10)
+    assert update(ours(84, total_steps=200, start_step=80), 1, latest, at(22), made(20)) is None
+    assert update(ours(91, total_steps=200, start_step=0), 1, latest, at(22), made(5)) is None  # the pod that was there
+
+
+def test_a_late_report_of_the_suspended_pod_does_not_freeze_the_new_one():
+    latest = update(ours(90, total_steps=200, start_step=0), 1, None, at(10), made(5))
+    latest = update(ours(91, total_steps=200, start_step=0), 1, latest, at(30), made(5))  # after the new pod was made
+    latest = update(ours(80, total_steps=200, start_step=80), 1, latest, at(31), made(20))
+    assert (latest.step, latest.lost) == (80, 11)
+
+
+def test_what_another_attempt_had_done_beyond_the_checkpoint_is_lost():
+    latest = update(ours(5, total_steps=20, start_step=5), 2, None, NOW, made(5, reached=9))
+    assert (latest.start_step, latest.lost) == (5, 4)
+    latest = update(ours(6, total_steps=20, start_step=5), 2, latest, NOW, made(5, reached=9))
+    assert (latest.start_step, latest.lost) == (5, 4)
 
 
 @pytest.mark.parametrize(

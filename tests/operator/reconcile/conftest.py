@@ -135,8 +135,8 @@ class World:
         }
         return self.dead(exit_code, rank, conditions=[taken])
 
-    def failure(self, code: str, message: str = "words of the trainer") -> dict[str, Any]:
-        return {"failure": {"code": code, "message": message}}
+    def failure(self, code: str, message: str = "words of the trainer", **fields: Any) -> dict[str, Any]:
+        return {"failure": {"code": code, "message": message, **fields}}
 
     def result(self) -> dict[str, Any]:
         return {

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
+from hone_api.finetunejob_status import JobProgress
+from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.outcome import Outcome, Refusal
 
 pytestmark = pytest.mark.pure
@@ -21,7 +25,7 @@ def test_running_when_every_pod_runs(world, new_life, conditions):
     assert conditions(life.status)["Running"] == "True/Running"
     assert life.status["phase"] == "Running"
     assert [e.reason for e in outcome.events] == ["Started"]
-    assert life.tick(20) == Outcome()
+    assert life.tick(20) == Outcome(check_again_in=15)  # whether Service and NetworkPolicy are still there
 
 
 def test_unschedulable_tells_the_schedulers_words(life, conditions):
@@ -285,3 +289,52 @@ def test_a_running_job_keeps_its_digests(life):
     outcome = life.tick(61)
     assert life.world.digest in outcome.create[0]["data"]["plan.json"]
     assert life.status["resolved"]["datasetDigests"] == {"rows": life.world.digest}
+
+
+def told(life, attempt, step, **fields):
+    """The newest report of an attempt."""
+    received = datetime(2026, 1, 2, 3, 5, tzinfo=UTC)
+    life.report = Latest(attempt, JobProgress(step=step), received, ours=True, **fields)
+
+
+def steps(life):
+    names = ("startStep", "endStep", "lostSteps")
+    return [tuple(record.get(name) for name in names) for record in life.status["attempts"]]
+
+
+def test_steps_of_attempts_from_their_first_report_on(life):
+    life.tick()
+    life.pods(life.world.pod())
+    told(life, 1, 12, start_step=0)
+    life.tick(5)
+    assert steps(life) == [(0, 12, 0)]
+    life.ends("Failed", life.world.dead(137), seconds=60)
+    life.tick(61)
+    life.tick(600)
+    assert steps(life) == [(0, 12, 0), (None, None, None)]  # what the first attempt told is not the second's
+    told(life, 2, 10, start_step=10, lost=2)
+    life.pods(life.world.pod())
+    life.tick(601)
+    assert steps(life) == [(0, 12, 0), (10, 10, 2)]
+    life.ends("Failed", life.world.dead(75, outcome=life.world.failure("Interrupted", "stopped", step=17)), seconds=660)
+    life.tick(661)
+    assert steps(life)[1] == (10, 17, 2)  # its last report did not come through
+    assert life.status["attempts"][1]["outcome"] == "Preempted"
+
+
+def test_an_attempt_that_ends_before_its_first_report_has_no_steps(life):
+    life.tick()
+    told(life, 1, 12, start_step=0)
+    life.ends("Failed", life.world.dead(137), seconds=60)
+    life.tick(61)
+    life.tick(600)
+    life.ends("Failed", life.world.dead(137), seconds=660)
+    life.tick(661)
+    assert steps(life)[:2] == [(0, 12, 0), (None, None, None)]
+
+
+def test_without_reports_the_result_tells_the_steps(life):
+    life.tick()
+    life.ends("Complete", life.world.dead(0, outcome=life.world.result()))
+    life.tick(61)
+    assert steps(life) == [(0, life.status["progress"]["step"], 0)]

@@ -57,10 +57,19 @@ def test_a_job_that_has_lost_its_plan_is_made_again(life):
     assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-2"]
 
 
-def test_a_lost_service_is_made_again_as_it_was(new_life):
+def test_a_lost_service_or_policy_is_made_again_as_it_was(new_life):
     life = new_life(resources={"nodes": 2})
-    before = next(b for b in life.tick().create if b["kind"] == "Service")
+    before = tuple(b for b in life.tick().create if b["kind"] in ("NetworkPolicy", "Service"))
     life.pods(life.world.pod(0), life.world.pod(1))
-    outcome = life.tick(5, service_lost=True)
-    assert outcome.create == (before,)
+    outcome = life.tick(5, network_lost=True)
+    assert len(before) == 2
+    assert outcome.create == before
     assert outcome.delete == ()
+
+
+def test_service_and_policy_of_an_attempt_go_with_its_end(new_life):
+    life = new_life(resources={"nodes": 2})
+    made = [b for b in life.tick().create if b["kind"] in ("NetworkPolicy", "Service")]
+    life.ends("Failed", life.world.dead(137))
+    outcome = life.tick(61, network_left=made)
+    assert list(outcome.delete) == made

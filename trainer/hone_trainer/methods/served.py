@@ -84,10 +84,7 @@ class Served:
             StoreError: DiskFull or StorageError.
             TrainerError: Interrupted.
         """
-        from accelerate.utils import broadcast_object_list
-
-        names = [self._load() if ranks.is_first() else ""]
-        self._name = broadcast_object_list(names)[0]
+        self._name = ranks.text_of_first(self._load() if ranks.is_first() else "")
 
     def generate(
         self,
