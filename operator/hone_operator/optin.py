@@ -21,8 +21,7 @@ from hone_operator.desired import names
 from hone_operator.settings import Settings
 
 log = logging.getLogger(__name__)
-LABEL = "hone.dev/enabled"
-SELECTOR = f"{LABEL}=true"
+SELECTOR = "hone.dev/enabled=true"
 REFRESH_SECONDS = 60.0
 RETRY_SECONDS = 15.0
 RIGHTS_WAIT = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
@@ -182,8 +181,8 @@ class OptIn:
 
         @kopf.on.event("", "v1", "namespaces", id="opt-in", registry=registry)
         async def opt_in(event: Any, body: Mapping[str, Any], **_: Any) -> None:
-            labels = body["metadata"].get("labels") or {}
-            await self._set(body["metadata"]["name"], event["type"] != "DELETED" and labels.get(LABEL) == "true")
+            # The watch has a selector: a namespace that loses the label is told of as deleted, and bodies are stripped.
+            await self._set(body["metadata"]["name"], event["type"] != "DELETED")
 
     async def refresh(self) -> None:
         """Compare with the API server once a minute: a watch says nothing of what it has missed."""

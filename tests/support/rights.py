@@ -94,6 +94,8 @@ def installed(kube: Kube, admin: Path, system: str, values: dict[str, Any]) -> I
         yield account
     finally:
         run("delete", "--wait=false", "--ignore-not-found", items=objects)
+        # What is still in force would bound the tests that follow.
+        wait_until(lambda: not in_force(kube, system), "the admission policies are gone")
 
 
 def token(kube: Kube, namespace: str, account: str) -> str:
