@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import kopf
 
-from hone_operator import handlers, settings
+from hone_operator import __version__, handlers, settings
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
 from hone_operator.controllers import Controllers
@@ -95,6 +95,14 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         controllers.on_internal_error = metrics.internal_error
         controllers.on_refused_status = metrics.status_refused
         unreadable.count, watches.note = metrics.unreadable, unreadable.note
+        log.info(
+            "hone-operator %s: namespaces %s, %d reconciles at once, progress reports %s, opt-in %s",
+            __version__,
+            ", ".join(config.watch_namespaces) or "all",
+            config.concurrency,
+            config.progress_url if ca else "off",
+            "on" if config.opt_in.role else "off",
+        )
         await watches.listing.fill()
         await opt_in.fill()
         opt_in.changed = watches.request_all_in

@@ -1,8 +1,10 @@
 """The only module that talks to the API server: plain dictionaries in and out, one call each."""
 
+import copy
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -120,6 +122,24 @@ def _namespace_gone(status: int, answer: Mapping[str, Any]) -> bool:
     if status == 403:
         return any(cause.get("reason") == "NamespaceTerminating" for cause in details.get("causes") or ())
     return status == 404 and details.get("kind") == "namespaces"
+
+
+UNDECLARED = re.compile(r"\.status\.([\w.\[\]=\":,-]+): field not declared in schema")
+
+
+def without(status: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+    """A copy of `status` without these fields, e.g. `progress.stage` or `attempts[0].lostSteps`."""
+    known: dict[str, Any] = copy.deepcopy(dict(status))
+    for each in paths:
+        nodes: list[Any] = [known]
+        *steps, last = re.sub(r"\[[^\]]*\]", "", each).split(".")
+        for step in steps:
+            found = [node[step] for node in nodes if isinstance(node, dict) and step in node]
+            nodes = [item for value in found for item in (value if isinstance(value, list) else [value])]
+        for node in nodes:
+            if isinstance(node, dict):
+                node.pop(last, None)
+    return known
 
 
 @dataclass(frozen=True)
@@ -271,7 +291,17 @@ class Cluster:
         ours = {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
         body = {"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "status": status}
         target = path(kind, meta["namespace"], meta["name"], "status")
-        answer = await self._call("PATCH", target, body, FORCE, APPLY, METADATA_ONLY)
+        try:
+            answer = await self._call("PATCH", target, body, FORCE, APPLY, METADATA_ONLY)
+        except ClusterError as error:
+            known = without(status, UNDECLARED.findall(error.message))
+            if known == status:
+                raise
+            # The definition is of an older version: what it does not have cannot be written, all else can.
+            log.warning(
+                "%s %s/%s: the definition lacks fields: %s", kind, ours["namespace"], ours["name"], error.message
+            )
+            answer = await self._call("PATCH", target, {**body, "status": known}, FORCE, APPLY, METADATA_ONLY)
         return {**owner, "metadata": json.loads(answer)["metadata"], "status": dict(status)}
 
     async def delete(self, kind: str, body: Mapping[str, Any]) -> None:

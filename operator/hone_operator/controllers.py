@@ -337,6 +337,9 @@ class Controllers:
                 await self._show_refused(key, body, error)
                 raise
             self._keep(key.kind, made)
+            before, after = (body.get("status") or {}).get("phase"), outcome.status.get("phase")
+            if before != after:
+                log.info("%s: %s, before %s", key, after, before or "new")
             await self._emit(body, outcome)
         for gone in outcome.delete:
             await self.cluster.delete(gone["kind"], gone)

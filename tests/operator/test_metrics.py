@@ -204,3 +204,16 @@ async def test_failed_reconciles_are_counted():
     assert value(await scrape(metrics), "hone_operator_reconcile_errors_total", kind="Dataset") == 0
     metrics.failed(Key("Dataset", "ml", "rows"), RuntimeError("no"))
     assert value(await scrape(metrics), "hone_operator_reconcile_errors_total", kind="Dataset") == 1
+
+
+async def test_numbers_of_a_deleted_namespace_go(cache):
+    metrics = Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0)
+    metrics._since = 0.0
+    for body in cache.items("FineTuneJob"):
+        meta = body["metadata"]
+        metrics.reconciled(Key("FineTuneJob", meta["namespace"], meta["name"]), 0.1)
+    assert 'hone_jobs_finished_total{namespace="ml"' in await scrape(metrics)
+    for kind in ("FineTuneJob", "Dataset", "ModelVersion"):
+        for body in cache.items(kind):
+            cache.remove(kind, body)
+    assert 'namespace="ml"' not in re.sub(r"hone_pod_info.*", "", await scrape(metrics))
