@@ -71,7 +71,7 @@ def test_a_run_lives_through_an_upgrade_and_a_rollback_of_the_definitions(
     assert namespace.names("Job") == ["run-1"]
     namespace.create("FineTuneJob", "later", spec())
     wait_until(lambda: namespace.get("Job", "later-1"), "another job starts under the newer definitions")
-    assert namespace.condition("FineTuneJob", "later", "Accepted")["status"] == "True"
+    wait_until(lambda: namespace.condition("FineTuneJob", "later", "Accepted").get("status") == "True", "its status")
 
     install(behind)
     namespace.create("FineTuneJob", "older", spec())
