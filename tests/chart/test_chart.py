@@ -301,3 +301,22 @@ def test_generated_files_are_up_to_date():
 def test_values_yaml_is_what_the_model_says():
     values = yaml.safe_load((generate.CHART / "values.yaml").read_text())
     assert ChartValues.model_validate(values) == ChartValues()
+
+
+@pytest.mark.attack("metrics")
+@pytest.mark.parametrize("monitor", ["podMonitor", "serviceMonitor"])
+def test_a_trainer_pod_speaks_for_itself_alone(render, monitor):
+    """It can neither pose as another namespace, nor fill Prometheus."""
+    documents = render({"metrics": {monitor: {"enabled": True}, "renderMode": "alwaysRender"}})
+    [found] = [d for d in documents if d["kind"] == "PodMonitor" and d["metadata"]["name"].endswith("-trainer")]
+    [endpoint] = found["spec"]["podMetricsEndpoints"]
+    assert endpoint["honorLabels"] is False
+    assert endpoint["metricRelabelings"][0]["action"] == "keep"
+    assert endpoint["metricRelabelings"][0]["regex"] == "hone_trainer_.*"
+    assert found["spec"]["sampleLimit"] <= 1000
+    assert {"labelLimit", "labelValueLengthLimit", "bodySizeLimit"} <= found["spec"].keys()
+
+
+def test_the_authority_that_running_pods_trust_survives_an_uninstall(render):
+    [secret] = of_kind(render(), "Secret")
+    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
