@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hone_trainer.errors import SourceError
+from hone_api.report import Sample
+from hone_trainer.errors import SourceError, StoreError
 from hone_trainer.fetch import make_safe
 from hone_trainer.secrets import scrub
 
@@ -108,3 +109,43 @@ def test_a_known_quantization_stays(tmp_path: Path, method: str) -> None:
 @pytest.mark.attack("model configs")
 def test_the_package_that_loads_kernels_of_the_hub_is_not_installed() -> None:
     assert importlib.util.find_spec("kernels") is None
+
+
+PAYLOADS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[click](javascript:alert(1))",
+    "![](https://example.org/pixel.png)",
+    "# A heading\n\n## Another",
+    "```\n</pre><script>alert(1)</script>\n```",
+    "``````\n<b>out</b>",
+    "a\n\n> **Tuned:** forged",
+    "<!-- ", "</code></pre><h1>x",
+    "| a | b |\n| - | - |",
+    "---\nbase_model: forged\n---",
+]  # fmt: skip
+
+
+@pytest.mark.attack("HTML and cards")
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_an_answer_stays_text_in_the_model_card(payload: str) -> None:
+    from markdown_it import MarkdownIt
+
+    from hone_trainer import card
+
+    text = card._sample(Sample(prompt=payload, reference=payload, base=payload, tuned=payload))
+    tokens = MarkdownIt("commonmark").parse(text + "\n\nafter " + card._code(payload))
+    kinds = [token.type for token in tokens if token.type not in ("paragraph_open", "paragraph_close", "inline")]
+    assert kinds == ["fence"] * 4
+    assert [token.content for token in tokens if token.type == "fence"] == [payload + "\n"] * 4
+    assert [child.type for child in tokens[-2].children or ()] == ["text", "code_inline"]
+
+
+@pytest.mark.attack("manifests")
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../evil.yaml", "a/../../../evil.yaml", "/store/tasks/evil.yaml"])
+def test_a_task_definition_of_the_store_is_never_read(path: str) -> None:
+    from hone_trainer.harness.tasks import _definition
+
+    with pytest.raises(StoreError) as raised:
+        _definition(path)
+    assert raised.value.code == "ManifestMismatch"

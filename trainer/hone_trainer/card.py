@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 from hone_api.modelversion import ArtifactForm, EvaluationNumber, Sample
@@ -51,7 +52,7 @@ def render(
     version = f", ModelVersion `{plan.model_version}`," if plan.model_version else ""
     body = [
         f"# {plan.output.model_name}",
-        f"{TITLES[form]} made from `{plan.model_uri}`{revision}{version} by {plan.method} in {steps} steps, "
+        f"{TITLES[form]} made from {_code(plan.model_uri)}{revision}{version} by {plan.method} in {steps} steps, "
         f"run `{plan.run}`.",
         "## Evaluation",
         _numbers(numbers),
@@ -61,7 +62,7 @@ def render(
         *(f"- `{d.name}`, split `{d.split}`, `{d.digest}` (held out)" for d in plan.evaluation_datasets),
         *_harness(plan),
         "## Settings",
-        "```json\n" + json.dumps({"plan": _settings(plan), "resolved": resolved}, indent=2) + "\n```",
+        _fenced(json.dumps({"plan": _settings(plan), "resolved": resolved}, indent=2), "json"),
         *notes,
     ]
     return "\n".join(front) + "\n\n" + "\n\n".join(body) + "\n"
@@ -86,11 +87,22 @@ def _harness(plan: TrainingPlan) -> list[str]:
 
 
 def _sample(sample: Sample) -> str:
-    def quote(text: str | None) -> str:
-        return (text or "").replace("\n", "\n> ")
-
     parts = [("Prompt", sample.prompt), ("Reference", sample.reference), ("Base", sample.base), ("Tuned", sample.tuned)]
-    return "\n>\n".join(f"> **{name}:** {quote(text)}" for name, text in parts if text is not None)
+    return "\n\n".join(f"**{name}**\n\n{_fenced(text, 'text')}" for name, text in parts if text is not None)
+
+
+def _fenced(text: str, language: str) -> str:
+    """A code block, where no text is Markdown or HTML: rows and answers are untrusted."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _code(text: str | None) -> str:
+    """A code span on one line, which the text cannot leave."""
+    line = " ".join((text or "").split())
+    marks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if "`" in line else ""
+    return f"{marks}{space}{line}{space}{marks}"
 
 
 def _settings(plan: TrainingPlan) -> dict[str, object]:

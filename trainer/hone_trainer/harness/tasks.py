@@ -11,7 +11,7 @@ from typing import Any
 
 from hone_api.training import Harness
 from hone_trainer import harness, manifest
-from hone_trainer.errors import ConfigError
+from hone_trainer.errors import ConfigError, StoreError
 from hone_trainer.harness import catalogue
 from hone_trainer.harness.metrics import Metric, of_task
 
@@ -108,13 +108,26 @@ def _made(folder: Path, entry: Mapping[str, Any]) -> Any:
     from lm_eval.tasks._yaml_loader import load_yaml
 
     rows = load_from_disk(str(folder / DATA / entry["data"]))
-    definition = load_yaml(catalogue.root() / entry["definition"], resolve_func=True)
+    definition = load_yaml(_definition(entry["definition"]), resolve_func=True)
     for key in ("tag", "group", "task_list", "dataset_kwargs"):
         definition.pop(key, None)
     if process := definition.get("process_docs"):
         definition["process_docs"] = _once(process)
     definition |= {"task": entry["name"], "custom_dataset": lambda **_: rows}
     return TaskManager(include_defaults=False).load([definition])["tasks"][entry["name"]]
+
+
+def _definition(path: str) -> Path:
+    """The file of lm-eval that defines a task. It can name Python to run, so one from the store is never read.
+
+    Raises:
+        StoreError: ManifestMismatch.
+    """
+    root = catalogue.root().resolve()
+    file = (root / path).resolve()
+    if not file.is_relative_to(root):
+        raise StoreError("ManifestMismatch", f"the task definition {path[:100]!r} is not one of lm-evaluation-harness")
+    return file
 
 
 def _once(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
