@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.finetunejob_status import FineTuneJobStatus
 from hone_api.meta import (
@@ -116,10 +117,25 @@ class Push(ApiModel):
     secret_name: Name | None = Field(default=None, description="Secret with the credentials of uri.")
 
 
+MODEL_NAME = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+MODEL_NAME_MESSAGE = (
+    "modelName has lower-case letters, digits and - only, and begins and ends with a letter or digit, e.g. support-bot"
+)
+
+
+def _checked_model_name(name: str) -> str:
+    """The same where no API server checks: in a plan on a laptop."""
+    if not re.fullmatch(MODEL_NAME, name):
+        raise ValueError(MODEL_NAME_MESSAGE)
+    return name
+
+
 class Output(ApiModel):
     """What comes out."""
 
-    model_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)] = Field(
+    rules = (Rule(f"self.modelName.matches(r'{MODEL_NAME}')", MODEL_NAME_MESSAGE, field_path=".modelName"),)
+
+    model_name: Annotated[str, StringConstraints(max_length=50), AfterValidator(_checked_model_name)] = Field(
         description="Name of the model; its versions are <modelName>-v1, -v2, …"
     )
     version: int | None = Field(default=None, ge=1, le=1_000_000, description="Version number; default: the next.")

@@ -66,10 +66,17 @@ def immutable(path: str, name: str, way_out: str) -> Rule:
     )
 
 
+DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$"
+
+
 def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
-    """A rule on the parent of a decimal string; `low` and `high` are comparisons, e.g. '> 0.0' and '<= 1.0'."""
+    """A rule on the parent of a decimal string; `low` and `high` are comparisons, e.g. '> 0.0' and '<= 1.0'.
+
+    What is no number is told in the same words; double() alone would add an evaluation error to the refusal.
+    """
+    number = f"self.{name}.matches(r'{DECIMAL}')"
     return Rule(
-        f"!has(self.{name}) || double(self.{name}) {low} && double(self.{name}) {high}",
+        f"!has(self.{name}) || {number} && double(self.{name}) {low} && double(self.{name}) {high}",
         f"{name} must be {text}, e.g. '{example}'",
         field_path=f".{name}",
     )
@@ -116,7 +123,7 @@ MAX_COUNT = 2**53 - 1
 
 # Field types. Floats are strings, as in the Kubernetes API conventions.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$", max_length=24)]
+Decimal = Annotated[str, StringConstraints(pattern=DECIMAL, max_length=24)]
 Percent = Annotated[str, StringConstraints(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$", max_length=8)]
 Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(s|m|h|d))+$", max_length=24)]
 Quantity = Annotated[
