@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +177,38 @@ def test_sigterm_to_the_process_saves_and_exits_75(runs: Any, make_plan: Any) ->
     assert failure is not None
     assert failure.code == "Interrupted"
     assert checkpoints.Checkpoints(folder_of(plan), 2).steps()[-1] == failure.step
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_sigterm_before_the_first_step_ends_the_process_at_once(runs: Any, make_plan: Any, ranks: int) -> None:
+    """Also in the midst of a stage: here the rows come from a pipe that never ends."""
+    plan = make_plan(processesPerNode=ranks)
+    rows = Path(plan.datasets[0].path)
+    pipe = Path(plan.work_path).parent / "rows.jsonl"
+    pipe.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(pipe)
+    plan = plan.model_copy(update={"datasets": [plan.datasets[0].model_copy(update={"path": str(pipe)})]})
+    process = runs.start(plan)
+    with writer(pipe, process) as stream:
+        stream.write(rows.read_bytes().splitlines(keepends=True)[0])
+        process.send_signal(signal.SIGTERM)
+        failure = runs.wait(plan, process, 75).failure
+    assert failure.code == "Interrupted"
+    assert "before the first step" in failure.message
+
+
+@contextlib.contextmanager
+def writer(pipe: Path, process: subprocess.Popen[bytes]) -> Iterator[Any]:
+    """The pipe's other end, from when the process reads it."""
+    while True:
+        assert process.poll() is None, f"the run ended with {process.returncode}"
+        try:
+            handle = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nobody reads yet
+                raise
+            time.sleep(0.01)
+            continue
+        with open(handle, "wb", buffering=0) as stream:
+            yield stream
+        return

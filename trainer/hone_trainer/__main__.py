@@ -27,13 +27,11 @@ from hone_api.plan import (
     VerifyPlan,
     parse_plan,
 )
-from hone_api.privacy import ROWS_ENV, without_rows
 from hone_api.report import Outcome, Result
+from hone_trainer import termination
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
-from hone_trainer.secrets import ScrubbingFilter, scrub
+from hone_trainer.secrets import ScrubbingFilter
 
-TERMINATION_LOG_ENV = "HONE_TERMINATION_LOG"
-_TERMINATION_LOG = "/dev/termination-log"
 OWN_OPTIONS = ("evaluate", "export")
 """Commands that parse the rest of the arguments themselves."""
 log = logging.getLogger("hone.trainer")
@@ -81,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:
         outcome = to_outcome(error)
         _explain(outcome, error)
-    _write_termination_message(outcome)
+    termination.write(outcome)
     return outcome.exit_code
 
 
@@ -278,20 +276,6 @@ def _explain(outcome: Outcome, error: BaseException) -> None:
     if failure.code == "TrainerError":
         log.error("unexpected error", exc_info=error)
     print(f"{failure.code}: {failure.message}\n  {failure.hint}", file=sys.stderr)
-
-
-def _write_termination_message(outcome: Outcome) -> None:
-    path = os.environ.get(TERMINATION_LOG_ENV) or _TERMINATION_LOG
-    if os.environ.get(ROWS_ENV) == "false":
-        outcome = without_rows(outcome)
-    # Scrubbed before it is cut to size: what replaces a credential can be longer than it.
-    message = Outcome.model_validate_json(scrub(outcome.model_dump_json(by_alias=True))).to_termination_message()
-    if TERMINATION_LOG_ENV not in os.environ and not os.access(path, os.W_OK):
-        return
-    try:
-        Path(path).write_text(message, encoding="utf-8")
-    except OSError as error:
-        log.warning("the termination message cannot be written: %s", error)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ class Cadence(TrainerCallback):
     def __init__(self, run: Run) -> None:
         self._run = run
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._run.stop.hold()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         step, settings = state.global_step, self._run.settings
         last = step >= state.max_steps

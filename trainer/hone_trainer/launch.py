@@ -14,11 +14,13 @@ import signal
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome, TrainingResult
-from hone_trainer import chain, finished, loopback, messages, teacher
+from hone_trainer import chain, finished, loopback, messages, teacher, termination
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.secrets import scrub
 from hone_trainer.stop import Stop, interrupted
@@ -39,6 +41,7 @@ OFFLINE = {
 }
 """Training reads only what was staged, and TRL tells its makers nothing. transformers' reporter to
 Kubeflow would post beside ours, and says 100 % at any end, also after SIGTERM."""
+BEFORE_A_STEP = "before the first step: there was nothing to save"
 _LOST_PEER = re.compile(r"connection (closed|reset)|broken pipe|timed out waiting|\[.*gloo.*\]|socket timeout", re.I)
 
 
@@ -55,7 +58,7 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
         TrainerError: the failure of the rank that failed first.
     """
     plan = absolute(plan, plan_dir)
-    stop = Stop().install()
+    stop = Stop().install().leave_at_once(partial(_leave, plan))
     os.environ.update(OFFLINE)
     first = _node() == 0
     if (done := finished.result(plan)) is not None:
@@ -69,6 +72,15 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     if result is not None:
         _keep_outcome(plan, Outcome(result=result))
     return result
+
+
+def _leave(plan: TrainingPlan) -> NoReturn:
+    """End without a step, from within a signal handler: no library can take it for an error of its own."""
+    outcome = to_outcome(interrupted(BEFORE_A_STEP))
+    _keep_outcome(plan, outcome)
+    termination.write(outcome)
+    print(f"Interrupted: stopped by a signal {BEFORE_A_STEP}", file=sys.stderr, flush=True)
+    os._exit(outcome.exit_code)
 
 
 def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
@@ -139,6 +151,7 @@ def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult |
     plan_file = folder / "plan.json"
     plan_file.write_text(plan.model_dump_json(by_alias=True))
     stop.check("before the ranks were started")
+    stop.hold()  # torch's agent has handlers of its own, and passes the signal on to the ranks
     command = ("-u", "-m", "hone_trainer.launch", str(plan_file), str(folder))
     try:
         elastic_launch(_launch_config(plan, node), sys.executable)(*command)
@@ -226,11 +239,11 @@ def _outcomes(folder: Path) -> Outcomes:
 
 def _rank_main(plan_file: Path, folder: Path) -> None:
     """One rank: run, leave the outcome in a file, and end at once (a broken process group can hang at exit)."""
-    stop = Stop().install()
+    rank = int(os.environ["RANK"])
+    stop = Stop().install().leave_at_once(lambda: _end(folder, rank, to_outcome(interrupted(BEFORE_A_STEP))))
     _die_with_parent()
     plan = parse_plan(plan_file.read_bytes())
     assert isinstance(plan, TrainingPlan)
-    rank = int(os.environ["RANK"])
     try:
         messages.speak_json()
         from hone_trainer import pipeline
@@ -242,6 +255,10 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
         outcome = to_outcome(_or_lost_peer(error))
         if outcome.failure and outcome.failure.code not in ("Interrupted",):
             print(scrub(traceback.format_exc()), file=sys.stderr, flush=True)
+    _end(folder, rank, outcome)
+
+
+def _end(folder: Path, rank: int, outcome: Outcome) -> NoReturn:
     temporary = folder / f".rank-{rank}"
     temporary.write_text(outcome.model_dump_json(by_alias=True))
     temporary.rename(folder / f"rank-{rank}.json")

@@ -1,13 +1,16 @@
 """The wish to stop: SIGTERM (a drained node, a preempted pod, suspend: true) and Ctrl-C.
 
-The handler only sets a flag. The training loop agrees on it over all ranks at each step, saves a checkpoint and ends;
-transformers' own just-in-time checkpoint deadlocks when only one of the ranks gets the signal.
+In the training loop the handler only sets a flag: the ranks agree on it at each step, save a checkpoint and end;
+transformers' own just-in-time checkpoint deadlocks when only one of the ranks gets the signal. Before the first step
+there is nothing to save, and the process ends at once: a node that is drained does not wait for a model to load.
 """
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 from hone_trainer.errors import TrainerError
 
@@ -17,6 +20,16 @@ class Stop:
 
     def __init__(self) -> None:
         self.requested = False
+        self._leave: Callable[[], NoReturn] | None = None
+
+    def leave_at_once(self, leave: Callable[[], NoReturn]) -> Stop:
+        """From now on a signal calls `leave`, which ends the process; until `hold`."""
+        self._leave = leave
+        return self
+
+    def hold(self) -> None:
+        """There is something to save: from now on a signal only sets the flag."""
+        self._leave = None
 
     def install(self) -> Stop:
         """Handle SIGTERM and SIGINT; a second SIGINT interrupts at once. Must run on the main thread.
@@ -36,6 +49,8 @@ class Stop:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
+        if self._leave is not None:
+            self._leave()
 
 
 def interrupted(where: str, step: int | None = None) -> TrainerError:

@@ -1,0 +1,32 @@
+"""The termination message: how a pod tells the operator what its work came to."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from hone_api.privacy import ROWS_ENV, without_rows
+from hone_api.report import Outcome
+from hone_trainer.secrets import scrub
+
+ENV = "HONE_TERMINATION_LOG"
+"""Names another file than Kubernetes' own, for people without a cluster."""
+FILE = "/dev/termination-log"
+
+log = logging.getLogger(__name__)
+
+
+def write(outcome: Outcome) -> None:
+    """Leave the outcome where the kubelet looks for it, without credentials and cut to size."""
+    path = os.environ.get(ENV) or FILE
+    if os.environ.get(ROWS_ENV) == "false":
+        outcome = without_rows(outcome)
+    # Scrubbed before it is cut to size: what replaces a credential can be longer than it.
+    message = Outcome.model_validate_json(scrub(outcome.model_dump_json(by_alias=True))).to_termination_message()
+    if ENV not in os.environ and not os.access(path, os.W_OK):
+        return
+    try:
+        Path(path).write_text(message, encoding="utf-8")
+    except OSError as error:
+        log.warning("the termination message cannot be written: %s", error)
