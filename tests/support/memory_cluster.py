@@ -7,7 +7,6 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from hone_operator import cache as caches
 from hone_operator.cache import Cache
 from hone_operator.cluster import AlreadyExistsError, ConflictError, NotFoundError
 from hone_operator.listing import SELECTORS
@@ -104,7 +103,7 @@ class MemoryCluster:
         self.objects.pop(_ref(body), None)
         self.writes.append(f"delete {body['kind']} {body['metadata']['name']}")
         if not orphans:
-            for child in [c for c in self.objects.values() if caches.owner_uid(c) == body["metadata"]["uid"]]:
+            for child in [c for c in self.objects.values() if body["metadata"]["uid"] in _owners(c)]:
                 self.remove(child)
 
     def tell(self, cache: Cache, *without: str) -> None:
@@ -129,3 +128,7 @@ def _matches(body: Mapping[str, Any], selector: str) -> bool:
     labels = body["metadata"].get("labels") or {}
     name, _, value = selector.partition("=")
     return not selector or (labels.get(name) == value if value else name in labels)
+
+
+def _owners(body: Mapping[str, Any]) -> list[str]:
+    return [reference["uid"] for reference in body["metadata"].get("ownerReferences") or ()]

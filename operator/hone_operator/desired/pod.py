@@ -28,6 +28,8 @@ class Mount:
     path: PurePosixPath
     source: Mapping[str, Any]
     read_only: bool = True
+    sub_path: str | None = None
+    """Folder of the volume; None: the whole."""
 
     @property
     def claim_name(self) -> str | None:
@@ -79,6 +81,14 @@ def store(platform: Platform) -> Mount:
     return Mount.claim("store", names.STORE, platform.store_claim, read_only=False)
 
 
+def read_only(platform: Platform, *folders: str) -> tuple[Mount, ...]:
+    """Folders of the store that the pod, which mounts the store writable, may only read.
+
+    They must exist: a folder that is missing would be made by the kubelet, as root.
+    """
+    return tuple(replace(Mount.claim("store", names.STORE / f, platform.store_claim), sub_path=f) for f in folders)
+
+
 def plan_text(work: Work) -> str:
     """The plan as its ConfigMap has it."""
     return work.plan.model_dump_json(by_alias=True, exclude_none=True, indent=1)
@@ -112,7 +122,7 @@ def one_volume_a_claim(mounts: Sequence[Mount]) -> list[Mount]:
         if claim := mount.claim_name:
             volume = first.setdefault(claim, mount)
             shared = Mount.claim(volume.name, mount.path, claim, read_only=claim not in writable)
-            mount = replace(shared, read_only=mount.read_only)
+            mount = replace(shared, read_only=mount.read_only, sub_path=mount.sub_path)
         out.append(mount)
     return out
 
@@ -138,7 +148,13 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
         },
         "terminationMessagePolicy": "File",
         "volumeMounts": [
-            {"name": m.name, "mountPath": str(m.path), **({"readOnly": True} if m.read_only else {})} for m in mounts
+            {
+                "name": m.name,
+                "mountPath": str(m.path),
+                **({"subPath": m.sub_path} if m.sub_path else {}),
+                **({"readOnly": True} if m.read_only else {}),
+            }
+            for m in mounts
         ],
     }
     spec = {

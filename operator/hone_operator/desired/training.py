@@ -15,7 +15,7 @@ from hone_operator.desired import memory, modelref, names, rewards
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import METRICS_PORT, Mount, Work, store
+from hone_operator.desired.pod import METRICS_PORT, Mount, Work, read_only, store
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.scheduling import scheduling
 
@@ -178,6 +178,14 @@ def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
     spec, resolved = attempt.spec, attempt.resolved
     size = spec.resources.shared_memory or ("8Gi" if spec.resources.gpus_per_node > 1 else "1Gi")
     out = [store(platform), Mount.scratch("shm", PurePosixPath("/dev/shm"), size, medium="Memory")]
+    # What others rely on: the rows, and what was staged before this attempt began.
+    out += read_only(platform, "datasets")
+    if resolved.model_version is None and (resolved.model_uri or "").startswith(
+        f"pvc://{platform.store_claim}/base-models/"
+    ):
+        out += read_only(platform, "base-models")
+    if resolved.evaluation_tasks:
+        out += read_only(platform, "evaluation-tasks")
     scheme, claim, _ = names.split_uri(spec.model.uri or "")
     if scheme == "pvc":
         out.append(Mount.claim("model", MODEL, claim))

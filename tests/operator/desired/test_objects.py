@@ -322,7 +322,7 @@ def test_only_pods_that_download_know_the_hub():
         (
             lambda: run({"model": {"uri": "pvc://hone-store/models/a"}}),
             ("store", False),
-            {"/store": None, "/model": True},
+            {"/store": None, "/store/datasets": True, "/model": True},
         ),
         (lambda: dataset("pvc://hone-store/rows.jsonl"), ("store", False), {"/store": None, "/source": True}),
         (lambda: dataset("pvc://data/rows.jsonl"), ("source", True), {"/source": True}),
@@ -454,3 +454,13 @@ def test_rewards_bring_programs_and_keys_into_the_pod(spec):
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
     assert mounts["reward-1"] == {"name": "reward-1", "mountPath": "/etc/hone-rewards/1", "readOnly": True}
     assert {name for name in volumes if name.startswith("reward-")} == {"reward-1", "reward-2"}
+
+
+def test_a_training_pod_can_only_read_rows_and_staged_models():
+    """What other runs rely on; nested in the store, which it writes."""
+    container = one_pod()[-1]["spec"]["template"]["spec"]["containers"][0]
+    mounts = {m["mountPath"]: m for m in container["volumeMounts"] if m["name"] == "store"}
+    assert not mounts["/store"].get("readOnly")
+    assert (mounts["/store/datasets"]["subPath"], mounts["/store/datasets"]["readOnly"]) == ("datasets", True)
+    volumes = [v["name"] for v in one_pod()[-1]["spec"]["template"]["spec"]["volumes"]]
+    assert volumes.count("store") == 1
