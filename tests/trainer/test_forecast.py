@@ -43,6 +43,24 @@ def test_the_tables_tell_memory_gpus_time_disk_and_advice(make_plan: Any, monkey
     assert "learningRate 0.5 is 2500 times above" in text
 
 
+def test_a_packed_batch_is_told_in_rows_and_tokens(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 rows of 34 tokens in 11 sequences: by the plan's tables, and by the run before its weights are loaded."""
+    from hone_trainer import pipeline
+    from hone_trainer.report import Reporters
+    from hone_trainer.stop import Stop
+
+    plan = make_plan(held_out=False, training={"packing": True, "maxLength": 256})
+    words = ("batchSize 8 counts packed sequences of 256 tokens", "an epoch about 2 steps instead of 10")
+    text = " ".join(shown(plan, monkeypatch).split())
+    said: list[str] = []
+    reporters = Reporters()
+    monkeypatch.setattr(reporters, "say", said.append)
+    pipeline.prepare(plan, Stop(), reporters)
+    for each in words:
+        assert each in text
+        assert each in " ".join(said)
+
+
 def test_every_gpu_gets_as_many_rows_a_pass_as_fit_there(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
     for room in (15 * 2**30, int((RUNTIME_GPU + 3 * 2**20) / FILLED)):  # 4 MiB for 8 rows, 2 for one

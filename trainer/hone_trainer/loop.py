@@ -151,8 +151,9 @@ class Loop:
         return None if norm is None else found
 
     def _count_zero(self, norm: float) -> None:
-        """A method that samples can have steps without a gradient, and looks at their reasons itself."""
-        if self._zero_steps is None or norm or self.run.plan.grpo:
+        """GRPO can have steps without a gradient, and looks at their reasons itself; DeepSpeed's norm is not of all
+        stages and precisions."""
+        if self._zero_steps is None or norm or self.run.plan.grpo or self.is_deepspeed_enabled:
             self._zero_steps = None
             return
         self._zero_steps += 1
