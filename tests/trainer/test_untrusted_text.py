@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from hone_api.report import Sample
+from hone_api.modelversion import Sample
+from hone_api.plan import ArtifactInput, ModelInput, TrainingPlan
+from hone_trainer import chain, manifest
 from hone_trainer.errors import SourceError, StoreError
 from hone_trainer.fetch import make_safe
 from hone_trainer.secrets import scrub
@@ -148,4 +150,27 @@ def test_a_task_definition_of_the_store_is_never_read(path: str) -> None:
 
     with pytest.raises(StoreError) as raised:
         _definition(path)
+    assert raised.value.code == "ManifestMismatch"
+
+
+@pytest.mark.attack("manifests")
+@pytest.mark.parametrize("what", ["other content of the same size", "a file that is not listed"])
+@pytest.mark.parametrize("role", ["base", "adapter", "other model"])
+def test_a_model_that_changed_after_it_was_recorded_is_refused(tmp_path: Path, what: str, role: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"before")
+    manifest.write(tmp_path / "model")
+    model = ModelInput(path=str(tmp_path / "model"), digest=manifest.digest_of(tmp_path / "model"))
+    if what.startswith("other"):
+        (tmp_path / "model" / "model.safetensors").write_bytes(b"behind")
+    else:
+        (tmp_path / "model" / "adapter_config.json").write_text("{}")
+    base = {"model_path": "x", "model_digest": None, "model_adapter": None, "models": {}, "work_path": str(tmp_path)}
+    changed: dict[str, dict[str, Any]] = {
+        "base": {"model_path": model.path, "model_digest": model.digest},
+        "adapter": {"model_adapter": ArtifactInput(path=model.path, digest=str(model.digest))},
+        "other model": {"models": {"judge": model}},
+    }
+    with pytest.raises(StoreError) as raised:
+        chain.prepare(TrainingPlan.model_construct(**base | changed[role]), first=False)
     assert raised.value.code == "ManifestMismatch"

@@ -30,16 +30,17 @@ def prepare(plan: TrainingPlan, first: bool) -> TrainingPlan:
         first: whether this is the first node, which merges; the others wait for it.
 
     Raises:
-        StoreError: ManifestMismatch, when a ModelVersion is no longer what was pinned.
+        StoreError: ManifestMismatch, when a file of a model is no longer what was pinned, or is not
+            listed: every file is hashed, once a node.
         TrainerError: StorageError, when the first node did not merge in time.
     """
     base = ModelInput(path=plan.model_path, digest=plan.model_digest, adapter=plan.model_adapter)
     models = {FOLDER: base, **{f"models/{name}": model for name, model in plan.models.items()}}
     for model in models.values():
         if model.digest is not None:
-            manifest.check(model.path, model.digest)
+            manifest.verify(model.path, model.digest)
         if model.adapter is not None:
-            manifest.check(model.adapter.path, model.adapter.digest)
+            manifest.verify(model.adapter.path, model.adapter.digest)
     found = {name: whole(model, Path(plan.work_path) / name, first) for name, model in models.items()}
     others = {name: found[f"models/{name}"] for name in plan.models}
     return plan.model_copy(update={"model_path": found[FOLDER].path, "models": others})

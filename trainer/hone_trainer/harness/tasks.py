@@ -98,7 +98,7 @@ def check(folder: Path, digest: str) -> None:
     Raises:
         StoreError: ManifestMismatch.
     """
-    manifest.check(folder, digest)
+    manifest.verify(folder, digest)
 
 
 def _made(folder: Path, entry: Mapping[str, Any]) -> Any:

@@ -32,7 +32,7 @@ class Classifier:
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
         if model.digest is not None:
-            manifest.check(model.path, model.digest)
+            manifest.verify(model.path, model.digest)
         path = chain.whole(model, room / "merged", first=True).path
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         kinds = config.architectures or ["of an unknown kind"]
