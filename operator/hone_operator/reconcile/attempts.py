@@ -126,7 +126,7 @@ def _bring_up_to_date(
     _close(record, job.ended_at, None, now)
     if isinstance(ending.result, TrainingResult):
         _started(record, before, ending.result.start_step)
-        record["endStep"] = ending.result.steps
+        record.setdefault("endStep", ending.result.steps)  # of the exported step: early stopping goes back to the best
     return None
 
 
