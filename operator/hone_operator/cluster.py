@@ -291,17 +291,18 @@ class Cluster:
         ours = {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
         body = {"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "status": status}
         target = path(kind, meta["namespace"], meta["name"], "status")
-        try:
-            answer = await self._call("PATCH", target, body, FORCE, APPLY, METADATA_ONLY)
-        except ClusterError as error:
-            known = without(status, UNDECLARED.findall(error.message))
-            if known == status:
-                raise
-            # The definition is of an older version: what it does not have cannot be written, all else can.
-            log.warning(
-                "%s %s/%s: the definition lacks fields: %s", kind, ours["namespace"], ours["name"], error.message
-            )
-            answer = await self._call("PATCH", target, {**body, "status": known}, FORCE, APPLY, METADATA_ONLY)
+        known = dict(status)
+        while True:
+            try:
+                answer = await self._call("PATCH", target, {**body, "status": known}, FORCE, APPLY, METADATA_ONLY)
+                break
+            except ClusterError as error:
+                less = without(known, UNDECLARED.findall(error.message))  # it names one at a time
+                if less == known:
+                    raise
+                # The definition is of an older version: what it does not have cannot be written, all else can.
+                log.warning("%s %s/%s: %s", kind, ours["namespace"], ours["name"], error.message)
+                known = less
         return {**owner, "metadata": json.loads(answer)["metadata"], "status": dict(status)}
 
     async def delete(self, kind: str, body: Mapping[str, Any]) -> None:

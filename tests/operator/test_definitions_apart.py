@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hone_api.generate import KINDS
 from hone_api.schema import crd
 
 pytestmark = pytest.mark.apiserver
+Start = Callable[[Path, dict[str, str]], Operator]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -53,8 +55,11 @@ def running(namespace: Namespace) -> bool:
 
 
 def test_a_run_lives_through_an_upgrade_and_a_rollback_of_the_definitions(
-    namespace: Namespace, operator: Operator, spec: Any, install: Callable[[Any], None]
+    apiserver: Path, namespace: Namespace, start_operator: Start, spec: Any, install: Callable[[Any], None]
 ) -> None:
+    # A watch may be left behind by a change of its definition: lists are compared more often than once a minute here.
+    env = {"HONE_WATCH_NAMESPACES": json.dumps([namespace.name]), "HONE_RESYNC_SECONDS": "3"}
+    operator = start_operator(apiserver, env)
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())
     wait_until(lambda: namespace.get("Job", "run-1"), "attempt 1")
