@@ -1,6 +1,9 @@
 """Certificate authority and serving certificate of the progress server, made at run time and kept in a Secret.
 
 The authority outlives every run: pods get its certificate with their plan. The serving certificate is renewed often.
+A new authority has a new key, the name of the old one, and certificates by its predecessors, which the server sends
+along: a pod that knows only one of those trusts it all the same. (A certificate whose subject and issuer are the same
+does not count as a step of the path, which authorities limit to none.)
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ import ipaddress
 import ssl
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +26,9 @@ AUTHORITY_DAYS, AUTHORITY_RENEW_DAYS = 3650, 365
 SERVING_DAYS, SERVING_RENEW_DAYS = 90, 30
 CLOCK_SKEW = timedelta(minutes=10)
 CA_KEY, CA_CERT, SERVING_KEY, SERVING_CERT = "ca.key", "ca.crt", "tls.key", "tls.crt"
+CROSS_CERTS = "ca-cross.crt"
+ROTATE, ROTATED = "rotate", "rotated"
+"""Whoever writes another text into the first gets a new authority; the second is the text that was obeyed."""
 
 
 class TlsError(Exception):
@@ -47,15 +53,27 @@ class Certificates:
     ca_cert: bytes
     key: bytes
     cert: bytes
+    cross: bytes = b""
+    """The authority's key signed by the one before it, that one's by the one before, and so on."""
+    rotated: bytes = b""
 
     @classmethod
     def from_secret(cls, data: Mapping[str, bytes]) -> Certificates | None:
         """None for a Secret that is not filled yet."""
         found = [data.get(name, b"") for name in (CA_KEY, CA_CERT, SERVING_KEY, SERVING_CERT)]
-        return cls(*found) if all(found) else None
+        if not all(found):
+            return None
+        return replace(cls(*found), cross=data.get(CROSS_CERTS, b""), rotated=data.get(ROTATED, b""))
 
     def to_secret(self) -> dict[str, bytes]:
-        return {CA_KEY: self.ca_key, CA_CERT: self.ca_cert, SERVING_KEY: self.key, SERVING_CERT: self.cert}
+        return {
+            CA_KEY: self.ca_key,
+            CA_CERT: self.ca_cert,
+            SERVING_KEY: self.key,
+            SERVING_CERT: self.cert,
+            CROSS_CERTS: self.cross,
+            ROTATED: self.rotated,
+        }
 
     @property
     def ca_pem(self) -> str:
@@ -63,20 +81,32 @@ class Certificates:
         return self.ca_cert.decode()
 
 
-def renewed(old: Certificates | None, hosts: Sequence[str], now: datetime) -> Certificates:
-    """`old` itself while it serves `hosts` for long enough; else new ones, by the old authority where it still can."""
+def renewed(old: Certificates | None, hosts: Sequence[str], now: datetime, rotate: bytes | None = None) -> Certificates:
+    """`old` itself while it serves `hosts` for long enough; else new ones, by the old authority where it still can.
+
+    A text of `rotate` that was not obeyed yet makes a new authority, which the old one vouches for.
+    """
     if old is None or not _usable(old, now):
-        return _issue(*_new_authority(now), hosts, now)
-    cert = x509.load_pem_x509_certificate(old.cert)
-    names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    served = {str(n.value) for n in names}
-    if served == set(hosts) and cert.not_valid_after_utc - now > timedelta(days=SERVING_RENEW_DAYS):
+        return _issue(Certificates(*_new_authority(now), b"", b"", rotated=rotate or b""), hosts, now)
+    if _ends_soon(old.ca_cert, now, AUTHORITY_RENEW_DAYS) or (rotate and rotate != old.rotated):
+        return _issue(_succeeded(old, now, rotate or old.rotated), hosts, now)
+    names = x509.load_pem_x509_certificate(old.cert).extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    if {str(n.value) for n in names.value} == set(hosts) and not _ends_soon(old.cert, now, SERVING_RENEW_DAYS):
         return old
-    return _issue(old.ca_key, old.ca_cert, hosts, now)
+    return _issue(old, hosts, now)
 
 
-async def ensure(secrets: SecretStore, namespace: str, name: str, hosts: Sequence[str]) -> Certificates:
+async def ensure(
+    secrets: SecretStore, namespace: str, name: str, hosts: Sequence[str], served: Certificates | None = None
+) -> Certificates:
     """The certificates from the Secret, made or renewed when it must be.
+
+    Args:
+        secrets: where the Secret is.
+        namespace: the operator's own.
+        name: of the Secret.
+        hosts: names under which pods reach the server.
+        served: what the server has served so far: a Secret that was made again gets it back, because pods trust it.
 
     Raises:
         TlsError: when the Secret does not exist. The chart makes it, empty, so that the operator needs no right to
@@ -88,9 +118,9 @@ async def ensure(secrets: SecretStore, namespace: str, name: str, hosts: Sequenc
             f"Secret {namespace}/{name} does not exist: it comes with the chart; run helm upgrade,"
             f" or kubectl -n {namespace} create secret generic {name}"
         )
-    old = Certificates.from_secret(data)
-    new = renewed(old, hosts, datetime.now(UTC))
-    if new is not old:
+    found = Certificates.from_secret(data)
+    new = renewed(found or served, hosts, datetime.now(UTC), data.get(ROTATE))
+    if new is not found:
         await secrets.write_secret(namespace, name, new.to_secret())
     return new
 
@@ -99,7 +129,7 @@ def load_into(context: ssl.SSLContext, certificates: Certificates) -> None:
     """Serve this certificate to connections from now on."""
     with tempfile.TemporaryDirectory() as folder:  # ssl reads files only; mode 0700
         cert, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
-        cert.write_bytes(certificates.cert + certificates.ca_cert)
+        cert.write_bytes(certificates.cert + certificates.cross)
         key.write_bytes(certificates.key)
         context.load_cert_chain(cert, key)
 
@@ -113,7 +143,7 @@ def server_context(certificates: Certificates) -> ssl.SSLContext:
 
 
 def _usable(old: Certificates, now: datetime) -> bool:
-    """Whether the authority can sign: parts parse and belong together, and it lives longer than any run."""
+    """Whether the authority can sign: parts parse and belong together, and it has not ended."""
     try:
         ca = x509.load_pem_x509_certificate(old.ca_cert)
         cert = x509.load_pem_x509_certificate(old.cert)
@@ -121,31 +151,62 @@ def _usable(old: Certificates, now: datetime) -> bool:
         for key, owner in ((old.ca_key, ca), (old.key, cert)):
             if serialization.load_pem_private_key(key, None).public_key() != owner.public_key():
                 return False
+        if old.cross:
+            x509.load_pem_x509_certificates(old.cross)
     except Exception:  # whatever a damaged Secret makes the parser raise: new ones mend it
         return False
-    return ca.not_valid_after_utc - now > timedelta(days=AUTHORITY_RENEW_DAYS)
+    return ca.not_valid_after_utc > now
+
+
+def _ends_soon(pem: bytes, now: datetime, days: int) -> bool:
+    return x509.load_pem_x509_certificate(pem).not_valid_after_utc - now <= timedelta(days=days)
 
 
 def _new_authority(now: datetime) -> tuple[bytes, bytes]:
+    """(key, certificate) of an authority that nobody knows yet."""
     key = ec.generate_private_key(ec.SECP256R1())
-    # The serial number in the name keeps an old and a new authority apart for clients that know both.
     name = _name(f"hone progress authority {now:%Y-%m-%dT%H:%M:%SZ}")
+    return _pem(key), _authority(name, key.public_key(), now, now + timedelta(days=AUTHORITY_DAYS), key)
+
+
+def _succeeded(old: Certificates, now: datetime, rotated: bytes) -> Certificates:
+    """A new authority of the same name, with the certificates that lead from it to the ones before; nothing served."""
+    ca, ca_key = _load_authority(old)
+    key = ec.generate_private_key(ec.SECP256R1())
+    cert = _authority(ca.subject, key.public_key(), now, now + timedelta(days=AUTHORITY_DAYS), key)
+    cross = _authority(ca.subject, key.public_key(), now, ca.not_valid_after_utc, ca_key)
+    before = x509.load_pem_x509_certificates(old.cross) if old.cross else []
+    kept = [c.public_bytes(serialization.Encoding.PEM) for c in before if c.not_valid_after_utc > now]
+    return Certificates(_pem(key), cert, b"", b"", cross + b"".join(kept), rotated)
+
+
+def _load_authority(of: Certificates) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = serialization.load_pem_private_key(of.ca_key, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return x509.load_pem_x509_certificate(of.ca_cert), key
+
+
+def _authority(
+    name: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, end: datetime, signer: ec.EllipticCurvePrivateKey
+) -> bytes:
+    """PEM of the authority's certificate, by itself or by the authority before it, which has the same name."""
     builder = (
-        _builder(name, key.public_key(), now, AUTHORITY_DAYS)
+        _builder(name, key, now, end)
         .issuer_name(name)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(sign_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
-    return _pem(key), builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def _issue(ca_key_pem: bytes, ca_pem: bytes, hosts: Sequence[str], now: datetime) -> Certificates:
-    ca, ca_key = x509.load_pem_x509_certificate(ca_pem), serialization.load_pem_private_key(ca_key_pem, None)
-    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+def _issue(authority: Certificates, hosts: Sequence[str], now: datetime) -> Certificates:
+    """The same authority with a new serving certificate."""
+    ca, ca_key = _load_authority(authority)
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
-        _builder(_name("hone progress"), key.public_key(), now, SERVING_DAYS)
+        _builder(_name("hone progress"), key.public_key(), now, now + timedelta(days=SERVING_DAYS))
         .issuer_name(ca.subject)
         .add_extension(x509.SubjectAlternativeName([_host(h) for h in hosts]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -155,17 +216,19 @@ def _issue(ca_key_pem: bytes, ca_pem: bytes, hosts: Sequence[str], now: datetime
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
     )
     cert = builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-    return Certificates(ca_key_pem, ca_pem, _pem(key), cert)
+    return replace(authority, key=_pem(key), cert=cert)
 
 
-def _builder(subject: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, days: int) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, end: datetime
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(end)
     )
 
 

@@ -8,8 +8,9 @@ import ssl
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, Metric, ProgressReport, TrainerStatus
+from hone_trainer.refused import Refusals
 
 POST_INTERVAL = 2.0
 """Seconds between reports to the operator; a change of stage is sent at once."""
@@ -144,11 +146,19 @@ class Bar:
 class Operator:
     """POSTs to the operator's progress server from a thread: the newest progress only, at most every POST_INTERVAL.
 
-    A server that is away or refuses costs nothing but the reports.
+    A server that is away or refuses costs nothing but the reports; `say` is told why, each reason once.
     """
 
-    def __init__(self, url: str, token_file: Path, ca_file: Path | None, interval: float = POST_INTERVAL) -> None:
+    def __init__(
+        self,
+        url: str,
+        token_file: Path,
+        ca_file: Path | None,
+        interval: float = POST_INTERVAL,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._url, self._token_file, self._interval = url, token_file, interval
+        self._refusals = Refusals(urllib.parse.urlsplit(url).netloc, say)
         self._context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else None
         self._newest: Progress | None = None
         self._stage = ""
@@ -197,9 +207,9 @@ class Operator:
                 method="POST",
             )
             with urllib.request.urlopen(request, timeout=POST_TIMEOUT, context=self._context):
-                pass
-        except Exception:
-            return  # never fails training; the next report carries all that this one did
+                self._refusals.accepted()
+        except Exception as error:  # never fails training; the next report carries all that this one did
+            self._refusals.failed(error)
 
 
 def from_environment() -> Reporters:
@@ -208,7 +218,7 @@ def from_environment() -> Reporters:
     url, token, ca = (os.environ.get(name) for name in (URL_ENV, TOKEN_ENV, CA_ENV))
     if url and token:
         try:
-            sinks.append(Operator(url, Path(token), Path(ca) if ca else None))
+            sinks.append(Operator(url, Path(token), Path(ca) if ca else None, say=sinks[0].say))
         except OSError as error:
             sinks[0].say(f"progress is not reported to {url}: {error}")
     return Reporters(*sinks)

@@ -44,7 +44,7 @@ async def serving(
     context = tls.server_context(certificates)
     authenticator = Authenticator(backing, is_pod=backing.is_pod)
     runner = await ProgressServer(authenticator, backing, store, refusals).start("", progress.port, context)
-    renewing = asyncio.create_task(_renew(settings, backing, names, context))
+    renewing = asyncio.create_task(_renew(settings, backing, names, context, certificates))
     try:
         yield certificates.ca_pem
     finally:
@@ -52,11 +52,14 @@ async def serving(
         await runner.cleanup()
 
 
-async def _renew(settings: Settings, backing: ClusterBacking, names: list[str], context: ssl.SSLContext) -> None:
+async def _renew(
+    settings: Settings, backing: ClusterBacking, names: list[str], context: ssl.SSLContext, served: tls.Certificates
+) -> None:
     """Renewal begins a month before the end, so that a check that fails only waits for the next."""
     while True:
         await asyncio.sleep(RENEW_CHECK_SECONDS)
         try:
-            tls.load_into(context, await tls.ensure(backing, settings.namespace, settings.progress.tls_secret, names))
+            served = await tls.ensure(backing, settings.namespace, settings.progress.tls_secret, names, served)
+            tls.load_into(context, served)
         except Exception as error:
             log.error("the progress server's certificate cannot be checked: %s", error)
