@@ -61,6 +61,10 @@ def test_auto_looks_past_a_few_broken_rows():
         ({"input": "a", "output": "b"}, "columns input, output. Perhaps spec.columns {prompt: input, compl"),
         ({"x": "a", "y": "b"}, "columns x, y. Map them in spec.columns to those of a format: "),
         ({"data": [{"prompt": "a"}]}, "The file is one object: write the list in 'data' itself"),
+        ({"version": 1, "data": [{"prompt": "a"}]}, "The file is one object: write the list in 'data' itself"),
+        ({"prompt": ["a", "b"], "completion": ["c", "d"]}, "a list for each column: write one object for each row"),
+        ({"0": {"prompt": "a"}, "1": {"prompt": "b"}}, "the rows as its values: write them as a list"),
+        ({"What is 1?": "What is 2?", "One": "Two"}, "add a line with the names of the columns"),
         ({"prompt;completion": "a;b"}, "separated by ';'"),
         ({"text": "t", "category": "c"}, "{prompt: text, completion: category} is meant, or format Text"),
         (

@@ -102,6 +102,12 @@ def self_instruct(row: Row) -> Row:
     return {"prompt": prompt, "completion": instance["output"]}
 
 
+def llmbar(row: Row) -> Row:
+    """princeton-nlp/LLMBar, README: label says which of the two outputs is better, 1 or 2."""
+    worse = 3 - row["label"]
+    return {"prompt": row["input"], "chosen": row[f"output_{row['label']}"], "rejected": row[f"output_{worse}"]}
+
+
 def text(row: Row) -> Row:
     return {"text": row["text"]}
 
@@ -172,6 +178,8 @@ SETS: list[tuple[str, dict[str, str], str, Callable[[Row], Row | None], int]] = 
     ("k8s_stackoverflow/k8s_so_messages_rows_0000-0499.jsonl", {}, "Chat", chat, 500),
     ("self_instruct/seed_tasks_alpaca.json", {}, "Alpaca", alpaca, 175),
     ("llamafactory_demo/identity.json", {}, "Alpaca", alpaca, 91),
+    ("self_instruct/seed_tasks.jsonl", {}, "PromptCompletion", self_instruct, 175),
+    ("llmbar/Processed_FairEval.json", {}, "Preference", llmbar, 66),
     ("self_instruct/seed_tasks.jsonl", INSTANCES, "PromptCompletion", self_instruct, 175),
     ("medquad/5_NIDDK_QA.jsonl", {}, "Alpaca", alpaca, 1192),
     ("medquad/6_NINDS_QA.jsonl", {}, "Alpaca", alpaca, 1088),
@@ -246,6 +254,7 @@ STABLE: dict[tuple[str, str], tuple[int, str]] = {
     ("PromptCompletion", "gsm8k/test_rows_0000-0659.jsonl"): (59, "5ce033f3cc293b20"),
     ("Chat", "k8s_stackoverflow/k8s_so_messages_rows_0000-4399.parquet"): (435, "55e95ebfc6b33a13"),
     ("Chat", "k8s_stackoverflow/k8s_so_messages_rows_0000-0499.jsonl"): (60, "c417515451aa734f"),
+    ("Preference", "llmbar/Processed_FairEval.json"): (8, "5c3e1d2581dd30c7"),
     ("PromptCompletion", "self_instruct/seed_tasks.jsonl"): (11, "be12ac9b2401fc22"),
     ("Alpaca", "self_instruct/seed_tasks_alpaca.json"): (11, "be12ac9b2401fc22"),
     ("Alpaca", "llamafactory_demo/identity.json"): (12, "9ac5c3289034aeb2"),
@@ -293,10 +302,8 @@ def test_documents(plan: Any, name: str, rows: int) -> None:
         ("mbpp_sanitized/mbpp_sanitized_train.jsonl", "{prompt: prompt, completion: canonical_solution} is meant"),
         ("afriqa/queries.afriqa.yor.en.train.json", "the rows have the columns answers, id, lang, question"),
         ("afriqa/gold_span_passages.afriqa.yor.en.train.json", "the rows have the columns answer_lang, answer_pivot"),
-        ("self_instruct/seed_tasks.jsonl", "the rows have the columns id, instances, instruction"),
         ("fastchat/vicuna_bench_question.jsonl", "the rows have the columns category, question_id, turns"),
         ("gsm8k/example_model_solutions_first_half.jsonl", "the rows have the columns 175b_finetuning"),
-        ("llmbar/Processed_FairEval.json", "the rows have the columns input, label, output_1, output_2"),
     ],
 )
 def test_what_could_be_several_things_is_not_guessed(plan: Any, name: str, words: str) -> None:

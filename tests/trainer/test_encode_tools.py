@@ -6,6 +6,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from hone_trainer.encode_pairs import JudgedEncoder, PairEncoder
 from hone_trainer.encoder import IGNORED, Encoder, RowRefusedError
 
 pytestmark = pytest.mark.trainer
@@ -214,3 +215,29 @@ def test_a_name_is_given_to_the_template(encode, tokenizer):
     record = {"messages": [{"role": "user", "content": "hi", "name": "bob"}, {"role": "assistant", "content": "yes"}]}
     assert encode(named, record) == [["yes<|im_end|>"]]
     assert tokenizer.decode(Encoder(tokenizer).encode(record)[0].input_ids).startswith("<|im_start|>user bob\nhi")
+
+
+PREFERENCE = {
+    "prompt": ROW["messages"][:1],
+    "chosen": [ROW["messages"][1]],
+    "rejected": [{"role": "assistant", "content": "Perhaps."}],
+    "tools": TOOLS,
+}
+
+
+def test_a_preference_shows_the_tools_and_compares_the_call(tokenizer):
+    tokenizer.chat_template = QWEN
+    (pair,) = PairEncoder(tokenizer).encode(PREFERENCE)
+    assert tokenizer.decode(pair.chosen_ids) == CALL
+    assert tokenizer.decode(pair.rejected_ids) == "Perhaps.<|im_end|>"
+    assert '"name": "search"' in tokenizer.decode(pair.prompt_ids)
+    judged = {key: PREFERENCE[key] for key in ("prompt", "tools")}
+    (answer,) = JudgedEncoder(tokenizer).encode({**judged, "completion": PREFERENCE["chosen"], "label": True})
+    assert (answer.prompt_ids, answer.completion_ids) == (pair.prompt_ids, pair.chosen_ids)
+
+
+def test_a_preference_whose_tools_the_template_drops_is_refused(tokenizer):
+    tokenizer.chat_template = PLAIN
+    with pytest.raises(RowRefusedError) as caught:
+        PairEncoder(tokenizer).encode(PREFERENCE)
+    assert caught.value.code == "ToolsDropped"

@@ -124,6 +124,8 @@ def _read(format: RowFormat, columns: dict[str, str]) -> set[str]:
 
 def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Detected:
     seen = sorted({str(key)[:40] for row in sample for key in row})
+    if len(sample) == 1 and _is_columns(sample[0]):
+        raise DataError("UnknownFormat", f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}")
     if not columns and (shape := _shape(DISTINCT, sample)):
         return shape
     if not columns and _is_labelled_text(sample):
@@ -169,12 +171,14 @@ def _is_labelled_text(sample: Sequence[dict[str, Any]]) -> bool:
 def _way_out(sample: Sequence[dict[str, Any]]) -> str:
     """What to write, where the columns' names or the only row say what is meant."""
     row = sample[0] if sample else {}
+    if len(sample) == 1 and (told := _one_object(row)):
+        return told
     if len(row) == 1:
-        (name, value), *_ = row.items()
-        if len(sample) == 1 and isinstance(value, list):
-            return f"The file is one object: write the list in {name[:40]!r} itself as the file."
+        (name, *_) = row
         if separator := next((mark for mark in ";\t|" if mark in name), None):
             return f"Fields seem to be separated by {separator!r}: a .csv has commas, a .tsv tabs."
+    if row and all(isinstance(value, str) for value in row.values()) and any(_is_said(name) for name in row):
+        return "If the first line of the file is a row already, add a line with the names of the columns before it."
     for mapping in _MEANT:
         if set(mapping.values()) <= row.keys():
             wanted = ", ".join(f"{role}: {column}" for role, column in mapping.items())
@@ -182,6 +186,31 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
             return f"Perhaps spec.columns {{{wanted}}} is meant{other}."
     shapes = "; ".join(f"{entry.name}: {entry.why}" for entry in FORMATS.values())
     return f"Map them in spec.columns to those of a format: {shapes}."
+
+
+def _one_object(row: dict[str, Any]) -> str | None:
+    """What to write, where the only row is a whole set."""
+    lists = [name for name, value in row.items() if isinstance(value, list)]
+    rows = [name for name in lists if row[name] and all(isinstance(one, dict) for one in row[name])]
+    if len(rows) == 1 and len(lists) == 1:
+        return f"The file is one object: write the list in {rows[0][:40]!r} itself as the file."
+    if _is_columns(row):
+        return "The file is one object with a list for each column: write one object for each row."
+    if len(row) > 1 and all(isinstance(value, dict) for value in row.values()):
+        return "The file is one object with the rows as its values: write them as a list, or one a line."
+    return None
+
+
+def _is_columns(row: dict[str, Any]) -> bool:
+    """Whether the row is a table by columns: lists of equal length, with no objects in them."""
+    lists = [value for value in row.values() if isinstance(value, list)]
+    plain = all(not isinstance(value, dict | list) for values in lists for value in values)
+    return len(row) > 1 and len(lists) == len(row) and plain and len({*map(len, lists)}) == 1 and bool(lists[0])
+
+
+def _is_said(name: str) -> bool:
+    """Whether the name of a column is rather a text: a question, a sentence."""
+    return len(name) > 60 or (" " in name and name.rstrip().endswith((".", "?", "!")))
 
 
 def _share(entry: RowFormat, columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> float:

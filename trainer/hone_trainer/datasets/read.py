@@ -173,7 +173,8 @@ def _parsed(where: str, data: bytes) -> Item:
     except json.JSONDecodeError as error:
         if not data.strip(b"\0\r\n"):
             return Item(where, error=RowError("BrokenJson", "the line is NUL bytes alone: the file was cut or padded"))
-        return Item(where, error=RowError("BrokenJson", f"not JSON: {error.msg} at column {error.colno}"))
+        lines = " (the line has carriage returns in it: end lines with \\n)" if b"\r" in data.strip() else ""
+        return Item(where, error=RowError("BrokenJson", f"not JSON: {error.msg} at column {error.colno}{lines}"))
     except ValueError as error:
         return Item(where, error=RowError("BrokenJson", f"not JSON: {error}"))
 

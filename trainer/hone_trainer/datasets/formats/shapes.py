@@ -168,6 +168,24 @@ DISTINCT: tuple[Shape | Refused, ...] = (
         },
     ),
     Shape(
+        "LLMBar",
+        Format.PREFERENCE,
+        ("input", "output_1", "output_2", "label"),
+        {
+            "prompt": "input",
+            "chosen": "label == `1` && output_1 || output_2",
+            "rejected": "label == `1` && output_2 || output_1",
+        },
+        lambda row: row["label"] in (1, 2),
+    ),
+    Shape(
+        "Self-Instruct tasks",
+        Format.PROMPT_COMPLETION,
+        ("instruction", "instances"),
+        {"prompt": "lines(instruction, instances[0].input)", "completion": "instances[0].output"},
+        lambda row: _turns("instances", "input", "output")(row) and len(row["instances"]) == 1,
+    ),
+    Shape(
         "SQuAD",
         Format.PROMPT_COMPLETION,
         ("context", "question", "answers"),
