@@ -36,12 +36,17 @@ def repacking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         state.packing_format_for_cpu = True
         return weight, state
 
+    def unpack(weight: Any, state: Any) -> tuple[Any, Any]:
+        state.packing_format_for_cpu = False
+        return weight, state
+
     def product(x: Any, weight: Any, out: Any = None, state: Any = None) -> Any:
         """Without autograd, as the real one."""
         return x.detach() @ functional.dequantize_4bit(weight.data, state).to(x.dtype).t()
 
     monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
     monkeypatch.setattr(modules, "_convert_weight_packed_for_cpu", repack)
+    monkeypatch.setattr(modules, "_convert_weight_packed_for_cpu_inverse", unpack)
     monkeypatch.setattr(functional, "gemv_4bit", product)
 
 
