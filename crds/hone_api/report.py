@@ -173,15 +173,17 @@ class TasksResult(ApiModel):
     size_bytes: int = Field(default=0, ge=0, le=MAX_COUNT)
 
 
+StoredBytes = Annotated[dict[Short, Annotated[int, Field(ge=0, le=MAX_COUNT)]], Field(max_length=16)]
+"""Bytes by folder of a store."""
+
+
 class SweepResult(ApiModel):
     """What nothing referred to is gone."""
 
     kind: Literal["Sweep"] = "Sweep"
     removed: int = Field(ge=0, le=MAX_COUNT, description="Folders removed.")
     size_bytes: int = Field(ge=0, le=MAX_COUNT, description="Their size.")
-    stored: Annotated[dict[Short, Annotated[int, Field(ge=0, le=MAX_COUNT)]], Field(max_length=16)] = Field(
-        default_factory=dict, description="Bytes that are left, by folder of the store."
-    )
+    stored: StoredBytes = Field(default_factory=dict, description="Bytes that are left, by folder of the store.")
 
 
 class VerifyResult(ApiModel):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,6 +17,7 @@ from hone_api.finetunejob_status import Phase
 from hone_operator.cache import Body, Cache
 from hone_operator.desired import names
 from hone_operator.progress.store import ProgressStore
+from hone_operator.reconcile.outcome import read_time
 
 JOB = ("namespace", "finetunejob")
 RANK = "batch.kubernetes.io/job-completion-index"
@@ -33,8 +33,9 @@ class JobGauge:
 
 
 def seconds(timestamp: str | None) -> float | None:
-    """Unix time of an RFC 3339 timestamp."""
-    return datetime.fromisoformat(timestamp).timestamp() if timestamp else None
+    """Unix time of an RFC 3339 timestamp; None when there is none, or nobody can read it."""
+    at = read_time(timestamp) if timestamp else None
+    return at.timestamp() if at else None
 
 
 def ready(body: Body) -> float:

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from hone_api.plan import SweepPlan
-from hone_api.report import SweepResult
+from hone_api.report import StoredBytes, SweepResult
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
 from hone_operator.cluster import AlreadyExistsError, Cluster, NotFoundError, RefusedError
@@ -25,7 +27,7 @@ from hone_operator.desired.shared import wanted
 from hone_operator.desired.sweep import PLAN, STORED, Wanted, ledger, sweep
 from hone_operator.desired.sweep import plan as plan_of
 from hone_operator.reconcile import contents
-from hone_operator.reconcile.outcome import parse_time
+from hone_operator.reconcile.outcome import parse_time, read_time
 from hone_operator.reconcile.pods import ObservedJob
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 REFERRERS = ("Dataset", "FineTuneJob", "ModelVersion", "Job", "Pod")
 MEASURED = timedelta(days=1)
 """How often a store is measured at least; what nobody remembers, e.g. runs of jobs deleted long ago, goes as well."""
+BYTES: TypeAdapter[dict[str, int]] = TypeAdapter(StoredBytes)
 Stored = dict[str, dict[str, int]]
 """Bytes by folder of the store, by namespace."""
 
@@ -63,7 +66,9 @@ class Sweeper:
         before: dict[str, str] = dict((body or {}).get("data") or {})
         before.pop(PLAN, None)  # an earlier operator kept the plan here
         text = measured = before.pop(STORED, None)
-        known = contents.updated(before, contents.referred(self._cached(namespace)), self.now())
+        known = contents.updated(
+            before, contents.referred(self._cached(namespace), self.platform.store_claim), self.now()
+        )
         job = self._job(body)
         plan = await self._plan(job.body) if job else None
         if job and job.succeeded and plan:
@@ -135,14 +140,19 @@ class Sweeper:
         return json.dumps({"at": job.ended_at, "bytes": self.stored.get(meta["namespace"], {})})
 
     def _remember(self, namespace: str, text: str | None) -> datetime | None:
-        """When the store was measured last; None: never, or nobody can read it."""
+        """When the store was measured last; None: never, or nobody can read it.
+
+        Whoever may edit ConfigMaps of the namespace may have written the text, and everybody reads the metrics.
+        """
         try:
             found = json.loads(text or "")
-            at = parse_time(found["at"])
-            self.stored[namespace] = {str(k): int(v) for k, v in found["bytes"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+            at, stored = read_time(found["at"]), BYTES.validate_python(found["bytes"])
+        except (ValueError, RecursionError, KeyError, TypeError):
+            at = None
+        if at is None or at > self.now() + MEASURED:
             self.stored.pop(namespace, None)
             return None
+        self.stored[namespace] = stored
         return at
 
     def _may_go(self, job: ObservedJob) -> bool:
@@ -166,12 +176,12 @@ class Sweeper:
         if unread:
             log.warning("%s: no contents are removed: %d objects cannot be read", namespace, len(unread))
             return
-        used = contents.referred(live)
+        used = contents.referred(live, self.platform.store_claim)
         claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
         remove = [content for content in contents.idle(known, keep, as_of) if content not in used]
         if claim is None:
             return
-        runs = contents.runs_that_stay(live)
+        runs = contents.runs_that_stay(live, self.platform.store_claim)
         what = Wanted(
             contents=[content for content in remove if not content.startswith(contents.RUN)],
             datasets=[body["metadata"]["name"] for kind, body in live if kind == "Dataset"],

@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 import yaml
 from aiohttp.test_utils import TestClient, TestServer
+from memory_cluster import MemoryCluster
 from prometheus_client.parser import text_string_to_metric_families
 
 from hone_api.report import HoneStatus, ProgressReport, TrainerStatus
 from hone_dev import paths, tools
 from hone_operator.cache import Cache
+from hone_operator.controllers import Controllers
+from hone_operator.desired.platform import Platform
 from hone_operator.metrics import Metrics
 from hone_operator.progress.store import ProgressStore
-from hone_operator.routing import Key
+from hone_operator.routing import Key, contents_of
 
 pytestmark = pytest.mark.pure
 GOLDEN = Path(__file__).with_name("metrics.golden.txt")
@@ -217,3 +220,46 @@ async def test_numbers_of_a_deleted_namespace_go(cache):
         for body in cache.items(kind):
             cache.remove(kind, body)
     assert 'namespace="ml"' not in re.sub(r"hone_pod_info.*", "", await scrape(metrics))
+
+
+@pytest.mark.attack("metrics")
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"at":"2026-01-01T00:00:00Z","bytes":{"datasets":1' + "0" * 400 + "}}",
+        '{"at":"2026-01-01T00:00:00Z","bytes":{"\\ud800":1}}',
+        '{"at":"2026-01-01T00:00:00Z","bytes":{"runs":1e999}}',
+        '{"at":"2026-01-01T00:00:00Z","bytes":{"runs":-1}}',
+        '{"at":"2026-01-01T00:00:00Z","bytes":[1]}',
+        '{"at":"2026-01-01T00:00:00Z","bytes":{' + ",".join(f'"f{n}":1' for n in range(5000)) + "}}",
+        '{"at":"2026-01-01","bytes":{"runs":1}}',
+        '{"at":"9999-12-31T23:59:59Z","bytes":{"runs":1}}',
+        '{"at":7,"bytes":{"runs":1}}',
+        "[" * 3000,
+    ],
+    ids=lambda text: text[:60],
+)
+async def test_what_a_user_wrote_into_the_ledger_costs_nobody_the_metrics(cache: Cache, text: str) -> None:
+    """Users of a namespace may edit its ConfigMaps; all read the same metrics."""
+    cluster = MemoryCluster(lambda: "2026-01-02T00:00:00Z")
+    meta = {"name": "hone-contents", "namespace": "ml"}
+    cluster.add({"kind": "ConfigMap", "metadata": meta, "data": {"stored.json": text}})
+    controllers = Controllers(cluster, cache, Platform("trainer"), now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    await controllers.process(contents_of("ml"))
+    metrics = Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0, controllers.stored)
+    assert "hone_store_bytes{" not in await scrape(metrics)
+
+
+@pytest.mark.attack("metrics")
+@pytest.mark.parametrize("field", ["startTime", "completionTime"])
+@pytest.mark.parametrize(
+    "when", ["0000-01-01T00:00:00Z", "2026-01-01T00:00:00z", "2026-01-01T00:00:00+99:99", "2026-01-01T00:00:00x1Z"]
+)
+async def test_a_time_that_the_definition_takes_and_python_does_not_costs_nobody_the_metrics(
+    cache: Cache, field: str, when: str
+) -> None:
+    """A status may be forged, or be restored from a backup."""
+    cache.put("FineTuneJob", job("forged", "u9", **{field: when}))
+    text = await scrape(Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0))
+    assert 'hone_job_info{base_model="hf://org/base",finetunejob="forged"' in text
+    assert 'hone_job_info{base_model="hf://org/base",finetunejob="running"' in text

@@ -3,31 +3,61 @@
 A content is referred to by the Dataset that has it now, by every job that was started on it, and by every ModelVersion
 that was made of it: as long as a model is there, so are the rows it learned from. The work folder of a run, with its
 checkpoints, is referred to by its FineTuneJob for as long as spec.checkpoints.retain says, and by its Jobs and pods.
+Both are referred to by whatever names a folder of them by its address, e.g. a run that begins with a checkpoint.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.plan import SweepPlan
 from hone_operator.desired import names
 from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.outcome import format_time, parse_time
+from hone_operator.reconcile.outcome import format_time, parse_time, read_time
 
 Ledger = Mapping[str, str]
 """Contents by hexadecimal digest, and runs by `run.` and uid: empty, or since when nothing refers to it."""
 RUN = "run."
+FOLDERS = {"runs": RUN, "datasets": ""}
+"""Folders of the store that are swept, and what their names begin with in the ledger."""
+_ENTRY = re.compile(r"[0-9a-f]{64}|run\.[-._a-zA-Z0-9]{1,240}")
 MOST = 500
 """Contents that one Job removes."""
 RETRY = timedelta(hours=1)
+LONG_AGO, FAR_AHEAD = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
 
-def referred(objects: Iterable[tuple[str, Mapping[str, Any]]]) -> set[str]:
-    """What these objects, with their kinds, refer to, as in the ledger."""
+def referred(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> set[str]:
+    """What these objects, with their kinds, refer to, as in the ledger; `claim` is the store's."""
     pairs = list(objects)
     digests = {digest.removeprefix("sha256:") for kind, body in pairs for digest in _digests(kind, body) if digest}
-    return digests | {f"{RUN}{uid}" for kind, body in pairs if (uid := run_of(kind, body)) and _needs_run(kind, body)}
+    runs = {f"{RUN}{uid}" for kind, body in pairs if (uid := run_of(kind, body)) and _needs_run(kind, body)}
+    return digests | runs | {content for kind, body in pairs for content in _addressed(kind, body, claim)}
+
+
+def _addressed(kind: str, body: Mapping[str, Any], claim: str) -> Iterator[str]:
+    """Contents and runs in which a folder is that this object names by its address, as in the ledger."""
+    if kind not in ("Dataset", "FineTuneJob", "ModelVersion"):
+        return
+    parts = (body.get("spec"), (body.get("status") or {}).get("resolved"))
+    for uri in {text for part in parts for text in _texts(part) if text.startswith(f"pvc://{claim}/")}:
+        with suppress(names.InvalidReferenceError):
+            top, *below = PurePosixPath(names.split_uri(uri)[2]).parts or ("",)
+            if below and top in FOLDERS:
+                yield f"{FOLDERS[top]}{below[0]}"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a JSON value; objects are read at most `decoding.MAX_DEPTH` levels deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
 
 
 def run_of(kind: str, body: Mapping[str, Any]) -> str | None:
@@ -51,10 +81,12 @@ def _needs_run(kind: str, body: Mapping[str, Any]) -> bool:
     return not (is_true(body, "Complete") or is_true(body, "Failed"))
 
 
-def runs_that_stay(objects: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """uids of all FineTuneJobs, and of those that are gone while their pods still run."""
-    found = {run_of(kind, body) for kind, body in objects if kind == "FineTuneJob" or _needs_run(kind, body)}
-    return sorted(uid for uid in found if uid)
+def runs_that_stay(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> list[str]:
+    """uids of all FineTuneJobs, and of those that are gone while their pods still run or somebody names a folder."""
+    pairs = list(objects)
+    jobs = {run_of(kind, body) for kind, body in pairs if kind == "FineTuneJob"}
+    needed = {content.removeprefix(RUN) for content in referred(pairs, claim) if content.startswith(RUN)}
+    return sorted(uid for uid in jobs | needed if uid)
 
 
 def _digests(kind: str, body: Mapping[str, Any]) -> Iterator[str | None]:
@@ -67,14 +99,32 @@ def _digests(kind: str, body: Mapping[str, Any]) -> Iterator[str | None]:
         yield from (dataset.get("digest") for dataset in (body["spec"].get("lineage") or {}).get("datasets") or ())
     elif kind == "Job":
         # An attempt's Job exists before its owner's status tells of it.
-        resolved = (body["metadata"].get("annotations") or {}).get(names.RESOLVED)
-        yield from (json.loads(resolved).get("datasetDigests") or {}).values() if resolved else ()
+        yield from _pinned((body["metadata"].get("annotations") or {}).get(names.RESOLVED, ""))
+
+
+def _pinned(resolved: str) -> list[str]:
+    """Digests in an annotation; none when it was not written by an operator."""
+    try:
+        found = json.loads(resolved)["datasetDigests"].values()
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return []
+    return [digest for digest in found if isinstance(digest, str)]
 
 
 def updated(ledger: Ledger, now_referred: set[str], now: datetime) -> dict[str, str]:
-    """The ledger with what is referred to now."""
-    idle = {content: since or format_time(now) for content, since in ledger.items() if content not in now_referred}
-    return dict(sorted((idle | dict.fromkeys(now_referred, "")).items()))
+    """The ledger with what is referred to now.
+
+    Users may edit it: what is neither a digest nor a run is dropped, and a time that nobody can read begins again.
+    """
+    idle = {content: _time(since) or format_time(now) for content, since in ledger.items()}
+    found = idle | dict.fromkeys(now_referred, "")
+    return {content: found[content] for content in sorted(found) if _ENTRY.fullmatch(content)}
+
+
+def _time(since: str) -> str | None:
+    """The time as it is written, unless it is none of ours."""
+    at = read_time(since)
+    return since if at and LONG_AGO < at < FAR_AHEAD else None
 
 
 def without(ledger: Ledger, done: SweepPlan) -> dict[str, str]:

@@ -52,6 +52,18 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def read_time(text: str) -> datetime | None:
+    """The same of a text that anybody may have written: None when it is no time, or has no zone.
+
+    What a definition takes for a date-time is more than Python reads: year 0, a small z, 99 hours of offset.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+        return at if at.tzinfo else None
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
 def format_time(time: datetime) -> str:
     """RFC 3339 in whole seconds, as Kubernetes writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")

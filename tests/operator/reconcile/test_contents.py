@@ -15,6 +15,7 @@ pytestmark = pytest.mark.pure
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+STORE = "hone-store"
 
 
 def digest(letter: str) -> str:
@@ -45,8 +46,8 @@ OBJECTS = [
 
 
 def test_datasets_runs_their_jobs_and_models_refer_to_contents():
-    assert contents.referred(OBJECTS) == held(*"abcde")
-    assert contents.referred([]) == set()
+    assert contents.referred(OBJECTS, STORE) == held(*"abcde")
+    assert contents.referred([], STORE) == set()
 
 
 FINISHED = {"conditions": [{"type": "Succeeded", "status": "True"}]}
@@ -75,8 +76,8 @@ LABELLED = {"labels": {"hone.dev/run": "u"}}
 )
 def test_a_run_is_needed_by_its_job_and_by_whatever_still_writes_it(kind: str, fields: Any, needed: bool) -> None:
     objects = [(kind, body(**fields))]
-    assert contents.referred(objects) == ({"run.u"} if needed else set())
-    assert contents.runs_that_stay(objects) == (["u"] if needed or kind == "FineTuneJob" else [])
+    assert contents.referred(objects, STORE) == ({"run.u"} if needed else set())
+    assert contents.runs_that_stay(objects, STORE) == (["u"] if needed or kind == "FineTuneJob" else [])
 
 
 def test_a_run_that_was_swept_is_forgotten():
@@ -111,3 +112,90 @@ def test_what_is_referred_to_again_stays():
 def test_one_job_removes_so_many_at_most():
     many = {f"{n:064x}": "2026-01-01T00:00:00Z" for n in range(contents.MOST + 9)}
     assert len(contents.idle(many, HOUR, NOW)) == contents.MOST
+
+
+ROWS = "f" * 64
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("FineTuneJob", {"spec": {"model": {"uri": "pvc://hone-store/runs/old/checkpoints/step-000400"}}}),
+        ("FineTuneJob", {"status": {"resolved": {"modelUri": "pvc://hone-store/runs/old/checkpoints/step-000400"}}}),
+        ("FineTuneJob", {"status": {"resolved": {"modelVersions": [{"adapterUri": "pvc://hone-store/runs/old"}]}}}),
+        ("ModelVersion", {"spec": {"artifacts": [{"uri": "pvc://hone-store/runs/old/export"}]}}),
+        ("ModelVersion", {"spec": {"lineage": {"baseModel": {"location": "pvc://hone-store/./runs/old/x"}}}}),
+        (
+            "ModelVersion",
+            {"spec": {"lineage": {"ancestors": [{"baseModel": {"location": "pvc://hone-store/runs/old"}}]}}},
+        ),
+        ("Dataset", {"spec": {"source": {"uri": "pvc://hone-store/runs/old/samples.jsonl"}}}),
+    ],
+)
+def test_a_run_stays_while_anything_names_a_folder_of_it(kind: str, fields: Any) -> None:
+    """A run that begins with a checkpoint of another, whose FineTuneJob is deleted; a model that was written there."""
+    objects = [(kind, body(**fields)), ("Dataset", body(spec={"source": {"uri": "pvc://hone-store/runs"}}))]
+    assert contents.referred(objects, STORE) == {"run.old"}
+    assert contents.runs_that_stay(objects, STORE) == ["old"]
+    assert contents.runs_that_stay(objects, "another-claim") == []
+
+
+def test_rows_stay_while_anything_names_their_folder() -> None:
+    objects = [("Dataset", body(spec={"source": {"uri": f"pvc://hone-store/datasets/{ROWS}/train.jsonl"}}))]
+    assert contents.referred(objects, STORE) == {ROWS}
+
+
+@pytest.mark.attack("plans")
+@pytest.mark.parametrize(
+    "uri",
+    ["pvc://hone-store/runs/../models/x", "pvc://hone-store//runs/x", "pvc://hone-store/", "pvc://hone-store/runs/\0"],
+)
+def test_an_address_that_leaves_the_store_names_nothing(uri: str) -> None:
+    assert contents.referred([("FineTuneJob", body(spec={"model": {"uri": uri}}))], STORE) == set()
+
+
+@pytest.mark.attack("plans")
+@pytest.mark.parametrize(
+    "resolved",
+    [
+        "[]",
+        "{",
+        '{"datasetDigests": "x"}',
+        '{"datasetDigests": {"rows": 1}}',
+        "[" * 3000,
+        '{"datasetDigests": null}',
+        "1",
+    ],
+)
+def test_a_forged_annotation_stops_no_sweep(resolved: str) -> None:
+    objects = [("Job", body(metadata={"annotations": {"hone.dev/resolved": resolved}}))]
+    assert contents.referred(objects, STORE) == set()
+
+
+@pytest.mark.attack("plans")
+@pytest.mark.parametrize(
+    ("content", "since"),
+    [
+        ("x", "2026-01-02T10:00:00Z"),
+        ("A" * 64, "2026-01-02T10:00:00Z"),
+        ("run.", "2026-01-02T10:00:00Z"),
+        ("a" * 64, "soon"),
+        ("a" * 64, "2026-01-02"),
+        ("a" * 64, "9999-12-31T23:59:59Z"),
+        ("a" * 64, "0000-01-01T00:00:00Z"),
+        ("a" * 64, "[" * 3000),
+    ],
+)
+def test_a_ledger_that_somebody_edited_removes_nothing_early_and_stops_nothing(content: str, since: str) -> None:
+    known = contents.updated({content: since}, set(), NOW)
+    assert known == ({content: "2026-01-02T12:00:00Z"} if content == "a" * 64 else {})
+    assert contents.due(known, HOUR) == (NOW + HOUR if known else None)
+
+
+@pytest.mark.attack("plans")
+@pytest.mark.parametrize("uid", ["a b", "../models", "ä", "x" * 300])
+def test_the_ledger_has_only_keys_that_a_configmap_takes(uid: str) -> None:
+    """A uid in an owner reference may be any text; the run stays, and the ledger can still be written."""
+    objects = [("Job", body(metadata={"ownerReferences": [{"kind": "FineTuneJob", "uid": uid}]}))]
+    assert contents.updated({}, contents.referred(objects, STORE), NOW) == {}
+    assert contents.runs_that_stay(objects, STORE) == [uid]
