@@ -69,6 +69,22 @@ def generation_problems(grpo: GrpoMethod | None, adapter: Adapter, *, sharded: b
     return out
 
 
+def expert_problems(adapter: Adapter) -> list[str]:
+    """What an adapter of experts cannot have, each with the way out.
+
+    The experts of a layer are one parameter, which peft adapts by its weight alone (no dropout, no DoRA) and
+    bitsandbytes does not hold in 4 bits.
+    """
+    out, way_out = [], "or name the attention layers in adapter.targets"
+    if float(adapter.dropout or 0):
+        out.append(f"adapter.dropout: adapters of experts have none: remove it, {way_out}")
+    if adapter.type == AdapterType.DORA:
+        out.append(f"adapter.type DoRA cannot adapt experts: use LoRA, {way_out}")
+    if adapter.type == AdapterType.QLORA:
+        out.append(f"adapter.type QLoRA does not hold experts in 4 bits: use LoRA, {way_out}")
+    return out
+
+
 def start_problems(training: Training, adapter: Adapter, *, sharded: bool) -> list[str]:
     """Why weights cannot be held at their start, each with the way out. Operator and trainer both ask."""
     if training.l2_to_start is None:

@@ -224,6 +224,10 @@ class Resolved(ApiModel):
     max_length: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens per row.")
     adapter_rank: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rank of the adapter.")
     adapter_alpha: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Alpha of the adapter.")
+    adapted_modules: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Layers that have an adapter.")
+    adapted_layers: ShortText | None = Field(
+        default=None, description="How many layers of each name have an adapter, e.g. 'q_proj 32, v_proj 32'."
+    )
     image: ShortText | None = Field(default=None, description="Trainer image.")
 
 

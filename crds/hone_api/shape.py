@@ -15,6 +15,10 @@ UNGATED = frozenset(
 """Model types whose feed-forward has two matrices; that of all others has a gate, too."""
 
 
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
+"""Names of the number of routed experts of a layer."""
+
+
 class ModelShape(ApiModel):
     """A causal transformer. Widths are in numbers a token."""
 
@@ -48,6 +52,12 @@ class ModelShape(ApiModel):
             **{name: (self.hidden, self.intermediate) for name in wide},
             "down_proj": (self.intermediate, self.hidden),
         }
+
+
+def expert_count(config: Mapping[str, Any]) -> int:
+    """Routed experts of a layer, from a config.json; 0 without."""
+    text = {**config, **(config.get("text_config") or {})}
+    return next((int(text[name]) for name in EXPERTS if isinstance(text.get(name), int)), 0)
 
 
 def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:

@@ -26,7 +26,7 @@ def network(request: pytest.FixtureRequest, tiny_model: Path) -> Any:
 
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
-    network = get_peft_model(base, adapters.to_peft(Adapter(type=request.param)))
+    network = get_peft_model(base, adapters.to_peft(Adapter(type=request.param), base))
     for name, weight in network.named_parameters():
         if weight.requires_grad and "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.05)

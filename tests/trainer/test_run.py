@@ -20,6 +20,8 @@ from hone_trainer.errors import TrainerError
 pytestmark = pytest.mark.trainer
 Files = tuple[Path, Path]
 
+LAYERS = "q_proj 2, k_proj 2, v_proj 2, o_proj 2, gate_proj 2, up_proj 2, down_proj 2"
+
 
 def number(result: TrainingResult, name: str) -> tuple[float, float]:
     """Base's and tuned model's value of a metric on the first split."""
@@ -42,6 +44,7 @@ def test_lora_run_is_evaluated_exported_and_recomputable(
     assert (result.peak_memory_bytes or 0) > 10**8
     assert [s.prompt for s in result.samples] == [s.prompt for s in result.samples if s.prompt.startswith("Where is")]
     assert result.resolved["adapterRank"] == 16
+    assert (result.resolved["adaptedModules"], result.resolved["adaptedLayers"]) == (14, LAYERS)
     assert len(Outcome(result=result).to_termination_message()) <= 4096
 
     out = Path(plan.output_path)
@@ -273,7 +276,7 @@ def test_targets_that_the_model_does_not_have_are_refused(runs: Any, make_plan: 
     with pytest.raises(TrainerError) as caught:
         runs.finish(plan)
     assert caught.value.code == "InvalidConfiguration"
-    assert "targets query match no linear layer of the model (it has down_proj," in caught.value.message
+    assert "targets query match no layer of the model that can be adapted (it has down_proj," in caught.value.message
     assert "maxLength 1000 is over the model's context of 256" in caught.value.message
 
 

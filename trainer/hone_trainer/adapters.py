@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+from hone_api.combinations import expert_problems
 from hone_api.training import DEFAULT_RANK, Adapter
+from hone_trainer import targets
 from hone_trainer.model import Head
 
+CONFIG_NAME = "adapter_config.json"
+LAYERS = ("target_modules", "target_parameters", "rank_pattern", "alpha_pattern")
+"""Fields of a LoraConfig that say which layers are adapted, and how much."""
 SCALE = 2
 """Factor on the update when the plan names no alpha."""
 
@@ -31,22 +37,33 @@ def resolved(adapter: Adapter) -> dict[str, int]:
     return {"adapterRank": rank, "adapterAlpha": adapter.alpha or round(alpha)}
 
 
-def to_peft(adapter: Adapter, head: Head = "LanguageModel") -> Any:
-    """peft's LoraConfig; a reward head is trained whole beside the adapter."""
+def to_peft(adapter: Adapter, network: Any, head: Head = "LanguageModel", checkpoint: Path | None = None) -> Any:
+    """peft's LoraConfig for a loaded model; a reward head is trained whole beside the adapter.
+
+    Args:
+        checkpoint: of this run, to go on from: its adapter decides about the layers, which another version of Hone may
+            have chosen in another way.
+    """
     from peft import LoraConfig
 
-    numbers = resolved(adapter)
-    return LoraConfig(
+    numbers, chosen = resolved(adapter), targets.choose(network, adapter.targets)
+    config = LoraConfig(
         task_type="CAUSAL_LM" if head == "LanguageModel" else "SEQ_CLS",
         modules_to_save=["score"] if head == "Reward" else None,
         r=numbers["adapterRank"],
         lora_alpha=numbers["adapterAlpha"],
         lora_dropout=float(adapter.dropout or 0),
-        target_modules=adapter.targets or "all-linear",
+        target_modules=chosen.modules,
+        target_parameters=chosen.parameters or None,
         use_dora=adapter.type == "DoRA",
         use_rslora=adapter.rank_stabilized,
         bias="none",
     )
+    if checkpoint and (checkpoint / CONFIG_NAME).is_file():
+        before = LoraConfig.from_pretrained(str(checkpoint))
+        for name in LAYERS:
+            setattr(config, name, getattr(before, name))
+    return config
 
 
 def in_float32(model: Any) -> None:
@@ -60,18 +77,31 @@ def in_float32(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
-def unknown_targets(targets: list[str], linear_modules: set[str]) -> list[str]:
-    """Targets that match no linear module, as peft matches: the whole name or its end after a dot."""
-    return [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in linear_modules)]
+def problems(adapter: Adapter, network: Any) -> list[str]:
+    """What of an adapter the model cannot have, each with the way out.
+
+    Args:
+        network: the model, which may be on the meta device.
+    """
+    if unknown := targets.unknown(network, adapter.targets or []):
+        names = ", ".join(targets.known(network))
+        return [
+            f"adapter.targets {', '.join(unknown)} match no layer of the model that can be adapted (it has {names})"
+        ]
+    if halves := targets.half_fused(network, adapter.targets or []):
+        return [
+            f"adapter.targets {', '.join(halves)}: gate and up projection of the experts are one parameter: name both, "
+            "or neither"
+        ]
+    if targets.choose(network, adapter.targets).experts:
+        return expert_problems(adapter)
+    return []
 
 
-def linear_modules(config: Any) -> set[str]:
-    """Names of the linear modules of the model but its head, without loading weights."""
-    import torch
+def without_weights(config: Any) -> Any:
+    """The causal model of a config, on the meta device."""
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
 
     with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    head = model.get_output_embeddings()
-    return {n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head}
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False)

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from hone_api.combinations import evaluation_problems, generation_problems, problems, start_problems
 from hone_api.methods import DistillationMethod
 from hone_api.plan import TrainingPlan
+from hone_api.shape import expert_count
 from hone_trainer import adapters, gguf, ranks, selfcheck, teacher_model
 from hone_trainer.device import Device
 from hone_trainer.encode import Encoded
@@ -149,12 +150,8 @@ def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
     options = plan.evaluation.harness
     if options and options.apply_chat_template and not base.tokenizer.chat_template:
         yield "evaluation.harness.applyChatTemplate: the model's tokenizer has no chat template: remove it"
-    if plan.adapter.targets:
-        linear = adapters.linear_modules(base.config)
-        unknown = adapters.unknown_targets(plan.adapter.targets, linear)
-        if unknown:
-            known = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
-            yield f"adapter.targets {', '.join(unknown)} match no linear layer of the model (it has {known})"
+    if adapters.is_adapter(plan.adapter) and (plan.adapter.targets or expert_count(base.config.to_dict())):
+        yield from adapters.problems(plan.adapter, adapters.without_weights(base.config))
 
 
 def _refuse(problems: list[str]) -> None:

@@ -31,6 +31,7 @@ from hone_trainer import (
     settings,
     settle,
     suite,
+    targets,
 )
 from hone_trainer.appraisal import Appraisal, appraise
 from hone_trainer.checkpoints import Checkpoints, step_of
@@ -100,12 +101,11 @@ def _trained(run: Run) -> Training:
     hooks: list[Any] = [base, callbacks.Cadence(run), callbacks.StopEarly(run), speed]
     if run.plan.training.l2_to_start:
         hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
-    trainer = _trainer(run, hooks)
+    newest = run.checkpoints.newest_valid(run.reporters.say)
+    trainer = _trainer(run, hooks, newest)
     base.trainer = trainer
     settings.check_alike(run.settings)
     run.stop.check("while loading")
-
-    newest = run.checkpoints.newest_valid(run.reporters.say)
     if newest is not None:
         run.reporters.say(f"resuming from {newest.name}")
     if ranks.is_first():
@@ -123,8 +123,8 @@ def _trained(run: Run) -> Training:
     return Training(trainer, base, speed, step_of(newest) if newest else 0, step, exported, outcome.training_loss)
 
 
-def _trainer(run: Run, hooks: list[Any]) -> Any:
-    """The method's trainer around the loaded model."""
+def _trainer(run: Run, hooks: list[Any], newest: Path | None) -> Any:
+    """The method's trainer around the loaded model, to go on from the checkpoint `newest`."""
     plan, method = run.plan, run.method
     arguments = method.arguments(plan, run.settings)
     network = model.load(
@@ -137,7 +137,8 @@ def _trainer(run: Run, hooks: list[Any]) -> Any:
         seed=plan.training.seed,
     )
     sampling.guard(network)
-    peft_config = adapters.to_peft(plan.adapter, method.head) if adapters.is_adapter(plan.adapter) else None
+    adapted = adapters.is_adapter(plan.adapter)
+    peft_config = adapters.to_peft(plan.adapter, network, method.head, newest) if adapted else None
     trainer = method.trainer(run, arguments, network, peft_config, hooks)
     if plan.deepspeed is None or plan.deepspeed.zero_stage < 3:  # ZeRO-3 wants one type, and has float32 masters
         adapters.in_float32(trainer.model)
@@ -162,7 +163,12 @@ def _result(run: Run, training: Training, found: Appraisal, peak: int) -> Traini
         rejected=found.rejected[:LONGEST_SENTENCE] or None,
         train_loss=f"{training.loss:.6f}" if training.step > training.start else None,
         tokens_per_second=f"{speed:.1f}" if speed else None,
-        resolved={**run.settings.to_resolved(), **adapters.resolved(run.plan.adapter), **found.resolved},
+        resolved={
+            **run.settings.to_resolved(),
+            **adapters.resolved(run.plan.adapter),
+            **targets.described(training.trainer.model),
+            **found.resolved,
+        },
         datasets=run.used,
     )
 

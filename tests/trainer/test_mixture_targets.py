@@ -1,0 +1,169 @@
+"""Adapters of mixtures of experts: the same layers in every family, never the router, exported and merged right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mixtures import END, FAMILIES, PAGE, START, build, config, table
+
+from hone_api.training import Adapter
+from hone_trainer import adapters, targets
+
+pytestmark = pytest.mark.trainer
+
+ATTENTION = {"q_proj": 2, "k_proj": 2, "v_proj": 2, "o_proj": 2}
+LATENT = {"q_a_proj": 2, "q_b_proj": 2, "kv_a_proj_with_mqa": 2, "kv_b_proj": 2, "o_proj": 2}
+EXPERTS = {"experts.gate_up_proj": 2, "experts.down_proj": 2}
+ONE_LAYER = {"experts.gate_up_proj": 1, "experts.down_proj": 1}
+DENSE = {"gate_proj": 1, "up_proj": 1, "down_proj": 1}
+DENSE_AND_SHARED = {"gate_proj": 2, "up_proj": 2, "down_proj": 2}
+ADAPTED: dict[str, dict[str, int]] = {
+    "qwen2_moe": ATTENTION | ONE_LAYER | DENSE_AND_SHARED,
+    "qwen3_moe": ATTENTION | ONE_LAYER | DENSE,
+    "mixtral": ATTENTION | EXPERTS,
+    "olmoe": ATTENTION | EXPERTS,
+    "deepseek_v3": LATENT | ONE_LAYER | DENSE_AND_SHARED,
+    "glm4_moe": ATTENTION | ONE_LAYER | DENSE_AND_SHARED,
+    "gpt_oss": ATTENTION | EXPERTS,
+}
+"""Of two layers: the first is dense where the family has dense layers."""
+
+
+def adapted(family: str, adapter: Adapter | None = None) -> Any:
+    """A model with an adapter that does something."""
+    import torch
+    from peft import get_peft_model
+
+    base = build(family)
+    network = get_peft_model(base, adapters.to_peft(adapter or Adapter(type="LoRA", rank=4), base))
+    for name, weight in network.named_parameters():
+        if weight.requires_grad and "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    return network.eval()
+
+
+def logits(network: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return network(input_ids=torch.arange(2, 42).reshape(2, 20)).logits
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_but_the_router_is_adapted(family: str) -> None:
+    network = adapted(family)
+    assert dict(targets.adapted(network)) == ADAPTED[family]
+    assert not [n for n, w in network.named_parameters() if w.requires_grad and "lora_" not in n]
+    told = targets.described(network)
+    assert told["adaptedModules"] == sum(ADAPTED[family].values())
+    assert "experts.gate_up_proj" in str(told["adaptedLayers"])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_merged_is_base_with_adapter(family: str, tmp_path: Path) -> None:
+    """Loaded from its folder by PEFT, and merged."""
+    import torch
+    from peft import PeftModel
+
+    network = adapted(family)
+    expected = logits(network)
+    network.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(build(family), tmp_path).eval()
+    torch.testing.assert_close(logits(loaded), expected, atol=1e-5, rtol=0)
+    merged = loaded.merge_and_unload()
+    torch.testing.assert_close(logits(merged), expected, atol=1e-5, rtol=0)
+    assert (expected - logits(build(family))).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_adapted_weight_learns(family: str) -> None:
+    import torch
+
+    network = adapted(family).train()
+    ids = torch.arange(2, 42).reshape(2, 20)
+    network(input_ids=ids, labels=ids).loss.backward()
+    still = [n for n, w in network.named_parameters() if w.requires_grad and not w.grad.abs().sum()]
+    assert still == []
+
+
+@pytest.mark.parametrize(
+    ("family", "wanted", "expected"),
+    [
+        ("qwen3_moe", ["q_proj", "v_proj"], {"q_proj": 2, "v_proj": 2}),
+        ("qwen3_moe", ["gate_proj", "up_proj"], {"gate_proj": 1, "up_proj": 1, "experts.gate_up_proj": 1}),
+        ("qwen3_moe", ["experts"], {"experts.gate_up_proj": 1, "experts.down_proj": 1}),
+        ("glm4_moe", ["shared_experts.down_proj"], {"down_proj": 1}),
+        ("glm4_moe", ["layers.0.self_attn.q_proj"], {"q_proj": 1}),
+        ("mixtral", ["w1", "w3"], {"experts.gate_up_proj": 2}),
+        ("gpt_oss", ["gate_up_proj"], {"experts.gate_up_proj": 2}),
+    ],
+)
+def test_named_targets_are_what_they_say(family: str, wanted: list[str], expected: dict[str, int]) -> None:
+    adapter = Adapter(type="LoRA", rank=4, targets=wanted)
+    assert adapters.problems(adapter, build(family)) == []
+    assert dict(targets.adapted(adapted(family, adapter))) == expected
+
+
+@pytest.mark.parametrize(
+    ("family", "adapter", "words"),
+    [
+        ("mixtral", {"type": "LoRA", "dropout": "0.1"}, "adapter.dropout"),
+        ("gpt_oss", {"type": "DoRA"}, "use LoRA, or name the attention layers"),
+        ("olmoe", {"type": "QLoRA"}, "does not hold experts in 4 bits"),
+        ("qwen3_moe", {"type": "LoRA", "targets": ["gate"]}, "match no layer"),
+        ("gpt_oss", {"type": "LoRA", "targets": ["router"]}, "match no layer"),
+        ("qwen2_moe", {"type": "LoRA", "targets": ["shared_expert_gate"]}, "match no layer"),
+        ("mixtral", {"type": "LoRA", "targets": ["w1"]}, "name both"),
+        ("deepseek_v3", {"type": "LoRA", "targets": ["gate_proj"]}, "name both"),
+    ],
+)
+def test_what_experts_cannot_have_is_refused(family: str, adapter: dict[str, Any], words: str) -> None:
+    [problem] = adapters.problems(Adapter.model_validate(adapter), adapters.without_weights(config(family)))
+    assert words in problem
+
+
+@pytest.mark.parametrize("kind", ["DoRA", "QLoRA"])
+def test_attention_alone_may_have_it(kind: str) -> None:
+    adapter = Adapter(type=kind, dropout="0.1", targets=["q_proj", "o_proj"])
+    assert adapters.problems(adapter, build("qwen3_moe")) == []
+
+
+def test_dense_models_are_as_before(tiny_model: Path) -> None:
+    from transformers import AutoConfig
+
+    network = adapters.without_weights(AutoConfig.from_pretrained(tiny_model))
+    assert targets.choose(network, None) == targets.Targets(targets.ALL_LINEAR, [])
+    assert targets.choose(network, ["q_proj"]) == targets.Targets(["q_proj"], [])
+
+
+def test_a_run_goes_on_with_the_layers_of_its_checkpoint(tmp_path: Path) -> None:
+    """A checkpoint of a version that adapted the router, too."""
+    from peft import LoraConfig, get_peft_model
+
+    get_peft_model(build("mixtral"), LoraConfig(r=4, target_modules="all-linear")).save_pretrained(tmp_path)
+    base = build("mixtral")
+    again = get_peft_model(base, adapters.to_peft(Adapter(type="LoRA", rank=4), base, checkpoint=tmp_path))
+    assert again.load_adapter(tmp_path, "default", is_trainable=True).unexpected_keys == []
+    assert targets.adapted(again)["gate"] == 2
+
+
+def test_the_page_of_families_is_up_to_date() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert text.partition(START)[2].partition(END)[0].strip() == table().strip(), "run python tests/support/mixtures.py"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tensors_are_named_as_servers_expect(family: str) -> None:
+    """Linear layers by their names in the checkpoint; experts of a layer together, gate and up projection innermost."""
+    from peft import get_peft_model_state_dict
+
+    names = set(get_peft_model_state_dict(adapted(family)))
+    stem = "base_model.model.model.layers.1"
+    assert {f"{stem}.self_attn.o_proj.lora_A.weight", f"{stem}.self_attn.o_proj.lora_B.weight"} <= names
+    experts = {name for name in names if name.startswith(f"{stem}.mlp.experts.")}
+    assert experts == {
+        f"{stem}.mlp.experts.{end}.weight" for end in ("base_layer.lora_A", "base_layer.lora_B", "lora_A", "lora_B")
+    }
+    assert not [name for name in names if "router" in name or ".gate." in name or "shared_expert_gate" in name]
