@@ -55,6 +55,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         extra_env=dict(trainer.extra_env),
         limits=config.limits,
         rows_in_status=config.privacy.rows_in_status,
+        metrics_from=tuple(config.metrics_from),
         pod_limits=PodLimits(**config.pod_limits.model_dump()),
         bounds=Bounds(
             secret_prefix=config.tenants.secret_prefix,

@@ -188,6 +188,8 @@ class Settings(BaseSettings):
     opt_in: OptIn = Field(default_factory=OptIn)
     tenants: Tenants = Field(default_factory=Tenants)
     pod_limits: PodLimits = Field(default_factory=PodLimits)
+    metrics_from: list[dict[str, Any]] = Field(default_factory=list)
+    """Peers of a NetworkPolicy that may read the metrics of ranks; empty: everybody."""
     privacy: Privacy = Field(default_factory=Privacy)
     trainer: Trainer
     staging: Staging = Field(default_factory=Staging)

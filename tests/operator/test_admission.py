@@ -5,7 +5,7 @@ import copy
 import pytest
 from rights import installed
 
-from hone_operator.desired import store
+from hone_operator.desired import store, training
 from hone_operator.desired.platform import Platform
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("operator's rights")]
@@ -157,7 +157,9 @@ def test_a_job_without_an_owner_of_ours_is_refused(write):
 
 
 @pytest.mark.parametrize("namespace", ["kube-system", "kube-public", SYSTEM, "default", CLOSED])
-@pytest.mark.parametrize("kind", ["Job", "ConfigMap", "Service", "PersistentVolumeClaim", "RoleBinding"])
+@pytest.mark.parametrize(
+    "kind", ["Job", "ConfigMap", "Service", "NetworkPolicy", "PersistentVolumeClaim", "RoleBinding"]
+)
 def test_nothing_is_made_where_hone_does_not_work(write, namespace, kind):
     path, body = OBJECTS[kind]
     assert write("POST", path.format(ENABLED), body)[0] == 201
@@ -167,6 +169,13 @@ def test_nothing_is_made_where_hone_does_not_work(write, namespace, kind):
 
 
 OWNER = job()["metadata"]["ownerReferences"]
+MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+ISOLATION = training.isolation(
+    {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "x", "namespace": "n", "uid": "y"}},
+    1,
+    Platform("i", metrics_from=(MONITORING,)),
+)
+RANKS = ISOLATION["spec"]["podSelector"]
 ROLE = f"{SYSTEM}-hone-namespace"
 GROUP = "rbac.authorization.k8s.io"
 OBJECTS = {
@@ -188,6 +197,10 @@ OBJECTS = {
             "metadata": {"name": "x-1", "ownerReferences": OWNER},
             "spec": {"clusterIP": "None", "ports": [{"port": 29500}]},
         },
+    ),
+    "NetworkPolicy": (
+        "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
+        {**ISOLATION, "metadata": {"name": ISOLATION["metadata"]["name"], "ownerReferences": OWNER}},
     ),
     "PersistentVolumeClaim": (
         "/api/v1/namespaces/{}/persistentvolumeclaims",
@@ -211,7 +224,27 @@ def changed(kind, **fields):
     return kind, {**OBJECTS[kind][1], **fields}
 
 
+def policy(**spec):
+    """The NetworkPolicy of ranks with other fields of its spec."""
+    return changed("NetworkPolicy", spec={**ISOLATION["spec"], **spec})
+
+
 BAD_OBJECTS = {
+    "NetworkPolicy of nobody": changed("NetworkPolicy", metadata={"name": "x-1"}),
+    "NetworkPolicy of another's ranks": changed("NetworkPolicy", metadata={"name": "y-1", "ownerReferences": OWNER}),
+    "NetworkPolicy of all pods": policy(podSelector={}),
+    "NetworkPolicy of a database": policy(podSelector={"matchLabels": {"app": "database"}}),
+    "NetworkPolicy by an expression": policy(
+        podSelector={**RANKS, "matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}
+    ),
+    "NetworkPolicy that opens ranks": policy(ingress=[{}]),
+    "NetworkPolicy for all namespaces": policy(ingress=[{"from": [{"namespaceSelector": {}}]}]),
+    "NetworkPolicy for ranks elsewhere": policy(ingress=[{"from": [{"podSelector": RANKS, "namespaceSelector": {}}]}]),
+    "NetworkPolicy for addresses": policy(ingress=[{"from": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]),
+    "NetworkPolicy for all pods": policy(ingress=[{"from": [{"podSelector": {}}]}]),
+    "NetworkPolicy of another port": policy(ingress=[{"ports": [{"port": 29500}]}]),
+    "NetworkPolicy of many ports": policy(ingress=[{"ports": [{"port": 9400, "endPort": 65535}]}]),
+    "NetworkPolicy of egress": policy(policyTypes=["Ingress", "Egress"], egress=[{}]),
     "ConfigMap of nobody": changed("ConfigMap", metadata={"name": "free"}),
     "ConfigMap that can change": changed("ConfigMap", immutable=False),
     "Service with external addresses": changed(

@@ -234,28 +234,57 @@ class Dashboards(Values):
     annotations: StringMap = Field(default_factory=dict, description="Annotations, e.g. the folder.")
 
 
+def _by_name(*namespaces: str) -> Map:
+    expression = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(namespaces)}
+    return {"namespaceSelector": {"matchExpressions": [expression]}}
+
+
 class OperatorPolicy(Values):
-    enabled: bool = Field(False, description="Admit only reports, metrics and probes to the operator.")
+    enabled: bool = Field(
+        True,
+        description="Admit to the operator only reports of pods that train, metrics by metricsFrom, and probes.",
+    )
+    restrict_egress: bool = Field(False, description="Let the operator reach only networkPolicy.dns and egress.")
     egress: list[Map] = Field(
-        default_factory=lambda: [
-            {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
-            {"ports": [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}]},
-        ],
-        description="What the operator may reach: DNS and the API server.",
+        default_factory=lambda: [{"ports": [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}]}],
+        description="With restrictEgress: what it may reach besides DNS, which is the API server.",
     )
 
 
 class TrainerPolicy(Values):
+    ingress: bool = Field(
+        True,
+        description="Let nobody but metricsFrom reach pods of Hone in watchNamespaces and namespaces. Ranks of one run "
+        "reach each other by the policy that the operator makes with it.",
+    )
     namespaces: list[Name] = Field(
         default_factory=list,
-        description="Namespaces in which pods of Hone may talk to each other, to DNS and to the operator only.",
+        description="Namespaces in which pods of Hone may reach only networkPolicy.dns, the operator, ranks of runs "
+        "and extraEgress.",
     )
     extra_egress: list[Map] = Field(
-        default_factory=list, description="What else they may reach: your storage and your model hub."
+        default_factory=list,
+        description="What else they may reach: your storage and your model hub. Where that is a range of addresses, "
+        "leave out 169.254.0.0/16, the metadata of clouds: see docs/guides/security.md.",
     )
 
 
 class NetworkPolicy(Values):
+    metrics_from: list[Map] = Field(
+        default_factory=lambda: [
+            _by_name("monitoring", "prometheus", "observability", "kube-prometheus-stack", "openshift-monitoring")
+        ],
+        description="Peers of NetworkPolicies that may read the metrics of the operator and of pods that train: "
+        "the namespace of your Prometheus. Empty: everybody.",
+    )
+    dns: list[Map] = Field(
+        default_factory=lambda: [
+            _by_name("kube-system") | {"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}},
+            {"ipBlock": {"cidr": "169.254.20.10/32"}},
+        ],
+        description="Peers that answer DNS at port 53, where egress is restricted: kube-dns or CoreDNS, and NodeLocal "
+        "DNSCache.",
+    )
     operator: OperatorPolicy = Field(default_factory=OperatorPolicy)
     trainer: TrainerPolicy = Field(default_factory=TrainerPolicy)
 

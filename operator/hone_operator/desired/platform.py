@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from hone_api.plan import Limits
 
@@ -66,5 +67,7 @@ class Platform:
     """Bounds on downloads."""
     bounds: Bounds = field(default_factory=Bounds)
     pod_limits: PodLimits = field(default_factory=PodLimits)
+    metrics_from: tuple[Mapping[str, Any], ...] = ()
+    """Peers of a NetworkPolicy that may read the metrics of ranks; empty: everybody."""
     rows_in_status: bool = True
     """Whether status, records and events may quote rows."""

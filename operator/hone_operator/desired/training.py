@@ -242,9 +242,12 @@ def service(owner: Mapping[str, Any], number: int) -> dict[str, Any]:
     }
 
 
-def isolation(owner: Mapping[str, Any], number: int) -> dict[str, Any]:
+def isolation(owner: Mapping[str, Any], number: int, platform: Platform) -> dict[str, Any]:
     """NetworkPolicy of attempt `number`: its ranks are reached by each other alone, on any port (gloo and NCCL choose
     theirs), and their metrics by a Prometheus. The rendezvous and the collectives know no password."""
+    metrics: dict[str, Any] = {"ports": [{"port": METRICS_PORT, "protocol": "TCP"}]}
+    if platform.metrics_from:
+        metrics["from"] = [dict(peer) for peer in platform.metrics_from]
     name = names.attempt(owner["metadata"]["name"], number)
     pods = {"matchLabels": {"batch.kubernetes.io/job-name": name}}
     return {
@@ -256,15 +259,15 @@ def isolation(owner: Mapping[str, Any], number: int) -> dict[str, Any]:
             "policyTypes": ["Ingress"],
             "ingress": [
                 {"from": [{"podSelector": pods}]},
-                {"ports": [{"port": METRICS_PORT, "protocol": "TCP"}]},
+                metrics,
             ],
         },
     }
 
 
-def network(owner: Mapping[str, Any], number: int) -> list[dict[str, Any]]:
+def network(owner: Mapping[str, Any], number: int, platform: Platform) -> list[dict[str, Any]]:
     """[NetworkPolicy, Service] by which the ranks of several nodes find each other, and nobody else finds them."""
-    return [isolation(owner, number), service(owner, number)]
+    return [isolation(owner, number, platform), service(owner, number)]
 
 
 def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
@@ -294,4 +297,4 @@ def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
     if attempt.ancestors:
         annotations[names.ANCESTORS] = json.dumps([a.to_json() for a in attempt.ancestors], sort_keys=True)
     config, body = job(attempt.owner, JobName(attempt.name, labels, annotations), work, platform, resources.nodes)
-    return [config, *(network(attempt.owner, attempt.number) if resources.nodes > 1 else []), body]
+    return [config, *(network(attempt.owner, attempt.number, platform) if resources.nodes > 1 else []), body]

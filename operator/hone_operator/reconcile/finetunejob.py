@@ -281,7 +281,7 @@ class _Run:
         self.draft.put(resolved=self._recorded(names.RESOLVED) or self.draft.old.get("resolved"))
         self.draft.await_start(job)
         if self.seen.network_lost:
-            self.draft.create += network(self.draft.body, self.attempts.count)
+            self.draft.create += network(self.draft.body, self.attempts.count, self.platform)
         if self.spec.resources.nodes > 1:
             self.draft.check_in(RECHECK_SECONDS)
         if self.spec.suspend:
