@@ -51,6 +51,16 @@ def test_sigterm_and_resume(runs: Any, make_plan: Any, tmp_path: Path) -> None:
         assert server.latest.lost == 0
 
 
+def test_early_stopping_reports_its_last_step_not_the_exported_one(runs: Any, make_plan: Any, tmp_path: Path) -> None:
+    fields = {"training": {"maxSteps": 60, "learningRate": "2e-2", "scheduler": "Constant"}}
+    plan = make_plan(adapter={"type": "None"}, evaluation={"everySteps": 2}, earlyStopping={"patience": 2}, **fields)
+    with reporting(tmp_path) as server:
+        result = runs.wait(plan, runs.start(plan, **server.environment())).result
+        assert result.stopped_early
+        assert server.latest is not None
+        assert server.latest.step == result.steps + 4  # two evaluations without improvement
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_replaced_pod_goes_on_below(tmp_path: Path, restarted: bool) -> None:
     """Suspended and resumed within one attempt, by our own reporter; also when the operator has restarted since."""

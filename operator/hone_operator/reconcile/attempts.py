@@ -126,7 +126,8 @@ def _bring_up_to_date(
     _close(record, job.ended_at, None, now)
     if isinstance(ending.result, TrainingResult):
         _started(record, before, ending.result.start_step)
-        record.setdefault("endStep", ending.result.steps)  # of the exported step: early stopping goes back to the best
+        # The result counts to the exported step, to which early stopping goes back; the last report may be missing.
+        record["endStep"] = max(record.get("endStep", 0), ending.result.steps)
     return None
 
 

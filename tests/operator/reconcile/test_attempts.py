@@ -338,3 +338,19 @@ def test_without_reports_the_result_tells_the_steps(life):
     life.ends("Complete", life.world.dead(0, outcome=life.world.result()))
     life.tick(61)
     assert steps(life) == [(0, life.status["progress"]["step"], 0)]
+
+
+@pytest.mark.parametrize(
+    ("reported", "end"), [(5, 12), (12, 12), (16, 16)], ids=["last report lost", "to the end", "stopped early"]
+)
+def test_the_last_step_is_the_later_of_report_and_result(life, reported, end):
+    """The result names the exported step, which early stopping takes from before the last one."""
+    life.tick()
+    life.pods(life.world.pod())
+    told(life, 1, reported, start_step=0)
+    life.tick(5)
+    result = life.world.result()
+    result["result"]["steps"] = 12
+    life.ends("Complete", life.world.dead(0, outcome=result))
+    life.tick(61)
+    assert steps(life) == [(0, end, 0)]
