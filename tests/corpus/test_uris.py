@@ -20,7 +20,7 @@ from hone_api.plan import MaterializePlan
 from hone_api.report import Outcome
 from hone_api.source import Source
 from hone_operator.desired import names
-from hone_trainer.datasets import http, materialize
+from hone_trainer.datasets import addresses, materialize
 from hone_trainer.datasets.addresses import is_allowed
 from hone_trainer.errors import to_outcome
 
@@ -121,8 +121,8 @@ def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tls_serv
     """A server at PUBLIC, and what must not be reached at 127.0.0.1 with the same port."""
     certificate = tls_server.certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    real = http._allowed
-    monkeypatch.setattr(http, "_allowed", lambda address, private: str(address) == PUBLIC or real(address, private))
+    real = addresses._allowed
+    monkeypatch.setattr(addresses, "_allowed", lambda address, *may: str(address) == PUBLIC or real(address, *may))
     with tls_server.serve(certificate) as inner:
         inner.answers["/rows.jsonl"] = (200, {}, GOOD.encode())
         with tls_server.also_at(PUBLIC, inner, certificate):

@@ -87,6 +87,7 @@ class Network:
 
     Args:
         allow_private: whether any host may have a private or loopback address.
+        by_name: whether the name of a Service gives it a private address; False where only public hosts are meant.
         namespace: of the pod; None: not known, as on a laptop and in old plans, so any Service may be named.
         services: Services of other namespaces that may be named, as name.namespace with * for any characters.
         cidrs: where Services and pods have their addresses; empty: any private address.
@@ -97,6 +98,7 @@ class Network:
     namespace: str | None = None
     services: Sequence[str] = ()
     cidrs: Sequence[str] = ()
+    by_name: bool = True
 
     def plain(self, url: str) -> bool:
         """Whether http:// will do: for Services, and where the platform trusts its whole network."""
@@ -132,7 +134,7 @@ class Network:
         return self.namespace is None or service[1] in (None, self.namespace)
 
     def _permits(self, url: str, address: str) -> bool:
-        if self.allow_private or not in_cluster(url, self.cluster_domain):
+        if self.allow_private or not (self.by_name and in_cluster(url, self.cluster_domain)):
             return is_allowed(address, self.allow_private)
         if not is_allowed(address, allow_private=True, allow_loopback=False):
             return False

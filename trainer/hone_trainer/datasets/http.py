@@ -125,7 +125,7 @@ class Client:
     ) -> str | Mark | None:
         """One request; the location to go on to, or the mark of the file when it is complete."""
         # A Service's name is no exception here: https:// sources are public hosts.
-        network = Network(self.limits.allow_private_addresses, cluster_domain="")
+        network = Network(self.limits.allow_private_addresses, by_name=False)
         pool = connect(url, network, deadline, self.resolver)
         send = {"User-Agent": "hone", "Accept-Encoding": "identity", **headers}
         try:
