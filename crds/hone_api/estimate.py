@@ -43,6 +43,9 @@ ROW_BYTES = 100
 rank has its own. Measured: 102 (SFT), 97 (DAPT), 80 (GRPO), 68 (DPO)."""
 PAIRED = frozenset({Method.DPO, Method.ORPO, Method.REWARD})
 """Methods with two sequences a row. KTO's second one, for its KL estimate, has no gradient and so keeps nothing."""
+ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
+EXPERT_NAMES = frozenset({"experts", "gate_up_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
+"""Last parts of targets that reach routed experts."""
 SAMPLING = frozenset({Method.PPO, Method.GRPO})
 ROW_BY_ROW = frozenset({Method.SFT, Method.DAPT, Method.DISTILLATION, Method.DPO, Method.REWARD})
 """Methods whose loss is a mean over rows or tokens of the step, so that how many share a pass changes nothing. ORPO's
@@ -98,11 +101,32 @@ class Setup:
         """Weights that are trained."""
         if not self.adapted:
             return self.shape.parameters
+        if self.shape.experts:
+            return self.rank * self._mixture
         wanted = [s for name, s in self.shape.linear.items() if self.targets is None or name in self.targets]
         # Layers by other names than the usual: as if all were adapted, which is the most there can be.
         sizes = wanted or list(self.shape.linear.values())
         dora = sum(out for _, out in sizes) if self.adapter == AdapterType.DORA else 0
         return self.shape.layers * (self.rank * sum(i + o for i, o in sizes) + dora)
+
+    @property
+    def adapts_experts(self) -> bool:
+        """Whether routed experts have an adapter."""
+        return self.adapted and self.shape.experts > 0 and any(map(_reaches_experts, self.targets or EXPERT_NAMES))
+
+    @property
+    def _mixture(self) -> int:
+        """Weights of an adapter of rank 1 on a mixture of experts: each expert has the full rank."""
+        shape, names = self.shape, {name.rsplit(".", 1)[-1] for name in self.targets or ()}
+        attention = [size for name, size in shape.linear.items() if name in ATTENTION and (not names or name in names)]
+        total = shape.layers * sum(i + o for i, o in attention)
+        if not self.adapts_experts:
+            return total
+        sparse = shape.layers - shape.dense_layers
+        total += sparse * shape.experts * (2 * shape.hidden + 3 * shape.expert_width)  # gate and up share one
+        if shape.shared_width:
+            total += sparse * 3 * (shape.hidden + shape.shared_width)
+        return total + shape.dense_layers * 3 * (shape.hidden + shape.dense_width)
 
 
 @dataclass(frozen=True)
@@ -160,6 +184,7 @@ def estimate(s: Setup) -> Estimate:
         "optimizer": optimizer,
         "activations": _activations(s),
         "masks": _masks(s),
+        "experts": _experts(s),
         "workspace": _workspace(s) + copies,
         "logits": _logits(s),
         "kvCache": _kv_cache(s) if s.method in SAMPLING else 0,
@@ -211,6 +236,25 @@ def _activations(s: Setup) -> int:
     ends = 3 * residual
     kept = shape.layers * residual + layer if s.checkpointing else shape.layers * layer
     return s.tokens * (kept + ends)
+
+
+def _reaches_experts(target: str) -> bool:
+    """Whether an entry of adapter.targets names routed experts: by a last part alone, or below `experts`."""
+    *path, last = target.split(".")
+    return (last in EXPERT_NAMES and path[-1:] in ([], ["experts"])) or last == "experts"
+
+
+def _experts(s: Setup) -> int:
+    """The sums of experts and their updates, which PEFT makes.
+
+    Autograd keeps those of all layers (of one at a time with checkpointing), and backward makes the gradient of one.
+    """
+    shape = s.shape
+    if not s.adapts_experts:
+        return 0
+    layers = shape.layers - shape.dense_layers
+    kept = (1 if s.checkpointing else layers) + 1
+    return kept * (shape.expert_parameters // max(1, layers)) * (2 if s.bf16 else 4)
 
 
 def _masks(s: Setup) -> int:

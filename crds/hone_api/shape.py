@@ -30,6 +30,13 @@ class ModelShape(ApiModel):
     intermediate: int = Field(
         ge=1, le=100_000_000, description="Width of the feed-forward; of experts, those that a token uses together."
     )
+    experts: int = Field(default=0, ge=0, le=1_000_000, description="Routed experts of a layer; 0 without.")
+    expert_width: int = Field(default=0, ge=0, le=100_000_000, description="Width of one routed expert.")
+    shared_width: int = Field(default=0, ge=0, le=100_000_000, description="Width of the shared experts of a layer.")
+    dense_layers: int = Field(
+        default=0, ge=0, le=100_000, description="Layers without experts, where others have them."
+    )
+    dense_width: int = Field(default=0, ge=0, le=100_000_000, description="Width of the feed-forward of those.")
     matrices: int = Field(default=3, ge=2, le=3, description="Matrices of the feed-forward: 3 with a gate.")
     vocabulary: int = Field(ge=1, le=100_000_000, description="Rows of the embedding.")
     tied: bool = Field(default=False, description="Whether embedding and head are one matrix.")
@@ -39,6 +46,11 @@ class ModelShape(ApiModel):
     def embeddings(self) -> int:
         """Weights of embedding and head: neither adapted nor quantised."""
         return self.vocabulary * self.hidden * (1 if self.tied else 2)
+
+    @property
+    def expert_parameters(self) -> int:
+        """Weights of all routed experts: two matrices in, one out."""
+        return (self.layers - self.dense_layers) * self.experts * 3 * self.hidden * self.expert_width
 
     @property
     def linear(self) -> dict[str, tuple[int, int]]:
@@ -90,7 +102,32 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
         key_value=(number("num_key_value_heads") or heads) * head,
         intermediate=wide * experts,
         matrices=2 if text.get("model_type") in UNGATED else 3,
+        **_mixture(text, layers, wide),
         vocabulary=vocabulary,
         tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
         context=number("max_position_embeddings", "n_positions", "max_seq_len"),
     )
+
+
+def _mixture(text: Mapping[str, Any], layers: int, width: int) -> dict[str, int]:
+    """The fields of a mixture of experts; none of a dense model.
+
+    Args:
+        width: of one expert.
+    """
+    if not (experts := expert_count(text)):
+        return {}
+
+    def number(name: str) -> int:
+        return value if isinstance(value := text.get(name), int) else 0
+
+    plain, step = text.get("mlp_only_layers") or [], number("decoder_sparse_step") or 1
+    dense = sum(i < number("first_k_dense_replace") or i in plain or (i + 1) % step != 0 for i in range(layers))
+    shared = number("shared_expert_intermediate_size") or number("n_shared_experts") * width
+    return {
+        "experts": experts,
+        "expert_width": width,
+        "shared_width": shared,
+        "dense_layers": dense,
+        "dense_width": number("intermediate_size") if dense else 0,
+    }

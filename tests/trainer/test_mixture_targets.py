@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from mixtures import END, FAMILIES, PAGE, START, build, config, table
 
+from hone_api.estimate import Setup, estimate
+from hone_api.shape import shape_of
 from hone_api.training import Adapter
 from hone_trainer import adapters, targets
 
@@ -29,6 +31,20 @@ ADAPTED: dict[str, dict[str, int]] = {
     "gpt_oss": ATTENTION | EXPERTS,
 }
 """Of two layers: the first is dense where the family has dense layers."""
+
+LORA: dict[str, Any] = {
+    "method": "SFT",
+    "adapter": "LoRA",
+    "dropout": False,
+    "bf16": False,
+    "gpu": False,
+    "max_length": 64,
+    "micro_batch": 1,
+    "checkpointing": False,
+    "zero_stage": 0,
+    "offload": "None",
+    "ranks": 1,
+}
 
 
 def adapted(family: str, adapter: Adapter | None = None) -> Any:
@@ -128,6 +144,46 @@ def test_what_experts_cannot_have_is_refused(family: str, adapter: dict[str, Any
 def test_attention_alone_may_have_it(kind: str) -> None:
     adapter = Adapter(type=kind, dropout="0.1", targets=["q_proj", "o_proj"])
     assert adapters.problems(adapter, build("qwen3_moe")) == []
+
+
+@pytest.mark.parametrize("targets_", [None, ["q_proj", "o_proj"]])
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "deepseek_v3"])
+def test_the_estimate_counts_what_is_trained(family: str, targets_: list[str] | None) -> None:
+    """All experts of all layers, shared and dense ones; deepseek_v3's latent attention has other matrices."""
+    network = adapted(family, Adapter(type="LoRA", rank=4, targets=targets_))
+    shape = shape_of(config(family).to_dict(), 1)
+    assert shape is not None
+    setup = Setup(shape=shape, rank=4, targets=frozenset(targets_) if targets_ else None, **LORA)
+    assert setup.trained == sum(w.numel() for w in network.parameters() if w.requires_grad)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_estimate_counts_experts_and_the_copies_that_autograd_keeps(family: str) -> None:
+    import torch
+
+    network = adapted(family).train()
+    sizes = {n: w.numel() for n, w in network.named_parameters() if w.dim() == 3}
+    shape = shape_of(config(family).to_dict(), 1)
+    assert shape is not None
+    assert shape.expert_parameters == sum(sizes.values())
+    own = {w.untyped_storage().data_ptr() for w in network.parameters()}
+    kept: dict[int, Any] = {}
+
+    def pack(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        base = tensor if tensor._base is None else tensor._base
+        if storage.data_ptr() not in own and base.dim() == 3 and base.shape[0] == shape.experts:
+            kept[storage.data_ptr()] = base
+        return tensor
+
+    ids = torch.arange(2, 42).reshape(2, 20)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        network(input_ids=ids, labels=ids)
+    copies = sum(t.numel() for t in kept.values() if t.numel() in sizes.values())
+    assert copies >= shape.expert_parameters
+    layers = shape.layers - shape.dense_layers
+    setup = Setup(shape=shape, rank=4, targets=None, **LORA)
+    assert estimate(setup).terms["experts"] == 4 * shape.expert_parameters * (layers + 1) // layers
 
 
 def test_dense_models_are_as_before(tiny_model: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from hone_api import gpus
 from hone_api.advice import advise
 from hone_api.cheaper import change_that_fits
+from hone_api.combinations import expert_problems
 from hone_api.estimate import Estimate, Setup, estimate, gib, of_vllm
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method
@@ -40,6 +41,8 @@ def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: 
         draft.put(memory=_memory(spec, found[largest]))
         if all(rooms.values()):  # on what nobody knows it may fit
             cause = _misfit(spec, largest, plans[largest], found[largest])
+        if plans[largest].adapts_experts and (wrong := expert_problems(spec.adapter)):
+            cause = Cause("InvalidConfiguration", "; ".join(f"spec.{words}" for words in wrong))
         sentences += [
             f"memory is tight on {name}: about {gib(e.total)} of {gib(rooms[name])}."
             for name, e in found.items()

@@ -235,3 +235,26 @@ def test_what_the_trainer_saw_is_added(world, new_life, conditions):
     life.ends("Complete", world.dead(0, outcome=result))
     life.tick(61)
     assert conditions(life.status)["Advised"] == "True/Advice"
+
+
+MIXTURE = LLAMA_7B | {"experts": 8, "expertWidth": 1024}
+
+
+@pytest.mark.parametrize(
+    ("shape", "adapter", "accepted"),
+    [
+        (MIXTURE, {"type": "DoRA"}, "False/InvalidConfiguration"),
+        (MIXTURE, {"type": "QLoRA"}, "False/InvalidConfiguration"),
+        (MIXTURE, {"type": "LoRA", "dropout": "0.1"}, "False/InvalidConfiguration"),
+        (MIXTURE, {"type": "DoRA", "targets": ["q_proj", "shared_experts.down_proj"]}, "True/Accepted"),
+        (MIXTURE, {"type": "DoRA", "targets": ["q_proj", "experts.down_proj"]}, "False/InvalidConfiguration"),
+        (MIXTURE, {"type": "LoRA"}, "True/Accepted"),
+        (LLAMA_7B, {"type": "DoRA"}, "True/Accepted"),
+    ],
+)
+def test_what_adapters_of_experts_cannot_have_is_refused(world, new_life, conditions, shape, adapter, accepted):
+    life = fetched(world, new_life, shape, **gpus("NVIDIA-H200", adapter=adapter))
+    life.tick(61)
+    assert conditions(life.status)["Accepted"] == accepted
+    if accepted.startswith("False"):
+        assert "or name the attention layers in adapter.targets" in life.status["failure"]["message"]
