@@ -181,7 +181,11 @@ FAILURES: dict[str, Failure] = {
         ExitCode.SOFTWARE, Retry.ATTEMPT, "The sandbox of reward programs does not work here: see the message."
     ),
     "DiskFull": Failure(ExitCode.IO, Retry.ATTEMPT, "Enlarge the store's volume claim, or delete old runs."),
-    "StorageError": Failure(ExitCode.IO, Retry.ATTEMPT, "Check the store's volume."),
+    "StorageError": Failure(
+        ExitCode.IO,
+        Retry.ATTEMPT,
+        "Check the store's volume. Where user 10001 may not write a folder of it: store.isolateRuns of the chart.",
+    ),
     "CheckpointCorrupt": Failure(ExitCode.IO, Retry.ATTEMPT, "An older valid checkpoint is used; check the volume."),
     "ManifestMismatch": Failure(ExitCode.IO, Retry.NEVER, "A file differs from its manifest: do not use this model."),
     "Interrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The run was stopped after a checkpoint."),
@@ -195,7 +199,11 @@ FAILURES: dict[str, Failure] = {
     "Unschedulable": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Lower resources, or add nodes; the message has the scheduler's words."
     ),
-    "CreateContainerFailed": Failure(ExitCode.CONFIG, Retry.NEVER, "See the message of the kubelet."),
+    "CreateContainerFailed": Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "See the message of the kubelet. Where it cannot make a subPath folder: store.isolateRuns of the chart.",
+    ),
     "QuotaExceeded": Failure(ExitCode.CONFIG, Retry.HEAL, "Free quota in the namespace, or ask for more."),
     "PodRefused": Failure(ExitCode.CONFIG, Retry.HEAL, "See the message of the API server."),
     "DeadlineExceeded": Failure(ExitCode.CONFIG, Retry.NEVER, "Raise spec.deadline, or train less."),

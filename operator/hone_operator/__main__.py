@@ -42,6 +42,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         store_class=store.storage_class_name,
         store_access_mode=store.access_mode,
         store_keep_unused_seconds=store.keep_unused_seconds,
+        isolate_runs=store.isolate_runs,
         cluster_domain=config.cluster_domain,
         hugging_face_endpoint=config.hugging_face.endpoint,
         progress_url=config.progress_url if ca else None,

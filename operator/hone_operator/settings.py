@@ -101,6 +101,8 @@ class Store(Section):
     """Runs of several nodes need ReadWriteMany, unless all nodes of the cluster are one."""
     keep_unused_seconds: Seconds = 3600
     """How long rows stay that no Dataset, job or ModelVersion refers to any more."""
+    isolate_runs: bool = True
+    """Whether a pod mounts only the folders of the store that it needs; the kubelet makes those that are missing."""
 
 
 class Progress(Section):

@@ -77,6 +77,14 @@ def volume(**source):
     return {"volumes": [{"name": "v", **source}]}
 
 
+def mounted(**mount):
+    """A container with this mount of the store's claim."""
+    return {
+        **volume(persistentVolumeClaim={"claimName": "hone-store"}),
+        "container": {"volumeMounts": [{"name": "v", "mountPath": "/store", **mount}]},
+    }
+
+
 def token(**fields):
     return volume(projected={"sources": [{"serviceAccountToken": {"path": "token", **fields}}]})
 
@@ -121,6 +129,13 @@ BAD_PODS = {
     "secret key in a variable": {
         "container": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}]}
     },
+    "whole store": mounted(),
+    "all runs": mounted(subPath="runs"),
+    "models of another run": mounted(subPath="models/other"),
+    "run whose uid begins alike": mounted(subPath="runs/yy"),
+    "folder below another's": mounted(subPath="runs/other/runs/y"),
+    "rows": mounted(subPath="datasets"),
+    "folder by a variable": mounted(subPathExpr="$(FOLDER)", readOnly=True),
     "init container": {"initContainers": [{"name": "i", "image": IMAGE}]},
 }
 
@@ -130,6 +145,27 @@ def test_an_ordinary_job_is_admitted(write):
     assert (
         write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(**token(audience="progress.hone.dev")))[0] == 201
     )
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        {"subPath": "runs/y"},
+        {"subPath": "models/y"},
+        {"subPath": "models/parent", "readOnly": True},
+        {"readOnly": True},
+    ],
+)
+def test_a_run_mounts_its_own_folders_and_reads_others(write, mount):
+    code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(**mounted(**mount)))
+    assert code == 201, message
+
+
+def test_who_makes_rows_writes_the_store(write):
+    """A report is renamed from one folder of the store to another."""
+    body = job(**mounted())
+    body["metadata"]["ownerReferences"][0]["kind"] = "Dataset"
+    assert write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", body)[0] == 201
 
 
 @pytest.mark.parametrize("pod", BAD_PODS.values(), ids=BAD_PODS.keys())

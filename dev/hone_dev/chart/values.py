@@ -88,6 +88,15 @@ class Store(Values):
     keep_unused_seconds: int = Field(
         3600, ge=1, description="How long rows and checkpoints stay that no object needs any more."
     )
+    isolate_runs: bool = Field(
+        True,
+        description="Whether a pod mounts only the folders of the store that it needs (subPath): a training pod writes "
+        "its own run and its own models, and reads what its job names. The kubelet makes a missing folder as root with "
+        "the mode of the volume's root: the volume must apply fsGroup, or every user may write its root. Where neither "
+        "holds, pods cannot start or cannot write: set false, and every pod mounts the whole store writable. Also set "
+        "false on NFS with root_squash when runs/ and models/ were made by a release before this value: the kubelet "
+        "may not write there.",
+    )
 
 
 class Progress(Values):

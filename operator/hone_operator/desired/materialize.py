@@ -13,7 +13,7 @@ from hone_operator.desired import modelref, names
 from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import Mount, Work, store
+from hone_operator.desired.pod import Mount, Work, read_only, store
 from hone_operator.desired.synthesis import generation as generation_of
 
 SOURCE = PurePosixPath("/source")
@@ -50,6 +50,14 @@ def source_mount(uri: str) -> tuple[Mount | None, str | None]:
         volume = {"configMap": {"name": head, "optional": True, "items": [{"key": path, "path": path}]}}
         return Mount("source", SOURCE, volume), str(SOURCE / path)
     return None, None
+
+
+def rows(platform: Platform) -> tuple[Mount, ...]:
+    """The store for pods that make rows; what runs rely on or have made can only be read.
+
+    It is one mount, since a report is renamed from datasets/ to reports/.
+    """
+    return (store(platform), *read_only(platform, "base-models", "evaluation-tasks", "models", "runs"))
 
 
 def materialize(
@@ -111,7 +119,7 @@ def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named
         plan=plan,
         cpu=spec.resources.cpu,
         memory=spec.resources.memory,
-        mounts=(store(platform), *([mount] if mount else []), *secrets, *more, *models),
+        mounts=(*rows(platform), *([mount] if mount else []), *secrets, *more, *models),
         env=hub_environment(platform),
     )
 
@@ -134,7 +142,7 @@ def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named:
         plan=plan,
         cpu=spec.resources.cpu,
         memory=spec.resources.memory,
-        mounts=(store(platform),),
+        mounts=rows(platform),
     )
 
 

@@ -84,6 +84,21 @@ def places(models: Iterable[PinnedModel], platform: Platform) -> list[Mount]:
     return [mount for place in found.values() if (mount := place.mount())]
 
 
+def folder(uri: str) -> str:
+    """The folder of a volume, at most two levels deep, that has all that `pvc://claim/path` consists of.
+
+    Two: a cache of huggingface_hub has links from `models--org--name/snapshots` to its sibling `blobs`.
+    """
+    _, _, path = names.split_uri(uri)
+    return "/".join(PurePosixPath(path).parts[:2])
+
+
+def stored(models: Iterable[PinnedModel], platform: Platform) -> list[str]:
+    """Folders of the store that hold these models."""
+    uris = [uri for m in models for uri in (m.uri, m.adapter_uri) if uri]
+    return [folder(uri) for uri in uris if Place.of(uri, platform).claim is None]
+
+
 def model_input(model: PinnedModel, platform: Platform) -> ModelInput:
     """The model as the trainer reads it."""
     return ModelInput(

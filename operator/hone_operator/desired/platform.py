@@ -48,6 +48,8 @@ class Platform:
     store_access_mode: str = "ReadWriteMany"
     store_keep_unused_seconds: int = 3600
     """How long the content of a Dataset stays when nothing refers to it any more."""
+    isolate_runs: bool = True
+    """Whether a pod mounts only the folders of the store that it needs."""
     cluster_domain: str = "cluster.local"
     hugging_face_endpoint: str | None = None
     progress_url: str | None = None

@@ -81,12 +81,26 @@ def store(platform: Platform) -> Mount:
     return Mount.claim("store", names.STORE, platform.store_claim, read_only=False)
 
 
-def read_only(platform: Platform, *folders: str) -> tuple[Mount, ...]:
-    """Folders of the store that the pod, which mounts the store writable, may only read.
+def writable(platform: Platform, *folders: str) -> tuple[Mount, ...]:
+    """Folders of the store that the pod may write, and nothing else of it; the whole store where pods are not isolated.
 
-    They must exist: a folder that is missing would be made by the kubelet, as root.
+    The kubelet makes a missing folder, as root, with the mode of the volume's root, and its group when that has setgid.
     """
-    return tuple(replace(Mount.claim("store", names.STORE / f, platform.store_claim), sub_path=f) for f in folders)
+    if not platform.isolate_runs:
+        return (store(platform),)
+    return tuple(
+        replace(Mount.claim("store", names.STORE / f, platform.store_claim, False), sub_path=f) for f in folders
+    )
+
+
+def read_only(platform: Platform, *folders: str) -> tuple[Mount, ...]:
+    """Folders of the store that the pod may only read, also when it mounts the store writable; "" is the whole."""
+    if not platform.isolate_runs:
+        return ()
+    mounts = (Mount.claim("store", names.STORE / f, platform.store_claim) for f in dict.fromkeys(folders))
+    return tuple(
+        replace(m, sub_path=str(m.path.relative_to(names.STORE))) if m.path != names.STORE else m for m in mounts
+    )
 
 
 def plan_text(work: Work) -> str:

@@ -72,13 +72,14 @@ def wanted(spec: Spec, platform: Platform) -> list[Shared]:
 
 
 def _key(component: str, what: list[Any], platform: Platform) -> str:
-    """A new image or new limits make new work: a Job that cannot succeed does not outlive what is wrong with it."""
+    """A new image, limits or mounts make new work: a Job that cannot succeed does not outlive what is wrong with it."""
     shaped_by = [
         platform.trainer_image,
         platform.hugging_face_endpoint,
         platform.staging_cpu,
         platform.staging_memory,
         platform.limits.to_json(),
+        platform.isolate_runs,
     ]
     return names.digest(component, what, shaped_by, length=16)
 

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import Resolved
+from hone_api.finetunejob_status import PinnedModel, Resolved
 from hone_api.modelversion import Ancestor
 from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
@@ -15,7 +15,7 @@ from hone_operator.desired import memory, modelref, names, rewards
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import METRICS_PORT, Mount, Work, read_only, store
+from hone_operator.desired.pod import METRICS_PORT, Mount, Work, read_only, writable
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.scheduling import scheduling
 
@@ -177,26 +177,42 @@ def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
     """Store, volumes with models, shared memory, and the token for progress reports."""
     spec, resolved = attempt.spec, attempt.resolved
     size = spec.resources.shared_memory or ("8Gi" if spec.resources.gpus_per_node > 1 else "1Gi")
-    out = [store(platform), Mount.scratch("shm", PurePosixPath("/dev/shm"), size, medium="Memory")]
-    # What others rely on: the rows, and what was staged before this attempt began.
-    out += read_only(platform, "datasets")
-    if resolved.model_version is None and (resolved.model_uri or "").startswith(
-        f"pvc://{platform.store_claim}/base-models/"
-    ):
-        out += read_only(platform, "base-models")
-    if resolved.evaluation_tasks:
-        out += read_only(platform, "evaluation-tasks")
-    scheme, claim, _ = names.split_uri(spec.model.uri or "")
-    if scheme == "pvc":
-        out.append(Mount.claim("model", MODEL, claim))
     versions = [*([resolved.model_version] if resolved.model_version else []), *(resolved.model_versions or ())]
-    out += modelref.places(versions, platform)
+    out = [
+        *_stored(attempt, versions, platform),
+        Mount.scratch("shm", PurePosixPath("/dev/shm"), size, medium="Memory"),
+        *_own_volume(spec.model.uri or "", platform),
+        *modelref.places(versions, platform),
+    ]
     out += [*rewards.mounts(spec), *_teacher_key(spec)[0], *_generation_key(spec)[0]]
     if platform.progress_url:
         token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
         source = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}
         out.append(Mount("progress", TOKEN_FOLDER, source))
     return tuple(out)
+
+
+def _stored(attempt: Attempt, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
+    """Of the store: the run's own folders to write; the rows, and the models and tasks that the plan names, to read."""
+    uid, resolved = attempt.owner["metadata"]["uid"], attempt.resolved
+    read = ["datasets", *modelref.stored(versions, platform)]
+    if resolved.model_version is None and (resolved.model_uri or "").startswith(
+        f"pvc://{platform.store_claim}/base-models/"
+    ):
+        read.append(modelref.folder(resolved.model_uri or ""))
+    if resolved.evaluation_tasks:
+        read.append("evaluation-tasks")
+    return (*writable(platform, f"runs/{uid}", f"models/{uid}"), *read_only(platform, *read))
+
+
+def _own_volume(uri: str, platform: Platform) -> list[Mount]:
+    """The user's volume with the base model; of the store only the model's folder."""
+    scheme, claim, _ = names.split_uri(uri)
+    if scheme != "pvc":
+        return []
+    found = Mount.claim("model", MODEL, claim)
+    part = modelref.folder(uri) if claim == platform.store_claim and platform.isolate_runs else ""
+    return [replace(found, path=MODEL / part, sub_path=part or None)]
 
 
 def environment(attempt: Attempt, platform: Platform) -> dict[str, str]:
