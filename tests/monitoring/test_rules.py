@@ -32,6 +32,11 @@ def phase(name: str) -> str:
 
 
 REF = {"namespace": "ml", "finetunejob": "a"}
+MODELS, RUNS = (f'hone_store_bytes{{namespace="ml",content="{content}"}}' for content in ("models", "runs"))
+SIZE = (
+    "kube_persistentvolumeclaim_resource_requests_storage_bytes"
+    '{namespace="ml",persistentvolumeclaim="hone-store",job="kube-state-metrics"}'
+)
 CASES = [
     Case(
         "FineTuneJobFailed",
@@ -97,6 +102,11 @@ CASES = [
         {"namespace": "ml", "modelversion": "m-v1"},
     ),
     Case("ModelVersionNotReady", 31, {'hone_modelversion_ready{namespace="ml",modelversion="m-v1"}': "0x20 1x20"}),
+    Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE: "100x40"}, {"namespace": "ml"}),
+    Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "50x40", SIZE: "100x40"}),
+    # The claim of something else, and the store of another namespace.
+    Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE.replace("hone-store", "data"): "1x40"}),
+    Case("HoneStoreFillingUp", 20, {MODELS: "30x40", RUNS: "60x40", SIZE.replace('"ml"', '"other"'): "1x40"}),
     Case("HoneOperatorDown", 20, {'hone_operator_build_info{version="1"}': "1x5 _x30"}, {}),
     Case("HoneOperatorDown", 20, {'hone_operator_build_info{version="1"}': "1x40"}),
     Case(
