@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import IO, Any
 
+import numpy
+
 REPLACED = ("_pickler", "_unpickler")
 """Names of torch.distributed.distributed_c10d."""
 
@@ -21,12 +23,12 @@ class Writer:
         self._file = file
 
     def dump(self, value: Any) -> None:
-        """Write `value`, which JSON can hold.
+        """Write `value`, which JSON can hold. A tuple arrives as a list, a number of NumPy as one of Python.
 
         Raises:
             TypeError: JSON cannot hold it, or would read it as something else.
         """
-        self._file.write(json.dumps(value, default=_refuse).encode())
+        self._file.write(json.dumps(_plain(value), default=_refuse).encode())
 
 
 class Reader:
@@ -52,6 +54,18 @@ def speak_json() -> None:
         if not hasattr(distributed_c10d, name):
             raise RuntimeError(f"torch.distributed has no {name} any more: its objects cannot be kept from pickle")
         setattr(distributed_c10d, name, made)
+
+
+def _plain(value: Any) -> Any:
+    """`value` without what json.dumps refuses although JSON can hold it, or writes although it cannot."""
+    if isinstance(value, dict):
+        strange = [key for key in value if not isinstance(key, str)]
+        if strange:
+            raise TypeError(f"ranks send each other JSON, whose keys are text, and this one is {strange[0]!r}")
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.item() if isinstance(value, numpy.generic) else value
 
 
 def _refuse(value: Any) -> Any:
