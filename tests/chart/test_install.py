@@ -115,8 +115,14 @@ def test_uninstalling_keeps_the_definitions_and_the_objects(server):
         "spec": {"model": {"uri": "hf://a/b"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}},
     }
     server.kubectl("apply", "--filename=-", stdin=json.dumps(job))
+    data = {"data": {"ca.crt": "Y2E=", "rotate": "MQ=="}}
+    secret = ("--namespace", NAMESPACE, "patch", "secret", "hone-operator-tls", "--type=merge")
+    server.kubectl(*secret, f"--patch={json.dumps(data)}")
+    kept = server.get("secret", "hone-operator-tls")
     server.helm("uninstall", "hone", "--namespace", NAMESPACE)
     assert server.get("ftj", "kept")["spec"]["model"]["uri"] == "hf://a/b"
     assert server.get("clusterroles", "--selector=app.kubernetes.io/instance=hone")["items"] == []
-    # Installed again, the release takes the definitions that are there.
+    # Installed again, the release takes the definitions that are there, and the certificates that running pods trust.
     server.helm("install", "hone", CHART, "--namespace", NAMESPACE)
+    taken = server.get("secret", "hone-operator-tls")
+    assert (taken["metadata"]["uid"], taken["data"]) == (kept["metadata"]["uid"], kept["data"])
