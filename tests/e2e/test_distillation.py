@@ -61,5 +61,5 @@ def check_answers(kubectl: Any) -> None:
     asked = {row["prompt"] for row in ROWS} - {REFUSED}
     assert {(row["prompt"], row["completion"]) for row in answered} == {(q, f"You ask: {q}") for q in asked}
     told = condition(kubectl, "ftj", "pupil", "Advised")["message"]
-    words = r"teacher answers 400: This model's maximum context length is 8 tokens\."
+    words = "teacher answers 400"  # its own words are not shown: it is a Service that the platform's list does not name
     assert re.search(rf"good/\w+: 1 of \d+ prompts are left out, .* refuses row \d+ \({words}\)", told), told
