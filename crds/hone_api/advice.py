@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from hone_api.methods import Method
 from hone_api.sizing import Plan, packs
-from hone_api.training import Adapter, AdapterType, Training
+from hone_api.training import DEFAULT_RANK, Adapter, AdapterType, Training
 
 USUAL_RATES: dict[str, tuple[float, float]] = {
     Method.SFT: (2e-4, 2e-5),
@@ -23,6 +23,8 @@ USUAL_RATES: dict[str, tuple[float, float]] = {
 """Learning rates of adapters and of full fine-tuning: the defaults of the methods, which give their sources."""
 FAR = 100
 """Times off that cannot be a matter of taste."""
+SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Values that vLLM takes for --max-lora-rank (vllm/config/lora.py)."""
 FEW_ROWS = 50
 MANY_ROWS = 1.5
 """Rows of a packed sequence from which a batch is another one than its number says."""
@@ -38,9 +40,28 @@ def advise(plan: Plan, rows: int, tokens: int = 0, length: int | None = None) ->
     """
     return [
         *_rate(plan.method, plan.adapter, plan.training),
+        *_served(plan),
         *_amount(plan, rows),
         *(_packed(plan, rows, tokens, length) if tokens and length else ()),
     ]
+
+
+def _served(plan: Plan) -> Iterator[str]:
+    """What vLLM does not load as an adapter. With output.merge there is a whole model to serve."""
+    adapter = plan.adapter
+    if adapter.type == AdapterType.NONE or plan.output.merge:
+        return
+    merge = "set output.merge to serve the merged model"
+    if adapter.type == AdapterType.DORA:
+        yield f"vLLM loads no DoRA adapters: {merge}."
+    if plan.method == Method.REWARD:
+        yield f"vLLM loads no adapters with a reward head of their own: {merge}."
+    rank = adapter.rank or DEFAULT_RANK
+    if rank > SERVED_RANKS[-1]:
+        yield f"adapter.rank {rank} is above {SERVED_RANKS[-1]}, the largest that vLLM loads: {merge}, or lower it."
+    elif rank not in SERVED_RANKS:
+        room = next(served for served in SERVED_RANKS if served > rank)
+        yield f"adapter.rank {rank}: vLLM has no such --max-lora-rank: serve with {room}, or train that rank."
 
 
 def _packed(plan: Plan, rows: int, tokens: int, length: int) -> Iterator[str]:

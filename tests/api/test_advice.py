@@ -66,3 +66,28 @@ def test_a_packed_batch_is_told_in_rows_and_tokens(
     told = advise(spec, rows, tokens, 512)
     assert bool(told) == bool(words)
     assert all(words in sentence for sentence in told)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"adapter": {"type": "QLoRA", "rank": 32}}, ""),
+        ({"adapter": {"type": "None"}}, ""),
+        ({"adapter": {"rank": 24}}, "adapter.rank 24: vLLM has no such --max-lora-rank: serve with 32"),
+        ({"adapter": {"rank": 1024}}, "adapter.rank 1024 is above 512, the largest that vLLM loads: set output.merge"),
+        ({"adapter": {"type": "DoRA"}}, "vLLM loads no DoRA adapters: set output.merge"),
+        ({"adapter": {"type": "DoRA", "rank": 24}, "output": {"modelName": "m", "merge": True}}, ""),
+        ({"method": "Reward"}, "vLLM loads no adapters with a reward head"),
+    ],
+)
+def test_what_a_server_does_not_load_is_told(changes: dict[str, object], words: str) -> None:
+    spec = {
+        "model": {"uri": "hf://a/b"},
+        "datasets": [{"name": "rows"}],
+        "output": {"modelName": "m"},
+        "method": "SFT",
+        **changes,
+    }
+    told = [sentence for sentence in advise(FineTuneJobSpec.model_validate(spec), 1000) if "vLLM" in sentence]
+    assert [sentence[: len(words)] for sentence in told] == ([words] if words else [])

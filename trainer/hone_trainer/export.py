@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.modelversion import Artifact, ArtifactForm, EvaluationNumber, Sample
-from hone_trainer import adapters, card, gguf, manifest, model, page, ranks
+from hone_trainer import adapters, card, gguf, manifest, model, page, ranks, servable
 from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.encode import Example
 from hone_trainer.errors import TrainerError
@@ -127,12 +127,13 @@ def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, reco
     save_file(trained, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     check_weights(_stored(folder), trained)
     config = network.peft_config["default"]
-    config.base_model_name_or_path = card.base_name(run.plan.model_uri)
+    config.base_model_name_or_path = servable.base_name(run.plan.model_uri)
     config.revision = run.plan.model_commit
     config.inference_mode = True
     if run.method.training_only:
         config.modules_to_save = config.exclude_modules = None
     config.save_pretrained(str(folder))
+    servable.check(folder, run.base.config, run.method.head)
     return _finish(run, folder, "Adapter", record)
 
 

@@ -1,0 +1,69 @@
+"""What makes an exported adapter one that others can load: the name of its base, and tensors that PEFT expects."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from hone_trainer.errors import TrainerError
+from hone_trainer.model import Head
+
+
+def base_name(uri: str) -> str:
+    """The name of a base model for adapter_config.json.
+
+    `owner/name` of hf://, which tools resolve and servers serve; of pvc:// the path in the volume, e.g.
+    `/models/llama`: where a server has the volume mounted, or the name that it serves the model by.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme == "hf":
+        return rest.split("@")[0]
+    if scheme == "pvc":
+        return f"/{rest.partition('/')[2].strip('/')}"
+    return uri
+
+
+def check(folder: Path, base: Any, head: Head) -> None:
+    """That the adapter in `folder` has the tensors that PEFT makes from its adapter_config.json, by name and shape.
+
+    Everything is read from the folder, and the base is made on the meta device: no weight is read, of any size of
+    model.
+
+    Args:
+        base: config of the base model.
+
+    Raises:
+        TrainerError: naming the first tensors that are wrong.
+    """
+    from safetensors import safe_open
+
+    expected = _expected(folder, base, head)
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+    wrong = [
+        f"{name}: {_words(found.get(name))}, PEFT expects {_words(expected.get(name))}"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
+    ]
+    if wrong:
+        raise TrainerError("TrainerError", f"PEFT cannot load the exported adapter: {'; '.join(wrong[:5])}")
+
+
+def _expected(folder: Path, base: Any, head: Head) -> dict[str, tuple[int, ...]]:
+    from accelerate import init_empty_weights
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    kind: Any = AutoModelForCausalLM
+    if head == "Reward":
+        kind, base = AutoModelForSequenceClassification, copy.deepcopy(base)
+        base.num_labels = 1
+    with init_empty_weights():
+        network = kind.from_config(base, trust_remote_code=False)
+        network = get_peft_model(network, PeftConfig.from_pretrained(str(folder)))
+    return {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(network).items()}
+
+
+def _words(shape: tuple[int, ...] | None) -> str:
+    return "nothing" if shape is None else "x".join(map(str, shape))
