@@ -133,7 +133,8 @@ def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, reco
     if run.method.training_only:
         config.modules_to_save = config.exclude_modules = None
     config.save_pretrained(str(folder))
-    servable.check(folder, run.base.config, run.method.head)
+    if not run.method.training_only:  # its layers are in the trained network alone
+        servable.check(folder, run.base.config, run.method.head)
     return _finish(run, folder, "Adapter", record)
 
 
