@@ -124,6 +124,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.inactivity_timeout = 70
+    settings.watching.reconnect_backoff = 1
     settings.watching.chunk_size = CHUNK
     settings.watching.label_selectors["batch", "v1", "jobs"] = COMPONENT
     settings.watching.label_selectors["", "v1", "pods"] = COMPONENT

@@ -8,6 +8,7 @@ session of ours (`kopf.AiohttpSession`), so the guard stands in the session's re
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -20,7 +21,9 @@ from hone_operator.cluster import PATHS
 from hone_operator.decoding import Skipped, UnreadableError
 
 KIND_OF = {plural: kind for kind, (_, plural) in PATHS.items()}
+log = logging.getLogger(__name__)
 CHUNK = 2**16
+GONE = 410
 ENVELOPE = 256
 """Bytes of a watch event around its object, at most."""
 Note = Callable[[str, Skipped], None]
@@ -106,10 +109,18 @@ class Lines:
             return json.dumps({"type": "BOOKMARK", "object": {"metadata": version}}).encode()
 
     def _stripped(self, event: Any) -> Any:
+        if event["type"] == "ERROR":
+            return self._error(event["object"])
         if event["type"] not in ("ADDED", "MODIFIED", "DELETED"):
             return event
         body = event["object"]
         return {**event, "object": {"apiVersion": body["apiVersion"], **strip(self._kind, body)}}
+
+    def _error(self, status: Any) -> dict[str, Any]:
+        """kopf lists and watches again after 410 Gone, and ends the operator at any other error, e.g. of etcd."""
+        if status.get("code") != GONE:
+            log.warning("the watch of %s begins again: %s", self._kind, status.get("message"))
+        return {"type": "ERROR", "object": {**status, "code": GONE}}
 
 
 async def bounded_lines(content: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:

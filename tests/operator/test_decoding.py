@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import kopf
 import pytest
+from kopf._cogs.clients import watching
 
 from hone_api.generate import KINDS
 from hone_api.schema import crd
@@ -94,6 +97,37 @@ def test_what_is_no_event_is_passed_over(line: bytes) -> None:
     guarded = Lines(None, "Dataset", lambda *told: noted.append(told)).guarded(line)  # type: ignore[arg-type]
     assert json.loads(guarded)["type"] == "BOOKMARK"
     assert [told[1].reason for told in noted] == ["Malformed"]
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"code": 410, "reason": "Expired", "message": "too old resource version"},
+        {"code": 500, "reason": "InternalError", "message": "etcdserver: no leader"},
+        {"code": 504, "reason": "Timeout", "message": "too large resource version"},
+        {"reason": "Unknown"},
+        {},
+    ],
+)
+async def test_an_error_in_a_watch_begins_it_again(status: dict[str, Any]) -> None:
+    """kopf ends the whole operator at an error that is not 410 Gone."""
+    line = json.dumps({"type": "ERROR", "object": {"kind": "Status", **status}}).encode()
+    guarded = Lines(None, "Dataset", lambda *told: None).guarded(line)  # type: ignore[arg-type]
+
+    async def stream(**_: Any) -> AsyncIterator[Any]:
+        yield json.loads(guarded)
+
+    async def objects(**_: Any) -> AsyncIterator[Any]:
+        yield [], "7"
+
+    never = asyncio.get_running_loop().create_future()
+    where = {"settings": kopf.OperatorSettings(), "resource": None, "namespace": None}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watching, "watch_objs", stream)
+        patch.setattr(watching.fetching, "fetch_objs", objects)
+        seen = [e async for e in watching.continuous_watch(**where, operator_pause_waiter=never)]  # type: ignore[arg-type]
+    assert seen == [watching.Bookmark.LISTED], "it returns to its caller, which lists again"
 
 
 @pytest.mark.attack("objects at the API server")
