@@ -12,6 +12,7 @@ from hone_api.dataset import DATASET
 from hone_api.finetunejob import FINE_TUNE_JOB
 from hone_api.modelversion import MODEL_VERSION
 from hone_api.schema import structural
+from hone_operator.reconcile.outcome import read_time
 
 UNKNOWN = "unknownFields"
 """Key of a cached object's metadata: the fields of its spec that this version does not know."""
@@ -35,6 +36,11 @@ def known_status(kind: str, status: Any) -> dict[str, Any]:
     return kept if isinstance(kept, dict) else {}
 
 
+def _is_no_time(schema: Mapping[str, Any], value: Any) -> bool:
+    """Whether a time stamp cannot be read: somebody else wrote it, and it is as if it were not there."""
+    return schema.get("format") == "date-time" and isinstance(value, str) and read_time(value) is None
+
+
 def _prune(schema: Mapping[str, Any], value: Any, path: str, unknown: dict[str, None]) -> Any:
     """`value` as far as `schema` goes: at most as deep, so that no later code can recurse without end."""
     if isinstance(value, dict):
@@ -43,7 +49,8 @@ def _prune(schema: Mapping[str, Any], value: Any, path: str, unknown: dict[str, 
             for name in value.keys() - fields.keys():
                 if len(unknown) < MAX_NAMED:
                     unknown[f"{path}.{name}"[:MAX_PATH]] = None
-            return {k: _prune(fields[k], v, f"{path}.{k}", unknown) for k, v in value.items() if k in fields}
+            known = {k: v for k, v in value.items() if k in fields and not _is_no_time(fields[k], v)}
+            return {k: _prune(fields[k], v, f"{path}.{k}", unknown) for k, v in known.items()}
         if isinstance(values, dict):
             return {k: _prune(values, v, f"{path}.{k}", unknown) for k, v in value.items()}
         return {}

@@ -32,8 +32,13 @@ class StoreReader:
     """Claims by namespace, and until when they are believed (monotonic seconds)."""
 
     async def observe(self, body: Mapping[str, Any]) -> Stage:
-        """The store and the shared Jobs of what this FineTuneJob asks for, until its first attempt has begun."""
-        begun = bool((body.get("status") or {}).get("attempts")) or is_true(body, "Finished")
+        """The store and the shared Jobs of what this FineTuneJob asks for, until its first attempt has begun.
+
+        Also after it when the status does not say what it was begun with: then it is staged again.
+        """
+        status = body.get("status") or {}
+        pinned = (status.get("resolved") or {}).get("datasetDigests")
+        begun = bool(status.get("attempts") and pinned) or is_true(body, "Finished")
         work = [] if begun else shared.wanted(body["spec"], self.platform)
         if not work:
             return Stage()

@@ -82,7 +82,8 @@ def last_open(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> Mapping[s
 
 def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: Now) -> Attempts:
     """The attempts so far. A closed record stays as it is; the last open one is read from its Job."""
-    records = [dict(r) for r in (body.get("status") or {}).get("attempts") or ()]
+    born = body["metadata"].get("creationTimestamp", "")
+    records = [{"outcome": "Running", "startTime": born, **r} for r in (body.get("status") or {}).get("attempts") or ()]
     by_number = {j.label(names.ATTEMPT): j for j in jobs}
     known = {r["number"] for r in records}
     for number, made in sorted(by_number.items()):
@@ -120,15 +121,21 @@ def _bring_up_to_date(
     if not job.finished:
         record["outcome"] = "Suspended" if now.suspended else "Running"
         return None
-    ending = job.result() if job.succeeded else None
-    if ending is None:
+    result = trained(job)
+    if result is None:
         return _close(record, job.ended_at, _cause(job), now)
     _close(record, job.ended_at, None, now)
-    if isinstance(ending.result, TrainingResult):
-        _started(record, before, ending.result.start_step)
-        # The result counts to the exported step, to which early stopping goes back; the last report may be missing.
-        record["endStep"] = max(record.get("endStep", 0), ending.result.steps)
+    _started(record, before, result.start_step)
+    # The result counts to the exported step, to which early stopping goes back; the last report may be missing.
+    record["endStep"] = max(record.get("endStep", 0), result.steps)
     return None
+
+
+def trained(job: ObservedJob) -> TrainingResult | None:
+    """The result of an attempt that ended well; None: it did not, or what it left is not a model."""
+    ending = job.result() if job.succeeded else None
+    result = ending.result if ending else None
+    return result if isinstance(result, TrainingResult) and result.artifacts else None
 
 
 def _take_steps(record: dict[str, Any], before: Mapping[str, Any] | None, report: Latest | None) -> None:

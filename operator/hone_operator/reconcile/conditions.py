@@ -27,7 +27,7 @@ class Conditions:
         """`value` None is Unknown."""
         status = {True: "True", False: "False", None: "Unknown"}[value]
         old = self._previous.get(type_)
-        since = old["lastTransitionTime"] if old and old["status"] == status else self._time
+        since = (old.get("lastTransitionTime") if old and old["status"] == status else None) or self._time
         self._now[type_] = {
             "type": type_,
             "status": status,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +13,6 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import Ancestor
 from hone_api.reading import read_known
-from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
@@ -21,7 +21,7 @@ from hone_operator.progress.numbers import newest
 from hone_operator.reconcile import bounds, earlier, forecast, inputs
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import Refused, begun, refuse, tell_refused, why_refused
-from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts
+from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts, trained
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
 from hone_operator.reconcile.conditions import condition, is_true
 from hone_operator.reconcile.draft import Draft
@@ -74,7 +74,7 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
 def _leaves_result(training: Sequence[ObservedJob]) -> bool:
     """Whether the last attempt's Job tells how the run ended: it says more than the ModelVersion."""
     last = max(training, key=lambda j: j.label(names.ATTEMPT), default=None)
-    return last is not None and last.succeeded and last.result() is not None
+    return last is not None and trained(last) is not None
 
 
 class _Run:
@@ -191,23 +191,29 @@ class _Run:
 
     def _pinned(self) -> Resolved | None:
         for source in (self._recorded(names.RESOLVED), self.draft.old.get("resolved")):
-            if source and source.get("datasetDigests"):
-                return read_known(Resolved, source)[0]
+            if isinstance(source, dict) and source.get("datasetDigests"):
+                with suppress(ValidationError):  # an annotation of somebody else's making
+                    return read_known(Resolved, source)[0]
         return None
 
     def _ancestors(self, model: BaseModel) -> list[Ancestor]:
         """The chain that the base came from."""
         recorded = self._recorded(names.ANCESTORS)
-        return [read_known(Ancestor, a)[0] for a in recorded] if recorded else model.ancestors
+        if isinstance(recorded, list) and recorded:
+            with suppress(ValidationError):
+                return [read_known(Ancestor, a)[0] for a in recorded]
+        return model.ancestors
 
     def _recorded(self, annotation: str) -> Any:
-        """From the newest training Job: it cannot lag behind what the pods were given."""
+        """From the newest training Job: it cannot lag behind what the pods were given. None: nobody can read it."""
         jobs = of_component(self.seen.jobs, "training")
         if not jobs:
             return None
         newest = max(jobs, key=lambda j: j.label(names.ATTEMPT))
         text = newest.body["metadata"].get("annotations", {}).get(annotation)
-        return json.loads(text) if text else None
+        with suppress(ValueError, RecursionError):
+            return json.loads(text) if text else None
+        return None
 
     def _start(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:
         """The next attempt, when it is due."""
@@ -278,7 +284,8 @@ class _Run:
         """An attempt whose Job has not ended."""
         if job.body["spec"].get("suspend", False) != self.spec.suspend:
             self.draft.apply.append(suspension(job.body, self.spec.suspend))
-        self.draft.put(resolved=self._recorded(names.RESOLVED) or self.draft.old.get("resolved"))
+        pinned = self._pinned()
+        self.draft.put(resolved=pinned.to_json() if pinned else self.draft.old.get("resolved"))
         self.draft.await_start(job)
         if self.seen.network_lost:
             self.draft.create += network(self.draft.body, self.attempts.count, self.platform)
@@ -315,8 +322,8 @@ class _Run:
 
     def _image_corrected(self) -> bool:
         """Whether the platform has another image than when the attempt began, e.g. after `helm rollback`."""
-        recorded = self._recorded(names.RESOLVED) or {}
-        return recorded.get("image") not in (None, image(self.spec, self.platform))
+        pinned = self._pinned()
+        return (pinned and pinned.image) not in (None, image(self.spec, self.platform))
 
     def _with_new_image(self, job: ObservedJob, message: str) -> Outcome:
         """Another attempt; none of this one's pods can have trained."""
@@ -392,11 +399,11 @@ class _Run:
 
     def _finish(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:
         """The last attempt succeeded. Comes again after a crash until it is in status."""
-        ending = self.attempts.job.result() if self.attempts.job else None
-        if ending is None or not isinstance(ending.result, TrainingResult):
+        result = trained(self.attempts.job) if self.attempts.job else None
+        if result is None:
             raise AssertionError("a closed attempt succeeded only with a result")
         resolved, ancestors = self._resolved(model, tasks), self._ancestors(model)
         attempt = Attempt(self.draft.body, self.spec, self.attempts.count, resolved, ancestors)
         self._not_running("Succeeded")
         self.conditions.set("Admitted", True, "Scheduled", "")
-        return record(self.draft, attempt, ending.result, self.seen.ledger, self.seen.versions, self.platform)
+        return record(self.draft, attempt, result, self.seen.ledger, self.seen.versions, self.platform)

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+"""Between them are all times that mean something."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,13 @@ def parse_time(text: str) -> datetime:
 
 
 def read_time(text: str) -> datetime | None:
-    """The same of a text that anybody may have written: None when it is no time, or has no zone.
+    """The same of a text that anybody may have written; None when it is no time, or one that cannot be reckoned with.
 
     What a definition takes for a date-time is more than Python reads: year 0, a small z, 99 hours of offset.
     """
     try:
         at = datetime.fromisoformat(text)
-        return at if at.tzinfo else None
+        return at if at.tzinfo and EARLIEST < at < LATEST else None
     except (ValueError, OverflowError, TypeError):
         return None
 

@@ -77,6 +77,11 @@ class ObservedJob:
                 return condition(self.body, type_).get("lastTransitionTime", "")
         return ""
 
+    @property
+    def nodes(self) -> int:
+        """Pods that it has when it is ours."""
+        return self.body["spec"].get("completions") or 1
+
     def label(self, name: str) -> int:
         """A label with a number; 0 when it has none."""
         text = self.body["metadata"].get("labels", {}).get(name, "")
@@ -92,10 +97,10 @@ class ObservedJob:
 
 
 def rank(pod: Mapping[str, Any]) -> int:
-    """Completion index of a pod; nodes are counted from 0."""
+    """Completion index of a pod; nodes are counted from 0. A pod of somebody else's making may have anything there."""
     meta = pod["metadata"]
     text = meta.get("labels", {}).get(INDEX) or meta.get("annotations", {}).get(INDEX) or "0"
-    return int(text)
+    return int(text) if text.isdecimal() else 0
 
 
 def terminated(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
