@@ -12,7 +12,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,11 +23,13 @@ from kubernetes.stream import portforward
 from urllib3.exceptions import HTTPError
 
 from hone_api import GROUP, VERSION
+from hone_api.review import MAX_REVIEWER
 from hone_api.synthesis import REVIEW, SyntheticRows
 from hone_cli import pod
 from hone_cli.local import tell_page
 from hone_cli.remote import Remote
 from hone_cli.reviews import ReviewError
+from hone_cli.server import digest
 from hone_cli.tunnel import Tunnel
 
 _START_SECONDS = 300.0
@@ -59,32 +61,27 @@ class Kube:
         chosen = next((c for c in contexts if c["name"] == context), active)
         return cls(namespace or chosen["context"].get("namespace") or "default", configuration)
 
-    def user(self) -> str:
-        """Who the API server takes us for."""
+    def user(self) -> str | None:
+        """Who the API server takes us for; None: it has no such call (before 1.28), or refuses it.
+
+        Raises:
+            ReviewError: it does not answer.
+        """
         try:
             found = client.AuthenticationV1Api(self._api).create_self_subject_review({})
-            return str(found.status.user_info.username)
-        except (ApiException, HTTPError, AttributeError):
-            return getpass.getuser()
+        except ApiException as error:
+            if error.status in (403, 404):
+                return None
+            raise ReviewError(_words(error)) from None
+        except HTTPError as error:
+            raise _unreachable(error) from None
+        return str(found.status.user_info.username)
 
     def dataset(self, name: str) -> dict[str, Any]:
         """A Dataset."""
         custom = client.CustomObjectsApi(self._api)
         found = _asked(lambda: custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, "datasets", name))
         return dict(found)
-
-    def template(self, dataset: str) -> dict[str, Any]:
-        """The pod template of the newest Job that materialised the Dataset."""
-        labels = f"hone.dev/component=materialize,hone.dev/dataset={dataset}"
-        batch = client.BatchV1Api(self._api)
-        jobs = _asked(lambda: batch.list_namespaced_job(self.namespace, label_selector=labels)).items
-        if not jobs:
-            raise ReviewError(
-                f"the Job of Dataset {dataset} is gone: kubectl annotate dataset {dataset} --namespace "
-                f"{self.namespace} --overwrite {REVIEW}=again makes a new one"
-            )
-        newest = max(jobs, key=lambda job: job.metadata.creation_timestamp)
-        return dict(self._api.sanitize_for_serialization(newest.spec.template))
 
     def mark(self, dataset: str, mark: str) -> None:
         """Tell the operator that people have decided."""
@@ -144,14 +141,8 @@ def session(
     """
     kube = Kube.load(context, namespace)
     dataset = kube.dataset(name)
-    synthetic = (dataset.get("status") or {}).get("synthetic") or {}
-    if not synthetic.get("folder"):
-        raise ReviewError(f"Dataset {name} has no generated rows (yet): kubectl describe dataset {name}")
     token = secrets.token_urlsafe(32)
-    body = pod.review_pod(dataset, kube.template(name), synthetic["folder"], token, reviewer or kube.user())
-    made = str(body["metadata"]["name"])
-    typer.echo(f"Starting pod {made} …")
-    _asked(lambda: kube.core.create_namespaced_pod(kube.namespace, body))
+    made = start(kube, dataset, token, reviewer)
     try:
         _wait(kube, made)
         tunnel = Tunnel(lambda: kube.stream(made), port)
@@ -162,6 +153,40 @@ def session(
     finally:
         with contextlib.suppress(ReviewError):
             _asked(lambda: kube.core.delete_namespaced_pod(made, kube.namespace))
+
+
+def signature(name: str | None, user: str | None) -> str:
+    """How a review in a cluster is signed: by the user that the API server knows, whatever name is given.
+
+    Args:
+        name: of the option --reviewer; it tells people apart who share a user.
+        user: of the API server.
+
+    Raises:
+        ReviewError: it is longer than a decision can hold.
+    """
+    if user is None:
+        signed = f"{name or getpass.getuser()} (not confirmed by the API server)"
+    else:
+        signed = user if name in (None, user) else f"{name} (as {user})"
+    if len(signed) > MAX_REVIEWER:
+        raise ReviewError(
+            f"decisions would be signed {signed!r}, more than {MAX_REVIEWER} characters: shorten --reviewer"
+        )
+    return signed
+
+
+def start(kube: Kube, dataset: Mapping[str, Any], token: str, reviewer: str | None) -> str:
+    """Make the pod of a review; gives its name.
+
+    Raises:
+        ReviewError: `pod.review_pod` has nothing to show, or the API server refuses.
+    """
+    body = pod.review_pod(dataset, digest(token), signature(reviewer, kube.user()))
+    made = str(body["metadata"]["name"])
+    typer.echo(f"Starting pod {made} from image {body['spec']['containers'][0]['image']} …")
+    _asked(lambda: kube.core.create_namespaced_pod(kube.namespace, body))
+    return made
 
 
 def _wait(kube: Kube, name: str) -> None:
@@ -201,7 +226,11 @@ def _asked(call: Callable[[], T]) -> T:
     except ApiException as error:
         raise ReviewError(_words(error)) from None
     except HTTPError as error:
-        raise ReviewError(f"the cluster does not answer: {error}") from None
+        raise _unreachable(error) from None
+
+
+def _unreachable(error: HTTPError) -> ReviewError:
+    return ReviewError(f"the cluster does not answer: {error}")
 
 
 def _words(error: ApiException) -> str:

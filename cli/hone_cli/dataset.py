@@ -11,7 +11,7 @@ import typer
 
 from hone_api.synthesis import SyntheticRows
 from hone_cli import folder, local, pod
-from hone_cli.reviews import Reviews, words
+from hone_cli.reviews import ReviewError, Reviews, words
 
 app = typer.Typer(no_args_is_help=True, help="Data: review generated rows.")
 _IDLE_SECONDS = 2 * 3600.0
@@ -26,7 +26,9 @@ def review(
     path: Annotated[Path | None, typer.Option(help="A store or batch in a local folder; no cluster is asked.")] = None,
     web: Annotated[bool, typer.Option("--web", help="Serve a page on loopback instead of the terminal.")] = False,
     port: Annotated[int, typer.Option(help="Port of the page; default: a free one.")] = 0,
-    reviewer: Annotated[str | None, typer.Option(help="Your name in the decisions; default: your user.")] = None,
+    reviewer: Annotated[
+        str | None, typer.Option(help="Your name in the decisions; in a cluster its user stands beside it.")
+    ] = None,
     row: Annotated[str | None, typer.Option(help="Begin with this row, also one that was decided on.")] = None,
 ) -> None:
     """Accept, edit or reject the rows of a Dataset that a model generated.
@@ -57,9 +59,12 @@ def review(
 
 @app.command("serve-review", hidden=True)
 def serve_review(batch: Path) -> None:
-    """What the pod of a review runs; token and reviewer come by its environment."""
-    reviews = folder.Folder(batch, os.environ[pod.REVIEWER_ENV])
-    local.serve_in_pod(reviews, os.environ[pod.TOKEN_ENV], pod.PORT, _IDLE_SECONDS)
+    """What the pod of a review runs; the token's digest and the reviewer come by its environment."""
+    try:
+        token_digest, reviewer = os.environ[pod.DIGEST_ENV], os.environ[pod.REVIEWER_ENV]
+    except KeyError as error:
+        raise ReviewError(f"{error} is not set: the hone that started this pod is older than the image") from None
+    local.serve_in_pod(folder.Folder(batch, reviewer), token_digest, pod.PORT, _IDLE_SECONDS)
 
 
 def _in_terminal(reviews: Reviews, row: str | None) -> SyntheticRows | None:

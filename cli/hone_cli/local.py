@@ -13,7 +13,7 @@ from aiohttp import web
 from hone_api.synthesis import SyntheticRows
 from hone_cli.pod import LISTENING
 from hone_cli.reviews import Reviews
-from hone_cli.server import application
+from hone_cli.server import application, digest
 
 LOOPBACK = "127.0.0.1"
 
@@ -22,7 +22,7 @@ def serve(reviews: Reviews, port: int) -> SyntheticRows:
     """Serve the page on loopback until Ctrl-C or SIGTERM; gives the counts by then."""
     reviews.state()  # what is wrong is said first
     token = secrets.token_urlsafe(32)
-    asyncio.run(_serve(application(reviews, token), port, token))
+    asyncio.run(_serve(application(reviews, digest(token)), port, token))
     return reviews.state().counts
 
 
@@ -38,13 +38,13 @@ async def _serve(app: web.Application, port: int, token: str) -> None:
         await runner.cleanup()
 
 
-def serve_in_pod(reviews: Reviews, token: str, port: int, idle_seconds: float) -> None:
+def serve_in_pod(reviews: Reviews, token_digest: str, port: int, idle_seconds: float) -> None:
     """Serve on the pod's loopback until SIGTERM, or until nobody has asked for anything for so long."""
     reviews.state()
-    asyncio.run(_serve_in_pod(reviews, token, port, idle_seconds))
+    asyncio.run(_serve_in_pod(reviews, token_digest, port, idle_seconds))
 
 
-async def _serve_in_pod(reviews: Reviews, token: str, port: int, idle_seconds: float) -> None:
+async def _serve_in_pod(reviews: Reviews, token_digest: str, port: int, idle_seconds: float) -> None:
     loop = asyncio.get_running_loop()
     last = loop.time()
 
@@ -52,7 +52,7 @@ async def _serve_in_pod(reviews: Reviews, token: str, port: int, idle_seconds: f
         nonlocal last
         last = loop.time()
 
-    runner = web.AppRunner(application(reviews, token, asked), access_log=None)
+    runner = web.AppRunner(application(reviews, token_digest, asked), access_log=None)
     await runner.setup()
     stopped = asyncio.create_task(interruption().wait())
     try:

@@ -1,22 +1,25 @@
 """The review as a web server on loopback: a page for people, and the same calls for `hone` itself.
 
-Who knows the token may decide. It travels in a header alone (the page has it from the fragment of its URL, which
-browsers send nowhere), so that no other site's page can use a browser that has it. Names other than loopback in Host
-are refused: a page of another site cannot reach the server by a name that it points here.
+Who knows the token may decide; the server knows its digest alone, which may be read. The token travels in a header
+(the page has it from the fragment of its URL, which browsers send nowhere), so that no other site's page can use a
+browser that has it. Names other than loopback in Host are refused: a page of another site cannot reach the server by a
+name that it points here. Requests of a page of another origin are refused even with the token.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
+import logging
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
-from typing import Any
+from typing import TypeVar
 
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hone_api.review import Verdict
+from hone_api.review import Row, Verdict
 from hone_cli.reviews import ReviewError, Reviews
 
 MAX_BYTES = 8 * 2**20
@@ -38,22 +41,48 @@ _PAGE |= {"review.css": ("review.css", "text/css")}
 _HOSTS = ("127.0.0.1", "localhost")
 
 REVIEWS = web.AppKey("reviews", Reviews)
-TOKEN = web.AppKey("token", str)
+TOKEN_DIGEST = web.AppKey("token_digest", str)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+log = logging.getLogger(__name__)
 
 
-def application(reviews: Reviews, token: str, on_request: Callable[[], None] = lambda: None) -> web.Application:
-    """The page at /, the calls below /api."""
+class _Asked(BaseModel):
+    """A body of a request. Pydantic's parser bounds its depth and takes UTF-8 alone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Shown(_Asked):
+    skipped: list[str] = Field(default_factory=list)
+    row: str | None = None
+
+
+class _Decided(_Asked):
+    id: str
+    verdict: Verdict
+    row: Row | None = None
+
+
+AnyAsked = TypeVar("AnyAsked", bound=_Asked)
+
+
+def digest(token: str) -> str:
+    """SHA-256 of a token, hexadecimal. The token is random and long: nobody finds it from this."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def application(reviews: Reviews, token_digest: str, on_request: Callable[[], None] = lambda: None) -> web.Application:
+    """The page at /, the calls below /api. Every answer has the security headers, errors included."""
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         on_request()
-        response = await _guarded(request, handler)
+        response = _refused(request) or await _answered(request, handler)
         response.headers.update(_HEADERS)
         return response
 
     app = web.Application(middlewares=[guarded], client_max_size=MAX_BYTES)
-    app[REVIEWS], app[TOKEN] = reviews, token
+    app[REVIEWS], app[TOKEN_DIGEST] = reviews, token_digest
     for path in _PAGE:
         app.router.add_get(f"/{path}", _page)
     app.router.add_post("/api/state", _state)
@@ -62,21 +91,34 @@ def application(reviews: Reviews, token: str, on_request: Callable[[], None] = l
     return app
 
 
-async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+def _refused(request: web.Request) -> web.Response | None:
+    """The answer to who may not ask."""
     if request.host.rpartition(":")[0] not in _HOSTS and request.host not in _HOSTS:
         return _error(403, "this server is at 127.0.0.1 alone")
+    if request.headers.get("Origin", origin := f"http://{request.host}") != origin:
+        return _error(403, "a page of another origin asks: open the URL that hone printed")
     if request.path.startswith("/api/"):
-        sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(sent.encode(), request.app[TOKEN].encode()):
+        sent = digest(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        if not hmac.compare_digest(sent, request.app[TOKEN_DIGEST]):
             return _error(401, "the token is missing or wrong: open the URL that hone printed")
+    return None
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except ReviewError as error:
         return _error(409, str(error))
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
-        return _error(400, f"not a request of this page: {type(error).__name__}")
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)[0]
+        return _error(400, f"not a request of this page: {'.'.join(map(str, found['loc']))} {found['msg']}")
     except web.HTTPException as error:
         return _error(error.status, error.reason)
+    except web.RequestPayloadError:
+        return _error(400, "the body of the request cannot be decoded")
+    except Exception:
+        log.exception("%s %s", request.method, request.rel_url.raw_path)
+        return _error(500, "the review's server has a fault: its log tells more")
 
 
 def _error(status: int, message: str) -> web.Response:
@@ -89,23 +131,19 @@ async def _page(request: web.Request) -> web.Response:
     return web.Response(text=text, content_type=kind, charset="utf-8")
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
-    found = await request.json()
-    if not isinstance(found, dict):
-        raise ValueError("not an object")
-    return found
+async def _body(request: web.Request, kind: type[AnyAsked]) -> AnyAsked:
+    return kind.model_validate_json(await request.read())
 
 
 async def _state(request: web.Request) -> web.Response:
-    body = await _body(request)
-    reviews = request.app[REVIEWS]
-    state = await asyncio.to_thread(reviews.state, {str(id) for id in body.get("skipped", [])}, body.get("row"))
+    asked = await _body(request, _Shown)
+    state = await asyncio.to_thread(request.app[REVIEWS].state, set(asked.skipped), asked.row)
     return web.json_response(text=state.model_dump_json(by_alias=True))
 
 
 async def _decide(request: web.Request) -> web.Response:
-    body = await _body(request)
-    await asyncio.to_thread(request.app[REVIEWS].decide, str(body["id"]), Verdict(body["verdict"]), body.get("row"))
+    asked = await _body(request, _Decided)
+    await asyncio.to_thread(request.app[REVIEWS].decide, asked.id, asked.verdict, asked.row)
     return web.json_response({})
 
 

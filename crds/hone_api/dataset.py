@@ -31,7 +31,7 @@ from hone_api.meta import (
     at_least,
 )
 from hone_api.source import Source
-from hone_api.synthesis import Raft, Synthesis, SyntheticRows
+from hone_api.synthesis import Raft, ReviewPod, Synthesis, SyntheticRows
 
 
 class Format(StrEnum):
@@ -341,6 +341,9 @@ class DatasetStatus(ApiModel):
         default=None, description="Languages of a sample of up to 2000 rows."
     )
     synthetic: SyntheticRows | None = Field(default=None, description="What became of generated rows.")
+    review_pod: ReviewPod | None = Field(
+        default=None, description="What a pod for the review of generated rows is made of."
+    )
     mixture: Annotated[list[DatasetUse], Field(max_length=48)] | None = Field(
         default=None, description="What each part gave to each split of a mixture."
     )

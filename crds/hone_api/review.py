@@ -22,6 +22,8 @@ from hone_api.synthesis import FilteredRows, Review, Synthesis, SyntheticRows, T
 
 CANDIDATES, FILTERED, REQUEST, DECISIONS = "candidates.jsonl", "filtered.jsonl", "review.json", "decisions"
 
+MAX_REVIEWER = 253
+"""Longest name of a reviewer, in characters."""
 RowId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Row = dict[str, Any]
 
@@ -84,7 +86,7 @@ class Decision(ApiModel):
     id: RowId
     verdict: Verdict
     row: Row | None = Field(default=None, description="The whole row after an edit.")
-    reviewer: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+    reviewer: Annotated[str, StringConstraints(min_length=1, max_length=MAX_REVIEWER)]
     time: str = Field(description="RFC 3339 in UTC.")
 
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import MAX_COUNT, ApiModel, Decimal, HttpUrl, Name, Percent, Rule, ShortText, between, uri_rules
+from hone_api.meta import (
+    MAX_COUNT,
+    ApiModel,
+    Decimal,
+    HttpUrl,
+    Name,
+    Percent,
+    Rule,
+    ShortText,
+    Text,
+    between,
+    uri_rules,
+)
 
 REVIEW = "hone.dev/review"
 """Annotation on a Dataset: what was decided by then. Another value than the last one materialises anew."""
@@ -168,6 +180,19 @@ class SyntheticRows(ApiModel):
     review: ShortText | None = Field(
         default=None, description="Value of the annotation hone.dev/review that was materialised last."
     )
+
+
+class ReviewPod(ApiModel):
+    """What the pod of a review takes from the platform. The operator writes it; a Job or a pod of a tenant cannot."""
+
+    image: Text = Field(description="The trainer's image.")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        default="IfNotPresent", description="When the image is pulled."
+    )
+    image_pull_secrets: Annotated[list[ShortText], Field(max_length=16)] = Field(
+        default_factory=list, description="Secrets of the namespace for the image's registry."
+    )
+    claim: ShortText = Field(description="PersistentVolumeClaim of the store.")
 
 
 class Raft(ApiModel):

@@ -133,7 +133,8 @@ def check_provenance(kubectl: Any, status: dict[str, Any]) -> None:
     rows = [json.loads(line) for line in (root / "train.jsonl").read_text().splitlines()]
     records = [json.loads(line) for line in (root / "synthetic.jsonl").read_text().splitlines()]
     assert [record["row"] for record in records] == rows
-    assert {record["decision"]["reviewer"] for record in records} == {"ann", "bob"}
+    user = f"system:serviceaccount:{kubectl.namespace}:reviewer"
+    assert {record["decision"]["reviewer"] for record in records} == {f"ann (as {user})", f"bob (as {user})"}
     for record in records:
         assert record["synthetic"] is True
         assert record["decision"]["time"] > record["provenance"]["time"]

@@ -1,8 +1,11 @@
 """What a materialising pod found, as a Dataset's status tells it."""
 
+from typing import Any
+
 from hone_api.privacy import hide_rows
 from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
+from hone_api.synthesis import ReviewPod
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile.draft import Draft
 
@@ -37,7 +40,20 @@ def describe(draft: Draft, result: DatasetResult, platform: Platform) -> None:
         if known := ROW_CODES.get(error["code"]):
             error["hint"] = known.hint
     report = f"pvc://{platform.store_claim}/{result.report}" if result.report else None
-    draft.put(report=report, **{name: values.get(name) for name in RESULT_FIELDS})
+    draft.put(report=report, reviewPod=_review_pod(result, platform))
+    draft.put(**{name: values.get(name) for name in RESULT_FIELDS})
+
+
+def _review_pod(result: DatasetResult, platform: Platform) -> dict[str, Any] | None:
+    """From the platform's settings alone: reviewers start a pod of it with rights of their own."""
+    if not result.synthetic:
+        return None
+    return ReviewPod(
+        image=platform.trainer_image,
+        image_pull_policy=platform.image_pull_policy,
+        image_pull_secrets=list(platform.image_pull_secrets),
+        claim=platform.store_claim,
+    ).to_json()
 
 
 def serve(draft: Draft, result: DatasetResult, platform: Platform) -> None:

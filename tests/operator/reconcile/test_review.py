@@ -162,3 +162,17 @@ def test_credentials_are_mounted_each_at_its_place(world):
     named = {v["name"]: v["secret"]["secretName"] for v in spec["volumes"] if "secret" in v}
     assert named[mounted[plan.synthesis_secret_path]] == "key"
     assert named[mounted[plan.judge_secret_path]] == "judge-key"
+
+
+def test_what_the_pod_of_a_review_is_made_of_comes_from_the_platform_alone(life):
+    life.tick()
+    life.children[-1].body["spec"]["template"]["spec"]["containers"][0]["image"] = "planted/image:1"
+    life.ends(60, pending=5)
+    life.tick(61)
+    platform = life.world.platform
+    assert life.status["reviewPod"] == {
+        "image": platform.trainer_image,
+        "imagePullPolicy": platform.image_pull_policy,
+        "imagePullSecrets": list(platform.image_pull_secrets),
+        "claim": platform.store_claim,
+    }
