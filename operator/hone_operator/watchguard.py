@@ -2,7 +2,7 @@
 
 kopf parses with the standard library and stops the operator at the first object that cannot be parsed. It takes an HTTP
 session of ours (`kopf.AiohttpSession`), so the guard stands in the session's responses and nothing of kopf is patched.
-`tests/operator/test_watchguard.py` holds that the pinned kopf uses them for lists and for watches.
+`tests/operator/test_intake.py` runs the pinned kopf against a real API server to hold that lists and watches pass here.
 """
 
 from __future__ import annotations
