@@ -146,15 +146,54 @@ def test_the_token_leaves_the_address_bar_and_a_reload_goes_on(make_batch, open_
     page.until("counts", "1 accepted · 0 rejected · 1 wait")
 
 
-def test_what_a_row_holds_is_text(make_batch, open_page):
+HOSTILE = {
+    "script": "<script>document.title='owned'</script>",
+    "handler": "<img src=x onerror=\"document.title='owned'\">",
+    "svg": "<svg onload=\"document.title='owned'\"><animate onbegin=\"document.title='owned'\"></svg>",
+    "frame": "<iframe srcdoc=\"<script>parent.document.title='owned'</script>\"></iframe>",
+    "closing tags": "</pre></textarea></main></title><h1>answer</h1><script>document.title='owned'</script>",
+    "attribute": "\"' autofocus onfocus=\"document.title='owned'",
+    "link": "<a href=\"javascript:document.title='owned'\">open</a>",
+    "refresh": "<meta http-equiv=refresh content='0;url=https://evil.example'><base href=https://evil.example>",
+    "style": "<style>body { display: none }</style><link rel=stylesheet href=https://evil.example/x.css>",
+    "entities": "&lt;script&gt;document.title=&#39;owned&#39;&lt;/script&gt;",
+    "template": "${document.title='owned'} {{constructor.constructor('document.title=1')()}}",
+    "comment": "<!--><script>document.title='owned'</script>-->",
+}
+
+
+@pytest.mark.attack("HTML and cards")
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_a_row_holds_is_text(make_batch, open_page, case):
     """Rows come from a model: nothing in them may become part of the page."""
-    hostile = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script><b>bold</b>"
-    page = open_page(make_batch(rows=[{"prompt": hostile, "completion": "</pre><h1>answer</h1>"}]))
+    hostile = HOSTILE[case]
+    page = open_page(make_batch(rows=[{"prompt": hostile, "completion": hostile}]))
     page.until("row", hostile)
     (area, _) = page.edit()
     assert area.get_attribute("value") == hostile
     assert page.browser.title == "Hone: review"
-    assert page.browser.find_elements(By.CSS_SELECTOR, "#row img, #row script, #row b, #row h1") == []
+    foreign = "#row :is(img, script, svg, iframe, a, meta, base, style, link, h1, b)"
+    assert page.browser.find_elements(By.CSS_SELECTOR, foreign) == []
+    assert len(page.browser.find_elements(By.CSS_SELECTOR, "script, base, iframe")) == 1, "the page's own script"
+
+
+@pytest.mark.attack("HTML and cards")
+@pytest.mark.parametrize("case", ["script", "handler", "attribute", "closing tags"])
+def test_the_name_of_a_field_is_text(make_batch, open_page, case):
+    name = HOSTILE[case]
+    page = open_page(make_batch(rows=[{name: "a text", "completion": "answer"}]))
+    page.until("row", name)
+    assert page.browser.title == "Hone: review"
+    assert page.browser.find_elements(By.CSS_SELECTOR, "#row :is(img, script, h1)") == []
+
+
+@pytest.mark.attack("HTML and cards")
+@pytest.mark.parametrize("case", ["script", "handler", "closing tags"])
+def test_the_name_of_a_reviewer_is_text(make_batch, open_page, case):
+    page = open_page(make_batch(1), HOSTILE[case])
+    page.until("counts", HOSTILE[case])
+    assert page.browser.title == "Hone: review"
+    assert page.browser.find_elements(By.CSS_SELECTOR, "#counts *") == []
 
 
 def test_letters_typed_into_a_field_decide_nothing(make_batch, open_page):
