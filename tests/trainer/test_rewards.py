@@ -87,14 +87,61 @@ def test_math(workers: Workers) -> None:
     for answer, other in pairs:
         found = scores(workers, {"type": "Math"}, {"answer": answer}, f"So \\boxed{{{other}}}", f"${other}$", "$7$", "")
         assert found == [1, 1, 0, 0], answer
-    hostile = ("$" * 4000, "\\(" * 4000, "\\boxed{" * 1000, "__import__('os').system('true')")
-    assert scores(workers, {"type": "Math"}, {"answer": "1"}, *hostile) == [0, 0, 0, 0]
 
 
-def test_math_comes_back_from_an_expression_that_never_ends(workers: Workers) -> None:
-    found = scores(workers, {"type": "Math"}, {"answer": "1"}, "\\boxed{1000000000000!}", "\\boxed{1}")
-    assert found[1] == 1
+CODE = "__import__('os').system('touch CANARY')"
+MATHS = {
+    "dollars": "$" * 4000,
+    "openings": "\\(" * 4000,
+    "boxes": "\\boxed{" * 1000,
+    "code": CODE,
+    "code in a box": f"\\boxed{{{CODE}}}",
+    "code in dollars": f"${CODE}$",
+    "code as text": f"\\boxed{{\\text{{{CODE}}}}}",
+    "code as an operator": f"\\boxed{{\\operatorname{{{CODE}}}(1)}}",
+    "eval": "\\boxed{eval(\"open('CANARY', 'w')\")}",
+    "lambda": "\\boxed{(lambda: open('CANARY', 'w'))()}",
+    "attributes": "\\boxed{().__class__.__base__.__subclasses__()}",
+    "input": "\\boxed{\\input{/etc/passwd}}",
+    "write18": "\\boxed{\\write18{touch CANARY}}",
+    "macro without end": "\\def\\a{\\a\\a}\\boxed{\\a}",
+    "factorial": "\\boxed{1000000000000!}",
+    "tower": "\\boxed{9^{9^{9^{9^{9}}}}}",
+    "power": "\\boxed{(x+y+z)^{100000}}",
+    "sum": "\\boxed{\\sum_{n=1}^{10^{12}} \\frac{1}{n}}",
+    "product": "\\boxed{\\prod_{n=1}^{10^{9}} n}",
+    "integral": "\\boxed{\\int_0^1 e^{e^{x^x}} \\sin(x^x) dx}",
+    "braces": "\\boxed{" + "{" * 5000 + "2" + "}" * 5000 + "}",
+    "brackets": "\\boxed{" + "(" * 5000 + "2" + ")" * 5000 + "}",
+    "fractions": "\\boxed{" + "\\frac{1}{" * 1000 + "2" + "}" * 1000 + "}",
+    "digits": "\\boxed{" + "9" * 100_000 + "}",
+    "matrix": "\\boxed{\\begin{pmatrix}" + "2 & " * 5000 + "2\\end{pmatrix}}",
+    "nothing but NUL": "\x00" * 1000,
+    "what is no character": "\\boxed{\ufffd\uffff}",
+    "other digits": "\\boxed{\u0662}",
+}
+
+
+@pytest.mark.attack("math rewards")
+@pytest.mark.parametrize("case", MATHS)
+def test_math_runs_nothing_and_comes_back_from_what(workers: Workers, tmp_path: Path, case: str) -> None:
+    """No point for it, no file by it, and the next answer of the same batch is scored."""
+    canary = tmp_path / "canary"
+    hostile = MATHS[case].replace("CANARY", str(canary))
+    found = scores(workers, {"type": "Math"}, {"answer": "1"}, hostile, "\\boxed{1}")
     assert found[0] == 0 or isinstance(found[0], Masked)
+    assert found[1] == 1
+    assert not canary.exists()
+
+
+@pytest.mark.attack("math rewards")
+@pytest.mark.parametrize("case", ["tower", "factorial", "code in a box", "braces"])
+def test_math_comes_back_from_a_gold_answer_that_is(workers: Workers, tmp_path: Path, case: str) -> None:
+    canary = tmp_path / "canary"
+    found = scores(workers, {"type": "Math"}, {"answer": MATHS[case].replace("CANARY", str(canary))}, "\\boxed{1}")
+    assert found[0] == 0 or isinstance(found[0], Masked)
+    assert not canary.exists()
+    assert scores(workers, {"type": "Math"}, {"answer": "1"}, "\\boxed{1}") == [1]
 
 
 def test_regex_takes_linear_time(workers: Workers) -> None:
