@@ -187,6 +187,12 @@ FAILURES: dict[str, Failure] = {
         "Check the store's volume. Where user 10001 may not write a folder of it: store.isolateRuns of the chart.",
     ),
     "CheckpointCorrupt": Failure(ExitCode.IO, Retry.ATTEMPT, "An older valid checkpoint is used; check the volume."),
+    "DatasetChanged": Failure(
+        ExitCode.IO,
+        Retry.NEVER,
+        "The rows in the store are not those that were recorded: let the Dataset be materialised again (delete it and "
+        "create it), and find out who writes to the store.",
+    ),
     "ManifestMismatch": Failure(ExitCode.IO, Retry.NEVER, "A file differs from its manifest: do not use this model."),
     "Interrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The run was stopped after a checkpoint."),
     "Disrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The cluster took the pod; the run goes on."),

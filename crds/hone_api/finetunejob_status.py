@@ -196,6 +196,10 @@ class Resolved(ApiModel):
 
     model_commit: ShortText | None = Field(default=None, description="Commit of the base model.")
     model_uri: KnownUri | None = Field(default=None, description="Where the base model lies in the store.")
+    model_digest: Digest | None = Field(
+        default=None,
+        description="SHA-256 of manifest.json of a base model that was fetched: each node compares every file with it.",
+    )
     model_shape: ModelShape | None = Field(default=None, description="Sizes of the base model.")
     model_version: PinnedModel | None = Field(
         default=None, description="The ModelVersion that the base model is, for a stage of a chain."

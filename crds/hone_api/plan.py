@@ -69,7 +69,11 @@ class Limits(ApiModel):
     """Bounds on what a source may be."""
 
     max_source_bytes: int = Field(default=20 * 2**30, ge=1, description="Largest download, bytes.")
-    timeout_seconds: int = Field(default=3600, ge=1, description="Longest download, seconds.")
+    timeout_seconds: int = Field(
+        default=3600,
+        ge=1,
+        description="Longest download, seconds; from a hub at least as long as its size takes at 4 MiB/s.",
+    )
     allow_private_addresses: bool = Field(
         default=False, description="Whether https:// may reach private and loopback addresses."
     )
@@ -83,7 +87,10 @@ class DatasetInput(ApiModel):
     name: str
     split: str = "train"
     path: str = Field(description="JSON Lines file of normalised rows, of one of the method's formats.")
-    digest: Digest
+    digest: Digest = Field(
+        description="Digest of the Dataset's content, where the folder of `path` has its name; elsewhere the SHA-256 "
+        "of the file. 64 zeros: not checked."
+    )
     share: Percent | None = Field(default=None, description="Share of the rows of an epoch; none: all, once.")
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from hone_api.credentials import hidden_in
 from hone_api.curation import CurationStep
 from hone_api.dataset import Changes, Croissant, DatasetUse, LanguageRows, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
@@ -156,6 +157,9 @@ class FetchResult(ApiModel):
     kind: Literal["Fetch"] = "Fetch"
     path: Address = Field(description="Folder below the store.")
     commit: Address | None = None
+    digest: Digest | None = Field(
+        default=None, description="SHA-256 of its manifest.json; a trainer of an earlier version gives none."
+    )
     size_bytes: int = Field(default=0, ge=0, le=MAX_COUNT)
     shape: ModelShape | None = Field(default=None, description="Sizes of the model, for the estimate of memory.")
 
@@ -321,9 +325,9 @@ def _encode(outcome: Outcome) -> bytes:
 
 
 def parse_outcome(text: str) -> Outcome | None:
-    """The outcome in a termination message, or None when it is not ours (e.g. log lines by the kubelet)."""
+    """The outcome in a termination message, without credentials; None when it is not ours (the kubelet leaves logs)."""
     try:
-        outcome, _ = read_known(Outcome, json.loads(text))
+        outcome, _ = read_known(Outcome, hidden_in(json.loads(text)))
     except (ValueError, RecursionError):
         return None
     return outcome if outcome.result or outcome.failure else None

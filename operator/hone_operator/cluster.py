@@ -15,6 +15,7 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from hone_api import API_VERSION, GROUP, VERSION
+from hone_api.credentials import hidden
 from hone_operator.cache import strip
 from hone_operator.decoding import Skipped, UnreadableError, decode, decode_list_aside, identity
 from hone_operator.desired.names import FIELD_MANAGER
@@ -320,11 +321,12 @@ class Cluster:
             return
 
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str | None:
-        """The last lines of a pod's log, or None where there is none to be had."""
+        """The last lines of a pod's log without credentials, or None where there is none to be had."""
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(MAX_LOG_BYTES * 4)}
         try:
             data = await self._call("GET", path("Pod", namespace, pod, "log"), query=query)
         except ClusterError as error:
             log.info("no log of pod %s/%s: %s", namespace, pod, error)
             return None
-        return data[-MAX_LOG_BYTES:].decode(errors="replace") or None
+        # Hidden before it is cut: half a credential looks like none.
+        return hidden(data.decode(errors="replace"))[-MAX_LOG_BYTES:] or None

@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 from hone_api.report import FetchResult, Outcome, parse_outcome
 from hone_dev import hub
 from hone_trainer import manifest
+from hone_trainer.deadline import Deadline
+from hone_trainer.hub import SLOWEST
 
 pytestmark = pytest.mark.trainer
 TOKEN = "hf_canaryCanaryCanary42"
@@ -96,7 +98,7 @@ def test_only_data_is_staged_pinned_to_the_commit_with_a_manifest(fetch, model):
     assert names == {"config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors", "manifest.json"}
     assert json.loads((folder / "config.json").read_text()) == {"model_type": "llama", "inner": {}}
     assert (folder / "tokenizer.json").read_bytes() == (model / "tokenizer.json").read_bytes()
-    assert manifest.verify(folder).size_bytes == result.size_bytes
+    assert manifest.verify(folder, result.digest).size_bytes == result.size_bytes
     assert [path.name for path in folder.parent.iterdir()] == [result.commit]
 
 
@@ -187,3 +189,19 @@ def test_a_missing_shard_is_named(fetch, model):
 def test_a_model_over_the_limit_is_refused_before_any_download(fetch):
     assert "limit 100" in failed(fetch("hf://acme/tiny", maxSourceBytes=100), "SourceTooLarge")
     assert not fetch.store.exists()
+
+
+@pytest.mark.attack("downloads' time")
+@pytest.mark.parametrize("what", ["/api/models/acme/tiny", "/tree/", "model.safetensors", "config.json"])
+def test_a_hub_that_sends_a_byte_now_and_then_is_left_when_the_time_is_up(tmp_path, model, what):
+    with hub.serve(model.parents[3], drip=what) as url:
+        fetch = Fetch(tmp_path, url)
+        words = failed(fetch("hf://acme/tiny", timeoutSeconds=3), "SourceUnreachable")
+    assert "acme/tiny" in words
+    assert "longer than 3 s" in words
+    assert not list(fetch.store.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize(("size", "seconds"), [(2**30, 3600), (400 * 2**30, 102_400)])
+def test_what_is_large_has_longer(size, seconds):
+    assert Deadline.after(3600).at_least(size / SLOWEST).seconds == seconds

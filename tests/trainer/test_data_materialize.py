@@ -10,7 +10,7 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_dev import hub
-from hone_trainer import manifest
+from hone_trainer import contents, manifest
 from hone_trainer.datasets import materialize, sources
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
@@ -62,7 +62,7 @@ def test_rows_reach_the_store_as_normalised_splits_with_a_manifest(plan):
     assert result.rows == len(train) + len(validation) == 100
     assert 5 <= len(validation) <= 40
     assert manifest.verify(folder).files == 6
-    assert materialize.content_digest(folder) == result.digest
+    assert contents.digest_of(folder) == result.digest
     assert json.loads((folder / "report.json").read_text())["result"]["rows"] == 100
     assert [p.name for p in folder.parent.iterdir()] == [folder.name], "no work folder is left"
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import importlib.util
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hone_api.modelversion import Sample
-from hone_api.plan import ArtifactInput, ModelInput, TrainingPlan
-from hone_trainer import chain, manifest
+from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan
+from hone_api.report import parse_outcome
+from hone_operator.cluster import Cluster
+from hone_trainer import chain, contents, manifest
 from hone_trainer.errors import SourceError, StoreError
 from hone_trainer.fetch import make_safe
 from hone_trainer.secrets import scrub
@@ -34,6 +42,8 @@ SECRETS = {
     "JSON Web Token": f"token eyJhbGciOiJSUzI1NiJ9.eyJ{CANARY}.{CANARY}",
     "private key": f"-----BEGIN RSA PRIVATE KEY-----\n{CANARY}\n-----END RSA PRIVATE KEY-----",
     "private key that is cut": f"-----BEGIN PRIVATE KEY-----\n{CANARY}",
+    "end of a private key": f"{CANARY}\n-----END RSA PRIVATE KEY-----\n***",
+    "JSON in JSON": f'{{\\"api_key\\": \\"{CANARY}\\"}}',
     "bearer": f"Authorization: Bearer {CANARY}",
     "basic": f"Authorization: Basic {CANARY}",
     "password in an address": f"https://user:{CANARY}@example.org/x",
@@ -51,6 +61,40 @@ def test_a_secret_that_was_never_seen_before_is_hidden(what: str) -> None:
     assert CANARY not in found
     assert "CANARYCANARY" not in found
     assert "***" in found
+
+
+@pytest.mark.attack("secrets in text")
+@pytest.mark.parametrize("field", ["message", "hint"])
+@pytest.mark.parametrize("what", SECRETS)
+def test_the_operator_hides_what_a_pod_did_not(what: str, field: str) -> None:
+    failure = {"code": "TrainerError", "message": "m", "hint": "h", field: SECRETS[what]}
+    outcome = parse_outcome(json.dumps({"failure": failure}))
+    assert outcome is not None
+    assert outcome.failure is not None
+    assert "CANARY" not in outcome.model_dump_json().upper()
+
+
+@pytest.mark.attack("secrets in text")
+@pytest.mark.parametrize("what", SECRETS)
+def test_no_credential_of_a_log_comes_to_the_status(what: str) -> None:
+    class Answers(Cluster):
+        async def _call(self, *args: Any, **named: Any) -> bytes:
+            return f"Traceback\n{SECRETS[what]}".encode()
+
+    tail = asyncio.run(Answers.__new__(Answers).log_tail("team", "pod", "trainer", 10))
+    assert tail is not None
+    assert "CANARY" not in tail.upper()
+
+
+REPEATED = ["a", "a-", "eyJ-", "password", "password ", "://a", "?a", "&key", "bearer ", "-----BEGIN ", "-----END "]
+
+
+@pytest.mark.attack("secrets in text")
+@pytest.mark.parametrize("text", REPEATED)
+def test_a_long_log_is_read_in_linear_time(text: str) -> None:
+    """32 KiB of one letter took six minutes before; in a process of its own, so that it can be ended."""
+    program = f"from hone_api.credentials import hidden; hidden(({text!r} * 2**20)[:2**20])"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=100)
 
 
 @pytest.mark.parametrize("text", ["sk-learn", "the password is wrong", "tokens: 512", "max_tokens=100", "eyJ is"])
@@ -174,3 +218,79 @@ def test_a_model_that_changed_after_it_was_recorded_is_refused(tmp_path: Path, w
     with pytest.raises(StoreError) as raised:
         chain.prepare(TrainingPlan.model_construct(**base | changed[role]), first=False)
     assert raised.value.code == "ManifestMismatch"
+
+
+ROWS = b'{"text": "a row"}\n'
+
+
+def _dataset(store: Path) -> Path:
+    """The file of a materialised split, in a folder with the name of its content."""
+    (store / "new").mkdir(parents=True)
+    (store / "new" / "train.jsonl").write_bytes(ROWS)
+    (store / "new" / "report.json").write_text("{}")
+    manifest.write(store / "new")
+    folder = store / contents.digest_of(store / "new").removeprefix("sha256:")
+    (store / "new").rename(folder)
+    return folder / "train.jsonl"
+
+
+def _forged(file: Path) -> None:
+    """Other rows, and a manifest that fits them."""
+    file.write_bytes(ROWS.replace(b"a row", b"b row"))
+    manifest.write(file.parent)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "one byte": lambda file: file.write_bytes(ROWS.replace(b"a row", b"b row")),
+    "one byte and a new manifest": _forged,
+    "a row more": lambda file: file.write_bytes(ROWS * 2),
+    "no rows": lambda file: file.unlink(),
+    "no manifest": lambda file: (file.parent / "manifest.json").unlink(),
+    "a file more": lambda file: file.with_name("validation.jsonl").write_bytes(ROWS),
+    "a report less": lambda file: file.with_name("report.json").unlink(),
+    "a link": lambda file: file.with_name("left-out.jsonl").symlink_to("/etc/passwd"),
+}
+
+
+def _plan(file: Path, digest: str, folder: Path) -> TrainingPlan:
+    body = {"run": "r", "modelPath": "/none", "modelUri": "hf://a/b", "output": {"modelName": "m"}}
+    body |= {"workPath": str(folder / "work"), "outputPath": str(folder / "out")}
+    return TrainingPlan.model_validate(body | {"datasets": [{"name": "mine", "path": str(file), "digest": digest}]})
+
+
+@pytest.mark.attack("manifests")
+@pytest.mark.parametrize("what", CHANGES)
+@pytest.mark.parametrize("role", ["datasets", "evaluation_datasets", "retention_datasets"])
+def test_rows_that_changed_after_they_were_recorded_are_refused(tmp_path: Path, what: str, role: str) -> None:
+    good, bad = _dataset(tmp_path / "good"), _dataset(tmp_path / "bad")
+    CHANGES[what](bad)
+    plan = _plan(good, f"sha256:{good.parent.name}", tmp_path)
+    changed = plan.datasets[0].model_copy(update={"path": str(bad)})
+    with pytest.raises(StoreError) as raised:
+        contents.checked(plan.model_copy(update={role: [changed]}))
+    assert (raised.value.code, "mine" in raised.value.message) == ("DatasetChanged", True)
+
+
+@pytest.mark.attack("manifests")
+def test_a_run_on_changed_rows_ends_before_any_model_is_read(tmp_path: Path) -> None:
+    file = _dataset(tmp_path)
+    CHANGES["one byte"](file)
+    plan = _plan(file, f"sha256:{file.parent.name}", tmp_path)
+    (tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True))
+    environment = {**os.environ, "HONE_TERMINATION_LOG": str(tmp_path / "log")}
+    command = [sys.executable, "-m", "hone_trainer", "run", str(tmp_path / "plan.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    outcome = parse_outcome((tmp_path / "log").read_text())
+    assert outcome is not None, done.stderr
+    assert outcome.failure is not None, done.stderr
+    assert (outcome.failure.code, done.returncode) == ("DatasetChanged", 74)
+
+
+def test_rows_as_they_were_recorded_go_on(tmp_path: Path) -> None:
+    file = _dataset(tmp_path)
+    inputs = [
+        DatasetInput(name="mine", path=str(file), digest=f"sha256:{file.parent.name}"),
+        DatasetInput(name="by hand", path=str(file), digest=f"sha256:{hashlib.sha256(ROWS).hexdigest()}"),
+        DatasetInput(name="by hand, without", path=str(file), digest=contents.UNKNOWN),
+    ]
+    contents.verify(inputs)

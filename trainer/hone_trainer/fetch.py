@@ -13,6 +13,7 @@ from typing import Any
 from hone_api.plan import FetchPlan
 from hone_api.report import FetchResult
 from hone_trainer import hub, manifest, sizes, store
+from hone_trainer.deadline import Deadline
 from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.progress import Progress
 
@@ -49,7 +50,9 @@ def run(plan: FetchPlan) -> FetchResult:
     uri = plan.model.uri or ""
     if not uri.startswith("hf://"):
         raise ConfigError(f"model {uri.partition('://')[0]}://: only hf:// is fetched", "NotSupportedYet")
-    repository = hub.Repository.parse(uri, "model", hub.token_of(plan.secret_path))
+    repository = hub.Repository.parse(
+        uri, "model", hub.token_of(plan.secret_path), Deadline.after(plan.limits.timeout_seconds)
+    )
     with Progress(f"model {repository.name}") as progress:
         snapshot = hub.look_up(repository)
         names = _wanted(repository, snapshot)
@@ -64,7 +67,11 @@ def run(plan: FetchPlan) -> FetchResult:
             progress.say(f"fetching {repository.name} at {snapshot.commit[:12]}: {size / 2**20:.0f} MiB")
             _stage(repository, snapshot, names, target)
         return FetchResult(
-            path=path, commit=snapshot.commit, size_bytes=manifest.size_of(target), shape=sizes.shape(target)
+            path=path,
+            commit=snapshot.commit,
+            digest=manifest.digest_of(target),
+            size_bytes=manifest.size_of(target),
+            shape=sizes.shape(target),
         )
 
 

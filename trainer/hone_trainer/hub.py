@@ -14,31 +14,36 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from hone_trainer.deadline import NO_END, Deadline, LateError
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember
 
 _URI = re.compile(r"^hf://(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s]+))?$")
+SLOWEST = 4 * 2**20
+"""Bytes a second: what is so large that it takes longer than the time limit at this speed has longer."""
 NOT_FOUND = {"model": "ModelNotFound", "dataset": "DatasetSourceNotFound"}
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub, and who asks. kind is model or dataset."""
+    """A repository of the hub, who asks, and until when. kind is model or dataset."""
 
     name: str
     revision: str = "main"
     kind: str = "model"
     token: str | None = None
+    deadline: Deadline = NO_END
 
     @classmethod
-    def parse(cls, uri: str, kind: str, token: str | None = None) -> Repository:
+    def parse(cls, uri: str, kind: str, token: str | None = None, deadline: Deadline = NO_END) -> Repository:
         """From hf://owner/name[@revision]."""
         match = _URI.match(uri)
         if match is None:
             raise SourceError("SourceRefused", f"{uri} is not hf://owner/name[@revision]")
-        return cls(match["repo"], match["revision"] or "main", kind, token)
+        return cls(match["repo"], match["revision"] or "main", kind, token, deadline)
 
     def __str__(self) -> str:
         return f"hf://{self.name}@{self.revision}"
@@ -88,41 +93,48 @@ def look_up(repository: Repository) -> Snapshot:
         SourceError: ModelNotFound, DatasetSourceNotFound, GatedModelAccessDenied, RevisionNotFound, SourceUnreachable.
     """
     go_online()
+    with _translated(repository):
+        (snapshot,) = repository.deadline.run([partial(_look_up, repository)])
+    if outside := [name for name in snapshot.files if not _is_inside(name)]:
+        raise SourceError("SourceRefused", f"{repository}: the hub names a file outside of it: {outside[0]!r}")
+    return snapshot
+
+
+def _look_up(repository: Repository) -> Snapshot:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
     # False, not None: None would fall back on a token stored on this machine.
     api = HfApi(token=repository.token or False)
-    with _translated(repository):
-        info = api.repo_info(repository.name, repo_type=repository.kind, revision=repository.revision)
-        if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
-            raise SourceError("SourceUnreachable", f"{repository}: the hub names no commit: {info.sha!r}")
-        tree = api.list_repo_tree(repository.name, recursive=True, revision=info.sha, repo_type=repository.kind)
-        files = {file.path: file.size for file in tree if isinstance(file, RepoFile)}
-    if outside := [name for name in files if not _is_inside(name)]:
-        raise SourceError("SourceRefused", f"{repository}: the hub names a file outside of it: {outside[0]!r}")
-    return Snapshot(str(info.sha), files)
+    info = api.repo_info(repository.name, repo_type=repository.kind, revision=repository.revision)
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
+        raise SourceError("SourceUnreachable", f"{repository}: the hub names no commit: {info.sha!r}")
+    tree = api.list_repo_tree(repository.name, recursive=True, revision=info.sha, repo_type=repository.kind)
+    return Snapshot(str(info.sha), {file.path: file.size for file in tree if isinstance(file, RepoFile)})
 
 
 def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], folder: Path) -> None:
-    """Download the named files of the snapshot into a folder, as plain files.
+    """Download the named files of the snapshot into a folder, as plain files; within the time limit, and at most within
+    the seconds that their size takes at `SLOWEST`, where those are more.
 
     Raises:
         SourceError: as `look_up`.
     """
     go_online()
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download
 
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".hub-") as cache, _translated(repository):
-        snapshot_download(
-            repository.name,
-            repo_type=repository.kind,
-            revision=snapshot.commit,
-            token=repository.token or False,
-            allow_patterns=[_literal(name) for name in names],
-            local_dir=folder,
-            cache_dir=cache,
-        )
+    get = partial(
+        hf_hub_download,
+        repository.name,
+        repo_type=repository.kind,
+        revision=snapshot.commit,
+        token=repository.token or False,
+        local_dir=folder,
+    )
+    deadline = repository.deadline.at_least(sum(snapshot.files.get(name, 0) for name in names) / SLOWEST)
+    with _translated(repository):
+        # Not snapshot_download: its threads are waited for at the end of the process, however long that takes.
+        deadline.run([partial(get, name) for name in names])
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -139,8 +151,9 @@ def metadata(repository: Repository) -> bytes:
     from huggingface_hub.utils import build_hf_headers, get_session
 
     url = f"{_endpoint()}/api/datasets/{repository.name}/croissant"
+    get = partial(get_session().get, url, headers=build_hf_headers(token=repository.token or False), timeout=60)
     with _translated(repository):
-        answer = get_session().get(url, headers=build_hf_headers(token=repository.token or False), timeout=60)
+        (answer,) = repository.deadline.run([get])
     return bytes(answer.content) if answer.status_code == 200 else b""
 
 
@@ -158,11 +171,6 @@ def go_online() -> None:
     os.environ.setdefault("HF_HOME", str(Path(tempfile.gettempdir()) / "huggingface"))
 
 
-def _literal(name: str) -> str:
-    """The pattern that matches this name alone."""
-    return re.sub(r"([*?\[])", r"[\1]", name)
-
-
 @contextmanager
 def _translated(repository: Repository) -> Iterator[None]:
     """Errors of huggingface_hub as ours."""
@@ -171,6 +179,8 @@ def _translated(repository: Repository) -> Iterator[None]:
 
     try:
         yield
+    except LateError as error:
+        raise SourceError("SourceUnreachable", f"the hub at {_endpoint()}, {repository}: {error}") from None
     # GatedRepoError is a RepositoryNotFoundError: it comes first.
     except errors.GatedRepoError:
         who = "this token has" if repository.token else "no token was given, so it has"

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome, TrainingResult
-from hone_trainer import chain, finished, loopback, messages, teacher, termination
+from hone_trainer import chain, contents, finished, loopback, messages, teacher, termination
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.secrets import scrub
 from hone_trainer.stop import Stop, interrupted
@@ -65,7 +65,8 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
         return done if first else None
     finished.place(plan)  # what cannot be exported is not trained
     try:
-        result = _run(teacher.prepare(chain.prepare(plan, first), stop, first), stop)
+        ready = chain.prepare(contents.checked(plan), first)
+        result = _run(teacher.prepare(ready, stop, first), stop)
     except Exception as error:
         _keep_outcome(plan, to_outcome(error))
         raise

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
+from typing import Any
 
-_PATTERNS = (
-    (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.S), "***"),
-    (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
-    (re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"), "***"),
-    (re.compile(r"\bsk-[-A-Za-z0-9_]{16,}"), "sk-***"),
-    (
-        re.compile(r"\b(gh[oprsu]_|github_pat_|glpat-|xox[abprs]-|npm_|pypi-|AIza|dckr_pat_|nvapi-)[-A-Za-z0-9_]{16,}"),
-        r"\1***",
-    ),
-    (re.compile(r"\beyJ[-A-Za-z0-9_]{8,}\.[-A-Za-z0-9_]{8,}(?:\.[-A-Za-z0-9_]*)?"), "***"),
-    (
-        re.compile(
-            r"(?i)([\w-]*(?:secret_access_key|session_token|api[_-]?key|access[_-]?token|auth[_-]?token|password|passwd|"
-            r"client[_-]?secret|account[_-]?key)['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&]{6,}"
-        ),
-        r"\1***",
-    ),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[-A-Za-z0-9._~+/=]{6,}"), r"\1 ***"),
-    (re.compile(r"://[^\s/@]+@"), "://***@"),
-    (re.compile(r"(?i)([?&](?:[\w-]*(?:token|signature|secret|password|credential|key|sig))=)[^&\s'\"]+"), r"\1***"),
-)
+from hone_api.credentials import hidden, mapped
+
 _known: set[str] = set()
 
 
@@ -41,9 +22,12 @@ def scrub(text: str) -> str:
     """The text with every remembered credential, and all that looks like one, replaced by ***."""
     for value in sorted(_known, key=len, reverse=True):
         text = text.replace(value, "***")
-    for pattern, replacement in _PATTERNS:
-        text = pattern.sub(replacement, text)
-    return text
+    return hidden(text)
+
+
+def scrub_in(value: Any) -> Any:
+    """A JSON value with `scrub` applied to each of its strings; keys stay."""
+    return mapped(scrub, value)
 
 
 class ScrubbingFilter(logging.Filter):

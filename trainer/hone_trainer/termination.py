@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hone_api.privacy import ROWS_ENV, without_rows
 from hone_api.report import Outcome
-from hone_trainer.secrets import scrub
+from hone_trainer.secrets import scrub_in
 
 ENV = "HONE_TERMINATION_LOG"
 """Names another file than Kubernetes' own, for people without a cluster."""
@@ -23,7 +23,7 @@ def write(outcome: Outcome) -> None:
     if os.environ.get(ROWS_ENV) == "false":
         outcome = without_rows(outcome)
     # Scrubbed before it is cut to size: what replaces a credential can be longer than it.
-    message = Outcome.model_validate_json(scrub(outcome.model_dump_json(by_alias=True))).to_termination_message()
+    message = Outcome.model_validate(scrub_in(outcome.to_json())).to_termination_message()
     if ENV not in os.environ and not os.access(path, os.W_OK):
         return
     try:

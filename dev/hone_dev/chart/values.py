@@ -107,7 +107,10 @@ class Progress(Values):
 
 class Limits(Values):
     max_source_bytes: Annotated[int, Field(ge=1)] = Field(20 * 2**30, description="Largest download of a source.")
-    timeout_seconds: Seconds = Field(3600, description="Longest download of a source.")
+    timeout_seconds: Seconds = Field(
+        3600,
+        description="Longest download of a source. From a hub at least as long as the size takes at 4 MiB/s.",
+    )
     allow_private_addresses: bool = Field(
         False,
         description="Whether sources, and endpoints of models, may have private or loopback addresses, whatever their "

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from huggingface_hub import metadata_load
 
 from hone_dev.hub.repository import DEFAULT, Commit, Repository, find
@@ -28,9 +29,10 @@ class HubError(Exception):
         )
 
 
-def application(root: Path) -> web.Application:
-    """The hub that serves the repositories below `root`."""
-    app = web.Application(middlewares=[_errors])
+def application(root: Path, drip: str | None = None) -> web.Application:
+    """The hub that serves the repositories below `root`. It sends the answers whose path holds `drip` byte by byte, and
+    the last one never."""
+    app = web.Application(middlewares=[_errors, *([_dripping(drip)] if drip else [])])
     app[ROOT] = root
     app.on_response_prepare.append(_set_etag)
     api = "/api/{kind:models|datasets}/{owner}/{name}"
@@ -54,6 +56,20 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except HubError as error:
         return error.response
+
+
+def _dripping(what: str) -> Middleware:
+    @web.middleware
+    async def drip(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if what not in request.path or request.method == "HEAD":
+            return await handler(request)
+        response = web.StreamResponse(headers={"Content-Length": "1000000"})
+        await response.prepare(request)
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.2)
+
+    return drip
 
 
 async def _set_etag(request: web.Request, response: web.StreamResponse) -> None:
@@ -180,10 +196,10 @@ async def _healthz(request: web.Request) -> web.Response:
 
 
 @contextmanager
-def serve(root: Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def serve(root: Path, host: str = "127.0.0.1", port: int = 0, drip: str | None = None) -> Iterator[str]:
     """Serve `root` from a thread of this process; yields the URL for HF_ENDPOINT. Port 0 takes a free one."""
     loop = asyncio.new_event_loop()
-    runner = web.AppRunner(application(root), access_log=None)
+    runner = web.AppRunner(application(root, drip), access_log=None)
 
     async def start() -> str:
         await runner.setup()

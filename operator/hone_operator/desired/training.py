@@ -154,6 +154,7 @@ def _model(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> dic
             "model_path": str(_model_path(spec, resolved)),
             "model_uri": spec.model.uri or "",
             "model_commit": resolved.model_commit,
+            "model_digest": resolved.model_digest,
         }
     return {
         "model_path": str(modelref.Place.of(version.uri, platform).path),

@@ -36,6 +36,8 @@ class BaseModel:
     ready: bool = False
     commit: str | None = None
     uri: str | None = None
+    digest: str | None = None
+    """Of the manifest of what was fetched; a ModelVersion has its own."""
     failure: Cause | None = None
     """Final: trying again cannot help."""
     version: PinnedModel | None = None
@@ -128,4 +130,4 @@ def _fetched(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Pl
     if found is None:
         return BaseModel()
     uri = f"pvc://{platform.store_claim}/{found.path.strip('/')}"
-    return _ready(draft, BaseModel(True, found.commit, uri, shape=found.shape))
+    return _ready(draft, BaseModel(True, found.commit, uri, digest=found.digest, shape=found.shape))

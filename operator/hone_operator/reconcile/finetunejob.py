@@ -179,6 +179,7 @@ class _Run:
         return Resolved(
             model_commit=model.commit,
             model_uri=model.uri,
+            model_digest=model.digest,
             model_shape=model.shape,
             model_version=model.version,
             model_versions=list(model.others) or None,

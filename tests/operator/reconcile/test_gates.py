@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -220,6 +221,19 @@ def test_a_model_of_the_hub_is_fetched_before_any_training_pod(world, new_life, 
     assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-1"]
     assert life.status["resolved"]["modelCommit"] == "abc"
     assert "/store/base-models/org--model/abc" in outcome.create[0]["data"]["plan.json"]
+
+
+@pytest.mark.attack("manifests")
+@pytest.mark.parametrize("digest", ["sha256:" + "a" * 64, None])
+def test_every_attempt_compares_what_was_fetched_with_the_digest_of_its_staging(world, new_life, digest):
+    life = new_life(model={"uri": "hf://org/model@main"})
+    life.tick()
+    fetched = {"kind": "Fetch", "path": "base-models/org--model/abc", "commit": "abc"}
+    fetched |= {"digest": digest} if digest else {}  # a trainer of an earlier version reports none
+    life.ends("Complete", world.dead(0, outcome={"result": fetched}))
+    plan = json.loads(life.tick(70).create[0]["data"]["plan.json"])
+    assert plan.get("modelDigest") == digest
+    assert life.status["resolved"].get("modelDigest") == digest
 
 
 def test_a_model_that_cannot_be_had_is_tried_again_with_backoff(world, new_life, conditions):

@@ -7,7 +7,6 @@ whenever and from wherever they came.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,8 @@ from typing import IO, Any
 
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult, FailureReport
-from hone_trainer import manifest, store
+from hone_trainer import contents, manifest, store
+from hone_trainer.contents import SPLITS
 from hone_trainer.datasets import changes, croissant, curation, detect, http, known, report, sources, synthesis
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.read import read_rows
@@ -28,7 +28,6 @@ from hone_trainer.datasets.tally import Tally, percent
 from hone_trainer.errors import ConfigError, DataError, to_outcome
 from hone_trainer.progress import Progress
 
-SPLITS = ("train", "validation", "test")
 REJECTED, REMOVED = "rejected.jsonl", "removed.jsonl"
 _REJECTED_LOGGED = 20
 
@@ -82,7 +81,7 @@ def run(plan: MaterializePlan, files: Sequence[Path] = ()) -> DatasetResult:
             error.result = tally.result()
             _keep_report(tally, error.result, content, to_outcome(error).failure)
             raise
-        tally.digest = content_digest(content)
+        tally.digest = contents.digest_of(content)
         result = tally.result()
         result.synthetic = made.counts if made else None
         result.source_version, result.croissant = known.version(plan, fetched), fetched.about
@@ -108,17 +107,6 @@ def publish(tally: Tally, result: DatasetResult, content: Path) -> None:
     store.publish(content, there, is_intact)
     if content.exists() and (content / report.DATA).read_bytes() != (there / report.DATA).read_bytes():
         _keep_report(tally, result, content)
-
-
-def content_digest(folder: Path) -> str:
-    """'sha256:' and the SHA-256 over name, size and SHA-256 of each split file of a materialised folder."""
-    found = []
-    for name in SPLITS:
-        path = folder / f"{name}.jsonl"
-        if path.is_file():
-            with open(path, "rb") as file:
-                found.append([name, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()])
-    return f"sha256:{hashlib.sha256(json.dumps(found).encode()).hexdigest()}"
 
 
 def _check_plan(plan: MaterializePlan) -> None:
@@ -250,7 +238,7 @@ def _keep_report(tally: Tally, result: DatasetResult, content: Path, failure: Fa
 
 def is_intact(folder: Path) -> bool:
     """Whether the folder is complete, and its content the one that its name says."""
-    return store.is_intact(folder) and content_digest(folder) == f"sha256:{folder.name}"
+    return store.is_intact(folder) and contents.digest_of(folder) == f"sha256:{folder.name}"
 
 
 def _summary(plan: MaterializePlan, result: DatasetResult) -> str:

@@ -17,7 +17,7 @@ from hone_api.dataset import DatasetUse
 from hone_api.dataset import Source as DatasetSource
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.report import DatasetResult
-from hone_trainer import mixing, store
+from hone_trainer import contents, mixing, store
 from hone_trainer.datasets import changes, croissant, materialize, report
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.datasets.statistics import length_of
@@ -87,9 +87,11 @@ def run(plan: MixPlan) -> DatasetResult:
     with Progress(f"dataset {plan.name}") as progress, store.work_folder(root) as work:
         tally = Tally(_as_source(plan), _revision(plan.parts))
         tally.format = _format(plan.parts)
+        if all(Path(given.path).is_file() for given in plan.parts):  # else `Part.open` tells
+            contents.verify(plan.parts)
         used: list[DatasetUse] = []
         trained: list[array[int]] = []
-        for split in materialize.SPLITS:
+        for split in contents.SPLITS:
             opened = [Part.open(given) for given in plan.parts if given.split == split]
             for part in opened if trained else ():
                 part.leave_out(trained)
@@ -107,7 +109,7 @@ def run(plan: MixPlan) -> DatasetResult:
         if tally.rows < plan.checks.min_rows:
             message = f"{tally.rows} rows, checks.minRows is {plan.checks.min_rows}"
             raise DataError("TooFewRows", message, tally.result())
-        tally.digest = materialize.content_digest(work)
+        tally.digest = contents.digest_of(work)
         result = tally.result()
         result.croissant = croissant.merged({Path(given.path).with_name(croissant.NAME): None for given in plan.parts})
         result.mixture, result.changes = used, changes.since(plan.previous, root, work, tally.digest)

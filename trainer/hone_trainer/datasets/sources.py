@@ -21,6 +21,7 @@ from hone_trainer.datasets import croissant, layout, s3
 from hone_trainer.datasets.http import Client, Mark, UnchangedError, checked
 from hone_trainer.datasets.packed import SUFFIXES, base_name
 from hone_trainer.datasets.read import DataFile
+from hone_trainer.deadline import Deadline
 from hone_trainer.errors import SourceError
 from hone_trainer.progress import Progress
 
@@ -74,7 +75,8 @@ def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
 
 
 def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
-    repository = hub.Repository.parse(plan.source.uri, "dataset", hub.token_of(plan.secret_path))
+    deadline = Deadline.after(plan.limits.timeout_seconds)
+    repository = hub.Repository.parse(plan.source.uri, "dataset", hub.token_of(plan.secret_path), deadline)
     snapshot = hub.look_up(repository)
     _compare(plan, snapshot.commit)
     names = _chosen(snapshot.files, plan.source.files, str(repository))

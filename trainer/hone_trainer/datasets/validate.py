@@ -23,6 +23,7 @@ from hone_api.plan import Limits, MaterializePlan
 from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
 from hone_api.source import Source
+from hone_trainer import contents
 from hone_trainer.datasets import materialize
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
@@ -228,7 +229,7 @@ def _keep(store: Path, result: DatasetResult, request: Request) -> None:
         shutil.copyfile(store / result.report, request.html)
         print(f"report:     {request.html}")
     if request.out is not None and result.report:
-        for split in materialize.SPLITS:  # of a run before
+        for split in contents.SPLITS:  # of a run before
             (request.out / f"{split}.jsonl").unlink(missing_ok=True)
         shutil.copytree((store / result.report).parent, request.out, dirs_exist_ok=True)
         print(f"kept:       {request.out}")
@@ -269,7 +270,7 @@ def _told(step: CurationStep) -> str:
 
 
 def _first_row(folder: Path) -> str:
-    for name in materialize.SPLITS:
+    for name in contents.SPLITS:
         if (folder / f"{name}.jsonl").is_file():
             with open(folder / f"{name}.jsonl", encoding="utf-8") as file:
                 return json.dumps(json.loads(file.readline()), ensure_ascii=False)[:300]

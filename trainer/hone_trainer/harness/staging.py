@@ -25,6 +25,7 @@ from hone_api.report import Outcome, TasksResult
 from hone_api.training import Harness
 from hone_trainer import harness, hub, manifest, store
 from hone_trainer.datasets import layout, sources
+from hone_trainer.deadline import Deadline
 from hone_trainer.errors import ConfigError, SourceError, TrainerError
 from hone_trainer.harness import catalogue
 from hone_trainer.harness.catalogue import DataSet, Wanted
@@ -72,7 +73,7 @@ def run(plan: TasksPlan) -> TasksResult:
         wanted = catalogue.find(plan.harness.tasks)
         parent = Path(plan.store) / FOLDER
         with store.work_folder(parent) as downloads:
-            chosen = _choose(wanted, token, downloads)
+            chosen = _choose(wanted, token, Deadline.after(plan.limits.timeout_seconds), downloads)
             if (size := sum(c.size for c in chosen)) > plan.limits.max_source_bytes:
                 limit = plan.limits.max_source_bytes
                 raise SourceError("SourceTooLarge", f"{harness.FIELD}.tasks: {size} bytes, limit {limit}")
@@ -118,7 +119,7 @@ def rehearse(folder: Path, options: Harness) -> list[str]:
     return list(told["sentences"])
 
 
-def _choose(wanted: Sequence[Wanted], token: str | None, downloads: Path) -> list[Chosen]:
+def _choose(wanted: Sequence[Wanted], token: str | None, deadline: Deadline, downloads: Path) -> list[Chosen]:
     """Every data set once, in the order of the names."""
     tasks = [task for benchmark in wanted for task in benchmark.tasks]
     splits: dict[str, list[str]] = {}
@@ -129,7 +130,7 @@ def _choose(wanted: Sequence[Wanted], token: str | None, downloads: Path) -> lis
     for data in {task.data.key: task.data for task in tasks}.values():
         place = (data.repository, data.revision)
         if place not in looked:
-            repository = hub.Repository(data.repository, data.revision, "dataset", token)
+            repository = hub.Repository(data.repository, data.revision, "dataset", token, deadline)
             snapshot = hub.look_up(repository)
             looked[place] = repository, snapshot, _card(repository, snapshot, downloads / f"card-{len(looked)}")
         if len(looked) > MAX_TASK_DATA_SETS:

@@ -1,0 +1,58 @@
+"""Credentials in text: patterns that the trainer and the operator hide before logs and messages are read by others.
+
+Each pattern takes time in proportion to the text: whoever writes a log must not be able to stop who reads it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+_PATTERNS = (
+    (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.S), "***"),
+    # The end of a key whose begin was cut off.
+    (re.compile(r"\A.*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----", re.S), "***"),
+    (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
+    (re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"), "***"),
+    (re.compile(r"\bsk-[-A-Za-z0-9_]{16,}"), "sk-***"),
+    (
+        re.compile(r"\b(gh[oprsu]_|github_pat_|glpat-|xox[abprs]-|npm_|pypi-|AIza|dckr_pat_|nvapi-)[-A-Za-z0-9_]{16,}"),
+        r"\1***",
+    ),
+    (re.compile(r"(?<![-A-Za-z0-9_])eyJ[-A-Za-z0-9_]{8,}\.[-A-Za-z0-9_]{8,}(?:\.[-A-Za-z0-9_]*)?"), "***"),
+    (
+        re.compile(
+            r"(?i)((?:secret_?access_?key|session_?token|api[_-]?key|access[_-]?token|auth[_-]?token|password|passwd|"
+            r"client[_-]?secret|account[_-]?key)(?:\\?['\"])?\s{0,8}[=:]\s{0,8}(?:\\?['\"])?)[^\s'\",;&\\]{6,}"
+        ),
+        r"\1***",
+    ),
+    (re.compile(r"(?i)\b(bearer|basic)\s{1,8}[-A-Za-z0-9._~+/=]{6,}"), r"\1 ***"),
+    (re.compile(r"://[^\s/@]+@"), "://***@"),
+    (
+        re.compile(r"(?i)([?&][\w-]{0,64}?(?:token|signature|secret|password|credential|key|sig)=)[^&\s'\"]+"),
+        r"\1***",
+    ),
+)
+
+
+def hidden(text: str) -> str:
+    """The text with all that looks like a credential replaced by ***."""
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def hidden_in(value: Any) -> Any:
+    """A JSON value with `hidden` applied to each of its strings; keys stay."""
+    return mapped(hidden, value)
+
+
+def mapped(change: Callable[[str], str], value: Any) -> Any:
+    """A JSON value with each of its strings changed; keys stay."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: mapped(change, inner) for key, inner in value.items()}
+    return [mapped(change, inner) for inner in value] if isinstance(value, list) else value
