@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hone_trainer import toolcalls
+from hone_trainer import rendering, toolcalls
 from hone_trainer.errors import ConfigError
 from hone_trainer.toolcalls import Message
 
@@ -274,15 +274,21 @@ class Encoder:
         return Row(ids, labels, number)
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Any] = (), **options: Any) -> str:
-        return str(self._apply(messages, tools, tokenize=False, **options))
+        text = str(self._apply(messages, tools, tokenize=False, **options))
+        if len(text) > rendering.MAX_CHARACTERS:
+            raise RowRefusedError("TemplateRefused", f"the chat template makes {len(text)} characters of the row")
+        return text
 
     def _apply(self, messages: Sequence[Message], tools: Sequence[Any], **options: Any) -> Any:
         from jinja2.exceptions import TemplateError
 
         try:
-            return self.tokenizer.apply_chat_template(list(messages), tools=list(tools) or None, **options)
+            with rendering.bounded():
+                return self.tokenizer.apply_chat_template(list(messages), tools=list(tools) or None, **options)
         except TemplateError as error:
             raise RowRefusedError("TemplateRefused", f"the chat template says: {error}") from None
+        except (ArithmeticError, RecursionError, MemoryError) as error:
+            raise RowRefusedError("TemplateRefused", f"the chat template fails: {type(error).__name__}") from None
 
     def _tokenize(self, text: str, **options: Any) -> list[int]:
         return list(self.tokenizer(text, **options)["input_ids"])

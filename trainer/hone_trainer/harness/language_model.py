@@ -14,7 +14,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from hone_trainer import evaluate, harness, sampling, suite
+from hone_trainer import evaluate, harness, rendering, sampling, suite
 from hone_trainer.encode import IGNORED, Row
 from hone_trainer.errors import TrainerError
 
@@ -65,11 +65,12 @@ class TunedModel(TemplateLM):
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """As text. A template that has no place for a system turn gets none, as lm-eval does it."""
         told = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
-        try:
-            text = self.tokenizer.apply_chat_template(chat_history, tokenize=False, **told)
-        except TemplateError:
-            chat = [turn for turn in chat_history if turn["role"] != "system"]
-            text = self.tokenizer.apply_chat_template(chat, tokenize=False, **told)
+        with rendering.bounded():
+            try:
+                text = self.tokenizer.apply_chat_template(chat_history, tokenize=False, **told)
+            except TemplateError:
+                chat = [turn for turn in chat_history if turn["role"] != "system"]
+                text = self.tokenizer.apply_chat_template(chat, tokenize=False, **told)
         return str(text)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
