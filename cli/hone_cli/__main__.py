@@ -26,13 +26,18 @@ def _hone() -> None:
     """Keeps `dataset` a name of its own while it is the only one."""
 
 
+def printable(text: str) -> str:
+    """One line without control characters: it can quote a pod's log, and a terminal carries them out."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def main() -> None:
     """Run one command; what is wrong is said in one line."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was begun is put away
     try:
         app()
     except ReviewError as error:
-        print(f"hone: {error}", file=sys.stderr)
+        print(f"hone: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
 
 

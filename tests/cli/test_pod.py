@@ -8,6 +8,7 @@ import kubernetes_validate
 import pytest
 
 from hone_cli import pod
+from hone_cli.__main__ import printable
 from hone_cli.cluster import signature
 from hone_cli.reviews import ReviewError
 from hone_cli.server import digest
@@ -154,3 +155,25 @@ def test_nobody_signs_as_another_user(name: str):
 def test_a_name_that_no_decision_can_hold_is_told():
     with pytest.raises(ReviewError, match="shorten --reviewer"):
         signature("x" * 250, "ann")
+
+
+@pytest.mark.attack("review server")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x1b]0;owned\x07",
+        "\x1b[2J\x1b[1;1Hhone: done",
+        "\x1b]52;c;b3duZWQ=\x07",
+        "\x9b31m",
+        "one\r\ntwo",
+        "\x08\x08\x08",
+        "\u202egnp.exe",
+        "\u2028",
+        "\x00",
+    ],
+)
+def test_what_a_pod_says_cannot_command_the_terminal(text: str):
+    shown = printable(f"pod answers-review-0 ended: {text}!")
+    assert shown.isprintable()
+    assert shown.startswith("pod answers-review-0 ended:")
+    assert shown.endswith("!")
