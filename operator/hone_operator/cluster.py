@@ -19,6 +19,7 @@ from hone_api.credentials import hidden
 from hone_operator.cache import strip
 from hone_operator.decoding import Skipped, UnreadableError, decode, decode_list_aside, identity
 from hone_operator.desired.names import FIELD_MANAGER
+from hone_operator.pruning import UNKNOWN
 
 log = logging.getLogger(__name__)
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
@@ -283,7 +284,7 @@ class Cluster:
         return json.loads(await self._call("PATCH", target, body, FORCE, APPLY))
 
     async def apply_status(self, kind: str, owner: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
-        """The whole status of one of our objects, if it is still this very object.
+        """Write the whole status of one of our objects, if it is still this very object; return it as it is then.
 
         Raises:
             NotFoundError, ConflictError: when it is gone, or another one has its name.
@@ -304,7 +305,16 @@ class Cluster:
                 # The definition is of an older version: what it does not have cannot be written, all else can.
                 log.warning("%s %s/%s: %s", kind, ours["namespace"], ours["name"], error.message)
                 known = less
-        return {**owner, "metadata": json.loads(answer)["metadata"], "status": dict(status)}
+        written = json.loads(answer)["metadata"]
+        if written.get("generation") != meta.get("generation"):
+            # The user changed the spec meanwhile. What we have of it is old, and the write made it look new: the
+            # watch would bring nothing newer, and the change would never be seen.
+            live = await self.get(kind, meta["namespace"], meta["name"])
+            if live is None:
+                raise NotFoundError(404, "NotFound", f"{kind} {meta['name']} is gone")
+            return live
+        named = {UNKNOWN: meta[UNKNOWN]} if UNKNOWN in meta else {}
+        return {**owner, "metadata": {**named, **written}, "status": dict(status)}
 
     async def delete(self, kind: str, body: Mapping[str, Any]) -> None:
         """Delete this very object and what it owns; gone already is fine, another of that name stays."""

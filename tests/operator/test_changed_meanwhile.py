@@ -1,0 +1,36 @@
+"""A user changes the spec while the operator decides by the old one: the change is not lost behind our own write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hand import Namespace, fine_tune_job
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from hone_operator.cache import Cache
+from hone_operator.cluster import Cluster
+
+pytestmark = pytest.mark.apiserver
+
+
+async def test_a_change_of_spec_is_seen_after_our_own_write(apiserver: Path, namespace: Namespace) -> None:
+    configuration = Configuration()
+    await kube_config.load_kube_config(str(apiserver), client_configuration=configuration)
+    cluster, cache = Cluster(ApiClient(configuration)), Cache()
+    try:
+        namespace.create("FineTuneJob", "run", fine_tune_job())
+        seen = await cluster.get("FineTuneJob", namespace.name, "run")
+        assert seen
+        cache.put("FineTuneJob", seen)
+        decided_by = cache.get("FineTuneJob", namespace.name, "run")
+        assert decided_by
+        namespace.patch("FineTuneJob", "run", {"spec": {"suspend": True}})
+        cache.put("FineTuneJob", await cluster.apply_status("FineTuneJob", decided_by, {"phase": "Pending"}))
+        now = cache.get("FineTuneJob", namespace.name, "run")
+    finally:
+        await cluster.close()
+    assert now
+    assert (now["spec"]["suspend"], now["status"]["phase"]) == (True, "Pending")
