@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -321,6 +321,8 @@ class Controllers:
             await self.cluster.create(store.claim(namespace, self.platform))
 
     async def _carry_out(self, key: Key, body: Mapping[str, Any], outcome: Outcome) -> None:
+        # Before the status: once it says that the attempt has ended, nobody looks for its networks again.
+        await self._delete(gone for gone in outcome.delete if gone["kind"] in networks.KINDS)
         for target in outcome.apply:
             made = await self.cluster.apply(target)
             if target["kind"] == "Job":
@@ -341,7 +343,10 @@ class Controllers:
             if before != after:
                 log.info("%s: %s, before %s", key, after, before or "new")
             await self._emit(body, outcome)
-        for gone in outcome.delete:
+        await self._delete(gone for gone in outcome.delete if gone["kind"] not in networks.KINDS)
+
+    async def _delete(self, bodies: Iterable[Mapping[str, Any]]) -> None:
+        for gone in bodies:
             await self.cluster.delete(gone["kind"], gone)
 
     async def _show_refused(self, key: Key, body: Mapping[str, Any], error: RefusedError) -> None:

@@ -13,7 +13,11 @@ VIOLATING = "\x01 not this\n"
 
 def wrong_values(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """(what is wrong, value) for each bound of a field."""
-    match schema["type"]:
+    match schema.get("type"):
+        case None:
+            assert schema["x-kubernetes-int-or-string"]
+            yield "type", True
+            yield "maxLength", "a" * (schema["maxLength"] + 1)
         case "integer":
             yield "type", "one"
             yield "type", 1.5
@@ -49,9 +53,10 @@ def wrong_values(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def right_values(schema: dict[str, Any]) -> Iterator[Any]:
     """Values on the bounds."""
     yield from schema.get("enum", ())
-    if schema["type"] == "integer":
+    type_ = schema.get("type", "string")  # without: a number or a string
+    if type_ == "integer":
         yield from (schema[bound] for bound in ("minimum", "maximum") if bound in schema)
-    if schema["type"] == "string" and not {"enum", "pattern", "format"} & set(schema):
+    if type_ == "string" and not {"enum", "pattern", "format"} & set(schema):
         yield "a" * schema["maxLength"]
 
 

@@ -45,7 +45,7 @@ FROM = {
 }
 """What can be deleted, and the phase from which on it is there."""
 CASES = [(p, t) for t, first in FROM.items() for p in PHASES[PHASES.index(first) :]]
-NEVER = [("Service", "verifying")]  # the same as result
+NEVER = [("Service", "verifying"), ("Service", "finished")]  # the operator removes it when the attempt has ended
 CASES = [(p, t) for p, t in CASES if (t, p) not in NEVER]
 PINNED = PHASES[PHASES.index("pending") :]
 LOST = ("Preempted", "Disrupted")

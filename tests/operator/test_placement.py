@@ -1,6 +1,7 @@
 """Labels, taints and classes: what the definition of FineTuneJob takes, a real pod takes."""
 
 import json
+import uuid
 
 import pytest
 from hand import fine_tune_job
@@ -63,7 +64,7 @@ CORPUS = [
 @pytest.fixture(scope="module")
 def ask(kube):
     """(code, message) of a create in a namespace of this module, tried only."""
-    name = "placement"
+    name = f"placement-{uuid.uuid4().hex[:8]}"
     kube.call("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     return lambda path, body: kube.impersonate("root", "POST", path.format(name) + "?dryRun=All", body)
 
