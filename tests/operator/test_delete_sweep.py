@@ -104,7 +104,10 @@ class Life:
             return self.space.kube.call("DELETE", f"/api/v1/namespaces/{self.space.name}")
         ours = self.target in ("FineTuneJob", "Dataset", "ModelVersion")
         work = HOLD.get(self.phase, ("training", ""))[0]
-        body = next(o for o in seen[self.target] if ours or component(o) == work)
+        body = next((o for o in seen[self.target] if ours or component(o) == work), None)
+        if body is None:  # a shared Job is made before the plan that it owns
+            self.deleted = False
+            return None
         self.uid = body["metadata"]["uid"]
         return self.space.delete(self.target, body["metadata"]["name"])
 
