@@ -50,7 +50,7 @@ class Format(StrEnum):
 
 
 class Splits(ApiModel):
-    """How rows are divided. A row's split depends on its content and the seed alone: appended rows move no other."""
+    """How rows are divided: by a hash of their content and the seed. Rows of the content before keep their split."""
 
     validation: Percent = Field(default="5%", description="Share held out for evaluation, e.g. 5%; default 5%.")
     test: Percent = Field(default="0%", description="Share held out for a final test, e.g. 5%; default 0%.")
@@ -326,6 +326,11 @@ class DatasetStatus(ApiModel):
     uri: ShortText | None = Field(default=None, description="Where the rows lie in the store.")
     rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Valid rows.")
     splits: Annotated[list[SplitRows], Field(max_length=8)] | None = Field(default=None, description="Rows per split.")
+    split_settings: ShortText | None = Field(
+        default=None,
+        description="Hash of the spec.splits that divided the content: a new content that is divided by the same keeps "
+        "each row in its split.",
+    )
     rejected: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rejected rows.")
     errors: Annotated[list[RowError], Field(max_length=32)] | None = Field(
         default=None, description="Rejected rows by code."

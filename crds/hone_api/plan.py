@@ -22,7 +22,7 @@ from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Source, Splits
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.finetunejob_status import TaskDataSet
-from hone_api.meta import ApiModel, Digest, Name, Percent
+from hone_api.meta import ApiModel, Digest, Name, Percent, ShortText
 from hone_api.methods import (
     METHOD_BLOCKS,
     DaptMethod,
@@ -140,7 +140,12 @@ class MaterializePlan(ApiModel):
     contract: Literal[1] = CONTRACT
     name: str = Field(description="Dataset, for messages.")
     source: Source
-    previous: Digest | None = Field(default=None, description="The content before, to tell what changed.")
+    previous: Digest | None = Field(
+        default=None, description="The content before, to tell what changed and to keep its rows in their splits."
+    )
+    previous_split_settings: ShortText | None = Field(
+        default=None, description="splitSettings of it: where they are others, its rows are divided anew."
+    )
     known: str | None = Field(
         default=None, description="sourceVersion of what was read last: the same is not read again."
     )

@@ -128,6 +128,9 @@ class DatasetResult(ApiModel):
     kind: Literal["Materialize"] = "Materialize"
     digest: Digest | None = None
     path: Address | None = Field(default=None, description="Folder below the store, e.g. datasets/<hex>.")
+    split_settings: ShortText | None = Field(
+        default=None, description="Hash of the settings that divided the rows, for the next plan."
+    )
     revision: Address | None = None
     format_detected: ShortText | None = None
     rows: int = Field(default=0, ge=0, le=MAX_COUNT)

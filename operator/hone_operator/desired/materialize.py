@@ -107,6 +107,7 @@ def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named
         classifiers={name: modelref.model_input(model, platform) for name, model in named.classifiers.items()},
         **fields,
         previous=_previous(owner),
+        previous_split_settings=(owner.get("status") or {}).get("splitSettings"),
         known=known,
         namespace=meta["namespace"],
         store=str(names.STORE),

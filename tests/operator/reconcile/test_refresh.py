@@ -130,6 +130,18 @@ def test_what_trying_soon_cannot_mend_is_tried_at_the_next_time(life):
     assert life.tick(91 + HOUR).check_again_in == HOUR - 1
 
 
+def test_a_look_knows_the_settings_that_divided_the_content_before(world):
+    life = Life(world, refresh={"every": "1h"})
+    assert plan_of(life.tick()).previous_split_settings is None
+    ends(life, {"result": {**RESULT, "splitSettings": "0123456789abcdef"}}, 60)
+    life.tick(61)
+    assert plan_of(life.tick(60 + HOUR)).previous_split_settings == "0123456789abcdef"
+    bad = {"kind": "Materialize", "rows": 1, "rejected": 9, "splitSettings": "f" * 16}
+    ends(life, {"result": bad, **life.world.failure("TooManyBadRows")}, 90 + HOUR, code=65)
+    life.tick(91 + HOUR)
+    assert life.status["splitSettings"] == "0123456789abcdef", "the content before stays, and so do its settings"
+
+
 def test_the_operator_was_down_while_it_looked(life, conditions):
     """The Job was made and the operator killed before the status was written."""
     status = dict(life.status)

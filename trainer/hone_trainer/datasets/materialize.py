@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,18 @@ from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult, FailureReport
 from hone_trainer import contents, manifest, store
 from hone_trainer.contents import SPLITS
-from hone_trainer.datasets import changes, croissant, curation, detect, http, known, report, sources, synthesis
+from hone_trainer.datasets import (
+    changes,
+    croissant,
+    curation,
+    detect,
+    http,
+    known,
+    remembered,
+    report,
+    sources,
+    synthesis,
+)
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.read import read_rows
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
@@ -68,7 +79,7 @@ def run(plan: MaterializePlan, files: Sequence[Path] = ()) -> DatasetResult:
             made.write_provenance(content)
         elif plan.raft:
             plan, rows = synthesis.raft.built(plan, rows)
-        tally = Tally(plan, fetched.revision)
+        tally = Tally(plan, fetched.revision, before=remembered.Before.of(plan))
         try:
             with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
                 tally.curation, tally.curated_examples = ledger.steps, ledger.examples
@@ -173,17 +184,14 @@ def _spool(rows: Iterator[Row], tally: Tally, path: Path) -> None:
 
 def _divide(spool: Path, folder: Path, tally: Tally) -> dict[str, int]:
     """Second pass: the spool into one file a split. Gives the rows of each; order is that of the source."""
-    division, places = tally.division, tally.strata.places() if tally.strata else None
-    for place in places or ():
-        division.see(place)
-    division.settle()
+    split_of = _split_of_rows(tally)
     counts: dict[str, int] = {}
     files: dict[str, IO[str]] = {}
     try:
         with open(spool, encoding="utf-8") as lines:
             for number, entry in enumerate(lines):
                 value, _, line = entry.partition("\t")
-                name = division.split_of(places[number] if places else int(value, 16))
+                name = split_of(number, int(value, 16))
                 if name not in files:
                     files[name] = open(folder / f"{name}.jsonl", "w", encoding="utf-8")  # noqa: SIM115
                 files[name].write(line)
@@ -192,6 +200,19 @@ def _divide(spool: Path, folder: Path, tally: Tally) -> dict[str, int]:
         for file in files.values():
             file.close()
     return {name: counts[name] for name in SPLITS if name in counts}
+
+
+def _split_of_rows(tally: Tally) -> Callable[[int, int], str]:
+    """What gives the split of a row, by its number among those kept, from 0, and the hash of its group."""
+    places = tally.strata.places() if tally.strata else None
+    if tally.before:
+        codes = tally.before.codes_of(tally.duplicates.hashes, tally.groups)
+        found = remembered.divided(tally.plan.splits, places or tally.groups, codes)
+        return lambda number, _: found[number]
+    for place in places or ():
+        tally.division.see(place)
+    tally.division.settle()
+    return lambda number, value: tally.division.split_of(places[number] if places else value)
 
 
 def _group(plan: MaterializePlan, row: dict[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 The hash is spread over [0, 2^64). The lowest values are validation, the next are test, the rest is train. Equal rows,
 and rows of one group, have one hash and cannot cross. In small data a wanted split can come out empty: then a bound
-moves just far enough to give it one hash, i.e. as few rows as possible move.
+moves just far enough to give it one hash, i.e. as few rows as possible move. That they do not move back when rows are
+appended is the work of `remembered`.
 
 With splits.stratifyBy a place takes the hash's part: places are spread evenly over [0, 2^64) within each value of the
 column, in the order of the rows. Rows that are appended at the end then move no other row.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -54,11 +56,12 @@ class Division:
         elif value not in self._lowest_above:
             self._lowest_above = sorted([*self._lowest_above, value])[:2]
 
-    def settle(self) -> None:
-        """Move the bound of a wanted split that would be empty, by one hash."""
-        wants_test, wants_train = self.test_end > self.validation_end, self.test_end < _SPACE
+    def settle(self, filled: Collection[str] = ()) -> None:
+        """Move the bound of a wanted split that would be empty, by one hash; not of those that are filled anyway."""
+        wants_test = self.test_end > self.validation_end and "test" not in filled
+        wants_train = self.test_end < _SPACE and "train" not in filled
         lowest = list(self._lowest_above)
-        if self.validation_end and not self._in_validation and lowest:
+        if self.validation_end and not self._in_validation and "validation" not in filled and lowest:
             self.validation_end = lowest.pop(0) + 1
         self.test_end = max(self.test_end, self.validation_end)
         if wants_test and lowest and lowest[0] >= self.test_end:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 from hone_api.dataset import OverContext, TokenStatistics
@@ -89,6 +90,11 @@ class Duplicates:
     def see(self, value: int) -> None:
         """Note a row by a 64-bit hash of its content."""
         self._hashes.append(value)
+
+    @property
+    def hashes(self) -> Sequence[int]:
+        """Of every row, in order."""
+        return self._hashes
 
     def count(self) -> int:
         """Rows that repeat an earlier one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -12,9 +13,10 @@ from hone_api.dataset import RowError as RowErrorCount
 from hone_api.dataset import SplitRows
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
-from hone_trainer.datasets import language, sources, splits
+from hone_trainer.datasets import language, remembered, sources, splits
 from hone_trainer.datasets.advice import advice
 from hone_trainer.datasets.profile import Profile
+from hone_trainer.datasets.remembered import Before
 from hone_trainer.datasets.rows import RawRow, Record, RowError
 from hone_trainer.datasets.statistics import Duplicates, Lengths
 from hone_trainer.errors import DataError
@@ -48,6 +50,10 @@ class Tally:
     """Of rows that a step of the curation removed or changed, for the report."""
     splits: dict[str, int] = field(default_factory=dict)
     digest: str | None = None
+    before: Before | None = None
+    """What the splits of the content before are to be kept by."""
+    groups: array[int] = field(default_factory=lambda: array("Q"))
+    """The hash of each row's group, where there is a content before."""
 
     def __post_init__(self) -> None:
         self.division = splits.Division.of(self.plan.splits)
@@ -56,9 +62,11 @@ class Tally:
     def accept(self, record: Record, line: str, group: str, stratum: str = "") -> int:
         """Count a row that is kept; gives the hash of its group, which decides its split."""
         value = splits.hash_of(group.encode(), self.plan.splits.seed)
+        if self.before:
+            self.groups.append(value)
         if self.strata:
             self.strata.see(value, stratum)
-        else:
+        elif not self.before:
             self.division.see(value)
         content = splits.hash_of(line.encode(), 0)
         self.duplicates.see(content)
@@ -85,6 +93,7 @@ class Tally:
         """What is known by now."""
         result = DatasetResult(
             digest=self.digest,
+            split_settings=remembered.settings_of(self.plan.splits),
             path=f"datasets/{self.digest.removeprefix('sha256:')}" if self.digest else None,
             revision=self.revision,
             format_detected=self.format,

@@ -1,0 +1,143 @@
+"""A Dataset that grows: each row stays in its split, in small data as well, until spec.splits is edited."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.plan import MaterializePlan
+from hone_api.report import DatasetResult
+from hone_trainer.datasets import materialize
+from hone_trainer.errors import DataError
+
+pytestmark = pytest.mark.trainer
+Rows = list[dict[str, Any]]
+NAMES = ("train", "validation", "test")
+
+
+def row(number: int, series: int = 0) -> dict[str, Any]:
+    return {"text": f"text {number} of series {series}", "page": f"page {number // 20}", "kind": "abc"[number % 3]}
+
+
+class Growing:
+    """A Dataset that is read again and again, as the operator has it read: with what is known of the last time."""
+
+    def __init__(self, folder: Path, **splits: Any):
+        self.folder, self.splits = folder, splits
+        self.last: DatasetResult | None = None
+
+    def read(self, rows: Rows) -> dict[str, set[str]]:
+        """The texts of each split."""
+        (self.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        before = {"previous": self.last.digest, "previousSplitSettings": self.last.split_settings} if self.last else {}
+        place = {"source": {"uri": "pvc://claim/rows.jsonl"}, "sourcePath": str(self.folder / "rows.jsonl")}
+        body = {"name": "rows", "format": "Text", "store": str(self.folder / "store"), "splits": self.splits}
+        self.last = materialize.run(MaterializePlan.model_validate({**body, **place, **before}))
+        folder = self.folder / "store" / str(self.last.path)
+        files = {name: folder / f"{name}.jsonl" for name in NAMES}
+        return {
+            name: {json.loads(line)["text"] for line in file.open()} if file.is_file() else set()
+            for name, file in files.items()
+        }
+
+
+def moved(before: dict[str, set[str]], after: dict[str, set[str]]) -> int:
+    every = set().union(*after.values())
+    return sum(len((before[name] & every) - after[name]) for name in NAMES)
+
+
+@pytest.mark.parametrize("series", range(6))
+def test_small_data_that_grows_moves_no_row(tmp_path: Path, series: int) -> None:
+    growing = Growing(tmp_path)
+    rows = [row(n, series) for n in range(60)]
+    found = growing.read(rows[:10])
+    for size in (20, 30, 40, 60):
+        before, found = found, growing.read(rows[:size])
+        assert moved(before, found) == 0
+        assert found["validation"]
+    assert sum(map(len, found.values())) == 60
+
+
+def test_groups_with_strata_that_grow_move_no_row(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, validation="10%", test="10%", groupBy="page", stratifyBy="kind")
+    before = growing.read([row(n) for n in range(150)])
+    after = growing.read([row(n) for n in range(400)])
+    assert moved(before, after) == 0
+    pages = [{text.split()[1] for text in after[name]} for name in NAMES]
+    assert [len({int(number) // 20 for number in numbers}) for numbers in pages] != [20, 0, 0]
+    assert not {int(n) // 20 for n in pages[0]} & {int(n) // 20 for n in pages[1] | pages[2]}, "a page stays whole"
+
+
+def test_new_rows_go_where_they_would_without_a_content_before(tmp_path: Path) -> None:
+    rows = [row(n) for n in range(600)]
+    growing = Growing(tmp_path, validation="10%", test="10%")
+    growing.read(rows[:300])
+    (tmp_path / "other").mkdir()
+    assert growing.read(rows) == Growing(tmp_path / "other", validation="10%", test="10%").read(rows)
+
+
+def test_the_same_rows_after_the_same_content_give_the_same_digest(tmp_path: Path) -> None:
+    digests = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        growing = Growing(tmp_path / name)
+        for size in (10, 30, 30):
+            growing.read([row(n) for n in range(size)])
+            assert growing.last is not None
+            digests.append(growing.last.digest)
+    assert digests[:3] == digests[3:]
+    assert digests[1] == digests[2], "reading the same again moves nothing"
+
+
+def test_an_edit_of_the_splits_divides_anew(tmp_path: Path) -> None:
+    rows = [row(n) for n in range(400)]
+    growing = Growing(tmp_path, validation="10%")
+    before = growing.read(rows)
+    growing.splits = {"validation": "10%", "seed": 1}
+    after = growing.read(rows)
+    assert len(before["validation"] & after["validation"]) < len(before["validation"]) / 2
+    growing.splits = {"validation": "0%"}
+    assert growing.read(rows)["validation"] == set()
+
+
+def test_a_split_whose_only_row_has_gone_gets_another(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, validation="1%")
+    rows = [row(n) for n in range(10)]
+    (held,) = growing.read(rows)["validation"]
+    rows = [one for one in rows if one["text"] != held]
+    found = growing.read(rows)
+    assert (len(found["train"]), len(found["validation"])) == (8, 1)
+
+
+def test_what_was_held_out_is_not_trained_on_for_want_of_other_rows(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, validation="10%")
+    rows = [row(n) for n in range(60)]
+    held = growing.read(rows)["validation"]
+    with pytest.raises(DataError, match="split train is empty"):
+        growing.read([one for one in rows if one["text"] in held])
+
+
+def test_a_group_that_joins_train_and_held_out_rows_is_held_out(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, validation="30%", groupBy="page")
+    rows = [{**row(n), "page": f"page {n}"} for n in range(60)]
+    before = growing.read(rows)
+    train, held = min(before["train"]), min(before["validation"])
+    joined = [{**one, "page": "joined"} if one["text"] in (train, held) else one for one in rows]
+    after = growing.read(joined)
+    assert {train, held} <= after["validation"]
+    assert moved(before, after) == 1
+
+
+def test_a_row_that_was_in_several_splits_decides_nothing(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, validation="30%", groupBy="page")
+    rows = [{**row(n), "page": f"page {n}"} for n in range(60)]
+    rows += [{"text": "the same on every page", "page": f"page {n}", "kind": "a"} for n in range(60)]
+    before = growing.read(rows)
+    both = before["train"] & before["validation"]
+    assert both == {"the same on every page"}
+    assert growing.read([*rows, row(99)])["validation"] >= before["validation"]
+    assert growing.last is not None
+    assert {split.name: split.rows > 20 for split in growing.last.splits} == {"train": True, "validation": True}
