@@ -6,3 +6,6 @@ Everything here is data. Nothing here imports Kubernetes clients or training lib
 GROUP = "hone.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+
+RELEASE = "0.1.0"
+"""Release of Hone that this is."""

@@ -15,9 +15,19 @@ from hone_api.plan import TrainingPlan
 from hone_api.schema import structural
 
 PLACES = frozenset(
-    {"modelPath", "modelAdapter", "models", "workPath", "outputPath", "exportFolder", "masterAddress", "metricsPort"}
+    {
+        "release",
+        "modelPath",
+        "modelAdapter",
+        "models",
+        "workPath",
+        "outputPath",
+        "exportFolder",
+        "masterAddress",
+        "metricsPort",
+    }
 )
-"""What of a plan says where a run happened, not what it was."""
+"""What of a plan says where and by which release a run happened, not what it was."""
 MAX_TEXT, MAX_ENTRIES = 4096, 128
 
 

@@ -7,6 +7,8 @@ Relative paths are relative to the plan file's folder.
 from __future__ import annotations
 
 import ipaddress
+import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,9 +17,11 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     StringConstraints,
     TypeAdapter,
+    ValidationError,
     model_serializer,
 )
 
+from hone_api import RELEASE
 from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Source, Splits
 from hone_api.finetunejob import ModelRef, Output
@@ -36,6 +40,7 @@ from hone_api.methods import (
     RewardMethod,
     SftMethod,
 )
+from hone_api.reading import without_unknown
 from hone_api.synthesis import Raft, Synthesis
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Harness, Training
 
@@ -81,6 +86,20 @@ class Limits(ApiModel):
     cluster_cidrs: list[Cidr] = CLUSTER_CIDRS
 
 
+Release = Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+([-+.][0-9A-Za-z-+.]+)?$", max_length=64)]
+
+
+class PlanFields(ApiModel):
+    """What all plans share."""
+
+    contract: Literal[1] = CONTRACT
+    release: Release | None = Field(
+        default=None,
+        description="Release of Hone that wrote the plan. An older reader leaves out the fields that it does not know "
+        "and names them in its log; without a release, or with its own or an older one, it refuses them.",
+    )
+
+
 class DatasetInput(ApiModel):
     """A materialised split."""
 
@@ -94,12 +113,11 @@ class DatasetInput(ApiModel):
     share: Percent | None = Field(default=None, description="Share of the rows of an epoch; none: all, once.")
 
 
-class SweepPlan(ApiModel):
+class SweepPlan(PlanFields):
     """Removes from `store` contents that nothing refers to any more, reports of Datasets that are gone, and the work
     folders of runs that are gone; measures what is left."""
 
     kind: Literal["Sweep"] = "Sweep"
-    contract: Literal[1] = CONTRACT
     store: str = Field(description="Path of the store.")
     remove: list[Digest] = Field(description="Digests that no Dataset, run or model refers to.")
     datasets: list[Name] | None = Field(
@@ -133,11 +151,10 @@ class ModelInput(ApiModel):
     adapter: ArtifactInput | None = None
 
 
-class MaterializePlan(ApiModel):
+class MaterializePlan(PlanFields):
     """Source -> validated splits in `store`/datasets/<digest>."""
 
     kind: Literal["Materialize"] = "Materialize"
-    contract: Literal[1] = CONTRACT
     name: str = Field(description="Dataset, for messages.")
     source: Source
     previous: Digest | None = Field(
@@ -180,11 +197,10 @@ class MaterializePlan(ApiModel):
     limits: Limits = Field(default_factory=Limits)
 
 
-class MixPlan(ApiModel):
+class MixPlan(PlanFields):
     """Materialised Datasets -> one, split by split, in `store`/datasets/<digest>."""
 
     kind: Literal["Mix"] = "Mix"
-    contract: Literal[1] = CONTRACT
     name: str = Field(description="Dataset, for messages.")
     parts: Annotated[list[DatasetInput], Field(min_length=1)] = Field(
         description="The splits of the parts; share is the weight, the same in all splits of a part."
@@ -197,22 +213,20 @@ class MixPlan(ApiModel):
     store: str = Field(description="Path of the store.")
 
 
-class FetchPlan(ApiModel):
+class FetchPlan(PlanFields):
     """Base model -> `store`/base-models/<owner>--<name>/<commit>, pinned."""
 
     kind: Literal["Fetch"] = "Fetch"
-    contract: Literal[1] = CONTRACT
     model: ModelRef
     secret_path: str | None = Field(default=None, description="Folder where model.secretName is mounted.")
     store: str = Field(description="Path of the store.")
     limits: Limits = Field(default_factory=Limits)
 
 
-class TasksPlan(ApiModel):
+class TasksPlan(PlanFields):
     """Data sets of lm-evaluation-harness tasks -> `store`/evaluation-tasks/<digest>, pinned."""
 
     kind: Literal["Tasks"] = "Tasks"
-    contract: Literal[1] = CONTRACT
     harness: Harness
     secret_path: str | None = Field(
         default=None, description="Folder where model.secretName is mounted, for data sets that are gated."
@@ -230,11 +244,10 @@ class TasksInput(ApiModel):
     data_sets: list[TaskDataSet] = Field(description="Their repositories, as owner/name@commit.")
 
 
-class TrainingPlan(ApiModel):
+class TrainingPlan(PlanFields):
     """One attempt of one run."""
 
     kind: Literal["Training"] = "Training"
-    contract: Literal[1] = CONTRACT
     run: str = Field(description="Name of the run, for messages and the model card.")
     attempt: int = Field(default=1, ge=1)
     method: Method = Method.SFT
@@ -314,11 +327,10 @@ class TrainingPlan(ApiModel):
         return {name: value for name, value in handler(self).items() if name == own or name not in METHOD_BLOCKS}
 
 
-class VerifyPlan(ApiModel):
+class VerifyPlan(PlanFields):
     """Re-hash every file against its manifest."""
 
     kind: Literal["Verify"] = "Verify"
-    contract: Literal[1] = CONTRACT
     name: str
     artifacts: Annotated[list[ArtifactInput], Field(min_length=1)]
 
@@ -329,9 +341,37 @@ _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
 def parse_plan(text: str | bytes) -> AnyPlan:
-    """The plan in a JSON text.
+    """The plan in a JSON text; of one that a newer release wrote, what this one knows of it.
 
     Raises:
         pydantic.ValidationError: with every wrong field at once.
     """
-    return _PLAN.validate_json(text)
+    return read_plan(text)[0]
+
+
+def read_plan(text: str | bytes) -> tuple[AnyPlan, list[str]]:
+    """The same, and the paths of what a newer release wrote and this one does not know, e.g. `training.future`.
+
+    Raises:
+        pydantic.ValidationError: with every wrong field at once.
+    """
+    try:
+        return _PLAN.validate_json(text), []
+    except ValidationError as error:
+        if not _is_of_newer_release(text):
+            raise
+        known, unknown = without_unknown(json.loads(text), error)
+    plan = _PLAN.validate_json(json.dumps(known))
+    return plan, [path.removeprefix(f"{plan.kind}.") for path in unknown]  # pydantic begins each with the kind
+
+
+def _is_of_newer_release(text: str | bytes) -> bool:
+    try:
+        return _numbers(json.loads(text)["release"]) > _numbers(RELEASE)
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def _numbers(release: str) -> list[int]:
+    """[1, 2, 3] of 1.2.3, and of 1.2.3-rc1."""
+    return [int(number) for number in re.findall(r"\d+", release)[:3]]

@@ -20,12 +20,18 @@ def read_known(model: type[M], value: Any) -> tuple[M, list[str]]:
     try:
         return model.model_validate(value), []
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_input=False, include_context=False)
+        known, unknown = without_unknown(value, error)
+    return model.model_validate(known), unknown
+
+
+def without_unknown(value: Any, error: ValidationError) -> tuple[Any, list[str]]:
+    """A copy of `value` without the fields that it was refused for because nobody knows them, and their paths."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
     unknown = [e["loc"] for e in problems if e["type"] == "extra_forbidden"]
     known = copy.deepcopy(value)
     for place in unknown:
         _remove(known, place)
-    return model.model_validate(known), [".".join(map(str, place)) for place in unknown]
+    return known, [".".join(map(str, place)) for place in unknown]
 
 
 def _remove(node: Any, place: Sequence[int | str]) -> None:

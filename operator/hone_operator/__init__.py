@@ -1,3 +1,5 @@
 """The operator: watches FineTuneJobs, Datasets and ModelVersions, and makes what they ask for."""
 
-__version__ = "0.1.0"
+from hone_api import RELEASE
+
+__version__ = RELEASE

@@ -48,6 +48,15 @@ def test_materialize_with_paths_relative_to_the_plan(tmp_path, log, monkeypatch)
     manifest.verify(tmp_path / "store" / str(outcome.result.path))
 
 
+def test_a_plan_of_a_newer_release_runs_without_what_is_unknown(tmp_path, log, caplog):
+    newer = {"release": "99.0.0", "splits": {"future": True}}
+    assert main(["materialize", dataset(tmp_path, **newer)]) == 0
+    assert "of Hone 99.0.0" in caplog.text
+    assert "does not know splits.future and goes on without" in caplog.text
+    assert main(["materialize", dataset(tmp_path, splits={"future": True})]) == 78
+    assert parse_outcome(log.read_text()).failure.code == "InvalidConfiguration"
+
+
 def test_mix_and_sweep_with_paths_relative_to_the_plan(tmp_path, log, monkeypatch):
     monkeypatch.chdir("/")
     assert main(["materialize", dataset(tmp_path)]) == 0

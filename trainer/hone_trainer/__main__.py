@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from hone_api import RELEASE
 from hone_api.dataset import Format
 from hone_api.plan import (
     PLAN_SHA256_ENV,
@@ -25,7 +26,7 @@ from hone_api.plan import (
     TasksPlan,
     TrainingPlan,
     VerifyPlan,
-    parse_plan,
+    read_plan,
 )
 from hone_api.report import Outcome, Result
 from hone_trainer import termination
@@ -245,7 +246,15 @@ def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
             f"{path} is not the plan that this pod was made for ({PLAN_SHA256_ENV}): somebody replaced the ConfigMap. "
             "Delete that ConfigMap and the Job; the operator makes both again"
         )
-    plan = parse_plan(text)
+    plan, unknown = read_plan(text)
+    if unknown:
+        log.warning(
+            "the plan is of Hone %s, this trainer of %s: it does not know %s and goes on without. "
+            "Give the pods the image of the operator's release",
+            plan.release,
+            RELEASE,
+            ", ".join(unknown),
+        )
     if not isinstance(plan, kind):
         raise ConfigError(
             f"{path} is a {plan.kind} plan, this command takes a {kind.model_fields['kind'].default} plan"

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from hone_api.modelversion import Artifact
-from hone_api.plan import TrainingPlan
+from hone_api.plan import TrainingPlan, parse_plan
 from hone_trainer import adapters, checkpoints, export, finished, manifest, model, pipeline, report
 from hone_trainer.errors import TrainerError
 from hone_trainer.loop import Run
@@ -44,7 +44,10 @@ def main(arguments: Sequence[str]) -> None:
 def _plan(file: Path) -> TrainingPlan:
     if not file.is_file():
         raise TrainerError("InvalidConfiguration", f"{file} does not exist: name the run's plan with --plan")
-    return TrainingPlan.model_validate_json(file.read_bytes())
+    plan = parse_plan(file.read_bytes())
+    if not isinstance(plan, TrainingPlan):
+        raise TrainerError("InvalidConfiguration", f"{file} is a {plan.kind} plan, not that of a run")
+    return plan
 
 
 def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0) -> list[Artifact]:

@@ -26,6 +26,7 @@ from hone_trainer.errors import ConfigError, StoreError, TrainerError
 RECORD = "result.json"
 MARK = ".exporting"
 NOT_THE_RUN = {
+    "release",
     "attempt",
     "export_folder",
     "master_address",

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Self
 
-from hone_api.meta import ApiModel
-from hone_api.plan import PLAN_SHA256_ENV
+from hone_api import RELEASE
+from hone_api.plan import PLAN_SHA256_ENV, PlanFields
 from hone_api.privacy import ROWS_ENV
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
@@ -62,7 +62,7 @@ class Work:
 
     component: str
     verb: str
-    plan: ApiModel
+    plan: PlanFields
     cpu: str
     memory: str
     mounts: tuple[Mount, ...]
@@ -104,8 +104,8 @@ def read_only(platform: Platform, *folders: str) -> tuple[Mount, ...]:
 
 
 def plan_text(work: Work) -> str:
-    """The plan as its ConfigMap has it."""
-    return work.plan.model_dump_json(by_alias=True, exclude_none=True, indent=1)
+    """The plan as its ConfigMap has it, with the release that wrote it: a trainer of an older image reads it, too."""
+    return work.plan.model_copy(update={"release": RELEASE}).model_dump_json(by_alias=True, exclude_none=True, indent=1)
 
 
 def environment(work: Work, platform: Platform) -> list[dict[str, str]]:

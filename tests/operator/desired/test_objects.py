@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from hone_api import RELEASE
 from hone_api.dataset import DatasetSpec
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
@@ -283,7 +284,7 @@ def test_pods_start_python_and_no_shell(case):
 def test_plans_can_be_read_by_the_trainer(case):
     for body in CASES[case]():
         if body["kind"] == "ConfigMap" and body["metadata"]["name"] != names.CONTENTS:
-            parse_plan(body["data"]["plan.json"])
+            assert parse_plan(body["data"]["plan.json"]).release == RELEASE
 
 
 def test_children_are_owned_and_carry_nothing_of_git_ops_tools(case):
