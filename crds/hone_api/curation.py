@@ -140,7 +140,8 @@ class Curation(ApiModel):
     deduplicate: Literal["None", "Exact", "Near"] = Field(
         default="None",
         description="Duplicates to remove, the first of each stays. Exact: equal but for case, white space and "
-        "Unicode form. Near: as nearDuplicates says. Default None.",
+        "Unicode form. Near: as nearDuplicates says; rows whose questions and answers both differ stay, as several "
+        "questions about one document do. Default None.",
     )
     near_duplicates: NearDuplicates = Field(
         default_factory=NearDuplicates, description="When rows are near duplicates, here and for splits.nearDuplicates."
@@ -159,6 +160,9 @@ class CurationStep(ApiModel):
     step: ShortText = Field(description="Name of the step, e.g. NearDuplicates.")
     removed: int = Field(default=0, ge=0, le=MAX_COUNT, description="Rows removed.")
     changed: int = Field(default=0, ge=0, le=MAX_COUNT, description="Rows changed and kept, e.g. redacted.")
+    other_answers: int = Field(
+        default=0, ge=0, le=MAX_COUNT, description="Rows removed whose answer differs from that of the row that stays."
+    )
     rows: Annotated[list[int], Field(max_length=10)] = Field(
         default_factory=list, description="First row numbers, from 1, over all files in order."
     )

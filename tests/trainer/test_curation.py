@@ -65,6 +65,7 @@ def test_rows_that_differ_in_case_spacing_and_unicode_form_alone_are_duplicates(
         "step": "ExactDuplicates",
         "removed": 2,
         "changed": 0,
+        "other_answers": 0,
         "rows": [3, 6],
         "example": "row 3: repeats row 1",
     }
@@ -82,6 +83,59 @@ def test_the_first_of_near_duplicates_stays_and_the_others_are_told(curated):
     near = step(result, "NearDuplicates")
     assert (near.removed, near.rows) == (2, [3, 5])
     assert near.example == "row 3: is like row 1 (Jaccard similarity 90%)", "55 of 61 different 3-grams are in both"
+
+
+def about_documents(documents: int, questions: int) -> list[dict[str, str]]:
+    """Rows of documents of 150 to 260 words with so many questions each; their questions and answers differ."""
+    rows = []
+    for document in range(documents):
+        text = " ".join(sentence(document, 150 + document * 97 % 111))
+        for question in range(questions):
+            asked, told = (sentence(seed + 31 * document + question, 8) for seed in (10_000, 20_000))
+            rows.append({"prompt": f"{text}\n\n{' '.join(asked)}?", "completion": " ".join(told)})
+    return rows
+
+
+def test_several_questions_about_one_document_are_no_duplicates(curated):
+    rows = about_documents(60, 4)
+    result, files = curated(rows, curation={"deduplicate": "Near"})
+    assert files["train"] == rows
+    assert step(result, "NearDuplicates").removed == 0
+
+
+def test_duplicates_among_the_questions_about_one_document_are_found(curated):
+    rows = about_documents(20, 8)
+    copies = []
+    for number, row in enumerate(rows):
+        words = row["prompt"].split(" ")
+        words[number % 100] = "changed"
+        copies.append({**row, "prompt": " ".join(words)})
+    mixed = random.Random(1).sample(rows + copies, k=len(rows) * 2)
+    result, files = curated(mixed, curation={"deduplicate": "Near"})
+    assert len({row["completion"] for row in files["train"]}) == len(rows), "one row of each pair is left"
+    assert step(result, "NearDuplicates").removed >= 0.99 * len(rows)
+
+
+def test_one_question_with_several_answers_is_told_when_one_is_removed(curated):
+    asked = [" ".join(sentence(seed)) for seed in range(9)]
+    rows = [{"prompt": text, "completion": answer} for text in asked for answer in ("Yes.", "No.", "yes")]
+    result, files = curated(rows, curation={"deduplicate": "Near"})
+    assert files["train"] == rows[::3]
+    near = step(result, "NearDuplicates")
+    assert (near.removed, near.other_answers) == (18, 9)
+    assert near.example == "row 2: is like row 1 (Jaccard similarity 97%) with another answer"
+    assert any(
+        "9 rows that near duplicates removed answer otherwise than the row that stays" in a for a in result.advice
+    )
+
+
+def test_questions_about_one_document_never_cross_splits(curated):
+    rows = about_documents(40, 4)
+    _, files = curated(rows, splits={"validation": "30%", "nearDuplicates": "Group"})
+    train, held_out = ({row["prompt"][:40] for row in files[name]} for name in ("train", "validation"))
+    assert train
+    assert held_out
+    assert not train & held_out
 
 
 @pytest.mark.parametrize(("similarity", "left"), [("91%", 2), ("90%", 1)])
@@ -191,6 +245,7 @@ def test_personal_data_is_redacted_where_it_stands(curated):
         "step": "PersonalData",
         "removed": 0,
         "changed": 2,
+        "other_answers": 0,
         "rows": [1, 3],
         "example": "row 1: holds 1 Email",
     }

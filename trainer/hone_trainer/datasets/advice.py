@@ -32,6 +32,7 @@ def advice(result: DatasetResult, profile: Profile, format: str) -> list[str]:
         *_size(result, format),
         *_lengths(result),
         *_repeats(result),
+        *_removed_answers(result),
         *_answers(profile),
         *_conversations(result, profile),
         *_validation(result),
@@ -105,6 +106,14 @@ def _repeats(result: DatasetResult) -> Iterator[str]:
         yield (
             f"{_percent(result.duplicates, result.rows)} of the rows repeat another one exactly and weigh that much"
             " more: curation.deduplicate: Exact removes them."
+        )
+
+
+def _removed_answers(result: DatasetResult) -> Iterator[str]:
+    if removed := sum(step.other_answers for step in result.curation):
+        yield (
+            f"{removed:,} rows that near duplicates removed answer otherwise than the row that stays, which came first:"
+            " removed.jsonl has them (with another answer)."
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hone_trainer.datasets.rows import Record
 
+ANSWER_FIELDS = frozenset({"completion", "assistant", "chosen", "rejected", "answer"})
 _NO_TEXT = frozenset({"role", "id", "type", "tool_call_id"})
 """Fields whose values are words of the format, not the user's."""
 
@@ -19,6 +20,16 @@ def texts(record: Record) -> Iterator[tuple[str, str]]:
 def joined(record: Record) -> str:
     """All texts, a line each."""
     return "\n".join(text for _, text in texts(record))
+
+
+def sides(record: Record) -> tuple[str, str]:
+    """What is asked, without system turns, and what is answered; plain text is all asked."""
+    asked: list[str] = []
+    answered: list[str] = []
+    for field, text in texts(record):
+        if field != "system":
+            (answered if field in ANSWER_FIELDS else asked).append(text)
+    return "\n".join(asked), "\n".join(answered)
 
 
 def replaced(record: Record, change: Callable[[str], str]) -> Record:

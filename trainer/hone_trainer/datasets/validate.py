@@ -266,6 +266,7 @@ def _report(result: DatasetResult) -> str:
 def _told(step: CurationStep) -> str:
     counts = {"removed": step.removed, "changed": step.changed}
     done = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+    done += f" ({step.other_answers:,} with another answer)" if step.other_answers else ""
     return f"{step.step}: {done or 'nothing'}" + (f"; {step.example}" if step.example else "")
 
 

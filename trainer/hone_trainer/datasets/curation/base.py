@@ -18,6 +18,8 @@ class Verdict(NamedTuple):
     row: Row
     removed: str | None = None
     changed: str | None = None
+    other_answer: bool = False
+    """Removed although its answer differs from that of the row that stays."""
 
 
 class Step(Protocol):

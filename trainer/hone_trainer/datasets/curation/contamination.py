@@ -21,9 +21,8 @@ from hone_trainer.datasets.curation.base import Each, Verdict
 from hone_trainer.datasets.curation.words import ngrams, words
 from hone_trainer.datasets.rows import Record
 from hone_trainer.datasets.spool import Row
-from hone_trainer.datasets.texts import joined, texts
+from hone_trainer.datasets.texts import joined, sides
 
-_ANSWER_FIELDS = frozenset({"completion", "assistant", "chosen", "rejected", "answer"})
 _TEMPLATE_ROWS = 10
 """GPT-3's bound: an n-gram that is met more often tells nothing."""
 
@@ -78,16 +77,6 @@ class Index:
             return Verdict(row)
         most = min(held, key=lambda text: (-held[text], text))
         return Verdict(row, removed=f"holds {met[most]} {self._length}-grams of {self._names[most]}")
-
-
-def sides(record: Record) -> tuple[str, str]:
-    """What is asked and what is answered; plain text is all asked."""
-    asked: list[str] = []
-    answered: list[str] = []
-    for field, text in texts(record):
-        if field != "system":
-            (answered if field in _ANSWER_FIELDS else asked).append(text)
-    return "\n".join(asked), "\n".join(answered)
 
 
 def _records(path: str) -> Iterator[Record]:

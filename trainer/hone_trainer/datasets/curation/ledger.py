@@ -55,9 +55,10 @@ class Ledger:
         return self._passing(entry, verdicts)
 
     def _passing(self, entry: CurationStep, verdicts: Iterator[Verdict]) -> Iterator[Row]:
-        for row, removed, changed in verdicts:
+        for row, removed, changed, other_answer in verdicts:
             if removed is not None:
                 entry.removed += 1
+                entry.other_answers += other_answer
                 self._name(entry, row, removed)
                 self._write({"row": row.number, "step": entry.step, "reason": removed, "value": row.record})
                 continue

@@ -6,16 +6,21 @@ R-MinHash. Bands lie on disk and are looked at one by one, as an index of all of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy
 from rensa import RMinHash
 
 SIGNATURE = 128
 _SEED = 42
+_ODD = numpy.uint64(0x9E3779B97F4A7C15)
 _BATCH = 1024
 _RECALL = 0.99
+_ANSWER_SIGNATURE = 8
+"""Numbers of the MinHash of an answer: band k is told apart by number k, modulo this."""
 
 
 def rows_per_band(similarity: float) -> int:
@@ -25,21 +30,28 @@ def rows_per_band(similarity: float) -> int:
 
 
 class Bands:
-    """Add sets in order, then ask for the pairs. Sets are known by their index, from 0."""
+    """Add sets in order, then ask for the pairs. Sets are known by their index, from 0.
+
+    Rows about one document share nearly all of their text, so many of them meet in a band that are no duplicates. So
+    those that also share the answer, or the question, are paired among themselves as well.
+    """
 
     def __init__(self, folder: Path, similarity: float) -> None:
         self._rows = rows_per_band(similarity)
         self._files = [open(folder / f"band-{k}", "w+b") for k in range(SIGNATURE // self._rows)]  # noqa: SIM115
         mix = numpy.random.default_rng(_SEED).integers(1, 2**63, self._rows, dtype=numpy.uint64)
         self._mix = mix * numpy.uint64(2) + numpy.uint64(1)
+        names = ("question", *(f"answer-{k}" for k in range(_ANSWER_SIGNATURE)))
+        self._sides = [open(folder / name, "w+b") for name in names]  # noqa: SIM115
         self._pending: list[list[int]] = []
+        self._pending_sides: list[list[int]] = []
         self._count = 0
 
-    def add(self, items: list[str]) -> None:
-        """Add a set."""
-        signature = RMinHash(SIGNATURE, _SEED)
-        signature.update(items)
-        self._pending.append(signature.digest())
+    def add(self, items: list[str], question: str = "", answer: Sequence[str] = ()) -> None:
+        """Add a set, and what its row asks and answers."""
+        self._pending.append(_signature(SIGNATURE, items))
+        asked = int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest())
+        self._pending_sides.append([asked, *_signature(_ANSWER_SIGNATURE, list(answer))])
         self._count += 1
         if len(self._pending) == _BATCH:
             self._flush()
@@ -48,15 +60,18 @@ class Bands:
         """Pairs (lower, higher) that share a band, each once, in order.
 
         Of those that share a band, each is paired with the first and with the one before it: enough to connect them,
-        and at most two pairs a set and band, however many are alike.
+        and at most two pairs a set and band, however many are alike. The same again of those that share the question
+        too, and the answer too.
         """
         self._flush()
         codes = numpy.empty(0, dtype=numpy.int64)
-        for file in self._files:
-            file.flush()
-            file.seek(0)
-            found = _pairs_of_band(numpy.fromfile(file, dtype=numpy.uint64), self._count)
-            codes = numpy.union1d(codes, found)
+        question, *answers = map(_numbers, self._sides)
+        for number, file in enumerate(self._files):
+            hashes = _numbers(file)
+            answer = answers[number % _ANSWER_SIGNATURE]
+            for keys in (hashes, hashes * _ODD + question, hashes * _ODD + answer * _ODD):
+                codes = numpy.union1d(codes, _pairs_of_band(keys, self._count))
+        for file in (*self._files, *self._sides):
             file.close()
         for code in codes:
             yield divmod(int(code), self._count)
@@ -69,7 +84,21 @@ class Bands:
         hashes = (used.reshape(len(used), -1, self._rows) * self._mix).sum(axis=2, dtype=numpy.uint64)
         for file, band in zip(self._files, hashes.T, strict=True):
             file.write(band.tobytes())
-        self._pending = []
+        for file, side in zip(self._sides, numpy.array(self._pending_sides, dtype=numpy.uint64).T, strict=True):
+            file.write(side.tobytes())
+        self._pending, self._pending_sides = [], []
+
+
+def _signature(length: int, items: list[str]) -> list[int]:
+    signature = RMinHash(length, _SEED)
+    signature.update(items)
+    return signature.digest()
+
+
+def _numbers(file: IO[bytes]) -> numpy.ndarray:
+    file.flush()
+    file.seek(0)
+    return numpy.fromfile(file, dtype=numpy.uint64)
 
 
 def _pairs_of_band(hashes: numpy.ndarray, count: int) -> numpy.ndarray:

@@ -2,6 +2,10 @@
 
 MinHash finds the pairs (`lsh`), their exact Jaccard similarity confirms them, and clusters are what pairs connect, as
 in Lee et al. 2022, Deduplicating Training Data Makes Language Models Better.
+
+Several questions about one document are alike in nearly all words and are no duplicates. So a row is removed only for
+one that has its answer, in about the same words, or its very question. In the splits they are one group all the same:
+who has read a document in training is not tested on it.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from hone_api.curation import NearDuplicates as Settings
 from hone_api.plan import MaterializePlan
@@ -18,9 +23,12 @@ from hone_trainer.datasets.curation.base import Verdict
 from hone_trainer.datasets.curation.lsh import Bands
 from hone_trainer.datasets.curation.words import jaccard, ngrams, words
 from hone_trainer.datasets.spool import Row, Spool
-from hone_trainer.datasets.texts import joined
+from hone_trainer.datasets.texts import ANSWER_FIELDS, texts
 
 _SETS_HELD = 256
+_SAME_ANSWER = 0.5
+"""Jaccard similarity from which two answers are the same one in other words. Edits of a row that is alike as a whole
+leave more of its answer; another answer, even to a question of the same form, shares less."""
 
 
 def step(plan: MaterializePlan) -> NearDuplicates | None:
@@ -53,35 +61,66 @@ class Clusters:
         self._parent[high] = low
 
 
+class _Parts(NamedTuple):
+    """What of a row is compared with another's."""
+
+    every: set[str]
+    """n-grams of all of it."""
+    question: str
+    answer: set[str]
+    """n-grams."""
+
+    def same_answer(self, other: _Parts) -> bool:
+        return self.answer == other.answer or jaccard(self.answer, other.answer) >= _SAME_ANSWER
+
+
 class _Finder:
     """Rows into clusters."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, by_answer: bool) -> None:
         self._length = settings.ngram
         self._least = float(settings.similarity.removesuffix("%")) / 100
+        self._by_answer = by_answer
+        """Whether rows whose questions and answers differ are none."""
 
-    def ngrams(self, row: Row) -> list[str]:
-        return ngrams(words(joined(row.record)), self._length)
+    def parts(self, row: Row) -> _Parts:
+        every: list[str] = []
+        asked: list[str] = []
+        answered: list[str] = []
+        for field, text in texts(row.record):
+            found = words(text)
+            every += found
+            (answered if field in ANSWER_FIELDS else asked).extend(found)
+        grams = set(ngrams(every, self._length))
+        if not self._by_answer:
+            return _Parts(grams, "", set())
+        return _Parts(grams, " ".join(asked), set(ngrams(answered, self._length)))
 
     def fill(self, spool: Spool, rows: Iterator[Row], room: Path) -> Clusters:
         """Rows into the spool, and their clusters."""
         bands = Bands(room, self._least)
         for row in rows:
             spool.append(row)
-            bands.add(self.ngrams(row))
+            parts = self.parts(row)
+            bands.add(list(parts.every), parts.question, list(parts.answer))
         clusters = Clusters(len(spool))
-        held = lru_cache(_SETS_HELD)(lambda index: set(self.ngrams(spool[index])))
+        held = lru_cache(_SETS_HELD)(lambda index: self.parts(spool[index]))
         for low, high in bands.pairs():
-            if clusters.first(low) != clusters.first(high) and jaccard(held(low), held(high)) >= self._least:
+            if clusters.first(low) != clusters.first(high) and self._alike(held(low), held(high)):
                 clusters.join(low, high)
         return clusters
+
+    def _alike(self, left: _Parts, right: _Parts) -> bool:
+        if jaccard(left.every, right.every) < self._least:
+            return False
+        return left.same_answer(right) or left.question == right.question
 
 
 class NearDuplicates:
     """Keeps the first row of each cluster."""
 
     def __init__(self, settings: Settings) -> None:
-        self._finder = _Finder(settings)
+        self._finder = _Finder(settings, by_answer=True)
 
     def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
         """As `Step.run`."""
@@ -89,18 +128,21 @@ class NearDuplicates:
             clusters = self._finder.fill(spool, rows, room)
             for index, row in enumerate(spool):
                 first = clusters.first(index)
-                yield Verdict(row, removed=self._reason(row, spool[first]) if first != index else None)
+                yield self._removed(row, spool[first]) if first != index else Verdict(row)
 
-    def _reason(self, row: Row, first: Row) -> str:
-        similarity = jaccard(set(self._finder.ngrams(row)), set(self._finder.ngrams(first)))
-        return f"is like row {first.number} (Jaccard similarity {similarity:.0%})"
+    def _removed(self, row: Row, first: Row) -> Verdict:
+        parts, others = self._finder.parts(row), self._finder.parts(first)
+        reason = f"is like row {first.number} (Jaccard similarity {jaccard(parts.every, others.every):.0%})"
+        if parts.same_answer(others):
+            return Verdict(row, removed=reason)
+        return Verdict(row, removed=f"{reason} with another answer", other_answer=True)
 
 
 class NearDuplicateGroups:
     """Removes nothing: the rows of a cluster become one group of the splits, with the groups that they are in."""
 
     def __init__(self, settings: Settings) -> None:
-        self._finder = _Finder(settings)
+        self._finder = _Finder(settings, by_answer=False)
 
     def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
         """As `Step.run`."""
