@@ -194,7 +194,8 @@ def plan_gone(life: Life, seen: Seen) -> dict[str, bool]:
 def service_gone(life: Life, seen: Seen) -> dict[str, bool]:
     needed = life.phase in ("pending", "running")
     return {
-        "it is there again when ranks need it": bool(seen["Service"]) == needed,
+        "it was made again when ranks needed it": ("Service" in life.noted) == needed,
+        "it is gone after the run": not seen["Service"],
         "the run goes on": seen.succeeded() and seen.attempts() == [WELL],
     }
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import checkpoints, manifest
+from hone_trainer import checkpoints, contents, manifest
 from hone_trainer.errors import TrainerError, to_outcome
 
 pytestmark = pytest.mark.trainer
@@ -187,7 +187,8 @@ def test_sigterm_before_the_first_step_ends_the_process_at_once(runs: Any, make_
     pipe = Path(plan.work_path).parent / "rows.jsonl"
     pipe.parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(pipe)
-    plan = plan.model_copy(update={"datasets": [plan.datasets[0].model_copy(update={"path": str(pipe)})]})
+    unknown = plan.datasets[0].model_copy(update={"path": str(pipe), "digest": contents.UNKNOWN})
+    plan = plan.model_copy(update={"datasets": [unknown]})
     process = runs.start(plan)
     with writer(pipe, process) as stream:
         stream.write(rows.read_bytes().splitlines(keepends=True)[0])

@@ -402,6 +402,6 @@ def test_an_endpoint_that_cannot_be_is_told(url, words):
 
 def test_a_public_name_with_a_private_address_is_refused():
     server = Endpoint("https://models.example.org/v1", Access(resolver=lambda host, port: ["169.254.169.254"]))
-    with pytest.raises(SourceError, match="which is not public") as caught:
+    with pytest.raises(SourceError, match="which is not allowed") as caught:
         ask(server)
     assert caught.value.code == "SourceRefused"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +61,23 @@ def _expected(folder: Path, base: Any, head: Head) -> dict[str, tuple[int, ...]]
     if head == "Reward":
         kind, base = AutoModelForSequenceClassification, copy.deepcopy(base)
         base.num_labels = 1
-    with init_empty_weights():
+    with _whole_models(), init_empty_weights():
         network = kind.from_config(base, trust_remote_code=False)
         network = get_peft_model(network, PeftConfig.from_pretrained(str(folder)))
     return {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(network).items()}
+
+
+@contextlib.contextmanager
+def _whole_models() -> Iterator[None]:
+    """transformers makes each new model in shards as long as the ZeRO-3 config of a trainer lives."""
+    from transformers.integrations import deepspeed
+
+    kept = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = kept
 
 
 def _words(shape: tuple[int, ...] | None) -> str:
