@@ -22,7 +22,7 @@ from hone_operator.cluster import Cluster
 from hone_trainer import chain, contents, manifest
 from hone_trainer.errors import SourceError, StoreError
 from hone_trainer.fetch import make_safe
-from hone_trainer.secrets import scrub
+from hone_trainer.secrets import remember, scrub
 
 pytestmark = pytest.mark.pure
 CANARY = "CanaryCanaryCanary0123456789abcdef"
@@ -294,3 +294,9 @@ def test_rows_as_they_were_recorded_go_on(tmp_path: Path) -> None:
         DatasetInput(name="by hand, without", path=str(file), digest=contents.UNKNOWN),
     ]
     contents.verify(inputs)
+
+
+def test_a_remembered_header_does_not_hide_the_word_that_others_are_found_by() -> None:
+    remember("Bearer remembered-canary-1")
+    assert scrub("key remembered-canary-1") == "key ***"
+    assert scrub("Bearer 0123456789abcdef") == "Bearer ***"

@@ -9,12 +9,14 @@ from typing import Any
 from hone_api.credentials import hidden, mapped
 
 _known: set[str] = set()
+_SCHEMES = {"basic", "bearer", "apikey", "digest"}
+"""First words of an Authorization header: no secrets, and what other credentials are found by."""
 
 
 def remember(value: str) -> None:
     """Let `scrub` hide this value, and its parts such as the token in 'Bearer <token>', from now on."""
     for part in (value, *value.split()):
-        if len(part) >= 6:
+        if len(part) >= 6 and part.lower() not in _SCHEMES:
             _known.add(part)
 
 
