@@ -92,8 +92,9 @@ class Contamination(ApiModel):
         description="Words of an n-gram; default 8. A shorter prompt of an evaluation set must be met as a whole.",
     )
     overlap: Percent = Field(
-        default="50%",
-        description="Share of an evaluation row's n-grams that a row must hold to be removed; default 50%.",
+        default="20%",
+        description="Share of the n-grams of an evaluation row's prompt or answer that a row must hold to be removed; "
+        "default 20%. Fewer than 5 count only where they are half of a short text.",
     )
 
 

@@ -18,11 +18,14 @@ from pathlib import Path
 from hone_api.curation import Contamination as Settings
 from hone_api.plan import DatasetInput, MaterializePlan
 from hone_trainer.datasets.curation.base import Each, Verdict
-from hone_trainer.datasets.curation.words import ngrams, words
+from hone_trainer.datasets.curation.words import ngrams, unaccented, words
 from hone_trainer.datasets.rows import Record
 from hone_trainer.datasets.spool import Row
 from hone_trainer.datasets.texts import joined, sides
 
+_LEAST = 5
+"""n-grams that count at least, or half of them in a text of fewer than twice as many: short questions of one form share
+some, e.g. all but the name of a city."""
 _TEMPLATE_ROWS = 10
 """GPT-3's bound: an n-gram that is met more often tells nothing."""
 
@@ -52,10 +55,12 @@ class Index:
         self._texts_of = {gram: texts for gram, texts in self._texts_of.items() if len(texts) <= _TEMPLATE_ROWS}
         share = float(settings.overlap.removesuffix("%")) / 100
         sizes = Counter(itertools.chain.from_iterable(self._texts_of.values()))
-        self._needed = {text: max(1, math.ceil(share * size)) for text, size in sizes.items()}
+        self._needed = {
+            text: max(math.ceil(share * size), min(_LEAST, math.ceil(size / 2))) for text, size in sizes.items()
+        }
 
     def _add(self, record: Record, name: str, known: set[str]) -> None:
-        prompt, answer = (words(side) for side in sides(record))
+        prompt, answer = (words(unaccented(side)) for side in sides(record))
         if 0 < len(prompt) < self._length:
             self._prompts.setdefault(" ".join(prompt), name)
         for text in (prompt, answer):
@@ -67,10 +72,10 @@ class Index:
 
     def judge(self, row: Row) -> Verdict:
         """Removed with the evaluation row that it holds the most of."""
-        prompt = self._prompts.get(" ".join(words(sides(row.record)[0])))
+        prompt = self._prompts.get(" ".join(words(unaccented(sides(row.record)[0]))))
         if prompt is not None:
             return Verdict(row, removed=f"has the prompt of {prompt}")
-        grams = self._texts_of.keys() & ngrams(words(joined(row.record)), self._length)
+        grams = self._texts_of.keys() & ngrams(words(unaccented(joined(row.record))), self._length)
         met = Counter(itertools.chain.from_iterable(self._texts_of[gram] for gram in grams))
         held = {text: count / self._needed[text] for text, count in met.items() if count >= self._needed[text]}
         if not held:

@@ -8,6 +8,8 @@ import unicodedata
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 """Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: there each character counts as a word."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_ACCENTS = re.compile("[\u0300-\u036f]")
+"""Marks of the Latin, Greek and Cyrillic scripts alone: elsewhere a mark can be a vowel."""
 _ASCII_BLANKS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
 """Faster than the pattern, for the text that most rows are: three times."""
 
@@ -23,6 +25,11 @@ def words(text: str) -> list[str]:
     if text.isascii():
         return text.lower().translate(_ASCII_BLANKS).split()
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def unaccented(text: str) -> str:
+    """The text without accents: many write `que es` for `qué es`."""
+    return text if text.isascii() else _ACCENTS.sub("", unicodedata.normalize("NFD", text))
 
 
 def ngrams(words: list[str], length: int) -> list[str]:

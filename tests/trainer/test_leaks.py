@@ -1,0 +1,51 @@
+"""Contamination in English, German, Spanish and French: what is found of leaks that are planted here, what is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from hone_api.curation import Contamination
+from hone_dev.leaks import CLEAN, EXAM_ROWS, LANGUAGES, SAME_FORM, VERBATIM, Found, measured, plant, table
+
+pytestmark = pytest.mark.trainer
+DEFAULT = Contamination.model_fields["overlap"].default
+LEAST_PRECISION, LEAST_RECALL = 0.98, 0.94
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=lambda seed: f"seed {seed}")
+def by_default(request: pytest.FixtureRequest) -> dict[str, Found]:
+    return measured(DEFAULT, request.param)
+
+
+def test_leaks_are_found_in_every_language(by_default, capsys):
+    with capsys.disabled():
+        print("", *table(DEFAULT, by_default), sep="\n")
+    assert by_default.keys() == LANGUAGES.keys()
+    for language, found in by_default.items():
+        assert found.precision >= LEAST_PRECISION, language
+        assert found.recall() >= LEAST_RECALL, language
+        assert found.removed[CLEAN] == 0, language
+        assert found.removed[SAME_FORM] <= 8, language
+
+
+def test_a_question_or_answer_word_for_word_is_always_found(by_default):
+    """Whatever its case, punctuation and accents, and whatever stands around it."""
+    for language, found in by_default.items():
+        assert {kind: found.removed[kind] for kind in VERBATIM} == dict.fromkeys(VERBATIM, EXAM_ROWS), language
+
+
+def test_a_larger_overlap_misses_edits_and_a_smaller_one_takes_what_is_clean():
+    large, small = measured("50%"), measured("10%")
+    for language in LANGUAGES:
+        assert large[language].recall() < 0.8, language
+        assert small[language].precision < 0.7, language
+
+
+def test_what_is_planted_is_what_it_says():
+    leaks = plant("French")
+    prompts = {row["prompt"] for row in leaks.exam}
+    assert not prompts & {row["prompt"] for row in (*leaks.rows[CLEAN], *leaks.rows[SAME_FORM])}
+    assert leaks.rows["as it is"] == leaks.exam[:EXAM_ROWS]
+    assert any("é" in row["prompt"] for row in leaks.exam)
+    assert not any("é" in row["prompt"] for row in leaks.rows["no accents"])
+    assert plant("French", 1) != leaks
