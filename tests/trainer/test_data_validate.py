@@ -87,6 +87,66 @@ def test_what_cannot_be_is_told(files: Path, arguments: list[str], words: str, c
     assert words in capsys.readouterr().err
 
 
+EXAM_QUESTION = "A train leaves at nine with twelve cars and forty seats in each of them. How many can sit?"
+
+
+@pytest.fixture
+def rows_and_exam(tmp_path: Path) -> None:
+    """Three rows, of which the second holds the question of the exam's second row."""
+    rows = [("How many seats?", "Count them."), (f"Solve it: {EXAM_QUESTION.upper()}", "Four hundred."), ("Who?", "I.")]
+    exam = [("What leaves at nine in the morning, and where does it go then?", "A train."), (EXAM_QUESTION, "480")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in rows))
+    chat = ([{"role": "user", "content": p}, {"role": "assistant", "content": c}] for p, c in exam)
+    (tmp_path / "exam.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in chat))
+    (tmp_path / "exam.csv").write_text("task,solution\n" + "".join(f'"{p}","{c}"\n' for p, c in exam))
+
+
+@pytest.mark.usefixtures("rows_and_exam")
+def test_rows_of_an_exam_are_found_on_a_laptop(capsys: Any) -> None:
+    assert main(["validate", "rows.jsonl", "--against", "exam.jsonl", "--out", "kept"]) == 0
+    out = capsys.readouterr().out
+    assert "against:    exam.jsonl: 2 rows" in out
+    assert "rows:       2 valid" in out
+    assert "Contamination: 1 removed; row 2: holds 12 8-grams of row 2 of exam.jsonl" in out
+    (removed,) = map(json.loads, Path("kept/removed.jsonl").read_text().splitlines())
+    assert (removed["row"], removed["step"]) == (2, "Contamination")
+
+
+@pytest.mark.usefixtures("rows_and_exam")
+def test_an_exam_stands_for_the_sets_of_the_manifest(tmp_path: Path, capsys: Any) -> None:
+    contamination = "  curation: {contamination: {datasets: [{name: quiz}], ngram: 3, overlap: %s}}\n"
+    for overlap, removed in (("100%", 1), ("101%", None)):
+        (tmp_path / "d.yaml").write_text(MANIFEST % "pvc://data/rows.jsonl" + contamination % overlap)
+        code = main(["validate", "rows.jsonl", "--dataset", "d.yaml", "--against", "exam.jsonl"])
+        assert code == (78 if removed is None else 0)
+    out = capsys.readouterr().out
+    assert "holds 17 3-grams of row 2 of exam.jsonl" in out
+    assert "left out" not in out
+    (tmp_path / "d.yaml").write_text(MANIFEST % "pvc://data/rows.jsonl" + contamination % "100%")
+    assert main(["validate", "rows.jsonl", "--dataset", "d.yaml"]) == 0
+    assert "--against FILE stands for its datasets" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("rows_and_exam")
+def test_an_exam_has_the_columns_of_the_rows_or_its_own(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "rows.csv").write_text(f'task,solution\n"{EXAM_QUESTION}",480\n"Who?",Me.\n"Why?",So.\n')
+    mapped = ["validate", "rows.csv", "--column", "prompt=task", "--column", "completion=solution"]
+    assert main([*mapped, "--against", "exam.csv", "--against", "exam.jsonl"]) == 0
+    out = capsys.readouterr().out
+    assert "against:    exam.csv: 2 rows" in out
+    assert "against:    exam.jsonl: 2 rows" in out
+    assert "Contamination: 1 removed; row 1" in out
+
+
+@pytest.mark.usefixtures("rows_and_exam")
+def test_an_exam_that_cannot_be_read_is_told_as_such(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "odd.jsonl").write_text('{"a": 1}\n')
+    assert main(["validate", "rows.jsonl", "--against", "odd.jsonl"]) == 65
+    assert "UnknownFormat: --against odd.jsonl: " in capsys.readouterr().err
+    assert main(["validate", "rows.jsonl", "--against", "absent.jsonl"]) != 0
+    assert "there is no file absent.jsonl" in capsys.readouterr().err
+
+
 def test_out_keeps_the_rows_and_what_is_known_of_them(files: Path, capsys: Any) -> None:
     (files / "one/a.jsonl").write_text(lines(0) + "{\n")
     assert main(["validate", "one/a.jsonl", "--out", "kept"]) == 0

@@ -43,6 +43,7 @@ examples:
   python -m hone_trainer validate rows.jsonl              what Hone makes of a file: format, splits, rejected rows
   python -m hone_trainer validate rows.csv --column prompt=question --column completion=answer --html report.html
   python -m hone_trainer validate 'data/*.jsonl' --dataset dataset.yaml --out checked
+  python -m hone_trainer validate rows.jsonl --against exam.jsonl    rows that hold a row of an exam
   python -m hone_trainer validate hf://owner/name         the same of a data set of the hub
   python -m hone_trainer materialize dataset.json         rows -> store/datasets/<digest>
   python -m hone_trainer fetch model.json                 hf:// model -> store/base-models/<owner>--<name>/<commit>
@@ -120,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("--column", action="append", default=[], metavar="ROLE=COLUMN", help="e.g. prompt=question")
     validate.add_argument(
         "--ignore-column", action="append", default=[], metavar="COLUMN", help="a column that does not matter"
+    )
+    validate.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an evaluation set; may be repeated",
     )
     validate.add_argument("--html", type=Path, metavar="FILE", help="write the whole report as a page")
     validate.add_argument("--out", type=Path, metavar="DIR", help="keep the rows by split, those rejected, the report")
@@ -212,6 +220,7 @@ def _validate(options: argparse.Namespace, _: list[str]) -> Result:
             columns=options.column,
             ignored=options.ignore_column,
             dataset=options.dataset,
+            against=options.against,
             html=options.html,
             out=options.out,
             synthesis=options.synthesis,

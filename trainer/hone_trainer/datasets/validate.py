@@ -24,7 +24,7 @@ from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
 from hone_api.source import Source
 from hone_trainer import contents
-from hone_trainer.datasets import materialize
+from hone_trainer.datasets import against, materialize
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
 _REMOTE = {
@@ -54,6 +54,8 @@ class Request:
     """Where to write the report as a page."""
     out: Path | None = None
     """Folder for the rows of each split, those rejected and removed, and the report."""
+    against: Sequence[str] = ()
+    """Files or globs of evaluation sets: rows that hold a row of these are removed (curation.contamination)."""
     synthesis: bool = False
     """Generate the rows of spec.synthesis, by its endpoint and the environment's API_KEY."""
     private_addresses: bool = False
@@ -110,7 +112,13 @@ def _plan(request: Request, store: Path, scratch: Path) -> tuple[MaterializePlan
         settings: dict[str, Any] = {"format": Format(request.format), "columns": columns}
         settings["ignore_columns"] = list(request.ignored)
     else:
-        settings = _settings(spec, request.synthesis)
+        settings = _settings(spec, request)
+    if request.against:
+        exams = [path for source in request.against for path in _paths(source)]
+        settings["evaluation_sets"] = list(against.evaluation_sets(exams, settings, scratch / "exams"))
+        curation = settings.get("curation", Curation())
+        update = {"contamination": against.settings(curation.contamination)}
+        settings["curation"] = curation.model_copy(update=update)
     secrets = scratch / "secrets"
     has_keys = _write_keys(_REMOTE.get(source.uri.partition("://")[0], ()), secrets / "source")
     has_api_key = request.synthesis and _write_keys(_API_KEY, secrets / "api")
@@ -198,17 +206,20 @@ def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
         raise ConfigError(f"--dataset {path}: {'; '.join(lines)}") from None
 
 
-def _settings(spec: DatasetSpec, synthesis: bool) -> dict[str, Any]:
+def _settings(spec: DatasetSpec, request: Request) -> dict[str, Any]:
     """What of a spec can be had without its cluster; what cannot is said."""
+    synthesis = request.synthesis
     curation = spec.curation or Curation()
     scores = [score for score in curation.scores or () if score.scorer != Scorer.CLASSIFIER]
     absent = {
         "mixture": spec.mixture,
-        "curation.contamination": curation.contamination,
         "curation.scores by a Classifier": len(scores) < len(curation.scores or ()),
     }
     for name in (name for name, value in absent.items() if value):
         print(f"left out:   {name}: it needs what is in the cluster")
+    if curation.contamination and not request.against:
+        name = "curation.contamination: it needs what is in the cluster"
+        print(f"left out:   {name}; --against FILE stands for its datasets")
     if spec.synthesis and not synthesis:
         print("left out:   synthesis: --synthesis asks its endpoint, and --out keeps the answers")
     return {
@@ -217,7 +228,9 @@ def _settings(spec: DatasetSpec, synthesis: bool) -> dict[str, Any]:
         "ignore_columns": spec.ignore_columns or [],
         "splits": spec.splits,
         "checks": spec.checks,
-        "curation": curation.model_copy(update={"contamination": None, "scores": scores}),
+        "curation": curation.model_copy(
+            update={"contamination": curation.contamination if request.against else None, "scores": scores}
+        ),
         "raft": spec.raft if synthesis or not spec.synthesis else None,
         "synthesis": spec.synthesis if synthesis else None,
     }

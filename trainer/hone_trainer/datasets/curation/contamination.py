@@ -51,7 +51,7 @@ class Index:
         known: set[str] = set()
         for source in sets:
             for number, record in enumerate(_records(source.path), 1):
-                self._add(record, f"row {number} of {source.name}/{source.split}", known)
+                self._add(record, f"row {number} of {'/'.join(filter(None, (source.name, source.split)))}", known)
         self._texts_of = {gram: texts for gram, texts in self._texts_of.items() if len(texts) <= _TEMPLATE_ROWS}
         share = float(settings.overlap.removesuffix("%")) / 100
         sizes = Counter(itertools.chain.from_iterable(self._texts_of.values()))
