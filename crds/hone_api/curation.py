@@ -22,6 +22,11 @@ class PersonalData(StrEnum):
     SECRET = "Secret"
 
 
+PHONE_REGIONS = ("US", "DE", "ES", "FR", "GB")
+"""Regions whose national phone numbers are found where a Dataset names none."""
+Region = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$", max_length=2)]
+
+
 class Scorer(StrEnum):
     """What gives a row a score from 0% to 100%."""
 
@@ -124,6 +129,11 @@ class Curation(ApiModel):
     )
     personal_data_types: Annotated[list[PersonalData], Field(min_length=1, max_length=7)] | None = Field(
         default=None, description="Kinds of personal data; default: all."
+    )
+    phone_regions: Annotated[list[Region], Field(max_length=32)] | None = Field(
+        default=None,
+        description="Countries (ISO 3166, e.g. [DE, AT]) whose phone numbers are also found in national form; those in "
+        "international form always are. Default: [US, DE, ES, FR, GB].",
     )
     min_tokens: int | None = Field(
         default=None, ge=0, le=10_000_000, description="Shortest row in tokens, as status.tokens counts; default: any."

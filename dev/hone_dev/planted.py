@@ -19,6 +19,8 @@ from pathlib import Path
 
 from faker import Faker
 
+from hone_dev.planted_personal import key
+
 PHONES = (
     "(212) 555-01{:02d}",
     "415-555-01{:02d}",
@@ -30,13 +32,6 @@ PHONES = (
 )
 DECOYS = "Decoys"
 """Label of rows that look like a defect and are none."""
-_KEYS = (
-    "AKIA{:016d}",
-    "ghp_{:036d}",
-    "xoxb-{:012d}-123456789012-abcdefghijklmnopqrstuvwx",
-    "sk_live_{:024d}",
-    "postgres://app:secret{:04d}@db.example.com/app",
-)
 
 
 @dataclass
@@ -194,7 +189,7 @@ def _personal(rng: random.Random, fake: Faker) -> dict[str, Callable[[], str]]:
         "IBAN": Faker(["de_DE", "en_GB", "fr_FR"]).iban,
         "IPAddress": fake.ipv4_public,
         "SSN": fake.ssn,
-        "Secret": lambda: rng.choice(_KEYS).format(rng.randrange(10**4)),
+        "Secret": lambda: key(rng),
     }
 
 

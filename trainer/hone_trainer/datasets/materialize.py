@@ -138,14 +138,17 @@ def _normalise(
     """The valid rows; the others go into rejected."""
 
     def refuse(row: RawRow, error: RowError) -> None:
-        row = replace(row, value=personal_data.redacted(row.value, plan))
+        error = RowError(error.code, personal_data.told(str(error), plan))
+        place = personal_data.told(row.place, plan)
+        row = replace(row, value=personal_data.redacted(row.value, plan), place=place)
         tally.reject(row, error)
         _write_rejected(rejected, row, error)
         if tally.rejected <= _REJECTED_LOGGED:
             progress.say(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
 
     head = list(itertools.islice(rows, detect.SAMPLE_ROWS))
-    sample = [row.value for row in head if row.value is not None]
+    # What the columns are is told in messages: so it is found out from rows without personal data.
+    sample = [personal_data.redacted(row.value, plan) for row in head if row.value is not None]
     if not sample:  # nothing, or nothing that can be read
         for row in itertools.chain(head, rows):
             refuse(row, row.error or RowError("WrongType", "the row is empty"))
@@ -168,10 +171,22 @@ def _normalise(
             told = (_group(plan, row.value), _label(plan, row.value), _stratum(plan, row.value))
             valid = Row(row.number, canonical(record), *told)
         except RowError as error:
-            refuse(row, error)
+            refuse(row, _shown(error, found, row, plan))
             continue
         tally.valid += 1
         yield valid
+
+
+def _shown(error: RowError, found: detect.Detected, row: RawRow, plan: MaterializePlan) -> RowError:
+    """The error as the row without personal data has it: messages quote the beginning of what they are about."""
+    value = personal_data.redacted(row.value, plan)
+    if value is row.value:
+        return error
+    try:
+        found.normalise(value)
+    except RowError as clean:
+        return clean
+    return error
 
 
 def _spool(rows: Iterator[Row], tally: Tally, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from hone_trainer.datasets.rows import Record
@@ -32,11 +32,6 @@ def sides(record: Record) -> tuple[str, str]:
     return "\n".join(asked), "\n".join(answered)
 
 
-def replaced(record: Record, change: Callable[[str], str]) -> Record:
-    """The record with every text replaced; the same object when none changes."""
-    return _replaced(record, change)
-
-
 def _texts(where: str, value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, str):
         yield where, value
@@ -48,15 +43,3 @@ def _texts(where: str, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _texts(where, inner)
-
-
-def _replaced(value: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        new = {key: inner if key in _NO_TEXT else _replaced(inner, change) for key, inner in value.items()}
-        return value if all(new[key] is value[key] for key in value) else new
-    if isinstance(value, list):
-        items = [_replaced(inner, change) for inner in value]
-        return value if all(a is b for a, b in zip(items, value, strict=True)) else items
-    return value

@@ -6,12 +6,13 @@ So the choice depends on no other row, and appended rows of other values change 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy
 
 from hone_api.plan import MaterializePlan
+from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.curation.base import Verdict
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.datasets.spool import Row, Spool
@@ -20,14 +21,17 @@ from hone_trainer.datasets.spool import Row, Spool
 def step(plan: MaterializePlan) -> Balance | None:
     """The step that curation.balance asks for."""
     settings = plan.curation.balance
-    return Balance(settings.max_rows, plan.curation.seed) if settings else None
+    if settings is None:
+        return None
+    return Balance(settings.max_rows, plan.curation.seed, lambda label: str(personal_data.redacted(label, plan)))
 
 
 class Balance:
     """12 bytes of memory a row, and the values."""
 
-    def __init__(self, most: int, seed: int) -> None:
-        self._most, self._seed = most, seed
+    def __init__(self, most: int, seed: int, shown: Callable[[str], str] = str) -> None:
+        """shown: a value as people may see it."""
+        self._most, self._seed, self._shown = most, seed, shown
 
     def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
         """As `Step.run`."""
@@ -43,7 +47,7 @@ class Balance:
             for index, row in enumerate(spool):
                 over = rank[index] >= self._most
                 count = int(counts[labels[index]])
-                yield Verdict(row, removed=f"is one of {count} with {row.label[:80]}" if over else None)
+                yield Verdict(row, removed=f"is one of {count} with {self._shown(row.label)[:80]}" if over else None)
 
 
 def _rank_in_group(labels: array[int], hashes: array[int]) -> numpy.ndarray:

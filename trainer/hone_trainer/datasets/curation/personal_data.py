@@ -1,59 +1,115 @@
-"""Personal data: redacted in the row, or the row is removed."""
+"""Personal data: redacted in the row, or the row is removed; and kept out of what is said of rows."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
-from hone_api.curation import PersonalData
+from hone_api.curation import PHONE_REGIONS, PersonalData
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import Each, Verdict
-from hone_trainer.datasets.personal import find, redact
+from hone_trainer.datasets.pii import Finder, redact
 from hone_trainer.datasets.rows import canonical
 from hone_trainer.datasets.spool import Row
-from hone_trainer.datasets.texts import replaced
+from hone_trainer.errors import ConfigError
+
+_SHORTEST = len("a@b.de")
+_QUOTED = re.compile(r"'[^'\n]*'?")
+_PART = re.compile(r"@|\d{5}")
 
 
 def step(plan: MaterializePlan) -> Each | None:
-    """The step that curation.personalData asks for."""
-    kinds = _kinds(plan)
+    """The step that curation.personalData asks for.
+
+    Raises:
+        ConfigError: a region of curation.phoneRegions has no phone numbers.
+    """
+    finder = _finder(plan)
     refuse = plan.curation.personal_data == "Refuse"
-    return Each(lambda row: _judge(row, kinds, refuse)) if kinds else None
+    return Each(lambda row: _judge(row, finder, refuse)) if finder else None
 
 
 def redacted(value: Any, plan: MaterializePlan) -> Any:
     """A raw value, such as that of a rejected row, without what curation.personalData leaves out."""
-    kinds = _kinds(plan)
-    return _redacted(value, kinds) if kinds else value
+    finder = _finder(plan)
+    return _Redaction(finder).of(value) if finder else value
 
 
-def _redacted(value: Any, kinds: frozenset[PersonalData]) -> Any:
-    if isinstance(value, str):
-        return redact(value, find(value, kinds))
-    if isinstance(value, dict):
-        return {key: _redacted(inner, kinds) for key, inner in value.items()}
-    return [_redacted(inner, kinds) for inner in value] if isinstance(value, list) else value
-
-
-def _kinds(plan: MaterializePlan) -> frozenset[PersonalData]:
+def told(message: str, plan: MaterializePlan) -> str:
+    """A message about a row without personal data, even where it quotes the beginning of a value."""
     if plan.curation.personal_data == "Keep":
-        return frozenset()
-    return frozenset(map(PersonalData, plan.curation.personal_data_types or PersonalData))
+        return message
+    clean: str = redacted(message, plan)
+    return _QUOTED.sub(lambda quoted: "'…'" if _PART.search(quoted[0]) else quoted[0], clean)
 
 
-def _judge(row: Row, kinds: frozenset[PersonalData], refuse: bool) -> Verdict:
-    counts: Counter[PersonalData] = Counter()
+def _finder(plan: MaterializePlan) -> Finder | None:
+    settings = plan.curation
+    if settings.personal_data == "Keep":
+        return None
+    regions = PHONE_REGIONS if settings.phone_regions is None else settings.phone_regions
+    return _finder_of(tuple(settings.personal_data_types or PersonalData), tuple(regions))
 
-    def without(text: str) -> str:
-        found = find(text, kinds)
-        counts.update(one.kind for one in found)
-        return redact(text, found) if found else text
 
-    record = replaced(row.record, without)
-    if not counts:
+@lru_cache(maxsize=1)
+def _finder_of(kinds: Sequence[PersonalData], regions: Sequence[str]) -> Finder:
+    from phonenumbers import SUPPORTED_REGIONS
+
+    if unknown := [region for region in regions if region not in SUPPORTED_REGIONS]:
+        raise ConfigError(f"curation.phoneRegions: {', '.join(unknown)} has no phone numbers: name countries, e.g. DE")
+    return Finder(kinds, regions)
+
+
+def _judge(row: Row, finder: Finder, refuse: bool) -> Verdict:
+    redaction = _Redaction(finder)
+    record = redaction.of(row.record)
+    if not redaction.counts:
         return Verdict(row)
-    told = "holds " + ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    holds = "holds " + ", ".join(f"{count} {kind}" for kind, count in sorted(redaction.counts.items()))
     # A removed row is kept for people to look at: without the data, too.
     clean = replace(row, line=canonical(record))
-    return Verdict(clean, removed=told) if refuse else Verdict(clean, changed=told)
+    return Verdict(clean, removed=holds) if refuse else Verdict(clean, changed=holds)
+
+
+class _Redaction:
+    """Values without personal data: every text in them, ids and the names of columns, tools and arguments included."""
+
+    def __init__(self, finder: Finder) -> None:
+        self._finder = finder
+        self.counts: Counter[PersonalData] = Counter()
+
+    def of(self, value: Any) -> Any:
+        """The value; the same object where it holds none."""
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, dict):
+            return self._object(value)
+        if isinstance(value, list):
+            items = [self.of(inner) for inner in value]
+            return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+        return value
+
+    def _text(self, text: str) -> str:
+        found = self._finder.find(text) if len(text) >= _SHORTEST else []
+        self.counts.update(one.kind for one in found)
+        return redact(text, found) if found else text
+
+    def _object(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        made: dict[Any, Any] = {}
+        for key, inner in value.items():
+            name = self.of(key)
+            if name is not key:
+                name = _free(name, made.keys() | value.keys())
+            made[name] = self.of(inner)
+        return value if all(made.get(key) is value[key] for key in value) else made
+
+
+def _free(name: str, taken: Any) -> str:
+    """The name, with a number where another key has become the same."""
+    if name not in taken:
+        return name
+    return next(new for number in range(2, len(taken) + 3) if (new := f"{name} {number}") not in taken)

@@ -1,0 +1,89 @@
+"""Personal data in a text: where it is and of what kind.
+
+Libraries decide wherever one is kept for it: datafog-core finds card numbers (Luhn) and US social security numbers,
+phonenumbers knows the numbers of each country, schwifty checks IBANs, Kingfisher has the keys of some 480
+services. What they cost is spent on few texts: a cheap test for digits, an @ or a long word comes first.
+
+Bare runs of digits count only as cards, or beside a word such as "tel.": order numbers and times look like the rest.
+Names and addresses of people are not found: that takes a language model, and misses many all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from hone_api.curation import PHONE_REGIONS, PersonalData
+from hone_trainer.datasets.pii import emails, ibans, keys, numbers, phones
+from hone_trainer.datasets.pii.span import Found
+
+__all__ = ["MARKS", "Finder", "Found", "redact"]
+
+MARKS = {
+    PersonalData.EMAIL: "[EMAIL]",
+    PersonalData.PHONE: "[PHONE]",
+    PersonalData.CREDIT_CARD: "[CREDIT_CARD]",
+    PersonalData.IBAN: "[IBAN]",
+    PersonalData.IP_ADDRESS: "[IP_ADDRESS]",
+    PersonalData.SSN: "[SSN]",
+    PersonalData.SECRET: "[SECRET]",
+}
+_NUMBER = re.compile(r"\d[\d\s().\-/]{5,}\d")
+"""The shortest of all numbers that are looked for, 8.8.8.8, and every longer one but IPv6."""
+_UNUSUAL = re.compile("[\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212]")
+_USUAL = {ord(space): " " for space in "\u00a0\u2007\u2009\u202f"} | {ord(dash): "-" for dash in "‐‑‒–—―−"}
+
+
+class Finder:
+    """Finds personal data of the kinds, and phone numbers as the regions (ISO 3166 codes) write them at home."""
+
+    def __init__(
+        self, kinds: Collection[PersonalData] = tuple(PersonalData), regions: Collection[str] = PHONE_REGIONS
+    ) -> None:
+        self._kinds = frozenset(kinds)
+        self._regions = tuple(regions)
+
+    def find(self, text: str) -> list[Found]:
+        """What the text holds, in order and without overlap: a secret counts first, then the longer one."""
+        found: list[Found] = []
+        if PersonalData.EMAIL in self._kinds and "@" in text:
+            found += emails.find(text)
+        if PersonalData.SECRET in self._kinds:
+            found += keys.find(text)
+        found += self._numbers(_with_usual_signs(text))
+        return _apart(found) if found else found
+
+    def _numbers(self, text: str) -> list[Found]:
+        decimal = _NUMBER.search(text)
+        if not decimal and text.count(":") < 2:
+            return []
+        found = [*numbers.addresses(text)] if PersonalData.IP_ADDRESS in self._kinds else []
+        if decimal:
+            found += numbers.cards_and_ssns(text, self._kinds)
+        if decimal and PersonalData.IBAN in self._kinds:
+            found += ibans.find(text)
+        if decimal and PersonalData.PHONE in self._kinds:
+            found += phones.find(text, self._regions)
+        return found
+
+
+def redact(text: str, found: list[Found]) -> str:
+    """The text with a mark in place of each."""
+    parts, at = [], 0
+    for start, end, kind in found:
+        parts += [text[at:start], MARKS[kind]]
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def _apart(found: list[Found]) -> list[Found]:
+    apart: list[Found] = []
+    for one in sorted(found, key=lambda f: (f.kind != PersonalData.SECRET, f.start - f.end)):
+        if all(one.end <= other.start or other.end <= one.start for other in apart):
+            apart.append(one)
+    return sorted(apart)
+
+
+def _with_usual_signs(text: str) -> str:
+    """The text with ASCII spaces and dashes in place of those of typesetters: no character more or less."""
+    return text if text.isascii() or not _UNUSUAL.search(text) else text.translate(_USUAL)

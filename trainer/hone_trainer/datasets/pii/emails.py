@@ -1,0 +1,49 @@
+"""E-mail addresses, in any alphabet (RFC 6531), by the @ in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from hone_api.curation import PersonalData
+from hone_trainer.datasets.pii.span import Found
+
+_LONGEST_LOCAL, _LONGEST_DOMAIN = 64, 253
+"""RFC 5321; they also bound the time that a text takes."""
+_LOCAL = re.compile(r"[\w!#$%&'*+/=?^`|~-](?:[\w.!#$%&'*+/=?^`|~-]*[\w!#$%&'*+/=?^`|~-])?\Z")
+_WORD = re.compile(r"\w")
+_DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+(?:xn--[a-z0-9-]+|[^\W\d_]{2,63})(?![\w-])", re.IGNORECASE)
+_PATH = re.compile(r":[^\s:]*/")
+_OPENING = "'`*|/=#"
+"""Signs that an address may have, but more likely has before it: quotes, Markdown, a URL, an assignment."""
+
+
+def find(text: str) -> Iterator[Found]:
+    """Addresses of people: neither git@host:path nor the user of a URL, as in https://user@host, is one."""
+    at = text.find("@")
+    while at >= 0:
+        if found := _around(text, at):
+            yield found
+        at = text.find("@", at + 1)
+
+
+def _around(text: str, at: int) -> Found | None:
+    start = max(0, at - _LONGEST_LOCAL)
+    local = _LOCAL.search(text, start, at)
+    domain = _DOMAIN.match(text, at + 1, at + 1 + _LONGEST_DOMAIN)
+    if not local or not domain:
+        return None
+    written = local[0]
+    start = at - len(written) + max(written.rfind(sign) + 1 for sign in _OPENING)
+    if not _WORD.search(text, start, at) or (text[start - 1 : start] in ("}", "$") and start):
+        return None
+    if text[max(0, start - 3) : start] == "://" or (text[start - 1 : start] == ":" and _is_url_user(text, start)):
+        return None
+    if _PATH.match(text, domain.end()):
+        return None
+    return Found(start, domain.end(), PersonalData.EMAIL)
+
+
+def _is_url_user(text: str, start: int) -> bool:
+    """Whether text[start:] is the password of a URL: user:password@host."""
+    return re.search(r"://[^\s/@]*:\Z", text[max(0, start - 2 * _LONGEST_LOCAL) : start]) is not None

@@ -1,0 +1,106 @@
+"""Secrets: keys and tokens of services, and passwords beside a name that says so.
+
+Kingfisher's rules know keys by their form. They are made for source files, where a quote or a blank follows a key: so
+the punctuation of prose is blanked first, without which two thirds of the keys in sentences are missed. Its rules take
+seconds to compile, and are only loaded for a text that may hold a key; Kingfisher keeps them in the user's cache.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING
+
+import re2
+
+from hone_api.curation import PersonalData
+from hone_trainer.datasets.pii.span import Found
+
+if TYPE_CHECKING:
+    from kingfisher_sdk import Scanner
+
+_NAMES = (
+    r"(?:pass(?:word|wd|phrase)|passwor[dt]|pwd|kennwort|contraseña|mot de passe|(?:api|bot|auth)[_-]?token"
+    r"|(?:api|access|secret|auth|private|account|encryption|client)[_ -]?(?:key|secret|token))"
+)
+_IS = r"[\"'`\]]{0,2}[ \t]{0,3}[:=]"
+_MAY_BE_KEY = re2.compile(r"[\w+=\-]{16}")
+_MAY_BE_NAMED = re2.compile(rf"://[^\s/]*@|(?i:(?:authorization|{_NAMES}){_IS})")
+_KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S)
+_FORMS = re2.compile(
+    "|".join(
+        (
+            r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",  # id of an AWS key: Kingfisher wants the key beside it
+            r"\bGOCSPX-[\w-]{28}",  # Google OAuth client
+            r"\bhf_[A-Za-z0-9]{34,}\b",  # Hugging Face: Kingfisher knows those without digits
+            r"\bsk-(?:proj|svcacct|admin|ant|or)-[\w-]{32,}",  # OpenAI, Anthropic, OpenRouter: of any length
+            r"\b\d{8,10}:AA[\w-]{33}",  # Telegram
+            r"\b[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,38}",  # Discord
+        )
+    )
+)
+"""Keys that Kingfisher does not find, or only beside others."""
+_URL_PASSWORD = re.compile(r"://[^\s/:@]{0,64}:([^\s/@:$<{%*][^\s/@]{0,127})@")
+_NAMED = re.compile(
+    rf"(?<![^\W_])(?:[\w-]{{0,40}}[_-])?{_NAMES}{_IS}[=>]?[ \t]{{0,3}}[\"'`]?"
+    r"([^\s\"'`,;<>(){}\[\]|&$%*][^\s\"'`,;<>(){}\[\]|&]{7,255})(?![(\[{])",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(
+    rf"\bauthorization{_IS}[ \t]{{0,3}}[\"']?(?:bearer|basic|token)\s+([\w+/=.~-]{{16,}})", re.IGNORECASE
+)
+_PLACEHOLDER = re.compile(
+    r"your|example|placeholder|change.?me|redacted|xxxx|\.\.\.|\A(?:\w+[_-])?(?:pass|passw[do]r?[dt]?|secret|token|key)\Z",
+    re.I,
+)
+_DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+_PUNCTUATION = str.maketrans(dict.fromkeys(",;|<>()[]{}*»«„“”’…", " "))
+_END_OF_SENTENCE = re.compile(r"[.!?:]+(?=\s|$)")
+_SHORTEST = 8
+"""What is shorter, such as the name of an account, is no secret by itself."""
+
+
+def find(text: str) -> Iterator[Found]:
+    """Keys and passwords in the text."""
+    if _MAY_BE_KEY.search(text):
+        yield from (_secret(match) for match in _FORMS.finditer(text))
+        if "PRIVATE KEY" in text:
+            yield from (_secret(match) for match in _KEY_BLOCK.finditer(text))
+        yield from _by_kingfisher(text)
+    if _MAY_BE_NAMED.search(text):
+        yield from _named(text)
+
+
+def _named(text: str) -> Iterator[Found]:
+    for pattern in (_URL_PASSWORD, _BEARER, _NAMED):
+        for match in pattern.finditer(text):
+            if not _PLACEHOLDER.search(match[1]) and (pattern is _URL_PASSWORD or _is_mixed(match[1])):
+                yield _secret(match, 1)
+
+
+def _secret(match: re.Match[str], group: int = 0) -> Found:
+    return Found(match.start(group), match.end(group), PersonalData.SECRET)
+
+
+def _is_mixed(value: str) -> bool:
+    """Whether it has digits and letters, and is no name as programs have: a.b1."""
+    return not _DOTTED_NAME.fullmatch(value) and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+
+
+def _by_kingfisher(text: str) -> Iterator[Found]:
+    blanked = _END_OF_SENTENCE.sub(lambda match: " " * len(match[0]), text.translate(_PUNCTUATION))
+    for finding in _scanner().scan(blanked):
+        if len(finding.secret) < _SHORTEST:
+            continue
+        start = len(blanked.encode()[: finding.location["start_offset"]].decode())
+        start = blanked.find(finding.secret, start)
+        if start >= 0:
+            yield Found(start, start + len(finding.secret), PersonalData.SECRET)
+
+
+@cache
+def _scanner() -> Scanner:
+    from kingfisher_sdk import Rules, Scanner
+
+    return Scanner(Rules(), base64=False)
