@@ -113,6 +113,102 @@ def test_conversations() -> None:
     assert not any(words in quiet for words in ("twice", "system turn", "tools", "name who"))
 
 
+def pairs(count: int, better: int, worse: int) -> list[dict[str, Any]]:
+    return [
+        {"prompt": f"question {i}", "chosen": f"{i} " + "a" * better, "rejected": f"{i} " + "b" * worse}
+        for i in range(count)
+    ]
+
+
+def test_one_question_with_several_answers() -> None:
+    rows = [{"prompt": f"What is {i}?", "completion": f"It is {i}."} for i in range(96)]
+    twice = [{"prompt": f"What is {i % 2}?", "completion": f"It is {i}."} for i in range(4)]
+    assert "2 questions have several answers (6 rows)" in told([*rows, *twice])
+    assert "several answers" not in told([*rows, {"prompt": "what is  1?", "completion": "it is 1."}])
+    few = [{"prompt": f"q{i}", "completion": "a"} for i in range(300)]
+    assert "several answers" not in told([*few, {"prompt": "q0", "completion": "b"}]), "2 of 301"
+    chats = [chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", str(i))) for i in range(3)]
+    assert "1 questions have several answers (3 rows)" in told(chats)
+    other = [chat(("user", str(i)), ("assistant", "b"), ("user", "c"), ("assistant", str(i))) for i in range(3)]
+    tools = [{**row, "tools": [{"name": f"tool {i}"}]} for i, row in enumerate(chats)]
+    assert "several answers" not in told(tools), "other tools, another answer"
+    assert "several answers" not in told(other), "what was said before belongs to the question"
+
+
+def test_verdicts_that_contradict_each_other() -> None:
+    both_ways = [{"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "b", "rejected": "a"}]
+    assert "1 pairs of answers are given in both orders" in told(both_ways, "Preference")
+    several = [{"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "a", "rejected": "c"}]
+    assert "orders" not in told(several, "Preference")
+    labels = [{"prompt": "q", "completion": "a", "label": label} for label in (True, False)]
+    assert "1 answers are labelled both true and false (2 rows)" in told(labels, "KTO")
+    assert "labelled both" not in told([labels[0]] * 2, "KTO")
+
+
+def test_chosen_answers_that_are_longer() -> None:
+    longer = "In 80 % of the pairs the chosen answer is the longer one (mean 84 characters, rejected 28)"
+    assert longer in told([*pairs(80, 100, 10), *pairs(20, 10, 90)], "Preference")
+    assert "chosen answer is the shorter one" in told(pairs(40, 10, 90), "Preference")
+    assert "the chosen answer is" not in told([*pairs(70, 100, 10), *pairs(30, 10, 90)], "Preference")
+    assert "the chosen answer is" not in told(pairs(19, 100, 10), "Preference"), "too few to say so"
+    turns = [
+        {side: [{"role": "assistant", "content": text}] for side, text in row.items() if side != "prompt"}
+        | {"prompt": [{"role": "user", "content": row["prompt"]}]}
+        for row in pairs(40, 100, 10)
+    ]
+    assert "the chosen answer is the longer one (mean 102" in told(turns, "Preference")
+
+
+def test_good_answers_that_are_longer() -> None:
+    rows = [{"prompt": f"q{i}", "completion": "a" * (90 if i % 2 else 30), "label": bool(i % 2)} for i in range(60)]
+    assert "Good answers are longer than bad ones (mean 90 characters against 30)" in told(rows, "KTO")
+    even = [{**row, "completion": f"{i} is even"} for i, row in enumerate(rows)]
+    assert "Good answers" not in told(even, "KTO")
+
+
+def test_answers_that_differ_in_form_alone() -> None:
+    rows = [{"prompt": "q", "chosen": "Yes, it is.", "rejected": "yes,  it is. "}, *pairs(1, 5, 5)]
+    assert "In 1 pairs chosen and rejected differ in case or white space alone" in told(rows, "Preference")
+    assert "white space alone" not in told(pairs(9, 5, 5), "Preference")
+
+
+def test_conversations_that_do_not_end_with_an_answer() -> None:
+    rows = [chat(("user", "a"), ("assistant", "b"), ("user", last)) for last in "xyz"]
+    assert "3 conversations do not end with the assistant" in told(rows)
+    assert "do not end" not in told([chat(("user", "a"), ("assistant", "b"))])
+
+
+def test_a_system_turn_in_the_middle() -> None:
+    late = chat(("user", "a"), ("assistant", "b"), ("system", "s"), ("user", "c"), ("assistant", "d"))
+    first = chat(("system", "s"), ("user", "c"), ("assistant", "d"))
+    assert "In 1 rows a system turn stands after the first turn" in told([late, first])
+    assert "after the first turn" not in told([first])
+    assert "In 1 rows a system turn" in told(
+        [{"prompt": late["messages"][:4], "chosen": "a", "rejected": "b"}], "Preference"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<|im_start|>user", "[INST] hi [/INST]", "<<SYS>>", "</s>", "<start_of_turn>model", "<｜User｜>", "<|eot_id|>"],
+)
+def test_control_tokens(text: str) -> None:
+    assert "1 rows hold a control token of chat templates" in told([chat(("user", text), ("assistant", "b"))])
+    assert "control token" not in told([{"text": text}], "Text"), "in documents they are plain characters"
+
+
+@pytest.mark.parametrize("text", ["a <b> c", "x = a[INSTANCE]", "<|", "cat a.txt <|> b", "List<String>", "<samp>"])
+def test_what_is_no_control_token(text: str) -> None:
+    assert "control token" not in told([chat(("user", text), ("assistant", "b"))])
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\ufeff", " \u200b\n\u2060", "\u3164", "\u2800"])
+def test_answers_that_show_nothing(text: str) -> None:
+    for row in (chat(("user", "a"), ("assistant", text)), {"prompt": "a", "completion": text}):
+        assert "1 rows have an answer of characters that show nothing" in told([row])
+    assert "show nothing" not in told([chat(("user", text), ("assistant", "\u200bb"))])
+
+
 def test_answers_of_several_tools_are_no_role_twice() -> None:
     row = chat(("user", "a"), ("assistant", "b"), ("tool", "1"), ("tool", "2"), ("assistant", "c"))
     assert "twice" not in told([row])

@@ -13,6 +13,7 @@ from decimal import Decimal
 from hone_api.dataset import Format
 from hone_api.report import DatasetResult
 from hone_trainer.datasets.language import OTHER, UNKNOWN
+from hone_trainer.datasets.pitfalls import Lengths, Pitfalls
 from hone_trainer.datasets.profile import Profile
 
 _PREFERENCES = (Format.PREFERENCE, Format.KTO)
@@ -22,6 +23,12 @@ _COMMON_ANSWER = Decimal("0.1")
 _MIXED_LANGUAGE = Decimal("0.05")
 _CLASSES = 200
 _IMBALANCE = 10
+_CONFLICTING = Decimal("0.01")
+_FEW_ANSWERS = 20
+"""Pairs, or answers of one label, below which lengths say nothing."""
+_LENGTH_BIAS = Decimal("0.75")
+"""Share of pairs; in HH-RLHF (harmless) the chosen answer is the shorter one in 55 %, which is not told."""
+_LENGTH_RATIO = 2
 
 
 def advice(result: DatasetResult, profile: Profile, format: str) -> list[str]:
@@ -33,6 +40,9 @@ def advice(result: DatasetResult, profile: Profile, format: str) -> list[str]:
         *_lengths(result),
         *_repeats(result),
         *_removed_answers(result),
+        *_conflicts(result, profile.pitfalls, format),
+        *_harmful(profile.pitfalls),
+        *_length_bias(profile.pitfalls.lengths),
         *_answers(profile),
         *_conversations(result, profile),
         *_validation(result),
@@ -115,6 +125,69 @@ def _removed_answers(result: DatasetResult) -> Iterator[str]:
             f"{removed:,} rows that near duplicates removed answer otherwise than the row that stays, which came first:"
             " removed.jsonl has them (with another answer)."
         )
+
+
+def _conflicts(result: DatasetResult, pitfalls: Pitfalls, format: str) -> Iterator[str]:
+    conflict = pitfalls.answers.conflict()
+    if conflict.rows <= _CONFLICTING * result.rows:
+        return
+    if format == Format.PREFERENCE:
+        yield f"{conflict.questions:,} pairs of answers are given in both orders: nothing is learned from these rows."
+    elif format == Format.KTO:
+        yield f"{conflict.questions:,} answers are labelled both true and false ({conflict.rows:,} rows)."
+    else:
+        yield (
+            f"{conflict.questions:,} questions have several answers ({conflict.rows:,} rows): the model learns a mix of"
+            " them. Keep one of each, unless you want variety."
+        )
+
+
+def _harmful(pitfalls: Pitfalls) -> Iterator[str]:
+    if pitfalls.control_tokens:
+        yield (
+            f"{pitfalls.control_tokens:,} rows hold a control token of chat templates in their text, such as"
+            " <|im_start|>, [INST] or </s>: training refuses them where the base model knows the token. Remove it."
+        )
+    if pitfalls.invisible:
+        yield (
+            f"{pitfalls.invisible:,} rows have an answer of characters that show nothing (zero-width space, byte order"
+            " mark): the model learns to say nothing. Remove these rows."
+        )
+    if pitfalls.same_but_form:
+        yield (
+            f"In {pitfalls.same_but_form:,} pairs chosen and rejected differ in case or white space alone: nothing else"
+            " is learned from them."
+        )
+    if pitfalls.without_answer_last:
+        yield (
+            f"{pitfalls.without_answer_last:,} conversations do not end with the assistant: nothing is learned from"
+            " what follows the last answer. Add the answer, or cut them there."
+        )
+    if pitfalls.late_system:
+        yield (
+            f"In {pitfalls.late_system:,} rows a system turn stands after the first turn: many chat templates refuse it"
+            " or leave it out. Put it first, or make it a user turn."
+        )
+
+
+def _length_bias(lengths: Lengths) -> Iterator[str]:
+    """Preference optimisation takes length for quality where the data do: Singhal et al. 2023 (arXiv 2310.03716), Park
+    et al. 2024 (arXiv 2403.19159)."""
+    if lengths.pairs >= _FEW_ANSWERS and max(lengths.longer, lengths.shorter) >= _LENGTH_BIAS * lengths.pairs:
+        word, part = ("longer", lengths.longer) if lengths.longer > lengths.shorter else ("shorter", lengths.shorter)
+        yield (
+            f"In {_percent(part, lengths.pairs)} of the pairs the chosen answer is the {word} one (mean"
+            f" {lengths.better // lengths.pairs:,} characters, rejected {lengths.worse // lengths.pairs:,}): the model"
+            f" may learn to be {word} rather than better. Add pairs in which it is not."
+        )
+    if min(lengths.better_rows, lengths.worse_rows) >= _FEW_ANSWERS:
+        good, bad = lengths.better / lengths.better_rows, lengths.worse / lengths.worse_rows
+        if max(good, bad) >= _LENGTH_RATIO * min(good, bad):
+            word = "longer" if good > bad else "shorter"
+            yield (
+                f"Good answers are {word} than bad ones (mean {good:,.0f} characters against {bad:,.0f}): the model may"
+                f" learn to be {word} rather than better."
+            )
 
 
 def _answers(profile: Profile) -> Iterator[str]:

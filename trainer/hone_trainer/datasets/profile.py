@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from hone_trainer.datasets.language import LanguageSample
+from hone_trainer.datasets.pitfalls import Pitfalls
 from hone_trainer.datasets.rows import Record, canonical
 from hone_trainer.datasets.texts import joined
 
@@ -38,12 +39,15 @@ class Profile:
     untrained_turns: int = 0
     """Turns of the assistant with weight 0."""
     languages: LanguageSample = field(default_factory=LanguageSample)
+    pitfalls: Pitfalls = field(default_factory=Pitfalls)
     examples: list[str] = field(default_factory=list)
     """The first rows as JSON."""
 
     def see(self, record: Record, value: int) -> None:
         """Count one row; value is the hash of its content."""
-        self.languages.see(value, joined(record))
+        text = joined(record)
+        self.languages.see(value, text)
+        self.pitfalls.see(record, text)
         if len(self.examples) < _EXAMPLES:
             self.examples.append(canonical(record)[:_EXAMPLE_CHARACTERS])
         if (answer := _answer(record)) is not None:
