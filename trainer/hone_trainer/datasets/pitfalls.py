@@ -91,7 +91,8 @@ class Pitfalls:
         self.without_answer_last += "messages" in record and turns[-1]["role"] != "assistant"
         self.late_system += any(turn["role"] == "system" for turn in turns[1:])
         self.control_tokens += CONTROL_TOKEN.search(text) is not None
-        self.invisible += any(_shows_nothing(said) for where, said in texts(record) if where in ANSWER_FIELDS)
+        if not text.isascii():
+            self.invisible += any(_shows_nothing(said) for where, said in texts(record) if where in ANSWER_FIELDS)
         if "chosen" in record:
             self._see_pair(record)
         elif "label" in record:
@@ -139,9 +140,7 @@ def _text(part: Any) -> str:
 
 
 def _shows_nothing(text: str) -> bool:
-    return not text.isascii() and all(
-        char in _BLANK_LETTERS or unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp") for char in text
-    )
+    return all(char in _BLANK_LETTERS or unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp") for char in text)
 
 
 def _hash(text: str) -> int:
