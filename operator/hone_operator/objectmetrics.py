@@ -21,6 +21,9 @@ from hone_operator.reconcile.outcome import read_time
 
 JOB = ("namespace", "finetunejob")
 RANK = "batch.kubernetes.io/job-completion-index"
+Family = GaugeMetricFamily | CounterMetricFamily
+Sample = tuple[tuple[str, ...], float]
+"""Values of the labels, and the number."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +158,27 @@ class ObjectCollector(Collector):
         return family
 
     def _eta(self, jobs: list[Body]) -> Metric:
-        family = GaugeMetricFamily("hone_job_eta_seconds", "Estimated time to the end.", labels=JOB)
-        for body in jobs:
+        def samples(body: Body) -> Iterator[Sample]:
             latest = self._reports.latest(body["metadata"]["uid"]) if self._reports else None
             running = body["status"].get("phase") == Phase.RUNNING
             if running and latest and latest.eta_seconds is not None:
-                family.add_metric(_ref(body), latest.eta_seconds)
-        return family
+                yield _ref(body), latest.eta_seconds
+
+        return _filled(
+            GaugeMetricFamily("hone_job_eta_seconds", "Estimated time to the end.", labels=JOB), jobs, samples
+        )
+
+
+def _filled(family: Family, bodies: Iterable[Body], samples: Callable[[Body], Iterable[Sample]]) -> Metric:
+    """The family with the samples of each body; one that lacks what its definition demands costs the others nothing."""
+    for body in bodies:
+        try:
+            found = [(labels, float(value)) for labels, value in samples(body)]
+        except (KeyError, TypeError, AttributeError, ValueError):
+            continue
+        for labels, value in found:
+            family.add_metric([str(label) for label in labels], value)
+    return family
 
 
 def _ref(body: Body) -> tuple[str, str]:
@@ -171,64 +188,73 @@ def _ref(body: Body) -> tuple[str, str]:
 def _info(jobs: list[Body]) -> Metric:
     labels = (*JOB, "method", "base_model", "queue")
     family = GaugeMetricFamily("hone_job_info", "Facts about a FineTuneJob; always 1.", labels=labels)
-    for body in jobs:
+
+    def samples(body: Body) -> Iterator[Sample]:
         spec = body["spec"]
         base = next(iter(v for k, v in spec["model"].items() if k in ("uri", "modelVersion", "fineTuneJob")), "")
         queue = (spec.get("scheduling") or {}).get("queueName", "")
-        family.add_metric((*_ref(body), spec.get("method", "SFT"), base, queue), 1)
-    return family
+        yield (*_ref(body), spec.get("method", "SFT"), base, queue), 1
+
+    return _filled(family, jobs, samples)
 
 
 def _phases(jobs: list[Body]) -> Metric:
     family = GaugeMetricFamily("hone_job_phase", "1 for the phase a FineTuneJob is in, else 0.", labels=(*JOB, "phase"))
-    for body in jobs:
+
+    def samples(body: Body) -> Iterator[Sample]:
         current = body["status"].get("phase", Phase.PENDING)
         for phase in Phase:
-            family.add_metric((*_ref(body), phase.value), float(phase == current))
-    return family
+            yield (*_ref(body), phase.value), phase == current
+
+    return _filled(family, jobs, samples)
 
 
 def _job_numbers(jobs: list[Body]) -> Iterator[Metric]:
     for kind, numbers in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
         for number in numbers:
-            family = kind(f"hone_job_{number.name}", number.help, labels=JOB)
-            for body in jobs:
-                if (value := number.value(body)) is not None:
-                    family.add_metric(_ref(body), value)
-            yield family
+            yield _filled(kind(f"hone_job_{number.name}", number.help, labels=JOB), jobs, _numbers(number))
+
+
+def _numbers(number: JobGauge) -> Callable[[Body], Iterator[Sample]]:
+    def samples(body: Body) -> Iterator[Sample]:
+        if (value := number.value(body)) is not None:
+            yield _ref(body), value
+
+    return samples
 
 
 def _pods(pods: Iterable[Body]) -> Metric:
     labels = ("namespace", "pod", "finetunejob", "rank", "node")
     family = GaugeMetricFamily("hone_pod_info", "Pods of FineTuneJobs that have a node; always 1.", labels=labels)
-    for body in pods:
+
+    def samples(body: Body) -> Iterator[Sample]:
         meta, spec = body["metadata"], body["spec"]
         tags = meta.get("labels") or {}
         if names.ATTEMPT in tags and names.FINETUNEJOB in tags and spec.get("nodeName"):
-            values = (meta["namespace"], meta["name"], tags[names.FINETUNEJOB], tags.get(RANK, ""), spec["nodeName"])
-            family.add_metric(values, 1)
-    return family
+            yield (meta["namespace"], meta["name"], tags[names.FINETUNEJOB], tags.get(RANK, ""), spec["nodeName"]), 1
+
+    return _filled(family, pods, samples)
 
 
 def _dataset_rows(datasets: list[Body]) -> Metric:
     labels = ("namespace", "dataset", "split")
     family = GaugeMetricFamily("hone_dataset_rows", "Valid rows of each split of a Dataset.", labels=labels)
-    for body in datasets:
+
+    def samples(body: Body) -> Iterator[Sample]:
         for split in body["status"].get("splits") or ():
-            family.add_metric((*_ref(body), split["name"]), split["rows"])
-    return family
+            yield (*_ref(body), split["name"]), split["rows"]
+
+    return _filled(family, datasets, samples)
 
 
 def _version_info(versions: list[Body]) -> Metric:
     labels = ("namespace", "modelversion", "model", "version")
     family = GaugeMetricFamily("hone_modelversion_info", "Facts about a ModelVersion; always 1.", labels=labels)
-    for body in versions:
-        family.add_metric((*_ref(body), body["spec"]["modelName"], str(body["spec"]["version"])), 1)
-    return family
+    return _filled(
+        family, versions, lambda body: [((*_ref(body), body["spec"]["modelName"], str(body["spec"]["version"])), 1)]
+    )
 
 
 def _ready(kind: str, label: str, text: str, bodies: list[Body]) -> Metric:
     family = GaugeMetricFamily(f"hone_{kind}_ready", text, labels=("namespace", label))
-    for body in bodies:
-        family.add_metric(_ref(body), ready(body))
-    return family
+    return _filled(family, bodies, lambda body: [(_ref(body), ready(body))])

@@ -36,9 +36,20 @@ def known_status(kind: str, status: Any) -> dict[str, Any]:
     return kept if isinstance(kept, dict) else {}
 
 
-def _is_no_time(schema: Mapping[str, Any], value: Any) -> bool:
-    """Whether a time stamp cannot be read: somebody else wrote it, and it is as if it were not there."""
-    return schema.get("format") == "date-time" and isinstance(value, str) and read_time(value) is None
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
+
+
+def _fits(schema: Mapping[str, Any], value: Any) -> bool:
+    """Whether a value has the type of its field, and can be read if it is a time.
+
+    What does not is as if it were not there: another definition let it pass, or somebody else wrote it.
+    """
+    if schema.get("format") == "date-time" and isinstance(value, str):
+        return read_time(value) is not None
+    type_ = schema.get("type", "")
+    if isinstance(value, bool):
+        return type_ in ("boolean", "")
+    return isinstance(value, TYPES.get(type_, object))
 
 
 def _prune(schema: Mapping[str, Any], value: Any, path: str, unknown: dict[str, None]) -> Any:
@@ -46,10 +57,10 @@ def _prune(schema: Mapping[str, Any], value: Any, path: str, unknown: dict[str, 
     if isinstance(value, dict):
         fields, values = schema.get("properties"), schema.get("additionalProperties")
         if fields is not None:
-            for name in value.keys() - fields.keys():
+            known = {k: v for k, v in value.items() if k in fields and _fits(fields[k], v)}
+            for name in value.keys() - known.keys():
                 if len(unknown) < MAX_NAMED:
                     unknown[f"{path}.{name}"[:MAX_PATH]] = None
-            known = {k: v for k, v in value.items() if k in fields and not _is_no_time(fields[k], v)}
             return {k: _prune(fields[k], v, f"{path}.{k}", unknown) for k, v in known.items()}
         if isinstance(values, dict):
             return {k: _prune(values, v, f"{path}.{k}", unknown) for k, v in value.items()}

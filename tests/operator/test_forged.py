@@ -99,7 +99,8 @@ def odd(schema: dict[str, Any]) -> list[Any]:
     if kind == "string" and schema.get("format") == "date-time":
         return list(ODD_TIMES)
     if kind == "string":
-        return [plain(schema)] if "pattern" in schema else ["", "\u0000\u202e{}%s", "[" * 3000]
+        long = "[" * min(3000, schema.get("maxLength", 3000))
+        return [plain(schema)] if "pattern" in schema else ["", "\u0000\u202e{}%s", long]
     if kind in ("integer", "number"):
         return [schema.get("minimum", -(2**63)), schema.get("maximum", 2**63 - 1)]
     return {"boolean": [True, False], "array": [[]]}.get(str(kind), [{}])

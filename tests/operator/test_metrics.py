@@ -263,3 +263,14 @@ async def test_a_time_that_the_definition_takes_and_python_does_not_costs_nobody
     text = await scrape(Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0))
     assert 'hone_job_info{base_model="hf://org/base",finetunejob="forged"' in text
     assert 'hone_job_info{base_model="hf://org/base",finetunejob="running"' in text
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "Dataset", "ModelVersion"])
+@pytest.mark.parametrize("spec", [{}, {"model": "x", "modelName": 3, "scheduling": [], "source": 1, "lineage": "x"}])
+async def test_an_object_of_another_shape_costs_nobody_the_metrics(cache: Cache, kind: str, spec: object) -> None:
+    """As an installation with other definitions may hold it."""
+    meta = {"namespace": "ml", "name": "odd", "uid": "u99"}
+    status = {"phase": 3, "splits": {}, "progress": "x", "attempts": {"a": 1}, "conditions": 1}
+    cache.put(kind, {"metadata": meta, "spec": spec, "status": status})
+    text = await scrape(Metrics(cache, ProgressStore(lambda key: None, interval=60), lambda: 0))
+    assert value(text, "hone_job_loss", namespace="ml", finetunejob="running") == 1.204
