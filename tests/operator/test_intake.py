@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 from hand import Namespace, fine_tune_job
-from kube import Kube, connect, path, wait_until
+from kube import PLURAL, Kube, connect, path, wait_until
 from operator_process import Operator, free_ports
 
 from hone_api.generate import KINDS
@@ -23,6 +23,10 @@ from hone_api.schema import crd
 
 pytestmark = pytest.mark.apiserver
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+MANY = 40
+"""Objects of about 1 MiB: 17 of them were more than the operator's memory could hold."""
+MEMORY = 512 * 2**20
+"""The limit of the operator's pod, bytes."""
 SHAPES: dict[str, Callable[[], str]] = {
     "1000 deep": lambda: "[" * 1000 + "]" * 1000,
     "9000 deep": lambda: '{"a":' * 9000 + "1" + "}" * 9000,
@@ -118,7 +122,8 @@ def tenants(open_kube: Kube, apiserver: Path, tmp_path_factory: pytest.TempPathF
         open_kube.call("POST", "/api/v1/namespaces", body)
         spaces.append(Namespace(open_kube, name))
     hostile, good = spaces
-    good.create("ServiceAccount", "default")
+    for space in spaces:
+        space.create("ServiceAccount", "default")
     for claim in ("hone-store", "models", "data"):
         good.claim(claim)
     env = {
@@ -170,3 +175,68 @@ def test_the_owner_of_a_hostile_object_is_told(
     url = tenants.kube.server + path(kind, tenants.hostile.name, name)
     assert '"manager":"hone"' not in tenants.kube._session.get(url, timeout=60).text
     assert tenants.operator.alive()
+
+
+def flood(tenants: Tenants) -> None:
+    """As the hostile tenant: objects of about 1 MiB each, half of them beyond the bound, half of them parsed."""
+    for value in (SHAPES["largest"](), "[" + ",".join(["{}"] * 330_000) + "]"):
+        for _ in range(MANY // 2):
+            name = f"many-{uuid.uuid4().hex[:8]}"
+            post(tenants.kube, "FineTuneJob", tenants.hostile.name, name, "spec.podOverrides", value)
+
+
+@pytest.mark.attack("objects at the API server")
+def test_hostile_objects_in_the_watch_stay_within_the_memory_limit(tenants: Tenants) -> None:
+    before = tenants.skipped("FineTuneJob", "TooLarge")
+    flood(tenants)
+    wait_until(lambda: tenants.skipped("FineTuneJob", "TooLarge") >= before + MANY // 2, "the watch has brought them")
+    tenants.still_served()
+    assert tenants.operator.peak_memory() < MEMORY
+
+
+@pytest.mark.attack("objects at the API server")
+def test_a_start_among_hostile_objects_within_the_memory_limit(tenants: Tenants) -> None:
+    flood(tenants)
+    tenants.operator.kill()
+    tenants.operator.start()
+    wait_until(tenants.operator.ready, "the operator has looked at everything")
+    tenants.still_served()
+    assert tenants.skipped("FineTuneJob", "TooLarge") >= MANY // 2
+    assert tenants.operator.peak_memory() < MEMORY
+
+
+def child(kind: str, shape: str) -> dict[str, Any]:
+    """A training Job or Pod with as much as the API server takes in one of the parts that a user may fill."""
+    meta: dict[str, Any] = {"labels": {"hone.dev/component": "training"}}
+    container: dict[str, Any] = {"name": "c", "image": "i"}
+    if shape == "annotations":
+        meta["annotations"] = {f"example.org/{n}": "[" * 200 for n in range(1000)}
+    elif shape == "labels":
+        meta["labels"] |= {f"example.org/{n}": "x" * 40 for n in range(14_000)}
+    elif shape == "env":
+        container["env"] = [{"name": f"E{n}", "value": "{" * 1000} for n in range(1200)]
+    elif shape == "deep":
+        fields: dict[str, Any] = {}
+        for _ in range(900):
+            fields = {"f:a": fields}
+        entry = {"manager": "x", "operation": "Update", "apiVersion": PLURAL[kind][0].split("/", 2)[2]}
+        meta["managedFields"] = [{**entry, "fieldsType": "FieldsV1", "fieldsV1": fields}]
+    spec: dict[str, Any] = {"containers": [container], "restartPolicy": "Never"}
+    return {"metadata": meta, "spec": spec if kind == "Pod" else {"template": {"spec": spec}}}
+
+
+CHILDREN = {"annotations": None, "labels": "TooLarge", "env": "TooLarge", "deep": "TooDeep"}
+"""Why each is not read; None: it is."""
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize("shape", CHILDREN)
+@pytest.mark.parametrize("kind", ["Job", "Pod"])
+def test_a_deep_or_large_child_costs_its_owner_alone(tenants: Tenants, kind: str, shape: str) -> None:
+    reason, name = CHILDREN[shape], f"x-{uuid.uuid4().hex[:8]}"
+    before = tenants.skipped(kind, reason) if reason else 0.0
+    body = child(kind, shape)
+    tenants.hostile.create(kind, name, body["spec"], metadata=body["metadata"] | {"name": name})
+    if reason:
+        wait_until(lambda: tenants.skipped(kind, reason) > before, "the watch has brought it")
+    tenants.still_served()

@@ -51,6 +51,12 @@ class Operator:
                 raise AssertionError(f"the operator ended:\n{self.log()}") from error
             return False
 
+    def peak_memory(self) -> int:
+        """The most that it had in memory so far, bytes."""
+        assert self.process
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
     def kill(self) -> None:
         assert self.process
         self.process.kill()
