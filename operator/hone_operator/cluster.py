@@ -24,6 +24,7 @@ from hone_operator.pruning import UNKNOWN
 log = logging.getLogger(__name__)
 TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 APPLY = "application/apply-patch+yaml"
+JSON_PATCH = "application/json-patch+json"
 JSON = "application/json"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -31,6 +32,8 @@ FORCE = {"fieldManager": FIELD_MANAGER, "force": "true"}
 CHUNK = 25
 """Objects a request: hostile ones of 1.5 MiB each are 38 MB of text at once, not 375."""
 MAX_LOG_BYTES = 8192
+PATCH_REFUSED = "the server rejected our request due to an error in our request"
+"""What the API server says when a test of a JSON patch fails."""
 
 PATHS = {
     "FineTuneJob": (f"/apis/{GROUP}/{VERSION}", "finetunejobs"),
@@ -81,6 +84,10 @@ class RefusedError(ClusterError):
     """403 or 422: the same write will be refused again until something else changes."""
 
 
+class TooLargeError(ClusterError):
+    """413, or etcd's refusal: the object with this write is larger than what is stored."""
+
+
 class NamespaceGoneError(RefusedError):
     """403 or 404: the namespace is being deleted, or is gone. Expected, and nothing is left to do in it."""
 
@@ -116,6 +123,8 @@ def _error(status: int, body: bytes, headers: Mapping[str, str], verb: str) -> C
         kind = AlreadyExistsError if verb == "POST" and reason == "AlreadyExists" else ConflictError
     elif status in (403, 422):
         kind = RefusedError
+    elif status == 413 or (status == 500 and TOO_LARGE.search(message)):
+        kind = TooLargeError
     return kind(status, reason, message, float(after) if after.isdigit() else None)
 
 
@@ -126,6 +135,8 @@ def _namespace_gone(status: int, answer: Mapping[str, Any]) -> bool:
     return status == 404 and details.get("kind") == "namespaces"
 
 
+TOO_LARGE = re.compile("request is too large|trying to send message larger than max")
+"""etcd's words, and those of the API server's client of etcd."""
 UNDECLARED = re.compile(r"\.status\.([\w.\[\]=\":,-]+): field not declared in schema")
 
 
@@ -288,6 +299,7 @@ class Cluster:
 
         Raises:
             NotFoundError, ConflictError: when it is gone, or another one has its name.
+            TooLargeError: when the object cannot be stored with it.
         """
         meta = owner["metadata"]
         ours = {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
@@ -297,6 +309,9 @@ class Cluster:
         while True:
             try:
                 answer = await self._call("PATCH", target, {**body, "status": known}, FORCE, APPLY, METADATA_ONLY)
+                break
+            except TooLargeError:
+                answer = await self._replace_status(target, meta["uid"], known)
                 break
             except ClusterError as error:
                 less = without(known, UNDECLARED.findall(error.message))  # it names one at a time
@@ -315,6 +330,24 @@ class Cluster:
             return live
         named = {UNKNOWN: meta[UNKNOWN]} if UNKNOWN in meta else {}
         return {**owner, "metadata": {**named, **written}, "status": dict(status)}
+
+    async def _replace_status(self, target: str, uid: str, status: Mapping[str, Any]) -> bytes:
+        """Write the status of an object of which the API server cannot also store who manages its fields.
+
+        An apply must record that: with a great many labels it is as large as these, and more than etcd takes. Of any
+        other write the API server leaves it out.
+        """
+        patch = [
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": dict(status)},
+        ]
+        query = {"fieldManager": FIELD_MANAGER}
+        try:
+            return await self._call("PATCH", target, patch, query, JSON_PATCH, METADATA_ONLY)
+        except RefusedError as error:
+            if error.message.startswith(PATCH_REFUSED):
+                raise ConflictError(409, "Conflict", "another object has its name") from None
+            raise
 
     async def delete(self, kind: str, body: Mapping[str, Any]) -> None:
         """Delete this very object and what it owns; gone already is fine, another of that name stays."""

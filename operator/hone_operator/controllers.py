@@ -22,7 +22,10 @@ from hone_operator.cluster import (
     NamespaceGoneError,
     NotFoundError,
     RefusedError,
+    TooLargeError,
+    UnreadableObjectError,
 )
+from hone_operator.decoding import IDENTITY, Skipped
 from hone_operator.desired import modelref, names, store
 from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.desired.platform import Platform
@@ -45,7 +48,7 @@ from hone_operator.reconcile.upstream import Upstream
 from hone_operator.routing import CONTENTS, Key, concerned, datasets_of
 from hone_operator.stores import StoreReader
 from hone_operator.sweeping import Stored, Sweeper
-from hone_operator.unreadable import UNREADABLE, Unreadable
+from hone_operator.unreadable import UNREADABLE, UNWRITABLE, Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +112,7 @@ class Controllers:
             await self._tell_unreadable(key)
             return None
         body = self.cache.get(*key)
-        if body is None:
+        if body is None or self.unreadable.is_unwritable(key.kind, body["metadata"]):
             return None
         try:
             return await self._reconcile(key, body)
@@ -301,7 +304,11 @@ class Controllers:
         try:
             made = await self.cluster.create(body, brief=True)
         except AlreadyExistsError:
-            found = await self.cluster.get(kind, meta["namespace"], meta["name"])
+            try:
+                found = await self.cluster.get(kind, meta["namespace"], meta["name"])
+            except UnreadableObjectError as error:
+                words = f"a {kind} of this name is not read, {error.reason}: delete it"
+                raise NameTakenError(words) from None
             if found is None or "ownerReferences" not in meta:
                 raise  # it changed under our hands: decide again
             if caches.owner_of(found) != caches.owner_of(body):
@@ -338,6 +345,10 @@ class Controllers:
             except RefusedError as error:
                 await self._show_refused(key, body, error)
                 raise
+            except TooLargeError as error:
+                meta = {k: body["metadata"][k] for k in IDENTITY}
+                self.unreadable.note(key.kind, Skipped(UNWRITABLE, error.message, meta))
+                return
             self._keep(key.kind, made)
             before, after = (body.get("status") or {}).get("phase"), outcome.status.get("phase")
             if before != after:

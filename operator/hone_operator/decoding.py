@@ -23,8 +23,8 @@ LONG = 2**18
 IDENTITY_TOKENS = 200_000
 """How far into an object its name is looked for."""
 
-REASONS = ("TooLarge", "TooDeep", "Malformed")
-"""Why an object is not read."""
+REASONS = ("TooLarge", "TooDeep", "Malformed", "Unwritable")
+"""Why an object is not read, or is left alone: no status can be stored with it."""
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -33,7 +33,7 @@ _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
 _PART = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{\]}:,"]', re.DOTALL)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
-_IDENTITY = ("namespace", "name", "uid", "resourceVersion")
+IDENTITY = ("namespace", "name", "uid", "resourceVersion")
 
 
 class UnreadableError(Exception):
@@ -183,9 +183,9 @@ def identity(raw: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
     for path, value in _strings(text):
         path = path[1:] if path[:1] == ("object",) else path
-        if len(path) == 2 and path[0] == "metadata" and path[1] in _IDENTITY:
+        if len(path) == 2 and path[0] == "metadata" and path[1] in IDENTITY:
             found.setdefault(path[1], value)
-            if len(found) == len(_IDENTITY):
+            if len(found) == len(IDENTITY):
                 break
     return found
 

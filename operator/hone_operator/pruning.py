@@ -36,7 +36,14 @@ def known_status(kind: str, status: Any) -> dict[str, Any]:
     return kept if isinstance(kept, dict) else {}
 
 
-TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
+TYPES: dict[str, Any] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float),
+}
 
 
 def _fits(schema: Mapping[str, Any], value: Any) -> bool:

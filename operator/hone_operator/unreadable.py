@@ -1,10 +1,13 @@
-"""Objects that are not read: too large, too deep or not JSON. They are counted, logged and shown to their owner."""
+"""Objects that are not read (too large, too deep or not JSON), or too large for a status of theirs to be written.
+
+They are counted, logged and shown to their owner.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -20,9 +23,14 @@ log = logging.getLogger(__name__)
 UNREADABLE = "Unreadable"
 """Kind of a key that is an Event to write; its name is `<kind>/<name>`."""
 REMEMBERED = 1024
-ADVICE = (
-    "Hone does not read this object, and leaves its status as it is: {}. Remove what makes it so, or delete the object."
-)
+UNWRITABLE = "Unwritable"
+"""Reason of an object with which no status can be stored."""
+ADVICE = {
+    UNREADABLE: "Hone does not read this object, and leaves its status as it is: {}. "
+    "Remove what makes it so, or delete the object.",
+    UNWRITABLE: "Hone cannot write the status of this object, and leaves it alone: {}. "
+    "Remove labels, annotations or whatever makes it large, or delete the object.",
+}
 
 
 @dataclass
@@ -35,18 +43,19 @@ class Unreadable:
     """Told kind and reason of each."""
     _told: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
     """uid and resourceVersion of what was told."""
+    _unwritable: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
     _waiting: dict[Key, tuple[str, Skipped]] = field(default_factory=dict)
 
     def note(self, kind: str, skipped: Skipped) -> None:
         """An object of this kind was skipped."""
         self.count(kind, skipped.reason)
         meta = skipped.metadata
-        version = (meta.get("uid") or f"{kind}/{meta.get('name')}", meta.get("resourceVersion", ""))
+        version = _version(kind, meta)
         if version in self._told:
             return
-        self._told[version] = None
-        if len(self._told) > REMEMBERED:
-            self._told.popitem(last=False)
+        _remember(self._told, version)
+        if skipped.reason == UNWRITABLE:
+            _remember(self._unwritable, version)
         name = meta.get("name", "?")
         log.warning("%s %s/%s is skipped: %s", kind, meta.get("namespace", "?"), name, skipped.message)
         if len(meta) == 4 and (kind in OURS or kind in API_VERSIONS) and len(self._waiting) < REMEMBERED:
@@ -54,14 +63,30 @@ class Unreadable:
             self._waiting[key] = (kind, skipped)
             self.request(key)
 
+    def is_unwritable(self, kind: str, metadata: Mapping[str, Any]) -> bool:
+        """Whether no status could be stored with the object as it is; what does not change is not tried again."""
+        return _version(kind, metadata) in self._unwritable
+
     def event(self, key: Key, now: datetime) -> dict[str, Any] | None:
         """The Event about the object of this key; None when it was written."""
         if key not in self._waiting:
             return None
         kind, skipped = self._waiting[key]
         about = {"apiVersion": API_VERSIONS.get(kind, API_VERSION), "kind": kind, "metadata": skipped.metadata}
-        return event_body(about, Event("Unreadable", ADVICE.format(skipped.message), "Warning"), now)
+        reason = UNWRITABLE if skipped.reason == UNWRITABLE else UNREADABLE
+        return event_body(about, Event(reason, ADVICE[reason].format(skipped.message), "Warning"), now)
 
     def written(self, key: Key) -> None:
         """The Event is there."""
         self._waiting.pop(key, None)
+
+
+def _version(kind: str, metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """uid and resourceVersion, as far as they are known."""
+    return (metadata.get("uid") or f"{kind}/{metadata.get('name')}", metadata.get("resourceVersion", ""))
+
+
+def _remember(seen: OrderedDict[tuple[str, str], None], version: tuple[str, str]) -> None:
+    seen[version] = None
+    if len(seen) > REMEMBERED:
+        seen.popitem(last=False)
