@@ -16,6 +16,7 @@ from hone_api.meta import (
     Condition,
     Digest,
     KnownUri,
+    Name,
     ShortText,
     Text,
     Timestamp,
@@ -164,7 +165,7 @@ class JobFailure(ApiModel):
 class PinnedModel(ApiModel):
     """A ModelVersion that the run reads, pinned to what it was when the first attempt began."""
 
-    name: ShortText = Field(description="Name of the ModelVersion.")
+    name: Name = Field(description="Name of the ModelVersion.")
     uri: KnownUri = Field(description="Folder of the weights, e.g. pvc://hone-store/models/…/merged.")
     digest: Digest | None = Field(
         default=None, description="SHA-256 of that folder's manifest.json; absent for a folder without one."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,8 +17,9 @@ from typing import Any
 import pytest
 from memory_cluster import Body, MemoryCluster
 
+from hone_api.finetunejob_status import Resolved
 from hone_api.generate import KINDS
-from hone_api.schema import crd
+from hone_api.schema import crd, structural
 from hone_operator.cache import Cache
 from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform
@@ -244,6 +246,27 @@ RECORDS = {
 @pytest.mark.parametrize("record", RECORDS)
 def test_what_a_job_says_it_was_given(record: str, annotation: str, end: str | None) -> None:
     cluster, job = with_job(end, annotations={annotation: RECORDS[record]})
+    add_pod(cluster, job, {"terminated": {"exitCode": 75, "message": "x", "finishedAt": NOW}})
+    settles(cluster, "FineTuneJob")
+
+
+GIVEN = [
+    *((where, value) for where, value in values(structural(Resolved), "resolved") if isinstance(value, dict)),
+    ("of another Dataset", {"datasetDigests": {"other": DIGEST}}),
+    ("held-out rows of another Dataset", {"evaluationDatasets": ["other/test"]}),
+    ("held-out rows of none", {"evaluationDatasets": ["/"]}),
+]
+
+
+@pytest.mark.parametrize("end", [None, "Complete", "Failed"])
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("given", [pytest.param(v, id=f"{i} {where}") for i, (where, v) in enumerate(GIVEN)])
+def test_what_a_job_says_it_was_resolved_to(given: Body, more: bool, end: str | None) -> None:
+    """Of a run that names one Dataset, or another one that is gone."""
+    record = {"datasetDigests": {"rows": DIGEST}} | given
+    cluster, job = with_job(end, annotations={"hone.dev/resolved": json.dumps(record)})
+    if more:
+        cluster.objects["FineTuneJob", "ns", "it"]["spec"]["datasets"] = [{"name": "rows"}, {"name": "gone"}]
     add_pod(cluster, job, {"terminated": {"exitCode": 75, "message": "x", "finishedAt": NOW}})
     settles(cluster, "FineTuneJob")
 

@@ -1,8 +1,6 @@
 """FineTuneJob: what should be, from what is. Read `reconcile` top to bottom."""
 
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,13 +10,12 @@ from pydantic import ValidationError
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import Ancestor
-from hone_api.reading import read_known
 from hone_operator.desired import names
 from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, image, network, training, world_size
 from hone_operator.progress.numbers import newest
-from hone_operator.reconcile import bounds, earlier, forecast, inputs
+from hone_operator.reconcile import bounds, earlier, forecast, given, inputs
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import Refused, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts, trained
@@ -123,7 +120,7 @@ class _Run:
 
     def _datasets(self) -> bool:
         """Condition DatasetReady: every Dataset Ready now, or once: an attempt pins their digests."""
-        if self.attempts.records:
+        if self.attempts.records and self._pinned():
             self.conditions.set("DatasetReady", True, "Ready", "")
             return True
         if problem := inputs.problem(self.spec, self.seen.datasets):
@@ -191,30 +188,11 @@ class _Run:
         )
 
     def _pinned(self) -> Resolved | None:
-        for source in (self._recorded(names.RESOLVED), self.draft.old.get("resolved")):
-            if isinstance(source, dict) and source.get("datasetDigests"):
-                with suppress(ValidationError):  # an annotation of somebody else's making
-                    return read_known(Resolved, source)[0]
-        return None
+        return given.resolved(self.spec, of_component(self.seen.jobs, "training"), self.draft.old)
 
     def _ancestors(self, model: BaseModel) -> list[Ancestor]:
         """The chain that the base came from."""
-        recorded = self._recorded(names.ANCESTORS)
-        if isinstance(recorded, list) and recorded:
-            with suppress(ValidationError):
-                return [read_known(Ancestor, a)[0] for a in recorded]
-        return model.ancestors
-
-    def _recorded(self, annotation: str) -> Any:
-        """From the newest training Job: it cannot lag behind what the pods were given. None: nobody can read it."""
-        jobs = of_component(self.seen.jobs, "training")
-        if not jobs:
-            return None
-        newest = max(jobs, key=lambda j: j.label(names.ATTEMPT))
-        text = newest.body["metadata"].get("annotations", {}).get(annotation)
-        with suppress(ValueError, RecursionError):
-            return json.loads(text) if text else None
-        return None
+        return given.ancestors(of_component(self.seen.jobs, "training")) or model.ancestors
 
     def _start(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:
         """The next attempt, when it is due."""

@@ -96,9 +96,14 @@ def _rows(spec: FineTuneJobSpec, datasets: Datasets) -> int:
 
 def _tokens(spec: FineTuneJobSpec, datasets: Datasets) -> int:
     """Tokens of the rows that are trained on, as the Datasets count them; 0: one of them does not say."""
-    statistics = [(datasets[ref.name].get("status") or {}).get("tokens") or {} for ref in spec.datasets]
-    means = [s.get("mean", 0) for s in statistics]
+    means = [s.get("mean", 0) for s in _statistics(spec, datasets)]
     return round(_rows(spec, datasets) * sum(means) / len(means)) if all(means) else 0
+
+
+def _statistics(spec: FineTuneJobSpec, datasets: Datasets) -> list[Mapping[str, Any]]:
+    """What each Dataset counts of its rows' tokens; nothing of one that was deleted after the run began."""
+    found = [datasets.get(ref.name, {}) for ref in spec.datasets]
+    return [(dataset.get("status") or {}).get("tokens") or {} for dataset in found]
 
 
 def _setup(
@@ -123,8 +128,7 @@ def _longest(spec: FineTuneJobSpec, shape: ModelShape, datasets: Datasets) -> in
     """Tokens of the longest row, as the Datasets count them (bytes/4), at most the model's context."""
     if spec.method == Method.DAPT:
         return DOCUMENT_TOKENS
-    statistics = [(datasets[ref.name].get("status") or {}).get("tokens") or {} for ref in spec.datasets]
-    longest = max((s.get("max", 0) for s in statistics), default=0) or DOCUMENT_TOKENS
+    longest = max((s.get("max", 0) for s in _statistics(spec, datasets)), default=0) or DOCUMENT_TOKENS
     return min(longest, shape.context or longest)
 
 

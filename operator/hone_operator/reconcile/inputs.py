@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from hone_api.dataset import Format
 from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.finetunejob_status import Resolved
 from hone_api.methods import FORMATS_ANSWERED, FORMATS_BY_LOGITS, FORMATS_MEASURED, FORMATS_TAKEN
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.upstream import Wait
@@ -90,6 +91,14 @@ def _mismatch(dataset: Mapping[str, Any], purpose: Purpose) -> tuple[str, str] |
 def digests(spec: FineTuneJobSpec, datasets: Datasets) -> dict[str, str]:
     """The content of each Dataset as it is now."""
     return {name: datasets[name]["status"]["digest"] for name, _, _ in used(spec)}
+
+
+def are_pinned(spec: FineTuneJobSpec, resolved: Resolved) -> bool:
+    """Whether a record of what a run was given has a digest for all rows that the run names."""
+    named = {name for name, _, _ in used(spec)} | {
+        rows.partition("/")[0] for rows in resolved.evaluation_datasets or ()
+    }
+    return named <= (resolved.dataset_digests or {}).keys()
 
 
 def held_out(spec: FineTuneJobSpec, datasets: Datasets) -> list[str]:
