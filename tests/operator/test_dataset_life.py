@@ -66,6 +66,11 @@ class Pods:
         times = {"readTime": LONG_AGO, "lastTryTime": LONG_AGO}
         self.namespace.patch("Dataset", dataset, {"status": times}, "status")
 
+    def held_out(self, digest: str) -> set[str]:
+        """Lines of the validation split."""
+        folder = self.folder / "store" / "datasets" / digest.removeprefix("sha256:")
+        return {json.dumps(json.loads(line)) for line in (folder / "validation.jsonl").open()}
+
     def contents(self) -> set[str]:
         return {f"sha256:{path.name}" for path in (self.folder / "store" / "datasets").iterdir()}
 
@@ -105,11 +110,14 @@ def test_from_the_first_reading_to_the_last_of_its_rows(namespace: Namespace, po
     pods.run("materialize", "rows")
     assert says("Unchanged")["digest"] == first["digest"]
 
+    held_out = pods.held_out(first["digest"])
     (pods.folder / "rows.jsonl").write_text(rows(5, 50))
     pods.an_hour_passes("rows")
     pods.run("materialize", "rows")
     second = says("Refreshed")
     assert second["changes"] == {"previous": first["digest"], "added": 10, "removed": 5}
+    assert second["splitSettings"] == first["splitSettings"]
+    assert pods.held_out(second["digest"]) >= held_out - set(rows(0, 5).splitlines())
     told = namespace.until(lambda: [e for e in namespace.list("Event") if e["reason"] == "Refreshed"], "an Event")
     assert told[0]["message"].startswith("10 rows added, 5 removed: 45 rows")
 

@@ -7,7 +7,7 @@ R-MinHash. Bands lie on disk and are looked at one by one, as an index of all of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -47,11 +47,11 @@ class Bands:
         self._pending_sides: list[list[int]] = []
         self._count = 0
 
-    def add(self, items: list[str], question: str = "", answer: Sequence[str] = ()) -> None:
+    def add(self, items: list[str], question: str = "", answer: list[str] | None = None) -> None:
         """Add a set, and what its row asks and answers."""
         self._pending.append(_signature(SIGNATURE, items))
         asked = int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest())
-        self._pending_sides.append([asked, *_signature(_ANSWER_SIGNATURE, list(answer))])
+        self._pending_sides.append([asked, *_signature(_ANSWER_SIGNATURE, answer)])
         self._count += 1
         if len(self._pending) == _BATCH:
             self._flush()
@@ -89,9 +89,10 @@ class Bands:
         self._pending, self._pending_sides = [], []
 
 
-def _signature(length: int, items: list[str]) -> list[int]:
+def _signature(length: int, items: list[str] | None) -> list[int]:
     signature = RMinHash(length, _SEED)
-    signature.update(items)
+    if items:
+        signature.update(items)
     return signature.digest()
 
 

@@ -42,6 +42,10 @@ def grouping(plan: MaterializePlan) -> NearDuplicateGroups | None:
     return NearDuplicateGroups(plan.curation.near_duplicates) if wanted else None
 
 
+_ANSWER_HEAD = 40
+"""Words of an answer by which rows about one document are told apart before they are compared."""
+
+
 class Clusters:
     """Disjoint sets of rows by index; each is known by its first row. 8 bytes a row."""
 
@@ -74,6 +78,18 @@ class _Parts(NamedTuple):
         return self.answer == other.answer or jaccard(self.answer, other.answer) >= _SAME_ANSWER
 
 
+def _words(row: Row) -> tuple[list[str], list[str], list[str]]:
+    """Words of all of a row, of what it asks, and of what it answers."""
+    every: list[str] = []
+    asked: list[str] = []
+    answered: list[str] = []
+    for field, text in texts(row.record):
+        found = words(text)
+        every += found
+        (answered if field in ANSWER_FIELDS else asked).extend(found)
+    return every, asked, answered
+
+
 class _Finder:
     """Rows into clusters."""
 
@@ -84,13 +100,7 @@ class _Finder:
         """Whether rows whose questions and answers differ are none."""
 
     def parts(self, row: Row) -> _Parts:
-        every: list[str] = []
-        asked: list[str] = []
-        answered: list[str] = []
-        for field, text in texts(row.record):
-            found = words(text)
-            every += found
-            (answered if field in ANSWER_FIELDS else asked).extend(found)
+        every, asked, answered = _words(row)
         grams = set(ngrams(every, self._length))
         if not self._by_answer:
             return _Parts(grams, "", set())
@@ -101,8 +111,12 @@ class _Finder:
         bands = Bands(room, self._least)
         for row in rows:
             spool.append(row)
-            parts = self.parts(row)
-            bands.add(list(parts.every), parts.question, list(parts.answer))
+            every, asked, answered = _words(row)
+            if self._by_answer:
+                head = ngrams(answered[:_ANSWER_HEAD], self._length)
+                bands.add(ngrams(every, self._length), " ".join(asked), head)
+            else:
+                bands.add(ngrams(every, self._length))
         clusters = Clusters(len(spool))
         held = lru_cache(_SETS_HELD)(lambda index: self.parts(spool[index]))
         for low, high in bands.pairs():
