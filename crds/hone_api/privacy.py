@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.report import DatasetResult, Outcome, TrainingResult
 
 ROWS_ENV = "HONE_ROWS_IN_STATUS"
 """Environment variable of a pod; `false`: what it leaves for the status holds no text of a row."""
 WITHHELD = "What happened may quote rows and is withheld (privacy.rowsInStatus of the chart): see the pod's log."
+_QUOTED = re.compile("“[^”]*”")
 _MAY_QUOTE = (ExitCode.DATA, ExitCode.SOFTWARE)
 
 
@@ -23,8 +26,15 @@ def without_rows(outcome: Outcome) -> Outcome:
     return copy
 
 
+def quoted(text: str) -> str:
+    """Text of a row inside a sentence, on one line, in marks by which `hide_rows` finds it."""
+    inner = " ".join(text.split()).replace("”", '"')
+    return f"“{inner}”"
+
+
 def hide_rows(result: DatasetResult) -> None:
-    """Remove the examples of rejected and removed rows in place; how many and which they are stays."""
+    """Remove the examples of rejected and removed rows, and what advice quotes, in place; counts and numbers stay."""
+    result.advice = [_QUOTED.sub("“…”", sentence) for sentence in result.advice]
     for error in result.errors:
         error.example = None
     for step in result.curation:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hone_api.dataset import LanguageRows, SplitRows
+from hone_api.privacy import hide_rows
 from hone_api.report import DatasetResult
 from hone_trainer.datasets.advice import advice
 from hone_trainer.datasets.language import share_in, shares
@@ -87,15 +88,27 @@ def test_repeats() -> None:
 
 def test_classes_out_of_balance() -> None:
     rows = [{"prompt": f"q{i}", "completion": "yes" if i % 20 else "no"} for i in range(400)]
-    assert "The answers are of 2 kinds, and unbalanced: 'yes' in 380 rows, the rarest in 20." in told(rows)
+    assert "The answers are of 2 kinds, and unbalanced: “yes” in 380 rows, the rarest in 20." in told(rows)
     even = [{"prompt": f"q{i}", "completion": "yes" if i % 2 else "no"} for i in range(400)]
     assert "unbalanced" not in told(even)
 
 
 def test_one_answer_to_many_questions() -> None:
     rows = [*texts(70), *[{"prompt": f"q{i}", "completion": "I cannot help with that."} for i in range(30)]]
-    assert "30 % of the rows have the same answer, 'I cannot help with that.'" in told(rows)
+    assert "30 % of the rows have the same answer, “I cannot help with that.”" in told(rows)
     assert "same answer" not in told(texts(100))
+
+
+@pytest.mark.parametrize("answer", ["Ada Lovelace", "”Ada Lovelace”", 'it\'s “Ada Lovelace” "she" said'])
+def test_advice_quotes_no_row_where_rows_are_hidden(answer: str) -> None:
+    rows = [{"prompt": f"q{i}", "completion": answer if i % 20 else "no"} for i in range(400)]
+    for records in (rows, [*texts(70), *rows[:30]]):
+        result = DatasetResult(rows=len(records), advice=told(records).split("\n"))
+        before = list(result.advice)
+        assert "Ada" in "".join(before)
+        hide_rows(result)
+        assert "Ada" not in "".join(result.advice)
+        assert sum(a != b for a, b in zip(before, result.advice, strict=True)) == 1
 
 
 def test_conversations() -> None:

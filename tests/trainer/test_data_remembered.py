@@ -112,6 +112,17 @@ def test_a_split_whose_only_row_has_gone_gets_another(tmp_path: Path) -> None:
     assert (len(found["train"]), len(found["validation"])) == (8, 1)
 
 
+def test_a_content_that_is_not_whole_is_not_remembered(tmp_path: Path) -> None:
+    growing = Growing(tmp_path)
+    rows = [row(n) for n in range(60)]
+    before = growing.read(rows)
+    assert growing.last is not None
+    content = tmp_path / "store" / str(growing.last.path)
+    for name in ("manifest.json", "train.jsonl", "validation.jsonl"):
+        (content / name).unlink()
+    assert growing.read(rows) == before, "by the hash"
+
+
 def test_what_was_held_out_is_not_trained_on_for_want_of_other_rows(tmp_path: Path) -> None:
     growing = Growing(tmp_path, validation="10%")
     rows = [row(n) for n in range(60)]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from hone_api.dataset import Format
+from hone_api.privacy import quoted
 from hone_api.report import DatasetResult
 from hone_trainer.datasets.language import OTHER, UNKNOWN
 from hone_trainer.datasets.pitfalls import Lengths, Pitfalls
@@ -199,11 +200,12 @@ def _answers(profile: Profile) -> Iterator[str]:
     if not profile.long_answers and 1 < len(common) <= _CLASSES and len(common) * 5 <= total:
         if most >= _IMBALANCE * least:
             yield (
-                f"The answers are of {len(common)} kinds, and unbalanced: {text[:60]!r} in {most:,} rows, the rarest in"
-                f" {least:,}. curation.balance evens them out."
+                f"The answers are of {len(common)} kinds, and unbalanced: {quoted(text[:60])} in {most:,} rows, the"
+                f" rarest in {least:,}. curation.balance evens them out."
             )
     elif most > _COMMON_ANSWER * total and most > 2:
-        yield f"{_percent(most, total)} of the rows have the same answer, {text[:60]!r}: the model learns to give it."
+        same = quoted(text[:60])
+        yield f"{_percent(most, total)} of the rows have the same answer, {same}: the model learns to give it."
 
 
 def _conversations(result: DatasetResult, profile: Profile) -> Iterator[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from hone_api.dataset import Splits
 from hone_api.plan import MaterializePlan
+from hone_trainer import manifest
 from hone_trainer.contents import SPLITS
 from hone_trainer.datasets.splits import Division, hash_of, wanted
 
@@ -43,7 +44,9 @@ class Before:
     def of(cls, plan: MaterializePlan) -> Before | None:
         """None where there was none, it is not in the store, or other settings divided it."""
         folder = Path(plan.store) / "datasets" / (plan.previous or "").removeprefix("sha256:")
-        if not plan.previous or plan.previous_split_settings != settings_of(plan.splits) or not folder.is_dir():
+        if not plan.previous or plan.previous_split_settings != settings_of(plan.splits):
+            return None
+        if not manifest.is_complete(folder):
             return None
         import numpy
 
