@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from hone_api.plan import SweepPlan
 from hone_api.report import StoredBytes, SweepResult
 from hone_operator import cache as caches
+from hone_operator import orphans
 from hone_operator.cache import Cache
 from hone_operator.cluster import AlreadyExistsError, Cluster, NotFoundError, RefusedError
 from hone_operator.desired import names
@@ -181,11 +182,16 @@ class Sweeper:
         remove = [content for content in contents.idle(known, keep, as_of) if content not in used]
         if claim is None:
             return
-        runs = contents.runs_that_stay(live, self.platform.store_claim)
+        runs, orphaned = (
+            contents.runs_that_stay(live, self.platform.store_claim),
+            await orphans.runs(self.cluster, live),
+        )
+        if orphaned is None:
+            log.warning("%s: no runs are removed: pods are training of which nobody can tell the run", namespace)
         what = Wanted(
             contents=[content for content in remove if not content.startswith(contents.RUN)],
             datasets=[body["metadata"]["name"] for kind, body in live if kind == "Dataset"],
-            jobs=runs,
+            jobs=None if orphaned is None else sorted({*runs, *orphaned}),
             checkpoints=[uid for uid in runs if f"{contents.RUN}{uid}" in remove],
         )
         wanted = plan_of(what, as_of, self.platform)

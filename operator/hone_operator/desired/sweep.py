@@ -43,8 +43,8 @@ class Wanted:
     """Hexadecimal digests that nothing refers to."""
     datasets: Sequence[str] = ()
     """Names of all Datasets."""
-    jobs: Sequence[str] = ()
-    """uids of all runs that are there."""
+    jobs: Sequence[str] | None = ()
+    """uids of all runs that are there; None: all others stay, too."""
     checkpoints: Sequence[str] = ()
     """uids of those of them whose checkpoints nobody needs."""
 
@@ -55,7 +55,7 @@ def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:
         store=str(names.STORE),
         remove=[f"sha256:{content}" for content in wanted.contents],
         datasets=sorted(wanted.datasets),
-        jobs=sorted(wanted.jobs),
+        jobs=None if wanted.jobs is None else sorted(wanted.jobs),
         checkpoints=sorted(wanted.checkpoints),
         as_of=as_of.timestamp(),
         grace_seconds=platform.store_keep_unused_seconds,

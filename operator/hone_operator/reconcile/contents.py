@@ -34,7 +34,7 @@ def referred(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> se
     """What these objects, with their kinds, refer to, as in the ledger; `claim` is the store's."""
     pairs = list(objects)
     digests = {digest.removeprefix("sha256:") for kind, body in pairs for digest in _digests(kind, body) if digest}
-    runs = {f"{RUN}{uid}" for kind, body in pairs if (uid := run_of(kind, body)) and _needs_run(kind, body)}
+    runs = {f"{RUN}{uid}" for kind, body in pairs if (uid := run_of(kind, body)) and needs_run(kind, body)}
     return digests | runs | {content for kind, body in pairs for content in _addressed(kind, body, claim)}
 
 
@@ -70,7 +70,7 @@ def run_of(kind: str, body: Mapping[str, Any]) -> str | None:
     return (meta.get("labels") or {}).get(names.RUN) or next(owners, None)
 
 
-def _needs_run(kind: str, body: Mapping[str, Any]) -> bool:
+def needs_run(kind: str, body: Mapping[str, Any]) -> bool:
     """Whether the checkpoints are still needed."""
     if kind == "FineTuneJob":
         retain = ((body.get("spec") or {}).get("checkpoints") or {}).get("retain")
