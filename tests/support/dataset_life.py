@@ -49,7 +49,14 @@ RESULT = {
     "splits": [{"name": "train", "rows": 9}],
     "errors": [{"code": "MissingColumn", "count": 1, "rows": [4]}],
     "curation": [
-        {"step": "ExactDuplicates", "removed": 2, "changed": 0, "rows": [3, 7], "example": "row 3: repeats row 1"}
+        {
+            "step": "ExactDuplicates",
+            "removed": 2,
+            "changed": 0,
+            "otherAnswers": 0,
+            "rows": [3, 7],
+            "example": "row 3: repeats row 1",
+        }
     ],
     "summary": "10 of 11 rows are good.",
     "advice": ["10 rows are few."],
