@@ -17,7 +17,7 @@ from hone_trainer.datasets.rows import canonical
 from hone_trainer.datasets.spool import Row
 from hone_trainer.errors import ConfigError
 
-_SHORTEST = len("a@b.de")
+_SHORTEST, _SHORTEST_IBAN = len("a@b.de"), 15
 _QUOTED = re.compile(r"'[^'\n]*'?")
 _PART = re.compile(r"@|\d{5}")
 
@@ -94,9 +94,13 @@ class _Redaction:
         return value
 
     def _text(self, text: str) -> str:
-        found = self._finder.find(text) if len(text) >= _SHORTEST else []
+        if len(text) < _SHORTEST or (len(text) < _SHORTEST_IBAN and text.isidentifier()):
+            return text  # role, content, assistant: most strings of a row are words of its format
+        found = self._finder.find(text)
+        if not found:
+            return text
         self.counts.update(one.kind for one in found)
-        return redact(text, found) if found else text
+        return redact(text, found)
 
     def _object(self, value: dict[Any, Any]) -> dict[Any, Any]:
         made: dict[Any, Any] = {}

@@ -54,16 +54,15 @@ class Finder:
         return _apart(found) if found else found
 
     def _numbers(self, text: str) -> list[Found]:
-        decimal = _NUMBER.search(text)
-        if not decimal and text.count(":") < 2:
-            return []
-        found = [*numbers.addresses(text)] if PersonalData.IP_ADDRESS in self._kinds else []
-        if decimal:
-            found += numbers.cards_and_ssns(text, self._kinds)
-        if decimal and PersonalData.IBAN in self._kinds:
+        places = [match.span() for match in _NUMBER.finditer(text)]
+        found = [*numbers.addresses(text, places)] if PersonalData.IP_ADDRESS in self._kinds else []
+        if not places:
+            return found
+        found += numbers.cards_and_ssns(text, places, self._kinds)
+        if PersonalData.IBAN in self._kinds:
             found += ibans.find(text)
-        if decimal and PersonalData.PHONE in self._kinds:
-            found += phones.find(text, self._regions)
+        if PersonalData.PHONE in self._kinds:
+            found += phones.find(text, places, self._regions)
         return found
 
 

@@ -25,8 +25,9 @@ _NAMES = (
     r"|(?:api|access|secret|auth|private|account|encryption|client)[_ -]?(?:key|secret|token))"
 )
 _IS = r"[\"'`\]]{0,2}[ \t]{0,3}[:=]"
-_MAY_BE_KEY = re2.compile(r"[\w+=\-]{16}")
-_MAY_BE_NAMED = re2.compile(rf"://[^\s/]*@|(?i:(?:authorization|{_NAMES}){_IS})")
+_KEY = r"[\w+=\-]{16}"
+_NAME = rf"://[^\s/]*@|(?i:(?:authorization|{_NAMES}){_IS})"
+_MAY_BE_KEY, _MAY_BE_NAMED, _MAY_BE_EITHER = map(re2.compile, (_KEY, _NAME, f"{_KEY}|{_NAME}"))
 _KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S)
 _FORMS = re2.compile(
     "|".join(
@@ -63,6 +64,8 @@ _SHORTEST = 8
 
 def find(text: str) -> Iterator[Found]:
     """Keys and passwords in the text."""
+    if not _MAY_BE_EITHER.search(text):
+        return
     if _MAY_BE_KEY.search(text):
         yield from (_secret(match) for match in _FORMS.finditer(text))
         if "PRIVATE KEY" in text:

@@ -9,13 +9,13 @@ from collections.abc import Collection, Iterator
 import re2
 
 from hone_api.curation import PersonalData
-from hone_trainer.datasets.pii.span import Found
+from hone_trainer.datasets.pii.span import Found, Places
 
 _BY_DATAFOG = {"CREDIT_CARD": PersonalData.CREDIT_CARD, "SSN": PersonalData.SSN}
-_SHORTEST_CARD = 14
+_SHORTEST_CARD, _SHORTEST_SSN = 14, len("123-45-6789")
 _V4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?\w|[+-]\w|\.\*)")
 _V6 = re.compile(r"(?<![\w.:])(?:[0-9A-Fa-f]{1,4}::?){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
-_MAY_BE_ADDRESS = re2.compile(r"\d\.\d{1,3}\.\d{1,3}\.\d|\b[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{0,4}:")
+_MAY_BE_V6 = re2.compile(r"\b[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{0,4}:")
 _LONGER = re.compile(r"[\w.:]\Z")
 _VERSION = re.compile(
     r"(?:\w/|\bv|\b(?:version|versión|ver|release|rel|revision|build|chart|tag)\.?[\s:=\"'v]{0,4}|[=<>~!]=\s?)\Z",
@@ -25,12 +25,14 @@ _VERSION = re.compile(
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
-def cards_and_ssns(text: str, kinds: Collection[PersonalData]) -> Iterator[Found]:
+def cards_and_ssns(text: str, places: Places, kinds: Collection[PersonalData]) -> Iterator[Found]:
     """What datafog-core finds, but what is doubtful."""
+    names = [name for name, kind in _BY_DATAFOG.items() if kind in kinds]
+    if not names or all(end - start < _SHORTEST_SSN for start, end in places):
+        return
     from datafog_core import scan
 
-    names = [name for name, kind in _BY_DATAFOG.items() if kind in kinds]
-    for finding in scan(text, {"entities": names}) if names else ():
+    for finding in scan(text, {"entities": names}):
         start, end = finding.codepoint_range.start, finding.codepoint_range.end
         kind, digits = _BY_DATAFOG[finding.entity_type], sum(map(str.isdigit, text[start:end]))
         # Cards of 13 digits are no longer issued; one in ten article numbers looks like one.
@@ -38,14 +40,15 @@ def cards_and_ssns(text: str, kinds: Collection[PersonalData]) -> Iterator[Found
             yield Found(start, end, kind)
 
 
-def addresses(text: str) -> Iterator[Found]:
+def addresses(text: str, places: Places) -> Iterator[Found]:
     """Public IP addresses: private and special ones tell nothing of a person.
 
     `a::b` in code is an address, too, but none in use.
     """
-    if not _MAY_BE_ADDRESS.search(text):
-        return
-    for match in (*_V4.finditer(text), *_V6.finditer(text)):
+    found = [match for start, end in places for match in _V4.finditer(text, start, end + 3)]
+    if text.count(":") > 1 and _MAY_BE_V6.search(text):
+        found += _V6.finditer(text)
+    for match in found:
         start, end = match.span()
         before = text[max(0, start - 16) : start]
         if _LONGER.search(before) or _VERSION.search(before) or match[0].endswith(".0"):

@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 from hone_api.curation import PersonalData
-from hone_trainer.datasets.pii.span import Found
+from hone_trainer.datasets.pii.span import Found, Places
 
 _NUMBER = re.compile(
     r"(?<![\w.,:/+\-@#=_])(?<!\d )"
     r"(?:\+ ?)?\(?\d(?:\d|(?:[ .\-]| ?/ ?|\) ?| ?\(|\) ?/ ?)(?=\d)){5,24}\d"
     r"(?![\w%€$£]|[.,:\-/+]\w| ?\d| ?[%€$£])"
 )
-_DIGITS = re.compile(r"\d[\d ().\-/]{5,}\d")
 _FEWEST, _MOST = 7, 15
 """Digits of a number with its area; E.164 allows 15."""
 _DATE = re.compile(r"(?<!\d)(?:\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d|(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2})(?!\d)")
@@ -32,9 +31,9 @@ _WORD_BEFORE = re.compile(
 _NAMED_BEFORE = re.compile(r"\b(?:isbn|issn|ean|order|id|invoice|ticket|nr|no|number)\b[^\d\n]{0,8}\Z", re.IGNORECASE)
 
 
-def find(text: str, regions: Sequence[str]) -> Iterator[Found]:
+def find(text: str, places: Places, regions: Sequence[str]) -> Iterator[Found]:
     """Numbers in international form, and as people of the regions write them at home."""
-    for match in _candidates(text):
+    for match in _candidates(text, places):
         start, raw = match.start(), match[0]
         digits = "".join(filter(str.isdigit, raw))
         if not _FEWEST <= len(digits) <= _MOST or _DATE.search(raw) or _NO_NUMBER.fullmatch(raw):
@@ -47,10 +46,10 @@ def find(text: str, regions: Sequence[str]) -> Iterator[Found]:
             yield Found(start, match.end(), PersonalData.PHONE)
 
 
-def _candidates(text: str) -> Iterator[re.Match[str]]:
-    for digits in _DIGITS.finditer(text):
+def _candidates(text: str, places: Places) -> Iterator[re.Match[str]]:
+    for start, end in places:
         # A little more at both ends: what stands before and after a number counts.
-        yield from _NUMBER.finditer(text, max(0, digits.start() - 3), digits.end() + 4)
+        yield from _NUMBER.finditer(text, max(0, start - 3), end + 4)
 
 
 def _is_international(number: str) -> bool:

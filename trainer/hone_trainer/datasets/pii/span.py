@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from hone_api.curation import PersonalData
 
+Places = list[tuple[int, int]]
+"""Where digits stand, with blanks, points, dashes and brackets between them: text[start:end] each."""
+
 
 class Found(NamedTuple):
     """Personal data at text[start:end]."""
