@@ -6,6 +6,8 @@ The file is made by repetition with variation: of 1,000 texts, each repetition h
 tenth of the rows repeats an earlier one exactly, a tenth but for a few words. In the same run, on the same file:
 
 - datasets: `load_dataset` and `map` with the very functions that Hone calls, near duplicates by rensa's deduplicator;
+- personal data: the same rows with numbers, dates, paths and URLs among the words and, in one row of twenty, a planted
+  sentence with personal data or what looks alike; redacted, and as they are.
 - datatrove: the MinHash steps that made FineWeb, in an environment of its own (uv fetches it; left out without one).
 
 Each measurement is a process of its own with one thread. Rates and ratios are of its CPU time, without imports: that of
@@ -63,6 +65,36 @@ def write_rows(path: Path, megabytes: int, seed: int = 0) -> int:
     return rows
 
 
+def write_noted(rows: Path, path: Path, seed: int = 0) -> None:
+    """Makes a file of the rows with numbers and paths in each answer, and personal data in some."""
+    from hone_dev.planted_personal import samples
+
+    rng = random.Random(seed)
+    sentences = [sample.text for sample in samples(seed)]
+    with open(rows, encoding="utf-8") as lines, open(path, "w", encoding="utf-8") as file:
+        for line in lines:
+            row = json.loads(line)
+            words = row["answer"].split()
+            for _ in range(rng.randrange(5)):
+                words.insert(rng.randrange(len(words)), _noted(rng))
+            if rng.random() < 0.05:
+                words.append(rng.choice(sentences))
+            file.write(json.dumps({**row, "answer": " ".join(words)}) + "\n")
+
+
+def _noted(rng: random.Random) -> str:
+    number = rng.randrange(1000)
+    ways = (
+        f"{number}",
+        f"{number}.{number}",
+        f"2026-{1 + number % 12:02}-{10 + number % 19}",
+        f"10.0.{number % 256}.7",
+    )
+    return rng.choice(
+        (*ways, f"{number},{number:03}", f"/var/lib/app/{number}.log", f"https://example.org/docs/{number}.html")
+    )
+
+
 def _varied(rng: random.Random, word: Callable[[], str], words: list[str], every: int) -> list[str]:
     """A copy with one word in so many replaced."""
     made = list(words)
@@ -100,6 +132,11 @@ def _materialised(rows: Path, work: Path, curation: dict[str, Any]) -> Any:
     result = materialize.run(MaterializePlan.model_validate(plan))
     (work / "train").symlink_to(work / "store" / str(result.path) / "train.jsonl")
     return result
+
+
+def hone_redact(rows: Path, work: Path) -> int:
+    """The same with personal data redacted."""
+    return _materialised(rows, work, {"personalData": "Redact"}).rows
 
 
 def hone_tokenise(rows: Path, work: Path) -> int:
@@ -177,6 +214,7 @@ MEASURED: dict[str, Callable[[Path, Path], int]] = {
     for f in (
         hone_validate,
         hone_deduplicate,
+        hone_redact,
         hone_tokenise,
         datasets_validate,
         datasets_deduplicate,
@@ -240,6 +278,10 @@ def run(
             yield "datatrove", count, measure("datatrove", rows, folder / "datatrove")
         except (OSError, subprocess.CalledProcessError) as error:
             print(f"datatrove is left out: {error}")
+    noted = folder / "noted.jsonl"
+    write_noted(rows, noted)
+    for name, step in (("hone_keep", "hone_validate"), ("hone_redact", "hone_redact")):
+        yield name, count, measure(step, noted, folder / name)
     sample = folder / "sample.jsonl"
     with open(folder / "hone-deduplicate" / "train", "rb") as left, open(sample, "wb") as file:
         file.writelines(itertools.islice(left, tokenised))
@@ -288,6 +330,7 @@ def _report(megabytes: int, folder: Path, options: argparse.Namespace) -> float:
     cpu = {name: made["cpu"] for name, (_, made) in found.items()}
     for step in ("validate", "deduplicate", "tokenise") if peers else ():
         print(f"{step}: hone / datasets {cpu[f'hone_{step}'] / cpu[f'datasets_{step}']:.2f} of the time")
+    print(f"personal data: redacted / kept {cpu['hone_redact'] / cpu['hone_keep']:.2f} of the time")
     if "datatrove" in cpu:
         alone = cpu["hone_deduplicate"] - cpu["hone_validate"]
         print(f"near duplicates alone: hone / datatrove {alone / cpu['datatrove']:.2f} of the time")
