@@ -58,6 +58,8 @@ class Score:
 
     recall: dict[str, tuple[int, int]]
     """By form: values that are covered from end to end by spans of their kind, and all values."""
+    touched: dict[str, int]
+    """By form: values of which a part is found, as by a scanner that tells where to look and redacts nothing."""
     right: int
     """Spans over a planted value of their kind."""
     wrong: dict[str, int]
@@ -96,6 +98,7 @@ def key(rng: random.Random) -> str:
 def score(planted: Sequence[Sample], find: Callable[[str], Iterable[Span]]) -> Score:
     """What `find` makes of the texts."""
     recall: dict[str, list[bool]] = defaultdict(list)
+    touched: dict[str, int] = defaultdict(int)
     wrong: dict[str, int] = defaultdict(int)
     right = 0
     for sample in planted:
@@ -109,7 +112,8 @@ def score(planted: Sequence[Sample], find: Callable[[str], Iterable[Span]]) -> S
                 wrong[sample.form] += 1
         if sample.kind is not None:
             recall[sample.form].append(covered.issuperset(range(start, end)))
-    return Score({form: (sum(found), len(found)) for form, found in recall.items()}, right, dict(wrong))
+            touched[sample.form] += bool(covered)
+    return Score({form: (sum(all_), len(all_)) for form, all_ in recall.items()}, dict(touched), right, dict(wrong))
 
 
 def _sample(rng: random.Random, fakers: dict[str, Faker], form: str, made: str, kind: PersonalData | None) -> Sample:

@@ -70,7 +70,7 @@ def find(text: str) -> Iterator[Found]:
         yield from (_secret(match) for match in _FORMS.finditer(text))
         if "PRIVATE KEY" in text:
             yield from (_secret(match) for match in _KEY_BLOCK.finditer(text))
-        yield from _by_kingfisher(text)
+        yield from by_kingfisher(text)
     if _MAY_BE_NAMED.search(text):
         yield from _named(text)
 
@@ -91,7 +91,8 @@ def _is_mixed(value: str) -> bool:
     return not _DOTTED_NAME.fullmatch(value) and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
 
 
-def _by_kingfisher(text: str) -> Iterator[Found]:
+def by_kingfisher(text: str) -> Iterator[Found]:
+    """Keys that Kingfisher's rules know."""
     blanked = _END_OF_SENTENCE.sub(lambda match: " " * len(match[0]), text.translate(_PUNCTUATION))
     for finding in _scanner().scan(blanked):
         if len(finding.secret) < _SHORTEST:
