@@ -55,11 +55,18 @@ def _failed(draft: Draft, cause: Cause, ended_at: str) -> None:
     draft.check_again_in = None
 
 
-def after_end(job: Mapping[str, Any], children: Sequence[ObservedJob], now: datetime) -> Outcome:
-    """Nothing of the result changes any more; Jobs that still run are stopped, all go after cleanup.podsAfter."""
+def after_end(
+    job: Mapping[str, Any], children: Sequence[ObservedJob], made: Mapping[str, Any] | None, now: datetime
+) -> Outcome:
+    """Nothing of the result changes any more; Jobs that still run are stopped, all go after cleanup.podsAfter.
+
+    Args:
+        made: the ModelVersion of this run, where there is one.
+    """
     draft = Draft(job, now)
     draft.conditions.keep_all()
     draft.put(phase=(Phase.SUCCEEDED if is_true(job, "Succeeded") else Phase.FAILED).value)
+    draft.put(modelVersionName=made["metadata"]["name"] if made else _deleted_version(job))
     gone = [c.body for c in children if not c.finished]
     after = read_known(Cleanup, job["spec"].get("cleanup") or {})[0].pods_after
     if after and draft.old.get("completionTime"):
@@ -69,6 +76,16 @@ def after_end(job: Mapping[str, Any], children: Sequence[ObservedJob], now: date
         elif children:
             draft.check_in(draft.until(end))
     return draft.outcome(delete=gone)
+
+
+def _deleted_version(job: Mapping[str, Any]) -> str | None:
+    """The ModelVersion that the status names and that is gone by now; None where the run cannot have made it."""
+    status = job.get("status") or {}
+    rejected = (status.get("failure") or {}).get("code") == "RetentionGateFailed"
+    named = str(status.get("modelVersionName") or "")
+    model, _, number = named.rpartition("-v")
+    possible = model == (job["spec"].get("output") or {}).get("modelName") and number.isdigit()
+    return named if possible and (rejected or is_true(job, "Succeeded")) else None
 
 
 def phase(conditions: Conditions, attempts: int) -> str:

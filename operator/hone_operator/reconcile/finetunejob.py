@@ -48,7 +48,7 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
     if job["metadata"].get("deletionTimestamp"):
         return Outcome()
     if is_true(job, "Finished"):
-        return after_end(job, seen.jobs, now)
+        return after_end(job, seen.jobs, seen.made, now)
     draft = Draft(job, now)
     if seen.made and not _leaves_result(of_component(seen.jobs, "training")):
         return earlier.restore(draft, seen.made, [j.body for j in seen.jobs if not j.finished])

@@ -147,3 +147,29 @@ def test_of_several_models_of_one_name_the_newest_of_this_spec_counts(finished: 
     assert earlier.made_by(job, [finished.made, newer, other]) is newer
     del other["spec"]["lineage"]["job"]["specDigest"]
     assert earlier.made_by(job, [finished.made, newer, other]) is other, "a record of an older operator has no digest"
+
+
+@pytest.mark.parametrize("name", ["tutor-v9", "none-v1", "x", None])
+def test_a_name_that_somebody_wrote_after_the_end_gives_way_to_the_record(finished: Any, name: str | None) -> None:
+    finished.job["status"]["modelVersionName"] = name
+    finished.tick(100, made=finished.made)
+    assert finished.status["modelVersionName"] == "tutor-v1"
+    assert finished.tick(200, made=finished.made).status is None, "and it stays so"
+
+
+def test_the_name_of_a_model_version_that_was_deleted_stays(finished: Any) -> None:
+    finished.tick(100, made=None)
+    assert finished.status["modelVersionName"] == "tutor-v1"
+    finished.job["status"]["modelVersionName"] = "of-another-model-v1"
+    finished.tick(200, made=None)
+    assert "modelVersionName" not in finished.status
+
+
+def test_a_run_that_failed_has_made_nothing(life: Any, conditions: Any) -> None:
+    life.job["spec"]["deadline"] = "1m"
+    life.tick()
+    life.tick(100)
+    assert conditions(life.status)["Finished"] == "True/Failed"
+    life.job["status"]["modelVersionName"] = "tutor-v1"
+    life.tick(200)
+    assert "modelVersionName" not in life.status
