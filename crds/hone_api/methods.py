@@ -170,6 +170,12 @@ class Generation(ApiModel):
         return float(self.gpu_memory_utilization or VLLM_SHARE) if self.is_colocated else 0.0
 
 
+CLIP_RANGES = {"GSPO": (3e-4, 4e-4), "CISPO": (1.0, 4.0)}
+"""Losses whose default for epsilon and epsilonHigh is not 0.2. GSPO: section 5.1 of Zheng et al. 2025 (arXiv 2507.18071),
+since the ratio of an answer is the geometric mean over its tokens. CISPO: a weight of at most 5 (Khatri et al. 2025,
+arXiv 2510.13786); MiniMax-M1 (arXiv 2506.13585) names no number."""
+
+
 class GrpoMethod(ApiModel):
     """Group-relative policy optimisation (Shao et al. 2024) with rewards that are computed, and its relatives."""
 
@@ -179,10 +185,17 @@ class GrpoMethod(ApiModel):
             "loss and scaleRewards are for advantage Group: remove them, or the advantage LeaveOneOut",
         ),
         Rule(
-            "!has(self.epsilonHigh) || double(self.epsilonHigh) >= double(self.epsilon)",
+            "!has(self.epsilon) || !has(self.loss) || self.loss != 'CISPO'",
+            "loss CISPO has no lower bound for the ratio: remove epsilon; epsilonHigh is its upper bound",
+            field_path=".epsilon",
+        ),
+        Rule(
+            "!has(self.epsilonHigh) || double(self.epsilonHigh) >= (has(self.epsilon) ? double(self.epsilon) : "
+            "!has(self.loss) ? 0.2 : self.loss == 'GSPO' ? 0.0003 : self.loss == 'CISPO' ? 0.0 : 0.2)",
             "epsilonHigh must be at least epsilon, e.g. '0.28'",
             field_path=".epsilonHigh",
         ),
+        between("epsilon", "above 0 and below 1", "> 0.0", "< 1.0", "0.2"),
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "1"),
         between("topP", "above 0 and at most 1", "> 0.0", "<= 1.0", "1"),
     )
@@ -198,20 +211,32 @@ class GrpoMethod(ApiModel):
         default=8, ge=2, le=256, description="Samples per prompt; training.batchSize counts samples. Default 8."
     )
     beta: Decimal = Field(default="0", description="KL coefficient against the reference, e.g. 0.04; default 0: none.")
-    loss: Literal["DAPO", "DrGRPO", "BNPO", "GRPO"] | None = Field(
+    loss: Literal["DAPO", "DrGRPO", "BNPO", "GRPO", "GSPO", "CISPO"] | None = Field(
         default=None,
-        description="How tokens are averaged: DAPO over all tokens of the step; DrGRPO by a constant (Liu et al. "
-        "2025); BNPO over those of the micro batch; GRPO within each answer, then over answers. Default DAPO.",
+        description="How tokens are averaged, and the ratio to the sampling model is bounded. DAPO: over all tokens of "
+        "the step; DrGRPO: by a constant (Liu et al. 2025); BNPO: over those of the micro batch; GRPO: within each "
+        "answer, then over answers; GSPO: as GRPO, with one ratio for each answer (Zheng et al. 2025); CISPO: as DAPO, "
+        "with a bounded ratio that weighs every token and drops none (MiniMax-M1, 2025). Default DAPO.",
     )
     scale_rewards: Literal["Group", "Batch", "None"] | None = Field(
         default=None, description="By whose standard deviation advantages are divided; None: not. Default Group."
     )
     iterations: int = Field(
-        default=1, ge=1, le=16, description="Optimiser steps on the same samples; clipping acts above 1. Default 1."
+        default=1,
+        ge=1,
+        le=16,
+        description="Optimiser steps on the same samples. The ratio to the sampling model is 1 in the first of them, so "
+        "epsilon acts above 1. Default 1.",
     )
-    epsilon: Decimal = Field(default="0.2", description="How far the ratio to the sampling model may move, e.g. 0.2.")
+    epsilon: Decimal | None = Field(
+        default=None,
+        description="How far the ratio to the sampling model may move, e.g. 0.2. Default 0.2; of loss GSPO 0.0003; "
+        "loss CISPO has no lower bound.",
+    )
     epsilon_high: Decimal | None = Field(
-        default=None, description="The same upwards, e.g. 0.28 (clip-higher of DAPO, Yu et al. 2025); default: epsilon."
+        default=None,
+        description="The same upwards, e.g. 0.28 (clip-higher of DAPO, Yu et al. 2025). Default: epsilon; of loss GSPO "
+        "0.0004 where epsilon is not set; of loss CISPO 4, a weight of at most 5.",
     )
     temperature: Decimal = Field(default="1", description="Temperature of sampling, e.g. 0.9; default 1.")
     top_p: Decimal = Field(default="1", description="Share of probability that is sampled from, e.g. 0.95; default 1.")
@@ -229,6 +254,14 @@ class GrpoMethod(ApiModel):
         "reward: there is nothing to learn from. Default 20.",
     )
     generation: Generation = Field(default_factory=Generation, description="What generates the samples.")
+
+    @property
+    def clip_range(self) -> tuple[float, float]:
+        """How far the ratio to the sampling model may move down and up; CISPO bounds it from above alone."""
+        low, high = CLIP_RANGES.get(self.loss or "DAPO", (0.2, 0.2))
+        if self.epsilon is not None:
+            low = high = float(self.epsilon)
+        return low, high if self.epsilon_high is None else float(self.epsilon_high)
 
 
 class TeacherEndpoint(ApiModel):

@@ -208,6 +208,25 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.distillation.teacherEndpoint.endpoint",
         NO_CREDENTIALS,
     ),
+    *(
+        (JOB, {**GRPO, "spec.grpo.advantage": "LeaveOneOut", "spec.grpo.loss": loss}, "spec.grpo", "for advantage Group")
+        for loss in ("GSPO", "CISPO")
+    ),
+    (
+        JOB,
+        {**GRPO, "spec.grpo.loss": "CISPO", "spec.grpo.epsilon": "0.2"},
+        "spec.grpo.epsilon",
+        "remove epsilon; epsilonHigh is its upper bound",
+    ),
+    (JOB, {**GRPO, "spec.grpo.epsilon": "1"}, "spec.grpo.epsilon", "above 0 and below 1, e.g. '0.2'"),
+    *(
+        (JOB, {**GRPO, **bounds}, "spec.grpo.epsilonHigh", "epsilonHigh must be at least epsilon")
+        for bounds in (
+            {"spec.grpo.epsilonHigh": "0.1"},
+            {"spec.grpo.epsilonHigh": "0.2", "spec.grpo.epsilon": "0.3"},
+            {"spec.grpo.epsilonHigh": "0.0001", "spec.grpo.loss": "GSPO"},
+        )
+    ),
     (
         JOB,
         {**GRPO, "spec.grpo.generation": {"engine": "VLLM", "secretName": "key"}},

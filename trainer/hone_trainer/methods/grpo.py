@@ -1,6 +1,7 @@
 """Group-relative policy optimisation (Shao et al. 2024, arXiv 2402.03300) and its relatives: DAPO (Yu et al. 2025,
-arXiv 2503.14476), Dr. GRPO (Liu et al. 2025, arXiv 2503.20783), and RLOO (Ahmadian et al. 2024, arXiv 2402.14740), by
-TRL's GRPOTrainer and RLOOTrainer. They get the prompts as our own token ids, and the rewards of `hone_trainer.rewards`.
+arXiv 2503.14476), Dr. GRPO (Liu et al. 2025, arXiv 2503.20783), GSPO (Zheng et al. 2025, arXiv 2507.18071), CISPO
+(MiniMax-M1, arXiv 2506.13585) and RLOO (Ahmadian et al. 2024, arXiv 2402.14740), by TRL's GRPOTrainer and RLOOTrainer.
+They get the prompts as our own token ids, and the rewards of `hone_trainer.rewards`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,15 @@ from hone_trainer.model import Base
 from hone_trainer.order import PromptOrder
 from hone_trainer.settings import Rates, Settings
 
-LOSSES = {"GRPO": "grpo", "DAPO": "dapo", "DrGRPO": "dr_grpo", "BNPO": "bnpo"}
-"""Our names -> TRL's."""
+LOSSES: dict[str, dict[str, str]] = {
+    "GRPO": {"loss_type": "grpo"},
+    "DAPO": {"loss_type": "dapo"},
+    "DrGRPO": {"loss_type": "dr_grpo"},
+    "BNPO": {"loss_type": "bnpo"},
+    "GSPO": {"loss_type": "grpo", "importance_sampling_level": "sequence"},
+    "CISPO": {"loss_type": "cispo"},
+}
+"""Our names -> fields of TRL's GRPOConfig."""
 
 
 def options(plan: TrainingPlan) -> GrpoMethod:
@@ -69,8 +77,7 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
         "temperature": float(grpo.temperature),
         "top_p": float(grpo.top_p),
         "beta": float(grpo.beta),
-        "epsilon": float(grpo.epsilon),
-        "epsilon_high": float(grpo.epsilon_high) if grpo.epsilon_high else None,
+        **_bounds(grpo),
         "mask_truncated_completions": grpo.mask_truncated_completions,
         **generation.arguments(grpo.generation, longest_sequence(plan, settings.max_length)),
     }
@@ -79,9 +86,15 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
     return GRPOConfig(
         **both,
         **generation.WEIGHED,
-        loss_type=LOSSES[grpo.loss or "DAPO"],
+        **LOSSES[grpo.loss or "DAPO"],
         scale_rewards=(grpo.scale_rewards or "Group").lower(),
     )
+
+
+def _bounds(grpo: GrpoMethod) -> dict[str, float]:
+    """Of the ratio to the sampling model, as TRL names them; its epsilon_high of CISPO is the ratio itself."""
+    low, high = grpo.clip_range
+    return {"epsilon": low, "epsilon_high": 1 + high if grpo.loss == "CISPO" else high}
 
 
 def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
