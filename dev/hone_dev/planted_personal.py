@@ -285,6 +285,7 @@ def _named(rng: random.Random) -> dict[str, Callable[[], str]]:
         "json": lambda: f'«{{"user": "app", "password": "»{password()}«"}}»',
         "api_key": lambda: f'«{rng.choice(("api_key", "apiKey", "API-KEY"))}: "»' + _text(rng, 32),
         "export": lambda: f"«export {rng.choice(('OPENAI_API_KEY', 'WANDB_API_KEY'))}=»" + _text(rng, 40, _HEX),
+        "token": lambda: "«token: »" + _text(rng, 32),
         "client_secret": lambda: "«client_secret=»" + _text(rng, 32),
         "bearer": lambda: "«Authorization: Bearer »" + _text(rng, 40),
     }
@@ -301,6 +302,7 @@ def _harmless(rng: random.Random, fake: Faker) -> dict[str, Callable[[], str]]:
         "package": lambda: f"{fake.word()}@{number(0, 20)}.{number(0, 20)}.{number(0, 20)}",
         "version": lambda: f"version {number(1, 20)}.{number(0, 20)}.{number(0, 30)}.{number(0, 30)}",
         "chart version": lambda: f"release {number(1, 20)}.{number(0, 20)}.{number(0, 30)}.{number(0, 30)}",
+        "section": lambda: f"section {number(1, 20)}.{number(1, 20)}.{number(1, 20)}.{number(1, 20)}",
         "browser": lambda: f"Chrome/{number(90, 120)}.0.{number(1000, 6000)}.{number(10, 200)}",
         "private address": fake.ipv4_private,
         "scope": lambda: f"std::{fake.word()} and a::b",

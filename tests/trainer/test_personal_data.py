@@ -59,6 +59,7 @@ def test_every_language_is_measured(planted):
         "https://x-token-auth:${_GIT_PASS}@bitbucket.org/team/app.git",
         "see https://anna@bitbucket.org/team/app.git",
         "version 7.1.12.11, torch==2.1.0.12 and docker:27.3.1.2-dind",
+        "fixed in 1.8.1.2, see section 12.3.4.5",
         "Chrome/96.0.4664.110, 10.0.0.1, fe80::1",
         "7 794 607 363 bytes; 367 - 954 - 9178; 989.94 720.53",
         "I1126 628967    4882 kubelet",

@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,7 +77,7 @@ def run(plan: MaterializePlan, files: Sequence[Path] = ()) -> DatasetResult:
             return DatasetResult(revision=fetched.revision, synthetic=made.counts)
         if made:
             plan, rows = made.plan, made.rows()
-            made.write_provenance(content)
+            made.write_provenance(content, partial(personal_data.redacted, plan=plan))
         elif plan.raft:
             plan, rows = synthesis.raft.built(plan, rows)
         tally = Tally(plan, fetched.revision, before=remembered.Before.of(plan))

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from kingfisher_sdk import Scanner
 
 _NAMES = (
-    r"(?:pass(?:word|wd|phrase)|passwor[dt]|pwd|kennwort|contraseña|mot de passe|(?:api|bot|auth)[_-]?token"
+    r"(?:pass(?:word|wd|phrase)|passwor[dt]|pwd|kennwort|contraseña|mot de passe"
+    r"|(?:api|bot|auth|session|refresh)[_-]?token"
     r"|(?:api|access|secret|auth|private|account|encryption|client)[_ -]?(?:key|secret|token))"
 )
 _IS = r"[\"'`\]]{0,2}[ \t]{0,3}[:=]"
 _KEY = r"[\w+=\-]{16}"
-_NAME = rf"://[^\s/]*@|(?i:(?:authorization|{_NAMES}){_IS})"
+_NAME = rf"://[^\s/]*@|(?i:(?:authorization|secret|token|{_NAMES}){_IS})"
 _MAY_BE_KEY, _MAY_BE_NAMED, _MAY_BE_EITHER = map(re2.compile, (_KEY, _NAME, f"{_KEY}|{_NAME}"))
 _KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z ]*-----|\Z)", re.S)
 _FORMS = re2.compile(
@@ -45,9 +46,10 @@ _FORMS = re2.compile(
 _URL_PASSWORD = re.compile(r"://[^\s/:@]{0,64}:([^\s/@:$<{%*][^\s/@]{0,127})@")
 _NAMED = re.compile(
     rf"(?<![^\W_])(?:[\w-]{{0,40}}[_-])?{_NAMES}{_IS}[=>]?[ \t]{{0,3}}[\"'`]?"
-    r"([^\s\"'`,;<>(){}\[\]|&$%*][^\s\"'`,;<>(){}\[\]|&]{7,255})(?![(\[{])",
+    r"([^\s\"'`,;<>(){}\[\]|&$%*][^\s\"'`,;<>(){}\[\]|&]{5,255})(?![(\[{])",
     re.IGNORECASE,
 )
+_BARE = re.compile(rf"\b(?:secret|token){_IS}[ \t]{{0,3}}[\"']?([\w+/=]{{20,256}})(?![\w(\[{{]|[.-]\w)", re.IGNORECASE)
 _BEARER = re.compile(
     rf"\bauthorization{_IS}[ \t]{{0,3}}[\"']?(?:bearer|basic|token)\s+([\w+/=.~-]{{16,}})", re.IGNORECASE
 )
@@ -56,6 +58,7 @@ _PLACEHOLDER = re.compile(
     re.I,
 )
 _DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+_LETTER, _SIGN = re.compile(r"[^\W\d_]"), re.compile(r"[\d!@#%^+=?~]")
 _PUNCTUATION = str.maketrans(dict.fromkeys(",;|<>()[]{}*»«„“”’…", " "))
 _END_OF_SENTENCE = re.compile(r"[.!?:]+(?=\s|$)")
 _SHORTEST = 8
@@ -76,7 +79,7 @@ def find(text: str) -> Iterator[Found]:
 
 
 def _named(text: str) -> Iterator[Found]:
-    for pattern in (_URL_PASSWORD, _BEARER, _NAMED):
+    for pattern in (_URL_PASSWORD, _BEARER, _BARE, _NAMED):
         for match in pattern.finditer(text):
             if not _PLACEHOLDER.search(match[1]) and (pattern is _URL_PASSWORD or _is_mixed(match[1])):
                 yield _secret(match, 1)
@@ -87,8 +90,8 @@ def _secret(match: re.Match[str], group: int = 0) -> Found:
 
 
 def _is_mixed(value: str) -> bool:
-    """Whether it has digits and letters, and is no name as programs have: a.b1."""
-    return not _DOTTED_NAME.fullmatch(value) and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    """Whether it has letters and digits or other signs, and is no name as programs have: a.b1."""
+    return not _DOTTED_NAME.fullmatch(value) and _LETTER.search(value) is not None and _SIGN.search(value) is not None
 
 
 def by_kingfisher(text: str) -> Iterator[Found]:

@@ -16,6 +16,10 @@ _SHORTEST_CARD, _SHORTEST_SSN = 14, len("123-45-6789")
 _V4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?\w|[+-]\w|\.\*)")
 _V6 = re.compile(r"(?<![\w.:])(?:[0-9A-Fa-f]{1,4}::?){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
 _MAY_BE_V6 = re2.compile(r"\b[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{0,4}:")
+_HOST = re.compile(
+    r"\b(?:ip|ipv4|inet|dns|ping|hosts?|server|gateway|client|remote|peer|addr\w*|adress\w*|direcci\w+)\b", re.I
+)
+"""What comes before four small numbers that are an address."""
 _LONGER = re.compile(r"[\w.:]\Z")
 _VERSION = re.compile(
     r"(?:\w/|\bv|\b(?:version|versión|ver|release|rel|revision|build|chart|tag)\.?[\s:=\"'v]{0,4}|[=<>~!]=\s?)\Z",
@@ -53,9 +57,17 @@ def addresses(text: str, places: Places) -> Iterator[Found]:
         before = text[max(0, start - 16) : start]
         if _LONGER.search(before) or _VERSION.search(before) or match[0].endswith(".0"):
             continue
+        if _is_small(match[0]) and not _HOST.search(before):
+            continue
         try:
             address = ipaddress.ip_address(match[0])
         except ValueError:
             continue
         if address.is_global and (address.version == 4 or address in _GLOBAL_UNICAST):
             yield Found(start, end, PersonalData.IP_ADDRESS)
+
+
+def _is_small(address: str) -> bool:
+    """Whether it rather is a version, or the number of a section, such as 1.8.1.2: of addresses one in 4,000 is."""
+    octets = address.split(".")
+    return len(octets) == 4 and len(set(octets)) > 1 and all(int(octet) < 32 for octet in octets)

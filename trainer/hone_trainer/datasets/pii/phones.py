@@ -9,15 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 from hone_api.curation import PersonalData
 from hone_trainer.datasets.pii.span import Found, Places
+
+if TYPE_CHECKING:
+    from phonenumbers import PhoneNumber
 
 _NUMBER = re.compile(
     r"(?<![\w.,:/+\-@#=_])(?<!\d )"
     r"(?:\+ ?)?\(?\d(?:\d|(?:[ .\-]| ?/ ?|\) ?| ?\(|\) ?/ ?)(?=\d)){5,24}\d"
     r"(?![\w%€$£]|[.,:\-/+]\w| ?\d| ?[%€$£])"
 )
+_NORTH_AMERICA = 1
 _FEWEST, _MOST = 7, 15
 """Digits of a number with its area; E.164 allows 15."""
 _DATE = re.compile(r"(?<!\d)(?:\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d|(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2})(?!\d)")
@@ -25,7 +30,7 @@ _NO_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|\d{5}-\d{4}|(?:\d+\.)*\d\.\d.*
 """IP addresses, US ZIP codes, versions and decimals."""
 _WORD_BEFORE = re.compile(
     r"\b(?:tel|tél|phone|telephone|téléphone|telefon\w*|teléfono|fax|mobil\w*|móvil\w*|cell|handy|portable|rufnummer"
-    r"|whatsapp|sms|call|dial|llam\w+|appel\w+|anruf\w*|ruf\w*)\b[^\d\n]{0,16}\Z",
+    r"|whatsapp|sms|call|dial|(?:my|mi|meine|mon) n[uúo]\w+|ll[aá]m\w+|appel\w+|anruf\w*|ruf\w*)\b[^\d\n]{0,16}\Z",
     re.IGNORECASE,
 )
 _NAMED_BEFORE = re.compile(r"\b(?:isbn|issn|ean|order|id|invoice|ticket|nr|no|number)\b[^\d\n]{0,8}\Z", re.IGNORECASE)
@@ -69,7 +74,7 @@ def _is_national(text: str, start: int, raw: str, digits: str, region: str) -> b
         number = phonenumbers.parse(raw, region)
     except phonenumbers.NumberParseException:
         return False
-    if not digits.startswith(_trunk(region)) or not phonenumbers.is_valid_number_for_region(number, region):
+    if not digits.startswith(_trunk(region)) or not _is_of(number, region):
         return False
     before = text[max(0, start - 32) : start]
     if raw.isdigit():
@@ -79,6 +84,15 @@ def _is_national(text: str, start: int, raw: str, digits: str, region: str) -> b
     if "." in raw and (raw.count(".") < 2 or len({sign for sign in raw if not sign.isdigit()}) > 1):
         return False  # decimals
     return raw[0] in "0(" or _is_grouped(raw, region)
+
+
+def _is_of(number: PhoneNumber, region: str) -> bool:
+    """Whether it is valid, and of the region or dialled as its numbers are, as those of Guernsey are in Britain."""
+    import phonenumbers
+
+    if number.country_code == _NORTH_AMERICA:
+        return bool(phonenumbers.is_valid_number_for_region(number, region))
+    return bool(phonenumbers.is_valid_number(number))
 
 
 @cache

@@ -7,7 +7,7 @@ batch in the store (batch) -> people's decisions (hone_api.review) -> rows that 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,14 @@ class Synthesised:
                 row = raft.arrange(row, settings)
             yield RawRow(number, f"synthetic row {candidate.id}", {**row, _GROUP: candidate.group})
 
-    def write_provenance(self, folder: Path) -> None:
-        """Where each row comes from and who accepted it, in the order of `rows`."""
+    def write_provenance(self, folder: Path, shown: Callable[[Any], Any]) -> None:
+        """Where each row comes from and who accepted it, in the order of `rows`; shown: as people may see it."""
         with open(folder / PROVENANCE, "w", encoding="utf-8") as file:
             for candidate, decision in self.verified.accepted:
                 entry = {"id": candidate.id, "synthetic": True, "row": content(candidate, decision)}
                 verdict = decision.to_json() if decision else None
                 entry |= {"provenance": candidate.provenance.to_json(), "decision": verdict}
-                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+                file.write(json.dumps(shown(entry), ensure_ascii=False) + "\n")
 
 
 def content(candidate: Candidate, decision: Decision | None) -> dict[str, Any]:
