@@ -1,4 +1,4 @@
-"""Which namespaces have let the operator in, and the RoleBinding that its rights there come from.
+"""Which namespaces have let the operator in, the RoleBinding that its rights there come from, and closed ports.
 
 A namespace opts in by the label hone.dev/enabled=true, or is named in the chart's value `namespaces`, for which the
 chart makes the binding. Elsewhere the operator may read its own kinds, Jobs and Pods and write the status of its own
@@ -18,6 +18,7 @@ import kopf
 
 from hone_operator.cluster import AlreadyExistsError, Cluster, ClusterError
 from hone_operator.desired import names
+from hone_operator.desired.namespace import Setup
 from hone_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class OptIn:
         try:
             await self.enter(namespace)
         except ClusterError as error:
-            message = f"Namespace {namespace} has opted in, but its RoleBinding cannot be made: {error.message}"
+            message = f"Namespace {namespace} has opted in, but the operator cannot work there: {error.message}"
             return Closed(message, RETRY_SECONDS)
         return None
 
@@ -76,7 +77,7 @@ class OptIn:
         return namespace in self._labelled and not own
 
     async def enter(self, namespace: str) -> None:
-        """Make the RoleBinding of a labelled namespace, unless it is there.
+        """Make the RoleBinding and the NetworkPolicy of a labelled namespace, unless they are there.
 
         Raises:
             ClusterError: when it cannot be made, or another object has its name.
@@ -85,45 +86,40 @@ class OptIn:
             return
         if self._bound.get(namespace, 0.0) > time.monotonic():
             return
+        setup = await self._setup(namespace)
+        await self._bind(setup)
+        if self.config.opt_in.close_ports:
+            await self._close_ports(setup)
+        self._bound[namespace] = time.monotonic() + REFRESH_SECONDS
+
+    async def _setup(self, namespace: str) -> Setup:
         name = self.config.opt_in.role
-        found = await self.cluster.get("RoleBinding", namespace, name)
-        wanted = await self._binding(namespace)
+        role = await self.cluster.get("ClusterRole", None, name)
+        if role is None:
+            raise ClusterError(404, "NotFound", f"ClusterRole {name} is not there: install the chart again")
+        return Setup(namespace, name, role["metadata"]["uid"])
+
+    async def _bind(self, setup: Setup) -> None:
+        wanted = setup.binding(self.config.opt_in.service_account, self.config.namespace)
+        found = await self.cluster.get("RoleBinding", setup.namespace, setup.role)
         if found is None:
             with contextlib.suppress(AlreadyExistsError):
                 found = await self.cluster.create(wanted)
-            await self._wait_for_rights(namespace)
-            log.info("%s: has the label %s; bound ClusterRole %s", namespace, SELECTOR, name)
+            await self._wait_for_rights(setup.namespace)
+            log.info("%s: has the label %s; bound ClusterRole %s", setup.namespace, SELECTOR, setup.role)
         if found and (found["roleRef"], found.get("subjects")) != (wanted["roleRef"], wanted["subjects"]):
-            raise ClusterError(409, "NameTaken", f"RoleBinding {name} binds something else: delete it")
-        self._bound[namespace] = time.monotonic() + REFRESH_SECONDS
+            raise ClusterError(409, "NameTaken", f"RoleBinding {setup.role} binds something else: delete it")
 
-    async def _binding(self, namespace: str) -> dict[str, Any]:
-        """It belongs to the ClusterRole, so that the garbage collector removes it when the chart is uninstalled."""
-        opt_in = self.config.opt_in
-        role = await self.cluster.get("ClusterRole", None, opt_in.role)
-        if role is None:
-            raise ClusterError(404, "NotFound", f"ClusterRole {opt_in.role} is not there: install the chart again")
-        group = "rbac.authorization.k8s.io"
-        owner = {
-            "apiVersion": f"{group}/v1",
-            "kind": "ClusterRole",
-            "name": opt_in.role,
-            "uid": role["metadata"]["uid"],
-        }
-        return {
-            "apiVersion": f"{group}/v1",
-            "kind": "RoleBinding",
-            "metadata": {
-                "name": opt_in.role,
-                "namespace": namespace,
-                "labels": {"app.kubernetes.io/managed-by": names.FIELD_MANAGER},
-                "ownerReferences": [owner],
-            },
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": opt_in.role},
-            "subjects": [
-                {"kind": "ServiceAccount", "name": opt_in.service_account, "namespace": self.config.namespace}
-            ],
-        }
+    async def _close_ports(self, setup: Setup) -> None:
+        """The NetworkPolicy of all pods of Hone; one that somebody changed, or that is of other values, is replaced."""
+        wanted = setup.closed_ports(self.config.metrics_from)
+        found = await self.cluster.get("NetworkPolicy", setup.namespace, setup.role)
+        if found and found["spec"] != wanted["spec"]:
+            await self.cluster.delete("NetworkPolicy", found)
+            found = None
+        if found is None:
+            with contextlib.suppress(AlreadyExistsError):
+                await self.cluster.create(wanted)
 
     async def _wait_for_rights(self, namespace: str) -> None:
         """The authorizer learns of a new binding by a watch of its own."""
@@ -163,7 +159,10 @@ class OptIn:
         self.changed(namespace)
 
     async def _leave(self, namespace: str) -> None:
-        """Give the rights in a namespace back. The admission policy refuses writes there from the same moment on."""
+        """Give the rights in a namespace back; pods that go on keep their ports closed.
+
+        The admission policy refuses writes there from the same moment on.
+        """
         self._bound.pop(namespace, None)
         try:
             body = await self.cluster.get("RoleBinding", namespace, self.config.opt_in.role)

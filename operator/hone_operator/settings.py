@@ -128,6 +128,8 @@ class OptIn(Section):
     """Its own, in its own namespace."""
     namespaces: list[Name] = Field(default_factory=list)
     """Namespaces in which the role is bound already."""
+    close_ports: bool = True
+    """Whether a NetworkPolicy closes the ports of Hone's pods in labelled namespaces."""
 
 
 class Tenants(Section):

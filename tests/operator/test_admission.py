@@ -6,6 +6,7 @@ import pytest
 from rights import installed
 
 from hone_operator.desired import store, training
+from hone_operator.desired.namespace import Setup
 from hone_operator.desired.platform import Platform
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("operator's rights")]
@@ -265,7 +266,32 @@ def policy(**spec):
     return changed("NetworkPolicy", spec={**ISOLATION["spec"], **spec})
 
 
+def of_namespace(**spec):
+    """The NetworkPolicy of all pods of Hone in a labelled namespace, with other fields of its spec."""
+    body = Setup(ENABLED, ROLE, "y").closed_ports([{"namespaceSelector": {}}])
+    return "NetworkPolicy", {**body, "spec": {**body["spec"], **spec}}
+
+
+def test_the_operator_may_close_the_ports_of_a_namespace(write):
+    kind, body = of_namespace()
+    code, message = write("POST", OBJECTS[kind][0].format(ENABLED), body)
+    assert code == 201, message
+
+
 BAD_OBJECTS = {
+    "NetworkPolicy of all other pods": of_namespace(podSelector={}),
+    "NetworkPolicy of pods without our label": of_namespace(
+        podSelector={"matchExpressions": [{"key": "hone.dev/component", "operator": "DoesNotExist"}]}
+    ),
+    "NetworkPolicy that opens all ports": of_namespace(ingress=[{}]),
+    "NetworkPolicy of a namespace that belongs to nobody": (
+        "NetworkPolicy",
+        {**of_namespace()[1], "metadata": {"name": ROLE, "ownerReferences": OWNER}},
+    ),
+    "NetworkPolicy of all pods by another name": (
+        "NetworkPolicy",
+        {**of_namespace()[1], "metadata": {**of_namespace()[1]["metadata"], "name": "x-1"}},
+    ),
     "NetworkPolicy of nobody": changed("NetworkPolicy", metadata={"name": "x-1"}),
     "NetworkPolicy of another's ranks": changed("NetworkPolicy", metadata={"name": "y-1", "ownerReferences": OWNER}),
     "NetworkPolicy of all pods": policy(podSelector={}),

@@ -8,8 +8,11 @@ import urllib.request
 import pytest
 from rights import installed
 
+from hone_operator.desired.namespace import Setup
+
 pytestmark = pytest.mark.apiserver
 SYSTEM = "hone-rights"
+PROMETHEUS = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
 
 
 @pytest.fixture(params=["labelled", "listed", "all namespaces", "this namespace"])
@@ -124,6 +127,8 @@ def test_a_namespace_opts_in_and_out(kube, apiserver, namespace, start_operator,
     images = {"trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}}}
     role = f"{SYSTEM}-hone-namespace"
     settings = {"HONE_NAMESPACE": SYSTEM, "HONE_OPT_IN__ROLE": role, "HONE_OPT_IN__SERVICE_ACCOUNT": "hone"}
+    settings["HONE_METRICS_FROM"] = json.dumps(PROMETHEUS)
+    policies = f"/apis/networking.k8s.io/v1/namespaces/{namespace.name}/networkpolicies"
     bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace.name}/rolebindings"
 
     def reason():
@@ -151,7 +156,19 @@ def test_a_namespace_opts_in_and_out(kube, apiserver, namespace, start_operator,
         (binding,) = kube.call("GET", bindings)["items"]
         assert binding["roleRef"]["name"] == role
         assert binding["metadata"]["ownerReferences"][0]["kind"] == "ClusterRole"
+        (policy,) = kube.call("GET", policies)["items"]
+        assert policy["spec"] == Setup(namespace.name, role, "x").closed_ports(PROMETHEUS)["spec"]
+        assert policy["metadata"]["ownerReferences"][0]["kind"] == "ClusterRole"
 
+        namespace.label(**{"hone.dev/enabled": None})
+        namespace.until(lambda: kube.call("GET", bindings)["items"] == [], "the right is given back")
+        assert kube.call("GET", policies)["items"] == [policy], "it was made once, and pods that go on stay closed"
+        open_ = {"spec": {"ingress": [{}]}}
+        kube.call("PATCH", f"{policies}/{role}", open_, "application/merge-patch+json")
+        namespace.label(**{"hone.dev/enabled": "true"})
+        namespace.until(
+            lambda: kube.call("GET", f"{policies}/{role}")["spec"] == policy["spec"], "what was opened is closed again"
+        )
         namespace.label(**{"hone.dev/enabled": None})
         namespace.until(lambda: kube.call("GET", bindings)["items"] == [], "the right is given back")
         namespace.create("FineTuneJob", "late", spec(resources={"nodes": 1}))

@@ -1,0 +1,56 @@
+"""What the operator makes once in a namespace that opts in by label: its own rights, and closed ports of its pods."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone_operator.desired import names
+from hone_operator.desired.pod import METRICS_PORT
+
+RBAC = "rbac.authorization.k8s.io"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Of one namespace."""
+
+    namespace: str
+    role: str
+    """ClusterRole, whose name all has; it owns all, so that the garbage collector removes it with the chart."""
+    role_uid: str
+
+    @property
+    def _metadata(self) -> dict[str, Any]:
+        owner = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "name": self.role, "uid": self.role_uid}
+        return {
+            "name": self.role,
+            "namespace": self.namespace,
+            "labels": {"app.kubernetes.io/managed-by": names.FIELD_MANAGER},
+            "ownerReferences": [owner],
+        }
+
+    def binding(self, service_account: str, of_namespace: str) -> dict[str, Any]:
+        """The RoleBinding of the operator's service account."""
+        return {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": self._metadata,
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": self.role},
+            "subjects": [{"kind": "ServiceAccount", "name": service_account, "namespace": of_namespace}],
+        }
+
+    def closed_ports(self, metrics_from: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The NetworkPolicy by which nobody reaches a pod of Hone, and these peers its metrics; no peers: everybody.
+
+        Ranks of one run reach each other by the policy of that run.
+        """
+        metrics: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": METRICS_PORT}]}
+        if metrics_from:
+            metrics["from"] = [dict(peer) for peer in metrics_from]
+        pods = {"matchExpressions": [{"key": names.COMPONENT, "operator": "Exists"}]}
+        return {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": self._metadata,
+            "spec": {"podSelector": pods, "ingress": [metrics], "policyTypes": ["Ingress"]},
+        }
