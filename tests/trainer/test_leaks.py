@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from statistics import mean
+
 import pytest
 
 from hone_api.curation import Contamination
-from hone_dev.leaks import CLEAN, EXAM_ROWS, LANGUAGES, SAME_FORM, VERBATIM, Found, measured, plant, table
+from hone_dev.leaks import CLEAN, EXAM_ROWS, KINDS, LANGUAGES, SAME_FORM, VERBATIM, Found, measured, plant, table
 
 pytestmark = pytest.mark.trainer
 DEFAULT = Contamination.model_fields["overlap"].default
+SHOWN = ("first 60 % of the question", "1 word in 14 replaced", "1 word in 10 replaced", "other numbers")
 LEAST_PRECISION, LEAST_RECALL = 0.98, 0.94
 
 
@@ -39,6 +43,19 @@ def test_a_larger_overlap_misses_edits_and_a_smaller_one_takes_what_is_clean():
     for language in LANGUAGES:
         assert large[language].recall() < 0.8, language
         assert small[language].precision < 0.7, language
+
+
+@pytest.mark.parametrize("overlap", ["50%", "25%", "20%", "15%", "10%"])
+def test_the_table_of_the_guide_is_what_is_measured(overlap):
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "data" / "clean.md").read_text()
+    (line,) = (line for line in page.splitlines() if line.replace("*", "").startswith(f"| {overlap} |"))
+    shown = [float(cell.strip(" %")) for cell in line.strip("|").split("|")[1:]]
+    found = list(measured(overlap).values())
+    kinds = (VERBATIM, *((kind,) for kind in SHOWN), tuple(KINDS))
+    recall = [100 * mean(one.recall(kind) for one in found) for kind in kinds]
+    clean = sum(len(plant(language).rows[kind]) for language in LANGUAGES for kind in (CLEAN, SAME_FORM))
+    lost = 100 * sum(one.removed[CLEAN] + one.removed[SAME_FORM] for one in found) / clean
+    assert shown == pytest.approx([*recall, lost], abs=0.51)
 
 
 def test_what_is_planted_is_what_it_says():
