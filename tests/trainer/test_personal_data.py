@@ -13,7 +13,7 @@ import pytest
 from hone_api.curation import PersonalData
 from hone_api.plan import MaterializePlan
 from hone_dev.planted_personal import Sample, Score, samples, score
-from hone_trainer.datasets import materialize
+from hone_trainer.datasets import materialize, validate
 from hone_trainer.datasets.pii import MARKS, Finder, redact
 from hone_trainer.errors import ConfigError, DataError
 
@@ -85,6 +85,15 @@ def test_phone_numbers_are_read_as_the_named_regions_write_them():
 def test_a_region_without_phone_numbers_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="phoneRegions: XX has no phone numbers"):
         run(tmp_path, [{"text": "Hello"}], phoneRegions=["DE", "XX"])
+
+
+def test_the_regions_of_a_manifest_count_on_a_laptop(tmp_path, capsys):
+    manifest, source = tmp_path / "dataset.yaml", tmp_path / "rows.jsonl"
+    spec = {"source": {"uri": "pvc://c/rows.jsonl"}, "curation": {"personalData": "Redact", "phoneRegions": ["AT"]}}
+    manifest.write_text(json.dumps({"kind": "Dataset", "metadata": {"name": "rows"}, "spec": spec}))
+    source.write_text('{"text": "Ruf 0664 1234567 an."}\n{"text": "Llame al 612 345 678."}\n')
+    validate.run(validate.Request([str(source)], dataset=manifest))
+    assert "PersonalData: 1 changed; row 1: holds 1 Phone" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["a@" * 100_000, "::" * 200_000, "1 " * 250_000, "a_" * 150_000, "password=" * 50_000])
@@ -164,11 +173,18 @@ def test_the_first_row_of_a_file_without_a_header_is_not_quoted(tmp_path):
         assert value not in said
 
 
-def test_the_value_of_a_label_is_not_quoted(tmp_path):
-    rows = [{"text": f"Row {at}", "owner": EMAIL} for at in range(3)]
+@pytest.mark.parametrize("address", [EMAIL, EMAIL.replace("person", "müller")])
+def test_the_value_of_a_label_is_not_quoted(tmp_path, address):
+    rows = [{"text": f"Row {at}", "owner": address} for at in range(3)]
     said, _ = run(tmp_path, rows, balance={"column": "owner", "maxRows": 1}, format="Text")
     assert "is one of 3 with" in said
-    assert EMAIL[:20] not in said
+    assert address[:20] not in said
+
+
+def test_a_card_that_is_a_number_is_redacted(tmp_path):
+    said, _ = run(tmp_path, [GOOD, {"messages": 4111_1111_1111_1111}])
+    assert "[CREDIT_CARD]" in said
+    assert "4111111111111111" not in said
 
 
 def test_a_key_that_is_given_twice_is_not_quoted(tmp_path):

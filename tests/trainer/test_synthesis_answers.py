@@ -172,6 +172,17 @@ def test_raft_has_the_oracle_distractors_and_reasoning_that_quotes(plan, script)
     assert len(record["row"]["distractors"]) == 2
 
 
+def test_the_provenance_of_a_row_has_no_personal_data(plan, script):
+    script.lines = ["Question: Who knows the way?\nAnswer: Ask ann@example.com."]
+    wanted = plan("SelfInstruct", SEEDS)
+    wanted = wanted.model_copy(update={"curation": wanted.curation.model_copy(update={"personal_data": "Redact"})})
+    result, rows = made(wanted)
+    assert rows[0]["completion"] == "Ask [EMAIL]."
+    record = json.loads((Path(wanted.store) / result.path / "synthetic.jsonl").read_text())
+    assert record["row"] == rows[0]
+    assert record["provenance"]["endpoint"] == "127.0.0.1"
+
+
 # -- filters ---------------------------------------------------------------------------------------------------
 
 GOOD = "Question: What is the name of the river of Bern?\nAnswer: Aare.\nQuote: The river of Bern is called Aare."

@@ -5,6 +5,7 @@ So the choice depends on no other row, and appended rows of other values change 
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,11 @@ def step(plan: MaterializePlan) -> Balance | None:
     settings = plan.curation.balance
     if settings is None:
         return None
-    return Balance(settings.max_rows, plan.curation.seed, lambda label: str(personal_data.redacted(label, plan)))
+
+    def shown(label: str) -> str:
+        return json.dumps(personal_data.redacted(json.loads(label), plan), ensure_ascii=False)
+
+    return Balance(settings.max_rows, plan.curation.seed, shown)
 
 
 class Balance:

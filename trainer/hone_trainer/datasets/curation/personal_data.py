@@ -18,6 +18,7 @@ from hone_trainer.datasets.spool import Row
 from hone_trainer.errors import ConfigError
 
 _SHORTEST, _SHORTEST_IBAN = len("a@b.de"), 15
+_SMALLEST_CARD = 10**13
 _QUOTED = re.compile(r"'[^'\n]*'?")
 _PART = re.compile(r"@|\d{5}")
 
@@ -91,6 +92,9 @@ class _Redaction:
         if isinstance(value, list):
             items = [self.of(inner) for inner in value]
             return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+        if isinstance(value, int) and value >= _SMALLEST_CARD:
+            text = str(value)
+            return value if (clean := self._text(text)) is text else clean
         return value
 
     def _text(self, text: str) -> str:

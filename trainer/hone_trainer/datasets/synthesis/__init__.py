@@ -45,13 +45,15 @@ class Synthesised:
             yield RawRow(number, f"synthetic row {candidate.id}", {**row, _GROUP: candidate.group})
 
     def write_provenance(self, folder: Path, shown: Callable[[Any], Any]) -> None:
-        """Where each row comes from and who accepted it, in the order of `rows`; shown: as people may see it."""
+        """Where each row comes from and who accepted it, in the order of `rows`; shown: a row as people may see it."""
         with open(folder / PROVENANCE, "w", encoding="utf-8") as file:
             for candidate, decision in self.verified.accepted:
-                entry = {"id": candidate.id, "synthetic": True, "row": content(candidate, decision)}
+                entry = {"id": candidate.id, "synthetic": True, "row": shown(content(candidate, decision))}
                 verdict = decision.to_json() if decision else None
+                if verdict and verdict.get("row"):
+                    verdict["row"] = shown(verdict["row"])
                 entry |= {"provenance": candidate.provenance.to_json(), "decision": verdict}
-                file.write(json.dumps(shown(entry), ensure_ascii=False) + "\n")
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def content(candidate: Candidate, decision: Decision | None) -> dict[str, Any]:
