@@ -112,6 +112,17 @@ def test_a_split_whose_only_row_has_gone_gets_another(tmp_path: Path) -> None:
     assert (len(found["train"]), len(found["validation"])) == (8, 1)
 
 
+def test_a_content_from_before_there_were_settings_has_those_of_its_report(tmp_path: Path) -> None:
+    growing = Growing(tmp_path, validation="1%")
+    before = growing.read([row(n, 2) for n in range(10)])
+    assert growing.last is not None
+    growing.last.split_settings = None
+    after = growing.read([row(n, 2) for n in range(20)])
+    assert before["validation"] == after["validation"]
+    growing.last.split_settings, growing.splits = None, {"validation": "1%", "seed": 1}
+    assert growing.read([row(n, 2) for n in range(20)])["validation"] != before["validation"]
+
+
 def test_a_content_that_is_not_whole_is_not_remembered(tmp_path: Path) -> None:
     growing = Growing(tmp_path)
     rows = [row(n) for n in range(60)]

@@ -44,9 +44,9 @@ class Before:
     def of(cls, plan: MaterializePlan) -> Before | None:
         """None where there was none, it is not in the store, or other settings divided it."""
         folder = Path(plan.store) / "datasets" / (plan.previous or "").removeprefix("sha256:")
-        if not plan.previous or plan.previous_split_settings != settings_of(plan.splits):
+        if not plan.previous or not manifest.is_complete(folder):
             return None
-        if not manifest.is_complete(folder):
+        if (plan.previous_split_settings or _reported(folder)) != settings_of(plan.splits):
             return None
         import numpy
 
@@ -76,6 +76,17 @@ class Before:
         highest = numpy.zeros(len(wanted), dtype=numpy.uint8)
         numpy.maximum.at(highest, group, codes)
         return highest[group]
+
+
+def _reported(folder: Path) -> str | None:
+    """The settings by the report of the content: those of whoever read it first. For a status from before there were
+    any."""
+    from hone_trainer.datasets.report import DATA  # it needs the tally, which needs this
+
+    try:
+        return settings_of(Splits.model_validate(json.loads((folder / DATA).read_text(encoding="utf-8"))["splits"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def divided(splits: Splits, places: Sequence[int], codes: Any) -> list[str]:
