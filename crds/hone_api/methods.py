@@ -171,9 +171,9 @@ class Generation(ApiModel):
 
 
 CLIP_RANGES = {"GSPO": (3e-4, 4e-4), "CISPO": (1.0, 4.0)}
-"""Losses whose default for epsilon and epsilonHigh is not 0.2. GSPO: section 5.1 of Zheng et al. 2025 (arXiv 2507.18071),
-since the ratio of an answer is the geometric mean over its tokens. CISPO: a weight of at most 5 (Khatri et al. 2025,
-arXiv 2510.13786); MiniMax-M1 (arXiv 2506.13585) names no number."""
+"""Losses whose default for epsilon and epsilonHigh is not 0.2. GSPO: section 5.1 of Zheng et al. 2025 (arXiv
+2507.18071), since the ratio of an answer is the geometric mean over its tokens. CISPO: a weight of at most 5 (Khatri et
+al. 2025, arXiv 2510.13786); MiniMax-M1 (arXiv 2506.13585) names no number."""
 
 
 class GrpoMethod(ApiModel):
@@ -225,8 +225,8 @@ class GrpoMethod(ApiModel):
         default=1,
         ge=1,
         le=16,
-        description="Optimiser steps on the same samples. The ratio to the sampling model is 1 in the first of them, so "
-        "epsilon acts above 1. Default 1.",
+        description="Optimiser steps on the same samples. The ratio to the sampling model is 1 in the first of them, "
+        "so epsilon acts above 1. Default 1.",
     )
     epsilon: Decimal | None = Field(
         default=None,

@@ -209,7 +209,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         NO_CREDENTIALS,
     ),
     *(
-        (JOB, {**GRPO, "spec.grpo.advantage": "LeaveOneOut", "spec.grpo.loss": loss}, "spec.grpo", "for advantage Group")
+        (
+            JOB,
+            {**GRPO, "spec.grpo.advantage": "LeaveOneOut", "spec.grpo.loss": loss},
+            "spec.grpo",
+            "for advantage Group",
+        )
         for loss in ("GSPO", "CISPO")
     ),
     (

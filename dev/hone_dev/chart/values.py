@@ -266,8 +266,8 @@ class OperatorPolicy(Values):
 class TrainerPolicy(Values):
     ingress: bool = Field(
         True,
-        description="Let nobody but metricsFrom reach pods of Hone in watchNamespaces, namespaces and those with the label. "
-        "Ranks of one run reach each other by the policy that the operator makes with it.",
+        description="Let nobody but metricsFrom reach pods of Hone in watchNamespaces, namespaces and those with the "
+        "label. Ranks of one run reach each other by the policy that the operator makes with it.",
     )
     namespaces: list[Name] = Field(
         default_factory=list,
