@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from hone_api.finetunejob_status import FineTuneJobStatus
 from hone_api.meta import (
     ApiModel,
+    BaseModelUri,
     Column,
     Duration,
     HttpUrl,
@@ -18,6 +19,7 @@ from hone_api.meta import (
     Name,
     Percent,
     Rule,
+    base_model_rules,
     immutable,
     uri_rules,
 )
@@ -59,8 +61,9 @@ class ModelRef(ApiModel):
             "secretName is for uri only: remove it, or name the model by uri",
         ),
         *uri_rules(),
+        *base_model_rules(),
     )
-    uri: ModelUri | None = Field(
+    uri: BaseModelUri | None = Field(
         default=None,
         description="Base model by URI, e.g. hf://HuggingFaceTB/SmolLM2-135M-Instruct@main or pvc://claim/path.",
     )

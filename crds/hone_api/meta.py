@@ -144,10 +144,37 @@ _REST = r"[^\x00-\x20\x7f]+"
 _HF = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
 _PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/{_REST}"
 _CONFIG_MAP = r"configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+"
-ModelUri = Annotated[
+_MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST})$"
+ModelUri = Annotated[str, StringConstraints(pattern=_MODEL, max_length=1024), AfterValidator(_checked_uri)]
+_BASE_MESSAGE = (
+    "a base model is hf://owner/name, hf://owner/name@revision or pvc://claim/path, e.g. "
+    "hf://HuggingFaceTB/SmolLM2-135M-Instruct; copy one that lies elsewhere to a volume (pvc://)"
+)
+_HUB_PAGE = r"^https://(www\.)?(huggingface\.co|hf\.co)/"
+_HUB_PAGE_MESSAGE = "write hf://owner/name: the address of its page on the hub is not read"
+
+
+def base_model_rules() -> tuple[Rule, ...]:
+    """Rules on the parent of a base model's URI: the pattern lets all through, so that sentences can refuse them."""
+    return (
+        Rule(f"!has(self.uri) || self.uri.matches(r'{_MODEL}')", _BASE_MESSAGE, field_path=".uri"),
+        Rule(f"!has(self.uri) || !self.uri.matches(r'{_HUB_PAGE}')", _HUB_PAGE_MESSAGE, field_path=".uri"),
+    )
+
+
+def _base_model(uri: str) -> str:
+    if not re.search(_MODEL, uri):
+        raise ValueError(_BASE_MESSAGE)
+    if re.search(_HUB_PAGE, uri):
+        raise ValueError(_HUB_PAGE_MESSAGE)
+    return uri
+
+
+BaseModelUri = Annotated[
     str,
-    StringConstraints(pattern=rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST})$", max_length=1024),
+    StringConstraints(pattern=rf"^{_REST}$", max_length=1024),
     AfterValidator(_checked_uri),
+    AfterValidator(_base_model),
 ]
 NOT_READ = {
     r"^gs://": "gs:// is not read: write s3://bucket/path with s3.endpoint https://storage.googleapis.com and a secret "

@@ -15,8 +15,8 @@ BAD = {
     "pvc://claim/../x": "has no . or .. segment",
     "pvc://claim/a/..": "has no . or .. segment",
     "hf://a/b@../c": "has no . or .. segment",
-    "hf://a/../b": "should match pattern",
-    "file:///etc/passwd": "should match pattern",
+    "hf://a/../b": "should match pattern|has no . or .. segment",
+    "file:///etc/passwd": "should match pattern|a base model is hf://owner/name",
     "https://host/a\r\nX: y": "should match pattern",
     "pvc://claim/a\n": "should match pattern",
 }

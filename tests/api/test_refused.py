@@ -10,6 +10,7 @@ JOB, DATASET, VERSION = "FineTuneJob", "Dataset", "ModelVersion"
 MODEL = "spec.model.uri"
 SOURCE = "spec.source.uri"
 NO_CREDENTIALS = "name a Secret in secretName"
+BASE = "a base model is hf://owner/name, hf://owner/name@revision or pvc://claim/path"
 NO_DOTS = "has no . or .. segment: write the path that is meant"
 MODELS = "http://teacher.models.svc/v1"
 LOGITS = {
@@ -295,24 +296,26 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
             ("pvc://claim/a/..", NO_DOTS),
             ("pvc://claim/./x", NO_DOTS),
             ("https://host/a/../b", NO_DOTS),
-            ("hf://a/../b", "should match"),
-            ("hf://../b", "should match"),
+            ("hf://a/../b", "should match" if kind == DATASET else NO_DOTS),
+            ("hf://../b", "should match" if kind == DATASET else BASE),
             ("hf://a/b@../../c", NO_DOTS),
-            ("file:///etc/passwd", "should match"),
-            ("http://host/x", "write https://" if kind == DATASET else "should match"),
-            ("gs://bucket/x", "s3.endpoint https://storage.googleapis.com" if kind == DATASET else "should match"),
-            ("az://container/x", "SAS token" if kind == DATASET else "should match"),
-            ("hf://datasets/owner/name", "write hf://owner/name" if kind == DATASET else "should match"),
-            ("/etc/passwd", "should match"),
+            ("file:///etc/passwd", BASE if kind == JOB else "should match"),
+            ("http://host/x", "write https://" if kind == DATASET else BASE),
+            ("gs://bucket/x", "s3.endpoint https://storage.googleapis.com" if kind == DATASET else BASE),
+            ("az://container/x", "SAS token" if kind == DATASET else BASE),
+            ("hf://datasets/owner/name", "write hf://owner/name" if kind == DATASET else BASE),
+            ("/etc/passwd", BASE if kind == JOB else "should match"),
             ("https://host/a\r\nX-Evil: 1", "should match"),
             ("https://host/a b", "should match"),
             ("pvc://claim/a\u0000b", "should match"),
-            ("pvc://claim", "should match"),
-            ("pvc:///x", "should match"),
+            ("pvc://claim", BASE if kind == JOB else "should match"),
+            ("pvc:///x", BASE if kind == JOB else "should match"),
             ("pvc://other-namespace/../claim/x", NO_DOTS),
             ("hf://" + "a" * 2000 + "/b", "may not be more than 1024"),
         )
     ),
+    (JOB, {MODEL: "owner/name"}, MODEL, BASE),
+    (JOB, {MODEL: "https://huggingface.co/owner/name"}, MODEL, "write hf://owner/name"),
     (JOB, {"spec.output.push.uri": "oci://user:pw@registry/x"}, "spec.output.push.uri", NO_CREDENTIALS),
     (
         JOB,
@@ -424,5 +427,5 @@ def test_longest_name_is_accepted(api: Any, manifest: Any, kind: str, length: in
 
 
 def test_all_errors_are_told_at_once(api: Any, manifest: Any) -> None:
-    answer = api.create(manifest(JOB, {"spec.method": "x", "spec.training.batchSize": 0, MODEL: "file:///x"}))
+    answer = api.create(manifest(JOB, {"spec.method": "x", "spec.training.batchSize": 0, MODEL: "hf://a b"}))
     assert {"spec.method", "spec.training.batchSize", MODEL} <= {field for field, _ in answer.causes}
