@@ -66,6 +66,7 @@ def test_every_language_is_measured(planted):
         "### 9431.31733.332447 ### ... 332447 31733 ###",
         "on 05.09.2024 at 07:10, 2024-09-05 07:10:11",
         "Boston, MA 02110-1301",
+        "0300-01-01, (0-59 / 0-999), 0 160133733 and seed 5292808890472453840",
         "01 02 03 04 05 06 07 08 09 10",
         "password: ********, password = <secret>, api_key: ${API_KEY}",
         'password = os.environ["DB_PASSWORD_1"]',

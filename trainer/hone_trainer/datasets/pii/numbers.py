@@ -12,7 +12,8 @@ from hone_api.curation import PersonalData
 from hone_trainer.datasets.pii.span import Found, Places
 
 _BY_DATAFOG = {"CREDIT_CARD": PersonalData.CREDIT_CARD, "SSN": PersonalData.SSN}
-_SHORTEST_CARD, _SHORTEST_SSN = 14, len("123-45-6789")
+_CARD_DIGITS, _UNION_PAY = (14, 15, 16), "62"
+_SHORTEST_SSN = len("123-45-6789")
 _V4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?\w|[+-]\w|\.\*)")
 _V6 = re.compile(r"(?<![\w.:])(?:[0-9A-Fa-f]{1,4}::?){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
 _MAY_BE_V6 = re2.compile(r"\b[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{0,4}:")
@@ -38,10 +39,14 @@ def cards_and_ssns(text: str, places: Places, kinds: Collection[PersonalData]) -
 
     for finding in scan(text, {"entities": names}):
         start, end = finding.codepoint_range.start, finding.codepoint_range.end
-        kind, digits = _BY_DATAFOG[finding.entity_type], sum(map(str.isdigit, text[start:end]))
-        # Cards of 13 digits are no longer issued; one in ten article numbers looks like one.
-        if digits >= _SHORTEST_CARD if kind == PersonalData.CREDIT_CARD else digits < end - start:
+        kind, digits = _BY_DATAFOG[finding.entity_type], "".join(filter(str.isdigit, text[start:end]))
+        if _is_card(digits) if kind == PersonalData.CREDIT_CARD else len(digits) < end - start:
             yield Found(start, end, kind)
+
+
+def _is_card(digits: str) -> bool:
+    """Whether it is as long as cards are: one in ten of other numbers, such as those of articles, looks like one."""
+    return len(digits) in _CARD_DIGITS or (len(digits) > max(_CARD_DIGITS) and digits.startswith(_UNION_PAY))
 
 
 def addresses(text: str, places: Places) -> Iterator[Found]:
@@ -63,7 +68,7 @@ def addresses(text: str, places: Places) -> Iterator[Found]:
             address = ipaddress.ip_address(match[0])
         except ValueError:
             continue
-        if address.is_global and (address.version == 4 or address in _GLOBAL_UNICAST):
+        if address.is_global and not address.is_multicast and (address.version == 4 or address in _GLOBAL_UNICAST):
             yield Found(start, end, PersonalData.IP_ADDRESS)
 
 

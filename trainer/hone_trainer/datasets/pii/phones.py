@@ -26,8 +26,8 @@ _NORTH_AMERICA = 1
 _FEWEST, _MOST = 7, 15
 """Digits of a number with its area; E.164 allows 15."""
 _DATE = re.compile(r"(?<!\d)(?:\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d|(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2})(?!\d)")
-_NO_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|\d{5}-\d{4}|(?:\d+\.)*\d\.\d.*|.*\.\d")
-"""IP addresses, US ZIP codes, versions and decimals."""
+_NO_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|\d{5}-\d{4}|\d{4}-\d\d-\d\d|(?:\d+\.)*\d\.\d.*|.*\.\d")
+"""IP addresses, US ZIP codes, dates of any year, versions and decimals."""
 _WORD_BEFORE = re.compile(
     r"\b(?:tel|tél|phone|telephone|téléphone|telefon\w*|teléfono|fax|mobil\w*|móvil\w*|cell|handy|portable|rufnummer"
     r"|whatsapp|sms|call|dial|(?:my|mi|meine|mon) n[uúo]\w+|ll[aá]m\w+|appel\w+|anruf\w*|ruf\w*)\b[^\d\n]{0,16}\Z",
@@ -73,6 +73,8 @@ def _is_national(text: str, start: int, raw: str, digits: str, region: str) -> b
     try:
         number = phonenumbers.parse(raw, region)
     except phonenumbers.NumberParseException:
+        return False
+    if raw.startswith("0 ") or raw.count("(") != raw.count(")"):
         return False
     if not digits.startswith(_trunk(region)) or not _is_of(number, region):
         return False
