@@ -8,8 +8,8 @@ import pytest
 import tls_server
 
 from hone_api.plan import Limits, MaterializePlan
+from hone_trainer.datasets import addresses, materialize
 from hone_trainer.datasets import http as https
-from hone_trainer.datasets import materialize
 from hone_trainer.datasets.addresses import is_allowed
 from hone_trainer.errors import SourceError, classify
 
@@ -174,8 +174,8 @@ def test_one_bad_address_among_good_ones_refuses_the_host(server, tmp_path):
 @pytest.fixture
 def second_loopback_is_public(monkeypatch):
     """127.0.0.2 stands for a public address: there is no other that a test can serve at."""
-    real = https._allowed
-    monkeypatch.setattr(https, "_allowed", lambda a, private: str(a) == "127.0.0.2" or real(a, private))
+    real = addresses._allowed
+    monkeypatch.setattr(addresses, "_allowed", lambda a, *may: str(a) == "127.0.0.2" or real(a, *may))
 
 
 @pytest.fixture
