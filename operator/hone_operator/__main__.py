@@ -167,11 +167,26 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class Retried(logging.Filter):
+    """Makes news of what kopf logs as an error and tries again: a definition that was applied is one on each watch.
+
+    What it gives up stays an error.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        if record.name.startswith("kopf.") and "; will retry: " in record.getMessage():
+            record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+            return log.isEnabledFor(logging.INFO)
+        return True
+
+
 def set_up_logging(config: settings.Log) -> None:
     """Everything to standard error; the libraries from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if config.format == "json" else plain)
+    handler.addFilter(Retried())
     logging.root.handlers = [handler]
     logging.root.setLevel("WARNING")
     log.setLevel(config.level)

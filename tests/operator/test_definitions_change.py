@@ -1,0 +1,49 @@
+"""Definitions that change under the running operator: its watches begin again, and that is no error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand import Namespace
+from kube import HONE, Kube
+from operator_process import Operator
+
+from hone_api.generate import KINDS
+from hone_api.schema import crd
+
+pytestmark = pytest.mark.apiserver
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def apply(kube: Kube, body: dict[str, Any]) -> None:
+    """As `helm upgrade`; a field that is not in `body` is removed."""
+    target = f"{CRDS}/{body['metadata']['name']}"
+    live = kube.call("GET", target)
+    body["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+    kube.call("PUT", target, body)
+
+
+def test_new_definitions_are_no_error_in_the_log(
+    apiserver: Path, kube: Kube, namespace: Namespace, tmp_path: Path
+) -> None:
+    settings = {"HONE_WATCH_NAMESPACES": json.dumps([namespace.name]), "HONE_RESYNC_SECONDS": "600"}
+    operator = Operator(apiserver, tmp_path, settings).start()
+    try:
+        namespace.until(operator.ready, "ready")
+        namespace.dataset("before")
+        for kind in KINDS:
+            body = crd(kind)
+            schema = body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+            schema["properties"]["future"] = {"type": "string"}
+            apply(kube, body)
+        namespace.until(lambda: "will retry" in operator.log(), "a watch is refused while its storage begins again")
+        namespace.dataset("after")
+        assert " ERROR " not in operator.log()
+    finally:
+        operator.kill()
+        for kind in KINDS:
+            apply(kube, crd(kind))
+        namespace.until(lambda: [kube.call("GET", f"{HONE}/{kind.plural}") for kind in KINDS], "they are served again")
