@@ -324,6 +324,9 @@ class DatasetStatus(ApiModel):
     digest: Digest | None = Field(default=None, description="Digest of the materialised content.")
     revision: ShortText | None = Field(default=None, description="Commit of an hf:// source, or SHA-256 of the source.")
     uri: ShortText | None = Field(default=None, description="Where the rows lie in the store.")
+    size_bytes: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Bytes of that folder: rows and report."
+    )
     rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Valid rows.")
     splits: Annotated[list[SplitRows], Field(max_length=8)] | None = Field(default=None, description="Rows per split.")
     split_settings: ShortText | None = Field(
@@ -383,6 +386,7 @@ DATASET = Kind(
         Column("Age", ".metadata.creationTimestamp", type="date"),
         Column("Source", ".spec.source.uri", priority=1),
         Column("Digest", ".status.digest", priority=1),
+        Column("Bytes", ".status.sizeBytes", type="integer", priority=1),
     ),
     selectable=(".status.phase", ".spec.format"),
     rules=(

@@ -192,6 +192,9 @@ class ModelVersionStatus(ApiModel):
     base: ShortText | None = Field(default=None, description="Base model, for people.")
     eval_loss: ShortText | None = Field(default=None, description="Held-out loss, for people.")
     base_eval_loss: ShortText | None = Field(default=None, description="Held-out loss of the base model, for people.")
+    size_bytes: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Bytes of all artifacts, which are in the store of its namespace."
+    )
     verified_at: Timestamp | None = Field(default=None, description="When every file last matched its manifest.")
     tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Verifying Jobs so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last one ended.")
@@ -212,6 +215,7 @@ MODEL_VERSION = Kind(
         Column("Age", ".metadata.creationTimestamp", type="date"),
         Column("Version", ".spec.version", type="integer", priority=1),
         Column("Base-Loss", ".status.baseEvalLoss", priority=1),
+        Column("Bytes", ".status.sizeBytes", type="integer", priority=1),
         Column("Approval", ".spec.approval.state", priority=1),
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
     ),

@@ -131,6 +131,7 @@ class DatasetResult(ApiModel):
     split_settings: ShortText | None = Field(
         default=None, description="Hash of the settings that divided the rows, for the next plan."
     )
+    size_bytes: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Bytes of the folder.")
     revision: Address | None = None
     format_detected: ShortText | None = None
     rows: int = Field(default=0, ge=0, le=MAX_COUNT)

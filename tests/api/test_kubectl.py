@@ -29,9 +29,16 @@ STATUS: dict[str, Any] = {
         "rows": 90,
         "rejected": 2,
         "digest": f"sha256:{'0' * 64}",
+        "sizeBytes": 4096,
         "conditions": [{**READY, "reason": "Materialized"}],
     },
-    "ModelVersion": {"base": "owner/model", "evalLoss": "0.981", "baseEvalLoss": "2.5", "conditions": [READY]},
+    "ModelVersion": {
+        "base": "owner/model",
+        "evalLoss": "0.981",
+        "baseEvalLoss": "2.5",
+        "sizeBytes": 7,
+        "conditions": [READY],
+    },
 }
 
 Kubectl = Callable[..., str]
@@ -102,8 +109,8 @@ def test_a_job_without_status_has_a_row_too(run: Kubectl) -> None:
     ("short", "more"),
     [
         ("ftj", {"METHOD": "SFT", "BASE": "hf://owner/model", "NODES": "1", "GPUS": "0", "REASON": "AttemptRunning"}),
-        ("dset", {"SOURCE": "pvc://data/rows.jsonl", "DIGEST": f"sha256:{'0' * 64}"}),
-        ("mv", {"VERSION": "1", "BASE-LOSS": "2.5", "APPROVAL": "Candidate", "REASON": "Verified"}),
+        ("dset", {"SOURCE": "pvc://data/rows.jsonl", "DIGEST": f"sha256:{'0' * 64}", "BYTES": "4096"}),
+        ("mv", {"VERSION": "1", "BASE-LOSS": "2.5", "APPROVAL": "Candidate", "REASON": "Verified", "BYTES": "7"}),
     ],
 )
 def test_wide_columns(run: Kubectl, short: str, more: dict[str, str]) -> None:

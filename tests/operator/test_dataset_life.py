@@ -100,6 +100,8 @@ def test_from_the_first_reading_to_the_last_of_its_rows(namespace: Namespace, po
     namespace.create("Dataset", "rows", {"source": source, "format": "Text", "refresh": {"every": "1h"}})
     pods.run("materialize", "rows")
     first = says("Read")
+    folder = pods.folder / "store" / "datasets" / first["digest"].removeprefix("sha256:")
+    assert first["sizeBytes"] == sum(f.stat().st_size for f in folder.iterdir() if f.name != "manifest.json")
 
     namespace.create("Dataset", "mix", {"mixture": [{"name": "rows", "weight": "100%"}], "refresh": {"every": "1h"}})
     pods.run("materialize", "mix")

@@ -61,7 +61,10 @@ def test_rows_reach_the_store_as_normalised_splits_with_a_manifest(plan):
     assert everything == {(r["question"], r["answer"]) for r in PAIRS}
     assert result.rows == len(train) + len(validation) == 100
     assert 5 <= len(validation) <= 40
-    assert manifest.verify(folder).files == 6
+    verified = manifest.verify(folder)
+    assert (verified.files, verified.size_bytes) == (6, result.size_bytes)
+    stored = sum(f.stat().st_size for f in folder.iterdir() if f.name != manifest.MANIFEST)
+    assert result.size_bytes == stored > 0
     assert contents.digest_of(folder) == result.digest
     assert json.loads((folder / "report.json").read_text())["result"]["rows"] == 100
     assert [p.name for p in folder.parent.iterdir()] == [folder.name], "no work folder is left"

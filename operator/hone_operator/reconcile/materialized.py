@@ -60,4 +60,4 @@ def serve(draft: Draft, result: DatasetResult, platform: Platform) -> None:
     """The content that jobs get from now on."""
     path = (result.path or "").strip("/")
     draft.put(digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", failure=None, phase="Ready")
-    draft.put(splitSettings=result.split_settings)
+    draft.put(splitSettings=result.split_settings, sizeBytes=result.size_bytes)

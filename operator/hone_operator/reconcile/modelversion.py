@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.failures import Retry
+from hone_api.meta import MAX_COUNT
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.report import VerifyResult
 from hone_operator.desired import names
@@ -70,6 +71,7 @@ def _columns(draft: Draft, spec: ModelVersionSpec) -> None:
         base=(base.model_version or base.uri.removeprefix("hf://"))[:253],
         evalLoss=loss.tuned if loss else None,
         baseEvalLoss=loss.base if loss else None,
+        sizeBytes=min(sum(artifact.size_bytes for artifact in spec.artifacts), MAX_COUNT),
     )
 
 

@@ -72,6 +72,7 @@ def test_it_is_ready_only_after_it_was_verified(life, conditions):
     }
     assert life.status["base"] == "org/model"
     assert (life.status["evalLoss"], life.status["baseEvalLoss"]) == ("2.1", "3.9")
+    assert life.status["sizeBytes"] == sum(a["sizeBytes"] for a in life.version["spec"]["artifacts"]) > 0
     assert life.tick(10) == Outcome()
     life.ends("Complete", life.world.dead(0, outcome=VERIFIED))
     life.tick(61)

@@ -117,6 +117,7 @@ def publish(tally: Tally, result: DatasetResult, content: Path) -> None:
     manifest.write(content)
     there = Path(tally.plan.store) / result.path
     store.publish(content, there, is_intact)
+    result.size_bytes = manifest.size_of(there)
     if content.exists() and (content / report.DATA).read_bytes() != (there / report.DATA).read_bytes():
         _keep_report(tally, result, content)
 
