@@ -353,6 +353,59 @@ def test_samples_without_a_score_are_left_out(runs: Any, plan_of: Any, tmp_path:
     runs.finish(plan)
     shares = [point["masked_samples"] for point in logs(plan)]
     assert all(0 < share < 1 for share in shares)
+    assert {point["failed_samples"] for point in logs(plan)} == {0}
+
+
+def learned_from(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The batches that GRPO's loss gets from now on."""
+    from trl import GRPOTrainer
+
+    batches: list[dict[str, Any]] = []
+    compute = GRPOTrainer._compute_loss
+
+    def compute_and_keep(self: Any, model: Any, inputs: dict[str, Any]) -> Any:
+        batches.append(inputs)
+        return compute(self, model, inputs)
+
+    monkeypatch.setattr(GRPOTrainer, "_compute_loss", compute_and_keep)
+    return batches
+
+
+def test_samples_whose_reward_fails_count_nowhere(
+    runs: Any, plan_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in their group's mean, not in the KL, not among the tokens that the loss is divided by."""
+    batches = learned_from(monkeypatch)
+    plan = plan_of(
+        held_out=False, grpo={"beta": "0.1"}, training={"maxSteps": 3, "batchSize": 16, "microBatchSize": 16}
+    )
+    fails = "    if len(completion) % 2 and completion != answer: raise ValueError\n    return"
+    (tmp_path / "reward.py").write_text(
+        VOWELS.replace("completion,", "completion, answer,").replace("    return", fails)
+    )
+    runs.finish(plan)
+    for point, batch in zip(logs(plan), batches, strict=True):
+        kept = batch["completion_mask"].any(1)
+        assert 0 < point["failed_samples"] < 1
+        assert point["failed_samples"] == point["masked_samples"] == pytest.approx(1 - kept.float().mean().item())
+        assert not batch["advantages"][~kept].any()
+        assert batch["advantages"].sum().item() == pytest.approx(0, abs=1e-4)
+        assert batch["num_items_in_batch"] == batch["completion_mask"].sum()
+
+
+@pytest.mark.parametrize("advantage", ["Group", "LeaveOneOut"])
+def test_answers_that_are_cut_and_left_out_get_no_reward(
+    runs: Any, plan_of: Any, tmp_path: Path, advantage: str
+) -> None:
+    """The function is not even asked, and none of them is a failure."""
+    grpo = {"maxCompletionLength": 24, "maskTruncatedCompletions": True, "advantage": advantage}
+    plan = plan_of(grpo=grpo, held_out=False, training={"maxSteps": 4, "batchSize": 64, "microBatchSize": 16})
+    runs.finish(plan)
+    points = logs(plan)
+    assert any(0 < point["masked_samples"] < 1 for point in points)
+    for point in points:
+        assert point["masked_samples"] == pytest.approx(point["completions/clipped_ratio"])
+        assert point["failed_samples"] == 0
 
 
 ONE_QUESTION: dict[str, Any] = {"held_out": False, "training": {"maxSteps": 8, "batchSize": 4}}
@@ -394,6 +447,7 @@ def test_a_question_without_a_score_on_one_rank_does_not_end_the_run(runs: Any, 
     (tmp_path / "reward.py").write_text(source)
     assert runs.wait(plan, runs.start(plan)).result.steps == 3
     assert {point["masked_samples"] for point in logs(plan)} == {0.5}
+    assert {point["failed_samples"] for point in logs(plan)} == {0.5}
 
 
 def test_a_judge_that_goes_away_is_left_to_another_attempt(

@@ -32,7 +32,9 @@ def silent() -> Iterator[str]:
 
 def generation(url: str, folder: Path, stop: Stop) -> served.Served:
     endpoint = Endpoint(url, Access(allow_private=True, most_seconds=served.SECONDS))
-    return served.Served(endpoint, None, folder, "run", {}, served.Patience(stop))
+    library = served.Served(endpoint, None, folder, "run", {}, served.Patience(stop), print)
+    library._name = "run-adapter-0"  # as after sync_weights
+    return library
 
 
 def test_a_server_that_does_not_answer_is_given_up_before_the_other_ranks_do(
@@ -77,6 +79,52 @@ def test_the_first_error_ends_what_is_not_under_way() -> None:
     with pytest.raises(SourceError, match="no"):
         in_parallel(ask, range(1000), 1)
     assert len(asked) < 1000
+
+
+# -- a prompt that it fails on ---------------------------------------------------------------------------------
+
+
+class Choosy(BaseHTTPRequestHandler):
+    """Has samples of every prompt but those with the token 7."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        choice = {"token_ids": [5, 6], "logprobs": {"token_logprobs": [-1.0, -2.0]}}
+        refused = 7 in asked["prompt"]
+        self.send_response(400 if refused else 200)
+        self.end_headers()
+        body = {"error": "the prompt is not taken"} if refused else {"choices": [choice] * asked["n"]}
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def choosy() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Choosy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_prompt_that_the_server_fails_on_costs_its_own_samples(
+    choosy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library = generation(choosy, tmp_path, Stop())
+    _, completions, log_probs, _ = library.generate([[1, 2], [1, 2], [1, 7], [1, 7], [3]])
+    assert library.failed == [False, False, True, True, False]
+    assert completions == [[5, 6], [5, 6], [7], [7], [5, 6]]
+    assert log_probs[2] == [[None]]
+    assert capsys.readouterr().out.count("samples of a prompt are left out: 127.0.0.1") == 1
+    library.generate([[1, 2]])
+    assert library.failed == [False]
+
+
+def test_a_server_that_fails_on_every_prompt_ends_the_run(choosy: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="the prompt is not taken") as raised:
+        generation(choosy, tmp_path, Stop()).generate([[7], [7, 7]])
+    assert raised.value.code == "EndpointRefused"
 
 
 # -- its key ---------------------------------------------------------------------------------------------------

@@ -102,11 +102,13 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     from transformers import PrinterCallback
     from trl import GRPOTrainer, RLOOTrainer
 
-    library = RLOOTrainer if options(run.plan).advantage == "LeaveOneOut" else GRPOTrainer
+    leaves_one_out = options(run.plan).advantage == "LeaveOneOut"
+    library = RLOOTrainer if leaves_one_out else GRPOTrainer
 
     class Grpo(Loop, library):  # type: ignore[misc, valid-type]
         """TRL's, with our loop, our prompts and an order that a resumed run finds again."""
 
+        rewards: rewarding.Rewards
         at_end: ExitStack
         """Closed when training ends, also by an error."""
 
@@ -116,6 +118,12 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
 
         def _tokenize_prompts(self, prompts: list[list[int]]) -> tuple[list[list[int]], None, dict[str, Any]]:
             return prompts, None, {}
+
+        def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+            batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+            if leaves_one_out:
+                return batch
+            return rewarding.leave_out(batch, self.rewards.kept, lambda count: self.accelerator.gather(count).sum())
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             return PromptOrder(super()._get_train_sampler(dataset), self.args.seed)
@@ -174,6 +182,7 @@ METHOD = Method(
         rewarding.CLIPPED: "clipped_ratio",
         rewarding.CONSTANT: "constant_groups",
         rewarding.MASKED: "masked_samples",
+        rewarding.FAILED: "failed_samples",
         **generation.LOGGED,
     },
 )

@@ -24,7 +24,10 @@ CONSTANT = "frac_reward_zero_std"
 CLIPPED = "completions/clipped_ratio"
 """TRL's name for the share of samples that were cut at their limit."""
 MASKED = "masked_samples"
-"""Share of samples without a score."""
+"""Share of samples that are left out of the loss and of what their siblings are compared with: they failed, were cut
+where cut ones do not count, or a reward left them out on purpose."""
+FAILED = "failed_samples"
+"""Share of samples whose generation or reward failed."""
 _MOST_PARTS = 4
 """Rewards whose own means are reported."""
 _REASONS_TOLD = 20
@@ -44,15 +47,21 @@ class Rewards:
         workers = Workers()
         weakref.finalize(self, workers.close)
         self._combined = rewards.of_plan(run.plan, specs, workers)
+        self._mask_cut = run.plan.grpo.mask_truncated_completions
         self._told: set[str] = set()
         self._last: Scores | None = None
+        self.unanswered: Callable[[], Sequence[bool]] | None = None
+        """Which of the newest samples a server failed to generate, where one generates."""
+        self.kept: list[bool] = []
+        """Which of the samples that `score` saw last have a score."""
         prompts = cast(Sequence[Prompt], run.rows)
         for sentence in gold.check(self._combined, [spec.type for spec in specs], prompts):
             run.reporters.say(sentence)
 
     def __call__(self, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Scores:
         """Scores of answers, given as token ids with their end mark."""
-        self._last = scores = self._combined(rewards.as_samples(self._run.base.tokenizer, rows, answers))
+        samples = rewards.as_samples(self._run.base.tokenizer, rows, answers) if rows else []
+        self._last = scores = self._combined(samples) if samples else Scores([], {})
         self._tell(scores)
         return scores
 
@@ -68,18 +77,28 @@ class Rewards:
         Raises:
             TrainerError: see `give_up`, when no sample of a step got a score and not all were left out on purpose.
         """
-        scores = self([self._run.rows[i] for i in row], completion_ids)  # type: ignore[misc]
-        log_metric(MASKED, sum(total is None for total in scores.totals) / len(scores.totals))
-        scored = sum(total is not None for total in scores.totals)
-        failed = sum(not mask.meant for mask in scores.masks())
-        everywhere = ranks.add_up([scored, failed, len(scores.totals)])
-        if everywhere[1] and not everywhere[0]:
-            self.give_up(f"none of {everywhere[2]:.0f} samples got a score")
+        lost = list(self.unanswered()) if self.unanswered else [False] * len(row)
+        ended = [ids[-1] in self._run.stop_ids for ids in completion_ids]
+        cut = [self._mask_cut and not ended[i] and not lost[i] for i in range(len(row))]
+        here = [i for i in range(len(row)) if not cut[i] and not lost[i]]
+        scores = self([self._run.rows[row[i]] for i in here], [completion_ids[i] for i in here])  # type: ignore[misc]
+        totals = dict(zip(here, scores.totals, strict=True))
+        self.kept = [totals.get(i) is not None for i in range(len(row))]
+        failed = scores.failed() + sum(lost)
+        log_metric(MASKED, 1 - sum(self.kept) / len(row))
+        log_metric(FAILED, failed / len(row))
+        self._check(failed, sum(cut), len(row))
         for name, found in scores.parts.items():
             known = [score for score in found if not isinstance(score, Masked)]
             if known and len(scores.parts) > 1:
                 log_metric(f"reward_{name}", sum(known) / len(known))
-        return scores.totals
+        return [totals.get(i) for i in range(len(row))]
+
+    def _check(self, failed: int, cut: int, samples: int) -> None:
+        """Give up when no sample of a step got a score and failures, rather than cut answers, are why. A collective."""
+        scored, failures, cuts, count = ranks.add_up([sum(self.kept), failed, cut, samples])
+        if failures > cuts and not scored:
+            self.give_up(f"none of {count:.0f} samples got a score")
 
     def give_up(self, what: str) -> None:
         """End the run: `what` has no score, and the last samples tell why. A collective.
@@ -91,7 +110,7 @@ class Rewards:
         code = "RewardFailed"
         if ranks.any_rank(any(mask.broken for mask in masks)):
             code = "SandboxFailed"
-        elif ranks.any_rank(any(mask.away for mask in masks)):
+        elif ranks.any_rank(any(mask.away for mask in masks) or bool(self.unanswered and any(self.unanswered()))):
             code = "EndpointUnreachable"
         reasons = self._last.masked().most_common(1) if self._last else []
         words = "".join(f"; of {count} the reason is {reason}" for reason, count in reasons)
@@ -124,10 +143,29 @@ class Differences(TrainerCallback):
         if step < self._patience or not sampled or any(entry[CONSTANT] != 1 for entry in scored):
             return
         if not scored:
+            if self._run.plan.grpo.mask_truncated_completions and all(entry[CLIPPED] == 1 for entry in sampled):  # type: ignore[union-attr]
+                return  # see `Cut`
             raise TrainerError("RewardFailed", f"in {step} steps no sample got a score", step=step)
         value = scored[-1]["reward"]
         message = f"in {step} steps no prompt's samples differed in their reward, which is {value:g} now"
         raise TrainerError("RewardConstant", message, step=step)
+
+
+def leave_out(batch: dict[str, Any], kept: Sequence[bool], add_up: Callable[[Any], Any]) -> dict[str, Any]:
+    """What GRPO learns from, without the tokens of samples that have no score.
+
+    TRL gives them the advantage 0, but they would still be pulled to the reference by beta, and count among the tokens
+    that the loss is divided by. RLOO needs none of it: its loss is of whole answers, and its KL is part of the reward.
+
+    Args:
+        batch: as TRL's `_generate_and_score_completions` makes it.
+        kept: of each sample, whether it has a score.
+        add_up: a tensor's sum over all ranks.
+    """
+    import torch
+
+    mask = batch["completion_mask"] * torch.tensor(kept, device=batch["completion_mask"].device)[:, None]
+    return {**batch, "completion_mask": mask, "num_items_in_batch": add_up(mask.sum())}
 
 
 class Cut(TrainerCallback):

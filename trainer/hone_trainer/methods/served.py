@@ -28,7 +28,7 @@ from hone_trainer.stop import Stop
 PARALLEL = 64
 """Prompts of a rank that are under way at a time; vLLM makes one batch of them."""
 SECONDS = COLLECTIVE_TIMEOUT - 300.0
-"""Until the samples of a prompt, or an adapter, must be there, all tries together: before the other ranks give up."""
+"""Until the samples of a step, or an adapter, must be there, all tries together: before the other ranks give up."""
 GRACE = 30.0
 """Seconds of waiting after a signal. A server that is well answers in them, and the step ends with a checkpoint."""
 FORGET_SECONDS = 10.0
@@ -46,7 +46,7 @@ NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalt
 """The server would sample by the model's generation_config.json else, which training knows nothing of."""
 
 Sample = tuple[list[int], list[float | None]]
-"""Token ids with their end mark, and the log-probability of each, in nats."""
+"""Token ids with their end mark, and the log-probability of each, in nats; None: not known."""
 
 
 class Served:
@@ -58,6 +58,7 @@ class Served:
         run: name of the run, for people who look at the server.
         sampling: of each request.
         check: called each second of waiting; ends it by an exception.
+        say: told why a prompt has no samples.
     """
 
     def __init__(
@@ -68,9 +69,12 @@ class Served:
         run: str,
         sampling: Mapping[str, Any],
         check: Callable[[], None],
+        say: Callable[[str], None],
     ) -> None:
         self._endpoint, self._network, self._folder, self._sampling = endpoint, network, folder, dict(sampling)
-        self._check = check
+        self._check, self._say = check, say
+        self.failed: list[bool] = []
+        """Of the samples that were generated last, which stand for those of a prompt that the server failed on."""
         # A new name each time: vLLM would read an adapter that is loaded in place again at each forward pass, and the
         # file system of another node may remember what was at a path.
         self._names = (f"{run}-{uuid.uuid4().hex[:12]}-{number}" for number in count())
@@ -95,14 +99,27 @@ class Served:
     ) -> tuple[Any, list[list[int]], list[list[list[float | None]]], list[list[list[int]]]]:
         """A sample for each prompt: prompts, samples, log-probabilities of their tokens, and of which tokens those are.
 
+        A prompt that the server fails on has the last token of the prompt as its samples, and `failed` tells which
+        they are. A collective.
+
         Raises:
-            SourceError: EndpointUnreachable or EndpointRefused.
+            SourceError: EndpointUnreachable or EndpointRefused, when the server failed on every prompt of all ranks.
             TrainerError: Interrupted.
         """
         groups = [(list(ids), len(list(same))) for ids, same in groupby(prompts)]
+        until = time.monotonic() + SECONDS
         with profiler or nullcontext():
-            answers = in_parallel(self._ask, groups, PARALLEL, self._check)
-        found = [sample for samples in answers for sample in samples]
+            answers = in_parallel(lambda group: self._try(*group, until), groups, PARALLEL, self._check)
+        errors = [answer for answer in answers if isinstance(answer, SourceError)]
+        if not ranks.any_rank(len(errors) < len(groups)):
+            raise errors[0]
+        for words in dict.fromkeys(error.message for error in errors):
+            self._say(f"samples of a prompt are left out: {words}")
+        found: list[Sample] = []
+        self.failed = []
+        for (prompt, number), answer in zip(groups, answers, strict=True):
+            found += [(prompt[-1:], [None])] * number if isinstance(answer, SourceError) else answer
+            self.failed += [isinstance(answer, SourceError)] * number
         completions = [ids for ids, _ in found]
         return (
             prompts,
@@ -148,10 +165,15 @@ class Served:
                 self._endpoint.ask("POST", "/unload_lora_adapter", {"lora_name": name}, 1, until)
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
-    def _ask(self, group: tuple[list[int], int]) -> list[Sample]:
+    def _try(self, prompt: list[int], number: int, until: float) -> list[Sample] | SourceError:
+        """The samples of one prompt, or why there are none."""
+        try:
+            return self._ask(prompt, number, until)
+        except SourceError as error:
+            return error
+
+    def _ask(self, prompt: list[int], number: int, until: float) -> list[Sample]:
         """The samples of one prompt; a server that was restarted meanwhile is told the adapter again."""
-        prompt, number = group
-        until = time.monotonic() + SECONDS
         body = {**self._sampling, "model": self._name, "prompt": prompt, "n": number}
         try:
             answer = self._endpoint.request("POST", "/completions", body, RESTART, until)
@@ -208,7 +230,8 @@ def attach(trainer: Any, run: Run) -> None:
         "logprobs": 0,
         "return_token_ids": True,
     }
-    served = Served(endpoint, trainer.model, folder, plan.run, sampling, Patience(run.stop))
+    served = Served(endpoint, trainer.model, folder, plan.run, sampling, Patience(run.stop), run.reporters.say)
+    trainer.rewards.unanswered = lambda: served.failed
     trainer.use_vllm, trainer.vllm_mode, trainer.vllm_generation, trainer._last_loaded_step = True, "server", served, -1
     trainer.at_end.callback(served.close)
 

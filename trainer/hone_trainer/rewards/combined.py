@@ -32,6 +32,14 @@ class Scores:
         """Of all rewards."""
         return [score for scores in self.parts.values() for score in scores if isinstance(score, Masked)]
 
+    def failed(self) -> int:
+        """Samples without a score that no reward left out on purpose."""
+        columns = list(zip(*self.parts.values(), strict=True))
+        return sum(
+            total is None and not any(isinstance(score, Masked) and score.meant for score in scores)
+            for total, scores in zip(self.totals, columns, strict=True)
+        )
+
     def masked(self) -> Counter[str]:
         """Samples left out by reward and reason."""
         return Counter(
