@@ -32,7 +32,7 @@ class Tier:
 
 def _pytest(marker: str, workers: int = MOST_WORKERS) -> list[str]:
     parallel = ["-n", "logical", "--maxprocesses", str(workers), "--dist", "worksteal"] if workers > 1 else []
-    return [str(BIN / "python"), "-m", "pytest", "-q", "-m", marker, *parallel]
+    return [str(BIN / "python"), "-m", "pytest", "-q", "-m", marker, "--durations=25", "--durations-min=5", *parallel]
 
 
 def _needs_linux() -> str | None:

@@ -266,3 +266,13 @@ def interrupt() -> Callable[[Any, int], Any]:
         return caught.value
 
     return until
+
+
+@pytest.fixture
+def run_alone(tmp_path: Path) -> Any:
+    """Runs plans where there is no network but loopback; see `alone`."""
+    import alone
+
+    if not alone.possible():
+        pytest.skip("this machine does not allow network namespaces")
+    return alone.Alone(tmp_path / "alone")

@@ -399,6 +399,13 @@ def test_a_resumed_run_compares_with_the_base_of_its_first_attempt(runs: Any, me
     assert runs.finish(plan).numbers == whole.numbers
 
 
+@pytest.mark.attack("network of a rank")
+def test_tasks_need_no_network(run_alone: Any, measured: Any) -> None:
+    outcome, attempts = run_alone(measured("alone", training={"maxSteps": 1}).to_json())
+    assert outcome.failure is None
+    assert attempts == []
+
+
 def test_two_ranks_find_the_same_numbers_as_one(runs: Any, measured: Any) -> None:
     fields = {"training": {"maxSteps": 2}, "harness": {"limit": 3}}
     alone = runs.finish(measured("alone", **fields))
