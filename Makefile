@@ -1,6 +1,6 @@
 # Each line is a command that one can type. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutate test-pure test-apiserver test-trainer e2e attack lint format crds lock cluster-up cluster-down bench clean
+.PHONY: help setup demo test mutate test-pure test-apiserver test-trainer e2e long attack lint format crds lock cluster-up cluster-down bench clean
 CLUSTER ?= embedded
 SKIP ?=
 COUNT ?= 20000
@@ -26,6 +26,9 @@ test-pure test-apiserver test-trainer: setup ## One tier of the tests
 
 e2e: setup ## The end-to-end tier on the embedded cluster
 	@$(PY) -m hone_dev.tiers --only e2e
+
+long: setup ## Long tests that `make test` leaves out: whole pipelines on real pods, vLLM on two ranks
+	@$(PY) -m hone_dev.tiers --only long
 
 attack: setup ## Every attack input against the running parts; prints tried and held by area
 	@$(PY) -m hone_dev.attack

@@ -28,6 +28,8 @@ class Tier:
     name: str
     commands: Sequence[Sequence[str]]
     obstacle: Callable[[], str | None] = lambda: None
+    by_name: bool = False
+    """Runs only where it is named by --only."""
 
 
 def _pytest(marker: str, workers: int = MOST_WORKERS) -> list[str]:
@@ -56,8 +58,13 @@ TIERS = (
     ),
     Tier("pure", (_pytest("pure"),)),
     Tier("apiserver", (_pytest("apiserver"),), _needs_linux),
-    Tier("trainer", (_pytest("trainer"),)),
-    Tier("e2e", (_pytest("e2e and not alone", workers=2), _pytest("e2e and alone", workers=1)), _needs_root),
+    Tier("trainer", (_pytest("trainer and not long"),)),
+    Tier(
+        "e2e",
+        (_pytest("e2e and not alone and not long", workers=2), _pytest("e2e and alone", workers=1)),
+        _needs_root,
+    ),
+    Tier("long", (_pytest("long", workers=2),), _needs_root, by_name=True),
 )
 
 
@@ -86,7 +93,7 @@ def main() -> int:
     skip = [s for s in args.skip.split(",") if s]
     if unknown := set(skip) - set(names):
         parser.error(f"no such tier: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    tiers = [t for t in TIERS if (not args.only or t.name in args.only) and t.name not in skip]
+    tiers = [t for t in TIERS if (t.name in args.only if args.only else not t.by_name) and t.name not in skip]
     results = {t.name: run(t) for t in tiers}
     print("\n" + "  ".join(f"{name} {'ok' if ok else 'FAILED'}" for name, ok in results.items()))
     if skip:

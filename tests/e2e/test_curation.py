@@ -47,6 +47,7 @@ def exam(version: dict[str, Any]) -> dict[str, Any]:
     return number
 
 
+@pytest.mark.long
 def test_the_curated_rows_teach_more_than_the_raw_ones_at_equal_steps(kubectl) -> None:
     kubectl.apply(*with_the_raw_rows())
     curated, raw = version_of(kubectl, "help-desk"), version_of(kubectl, "help-desk-raw")

@@ -28,6 +28,7 @@ def distillation(name: str, model: str, **options: Any) -> dict[str, Any]:
     return job(name, {"uri": model}, method="Distillation", distillation=options)
 
 
+@pytest.mark.long
 def test_a_student_learns_from_an_api_and_is_the_teacher_of_the_next(kubectl: Any, images: Any, tiny: str) -> None:
     """Both begin with the same weights and make two steps: they are near each other, and far from the rows."""
     kubectl.apply(

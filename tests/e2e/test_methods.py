@@ -75,6 +75,7 @@ def test_a_reward_model_ranks_unseen_pairs(kubectl) -> None:
     assert spec["evaluation"].get("samples", []) == []
 
 
+@pytest.mark.long
 def test_rlhf_is_a_chain_of_three_stages(kubectl) -> None:
     """A few steps of each stage: that it learns is shown by the trainer's tests, with three seeds."""
     found = versions_of(kubectl, "07-rlhf", maxSteps=2)

@@ -99,7 +99,14 @@ def curve_of(plan: Any) -> list[dict[str, Any]]:
     return [point for point in map(json.loads, lines) if "loss" in point]
 
 
-@pytest.mark.parametrize(("type_", "ranks"), [("LoRA", 1), ("LoRA", 2), ("DoRA", 1)])
+@pytest.mark.parametrize(
+    ("type_", "ranks"),
+    [
+        ("LoRA", 1),
+        pytest.param("LoRA", 2, marks=pytest.mark.long),
+        pytest.param("DoRA", 1, marks=pytest.mark.long),
+    ],
+)
 def test_vllm_samples_from_the_weights_of_the_newest_step(train: Any, type_: str, ranks: int) -> None:
     """Its log-probabilities are the trainer's within rounding, while the model moves far from where it began."""
     curve = train("newest", {"beta": "0.001"}, adapter={"type": type_}, processesPerNode=ranks)
@@ -114,6 +121,7 @@ def samples_are_of_the_newest_step(curve: list[dict[str, Any]]) -> None:
         assert 0 < point["sampling/sampling_logp_difference/mean"] < 0.01
 
 
+@pytest.mark.long
 def test_rloo_by_vllm(train: Any) -> None:
     training = {"learningRate": "5e-3"}
     curve = train("rloo", {"advantage": "LeaveOneOut", "beta": "0.001"}, training=training, adapter={"type": "None"})
@@ -146,7 +154,7 @@ def adapters(url: str) -> list[str]:
     return [model["id"] for model in requests.get(f"{url}/v1/models", timeout=60).json()["data"] if model["parent"]]
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_a_server_samples_from_the_adapter_of_the_newest_step(
     server: str, served_plan: Any, runs: Any, ranks: int
 ) -> None:
