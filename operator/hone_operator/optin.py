@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import aiohttp
 import kopf
 
-from hone_operator.cluster import AlreadyExistsError, Cluster, ClusterError
+from hone_operator.cluster import AlreadyExistsError, Cluster, ClusterError, NamespaceGoneError
 from hone_operator.desired import names
 from hone_operator.desired.namespace import Setup
 from hone_operator.settings import Settings
@@ -49,6 +50,8 @@ class OptIn:
     _labelled: set[str] = field(default_factory=set)
     _bound: dict[str, float] = field(default_factory=dict)
     """Namespaces whose RoleBinding was seen, until when (monotonic seconds) it is not looked for again."""
+    _turns: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """One at a time enters or leaves a namespace: else a label that goes and comes leaves no RoleBinding behind."""
 
     @property
     def _required(self) -> bool:
@@ -59,24 +62,34 @@ class OptIn:
         return not self._required or namespace in self.config.opt_in.namespaces or self._is_labelled(namespace)
 
     async def problem(self, namespace: str) -> Closed | None:
-        """Why the operator may not work in a namespace; None: it may, and has its rights there."""
-        if not self.enabled(namespace):
-            return Closed(
-                f"Namespace {namespace} is not enabled for Hone. Somebody who may edit namespaces must run: "
-                f"kubectl label namespace {namespace} {SELECTOR}"
-            )
-        try:
-            await self.enter(namespace)
-        except ClusterError as error:
-            message = f"Namespace {namespace} has opted in, but the operator cannot work there: {error.message}"
-            return Closed(message, RETRY_SECONDS)
-        return None
+        """Why the operator may not work in a namespace; None: it may, and has its rights there.
+
+        Raises:
+            NamespaceGoneError: when it is being deleted.
+            ClusterError: when the API server is overloaded or fails. That says nothing about the namespace.
+        """
+        async with self._turns[namespace]:
+            if not self.enabled(namespace):
+                return Closed(
+                    f"Namespace {namespace} is not enabled for Hone. Somebody who may edit namespaces must run: "
+                    f"kubectl label namespace {namespace} {SELECTOR}"
+                )
+            try:
+                await self._enter(namespace)
+            except NamespaceGoneError:
+                raise
+            except ClusterError as error:
+                if error.status == 429 or error.status >= 500:
+                    raise
+                message = f"Namespace {namespace} has opted in, but the operator cannot work there: {error.message}"
+                return Closed(message, RETRY_SECONDS)
+            return None
 
     def _is_labelled(self, namespace: str) -> bool:
         own = namespace == self.config.namespace or namespace.startswith("kube-")
         return namespace in self._labelled and not own
 
-    async def enter(self, namespace: str) -> None:
+    async def _enter(self, namespace: str) -> None:
         """Make the RoleBinding and the NetworkPolicy of a labelled namespace, unless they are there.
 
         Raises:
@@ -88,8 +101,7 @@ class OptIn:
             return
         setup = await self._setup(namespace)
         await self._bind(setup)
-        if self.config.opt_in.close_ports:
-            await self._close_ports(setup)
+        await (self._close_ports(setup) if self.config.opt_in.close_ports else self._open_ports(setup))
         self._bound[namespace] = time.monotonic() + REFRESH_SECONDS
 
     async def _setup(self, namespace: str) -> Setup:
@@ -120,6 +132,12 @@ class OptIn:
         if found is None:
             with contextlib.suppress(AlreadyExistsError):
                 await self.cluster.create(wanted)
+
+    async def _open_ports(self, setup: Setup) -> None:
+        """Remove the NetworkPolicy of an operator that was told to close them."""
+        found = await self.cluster.get("NetworkPolicy", setup.namespace, setup.role)
+        if found and _is_managed(found):
+            await self.cluster.delete("NetworkPolicy", found)
 
     async def _wait_for_rights(self, namespace: str) -> None:
         """The authorizer learns of a new binding by a watch of its own."""
@@ -163,14 +181,14 @@ class OptIn:
 
         The admission policy refuses writes there from the same moment on.
         """
-        self._bound.pop(namespace, None)
-        try:
-            body = await self.cluster.get("RoleBinding", namespace, self.config.opt_in.role)
-            managed = body and body["metadata"].get("labels", {}).get("app.kubernetes.io/managed-by")
-            if body and managed == names.FIELD_MANAGER:
-                await self.cluster.delete("RoleBinding", body)
-        except ClusterError as error:
-            log.info("%s: the RoleBinding is not removed: %s", namespace, error)
+        async with self._turns[namespace]:
+            self._bound.pop(namespace, None)
+            try:
+                body = await self.cluster.get("RoleBinding", namespace, self.config.opt_in.role)
+                if body and _is_managed(body):
+                    await self.cluster.delete("RoleBinding", body)
+            except ClusterError as error:
+                log.info("%s: the RoleBinding is not removed: %s", namespace, error)
 
     def register(self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings) -> None:
         """Watch the label."""
@@ -191,3 +209,8 @@ class OptIn:
                 await self.fill()
             except (ClusterError, aiohttp.ClientError, TimeoutError) as error:
                 log.warning("the API server cannot be asked which namespaces opted in: %s", error)
+
+
+def _is_managed(body: Mapping[str, Any]) -> bool:
+    """Whether an operator made it, and not the chart or somebody else."""
+    return (body["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == names.FIELD_MANAGER

@@ -12,7 +12,14 @@ from hone_operator.desired.namespace import Setup
 
 pytestmark = pytest.mark.apiserver
 SYSTEM = "hone-rights"
-PROMETHEUS = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+PROMETHEUS = [
+    {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
+        "podSelector": {"matchLabels": {}},
+    },
+    {"ipBlock": {"cidr": "10.0.0.0/8", "except": []}},
+]
+"""With empty fields, which the API server does not give back."""
 
 
 @pytest.fixture(params=["labelled", "listed", "all namespaces", "this namespace"])

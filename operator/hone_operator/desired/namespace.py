@@ -46,7 +46,7 @@ class Setup:
         """
         metrics: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": METRICS_PORT}]}
         if metrics_from:
-            metrics["from"] = [dict(peer) for peer in metrics_from]
+            metrics["from"] = [_as_stored(dict(peer)) for peer in metrics_from]
         pods = {"matchExpressions": [{"key": names.COMPONENT, "operator": "Exists"}]}
         return {
             "apiVersion": "networking.k8s.io/v1",
@@ -54,3 +54,13 @@ class Setup:
             "metadata": self._metadata,
             "spec": {"podSelector": pods, "ingress": [metrics], "policyTypes": ["Ingress"]},
         }
+
+
+def _as_stored(value: Any) -> Any:
+    """As the API server gives it back: without empty lists and labels. An empty selector stays: it selects all."""
+    if isinstance(value, list):
+        return [_as_stored(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    kept = {name: _as_stored(item) for name, item in value.items() if item is not None and item != []}
+    return {name: item for name, item in kept.items() if (name, item) != ("matchLabels", {})}
