@@ -97,7 +97,18 @@ def test_the_regions_of_a_manifest_count_on_a_laptop(tmp_path, capsys):
     assert "PersonalData: 1 changed; row 1: holds 1 Phone" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", ["a@" * 100_000, "::" * 200_000, "1 " * 250_000, "a_" * 150_000, "password=" * 50_000])
+_TOKEN = "xoxb-123456789012-210987654321-abcdefghijklmnopqrst"
+"""Of Slack, but for four characters."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("a@" * 100_000, "::" * 200_000, "1 " * 250_000, "a_" * 150_000, "password=" * 50_000),
+        pytest.param("a.b@c.de " * 40_000, id="many addresses"),
+        pytest.param("".join(f"é {_TOKEN}{at}\n" for at in range(10_000, 22_000)), id="many keys among other letters"),
+    ],
+)
 def test_the_time_grows_with_the_text(text):
     started = time.process_time()
     Finder().find(text)
@@ -107,10 +118,12 @@ def test_the_time_grows_with_the_text(text):
 # -- where it must not be quoted ----------------------------------------------------------------------------
 
 
-def run(folder: Path, rows: list[dict] | str, name: str = "rows.jsonl", **settings) -> tuple[str, str]:
+def run(folder: Path, rows: list[dict] | str | bytes, name: str = "rows.jsonl", **settings) -> tuple[str, str]:
     """All that is said of the rows (result or error, report, rejected and removed rows), and the rows that are kept."""
     source = folder / name
-    source.write_text(rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows))
+    if not isinstance(rows, bytes):
+        rows = (rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows)).encode()
+    source.write_bytes(rows)
     curation = {key: settings.pop(key) for key in ("phoneRegions", "balance") if key in settings}
     plan = MaterializePlan.model_validate(
         {
@@ -171,6 +184,22 @@ def test_the_first_row_of_a_file_without_a_header_is_not_quoted(tmp_path):
     said, _ = run(tmp_path, f"{EMAIL},{PHONE},yes\nx@y.example.com,2,no\n", "rows.csv")
     assert "[EMAIL]" in said
     for value in (EMAIL, EMAIL[:20], PHONE, PHONE[4:]):
+        assert value not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("rows.csv", b"text\nA caf\xe9 of %b or 0171 2345678\nA good row\n"),
+        ("rows.txt", b"A caf\xe9 of %b or 0171 2345678\n\nA good row\n"),
+        ("rows.jsonl", b'{"text": "A caf\\ud800 of %b or 0171 2345678"}\n{"text": "A good row"}\n'),
+    ],
+)
+def test_a_row_that_is_not_utf8_is_refused_and_not_quoted(tmp_path, name, rows):
+    said, train = run(tmp_path, rows % EMAIL.encode(), name)
+    assert "NotUTF8" in said
+    assert "A good row" in train
+    for value in (EMAIL, EMAIL[:20], "2345678"):
         assert value not in said
 
 

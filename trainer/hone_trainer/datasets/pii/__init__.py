@@ -11,6 +11,7 @@ Names and addresses of people are not found: that takes a language model, and mi
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Collection
 
 from hone_api.curation import PHONE_REGIONS, PersonalData
@@ -31,6 +32,8 @@ MARKS = {
 _NUMBER = re.compile(r"\d[\d\s().\-/]{5,}\d")
 """The shortest of all numbers that are looked for, 8.8.8.8, and every longer one but IPv6."""
 _UNUSUAL = re.compile("[\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""A byte that is not UTF-8, or half of a pair: the row is refused for it, and its message must quote no value."""
 _USUAL = {ord(space): " " for space in "\u00a0\u2007\u2009\u202f"} | {ord(dash): "-" for dash in "‐‑‒–—―−"}
 
 
@@ -45,6 +48,8 @@ class Finder:
 
     def find(self, text: str) -> list[Found]:
         """What the text holds, in order and without overlap: a secret counts first, then the longer one."""
+        if not text.isascii():
+            text = _SURROGATE.sub("\ufffd", text)
         found: list[Found] = []
         if PersonalData.EMAIL in self._kinds and "@" in text:
             found += emails.find(text)
@@ -77,10 +82,12 @@ def redact(text: str, found: list[Found]) -> str:
 
 def _apart(found: list[Found]) -> list[Found]:
     apart: list[Found] = []
+    """In order, so that only two can overlap with one more: a text may hold a hundred thousand addresses."""
     for one in sorted(found, key=lambda f: (f.kind != PersonalData.SECRET, f.start - f.end)):
-        if all(one.end <= other.start or other.end <= one.start for other in apart):
-            apart.append(one)
-    return sorted(apart)
+        at = bisect(apart, one)
+        if (at == 0 or apart[at - 1].end <= one.start) and (at == len(apart) or one.end <= apart[at].start):
+            apart.insert(at, one)
+    return apart
 
 
 def _with_usual_signs(text: str) -> str:
