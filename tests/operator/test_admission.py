@@ -339,6 +339,58 @@ def test_an_object_that_is_none_of_ours_is_refused(write, kind, body):
     assert "denied request" in message
 
 
+DRY_RUN = {"apiVersion": "v1", "kind": "DeleteOptions", "dryRun": ["All"]}
+
+
+@pytest.fixture
+def others(kube, account):
+    """A function that makes an object of these fields beside those of Hone; they go at the end."""
+    made = []
+
+    def make(kind, **metadata):
+        path, body = OBJECTS[kind]
+        body = {**body, "metadata": {"name": "another", **metadata}}
+        if kind == "Job":
+            body = {**body, "spec": {**body["spec"], "suspend": True}}
+        kube.call("POST", path.format(ENABLED), body)
+        made.append(f"{path.format(ENABLED)}/{body['metadata']['name']}")
+        return made[-1]
+
+    yield make
+    for path in made:
+        kube.call("DELETE", f"{path}?propagationPolicy=Background")
+
+
+@pytest.mark.parametrize("kind", ["Job", "Service", "NetworkPolicy"])
+def test_what_somebody_else_has_made_is_not_deleted(write, others, kind):
+    code, message = write("DELETE", others(kind), DRY_RUN)
+    assert code == 403, message
+    assert "only Jobs with the label hone.dev/component" in message
+
+
+def test_a_job_of_somebody_else_is_not_suspended(kube, others):
+    body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "another"}, "spec": {"suspend": False}}
+    path = f"{others('Job')}?dryRun=All&fieldManager=hone&force=true"
+    code, message = kube.impersonate(OPERATOR, "PATCH", path, body, content_type="application/apply-patch+yaml")
+    assert code == 403, message
+    assert "only Jobs with the label hone.dev/component" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "metadata"),
+    [
+        ("Job", {"labels": {"hone.dev/component": "training"}}),
+        ("Service", {"ownerReferences": OWNER}),
+        ("NetworkPolicy", {"ownerReferences": OWNER}),
+        ("NetworkPolicy", {"name": ROLE}),
+    ],
+    ids=["Job", "Service", "NetworkPolicy", "NetworkPolicy of the namespace"],
+)
+def test_what_the_operator_has_made_is_deleted(write, others, kind, metadata):
+    code, message = write("DELETE", others(kind, **metadata), DRY_RUN)
+    assert code == 200, message
+
+
 DENIED = {
     "jobs in kube-system": ("create", "batch", "jobs", "kube-system", ""),
     "jobs in its own namespace": ("create", "batch", "jobs", SYSTEM, ""),

@@ -68,10 +68,16 @@ class Kube:
         return answer.json()
 
     def impersonate(
-        self, user: str, verb: str, path: str, body: Any, groups: str = "system:masters"
+        self,
+        user: str,
+        verb: str,
+        path: str,
+        body: Any,
+        groups: str = "system:masters",
+        content_type: str = "application/json",
     ) -> tuple[int, str]:
         """(code, message) of a write as `user`, whom the group gives every right: only admission can refuse it."""
-        headers = {"Content-Type": "application/json", "Impersonate-User": user, "Impersonate-Group": groups}
+        headers = {"Content-Type": content_type, "Impersonate-User": user, "Impersonate-Group": groups}
         answer = self._session.request(
             verb, self.server + path, data=json.dumps(body), headers=headers, timeout=GUARD_SECONDS
         )
