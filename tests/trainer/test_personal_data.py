@@ -76,6 +76,52 @@ def test_what_only_looks_like_personal_data_stays(text):
     assert Finder().find(text) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("4111 1111 1111 1111 12/27 123", "[CREDIT_CARD] 12/27 123"),
+        ("4111111111111111 5500005555555559", "[CREDIT_CARD] [CREDIT_CARD]"),
+        ("378282246310005 1234", "[CREDIT_CARD] 1234"),
+        ("DE89370400440532013000 ES9121000418450200051332", "[IBAN] [IBAN]"),
+        ("AB12 DE89 3704 0044 0532 0130 00", "AB12 [IBAN]"),
+        ("+49 30 901820 +49 30 901821", "[PHONE] [PHONE]"),
+        ("(650) 253-0000 (650) 253-0001 650-253-0002", "[PHONE] [PHONE] [PHONE]"),
+        ("1234 5678 9012 3456 7890 2024-01-02 2024-01-03", "1234 5678 9012 3456 7890 2024-01-02 2024-01-03"),
+    ],
+)
+def test_a_number_is_found_beside_another(text, clean):
+    assert redact(text, Finder().find(text)) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("電話番号は+81 3-1234-5678です", "電話番号は[PHONE]です"),
+        ("カードは４１１１ １１１１ １１１１ １１１１です", "カードは[CREDIT_CARD]です"),
+        ("٤١١١ ١١١١ ١١١١ ١١١١", "[CREDIT_CARD]"),
+        ("서버는93.184.216.34입니다", "서버는[IP_ADDRESS]입니다"),
+        ("您的密码：hunter2abc", "您的密码：[SECRET]"),
+        ("пароль: hunter2!x", "пароль: [SECRET]"),
+        ("anna@example.com" + "请" * 70, "[EMAIL]" + "请" * 70),
+    ],
+)
+def test_scripts_without_blanks_and_with_digits_of_their_own(text, clean):
+    assert redact(text, Finder().find(text)) == clean
+
+
+def test_the_json_that_a_tool_gives_is_redacted_and_stays_json():
+    kept = {"body": "Hi,\n{}\n{}\n\t{}\n{}", "to": "{}", "settings": '{{"password": "{}"}}'}
+    values = {
+        "body": ("anna@example.com", "4111 1111 1111 1111", "hf_AbCdEfGhIjKlMnOpQrStUvWxYz01234567", "+49 171 2345678"),
+        "to": ("jürgen@example.com",),
+        "settings": ("hunter2!x",),
+    }
+    marks = {"body": ("[EMAIL]", "[CREDIT_CARD]", "[SECRET]", "[PHONE]"), "to": ("[EMAIL]",), "settings": ("[SECRET]",)}
+    text = json.dumps({key: kept[key].format(*values[key]) for key in kept})
+    clean = json.loads(redact(text, Finder().find(text)))
+    assert clean == {key: kept[key].format(*marks[key]) for key in kept}
+
+
 def test_phone_numbers_are_read_as_the_named_regions_write_them():
     text = "Ruf 0171/2345678 an."
     assert [found.kind for found in Finder(regions=["DE"]).find(text)] == [PersonalData.PHONE]

@@ -16,6 +16,7 @@ from collections.abc import Collection
 
 from hone_api.curation import PHONE_REGIONS, PersonalData
 from hone_trainer.datasets.pii import emails, ibans, keys, numbers, phones
+from hone_trainer.datasets.pii.plain import plain
 from hone_trainer.datasets.pii.span import Found
 
 __all__ = ["MARKS", "Finder", "Found", "redact"]
@@ -31,10 +32,6 @@ MARKS = {
 }
 _NUMBER = re.compile(r"\d[\d\s().\-/]{5,}\d")
 """The shortest of all numbers that are looked for, 8.8.8.8, and every longer one but IPv6."""
-_UNUSUAL = re.compile("[\u00a0\u2007\u2009\u202f\u2010-\u2015\u2212]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""A byte that is not UTF-8, or half of a pair: the row is refused for it, and its message must quote no value."""
-_USUAL = {ord(space): " " for space in "\u00a0\u2007\u2009\u202f"} | {ord(dash): "-" for dash in "‐‑‒–—―−"}
 
 
 class Finder:
@@ -48,14 +45,13 @@ class Finder:
 
     def find(self, text: str) -> list[Found]:
         """What the text holds, in order and without overlap: a secret counts first, then the longer one."""
-        if not text.isascii():
-            text = _SURROGATE.sub("\ufffd", text)
+        text = plain(text)
         found: list[Found] = []
         if PersonalData.EMAIL in self._kinds and "@" in text:
             found += emails.find(text)
         if PersonalData.SECRET in self._kinds:
             found += keys.find(text)
-        found += self._numbers(_with_usual_signs(text))
+        found += self._numbers(text)
         return _apart(found) if found else found
 
     def _numbers(self, text: str) -> list[Found]:
@@ -88,8 +84,3 @@ def _apart(found: list[Found]) -> list[Found]:
         if (at == 0 or apart[at - 1].end <= one.start) and (at == len(apart) or one.end <= apart[at].start):
             apart.insert(at, one)
     return apart
-
-
-def _with_usual_signs(text: str) -> str:
-    """The text with ASCII spaces and dashes in place of those of typesetters: no character more or less."""
-    return text if text.isascii() or not _UNUSUAL.search(text) else text.translate(_USUAL)

@@ -12,7 +12,12 @@ _LONGEST_LOCAL, _LONGEST_DOMAIN = 64, 253
 """RFC 5321; they also bound the time that a text takes."""
 _LOCAL = re.compile(r"[\w!#$%&'*+/=?^`|~-](?:[\w.!#$%&'*+/=?^`|~-]*[\w!#$%&'*+/=?^`|~-])?\Z")
 _WORD = re.compile(r"\w")
-_DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+(?:xn--[a-z0-9-]+|[^\W\d_]{2,63})(?![\w-])", re.IGNORECASE)
+_DOMAIN = re.compile(
+    r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+"
+    r"(?:[a-z]{2,63}(?![a-z0-9_\u00c0-\u04ff-])|(?:xn--[a-z0-9-]+|[^\W\d_]{2,63})(?![\w-]))",
+    re.IGNORECASE,
+)
+"""After .com may follow a word of a script without blanks."""
 _PATH = re.compile(r":[^\s:]*/")
 _OPENING = "'`*|/=#"
 """Signs that an address may have, but more likely has before it: quotes, Markdown, a URL, an assignment."""

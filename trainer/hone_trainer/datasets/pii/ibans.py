@@ -19,12 +19,15 @@ def find(text: str) -> Iterator[Found]:
     """IBANs in capitals or not, compact or in groups by blanks or dashes."""
     if not _MAY_BE_IBAN.search(text):
         return
-    for match in _IBAN.finditer(text):
+    at = 0
+    while match := _IBAN.search(text, at):
+        at = match.start() + 2  # what looks like more of a number may be the next one
         # A word after the number looks like more of it.
         for end in range(match.end(), match.start() + _SHORTEST - 1, -1):
             ends = end == len(text) or not text[end].isalnum()
             if ends and text[end - 1].isalnum() and _is_iban(text[match.start() : end]):
                 yield Found(match.start(), end, PersonalData.IBAN)
+                at = end
                 break
 
 

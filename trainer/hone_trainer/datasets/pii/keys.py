@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 _NAMES = (
     r"(?:pass(?:word|wd|phrase)|passwor[dt]|pwd|kennwort|contraseña|mot de passe"
+    r"|wachtwoord|senha|hasło|пароль|密码|密碼|パスワード|비밀번호"
     r"|(?:api|bot|auth|session|refresh)[_-]?token"
     r"|(?:api|access|secret|auth|private|account|encryption|client)[_ -]?(?:key|secret|token))"
 )
-_IS = r"[\"'`\]]{0,2}[ \t]{0,3}[:=]"
+_IS = r"[ \t]{0,7}[\"'`\]]{0,2}[ \t]{0,3}[:=：＝]"
+"""Blanks before a quote: a backslash was there (`plain`)."""
 _KEY = r"[\w+=\-]{16}"
 _NAME = rf"://[^\s/]*@|(?i:(?:authorization|secret|token|{_NAMES}){_IS})"
 _MAY_BE_KEY, _MAY_BE_NAMED, _MAY_BE_EITHER = map(re2.compile, (_KEY, _NAME, f"{_KEY}|{_NAME}"))
@@ -45,7 +47,8 @@ _FORMS = re2.compile(
 """Keys that Kingfisher does not find, or only beside others."""
 _URL_PASSWORD = re.compile(r"://[^\s/:@]{0,64}:([^\s/@:$<{%*][^\s/@]{0,127})@")
 _NAMED = re.compile(
-    rf"(?<![^\W_])(?:[\w-]{{0,40}}[_-])?{_NAMES}{_IS}[=>]?[ \t]{{0,3}}[\"'`]?"
+    r"(?:(?<![^\W_])|(?<=[a-z])(?-i:(?=[A-Z]))|(?=[密パ비]))(?:[\w-]{0,40}[_-])?"
+    rf"{_NAMES}{_IS}[=>]?[ \t]{{0,7}}[\"'`]?"
     r"([^\s\"'`,;<>(){}\[\]|&$%*][^\s\"'`,;<>(){}\[\]|&]{5,255})(?![(\[{])",
     re.IGNORECASE,
 )

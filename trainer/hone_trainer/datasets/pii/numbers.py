@@ -13,15 +13,21 @@ from hone_trainer.datasets.pii.span import Found, Places
 
 _BY_DATAFOG = {"CREDIT_CARD": PersonalData.CREDIT_CARD, "SSN": PersonalData.SSN}
 _CARD_DIGITS, _UNION_PAY = (14, 15, 16), "62"
+_CARD = re.compile(
+    r"(?<![\w.,-])"
+    r"(?:\d{4}(?P<a>[ -])\d{4}(?P=a)\d{4}(?P=a)\d{4}|\d{4}(?P<b>[ -])\d{6}(?P=b)\d{4,5}|\d{14,16})"
+    r"(?![\w-]|[.,]\d)"
+)
+"""Beside other numbers, such as 12/27 and 123 after it, datafog-core takes all for one that is too long."""
 _SHORTEST_SSN = len("123-45-6789")
-_V4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?\w|[+-]\w|\.\*)")
+_V4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?[0-9A-Za-z_\u00c0-\u04ff]|[+-]\w|\.\*)")
 _V6 = re.compile(r"(?<![\w.:])(?:[0-9A-Fa-f]{1,4}::?){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")
 _MAY_BE_V6 = re2.compile(r"\b[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{0,4}:")
 _HOST = re.compile(
     r"\b(?:ip|ipv4|inet|dns|ping|hosts?|server|gateway|client|remote|peer|addr\w*|adress\w*|direcci\w+)\b", re.I
 )
 """What comes before four small numbers that are an address."""
-_LONGER = re.compile(r"[\w.:]\Z")
+_LONGER = re.compile(r"[0-9A-Za-z_\u00c0-\u04ff.:]\Z")
 _VERSION = re.compile(
     r"(?:\w/|\bv|\b(?:version|versión|ver|release|rel|revision|build|chart|tag)\.?[\s:=\"'v]{0,4}|[=<>~!]=\s?)\Z",
     re.IGNORECASE,
@@ -42,6 +48,10 @@ def cards_and_ssns(text: str, places: Places, kinds: Collection[PersonalData]) -
         kind, digits = _BY_DATAFOG[finding.entity_type], "".join(filter(str.isdigit, text[start:end]))
         if _is_card(digits) if kind == PersonalData.CREDIT_CARD else len(digits) < end - start:
             yield Found(start, end, kind)
+    if PersonalData.CREDIT_CARD in kinds:
+        for match in (match for start, end in places for match in _CARD.finditer(text, start, end + 2)):
+            if scan(match[0], {"entities": ["CREDIT_CARD"]}):
+                yield Found(*match.span(), PersonalData.CREDIT_CARD)
 
 
 def _is_card(digits: str) -> bool:

@@ -17,17 +17,25 @@ from hone_trainer.datasets.pii.span import Found, Places
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
+_WORD = r"0-9A-Za-z_\u00c0-\u04ff"
+"""Signs of words; those of scripts without blanks may touch a number."""
+_BEFORE = rf"(?<![{_WORD}.,:/+\-@#=])"
+_AFTER = rf"(?![{_WORD}%€$£¥円元원万億年月日]|[.,:\-/+][{_WORD}]| ?[%€$£])"
 _NUMBER = re.compile(
-    r"(?<![\w.,:/+\-@#=_])(?<!\d )"
+    rf"{_BEFORE}(?:(?<!\d )|(?=\+))"
     r"(?:\+ ?)?\(?\d(?:\d|(?:[ .\-]| ?/ ?|\) ?| ?\(|\) ?/ ?)(?=\d)){5,24}\d"
-    r"(?![\w%€$£]|[.,:\-/+]\w| ?\d| ?[%€$£])"
+    rf"{_AFTER}(?! ?\d)"
 )
+_ONE_OF_SEVERAL = re.compile(rf"{_BEFORE}(?:\(\d{{2,5}}\) ?|\d{{2,5}}[/-])\d{{2,8}}(?:-\d{{2,8}}){{0,3}}{_AFTER}")
+"""Of several numbers with one blank between them: they look like one that is too long."""
 _NORTH_AMERICA = 1
 _FEWEST, _MOST = 7, 15
 """Digits of a number with its area; E.164 allows 15."""
 _DATE = re.compile(r"(?<!\d)(?:\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d|(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2})(?!\d)")
-_NO_NUMBER = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|\d{5}-\d{4}|\d{4}-\d\d-\d\d|(?:\d+\.)*\d\.\d.*|.*\.\d")
-"""IP addresses, US ZIP codes, dates of any year, versions and decimals."""
+_NO_NUMBER = re.compile(
+    r"\d{1,3}(?:\.\d{1,3}){3}|\d{3}-\d\d-\d{4}|\d{5}-\d{4}|\d{4}-\d\d-\d\d|(?:\d+\.)*\d\.\d.*|.*\.\d"
+)
+"""IP addresses, US social security numbers and ZIP codes, dates of any year, versions and decimals."""
 _WORD_BEFORE = re.compile(
     r"\b(?:tel|tél|phone|telephone|téléphone|telefon\w*|teléfono|fax|mobil\w*|móvil\w*|cell|handy|portable|rufnummer"
     r"|whatsapp|sms|call|dial|(?:my|mi|meine|mon) n[uúo]\w+|ll[aá]m\w+|appel\w+|anruf\w*|ruf\w*)\b[^\d\n]{0,16}\Z",
@@ -55,6 +63,8 @@ def _candidates(text: str, places: Places) -> Iterator[re.Match[str]]:
     for start, end in places:
         # A little more at both ends: what stands before and after a number counts.
         yield from _NUMBER.finditer(text, max(0, start - 3), end + 4)
+        if end - start > _MOST:
+            yield from _ONE_OF_SEVERAL.finditer(text, max(0, start - 1), end + 2)
 
 
 def _is_international(number: str) -> bool:
