@@ -4,7 +4,7 @@ Also the operator's own writes land here at once: a decision never sees less tha
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from hone_api import API_VERSION
@@ -117,6 +117,8 @@ class Cache:
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Ref, Body]] = defaultdict(dict)
+        self._in_namespace: dict[tuple[str, str], dict[Ref, Body]] = defaultdict(dict)
+        """The same by kind and namespace: a change in one namespace must not cost a look at all the others."""
         self._children: dict[Owner, dict[tuple[str, Ref], None]] = defaultdict(dict)
         self._followers: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         self._made: dict[Ref, dict[Ref, None]] = defaultdict(dict)
@@ -136,7 +138,7 @@ class Cache:
         if old is not None:  # its labels and owners may have changed
             self._unlink(kind, ref, old)
         stripped = strip(kind, body)
-        self._objects[kind][ref] = stripped
+        self._objects[kind][ref] = self._in_namespace[kind, meta["namespace"]][ref] = stripped
         if owner := owner_of(stripped):
             self._children[owner][(kind, ref)] = None
         if before := _before(kind, stripped):
@@ -158,6 +160,10 @@ class Cache:
         if old is not None and old["metadata"]["uid"] == meta["uid"]:
             self._unlink(kind, ref, old)
             del self._objects[kind][ref]
+            here = self._in_namespace[kind, meta["namespace"]]
+            del here[ref]
+            if not here:
+                del self._in_namespace[kind, meta["namespace"]]
 
     def _unlink(self, kind: str, ref: Ref, old: Body) -> None:
         if owner := owner_of(old):
@@ -181,9 +187,10 @@ class Cache:
     def get(self, kind: str, namespace: str, name: str) -> Body | None:
         return self._objects[kind].get((namespace, name))
 
-    def items(self, kind: str) -> Iterable[Body]:
-        """All objects of a kind; a list, so that a watch may change the cache meanwhile."""
-        return list(self._objects[kind].values())
+    def items(self, kind: str, namespace: str | None = None) -> list[Body]:
+        """All objects of a kind, or of one namespace; a list, so that a watch may change the cache meanwhile."""
+        found = self._objects[kind] if namespace is None else self._in_namespace.get((kind, namespace), {})
+        return list(found.values())
 
     def children(self, parent: Mapping[str, Any], kind: str) -> list[Body]:
         """Objects of `kind` in the namespace of `parent` whose controller it is, by every part of the reference."""

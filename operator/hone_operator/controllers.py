@@ -163,8 +163,7 @@ class Controllers:
         )
         if any(j.succeeded and is_open(body, j) for j in of_component(jobs, "training")):
             ledger = await self.cluster.get("ConfigMap", namespace, names.LEDGER)
-            versions = [v for v in self.cache.items("ModelVersion") if v["metadata"]["namespace"] == namespace]
-            seen = replace(seen, ledger=ledger, versions=versions)
+            seen = replace(seen, ledger=ledger, versions=self.cache.items("ModelVersion", namespace))
         return lambda refusals: finetunejob.reconcile(body, replace(seen, refusals=refusals), self.now(), self.platform)
 
     async def _attempts(self, body: Mapping[str, Any]) -> tuple[list[ObservedJob], int | None]:

@@ -54,7 +54,7 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
 
 def _not_begun(namespace: str, cache: Cache) -> list[Key]:
     """FineTuneJobs that may wait for what is staged in the store for all of them."""
-    jobs = [j for j in cache.items("FineTuneJob") if j["metadata"]["namespace"] == namespace]
+    jobs = cache.items("FineTuneJob", namespace)
     waiting = [j for j in jobs if not (j.get("status") or {}).get("attempts") and not is_true(j, "Finished")]
     return [Key("FineTuneJob", namespace, j["metadata"]["name"]) for j in waiting]
 
@@ -73,11 +73,9 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     if maker and (job := cache.get("FineTuneJob", namespace, maker)):
         users.append(job)  # whose status may be lost
     if kind != "FineTuneJob":
-        users += [job for job in cache.items("FineTuneJob") if name in _named(kind, job["spec"])]
+        users += [job for job in cache.items("FineTuneJob", namespace) if name in _named(kind, job["spec"])]
     keys = dict.fromkeys(
-        Key("FineTuneJob", namespace, job["metadata"]["name"])
-        for job in users
-        if job["metadata"]["namespace"] == namespace and not is_true(job, "Finished")
+        Key("FineTuneJob", namespace, job["metadata"]["name"]) for job in users if not is_true(job, "Finished")
     )
     return [*keys, *_datasets_that_name(kind, body, cache)]
 
@@ -89,8 +87,8 @@ def _datasets_that_name(kind: str, body: Mapping[str, Any], cache: Cache) -> lis
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     return [
         Key("Dataset", namespace, other["metadata"]["name"])
-        for other in cache.items("Dataset")
-        if other["metadata"]["namespace"] == namespace and name in _NAMED_BY_DATASETS[kind](other["spec"])
+        for other in cache.items("Dataset", namespace)
+        if name in _NAMED_BY_DATASETS[kind](other["spec"])
     ]
 
 

@@ -97,14 +97,13 @@ class Sweeper:
         """Delete the shared Jobs whose work no FineTuneJob of the namespace asks for, running or not."""
         asked = {
             work.key
-            for job in self.cache.items("FineTuneJob")
-            if job["metadata"]["namespace"] == namespace
+            for job in self.cache.items("FineTuneJob", namespace)
             for work in wanted(job["spec"], self.platform)
         }
-        for job in self.cache.items("Job"):
+        for job in self.cache.items("Job", namespace):
             meta, owner = job["metadata"], caches.owner_of(job)
             content = (meta.get("labels") or {}).get(names.CONTENT)
-            if meta["namespace"] != namespace or not content or content in asked:
+            if not content or content in asked:
                 continue
             if (
                 owner
@@ -160,8 +159,7 @@ class Sweeper:
         return job.succeeded or parse_time(job.ended_at) + contents.RETRY <= self.now()
 
     def _cached(self, namespace: str) -> list[tuple[str, Mapping[str, Any]]]:
-        found = ((kind, body) for kind in REFERRERS for body in self.cache.items(kind))
-        return [(kind, body) for kind, body in found if body["metadata"]["namespace"] == namespace]
+        return [(kind, body) for kind in REFERRERS for body in self.cache.items(kind, namespace)]
 
     async def _live(self, namespace: str, unread: set[str]) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         """What the API server has now: a watch may lag, and what is removed does not come back."""

@@ -95,3 +95,19 @@ def test_models_are_found_by_the_job_that_made_them():
     assert found("other", "u9") == []
     cache.remove("ModelVersion", version("a", "m-v1", "run", "u1"))
     assert found("run", "u1") == ["m-v2"]
+
+
+def test_a_namespace_has_what_was_put_there_and_not_removed():
+    cache = Cache()
+    elsewhere = body(1, "e", metadata={"namespace": "another"})
+    cache.put("Dataset", elsewhere)
+    cache.put("Dataset", body(1, "old"))
+    cache.put("Dataset", body(2, "new"))  # of the same name
+    cache.put("Dataset", body(1, "y", "y"))
+    cache.remove("Dataset", body(3, "old"))  # which has a successor
+    assert [b["metadata"]["uid"] for b in cache.items("Dataset", "team")] == ["new", "y"]
+    cache.remove("Dataset", body(3, "new"))
+    cache.remove("Dataset", body(3, "y", "y"))
+    assert cache.items("Dataset", "team") == []
+    assert [b["metadata"]["uid"] for b in cache.items("Dataset")] == ["e"]
+    assert not [key for key in cache._in_namespace if "team" in key], "namespaces come and go"

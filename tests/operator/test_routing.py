@@ -88,3 +88,32 @@ def test_a_job_that_removes_rows_concerns_the_contents() -> None:
     job = body("Job", "hone-sweep-1")
     job["metadata"]["ownerReferences"] = [owner("v1", "ConfigMap", "hone-contents")]
     assert keys(job) == ["Contents team/hone-contents"]
+
+
+class Watched(Cache):
+    """Notes the namespaces of all that is looked through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked_through: set[str] = set()
+
+    def items(self, *which: Any) -> list[dict[str, Any]]:
+        found = list(super().items(*which))
+        self.looked_through |= {one["metadata"]["namespace"] for one in found}
+        return found
+
+
+@pytest.mark.parametrize("kind", ["FineTuneJob", "Dataset", "ModelVersion", "Job", "Pod"])
+def test_a_change_costs_no_look_at_other_namespaces(kind: str) -> None:
+    """With 5,000 jobs in 100 namespaces each change of a Dataset held the operator up for 37 ms."""
+    cache = Watched()
+    for namespace in ("team", "another", "third"):
+        cache.put("FineTuneJob", body("FineTuneJob", "run", namespace, model={}, datasets=[{"name": "changed"}]))
+        cache.put("Dataset", body("Dataset", "rows", namespace))
+    changed = body(kind, "changed", model={}) if kind == "FineTuneJob" else body(kind, "changed")
+    cache.put(kind, changed)
+    found = concerned(kind, changed, cache)
+    assert cache.looked_through <= {"team"}
+    assert {key.namespace for key in found} <= {"team"}
+    if kind == "Dataset":
+        assert "FineTuneJob team/run" in map(str, found)
