@@ -103,6 +103,36 @@ def test_several_questions_about_one_document_are_no_duplicates(curated):
     assert step(result, "NearDuplicates").removed == 0
 
 
+def test_questions_that_are_answered_by_calls_of_a_tool_are_no_duplicates(curated):
+    """All rows have the tools, most of what they say; `id` and numbers are what the model writes."""
+    rows = [
+        {
+            "messages": [
+                {"role": "system", "content": " ".join(word for seed in range(4) for word in sentence(seed))},
+                {"role": "user", "content": f"What of {what}?"},
+                {
+                    "role": "assistant",
+                    "tool_calls": [
+                        {"type": "function", "function": {"name": "look_up", "arguments": {"id": what, "n": 1}}}
+                    ],
+                },
+            ]
+        }
+        for what in ("Berlin", "Paris", 7, 8)
+    ]
+    result, files = curated(rows, format="Chat", curation={"deduplicate": "Near"})
+    assert len(files["train"]) == len(rows)
+    assert step(result, "NearDuplicates").removed == 0
+
+
+def test_one_answer_with_two_labels_is_no_duplicate(curated):
+    row = {"prompt": " ".join(sentence(1)), "completion": " ".join(sentence(2))}
+    rows = [{**row, "label": True}, {**row, "label": False}, {**row, "label": False}]
+    result, files = curated(rows, curation={"deduplicate": "Near"})
+    assert [row["label"] for row in files["train"]] == [True, False]
+    assert any("1 answers are labelled both true and false" in advice for advice in result.advice)
+
+
 def test_duplicates_among_the_questions_about_one_document_are_found(curated):
     rows = about_documents(20, 8)
     copies = []

@@ -222,6 +222,13 @@ def test_answers_that_show_nothing(text: str) -> None:
     assert "show nothing" not in told([chat(("user", text), ("assistant", "\u200bb"))])
 
 
+def test_a_call_of_a_tool_is_an_answer_that_shows() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": {"city": "Köln"}}}
+    row = chat(("user", "Wie wird das Wetter in Köln?"))
+    row["messages"].append({"role": "assistant", "content": "", "tool_calls": [call]})
+    assert "show nothing" not in told([row])
+
+
 def test_answers_of_several_tools_are_no_role_twice() -> None:
     row = chat(("user", "a"), ("assistant", "b"), ("tool", "1"), ("tool", "2"), ("assistant", "c"))
     assert "twice" not in told([row])

@@ -140,7 +140,9 @@ def _text(part: Any) -> str:
 
 
 def _shows_nothing(text: str) -> bool:
-    return all(char in _BLANK_LETTERS or unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp") for char in text)
+    return text != "" and all(
+        char in _BLANK_LETTERS or unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp") for char in text
+    )
 
 
 def _hash(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,16 @@ _NO_TEXT = frozenset({"role", "id", "type", "tool_call_id"})
 """Fields whose values are words of the format, not the user's."""
 
 
+_CALLS = "tool_calls"
+
+
+def is_answer(field: str) -> bool:
+    """Whether the model is to say what stands there; field is one of `texts`."""
+    return field in ANSWER_FIELDS or field.startswith(_CALLS)
+
+
 def texts(record: Record) -> Iterator[tuple[str, str]]:
-    """(field or role, text) of every text in the record, in its order."""
+    """(field or role, text) of every text in the record, in its order; tool_calls:key for what calls of tools hold."""
     return _texts("", record)
 
 
@@ -28,7 +37,7 @@ def sides(record: Record) -> tuple[str, str]:
     answered: list[str] = []
     for field, text in texts(record):
         if field != "system":
-            (answered if field in ANSWER_FIELDS else asked).append(text)
+            (answered if is_answer(field) else asked).append(text)
     return "\n".join(asked), "\n".join(answered)
 
 
@@ -39,7 +48,23 @@ def _texts(where: str, value: Any) -> Iterator[tuple[str, str]]:
         role = value.get("role", where)
         for key, inner in value.items():
             if key not in _NO_TEXT:
-                yield from _texts(role if key == "content" else key, inner)
+                if key == _CALLS:
+                    for call in inner:
+                        yield from _called(_CALLS, call.get("function", call))
+                else:
+                    yield from _texts(role if key == "content" else key, inner)
     elif isinstance(value, list):
         for inner in value:
             yield from _texts(where, inner)
+
+
+def _called(where: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Names and arguments; numbers too, since the model writes them."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _called(f"{_CALLS}:{key}", inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _called(where, inner)
+    else:
+        yield where, value if isinstance(value, str) else json.dumps(value)

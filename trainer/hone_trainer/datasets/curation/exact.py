@@ -1,4 +1,4 @@
-"""Exact duplicates: rows whose texts are equal but for case, white space and Unicode form. The first one stays."""
+"""Exact duplicates: rows of one label, with texts equal but for case, white space and Unicode form. The first stays."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ExactDuplicates:
 
 
 def _key(row: Row) -> int:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(row.record.get("label")).encode())
     for where, text in texts(row.record):
         digest.update(f"{where}\0{normalised(text)}\0".encode("utf-8", "surrogatepass"))
     return int.from_bytes(digest.digest()[:8], "big")

@@ -23,7 +23,7 @@ from hone_trainer.datasets.curation.base import Verdict
 from hone_trainer.datasets.curation.lsh import Bands
 from hone_trainer.datasets.curation.words import jaccard, ngrams, words
 from hone_trainer.datasets.spool import Row, Spool
-from hone_trainer.datasets.texts import ANSWER_FIELDS, texts
+from hone_trainer.datasets.texts import is_answer, texts
 
 _SETS_HELD = 256
 _SAME_ANSWER = 0.5
@@ -73,6 +73,8 @@ class _Parts(NamedTuple):
     question: str
     answer: set[str]
     """n-grams."""
+    label: bool | None = None
+    """Of format KTO: the same answer called good and bad is a contradiction, and no duplicate."""
 
     def same_answer(self, other: _Parts) -> bool:
         return self.answer == other.answer or jaccard(self.answer, other.answer) >= _SAME_ANSWER
@@ -86,7 +88,7 @@ def _words(row: Row) -> tuple[list[str], list[str], list[str]]:
     for field, text in texts(row.record):
         found = words(text)
         every += found
-        (answered if field in ANSWER_FIELDS else asked).extend(found)
+        (answered if is_answer(field) else asked).extend(found)
     return every, asked, answered
 
 
@@ -104,7 +106,7 @@ class _Finder:
         grams = set(ngrams(every, self._length))
         if not self._by_answer:
             return _Parts(grams, "", set())
-        return _Parts(grams, " ".join(asked), set(ngrams(answered, self._length)))
+        return _Parts(grams, " ".join(asked), set(ngrams(answered, self._length)), row.record.get("label"))
 
     def fill(self, spool: Spool, rows: Iterator[Row], room: Path) -> Clusters:
         """Rows into the spool, and their clusters."""
@@ -125,7 +127,7 @@ class _Finder:
         return clusters
 
     def _alike(self, left: _Parts, right: _Parts) -> bool:
-        if jaccard(left.every, right.every) < self._least:
+        if left.label != right.label or jaccard(left.every, right.every) < self._least:
             return False
         return left.same_answer(right) or left.question == right.question
 
