@@ -88,6 +88,7 @@ class Controllers:
 
     def __post_init__(self) -> None:
         self._exists = Existence(self.cluster)
+        self._networks = networks.known(self.cluster)
         self._stores = StoreReader(self.cluster, self.cache, self.platform, self._read)
 
     @property
@@ -149,19 +150,20 @@ class Controllers:
     async def _observe_finetunejob(self, body: Mapping[str, Any]) -> "Decide":
         namespace = body["metadata"]["namespace"]
         jobs, stopping = await self._attempts(body)
+        report, attempts = self.reports.latest(body["metadata"]["uid"]), of_component(jobs, "training")
         seen = Observed(
             datasets=self._named("Dataset", body, datasets_of),
             jobs=jobs,
-            report=self.reports.latest(body["metadata"]["uid"]),
+            report=report,
             claim_exists=await self._model_claim(body),
             upstream=self._upstream(body),
             store=await self._stores.observe(body),
             stopping=stopping,
-            network_lost=await networks.is_lost(self.cluster, of_component(jobs, "training")),
-            network_left=await networks.left(self.cluster, body, of_component(jobs, "training")),
+            network_lost=await networks.is_lost(self._networks, attempts, report),
+            network_left=await networks.left(self.cluster, body, attempts),
             made=made_by(body, self.cache.made_by(namespace, body["metadata"]["name"], body["metadata"]["uid"])),
         )
-        if any(j.succeeded and is_open(body, j) for j in of_component(jobs, "training")):
+        if any(j.succeeded and is_open(body, j) for j in attempts):
             ledger = await self.cluster.get("ConfigMap", namespace, names.LEDGER)
             seen = replace(seen, ledger=ledger, versions=self.cache.items("ModelVersion", namespace))
         return lambda refusals: finetunejob.reconcile(body, replace(seen, refusals=refusals), self.now(), self.platform)

@@ -15,6 +15,8 @@ class Existence:
     """Remembers what was there, never what was missing; forgets what is too old to be believed."""
 
     cluster: Cluster
+    believed_seconds: float = BELIEVED_SECONDS
+    remembered: int = REMEMBERED
     _until: OrderedDict[tuple[str, str, str], float] = field(default_factory=OrderedDict)
     """Oldest first: kind, namespace and name, until when (monotonic seconds)."""
 
@@ -26,7 +28,7 @@ class Existence:
             return True
         if await self.cluster.get(kind, namespace, name) is None:
             return False
-        self._until[key] = time.monotonic() + BELIEVED_SECONDS
+        self._until[key] = time.monotonic() + self.believed_seconds
         self._until.move_to_end(key)
         return True
 
@@ -35,7 +37,7 @@ class Existence:
         return await self.of("PersistentVolumeClaim", namespace, name)
 
     def _forget(self, now: float) -> None:
-        while self._until and (len(self._until) > REMEMBERED or next(iter(self._until.values())) <= now):
+        while self._until and (len(self._until) > self.remembered or next(iter(self._until.values())) <= now):
             self._until.popitem(last=False)
 
     def __len__(self) -> int:

@@ -5,17 +5,37 @@ from typing import Any
 
 from hone_operator import cache as caches
 from hone_operator.cluster import Cluster
+from hone_operator.desired import names
+from hone_operator.existence import Existence
+from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.attempts import is_open
 from hone_operator.reconcile.pods import ObservedJob, scheduled
 
 KINDS = ("NetworkPolicy", "Service")
+BELIEVED_SECONDS = 300.0
+"""How long they are believed to be there once ranks train: else thousands of runs cost hundreds of reads a second."""
+REMEMBERED = 16_384
 
 
-async def is_lost(cluster: Cluster, jobs: Sequence[ObservedJob]) -> bool:
-    """Whether ranks that have nodes look for each other in vain, or can be reached by anybody."""
+def known(cluster: Cluster) -> Existence:
+    """What `is_lost` remembers."""
+    return Existence(cluster, BELIEVED_SECONDS, REMEMBERED)
+
+
+async def is_lost(existence: Existence, jobs: Sequence[ObservedJob], report: Latest | None) -> bool:
+    """Whether ranks that have nodes look for each other in vain, or can be reached by anybody.
+
+    Args:
+        existence: of `known`, kept from one call to the next.
+        jobs: of a run's attempts.
+        report: the newest of the run. Until it tells of a step, ranks may be waiting, and are not kept waiting.
+    """
     for job in jobs:
         if job.nodes > 1 and not job.finished and scheduled(job.pods):
-            return len(await _found(cluster, job)) < len(KINDS)
+            if report is None or report.attempt != job.label(names.ATTEMPT) or not report.trained:
+                return len(await _found(existence.cluster, job)) < len(KINDS)
+            namespace = job.body["metadata"]["namespace"]
+            return not all([await existence.of(kind, namespace, job.name) for kind in KINDS])
     return False
 
 

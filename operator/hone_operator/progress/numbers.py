@@ -52,6 +52,11 @@ class Latest:
     def step(self) -> int:
         return self.progress.step
 
+    @property
+    def trained(self) -> bool:
+        """Whether the attempt has trained a step: all its ranks have found each other."""
+        return self.step > (self.start_step or 0)
+
 
 @dataclass(frozen=True)
 class Origin:

@@ -35,6 +35,8 @@ from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 
 RECHECK_SECONDS = 15.0
+NETWORK_SECONDS = 300.0
+"""Between looks at the Service and the NetworkPolicy of ranks that train; before the first step they may be waiting."""
 STOPPING_SECONDS = 2.0
 AS_PLANNED = frozenset({"Fetching", "WaitingForDataset", "WaitingForJob", "WaitingForModelVersion", "Suspended"})
 """Reasons of waiting that nobody has to mend."""
@@ -269,7 +271,9 @@ class _Run:
         if self.seen.network_lost:
             self.draft.create += network(self.draft.body, self.attempts.count, self.platform)
         if self.spec.resources.nodes > 1:
-            self.draft.check_in(RECHECK_SECONDS)
+            report = self.seen.report
+            trains = report and report.attempt == self.attempts.count and report.trained
+            self.draft.check_in(NETWORK_SECONDS if trains else RECHECK_SECONDS)
         if self.spec.suspend:
             return self._paused()
         nodes, obstacle = self.spec.resources.nodes, waiting(job)

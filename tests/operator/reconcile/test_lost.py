@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hone_api.finetunejob_status import JobProgress
+from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.pods import slow_start, unmounted
 
 pytestmark = pytest.mark.pure
@@ -73,3 +75,12 @@ def test_service_and_policy_of_an_attempt_go_with_its_end(new_life):
     life.ends("Failed", life.world.dead(137))
     outcome = life.tick(61, network_left=made)
     assert list(outcome.delete) == made
+
+
+def test_ranks_that_train_are_looked_at_less_often_than_those_that_may_wait(new_life):
+    life = new_life(resources={"nodes": 2})
+    life.tick()
+    life.pods(life.world.pod(0), life.world.pod(1))
+    assert life.tick(5).check_again_in == 15
+    life.report = Latest(attempt=1, progress=JobProgress(step=1), received=life.world.time(10))
+    assert life.tick(10).check_again_in == 300
