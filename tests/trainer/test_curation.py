@@ -396,6 +396,34 @@ def test_the_template_of_an_evaluation_set_is_no_contamination(curated, tmp_path
     assert files["train"] == rows[:1]
 
 
+@pytest.mark.parametrize(
+    ("question", "clean"),
+    [
+        (
+            "भारत की राजधानी दिल्ली में किस नदी के किनारे पर लाल किला बना हुआ है और उसका नाम क्या है?",
+            "दिल्ली में किस नदी के किनारे पर लोग रहते हैं?",
+        ),
+        (
+            "இந்தியாவின் தலைநகரான டெல்லியில் எந்த நதியின் கரையில் செங்கோட்டை அமைந்துள்ளது அதன் பெயர் என்ன?",
+            "டெல்லியில் எந்த நதியின் கரையில் மக்கள் வாழ்கிறார்கள்?",
+        ),
+    ],
+)
+def test_vowels_of_indic_scripts_are_parts_of_words(curated, tmp_path, question, clean):
+    """A phrase that both have is not 8-grams of letters."""
+    rows = [{"prompt": f"{question}!", "completion": "a"}, {"prompt": clean, "completion": "b"}]
+    fields = {"curation": {"contamination": {"datasets": [{"name": "exam"}]}}}
+    wanted = exam(tmp_path, {"prompt": question, "completion": "c"})
+    _, files = curated(rows, **fields, evaluationSets=[wanted])
+    assert files["train"] == rows[1:]
+
+
+def test_answers_that_differ_in_vowels_of_devanagari_are_no_duplicates(curated):
+    rows = [{"prompt": f"{word} क्या है?", "completion": word} for word in ("की", "का", "के", "को")]
+    _, files = curated(rows, curation={"deduplicate": "Near"})
+    assert files["train"] == rows
+
+
 def test_each_value_of_a_column_has_at_most_so_many_rows(curated):
     rows = [{"text": f"row {i}", "kind": "ab"[i % 3 == 0]} for i in range(90)]
     result, files = curated(rows, curation={"balance": {"column": "kind", "maxRows": 20}})
