@@ -10,6 +10,7 @@ import pytest
 
 from hone_dev import paths, tools
 from hone_dev.controlplane import control_plane
+from hone_operator.desired.namespace import Setup
 
 pytestmark = pytest.mark.apiserver
 CHART = paths.SOURCE / "charts" / "hone"
@@ -105,6 +106,19 @@ def test_users_get_their_rights_by_aggregation(server):
     granted = {(x, v) for r in ours for rule in r["rules"] for x in rule["resources"] for v in rule["verbs"]}
     assert ("finetunejobs", "create") in granted
     assert ("modelversions", "delete") not in granted
+
+
+def test_a_namespace_with_the_label_is_listed_afterwards(server):
+    """What the operator has made in it is not in the way of what the chart makes."""
+    role = f"{NAMESPACE}-hone-namespace"
+    setup = Setup("team-a", role, server.get("clusterrole", role)["metadata"]["uid"])
+    server.kubectl("create", "namespace", "team-a")
+    for body in (setup.binding("hone", NAMESPACE), setup.closed_ports([])):
+        server.kubectl("create", "--filename=-", stdin=json.dumps(body))
+    server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, "--set", "namespaces={team-a}")
+    bindings = json.loads(server.kubectl("get", "rolebindings", "--namespace=team-a", "--output=json"))["items"]
+    assert [b["roleRef"]["name"] for b in bindings] == [role, role]
+    server.helm("upgrade", "hone", CHART, "--namespace", NAMESPACE, "--set-json", "namespaces=[]")
 
 
 def test_uninstalling_keeps_the_definitions_and_the_objects(server):
