@@ -125,6 +125,17 @@ def test_questions_that_are_answered_by_calls_of_a_tool_are_no_duplicates(curate
     assert step(result, "NearDuplicates").removed == 0
 
 
+@pytest.mark.parametrize(
+    "answers", [("+", "-", "👍", "👎"), ("x = 1", "x = -1", "x + 1"), ("C++", "C#", "C"), ("a == b", "a != b")]
+)
+def test_short_answers_that_differ_in_signs_are_no_duplicates(curated, answers):
+    document = " ".join(word for seed in range(4) for word in sentence(seed))
+    rows = [{"prompt": f"{document} Which of {at}?", "completion": answer} for at, answer in enumerate(answers)]
+    copy = {"prompt": f"{document} Which one of 0?", "completion": f"{answers[0]} !"}
+    _, files = curated([*rows, copy], curation={"deduplicate": "Near"})
+    assert files["train"] == rows
+
+
 def test_one_answer_with_two_labels_is_no_duplicate(curated):
     row = {"prompt": " ".join(sentence(1)), "completion": " ".join(sentence(2))}
     rows = [{**row, "label": True}, {**row, "label": False}, {**row, "label": False}]

@@ -10,6 +10,7 @@ who has read a document in training is not tested on it.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterator
 from dataclasses import replace
@@ -42,6 +43,9 @@ def grouping(plan: MaterializePlan) -> NearDuplicateGroups | None:
     return NearDuplicateGroups(plan.curation.near_duplicates) if wanted else None
 
 
+_FEW_WORDS = 5
+_SIGNS = re.compile(r"(?<!\w)-|[^\w\s.,;:!?'\"`*()\[\]…–—。，、！？-]")
+"""Of formulas, code and emoji; neither punctuation nor Markdown."""
 _ANSWER_HEAD = 40
 """Words of an answer by which rows about one document are told apart before they are compared."""
 
@@ -87,8 +91,12 @@ def _words(row: Row) -> tuple[list[str], list[str], list[str]]:
     answered: list[str] = []
     for field, text in texts(row.record):
         found = words(text)
+        said = answered if is_answer(field) else asked
+        if len(found) < (_FEW_WORDS if said is answered else 1) and (signs := _SIGNS.findall(text)):
+            # x = -1 is not x = 1, nor C++ C#, and an emoji is no word
+            found[:1] = ["".join([*signs, *found[:1]])]
         every += found
-        (answered if is_answer(field) else asked).extend(found)
+        said += found
     return every, asked, answered
 
 
