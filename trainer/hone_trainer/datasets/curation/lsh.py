@@ -65,10 +65,10 @@ class Bands:
         """
         self._flush()
         codes = numpy.empty(0, dtype=numpy.int64)
-        question, *answers = map(_numbers, self._sides)
+        question = _numbers(self._sides[0])
         for number, file in enumerate(self._files):
             hashes = _numbers(file)
-            answer = answers[number % _ANSWER_SIGNATURE]
+            answer = _numbers(self._sides[1 + number % _ANSWER_SIGNATURE])  # all at once are 64 bytes a row
             for keys in (hashes, hashes * _ODD + question, hashes * _ODD + answer * _ODD):
                 codes = numpy.union1d(codes, _pairs_of_band(keys, self._count))
         for file in (*self._files, *self._sides):
