@@ -54,8 +54,8 @@ def staged(team) -> dict[str, str]:
 def runs(kubectl: Any, name: str) -> None:
     """Wait until the run has made a step."""
     wait(
-        lambda: (kubectl.get("ftj", name)["status"].get("progress") or {}).get("step"),
-        lambda: f"{name} makes no step: {kubectl.get('ftj', name)['status']}",
+        lambda: ((kubectl.get("ftj", name).get("status") or {}).get("progress") or {}).get("step"),
+        lambda: f"{name} makes no step: {kubectl.get('ftj', name).get('status')}",
     )
 
 
