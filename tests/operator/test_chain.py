@@ -75,6 +75,6 @@ def test_a_circle_is_refused_however_it_is_made(namespace, operator, spec):
     namespace.create("FineTuneJob", "b", spec(model={"fineTuneJob": "a"}))
     for name in ("a", "b"):
         namespace.until(
-            lambda name=name: namespace.condition("FineTuneJob", name, "Finished")["status"] == "True", name
+            lambda name=name: namespace.condition("FineTuneJob", name, "Finished").get("status") == "True", name
         )
     assert any("circle" in namespace.get("FineTuneJob", n)["status"]["failure"]["message"] for n in ("a", "b"))

@@ -12,11 +12,11 @@ def test_a_job_becomes_a_verified_model_version(namespace, operator, spec, resul
     namespace.create("FineTuneJob", "run", spec())
     namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1 exists")
     pods = namespace.start_pods("run-1")
-    namespace.until(lambda: namespace.condition("FineTuneJob", "run", "Running")["status"] == "True", "Running")
+    namespace.until(lambda: namespace.condition("FineTuneJob", "run", "Running").get("status") == "True", "Running")
     for rank, pod in enumerate(pods):
         namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
     namespace.end_job("run-1", "Complete")
-    namespace.until(lambda: namespace.condition("FineTuneJob", "run", "Finished")["status"] == "True", "Finished")
+    namespace.until(lambda: namespace.condition("FineTuneJob", "run", "Finished").get("status") == "True", "Finished")
 
     status = namespace.get("FineTuneJob", "run")["status"]
     assert status["phase"] == "Succeeded"
@@ -32,7 +32,7 @@ def test_a_job_becomes_a_verified_model_version(namespace, operator, spec, resul
 
     verify = namespace.until(lambda: [n for n in namespace.names("Job") if "verify" in n], "a verify Job")[0]
     namespace.succeed(verify, {"kind": "Verify", "files": 3, "sizeBytes": 7})
-    namespace.until(lambda: namespace.condition("ModelVersion", "tutor-v1", "Ready")["status"] == "True", "verified")
+    namespace.until(lambda: namespace.condition("ModelVersion", "tutor-v1", "Ready").get("status") == "True", "verified")
     assert namespace.get("ModelVersion", "tutor-v1")["status"]["evalLoss"] == "2.1"
     assert operator.stop() == 0
 

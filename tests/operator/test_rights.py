@@ -84,7 +84,7 @@ def test_a_life_with_no_more_rights_than_the_chart_gives(
     namespace.fail("run-1", 137, terminated={"reason": "Error"})
     namespace.until(lambda: namespace.get("Job", "run-2"), "attempt 2")
     pods = namespace.start_pods("run-2")
-    namespace.until(lambda: namespace.condition("FineTuneJob", "run", "Running")["status"] == "True", "Running")
+    namespace.until(lambda: namespace.condition("FineTuneJob", "run", "Running").get("status") == "True", "Running")
     assert post(kube, namespace, pods[0], f"https://localhost:{progress}", certificate(kube)) == 200
     namespace.until(lambda: summary(namespace) == "7/12 58%", "the report in the status")
     for rank, pod in enumerate(pods):
@@ -92,7 +92,7 @@ def test_a_life_with_no_more_rights_than_the_chart_gives(
     namespace.end_job("run-2", "Complete")
     verify = namespace.until(lambda: [n for n in namespace.names("Job") if "verify" in n], "a verify Job")[0]
     namespace.succeed(verify, {"kind": "Verify", "files": 3, "sizeBytes": 7})
-    namespace.until(lambda: namespace.condition("ModelVersion", "tutor-v1", "Ready")["status"] == "True", "verified")
+    namespace.until(lambda: namespace.condition("ModelVersion", "tutor-v1", "Ready").get("status") == "True", "verified")
     namespace.until(lambda: namespace.list("Event"), "events")
 
     text = scrape(operator)
