@@ -38,7 +38,9 @@ class Pods:
         job = self.namespace.until(lambda: self._next(component, owner), f"a Job {component} of {owner}")
         name, pod = job["metadata"]["name"], job["spec"]["template"]["spec"]
         config = next(v["configMap"]["name"] for v in pod["volumes"] if v["name"] == "plan")
-        plan = json.loads(self.namespace.get("ConfigMap", config)["data"]["plan.json"])
+        # Of a sweep, which its plan belongs to, the Job is made first.
+        made = self.namespace.until(lambda: self.namespace.get("ConfigMap", config), f"the plan of {name}")
+        plan = json.loads(made["data"]["plan.json"])
         text = json.dumps(plan | ({"sourcePath": "rows.jsonl"} if plan["kind"] == "Materialize" else {}))
         file, log = self.folder / "plan.json", self.folder / "termination-log"
         file.write_text(text.replace("/store", str(self.folder / "store")))

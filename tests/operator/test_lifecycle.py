@@ -32,7 +32,7 @@ def test_a_job_becomes_a_verified_model_version(namespace, operator, spec, resul
 
     verify = namespace.until(lambda: [n for n in namespace.names("Job") if "verify" in n], "a verify Job")[0]
     namespace.succeed(verify, {"kind": "Verify", "files": 3, "sizeBytes": 7})
-    namespace.until(lambda: namespace.condition("ModelVersion", "tutor-v1", "Ready").get("status") == "True", "verified")
+    namespace.until(lambda: namespace.condition("ModelVersion", "tutor-v1", "Ready").get("status") == "True", "Ready")
     assert namespace.get("ModelVersion", "tutor-v1")["status"]["evalLoss"] == "2.1"
     assert operator.stop() == 0
 

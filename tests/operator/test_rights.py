@@ -92,7 +92,7 @@ def test_a_life_with_no_more_rights_than_the_chart_gives(
     namespace.end_job("run-2", "Complete")
     verify = namespace.until(lambda: [n for n in namespace.names("Job") if "verify" in n], "a verify Job")[0]
     namespace.succeed(verify, {"kind": "Verify", "files": 3, "sizeBytes": 7})
-    namespace.until(lambda: namespace.condition("ModelVersion", "tutor-v1", "Ready").get("status") == "True", "verified")
+    namespace.until(lambda: namespace.condition("ModelVersion", "tutor-v1", "Ready").get("status") == "True", "Ready")
     namespace.until(lambda: namespace.list("Event"), "events")
 
     text = scrape(operator)
