@@ -152,4 +152,9 @@ def test_prometheus_returns_the_loss_of_a_running_job(kubectl, prometheus) -> No
     firing = prometheus.get("query", query="ALERTS")["result"]
     assert not [a for a in firing if a["metric"].get("namespace") == kubectl.namespace]
     assert "HoneOperatorDown" not in {a["metric"]["alertname"] for a in firing}
-    assert {t["health"] for t in prometheus.get("targets", state="active")["activeTargets"]} == {"up"}
+
+    def all_answer() -> bool:  # a pod that has ended is down until the next list of targets
+        prometheus.scrape(kubectl)
+        return {t["health"] for t in prometheus.get("targets", state="active")["activeTargets"]} == {"up"}
+
+    until("every pod that the monitors select answers", all_answer)
