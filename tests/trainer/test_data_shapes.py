@@ -318,6 +318,51 @@ def test_who_ignores_the_column_insists(name: str) -> None:
     assert set(found.normalise(row)) <= {"prompt", "completion", "chosen", "rejected"}
 
 
+WRITTEN_OUT: dict[str, tuple[str, dict[str, str], Row, str]] = {
+    "a question beside two answers": (
+        "Preference",
+        {},
+        {"question": "q", "chosen": "It is so. Yes.", "rejected": "It is so. No."},
+        "{prompt: question}",
+    ),
+    "the same with roles mapped to their own names": (
+        "Preference",
+        {"chosen": "chosen", "rejected": "rejected"},
+        {"question": "q", "chosen": "It is so. Yes.", "rejected": "It is so. No."},
+        "{prompt: question}",
+    ),
+    "a question in two columns": (
+        "Preference",
+        {},
+        {"instruction": "q", "input": "i", "chosen": "It is so. Yes.", "rejected": "It is so. No."},
+        '{prompt: "lines(instruction, input)"}',
+    ),
+    "a label beside an answer": (
+        "PromptCompletion",
+        {"prompt": "question"},
+        {"question": "q", "completion": "a", "label": "False"},
+        "format: KTO",
+    ),
+    "a label beside a chat": ("Chat", {}, {**CHAT, "label": False}, "format: KTO"),
+    "a label beside an instruction": ("Alpaca", {}, {"instruction": "q", "output": "a", "label": 0}, "format: KTO"),
+    "context beside an answer": ("PromptCompletion", {}, {**PAIR, "context": "c"}, "lines(context"),
+    "context beside an answer with the verdict 0": ("KTO", {}, {**PAIR, "label": 0, "context": "c"}, "lines(context"),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+def test_a_format_that_is_written_out_drops_no_column_silently(name: str) -> None:
+    format, columns, row, words = WRITTEN_OUT[name]
+    with pytest.raises(DataError, match="ignoreColumns") as caught:
+        detect.choose(format, columns, [row] * 3)
+    assert caught.value.code == "UnreadColumns"
+    assert words in caught.value.message
+    others = {"question", "instruction", "input", "label", "context"} & row.keys() - {*columns.values()}
+    needed = {*detect.FORMATS[format].required}
+    found = detect.choose(format, columns, [row] * 3, others - needed)
+    assert found.normalise(row)
+
+
 @pytest.mark.parametrize("format", ["Auto", "Chat"])
 @pytest.mark.parametrize(
     ("column", "value", "code"),

@@ -80,28 +80,36 @@ def choose(
             left out.
     """
     _check_expressions(columns, sample)
-    if format != Format.AUTO:
-        if format not in FORMATS:
-            raise ConfigError(f"format {format}: this version has {', '.join(FORMATS)}", "NotSupportedYet")
+    rows = [{name: value for name, value in row.items() if name not in ignored} for row in sample]
+    if format == Format.AUTO:
+        found = _recognise(columns, rows)
+    elif format in FORMATS:
         found = Detected(FORMATS[format], columns)
     else:
-        rows = [{name: value for name, value in row.items() if name not in ignored} for row in sample]
-        found = _recognise(columns, rows)
-        if why := _left_out(found, rows):
-            raise DataError("UnreadColumns", why)
+        raise ConfigError(f"format {format}: this version has {', '.join(FORMATS)}", "NotSupportedYet")
     unknown = sorted(set(columns) - set(found.format.roles))
     if unknown:
         roles = ", ".join(found.format.roles)
         raise ConfigError(f"columns {', '.join(unknown)}: format {found.format.name} has the roles {roles}")
+    if why := _left_out(found, rows):
+        raise DataError("UnreadColumns", why)
     return replace(found, ignored=frozenset(ignored))
 
 
 def _left_out(found: Detected, sample: Sequence[dict[str, Any]]) -> str | None:
     """Why columns of the rows that have the format must not be left out."""
-    fields = [_fields(found.format, found.columns, row) for row in sample]
-    shaped = [(row, values) for row, values in zip(sample, fields, strict=True) if found.format.recognises(values)]
-    read = _read(found.format, found.columns)
-    return problem(found.format.name, read, [row for row, _ in shaped], [values for _, values in shaped])
+    shaped = [row for row in sample if _has_shape(found.format, found.columns, row) or _is_accepted(found, row)]
+    fields = [_fields(found.format, found.columns, row) for row in shaped]
+    return problem(found.format.name, _read(found.format, found.columns), shaped, fields)
+
+
+def _is_accepted(found: Detected, row: dict[str, Any]) -> bool:
+    """Whether the row is one of the format's, though Auto would not know it: a KTO label of 0 or 1."""
+    try:
+        found.normalise(row)
+    except RowError:
+        return False
+    return True
 
 
 def _check_expressions(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ _SAYS = (
     *("question", "instruction", "query", "input", "context", "passage", "document", "problem", "system_prompt"),
     *("history", "title_and_text"),
 )
-"""Names of columns that a question is made of."""
+"""Names of columns that a question is made of, most often the first of them."""
 _REMARKS = (
     *("id", "uid", "uuid", "source", "dataset", "model", "category", "lang", "language", "url", "license", "split"),
     *("type", "task", "subset", "topic", "tags", "author", "date", "created_at", "timestamp", "version", "hash"),
@@ -42,7 +42,7 @@ def refuse_content(row: dict[str, Any], ignored: Collection[str]) -> None:
 def problem(
     format: str, read: Collection[str], sample: Sequence[dict[str, Any]], fields: Sequence[dict[str, Any]]
 ) -> str | None:
-    """Why the columns that are left out must not be, under Auto; None where they are remarks.
+    """Why the columns that are left out must not be, in a format that Auto or a person chose; None: they are remarks.
 
     Args:
         read: the columns that the roles read.
@@ -55,16 +55,17 @@ def problem(
         for name in (name for name in _LABELS if name in unread and _judges(name, sample)):
             wanted = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {name}}}"
             return f"The column {name} is not read: {wanted}; {_INSIST}."
+    if format == Format.PREFERENCE and any(_lacks_prompt(row) for row in fields):
+        texts = [name for name in sorted(unread) if not _is_remark(name) and _is_text(name, sample)]
+        if asks := [name for name in _SAYS if name in texts] or texts[:1]:
+            prompt = asks[0] if len(asks) == 1 else f'"lines({", ".join(asks)})"'
+            columns = "the text column" if len(asks) == 1 else "the columns"
+            what = f"{columns} {', '.join(asks)} {'is' if len(asks) == 1 else 'are'} not read"
+            return f"There is no prompt, and {what}: map it, spec.columns {{prompt: {prompt}}}; {_INSIST}."
     if format in _ANSWERED:
         for name in (name for name in _SAYS if name in unread and _is_text(name, sample)):
             wanted = f'map it to a role, e.g. spec.columns {{prompt: "lines({name}, …)"}}'
             return f"The column {name} is not read, and seems to belong to the question: {wanted}; {_INSIST}."
-    if format == Format.PREFERENCE and any(_lacks_prompt(row) for row in fields):
-        for name in (name for name in sorted(unread) if not _is_remark(name) and _is_text(name, sample)):
-            return (
-                f"There is no prompt, and the text column {name} is not read: map it, spec.columns {{prompt: {name}}};"
-                f" {_INSIST}."
-            )
     return None
 
 
