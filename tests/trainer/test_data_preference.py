@@ -109,6 +109,48 @@ def test_a_preference_is_refused(row: dict[str, Any], code: str, words: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("shared", "prompt"),
+    [
+        ("The answer is: ", None),
+        ("答案是：", None),
+        ("Dr. ", None),
+        ("He was treated by Dr. ", None),
+        ("It was J. ", None),
+        ("Cities, e.g. ", None),
+        ("Das ist z. B. ", None),
+        ("Il y a M. ", None),
+        ("La Sra. ", None),
+        ("1. ", None),
+        ("Well... ", None),
+        ("Well… ", None),
+        ("Who treated him? Dr. ", "Who treated him? "),
+        ("Name the doctor.\nThe answer is: ", "Name the doctor.\n"),
+        ("Name the doctor. ", "Name the doctor. "),
+        ("Name him! ", "Name him! "),
+        ("他是谁？", "他是谁？"),
+        ("Question: who is he\nAnswer: ", "Question: who is he\n"),
+        ("Name:\n", "Name:\n"),
+        ('He asked: "Who?" ', 'He asked: "Who?" '),
+    ],
+)
+def test_a_prompt_that_both_begin_with_ends_with_a_sentence_or_line(shared: str, prompt: str | None) -> None:
+    row = {"chosen": f"{shared}Brown came.", "rejected": f"{shared}White came."}
+    if prompt is None:
+        with pytest.raises(RowError) as caught:
+            FORMATS["Preference"].normalise(row, {})
+        assert caught.value.code == "NoCommonPrompt"
+    else:
+        assert FORMATS["Preference"].normalise(row, {})["prompt"] == prompt
+
+
+@pytest.mark.parametrize("rest", ["1A", "is it"])
+@pytest.mark.parametrize("shared", ["The answer is\n", "It is No. ", "I use Yahoo! "])
+def test_no_prompt_ends_where_the_sentence_goes_on(shared: str, rest: str) -> None:
+    with pytest.raises(RowError, match="do not begin with the same sentence"):
+        FORMATS["Preference"].normalise({"chosen": shared + rest, "rejected": f"{shared}Two"}, {})
+
+
+@pytest.mark.parametrize(
     ("row", "record"),
     [
         (

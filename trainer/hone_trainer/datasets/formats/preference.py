@@ -20,7 +20,19 @@ from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of
 
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
-_SENTENCE_END = re.compile(r"""[.?!:…。？！：]["'”’»)\]*_]*\s+|[。？！：]|\n""")
+_END = re.compile(r"""[.?!]["'”’»)\]*_]*\s+|[。？！]\s*|\n\s*""")
+"""Where a sentence or a line may end."""
+_GOES_ON = re.compile(r"[a-zß-ÿ0-9]")
+"""What the rest begins with where a full stop, an exclamation mark or a line ended no sentence."""
+_ABBREVIATED = re.compile(
+    r"""(?:^|[\s(\["'])(?:[^\W\d]|(?:[^\W\d]{1,2}\.)+[^\W\d]{1,2}|approx|ave|bzw|ca|capt|cf|col|corp|dept|dipl|dr|dra"""
+    r"|ed|eds|est|et al|etc|evtl|fig|figs|fr|gen|ggf|gov|hon|hr|inc|ing|jr|lic|lt|ltd|max|min|mio|mlle|mme|mr|mrd|mrs|ms"
+    r"|mt|nr|núm|op|pág|pp|prof|rep|resp|rev|sen|sgt|sog|sr|sra|srta|st|ste|tel|ud|uds|univ|usw|vgl|vol|vols|vs)$"
+    r"|(?:^|\n)\d+$|\.$",
+    re.IGNORECASE,
+)
+"""What stands before a full stop that need not end a sentence: initials, z.B, numbers of a list, two more full stops,
+and the short forms of titles, letters and reports in English, German, Spanish and French."""
 _LABELS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -104,7 +116,7 @@ def _texts(fields: Fields, chosen: str, rejected: str) -> Record:
             "chosen": [_one(good, "chosen")],
             "rejected": [_one(bad, "rejected")],
         }
-    shared = _sentences(chosen[: _shared(chosen, rejected)])
+    shared = _sentences(chosen, rejected)
     if not shared.strip():
         raise RowError(
             "NoCommonPrompt", "there is no prompt, and chosen and rejected do not begin with the same sentence or line"
@@ -112,10 +124,25 @@ def _texts(fields: Fields, chosen: str, rejected: str) -> Record:
     return _prompted(fields, shared, chosen=chosen[len(shared) :], rejected=rejected[len(shared) :])
 
 
-def _sentences(text: str) -> str:
-    """The text up to its last whole sentence or line: a prompt does not end in the middle of one."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    return text[: ends[-1]] if ends else ""
+def _sentences(left: str, right: str) -> str:
+    """What both begin with up to its last whole sentence or line: a prompt does not end in the middle of one."""
+    shared = left[: _shared(left, right)]
+    found = ((match, match.end()) for match in _END.finditer(shared))
+    ends = [end for match, end in found if _is_end(match, left[end : end + 1] + right[end : end + 1])]
+    return shared[: ends[-1]] if ends else ""
+
+
+def _is_end(match: re.Match[str], rest: str) -> bool:
+    """Whether a sentence or line ends here: with no abbreviation, and neither text goes on with it.
+
+    Args:
+        match: of `_END`.
+        rest: what each of the two texts has next.
+    """
+    before, mark = match.string[: match.start()][-24:], match[0][0]
+    if mark in "?。？！" or (mark == "\n" and before.endswith((":", "："))):
+        return True
+    return not _GOES_ON.search(rest) and not (mark == "." and _ABBREVIATED.search(before))
 
 
 def _prompted(fields: Fields, prompt: str, **answers: str) -> Record:
