@@ -26,7 +26,7 @@ _GOES_ON = re.compile(r"[a-zß-ÿ0-9]")
 """What the rest begins with where a full stop, an exclamation mark or a line ended no sentence."""
 _ABBREVIATED = re.compile(
     r"""(?:^|[\s(\["'])(?:[^\W\d]|(?:[^\W\d]{1,2}\.)+[^\W\d]{1,2}|approx|ave|bzw|ca|capt|cf|col|corp|dept|dipl|dr|dra"""
-    r"|ed|eds|est|et al|etc|evtl|fig|figs|fr|gen|ggf|gov|hon|hr|inc|ing|jr|lic|lt|ltd|max|min|mio|mlle|mme|mr|mrd|mrs|ms"
+    r"|ed|eds|est|et al|etc|evtl|fig|figs|fr|gen|ggf|gov|hr|inc|ing|jr|lic|lt|ltd|max|min|mio|mlle|mme|mr|mrd|mrs|ms"
     r"|mt|nr|núm|op|pág|pp|prof|rep|resp|rev|sen|sgt|sog|sr|sra|srta|st|ste|tel|ud|uds|univ|usw|vgl|vol|vols|vs)$"
     r"|(?:^|\n)\d+$|\.$",
     re.IGNORECASE,
