@@ -95,8 +95,8 @@ ROW_CODES: dict[str, RowCode] = {
         "Chosen and rejected do not answer the same prompt.", "Give the prompt in a column of its own."
     ),
     "SeveralTurns": RowCode(
-        "Chosen or rejected goes on after the first answer.",
-        "End both conversations with the answers that are compared.",
+        "An answer of several turns does not end with an assistant turn.",
+        "End the answer with an assistant turn, or remove what follows its last one.",
     ),
     "WrongLabel": RowCode("The label is neither true nor false.", "Use true for a good answer, false for a bad one."),
     "NotText": RowCode("A turn has images or other content that is not text.", "Remove these rows: Hone trains text."),

@@ -28,6 +28,9 @@ def said(text: str) -> dict[str, str]:
 SYSTEM = {"role": "system", "content": "Be kind."}
 TURNS = {"prompt": [user("Hi")], "chosen": [said("Hello")], "rejected": [said("No")]}
 TEXTS = {"prompt": "Hi", "chosen": "Hello", "rejected": "No"}
+UNTRAINED = {**said("Hello"), "weight": 0}
+CALLS = {**said(""), "tool_calls": [{"type": "function", "function": {"name": "look", "arguments": {"at": 1}}}]}
+TOLD = {"role": "tool", "content": "1"}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +68,51 @@ TEXTS = {"prompt": "Hi", "chosen": "Hello", "rejected": "No"}
             {"prompt": "Sky:\n", "chosen": "It is blue.", "rejected": "It is bleak."},
         ),
         ({**TEXTS, "system": "Be kind."}, {**TURNS, "prompt": [SYSTEM, user("Hi")]}),
+        # answers of several turns
+        (
+            {**TURNS, "chosen": [said("Hello"), user("b"), said("y")]},
+            {**TURNS, "chosen": [said("Hello"), user("b"), said("y")]},
+        ),
+        (
+            {"chosen": [user("Hi"), said("Hello"), user("b"), said("y")], "rejected": [user("Hi"), said("No")]},
+            {**TURNS, "chosen": [said("Hello"), user("b"), said("y")]},
+        ),
+        (
+            {"prompt": "Hi", "chosen": [UNTRAINED, user("b"), said("y")], "rejected": "No"},
+            {**TURNS, "chosen": [UNTRAINED, user("b"), said("y")]},
+        ),
+        (
+            {
+                "chosen": "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: b\n\nAssistant: y",
+                "rejected": "\n\nHuman: Hi\n\nAssistant: No",
+            },
+            {**TURNS, "chosen": [said("Hello"), user("b"), said("y")]},
+        ),
+        # they part at what the user says: the shared answer before it is context
+        (
+            {
+                "chosen": [user("Hi"), said("Hello"), user("b"), said("y")],
+                "rejected": [user("Hi"), said("Hello"), user("c"), said("z")],
+            },
+            {**TURNS, "chosen": [UNTRAINED, user("b"), said("y")], "rejected": [UNTRAINED, user("c"), said("z")]},
+        ),
+        # at what the tool answers
+        (
+            {
+                "chosen": [user("Hi"), CALLS, TOLD, said("y")],
+                "rejected": [user("Hi"), CALLS, {**TOLD, "content": "2"}, said("z")],
+            },
+            {
+                **TURNS,
+                "chosen": [{**CALLS, "weight": 0}, TOLD, said("y")],
+                "rejected": [{**CALLS, "weight": 0}, {**TOLD, "content": "2"}, said("z")],
+            },
+        ),
+        # after what the tool answers
+        (
+            {"chosen": [user("Hi"), CALLS, TOLD, said("y")], "rejected": [user("Hi"), CALLS, TOLD, said("z")]},
+            {"prompt": [user("Hi"), CALLS, TOLD], "chosen": [said("y")], "rejected": [said("z")]},
+        ),
         ({**TURNS, "prompt": [SYSTEM, user("Hi")], "system": "Other"}, {**TURNS, "prompt": [SYSTEM, user("Hi")]}),
     ],
 )
@@ -86,10 +134,16 @@ def test_a_preference_becomes(row: dict[str, Any], record: dict[str, Any]) -> No
         ({"chosen": "The answer is 1A.", "rejected": "The answer is 1B."}, "NoCommonPrompt", "the same sentence"),
         ({"chosen": [user("a"), said("x")], "rejected": [user("b"), said("x")]}, "NoCommonPrompt", "same turn"),
         (
-            {"chosen": [user("a"), said("x"), user("b"), said("y")], "rejected": [user("a"), said("z")]},
+            {"chosen": [user("a"), said("x"), user("b")], "rejected": [user("a"), said("z")]},
             "SeveralTurns",
-            "chosen has 3 turns",
+            "chosen ends with a user turn",
         ),
+        (
+            {**TURNS, "chosen": [said("x"), user("b"), {**said("y"), "weight": 0}]},
+            "NothingTrained",
+            "the last turn of chosen",
+        ),
+        ({**TURNS, "chosen": [said("x"), {"role": "tool", "content": "1"}, said("y")]}, "BrokenToolCall", "no call"),
         (
             {"chosen": [user("a"), said("x")], "rejected": [user("a"), said("x"), user("b")]},
             "NoCommonPrompt",
@@ -167,6 +221,10 @@ def test_no_prompt_ends_where_the_sentence_goes_on(shared: str, rest: str) -> No
             {"prompt": [user("Hi")], "completion": [said("Hello")], "label": True},
             {"prompt": [user("Hi")], "completion": [said("Hello")], "label": True},
         ),
+        (
+            {"prompt": [user("Hi")], "completion": [said("a"), user("b"), said("c")], "label": True},
+            {"prompt": [user("Hi")], "completion": [said("a"), user("b"), said("c")], "label": True},
+        ),
     ],
 )
 def test_a_judged_answer_becomes(row: dict[str, Any], record: dict[str, Any]) -> None:
@@ -182,7 +240,8 @@ def test_a_judged_answer_becomes(row: dict[str, Any], record: dict[str, Any]) ->
         ({"prompt": "Hi", "completion": "", "label": True}, "EmptyContent"),
         ({"messages": [user("Hi")], "label": True}, "NoAssistantTurn"),
         ({"messages": [said("Hi")], "label": True}, "NoUserTurn"),
-        ({"prompt": [user("Hi")], "completion": [said("a"), user("b"), said("c")], "label": True}, "SeveralTurns"),
+        ({"prompt": [user("Hi")], "completion": [said("a"), user("b")], "label": True}, "SeveralTurns"),
+        ({"prompt": [user("Hi")], "completion": [user("b"), said("c")], "label": True}, "NoAssistantTurn"),
     ],
 )
 def test_a_judged_answer_is_refused(row: dict[str, Any], code: str) -> None:

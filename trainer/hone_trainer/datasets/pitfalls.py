@@ -104,14 +104,14 @@ class Pitfalls:
         question, better, worse = (_text(record[side]) for side in ("prompt", "chosen", "rejected"))
         self.same_but_form += normalised(better) == normalised(worse)
         self.answers.see("\0".join([question, *sorted((better, worse))]), better)
-        one = self.lengths
+        one, better, worse = self.lengths, _said(record["chosen"]), _said(record["rejected"])
         one.pairs, one.better, one.worse = one.pairs + 1, one.better + len(better), one.worse + len(worse)
         one.longer, one.shorter = one.longer + (len(better) > len(worse)), one.shorter + (len(better) < len(worse))
 
     def _see_judged(self, record: Record) -> None:
         question, answer = _text(record["prompt"]), _text(record["completion"])
         self.answers.see(f"{question}\0{answer}", str(record["label"]))
-        one = self.lengths
+        one, answer = self.lengths, _said(record["completion"])
         if record["label"]:
             one.better, one.better_rows = one.better + len(answer), one.better_rows + 1
         else:
@@ -137,6 +137,11 @@ def _asked_and_answered(record: Record) -> tuple[str, str]:
 def _text(part: Any) -> str:
     """All texts of a part of a record."""
     return joined({"": part})
+
+
+def _said(answer: Any) -> str:
+    """What the assistant says in an answer, without what tools and users say in between."""
+    return _text([turn for turn in answer if turn["role"] == "assistant"] if isinstance(answer, list) else answer)
 
 
 def _shows_nothing(text: str) -> bool:

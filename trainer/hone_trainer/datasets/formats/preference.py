@@ -3,7 +3,7 @@
 Read as TRL's documentation has them ("Dataset formats and types"), with the shapes of the public sets: prompt and
 answers as texts or as turns; whole conversations whose common turns are the prompt; LLaMA-Factory's `conversations`
 with a chosen and a rejected turn; Anthropic's transcripts ("\\n\\nHuman: …\\n\\nAssistant: …", github.com/anthropics/
-hh-rlhf). An answer is one assistant turn: what the user said after it is no answer.
+hh-rlhf). An answer begins and ends with an assistant turn; what tools and users say in between is its context.
 """
 
 from __future__ import annotations
@@ -44,13 +44,12 @@ def _preference(fields: Fields) -> Record:
     prompt = _turns(asked, "prompt", "user")
     good, bad = _turns(chosen, "chosen", "assistant"), _turns(rejected, "rejected", "assistant")
     if good[:1] and good[0]["role"] != "assistant":  # whole conversations, whatever else the prompt column has
-        prompt = _common(good, bad)
-        good, bad = good[len(prompt) :], bad[len(prompt) :]
+        prompt, good, bad = _parted(good, bad)
     return _checked(
         {
             "prompt": _asked(prompt, fields),
-            "chosen": [_one(good, "chosen")],
-            "rejected": [_one(bad, "rejected")],
+            "chosen": _answer(good, "chosen"),
+            "rejected": _answer(bad, "rejected"),
             **_tools(fields, good + bad + prompt),
         }
     )
@@ -71,7 +70,7 @@ def _kto(fields: Fields) -> Record:
     else:
         answer_text = text_of(fields.get("completion"), "completion")
         return {**_prompted(fields, text_of(fields.get("prompt"), "prompt"), completion=answer_text), "label": verdict}
-    completion = [_one(answer, "the answer")]
+    completion = _answer(answer, "the answer")
     return {
         "prompt": _asked(prompt, fields),
         "completion": completion,
@@ -108,13 +107,11 @@ def _texts(fields: Fields, chosen: str, rejected: str) -> Record:
     if (prompt := optional_text(fields.get("prompt"), "prompt")) is not None:
         return _prompted(fields, prompt, chosen=chosen, rejected=rejected)
     if _SPEAKER.match(chosen) and _SPEAKER.match(rejected):
-        good, bad = _transcript(chosen), _transcript(rejected)
-        asked = _common(good, bad)
-        good, bad = good[len(asked) :], bad[len(asked) :]
+        asked, good, bad = _parted(_transcript(chosen), _transcript(rejected))
         return {
             "prompt": _asked(asked, fields),
-            "chosen": [_one(good, "chosen")],
-            "rejected": [_one(bad, "rejected")],
+            "chosen": _answer(good, "chosen"),
+            "rejected": _answer(bad, "rejected"),
         }
     shared = _sentences(chosen, rejected)
     if not shared.strip():
@@ -170,12 +167,25 @@ def _transcript(text: str) -> list[talk.Turn]:
     return [{"role": _ROLES[who], "content": text_of(said.strip(), f"what the {who} says")} for who, said in pairs]
 
 
-def _common(left: list[talk.Turn], right: list[talk.Turn]) -> list[talk.Turn]:
-    """The turns that both conversations begin with."""
-    shared = left[: _shared(left, right)]
+def _parted(good: list[talk.Turn], bad: list[talk.Turn]) -> tuple[list[talk.Turn], list[talk.Turn], list[talk.Turn]]:
+    """Prompt, chosen and rejected of two conversations; the prompt is the turns that both begin with.
+
+    Where they part after an assistant turn, at what a tool or the user says, both answers begin with that turn, with
+    weight 0: it is context, since nothing prefers it.
+    """
+    start = shared = _shared(good, bad)
     if not shared:
         raise RowError("NoCommonPrompt", "chosen and rejected do not begin with the same turn")
-    return shared
+    first = [side[shared]["role"] for side in (good, bad) if len(side) > shared]
+    if len(first) == 2 and first != ["assistant", "assistant"]:
+        start = _last_answer(good[:shared])
+    common = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in good[start:shared]]
+    return good[:start], [*common, *good[shared:]], [*common, *bad[shared:]]
+
+
+def _last_answer(turns: list[talk.Turn]) -> int:
+    """Index of the last assistant turn; the number of turns where there is none."""
+    return max((at for at, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns))
 
 
 def _shared(left: Sequence[Any], right: Sequence[Any]) -> int:
@@ -196,16 +206,21 @@ def _asked(prompt: list[talk.Turn], fields: Fields) -> list[talk.Turn]:
     return [_unweighted(turn) for turn in prompt]
 
 
-def _one(turns: list[talk.Turn], what: str) -> talk.Turn:
-    if len(turns) > 1:
-        raise RowError("SeveralTurns", f"{what} has {len(turns)} turns after the common ones, not one answer")
+def _answer(turns: list[talk.Turn], what: str) -> list[talk.Turn]:
+    """The turns of an answer: one of the assistant, or several from one to another; those of weight 0 are context."""
     if not turns or turns[0]["role"] != "assistant":
         raise RowError("NoAssistantTurn", f"{what} is not an assistant turn")
-    return _unweighted(turns[0])
+    if len(turns) == 1:
+        return [_unweighted(turns[0])]
+    if turns[-1]["role"] != "assistant":
+        raise RowError("SeveralTurns", f"{what} ends with a {turns[-1]['role']} turn, not with the assistant's")
+    if turns[-1].get("weight") == 0:
+        raise RowError("NothingTrained", f"the last turn of {what} has weight 0")
+    return [{key: value for key, value in turn.items() if key != "name"} for turn in turns]
 
 
 def _unweighted(turn: talk.Turn) -> talk.Turn:
-    """The turn without its weight and name: in a preference the answer alone is trained."""
+    """The turn without its weight and name: a prompt is not trained, and a single turn is all of its answer."""
     return {key: value for key, value in turn.items() if key not in ("weight", "name")}
 
 
