@@ -94,6 +94,7 @@ REFUSALS = {
     "DoubleBos": "The row would start with two beginning-of-sequence tokens.",
     "NoContent": "The row has no token to train.",
     "SameAnswers": "Chosen and rejected are the same tokens.",
+    "TurnsRewritten": "The chat template shows an earlier turn of an answer otherwise than when the model is served.",
     "PromptTooLong": "The prompt leaves no room for an answer of the longest length.",
 }
 

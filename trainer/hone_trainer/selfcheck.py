@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from hone_trainer.encode import IGNORED, Example, Row
+from hone_trainer.encode_pairs import Compared
 from hone_trainer.errors import TrainerError
 from hone_trainer.model import Base
 
@@ -45,7 +46,8 @@ def _masked(row: Example) -> tuple[Sequence[int], Sequence[bool]]:
     if isinstance(row, Row):
         return row.input_ids, [label != IGNORED for label in row.labels]
     ids, start = row.sequences[0], len(row.prompt_ids)
-    return ids, [index >= start for index in range(len(ids))]
+    answer = row.masks[0] if isinstance(row, Compared) else [1] * (len(ids) - start)
+    return ids, [False] * start + [count == 1 for count in answer]
 
 
 def in_words(pieces: Sequence[Shown]) -> str:

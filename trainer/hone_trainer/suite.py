@@ -15,8 +15,8 @@ from hone_api.modelversion import EvaluationNumber, Purpose
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.training import EvaluationMetric
 from hone_trainer import deepspeed, evaluate, scores
-from hone_trainer.encode import IGNORED, RecordEncoder, Row, encode_split, records
-from hone_trainer.encode_pairs import Judged, JudgedEncoder, Pair, PairEncoder
+from hone_trainer.encode import RecordEncoder, Row, encode_split, records
+from hone_trainer.encode_pairs import Judged, JudgedEncoder, Pair, PairEncoder, labels
 from hone_trainer.encoder import Encoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.model import Base
@@ -89,7 +89,7 @@ def _probe(plan: TrainingPlan, base: Base, source: DatasetInput, purpose: Purpos
     length = min(plan.training.max_length or base.context, base.context)
     found = _answered(source, _encoder(base, first), length, name)[:limit]
     rows, pairs = list(map(_as_row, found)), [row for row in found if isinstance(row, Pair)]
-    references = [as_text(dict(texts[row.number]))[1] or "" for row in rows]
+    references = [_reference(texts[row.number]) for row in rows]
     return Probe(name, purpose, metrics, rows, pairs, references)
 
 
@@ -116,11 +116,17 @@ def _as_row(found: Row | Pair | Judged) -> Row:
     if isinstance(found, Row):
         return found
     answer = found.chosen_ids if isinstance(found, Pair) else found.completion_ids
-    return Row(found.prompt_ids + answer, [IGNORED] * len(found.prompt_ids) + answer, found.number)
+    return Row(found.sequences[0], labels(found.prompt_ids, answer, found.masks[0]), found.number)
 
 
 def _other(pair: Pair) -> Row:
-    return Row(pair.prompt_ids + pair.rejected_ids, [IGNORED] * len(pair.prompt_ids) + pair.rejected_ids, pair.number)
+    return Row(pair.sequences[1], labels(pair.prompt_ids, pair.rejected_ids, pair.masks[1]), pair.number)
+
+
+def _reference(record: Mapping[str, Any]) -> str:
+    """The last assistant turn: what a row's `prompt_ids` ask for."""
+    answer = record.get("chosen", record.get("completion"))
+    return as_text({"messages": answer} if isinstance(answer, list) else dict(record))[1] or ""
 
 
 def measure(trainer: Any, found: Iterable[Probe], poll: Callable[[], None]) -> list[Score]:

@@ -43,6 +43,7 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
         loss_type=[LOSSES[plan.dpo.loss]],
         max_length=None,  # rows were cut by the plan's policy, and counted
         precompute_ref_log_probs=not adapters.is_adapter(plan.adapter),
+        remove_unused_columns=False,  # the masks of answers of several turns, which TRL does not know
     )
 
 
@@ -74,6 +75,7 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
         peft_config=peft_config,
         callbacks=callbacks,
     )
+    made.data_collator = pairs.MaskedCollator(made.data_collator, {"completion_mask": pairs.MASKS})
     made.remove_callback(PrinterCallback)  # our reporters tell
     made.attach(run)
     return made
@@ -86,7 +88,7 @@ def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
     ours, reference = trainer.compare(split.name, split.rows, poll)
     ratios = [(c - rc, r - rr) for (c, r), (rc, rr) in zip(ours, reference, strict=True)]
     losses = [
-        loss(beta, chosen - rejected, chosen / len(row.chosen_ids) - rejected / len(row.rejected_ids))
+        loss(beta, chosen - rejected, chosen / sum(row.masks[0]) - rejected / sum(row.masks[1]))
         for (chosen, rejected), row in zip(ratios, split.rows, strict=True)
     ]
     return pairs.score(split.rows, losses, [beta * (chosen - rejected) for chosen, rejected in ratios])

@@ -24,6 +24,9 @@ from hone_trainer.model import Base
 from hone_trainer.scores import Mean, Score
 from hone_trainer.settings import Rates, Settings
 
+_MASKS = ("completion_mask", "KL_completion_mask")
+"""Columns of a dataset and of its batches: which tokens of the answers count."""
+
 
 def encoder(plan: TrainingPlan, base: Base) -> JudgedEncoder:
     """Judged answers, and pairs as two of them."""
@@ -43,7 +46,10 @@ def dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -> Any:
         raise DataError("OneSidedData", f"all {len(rows)} answers have the label {str(bool(good)).lower()}")
     rows = random.Random(plan.training.seed).sample(list(rows), len(rows))
     columns = ("prompt_ids", "completion_ids", "label")
-    return Dataset.from_dict({name: [getattr(row, name) for row in rows] for name in columns})
+    made = Dataset.from_dict({name: [getattr(row, name) for row in rows] for name in columns})
+    if any(row.mask for row in rows):
+        made = made.add_column("completion_mask", [row.masks[0] for row in rows])
+    return made
 
 
 def arguments(plan: TrainingPlan, settings: Settings) -> Any:
@@ -56,6 +62,7 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
         max_length=None,  # rows were cut by the plan's policy, and counted
         train_sampling_strategy="sequential",  # an answer's partner for the KL term is its neighbour
         precompute_ref_log_probs=not adapters.is_adapter(plan.adapter),
+        remove_unused_columns=False,  # the masks of answers of several turns, which TRL does not know
     )
 
 
@@ -75,9 +82,12 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
 
         def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
             splits = {name: rows for s in run.held_out for name, rows in _with_mismatched(s).items()}
-            columns = {"ref_logps": "completion_ids", "ref_KL_logps": "KL_completion_ids"}
-            for name, answers in columns.items():
-                splits[name] = [Judged(row["prompt_ids"], row[answers], True, 0) for row in dataset]
+            columns = {"ref_logps": "completion", "ref_KL_logps": "KL_completion"}
+            for name, answer in columns.items():
+                splits[name] = [
+                    Judged(row["prompt_ids"], row[f"{answer}_ids"], True, 0, row.get(f"{answer}_mask"))
+                    for row in dataset
+                ]
             found = self.before_training(run, splits)
             for name in columns:
                 dataset = dataset.add_column(name, [value for (value,) in found.pop(name)])
@@ -91,6 +101,7 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
         peft_config=peft_config,
         callbacks=callbacks,
     )
+    made.data_collator = pairs.MaskedCollator(made.data_collator, {name: [name] for name in _MASKS})
     made.remove_callback(PrinterCallback)  # our reporters tell
     made.attach(run)
     return made
@@ -126,13 +137,13 @@ def _with_mismatched(split: HeldOut) -> dict[str, list[Judged]]:
     """The rows of a split, and their prompts with the answer of the row before, by a name for each."""
     rows = list(split.rows)
     before = zip(rows, [rows[-1], *rows[:-1]], strict=True)
-    others = [Judged(row.prompt_ids, other.completion_ids, row.label, row.number) for row, other in before]
+    others = [Judged(row.prompt_ids, other.completion_ids, row.label, row.number, other.mask) for row, other in before]
     return {split.name: rows, f"{split.name}, mismatched": others}
 
 
 def _mismatch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    answers = batch["completion_ids"]
-    return {"KL_completion_ids": [answers[-1], *answers[:-1]]}
+    names = [name for name in ("completion_ids", "completion_mask") if name in batch]
+    return {f"KL_{name}": [batch[name][-1], *batch[name][:-1]] for name in names}
 
 
 def _sigmoid(x: float) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer.encode_pairs import Pair
+from hone_trainer.encode_pairs import Pair, labels
 from hone_trainer.evaluate import HeldOut
 from hone_trainer.loop import Loop, Run
 from hone_trainer.methods import pairs
@@ -19,6 +19,8 @@ from hone_trainer.methods.base import Method
 from hone_trainer.methods.pairs import Poll
 from hone_trainer.scores import Score
 from hone_trainer.settings import Rates, Settings
+
+_LIKELY = "chosen_likely_labels"
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
@@ -49,6 +51,11 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
 
         def tokenize_row(self, feature: dict[str, Any], *_: Any) -> dict[str, Any]:
             return _columns(feature)
+
+        def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
+            """TRL's likelihood is that of every token of prompt and chosen answer, context in the answer included."""
+            found = super().concatenated_forward(model, batch)
+            return (*found[:4], _likelihood(found[2], batch[_LIKELY]), *found[5:]) if _LIKELY in batch else found
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             masks = inputs["chosen_attention_mask"].sum() + inputs["rejected_attention_mask"].sum()
@@ -82,9 +89,9 @@ def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
     weight = float(trainer.run.plan.orpo.weight)
     found = pairs.log_probs(trainer.run, trainer.scoring_model(), split.rows, poll, prompts=True)
     rows = list(zip(found, split.rows, strict=True))
-    means = [(c / len(p.chosen_ids), r / len(p.rejected_ids)) for (c, r, *_), p in rows]
+    means = [(c / sum(p.masks[0]), r / sum(p.masks[1])) for (c, r, *_), p in rows]
     # Each token but the first is predicted.
-    whole = [sequence / (len(p.prompt_ids) + len(p.chosen_ids) - 1) for (_, _, sequence, _), p in rows]
+    whole = [sequence / (len(p.prompt_ids) + sum(p.masks[0]) - 1) for (_, _, sequence, _), p in rows]
     losses = [weight * odds_loss(*mean) - likelihood for likelihood, mean in zip(whole, means, strict=True)]
     return pairs.score(split.rows, losses, [weight * (chosen - rejected) for chosen, rejected in means])
 
@@ -101,14 +108,29 @@ def _log_odds(mean: float) -> float:
 
 
 def _columns(feature: dict[str, Any]) -> dict[str, Any]:
-    """What ORPOTrainer's own tokenisation gives."""
+    """What ORPOTrainer's own tokenisation gives, and the labels of the likelihood where answers have context."""
     prompt, found = feature["prompt_ids"], {}
     for name in ("chosen", "rejected"):
         answer = feature[f"{name}_ids"]
         found[f"{name}_input_ids"] = prompt + answer
         found[f"{name}_attention_mask"] = [1] * len(prompt + answer)
-        found[f"{name}_labels"] = [-100] * len(prompt) + answer
+        found[f"{name}_labels"] = labels(prompt, answer, feature.get(f"{name}_mask", [1] * len(answer)))
+    if "chosen_mask" in feature:
+        found[_LIKELY] = prompt + found["chosen_labels"][len(prompt) :]
     return found
+
+
+def _likelihood(logits: Any, wanted: Any) -> Any:
+    """Mean negative log-likelihood in nats a token.
+
+    Args:
+        logits: (rows, at least tokens - 1, vocabulary), each of the token after its position.
+        wanted: (rows, tokens), -100 for a token that does not count.
+    """
+    from torch.nn import functional
+
+    wanted = wanted[:, 1:].to(logits.device)
+    return functional.cross_entropy(logits[:, : wanted.shape[1]].flatten(0, 1), wanted.flatten())
 
 
 METHOD = Method(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer import evaluate
 from hone_trainer.encode import Example
-from hone_trainer.encode_pairs import Pair, PairEncoder
+from hone_trainer.encode_pairs import Compared, Pair, PairEncoder
 from hone_trainer.loop import Run
 from hone_trainer.model import Base
 from hone_trainer.scores import Mean, Score
 
 Poll = Callable[[], None]
 METRICS: dict[str, Any] = {"loss": "Lowest", "reward_accuracy": "Highest", "reward_margin": "Highest"}
+MASKS = ("chosen_mask", "rejected_mask")
+"""Columns of a dataset of pairs: which tokens of the answers count."""
 LOGGED = {"rewards/accuracies": "reward_accuracy", "rewards/margins": "reward_margin"}
 
 
@@ -25,38 +28,83 @@ def encoder(plan: TrainingPlan, base: Base) -> PairEncoder:
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
-    """The pairs as TRL's DPOTrainer tokenises them itself."""
+    """The pairs as TRL's DPOTrainer tokenises them itself; with the masks of the answers, where some have context."""
     from datasets import Dataset
 
     columns = ("prompt_ids", "chosen_ids", "rejected_ids")
-    return Dataset.from_dict({name: [getattr(row, name) for row in rows] for name in columns})
+    made = Dataset.from_dict({name: [getattr(row, name) for row in rows] for name in columns})
+    if any(row.chosen_mask or row.rejected_mask for row in rows):
+        for name, masks in zip(MASKS, zip(*(row.masks for row in rows), strict=True), strict=True):
+            made = made.add_column(name, list(masks))
+    return made
 
 
-def log_probs(run: Run, model: Any, rows: Sequence[Example], poll: Poll, *, prompts: bool = False) -> list[list[float]]:
-    """The log-probability in nats of each row's answers given its prompt: of a pair, of chosen and rejected.
+@dataclass(frozen=True)
+class MaskedCollator:
+    """A collator of TRL's, whose completion masks then leave out the context inside the answers.
+
+    TRL counts every token after the prompt.
+    """
+
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    masks: Mapping[str, Sequence[str]]
+    """A mask of the batch to the columns with those of the answers, in the order of the batch's rows."""
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        import torch
+
+        batch = self.collate(examples)
+        for name, columns in self.masks.items():
+            if columns[0] not in examples[0]:  # every answer of the run is a single turn
+                continue
+            answers = [(len(row["prompt_ids"]), row[column]) for column in columns for row in examples]
+            for mask, (start, answer) in zip(batch[name], answers, strict=True):
+                mask[start : start + len(answer)] = torch.tensor(answer)
+        return batch
+
+
+def log_probs(
+    run: Run, model: Any, rows: Sequence[Compared], poll: Poll, *, prompts: bool = False
+) -> list[list[float]]:
+    """The log-probability in nats of what counts of each row's answers: of a pair, of chosen and rejected.
 
     A collective.
 
     Args:
         model: a causal model with TRL's fused head.
-        prompts: whether the log-probabilities of the whole sequences, prompt and answer, follow those of the answers.
+        prompts: whether the same of the prompt and what counts of the answer together follow those of the answers.
     """
     import torch
 
     pad, width = run.base.tokenizer.pad_token_id, len(rows[0].sequences)
 
-    def forward(batch: Sequence[Example]) -> list[list[float]]:
-        sequences = [ids for row in batch for ids in row.sequences]
-        inputs = padded(sequences, pad, next(model.parameters()).device)
-        starts = torch.tensor([len(row.prompt_ids) for row in batch for _ in row.sequences])[:, None]
-        before = torch.arange(inputs["input_ids"].shape[1])[None] < starts
-        of_prompt, padding = before.to(inputs["input_ids"].device), inputs["attention_mask"] == 0
-        labels = inputs["input_ids"].masked_fill(padding if prompts else of_prompt | padding, evaluate.IGNORED)
+    def forward(batch: Sequence[Compared]) -> list[list[float]]:
+        inputs = padded([ids for row in batch for ids in row.sequences], pad, next(model.parameters()).device)
+        answers = [(len(row.prompt_ids), mask) for row in batch for mask in row.masks]
+        of_prompt, counts = (
+            each.to(inputs["input_ids"].device) for each in _placed(answers, inputs["input_ids"].shape)
+        )
+        labels = inputs["input_ids"].masked_fill(~(counts | of_prompt if prompts else counts), evaluate.IGNORED)
         found = model(**inputs, labels=labels, fused_lm_head=True).log_probs.double()
-        sums = [found.masked_fill(of_prompt[:, 1:], 0).sum(1), *([found.sum(1)] if prompts else [])]
+        sums = [found.masked_fill(~counts[:, 1:], 0).sum(1), *([found.sum(1)] if prompts else [])]
         return torch.cat([each.view(len(batch), width) for each in sums], 1).tolist()
 
     return evaluate.sweep(model, rows, forward, bf16=run.settings.bf16, poll=poll)
+
+
+def _placed(answers: Sequence[tuple[int, Sequence[int]]], shape: Sequence[int]) -> tuple[Any, Any]:
+    """Of padded sequences, which tokens are of the prompt, and which of the answer count: bool, (sequences, tokens).
+
+    Args:
+        answers: of each sequence the number of tokens of the prompt, and the mask of the answer after it.
+    """
+    import torch
+
+    of_prompt, counts = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+    for row, (start, mask) in enumerate(answers):
+        of_prompt[row, :start] = True
+        counts[row, start : start + len(mask)] = torch.tensor(mask, dtype=torch.bool)
+    return of_prompt, counts
 
 
 def padded(sequences: Sequence[Sequence[int]], pad_id: int, device: Any) -> dict[str, Any]:

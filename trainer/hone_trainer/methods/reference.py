@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hone_trainer import ranks
-from hone_trainer.encode import Example
+from hone_trainer.encode_pairs import Compared
 from hone_trainer.errors import TrainerError
 from hone_trainer.loop import Loop, Run
 from hone_trainer.methods import pairs
@@ -49,7 +49,7 @@ class WithReference(Loop):
             return mean
         return mean - self.router_aux_loss_coef * self._metrics["train"]["aux_loss"][-1]
 
-    def compare(self, name: str, rows: Sequence[Example], poll: Poll) -> tuple[list[list[float]], list[list[float]]]:
+    def compare(self, name: str, rows: Sequence[Compared], poll: Poll) -> tuple[list[list[float]], list[list[float]]]:
         """Log-probabilities of `rows` by the model as it is, and by the reference. A collective.
 
         Args:
@@ -61,7 +61,7 @@ class WithReference(Loop):
                 self._known[name] = pairs.log_probs(self.run, model, rows, poll)
         return pairs.log_probs(self.run, model, rows, poll), self._known[name]
 
-    def before_training(self, run: Run, splits: Mapping[str, Sequence[Example]]) -> dict[str, list[list[float]]]:
+    def before_training(self, run: Run, splits: Mapping[str, Sequence[Any]]) -> dict[str, list[list[float]]]:
         """The reference's log-probabilities for full fine-tuning, kept for `compare`. A collective."""
         from trl.models import prepare_deepspeed
 

@@ -1,0 +1,396 @@
+"""Preferences whose answers have several turns: the assistant's tokens count, what tools and users say is context.
+
+Masks are found here by hand from the texts, losses by plain float64 computations of the model at that step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tool_templates import CALL, LLAMA, PLAIN, QWEN, TOOLS, asks, call, make_tokenizer
+
+from hone_api.plan import MaterializePlan
+from hone_trainer import suite
+from hone_trainer.datasets import materialize
+from hone_trainer.encode import encode_split
+from hone_trainer.encode_pairs import Judged, JudgedEncoder, Pair, PairEncoder
+from hone_trainer.encoder import IGNORED, RowRefusedError
+from hone_trainer.methods import pairs
+from hone_trainer.selfcheck import shown
+from hone_trainer.spoken import as_text
+
+pytestmark = pytest.mark.trainer
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def said(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def tool(text: str) -> dict[str, str]:
+    return {"role": "tool", "content": text}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return make_tokenizer()
+
+
+QUESTION = user("Is it warm in Rome?")
+TRAJECTORY = [asks(call("weather", city="Rome", days=2)), tool('{"degrees": 31}'), said("Yes, 31 degrees.")]
+TALK = [said("Where are you?"), user("In Rome."), said("Then yes.")]
+
+
+def counted(tokenizer: Any, ids: list[int], mask: list[int] | None) -> list[str]:
+    """The texts of the runs of tokens that count."""
+    runs: list[list[int]] = [[]]
+    for token, counts in zip(ids, mask or [1] * len(ids), strict=True):
+        if counts:
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    return [tokenizer.decode(run) for run in runs if run]
+
+
+@pytest.mark.parametrize(
+    ("template", "answer"),
+    [
+        (QWEN, [CALL, "Yes, 31 degrees.<|im_end|>"]),
+        (
+            LLAMA,
+            ['{"name": "weather", "parameters": {"city": "Rome", "days": 2}}<|im_end|>', "Yes, 31 degrees.<|im_end|>"],
+        ),
+    ],
+)
+def test_calls_and_the_answer_count_and_what_the_tool_says_does_not(
+    tokenizer: Any,
+    template: str,
+    answer: list[str],
+) -> None:
+    tokenizer.chat_template = template
+    record = {"prompt": [QUESTION], "chosen": TRAJECTORY, "rejected": [said("Perhaps.")], "tools": TOOLS}
+    (pair,) = PairEncoder(tokenizer).encode(record)
+    assert counted(tokenizer, pair.chosen_ids, pair.chosen_mask) == answer
+    assert counted(tokenizer, pair.rejected_ids, pair.rejected_mask) == ["Perhaps.<|im_end|>"]
+    assert pair.rejected_mask is None
+    assert "31}" in tokenizer.decode(pair.chosen_ids).replace('\\"', '"')
+    assert tokenizer.decode(pair.prompt_ids).endswith(("assistant\n", "assistant\n\n"))
+    assert pair.trained == sum(
+        len(tokenizer.encode(text, add_special_tokens=False)) for text in [*answer, "Perhaps.<|im_end|>"]
+    )
+    good, bad = JudgedEncoder(tokenizer).encode(record, 3)
+    assert (good.completion_ids, good.mask, good.label) == (pair.chosen_ids, pair.chosen_mask, True)
+    assert (bad.completion_ids, bad.mask, bad.label) == (pair.rejected_ids, None, False)
+    pieces = shown(pair, tokenizer)
+    assert [piece.text for piece in pieces if piece.trained] == answer
+
+
+@pytest.mark.parametrize(("name", "mark"), [("ChatML", "<|im_end|>"), ("Llama3", "<|eot_id|>")])
+def test_what_the_user_says_in_an_answer_does_not_count(tokenizers: Any, name: str, mark: str) -> None:
+    found = PairEncoder(tokenizers[name]).encode({"prompt": [QUESTION], "chosen": TALK, "rejected": [said("No.")]})
+    assert counted(tokenizers[name], found[0].chosen_ids, found[0].chosen_mask) == [
+        f"Where are you?{mark}",
+        f"Then yes.{mark}",
+    ]
+
+
+def test_a_shared_first_turn_of_weight_0_is_context(tokenizers: Any) -> None:
+    turns = [{**TALK[0], "weight": 0}, *TALK[1:]]
+    record = {"prompt": [QUESTION], "chosen": turns, "rejected": [turns[0], user("In Oslo."), said("Then no.")]}
+    (pair,) = PairEncoder(tokenizers["ChatML"]).encode(record)
+    decode = tokenizers["ChatML"].decode
+    assert decode(pair.prompt_ids).endswith("Rome?<|im_end|>\n<|im_start|>assistant\n")
+    assert decode(pair.chosen_ids).startswith("Where are you?<|im_end|>")
+    assert counted(tokenizers["ChatML"], pair.chosen_ids, pair.chosen_mask) == ["Then yes.<|im_end|>"]
+    assert counted(tokenizers["ChatML"], pair.rejected_ids, pair.rejected_mask) == ["Then no.<|im_end|>"]
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused_with_the_way_out(tokenizers: Any) -> None:
+    record = {"prompt": [QUESTION], "chosen": TALK, "rejected": [said("No.")]}
+    with pytest.raises(RowRefusedError, match="make a row of each assistant turn") as caught:
+        PairEncoder(tokenizers["Qwen3"]).encode(record)
+    assert caught.value.code == "TurnsRewritten"
+
+
+def test_calls_that_the_template_drops_are_refused(tokenizer: Any) -> None:
+    tokenizer.chat_template = PLAIN
+    with pytest.raises(RowRefusedError) as caught:
+        PairEncoder(tokenizer).encode({"prompt": [QUESTION], "chosen": TRAJECTORY, "rejected": [said("No.")]})
+    assert caught.value.code == "ToolsDropped"
+
+
+def test_a_cut_keeps_the_mask_and_needs_a_token_that_counts() -> None:
+    whole = Pair([1], [2, 3, 4, 5], [6], 1, [0, 1, 0, 1])
+    assert whole.trained == 3
+    assert whole.cut(4) == Pair([1], [2, 3, 4], [6], 1, [0, 1, 0])
+    assert whole.cut(2) is None
+    assert whole.ends_in({5, 6})
+    assert not Pair([1], [2, 3, 4], [6], 1, [0, 1, 0]).ends_in({4, 6})
+    assert Judged([1], [2, 3], True, 1, [0, 1]).cut(2) is None
+    assert Judged([1], [2, 3, 4], True, 1, [0, 1, 0]).cut(3) == Judged([1], [2, 3], True, 1, [0, 1])
+
+
+def test_every_row_is_valid_or_rejected_and_the_rest_is_encoded_or_refused(tmp_path: Path, tokenizers: Any) -> None:
+    talks = [{"chosen": [user(f"{i}?"), *TALK], "rejected": [user(f"{i}?"), said("No.")]} for i in range(8)]
+    tools = [{"prompt": f"{i}?", "chosen": TRAJECTORY, "rejected": [said("No.")], "tools": TOOLS} for i in range(3)]
+    open_ended = [{"prompt": f"{i}?", "chosen": TALK[:2], "rejected": [said("No.")]} for i in range(2)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*talks, *tools, *open_ended]))
+    plan = {
+        "name": "rows",
+        "store": str(tmp_path / "store"),
+        "source": {"uri": "pvc://c/rows.jsonl"},
+        "sourcePath": str(path),
+    }
+    result = materialize.run(MaterializePlan.model_validate({**plan, "checks": {"maxRejected": "20%"}}))
+    assert (result.rows, result.rejected) == (11, 2)
+    assert [(error.code, error.count) for error in result.errors] == [("SeveralTurns", 2)]
+    files = [tmp_path / "store" / str(result.path) / f"{split.name}.jsonl" for split in result.splits]
+    file = tmp_path / "all.jsonl"
+    file.write_text("".join(part.read_text() for part in files))
+    assert TALK in [json.loads(line)["chosen"] for line in file.read_text().splitlines()]
+    counts = encode_split(file, PairEncoder(tokenizers["ChatML"]), max_length=None).counts
+    refused = {code: entry.count for code, entry in counts.refused.items()}
+    assert (counts.lines, counts.rows, refused) == (11, 8, {"ToolsDropped": 3})
+
+
+def preferences() -> list[dict[str, Any]]:
+    """24 pairs of unequal shapes; every fourth has single turns."""
+    found = []
+    for i in range(24):
+        place, last = ("Rome", "Oslo", "Lima", "Cairo")[i % 4], said(f"Thank you: {i} degrees in the market.")
+        several = [said("Where is it?"), user(f"Near {place}, by the river."), last]
+        with_tool = [
+            said(f"Look up {place}."),
+            tool(f"{i} degrees, {place}, tower"),
+            said("Wait."),
+            user("Well?"),
+            last,
+        ]
+        chosen = (several, with_tool, several, [last])[i % 4]
+        rejected = ([said("No idea.")], [said("Hm."), user("And?"), said("No idea at all.")])[i % 4 in (1, 2)]
+        found.append({"prompt": [user(f"How is {place} {i}?")], "chosen": chosen, "rejected": rejected})
+    return found
+
+
+class Hand:
+    """Log-probabilities of the assistant's turns, one sequence at a time, summed in float64."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        tokens = AutoTokenizer.from_pretrained(folder)
+        self.head = tokens.encode("<|im_start|>assistant\n", add_special_tokens=False)
+        self.end = tokens.convert_tokens_to_ids("<|im_end|>")
+        self.reference = AutoModelForCausalLM.from_pretrained(folder).eval()
+
+    def mask(self, ids: list[int]) -> list[bool]:
+        """From each assistant header to its end mark; every assistant turn here is of the answer."""
+        mask, inside = [False] * len(ids), False
+        for at, token in enumerate(ids):
+            mask[at] = inside = inside or ids[max(at - len(self.head), 0) : at] == self.head
+            inside = inside and token != self.end
+        return mask
+
+    def tokens(self, model: Any, ids: list[int]) -> Any:
+        import torch
+
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, :-1].double()
+        return logits.log_softmax(1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+    def answer(self, model: Any, ids: list[int]) -> float:
+        import torch
+
+        return float(self.tokens(model, ids)[torch.tensor(self.mask(ids)[1:])].sum())
+
+    def likelihood(self, model: Any, rows: list[list[int]]) -> float:
+        """Mean over the tokens of all rows up to the first answer, and of their assistant turns."""
+        import torch
+
+        found = []
+        for ids in rows:
+            mask = self.mask(ids)
+            kept = [counts or at < mask.index(True) for at, counts in enumerate(mask)]
+            found.append(self.tokens(model, ids)[torch.tensor(kept[1:])])
+        return -float(torch.cat(found).mean())
+
+
+def unpadded(inputs: Any, prefix: str = "") -> list[list[int]]:
+    rows = zip(inputs[f"{prefix}input_ids"], inputs[f"{prefix}attention_mask"], strict=True)
+    return [ids[mask.bool()].tolist() for ids, mask in rows]
+
+
+def dpo_by_hand(hand: Hand, model: Any, inputs: Any, loss: str) -> float:
+    import torch
+
+    sequences = unpadded(inputs)
+    per_token = [sum(hand.mask(ids)) if loss == "IPO" else 1 for ids in sequences]
+    ratios = torch.tensor([hand.answer(model, ids) - hand.answer(hand.reference, ids) for ids in sequences]).double()
+    chosen, rejected = (ratios / torch.tensor(per_token)).chunk(2)
+    margin = chosen - rejected
+    return float(((margin - 5) ** 2 if loss == "IPO" else -torch.nn.functional.logsigmoid(0.1 * margin)).mean())
+
+
+def kto_by_hand(hand: Hand, model: Any, inputs: Any, _: str) -> float:
+    import torch
+
+    def ratios(prefix: str) -> Any:
+        rows = unpadded(inputs, prefix)
+        return torch.tensor([hand.answer(model, ids) - hand.answer(hand.reference, ids) for ids in rows]).double()
+
+    kl = ratios("KL_").mean().clamp(min=0)
+    signs = torch.where(inputs["label"], 1.0, -1.0).double()
+    return float((1 - torch.sigmoid(0.1 * signs * (ratios("") - kl))).mean())
+
+
+def orpo_by_hand(hand: Hand, model: Any, inputs: Any, _: str) -> float:
+    import torch
+
+    def odds(prefix: str) -> Any:
+        rows = unpadded(inputs, prefix)
+        mean = torch.tensor([hand.answer(model, ids) / sum(hand.mask(ids)) for ids in rows]).double()
+        return mean - torch.log(-torch.expm1(mean))
+
+    ratio = torch.nn.functional.logsigmoid(odds("chosen_") - odds("rejected_"))
+    return hand.likelihood(model, unpadded(inputs, "chosen_")) - 0.1 * float(ratio.mean())
+
+
+def reward_by_hand(hand: Hand, model: Any, inputs: Any, _: str) -> float:
+    import torch
+
+    with torch.no_grad():
+        found = [float(model(input_ids=torch.tensor([ids])).logits) for ids in unpadded(inputs)]
+    chosen, rejected = torch.tensor(found).double().chunk(2)
+    return -float(torch.nn.functional.logsigmoid(chosen - rejected).mean())
+
+
+def trainers() -> dict[str, tuple[Any, str, Callable[..., float]]]:
+    from trl import DPOTrainer, KTOTrainer, RewardTrainer
+    from trl.experimental.orpo import ORPOTrainer
+
+    return {
+        "DPO": (DPOTrainer, "_compute_loss", dpo_by_hand),
+        "KTO": (KTOTrainer, "_compute_loss", kto_by_hand),
+        "ORPO": (ORPOTrainer, "compute_loss", orpo_by_hand),
+        "Reward": (RewardTrainer, "compute_loss", reward_by_hand),
+    }
+
+
+class Watched:
+    """Every loss of a run and every log-probability of its evaluation, beside those by hand."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, hand: Hand, method: str, loss: str) -> None:
+        self.losses: list[tuple[float, float]] = []
+        self.scores: list[tuple[list[list[float]], list[list[float]]]] = []
+        self._hand, self._loss = hand, loss
+        kind, name, self._by_hand = trainers()[method]
+        theirs, log_probs = getattr(kind, name), pairs.log_probs
+
+        def compute(trainer: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            expected = self._expected(trainer.model, dict(inputs))
+            found = theirs(trainer, model, inputs, *args, **kwargs)
+            self.losses.append((float(found.detach()), expected))
+            return found
+
+        def score(run: Any, model: Any, rows: Any, poll: Any, *, prompts: bool = False) -> Any:
+            found = log_probs(run, model, rows, poll, prompts=prompts)
+            ours = [[hand.answer(model, ids) for ids in row.sequences] for row in rows]
+            self.scores.append(([row[: len(rows[0].sequences)] for row in found], ours))
+            return found
+
+        monkeypatch.setattr(kind, name, compute)
+        monkeypatch.setattr(pairs, "log_probs", score)
+
+    def _expected(self, model: Any, inputs: Any) -> float:
+        was_training = model.training
+        model.eval()
+        try:
+            return self._by_hand(self._hand, model, inputs, self._loss)
+        finally:
+            model.train(was_training)
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return {"name": "turns", "split": path.stem, "path": str(path), "digest": digest}
+
+
+@pytest.mark.parametrize(
+    ("method", "adapter", "loss"),
+    [
+        ("DPO", "LoRA", "Sigmoid"),
+        ("DPO", "None", "IPO"),
+        ("KTO", "LoRA", ""),
+        ("KTO", "None", ""),
+        ("ORPO", "LoRA", ""),
+        ("Reward", "LoRA", ""),
+    ],
+)
+def test_every_loss_of_a_run_is_that_of_the_assistants_tokens(
+    runs: Any,
+    make_plan: Any,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    adapter: str,
+    loss: str,
+) -> None:
+    rows = preferences()
+    train, held_out = write(tmp_path / "train.jsonl", rows[:16]), write(tmp_path / "validation.jsonl", rows[16:])
+    fields = {"dpo": {"loss": loss}} if loss else {}
+    training = {"maxSteps": 3, "batchSize": 4, "learningRate": "5e-3" if adapter == "LoRA" else "1e-3"}
+    sources = {"datasets": [train], "evaluationDatasets": [held_out], "adapter": {"type": adapter}}
+    watched = Watched(monkeypatch, Hand(tiny_model), method, loss)
+    result = runs.finish(make_plan(method=method, training=training, **sources, **fields))
+    assert len(watched.losses) == 3
+    for found, expected in watched.losses:
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert len({round(expected, 6) for _, expected in watched.losses}) == 3, "the model changed"
+    assert watched.scores or method == "Reward"
+    for found, expected in watched.scores:
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+    assert {number.name for number in result.numbers} >= {"loss", "reward_accuracy", "reward_margin"}
+
+
+def test_orpos_held_out_loss_is_that_of_training(runs: Any, make_plan: Any, tmp_path: Path) -> None:
+    """On one row, so that a mean over rows is the mean over tokens."""
+    rows = write(tmp_path / "one.jsonl", preferences()[1:2])
+    sources = {"datasets": [rows], "evaluationDatasets": [rows], "training": {"maxSteps": 1, "batchSize": 1}}
+    plan = make_plan(method="ORPO", **sources)
+    (found,) = [number for number in runs.finish(plan).numbers if number.name == "loss"]
+    assert float(found.base) == pytest.approx(runs.curve(plan)[0][1], rel=1e-4)
+
+
+def test_rows_of_single_turns_bring_no_masks() -> None:
+    rows = [Pair([1], [2, 3], [4], 1), Pair([1], [5], [6], 2)]
+    assert pairs.dataset(None, rows, 8).column_names == ["prompt_ids", "chosen_ids", "rejected_ids"]  # type: ignore[arg-type]
+    masked = pairs.dataset(None, [*rows, Pair([1], [2, 3], [4], 3, [0, 1])], 8)  # type: ignore[arg-type]
+    assert masked["chosen_mask"][:] == [[1, 1], [1], [0, 1]]
+    assert masked["rejected_mask"][:] == [[1], [1], [1]]
+
+
+def test_labels_are_set_by_position() -> None:
+    from hone_trainer.encode_pairs import labels
+
+    assert labels([7], [8, 9, 8], [1, 0, 1]) == [IGNORED, 8, IGNORED, 8]
+
+
+def test_a_sample_is_the_first_turn_and_a_held_out_answer_all_that_counts() -> None:
+    record = {"prompt": [QUESTION], "chosen": TALK, "rejected": [said("No.")]}
+    assert as_text(record) == (QUESTION["content"], TALK[0]["content"])
+    assert as_text({**record, "chosen": [{**TALK[0], "weight": 0}, *TALK[1:]]})[1] == TALK[2]["content"]
+    assert suite._reference(record) == TALK[2]["content"]
+    row = suite._as_row(Pair([1], [2, 3, 4], [5], 1, [1, 0, 1]))
+    assert (row.input_ids, row.labels, row.prompt_ids) == ([1, 2, 3, 4], [IGNORED, 2, IGNORED, 4], [1, 2, 3])
