@@ -289,10 +289,67 @@ def test_what_datasets_saves_of_several_splits_is_refused(tmp_path: Path, capsys
     assert "SeveralSplits" in capsys.readouterr().err
 
 
-def test_documents_are_no_splits_and_a_licence_is_no_document(tmp_path: Path, capsys: Any) -> None:
-    for name in ("train.md", "test.md", "LICENSE.txt", "NOTICE.md"):
-        (tmp_path / "rows" / name).parent.mkdir(exist_ok=True)
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["train.txt", "test.txt"], 'train: files: ["train.txt"]; test: files: ["test.txt"]'),
+        (["train.md", "test.md", "LICENSE.txt", "NOTICE.md"], 'train: files: ["train.md"]; test: files: ["test.md"]'),
+        (["wiki.train.txt", "wiki.valid.txt", "about.txt"], 'validation: files: ["wiki.valid.txt"]'),
+        (["train/0.txt", "train/1.txt", "dev/0.txt"], 'train: files: ["train/*.txt"]; validation:'),
+        (["corpus.txt", "corpus_test.txt"], 'train: files: ["corpus.txt"]; test: files: ["corpus_test.txt"]'),
+        (["train-00000-of-00001.txt", "eval.txt"], 'test: files: ["eval.txt"]'),
+        (["train.jsonl", "test.txt"], 'train: files: ["train.jsonl"]; test: files: ["test.txt"]'),
+    ],
+)
+def test_a_corpus_of_splits_is_refused(tmp_path: Path, names: list[str], words: str, capsys: Any) -> None:
+    for name in names:
+        (tmp_path / "rows" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "rows" / name).write_text(f"Of {name} and its rows.\n")
+    assert main(["validate", "rows"]) == 65
+    told = capsys.readouterr().err
+    assert "SeveralSplits" in told
+    assert words in told
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["index.md", "guide.md", "test.md", "LICENSE.txt", "NOTICE.md"],
+        ["install.md", "testing/unit.md", "evaluation/scores.md", "training/start.md"],
+        ["how-to-train-a-dog.txt", "a-test-drive.txt", "the-dev-team-at-work.txt"],
+        ["test/one.txt", "test/two.txt", "test/three.txt"],
+    ],
+)
+def test_pages_about_tests_are_no_splits_and_a_licence_is_no_page(
+    tmp_path: Path, names: list[str], capsys: Any
+) -> None:
+    for name in names:
+        (tmp_path / "rows" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "rows" / name).write_text(f"Of {name} and its rows.\n")
     (tmp_path / "dataset.yaml").write_text(MANIFEST % "pvc://data/rows" + '  splits: {validation: "0%"}\n')
     assert main(["validate", "rows", "--dataset", "dataset.yaml"]) == 0
-    assert "rows:       2 valid" in capsys.readouterr().out
+    pages = [name for name in names if name not in ("LICENSE.txt", "NOTICE.md")]
+    assert f"rows:       {len(pages)} valid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["s/*.jsonl"], ["s/train.jsonl", "s/test.jsonl"], ["s/t*.jsonl", "s/dev.jsonl"]])
+def test_files_of_several_splits_are_no_one_source(tmp_path: Path, arguments: list[str], capsys: Any) -> None:
+    (tmp_path / "s").mkdir()
+    for number, name in enumerate(("train", "dev", "test")):
+        (tmp_path / "s" / f"{name}.jsonl").write_text(lines(number * 100))
+    assert main(["validate", *arguments]) == 65
+    told = capsys.readouterr().err
+    assert "SeveralSplits" in told
+    assert "(train: train.jsonl; " in told
+    assert "--against s/dev.jsonl" in told or "--against s/test.jsonl" in told
+    spec = (MANIFEST % "pvc://data/rows").replace('rows"', 'rows", files: ["*.jsonl"]')
+    (tmp_path / "dataset.yaml").write_text(spec)
+    assert main(["validate", *arguments, "--dataset", "dataset.yaml"]) == 0, "who names the files insists"
+
+
+def test_a_folder_above_the_files_tells_no_split(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "test").mkdir()
+    for name in ("train-1", "rows"):
+        (tmp_path / "test" / f"{name}.jsonl").write_text(lines(len(name) * 100))
+    assert main(["validate", "test/train-1.jsonl", "test/rows.jsonl"]) == 0
+    assert "rows:       80 valid" in capsys.readouterr().out

@@ -10,8 +10,10 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
+from hone_trainer.datasets.packed import base_name
 from hone_trainer.errors import SourceError
 
 TRAIN = "train"
@@ -20,6 +22,8 @@ _WORDS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+_SUBJECTS = {"training", "testing", "evaluation"}
+"""Words of splits that documents are about, too."""
 
 
 def choose(
@@ -78,6 +82,30 @@ def by_name(names: Sequence[str]) -> dict[str, list[str]]:
     if plain:
         found.setdefault(TRAIN, []).extend(plain)
     return found
+
+
+def documents(names: Sequence[str]) -> dict[str, list[str]]:
+    """Texts by split, as a corpus has them: train.txt, wiki.test.txt, dev/0.md; empty where they are pages.
+
+    A page about tests is no split: a folder, or the name (of .txt its first or last word) has to be a split's, and one
+    has to be that of train, or half of them those of some. The others are then train, where none tells train.
+    """
+    told = {name: split for name in names if (split := _told(PurePosixPath(base_name(name))))}
+    if TRAIN not in told.values() and 2 * len(told) < len(names):
+        return {}
+    found: dict[str, list[str]] = {}
+    for name in told if TRAIN in told.values() else names:
+        found.setdefault(told.get(name, TRAIN), []).append(name)
+    return found
+
+
+def _told(path: PurePosixPath) -> str | None:
+    """The split that a document's path tells."""
+    words = [re.sub(r"[\W_]*\d+(-of-\d+)?", "", part) for part in (*path.parts[:-1], path.stem)]
+    if path.suffix == ".txt":
+        inner = re.split(r"[\W\d_]+", path.stem)
+        words += [inner[0], inner[-1]]
+    return next((split for split, known in _WORDS.items() if {*words} & {*known} - _SUBJECTS), None)
 
 
 def entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -> Mapping[str, Any]:

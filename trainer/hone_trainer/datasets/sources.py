@@ -231,18 +231,25 @@ def _check_one_split(names: Sequence[str], patterns: Sequence[str] | None, what:
     Raises:
         SourceError: SeveralSplits.
     """
-    rows = [name for name in names if not base_name(name).endswith(_DOCUMENTS)]
-    found = layout.by_name(rows)
+    found = splits_of(names)
     if patterns or len(found) < 2:
         return
-    globs = {split: _glob(found[split]) for split in (layout.TRAIN, "validation", "test") if split in found}
-    told = "; ".join(f"{split}: files: {json.dumps(glob)}" for split, glob in globs.items())
+    told = "; ".join(f"{split}: files: {json.dumps(_glob(files))}" for split, files in found.items())
     every = json.dumps(sorted({f"*{PurePosixPath(name).suffix}" for name in names}))
     raise SourceError(
         "SeveralSplits",
         f"{what} has the files of several splits. Choose one in spec.source.files ({told}), and make a Dataset of each;"
         f" to divide all rows anew, write files: {every}"[:1000],
     )
+
+
+def splits_of(names: Sequence[str]) -> dict[str, list[str]]:
+    """Files by the split that their names tell, train first."""
+    texts = [name for name in names if base_name(name).endswith(_DOCUMENTS)]
+    found = layout.by_name([name for name in names if name not in {*texts}])
+    for split, files in layout.documents(texts).items():
+        found.setdefault(split, []).extend(files)
+    return {split: found[split] for split in (layout.TRAIN, "validation", "test") if split in found}
 
 
 def _glob(files: Sequence[str]) -> list[str]:

@@ -24,7 +24,8 @@ from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
 from hone_api.source import Source
 from hone_trainer import contents
-from hone_trainer.datasets import against, materialize
+from hone_trainer.datasets import against, layout, materialize
+from hone_trainer.datasets.sources import splits_of
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
 _REMOTE = {
@@ -140,7 +141,7 @@ def _source(sources: Sequence[str], spec: DatasetSpec | None) -> tuple[Source, l
 
     Raises:
         ConfigError: an address that is not read, or several sources that do not go together.
-        SourceError: SourceNotFound.
+        SourceError: SourceNotFound, SeveralSplits.
     """
     described = spec.source if spec else None
     addresses = [source for source in sources if "://" in source]
@@ -157,8 +158,30 @@ def _source(sources: Sequence[str], spec: DatasetSpec | None) -> tuple[Source, l
             told = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
             raise ConfigError(f"{sources[0]}: {told}") from None
     paths = [path for source in sources for path in _paths(source)]
+    if len(paths) > 1 and not (described and described.files):
+        _check_one_split(paths)
     uri = f"pvc://laptop/{quote(paths[0].name or 'rows')}"[:1024]
     return Source(uri=uri, files=described.files if described and len(paths) == 1 else None), paths
+
+
+def _check_one_split(paths: Sequence[Path]) -> None:
+    """Refuse the files of several splits as one source.
+
+    Raises:
+        SourceError: SeveralSplits.
+    """
+    top = os.path.commonpath([path.absolute().parent for path in paths])
+    by_name = {path.absolute().relative_to(top).as_posix(): path for path in paths}
+    found = splits_of([*by_name])
+    if len(found) < 2:
+        return
+    told = "; ".join(f"{split}: {', '.join(names[:4])}" for split, names in found.items())
+    held = by_name[next(names[0] for split, names in found.items() if split != layout.TRAIN)]
+    raise SourceError(
+        "SeveralSplits",
+        f"the files are of several splits ({told}). Name those of one; --against {held} finds its rows in them."
+        " To divide all rows anew, name a manifest by --dataset whose spec.source.files has them."[:1000],
+    )
 
 
 def _paths(source: str) -> list[Path]:
