@@ -25,6 +25,8 @@ class Server(ThreadingHTTPServer):
     """Keeps what it was sent; answers with `status` after `delay` seconds."""
 
     status, delay = 200, 0.0
+    busy = 0
+    """How many further requests are answered with 429."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -39,7 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         self.server.tokens.append(self.headers.get("Authorization"))
         self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         time.sleep(self.server.delay)
-        self.send_response(self.server.status)
+        busy, self.server.busy = self.server.busy > 0, self.server.busy - 1
+        self.send_response(429 if busy else self.server.status)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -93,6 +96,40 @@ def test_many_reports_become_few(server: Server, token: Path) -> None:
     operator.close()
     assert len(server.bodies) <= 3
     assert server.bodies[-1]["hone"]["step"] == 1000
+
+
+def test_stages_that_change_quickly_stay_below_two_reports_a_second(server: Server, token: Path) -> None:
+    operator = Operator(url(server), token, None)
+    begin = time.monotonic()
+    for step in range(200):
+        operator.report(Progress(stage=("Training", "Evaluating")[step % 2], step=step))
+        time.sleep(0.01)
+    operator.close()
+    seconds = time.monotonic() - begin
+    assert len(server.bodies) <= 2 + seconds / report.SHORTEST_INTERVAL
+    assert server.bodies[-1]["hone"]["step"] == 199
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_report_that_was_refused_for_now_is_sent_again(server: Server, token: Path, closing: bool) -> None:
+    server.busy = 1
+    operator = Operator(url(server), token, None, interval=0.01)
+    operator.report(Progress(stage="Training", step=7))
+    if not closing:
+        deadline = time.monotonic() + 60
+        while len(server.bodies) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    operator.close()
+    assert [body["hone"]["step"] for body in server.bodies] == [7, 7]
+
+
+def test_a_report_that_was_refused_for_good_is_not(server: Server, token: Path) -> None:
+    server.status = 403
+    operator = Operator(url(server), token, None, interval=0.01)
+    operator.report(Progress(stage="Training", step=7))
+    time.sleep(0.2)
+    operator.close()
+    assert len(server.bodies) == 1
 
 
 def test_a_slow_or_refusing_or_absent_server_never_blocks(server: Server, token: Path) -> None:

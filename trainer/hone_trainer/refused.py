@@ -35,14 +35,14 @@ class Refusals:
         """A report arrived."""
         self._missed = 0
 
-    def failed(self, error: Exception) -> None:
-        """A report did not arrive; say why, unless it passes by itself or was said."""
+    def failed(self, error: Exception) -> bool:
+        """A report did not arrive; say why, unless it passes by itself or was said. Whether it passes by itself."""
         self._missed += 1
         kind, words, lasts = explain(error)
-        if kind in self._told or not (lasts or self._missed >= PATIENCE):
-            return
-        self._told.add(kind)
-        self._say(f"The operator at {self._host} does not get this run's progress: {words}. {GOES_ON}.")
+        if kind not in self._told and (lasts or self._missed >= PATIENCE):
+            self._told.add(kind)
+            self._say(f"The operator at {self._host} does not get this run's progress: {words}. {GOES_ON}.")
+        return not lasts
 
 
 def explain(error: Exception) -> tuple[str, str, bool]:

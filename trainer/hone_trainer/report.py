@@ -21,7 +21,9 @@ from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, Metric, Prog
 from hone_trainer.refused import Refusals
 
 POST_INTERVAL = 2.0
-"""Seconds between reports to the operator; a change of stage is sent at once."""
+"""Seconds between reports to the operator; a change of stage is sent sooner."""
+SHORTEST_INTERVAL = 0.5
+"""Seconds between reports in any case: the operator takes two a second from a pod, and refuses more."""
 POST_TIMEOUT = 5.0
 LINE_INTERVAL = 5.0
 """Seconds between plain lines of one stage."""
@@ -43,6 +45,8 @@ class Progress:
     grad_norm: float | None = None
     tokens_per_second: float | None = None
     checkpoint_step: int | None = None
+    checkpoint_bytes: int | None = None
+    """Size of the run's checkpoints in the store."""
     eta_seconds: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Further metrics of the method, the latest value of each, e.g. reward_accuracy."""
@@ -146,7 +150,8 @@ class Bar:
 class Operator:
     """POSTs to the operator's progress server from a thread: the newest progress only, at most every POST_INTERVAL.
 
-    A server that is away or refuses costs nothing but the reports; `say` is told why, each reason once.
+    A server that is unreachable or refuses costs nothing but the reports; `say` is told why, each reason once. A report
+    that did not arrive for a reason that passes is sent again, unless there is a newer one.
     """
 
     def __init__(
@@ -181,20 +186,29 @@ class Operator:
         self._thread.join(timeout=2 * POST_TIMEOUT)
 
     def _run(self) -> None:
+        failed: Progress | None = None
+        shortest = min(self._interval, SHORTEST_INTERVAL)
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._newest or self._closing)
                 progress, self._newest = self._newest, None
+                last = self._closing
             if progress is None:
                 return
-            self._post(progress)
+            again = self._post(progress) and not (last and progress is failed)
+            failed = progress if again else None
+            if again and last:
+                time.sleep(shortest)  # once more, and then the run ends without
             with self._wake:
-                self._wake.wait_for(partial(self._is_urgent, progress.stage), timeout=self._interval)
+                self._newest = self._newest or failed
+                self._wake.wait_for(lambda: self._closing, timeout=shortest)
+                self._wake.wait_for(partial(self._is_urgent, progress.stage), timeout=self._interval - shortest)
 
     def _is_urgent(self, stage: str) -> bool:
         return self._closing or (self._newest is not None and self._newest.stage != stage)
 
-    def _post(self, progress: Progress) -> None:
+    def _post(self, progress: Progress) -> bool:
+        """Whether the report did not arrive, but may when it is sent again."""
         try:
             request = urllib.request.Request(
                 self._url,
@@ -208,8 +222,9 @@ class Operator:
             )
             with urllib.request.urlopen(request, timeout=POST_TIMEOUT, context=self._context):
                 self._refusals.accepted()
+                return False
         except Exception as error:  # never fails training; the next report carries all that this one did
-            self._refusals.failed(error)
+            return self._refusals.failed(error)
 
 
 def from_environment() -> Reporters:
@@ -250,6 +265,7 @@ def to_report(progress: Progress) -> ProgressReport:
             start_step=progress.start_step,
             total_steps=progress.total_steps,
             checkpoint_step=progress.checkpoint_step,
+            checkpoint_bytes=progress.checkpoint_bytes,
             metrics=further,
             **known,
         ),
