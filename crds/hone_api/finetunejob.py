@@ -304,6 +304,7 @@ FINE_TUNE_JOB = Kind(
         Column("Nodes", ".spec.resources.nodes", type="integer", priority=1),
         Column("GPUs", ".spec.resources.gpusPerNode", type="integer", priority=1),
         Column("Queue", ".spec.scheduling.queueName", priority=1),
+        Column("Bytes", ".status.progress.checkpointBytes", type="integer", priority=1),
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
     ),
     selectable=(".status.phase", ".spec.method", ".spec.output.modelName"),

@@ -81,6 +81,13 @@ class JobProgress(ApiModel):
     metrics: Annotated[dict[str, ShortText], Field(max_length=12)] | None = Field(
         default=None, description="Latest values of the method's own metrics, e.g. reward_accuracy, eval_perplexity."
     )
+    checkpoint_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_COUNT,
+        description="Bytes that the run's checkpoints took in the store when the newest was written. They stay for as "
+        "long as checkpoints.retain says.",
+    )
     eta: ShortText | None = Field(default=None, description="Estimated time to the end, e.g. 8m.")
     stage: ShortText | None = Field(
         default=None,

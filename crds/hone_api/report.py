@@ -78,6 +78,9 @@ class HoneStatus(ApiModel):
     checkpoint_step: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Step of the newest complete checkpoint."
     )
+    checkpoint_bytes: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Size of the run's checkpoints in the store."
+    )
     metrics: Annotated[dict[MetricName, Short], Field(max_length=12)] = Field(
         default_factory=dict, description="The method's own metrics by name, e.g. reward_accuracy."
     )

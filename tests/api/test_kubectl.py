@@ -20,7 +20,14 @@ STATUS: dict[str, Any] = {
     "FineTuneJob": {
         "phase": "Running",
         "conditions": [{**READY, "status": "False", "reason": "AttemptRunning"}],
-        "progress": {"step": 412, "totalSteps": 1000, "summary": "412/1000 41%", "loss": "1.204", "eta": "8m"},
+        "progress": {
+            "step": 412,
+            "totalSteps": 1000,
+            "summary": "412/1000 41%",
+            "loss": "1.204",
+            "eta": "8m",
+            "checkpointBytes": 9,
+        },
         "modelVersionName": "tutor-v1",
     },
     "Dataset": {
@@ -108,7 +115,17 @@ def test_a_job_without_status_has_a_row_too(run: Kubectl) -> None:
 @pytest.mark.parametrize(
     ("short", "more"),
     [
-        ("ftj", {"METHOD": "SFT", "BASE": "hf://owner/model", "NODES": "1", "GPUS": "0", "REASON": "AttemptRunning"}),
+        (
+            "ftj",
+            {
+                "METHOD": "SFT",
+                "BASE": "hf://owner/model",
+                "NODES": "1",
+                "GPUS": "0",
+                "BYTES": "9",
+                "REASON": "AttemptRunning",
+            },
+        ),
         ("dset", {"SOURCE": "pvc://data/rows.jsonl", "DIGEST": f"sha256:{'0' * 64}", "BYTES": "4096"}),
         ("mv", {"VERSION": "1", "BASE-LOSS": "2.5", "APPROVAL": "Candidate", "REASON": "Verified", "BYTES": "7"}),
     ],

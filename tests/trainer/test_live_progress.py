@@ -40,6 +40,8 @@ def test_sigterm_and_resume(runs: Any, make_plan: Any, tmp_path: Path) -> None:
         assert server.latest is not None
         assert (server.latest.step, server.latest.start_step) == (stopped, 0)
         assert server.latest.progress.percent == 0
+        written = (Path(plan.work_path) / "checkpoints").rglob("step-*/**/*")
+        assert server.latest.progress.checkpoint_bytes == sum(f.stat().st_size for f in written if f.is_file())
         assert all(report.hone for report in server.reports)  # nobody else posts
 
         server.new_pod()  # resumed

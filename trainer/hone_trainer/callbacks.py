@@ -72,7 +72,13 @@ class Report(TrainerCallback):
         self._first_step = state.global_step
         self._tokens = self._earlier_tokens = float(state.num_input_tokens_seen)  # GRPO's count goes on when resumed
         first = state.global_step
-        self._run.reporters.update(stage="Training", step=first, start_step=first, total_steps=state.max_steps)
+        self._run.reporters.update(
+            stage="Training",
+            step=first,
+            start_step=first,
+            total_steps=state.max_steps,
+            checkpoint_bytes=self._run.checkpoints.size_bytes(),
+        )
         self._mark = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -49,6 +49,12 @@ class Checkpoints:
             return []
         return sorted(int(m.group(1)) for p in self.folder.iterdir() if (m := _NAME.match(p.name)))
 
+    def size_bytes(self) -> int:
+        """Size of the checkpoints' files, whether a checkpoint is valid or not."""
+        return sum(
+            file.stat().st_size for step in self.steps() for file in self.path(step).rglob("*") if file.is_file()
+        )
+
     def begin(self) -> Path:
         """An empty folder for the next checkpoint. On the first rank only."""
         self.clear_partial()

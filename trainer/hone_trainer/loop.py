@@ -190,7 +190,7 @@ class Loop:
             if ranks.is_first():
                 store.complete(step, self.best_step(), drop=self.PRIVATE)
         ranks.barrier()
-        self.run.reporters.update(checkpoint_step=step)
+        self.run.reporters.update(checkpoint_step=step, checkpoint_bytes=store.size_bytes())
 
     # Evaluation
 

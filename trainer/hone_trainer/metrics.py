@@ -18,6 +18,7 @@ GAUGES = {
     "grad_norm": "Gradient norm before clipping.",
     "tokens_per_second": "Tokens per second over all ranks.",
     "checkpoint_step": "Step of the newest complete checkpoint.",
+    "checkpoint_bytes": "Size of the run's checkpoints in the store.",
 }
 _RENAMED = {"step": "steps", "total_steps": "steps_target"}
 _LABEL = "finetunejob"

@@ -157,6 +157,7 @@ def update(
     progress = known.model_copy(
         update={
             **_numbers(report),
+            "checkpoint_bytes": _checkpoint_bytes(report, known),
             "metrics": {**(known.metrics or {}), **_metrics(report)} or None,
             "step": step,
             "total_steps": total,
@@ -180,6 +181,11 @@ def update(
         step_told=previous.step_told if previous and loading else now,
         ours=report.hone is not None,
     )
+
+
+def _checkpoint_bytes(report: ProgressReport, known: JobProgress) -> int | None:
+    reported = report.hone.checkpoint_bytes if report.hone else None
+    return known.checkpoint_bytes if reported is None else reported
 
 
 def _summary(step: int, total: int | None, percent: int, stage: str | None) -> str:

@@ -90,6 +90,13 @@ def test_the_newest_checkpoint_is_kept():
     assert update(ours(10, checkpoint_step=10), 1, latest, NOW).checkpoint_step == 10
 
 
+def test_the_size_of_the_checkpoints_is_kept():
+    latest = update(ours(5, checkpoint_bytes=700), 1, None, NOW)
+    latest = update(ours(6), 1, latest, NOW)
+    assert latest.progress.checkpoint_bytes == 700
+    assert update(ours(10, checkpoint_bytes=0), 1, latest, NOW).progress.checkpoint_bytes == 0
+
+
 def status(told, attempts=((1, "2026-01-02T03:00:00Z"),)):
     progress = {"step": 40, "totalSteps": 200, "percent": 20, "evalLoss": "2.6", "lastUpdatedTime": told}
     return {"attempts": [{"number": n, "startTime": t} for n, t in attempts], "progress": progress}
