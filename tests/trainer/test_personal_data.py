@@ -15,6 +15,8 @@ from hone_api.plan import MaterializePlan
 from hone_dev.planted_personal import Sample, Score, samples, score
 from hone_trainer.datasets import materialize, validate
 from hone_trainer.datasets.pii import MARKS, Finder, redact
+from hone_trainer.datasets.rows import RawRow
+from hone_trainer.datasets.synthesis import material
 from hone_trainer.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.trainer
@@ -224,6 +226,47 @@ def test_no_value_is_quoted(tmp_path, rows):
     for value in (EMAIL, EMAIL[:20], PHONE, PHONE[4:]):
         assert value not in said
         assert value not in train
+
+
+SEED = {"prompt": "Who knows?", "completion": "Ann."}
+
+
+@pytest.mark.parametrize(
+    ("rows", "format"),
+    [
+        pytest.param([{"messages": [{"role": EMAIL, "content": "Hi"}]}], "Chat", id="role"),
+        pytest.param([{EMAIL: "unread", "other": "x"}], "Auto", id="column of no format"),
+        pytest.param([{EMAIL: "unread", "prompt": "q"}], "PromptCompletion", id="column beside a missing one"),
+        pytest.param([{"messages": EMAIL}], "Chat", id="conversation"),
+    ],
+)
+@pytest.mark.parametrize("setting", ["Redact", "Refuse"])
+def test_what_is_said_of_seeds_quotes_no_value(rows, format, setting):
+    plan = synthesis_plan(format, setting)
+    with pytest.raises(DataError) as caught:
+        material.load(
+            plan, iter([RawRow(number, f"{EMAIL}.jsonl:{number}", row) for number, row in enumerate(rows, 1)])
+        )
+    assert EMAIL[:20] not in caught.value.message
+    assert EMAIL[-20:] not in caught.value.message
+
+
+def test_seeds_are_shown_without_personal_data_and_stay_in_their_groups():
+    rows = [
+        {**SEED, "completion": f"Ask {EMAIL}.", "by": EMAIL},
+        {**SEED, "by": "other@example.com"},
+        {**SEED, "by": EMAIL},
+    ]
+    plan = synthesis_plan("PromptCompletion", "Redact", splits={"groupBy": "by"})
+    seeds = material.load(plan, iter([RawRow(number, "s.jsonl", row) for number, row in enumerate(rows)])).seeds
+    assert [seed.completion for seed in seeds] == ["Ask [EMAIL].", "Ann.", "Ann."]
+    assert seeds[0].group == seeds[2].group != seeds[1].group
+
+
+def synthesis_plan(format: str, setting: str, **settings) -> MaterializePlan:
+    body = {"name": "made", "store": "/s", "source": {"uri": "pvc://c/r"}, "format": format, **settings}
+    asked = {"template": "SelfInstruct", "endpoint": "https://models.example.com/v1", "rows": 1}
+    return MaterializePlan.model_validate({**body, "curation": {"personalData": setting}, "synthesis": asked})
 
 
 def test_the_first_row_of_a_file_without_a_header_is_not_quoted(tmp_path):

@@ -14,6 +14,7 @@ from hone_api.dataset import Format
 from hone_api.plan import MaterializePlan
 from hone_api.synthesis import FROM_DOCUMENTS
 from hone_trainer.datasets import detect
+from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.rows import RawRow, Record, RowError
 from hone_trainer.errors import DataError
 
@@ -61,7 +62,9 @@ class Material:
 
 
 def load(plan: MaterializePlan, rows: Iterator[RawRow]) -> Material:
-    """The source's rows, as the template needs them.
+    """The source's rows, as the template needs them, without what curation.personalData leaves out of rows.
+
+    The endpoint is shown none of it, then, and no message quotes it.
 
     Raises:
         DataError: EmptySource, UnknownFormat; TooManyBadRows when no row can be used.
@@ -70,7 +73,7 @@ def load(plan: MaterializePlan, rows: Iterator[RawRow]) -> Material:
     assert plan.synthesis is not None
     documents = plan.synthesis.template in FROM_DOCUMENTS
     head = list(itertools.islice(rows, detect.SAMPLE_ROWS))
-    sample = [row.value for row in head if row.value is not None]
+    sample = [personal_data.redacted(row.value, plan) for row in head if row.value is not None]
     if not sample:
         raise DataError("EmptySource", f"the source of Dataset {plan.name} holds no row that can be read")
     wanted = Format.TEXT if documents and plan.format == Format.AUTO else plan.format
@@ -81,7 +84,7 @@ def load(plan: MaterializePlan, rows: Iterator[RawRow]) -> Material:
         try:
             if row.value is None:
                 raise row.error or RowError("WrongType", "the row is empty")
-            record = found.normalise(row.value)
+            record = found.normalise(personal_data.redacted(row.value, plan))
             group = _group(plan, row.value)
             if documents:
                 material.passages.extend(_passages(record, group))
@@ -89,7 +92,7 @@ def load(plan: MaterializePlan, rows: Iterator[RawRow]) -> Material:
                 material.seeds.append(_seed(record, group))
         except RowError as error:
             unusable += 1
-            problem = problem or f"{row.place}: {error}"
+            problem = problem or personal_data.told(f"{row.place}: {error}", plan)
     if not material.seeds and not material.passages:
         what = "document" if documents else "seed row"
         raise DataError("TooManyBadRows", f"no row of the source is a {what} for {plan.synthesis.template}: {problem}")
