@@ -8,16 +8,23 @@ from typing import Any
 import method_plans
 import pytest
 
+from hone_api.training import AdapterType
 from hone_trainer.methods import arguments
 
 pytestmark = pytest.mark.trainer
-RESUMED = [
+SAMPLE = {
     *((variant, "QLoRA") for variant in method_plans.VARIANTS),
     *(("SFT", adapter) for adapter in ("LoRA", "DoRA", "None")),
     *((method, "None") for method in ("DPO", "KTO", "GRPO", "PPO")),
     ("Reward", "LoRA"),
-]
+}
 """Every method with the adapter in which most can differ, every adapter, and methods that keep a reference."""
+RESUMED = [
+    pytest.param(variant, str(adapter), marks=() if (variant, adapter) in SAMPLE else pytest.mark.long)
+    for variant in method_plans.VARIANTS
+    for adapter in AdapterType
+]
+"""Every method with every adapter; what is not of the sample is long."""
 
 
 def bits(plan: Any) -> bytes:
