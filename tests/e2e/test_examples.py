@@ -55,9 +55,10 @@ def version_of(kubectl: Any, job: dict[str, Any]) -> dict[str, Any]:
     return kubectl.get("mv", name)
 
 
-@pytest.mark.parametrize("example", ["02-two-nodes", "03-qlora"])
-def test_an_example_ends_in_a_model_version(kubectl, example) -> None:
-    job = finished(kubectl, applied(kubectl, example))
+@pytest.mark.parametrize(("example", "training"), [("02-two-nodes", {}), ("03-qlora", {"maxSteps": 6})])
+def test_an_example_ends_in_a_model_version(kubectl, example, training) -> None:
+    """In few steps: how much QLoRA learns is what `bench/learning.py` compares."""
+    job = finished(kubectl, applied(kubectl, example, training=training))
     check_lineage(kubectl, job, version_of(kubectl, job)["spec"])
 
 

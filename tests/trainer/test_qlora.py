@@ -9,6 +9,7 @@ import method_plans
 import pytest
 from safetensors.torch import load_file
 
+from hone_dev import repacking
 from hone_trainer import model, quantized
 from hone_trainer.errors import TrainerError
 
@@ -16,38 +17,26 @@ pytestmark = pytest.mark.trainer
 QLORA = {"type": "QLoRA"}
 
 
-def has_the_instructions() -> bool:
-    from bitsandbytes.functional import has_avx512bf16
-
-    return bool(has_avx512bf16())
+def pretend(processor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have bitsandbytes take this processor for another one, or skip the test where its own cannot repack."""
+    if processor == "simulated":
+        repacking.simulate(monkeypatch.setattr)
+    elif processor == "without AVX512-BF16":
+        repacking.prevent(monkeypatch.setattr)
+    elif not repacking.has_instructions():
+        pytest.skip("this processor has no AVX512-BF16")
 
 
 @pytest.fixture(params=["the processor's", "simulated"])
-def repacking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def repacking_processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor on which bitsandbytes repacks 4-bit weights: this one, or any one with the same steps in Python."""
-    if request.param == "the processor's":
-        if not has_the_instructions():
-            pytest.skip("this processor has no AVX512-BF16")
-        return
-    from bitsandbytes import functional
-    from bitsandbytes.nn import modules
+    pretend(request.param, monkeypatch)
 
-    def repack(weight: Any, state: Any) -> tuple[Any, Any]:
-        state.packing_format_for_cpu = True
-        return weight, state
 
-    def unpack(weight: Any, state: Any) -> tuple[Any, Any]:
-        state.packing_format_for_cpu = False
-        return weight, state
-
-    def product(x: Any, weight: Any, out: Any = None, state: Any = None) -> Any:
-        """Without autograd, as the real one."""
-        return x.detach() @ functional.dequantize_4bit(weight.data, state).to(x.dtype).t()
-
-    monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
-    monkeypatch.setattr(modules, "_convert_weight_packed_for_cpu", repack)
-    monkeypatch.setattr(modules, "_convert_weight_packed_for_cpu_inverse", unpack)
-    monkeypatch.setattr(functional, "gemv_4bit", product)
+@pytest.fixture(params=["the processor's", "simulated", "without AVX512-BF16"])
+def any_processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that repacks, or one that does not."""
+    pretend(request.param, monkeypatch)
 
 
 def loss_of(result: Any) -> tuple[float, float]:
@@ -74,7 +63,7 @@ def gradients(folder: Path, *, dequantise: bool) -> Any:
     return torch.cat([weight.grad.flatten() for _, weight in sorted(tuned.named_parameters()) if weight.requires_grad])
 
 
-@pytest.mark.usefixtures("repacking")
+@pytest.mark.usefixtures("repacking_processor")
 def test_the_gradient_of_a_batch_after_an_evaluation_is_that_of_the_dequantised_model(tiny_model: Path) -> None:
     import torch
 
@@ -83,7 +72,7 @@ def test_the_gradient_of_a_batch_after_an_evaluation_is_that_of_the_dequantised_
     torch.testing.assert_close(through, expected, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.usefixtures("repacking")
+@pytest.mark.usefixtures("repacking_processor")
 @pytest.mark.parametrize("held_out", [True, False])
 def test_a_gradient_that_is_cut_ends_the_run_before_the_first_step(
     runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch, held_out: bool
@@ -97,7 +86,7 @@ def test_a_gradient_that_is_cut_ends_the_run_before_the_first_step(
     assert not list(Path(plan.work_path).glob("checkpoints/step-*"))
 
 
-@pytest.mark.usefixtures("repacking")
+@pytest.mark.usefixtures("any_processor")
 def test_it_learns_as_lora_does_with_a_held_out_split(runs: Any, make_plan: Any) -> None:
     """Held-out loss within 5 %, and the same number of nats won within 5 %."""
     found = {
