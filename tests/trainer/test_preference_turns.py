@@ -394,3 +394,28 @@ def test_a_sample_is_the_first_turn_and_a_held_out_answer_all_that_counts() -> N
     assert suite._reference(record) == TALK[2]["content"]
     row = suite._as_row(Pair([1], [2, 3, 4], [5], 1, [1, 0, 1]))
     assert (row.input_ids, row.labels, row.prompt_ids) == ([1, 2, 3, 4], [IGNORED, 2, IGNORED, 4], [1, 2, 3])
+
+
+def test_two_processes_train_like_one(runs: Any, make_plan: Any, tmp_path: Path) -> None:
+    rows = preferences()
+    train, held_out = write(tmp_path / "train.jsonl", rows[:16]), write(tmp_path / "validation.jsonl", rows[16:])
+    common = {"method": "DPO", "adapter": {"type": "None"}, "training": {"maxSteps": 3, "learningRate": "1e-3"}}
+    common |= {"datasets": [train], "evaluationDatasets": [held_out], "evaluation": {"samples": 0}}
+    alone, pair = make_plan("alone", **common), make_plan("pair", processesPerNode=2, **common)
+    result, expected = runs.wait(pair, runs.start(pair)).result, runs.finish(alone)
+    ours, theirs = ([loss for _, loss, _ in runs.curve(plan, "full")] for plan in (pair, alone))
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    for found, number in zip(result.numbers, expected.numbers, strict=True):
+        assert float(found.tuned) == pytest.approx(float(number.tuned), abs=1e-4)
+
+
+def test_an_interrupted_run_equals_an_undisturbed_one(
+    runs: Any, make_plan: Any, tmp_path: Path, interrupt: Callable[[Any, int], Any]
+) -> None:
+    rows = write(tmp_path / "train.jsonl", preferences())
+    common = {"method": "ORPO", "datasets": [rows], "held_out": False, "training": {"learningRate": "1e-3"}}
+    whole, broken = make_plan("whole", **common), make_plan("broken", **common)
+    runs.finish(whole)
+    interrupt(broken, 4)
+    assert runs.finish(broken).start_step == 5
+    assert runs.curve(broken) == runs.curve(whole)
