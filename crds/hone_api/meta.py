@@ -183,30 +183,42 @@ NOT_READ = {
     "copy the files to a volume (pvc://)",
     r"^http://": "http:// is not read, since anybody on the way could change the rows: write https://",
     r"^hf://datasets/": "write hf://owner/name, without datasets/; files of it are chosen by files",
+    r"^hf://[^/@]+/[^/@]+/": "write hf://owner/name, without a path; files of it are chosen by files",
 }
 """Addresses that people write and that no source reads, with the way out."""
 
 
+_OTHERS = rf"(gs|az|abfss?|http)://{_REST}|hf://(datasets|[^/@]+/[^/@]+)/{_REST}"
+_ROWS = rf"^({_HF}|{_PVC}|{_CONFIG_MAP}|https://{_REST}|s3://{_REST}|{_OTHERS})$"
+_ROWS_MESSAGE = (
+    "a source of rows is hf://owner/name, hf://owner/name@revision, s3://bucket/path, https://…, pvc://claim/path or "
+    "configmap://name/key; copy what lies elsewhere to a volume (pvc://)"
+)
+
+
 def not_read_rules() -> tuple[Rule, ...]:
-    """Rules on the parent of a URI of rows: the pattern lets these through, so that a sentence can refuse them."""
-    return tuple(
-        Rule(f"!self.uri.matches(r'{pattern}')", message, field_path=".uri") for pattern, message in NOT_READ.items()
+    """Rules on the parent of a URI of rows: the pattern lets all through, so that sentences can refuse them."""
+    return (
+        Rule(f"self.uri.matches(r'{_ROWS}')", _ROWS_MESSAGE, field_path=".uri"),
+        *(
+            Rule(f"!self.uri.matches(r'{pattern}')", message, field_path=".uri")
+            for pattern, message in NOT_READ.items()
+        ),
     )
 
 
 def _read_uri(uri: str) -> str:
+    if not re.search(_ROWS, uri):
+        raise ValueError(_ROWS_MESSAGE)
     for pattern, message in NOT_READ.items():
         if re.search(pattern, uri):
             raise ValueError(message)
     return uri
 
 
-_OTHERS = rf"(gs|az|abfss?|http)://{_REST}|hf://datasets/{_REST}"
 DatasetUri = Annotated[
     str,
-    StringConstraints(
-        pattern=rf"^({_HF}|{_PVC}|{_CONFIG_MAP}|https://{_REST}|s3://{_REST}|{_OTHERS})$", max_length=1024
-    ),
+    StringConstraints(pattern=rf"^{_REST}$", max_length=1024),
     AfterValidator(_checked_uri),
     AfterValidator(_read_uri),
 ]

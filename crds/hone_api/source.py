@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.meta import ApiModel, DatasetUri, HttpUrl, Name, Rule, not_read_rules, uri_rules
+
+_SPLIT = r"^\w+(\.\w+)*$"
+_SPLIT_MESSAGE = (
+    "split is the name of one split, e.g. train: for train+test make a Dataset of each and a mixture of both; for a "
+    "part such as train[:10%] name files in files, or draw rows by a mixture with mixtureTotal"
+)
+
+
+def _one_split(name: str) -> str:
+    if not re.search(_SPLIT, name):
+        raise ValueError(_SPLIT_MESSAGE)
+    return name
 
 
 class S3(ApiModel):
@@ -45,6 +58,7 @@ class Source(ApiModel):
             "!has(self.config) && !has(self.split) || self.uri.startsWith('hf://')",
             "config and split are for hf:// only: choose files by files",
         ),
+        Rule(f"!has(self.split) || self.split.matches(r'{_SPLIT}')", _SPLIT_MESSAGE, field_path=".split"),
         Rule(
             "!has(self.files) || !has(self.config) && !has(self.split)",
             "files chooses by itself: remove config and split",
@@ -68,8 +82,9 @@ class Source(ApiModel):
         default=None,
         description="Configuration of an hf:// data set, as its card names it, e.g. main; default: its default one.",
     )
-    split: Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*$", max_length=64)] | None = Field(
-        default=None, description="Split of that configuration, e.g. test; default: train where there is one, else all."
+    split: Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_one_split)] | None = Field(
+        default=None,
+        description="Split of that configuration, e.g. test; default: train where there is one, else all.",
     )
     files: (
         Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=512)]], Field(max_length=64)] | None

@@ -11,6 +11,7 @@ MODEL = "spec.model.uri"
 SOURCE = "spec.source.uri"
 NO_CREDENTIALS = "name a Secret in secretName"
 BASE = "a base model is hf://owner/name, hf://owner/name@revision or pvc://claim/path"
+ROWS = "a source of rows is hf://owner/name"
 NO_DOTS = "has no . or .. segment: write the path that is meant"
 MODELS = "http://teacher.models.svc/v1"
 LOGITS = {
@@ -261,7 +262,11 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         "spec.source",
         "remove config and split",
     ),
-    (DATASET, {SOURCE: "hf://a/b", "spec.source.split": "../x"}, "spec.source.split", "should match"),
+    (DATASET, {SOURCE: "hf://a/b", "spec.source.split": "../x"}, "spec.source.split", "the name of one split"),
+    (DATASET, {SOURCE: "hf://a/b", "spec.source.split": "train[:10%]"}, "spec.source.split", "draw rows by a mixture"),
+    (DATASET, {SOURCE: "hf://a/b", "spec.source.split": "train+test"}, "spec.source.split", "a mixture of both"),
+    (DATASET, {SOURCE: "hf://a/b/data/train.jsonl"}, SOURCE, "write hf://owner/name, without a path"),
+    (DATASET, {SOURCE: "ftp://data.test/rows.jsonl"}, SOURCE, "copy what lies elsewhere to a volume (pvc://)"),
     (DATASET, {"spec": {"mixture": []}}, "spec.mixture", "name the parts of the mixture"),
     (DATASET, {"spec": {"mixture": [{"name": "a", "weight": "0%"}]}}, "spec.mixture[0].weight", "above 0%"),
     (DATASET, {"spec.mixtureTotal": 5}, "spec", "are for a mixture: remove them"),
@@ -296,20 +301,20 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
             ("pvc://claim/a/..", NO_DOTS),
             ("pvc://claim/./x", NO_DOTS),
             ("https://host/a/../b", NO_DOTS),
-            ("hf://a/../b", "should match" if kind == DATASET else NO_DOTS),
-            ("hf://../b", "should match" if kind == DATASET else BASE),
+            ("hf://a/../b", NO_DOTS),
+            ("hf://../b", ROWS if kind == DATASET else BASE),
             ("hf://a/b@../../c", NO_DOTS),
-            ("file:///etc/passwd", BASE if kind == JOB else "should match"),
+            ("file:///etc/passwd", BASE if kind == JOB else ROWS),
             ("http://host/x", "write https://" if kind == DATASET else BASE),
             ("gs://bucket/x", "s3.endpoint https://storage.googleapis.com" if kind == DATASET else BASE),
             ("az://container/x", "SAS token" if kind == DATASET else BASE),
             ("hf://datasets/owner/name", "write hf://owner/name" if kind == DATASET else BASE),
-            ("/etc/passwd", BASE if kind == JOB else "should match"),
+            ("/etc/passwd", BASE if kind == JOB else ROWS),
             ("https://host/a\r\nX-Evil: 1", "should match"),
             ("https://host/a b", "should match"),
             ("pvc://claim/a\u0000b", "should match"),
-            ("pvc://claim", BASE if kind == JOB else "should match"),
-            ("pvc:///x", BASE if kind == JOB else "should match"),
+            ("pvc://claim", BASE if kind == JOB else ROWS),
+            ("pvc:///x", BASE if kind == JOB else ROWS),
             ("pvc://other-namespace/../claim/x", NO_DOTS),
             ("hf://" + "a" * 2000 + "/b", "may not be more than 1024"),
         )

@@ -77,14 +77,23 @@ def test_a_row_of_several_files_has_its_place(files: Path, capsys: Any) -> None:
         (["az://container/rows.jsonl"], "SAS token"),
         (["http://data.test/rows.jsonl"], "write https://"),
         (["hf://datasets/owner/name"], "write hf://owner/name"),
+        (["hf://owner/name/data/train.jsonl"], "files of it are chosen by files"),
+        (["ftp://data.test/rows.jsonl"], "ftp://data.test/rows.jsonl: a source of rows is hf://owner/name"),
+        (["--dataset", "part.yaml"], "spec.source.split: split is the name of one split"),
+        (["--dataset", "sum.yaml"], "make a Dataset of each and a mixture of both"),
         (["--dataset", "volume.yaml"], "the manifest's source is in the cluster"),
         (["one/a.jsonl", "--dataset", "volume.yaml", "--synthesis"], "--synthesis needs --dataset"),
     ],
 )
 def test_what_cannot_be_is_told(files: Path, arguments: list[str], words: str, capsys: Any) -> None:
     (files / "volume.yaml").write_text(MANIFEST % "pvc://data/rows.jsonl")
+    for name, split in (("part", "train[:10%]"), ("sum", "train+test")):
+        of_hub = (MANIFEST % "hf://owner/name").replace('name"}', f'name", split: "{split}"}}')
+        (files / f"{name}.yaml").write_text(of_hub)
     assert main(["validate", *arguments]) == 78
-    assert words in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert words in told
+    assert "pattern" not in told
 
 
 EXAM_QUESTION = "A train leaves at nine with twelve cars and forty seats in each of them. How many can sit?"

@@ -155,13 +155,18 @@ def _source(sources: Sequence[str], spec: DatasetSpec | None) -> tuple[Source, l
         try:
             return Source(uri=sources[0], files=described.files if described else None), []
         except ValidationError as error:
-            told = "; ".join(e["msg"].removeprefix("Value error, ") for e in error.errors())
+            told = "; ".join(_words(e["msg"]) for e in error.errors())
             raise ConfigError(f"{sources[0]}: {told}") from None
     paths = [path for source in sources for path in _paths(source)]
     if len(paths) > 1 and not (described and described.files):
         _check_one_split(paths)
     uri = f"pvc://laptop/{quote(paths[0].name or 'rows')}"[:1024]
     return Source(uri=uri, files=described.files if described and len(paths) == 1 else None), paths
+
+
+def _words(message: str) -> str:
+    """What pydantic says of a value, without the word that it puts before a validator's own."""
+    return message.removeprefix("Value error, ")
 
 
 def _check_one_split(paths: Sequence[Path]) -> None:
@@ -225,7 +230,7 @@ def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
         name = str((found[0].get("metadata") or {}).get("name") or "rows")
         return name, DatasetSpec.model_validate(found[0].get("spec") or {})
     except ValidationError as error:
-        lines = (f"spec.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        lines = (f"spec.{'.'.join(map(str, e['loc']))}: {_words(e['msg'])}" for e in error.errors())
         raise ConfigError(f"--dataset {path}: {'; '.join(lines)}") from None
 
 
