@@ -290,6 +290,18 @@ REFUSED: dict[str, tuple[Row, str, str]] = {
     ),
     "translation": ({"translation": {"de": "a", "en": "b"}}, "UnknownFormat", "prompt: translation.de"),
     "summaries": ({"document": "d", "summary": "s"}, "UnknownFormat", "lines('Summarise:', document)"),
+    "prompts alone": ({"prompt": "q", "id": "a-1"}, "UnknownFormat", "prompts without answers. Add what is learned"),
+    "prompts of turns alone": ({"prompt": [TALK[0]]}, "UnknownFormat", "prompts without answers"),
+    **{
+        f"texts in {name}": ({name: ["hi", "hello"], "act": [1, 2]}, "UnknownFormat", f"prompt: '{name}[0]'")
+        for name in ("dialog", "utterances", "messages", "conversations")
+    },
+    "classes as numbers": (
+        {"text": "t", "label": 1},
+        "UnknownFormat",
+        """{prompt: text, completion: 'name(label, `["name of 0", "name of 1"]`)'}""",
+    ),
+    "many classes as numbers": ({"text": "t", "label": 76}, "UnknownFormat", '"name of 3", "…"]`)'),
     "preference with a text of the asker's": (
         {"headline": "q", "chosen": "It is so. Yes.", "rejected": "It is so. No."},
         "UnreadColumns",
@@ -308,6 +320,15 @@ def test_what_would_be_read_wrongly_is_refused_with_the_way_out(name: str) -> No
         detect.choose("Auto", {}, [row] * 3)
     assert caught.value.code == code
     assert words in caught.value.message
+
+
+def test_the_mapping_that_is_told_for_classes_reads_them() -> None:
+    rows = [{"text": "t", "label": label} for label in (0, 1)]
+    with pytest.raises(RowError, match="completion is a number") as caught:
+        detect.choose("PromptCompletion", {"prompt": "text", "completion": "label"}, rows).normalise(rows[1])
+    expression = str(caught.value).partition("completion: '")[2].removesuffix("'}")
+    found = detect.choose("PromptCompletion", {"prompt": "text", "completion": expression}, rows)
+    assert [found.normalise(row)["completion"] for row in rows] == ["name of 0", "name of 1"]
 
 
 @pytest.mark.parametrize("name", [name for name, (_, code, _) in REFUSED.items() if code == "UnreadColumns"])

@@ -9,6 +9,7 @@ from typing import Any
 
 from hone_api.dataset import Format
 from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
+from hone_trainer.datasets.formats.pairs import class_name
 from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, Refused, Shape
 from hone_trainer.datasets.formats.unread import problem, refuse_content
 from hone_trainer.datasets.rows import Record, RowError
@@ -189,11 +190,20 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
         return "If the first line of the file is a row already, add a line with the names of the columns before it."
     for mapping in _MEANT:
         if set(mapping.values()) <= row.keys():
+            if classes := _classes(mapping.get("completion"), sample):
+                mapping = {**mapping, "completion": class_name(mapping["completion"], classes)}
             wanted = ", ".join(f"{role}: {column}" for role, column in mapping.items())
             other = ", or format Text" if "text" in row else ""
             return f"Perhaps spec.columns {{{wanted}}} is meant{other}."
     shapes = "; ".join(f"{entry.name}: {entry.why}" for entry in FORMATS.values())
     return f"Map them in spec.columns to those of a format: {shapes}."
+
+
+def _classes(column: str | None, sample: Sequence[dict[str, Any]]) -> int:
+    """How many classes the numbers of the column may stand for; 0: it has something else."""
+    values = [row.get(column) for row in sample] if column else []
+    numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool) and value >= 0]
+    return max(numbers) + 1 if numbers and len(numbers) == len(values) else 0
 
 
 def _one_object(row: dict[str, Any]) -> str | None:

@@ -22,10 +22,11 @@ _BOM = b"\xef\xbb\xbf"
 _NO_ROWS = {
     "a web page": (b"<!doctype", b"<html", b"<?xml"),
     "a PDF": (b"%pdf-",),
-    "a zip archive: unpack it, or pack the rows by gzip or zstd": (b"pk\x03\x04",),
+    "a zip archive: unpack it, or pack the rows by gzip, zstd, bzip2 or xz": (b"pk\x03\x04",),
     "an Excel workbook of before 2007: save the sheet as CSV (UTF-8)": (b"\xd0\xcf\x11\xe0",),
     "a pointer of Git LFS, not the file": (b"version https://git-lfs",),
-    "JSON objects over several lines: write each on one line, or all as one array": (b"{\n", b"{\r\n"),
+    "JSON objects over several lines: write each on one line, or all as one array; of one object with the rows in a"
+    " list, write the list alone, e.g. jq .data rows.json": (b"{\n", b"{\r\n"),
 }
 _OFFICE = {
     "an Excel workbook: save the sheet as CSV (UTF-8)": b"xl/",

@@ -8,6 +8,7 @@ then the completion's turns alone are trained.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,16 @@ from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of,
 
 # The end mark of OpenAI's legacy completion files; the encoder adds the model's own.
 _LEGACY_END = "<|endoftext|>"
+
+
+def class_name(column: str, classes: int = 2) -> str:
+    """The expression that gives a class its name, for a hint.
+
+    Args:
+        classes: their number, from 0.
+    """
+    names = [f"name of {number}" for number in range(min(classes, 4))] + ["…"] * (classes > 4)
+    return f"'name({column}, `{json.dumps(names, ensure_ascii=False)}`)'"
 
 
 def _record(prompt: str, completion: str, fields: Fields, history: list[talk.Turn] | None = None) -> Record:
@@ -33,6 +44,9 @@ def _prompt_completion(fields: Fields) -> Record:
         before = chat.messages_of(prompt, "prompt")
         untrained = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in before]
         return talk.conversation([*untrained, *chat.messages_of(completion, "completion")], fields, "completion")
+    if isinstance(completion, int) and not isinstance(completion, bool):
+        told = f"write the name of a class by spec.columns {{completion: {class_name('label')}}}"
+        raise RowError("WrongType", f"completion is a number, not text; {told}")
     text = text_of(completion, "completion").removesuffix(_LEGACY_END)
     if not text.strip():
         raise RowError("EmptyContent", "completion is empty")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hone_api.dataset import Format
+from hone_trainer.datasets.formats.unread import is_remark
 
 Row = Mapping[str, Any]
 
@@ -68,6 +69,19 @@ def _turns(column: str, *keys: str) -> Callable[[Row], bool]:
         )
 
     return matches
+
+
+def _is_list_of_texts(column: str) -> Callable[[Row], bool]:
+    return lambda row: isinstance(row[column], list) and bool(row[column]) and all(map(_is_text, row[column]))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _asks_alone(row: Row) -> bool:
+    """Whether nothing stands beside the prompt but remarks."""
+    return all(name == "prompt" or is_remark(name) for name in row)
 
 
 def _texts(*columns: str) -> Callable[[Row], bool]:
@@ -237,6 +251,16 @@ DISTINCT: tuple[Shape | Refused, ...] = (
         )
         for column, format in (("messages", Format.CHAT), ("conversations", Format.SHAREGPT))
     ),
+    *(
+        Refused(
+            f"dialogs of texts in {column}",
+            (column,),
+            "Nothing says who speaks: write {messages: [{role: user, content}, {role: assistant, content}, …]}, or map"
+            f" the first two: spec.columns {{prompt: '{column}[0]', completion: '{column}[1]'}}.",
+            _is_list_of_texts(column),
+        )
+        for column in (*_TALKS, "utterances")
+    ),
     Refused(
         "OASST messages of trees",
         ("message_id", "role", "text"),
@@ -315,5 +339,12 @@ USUAL: tuple[Shape | Refused, ...] = (
             f" completion: {summary}}}.",
         )
         for text, summary in (("document", "summary"), ("article", "highlights"), ("dialogue", "summary"))
+    ),
+    Refused(
+        "prompts without answers",
+        ("prompt",),
+        "Add what is learned: completion (format PromptCompletion), chosen and rejected (Preference), or answer or"
+        " tests, by which sampled answers are checked (Verifiable).",
+        _asks_alone,
     ),
 )

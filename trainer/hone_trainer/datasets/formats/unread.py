@@ -56,7 +56,7 @@ def problem(
             wanted = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {name}}}"
             return f"The column {name} is not read: {wanted}; {_INSIST}."
     if format == Format.PREFERENCE and any(_lacks_prompt(row) for row in fields):
-        texts = [name for name in sorted(unread) if not _is_remark(name) and _is_text(name, sample)]
+        texts = [name for name in sorted(unread) if not is_remark(name) and _is_text(name, sample)]
         if asks := [name for name in _SAYS if name in texts] or texts[:1]:
             prompt = asks[0] if len(asks) == 1 else f'"lines({", ".join(asks)})"'
             columns = "the text column" if len(asks) == 1 else "the columns"
@@ -86,5 +86,6 @@ def _lacks_prompt(fields: dict[str, Any]) -> bool:
     return isinstance(fields.get("chosen"), str) and not (fields.get("prompt") or fields.get("conversations"))
 
 
-def _is_remark(name: str) -> bool:
+def is_remark(name: str) -> bool:
+    """Whether a column says where a row is from, by its name."""
     return name.lower() in _REMARKS or name.lower().endswith(_REMARK_ENDINGS)
