@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import kopf
 
-from hone_operator import __version__, handlers, settings
+from hone_operator import __version__, garbage, handlers, settings
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
 from hone_operator.controllers import Controllers
@@ -27,6 +27,7 @@ from hone_operator.unreadable import Unreadable
 from hone_operator.workqueue import WorkQueue
 
 log = logging.getLogger("hone_operator")
+GARBAGE_SECONDS = 600.0
 
 
 def platform(config: settings.Settings, ca: str | None) -> Platform:
@@ -82,7 +83,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         reports = ProgressStore(
             lambda key: queue.request(Key("FineTuneJob", *key)), config.progress.status_interval_seconds
         )
-        health = Health(queue.oldest_wait, [watches.listing.problem], lambda: queue.caught_up)
+        health = Health(queue.stuck_for, [watches.listing.problem], lambda: queue.caught_up)
         stack.push_async_callback((await serve(health.application(), config.ports.probes)).cleanup)
         refusals = Refusals()
         ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports, refusals))
@@ -137,6 +138,7 @@ async def _watch_and_work(
         asyncio.create_task(watches.queue.run(), name="reconcile"),
         asyncio.create_task(watches.resync(config.resync_seconds), name="resync"),
         asyncio.create_task(opt_in.refresh(), name="opt-in"),
+        asyncio.create_task(garbage.keep_aside(GARBAGE_SECONDS), name="garbage"),
         asyncio.create_task(stop.wait(), name="stop"),
     }
     try:

@@ -1,5 +1,6 @@
 """Observe, decide, carry out: for each of the three kinds. The only place where deciding meets doing."""
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -33,6 +34,7 @@ from hone_operator.events import event_body
 from hone_operator.existence import Existence
 from hone_operator.jobs import JobReader
 from hone_operator.optin import Closed, OptIn
+from hone_operator.pace import Pace
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import dataset, finetunejob, modelversion
 from hone_operator.reconcile.attempts import is_open, last_open
@@ -88,6 +90,7 @@ class Controllers:
 
     def __post_init__(self) -> None:
         self._exists = Existence(self.cluster)
+        self._pace = Pace()
         self._networks = networks.known(self.cluster)
         self._stores = StoreReader(self.cluster, self.cache, self.platform, self._read)
 
@@ -107,8 +110,7 @@ class Controllers:
         if self.opt_in and (problem := await self.opt_in.problem(key.namespace)):
             return await self._wait_for_namespace(key, problem)
         if key.kind == CONTENTS:
-            sweeper = Sweeper(self.cluster, self.cache, self.platform, self.now, self.stored)
-            return await sweeper.process(key.namespace)
+            return await self._look_after_contents(key.namespace)
         if key.kind == UNREADABLE:
             await self._tell_unreadable(key)
             return None
@@ -123,6 +125,16 @@ class Controllers:
             self.on_internal_error(key, error)
             await self._carry_out(key, body, internal_error(body, self.now(), error))
             raise
+
+    async def _look_after_contents(self, namespace: str) -> float | None:
+        if wait := self._pace.left(namespace, time.monotonic()):
+            return wait
+        began = time.monotonic()
+        try:
+            sweeper = Sweeper(self.cluster, self.cache, self.platform, self.now, self.stored)
+            return await sweeper.process(namespace)
+        finally:
+            self._pace.ran(namespace, began, time.monotonic())
 
     async def _reconcile(self, key: Key, body: Mapping[str, Any]) -> float | None:
         started = time.monotonic()
@@ -282,23 +294,33 @@ class Controllers:
     # -- carry out -------------------------------------------------------------------------------
 
     async def _create(self, key: Key, owner: Mapping[str, Any], outcome: Outcome) -> list[Refusal]:
-        """Make what must exist, in order; what the API server refuses comes back as data."""
+        """Make what must exist, step by step; what the API server refuses comes back as data."""
         if any(body["kind"] == "Job" for body in outcome.create):
             await self._ensure_store(key.namespace)
         uids: dict[tuple[str, str], str] = {}
-        for body in outcome.create:
-            try:
-                made = await self._create_one(_owned(body, uids))
+        for step in outcome.creation_steps():
+            tries = (self._try_to_create(key, _owned(body, uids)) for body in step)
+            # All of them end here: no other run of this key may begin while one is on its way.
+            for body, made in zip(step, await asyncio.gather(*tries, return_exceptions=True), strict=True):
+                if isinstance(made, BaseException):
+                    raise made
+                if isinstance(made, Refusal):
+                    return [made]
                 uids[body["kind"], body["metadata"]["name"]] = made["metadata"]["uid"]
-            except NamespaceGoneError:
-                raise
-            except RefusedError as error:
-                if error.status == 403 and "quota" not in error.message:
-                    log.warning("%s: %s %s refused: %s", key, body["kind"], body["metadata"]["name"], error)
-                return [refusal(body, error.status, error.message)]
-            except NameTakenError as error:
-                return [Refusal(body["kind"], body["metadata"]["name"], "NameTaken", str(error))]
         return []
+
+    async def _try_to_create(self, key: Key, body: dict[str, Any]) -> Mapping[str, Any] | Refusal:
+        """The object as it was made, or why it cannot be."""
+        try:
+            return await self._create_one(body)
+        except NamespaceGoneError:
+            raise
+        except RefusedError as error:
+            if error.status == 403 and "quota" not in error.message:
+                log.warning("%s: %s %s refused: %s", key, body["kind"], body["metadata"]["name"], error)
+            return refusal(body, error.status, error.message)
+        except NameTakenError as error:
+            return Refusal(body["kind"], body["metadata"]["name"], "NameTaken", str(error))
 
     async def _create_one(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         kind, meta = body["kind"], body["metadata"]

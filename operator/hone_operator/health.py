@@ -12,19 +12,19 @@ STUCK_SECONDS = 300.0
 
 @dataclass
 class Health:
-    """`/healthz` fails when a key has waited too long, or a check says so; `/readyz` until the watches are filled."""
+    """`/healthz` fails when no run ends or begins, or a check says so; `/readyz` until every object had its run."""
 
-    oldest_wait: Callable[[], float]
-    """Seconds that the oldest key of the queue has waited or run."""
+    stuck_for: Callable[[], float]
+    """Seconds that the longest run takes, or that objects wait and no run begins."""
     checks: list[Callable[[], str | None]] = field(default_factory=list)
     """Each returns what is wrong, or None."""
     ready: Callable[[], bool] = lambda: True
 
     def problem(self) -> str | None:
         """What is wrong, or None."""
-        wait = self.oldest_wait()
-        if wait > STUCK_SECONDS:
-            return f"reconciling is stuck: an object has waited for {wait:.0f} s"
+        seconds = self.stuck_for()
+        if seconds > STUCK_SECONDS:
+            return f"reconciling is stuck: no run has ended or begun for {seconds:.0f} s"
         return next((text for check in self.checks if (text := check())), None)
 
     def application(self) -> web.Application:

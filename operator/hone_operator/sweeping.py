@@ -4,6 +4,7 @@ Datasets carry no finalizer, and deleting one waits for nobody: what was theirs 
 the objects that are there.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -67,9 +68,9 @@ class Sweeper:
         before: dict[str, str] = dict((body or {}).get("data") or {})
         before.pop(PLAN, None)  # an earlier operator kept the plan here
         text = measured = before.pop(STORED, None)
-        known = contents.updated(
-            before, contents.referred(self._cached(namespace), self.platform.store_claim), self.now()
-        )
+        # In a thread: it reads every text of every object, and the event loop must go on.
+        referred = await asyncio.to_thread(contents.referred, self._cached(namespace), self.platform.store_claim)
+        known = contents.updated(before, referred, self.now())
         job = self._job(body)
         plan = await self._plan(job.body) if job else None
         if job and job.succeeded and plan:

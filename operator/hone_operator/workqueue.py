@@ -58,6 +58,10 @@ class FairQueue(Generic[K]):
         """When the key that waits longest was asked for."""
         return min((next(iter(keys.values())) for keys in self._waiting.values()), default=None)
 
+    def keys(self) -> set[K]:
+        """All that wait."""
+        return {key for keys in self._waiting.values() for key in keys}
+
 
 class WorkQueue(Generic[K]):
     """`process(key)` returns the seconds after which the key is to be run again, or None.
@@ -79,6 +83,8 @@ class WorkQueue(Generic[K]):
         self._tenant_limit = max(1, int(concurrency * MOST_OF_THE_SLOTS)) if tenant_of else concurrency
         self._ready: FairQueue[K] = FairQueue(self._tenant_of)
         self._running: dict[K, float] = {}
+        """Running keys and when their runs began."""
+        self._last_start = float("-inf")
         self._slots: Counter[Hashable] = Counter()
         """Running keys by tenant."""
         self._again: set[K] = set()
@@ -89,8 +95,8 @@ class WorkQueue(Generic[K]):
         self._failures: dict[K, int] = {}
         self._wake = asyncio.Event()
         self.on_failure: Callable[[K, BaseException], None] | None = None
-        self.caught_up = False
-        """Whether nothing was left to do at least once."""
+        self._at_first: set[K] | None = None
+        """Those of the keys that waited at the start that have not had a run; None before the start."""
 
     def request(self, key: K, after: float = 0.0) -> None:
         """Run `key` now, or after some seconds; an earlier request wins."""
@@ -120,25 +126,34 @@ class WorkQueue(Generic[K]):
         """Keys that wait to be run now."""
         return len(self._ready)
 
-    def oldest_wait(self) -> float:
-        """Seconds that the oldest ready or running key has been at it; grows without end when we are stuck."""
+    @property
+    def caught_up(self) -> bool:
+        """Whether every key that waited at the start has had a run. What came since does not count: a tenant that asks
+        for more and more must not keep the operator from being ready."""
+        return self._at_first is not None and not self._at_first
+
+    def stuck_for(self) -> float:
+        """Seconds that the longest run takes, or that keys wait and no run begins: grows without end when we are stuck.
+
+        How long a key has waited says nothing: a tenant that asks for more than can be done waits behind itself.
+        """
         now = asyncio.get_running_loop().time()
-        waiting = self._ready.oldest()
-        times = [*self._running.values(), *([] if waiting is None else [waiting])]
+        oldest = self._ready.oldest()
+        times = [*self._running.values(), *([] if oldest is None else [max(oldest, self._last_start)])]
         return max((now - t for t in times), default=0.0)
 
     async def run(self) -> None:
         """Work until cancelled; then running keys are cancelled too."""
+        self._at_first = self._ready.keys()
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
                 wait = self._move_due()
                 while len(self._running) < self._concurrency and (ready := self._ready.pop(self._at_its_limit)):
-                    key, since = ready
-                    self._running[key] = since
+                    key, _ = ready
+                    self._running[key] = self._last_start = asyncio.get_running_loop().time()
                     self._slots[self._tenant_of(key)] += 1
                     group.create_task(self._run(key))
-                self.caught_up = self.caught_up or not (self._ready or self._running)
                 try:
                     await asyncio.wait_for(self._wake.wait(), wait)
                 except TimeoutError:
@@ -172,6 +187,8 @@ class WorkQueue(Generic[K]):
             after = self._backoff(key, error)
         finally:
             del self._running[key]
+            if self._at_first:
+                self._at_first.discard(key)
             self._free_slot_of(self._tenant_of(key))
             self._wake.set()
         if key in self._again:

@@ -18,7 +18,7 @@ async def test_alive_while_keys_are_worked_off():
     assert await answer(Health(lambda: STUCK_SECONDS - 1), "/healthz") == (200, "ok")
 
 
-async def test_not_alive_when_a_key_waits_too_long():
+async def test_not_alive_when_reconciling_is_stuck():
     status, text = await answer(Health(lambda: STUCK_SECONDS + 1), "/healthz")
     assert status == 503
     assert "stuck" in text

@@ -126,10 +126,53 @@ async def test_a_stuck_run_shows_as_a_growing_wait(runs):
     runs.queue.request("a")
     await runs.until(lambda: "a" in runs.now)
     await asyncio.sleep(0.05)
-    assert runs.queue.oldest_wait() >= 0.05
+    assert runs.queue.stuck_for() >= 0.05
     runs.hold.set()
     await runs.until(lambda: runs.done)
-    await runs.until(lambda: runs.queue.oldest_wait() == 0)
+    await runs.until(lambda: runs.queue.stuck_for() == 0)
+
+
+@pytest.mark.attack("objects at the API server")
+async def test_a_tenant_that_waits_behind_itself_is_not_taken_for_a_stuck_queue():
+    clock = asyncio.get_running_loop().time
+    asked, waited, stuck, done = clock(), 0.0, 0.0, asyncio.Event()
+
+    async def process(key: int) -> None:
+        nonlocal waited, stuck
+        waited, stuck = clock() - asked, queue.stuck_for()
+        await asyncio.sleep(0.02)
+        if key == 49:
+            done.set()
+
+    queue: WorkQueue[int] = WorkQueue(process, concurrency=1, tenant_of=lambda key: "noisy")
+    for n in range(50):
+        queue.request(n)
+    task = asyncio.create_task(queue.run())
+    async with asyncio.timeout(60):
+        await done.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert waited > 0.9
+    assert stuck < waited / 2, "the last run has only just begun"
+
+
+@pytest.mark.attack("objects at the API server")
+async def test_ready_although_a_tenant_asks_for_more_and_more():
+    async def process(key: str) -> None:
+        queue.request("noisy")
+        await asyncio.sleep(0)
+
+    queue: WorkQueue[str] = WorkQueue(process)
+    assert not queue.caught_up
+    queue.request("noisy")
+    queue.request("quiet")
+    task = asyncio.create_task(queue.run())
+    async with asyncio.timeout(60):
+        while not queue.caught_up:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert queue.depth or queue._running
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_run_that_takes_too_long_is_given_up(monkeypatch):
@@ -207,7 +250,7 @@ async def test_slow_runs_of_one_tenant_leave_slots_for_the_others():
     assert queue.depth == 97
     hold.set()
     async with asyncio.timeout(20):
-        while queue.depth or queue.oldest_wait():  # noqa: ASYNC110
+        while queue.depth or queue.stuck_for():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

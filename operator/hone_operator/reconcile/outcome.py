@@ -1,6 +1,6 @@
 """What a reconcile decided: data, carried out by `controllers`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -48,6 +48,25 @@ class Outcome:
     """Observed objects that must go, if they are still the same (uid)."""
     check_again_in: float | None = None
     """Seconds until time alone changes the decision."""
+
+    def creation_steps(self) -> Iterator[list[dict[str, Any]]]:
+        """`create` in its order, together what can be made at once.
+
+        A Job is a step of its own, since its pods need what stands before it; so is what belongs to an object that
+        has no uid yet, since it is made by this outcome, too.
+        """
+        step: list[dict[str, Any]] = []
+        for body in self.create:
+            owners = body["metadata"].get("ownerReferences") or ()
+            if body["kind"] != "Job" and all(ref["uid"] for ref in owners):
+                step.append(body)
+                continue
+            if step:
+                yield step
+            yield [body]
+            step = []
+        if step:
+            yield step
 
 
 def parse_time(text: str) -> datetime:
