@@ -3,10 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-COMPARED = {"ConfigMap": ("data", "binaryData", "immutable"), "Service": ("spec",), "Job": ("spec",)}
+COMPARED = {
+    "ConfigMap": ("data", "binaryData", "immutable"),
+    "Service": ("spec",),
+    "NetworkPolicy": ("spec",),
+    "Job": ("spec",),
+}
 NOT_COMPARED = frozenset({"resources", "sizeLimit", "suspend"})
 """Quantities, which the API server rewrites, and what the operator changes itself."""
-NEVER_OURS = frozenset({"initContainers", "ephemeralContainers", "hostNetwork", "hostPID", "hostIPC", "lifecycle"})
+NEVER_OURS = frozenset(
+    {
+        *("initContainers", "ephemeralContainers", "lifecycle", "envFrom", "volumeDevices", "privileged"),
+        *("hostNetwork", "hostPID", "hostIPC", "hostUsers", "hostAliases", "shareProcessNamespace"),
+        *("serviceAccountName", "serviceAccount", "dnsConfig", "externalIPs", "externalName"),
+        *("ingress", "egress"),
+    }
+)
+"""Fields of power over the pod or the way to it. The API server sets none of them where we leave it out."""
 
 
 def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

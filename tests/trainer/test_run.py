@@ -286,6 +286,7 @@ def test_targets_that_the_model_does_not_have_are_refused(runs: Any, make_plan: 
         ("config.json", '{"auto_map": {"AutoModel": "evil.Model"}}', "UnsafeModel"),
         ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["evil.T", null]}}', "UnsafeModel"),
         ("model.safetensors", None, "UnsafeModel"),
+        ("adapter_config.json", '{"peft_type": "LORA"}', "UnsupportedModel"),
         ("config.json", None, "ModelNotFound"),
         ("config.json", '{"model_type": "bert", "architectures": ["BertForMaskedLM"]}', "UnsupportedModel"),
         ("config.json", '{"model_type": "t5"}', "UnsupportedModel"),
@@ -297,7 +298,7 @@ def test_models_that_are_never_loaded(
 ) -> None:
     copy = tmp_path / "model"
     shutil.copytree(tiny_model, copy)
-    (copy / name).unlink()
+    (copy / name).unlink(missing_ok=True)
     if content is not None:
         (copy / name).write_text(content)
     with pytest.raises(TrainerError) as caught:

@@ -100,13 +100,16 @@ def _refuse_unreadable(folder: Path) -> None:
 
 
 def _refuse_unsafe(folder: Path) -> None:
-    """Code that the model brings along, and weights that are not safetensors."""
+    """Code that the model brings along, weights that are not safetensors, and an adapter beside the weights."""
     for name in ("config.json", "tokenizer_config.json"):
         file = folder / name
         if file.is_file() and "auto_map" in json.loads(file.read_text()):
             raise TrainerError("UnsafeModel", f"{file} has auto_map: the model wants to run code of its own")
     if not any(folder.glob("*.safetensors")):
         raise TrainerError("UnsafeModel", f"{folder} holds no *.safetensors file")
+    if (folder / "adapter_config.json").exists():
+        way_out = "transformers would apply it silently; name a base model, or one with the adapter merged"
+        raise TrainerError("UnsupportedModel", f"{folder} holds an adapter (adapter_config.json): {way_out}")
 
 
 def load(
