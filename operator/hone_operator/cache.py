@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from hone_api import API_VERSION
 from hone_api.synthesis import REVIEW
 from hone_operator import pruning
-from hone_operator.desired import names
+from hone_operator.desired import modelref, names
 from hone_operator.pruning import UNKNOWN
 
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -124,6 +124,8 @@ class Cache:
         self._made: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         """ModelVersions by (namespace, name or uid of the job that made them)."""
         self._shared: dict[Ref, dict[Ref, None]] = defaultdict(dict)
+        self._users: dict[tuple[str, str, str], dict[Ref, None]] = defaultdict(dict)
+        """FineTuneJobs by the Datasets and ModelVersions that they name."""
         self._gone: OrderedDict[str, None] = OrderedDict()
 
     def put(self, kind: str, body: Mapping[str, Any]) -> bool:
@@ -147,6 +149,8 @@ class Cache:
             self._made[maker][ref] = None
         if content := _content(kind, stripped):
             self._shared[content][ref] = None
+        for named in _named(kind, stripped):
+            self._users[named][ref] = None
         return True
 
     def remove(self, kind: str, body: Mapping[str, Any]) -> None:
@@ -183,6 +187,10 @@ class Cache:
             self._shared[content].pop(ref, None)
             if not self._shared[content]:
                 del self._shared[content]
+        for named in _named(kind, old):
+            self._users[named].pop(ref, None)
+            if not self._users[named]:
+                del self._users[named]
 
     def get(self, kind: str, namespace: str, name: str) -> Body | None:
         return self._objects[kind].get((namespace, name))
@@ -203,6 +211,10 @@ class Cache:
     def followers(self, namespace: str, name: str) -> list[Body]:
         """FineTuneJobs that begin with the model of this one."""
         return [self._objects["FineTuneJob"][ref] for ref in self._followers.get((namespace, name), ())]
+
+    def users(self, kind: str, namespace: str, name: str) -> list[Body]:
+        """FineTuneJobs that name this Dataset or ModelVersion."""
+        return [self._objects["FineTuneJob"][ref] for ref in self._users.get((kind, namespace, name), ())]
 
     def made_by(self, namespace: str, name: str, uid: str) -> list[Body]:
         """ModelVersions whose lineage names this job, by its uid or by its name."""
@@ -233,6 +245,18 @@ def _content(kind: str, body: Mapping[str, Any]) -> Ref | None:
     meta = body["metadata"]
     content = (meta.get("labels") or {}).get(names.CONTENT) if kind == "Job" else None
     return (meta["namespace"], content) if content else None
+
+
+def _named(kind: str, body: Mapping[str, Any]) -> set[tuple[str, str, str]]:
+    """(kind, namespace, name) of each Dataset and ModelVersion that a FineTuneJob names."""
+    if kind != "FineTuneJob":
+        return set()
+    spec, namespace = body["spec"], body["metadata"]["namespace"]
+    try:
+        names_of = {"Dataset": modelref.datasets(spec), "ModelVersion": modelref.versions(spec)}
+    except (AttributeError, KeyError, TypeError):  # of an older schema: its own run says so
+        return set()
+    return {(named, namespace, name) for named, found in names_of.items() for name in found}
 
 
 def owner_of(body: Mapping[str, Any]) -> Owner | None:

@@ -47,7 +47,7 @@ from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import refusal
 from hone_operator.reconcile.upstream import Upstream
-from hone_operator.routing import CONTENTS, Key, concerned, datasets_of
+from hone_operator.routing import CONTENTS, Key, concerned
 from hone_operator.stores import StoreReader
 from hone_operator.sweeping import Stored, Sweeper
 from hone_operator.unreadable import UNREADABLE, UNWRITABLE, Unreadable
@@ -164,7 +164,7 @@ class Controllers:
         jobs, stopping = await self._attempts(body)
         report, attempts = self.reports.latest(body["metadata"]["uid"]), of_component(jobs, "training")
         seen = Observed(
-            datasets=self._named("Dataset", body, datasets_of),
+            datasets=self._named("Dataset", body, modelref.datasets),
             jobs=jobs,
             report=report,
             claim_exists=await self._model_claim(body),

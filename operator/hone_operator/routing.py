@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
-from hone_operator.desired import modelref, names
+from hone_operator.desired import names
 from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.reconcile.conditions import is_true
 
@@ -73,7 +73,7 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     if maker and (job := cache.get("FineTuneJob", namespace, maker)):
         users.append(job)  # whose status may be lost
     if kind != "FineTuneJob":
-        users += [job for job in cache.items("FineTuneJob", namespace) if name in _named(kind, job["spec"])]
+        users += cache.users(kind, namespace, name)
     keys = dict.fromkeys(
         Key("FineTuneJob", namespace, job["metadata"]["name"]) for job in users if not is_true(job, "Finished")
     )
@@ -93,17 +93,3 @@ def _datasets_that_name(kind: str, body: Mapping[str, Any], cache: Cache) -> lis
 
 
 _NAMED_BY_DATASETS = {"Dataset": named_datasets, "ModelVersion": named_versions}
-
-
-def _named(kind: str, spec: Mapping[str, Any]) -> set[str]:
-    """Names of the Datasets or ModelVersions that a job's spec has."""
-    if kind == "Dataset":
-        return datasets_of(spec)
-    return set(modelref.references(spec)) | ({version} if (version := spec["model"].get("modelVersion")) else set())
-
-
-def datasets_of(spec: Mapping[str, Any]) -> set[str]:
-    """Names of the Datasets that a job trains and is measured on; the spec may be older than its schema."""
-    fields = [spec.get("datasets"), spec.get("evaluationDatasets")]
-    fields.append(((spec.get("evaluation") or {}).get("retention") or {}).get("datasets"))
-    return {d["name"] for named in fields for d in named or ()}

@@ -16,8 +16,11 @@ K = TypeVar("K", bound=Hashable)
 log = logging.getLogger(__name__)
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 120.0
-MOST_OF_THE_SLOTS = 0.75
-"""The fraction of concurrent runs that one tenant may hold: slow runs of one never take the last slot."""
+ALONE, AMONG_OTHERS = 0.75, 0.25
+"""The fraction of concurrent runs that one tenant may hold: slow runs of one never take the last slot, and while others
+work a flood of one loads neither the event loop nor the API server much."""
+RECENT_SECONDS = 10.0
+"""A tenant works among others while one of them had a run within this time."""
 
 
 class FairQueue(Generic[K]):
@@ -80,7 +83,9 @@ class WorkQueue(Generic[K]):
         self._concurrency = concurrency
         self._run_limit = run_limit
         self._tenant_of: Callable[[K], Hashable] = tenant_of or (lambda key: None)
-        self._tenant_limit = max(1, int(concurrency * MOST_OF_THE_SLOTS)) if tenant_of else concurrency
+        self._limits = [max(1, int(concurrency * f)) if tenant_of else concurrency for f in (ALONE, AMONG_OTHERS)]
+        self._recent: OrderedDict[Hashable, float] = OrderedDict()
+        """When each tenant had its last run, oldest first."""
         self._ready: FairQueue[K] = FairQueue(self._tenant_of)
         self._running: dict[K, float] = {}
         """Running keys and when their runs began."""
@@ -152,7 +157,10 @@ class WorkQueue(Generic[K]):
                 while len(self._running) < self._concurrency and (ready := self._ready.pop(self._at_its_limit)):
                     key, _ = ready
                     self._running[key] = self._last_start = asyncio.get_running_loop().time()
-                    self._slots[self._tenant_of(key)] += 1
+                    tenant = self._tenant_of(key)
+                    self._slots[tenant] += 1
+                    self._recent[tenant] = self._last_start
+                    self._recent.move_to_end(tenant)
                     group.create_task(self._run(key))
                 try:
                     await asyncio.wait_for(self._wake.wait(), wait)
@@ -160,7 +168,11 @@ class WorkQueue(Generic[K]):
                     continue
 
     def _at_its_limit(self, tenant: Hashable) -> bool:
-        return self._slots[tenant] >= self._tenant_limit
+        since = asyncio.get_running_loop().time() - RECENT_SECONDS
+        while self._recent and next(iter(self._recent.values())) < since:
+            self._recent.popitem(last=False)
+        alone, among_others = self._limits
+        return self._slots[tenant] >= (alone if self._recent.keys() <= {tenant} else among_others)
 
     def _move_due(self) -> float | None:
         """Make due keys ready; the seconds until the next one is."""

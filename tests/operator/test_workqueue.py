@@ -157,6 +157,31 @@ async def test_a_tenant_that_waits_behind_itself_is_not_taken_for_a_stuck_queue(
 
 
 @pytest.mark.attack("objects at the API server")
+async def test_a_tenant_has_a_quarter_of_the_slots_while_others_work(monkeypatch):
+    hold, running = asyncio.Event(), set[str]()
+
+    async def process(key: str) -> None:
+        if key != "quiet/a":
+            running.add(key)
+            await hold.wait()
+            running.discard(key)
+
+    queue: WorkQueue[str] = WorkQueue(process, concurrency=8, tenant_of=lambda key: key.partition("/")[0])
+    queue.request("quiet/a")
+    for n in range(20):
+        queue.request(f"noisy/{n}")
+    task = asyncio.create_task(queue.run())
+    await asyncio.sleep(0.01)
+    assert len(running) == 2
+    monkeypatch.setattr(workqueue, "RECENT_SECONDS", 0.0)
+    queue.request("noisy/20")  # wakes the queue: the other tenant has been silent for long
+    await asyncio.sleep(0.01)
+    assert len(running) == 6
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.attack("objects at the API server")
 async def test_ready_although_a_tenant_asks_for_more_and_more():
     async def process(key: str) -> None:
         queue.request("noisy")

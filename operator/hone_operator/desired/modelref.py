@@ -123,6 +123,19 @@ def references(spec: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for name in named if name))
 
 
+def datasets(spec: Mapping[str, Any]) -> set[str]:
+    """Names of the Datasets that a job trains and is measured on; the spec may be older than its schema."""
+    fields = [spec.get("datasets"), spec.get("evaluationDatasets")]
+    fields.append(((spec.get("evaluation") or {}).get("retention") or {}).get("datasets"))
+    return {d["name"] for named in fields for d in named or ()}
+
+
+def versions(spec: Mapping[str, Any]) -> set[str]:
+    """Names of the ModelVersions that a job begins with or reads beside its base."""
+    base = spec["model"].get("modelVersion")
+    return {*references(spec), *([base] if base else ())}
+
+
 def teacher(spec: Mapping[str, Any]) -> str | None:
     """The one of them that answers instead of giving scores."""
     return (spec.get("distillation") or {}).get("teacherModelVersion")
