@@ -127,14 +127,14 @@ class Controllers:
             raise
 
     async def _look_after_contents(self, namespace: str) -> float | None:
-        if wait := self._pace.left(namespace, time.monotonic()):
+        began = self.now().timestamp()
+        if wait := self._pace.left(namespace, began):
             return wait
-        began = time.monotonic()
         try:
             sweeper = Sweeper(self.cluster, self.cache, self.platform, self.now, self.stored)
             return await sweeper.process(namespace)
         finally:
-            self._pace.ran(namespace, began, time.monotonic())
+            self._pace.ran(namespace, began, self.now().timestamp())
 
     async def _reconcile(self, key: Key, body: Mapping[str, Any]) -> float | None:
         started = time.monotonic()

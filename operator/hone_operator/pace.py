@@ -9,14 +9,15 @@ MANY = 10_000
 
 
 class Pace:
-    """When the next run of each key may begin. Times are monotonic seconds."""
+    """When the next run of each key may begin. Times are in seconds, of a clock that may be set."""
 
     def __init__(self) -> None:
         self._not_before: dict[Hashable, float] = {}
 
     def left(self, key: Hashable, now: float) -> float:
         """Seconds until the next run may begin; 0: now."""
-        return max(0.0, self._not_before.get(key, now) - now)
+        left = self._not_before.get(key, now) - now
+        return left if 0 < left <= LONGEST_PAUSE else 0.0
 
     def ran(self, key: Hashable, began: float, ended: float) -> None:
         """A run has ended."""

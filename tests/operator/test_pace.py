@@ -16,6 +16,7 @@ def test_the_pause_grows_with_the_run_up_to_a_minute():
     assert pace.left("other", 100.1) == 0
     pace.ran("team", 200.0, 230.0)
     assert pace.left("team", 230.0) == LONGEST_PAUSE
+    assert pace.left("team", 130.0) == 0, "the clock was set back"
 
 
 def test_keys_whose_pause_is_over_are_forgotten():
