@@ -5,8 +5,9 @@
 A real etcd, API server and controller manager; the operator is a process of its own with its progress server on
 loopback. One tenant has the rights of `edit` in one namespace and runs every lane below for the whole time, from a
 process of its own. Ten other namespaces get a FineTuneJob each second. A plain watch of these namespaces tells when
-the API server delivers the new object and when it delivers its first status: the difference is the operator's, the
-time before it the API server's, which shares the machine's cores here. Pods are never run. Exit code 1 when a bound
+the API server delivers the new object and when it delivers its first status: the difference is the operator's, with
+the API server's answers to its reads and writes (what these take a plain client is measured beside it); the time before
+it is the API server's, which shares the machine's cores here. Pods are never run. Exit code 1 when a bound
 is missed or the operator has ended.
 """
 
@@ -14,20 +15,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import contextlib
 import itertools
 import json
 import multiprocessing
 import os
-import random
-import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,217 +33,22 @@ from urllib.parse import quote
 
 import aiohttp
 import yaml
+from hostile_lanes import HONEST, HOSTILE, LANES, Attack
 from kubeapi import HONE, KubeApi
 from operator_scale import Operator, _free_ports, job, prepare, wait_ready
 from rich.console import Console
 from rich.table import Table
 
-from hone_api.report import AUDIENCE
 from hone_dev.controlplane import control_plane
 from hone_dev.pki import Authority
 from hone_dev.tools import helm
 
 ROOT = Path(__file__).resolve().parents[1]
-HOSTILE = "mallory"
-HONEST = [f"team-{n}" for n in range(10)]
 MEMORY_LIMIT = 512.0
 """MiB: the limit of the operator's container by the chart's values."""
 P99_SECONDS = 2.0
-
-
-@dataclass
-class Attack:
-    """What a lane needs, and what came of its attempts: `accepted`, `refused`, or the name of an error."""
-
-    api: KubeApi
-    progress_port: int
-    victims: list[str]
-    """uids of other tenants' objects."""
-    pause: float
-    outcomes: dict[str, Counter[str]] = field(default_factory=dict)
-
-    async def attempt(self, lane: str, act: Awaitable[Any]) -> bool:
-        """Await one attempt and count its outcome."""
-        counts = self.outcomes.setdefault(lane, Counter())
-        try:
-            await act
-        except RuntimeError as error:
-            code = str(error).split(": ", 1)[1][:3]
-            counts["not found" if code == "404" else f"refused {code}"] += 1
-            return False
-        except (TimeoutError, OSError, ssl.SSLError, asyncio.IncompleteReadError) as error:
-            counts[type(error).__name__] += 1
-            return False
-        finally:
-            await asyncio.sleep(self.pause)
-        counts["accepted"] += 1
-        return True
-
-    def path(self, resource: str, group: str = HONE) -> str:
-        """The collection in the hostile tenant's namespace."""
-        return f"{group}/namespaces/{HOSTILE}/{resource}"
-
-
-async def objects(attack: Attack) -> None:
-    """Create small FineTuneJobs and Datasets as fast as possible and delete them again."""
-    for n in itertools.count():
-        jobs, datasets = attack.path("finetunejobs"), attack.path("datasets")
-        name = f"flood-{n}"
-        await attack.attempt("objects", attack.api.call("POST", jobs, job(name)))
-        await attack.attempt("objects", attack.api.call("POST", datasets, _dataset(f"rows-{n}")))
-        if n >= 200:
-            await attack.attempt("objects", attack.api.call("DELETE", f"{jobs}/flood-{n - 200}"))
-            await attack.attempt("objects", attack.api.call("DELETE", f"{datasets}/rows-{n - 200}"))
-
-
-async def updates(attack: Attack) -> None:
-    """Change a label of a Dataset that 200 jobs name: each change concerns all of them."""
-    await attack.attempt("updates", attack.api.call("POST", attack.path("datasets"), _dataset("hub")))
-    for n in range(200):
-        body = job(f"spoke-{n}")
-        body["spec"]["datasets"] = [{"name": "hub"}]
-        await attack.attempt("updates", attack.api.call("POST", attack.path("finetunejobs"), body))
-    for n in itertools.count():
-        patch = {"metadata": {"labels": {"turn": str(n)}}}
-        call = attack.api.call("PATCH", attack.path("datasets/hub"), patch, "application/merge-patch+json")
-        await attack.attempt("updates", call)
-
-
-async def large(attack: Attack) -> None:
-    """Keep 50 objects that are as large as the API server takes, and write their annotations again and again."""
-    for n in itertools.count():
-        name = f"large-{n % 50}"
-        body = job(name)
-        body["metadata"]["annotations"] = {f"note-{k}": os.urandom(60_000).hex()[:120_000] for k in range(2)}
-        body["metadata"]["labels"] = {f"l{k}": "x" * 63 for k in range(200)}
-        if n < 50:
-            await attack.attempt("large", attack.api.call("POST", attack.path("finetunejobs"), body))
-        else:
-            patch = {"metadata": {"annotations": body["metadata"]["annotations"]}}
-            path = attack.path(f"finetunejobs/{name}")
-            await attack.attempt("large", attack.api.call("PATCH", path, patch, "application/merge-patch+json"))
-
-
-async def huge(attack: Attack) -> None:
-    """Bodies of 1.3 MB in every place that might be free-form."""
-    many = [{} for _ in range(430_000)]
-    for n in itertools.count():
-        body = job(f"huge-{n}")
-        where = n % 3
-        if where == 0:
-            body["spec"]["podOverrides"] = {"a": many}
-        elif where == 1:
-            body["spec"]["training"] = {"schedule": many}
-        else:
-            body["metadata"]["annotations"] = {f"a{k}": "x" * 200_000 for k in range(6)}
-        await attack.attempt("huge", attack.api.call("POST", attack.path("finetunejobs"), body))
-        await asyncio.sleep(0.5)
-
-
-async def deep(attack: Attack) -> None:
-    """Nest 1,100, 3,000 and 9,000 levels."""
-    for n in itertools.count():
-        depth = (1_100, 3_000, 9_000)[n % 3]
-        text = json.dumps(job(f"deep-{n}"))
-        nested = '{"a":' * depth + "1" + "}" * depth
-        raw = text.replace('"output"', f'"{("podOverrides", "unknown")[n % 2]}": {nested}, "output"', 1)
-        await attack.attempt("deep", _raw(attack.api, attack.path("finetunejobs"), raw))
-
-
-async def status(attack: Attack) -> None:
-    """Write status of own objects and of others'."""
-    body = {"status": {"phase": "Succeeded", "modelVersionName": "forged"}}
-    for n in itertools.count():
-        namespace = HOSTILE if n % 2 else random.choice(HONEST)
-        path = f"{HONE}/namespaces/{namespace}/finetunejobs/spoke-{n % 200}/status"
-        await attack.attempt("status", attack.api.call("PATCH", path, body, "application/merge-patch+json"))
-
-
-async def children(attack: Attack) -> None:
-    """Jobs and pods that name other tenants' objects as their controller."""
-    for n in itertools.count():
-        owner = {
-            "apiVersion": "hone.dev/v1alpha1",
-            "kind": "FineTuneJob",
-            "name": "victim",
-            "uid": random.choice(attack.victims),
-            "controller": True,
-        }
-        labels = {"hone.dev/component": "training", "hone.dev/finetunejob": "victim", "hone.dev/attempt": "1"}
-        meta = {"name": f"child-{n}", "labels": labels, "ownerReferences": [owner]}
-        container = {"name": "trainer", "image": "example.org/x"}
-        pod = {"metadata": {"labels": labels}, "spec": {"restartPolicy": "Never", "containers": [container]}}
-        body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": {"suspend": True, "template": pod}}
-        await attack.attempt("children", attack.api.call("POST", attack.path("jobs", "/apis/batch/v1"), body))
-        plain = {"apiVersion": "v1", "kind": "Pod", "metadata": {**meta, "name": f"pod-{n}"}, "spec": pod["spec"]}
-        await attack.attempt("children", attack.api.call("POST", attack.path("pods", "/api/v1"), plain))
-
-
-async def connections(attack: Attack) -> None:
-    """Open connections to the progress server and leave them: silent, half a request, half a body."""
-    held: list[asyncio.StreamWriter] = []
-    starts = (b"", b"POST /apis/hone.dev/", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{")
-
-    async def open_one(number: int) -> None:
-        reader, writer = await asyncio.wait_for(
-            asyncio.open_connection("127.0.0.1", attack.progress_port, ssl=_unverified()), 5
-        )
-        del reader
-        writer.write(starts[number % len(starts)])
-        await writer.drain()
-        held.append(writer)
-
-    for n in itertools.count():
-        await attack.attempt("connections", open_one(n))
-        while len(held) > 2000:
-            held.pop(0).transport.abort()
-
-
-async def tokens(attack: Attack) -> None:
-    """Reports with made-up tokens that look right, and with heads of 100 kB."""
-    for n in itertools.count():
-        claims = {"aud": [AUDIENCE], "exp": time.time() + 3600, "n": n}
-        body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-        token = f"e30.{body}.{'x' * (100_000 if n % 5 == 0 else 40)}"
-        head = f"POST {HONE}/namespaces/team-0/finetunejobs/victim/status HTTP/1.1\r\nHost: x\r\n"
-        head += f"Authorization: Bearer {token}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}"
-        await attack.attempt("tokens", _exchange(attack.progress_port, head.encode()))
-
-
-LANES: dict[str, Callable[[Attack], Awaitable[None]]] = {
-    f.__name__: f for f in (objects, updates, large, huge, deep, status, children, connections, tokens)
-}
-
-
-async def _exchange(port: int, request: bytes) -> None:
-    async with asyncio.timeout(10):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=_unverified())
-        try:
-            writer.write(request)
-            await writer.drain()
-            answer = await reader.readline()
-            if answer:
-                raise RuntimeError(f"POST: {answer.split()[1].decode()}")
-        finally:
-            writer.close()
-
-
-async def _raw(api: KubeApi, path: str, text: str) -> None:
-    headers = {"Content-Type": "application/json"}
-    async with api.session.post(path, data=text.encode(), headers=headers) as answer:
-        if answer.status >= 300:
-            raise RuntimeError(f"POST {path}: {answer.status}")
-
-
-def _unverified() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
-
-
-def _dataset(name: str) -> dict[str, Any]:
-    spec = {"source": {"uri": "configmap://absent/rows.jsonl"}}
-    return {"apiVersion": "hone.dev/v1alpha1", "kind": "Dataset", "metadata": {"name": name}, "spec": spec}
+PROBE_PERIOD, PROBE_TIMEOUT, PROBE_FAILURES = 15.0, 5.0, 4
+"""Of the liveness probe in the chart's Deployment."""
 
 
 @dataclass
@@ -265,11 +68,21 @@ class Soak:
     jobs: dict[str, Seen] = field(default_factory=dict)
     lost: int = 0
     """Jobs that had no status after two minutes."""
+    plain: list[float] = field(default_factory=list)
+    """Seconds in which a plain client made what the operator makes for a job."""
     rss: list[float] = field(default_factory=list)
+    unhealthy: list[str] = field(default_factory=list)
+    """What came of the liveness probes that failed."""
+    in_a_row: int = 0
+    """The most of them in a row."""
 
     def reconcile(self, share: float) -> float:
         """A quantile of the seconds from the delivery of a job to its first status."""
         return _quantile([s.status - s.delivered for s in self.jobs.values() if s.status], share)
+
+    def by_plain_client(self, share: float) -> float:
+        """A quantile of the seconds that a plain client needs for the same reads and writes."""
+        return _quantile(self.plain, share)
 
     def delivery(self, share: float) -> float:
         """A quantile of the seconds from the creation of a job to its delivery by a plain watch."""
@@ -355,6 +168,49 @@ async def sample_memory(operator: Operator, soak: Soak) -> None:
         await asyncio.sleep(1)
 
 
+async def write_plainly(api: KubeApi, soak: Soak) -> None:
+    """Every few seconds, write what the operator writes for a new job: what it costs without any operator."""
+    core, name = "/api/v1/namespaces/team-0", "plain"
+    meta = {"name": name}
+    path = f"{HONE}/namespaces/team-0/finetunejobs"
+    await api.call("POST", path, {**job(name), "spec": {**job(name)["spec"], "suspend": True}})
+    pod = {"restartPolicy": "Never", "containers": [{"name": "a", "image": "example.org/x"}]}
+    first = {
+        f"{core}/configmaps": {"metadata": meta, "data": {"plan.json": "x" * 4000}},
+        f"{core}/services": {"metadata": meta, "spec": {"clusterIP": "None", "selector": {"a": "b"}}},
+        "/apis/networking.k8s.io/v1/namespaces/team-0/networkpolicies": {"metadata": meta, "spec": {"podSelector": {}}},
+    }
+    jobs = "/apis/batch/v1/namespaces/team-0/jobs"
+    body = {"metadata": meta, "spec": {"suspend": True, "template": {"spec": pod}}}
+    for n in itertools.count():
+        began = time.monotonic()
+        await api.call("GET", f"{HONE}/namespaces/team-0/modelversions")
+        await asyncio.gather(*(api.call("POST", where, what) for where, what in first.items()))
+        await api.call("POST", jobs, body)
+        status = {"status": {"progress": {"step": n}}}
+        await api.call("PATCH", f"{path}/{name}/status", status, "application/merge-patch+json")
+        soak.plain.append(time.monotonic() - began)
+        for where in (*first, jobs):
+            await api.call("DELETE", f"{where}/{name}?propagationPolicy=Background")
+        await asyncio.sleep(3)
+
+
+async def probe(operator: Operator, soak: Soak) -> None:
+    """Ask whether the operator is alive as the chart has the kubelet ask."""
+    url, failed = f"http://127.0.0.1:{operator.probe}/healthz", 0
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT)) as session:
+        while operator.process.poll() is None:
+            try:
+                async with session.get(url) as answer:
+                    problem = await answer.text() if answer.status != 200 else None
+            except (aiohttp.ClientError, TimeoutError) as error:
+                problem = type(error).__name__
+            failed = failed + 1 if problem else 0
+            soak.in_a_row = max(soak.in_a_row, failed)
+            soak.unhealthy += [problem] if problem else []
+            await asyncio.sleep(PROBE_PERIOD)
+
+
 async def install(api: KubeApi) -> None:
     """Definitions, namespaces, and the hostile tenant's right to edit its own namespace."""
     for crd in sorted((ROOT / "crds").glob("*.yaml")):
@@ -410,14 +266,16 @@ async def run(args: argparse.Namespace, folder: Path, kubeconfig: Path) -> bool:
             outcomes = folder / "outcomes.json"
             attacker = multiprocessing.get_context("spawn").Process(target=run_hostile, args=(tenant, plan, outcomes))
             attacker.start()
-            memory = asyncio.create_task(sample_memory(operator, soak))
+            looks = (sample_memory(operator, soak), probe(operator, soak), write_plainly(api, soak))
+            watching = [asyncio.create_task(look) for look in looks]
             try:
                 await honest(api, soak, 60 * args.minutes)
             finally:
                 attacker.terminate()
                 await asyncio.to_thread(attacker.join)
-            memory.cancel()
-            await asyncio.gather(memory, return_exceptions=True)
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
             return report(quiet, soak, json.loads(outcomes.read_text()), operator.process.poll() is None)
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -432,14 +290,28 @@ def report(quiet: Soak, soak: Soak, came: dict[str, Any], alive: bool) -> bool:
         words = (f"{k} {v}" for k, v in Counter(counts).most_common())
         table.add_row(lane, str(sum(counts.values())), ", ".join(words))
     console.print(table)
+    for text, times in Counter(soak.unhealthy).items():
+        console.print(f"the liveness probe, {times} times: {text}", markup=False)
     for line in came["broken"]:
         console.print(f"a lane ended: {line}", markup=False)
     peak, p99 = max(soak.rss, default=0.0), soak.reconcile(0.99)
     rows = [
         ("operator still the same process", "yes" if alive else "NO", "", alive),
+        (
+            "liveness probes that failed in a row",
+            str(soak.in_a_row),
+            f"< {PROBE_FAILURES}",
+            soak.in_a_row < PROBE_FAILURES,
+        ),
         (f"jobs of other tenants without a status, of {len(soak.jobs)}", str(soak.lost), "0", soak.lost == 0),
         ("delivery to status, p50 and p99, quiet", _both(quiet.reconcile), "", True),
         ("delivery to status, p50 and p99, under attack", _both(soak.reconcile), "<= 2,000", p99 <= P99_SECONDS),
+        (
+            "the same reads and writes by a plain client, under attack",
+            _both(lambda q: _quantile(soak.plain, q)),
+            "",
+            True,
+        ),
         ("creation to delivery (API server), quiet", _both(quiet.delivery), "", True),
         ("creation to delivery (API server), under attack", _both(soak.delivery), "", True),
         ("operator's RSS, at most", f"{peak:.0f} MiB", f"<= {MEMORY_LIMIT:.0f}", 0 < peak <= MEMORY_LIMIT),
