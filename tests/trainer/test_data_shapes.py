@@ -367,6 +367,12 @@ WRITTEN_OUT: dict[str, tuple[str, dict[str, str], Row, str]] = {
     "a label beside a chat": ("Chat", {}, {**CHAT, "label": False}, "format: KTO"),
     "a label beside an instruction": ("Alpaca", {}, {"instruction": "q", "output": "a", "label": 0}, "format: KTO"),
     "context beside an answer": ("PromptCompletion", {}, {**PAIR, "context": "c"}, "lines(context"),
+    "context beside an answer to check by": (
+        "Verifiable",
+        {},
+        {"prompt": "q", "answer": "4", "context": "c"},
+        "lines(c",
+    ),
     "context beside an answer with the verdict 0": ("KTO", {}, {**PAIR, "label": 0, "context": "c"}, "lines(context"),
 }
 

@@ -21,7 +21,7 @@ _REMARKS = (
     *("type", "task", "subset", "topic", "tags", "author", "date", "created_at", "timestamp", "version", "hash"),
 )
 _REMARK_ENDINGS = ("_id", "_model", "_source", "_score", "_rating", "_name", "_hash", "_url", "_by", "_date", "_at")
-_ANSWERED = (Format.PROMPT_COMPLETION, Format.ALPACA, Format.PREFERENCE, Format.KTO)
+_ANSWERED = (Format.PROMPT_COMPLETION, Format.ALPACA, Format.PREFERENCE, Format.KTO, Format.VERIFIABLE)
 _INSIST = "or, if it does not matter, name it in spec.ignoreColumns (validate --ignore-column)"
 
 
