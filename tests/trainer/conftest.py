@@ -14,27 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 HANG = 30 * 60.0
 """Seconds; a guard against hanging on a busy machine, not an expectation."""
-PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
-THINGS = ["river", "tower", "bridge", "market", "harbour", "garden", "station", "museum"]
-
-
-def sentences() -> list[tuple[str, str]]:
-    """96 questions and answers, of 8 to 20 words."""
-    return [
-        (f"Where is the {thing} of {place}?", f"The {thing} of {place} is near the {THINGS[(i + j) % 8]}.")
-        for i, place in enumerate(PLACES)
-        for j, thing in enumerate(THINGS)
-    ]
 
 
 @pytest.fixture(scope="session")
@@ -57,23 +43,10 @@ def experts_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) ->
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a Llama of 2 layers and about 150,000 random weights, vocabulary of at most 512."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.set_num_threads(1)
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(
-        (text for pair in sentences() for text in pair),
-        trainers.BpeTrainer(vocab_size=512, special_tokens=marks, initial_alphabet=alphabet, show_progress=False),
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
-    )
-    tokenizer.chat_template = TEMPLATE
+    tokenizer = tiny.tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=512,
@@ -106,7 +79,7 @@ def tokenizers() -> dict[str, Any]:
 def rows_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """train.jsonl with 80 conversations and validation.jsonl with 16 others."""
     folder = tmp_path_factory.mktemp("rows")
-    pairs = sentences()
+    pairs = tiny.sentences()
     random.Random(7).shuffle(pairs)
     records = [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in pairs]
     train, validation = folder / "train.jsonl", folder / "validation.jsonl"

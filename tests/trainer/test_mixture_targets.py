@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mixtures import END, FAMILIES, PAGE, START, build, config, table
+from families import MIXTURES, build, config
 
 from hone_api.estimate import Setup, estimate
 from hone_api.shape import shape_of
@@ -67,7 +67,7 @@ def logits(network: Any) -> Any:
         return network(input_ids=torch.arange(2, 42).reshape(2, 20)).logits
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", MIXTURES)
 def test_all_but_the_router_is_adapted(family: str) -> None:
     network = adapted(family)
     assert dict(targets.adapted(network)) == ADAPTED[family]
@@ -77,7 +77,7 @@ def test_all_but_the_router_is_adapted(family: str) -> None:
     assert "experts.gate_up_proj" in str(told["adaptedLayers"])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", MIXTURES)
 def test_merged_is_base_with_adapter(family: str, tmp_path: Path) -> None:
     """Loaded from its folder by PEFT, and merged."""
     import torch
@@ -93,7 +93,7 @@ def test_merged_is_base_with_adapter(family: str, tmp_path: Path) -> None:
     assert (expected - logits(build(family))).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", MIXTURES)
 def test_every_adapted_weight_learns(family: str) -> None:
     import torch
 
@@ -147,7 +147,7 @@ def test_attention_alone_may_have_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("targets_", [None, ["q_proj", "o_proj"]])
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "deepseek_v3"])
+@pytest.mark.parametrize("family", [f for f in MIXTURES if f != "deepseek_v3"])
 def test_the_estimate_counts_what_is_trained(family: str, targets_: list[str] | None) -> None:
     """All experts of all layers, shared and dense ones; deepseek_v3's latent attention has other matrices."""
     network = adapted(family, Adapter(type="LoRA", rank=4, targets=targets_))
@@ -157,7 +157,7 @@ def test_the_estimate_counts_what_is_trained(family: str, targets_: list[str] | 
     assert setup.trained == sum(w.numel() for w in network.parameters() if w.requires_grad)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", MIXTURES)
 def test_the_estimate_counts_experts_and_the_copies_that_autograd_keeps(family: str) -> None:
     import torch
 
@@ -205,12 +205,7 @@ def test_a_run_goes_on_with_the_layers_of_its_checkpoint(tmp_path: Path) -> None
     assert targets.adapted(again)["gate"] == 2
 
 
-def test_the_page_of_families_is_up_to_date() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    assert text.partition(START)[2].partition(END)[0].strip() == table().strip(), "run python tests/support/mixtures.py"
-
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", MIXTURES)
 def test_tensors_are_named_as_servers_expect(family: str) -> None:
     """Linear layers by their names in the checkpoint; experts of a layer together, gate and up projection innermost."""
     from peft import get_peft_model_state_dict

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mixtures import FAMILIES, build, config
+from families import FAMILIES, build, config
 from safetensors.torch import load_file, save_file
 
 from hone_api.training import Adapter
@@ -39,7 +39,7 @@ def saved(folder: Path, family: str, **adapter: Any) -> Path:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_adapters_of_experts_load(family: str, tmp_path: Path) -> None:
+def test_adapters_load(family: str, tmp_path: Path) -> None:
     servable.check(saved(tmp_path, family), config(family), "LanguageModel")
 
 
@@ -59,6 +59,22 @@ def test_a_reward_model_loads(tmp_path: Path) -> None:
     get_peft_model(base, adapters.to_peft(Adapter(rank=4), base, "Reward")).save_pretrained(tmp_path)
     assert "base_model.model.score.weight" in load_file(tmp_path / "adapter_model.safetensors")
     servable.check(tmp_path, config("mixtral"), "Reward")
+
+
+def test_experts_are_named_as_in_a_checkpoint_and_peft_loads_them(tmp_path: Path) -> None:
+    """vLLM would leave out the experts of Mixtral by the names that PEFT writes."""
+    import torch
+    from peft import PeftModel, get_peft_model_state_dict
+
+    file = saved(tmp_path, "mixtral") / "adapter_model.safetensors"
+    trained = {name: torch.randn_like(tensor) for name, tensor in load_file(file).items()}
+    stored = servable.as_stored(trained, config("mixtral"))
+    assert "base_model.model.model.layers.1.block_sparse_moe.experts.base_layer.lora_A.weight" in stored
+    assert not [name for name in stored if ".mlp." in name]
+    save_file(stored, file, metadata={"format": "pt"})
+    servable.check(tmp_path, config("mixtral"), "LanguageModel")
+    loaded = get_peft_model_state_dict(PeftModel.from_pretrained(build("mixtral"), tmp_path))
+    torch.testing.assert_close(loaded, trained, rtol=0, atol=0)
 
 
 def cut(tensors: dict[str, Any], name: str) -> None:

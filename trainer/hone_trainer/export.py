@@ -124,6 +124,7 @@ def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, reco
     from safetensors.torch import save_file
 
     _fresh(folder)
+    trained = servable.as_stored(trained, run.base.config)
     save_file(trained, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     check_weights(_stored(folder), trained)
     config = network.peft_config["default"]

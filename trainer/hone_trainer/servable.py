@@ -26,6 +26,22 @@ def base_name(uri: str) -> str:
     return uri
 
 
+STORED = {"mixtral": (".mlp.experts.", ".block_sparse_moe.experts.")}
+"""By model type: what is called otherwise in memory (transformers 5) than in a checkpoint, whose names vLLM goes by."""
+
+
+def as_stored(tensors: dict[str, Any], base: Any) -> dict[str, Any]:
+    """The tensors of an adapter by the names of a checkpoint, by which PEFT loads them as well as by its own.
+
+    vLLM loads an adapter of Mixtral by the names in memory, and leaves out the experts without a word.
+
+    Args:
+        base: config of the base model.
+    """
+    own, stored = STORED.get(base.model_type, ("", ""))
+    return {name.replace(own, stored): tensor for name, tensor in tensors.items()} if own else tensors
+
+
 def check(folder: Path, base: Any, head: Head) -> None:
     """That the adapter in `folder` has the tensors that PEFT makes from its adapter_config.json, by name and shape.
 
@@ -40,9 +56,10 @@ def check(folder: Path, base: Any, head: Head) -> None:
     """
     from safetensors import safe_open
 
-    expected = _expected(folder, base, head)
+    expected = as_stored(_expected(folder, base, head), base)
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
-        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+    found = as_stored(shapes, base)
     wrong = [
         f"{name}: {_words(found.get(name))}, PEFT expects {_words(expected.get(name))}"
         for name in sorted(found.keys() | expected.keys())
