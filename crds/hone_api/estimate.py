@@ -36,6 +36,9 @@ HEAP_HOLES = {(True, False): 1.0, (True, True): 4.0, (False, False): 0.25, (Fals
 """Share of the activations, by whether the model is adapted and whether it checkpoints, that is lost between them in
 the C library's heap on a CPU: the small results of adapters lie between large ones that are freed, and with
 checkpointing every layer that is computed again leaves some. Measured by the benchmark."""
+QLORA_LEFT = 0.5
+"""Share of the weights as they were loaded that stays in the C library's heap after they were rounded to 4 bits.
+Measured, see `tests/api/test_estimate.py`."""
 DORA_HOLES = 1.25
 """Factor on them for DoRA with checkpointing: each layer that is computed again normalises its matrices."""
 ROW_BYTES = 100
@@ -191,6 +194,8 @@ def estimate(s: Setup) -> Estimate:
         "runtime": RUNTIME_GPU if s.gpu else RUNTIME_CPU,
         "rows": 0 if s.gpu else ROW_BYTES * s.row_tokens,
     }
+    # On a CPU a 4-bit base is loaded whole, and rounded afterwards.
+    unrounded = (s.shape.parameters - s.shape.embeddings) * (2 if s.bf16 else 4) * (s.adapter == AdapterType.QLORA)
     if s.gpu:
         host += ROW_BYTES * s.row_tokens
         moving = terms["activations"] + terms["masks"] + terms["workspace"] + terms["logits"]
@@ -198,9 +203,9 @@ def estimate(s: Setup) -> Estimate:
     else:
         holes = HEAP_HOLES[s.adapted, s.checkpointing] * (QLORA_HOLES if s.adapter == AdapterType.QLORA else 1)
         holes *= DORA_HOLES if s.adapter == AdapterType.DORA and s.checkpointing else 1
-        terms["fragmentation"] = int(holes * terms["activations"])
+        terms["fragmentation"] = int(holes * terms["activations"]) + int(QLORA_LEFT * unrounded)
     # On a CPU the pages of the file that is read count, too, until it is closed.
-    loading = 0 if s.gpu else terms["runtime"] + weights + max(frozen * (2 if s.bf16 else 4), 2 * teacher)
+    loading = 0 if s.gpu else terms["runtime"] + weights + unrounded + max(frozen * (2 if s.bf16 else 4), 2 * teacher)
     return Estimate({name: size for name, size in terms.items() if size}, host=host, loading=loading)
 
 

@@ -225,9 +225,12 @@ def test_disk_and_time() -> None:
         (1786, {"method": "KTO", "layers": 8, "max_length": 300}),
         (3313, {"method": "ORPO", "layers": 6, "vocabulary": 16_384, "max_length": 384}),
         (2977, {"adapter": "DoRA", "layers": 10, "max_length": 900, "checkpointing": True}),
+        (1800, {"adapter": "QLoRA", "hidden": 1024, "max_length": 64}),
+        (2662, {"adapter": "QLoRA", "hidden": 1024, "max_length": 256}),
+        (3891, {"adapter": "QLoRA", "hidden": 1024, "max_length": 512}),
         (2382, {"layers": 12, "hidden": 384, "vocabulary": 8192, "max_length": 700, "micro_batch": 3}),
     ],
-    ids=["KTO", "ORPO with a vocabulary", "DoRA with checkpointing", "SFT"],
+    ids=["KTO", "ORPO with a vocabulary", "DoRA with checkpointing", "QLoRA short", "QLoRA", "QLoRA long", "SFT"],
 )
 def test_runs_on_a_cpu_that_were_measured_are_never_said_to_fit_by_more_than_5_percent(
     measured: int, changes: dict[str, Any]
