@@ -37,6 +37,23 @@ def generation(url: str, folder: Path, stop: Stop) -> served.Served:
     return library
 
 
+@pytest.mark.parametrize(("target", "refused"), [("experts.gate_up_proj", True), (None, False)])
+def test_an_adapter_of_experts_is_refused_where_the_server_would_leave_them_out(
+    experts_model: Path, target: str | None, refused: bool
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(experts_model)
+    config = LoraConfig(r=2, target_modules=["q_proj"], target_parameters=[target] if target else None)
+    network: Any = get_peft_model(base, config)
+    if refused:
+        with pytest.raises(TrainerError, match=r"experts \(.*gate_up_proj.*adapt attention layers alone") as raised:
+            served.refuse_experts(network, "mixtral")
+        assert raised.value.code == "InvalidConfiguration"
+    served.refuse_experts(network, "gpt_oss" if refused else "mixtral")
+
+
 def test_a_server_that_does_not_answer_is_given_up_before_the_other_ranks_do(
     silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from hone_trainer import ranks, store
 from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.datasets.synthesis.endpoint import TRIES, Access, Endpoint, in_parallel
-from hone_trainer.errors import SourceError
+from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.hub import secret_key
 from hone_trainer.loop import Run
 from hone_trainer.methods.arguments import COLLECTIVE_TIMEOUT
@@ -39,6 +39,8 @@ RESTART = 16
 """Tries of a request once training goes on: some ten minutes, in which a server that restarts loads its model."""
 FOLDER = "served"
 """Of the adapters in the run's work folder."""
+EXPERTS_AS_SAVED = frozenset({"gpt_oss"})
+"""Model types whose experts vLLM loads as PEFT writes them."""
 _LOADED = "has already been loaded"
 """What vLLM says of an adapter's name."""
 _NEEDS = "start it with --enable-lora, --max-lora-rank and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
@@ -213,10 +215,11 @@ def attach(trainer: Any, run: Run) -> None:
         SourceError: EndpointUnreachable; EndpointRefused, also when its model is too short; SourceRefused;
             SecretNotFound, SecretKeyNotFound.
         TrainerError: Interrupted.
-        ConfigError: a URL that cannot be.
+        ConfigError: a URL that cannot be, or an adapter of experts that vLLM would not use.
     """
     plan = run.plan
     assert plan.grpo is not None
+    refuse_experts(trainer.model, run.base.config.model_type)
     endpoint = _connect(run)
     folder = Path(plan.work_path).absolute() / FOLDER
     if ranks.is_first():
@@ -234,6 +237,24 @@ def attach(trainer: Any, run: Run) -> None:
     trainer.rewards.unanswered = lambda: served.failed
     trainer.use_vllm, trainer.vllm_mode, trainer.vllm_generation, trainer._last_loaded_step = True, "server", served, -1
     trainer.at_end.callback(served.close)
+
+
+def refuse_experts(network: Any, model_type: str) -> None:
+    """Refuse an adapter of experts that a server would refuse or, of Mixtral, leave out without a word.
+
+    vLLM takes experts that are held together only when it is told so for each adapter, and by the names of a checkpoint
+    (docs/reference/families.md has what was run).
+
+    Raises:
+        ConfigError
+    """
+    experts = network.peft_config["default"].target_parameters
+    if experts and model_type not in EXPERTS_AS_SAVED:
+        raise ConfigError(
+            f"grpo.generation.endpoint: vLLM does not serve the adapter of this {model_type}'s experts "
+            f"({', '.join(experts)}) as training writes it: adapt attention layers alone, e.g. adapter.targets: "
+            "[q_proj, k_proj, v_proj, o_proj], or leave out grpo.generation.endpoint",
+        )
 
 
 def _connect(run: Run) -> Endpoint:
