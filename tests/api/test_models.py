@@ -16,7 +16,7 @@ BAD = {
     "pvc://claim/a/..": "has no . or .. segment",
     "hf://a/b@../c": "has no . or .. segment",
     "hf://a/../b": "should match pattern|has no . or .. segment",
-    "file:///etc/passwd": "should match pattern|a base model is hf://owner/name",
+    "file:///etc/passwd": "a source of rows is hf://owner/name|a base model is hf://owner/name",
     "https://host/a\r\nX: y": "should match pattern",
     "pvc://claim/a\n": "should match pattern",
 }

@@ -334,6 +334,7 @@ def test_killed_at_any_write_the_end_is_the_same(sweep, point):
         if len(done) < number:
             break  # the life has no such write: the sweep is complete
         assert state == undisturbed, f"killed at write {number}: {done[number - 1]}"
-        # A write may be made again, and what it decides anew may be told again; a loop would show here.
-        assert len(done) <= len(writes) + 6, f"killed at write {number}: {done}"
+        # The four objects of an attempt may be made again, what is decided anew may be told again, and the ledger may
+        # be written once more or less, since its pace is that of the machine; a loop would show here.
+        assert len(done) <= len(writes) + 10, f"killed at write {number}: {done}"
     assert number > 15
