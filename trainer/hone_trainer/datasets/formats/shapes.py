@@ -71,8 +71,9 @@ def _turns(column: str, *keys: str) -> Callable[[Row], bool]:
     return matches
 
 
-def _is_list_of_texts(column: str) -> Callable[[Row], bool]:
-    return lambda row: isinstance(row[column], list) and bool(row[column]) and all(map(_is_text, row[column]))
+def _is_dialog_of_texts(column: str) -> Callable[[Row], bool]:
+    """Two texts or more: one alone, e.g. the question of a benchmark, is no dialog."""
+    return lambda row: isinstance(row[column], list) and len(row[column]) > 1 and all(map(_is_text, row[column]))
 
 
 def _is_text(value: Any) -> bool:
@@ -257,7 +258,7 @@ DISTINCT: tuple[Shape | Refused, ...] = (
             (column,),
             "Nothing says who speaks: write {messages: [{role: user, content}, {role: assistant, content}, …]}, or map"
             f" the first two: spec.columns {{prompt: '{column}[0]', completion: '{column}[1]'}}.",
-            _is_list_of_texts(column),
+            _is_dialog_of_texts(column),
         )
         for column in (*_TALKS, "utterances")
     ),
