@@ -1,7 +1,11 @@
-"""The installed chart, checked by its own `helm test`."""
+"""The installed chart: its own `helm test`, and an upgrade and a rollback while a run trains."""
+
+from typing import Any
 
 import pytest
+from live import ROWS, config_map, dataset, job, lines, training, wait
 
+from hone_dev import paths
 from hone_dev.demo.command import RELEASE, SYSTEM
 
 pytestmark = pytest.mark.e2e
@@ -10,3 +14,41 @@ pytestmark = pytest.mark.e2e
 def test_helm_test_passes(hone) -> None:
     said = hone.helm("test", RELEASE, "--namespace", SYSTEM, "--logs", "--timeout", "10m")
     assert said.count("ok      ") == 4
+
+
+def operator_pods(hone: Any) -> list[str]:
+    selector = "--selector=app.kubernetes.io/name=hone,app.kubernetes.io/component=operator"
+    return [pod["metadata"]["uid"] for pod in hone.get("--namespace", SYSTEM, "pods", selector)["items"]]
+
+
+def step(kubectl: Any) -> int:
+    progress = (kubectl.get("ftj", "run").get("status") or {}).get("progress") or {}
+    return int(progress.get("step", 0))
+
+
+def goes_on(kubectl: Any) -> None:
+    """The run that trained before is told to have made further steps."""
+    before = step(kubectl)
+    wait(lambda: step(kubectl) > before + 1, lambda: f"no step after {before}: {kubectl.get('ftj', 'run')['status']}")
+
+
+@pytest.mark.alone
+def test_a_run_goes_on_through_an_upgrade_and_a_rollback_of_the_chart(hone, kubectl, tiny) -> None:
+    """The operator is another process each time; the run is the same: one attempt, the same pod, no step lost."""
+    kubectl.apply(config_map("files", {"good.jsonl": lines(ROWS)}), dataset("good", "good.jsonl"))
+    kubectl.apply(job("run", {"uri": tiny}, training={"maxSteps": 1_000_000, "batchSize": 2}))
+    goes_on(kubectl)
+    (pod,) = training(kubectl, "pods")
+    seen = set(operator_pods(hone))
+    where = ("--namespace", SYSTEM, "--wait", "--timeout", "10m")
+    chart = paths.SOURCE / "charts" / "hone"
+    for change in (("upgrade", RELEASE, chart, "--reuse-values", "--set", "log.level=DEBUG"), ("rollback", RELEASE)):
+        hone.helm(*change, *where)
+        before = frozenset(seen)
+        wait(lambda before=before: set(operator_pods(hone)) - before, lambda: "the operator is not another pod")
+        seen |= set(operator_pods(hone))
+        goes_on(kubectl)
+    (same,) = training(kubectl, "pods")
+    assert same["metadata"]["uid"] == pod["metadata"]["uid"]
+    (attempt,) = kubectl.get("ftj", "run")["status"]["attempts"]
+    assert (attempt["number"], attempt["startStep"], attempt.get("lostSteps", 0)) == (1, 0, 0)
