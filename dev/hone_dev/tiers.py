@@ -57,7 +57,7 @@ TIERS = (
         ),
     ),
     Tier("pure", (_pytest("pure"),)),
-    Tier("apiserver", (_pytest("apiserver"),), _needs_linux),
+    Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux),
     Tier("trainer", (_pytest("trainer and not long"),)),
     Tier(
         "e2e",

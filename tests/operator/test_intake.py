@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,31 @@ def fields() -> list[tuple[str, str]]:
         found += [(kind.kind, f"spec.{name}") for name in properties]
         found.append((kind.kind, "spec.podOverrides"))
     return found
+
+
+def places() -> Iterator[tuple[str, list[str]]]:
+    """(kind, keys) of every place in spec and status, at any depth; `[]` is the first item of a list."""
+    for kind in KINDS:
+        whole = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+        for part in ("spec", "status"):
+            yield from ((kind.kind, keys) for keys in _below(whole[part], [part]))
+
+
+def _below(schema: dict[str, Any], keys: list[str]) -> Iterator[list[str]]:
+    for name, inner in schema.get("properties", {}).items():
+        yield [*keys, name]
+        yield from _below(inner, [*keys, name])
+    for key, at in (("items", "[]"), ("additionalProperties", "any")):
+        if isinstance(inner := schema.get(key), dict):
+            yield [*keys, at]
+            yield from _below(inner, [*keys, at])
+
+
+def nested(keys: list[str], value: str) -> str:
+    """JSON text with the value at this place."""
+    for key in reversed(keys):
+        value = f"[{value}]" if key == "[]" else f'{{"{key}":{value}}}'
+    return value
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +182,45 @@ def test_the_owner_of_a_hostile_object_is_told(tenants: Tenants, kind: str, fiel
     url = tenants.kube.server + path(kind, tenants.hostile.name, name)
     assert '"manager":"hone"' not in tenants.kube._session.get(url, timeout=60).text
     assert tenants.operator.alive()
+
+
+def write(kube: Kube, kind: str, namespace: str, name: str, keys: list[str], value: str) -> None:
+    """Create an object with the value at this place, as text."""
+    text = nested(keys[1:], value)
+    spec = text if keys[0] == "spec" else "{}"
+    head = f'{{"apiVersion":"hone.dev/v1alpha1","kind":"{kind}","metadata":{{"name":"{name}"}}'
+    made = kube._session.post(kube.server + path(kind, namespace), data=f'{head},"spec":{spec}}}'.encode(), timeout=60)
+    assert made.status_code == 201, made.text[:300]
+    if keys[0] == "status":
+        url, headers = (
+            kube.server + path(kind, namespace, name, "status"),
+            {"Content-Type": "application/merge-patch+json"},
+        )
+        written = kube._session.patch(url, data=f'{{"status":{text}}}'.encode(), headers=headers, timeout=60)
+        assert written.status_code == 200, written.text[:300]
+
+
+@pytest.mark.attack("objects at the API server")
+@pytest.mark.parametrize("every", [pytest.param(16, id="some"), pytest.param(1, id="all", marks=pytest.mark.long)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_field_at_any_place_ends_the_operator(tenants: Tenants, shape: str, every: int) -> None:
+    """At the places of spec and status; the largest, 1.3 MB each, right below spec and status."""
+    if shape == "9000 deep":  # costs the API server two seconds each: it keeps who owns which of the levels
+        every *= 16
+    found = [(kind, keys) for kind, keys in places() if shape != "largest" or len(keys) == 2][::every]
+    reason, value = REASON[shape], SHAPES[shape]()
+    before = {kind: tenants.skipped(kind, reason) for kind in dict(found)}
+    for number, (kind, keys) in enumerate(found):
+        name = f"place-{number}-{uuid.uuid4().hex[:8]}"
+        write(tenants.kube, kind, tenants.hostile.name, name, keys, value)
+        if shape == "largest":  # or the API server's memory is full
+            wait_until(lambda kind=kind: tenants.skipped(kind, reason) > before[kind], "the watch has brought it")
+            tenants.kube.call("DELETE", path(kind, tenants.hostile.name, name))
+    for kind, count in Counter(kind for kind, _ in found).items():
+        wait_until(
+            lambda kind=kind, count=count: tenants.skipped(kind, reason) >= before[kind] + count, "all were seen"
+        )
+    tenants.still_served()
 
 
 @pytest.mark.attack("objects at the API server")
