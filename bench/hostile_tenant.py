@@ -1,14 +1,14 @@
-"""What other tenants notice of a hostile one: floods of objects, status, children, connections, large and deep specs.
+"""How a hostile tenant affects the others: floods of objects, status, children, connections, large and deep specs.
 
     make setup && .venv/bin/python bench/hostile_tenant.py [--minutes 20] [--lanes objects,connections]
 
-A real etcd, API server and controller manager; the operator is a process of its own with its progress server on
-loopback. One tenant has the rights of `edit` in one namespace and runs every lane below for the whole time, from a
-process of its own. Ten other namespaces get a FineTuneJob each second. A plain watch of these namespaces tells when
-the API server delivers the new object and when it delivers its first status: the difference is the operator's, with
-the API server's answers to its reads and writes (what these take a plain client is measured beside it); the time before
-it is the API server's, which shares the machine's cores here. Pods are never run. Exit code 1 when a bound
-is missed or the operator has ended.
+Runs a real etcd, API server and controller manager, and the operator as a process of its own with its progress server
+on loopback. One tenant has the rights of `edit` in one namespace and runs every lane in `hostile_lanes.py` from another
+process. Each second one of ten other namespaces gets a FineTuneJob. A plain watch of these namespaces records when the
+API server delivers the new job and when it delivers its first status; the bound applies to the time in between. That
+time includes the API server's answers to the operator's requests, so a plain client repeats the same requests for
+comparison: on this machine the API server shares the cores. No pod runs. The exit code is 1 if a bound is missed or
+the operator has ended.
 """
 
 from __future__ import annotations

@@ -140,8 +140,8 @@ def main() -> int:
             plan = changed(example.plan(last, f"{last}-seed-{seed}"), changes)
             add(table, plan["run"], result := example.run(plan))
             if plan.get("adapter", {}).get("type") == "QLoRA":
-                beside = changed(example.plan(last, f"{last}-seed-{seed}-by-lora"), [*changes, "adapter.type=LoRA"])
-                add(table, beside["run"], by_lora := example.run(beside))
+                lora_plan = changed(example.plan(last, f"{last}-seed-{seed}-by-lora"), [*changes, "adapter.type=LoRA"])
+                add(table, lora_plan["run"], by_lora := example.run(lora_plan))
                 comparisons.append(Comparison.of(result, by_lora))
     console = Console(width=120)
     console.print(table)
