@@ -151,14 +151,19 @@ def shaped(keep: Callable[[Any], Any], item: Any) -> Any:
 
 def _after(text: str, position: int, sign: str) -> int:
     """The position of what follows `sign`, which is due here."""
-    position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
+    position = _after_space(text, position)
     if text[position] != sign:
         raise ValueError(f"{sign} expected at {position}")
-    return _SPACE.match(text, position + 1).end()  # type: ignore[union-attr]
+    return _after_space(text, position + 1)
+
+
+def _after_space(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    return found.end() if found else position
 
 
 def _after_comma(text: str, position: int) -> int:
-    position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
+    position = _after_space(text, position)
     return _after(text, position, ",") if text[position] == "," else position
 
 

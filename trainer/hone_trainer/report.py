@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, Metric, ProgressReport, TrainerStatus
 from hone_trainer.refused import Refusals
@@ -75,10 +75,10 @@ class Reporters:
         """Tell one more."""
         self.sinks.append(sink)
 
-    def update(self, **fields: object) -> None:
+    def update(self, **fields: Any) -> None:
         """Change some fields of the progress, add to its metrics, and tell everyone."""
-        metrics = {**self.progress.metrics, **fields.pop("metrics", {})}  # type: ignore[dict-item]
-        self.progress = replace(self.progress, **fields, metrics=metrics)  # type: ignore[arg-type]
+        metrics = {**self.progress.metrics, **fields.pop("metrics", {})}
+        self.progress = replace(self.progress, **fields, metrics=metrics)
         for sink in self.sinks:
             sink.report(self.progress)
 
