@@ -111,3 +111,27 @@ def test_a_namespace_has_what_was_put_there_and_not_removed():
     assert cache.items("Dataset", "team") == []
     assert [b["metadata"]["uid"] for b in cache.items("Dataset")] == ["e"]
     assert not [key for key in cache._in_namespace if "team" in key], "namespaces come and go"
+
+
+def test_the_jobs_that_name_a_dataset_or_a_model_are_found_until_they_name_it_no_more():
+    def job(version: int, spec):
+        return body(version, "j", "run", spec={"model": {"uri": "hf://o/n"}, **spec})
+
+    def users(kind: str, name: str) -> list[str]:
+        return [found["metadata"]["name"] for found in cache.users(kind, "team", name)]
+
+    cache = Cache()
+    held_out = {"evaluation": {"retention": {"datasets": [{"name": "kept"}]}}}
+    cache.put("FineTuneJob", job(1, {"datasets": [{"name": "rows"}], **held_out}))
+    assert (users("Dataset", "rows"), users("Dataset", "kept"), users("ModelVersion", "rows")) == (["run"], ["run"], [])
+    cache.put("FineTuneJob", job(2, {"datasets": [{"name": "others"}], "model": {"modelVersion": "tutor-v1"}}))
+    assert (users("Dataset", "rows"), users("Dataset", "others")) == ([], ["run"])
+    assert users("ModelVersion", "tutor-v1") == ["run"]
+    cache.remove("FineTuneJob", job(3, {}))
+    assert (users("Dataset", "others"), users("ModelVersion", "tutor-v1"), cache._users) == ([], [], {})
+
+
+def test_a_job_of_another_schema_is_kept_and_names_nothing():
+    cache = Cache()
+    assert cache.put("FineTuneJob", body(1, "j", "run", spec={"datasets": [{"title": "rows"}]}))
+    assert cache.users("Dataset", "team", "rows") == []
