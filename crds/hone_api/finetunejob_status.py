@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.dataset import DatasetUse
+from hone_api.dataset_status import DatasetUse
 from hone_api.meta import (
     CONDITIONS,
     MAX_COUNT,

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from hone_api.credentials import hidden_in
 from hone_api.curation import CurationStep
-from hone_api.dataset import Changes, Croissant, DatasetUse, LanguageRows, RowError, SplitRows, TokenStatistics
+from hone_api.dataset_status import Changes, Croissant, DatasetUse, LanguageRows, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.meta import MAX_COUNT, ApiModel, Digest, ShortText, Storable

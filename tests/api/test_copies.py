@@ -2,7 +2,7 @@
 
 import pytest
 
-from hone_api.dataset import DatasetStatus, RowError
+from hone_api.dataset_status import DatasetStatus, RowError
 from hone_api.finetunejob import ModelRef
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import BaseModelLineage, EvaluationNumber, ModelEvaluation, Sample

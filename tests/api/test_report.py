@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hone_api.dataset import Changes, Croissant, DatasetUse, RowError, SplitRows, TokenStatistics
+from hone_api.dataset_status import Changes, Croissant, DatasetUse, RowError, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode, Retry
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample

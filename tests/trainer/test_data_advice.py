@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.dataset import LanguageRows, SplitRows
+from hone_api.dataset_status import LanguageRows, SplitRows
 from hone_api.privacy import hide_rows
 from hone_api.report import DatasetResult
 from hone_trainer.datasets.advice import advice

@@ -10,7 +10,7 @@ import mlcroissant
 import pytest
 import tls_server
 
-from hone_api.dataset import Croissant
+from hone_api.dataset_status import Croissant
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_dev import hub, objectstore
 from hone_trainer import manifest

@@ -7,7 +7,7 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
-from hone_api.dataset import LanguageRows
+from hone_api.dataset_status import LanguageRows
 
 UNKNOWN, OTHER = "unknown", "other"
 SAMPLE_ROWS = 2000

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from hone_api.dataset import DatasetUse
 from hone_api.dataset import Source as DatasetSource
+from hone_api.dataset_status import DatasetUse
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.report import DatasetResult
 from hone_trainer import contents, mixing, store

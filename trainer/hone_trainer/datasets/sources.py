@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-from hone_api.dataset import Croissant
+from hone_api.dataset_status import Croissant
 from hone_api.plan import MaterializePlan
 from hone_trainer import hub
 from hone_trainer.datasets import croissant, layout, s3

@@ -9,8 +9,8 @@ from decimal import Decimal
 from typing import Any
 
 from hone_api.curation import CurationStep
-from hone_api.dataset import RowError as RowErrorCount
-from hone_api.dataset import SplitRows
+from hone_api.dataset_status import RowError as RowErrorCount
+from hone_api.dataset_status import SplitRows
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_trainer.datasets import language, remembered, sources, splits

@@ -1,0 +1,182 @@
+"""Status of the Dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from hone_api.curation import CurationStep
+from hone_api.meta import (
+    CONDITIONS,
+    MAX_COUNT,
+    OBSERVED_GENERATION,
+    ApiModel,
+    Condition,
+    Digest,
+    ShortText,
+    Storable,
+    Text,
+    Timestamp,
+)
+from hone_api.synthesis import ReviewPod, SyntheticRows
+
+
+class RowError(ApiModel):
+    """Rejected rows of one kind."""
+
+    code: ShortText = Field(description="Error code, e.g. MissingColumn, NoAssistantTurn, NotUTF8.")
+    count: int = Field(ge=1, le=MAX_COUNT, description="Rows rejected with this code.")
+    rows: Annotated[list[int], Field(max_length=10)] = Field(
+        default_factory=list, description="First row numbers, from 1, over all files in order."
+    )
+    example: Text | None = Field(default=None, description="Message of the first, with file and line.")
+    hint: ShortText | None = Field(default=None, description="What to do about rows of this kind.")
+
+
+class OverContext(ApiModel):
+    """Rows that a context of so many tokens cuts or leaves out."""
+
+    context: int = Field(
+        ge=1, le=MAX_COUNT, description="Tokens of the context, e.g. training.maxLength of a FineTuneJob."
+    )
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows that are longer.")
+    share: ShortText = Field(description="Their share, e.g. 1.2%.")
+
+
+class TokenStatistics(ApiModel):
+    """Length of rows. No base model is known here: the unit is UTF-8 bytes/4, named in unit."""
+
+    unit: ShortText = Field(default="bytes/4", description="What a token is here.")
+    total: int = Field(default=0, ge=0, le=MAX_COUNT, description="Sum over all rows.")
+    mean: int = Field(default=0, ge=0, le=MAX_COUNT, description="Mean per row.")
+    median: int = Field(default=0, ge=0, le=MAX_COUNT, description="Median per row.")
+    p95: int = Field(default=0, ge=0, le=MAX_COUNT, description="95th percentile.")
+    max: int = Field(default=0, ge=0, le=MAX_COUNT, description="Longest row.")
+    over: Annotated[list[OverContext], Field(max_length=8)] = Field(
+        default_factory=list, description="Rows longer than usual contexts."
+    )
+
+
+class LanguageRows(ApiModel):
+    """Rows of one language, in the sample that was identified."""
+
+    language: ShortText = Field(description="ISO 639-1, e.g. en; other: the rest; unknown: too short to tell.")
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows of the sample.")
+    share: ShortText = Field(description="Their share of the sample, e.g. 98.5%.")
+
+
+class SplitRows(ApiModel):
+    """Rows of one split."""
+
+    name: ShortText = Field(description="train, validation or test.")
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows.")
+
+
+class DatasetUse(ApiModel):
+    """What a Dataset gave to a mixture, or to an epoch of a run."""
+
+    name: ShortText = Field(description="Name of the Dataset.")
+    split: ShortText = Field(description="Its split.")
+    digest: Digest | None = Field(default=None, description="Its content; of a run see datasetDigests.")
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows, repeats included; as many as the method makes of them.")
+    tokens: int = Field(ge=0, le=MAX_COUNT, description="Tokens of these rows.")
+    row_share: ShortText = Field(description="Share of the rows, e.g. 10.0%.")
+    token_share: ShortText = Field(description="Share of the tokens, e.g. 7.2%.")
+    passes: ShortText = Field(description="How often a row is used on average, e.g. 0.25.")
+
+
+class Changes(ApiModel):
+    """What differs from the content before."""
+
+    previous: Digest = Field(description="Digest of the content before.")
+    added: int = Field(ge=0, le=MAX_COUNT, description="Rows that were not there.")
+    removed: int = Field(ge=0, le=MAX_COUNT, description="Rows that are no longer there.")
+
+
+class Croissant(ApiModel):
+    """What the source's Croissant metadata says, see https://docs.mlcommons.org/croissant."""
+
+    name: ShortText | None = Field(default=None, description="Name of the data set.")
+    description: Annotated[str, StringConstraints(max_length=600), Storable] | None = Field(
+        default=None, description="What the data set is."
+    )
+    license: ShortText | None = Field(default=None, description="Licence, a URL or a name.")
+    cite_as: Annotated[str, StringConstraints(max_length=600), Storable] | None = Field(
+        default=None, description="How to cite it."
+    )
+    url: ShortText | None = Field(default=None, description="Its page.")
+
+
+class DatasetFailure(ApiModel):
+    """Why the Dataset is not Ready."""
+
+    code: ShortText = Field(description="Failure code, e.g. TooManyBadRows.")
+    message: Text = Field(default="", description="What happened and where.")
+    hint: Text | None = Field(default=None, description="What to do.")
+
+
+class DatasetStatus(ApiModel):
+    """What is; written by the operator alone."""
+
+    observed_generation: int | None = OBSERVED_GENERATION
+    phase: Literal["Pending", "Materializing", "AwaitingReview", "Ready", "Failed"] | None = Field(
+        default=None, description="Where the Dataset is, for people."
+    )
+    conditions: list[Condition] = CONDITIONS
+    summary: Text | None = Field(default=None, description="What became of the rows, in one sentence.")
+    advice: Annotated[list[Text], Field(max_length=16)] | None = Field(
+        default=None, description="What to know before training on these rows; none of it stops the Dataset."
+    )
+    report: ShortText | None = Field(
+        default=None,
+        description="Where the whole report lies in the store: a page to read, beside it the same as JSON.",
+    )
+    format_detected: ShortText | None = Field(default=None, description="Format used, and for Auto why.")
+    digest: Digest | None = Field(default=None, description="Digest of the materialised content.")
+    revision: ShortText | None = Field(default=None, description="Commit of an hf:// source, or SHA-256 of the source.")
+    uri: ShortText | None = Field(default=None, description="Where the rows lie in the store.")
+    size_bytes: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Bytes of that folder: rows and report."
+    )
+    rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Valid rows.")
+    splits: Annotated[list[SplitRows], Field(max_length=8)] | None = Field(default=None, description="Rows per split.")
+    split_settings: ShortText | None = Field(
+        default=None,
+        description="Hash of the spec.splits that divided the content: a new content that is divided by the same keeps "
+        "each row in its split.",
+    )
+    rejected: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rejected rows.")
+    errors: Annotated[list[RowError], Field(max_length=32)] | None = Field(
+        default=None, description="Rejected rows by code."
+    )
+    duplicates: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Rows that repeat an earlier one exactly."
+    )
+    curation: Annotated[list[CurationStep], Field(max_length=16)] | None = Field(
+        default=None, description="What each step of the curation did, in order."
+    )
+    tokens: TokenStatistics | None = Field(default=None, description="Length of rows.")
+    languages: Annotated[list[LanguageRows], Field(max_length=8)] | None = Field(
+        default=None, description="Languages of a sample of up to 2000 rows."
+    )
+    synthetic: SyntheticRows | None = Field(default=None, description="What became of generated rows.")
+    review_pod: ReviewPod | None = Field(
+        default=None, description="What a pod for the review of generated rows is made of."
+    )
+    mixture: Annotated[list[DatasetUse], Field(max_length=48)] | None = Field(
+        default=None, description="What each part gave to each split of a mixture."
+    )
+    changes: Changes | None = Field(default=None, description="What the last new content changed.")
+    croissant: Croissant | None = Field(default=None, description="The source's Croissant metadata, where present.")
+    source_version: ShortText | None = Field(
+        default=None, description="Mark of what was read: a source that has it still is not read again."
+    )
+    read_time: Timestamp | None = Field(
+        default=None, description="When the source was last read, or found to be unchanged."
+    )
+    failure: DatasetFailure | None = Field(default=None, description="Why the Dataset is not Ready.")
+    tries: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Materialising Jobs of this generation so far."
+    )
+    last_try_time: Timestamp | None = Field(default=None, description="When the last one ended.")
