@@ -3,203 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import PurePosixPath
-from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from desired_objects import (
+    CASES,
+    LASTING,
+    PLATFORM,
+    REWARDS,
+    dataset,
+    gpus,
+    harness_tasks,
+    model_fetch,
+    one_pod,
+    run,
+    two_nodes,
+)
 
 from hone_api import RELEASE
-from hone_api.dataset import DatasetSpec
-from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import PinnedModel, Resolved
-from hone_api.modelversion import ModelVersionSpec
-from hone_api.plan import DatasetInput, Limits, parse_plan
-from hone_operator.desired import names, sweep
-from hone_operator.desired.fetch import fetch
-from hone_operator.desired.materialize import Named, materialize
+from hone_api.plan import Limits, parse_plan
+from hone_operator.desired import names
 from hone_operator.desired.platform import Platform, PodLimits
 from hone_operator.desired.podlimits import resources
 from hone_operator.desired.quantity import value
-from hone_operator.desired.shared import Shared, base_model
-from hone_operator.desired.shared import harness_tasks as staged_tasks
-from hone_operator.desired.store import claim
-from hone_operator.desired.tasks import tasks
-from hone_operator.desired.training import Attempt, training
-from hone_operator.desired.verify import verify
+from hone_operator.desired.shared import Shared
 
 pytestmark = pytest.mark.pure
 KUBERNETES = "1.34"
-DIGEST = "sha256:" + "0" * 64
-LASTING = ("base-models", "evaluation-tasks", "models", "runs")
-"""Folders of the store that pods which make rows may only read."""
-PLATFORM = Platform(
-    "registry.example/hone/trainer@sha256:" + "1" * 64,
-    image_pull_secrets=("pull",),
-    hugging_face_endpoint="https://hub.example",
-    progress_url="https://hone.hone-system.svc:8443",
-    progress_ca="-----BEGIN CERTIFICATE-----\n",
-    extra_env={"HTTPS_PROXY": "http://proxy.example:3128", "NOTE": "costs $(PRICE) or $$5"},
-)
-
-
-def owner(kind: str, name: str) -> dict[str, Any]:
-    metadata = {
-        "name": name,
-        "namespace": "team",
-        "uid": "0000-uid",
-        "generation": 2,
-        "labels": {"app.kubernetes.io/instance": "argo"},
-        "annotations": {"argocd.argoproj.io/tracking-id": "x"},
-    }
-    return {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "metadata": metadata}
-
-
-def run(
-    spec: dict[str, Any], model_uri: str | None = None, number: int = 1, platform: Platform = PLATFORM
-) -> list[dict[str, Any]]:
-    full = {"model": {"uri": "pvc://models/smol"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}, **spec}
-    parsed = FineTuneJobSpec.model_validate(full)
-    resolved = Resolved(
-        model_uri=model_uri or parsed.model.uri,
-        model_commit="abc" if model_uri else None,
-        dataset_digests={name: DIGEST for name in ("rows", "general")},
-        evaluation_datasets=["rows/validation"],
-        image=PLATFORM.trainer_image,
-    )
-    return training(Attempt(owner("FineTuneJob", "run"), parsed, number, resolved), platform)
-
-
-def one_pod() -> list[dict[str, Any]]:
-    return run({})
-
-
-def two_nodes() -> list[dict[str, Any]]:
-    return run({"resources": {"nodes": 2, "cpu": "4"}, "deepspeed": {"zeroStage": 2}}, number=3)
-
-
-def gpus() -> list[dict[str, Any]]:
-    spec = {
-        "model": {"uri": "hf://org/model@main", "secretName": "token"},
-        "adapter": {"type": "QLoRA", "rank": 8},
-        "resources": {"gpusPerNode": 4, "gpuProducts": ["NVIDIA-H100-80GB-HBM3"], "cpu": "16", "memory": "128Gi"},
-        "scheduling": {
-            "priorityClassName": "research",
-            "nodeSelector": {"pool": "gpu"},
-            "tolerations": [{"key": "team", "operator": "Equal", "value": "a", "effect": "NoExecute"}],
-        },
-    }
-    return run(spec, "pvc://hone-store/base-models/org--model/abc")
-
-
-REWARDS = [
-    {"type": "Number"},
-    {"type": "Python", "name": "mine", "python": {"configMapName": "rewards", "key": "style.py"}},
-    {"type": "Judge", "judge": {"endpoint": "http://judge.models.svc/v1", "secretName": "judge-key"}},
-    {"type": "Judge", "name": "open", "judge": {"endpoint": "http://judge.models.svc/v1"}},
-]
-
-
-def rewarded() -> list[dict[str, Any]]:
-    return run({"method": "GRPO", "grpo": {"rewards": REWARDS}})
-
-
-def dataset(uri: str, **source: Any) -> list[dict[str, Any]]:
-    spec = DatasetSpec.model_validate({"source": {"uri": uri, **source}, "columns": {"prompt": "q"}})
-    return materialize(owner("Dataset", "rows"), spec, 1, PLATFORM)
-
-
-def mixture() -> list[dict[str, Any]]:
-    weights = [{"name": "own", "weight": "80%"}, {"name": "general", "weight": "20%"}]
-    spec = DatasetSpec.model_validate({"mixture": weights, "mixtureBy": "Tokens", "splits": {"seed": 7}})
-    folder = f"/store/datasets/{'0' * 64}"
-    parts = [
-        DatasetInput(name=part["name"], path=f"{folder}/train.jsonl", digest=DIGEST, share=part["weight"])
-        for part in weights
-    ]
-    return materialize(owner("Dataset", "mix"), spec, 1, PLATFORM, Named(parts=parts))
-
-
-def model_fetch() -> list[dict[str, Any]]:
-    spec = FineTuneJobSpec.model_validate(
-        {
-            "model": {"uri": "hf://org/model", "secretName": "token"},
-            "datasets": [{"name": "rows"}],
-            "output": {"modelName": "m"},
-        }
-    )
-    shared = base_model({"model": {"uri": "hf://org/model", "secretName": "token"}}, PLATFORM)
-    assert shared is not None
-    return fetch(owner("PersistentVolumeClaim", "hone-store"), shared, spec, 2, PLATFORM)
-
-
-HARNESS = {"tasks": ["arc_easy", "gsm8k"], "fewShot": 5, "maxRegression": "5%"}
-
-
-def harness_tasks() -> list[dict[str, Any]]:
-    spec = FineTuneJobSpec.model_validate(
-        {
-            "model": {"uri": "hf://org/model", "secretName": "token"},
-            "datasets": [{"name": "rows"}],
-            "evaluation": {"harness": HARNESS},
-            "output": {"modelName": "m"},
-        }
-    )
-    assert spec.evaluation.harness is not None
-    raw = {"model": {"uri": "hf://org/model", "secretName": "token"}, "evaluation": {"harness": HARNESS}}
-    shared = staged_tasks(raw, PLATFORM)
-    assert shared is not None
-    return tasks(owner("PersistentVolumeClaim", "hone-store"), shared, spec, spec.evaluation.harness, 2, PLATFORM)
-
-
-def model_verify() -> list[dict[str, Any]]:
-    artifacts = [
-        {"format": f, "uri": f"pvc://{c}/models/x/{f.lower()}", "digest": DIGEST, "sizeBytes": 1}
-        for f, c in (("Adapter", "hone-store"), ("Merged", "other"), ("Full", "hone-store"))
-    ]
-    lineage = {
-        "baseModel": {"uri": "hf://org/model"},
-        "datasets": [],
-        "job": {"name": "run", "uid": "u"},
-        "method": "SFT",
-        "hyperParameters": {},
-        "seed": 1,
-    }
-    spec = ModelVersionSpec.model_validate({"modelName": "m", "version": 1, "artifacts": artifacts, "lineage": lineage})
-    return verify(owner("ModelVersion", "m-v1"), spec, 1, PLATFORM)
-
-
-def swept() -> list[dict[str, Any]]:
-    wanted = sweep.plan(
-        sweep.Wanted(["0" * 64], ["rows", "answers"], ["uid-b", "uid-a"], ["uid-b"]),
-        datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        PLATFORM,
-    )
-    ledger = sweep.ledger("team", {"0" * 64: "2026-01-02T00:00:00Z", "1" * 64: ""})
-    owner = {**ledger, "metadata": {**ledger["metadata"], "uid": "0000-uid"}}
-    job, config = sweep.sweep(owner, wanted, PLATFORM)
-    return [ledger, job, config({**job, "metadata": {**job["metadata"], "uid": "job-uid"}})]
-
-
-CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
-    "training-one-pod": one_pod,
-    "training-two-nodes": two_nodes,
-    "training-gpus": gpus,
-    "training-rewarded": rewarded,
-    "materialize-configmap": lambda: dataset("configmap://answers/rows.jsonl"),
-    "materialize-pvc": lambda: dataset("pvc://data/folder/rows.jsonl"),
-    "materialize-hub": lambda: dataset("hf://org/data@main", secretName="token"),
-    "materialize-mixture": mixture,
-    "fetch": model_fetch,
-    "tasks": harness_tasks,
-    "verify": model_verify,
-    "sweep": swept,
-    "store": lambda: [claim("team", PLATFORM)],
-}
 
 
 @pytest.fixture(params=sorted(CASES))
@@ -467,117 +299,3 @@ def test_rewards_bring_programs_and_keys_into_the_pod(spec):
     mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
     assert mounts["reward-1"] == {"name": "reward-1", "mountPath": "/etc/hone-rewards/1", "readOnly": True}
     assert {name for name in volumes if name.startswith("reward-")} == {"reward-1", "reward-2"}
-
-
-def store_mounts(bodies: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
-    """(folders that the pod may write, folders that it may only read) of the store."""
-    spec = next(b for b in bodies if b["kind"] == "Job")["spec"]["template"]["spec"]
-    claims = {v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in spec["volumes"]}
-    found: tuple[set[str], set[str]] = (set(), set())
-    for mount in spec["containers"][0]["volumeMounts"]:
-        if claims[mount["name"]] == PLATFORM.store_claim:
-            found[mount.get("readOnly", False)].add(mount.get("subPath", ""))
-    return found
-
-
-OWN = {"runs/0000-uid", "models/0000-uid"}
-MAY_WRITE: dict[str, set[str]] = {
-    **{case: OWN for case in CASES if case.startswith("training-")},
-    **{case: {""} for case in CASES if case.startswith("materialize-")},
-    "fetch": {"base-models"},
-    "tasks": {"evaluation-tasks"},
-    "verify": set(),
-    "sweep": {""},
-}
-
-
-@pytest.mark.attack("Pod Security")
-@pytest.mark.parametrize("case", sorted(CASES.keys() - {"store"}))
-def test_a_pod_writes_only_its_own_folders_of_the_store(case):
-    bodies = CASES[case]()
-    written, read = store_mounts(bodies)
-    assert written == MAY_WRITE[case]
-    if case.startswith("materialize-"):
-        assert read == set(LASTING)
-    volumes = [v["name"] for v in next(b for b in bodies if b["kind"] == "Job")["spec"]["template"]["spec"]["volumes"]]
-    assert len(volumes) == len(set(volumes))
-
-
-def chained(base: PinnedModel, *others: PinnedModel, platform: Platform = PLATFORM) -> list[dict[str, Any]]:
-    spec = FineTuneJobSpec.model_validate(
-        {"model": {"modelVersion": base.name}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}}
-    )
-    resolved = Resolved(
-        model_version=base,
-        model_versions=list(others) or None,
-        dataset_digests={"rows": DIGEST},
-        image=platform.trainer_image,
-    )
-    return training(Attempt(owner("FineTuneJob", "run"), spec, 1, resolved), platform)
-
-
-def pinned(name: str, uri: str, adapter: str | None = None) -> PinnedModel:
-    return PinnedModel(
-        name=name, uri=uri, digest=DIGEST, adapter_uri=adapter, adapter_digest=DIGEST if adapter else None
-    )
-
-
-MERGED = pinned("parent", "pvc://hone-store/models/parent-uid/attempt-1/merged")
-ADAPTER = pinned(
-    "parent", "pvc://hone-store/base-models/org--model/abc", "pvc://hone-store/models/parent-uid/attempt-2/adapter"
-)
-JUDGE = pinned("judge", "pvc://hone-store/models/judge-uid/attempt-1/full")
-ELSEWHERE = pinned("parent", "pvc://other/models/parent-uid/attempt-1/merged")
-CACHED = pinned("parent", "pvc://hone-store/models--org--model/snapshots/abc")
-ROOT = pinned("parent", "pvc://hone-store")
-
-
-@pytest.mark.attack("Pod Security")
-@pytest.mark.parametrize(
-    ("models", "read"),
-    [
-        ((MERGED,), {"models/parent-uid"}),
-        ((MERGED, MERGED), {"models/parent-uid"}),
-        ((ADAPTER,), {"base-models/org--model", "models/parent-uid"}),
-        ((MERGED, JUDGE), {"models/parent-uid", "models/judge-uid"}),
-        ((ELSEWHERE,), set()),
-        ((CACHED,), {"models--org--model/snapshots"}),
-        ((ROOT,), {""}),
-    ],
-)
-def test_of_other_models_a_run_reads_those_that_its_plan_names(models, read):
-    bodies = chained(*models)
-    assert store_mounts(bodies) == (OWN, read | {"datasets"})
-    plan = json.loads(bodies[0]["data"]["plan.json"])
-    container = bodies[-1]["spec"]["template"]["spec"]["containers"][0]
-    paths = [m["mountPath"] for m in container["volumeMounts"]]
-    assert len(paths) == len(set(paths))
-    for path in (plan["modelPath"], plan["workPath"], plan["outputPath"]):
-        assert any(PurePosixPath(path).is_relative_to(p) for p in paths), f"{path} is on no mount"
-
-
-@pytest.mark.parametrize(
-    ("uri", "mount"),
-    [
-        (
-            "pvc://hone-store/hub/models--org--model/snapshots/abc",
-            ("/model/hub/models--org--model", "hub/models--org--model"),
-        ),
-        ("pvc://hone-store/mine", ("/model/mine", "mine")),
-        ("pvc://weights/deep/down/here", ("/model", None)),
-    ],
-)
-def test_a_base_model_on_a_volume_is_seen_where_the_plan_says(uri, mount):
-    config, job = run({"model": {"uri": uri}})
-    mounts = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
-    (found,) = [m for m in mounts if m["mountPath"].startswith("/model")]
-    assert (found["mountPath"], found.get("subPath")) == mount
-    assert found["readOnly"] is True
-    assert PurePosixPath(json.loads(config["data"]["plan.json"])["modelPath"]).is_relative_to(mount[0])
-
-
-def test_a_store_that_cannot_be_divided_is_mounted_whole():
-    """store.isolateRuns false: no subPath is left, which the kubelet might not be able to make."""
-    whole = replace(PLATFORM, isolate_runs=False)
-    assert store_mounts(chained(MERGED, JUDGE, platform=whole)) == ({""}, set())
-    assert store_mounts(run({"model": {"uri": "pvc://hone-store/mine"}}, platform=whole)) == ({""}, {""})

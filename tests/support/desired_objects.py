@@ -1,0 +1,190 @@
+"""What the operator makes for every kind of work, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from hone_api.dataset import DatasetSpec
+from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.finetunejob_status import Resolved
+from hone_api.modelversion import ModelVersionSpec
+from hone_api.plan import DatasetInput
+from hone_operator.desired import sweep
+from hone_operator.desired.fetch import fetch
+from hone_operator.desired.materialize import Named, materialize
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.shared import base_model
+from hone_operator.desired.shared import harness_tasks as staged_tasks
+from hone_operator.desired.store import claim
+from hone_operator.desired.tasks import tasks
+from hone_operator.desired.training import Attempt, training
+from hone_operator.desired.verify import verify
+
+DIGEST = "sha256:" + "0" * 64
+LASTING = ("base-models", "evaluation-tasks", "models", "runs")
+"""Folders of the store that pods which make rows may only read."""
+PLATFORM = Platform(
+    "registry.example/hone/trainer@sha256:" + "1" * 64,
+    image_pull_secrets=("pull",),
+    hugging_face_endpoint="https://hub.example",
+    progress_url="https://hone.hone-system.svc:8443",
+    progress_ca="-----BEGIN CERTIFICATE-----\n",
+    extra_env={"HTTPS_PROXY": "http://proxy.example:3128", "NOTE": "costs $(PRICE) or $$5"},
+)
+
+
+def owner(kind: str, name: str) -> dict[str, Any]:
+    metadata = {
+        "name": name,
+        "namespace": "team",
+        "uid": "0000-uid",
+        "generation": 2,
+        "labels": {"app.kubernetes.io/instance": "argo"},
+        "annotations": {"argocd.argoproj.io/tracking-id": "x"},
+    }
+    return {"apiVersion": "hone.dev/v1alpha1", "kind": kind, "metadata": metadata}
+
+
+def run(
+    spec: dict[str, Any], model_uri: str | None = None, number: int = 1, platform: Platform = PLATFORM
+) -> list[dict[str, Any]]:
+    full = {"model": {"uri": "pvc://models/smol"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}, **spec}
+    parsed = FineTuneJobSpec.model_validate(full)
+    resolved = Resolved(
+        model_uri=model_uri or parsed.model.uri,
+        model_commit="abc" if model_uri else None,
+        dataset_digests={name: DIGEST for name in ("rows", "general")},
+        evaluation_datasets=["rows/validation"],
+        image=PLATFORM.trainer_image,
+    )
+    return training(Attempt(owner("FineTuneJob", "run"), parsed, number, resolved), platform)
+
+
+def one_pod() -> list[dict[str, Any]]:
+    return run({})
+
+
+def two_nodes() -> list[dict[str, Any]]:
+    return run({"resources": {"nodes": 2, "cpu": "4"}, "deepspeed": {"zeroStage": 2}}, number=3)
+
+
+def gpus() -> list[dict[str, Any]]:
+    spec = {
+        "model": {"uri": "hf://org/model@main", "secretName": "token"},
+        "adapter": {"type": "QLoRA", "rank": 8},
+        "resources": {"gpusPerNode": 4, "gpuProducts": ["NVIDIA-H100-80GB-HBM3"], "cpu": "16", "memory": "128Gi"},
+        "scheduling": {
+            "priorityClassName": "research",
+            "nodeSelector": {"pool": "gpu"},
+            "tolerations": [{"key": "team", "operator": "Equal", "value": "a", "effect": "NoExecute"}],
+        },
+    }
+    return run(spec, "pvc://hone-store/base-models/org--model/abc")
+
+
+REWARDS = [
+    {"type": "Number"},
+    {"type": "Python", "name": "mine", "python": {"configMapName": "rewards", "key": "style.py"}},
+    {"type": "Judge", "judge": {"endpoint": "http://judge.models.svc/v1", "secretName": "judge-key"}},
+    {"type": "Judge", "name": "open", "judge": {"endpoint": "http://judge.models.svc/v1"}},
+]
+
+
+def rewarded() -> list[dict[str, Any]]:
+    return run({"method": "GRPO", "grpo": {"rewards": REWARDS}})
+
+
+def dataset(uri: str, **source: Any) -> list[dict[str, Any]]:
+    spec = DatasetSpec.model_validate({"source": {"uri": uri, **source}, "columns": {"prompt": "q"}})
+    return materialize(owner("Dataset", "rows"), spec, 1, PLATFORM)
+
+
+def mixture() -> list[dict[str, Any]]:
+    weights = [{"name": "own", "weight": "80%"}, {"name": "general", "weight": "20%"}]
+    spec = DatasetSpec.model_validate({"mixture": weights, "mixtureBy": "Tokens", "splits": {"seed": 7}})
+    folder = f"/store/datasets/{'0' * 64}"
+    parts = [
+        DatasetInput(name=part["name"], path=f"{folder}/train.jsonl", digest=DIGEST, share=part["weight"])
+        for part in weights
+    ]
+    return materialize(owner("Dataset", "mix"), spec, 1, PLATFORM, Named(parts=parts))
+
+
+def model_fetch() -> list[dict[str, Any]]:
+    spec = FineTuneJobSpec.model_validate(
+        {
+            "model": {"uri": "hf://org/model", "secretName": "token"},
+            "datasets": [{"name": "rows"}],
+            "output": {"modelName": "m"},
+        }
+    )
+    shared = base_model({"model": {"uri": "hf://org/model", "secretName": "token"}}, PLATFORM)
+    assert shared is not None
+    return fetch(owner("PersistentVolumeClaim", "hone-store"), shared, spec, 2, PLATFORM)
+
+
+HARNESS = {"tasks": ["arc_easy", "gsm8k"], "fewShot": 5, "maxRegression": "5%"}
+
+
+def harness_tasks() -> list[dict[str, Any]]:
+    spec = FineTuneJobSpec.model_validate(
+        {
+            "model": {"uri": "hf://org/model", "secretName": "token"},
+            "datasets": [{"name": "rows"}],
+            "evaluation": {"harness": HARNESS},
+            "output": {"modelName": "m"},
+        }
+    )
+    assert spec.evaluation.harness is not None
+    raw = {"model": {"uri": "hf://org/model", "secretName": "token"}, "evaluation": {"harness": HARNESS}}
+    shared = staged_tasks(raw, PLATFORM)
+    assert shared is not None
+    return tasks(owner("PersistentVolumeClaim", "hone-store"), shared, spec, spec.evaluation.harness, 2, PLATFORM)
+
+
+def model_verify() -> list[dict[str, Any]]:
+    artifacts = [
+        {"format": f, "uri": f"pvc://{c}/models/x/{f.lower()}", "digest": DIGEST, "sizeBytes": 1}
+        for f, c in (("Adapter", "hone-store"), ("Merged", "other"), ("Full", "hone-store"))
+    ]
+    lineage = {
+        "baseModel": {"uri": "hf://org/model"},
+        "datasets": [],
+        "job": {"name": "run", "uid": "u"},
+        "method": "SFT",
+        "hyperParameters": {},
+        "seed": 1,
+    }
+    spec = ModelVersionSpec.model_validate({"modelName": "m", "version": 1, "artifacts": artifacts, "lineage": lineage})
+    return verify(owner("ModelVersion", "m-v1"), spec, 1, PLATFORM)
+
+
+def swept() -> list[dict[str, Any]]:
+    wanted = sweep.plan(
+        sweep.Wanted(["0" * 64], ["rows", "answers"], ["uid-b", "uid-a"], ["uid-b"]),
+        datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        PLATFORM,
+    )
+    ledger = sweep.ledger("team", {"0" * 64: "2026-01-02T00:00:00Z", "1" * 64: ""})
+    owner = {**ledger, "metadata": {**ledger["metadata"], "uid": "0000-uid"}}
+    job, config = sweep.sweep(owner, wanted, PLATFORM)
+    return [ledger, job, config({**job, "metadata": {**job["metadata"], "uid": "job-uid"}})]
+
+
+CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "training-one-pod": one_pod,
+    "training-two-nodes": two_nodes,
+    "training-gpus": gpus,
+    "training-rewarded": rewarded,
+    "materialize-configmap": lambda: dataset("configmap://answers/rows.jsonl"),
+    "materialize-pvc": lambda: dataset("pvc://data/folder/rows.jsonl"),
+    "materialize-hub": lambda: dataset("hf://org/data@main", secretName="token"),
+    "materialize-mixture": mixture,
+    "fetch": model_fetch,
+    "tasks": harness_tasks,
+    "verify": model_verify,
+    "sweep": swept,
+    "store": lambda: [claim("team", PLATFORM)],
+}
