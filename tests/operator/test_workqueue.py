@@ -139,7 +139,7 @@ async def test_a_tenant_that_waits_behind_itself_is_not_taken_for_a_stuck_queue(
 
     async def process(key: int) -> None:
         nonlocal waited, stuck
-        waited, stuck = clock() - asked, queue.stuck_for()
+        waited, stuck = clock() - asked, max(stuck, queue.stuck_for())
         await asyncio.sleep(0.02)
         if key == 49:
             done.set()
@@ -153,7 +153,7 @@ async def test_a_tenant_that_waits_behind_itself_is_not_taken_for_a_stuck_queue(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert waited > 0.9
-    assert stuck < waited / 2, "the last run has only just begun"
+    assert stuck < waited / 2, "each time a run has only just begun, whoever waits"
 
 
 @pytest.mark.attack("objects at the API server")
