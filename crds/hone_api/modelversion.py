@@ -132,6 +132,9 @@ class EvaluationNumber(ApiModel):
     tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens that counted.")
 
 
+Ending = Literal["Repeats", "Cut"]
+
+
 class Sample(ApiModel):
     """One unseen prompt answered by both."""
 
@@ -139,6 +142,12 @@ class Sample(ApiModel):
     reference: Text | None = Field(default=None, description="Answer of the held-out row.")
     base: Text | None = Field(default=None, description="Answer of the base model.")
     tuned: Text = Field(description="Answer of the tuned model.")
+    base_ending: Ending | None = Field(
+        default=None,
+        description="How the base model's answer ended, unless by itself. Repeats: it loops, the same tokens to the "
+        "end; Cut: at the limit of tokens.",
+    )
+    tuned_ending: Ending | None = Field(default=None, description="The same of the tuned model's answer.")
 
 
 class ModelEvaluation(ApiModel):

@@ -314,12 +314,13 @@ def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
 
 
 def _shorten(sample: Sample, limit: int = 400) -> Sample:
-    return Sample(
-        prompt=_cut(sample.prompt, limit),
-        reference=_cut(sample.reference, limit) if sample.reference else None,
-        base=_cut(sample.base, limit) if sample.base else None,
-        tuned=_cut(sample.tuned, limit),
-    )
+    texts = {
+        "prompt": _cut(sample.prompt, limit),
+        "reference": _cut(sample.reference, limit) if sample.reference else None,
+        "base": _cut(sample.base, limit) if sample.base else None,
+        "tuned": _cut(sample.tuned, limit),
+    }
+    return sample.model_copy(update=texts)
 
 
 def _cut(text: str, limit: int) -> str:

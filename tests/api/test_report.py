@@ -174,6 +174,18 @@ def test_what_fits_is_not_cut() -> None:
     assert parse_outcome(outcome.to_termination_message()) == outcome
 
 
+def test_of_a_sample_that_is_shortened_the_mark_of_a_loop_is_kept() -> None:
+    sample = Sample(prompt="?" * 4096, base="b", tuned="a" * 4096, base_ending="Cut", tuned_ending="Repeats")
+    read = parse_outcome(
+        Outcome(result=TrainingResult(artifacts=[], samples=[sample], steps=1)).to_termination_message()
+    )
+    assert read is not None
+    assert isinstance(read.result, TrainingResult)
+    (kept,) = read.result.samples
+    assert len(kept.tuned) < 4096
+    assert (kept.base_ending, kept.tuned_ending) == ("Cut", "Repeats")
+
+
 def test_of_many_numbers_as_many_as_fit_are_kept() -> None:
     """Twelve tasks of two metrics each are more than the kubelet keeps."""
     numbers = [

@@ -51,6 +51,7 @@ def appraise(trainer: Any, base: Baseline, step: int) -> Appraisal:
         suite.verdict(run.probes, base.probes, probed, run.plan),
         measuring.verdict(run.benchmarks, base.harness, answered, run.plan),
     )
+    samples, warnings = base.samples(trainer)
     found = Appraisal(
         numbers=[
             *scores.numbers(names, run.method.metrics, base.scores, tuned),
@@ -58,8 +59,9 @@ def appraise(trainer: Any, base: Baseline, step: int) -> Appraisal:
             *verdicts.numbers([split.name for split in run.prompts], base.graded, graded),
             *measuring.numbers(run.benchmarks, base.harness, answered),
         ],
-        samples=base.samples(trainer),
+        samples=samples,
         rejected=" ".join(filter(None, gates)),
+        advice=warnings,
     )
     if run.method.goal.metric == "loss":
         found.advice += spikes.sentences(trainer.state.log_history)

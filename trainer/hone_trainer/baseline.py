@@ -14,8 +14,9 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hone_api.modelversion import Sample
-from hone_trainer import deepspeed, encode, evaluate, grading, ranks, suite
+from hone_trainer import deepspeed, encode, endings, evaluate, grading, ranks, suite
 from hone_trainer.encode import Example
+from hone_trainer.endings import Answer
 from hone_trainer.evaluate import HeldOut
 from hone_trainer.harness import measuring
 from hone_trainer.loop import GiveUp, Run
@@ -44,7 +45,7 @@ class Baseline(TrainerCallback):
         """Scores of the answers to `run.prompts`, in their order."""
         self.harness: list[Score] | None = None
         """Scores of `run.benchmarks`, in their order."""
-        self._answers: list[str] | None = None
+        self._answers: list[Answer] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self._run.is_measured:
@@ -54,20 +55,24 @@ class Baseline(TrainerCallback):
         elif state.global_step == 0:  # of a resumed full fine-tuning without the file, the base's numbers are lost
             self._measure()
 
-    def samples(self, trainer: Any) -> list[Sample]:
-        """Each question with the base's answer and the trained model's. A collective."""
+    def samples(self, trainer: Any) -> tuple[list[Sample], list[str]]:
+        """Each question with both models' answers, and warnings about how the answers end. A collective."""
         if not self._questions:
-            return []
-        tuned = self._answer(trainer)
-        return [
+            return [], []
+        tuned, base = self._answer(trainer), self._answers
+        found = [
             Sample(
                 prompt=prompt[:4096],
                 reference=reference[:4096] if reference else None,
-                base=self._answers[i][:4096] if self._answers else None,
-                tuned=tuned[i][:4096],
+                base=base[i].text[:4096] if base else None,
+                tuned=tuned[i].text[:4096],
+                base_ending=base[i].ending if base else None,
+                tuned_ending=tuned[i].ending,
             )
             for i, (_, prompt, reference) in enumerate(self._questions)
         ]
+        own = [len(row.sequences[0]) - len(row.prompt_ids) for row, _, _ in self._questions]
+        return found, endings.sentences(tuned, base, own, evaluate.SAMPLE_TOKENS)
 
     def _measure(self) -> None:
         self._run.reporters.update(stage="EvaluatingBase")
@@ -81,16 +86,16 @@ class Baseline(TrainerCallback):
         self._answers = self._answer(self.trainer)
         if ranks.is_first():
             body: dict[str, Any] = {name: [asdict(score) for score in getattr(self, name) or ()] for name in MEASURED}
-            body["answers"] = self._answers
+            body["answers"] = [asdict(answer) for answer in self._answers]
             write_atomically(self._file, json.dumps(body).encode())
 
     def _load(self) -> None:
         body = json.loads(self._file.read_text())
         for name in MEASURED:  # an attempt before an upgrade may have known fewer
             setattr(self, name, [Score.from_json(score) for score in body.get(name, ())])
-        self._answers = body["answers"]
+        self._answers = [Answer.from_json(answer) for answer in body["answers"] or ()]
 
-    def _answer(self, trainer: Any) -> list[str]:
+    def _answer(self, trainer: Any) -> list[Answer]:
         return evaluate.answers(
             trainer.model,
             [row.prompt_ids for row, _, _ in self._questions],

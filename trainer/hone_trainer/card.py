@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from hone_api.modelversion import ArtifactForm, EvaluationNumber, Sample
+from hone_api.modelversion import ArtifactForm, Ending, EvaluationNumber, Sample
 from hone_api.plan import TrainingPlan
 
 TITLES: dict[ArtifactForm, str] = {
@@ -24,6 +24,8 @@ LIBRARIES: dict[ArtifactForm, str] = {
 """What loads it, in the hub's words."""
 PURPOSES = {"Retention": " (to be kept)", "Harness": " (lm-evaluation-harness)"}
 
+ENDINGS: dict[Ending | None, str] = {None: "", "Repeats": " (loops)", "Cut": " (cut at the token limit)"}
+
 
 def base_name(uri: str) -> str:
     """owner/name of an hf:// URI, which tools resolve; any other URI as it is."""
@@ -39,6 +41,7 @@ def render(
     samples: Sequence[Sample],
     resolved: dict[str, int | str],
     steps: int,
+    warnings: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """The text of README.md for the artifact `form`."""
@@ -56,6 +59,7 @@ def render(
         f"run `{plan.run}`.",
         "## Evaluation",
         _numbers(numbers),
+        *(["## Warnings", _fenced("\n".join(warnings), "text")] if warnings else []),
         *(["## Answers to unseen prompts", *map(_sample, samples)] if samples else []),
         "## Data",
         *(f"- `{d.name}`, split `{d.split}`, `{d.digest}`" for d in plan.datasets),
@@ -87,7 +91,12 @@ def _harness(plan: TrainingPlan) -> list[str]:
 
 
 def _sample(sample: Sample) -> str:
-    parts = [("Prompt", sample.prompt), ("Reference", sample.reference), ("Base", sample.base), ("Tuned", sample.tuned)]
+    parts = [
+        ("Prompt", sample.prompt),
+        ("Reference", sample.reference),
+        (f"Base{ENDINGS[sample.base_ending]}", sample.base),
+        (f"Tuned{ENDINGS[sample.tuned_ending]}", sample.tuned),
+    ]
     return "\n\n".join(f"**{name}**\n\n{_fenced(text, 'text')}" for name, text in parts if text is not None)
 
 

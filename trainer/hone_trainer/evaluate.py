@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hone_trainer import ranks, sampling
+from hone_trainer import endings, ranks, sampling
 from hone_trainer.encode import IGNORED, Example, Row, longest
+from hone_trainer.endings import Answer
 from hone_trainer.scores import Mean, Score
 
 BATCH_TOKENS_CPU = 1024
@@ -128,7 +129,7 @@ def answers(
     stop_ids: frozenset[int],
     max_new_tokens: int = SAMPLE_TOKENS,
     sharded: bool = False,
-) -> list[str]:
+) -> list[Answer]:
     """Greedy answers, in the order of the prompts. A collective.
 
     Args:
@@ -153,7 +154,8 @@ def answers(
         flat = ranks.add_up([number for row in table for number in row])
         table = [flat[i * width : (i + 1) * width] for i in range(len(prompts))]
     ids = [[int(number) for number in row[1 : 1 + int(row[0])]] for row in table]
-    return [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in ids]
+    texts = [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in ids]
+    return [Answer(text, endings.of(i, stop_ids, max_new_tokens)) for text, i in zip(texts, ids, strict=True)]
 
 
 def _cells(answer: Sequence[int], width: int) -> list[float]:

@@ -204,6 +204,7 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: 
             samples=record.samples,
             resolved=record.resolved,
             steps=record.steps,
+            warnings=record.advice,
             notes=notes,
         )
     )

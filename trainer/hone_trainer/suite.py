@@ -167,7 +167,7 @@ def _answers(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> lis
     run, out = trainer.run, []
     for start in range(0, len(rows), GENERATION_BATCH):
         poll()
-        out += evaluate.answers(
+        found = evaluate.answers(
             trainer.model,
             [row.prompt_ids for row in rows[start : start + GENERATION_BATCH]],
             tokenizer=run.base.tokenizer,
@@ -175,6 +175,7 @@ def _answers(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> lis
             max_new_tokens=run.plan.evaluation.max_new_tokens,
             sharded=deepspeed.shards_weights(run.plan),
         )
+        out += [answer.text for answer in found]
     return out
 
 
