@@ -63,7 +63,7 @@ SERVICES: Any = Field(
     description="Services of other namespaces that sources and endpoints may name, as name.namespace; * is any text.",
 )
 CLUSTER_CIDRS: Any = Field(
-    default_factory=list, description="Where Services and pods have their addresses; empty: any private address."
+    default_factory=list, description="Where Services and pods have their addresses; empty: not known."
 )
 NAMESPACE: Any = Field(
     default=None, description="Namespace of the pod, whose Services may be named; none: Services of any namespace may."

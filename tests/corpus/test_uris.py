@@ -63,7 +63,7 @@ class Wire:
         if answers := self.known.get(host):
             given = (answers.pop(0) if len(answers) > 1 else answers[0]).split()
             return [entry for address in given for entry in _look_up(address, port, *family, **options)]
-        return _look_up(host, port, *family, flags=socket.AI_NUMERICHOST, **options)
+        return _look_up(host, port, *family, **{**options, "flags": socket.AI_NUMERICHOST})
 
     def connect(self, connection: socket.socket, address: Any) -> Any:
         self.reached.append(address[0])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hone_trainer.datasets import http as https
-from hone_trainer.datasets.addresses import Network, is_allowed
+from hone_trainer.datasets.addresses import Network, Resolution, is_allowed
 from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint, PromptRefusedError
 from hone_trainer.errors import ConfigError, SourceError
 
@@ -66,20 +66,63 @@ SERVICES = {
 @pytest.mark.parametrize("what", SERVICES)
 def test_a_name_like_a_service_lifts_no_rule(what: str) -> None:
     url, address = SERVICES[what]
-    assert OURS.problem(url) or OURS.refused(url, [address]) == [address]
+    canonical = {"ExternalName": "db.example.org"}.get(what.rpartition(" ")[2], "db.team.svc.cluster.local")
+    assert OURS.problem(url) or OURS.refused(url, Resolution([address], canonical)) == [address]
 
 
-@pytest.mark.parametrize("url", ["http://db", "http://db.team.svc", "http://judge.models.svc", "http://a.shared.svc"])
-def test_a_service_that_may_be_named(url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "canonical"),
+    [
+        ("http://db", "db.team.svc.cluster.local"),
+        ("http://db.team.svc", "DB.team.svc.cluster.local."),
+        ("http://pod-0.db.team.svc", "pod-0.db.team.svc.cluster.local"),
+        ("http://alias", "db.team.svc.cluster.local"),
+        ("http://judge.models.svc", "judge.models.svc.cluster.local"),
+        ("http://a.shared.svc", "a.shared.svc.cluster.local"),
+    ],
+)
+def test_a_service_that_may_be_named(url: str, canonical: str) -> None:
     assert OURS.problem(url) is None
-    assert OURS.refused(url, ["10.100.1.2", "fd00:10::5"]) == []
+    assert OURS.refusal(url, Resolution(["10.100.1.2", "fd00:10::5"], canonical)) is None
 
 
 def test_without_cidrs_a_service_may_have_any_private_address_but_no_loopback() -> None:
+    network, own = Network(namespace="team"), "db.team.svc.cluster.local"
+    assert network.refused("http://db", Resolution(["192.168.1.1", "10.0.0.1"], own)) == []
+    local = ["127.0.0.1", "169.254.169.254"]
+    assert network.refused("http://db", Resolution(local, own)) == local
+    assert network.refused("http://db.example.org", Resolution(["10.0.0.1"], own)) == ["10.0.0.1"]
+
+
+LEAVING = {
+    "a host outside the cluster": "db.example.org",
+    "a Service of another namespace": "grade.tenant-b.svc.cluster.local",
+    "a namespace that ends like it": "db.other-team.svc.cluster.local",
+    "the namespace's name as a Service": "team.svc.cluster.local",
+    "the zone below a public domain": "db.team.svc.cluster.local.example.org",
+    "a domain that ends like the cluster's": "db.team.svc.evilcluster.local",
+    "a search domain of the node": "db.corp.internal",
+    "no canonical name": "",
+}
+
+
+@pytest.mark.attack("addresses")
+@pytest.mark.parametrize("url", ["http://db/v1", "http://db.team.svc/v1", "http://db.team.svc.cluster.local/v1"])
+@pytest.mark.parametrize("where", LEAVING)
+def test_a_service_that_leads_out_of_its_namespace_has_no_private_address(where: str, url: str) -> None:
     network = Network(namespace="team")
-    assert network.refused("http://db", ["192.168.1.1", "10.0.0.1"]) == []
-    assert network.refused("http://db", ["127.0.0.1", "169.254.169.254"]) == ["127.0.0.1", "169.254.169.254"]
-    assert network.refused("http://db.example.org", ["10.0.0.1"]) == ["10.0.0.1"]
+    refusal = network.refusal(url, Resolution(["8.8.8.8", "172.31.0.1"], LEAVING[where]))
+    assert refusal is not None
+    assert "the address 172.31.0.1, which is not public" in refusal
+    assert "is not a Service below team.svc.cluster.local" in refusal
+    assert network.refusal(url, Resolution(["8.8.8.8"], LEAVING[where])) is None
+
+
+@pytest.mark.attack("addresses")
+def test_a_listed_service_that_leads_out_of_its_namespace_has_no_private_address() -> None:
+    network = Network(namespace="team", services=["*.shared"])
+    found = Resolution(["10.0.0.1"], "db.example.org")
+    assert network.refused("http://a.shared.svc", found) == ["10.0.0.1"]
 
 
 def test_plans_without_a_namespace_name_services_as_before() -> None:
@@ -163,8 +206,8 @@ def test_an_endpoint_that_drips_ends_at_its_limit(server: tuple[int, Reply], wha
 def test_what_a_private_server_says_is_not_repeated(server: tuple[int, Reply], monkeypatch: pytest.MonkeyPatch) -> None:
     port, reply = server
     reply.append((0, b"HTTP/1.1 400 Bad\r\nContent-Length: 6\r\nConnection: close\r\n\r\ncanary"))
-    monkeypatch.setattr(Network, "refused", lambda *_: [])
-    endpoint = Endpoint(f"http://db:{port}/v1", Access(namespace="team", resolver=lambda *_: ["127.0.0.1"]))
+    monkeypatch.setattr(Network, "refusal", lambda *_: None)
+    endpoint = Endpoint(f"http://db:{port}/v1", Access(namespace="team", resolver=lambda *_: Resolution(["127.0.0.1"])))
     with pytest.raises(PromptRefusedError) as raised:
         endpoint.request("GET", "/models", tries=1)
     assert raised.value.message == "db answers 400"

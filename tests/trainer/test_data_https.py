@@ -10,7 +10,7 @@ import tls_server
 from hone_api.plan import Limits, MaterializePlan
 from hone_trainer.datasets import addresses, materialize
 from hone_trainer.datasets import http as https
-from hone_trainer.datasets.addresses import is_allowed
+from hone_trainer.datasets.addresses import Resolution, is_allowed
 from hone_trainer.errors import SourceError, classify
 
 pytestmark = pytest.mark.trainer
@@ -34,7 +34,7 @@ def server(certificate, monkeypatch):
 def names(**addresses: str):
     """A resolver that knows these names (with _ for .)."""
     known = {name.replace("_", "."): address for name, address in addresses.items()}
-    return lambda host, port: [known[host]] if host in known else https.resolve(host, port)
+    return lambda host, port: Resolution([known[host]]) if host in known else https.resolve(host, port)
 
 
 def download(url, tmp_path, limits=PRIVATE_OK, **options):
@@ -166,7 +166,7 @@ def test_the_certificate_must_be_the_hosts(server, tmp_path):
 
 @pytest.mark.attack("redirects")
 def test_one_bad_address_among_good_ones_refuses_the_host(server, tmp_path):
-    error = refusal("https://data.test/x", tmp_path, Limits(), resolver=lambda *_: ["8.8.8.8", "10.0.0.7"])
+    error = refusal("https://data.test/x", tmp_path, Limits(), resolver=lambda *_: Resolution(["8.8.8.8", "10.0.0.7"]))
     assert error.code == "SourceRefused"
     assert "10.0.0.7" in error.message
 
@@ -189,7 +189,7 @@ def public_server(server, second_loopback_is_public, certificate):
 def test_a_name_server_that_changes_its_answer_leads_nowhere_else(public_server, tmp_path):
     answers = ["127.0.0.2", "127.0.0.1", "127.0.0.1"]
     url = f"https://data.test:{public_server.port}/rows.jsonl"
-    assert download(url, tmp_path, Limits(), resolver=lambda *_: [answers.pop(0)]) == ROWS
+    assert download(url, tmp_path, Limits(), resolver=lambda *_: Resolution([answers.pop(0)])) == ROWS
     assert [local for _, _, local, _ in public_server.requests] == ["127.0.0.2"]
     assert len(answers) == 2, "the name was resolved once"
 

@@ -15,6 +15,7 @@ import pytest
 from hone_api.plan import Limits, MaterializePlan
 from hone_dev import objectstore
 from hone_trainer.datasets import materialize, s3
+from hone_trainer.datasets.addresses import Resolution
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import scrub
 
@@ -191,12 +192,12 @@ def test_an_endpoint_is_checked_as_every_address(make: Any, host: str, limits: L
 def test_a_service_of_the_cluster_may_be_private(make: Any, store: objectstore.ObjectStore) -> None:
     port = store.endpoint.rpartition(":")[2]
     plan = make("s3://data/chat", s3={"endpoint": f"http://minio.storage.svc:{port}"})
-    bucket = s3.Bucket.of(plan, resolver=lambda host, port: ["127.0.0.1"])
+    bucket = s3.Bucket.of(plan, resolver=lambda *_: Resolution(["127.0.0.1"]))
     assert {"a.jsonl.gz", "b.jsonl"} <= set(bucket.list("chat"))
 
 
 def test_other_hosts_are_never_spoken_to(make: Any) -> None:
     plan = make("s3://data/chat", limits=Limits(), s3={"endpoint": "http://storage.example.org"})
-    bucket = s3.Bucket.of(plan, resolver=lambda host, port: ["127.0.0.1"])
+    bucket = s3.Bucket.of(plan, resolver=lambda *_: Resolution(["127.0.0.1"]))
     with pytest.raises(SourceError, match="only https:// is fetched"):
         bucket.list("chat")

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize
+from hone_trainer.datasets.addresses import Resolution
 from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint, PromptRefusedError
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
@@ -412,7 +413,7 @@ def test_an_endpoint_that_cannot_be_is_told(url, words):
 
 
 def test_a_public_name_with_a_private_address_is_refused():
-    server = Endpoint("https://models.example.org/v1", Access(resolver=lambda host, port: ["169.254.169.254"]))
-    with pytest.raises(SourceError, match="which is not allowed") as caught:
+    server = Endpoint("https://models.example.org/v1", Access(resolver=lambda *_: Resolution(["169.254.169.254"])))
+    with pytest.raises(SourceError, match="which is not public") as caught:
         ask(server)
     assert caught.value.code == "SourceRefused"

@@ -125,7 +125,7 @@ class Limits(Values):
     cluster_cidrs: list[Cidr] = Field(
         default_factory=list,
         description="Where the cluster's Services and pods have their addresses, e.g. 10.96.0.0/12: a Service that "
-        "leads elsewhere is refused. Empty: any private address is taken.",
+        "leads elsewhere is refused. Empty: where the name server says that a Service of the named namespace is.",
     )
 
 

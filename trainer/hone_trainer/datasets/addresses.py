@@ -82,15 +82,31 @@ def _service(url: str, cluster_domain: str) -> tuple[str, str | None] | None:
 
 
 @dataclass(frozen=True)
+class Resolution:
+    """What the name server answers for a host name.
+
+    Args:
+        canonical_name: the name that has the addresses, after every CNAME and with its search domain; empty: not known.
+    """
+
+    addresses: Sequence[str]
+    canonical_name: str = ""
+
+
+@dataclass(frozen=True)
 class Network:
     """What the platform lets a pod connect to.
+
+    Whoever may write Services in a namespace may point one of type ExternalName, which is a CNAME, at any host. So the
+    name of a Service gives it a private address only where the canonical name is one of its namespace's Services, for
+    which the cluster's name server has no addresses but those of Services and pods.
 
     Args:
         allow_private: whether any host may have a private or loopback address.
         by_name: whether the name of a Service gives it a private address; False where only public hosts are meant.
         namespace: of the pod; None: not known, as on a laptop and in old plans, so any Service may be named.
         services: Services of other namespaces that may be named, as name.namespace with * for any characters.
-        cidrs: where Services and pods have their addresses; empty: any private address.
+        cidrs: where Services and pods have their addresses; empty: wherever the name server says.
     """
 
     allow_private: bool = False
@@ -114,13 +130,29 @@ class Network:
             f"{'.'.join(map(str, service))} added to limits.services of the chart"
         )
 
-    def refused(self, url: str, addresses: Sequence[str]) -> list[str]:
-        """Those of a host's addresses that it may not have."""
-        return [address for address in addresses if not self._permits(url, address)]
+    def refusal(self, url: str, found: Resolution) -> str | None:
+        """Why no connection to what the URL's host resolves to may be made."""
+        host = urlsplit(url).hostname
+        if not found.addresses:
+            return f"{host} has no address"
+        refused = self.refused(url, found)
+        if not refused:
+            return None
+        message = f"{host} has the address {', '.join(refused)}, which is not public"
+        if not self._may_be_a_service(url) or self._stays_in_namespace(url, found):
+            return message
+        return (
+            f"{message}: the name server resolves it as {found.canonical_name or '(no name)'}, which is not a Service "
+            f"below {self._zone(url)}. Name a Service that selects pods, not one of type ExternalName"
+        )
 
-    def tells_words(self, url: str, addresses: Sequence[str]) -> bool:
+    def refused(self, url: str, found: Resolution) -> list[str]:
+        """Those of a host's addresses that it may not have."""
+        return [address for address in found.addresses if not self._permits(url, found, address)]
+
+    def tells_words(self, url: str, found: Resolution) -> bool:
         """Whether what the server says may go into a message: not what a tenant could not read without this pod."""
-        return self.allow_private or self.is_listed(url) or all(is_allowed(address) for address in addresses)
+        return self.allow_private or self.is_listed(url) or all(is_allowed(address) for address in found.addresses)
 
     def is_listed(self, url: str) -> bool:
         """Whether the platform's list names the Service."""
@@ -133,13 +165,28 @@ class Network:
     def _is_own(self, service: tuple[str, str | None]) -> bool:
         return self.namespace is None or service[1] in (None, self.namespace)
 
-    def _permits(self, url: str, address: str) -> bool:
-        if self.allow_private or not (self.by_name and in_cluster(url, self.cluster_domain)):
+    def _permits(self, url: str, found: Resolution, address: str) -> bool:
+        if not self._may_be_a_service(url):
             return is_allowed(address, self.allow_private)
-        if not is_allowed(address, allow_private=True, allow_loopback=False):
+        if not is_allowed(address, allow_private=self._stays_in_namespace(url, found), allow_loopback=False):
             return False
         networks = [ipaddress.ip_network(text) for text in self.cidrs]
         return not networks or any(one in network for one in _forms(address) for network in networks)
+
+    def _may_be_a_service(self, url: str) -> bool:
+        """Whether the rules of Services hold for the URL's host, and not those of public hosts."""
+        return not self.allow_private and self.by_name and in_cluster(url, self.cluster_domain)
+
+    def _stays_in_namespace(self, url: str, found: Resolution) -> bool:
+        """Whether the addresses are those of a Service of the namespace that the URL names."""
+        zone = self._zone(url)
+        return zone is None or found.canonical_name.rstrip(".").lower().endswith(f".{zone}")
+
+    def _zone(self, url: str) -> str | None:
+        """What the canonical names of the namespace's Services end in; None: the namespace is not known."""
+        service = _service(url, self.cluster_domain)
+        namespace = (service[1] if service else None) or self.namespace
+        return f"{namespace}.svc.{self.cluster_domain}".lower() if namespace else None
 
 
 def network_of(plan: MaterializePlan | TrainingPlan) -> Network:

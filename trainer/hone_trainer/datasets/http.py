@@ -26,7 +26,7 @@ import urllib3.connection
 from urllib3.exceptions import HTTPError
 
 from hone_api.plan import Limits
-from hone_trainer.datasets.addresses import Network
+from hone_trainer.datasets.addresses import Network, Resolution
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import remember
 
@@ -39,13 +39,14 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 """Of the target file, not of the connection."""
 _CONNECT_SECONDS = 30
 _READ_SECONDS = 60
-Resolver = Callable[[str, int], list[str]]
+Resolver = Callable[[str, int], Resolution]
 
 
-def resolve(host: str, port: int) -> list[str]:
-    """All addresses of a host name, by the system's resolver."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+def resolve(host: str, port: int) -> Resolution:
+    """All addresses of a host name and its canonical name, by one question to the system's resolver."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    return Resolution(addresses, next((entry[3] for entry in found if entry[3]), ""))
 
 
 class UnchangedError(Exception):
@@ -314,14 +315,12 @@ def _address(url: SplitResult, port: int, network: Network, resolver: Resolver) 
     if problem := network.problem(url.geturl()):
         raise SourceError("SourceRefused", problem)
     try:
-        addresses = resolver(host, port)
+        found = resolver(host, port)
     except (OSError, UnicodeError) as error:
         raise SourceError("SourceUnreachable", f"the host name {host} cannot be resolved: {error}") from None
-    refused = network.refused(url.geturl(), addresses)
-    if refused or not addresses:
-        message = f"{host} has the address {', '.join(refused) or '(none)'}, which is not public"
-        raise SourceError("SourceRefused", message)
-    return addresses[0]
+    if refusal := network.refusal(url.geturl(), found):
+        raise SourceError("SourceRefused", refusal)
+    return found.addresses[0]
 
 
 def checked(url: str, plain: bool = False) -> SplitResult:

@@ -282,13 +282,11 @@ class Endpoint:
 
     def _address(self, port: int) -> str:
         """An address of the host, after all of them were checked."""
-        addresses, network = self.access.resolver(self.host, port), self.access.network
-        refused = network.refused(self.url, addresses)
-        if refused or not addresses:
-            message = f"{self.host} has the address {', '.join(refused) or '(none)'}, which is not allowed"
-            raise SourceError("SourceRefused", message)
-        self._tells_words = network.tells_words(self.url, addresses)
-        return addresses[0]
+        found, network = self.access.resolver(self.host, port), self.access.network
+        if refusal := network.refusal(self.url, found):
+            raise SourceError("SourceRefused", refusal)
+        self._tells_words = network.tells_words(self.url, found)
+        return found.addresses[0]
 
 
 def in_parallel(
