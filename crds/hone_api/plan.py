@@ -57,6 +57,8 @@ def _checked_cidr(text: str) -> str:
 ServicePattern = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9*][-a-z0-9*.]*\.[-a-z0-9*]*[a-z0-9*]$", max_length=253)
 ]
+ExportFolder = Annotated[str, StringConstraints(pattern=r"^[-_a-zA-Z0-9]{1,120}/[-_a-zA-Z0-9]{1,120}$")]
+"""<run>/<attempt>: the folder below models/ to which an attempt exports."""
 Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"), AfterValidator(_checked_cidr)]
 SERVICES: Any = Field(
     default_factory=list,
@@ -114,8 +116,9 @@ class DatasetInput(ApiModel):
 
 
 class SweepPlan(PlanFields):
-    """Removes from `store` contents that nothing refers to any more, reports of Datasets that are gone, and the work
-    folders of runs that are gone; measures what is left."""
+    """Removes from `store` contents that nothing refers to any more, reports of Datasets that are gone, the work
+    folders of runs that are gone, exports that were never completed, and models that are to go with their ModelVersion;
+    measures what is left."""
 
     kind: Literal["Sweep"] = "Sweep"
     store: str = Field(description="Path of the store.")
@@ -129,6 +132,15 @@ class SweepPlan(PlanFields):
     )
     checkpoints: list[str] = Field(
         default_factory=list, description="uids of FineTuneJobs whose checkpoints nobody needs any more."
+    )
+    models: list[ExportFolder] = Field(
+        default_factory=list,
+        description="Folders below models/ whose ModelVersion had deletionPolicy Delete and is gone.",
+    )
+    exports: list[str] | None = Field(
+        default=None,
+        description="What stays below models/: <run>/<attempt> of every model that an object names, and <run> of every "
+        "run that is not over. Exports of others go where they were never completed; None: all exports stay.",
     )
     as_of: float = Field(description="When that was so, seconds since 1970 in UTC.")
     grace_seconds: int = Field(

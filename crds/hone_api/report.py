@@ -184,6 +184,8 @@ class TasksResult(ApiModel):
     size_bytes: int = Field(default=0, ge=0, le=MAX_COUNT)
 
 
+MAX_UNCLAIMED = 8
+"""Folders that a SweepResult names: it must fit in a termination message."""
 StoredBytes = Annotated[dict[Short, Annotated[int, Field(ge=0, le=MAX_COUNT)]], Field(max_length=16)]
 """Bytes by folder of a store."""
 
@@ -195,6 +197,12 @@ class SweepResult(ApiModel):
     removed: int = Field(ge=0, le=MAX_COUNT, description="Folders removed.")
     size_bytes: int = Field(ge=0, le=MAX_COUNT, description="Their size.")
     stored: StoredBytes = Field(default_factory=dict, description="Bytes that are left, by folder of the store.")
+    unclaimed: Annotated[list[Address], _first(MAX_UNCLAIMED)] = Field(
+        default_factory=list,
+        description="Folders below models/ that no object names and that stay: models of deleted ModelVersions with "
+        "deletionPolicy Retain, and what was not put there by a run.",
+    )
+    unclaimed_count: int = Field(default=0, ge=0, le=MAX_COUNT, description="How many there are.")
 
 
 class VerifyResult(ApiModel):

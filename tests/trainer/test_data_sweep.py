@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from hone_api.plan import SweepPlan
 from hone_trainer.datasets import sweep
@@ -58,6 +59,81 @@ def test_of_a_run_that_has_succeeded_the_checkpoints_go_and_its_record_stays(tmp
     result = sweep.run(plan(tmp_path, jobs=["done"], checkpoints=["done", "never-was"]))
     assert result.removed == 1
     assert {path.name for path in folder.iterdir()} == {"result.json", "plan.json"}
+
+
+def export(store: Path, place: str, *, manifest: bool = True, mark: bool = False, newest: float = LONG_AGO) -> Path:
+    """What an attempt left below models/: with the manifest of its adapter, or with the mark of an export under way."""
+    folder = store / "models" / place
+    (folder / "adapter").mkdir(parents=True)
+    (folder / "adapter" / "weights").write_text("0123456789")
+    if manifest:
+        (folder / "adapter" / "manifest.json").write_text("{}")
+    if mark:
+        (folder / ".exporting").write_text("x")
+    for path in (*folder.rglob("*"), folder, folder.parent):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    os.utime(folder / "adapter" / "weights", (newest, newest))
+    return folder
+
+
+def models(store: Path) -> set[str]:
+    """What is below models/, as <run>/<attempt>."""
+    return {f"{path.parent.name}/{path.name}" for path in (store / "models").glob("*/*")}
+
+
+def test_a_model_goes_only_when_the_plan_lists_it(tmp_path: Path) -> None:
+    for place in ("a/attempt-1", "b/attempt-1", "c/attempt-1", "d/attempt-1", "e/adapter"):
+        export(tmp_path, place)
+    listed = ["a/attempt-1", "c/attempt-1", "d/attempt-1", "never/was", "e/adapter"]
+    assert sweep.run(plan(tmp_path, models=listed)).removed == 0, "nobody said what stays"
+    result = sweep.run(plan(tmp_path, models=listed, exports=["c/attempt-1", "d"]))
+    assert (result.removed, result.size_bytes) == (2, 24)
+    assert models(tmp_path) == {"b/attempt-1", "c/attempt-1", "d/attempt-1"}
+    assert (result.unclaimed, result.unclaimed_count) == (["models/b/attempt-1"], 1), "what stays is told"
+
+
+def test_half_an_export_goes_when_its_run_is_over(tmp_path: Path) -> None:
+    export(tmp_path, "over/attempt-1", manifest=False)
+    export(tmp_path, "over/attempt-2", mark=True)
+    export(tmp_path, "over/attempt-3-2", manifest=False)
+    for place in ("over/attempt-4", "over/mine", "runs/attempt-1", "over/attempt-5", "over/attempt-6"):
+        newest = time.time() - 60 if place == "over/attempt-6" else LONG_AGO
+        export(tmp_path, place, manifest=place == "over/attempt-4", mark=place == "over/attempt-5", newest=newest)
+    assert sweep.run(plan(tmp_path, jobs=["over"])).removed == 0, "a plan of an older operator says nothing of exports"
+    result = sweep.run(plan(tmp_path, jobs=["over"], exports=["runs", "over/attempt-5"]))
+    assert result.removed == 3
+    stay = {"over/attempt-4", "over/mine", "runs/attempt-1", "over/attempt-5", "over/attempt-6"}
+    assert models(tmp_path) == stay, "complete, unknown, of a run that is not over, of a model, being written"
+    assert result.unclaimed == ["models/over/attempt-4", "models/over/attempt-6", "models/over/mine"]
+
+
+def test_the_empty_folder_of_a_run_that_is_over_goes(tmp_path: Path) -> None:
+    for name in ("over", "runs", "new"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        os.utime(tmp_path / "models" / name, (LONG_AGO, time.time() if name == "new" else LONG_AGO))
+    sweep.run(plan(tmp_path, exports=["runs"]))
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {"runs", "new"}
+
+
+def test_below_models_a_link_is_not_followed(tmp_path: Path) -> None:
+    kept = export(tmp_path, "kept/attempt-1", manifest=False)
+    (tmp_path / "models" / "link").symlink_to(kept.parent)
+    (tmp_path / "models" / "other").mkdir()
+    (tmp_path / "models" / "other" / "attempt-1").symlink_to(kept)
+    for path in (tmp_path / "models" / "other" / "attempt-1", tmp_path / "models" / "link"):
+        os.utime(path, (LONG_AGO, LONG_AGO), follow_symlinks=False)
+    listed = ["link/attempt-1", "other/attempt-1"]
+    result = sweep.run(plan(tmp_path, models=listed, exports=["kept"]))
+    assert result.removed == 0
+    assert (kept / "adapter" / "weights").exists()
+    assert result.unclaimed == ["models/link", "models/other/attempt-1"]
+
+
+@pytest.mark.attack("plans")
+@pytest.mark.parametrize("place", ["../x", "a", "a/b/c", "/a/b", "a/..", "./a", "a/", "a\n/b"])
+def test_a_plan_names_no_other_folder_as_a_model(tmp_path: Path, place: str) -> None:
+    with pytest.raises(ValidationError, match="models"):
+        plan(tmp_path, models=[place])
 
 
 def test_models_are_never_removed_and_a_link_is_not_followed(tmp_path: Path) -> None:

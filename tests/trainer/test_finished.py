@@ -91,6 +91,17 @@ def test_what_is_damaged_is_exported_again_elsewhere_and_left_as_it_is(plan: Tra
 
 
 @pytest.mark.pure
+def test_the_export_of_an_attempt_killed_after_its_record_is_closed(plan: TrainingPlan) -> None:
+    """A sweep takes an export with the mark for half of one."""
+    made = export(plan, close=False)
+    finished.keep(plan, Outcome(result=made))
+    mark = Path(plan.output_path) / "attempt-1" / finished.MARK
+    assert mark.exists()
+    assert finished.result(changed(plan, attempt=2, export_folder="attempt-2")) == made
+    assert not mark.exists()
+
+
+@pytest.mark.pure
 def test_an_attempt_killed_amid_its_export_goes_on_in_its_folder(plan: TrainingPlan) -> None:
     """Adapter complete, merged not: nothing was reported."""
     export(plan, close=False)

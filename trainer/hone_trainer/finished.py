@@ -85,6 +85,8 @@ def result(plan: TrainingPlan) -> TrainingResult | None:
     except StoreError as error:
         log.warning("this run has finished, but its model is damaged, and is exported again elsewhere: %s", error)
         return None
+    for folder in {(Path(plan.output_path) / artifact.uri).parent for artifact in done.artifacts}:
+        close(folder)  # the attempt may have been killed after it recorded its result, and before it closed the export
     log.info("attempt %d has finished this run: its result is reported again, nothing is trained", record.attempt)
     return done
 

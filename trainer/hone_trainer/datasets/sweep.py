@@ -1,5 +1,6 @@
 """Remove from the store what nothing refers to any more: contents of Datasets that were edited, refreshed or deleted,
-the reports of deleted ones, which hold their rejected rows, and the work folders of runs that are gone. Models stay.
+the reports of deleted ones, which hold their rejected rows, the work folders of runs that are gone, and what `exports`
+says of models.
 
 That nothing refers to them was true at one moment. What was made or found again after it, or shortly before, stays: its
 Dataset may not have said so yet. So an old list, of a pod that waited for hours, does no harm.
@@ -7,6 +8,7 @@ Dataset may not have said so yet. So an old list, of a pod that waited for hours
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 import uuid
@@ -14,25 +16,34 @@ from contextlib import suppress
 from pathlib import Path
 
 from hone_api.plan import SweepPlan
-from hone_api.report import SweepResult
+from hone_api.report import MAX_UNCLAIMED, SweepResult
+from hone_trainer.datasets.exports import Exports
 
 KINDS = ("datasets", "base-models", "evaluation-tasks", "runs", "models", "reports", "other")
 """Folders of a store; `other` is what users keep there, e.g. exports."""
 
 
 def run(plan: SweepPlan) -> SweepResult:
-    """Remove the contents of `remove`, the reports of no Dataset, and the runs of no job, that were not touched since
-    `grace_seconds` before `as_of`; then measure the store."""
-    removed, size = 0, 0
-    for folder in [*_contents(plan), *_reports(plan), *_runs(plan)]:
-        aside = _taken(folder, plan.as_of - plan.grace_seconds)
+    """Remove the contents of `remove`, the reports of no Dataset, the runs of no job, and models and exports, that were
+    not touched since `grace_seconds` before `as_of`; then measure the store."""
+    removed, size, since = 0, 0, plan.as_of - plan.grace_seconds
+    exports = Exports(plan)
+    models = [folder for folder in exports.removable() if _newest(folder) < since]
+    for folder in [*_contents(plan), *_reports(plan), *_runs(plan), *models]:
+        aside = _taken(folder, since)
         if aside is None:
             continue
         size += sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
         shutil.rmtree(aside, ignore_errors=True)
         removed += 1
+    exports.remove_empty(since)
+    unclaimed = exports.unclaimed()
     print(f"{removed} folders removed, {size} bytes")
-    return SweepResult(removed=removed, size_bytes=size, stored=_stored(Path(plan.store)))
+    for path in unclaimed:
+        print(f"{path} stays: no object names it")
+    named = [path for path in unclaimed if re.fullmatch(r"[!-~]{1,253}", path)][:MAX_UNCLAIMED]
+    stored = _stored(Path(plan.store))
+    return SweepResult(removed=removed, size_bytes=size, stored=stored, unclaimed=named, unclaimed_count=len(unclaimed))
 
 
 def _contents(plan: SweepPlan) -> list[Path]:
