@@ -46,6 +46,7 @@ from hone_api.training import (
     EvaluationDatasetRef,
     Training,
 )
+from hone_api.unsupported import UNSUPPORTED
 
 
 class ModelRef(ApiModel):
@@ -244,6 +245,7 @@ class FineTuneJobSpec(ApiModel):
         _once("datasets"),
         _once("evaluationDatasets"),
         *(immutable("spec", name, NEW_JOB) for name in IMMUTABLE),
+        *(each.rule() for each in UNSUPPORTED),
     )
     model: ModelRef = Field(description="The model to start from.")
     datasets: Annotated[list[DatasetRef], Field(min_length=1, max_length=16)] = Field(
@@ -308,6 +310,7 @@ FINE_TUNE_JOB = Kind(
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),
     ),
     selectable=(".status.phase", ".spec.method", ".spec.output.modelName"),
+    not_supported=tuple(each.path for each in UNSUPPORTED if each.whole),
     rules=(
         Rule(
             "size(self.metadata.name) <= 52",

@@ -18,13 +18,17 @@ class Rule:
     message: str
     field_path: str | None = None
     reason: str | None = None
+    optional_old_self: bool = False
+    """Whether `oldSelf` is an optional, which a new object leaves empty; else a rule with it is for changes only."""
 
-    def to_json(self) -> dict[str, str]:
-        out = {"rule": self.rule, "message": self.message}
+    def to_json(self) -> dict[str, str | bool]:
+        out: dict[str, str | bool] = {"rule": self.rule, "message": self.message}
         if self.reason:
             out["reason"] = self.reason
         if self.field_path:
             out["fieldPath"] = self.field_path
+        if self.optional_old_self:
+            out["optionalOldSelf"] = True
         return out
 
 
@@ -277,3 +281,5 @@ class Kind:
     columns: tuple[Column, ...]
     selectable: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = field(default=())
+    not_supported: tuple[str, ...] = ()
+    """Paths below spec of fields that are described and not supported yet."""

@@ -39,7 +39,7 @@ def _tables(path: str, schema: dict[str, Any]) -> Iterator[str]:
         default = "required" if name in required else default
         yield f"| `{name}` | {_type(child)} | {default} | {_escape(child.get('description', ''))} |"
     for rule in schema.get("x-kubernetes-validations", ()):
-        if "oldSelf" not in rule["rule"]:
+        if "oldSelf" not in rule["rule"] or "optionalOldSelf" in rule:
             yield from ("", f"Rule: {rule['message']}.")
     for name, child in properties.items():
         target = child.get("items", child)

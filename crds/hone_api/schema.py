@@ -11,6 +11,7 @@ from hone_api import GROUP, VERSION
 from hone_api.meta import ApiModel, Kind
 
 MAX_CRD_BYTES = 200_000
+NOT_SUPPORTED = "Not supported yet: "
 
 
 def crd(kind: Kind) -> dict[str, Any]:
@@ -27,6 +28,8 @@ def crd(kind: Kind) -> dict[str, Any]:
             "status": _without_defaults(structural(kind.status)),
         },
     }
+    for path in kind.not_supported:
+        _mark_unsupported(schema["properties"]["spec"], path)
     if kind.rules:
         schema["x-kubernetes-validations"] = [rule.to_json() for rule in kind.rules]
     version = {
@@ -109,6 +112,14 @@ def _without_defaults(node: Any) -> Any:
             k: _without_defaults(v) for k, v in node.items() if k != "default" or (isinstance(v, dict) and "type" in v)
         }
     return [_without_defaults(item) for item in node] if isinstance(node, list) else node
+
+
+def _mark_unsupported(spec: dict[str, Any], path: str) -> None:
+    """Begin the description of the field at `path` with the words that it is not supported yet."""
+    field = spec
+    for step in path.split("."):
+        field = field["properties"][step]
+    field["description"] = NOT_SUPPORTED + field["description"]
 
 
 def _text(model: type[ApiModel]) -> str:

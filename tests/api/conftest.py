@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,35 @@ def api(apiserver: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
         path = f"{DEFINITIONS}/{definition['metadata']['name']}"
         api.call("DELETE", path)
         _until(lambda path=path: api.call("GET", path).code == 404, f"{path} is gone")  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
+def older_definition(api: Api, manifest: Callable[..., dict[str, Any]]) -> Callable[[], AbstractContextManager[None]]:
+    """While it is entered, FineTuneJobs are served by a definition from before anything was called unsupported."""
+    definition = crd(next(k for k in KINDS if k.kind == "FineTuneJob"))
+    path = f"{DEFINITIONS}/{definition['metadata']['name']}"
+    asks = manifest("FineTuneJob", {"spec.output.version": 3})
+
+    def put(body: dict[str, Any], taken: bool) -> None:
+        version = api.call("GET", path).body["metadata"]["resourceVersion"]
+        body = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
+        answer = api.call("PUT", path, body)
+        assert answer.code == 200, answer.message
+        _until(lambda: (api.create(asks).code == 201) == taken, "the definition is served")
+
+    @contextmanager
+    def older() -> Iterator[None]:
+        before = copy.deepcopy(definition)
+        spec = before["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        rules = spec["x-kubernetes-validations"]
+        spec["x-kubernetes-validations"] = [rule for rule in rules if "optionalOldSelf" not in rule]
+        put(before, taken=True)
+        try:
+            yield
+        finally:
+            put(definition, taken=False)
+
+    return older
 
 
 @pytest.fixture(scope="session")

@@ -319,6 +319,8 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
             ("hf://" + "a" * 2000 + "/b", "may not be more than 1024"),
         )
     ),
+    (JOB, {MODEL: "https://host/npm/pkg@1.0/weights"}, MODEL, "copy it to a volume (pvc://claim/path)"),
+    (JOB, {MODEL: "oci://registry.example.org/models/x@sha256:" + "0" * 64}, MODEL, "not supported yet: name a model"),
     (JOB, {MODEL: "owner/name"}, MODEL, BASE),
     (JOB, {MODEL: "https://huggingface.co/owner/name"}, MODEL, "write hf://owner/name"),
     (JOB, {"spec.output.push.uri": "oci://user:pw@registry/x"}, "spec.output.push.uri", NO_CREDENTIALS),
@@ -391,8 +393,6 @@ def test_bad_name_is_refused(api: Any, manifest: Any, kind: str, name: str, frag
         (VERSION, {}),
         (JOB, {MODEL: "hf://HuggingFaceTB/SmolLM2-135M-Instruct@refs/pr/3"}),
         (JOB, {MODEL: "pvc://models/données/v1.2..3"}),
-        (JOB, {MODEL: "https://host/npm/pkg@1.0/weights"}),
-        (JOB, {MODEL: "oci://registry.example.org/models/x@sha256:" + "0" * 64}),
         (DATASET, {SOURCE: "https://host/x.jsonl?version=2", "spec.source.sha256": "f" * 64}),
         (DATASET, {SOURCE: "configmap://rows/rows.jsonl"}),
         (DATASET, {SOURCE: "s3://bucket/a/b.jsonl", "spec.source.sha256": "f" * 64}),

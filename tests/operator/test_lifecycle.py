@@ -135,17 +135,6 @@ def test_a_failure_is_told_and_final(namespace, operator, spec):
     assert namespace.names("ModelVersion") == []
 
 
-def test_an_unsupported_field_is_refused_by_name(namespace, operator, spec):
-    namespace.dataset()
-    namespace.create("FineTuneJob", "run", spec(tracking=[{"type": "MLflow"}], scheduling={"queueName": "q"}))
-    namespace.until(lambda: namespace.condition("FineTuneJob", "run", "Accepted"), "a decision")
-    accepted = namespace.condition("FineTuneJob", "run", "Accepted")
-    assert (accepted["status"], accepted["reason"]) == ("False", "NotSupportedYet")
-    assert "spec.tracking" in accepted["message"]
-    assert "spec.scheduling.queueName" in accepted["message"]
-    assert namespace.names("Job") == []
-
-
 def test_a_foreign_job_is_left_alone(namespace, operator, spec):
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "foreign"}]}}
     namespace.create("Job", "run-1", {"template": template})

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.unsupported import asked_for
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import image, world_size
 from hone_operator.reconcile import bounds, unsupported
@@ -25,7 +26,7 @@ class Refused(NamedTuple):
 
 def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: Draft, platform: Platform) -> Refused | None:
     """What this version or this installation cannot do; None: nothing."""
-    if fields := unsupported.job_fields(spec):
+    if fields := asked_for(spec):
         return Refused("NotSupportedYet", unsupported.message(fields))
     wrong = unsupported.contradictions(spec, world_size(spec))
     if not image(spec, platform):

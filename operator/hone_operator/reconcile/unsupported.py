@@ -1,43 +1,20 @@
-"""What the API describes and this version does not do yet: refused by name, never ignored."""
+"""What this version does not run: fields that are not supported yet, and fields that contradict each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 from hone_api.combinations import evaluation_problems, generation_problems, problems, start_problems
 from hone_api.dataset import DatasetSpec, Format, Splits
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import Method
+from hone_api.unsupported import Unsupported
 
-JobRule = tuple[str, Callable[[FineTuneJobSpec], object]]
 TOLERANCE = Decimal("0.02")
 """Three times 33.33% is meant as all."""
 
-JOB: tuple[JobRule, ...] = (
-    (
-        "spec.deepspeed with method PPO (GRPO can shard, with a reward of type RewardModel)",
-        lambda s: s.deepspeed and s.method == Method.PPO,
-    ),
-    (
-        "spec.model.uri other than hf:// and pvc://",
-        lambda s: s.model.uri and not s.model.uri.startswith(("hf://", "pvc://")),
-    ),
-    ("spec.deepspeed.offload other than None", lambda s: s.deepspeed and s.deepspeed.offload != "None"),
-    ("spec.scheduling.queueName", lambda s: s.scheduling.queue_name),
-    ("spec.scheduling.topology", lambda s: s.scheduling.topology),
-    ("spec.output.version", lambda s: s.output.version is not None),
-    ("spec.output.push", lambda s: s.output.push),
-    ("spec.tracking", lambda s: s.tracking),
-)
 
-
-def job_fields(spec: FineTuneJobSpec) -> list[str]:
-    """Every field set in this spec that is not supported yet."""
-    return [name for name, is_set in JOB if is_set(spec)]
-
-
-def message(fields: list[str]) -> str:
+def message(fields: Sequence[Unsupported]) -> str:
     """One sentence for all of them."""
-    return f"Not supported yet: {'; '.join(fields)}. Remove them, or use a later version of Hone."
+    return f"{'; '.join(field.message for field in fields)}. Or use a later version of Hone."
 
 
 def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:

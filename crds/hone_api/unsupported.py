@@ -1,0 +1,102 @@
+"""What the API describes and this version does not run yet: one table for the API server, the docs and the operator.
+
+Each entry becomes a CEL rule that refuses new objects, the words "Not supported yet:" in front of the field's
+description, and the operator's check. The rules are asked of new objects only: these fields never change, so an object
+that has one was stored under a definition without the rule, and its status and its other fields can still be written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from pydantic.alias_generators import to_snake
+
+from hone_api.meta import Rule
+
+if TYPE_CHECKING:
+    from hone_api.finetunejob import FineTuneJobSpec
+
+RUNNABLE_MODELS = ("hf://", "pvc://")
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """One field, or one use of a field, that is refused until it is built."""
+
+    path: str
+    """The field, below spec, as it is written in a manifest."""
+    what: str
+    """What is refused, for people."""
+    instead: str
+    """What to do until it is supported."""
+    cel: str
+    """A CEL expression over spec, true where it is asked for."""
+    is_asked: Callable[[FineTuneJobSpec], bool]
+    """The same of a spec that was read."""
+    whole: bool = True
+    """Whether every use of the field is refused."""
+
+    @property
+    def message(self) -> str:
+        """What is not supported, and the way out."""
+        return f"{self.what} is not supported yet: {self.instead}"
+
+    def rule(self) -> Rule:
+        """A rule on spec that refuses a new object."""
+        return Rule(
+            f"oldSelf.hasValue() || !({self.cel})",
+            self.message,
+            field_path=f".{self.path}",
+            reason="FieldValueForbidden",
+            optional_old_self=True,
+        )
+
+
+def _field(path: str, instead: str, harmless: Any = None) -> Unsupported:
+    """A field that nothing reads; `harmless` is the one value that asks for nothing."""
+    cel = " && ".join(f"has(self.{step})" for step in accumulate(path.split("."), "{}.{}".format))
+    if harmless is not None:
+        cel += f" && self.{path} != {json.dumps(harmless)}"
+
+    def is_asked(spec: FineTuneJobSpec) -> bool:
+        node: Any = spec
+        for step in path.split("."):
+            node = None if node is None else getattr(node, to_snake(step))
+        return node is not None and node != harmless
+
+    return Unsupported(path, f"spec.{path}", instead, cel, is_asked)
+
+
+UNSUPPORTED: tuple[Unsupported, ...] = (
+    _field("tracking", "remove it; curves are in status.metrics, in Prometheus and in the report of the run", []),
+    _field("output.push", "remove it; the model is in the store, from where it can be copied or served"),
+    _field("output.version", "remove it; a model gets the next version number"),
+    _field("scheduling.queueName", "remove it; a ResourceQuota of the namespace limits what runs at once"),
+    _field("scheduling.topology", "remove it; use nodeSelector to keep the pods in one zone or rack"),
+    _field("deepspeed.offload", "remove it; use adapter type LoRA or QLoRA, zeroStage 3 or more GPUs", "None"),
+    Unsupported(
+        "deepspeed",
+        "spec.deepspeed with method PPO",
+        "remove it; GRPO can shard, with a reward of type RewardModel",
+        "self.method == 'PPO' && has(self.deepspeed)",
+        lambda s: s.method == "PPO" and s.deepspeed is not None,
+        whole=False,
+    ),
+    Unsupported(
+        "model.uri",
+        "spec.model.uri other than hf:// and pvc://",
+        "name a model of the hub (hf://owner/name), or copy it to a volume (pvc://claim/path)",
+        "has(self.model.uri) && self.model.uri.matches('^(https|s3|oci)://')",
+        lambda s: s.model.uri is not None and not s.model.uri.startswith(RUNNABLE_MODELS),
+        whole=False,
+    ),
+)
+
+
+def asked_for(spec: FineTuneJobSpec) -> list[Unsupported]:
+    """What of this spec is not supported yet."""
+    return [each for each in UNSUPPORTED if each.is_asked(spec)]
