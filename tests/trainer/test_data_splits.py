@@ -64,6 +64,16 @@ def test_small_data_still_has_validation_and_train(rows, validation):
         assert set(found.values()) == {"train", "validation"}
 
 
+@pytest.mark.parametrize("rows", [3, 4, 6])
+@pytest.mark.parametrize("held_out", ["5%", "20%", "40%", "50%"])
+def test_three_rows_are_enough_for_three_splits(rows, held_out):
+    """Of seed 0 to 200 some have all rows in the lowest part, and some all but one in validation."""
+    asked = {"train", "validation", "test"} - ({"train"} if held_out == "50%" else set())
+    for seed in range(200):
+        found = divide(KEYS[:rows], Splits(validation=held_out, test=held_out, seed=seed))
+        assert set(found.values()) == asked
+
+
 def test_small_data_moves_as_few_rows_as_possible():
     for seed in range(50):
         found = divide(KEYS[:10], Splits(validation="0.001%", test="0.001%", seed=seed))

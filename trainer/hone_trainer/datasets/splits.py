@@ -38,7 +38,8 @@ class Division:
 
     validation_end: int
     test_end: int
-    _highest: int = -1
+    _highest: list[int] = field(default_factory=list)
+    """The highest two hashes, the higher first."""
     _in_validation: bool = False
     _lowest_above: list[int] = field(default_factory=list)
 
@@ -50,7 +51,8 @@ class Division:
 
     def see(self, value: int) -> None:
         """Note that a row has this hash; what is kept does not grow with the rows."""
-        self._highest = max(self._highest, value)
+        if value not in self._highest:
+            self._highest = sorted([*self._highest, value], reverse=True)[:2]
         if value < self.validation_end:
             self._in_validation = True
         elif value not in self._lowest_above:
@@ -66,9 +68,12 @@ class Division:
         self.test_end = max(self.test_end, self.validation_end)
         if wants_test and lowest and lowest[0] >= self.test_end:
             self.test_end = lowest[0] + 1
-        if wants_train and 0 <= self._highest < self.test_end:
-            self.test_end = self._highest
+        highest = list(self._highest)
+        if wants_train and highest and highest[0] < self.test_end:
+            self.test_end = highest.pop(0)
             self.validation_end = min(self.validation_end, self.test_end)
+        if wants_test and highest and highest[0] < self.validation_end:
+            self.validation_end = highest[0]  # all but the row of train were validation
 
     def split_of(self, value: int) -> str:
         """train, validation or test."""
