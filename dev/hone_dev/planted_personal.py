@@ -158,6 +158,8 @@ def _emails(rng: random.Random, fakers: dict[str, Faker]) -> dict[str, Callable[
         "utf-8 local part": lambda: rng.choice("äéñü") + address(),
         "idn domain": lambda: f"{fakers['de'].user_name()}@{rng.choice(('uni-köln', 'müller', 'peña', 'café'))}.de",
         "angle brackets": lambda: f"«<»{address()}",
+        "spelled": lambda: address().replace("@", rng.choice((" (at) ", "(at)", " [at] ", "{at}", " (arroba) "))),
+        "spelled dot": lambda: " (at) ".join(address().replace(".", " (dot) ").split("@")),
     }
 
 

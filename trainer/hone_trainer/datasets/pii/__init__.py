@@ -49,6 +49,8 @@ class Finder:
         found: list[Found] = []
         if PersonalData.EMAIL in self._kinds and "@" in text:
             found += emails.find(text)
+        if PersonalData.EMAIL in self._kinds and ("(" in text or "[" in text or "{" in text):
+            found += emails.find_spelled(text)
         if PersonalData.SECRET in self._kinds:
             found += keys.find(text)
         found += self._numbers(text)

@@ -18,6 +18,13 @@ _DOMAIN = re.compile(
     re.IGNORECASE,
 )
 """After .com may follow a word of a script without blanks."""
+_SPELLED = re.compile(r"[(\[{] ?(?:at|arroba|ät) ?[)\]}] ?", re.IGNORECASE)
+"""The sign in words, as in name (at) example.org. Without brackets it is prose."""
+_SPELLED_DOMAIN = re.compile(
+    r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?(?:\.| ?[(\[{] ?(?:dot|punkt|punto|point|\.) ?[)\]}] ?)){1,8}"
+    r"(?:xn--[a-z0-9-]+|[^\W\d_]{2,63})(?![\w(-])",
+    re.IGNORECASE,
+)
 _PATH = re.compile(r":[^\s:]*/")
 _OPENING = "'`*|/=#"
 """Signs that an address may have, but more likely has before it: quotes, Markdown, a URL, an assignment."""
@@ -30,6 +37,17 @@ def find(text: str) -> Iterator[Found]:
         if found := _around(text, at):
             yield found
         at = text.find("@", at + 1)
+
+
+def find_spelled(text: str) -> Iterator[Found]:
+    """Addresses that are written to be read by people alone: name (at) example (dot) org."""
+    for sign in _SPELLED.finditer(text):
+        start, end = sign.span()
+        start -= text.endswith(" ", 0, start)
+        local = _LOCAL.search(text, max(0, start - _LONGEST_LOCAL), start)
+        domain = _SPELLED_DOMAIN.match(text, end, end + _LONGEST_DOMAIN)
+        if local and domain and _WORD.search(local[0]):
+            yield Found(local.start(), domain.end(), PersonalData.EMAIL)
 
 
 def _around(text: str, at: int) -> Found | None:
