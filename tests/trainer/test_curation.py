@@ -126,7 +126,15 @@ def test_questions_that_are_answered_by_calls_of_a_tool_are_no_duplicates(curate
 
 
 @pytest.mark.parametrize(
-    "answers", [("+", "-", "👍", "👎"), ("x = 1", "x = -1", "x + 1"), ("C++", "C#", "C"), ("a == b", "a != b")]
+    "answers",
+    [
+        ("+", "-", "👍", "👎"),
+        ("x = 1", "x = -1", "x + 1"),
+        ("C++", "C#", "C"),
+        ("a == b", "a != b"),
+        ("a[i] = b", "a[i] != b"),
+        ("x", "!x"),
+    ],
 )
 def test_short_answers_that_differ_in_signs_are_no_duplicates(curated, answers):
     document = " ".join(word for seed in range(4) for word in sentence(seed))

@@ -44,7 +44,7 @@ def grouping(plan: MaterializePlan) -> NearDuplicateGroups | None:
 
 
 _FEW_WORDS = 5
-_SIGNS = re.compile(r"(?<!\w)-|[^\w\s.,;:!?'\"`*()\[\]…–—。，、！？-]")
+_SIGNS = re.compile(r"(?<!\w)-|!=|(?<!\w)!(?=\w)|[^\w\s.,;:!?'\"`*()\[\]…–—。，、！？-]")
 """Of formulas, code and emoji; neither punctuation nor Markdown."""
 _ANSWER_HEAD = 40
 """Words of an answer by which rows about one document are told apart before they are compared."""
