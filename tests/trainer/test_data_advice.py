@@ -222,6 +222,13 @@ def test_answers_that_show_nothing(text: str) -> None:
     assert "show nothing" not in told([chat(("user", text), ("assistant", "\u200bb"))])
 
 
+@pytest.mark.parametrize("text", ["nan", "NaN", "<NA>", "NaT", "Translate\n\nnan"])
+def test_empty_cells_that_pandas_wrote_as_text(text: str) -> None:
+    for row in ({"prompt": text, "completion": "a"}, {"prompt": "a", "completion": text}):
+        assert "1 rows have a text that is nan" in told([row])
+    assert "pandas" not in told([{"prompt": "Who is nan", "completion": "My nan\n\nis my Oman"}])
+
+
 def test_a_call_of_a_tool_is_an_answer_that_shows() -> None:
     call = {"type": "function", "function": {"name": "f", "arguments": {"city": "Köln"}}}
     row = chat(("user", "Wie wird das Wetter in Köln?"))

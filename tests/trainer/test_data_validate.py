@@ -341,6 +341,21 @@ def test_pages_about_tests_are_no_splits_and_a_licence_is_no_page(
     assert f"rows:       {len(pages)} valid" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("format", ["PromptCompletion", "Text"])
+def test_markdown_beside_files_of_rows_is_not_read_and_that_is_told(tmp_path: Path, format: str, capsys: Any) -> None:
+    (tmp_path / "rows" / "docs").mkdir(parents=True)
+    row = {"text": "t"} if format == "Text" else {"prompt": "p", "completion": "c"}
+    (tmp_path / "rows" / "rows.jsonl").write_text(
+        "".join(json.dumps({key: f"{value} {n}" for key, value in row.items()}) + "\n" for n in range(40))
+    )
+    for name in ("NOTES.md", "docs/how.md"):
+        (tmp_path / "rows" / name).write_text("How these rows were made.\n")
+    assert main(["validate", "rows", "--format", format]) == 0
+    told = capsys.readouterr().out
+    assert "rows:       40 valid (" in told
+    assert "describes them: NOTES.md, docs/how.md. To read it, name it in source.files." in told
+
+
 @pytest.mark.parametrize("arguments", [["s/*.jsonl"], ["s/train.jsonl", "s/test.jsonl"], ["s/t*.jsonl", "s/dev.jsonl"]])
 def test_files_of_several_splits_are_no_one_source(tmp_path: Path, arguments: list[str], capsys: Any) -> None:
     (tmp_path / "s").mkdir()

@@ -7,7 +7,7 @@ aligned a model with 1,000 careful ones; broad instruction sets have 5,000 to 20
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from hone_api.dataset import Format
@@ -32,8 +32,12 @@ _LENGTH_BIAS = Decimal("0.75")
 _LENGTH_RATIO = 2
 
 
-def advice(result: DatasetResult, profile: Profile, format: str) -> list[str]:
-    """Sentences for people, the weightiest first."""
+def advice(result: DatasetResult, profile: Profile, format: str, pages: Sequence[str] = ()) -> list[str]:
+    """Sentences for people, the weightiest first.
+
+    Args:
+        pages: files of the source that are not read, since they are about the rows.
+    """
     if not result.rows:
         return []
     return [
@@ -48,6 +52,7 @@ def advice(result: DatasetResult, profile: Profile, format: str) -> list[str]:
         *_conversations(result, profile),
         *_validation(result),
         *_languages(result),
+        *_pages(pages),
     ]
 
 
@@ -154,6 +159,11 @@ def _harmful(pitfalls: Pitfalls) -> Iterator[str]:
             f"{pitfalls.invisible:,} rows have an answer of characters that show nothing (zero-width space, byte order"
             " mark): the model learns to say nothing. Remove these rows."
         )
+    if pitfalls.nothing:
+        yield (
+            f"{pitfalls.nothing:,} rows have a text that is nan, NaN, NaT or <NA>, as pandas writes an empty cell: it is"
+            " trained as text. Write empty cells as null or an empty text, e.g. by fillna('')."
+        )
     if pitfalls.same_but_form:
         yield (
             f"In {pitfalls.same_but_form:,} pairs chosen and rejected differ in case or white space alone: nothing else"
@@ -241,6 +251,12 @@ def _languages(result: DatasetResult) -> Iterator[str]:
     if len(mixed) > 1:
         found = ", ".join(f"{entry.language} {entry.share}" for entry in mixed)
         yield f"Several languages: {found}. If that is not meant, name those wanted in checks.languages."
+
+
+def _pages(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        shown = ", ".join(" ".join(name[:60].split()) for name in names[:5]) + (", …" if len(names) > 5 else "")
+        yield f"Not read, as Markdown beside files of rows describes them: {shown}. To read it, name it in source.files."
 
 
 def _percent(part: int, whole: int) -> str:

@@ -80,7 +80,7 @@ def run(plan: MaterializePlan, files: Sequence[Path] = ()) -> DatasetResult:
             made.write_provenance(content, partial(personal_data.redacted, plan=plan))
         elif plan.raft:
             plan, rows = synthesis.raft.built(plan, rows)
-        tally = Tally(plan, fetched.revision, before=remembered.Before.of(plan))
+        tally = Tally(plan, fetched.revision, pages=fetched.left_out, before=remembered.Before.of(plan))
         try:
             with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
                 tally.curation, tally.curated_examples = ledger.steps, ledger.examples

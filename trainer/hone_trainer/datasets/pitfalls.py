@@ -20,6 +20,8 @@ CONTROL_TOKEN = re.compile(
 """Of ChatML, Llama, Mistral, Gemma, DeepSeek. Which of them a base model knows is known when it is trained."""
 _BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and symbols of Unicode that are shown as nothing."""
+_NOTHING = ("nan", "NaN", "<NA>", "NaT")
+"""How pandas writes an empty cell as a text."""
 _MIX = 0x9E3779B97F4A7C15
 
 
@@ -78,6 +80,8 @@ class Pitfalls:
     control_tokens: int = 0
     invisible: int = 0
     """Rows with an answer that shows nothing: zero-width characters alone."""
+    nothing: int = 0
+    """Rows with a text, or a last paragraph (an Alpaca input), that is an empty cell of pandas."""
     same_but_form: int = 0
     """Pairs whose answers differ in case and white space alone."""
     lengths: Lengths = field(default_factory=Lengths)
@@ -91,6 +95,9 @@ class Pitfalls:
         self.without_answer_last += "messages" in record and turns[-1]["role"] != "assistant"
         self.late_system += any(turn["role"] == "system" for turn in turns[1:])
         self.control_tokens += CONTROL_TOKEN.search(text) is not None
+        self.nothing += any(
+            said.endswith(_NOTHING) and said.rpartition("\n\n")[2] in _NOTHING for _, said in texts(record)
+        )
         if not text.isascii():
             self.invisible += any(_shows_nothing(said) for where, said in texts(record) if where in ANSWER_FIELDS)
         if "chosen" in record:

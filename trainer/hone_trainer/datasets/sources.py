@@ -39,7 +39,9 @@ _NOT_ROWS = {
     "croissant.json",
     *(f"{name}{suffix}" for name in ("license", "licence", "notice", "copying") for suffix in (".txt", ".md")),
 }
-_DOCUMENTS = (".txt", ".md")
+_PAGE = ".md"
+"""Beside files of rows, Markdown describes them (NOTES.md); alone it is a corpus."""
+_DOCUMENTS = (".txt", _PAGE)
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,14 @@ class Fetched:
     """Files of a source; revision is a hub commit, or the SHA-256 of the content.
 
     mark tells this content of the source from another without reading it; None: nothing does. about is what the
-    source's Croissant metadata says, where there is any.
+    source's Croissant metadata says, where there is any. left_out are pages about the rows, which are not read.
     """
 
     files: list[DataFile]
     revision: str
     mark: str | None = None
     about: Croissant | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def shown(uri: str) -> str:
@@ -79,7 +82,7 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     repository = hub.Repository.parse(plan.source.uri, "dataset", hub.token_of(plan.secret_path), deadline)
     snapshot = hub.look_up(repository)
     _compare(plan, snapshot.commit)
-    names = _chosen(snapshot.files, plan.source.files, str(repository))
+    names, pages = _chosen(snapshot.files, plan.source.files, str(repository))
     about = card(repository, snapshot, folder)
     if not plan.source.files:
         names = layout.choose(names, about, plan.source.config, plan.source.split, str(repository))
@@ -89,7 +92,7 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     hub.download(repository, snapshot, names, folder)
     files = [DataFile(folder / name, name) for name in names]
     described = croissant.of_hub(repository, snapshot, about, folder)
-    return Fetched(files, snapshot.commit, snapshot.commit, described)
+    return Fetched(files, snapshot.commit, snapshot.commit, described, pages)
 
 
 def card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched
     bucket, what = s3.Bucket.of(plan), shown(plan.source.uri)
     path = plan.source.uri.removeprefix("s3://").partition("/")[2]
     found = bucket.list(path)
-    names = _chosen({name: one.size for name, one in found.items()}, plan.source.files, what)
+    names, pages = _chosen({name: one.size for name, one in found.items()}, plan.source.files, what)
     _check_one_split(names, plan.source.files, what)
     if sum(found[name].size for name in names) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{what}: over {plan.limits.max_source_bytes} bytes")
@@ -135,7 +138,8 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched
     files = [DataFile(folder / str(number), name) for number, name in enumerate(names)]
     for file in files:
         bucket.download(found[file.name], file.path, deadline, progress.add_bytes)
-    return replace(_hashed(files, plan, mark), about=croissant.of_bucket(bucket, path, folder, deadline))
+    about = croissant.of_bucket(bucket, path, folder, deadline)
+    return replace(_hashed(files, plan, mark), about=about, left_out=pages)
 
 
 def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
@@ -145,10 +149,10 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetc
     root = _root(path)
     if not path.exists():
         raise SourceError("SourceNotFound", f"{shown(plan.source.uri)}: there is no such file or folder")
-    inside = _inside(path, root)
+    inside, pages = _inside(path, root), ()
     if inside.is_dir():
         found = {p.relative_to(inside).as_posix(): p for p in _walk(inside)}
-        names = _chosen({name: 0 for name in found}, plan.source.files, shown(plan.source.uri))
+        names, pages = _chosen({name: 0 for name in found}, plan.source.files, shown(plan.source.uri))
         _check_one_split(names, plan.source.files, shown(plan.source.uri))
         files = [DataFile(_inside(found[name], root), name) for name in names]
     elif inside.is_file():
@@ -161,10 +165,10 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetc
     if plan.source.uri.startswith("configmap://"):  # its files are as new as the pod
         fetched = _hashed(files, plan)
         _compare(plan, fetched.revision)
-        return replace(fetched, mark=fetched.revision)
+        return replace(fetched, mark=fetched.revision, left_out=pages)
     mark = _digest([[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)])
     _compare(plan, mark)
-    return replace(_hashed(files, plan, mark), about=croissant.of_mount(inside, root))
+    return replace(_hashed(files, plan, mark), about=croissant.of_mount(inside, root), left_out=pages)
 
 
 def _compare(plan: MaterializePlan, mark: str) -> None:
@@ -204,25 +208,28 @@ def _inside(path: Path, root: Path) -> Path:
     return resolved
 
 
-def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) -> list[str]:
-    """The names that the globs choose, or all data files; sorted.
+def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) -> tuple[list[str], tuple[str, ...]]:
+    """The names that the globs choose, or all data files, and the pages beside them that are left out; sorted.
 
     Raises:
         SourceError: SourceNotFound when there is none, or a glob matches nothing.
     """
+    pages: tuple[str, ...] = ()
     if patterns:
         idle = [p for p in patterns if not fnmatch.filter(names, p)]
         if idle:
             raise SourceError("SourceNotFound", f"{what}: no file matches {', '.join(idle)}")
         chosen = sorted(name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns))
     else:
-        chosen = sorted(name for name in names if is_data(name))
+        found = sorted(name for name in names if is_data(name))
+        rows = [name for name in found if not base_name(name).endswith(_PAGE)]
+        chosen, pages = (rows, tuple(name for name in found if name not in {*rows})) if rows else (found, ())
     if not chosen:
         known = f"{', '.join(DATA_SUFFIXES)}, or those with {' or '.join(SUFFIXES)}"
         raise SourceError("SourceNotFound", f"{what} has no data file ({known})")
     if len(chosen) > _MAX_FILES:
         raise SourceError("SourceTooLarge", f"{what} has {len(chosen)} files, more than {_MAX_FILES}")
-    return chosen
+    return chosen, pages
 
 
 def _check_one_split(names: Sequence[str], patterns: Sequence[str] | None, what: str) -> None:

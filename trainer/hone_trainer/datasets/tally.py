@@ -50,6 +50,8 @@ class Tally:
     """Of rows that a step of the curation removed or changed, for the report."""
     splits: dict[str, int] = field(default_factory=dict)
     digest: str | None = None
+    pages: tuple[str, ...] = ()
+    """Files of the source that are not read, since they are about the rows."""
     before: Before | None = None
     """What the splits of the content before are to be kept by."""
     groups: array[int] = field(default_factory=lambda: array("Q"))
@@ -107,7 +109,7 @@ class Tally:
             languages=language.shares(self.profile.languages.count()),
             summary=self._summary(),
         )
-        result.advice = advice(result, self.profile, (self.format or "").partition(" ")[0])
+        result.advice = advice(result, self.profile, (self.format or "").partition(" ")[0], self.pages)
         return result
 
     def _summary(self) -> str:
