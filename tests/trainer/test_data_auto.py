@@ -65,6 +65,7 @@ def test_auto_looks_past_a_few_broken_rows():
         ({"prompt": ["a", "b"], "completion": ["c", "d"]}, "a list for each column: write one object for each row"),
         ({"0": {"prompt": "a"}, "1": {"prompt": "b"}}, "the rows as its values: write them as a list"),
         ({"What is 1?": "What is 2?", "One": "Two"}, "add a line with the names of the columns"),
+        ({"One": "Two", "What is 1": "What is 2"}, "add a line with the names of the columns"),
         ({"prompt;completion": "a;b"}, "separated by ';'"),
         ({"text": "t", "category": "c"}, "{prompt: text, completion: category} is meant, or format Text"),
         (

@@ -31,6 +31,8 @@ def seen(rows):
         ('{"a": "é\u2028b"}\n'.encode(), [(1, "f.jsonl:1", {"a": "é\u2028b"})]),
         (b"", []),
         (b"\n\n", []),
+        (b'\xef\xbb\xbf{"a": 1}\n\xef\xbb\xbf{"a": 2}\n', [(1, "f.jsonl:1", {"a": 1}), (2, "f.jsonl:2", {"a": 2})]),
+        (b'{"a": 1}\n\0\0\0\0', [(1, "f.jsonl:1", {"a": 1}), (2, "f.jsonl:2", "BrokenJson")]),
         (b'{"a": \n{"a": 2}\n', [(1, "f.jsonl:1", "BrokenJson"), (2, "f.jsonl:2", {"a": 2})]),
         (b'{"a": "\xff"}\n{"a": 2}\n', [(1, "f.jsonl:1", "NotUTF8"), (2, "f.jsonl:2", {"a": 2})]),
         (b'{"a": NaN}\n', [(1, "f.jsonl:1", "BrokenJson")]),
@@ -49,6 +51,12 @@ def test_json_lines(tmp_path, content, rows):
 def test_messages_say_where(tmp_path):
     (broken,) = read(tmp_path, "f.jsonl", b'{"a": x}\n')
     assert str(broken.error) == "not JSON: Expecting value at column 7"
+    (padded,) = read(tmp_path, "f.jsonl", b'{"a": 1}\0\0\0')
+    assert str(padded.error) == "the line ends with NUL bytes: the file was cut or padded"
+    *_, padding = read(tmp_path, "f.jsonl", b'{"a": 1}\n\0\0\0')
+    assert str(padding.error) == "the line is NUL bytes alone: the file was cut or padded"
+    (old_mac,) = read(tmp_path, "f.jsonl", b'{"a": 1}\r{"a": 2}\r')
+    assert "the line has carriage returns in it: end lines with \\n" in str(old_mac.error)
     (garbled,) = read(tmp_path, "f.jsonl", b'{"a": "\xe9"}\n')
     assert str(garbled.error) == "not UTF-8 at byte 8 of the line"
 
@@ -105,6 +113,9 @@ def test_a_large_array_is_read_in_pieces(tmp_path):
         ("f.csv", b'a,b\n1,"x" y\n2,y\n', [(1, "f.csv:2", "BrokenCsv"), (2, "f.csv:3", {"a": "2", "b": "y"})]),
         ("f.csv", b'a,b\n1,"x\n' + b"2,y\n" * 12 + b'z"\n3,y\n', [(1, "f.csv:2", "BrokenFile")]),
         ("f.csv", b'a;b\n1;"x,y"\n', [(1, "f.csv:2", {"a": "1", "b": "x,y"})]),
+        ("f.csv", b'"question";"answer"\n"x, y";"z"\n', [(1, "f.csv:2", {"question": "x, y", "answer": "z"})]),
+        ("f.csv", b'"a, or b";"c"\n1;"x,y"\n', [(1, "f.csv:2", {"a, or b": "1", "c": "x,y"})]),
+        ("f.csv", b'"a; or b","c"\n1,2\n', [(1, "f.csv:2", {"a; or b": "1", "c": "2"})]),
         ("f.csv", b"\nsep=;\r\na;b\r\n1;2\r\n", [(1, "f.csv:4", {"a": "1", "b": "2"})]),
         ("f.csv", b'"a,b\n1,2\n', [(1, "f.csv:1", "BrokenFile")]),
         ("f.csv", b"a,a\n1,2\n", [(1, "f.csv:1", "BrokenFile")]),

@@ -88,6 +88,11 @@ ACCEPTED: dict[str, tuple[Row, str, Row]] = {
         "Verifiable",
         {"prompt": [TALK[0]], "answer": "hello"},
     ),
+    "OpenAI RFT with an object": (
+        {"messages": [TALK[0]], "reference_answer": {"total": 4, "unit": "€"}},
+        "Verifiable",
+        {"prompt": [TALK[0]], "answer": '{"total":4,"unit":"€"}'},
+    ),
     "OpenAI preference": (
         {
             "input": {"messages": [TALK[0]], "tools": [], "parallel_tool_calls": True},
@@ -173,6 +178,11 @@ ACCEPTED: dict[str, tuple[Row, str, Row]] = {
     ),
     "Cohere": (
         {"messages": [{"role": "User", "content": "hi"}, {"role": "Chatbot", "content": "hello"}]},
+        "Chat",
+        CHAT,
+    ),
+    "older Cohere": (
+        {"messages": [{"role": "User", "message": "hi"}, {"role": "Chatbot", "message": "hello"}]},
         "Chat",
         CHAT,
     ),
@@ -436,6 +446,10 @@ def test_a_turn_is_refused(turn: Row, code: str) -> None:
         ("lines(a, empty, absent, nested.list[].text)", "A\n\nt"),
         ("lines('Summarise:', a)", "Summarise:\n\nA"),
         ("json(text)", [1]),
+        (
+            "turns[].{role: who == 'agent' && 'assistant' || 'user', content: said}",
+            [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}],
+        ),
         ('name(number, `["no", "yes"]`)', "yes"),
         ('name(absent, `["no"]`)', None),
         ("absent.b", None),
@@ -450,6 +464,7 @@ def test_a_column_expression_gives(expression: str, value: Any) -> None:
         "empty": " ",
         "nested": nested,
         "text": "[1]",
+        "turns": [{"who": "customer", "said": "hi"}, {"who": "agent", "said": "hello"}],
         "number": 1,
     }
     assert expressions.evaluate(expression, row) == value

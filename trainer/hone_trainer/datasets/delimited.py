@@ -7,6 +7,7 @@ the file ends as broken, at the line where the quote opened.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -19,6 +20,7 @@ _SWALLOWED_LINES = {"\t": 1}
 _MANY_LINES, _LOOK_LIKE_ROWS = 10, 0.9
 """A field of so many lines, of which this share has the fields of a row, is rows that a quote swallowed. Tabs hardly
 stand inside texts, so a single line tells."""
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _QUOTES = 'write quotes inside a field twice ("")'
 
 
@@ -78,8 +80,10 @@ def rows(stream: Stream, delimiter: str = ",") -> Iterator[Item]:
         return
     if first.lower().startswith("sep=") and len(first.strip()) == 5:  # spreadsheets tell the delimiter so
         delimiter, first = first[4], next(lines, "")
-    elif delimiter not in first:
-        delimiter = next((mark for mark in ";\t" if mark in first), delimiter)  # `;` is the comma of half of Europe
+    else:
+        unquoted = _QUOTED.sub("", first)
+        if delimiter not in unquoted:  # `;` is the comma of half of Europe
+            delimiter = next((mark for mark in ";\t" if mark in unquoted), delimiter)
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     start = lines.number
     while True:

@@ -33,6 +33,7 @@ _MEANT: tuple[dict[str, str], ...] = (
     ),
     *({"text": text} for text in ("content", "document", "body", "page_content")),
 )
+_NO_HEADER = "If the first line of the file is a row already, add a line with the names of the columns before it."
 
 
 @dataclass(frozen=True)
@@ -186,8 +187,9 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
         (name, *_) = row
         if separator := next((mark for mark in ";\t|" if mark in name), None):
             return f"Fields seem to be separated by {separator!r}: a .csv has commas, a .tsv tabs."
-    if row and all(isinstance(value, str) for value in row.values()) and any(_is_said(name) for name in row):
-        return "If the first line of the file is a row already, add a line with the names of the columns before it."
+    texts = bool(row) and all(isinstance(value, str) for value in row.values())
+    if texts and any(_is_said(name) for name in row):
+        return _NO_HEADER
     for mapping in _MEANT:
         if set(mapping.values()) <= row.keys():
             if classes := _classes(mapping.get("completion"), sample):
@@ -196,7 +198,8 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
             other = ", or format Text" if "text" in row else ""
             return f"Perhaps spec.columns {{{wanted}}} is meant{other}."
     shapes = "; ".join(f"{entry.name}: {entry.why}" for entry in FORMATS.values())
-    return f"Map them in spec.columns to those of a format: {shapes}."
+    header = f" {_NO_HEADER}" if texts and any(name.count(" ") > 1 for name in row) else ""
+    return f"Map them in spec.columns to those of a format: {shapes}.{header}"
 
 
 def _classes(column: str | None, sample: Sequence[dict[str, Any]]) -> int:

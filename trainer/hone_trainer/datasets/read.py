@@ -153,7 +153,7 @@ def _no_rows(head: bytes) -> str | None:
     for kind, marks in _NO_ROWS.items():
         if start.startswith(marks):
             return kind
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head[:64]:
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in (head[:64].rstrip(b"\0") or head[:64]):
         return "UTF-16 text, or not text at all"
     return None
 
@@ -172,8 +172,9 @@ def _parsed(where: str, data: bytes) -> Item:
     except UnicodeDecodeError as error:
         return Item(where, error=RowError("NotUTF8", f"not UTF-8 at byte {error.start + 1} of the line"))
     except json.JSONDecodeError as error:
-        if not data.strip(b"\0\r\n"):
-            return Item(where, error=RowError("BrokenJson", "the line is NUL bytes alone: the file was cut or padded"))
+        if data.rstrip(b"\r\n").endswith(b"\0"):
+            what = "ends with NUL bytes" if data.strip(b"\0\r\n") else "is NUL bytes alone"
+            return Item(where, error=RowError("BrokenJson", f"the line {what}: the file was cut or padded"))
         lines = " (the line has carriage returns in it: end lines with \\n)" if b"\r" in data.strip() else ""
         return Item(where, error=RowError("BrokenJson", f"not JSON: {error.msg} at column {error.colno}{lines}"))
     except ValueError as error:

@@ -23,6 +23,8 @@ _ROLES = {
 }
 _ASSISTANTS = {"model": "assistant", "chatbot": "assistant"}
 """Names of Gemini and Cohere."""
+_SAID = ("content", "parts", "message")
+"""What a turn says, as OpenAI, Gemini and the older Cohere call it."""
 
 
 def _chat(fields: Fields) -> Record:
@@ -47,7 +49,7 @@ def _turns(raw: dict[str, Any], where: str) -> list[talk.Turn]:
         name = _ASSISTANTS.get(name.lower(), name.lower())
     role = talk.role_of(name, f"{where}.role", _ROLES)
     talk.refuse_other_meaning(raw, where)
-    said = talk.said_in(raw, "parts" if "parts" in raw else "content", role, where)
+    said = talk.said_in(raw, next((key for key in _SAID if key in raw), "content"), role, where)
     calls = [*_calls(raw, where), *said.calls]
     if calls and role != "assistant":
         raise RowError("BrokenToolCall", f"{where} calls a tool, but is not the assistant's")

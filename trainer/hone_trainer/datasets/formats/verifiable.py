@@ -11,7 +11,7 @@ from typing import Any
 
 from hone_trainer.datasets.formats import chat
 from hone_trainer.datasets.formats.base import Fields, RowFormat
-from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of
+from hone_trainer.datasets.rows import Record, RowError, canonical, optional_text, text_of
 
 CHECKED_BY = ("answer", "tests")
 
@@ -47,9 +47,11 @@ def _prompt(fields: Fields) -> Any:
 
 
 def _answer(value: Any) -> str | None:
-    """Numbers are answers, too."""
+    """The answer as text: an object, as OpenAI's graders compare with, is written as JSON."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, dict) and value:
+        return canonical(value)
     return optional_text(value, "answer")
 
 
