@@ -161,8 +161,8 @@ def _harmful(pitfalls: Pitfalls) -> Iterator[str]:
         )
     if pitfalls.nothing:
         yield (
-            f"{pitfalls.nothing:,} rows have a text that is nan, NaN, NaT or <NA>, as pandas writes an empty cell: it is"
-            " trained as text. Write empty cells as null or an empty text, e.g. by fillna('')."
+            f"{pitfalls.nothing:,} rows have a text that is nan, NaN, NaT or <NA>, as pandas writes an empty cell: it"
+            " is trained as text. Write empty cells as null or an empty text, e.g. by fillna('')."
         )
     if pitfalls.same_but_form:
         yield (
@@ -256,7 +256,9 @@ def _languages(result: DatasetResult) -> Iterator[str]:
 def _pages(names: Sequence[str]) -> Iterator[str]:
     if names:
         shown = ", ".join(" ".join(name[:60].split()) for name in names[:5]) + (", …" if len(names) > 5 else "")
-        yield f"Not read, as Markdown beside files of rows describes them: {shown}. To read it, name it in source.files."
+        yield (
+            f"Not read, as Markdown beside files of rows describes them: {shown}. To read it, name it in source.files."
+        )
 
 
 def _percent(part: int, whole: int) -> str:
