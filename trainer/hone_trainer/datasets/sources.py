@@ -149,7 +149,8 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetc
     root = _root(path)
     if not path.exists():
         raise SourceError("SourceNotFound", f"{shown(plan.source.uri)}: there is no such file or folder")
-    inside, pages = _inside(path, root), ()
+    inside = _inside(path, root)
+    pages: tuple[str, ...] = ()
     if inside.is_dir():
         found = {p.relative_to(inside).as_posix(): p for p in _walk(inside)}
         names, pages = _chosen({name: 0 for name in found}, plan.source.files, shown(plan.source.uri))
