@@ -1,6 +1,6 @@
 # Each line is a command that one can type. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test mutate test-pure test-apiserver test-trainer e2e long attack lint format crds lock cluster-up cluster-down bench clean
+.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long attack mutate lint format docs crds lock cluster-up cluster-down clean bench
 CLUSTER ?= embedded
 SKIP ?=
 COUNT ?= 20000
@@ -9,8 +9,11 @@ PY := .venv/bin/python
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Make .venv from the lock files
+setup: ## Make .venv from the lock files (7 GB; needs Python 3.11)
 	@dev/bootstrap.sh
+
+setup-light: ## The same without what trains, for work on docs, CLI, API and operator (1 GB)
+	@dev/bootstrap.sh light
 
 demo: setup ## From nothing to a first fine-tuned model (CLUSTER=embedded|current|kind)
 	@$(PY) -m hone_dev demo --cluster $(CLUSTER)
@@ -18,11 +21,14 @@ demo: setup ## From nothing to a first fine-tuned model (CLUSTER=embedded|curren
 test: setup ## All that CI runs (leave a tier out by name: SKIP=e2e)
 	@$(PY) -m hone_dev.tiers $(if $(SKIP),--skip $(SKIP))
 
-mutate: setup ## Damaged data files against every reader, a larger campaign than the tests run (COUNT=20000)
-	@$(PY) -m hone_dev.mutations --count $(COUNT)
-
-test-pure test-apiserver test-trainer: setup ## One tier of the tests
+test-pure: ## Only the tests without I/O
+test-apiserver: ## Only the tests against a real etcd and kube-apiserver
+test-trainer: ## Only the tests that train small models on the CPU
+test-pure test-apiserver test-trainer: setup
 	@$(PY) -m hone_dev.tiers --only $(@:test-%=%)
+
+test-light: setup-light ## The tests without I/O that `make setup-light` is enough for
+	@$(PY) -m hone_dev.tiers --only light
 
 e2e: setup ## The end-to-end tier on the embedded cluster
 	@$(PY) -m hone_dev.tiers --only e2e
@@ -33,11 +39,17 @@ long: setup ## Long tests that `make test` leaves out: whole pipelines on real p
 attack: setup ## Every attack input against the running parts; prints tried and held by area
 	@$(PY) -m hone_dev.attack
 
+mutate: setup ## Damaged data files against every reader, a larger campaign than the tests run (COUNT=20000)
+	@$(PY) -m hone_dev.mutations --count $(COUNT)
+
 lint: setup ## Style, types, import contracts, drift of generated files
 	@$(PY) -m hone_dev.tiers --only lint
 
 format: setup ## Format the Python code
 	@.venv/bin/ruff check --fix -q . ; .venv/bin/ruff format -q .
+
+docs: setup-light ## Serve the documentation on http://localhost:8000, rebuilt at each change
+	@.venv/bin/zensical serve
 
 crds: setup ## Generate what is generated: CRDs, API reference, chart values, dashboard, Argo CD patch, failure codes in the docs
 	@$(PY) -m hone_api.generate && $(PY) -m hone_dev.chart.generate && $(PY) -m hone_dev.dashboards && $(PY) -m hone_dev.argocd && $(PY) -m hone_dev.troubleshooting

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Make .venv from the lock files: nothing but Python 3.11 or newer is needed beforehand. Done again only when a lock changes.
+# `dev/bootstrap.sh light` leaves out what trains (torch and all that needs it): 1 GB instead of 7. A full .venv serves as a
+# light one, and a light one becomes full by the next call without `light`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp=.venv/.locked
 want=$(cat requirements/*.txt pyproject.toml dev/bootstrap.sh | sha256sum)
-[ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && exit 0
+have=$(cat "$stamp" 2>/dev/null || true)
+[ "$have" = "$want" ] && exit 0
+[ "${1:-}" = light ] && [ "$have" = "light $want" ] && exit 0
 
 fail() { printf 'bootstrap: %s\nHint: %s\n' "$1" "$2" >&2; exit 1; }
 step() { local t=$SECONDS; printf '==> %s\n' "$1"; shift; "$@" || fail "«$*» failed" "read the lines above; then run the same command again"; printf '    %ss\n' $((SECONDS - t)); }
@@ -22,6 +26,12 @@ fi
 uv=$(grep -oE '^uv==[0-9.]+' requirements/dev.txt)
 [ -x .venv/bin/uv ] || step "Install $uv" .venv/bin/python -m pip install -q --disable-pip-version-check "$uv"
 install() { .venv/bin/uv pip install -q --python .venv/bin/python "$@"; }
+if [ "${1:-}" = light ]; then
+  step "Install locked packages, those that train left out (1 GB)" install --require-hashes -r requirements/light.txt
+  step "Install hone in place" install --no-deps -e .
+  printf 'light %s' "$want" > "$stamp"
+  exit 0
+fi
 # DeepSpeed's build imports torch and compiles nothing here; hence after the rest, without isolation.
 step "Install locked packages (a few minutes when the cache is cold: torch brings 6 GB)" install --require-hashes -r requirements/dev.txt
 step "Install DeepSpeed" env DS_ACCELERATOR=cpu .venv/bin/uv pip install -q --python .venv/bin/python --require-hashes --no-build-isolation -r requirements/deepspeed.txt

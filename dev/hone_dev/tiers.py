@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 MOST_WORKERS = 4
 """Each holds torch, or an API server of its own."""
+LIGHT = ("tests/api", "tests/chart", "tests/cli", "tests/docs", "tests/gitops", "tests/monitoring", "tests/operator")
+"""Whose pure tests need no package that trains: they run in the .venv of `make setup-light`."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class Tier:
     """Runs only where it is named by --only."""
 
 
-def _pytest(marker: str, workers: int = MOST_WORKERS) -> list[str]:
+def _pytest(marker: str, workers: int = MOST_WORKERS, folders: Sequence[str] = ()) -> list[str]:
     parallel = ["-n", "logical", "--maxprocesses", str(workers), "--dist", "worksteal"] if workers > 1 else []
-    return [str(BIN / "python"), "-m", "pytest", "-q", "-m", marker, "--durations=25", "--durations-min=5", *parallel]
+    command = [str(BIN / "python"), "-m", "pytest", "-q", "-m", marker, "--durations=25", "--durations-min=5"]
+    return [*command, *parallel, *folders]
 
 
 def _needs_linux() -> str | None:
@@ -57,6 +60,7 @@ TIERS = (
         ),
     ),
     Tier("pure", (_pytest("pure"),)),
+    Tier("light", (_pytest("pure", folders=LIGHT),), by_name=True),
     Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux),
     Tier("trainer", (_pytest("trainer and not long"),)),
     Tier(
