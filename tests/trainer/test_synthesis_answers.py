@@ -403,13 +403,65 @@ def test_another_kind_of_answer_is_told(script, body):
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("http://models.example.org/v1", "plain http:// goes to Services of the cluster only"),
+        ("http://models.example.org/v1", "plain http:// goes to Services of the cluster only; use https://"),
+        ("http://localhost:11434/v1", "validate with --allow-private-addresses; in a cluster its administrator sets"),
+        ("http://127.0.0.1:8000/v1", "validate with --allow-private-addresses"),
+        ("http://[::1]:8000/v1", "validate with --allow-private-addresses"),
+        ("http://192.168.1.7:8000/v1", "limits.allowPrivateAddresses of the chart"),
+        ("http://169.254.169.254/v1", "use https://"),
         ("https://models.example.org/v1?key=1", "is not the base URL of an API"),
     ],
 )
 def test_an_endpoint_that_cannot_be_is_told(url, words):
     with pytest.raises(ConfigError, match=words):
         Endpoint(url, Access())
+
+
+@pytest.mark.parametrize(
+    ("address", "words"), [("10.0.0.7", "public; for a server of your own network"), ("169.254.169.254", "public$")]
+)
+def test_who_may_lift_a_refusal_is_told_where_it_can_be(address: str, words: str) -> None:
+    server = Endpoint("https://models.example.org/v1", Access(resolver=lambda *_: Resolution([address])))
+    with pytest.raises(SourceError, match=words):
+        ask(server)
+
+
+def test_the_log_counts_tokens_of_answers_and_judges(plan, script, caplog):
+    """Those that a filter drops are paid for, too."""
+
+    def completion(text: str, read: Any, written: Any) -> Said:
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        return 200, {"choices": [choice], "usage": {"prompt_tokens": read, "completion_tokens": written}}
+
+    script.lines = [
+        completion("no question at all", 1000, 100),
+        completion("Question: Who painted the Mona Lisa?\nAnswer: Leonardo.", 1000, 100),
+        completion("5", 200, 1),
+        completion("Question: How high is the Brocken?\nAnswer: 1,141 metres.", "many", 10),
+        completion("5", 200, 1),
+    ]
+    with caplog.at_level("INFO", "hone.trainer"):
+        made(plan("SelfInstruct", SEEDS, 2, filters={"judge": {"minScore": 3}}))
+    told = "2,400 tokens read and 202 written, 1 answers not counted by the server"
+    assert any(f"2 of 2 rows from 3 answers, 1 WrongFormat; in this run {told}" in line for line in caplog.messages)
+
+
+def test_without_counts_the_log_is_silent_about_tokens(plan, script, caplog):
+    script.lines = ["Question: Who painted the Mona Lisa?\nAnswer: Leonardo."]
+    with caplog.at_level("INFO", "hone.trainer"):
+        made(plan("SelfInstruct", SEEDS))
+    assert any(line.endswith("1 of 1 rows from 1 answers") for line in caplog.messages)
+
+
+def test_a_table_of_a_document_is_shown_without_its_tags(plan, script):
+    table = (
+        '<table class="wide"><tr><th>Tower</th><th>Built</th></tr>\n<tr><td>Oslo</td><td><b>1890</b></td></tr></table>'
+    )
+    script.lines = ["Question: When was the tower built?\nAnswer: In 1890.\nQuote: Oslo | 1890"]
+    _, rows = made(plan("QuestionsFromDocuments", [{"text": f"# Towers\n\n{table}\n\n`<td>` is a cell of HTML."}]))
+    assert rows == [{"prompt": "When was the tower built?", "completion": "In 1890."}]
+    shown = script.asked[0]["messages"][-1]["content"]
+    assert "# Towers\n\nTower | Built\nOslo | 1890\n\n`<td>` is a cell of HTML." in shown
 
 
 def test_a_public_name_with_a_private_address_is_refused():

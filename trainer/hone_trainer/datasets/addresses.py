@@ -29,6 +29,10 @@ _NEVER = [
     )
 ]
 """Leads to a machine's own surroundings and looks public to `ipaddress`, or like an address of the own network."""
+PRIVATE_WAY_OUT = (
+    "for a server of your own network, run validate with --allow-private-addresses; in a cluster its administrator sets"
+    " limits.allowPrivateAddresses of the chart"
+)
 
 
 def is_allowed(address: str, allow_private: bool = False, allow_loopback: bool | None = None) -> bool:
@@ -39,6 +43,14 @@ def is_allowed(address: str, allow_private: bool = False, allow_loopback: bool |
     """
     loopback = allow_private if allow_loopback is None else allow_loopback
     return all(_allowed(one, allow_private, loopback) for one in _forms(address))
+
+
+def is_own(host: str) -> bool:
+    """Whether a host is this machine or of the own network, by its name or number alone."""
+    try:
+        return not is_allowed(host) and is_allowed(host, allow_private=True)
+    except ValueError:
+        return host == "localhost"
 
 
 def _forms(address: str) -> list[Address]:
@@ -139,7 +151,9 @@ class Network:
         if not refused:
             return None
         message = f"{host} has the address {', '.join(refused)}, which is not public"
-        if not self._may_be_a_service(url) or self._stays_in_namespace(url, found):
+        if not self._may_be_a_service(url):
+            return f"{message}; {PRIVATE_WAY_OUT}" if all(map(is_own, refused)) else message
+        if self._stays_in_namespace(url, found):
             return message
         return (
             f"{message}: the name server resolves it as {found.canonical_name or '(no name)'}, which is not a Service "

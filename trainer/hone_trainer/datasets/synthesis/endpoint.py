@@ -23,8 +23,9 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from hone_api.plan import MaterializePlan, TrainingPlan
-from hone_trainer.datasets.addresses import Network, network_of
+from hone_trainer.datasets.addresses import PRIVATE_WAY_OUT, Network, is_own, network_of
 from hone_trainer.datasets.http import Resolver, pool_of, resolve, timeout_until
+from hone_trainer.datasets.synthesis.usage import Usage
 from hone_trainer.errors import ConfigError, SourceError
 
 Message = Mapping[str, str]
@@ -127,6 +128,8 @@ class Endpoint:
 
     url: str
     access: Access
+    usage: Usage = field(default_factory=Usage)
+    """Of chat."""
     _pool: urllib3.HTTPConnectionPool | None = None
     _tells_words: bool = False
     _length_name: str = field(default="max_tokens")
@@ -181,6 +184,7 @@ class Endpoint:
                 raise
             self._length_name = _NEW_NAME
             found = self.request("POST", "/chat/completions", {**body, _NEW_NAME: max_tokens})
+        self.usage.see(found)
         try:
             choice = found["choices"][0]
             text = choice["message"]["content"]
@@ -335,8 +339,9 @@ def _checked(url: str, private: bool) -> SplitResult:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ConfigError(f"the endpoint {parts.scheme}://{parts.hostname or ''} is not the base URL of an API")
     if parts.scheme == "http" and not private:
+        way_out = PRIVATE_WAY_OUT if is_own(parts.hostname) else "use https://"
         raise ConfigError(
-            f"the endpoint http://{parts.hostname}: plain http:// goes to Services of the cluster only; use https://"
+            f"the endpoint http://{parts.hostname}: plain http:// goes to Services of the cluster only; {way_out}"
         )
     return parts
 

@@ -25,6 +25,7 @@ from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint, PromptRef
 from hone_trainer.datasets.synthesis.filters import Scorer, Similar
 from hone_trainer.datasets.synthesis.material import Material, Seed
 from hone_trainer.datasets.synthesis.templates import TEMPLATES, AnswerError, Ask, Template
+from hone_trainer.datasets.synthesis.usage import Usage
 from hone_trainer.errors import DataError, SourceError
 from hone_trainer.progress import Progress
 
@@ -45,28 +46,34 @@ def run(plan: MaterializePlan, material: Material, batch: Batch, revision: str, 
     synthesis = plan.synthesis
     assert synthesis is not None
     last_index = synthesis.rows * _REQUESTS_PER_ROW
+    usage = Usage()
     if len(batch.candidates) < synthesis.rows:
-        worker = _Worker.of(plan, material, batch, revision)
+        worker = _Worker.of(plan, material, batch, revision, usage)
         said = time.monotonic()
         with ThreadPoolExecutor(synthesis.parallel, "ask") as threads:
             try:
                 for answer in _in_order(worker, batch, synthesis, last_index, threads):
                     _settle(answer, worker, batch)
                     if time.monotonic() - said > _SAID_EVERY:
-                        progress.say(summary(batch, synthesis))
+                        progress.say(summary(batch, synthesis, usage))
                         said = time.monotonic()
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
-    progress.say(summary(batch, synthesis))
+    progress.say(summary(batch, synthesis, usage))
     if not batch.candidates:
         raise DataError("NothingGenerated", f"no answer of {batch.generated} became a row: {_reasons(batch)}")
 
 
-def summary(batch: Batch, synthesis: Synthesis) -> str:
-    """For the log."""
+def summary(batch: Batch, synthesis: Synthesis, usage: Usage) -> str:
+    """For the log.
+
+    Args:
+        usage: of this run; what an earlier one asked is not in it.
+    """
     removed = f", {_reasons(batch)}" if batch.filtered else ""
-    return f"{len(batch.candidates)} of {synthesis.rows} rows from {batch.generated} answers{removed}"
+    tokens = f"; in this run {usage}" if str(usage) else ""
+    return f"{len(batch.candidates)} of {synthesis.rows} rows from {batch.generated} answers{removed}{tokens}"
 
 
 def _reasons(batch: Batch) -> str:
@@ -158,10 +165,10 @@ class _Worker:
     revision: str
 
     @classmethod
-    def of(cls, plan: MaterializePlan, material: Material, batch: Batch, revision: str) -> _Worker:
+    def of(cls, plan: MaterializePlan, material: Material, batch: Batch, revision: str, usage: Usage) -> _Worker:
         synthesis = plan.synthesis
         assert synthesis is not None
-        endpoint = Endpoint(synthesis.endpoint, _access(plan, plan.synthesis_secret_path))
+        endpoint = Endpoint(synthesis.endpoint, _access(plan, plan.synthesis_secret_path), usage)
         template = TEMPLATES[synthesis.template]
         limit = float(synthesis.filters.max_similarity.removesuffix("%")) / 100
         worker = cls(
@@ -266,5 +273,5 @@ def _scorer(plan: MaterializePlan, endpoint: Endpoint) -> Scorer | None:
         return None
     if judge.endpoint or judge.secret_name:
         path = plan.judge_secret_path or (None if judge.endpoint else plan.synthesis_secret_path)
-        endpoint = Endpoint(judge.endpoint or plan.synthesis.endpoint, _access(plan, path))
+        endpoint = Endpoint(judge.endpoint or plan.synthesis.endpoint, _access(plan, path), endpoint.usage)
     return Scorer(endpoint, judge.model or endpoint.first_model(), judge)

@@ -16,6 +16,7 @@ from hone_api.synthesis import FROM_DOCUMENTS
 from hone_trainer.datasets import detect
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.rows import RawRow, Record, RowError
+from hone_trainer.datasets.synthesis import markup
 from hone_trainer.errors import DataError
 
 MAX_ITEMS = 100_000
@@ -131,11 +132,11 @@ def _seed(record: Record, group: str | None) -> Seed:
 
 
 def _passages(record: Record, group: str | None) -> list[Passage]:
-    """A document's paragraphs, as many together as fit."""
+    """A document's paragraphs without tags of HTML, as many together as fit."""
     if not isinstance(record.get("text"), str):
         raise RowError("WrongType", "a document is a row with a text: name format Text and the column")
     of_document = group or identity(record)
-    return [Passage(identity(text), text, of_document) for text in split(record["text"])]
+    return [Passage(identity(text), text, of_document) for text in split(markup.shown(record["text"]))]
 
 
 def split(text: str, longest: int = PASSAGE_CHARACTERS) -> list[str]:
