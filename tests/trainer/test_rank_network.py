@@ -73,10 +73,13 @@ LURES: dict[str, dict[str, dict[str, Any]]] = {
         "config.json": {"auto_map": {"AutoModelForCausalLM": f"{HUB}--modeling.Model"}},
         "tokenizer_config.json": {"auto_map": {"AutoTokenizer": [f"{HUB}--tokenization.Tokenizer", None]}},
     },
+    "a kernel": {"config.json": {"attn_implementation": HUB, "_attn_implementation": HUB}},
     "names": {
         "config.json": {"_name_or_path": HUB},
         "tokenizer_config.json": {"name_or_path": HUB},
         "generation_config.json": {"custom_generate": HUB},
+    },
+    "an adapter": {
         "adapter_config.json": {"peft_type": "LORA", "base_model_name_or_path": HUB, "r": 2, "task_type": "CAUSAL_LM"},
     },
 }
@@ -93,8 +96,10 @@ def test_no_file_of_a_model_leads_to_a_hub(
     for name, fields in LURES[what].items():
         body = json.loads((base / name).read_text()) if (base / name).is_file() else {}
         (base / name).write_text(json.dumps(body | fields))
-    _, attempts = run_alone(make_plan(modelPath=str(base), training={"maxSteps": 1}).to_json())
+    outcome, attempts = run_alone(make_plan(modelPath=str(base), training={"maxSteps": 1}).to_json())
     assert attempts == []
+    code = {"code": "UnsafeModel", "a kernel": "UnsafeModel", "an adapter": "UnsupportedModel"}.get(what)
+    assert (outcome.failure and outcome.failure.code) == code
 
 
 @pytest.mark.attack("network of a rank")

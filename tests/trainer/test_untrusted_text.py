@@ -19,9 +19,9 @@ from hone_api.modelversion import Sample
 from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan
 from hone_api.report import parse_outcome
 from hone_operator.cluster import Cluster
-from hone_trainer import chain, contents, manifest
+from hone_trainer import chain, contents, manifest, model
 from hone_trainer.errors import SourceError, StoreError
-from hone_trainer.fetch import make_safe
+from hone_trainer.safe_config import make_safe, refuse_code
 from hone_trainer.secrets import remember, scrub
 
 pytestmark = pytest.mark.pure
@@ -133,6 +133,7 @@ def test_a_config_names_no_code_and_no_kernel(tmp_path: Path, key: str, deep: bo
         ('{"quantization_config": {"quant_method": ["gptq"]}}', "UnsupportedModel"),
         ('{"quantization_config": "quark"}', "UnsupportedModel"),
         ("[" * 100_000, "UnsafeModel"),
+        ("[" * 600 + "]" * 600, "UnsafeModel"),
         ("not JSON", "UnsafeModel"),
     ],
 )
@@ -142,6 +143,39 @@ def test_a_config_that_is_refused(tmp_path: Path, content: str, code: str) -> No
     with pytest.raises(SourceError) as raised:
         make_safe(file)
     assert raised.value.code == code
+
+
+@pytest.mark.attack("model configs")
+@pytest.mark.parametrize("key", NAMED)
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "generation_config.json"])
+def test_a_model_of_a_volume_that_names_code_is_refused_before_it_is_read(tmp_path: Path, name: str, key: str) -> None:
+    """It was never cleaned: Hone does not write to a user's volume, nor to what an earlier release staged."""
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / name).write_text(json.dumps({"model_type": "llama", "text_config": [{key: NAMED[key]}]}))
+    with pytest.raises(SourceError, match=f"{name} has {key}: .*Remove the key from the file") as raised:
+        model.open_base(tmp_path)
+    assert raised.value.code == "UnsafeModel"
+
+
+@pytest.mark.attack("model configs")
+def test_a_model_of_a_volume_in_an_unknown_quantization_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "owner/kernel"}}')
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(SourceError, match="quantization_config of kind 'owner/kernel'"):
+        model.open_base(tmp_path)
+
+
+def test_implementations_of_transformers_itself_are_no_code_of_the_model(tmp_path: Path) -> None:
+    config = {
+        "_attn_implementation": "sdpa",
+        "attn_implementation": {"": "eager", "vision_config": None},
+        "experts_implementation": "grouped_mm",
+        "use_kernels": False,
+        "quantization_config": {"quant_method": "gptq"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    refuse_code(tmp_path)
 
 
 @pytest.mark.parametrize("method", ["gptq", "fp8"])

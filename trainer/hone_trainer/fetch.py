@@ -8,7 +8,6 @@ from __future__ import annotations
 import fnmatch
 import json
 from pathlib import Path
-from typing import Any
 
 from hone_api.plan import FetchPlan
 from hone_api.report import FetchResult
@@ -16,27 +15,12 @@ from hone_trainer import hub, manifest, sizes, store
 from hone_trainer.deadline import Deadline
 from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.progress import Progress
+from hone_trainer.safe_config import make_safe
 
 ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*")
 """Files of a model that are data. Pickles (.bin, .pt), code (.py) and other forms of the weights are not fetched."""
 _OTHER_FORM = "consolidated"
 """Start of names of the same weights in another library's form, which transformers does not read."""
-_CODE_KEYS = {
-    "auto_map",
-    "attn_implementation",
-    "_attn_implementation",
-    "_attn_implementation_internal",
-    "experts_implementation",
-    "_experts_implementation",
-    "_experts_implementation_internal",
-    "use_kernels",
-    "kernel_config",
-    "trust_remote_code",
-    "custom_pipelines",
-}
-"""Keys that let a config name code, or a kernel of the hub, to load (CVE-2026-4372)."""
-QUANTIZATIONS = ("awq", "bitsandbytes", "compressed-tensors", "fp8", "gptq", "hqq", "mxfp4", "torchao")
-"""Kinds of quantization that weights may be stored in."""
 
 
 def run(plan: FetchPlan) -> FetchResult:
@@ -106,32 +90,6 @@ def _stage(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str],
         store.publish(folder, target)
 
 
-def make_safe(config: Path) -> None:
-    """Remove the keys of a JSON config that name code, at any depth; other files stay byte for byte.
-
-    Raises:
-        SourceError: UnsafeModel when config.json is not a JSON object; UnsupportedModel for an unknown quantization.
-    """
-    if not config.name.endswith("config.json"):
-        return
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        raise SourceError("UnsafeModel", f"{config.name} is not JSON") from None
-    _check_quantization(config.name, content)
-    cleaned = _without_code(content)
-    if cleaned != content:
-        config.write_text(json.dumps(cleaned, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _check_quantization(name: str, content: Any) -> None:
-    options = content.get("quantization_config") if isinstance(content, dict) else None
-    kind = options.get("quant_method", "bitsandbytes") if isinstance(options, dict) else options
-    if kind is not None and kind not in QUANTIZATIONS:
-        known = ", ".join(QUANTIZATIONS)
-        raise SourceError("UnsupportedModel", f"{name}: quantization_config of kind {str(kind)[:40]!r}; known: {known}")
-
-
 def check_safetensors(folder: Path) -> None:
     """Read the header of every safetensors file, and that the shards of the index are all there.
 
@@ -155,9 +113,3 @@ def check_safetensors(folder: Path) -> None:
         missing = sorted(name for name in shards if not isinstance(name, str) or not (folder / name).is_file())
         if missing:
             raise SourceError("UnsafeModel", f"{index.name} names files that are missing: {', '.join(missing[:5])}")
-
-
-def _without_code(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_code(inner) for key, inner in value.items() if key not in _CODE_KEYS}
-    return [_without_code(inner) for inner in value] if isinstance(value, list) else value

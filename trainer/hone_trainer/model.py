@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from hone_trainer import quantized
+from hone_trainer import quantized, safe_config
 from hone_trainer.errors import TrainerError
 
 UNBOUNDED = 1_000_000_000
@@ -101,10 +101,7 @@ def _refuse_unreadable(folder: Path) -> None:
 
 def _refuse_unsafe(folder: Path) -> None:
     """Code that the model brings along, weights that are not safetensors, and an adapter beside the weights."""
-    for name in ("config.json", "tokenizer_config.json"):
-        file = folder / name
-        if file.is_file() and "auto_map" in json.loads(file.read_text()):
-            raise TrainerError("UnsafeModel", f"{file} has auto_map: the model wants to run code of its own")
+    safe_config.refuse_code(folder)
     if not any(folder.glob("*.safetensors")):
         raise TrainerError("UnsafeModel", f"{folder} holds no *.safetensors file")
     if (folder / "adapter_config.json").exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hone_trainer import safe_config
 from hone_trainer.encoder import Encoder, RowRefusedError
 from hone_trainer.errors import TrainerError
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
@@ -21,6 +22,7 @@ class RewardModel(WithoutGold):
 
         if context.path is None or not (context.path / "config.json").is_file():
             raise TrainerError("RewardFailed", f"reward {context.spec.title}: {context.path} holds no model")
+        safe_config.refuse_code(context.path)
         self._tokenizer = AutoTokenizer.from_pretrained(context.path, local_files_only=True, trust_remote_code=False)
         self._model = AutoModelForSequenceClassification.from_pretrained(
             context.path, local_files_only=True, trust_remote_code=False, use_safetensors=True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hone_api.plan import ModelInput
-from hone_trainer import chain, manifest
+from hone_trainer import chain, manifest, safe_config
 from hone_trainer.datasets.rows import Record
 from hone_trainer.datasets.texts import joined
 from hone_trainer.errors import ConfigError, TrainerError
@@ -34,6 +34,7 @@ class Classifier:
         if model.digest is not None:
             manifest.verify(model.path, model.digest)
         path = chain.whole(model, room / "merged", first=True).path
+        safe_config.refuse_code(Path(path))
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         kinds = config.architectures or ["of an unknown kind"]
         if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
