@@ -74,6 +74,13 @@ class Baseline(TrainerCallback):
         own = [len(row.sequences[0]) - len(row.prompt_ids) for row, _, _ in self._questions]
         return found, endings.sentences(tuned, base, own, evaluate.SAMPLE_TOKENS)
 
+    def curve(self) -> list[dict[str, Any]]:
+        """The held-out metrics of the base as an entry of transformers' `state.log_history`, at step 0; or nothing."""
+        if not self.scores:
+            return []
+        total = sum(self.scores[1:], self.scores[0])
+        return [{"step": 0, **{f"eval_{name}": total.value(name) for name in self._run.method.metrics}}]
+
     def _measure(self) -> None:
         self._run.reporters.update(stage="EvaluatingBase")
         try:

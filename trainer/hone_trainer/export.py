@@ -15,6 +15,7 @@ from hone_trainer.checkpoints import naming_disk_errors
 from hone_trainer.encode import Example
 from hone_trainer.errors import TrainerError
 from hone_trainer.loop import Run
+from hone_trainer.run_summary import Effort
 from hone_trainer.selfcheck import Shown
 
 MERGE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
@@ -45,6 +46,8 @@ class Record:
     """Points between base and tuned weights."""
     lowest: list[str] = field(default_factory=list)
     """Metrics of evaluation.harness of which less is better, as <metric> on <task>."""
+    effort: Effort | None = None
+    """What the run took; None of a checkpoint that is exported later."""
 
 
 def weights(trainer: Any) -> dict[str, Any]:
@@ -213,6 +216,8 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: 
         "plan": run.plan.to_json(),
         "resolved": record.resolved,
         "steps": record.steps,
+        "rows": len(run.rows),
+        "effort": record.effort.to_json() if record.effort else None,
         "numbers": [n.to_json() for n in record.numbers],
         "samples": [s.to_json() for s in record.samples],
         "data": record.data,

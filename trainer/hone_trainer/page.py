@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hone_trainer import pages, plots, suite
+from hone_trainer import pages, plots, run_summary, suite
 from hone_trainer.plots import Plot
 
 if TYPE_CHECKING:
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from hone_trainer.methods.base import Method
 
 NAME = "report.html"
-APART = ("grad_norm", "learning_rate")
-"""Curves in a figure of their own."""
+TRAINING, HELD_OUT = "training", "held out"
+"""Curves of a figure."""
+LOGGED = ("grad_norm", "learning_rate")
+"""Curves of training in a figure of their own."""
 
 
 def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], method: Method) -> str:
@@ -26,15 +28,22 @@ def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], metho
 
     Args:
         report: the content of report.json.
-        curves: transformers' `state.log_history`.
+        curves: transformers' `state.log_history`, after the base's values at step 0.
     """
-    plan = report["plan"]
+    plan, metric = report["plan"], method.goal.metric
+    numbers = [_judged(number, method, report["lowest"]) for number in report["numbers"]]
+    verdict = run_summary.verdict(numbers, metric, report["rejected"])
     return _template().render(
         report=report,
         plan=plan,
-        numbers=[_judged(number, method, report["lowest"]) for number in report["numbers"]],
+        verdict=verdict,
+        cards=run_summary.cards(report, numbers, metric),
+        next_steps=run_summary.next_steps(report, verdict),
+        numbers=numbers,
         figures=_figures(curves),
-        curve=_rows(report["interpolation"]),
+        base_known=any(entry["step"] == 0 for entry in curves),
+        curve=report["interpolation"],
+        label=run_summary.label,
         settings=json.dumps({"plan": plan, "resolved": report["resolved"]}, indent=2, ensure_ascii=False),
     )
 
@@ -53,20 +62,17 @@ def _judged(number: Mapping[str, Any], method: Method, lowest: Collection[str]) 
 
 
 def _figures(curves: Sequence[Mapping[str, Any]]) -> list[tuple[str, Plot]]:
-    """Training and held-out loss in one figure, every other metric that was evaluated in its own."""
+    """The loss of training and of held-out rows in one large figure, every other metric in a small one of its own."""
 
     def points(name: str) -> list[tuple[float, float]]:
         return [(entry["step"], float(entry[name])) for entry in curves if name in entry]
 
     evaluated = [name for entry in curves for name in entry if name.startswith("eval_") and name != "eval_loss"]
-    wanted = {"loss": {"training": points("loss"), "held out": points("eval_loss")}}
-    wanted |= {name.removeprefix("eval_"): {"held out": points(name)} for name in dict.fromkeys(evaluated)}
-    wanted |= {name: {"training": points(name)} for name in APART}
-    return [(title, made) for title, parts in wanted.items() if (made := plots.plot(parts))]
-
-
-def _rows(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{"weight": p["weight"], "metrics": {name: f"{v:.4f}" for name, v in p["metrics"].items()}} for p in points]
+    wanted = {"loss": {TRAINING: points("loss"), HELD_OUT: points("eval_loss")}}
+    wanted |= {name.removeprefix("eval_"): {HELD_OUT: points(name)} for name in dict.fromkeys(evaluated)}
+    wanted |= {name: {TRAINING: points(name)} for name in LOGGED}
+    sizes = {name: plots.LARGE if name == "loss" else plots.SMALL for name in wanted}
+    return [(name, made) for name, parts in wanted.items() if (made := plots.plot(parts, sizes[name]))]
 
 
 @cache

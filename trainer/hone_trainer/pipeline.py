@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import resource
+import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hone_api.advice import advise
-from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
 from hone_api.report import Outcome, TrainingResult
 from hone_trainer import (
@@ -40,6 +41,7 @@ from hone_trainer.harness import measuring
 from hone_trainer.loop import Run
 from hone_trainer.methods import METHODS
 from hone_trainer.metrics import Metrics
+from hone_trainer.run_summary import Effort
 from hone_trainer.start import L2ToStart
 from hone_trainer.stop import Stop, interrupted
 
@@ -53,16 +55,17 @@ def run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
     Raises:
         TrainerError: with the code of the failure; Interrupted after a checkpoint when a stop was asked for.
     """
+    started = time.monotonic()
     reporters = report.from_environment() if ranks.is_first() else report.Reporters()
     if plan.metrics_port is not None and ranks.is_first():
         reporters.add(Metrics(plan.run, plan.metrics_port))
     try:
-        return _run(plan, stop, reporters)
+        return _run(plan, stop, reporters, started)
     finally:
         reporters.close()
 
 
-def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> TrainingResult | None:
+def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters, started: float) -> TrainingResult | None:
     run = prepare(plan, stop, reporters)
     if ranks.is_first():
         rows.claim(plan)
@@ -73,7 +76,12 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Trainin
     result = _result(run, training, found, peak)
     if ranks.is_first():
         folder = finished.begin(plan)
-        result.artifacts = _export(run, training, found, result, weights, folder)
+        run.reporters.update(stage="Exporting")
+        for sentence in (*found.advice, *filter(None, [found.rejected])):
+            run.reporters.say(sentence)
+        effort = _effort(run, training, peak, time.monotonic() - started)
+        record = _record(run, training, found, result, effort)
+        result.artifacts = export.write(run, weights, training.trainer.model, record, folder)
         finished.keep(plan, Outcome(result=result))
         finished.close(folder)
     ranks.barrier()
@@ -173,27 +181,33 @@ def _result(run: Run, training: Training, found: Appraisal, peak: int) -> Traini
     )
 
 
-def _export(
-    run: Run, training: Training, found: Appraisal, result: TrainingResult, weights: dict[str, Any], folder: Path
-) -> list[Artifact]:
-    """Write the model below `folder` with what is to be said of it. The first rank alone."""
-    run.reporters.update(stage="Exporting")
-    for sentence in (*found.advice, *([found.rejected] if found.rejected else [])):
-        run.reporters.say(sentence)
-    record = export.Record(
+def _effort(run: Run, training: Training, peak: int, seconds: float) -> Effort:
+    return Effort(
+        seconds=round(seconds, 1),
+        gpus=0 if run.settings.cpu else ranks.world_size(),
+        peak_memory_bytes=peak,
+        tokens_per_second=training.speed.tokens_per_second,
+        start_step=training.start,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _record(run: Run, training: Training, found: Appraisal, result: TrainingResult, effort: Effort) -> export.Record:
+    """What is to be said of the model."""
+    return export.Record(
         numbers=result.numbers,
         samples=found.samples,
         resolved=result.resolved,
         steps=training.exported,
-        curves=training.trainer.state.log_history,
+        curves=[*training.base.curve(), *training.trainer.state.log_history],
         data=run.data,
         example=run.example,
         advice=result.advice,
         rejected=found.rejected,
         interpolation=found.curve,
         lowest=measuring.lowest(run.benchmarks),
+        effort=effort,
     )
-    return export.write(run, weights, training.trainer.model, record, folder)
 
 
 def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:

@@ -1,4 +1,4 @@
-"""Curves as points of an SVG. Pure."""
+"""Curves as points of an SVG, on axes whose labels are round numbers. Pure."""
 
 from __future__ import annotations
 
@@ -6,44 +6,97 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM = 640, 240, 64, 20, 24
-"""Units of the drawing; left and below are the labels of the axes, the last of which reaches to the right."""
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 10, 24
+"""Units of the drawing around the curves; left and below are the labels of the axes."""
 TICKS = 4
+"""Intervals of an axis, about."""
+MOST_DOTS = 24
+"""Points of a curve that are shown one by one: with more they would cover the line."""
 Curve = Sequence[tuple[float, float]]
-"""(x, y) in the order of x."""
+"""(x, y) in the order of x; x are steps."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a drawing, in its own units."""
+
+    width: int
+    height: int
+
+
+LARGE, SMALL = Size(880, 300), Size(300, 150)
 
 
 @dataclass(frozen=True)
 class Plot:
     """Everything that a template draws."""
 
+    size: Size
     lines: dict[str, str]
     """Points of each curve, by its name, as `polyline` takes them."""
+    dots: dict[str, list[tuple[float, float]]]
+    """Places of the points of the curves that have few."""
     x_ticks: list[tuple[float, str]]
     """(place, label)."""
     y_ticks: list[tuple[float, str]]
 
 
-def plot(curves: Mapping[str, Curve]) -> Plot | None:
+def plot(curves: Mapping[str, Curve], size: Size = LARGE) -> Plot | None:
     """The curves in one frame; values that are not finite are left out. None when no curve has two points."""
     found = {name: [(x, y) for x, y in curve if math.isfinite(y)] for name, curve in curves.items()}
     found = {name: curve for name, curve in found.items() if len(curve) > 1}
     if not found:
         return None
     points = [point for curve in found.values() for point in curve]
-    (left, right), (low, high) = ((min(axis), max(axis)) for axis in zip(*points, strict=True))
-    across, up = _scale(left, right, LEFT, WIDTH - RIGHT), _scale(low, high, HEIGHT - BOTTOM, 8)
+    (left, right), values = (min(x for x, _ in points), max(x for x, _ in points)), [y for _, y in points]
+    x_ticks, y_ticks = steps(left, right), around(min(values), max(values))
+    across = _scale(left, right, LEFT, size.width - RIGHT)
+    up = _scale(y_ticks[0], y_ticks[-1], size.height - BOTTOM, TOP)
+    places = {name: [(round(across(x), 1), round(up(y), 1)) for x, y in curve] for name, curve in found.items()}
     return Plot(
-        {name: " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in curve) for name, curve in found.items()},
-        [(round(across(x), 1), f"{x:.0f}") for x in _ticks(left, right)],
-        [(round(up(y), 1), f"{y:.3g}") for y in _ticks(low, high)],
+        size,
+        {name: " ".join(f"{x},{y}" for x, y in curve) for name, curve in places.items()},
+        {name: curve for name, curve in places.items() if len(curve) <= MOST_DOTS},
+        list(zip([round(across(x), 1) for x in x_ticks], labels(x_ticks), strict=True)),
+        list(zip([round(up(y), 1) for y in y_ticks], labels(y_ticks), strict=True)),
     )
+
+
+def around(low: float, high: float) -> list[float]:
+    """Round numbers at equal distances, the first at or below `low`, the last at or above `high`; two at least."""
+    if low == high:
+        margin = abs(low) / 2 or 1.0
+        low, high = low - margin, high + margin
+    width = round_number((high - low) / TICKS)
+    # A value that is a multiple but for rounding needs no further interval.
+    first, last = math.floor(low / width + 1e-9), math.ceil(high / width - 1e-9)
+    return [index * width for index in range(first, last + 1)]
+
+
+def steps(left: float, right: float) -> list[float]:
+    """Round whole numbers from `left` to `right`."""
+    width = max(1.0, round_number((right - left) / TICKS))
+    return [index * width for index in range(math.ceil(left / width), math.floor(right / width) + 1)]
+
+
+def round_number(value: float) -> float:
+    """The number of the form 1, 2, 2.5 or 5 times a power of ten at or above `value`, which is above 0 (Heckbert,
+    Nice Numbers for Graph Labels, Graphics Gems 1990)."""
+    if value <= 0:
+        return 0.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= value * (1 - 1e-9))
+
+
+def labels(values: Sequence[float]) -> list[str]:
+    """Round numbers as an axis shows them, all with as many decimals: 0.50 and 0.75; 12,000; 2e-05."""
+    short = [f"{value:.6g}" for value in values]
+    if any("e" in text for text in short if text != "0") and max(map(abs, values)) < 1:
+        return short
+    decimals = max((len(text.partition(".")[2]) for text in short if "e" not in text), default=0)
+    return [f"{value:,.{decimals}f}" for value in values]
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
     span = high - low or 1.0
     return lambda value: start + (value - low) / span * (end - start)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    return [low + (high - low) * i / TICKS for i in range(TICKS + 1)] if high > low else [low]
