@@ -57,3 +57,25 @@ def test_the_policy_on_versions_is_that_of_the_definitions() -> None:
         for name, kinds, is_served, stored in rows
         for kind in kinds.split(", ")
     }
+
+
+def test_the_readme_is_short_and_names_the_two_commands() -> None:
+    text = (ROOT / "README.md").read_text()
+    quickstart = text.split("\n## Quickstart\n")[1].split("\n## ")[0]
+    assert len(text.splitlines()) < 150
+    assert "make demo" in quickstart
+    assert "`make test`" in quickstart
+    for short, long in {
+        "SFT": "supervised fine-tuning",
+        "LoRA": "low-rank adaptation",
+        "DPO": "direct preference optimization",
+        "PPO": "proximal policy optimization",
+        "GRPO": "group relative policy optimization",
+    }.items():
+        assert re.search(rf"{short}(, | \(){long}", text), f"{short} is never spelled out"
+
+
+def test_the_readme_links_every_example() -> None:
+    text = (ROOT / "README.md").read_text()
+    for example in (ROOT / "examples").glob("*/README.md"):
+        assert f"]({example.relative_to(ROOT)})" in text
