@@ -40,17 +40,17 @@ def plan_shape() -> dict[str, Any]:
 
 
 def _shape(schema: dict[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {"type": schema["type"]}
+    out: dict[str, Any] = {"type": schema.get("type", "string")}  # a plan holds the text of a number
     if "properties" in schema:
         out["properties"] = {name: _shape(child) for name, child in schema["properties"].items()}
-    elif schema["type"] == "object":
+    elif out["type"] == "object":
         out["maxProperties"] = schema.get("maxProperties", MAX_ENTRIES)
         out["additionalProperties"] = _shape(schema["additionalProperties"])
-    elif schema["type"] == "array":
+    elif out["type"] == "array":
         out |= {"maxItems": schema.get("maxItems", MAX_ENTRIES), "items": _shape(schema["items"])}
-    elif schema["type"] == "string":
+    elif out["type"] == "string":
         out["maxLength"] = schema.get("maxLength", MAX_TEXT)
-    elif schema["type"] == "integer":
+    elif out["type"] == "integer":
         out |= {"minimum": -MAX_COUNT, "maximum": MAX_COUNT}
     return out
 

@@ -71,6 +71,7 @@ def immutable(path: str, name: str, way_out: str) -> Rule:
 
 
 DECIMAL = r"^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$"
+SIGNED_DECIMAL = r"^-?" + DECIMAL.removeprefix("^")
 
 
 def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
@@ -78,9 +79,10 @@ def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
 
     What is no number is told in the same words; double() alone would add an evaluation error to the refusal.
     """
-    number = f"self.{name}.matches(r'{DECIMAL}')"
+    text_of = f"string(self.{name})"
+    number = f"{text_of}.matches(r'{SIGNED_DECIMAL}')"
     return Rule(
-        f"!has(self.{name}) || {number} && double(self.{name}) {low} && double(self.{name}) {high}",
+        f"!has(self.{name}) || {number} && double({text_of}) {low} && double({text_of}) {high}",
         f"{name} must be {text}, e.g. '{example}'",
         field_path=f".{name}",
     )
@@ -89,7 +91,7 @@ def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
 def at_least(name: str, quantity: str, example: str) -> Rule:
     """A rule on the parent of a quantity: what is less cannot run at all."""
     return Rule(
-        f"!has(self.{name}) || quantity(self.{name}).compareTo(quantity('{quantity}')) >= 0",
+        f"!has(self.{name}) || quantity(string(self.{name})).compareTo(quantity('{quantity}')) >= 0",
         f"{name} must be at least {quantity}, e.g. {example}",
         field_path=f".{name}",
     )
@@ -117,6 +119,11 @@ def _checked_uri(uri: str) -> str:
     return uri
 
 
+def _number_as_text(value: Any) -> Any:
+    """A number that is written without quotes, as text. The API server takes integers so, a plan on a laptop all."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def _storable(text: Any) -> Any:
     """Half of a surrogate pair, as a row or a file name can hold, has no UTF-8 form: it becomes `?`."""
     return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
@@ -125,14 +132,29 @@ def _storable(text: Any) -> Any:
 MAX_COUNT = 2**53 - 1
 """Largest count: every JSON reader keeps it exactly (RFC 8259, section 6)."""
 
-# Field types. Floats are strings, as in the Kubernetes API conventions.
+# Field types. Floats are strings, as in the Kubernetes API conventions; integers need no quotes.
+NUMBER = "x-kubernetes-int-or-string"
+AsNumber = BeforeValidator(_number_as_text)
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
-Decimal = Annotated[str, StringConstraints(pattern=DECIMAL, max_length=24)]
+Decimal = Annotated[
+    str,
+    StringConstraints(pattern=DECIMAL, max_length=24),
+    Field(json_schema_extra={NUMBER: True, "minimum": 0, "maximum": MAX_COUNT}),
+    AsNumber,
+]
+SignedDecimal = Annotated[
+    str,
+    StringConstraints(pattern=SIGNED_DECIMAL, max_length=24),
+    Field(json_schema_extra={NUMBER: True, "minimum": -MAX_COUNT, "maximum": MAX_COUNT}),
+    AsNumber,
+]
 Percent = Annotated[str, StringConstraints(pattern=r"^(100|[0-9]{1,2}(\.[0-9]{1,3})?)%$", max_length=8)]
 Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(s|m|h|d))+$", max_length=24)]
 Quantity = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$", min_length=1, max_length=24),
+    Field(json_schema_extra={NUMBER: True, "minimum": 0, "maximum": MAX_COUNT}),
+    AsNumber,
 ]
 ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 ColumnExpression = Annotated[str, StringConstraints(min_length=1, max_length=512)]

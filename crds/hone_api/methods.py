@@ -49,26 +49,26 @@ class DpoMethod(ApiModel):
     """Direct preference optimisation (Rafailov et al. 2023) and its relatives."""
 
     loss: Literal["Sigmoid", "IPO", "Hinge"] = Field(default="Sigmoid", description="Loss, e.g. Sigmoid.")
-    beta: Decimal = Field(default="0.1", description="Strength of the pull to the reference, e.g. 0.1.")
+    beta: Decimal = Field(default="0.1", description="Strength of the pull to the reference, e.g. '0.1'.")
 
 
 class KtoMethod(ApiModel):
     """Kahneman-Tversky optimisation (Ethayarajh et al. 2024)."""
 
-    beta: Decimal = Field(default="0.1", description="Strength of the pull to the reference, e.g. 0.1.")
+    beta: Decimal = Field(default="0.1", description="Strength of the pull to the reference, e.g. '0.1'.")
 
 
 class OrpoMethod(ApiModel):
     """Odds-ratio preference optimisation (Hong et al. 2024)."""
 
-    weight: Decimal = Field(default="0.1", description="Weight of the odds-ratio term, e.g. 0.1.")
+    weight: Decimal = Field(default="0.1", description="Weight of the odds-ratio term, e.g. '0.1'.")
 
 
 class RewardMethod(ApiModel):
     """Reward model training."""
 
     center_rewards: Decimal | None = Field(
-        default=None, description="Coefficient that pulls rewards to mean zero, e.g. 0.01; default: none."
+        default=None, description="Coefficient that pulls rewards to mean zero, e.g. '0.01'; default: none."
     )
 
 
@@ -82,7 +82,7 @@ class PpoMethod(ApiModel):
         between("epsilon", "above 0 and below 1", "> 0.0", "< 1.0", "0.2"),
     )
     reward_model_version: Name = Field(description="Name of the ModelVersion of the reward model.")
-    kl: Decimal = Field(default="0.05", description="KL coefficient against the reference, e.g. 0.05.")
+    kl: Decimal = Field(default="0.05", description="KL coefficient against the reference, e.g. '0.05'.")
     target_kl: Decimal | None = Field(
         default=None,
         description="KL per answer, nats, that the coefficient is adapted to (Ziegler et al. 2019), e.g. 6; default: "
@@ -93,14 +93,15 @@ class PpoMethod(ApiModel):
     )
     iterations: int = Field(default=4, ge=1, le=16, description="Optimiser steps on the same samples; default 4.")
     epsilon: Decimal = Field(
-        default="0.2", description="How far ratio and value may move from the sampling model's, e.g. 0.2."
+        default="0.2", description="How far ratio and value may move from the sampling model's, e.g. '0.2'."
     )
-    value_weight: Decimal = Field(default="0.1", description="Weight of the value loss, e.g. 0.1.")
+    value_weight: Decimal = Field(default="0.1", description="Weight of the value loss, e.g. '0.1'.")
     gamma: Decimal = Field(default="1", description="Discount of later rewards; default 1: none.")
     gae_lambda: Decimal = Field(
-        default="0.95", description="Lambda of the generalised advantage estimation (Schulman et al. 2015), e.g. 0.95."
+        default="0.95",
+        description="Lambda of the generalised advantage estimation (Schulman et al. 2015), e.g. '0.95'.",
     )
-    temperature: Decimal = Field(default="1", description="Temperature of sampling, e.g. 0.9; default 1.")
+    temperature: Decimal = Field(default="1", description="Temperature of sampling, e.g. '0.9'; default 1.")
     max_completion_length: int = Field(
         default=128, ge=1, le=131_072, description="Most tokens of a sample; longer ones are cut. Default 128."
     )
@@ -190,7 +191,8 @@ class GrpoMethod(ApiModel):
             field_path=".epsilon",
         ),
         Rule(
-            "!has(self.epsilonHigh) || double(self.epsilonHigh) >= (has(self.epsilon) ? double(self.epsilon) : "
+            "!has(self.epsilonHigh) || double(string(self.epsilonHigh)) >= "
+            "(has(self.epsilon) ? double(string(self.epsilon)) : "
             "!has(self.loss) ? 0.2 : self.loss == 'GSPO' ? 0.0003 : self.loss == 'CISPO' ? 0.0 : 0.2)",
             "epsilonHigh must be at least epsilon, e.g. '0.28'",
             field_path=".epsilonHigh",
@@ -210,7 +212,9 @@ class GrpoMethod(ApiModel):
     generations: int = Field(
         default=8, ge=2, le=256, description="Samples per prompt; training.batchSize counts samples. Default 8."
     )
-    beta: Decimal = Field(default="0", description="KL coefficient against the reference, e.g. 0.04; default 0: none.")
+    beta: Decimal = Field(
+        default="0", description="KL coefficient against the reference, e.g. '0.04'; default 0: none."
+    )
     loss: Literal["DAPO", "DrGRPO", "BNPO", "GRPO", "GSPO", "CISPO"] | None = Field(
         default=None,
         description="How tokens are averaged, and the ratio to the sampling model is bounded. DAPO: over all tokens of "
@@ -230,16 +234,18 @@ class GrpoMethod(ApiModel):
     )
     epsilon: Decimal | None = Field(
         default=None,
-        description="How far the ratio to the sampling model may move, e.g. 0.2. Default 0.2; of loss GSPO 0.0003; "
+        description="How far the ratio to the sampling model may move, e.g. '0.2'. Default 0.2; of loss GSPO 0.0003; "
         "loss CISPO has no lower bound.",
     )
     epsilon_high: Decimal | None = Field(
         default=None,
-        description="The same upwards, e.g. 0.28 (clip-higher of DAPO, Yu et al. 2025). Default: epsilon; of loss GSPO "
-        "0.0004 where epsilon is not set; of loss CISPO 4, a weight of at most 5.",
+        description="The same upwards, e.g. '0.28' (clip-higher of DAPO, Yu et al. 2025). Default: epsilon; of loss "
+        "GSPO 0.0004 where epsilon is not set; of loss CISPO 4, a weight of at most 5.",
     )
-    temperature: Decimal = Field(default="1", description="Temperature of sampling, e.g. 0.9; default 1.")
-    top_p: Decimal = Field(default="1", description="Share of probability that is sampled from, e.g. 0.95; default 1.")
+    temperature: Decimal = Field(default="1", description="Temperature of sampling, e.g. '0.9'; default 1.")
+    top_p: Decimal = Field(
+        default="1", description="Share of probability that is sampled from, e.g. '0.95'; default 1."
+    )
     max_completion_length: int = Field(
         default=256, ge=1, le=131_072, description="Most tokens of a sample; longer ones are cut. Default 256."
     )

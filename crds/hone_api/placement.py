@@ -47,7 +47,7 @@ class Resources(ApiModel):
     gpu_products: Annotated[list[LabelValue], Field(max_length=16)] | None = Field(
         default=None, description="Allowed values of the node label nvidia.com/gpu.product; default: any."
     )
-    cpu: Quantity = Field(default="2", description="CPU request of each pod, e.g. 8; default 2.")
+    cpu: Quantity = Field(default="2", description="CPU request of each pod, e.g. 8 or 500m; default 2.")
     memory: Quantity = Field(default="8Gi", description="Memory request and limit of each pod, e.g. 64Gi; default 8Gi.")
     shared_memory: Quantity | None = Field(
         default=None,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hone_api import GROUP, VERSION
-from hone_api.meta import Kind
+from hone_api.meta import NUMBER, Kind
 from hone_api.schema import crd
 
 
@@ -19,6 +19,9 @@ def reference(kinds: Sequence[Kind]) -> str:
         "<!-- Generated from crds/hone_api by `make crds`. Do not edit. -->",
         "",
         f"Group `{GROUP}`, version `{VERSION}`. The same text is in `kubectl explain`.",
+        "",
+        "Write a number with a fraction or an exponent in quotes: `learningRate: '2e-4'`. Without quotes the API "
+        'server says `must be of type integer,string: "number"`. Integers need none: `epochs: 3`.',
     ]
     for kind in kinds:
         schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -49,6 +52,8 @@ def _tables(path: str, schema: dict[str, Any]) -> Iterator[str]:
 def _type(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
+    if NUMBER in schema:
+        return "integer, or string"
     if schema["type"] == "array":
         return f"list of {_type(schema['items'])}"
     bounds = [f"{schema[k]}" for k in ("minimum", "maximum") if k in schema]

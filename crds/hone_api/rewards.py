@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import ApiModel, HttpUrl, Name, Quantity, Rule, between, uri_rules
+from hone_api.meta import ApiModel, HttpUrl, Name, Quantity, Rule, SignedDecimal, between, uri_rules
 
-SignedDecimal = Annotated[str, StringConstraints(pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?$", max_length=24)]
 RewardName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=24)]
 ConfigMapKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
 
@@ -183,7 +182,7 @@ class Reward(ApiModel):
     name: RewardName | None = Field(
         default=None, description="Name in metrics, e.g. short_enough; default: the type in lower case."
     )
-    weight: SignedDecimal = Field(default="1", description="Factor in the weighted sum, e.g. 0.2 or -1; default 1.")
+    weight: SignedDecimal = Field(default="1", description="Factor in the weighted sum, e.g. '0.2' or -1; default 1.")
     final: AnswerReward | None = Field(default=None, description="Options of Number, Math and ExactMatch.")
     regex: RegexReward | None = Field(default=None, description="Options of Regex.")
     json_schema: JsonSchemaReward | None = Field(default=None, description="Options of JsonSchema.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from hone_api import GROUP, VERSION
-from hone_api.meta import ApiModel, Kind
+from hone_api.meta import NUMBER, ApiModel, Kind
 
 MAX_CRD_BYTES = 200_000
 NOT_SUPPORTED = "Not supported yet: "
@@ -79,6 +79,8 @@ def _convert(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     out = {k: v for k, v in node.items() if k not in {"title", "$defs", "properties", "items", "anyOf"}}
     if out.get("default", 0) is None:
         del out["default"]
+    if NUMBER in out:  # an integer or a string; a fraction without quotes is refused, whatever the schema says
+        out.pop("type", None)
     if "const" in out:
         out["enum"] = [out.pop("const")]
     if "properties" in node:

@@ -97,12 +97,12 @@ class Training(ApiModel):
     scheduler: Literal["Linear", "Cosine", "Constant"] = Field(
         default="Linear", description="Learning-rate schedule after warm-up; default Linear (decays to 0)."
     )
-    warmup_ratio: Decimal = Field(default="0.03", description="Share of the steps with rising rate, e.g. 0.03.")
-    weight_decay: Decimal = Field(default="0", description="AdamW weight decay, e.g. 0.01; default 0.")
+    warmup_ratio: Decimal = Field(default="0.03", description="Share of the steps with rising rate, e.g. '0.03'.")
+    weight_decay: Decimal = Field(default="0", description="AdamW weight decay, e.g. '0.01'; default 0.")
     l2_to_start: Decimal | None = Field(
         default=None,
         description="Strength of a penalty on leaving the weights that the run begins with, against forgetting in full "
-        "fine-tuning (L2-SP, Li et al. 2018), e.g. 0.1; default: none.",
+        "fine-tuning (L2-SP, Li et al. 2018), e.g. '0.1'; default: none.",
     )
     max_grad_norm: Decimal = Field(default="1.0", description="Gradient norm is clipped to this; default 1.0.")
     batch_size: int = Field(

@@ -39,7 +39,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (JOB, {"spec.training.maxSteps": "raw:1e400"}, "", "cannot unmarshal number 1e400"),
     (JOB, {"spec.training.maxSteps": 2.5}, "spec.training.maxSteps", "must be of type integer"),
     (JOB, {"spec.training.maxSteps": "5"}, "spec.training.maxSteps", "must be of type integer"),
-    (JOB, {"spec.training.learningRate": 0.0002}, "spec.training.learningRate", "must be of type string"),
+    (JOB, {"spec.training.learningRate": 0.0002}, "spec.training.learningRate", "must be of type integer,string"),
     (JOB, {"spec.training.learningRate": "-1e-4"}, "spec.training.learningRate", "should match"),
     (JOB, {"spec.training.learningRate": "0"}, "spec.training.learningRate", "above 0 and at most 1, e.g. '2e-4'"),
     (JOB, {"spec.training.learningRate": "2e4"}, "spec.training.learningRate", "above 0 and at most 1, e.g. '2e-4'"),

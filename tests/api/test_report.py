@@ -282,7 +282,7 @@ def test_a_plan_survives_json() -> None:
 def test_a_plan_names_all_wrong_fields_at_once() -> None:
     wrong = TrainingPlan.model_validate(PLAN).to_json()
     wrong["adapter"]["type"] = "Lora"
-    wrong["training"] |= {"batchSize": -1, "learningRate": 1e-4, "lr": "1e-4"}
+    wrong["training"] |= {"batchSize": -1, "learningRate": "fast", "lr": "1e-4"}
     wrong["datasets"][0]["digest"] = "sha256:abc"
     del wrong["outputPath"]
     with pytest.raises(ValidationError) as caught:

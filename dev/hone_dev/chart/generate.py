@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hone_api.meta import NUMBER
 from hone_dev import paths
 from hone_dev.chart.values import ChartValues
 
@@ -42,7 +43,9 @@ def _plain(node: Any) -> Any:
         return [_plain(n) for n in node]
     if not isinstance(node, dict):
         return node
-    out = {k: _plain(v) for k, v in node.items() if k not in ("title", "default")}
+    out = {k: _plain(v) for k, v in node.items() if k not in ("title", "default", NUMBER)}
+    if NUMBER in node:  # text only: Helm writes a large number of a values file with an exponent
+        out = {k: v for k, v in out.items() if k not in ("minimum", "maximum")}
     if "$defs" in out:
         out["definitions"] = out.pop("$defs")
     if isinstance(out.get("$ref"), str):
