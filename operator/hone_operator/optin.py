@@ -9,10 +9,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import aiohttp
 import kopf
@@ -50,8 +50,9 @@ class OptIn:
     _labelled: set[str] = field(default_factory=set)
     _bound: dict[str, float] = field(default_factory=dict)
     """Namespaces whose RoleBinding was seen, until when (monotonic seconds) it is not looked for again."""
-    _turns: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    """One at a time enters or leaves a namespace: else a label that goes and comes leaves no RoleBinding behind."""
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """Locks that somebody holds or waits for. One at a time enters or leaves a namespace: else a label that goes and
+    comes leaves no RoleBinding behind."""
 
     @property
     def _required(self) -> bool:
@@ -68,7 +69,7 @@ class OptIn:
             NamespaceGoneError: when it is being deleted.
             ClusterError: when the API server is overloaded or fails. That says nothing about the namespace.
         """
-        async with self._turns[namespace]:
+        async with self._turn(namespace):
             if not self.enabled(namespace):
                 return Closed(
                     f"Namespace {namespace} is not enabled for Hone. Somebody who may edit namespaces must run: "
@@ -84,6 +85,9 @@ class OptIn:
                 message = f"Namespace {namespace} has opted in, but the operator cannot work there: {error.message}"
                 return Closed(message, RETRY_SECONDS)
             return None
+
+    def _turn(self, namespace: str) -> asyncio.Lock:
+        return self._turns.setdefault(namespace, asyncio.Lock())
 
     def _is_labelled(self, namespace: str) -> bool:
         own = namespace == self.config.namespace or namespace.startswith("kube-")
@@ -181,7 +185,7 @@ class OptIn:
 
         The admission policy refuses writes there from the same moment on.
         """
-        async with self._turns[namespace]:
+        async with self._turn(namespace):
             self._bound.pop(namespace, None)
             try:
                 body = await self.cluster.get("RoleBinding", namespace, self.config.opt_in.role)

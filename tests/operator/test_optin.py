@@ -111,6 +111,19 @@ async def test_a_label_that_comes_and_goes_leaves_the_rights_that_the_last_one_s
     assert "RoleBinding" in server.made()
 
 
+async def test_nothing_is_kept_of_namespaces_that_are_gone(server: Server, opened: Any) -> None:
+    """Neither of those that had the label, nor of those where somebody only made an object of Hone."""
+    opt_in = await opened()
+    for number in range(50):
+        await opt_in._set(f"gone-{number}", True)
+        assert await opt_in.problem(f"gone-{number}") is None
+        await opt_in._set(f"gone-{number}", False)
+        assert await opt_in.problem(f"never-{number}") is not None
+    assert await opt_in.problem("team") is None
+    kept = [name for value in vars(opt_in).values() if hasattr(value, "__len__") for name in value]
+    assert kept == ["team", "team"], "that it has the label, and its rights"
+
+
 async def test_ports_that_are_no_longer_closed_are_opened(server: Server, opened: Any) -> None:
     assert await (await opened()).problem("team") is None
     assert await (await opened(close_ports=False)).problem("team") is None
