@@ -187,9 +187,10 @@ class ModelVersionSpec(ApiModel):
     lineage: Lineage = Field(description="Everything needed to make this model again.")
     evaluation: ModelEvaluation = Field(default_factory=ModelEvaluation, description="What was gained.")
     approval: Approval = Field(default_factory=Approval, description="A person's decision.")
-    deletion_policy: Literal["Retain"] = Field(
+    deletion_policy: Literal["Retain", "Delete"] = Field(
         default="Retain",
-        description="What happens to the files when this object is deleted; Retain keeps them.",
+        description="What happens to the files when this object is deleted. Retain keeps them for ever. Delete removes "
+        "them from the namespace's store some time later, when no other object and no running pod names their folder.",
     )
 
 

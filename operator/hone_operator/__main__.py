@@ -92,7 +92,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         metrics = Metrics(cache, reports, lambda: queue.depth, controllers.stored)
         metrics.registry.register(refusals)
         controllers.on_done, queue.on_failure = metrics.reconciled, metrics.failed
-        watches.gone = (reports.drop, metrics.forget)
+        watches.gone, watches.removed = (reports.drop, metrics.forget), controllers.gone
         stack.push_async_callback((await serve(metrics.application(), config.ports.metrics)).cleanup)
         controllers.request = unreadable.request = queue.request
         controllers.on_internal_error = metrics.internal_error

@@ -245,6 +245,11 @@ class Cluster:
         async for body in self._chunks(kind, namespace, labels, read=read):
             yield body
 
+    async def each(self, kind: str, namespace: str, fields: str, unread: set[str]) -> AsyncIterator[dict[str, Any]]:
+        """Objects by field selector, whole, a chunk at a time; the uids of those that cannot be read go to `unread`."""
+        async for body in self._chunks(kind, namespace, fields=fields, read=Read(unread=unread)):
+            yield body
+
     async def _chunks(
         self,
         kind: str,

@@ -38,7 +38,7 @@ from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.upstream import Upstream
 from hone_operator.routing import CONTENTS, Key
 from hone_operator.stores import StoreReader
-from hone_operator.sweeping import Stored, Sweeper
+from hone_operator.sweeping import Claims, Stored, Sweeper, note_gone
 from hone_operator.unreadable import UNREADABLE, Unreadable
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,8 @@ class Controllers:
     unreadable: Unreadable = field(default_factory=Unreadable)
     stored: Stored = field(default_factory=dict)
     """Bytes of every namespace's store, as measured last."""
+    departed: dict[str, Claims] = field(default_factory=dict)
+    """What ModelVersions that have just gone said of their models, by namespace."""
 
     def __post_init__(self) -> None:
         self._exists = Existence(self.cluster)
@@ -100,6 +102,10 @@ class Controllers:
     @property
     def _read(self) -> JobReader:
         return JobReader(self.cluster, self.now)
+
+    def gone(self, kind: str, body: Mapping[str, Any]) -> None:
+        """An object of ours was deleted."""
+        note_gone(self.departed, kind, body, self.platform.store_claim)
 
     async def process(self, key: Key) -> float | None:
         """One reconcile of one object; the seconds until it must be looked at again."""
@@ -134,7 +140,7 @@ class Controllers:
         if wait := self._pace.left(namespace, began):
             return wait
         try:
-            sweeper = Sweeper(self.cluster, self.cache, self.platform, self.now, self.stored)
+            sweeper = Sweeper(self.cluster, self.cache, self.platform, self.now, self.stored, self.departed)
             return await sweeper.process(namespace)
         finally:
             self._pace.ran(namespace, began, self.now().timestamp())

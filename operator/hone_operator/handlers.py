@@ -49,6 +49,8 @@ class Watches:
         self.listing = Listing(cluster, cache, self.changed, namespaces or (None,))
         self.gone: tuple[Callable[[str], None], ...] = ()
         """Told the uid of each of our objects that was deleted."""
+        self.removed: Callable[[str, Mapping[str, Any]], None] = lambda kind, body: None
+        """Told kind and body of each."""
         self.note: Note = lambda kind, skipped: None
         """Told each object that a watch has to skip."""
 
@@ -78,6 +80,7 @@ class Watches:
         if kind in OWNER_LABEL and self.cache.get(kind, meta["namespace"], meta["name"]) is None:
             for tell in self.gone:
                 tell(meta["uid"])
+            self.removed(kind, body)
         for key in concerned(kind, body, self.cache):
             self.queue.request(key)
 

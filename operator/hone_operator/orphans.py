@@ -11,7 +11,7 @@ from typing import Any
 from hone_operator.cluster import Cluster
 from hone_operator.desired import names
 from hone_operator.desired.pod import PLAN
-from hone_operator.reconcile.contents import needs_run, run_of
+from hone_operator.reconcile.references import needs_run, run_of
 
 RUNS = "runs"
 

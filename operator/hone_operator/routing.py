@@ -31,7 +31,8 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     namespace, name = meta["namespace"], meta["name"]
     gone = cache.get(kind, namespace, name) is None
     if kind in names.OWNER_LABEL:
-        swept = [contents_of(namespace)] if kind == "Dataset" or gone else []
+        goes = body.get("spec", {}).get("deletionPolicy") == "Delete"  # the ledger must know it before it goes
+        swept = [contents_of(namespace)] if kind == "Dataset" or gone or goes else []
         return [Key(kind, namespace, name), *_users_of(kind, body, cache), *swept]
     owner = caches.owner_of(body)
     if kind == "Pod" and owner:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from hone_api.plan import SweepPlan
 from hone_api.report import StoredBytes, SweepResult
 from hone_operator import cache as caches
-from hone_operator import orphans
+from hone_operator import modelpods, orphans
 from hone_operator.cache import Cache
 from hone_operator.cluster import AlreadyExistsError, Cluster, NotFoundError, RefusedError
 from hone_operator.desired import names
@@ -28,8 +28,8 @@ from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
 from hone_operator.desired.sweep import PLAN, STORED, Wanted, ledger, sweep
 from hone_operator.desired.sweep import plan as plan_of
-from hone_operator.reconcile import contents
-from hone_operator.reconcile.outcome import parse_time, read_time
+from hone_operator.reconcile import contents, models
+from hone_operator.reconcile.outcome import format_time, parse_time, read_time
 from hone_operator.reconcile.pods import ObservedJob
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,16 @@ MEASURED = timedelta(days=1)
 BYTES: TypeAdapter[dict[str, int]] = TypeAdapter(StoredBytes)
 Stored = dict[str, dict[str, int]]
 """Bytes by folder of the store, by namespace."""
+Objects = list[tuple[str, Mapping[str, Any]]]
+"""Kinds and bodies."""
+Claims = dict[str, bool]
+"""From `models.claimed`."""
+
+
+def note_gone(departed: dict[str, Claims], kind: str, body: Mapping[str, Any], claim: str) -> None:
+    """Remember what a ModelVersion that was deleted said of its model, by namespace, until the ledger has it."""
+    if kind == "ModelVersion" and (claims := models.claimed([(kind, body)], claim)):
+        departed.setdefault(body["metadata"]["namespace"], {}).update(claims)
 
 
 @dataclass
@@ -52,6 +62,8 @@ class Sweeper:
     now: Callable[[], datetime]
     stored: Stored = field(default_factory=dict)
     """What is known of every namespace's store, for metrics."""
+    departed: dict[str, Claims] = field(default_factory=dict)
+    """What ModelVersions that have just gone said of their models, by namespace."""
 
     async def process(self, namespace: str) -> float | None:
         """Bring the ledger up to date, and start or finish a Job; the seconds until time alone changes something."""
@@ -60,6 +72,7 @@ class Sweeper:
         except (NotFoundError, RefusedError) as error:
             # The namespace is being deleted, or a quota is used up; whatever is asked next looks again.
             log.info("%s: contents are not looked after now: %s", namespace, error)
+            self.departed.pop(namespace, None)
             return None
 
     async def _process(self, namespace: str) -> float | None:
@@ -69,8 +82,10 @@ class Sweeper:
         before.pop(PLAN, None)  # an earlier operator kept the plan here
         text = measured = before.pop(STORED, None)
         # In a thread: it reads every text of every object, and the event loop must go on.
-        referred = await asyncio.to_thread(contents.referred, self._cached(namespace), self.platform.store_claim)
-        known = contents.updated(before, referred, self.now())
+        cached, departed = self._cached(namespace), dict(self.departed.get(namespace, {}))
+        referred = await asyncio.to_thread(contents.referred, cached, self.platform.store_claim)
+        claims = departed | models.claimed(cached, self.platform.store_claim)
+        known = contents.updated(before, referred, self.now(), claims)
         job = self._job(body)
         plan = await self._plan(job.body) if job else None
         if job and job.succeeded and plan:
@@ -78,6 +93,7 @@ class Sweeper:
             text = await self._measured(job)
         if (known, text) != (before, measured):
             body = await self.cluster.apply(ledger(namespace, known, text))
+        self._forget_departed(namespace, departed)
         since = self._remember(namespace, text)
         if job and (self._may_go(job) if job.finished else plan is None):
             await self.cluster.delete("Job", job.body)
@@ -93,6 +109,12 @@ class Sweeper:
             await self._sweep(namespace, known, text)
             return None
         return (due - self.now()).total_seconds()
+
+    def _forget_departed(self, namespace: str, told: Claims) -> None:
+        """The ledger has what they said; others may have gone meanwhile."""
+        left = {key: goes for key, goes in self.departed.pop(namespace, {}).items() if key not in told}
+        if left:
+            self.departed[namespace] = left
 
     async def _forget_staging(self, namespace: str) -> None:
         """Delete the shared Jobs whose work no FineTuneJob of the namespace asks for, running or not."""
@@ -136,8 +158,10 @@ class Sweeper:
         # Live: the watch of pods may lag behind the watch of Jobs.
         pods = await self.cluster.list("Pod", meta["namespace"], labels=f"batch.kubernetes.io/job-name={meta['name']}")
         ending = ObservedJob(job.body, pods).result()
-        if ending and isinstance(ending.result, SweepResult):
-            return json.dumps({"at": job.ended_at, "bytes": ending.result.stored})
+        if ending and isinstance(done := ending.result, SweepResult):
+            found = {"at": job.ended_at, "bytes": done.stored}
+            unclaimed = {"unclaimed": done.unclaimed, "unclaimedCount": done.unclaimed_count}
+            return json.dumps(found | unclaimed if done.unclaimed_count else found)
         return json.dumps({"at": job.ended_at, "bytes": self.stored.get(meta["namespace"], {})})
 
     def _remember(self, namespace: str, text: str | None) -> datetime | None:
@@ -181,26 +205,42 @@ class Sweeper:
         remove = [content for content in contents.idle(known, keep, as_of) if content not in used]
         if claim is None:
             return
-        runs, orphaned = (
-            contents.runs_that_stay(live, self.platform.store_claim),
-            await orphans.runs(self.cluster, live),
-        )
+        orphaned = await orphans.runs(self.cluster, live)
         if orphaned is None:
             log.warning("%s: no runs are removed: pods are training of which nobody can tell the run", namespace)
-        what = Wanted(
-            contents=[content for content in remove if not content.startswith(contents.RUN)],
-            datasets=[body["metadata"]["name"] for kind, body in live if kind == "Dataset"],
-            jobs=None if orphaned is None else sorted({*runs, *orphaned}),
-            checkpoints=[uid for uid in runs if f"{contents.RUN}{uid}" in remove],
-        )
-        wanted = plan_of(what, as_of, self.platform)
+        held = await self._held(namespace, remove, orphaned)
+        known = {**known, **dict.fromkeys(held, format_time(as_of))}  # they wait as long again
+        remove = [content for content in remove if content not in held]
+        what = self._wanted(live, remove, orphaned)
         owner = await self.cluster.apply(ledger(namespace, known, measured))
-        job, config = sweep({**owner, "kind": "ConfigMap"}, wanted, self.platform)
+        job, config = sweep({**owner, "kind": "ConfigMap"}, plan_of(what, as_of, self.platform), self.platform)
         made = await self.cluster.create(job, brief=True)
         self.cache.put("Job", made)
         with contextlib.suppress(AlreadyExistsError):  # planted: the Job has no plan of ours, and goes at the next look
             await self.cluster.create(config(made), brief=True)
-        log.info("%s: %d contents and runs that nothing refers to are removed", namespace, len(remove))
+        log.info("%s: %d contents, runs and models that nothing refers to are removed", namespace, len(remove))
+
+    async def _held(self, namespace: str, remove: Sequence[str], orphaned: set[str] | None) -> set[str]:
+        """Of what is to be removed, the models that a pod may use."""
+        places = {models.place_of(content): content for content in remove if models.is_key(content)}
+        if not places or orphaned is None:
+            return set(places.values())
+        used = await modelpods.used(self.cluster, namespace, places)
+        for place, pod in used.items():
+            log.info("%s: models/%s stays while pod %s uses it", namespace, place, pod)
+        return {places[place] for place in used}
+
+    def _wanted(self, live: Objects, remove: Sequence[str], orphaned: set[str] | None) -> Wanted:
+        claim = self.platform.store_claim
+        runs, exports = contents.runs_that_stay(live, claim), models.named(live, claim) | models.not_over(live)
+        return Wanted(
+            contents=[c for c in remove if not (c.startswith(contents.RUN) or models.is_key(c))],
+            datasets=[body["metadata"]["name"] for kind, body in live if kind == "Dataset"],
+            jobs=None if orphaned is None else sorted({*runs, *orphaned}),
+            checkpoints=[uid for uid in runs if f"{contents.RUN}{uid}" in remove],
+            models=[models.place_of(content) for content in remove if models.is_key(content)],
+            exports=None if orphaned is None else sorted(exports | orphaned),
+        )
 
 
 def _environment(job: Mapping[str, Any]) -> list[str]:

@@ -43,6 +43,10 @@ class MemoryCluster:
         for body in await self.list(kind, namespace, labels):
             yield body
 
+    async def each(self, kind: str, namespace: str, fields: str, unread: set[str]) -> AsyncIterator[Body]:
+        for body in await self.list(kind, namespace):
+            yield body
+
     async def create(self, body: Mapping[str, Any], brief: bool = False) -> Body:
         return copy.deepcopy(self.add(body))
 

@@ -86,7 +86,7 @@ class Store(Values):
         "ReadWriteMany", description="Its access mode; runs of several nodes need ReadWriteMany."
     )
     keep_unused_seconds: int = Field(
-        3600, ge=1, description="How long rows and checkpoints stay that no object needs any more."
+        3600, ge=1, description="How long rows, checkpoints and models to be deleted stay after no object needs them."
     )
     isolate_runs: bool = Field(
         True,

@@ -47,6 +47,10 @@ class Wanted:
     """uids of all runs that are there; None: all others stay, too."""
     checkpoints: Sequence[str] = ()
     """uids of those of them whose checkpoints nobody needs."""
+    models: Sequence[str] = ()
+    """Models that go with their ModelVersion, as <run>/<attempt>."""
+    exports: Sequence[str] | None = None
+    """What stays below models/, as in a SweepPlan; None: all of it."""
 
 
 def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:
@@ -57,6 +61,8 @@ def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:
         datasets=sorted(wanted.datasets),
         jobs=None if wanted.jobs is None else sorted(wanted.jobs),
         checkpoints=sorted(wanted.checkpoints),
+        models=sorted(wanted.models),
+        exports=None if wanted.exports is None else sorted(wanted.exports),
         as_of=as_of.timestamp(),
         grace_seconds=platform.store_keep_unused_seconds,
     )

@@ -9,22 +9,22 @@ Both are referred to by whatever names a folder of them by its address, e.g. a r
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
-from pathlib import PurePosixPath
 from typing import Any
 
 from hone_api.plan import SweepPlan
 from hone_operator.desired import names
-from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile import models
 from hone_operator.reconcile.outcome import format_time, parse_time, read_time
+from hone_operator.reconcile.references import addresses, needs_run, run_of
 
 Ledger = Mapping[str, str]
-"""Contents by hexadecimal digest, and runs by `run.` and uid: empty, or since when nothing refers to it."""
+"""Contents by hexadecimal digest, runs by `run.` and uid, and models that are to go with their ModelVersion (see
+`models`): empty, or since when nothing refers to it."""
 RUN = "run."
 FOLDERS = {"runs": RUN, "datasets": ""}
 """Folders of the store that are swept, and what their names begin with in the ledger."""
-_ENTRY = re.compile(r"[0-9a-f]{64}|run\.[-._a-zA-Z0-9]{1,240}")
+_ENTRY = re.compile(rf"[0-9a-f]{{64}}|run\.[-._a-zA-Z0-9]{{1,240}}|{models.PATTERN}")
 MOST = 500
 """Contents that one Job removes."""
 RETRY = timedelta(hours=1)
@@ -39,45 +39,11 @@ def referred(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> se
 
 
 def _addressed(kind: str, body: Mapping[str, Any], claim: str) -> Iterator[str]:
-    """Contents and runs in which a folder is that this object names by its address, as in the ledger."""
-    if kind not in ("Dataset", "FineTuneJob", "ModelVersion"):
-        return
-    parts = (body.get("spec"), (body.get("status") or {}).get("resolved"))
-    for uri in {text for part in parts for text in _texts(part) if text.startswith(f"pvc://{claim}/")}:
-        with suppress(names.InvalidReferenceError):
-            top, *below = PurePosixPath(names.split_uri(uri)[2]).parts or ("",)
-            if below and top in FOLDERS:
-                yield f"{FOLDERS[top]}{below[0]}"
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """All texts in a JSON value; objects are read at most `decoding.MAX_DEPTH` levels deep."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(inner)
-
-
-def run_of(kind: str, body: Mapping[str, Any]) -> str | None:
-    """uid of the run whose work folder this object is about."""
-    meta = body["metadata"]
-    if kind == "FineTuneJob":
-        return meta.get("uid")
-    if kind not in ("Job", "Pod"):
-        return None
-    owners = (o["uid"] for o in meta.get("ownerReferences") or () if o.get("kind") == "FineTuneJob")
-    return (meta.get("labels") or {}).get(names.RUN) or next(owners, None)
-
-
-def needs_run(kind: str, body: Mapping[str, Any]) -> bool:
-    """Whether the checkpoints are still needed."""
-    if kind == "FineTuneJob":
-        retain = ((body.get("spec") or {}).get("checkpoints") or {}).get("retain")
-        return not (retain == "UntilSucceeded" and is_true(body, "Succeeded"))
-    if kind == "Pod":
-        return (body.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
-    return not (is_true(body, "Complete") or is_true(body, "Failed"))
+    """Contents, runs and models in which a folder is that this object names by its address, as in the ledger."""
+    for top, *below in addresses(kind, body, claim):
+        if below and top in FOLDERS:
+            yield f"{FOLDERS[top]}{below[0]}"
+    yield from filter(None, map(models.key_of, models.named([(kind, body)], claim)))
 
 
 def runs_that_stay(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> list[str]:
@@ -110,13 +76,19 @@ def _pinned(resolved: str) -> list[str]:
     return [digest for digest in found if isinstance(digest, str)]
 
 
-def updated(ledger: Ledger, now_referred: set[str], now: datetime) -> dict[str, str]:
+def updated(
+    ledger: Ledger, now_referred: set[str], now: datetime, claims: Mapping[str, bool] | None = None
+) -> dict[str, str]:
     """The ledger with what is referred to now.
 
-    Users may edit it: what is neither a digest nor a run is dropped, and a time that nobody can read begins again.
+    Users may edit it: what is none of its keys is dropped, and a time that nobody can read begins again.
+
+    Args:
+        claims: from `models.claimed`, of the ModelVersions that are there and of those that have just gone.
     """
-    idle = {content: _time(since) or format_time(now) for content, since in ledger.items()}
-    found = idle | dict.fromkeys(now_referred, "")
+    known = models.tracked(ledger, claims or {})
+    idle = {content: _time(since) or format_time(now) for content, since in known.items()}
+    found = idle | {content: "" for content in now_referred if content in known or not models.is_key(content)}
     return {content: found[content] for content in sorted(found) if _ENTRY.fullmatch(content)}
 
 
@@ -128,7 +100,7 @@ def _time(since: str) -> str | None:
 def without(ledger: Ledger, done: SweepPlan) -> dict[str, str]:
     """The ledger after a Job has removed its contents; one that is referred to again stays."""
     gone = {digest.removeprefix("sha256:") for digest in done.remove}
-    gone |= {f"{RUN}{uid}" for uid in done.checkpoints}
+    gone |= {f"{RUN}{uid}" for uid in done.checkpoints} | {key for p in done.models if (key := models.key_of(p))}
     stay = {f"{RUN}{uid}" for uid in done.jobs} if done.jobs is not None else None
 
     def went(content: str) -> bool:

@@ -1,0 +1,70 @@
+"""Models in a namespace's store, at models/<run>/<attempt>: which go with their ModelVersion, which stay. Pure.
+
+A folder goes when every ModelVersion that had it said `deletionPolicy: Delete`, all of them are gone, and no object
+names it by its address. The ledger of contents remembers that it is to go: no ModelVersion is there to say so.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.references import addresses, needs_run, run_of
+
+FOLDER = "models"
+KEY = "model."
+PATTERN = r"model\.[-_a-zA-Z0-9]{1,120}\.[-_a-zA-Z0-9]{1,120}"
+"""Of the ledger's keys."""
+_KEY = re.compile(PATTERN)
+Pairs = Iterable[tuple[str, Mapping[str, Any]]]
+"""Kinds and bodies of the objects of a namespace."""
+
+
+def is_key(content: str) -> bool:
+    """Whether an entry of the ledger is about a model."""
+    return content.startswith(KEY)
+
+
+def key_of(place: str) -> str | None:
+    """The ledger's key of <run>/<attempt>; None: no run of ours made a folder of this name."""
+    run, _, attempt = place.partition("/")
+    key = f"{KEY}{run}.{attempt}"
+    return key if _KEY.fullmatch(key) else None
+
+
+def place_of(key: str) -> str:
+    """<run>/<attempt> of the ledger's key."""
+    return key.removeprefix(KEY).replace(".", "/")
+
+
+def claimed(objects: Pairs, claim: str) -> dict[str, bool]:
+    """Keys of the folders that ModelVersions have in the store `claim`, and whether these are to go with them."""
+    found: dict[str, bool] = {}
+    for kind, body in objects:
+        if kind == "ModelVersion":
+            goes = body["spec"].get("deletionPolicy") == "Delete"
+            own = named([(kind, {"spec": {"artifacts": body["spec"].get("artifacts")}})], claim)
+            for key in filter(None, map(key_of, own)):
+                found[key] = goes and found.get(key, True)
+    return found
+
+
+def tracked(ledger: Mapping[str, str], claims: Mapping[str, bool]) -> dict[str, str]:
+    """The ledger with the models that are to go, and without those of which a ModelVersion says that they stay."""
+    others = {key: since for key, since in ledger.items() if claims.get(key, True)}
+    return dict.fromkeys((key for key, goes in claims.items() if goes), "") | others
+
+
+def named(objects: Pairs, claim: str) -> set[str]:
+    """<run>/<attempt> of every model in the store that an object names by its address; <run> where it names no more."""
+    paths = (path for kind, body in objects for path in addresses(kind, body, claim))
+    return {"/".join(path[1:3]) for path in paths if len(path) > 1 and path[0] == FOLDER}
+
+
+def not_over(objects: Pairs) -> set[str]:
+    """uids of the runs that have not finished, and of those that a Job or pod may still write."""
+    return {uid for kind, body in objects if (uid := run_of(kind, body)) and _writes(kind, body)}
+
+
+def _writes(kind: str, body: Mapping[str, Any]) -> bool:
+    return not is_true(body, "Finished") if kind == "FineTuneJob" else needs_run(kind, body)

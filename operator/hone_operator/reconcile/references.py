@@ -1,0 +1,63 @@
+"""What an object refers to in a namespace's store: the run that it is about, and folders that it names. Pure."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import PurePosixPath
+from typing import Any
+
+from hone_operator.desired import names
+from hone_operator.reconcile.conditions import is_true
+
+Body = Mapping[str, Any]
+
+
+def addresses(kind: str, body: Body, claim: str) -> Iterator[tuple[str, ...]]:
+    """Paths below the store `claim` that this object names by an address `pvc://claim/path`, in parts.
+
+    A Job names what it was resolved to, until it has ended.
+    """
+    for uri in {text for text in _named(kind, body) if text.startswith(f"pvc://{claim}/")}:
+        with suppress(names.InvalidReferenceError):
+            if parts := PurePosixPath(names.split_uri(uri)[2]).parts:
+                yield parts
+
+
+def _named(kind: str, body: Body) -> list[str]:
+    if kind in ("Dataset", "FineTuneJob", "ModelVersion"):
+        return [*_texts(body.get("spec")), *_texts((body.get("status") or {}).get("resolved"))]
+    if kind == "Job" and needs_run(kind, body):
+        # An attempt's Job exists before its owner's status tells of it, and may outlive its owner.
+        with suppress(ValueError, RecursionError):  # it was not written by an operator
+            return list(_texts(json.loads((body["metadata"].get("annotations") or {}).get(names.RESOLVED, "{}"))))
+    return []
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a JSON value; objects are read at most `decoding.MAX_DEPTH` levels deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
+
+
+def run_of(kind: str, body: Body) -> str | None:
+    """uid of the run whose work folder this object is about."""
+    meta = body["metadata"]
+    if kind == "FineTuneJob":
+        return meta.get("uid")
+    if kind not in ("Job", "Pod"):
+        return None
+    owners = (o["uid"] for o in meta.get("ownerReferences") or () if o.get("kind") == "FineTuneJob")
+    return (meta.get("labels") or {}).get(names.RUN) or next(owners, None)
+
+
+def needs_run(kind: str, body: Body) -> bool:
+    """Whether the checkpoints are still needed."""
+    if kind == "FineTuneJob":
+        retain = ((body.get("spec") or {}).get("checkpoints") or {}).get("retain")
+        return not (retain == "UntilSucceeded" and is_true(body, "Succeeded"))
+    if kind == "Pod":
+        return (body.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+    return not (is_true(body, "Complete") or is_true(body, "Failed"))

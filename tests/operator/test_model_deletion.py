@@ -1,0 +1,163 @@
+"""The files of a model whose ModelVersion had deletionPolicy Delete go some time after it; nothing else does."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from memory_cluster import Body, MemoryCluster
+
+from hone_api.plan import SweepPlan
+from hone_operator.cache import Cache
+from hone_operator.controllers import Controllers
+from hone_operator.desired.platform import Platform
+from hone_operator.routing import concerned, contents_of
+
+pytestmark = pytest.mark.pure
+URI = "pvc://hone-store/models/run-uid/attempt-1"
+PLACE = "run-uid/attempt-1"
+
+
+def training(model: str) -> Body:
+    return {"model": {"uri": "hf://a/b"}, "datasets": [{"name": "x"}], "output": {"modelName": model}}
+
+
+class World:
+    """A namespace with a ModelVersion, whose run is over and whose FineTuneJob is gone."""
+
+    def __init__(self, policy: str):
+        self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+        self.cluster, self.cache = MemoryCluster(lambda: self.now.strftime("%Y-%m-%dT%H:%M:%SZ")), Cache()
+        self.restart()
+        self.add("PersistentVolumeClaim", "hone-store", {})
+        spec = {"modelName": "tutor", "version": 1, "artifacts": [{"uri": f"{URI}/adapter"}], "deletionPolicy": policy}
+        self.model = self.add("ModelVersion", "tutor-v1", spec)
+
+    def restart(self) -> None:
+        """A new operator process: it remembers nothing."""
+        platform = Platform("trainer", store_keep_unused_seconds=3600)
+        self.operator = Controllers(self.cluster, self.cache, platform, now=lambda: self.now)  # type: ignore[arg-type]
+
+    def add(self, kind: str, name: str, spec: Body, **labels: str) -> Body:
+        meta = {"name": name, "namespace": "ns", "labels": labels}
+        return self.cluster.add({"apiVersion": "v1", "kind": kind, "metadata": meta, "spec": spec})
+
+    async def look(self, after: timedelta = timedelta(minutes=2)) -> None:
+        self.now += after
+        self.cluster.tell(self.cache)
+        await self.operator.process(contents_of("ns"))
+        self.cluster.tell(self.cache)
+
+    def delete(self) -> None:
+        """As the watch tells it."""
+        self.cluster.remove(self.model)
+        self.cluster.tell(self.cache)
+        self.operator.gone("ModelVersion", self.model)
+
+    @property
+    def ledger(self) -> dict[str, str]:
+        data = self.cluster.objects["ConfigMap", "ns", "hone-contents"]["data"]
+        return {key: since for key, since in data.items() if key.startswith("model.")}
+
+    def plan(self) -> SweepPlan | None:
+        """Of the sweep that is there."""
+        jobs = [j for j in self.cluster.of("Job") if j["metadata"]["labels"]["hone.dev/component"] == "sweep"]
+        if not jobs:
+            return None
+        (name,) = (v["configMap"]["name"] for v in jobs[0]["spec"]["template"]["spec"]["volumes"] if "configMap" in v)
+        return SweepPlan.model_validate_json(self.cluster.objects["ConfigMap", "ns", name]["data"]["plan.json"])
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "changed and deleted at once"])
+async def test_a_model_that_is_to_go_goes(known: bool) -> None:
+    world = World("Delete" if known else "Retain")
+    await world.look()
+    assert world.plan() is None
+    if not known:
+        world.model["spec"]["deletionPolicy"] = "Delete"
+    world.delete()
+    await world.look()
+    assert set(world.ledger) == {f"model.{PLACE.replace('/', '.')}"}
+    assert world.plan() is None, "not at once"
+    await world.look(timedelta(hours=1))
+    plan = world.plan()
+    assert plan is not None
+    assert (plan.models, plan.exports) == ([PLACE], [])
+
+
+async def test_it_goes_also_when_the_operator_was_away() -> None:
+    world = World("Delete")
+    await world.look()
+    world.cluster.remove(world.model)
+    world.restart()
+    await world.look()
+    await world.look(timedelta(hours=1))
+    assert (plan := world.plan()) is not None
+    assert plan.models == [PLACE]
+
+
+@pytest.mark.parametrize("before", ["Retain", "Delete"], ids=["always", "changed back and deleted at once"])
+async def test_a_retained_model_stays(before: str) -> None:
+    world = World(before)
+    world.add("FineTuneJob", "another", training("another"))
+    await world.look()
+    world.model["spec"]["deletionPolicy"] = "Retain"
+    world.delete()
+    await world.look()
+    await world.look(timedelta(days=2))
+    assert (plan := world.plan()) is not None, "the daily measure"
+    assert plan.models == []
+
+
+async def test_of_a_model_that_is_there_and_of_a_run_that_is_not_over_all_exports_stay() -> None:
+    world = World("Delete")
+    job = world.add("FineTuneJob", "run", training("tutor"))
+    done = world.add("FineTuneJob", "done", training("other"))
+    done["status"] = {"conditions": [{"type": "Finished", "status": "True", "reason": "x", "message": ""}]}
+    await world.look()
+    await world.look(timedelta(days=2))
+    assert (plan := world.plan()) is not None
+    assert (plan.models, plan.exports) == ([], sorted([PLACE, job["metadata"]["uid"]]))
+
+
+def pod(**container: Any) -> Body:
+    return {"containers": [container], "volumes": [{"persistentVolumeClaim": {"claimName": "hone-store"}}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels", "uses"),
+    [
+        (pod(args=["--model", f"/mnt/models/{PLACE}/adapter"]), {}, True),
+        (pod(volumeMounts=[{"subPath": "models/run-uid"}]), {}, True),
+        (pod(env=[{"name": "MODEL", "value": f"/store/models/{PLACE}"}]), {}, True),
+        (pod(), {"hone.dev/component": "materialize"}, True),
+        (pod(args=["--model", "/mnt/models/other/attempt-1"]), {}, False),
+    ],
+)
+async def test_a_model_stays_while_a_pod_uses_it(spec: Body, labels: dict[str, str], uses: bool) -> None:
+    world = World("Delete")
+    await world.look()
+    server = world.add("Pod", "server", spec, **labels)
+    world.delete()
+    await world.look()
+    await world.look(timedelta(hours=1))
+    assert (plan := world.plan()) is not None
+    assert plan.models == ([] if uses else [PLACE])
+    if not uses:
+        return
+    for job in world.cluster.of("Job"):
+        world.cluster.remove(job)
+    world.cluster.remove(server)
+    await world.look()
+    assert world.plan() is None, "it waits as long again"
+    await world.look(timedelta(hours=1))
+    assert (plan := world.plan()) is not None
+    assert plan.models == [PLACE]
+
+
+def test_a_model_that_is_to_go_is_noted_at_once() -> None:
+    for policy, noted in (("Delete", True), ("Retain", False)):
+        world = World(policy)
+        world.cluster.tell(world.cache)
+        assert (contents_of("ns") in concerned("ModelVersion", world.model, world.cache)) is noted
