@@ -9,6 +9,14 @@ from selenium import webdriver
 
 from hone_dev import packages
 
+ATTACKS = [
+    "<script>document.title = 'ran'</script>",
+    "</pre></td></title><img src=x onerror=\"document.title = 'ran'\">",
+    "<svg onload=\"document.title = 'ran'\"></svg>",
+    '"><iframe srcdoc="<script>parent.document.title = \'ran\'</script>"></iframe>',
+    "<style>body { display: none }</style><base href=https://example.org>",
+]
+
 
 @contextmanager
 def chromium() -> Iterator[webdriver.Chrome]:
@@ -33,3 +41,31 @@ def chromium() -> Iterator[webdriver.Chrome]:
         yield driver
     finally:
         driver.quit()
+
+
+CONTRASTS = r"""
+const parts = color => color.match(/[\d.]+/g).map(Number);
+const luminance = color => {
+  const [r, g, b] = parts(color).map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = element => {
+  for (let e = element; e; e = e.parentElement) {
+    const color = getComputedStyle(e).backgroundColor;
+    if ((parts(color)[3] ?? 1) > 0) return color;
+  }
+  return 'rgb(255, 255, 255)';
+};
+const found = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const element = walker.currentNode.parentElement;
+  if (!walker.currentNode.data.trim() || element.closest('style')) continue;
+  const style = getComputedStyle(element);
+  const color = element.closest('svg') ? style.fill : style.color;
+  const [a, b] = [luminance(color), luminance(behind(element))].sort((x, y) => y - x);
+  found.push([walker.currentNode.data.trim().slice(0, 40), (a + 0.05) / (b + 0.05)]);
+}
+return found;
+"""
+"""Of each text on the page its first characters and its contrast, by WCAG 2.1 (1.4.3)."""

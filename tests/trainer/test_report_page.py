@@ -9,20 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium
+from browser import ATTACKS, CONTRASTS, chromium
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize
 
 pytestmark = pytest.mark.e2e  # Chromium is installed where it is absent, for which root is needed
-
-ATTACKS = [
-    "<script>document.title = 'ran'</script>",
-    "</pre></td></title><img src=x onerror=\"document.title = 'ran'\">",
-    "<svg onload=\"document.title = 'ran'\"></svg>",
-    '"><iframe srcdoc="<script>parent.document.title = \'ran\'</script>"></iframe>',
-    "<style>body { display: none }</style><base href=https://example.org>",
-]
 
 
 @pytest.fixture(scope="module")
@@ -85,30 +77,3 @@ def test_every_text_can_be_read(browser: Any, scheme: str) -> None:
     lightness = browser.execute_script("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[0]")
     assert (int(lightness) > 127) == (scheme == "light")
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-
-
-CONTRASTS = r"""
-const parts = color => color.match(/[\d.]+/g).map(Number);
-const luminance = color => {
-  const [r, g, b] = parts(color).map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const behind = element => {
-  for (let e = element; e; e = e.parentElement) {
-    const color = getComputedStyle(e).backgroundColor;
-    if ((parts(color)[3] ?? 1) > 0) return color;
-  }
-  return 'rgb(255, 255, 255)';
-};
-const found = [];
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-while (walker.nextNode()) {
-  const element = walker.currentNode.parentElement;
-  if (!walker.currentNode.data.trim() || element.closest('style')) continue;
-  const style = getComputedStyle(element);
-  const color = element.closest('svg') ? style.fill : style.color;
-  const [a, b] = [luminance(color), luminance(behind(element))].sort((x, y) => y - x);
-  found.push([walker.currentNode.data.trim().slice(0, 40), (a + 0.05) / (b + 0.05)]);
-}
-return found;
-"""
