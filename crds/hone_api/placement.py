@@ -136,5 +136,7 @@ class Cleanup(ApiModel):
     """What is removed after the end; the FineTuneJob itself stays as the record."""
 
     pods_after: Duration | None = Field(
-        default=None, description="Time after the end when pods and child Jobs go, e.g. 24h; default: never."
+        default=None,
+        description="Time after the end when pods and child Jobs are removed, e.g. 24h; default: never. Of the "
+        "attempts that have ended, only the newest three keep theirs.",
     )

@@ -15,6 +15,8 @@ from hone_operator.reconcile.outcome import backoff, parse_time
 from hone_operator.reconcile.pods import ObservedJob
 
 MAX_RECORDS = 128
+KEPT_JOBS = 3
+"""Ended attempts of a run that keep their Jobs, with pods and logs."""
 STOPPED_BY_USER = frozenset({"Interrupted", "Disrupted"})
 
 
@@ -58,6 +60,16 @@ def is_open(body: Mapping[str, Any], job: ObservedJob) -> bool:
         if record["number"] == number:
             return "endTime" not in record
     return True
+
+
+def surplus(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> list[ObservedJob]:
+    """Jobs of ended attempts that may go: newer ones have ended too, and the status has the records of these.
+
+    Args:
+        jobs: of the run's attempts.
+    """
+    ended = sorted((j for j in jobs if j.finished), key=lambda j: j.label(names.ATTEMPT))
+    return [job for job in ended[:-KEPT_JOBS] if not is_open(body, job)]
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from typing import Any
 from hone_api.finetunejob_status import Phase
 from hone_api.placement import Cleanup
 from hone_api.reading import read_known
+from hone_operator.reconcile.attempts import surplus
 from hone_operator.reconcile.conditions import Conditions, is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome, duration_seconds, parse_time
 from hone_operator.reconcile.pods import ObservedJob
 
@@ -67,7 +69,8 @@ def after_end(
     draft.conditions.keep_all()
     draft.put(phase=(Phase.SUCCEEDED if is_true(job, "Succeeded") else Phase.FAILED).value)
     draft.put(modelVersionName=made["metadata"]["name"] if made else _deleted_version(job))
-    gone = [c.body for c in children if not c.finished]
+    old = surplus(job, of_component(children, "training"))
+    gone = [c.body for c in children if not c.finished or c in old]
     after = read_known(Cleanup, job["spec"].get("cleanup") or {})[0].pods_after
     if after and draft.old.get("completionTime"):
         end = parse_time(draft.old["completionTime"]) + timedelta(seconds=duration_seconds(after))

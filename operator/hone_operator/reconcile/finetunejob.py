@@ -18,7 +18,7 @@ from hone_operator.progress.numbers import newest
 from hone_operator.reconcile import bounds, earlier, forecast, given, inputs
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import Refused, begun, refuse, tell_refused, why_refused
-from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts, trained
+from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts, surplus, trained
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
 from hone_operator.reconcile.conditions import condition, is_true
 from hone_operator.reconcile.draft import Draft
@@ -84,7 +84,7 @@ class _Run:
         self.conditions = draft.conditions
         self._warnings: list[str] = []
         """What the attempt's curves say is wrong."""
-        jobs = of_component(seen.jobs, "training")
+        jobs = self._jobs = of_component(seen.jobs, "training")
         deleted = draft.time if seen.stopping == 0 else None
         self.attempts = observe_attempts(draft.body, jobs, Now(spec.suspend, seen.report or newest(draft.old), deleted))
 
@@ -99,7 +99,7 @@ class _Run:
         draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
         misfit = self._look_ahead(data_ready, model)
         forecast.told_more(draft, self._warnings)
-        draft.delete += self.seen.network_left
+        draft.delete += [*self.seen.network_left, *(j.body for j in surplus(draft.body, self._jobs))]
         cause = model.failure or tasks.failure or misfit or final_cause(attempts, self.spec.restarts)
         if not (attempts.job and not attempts.job.finished):
             cause = cause or final_refusal(self.seen.refusals)

@@ -50,6 +50,7 @@ def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platfor
         accept(draft, unknown)
     _columns(draft, spec)
     if draft.old.get("verifiedAt"):
+        draft.delete += [job.body for job in seen.jobs]  # they say no more than the status; failed ones stay, with logs
         return _verified(draft, draft.old["verifiedAt"])
     return _verify(draft, spec, seen, observe_tries(seen.jobs), platform)
 

@@ -180,6 +180,37 @@ def test_the_restart_budget(world, new_life, conditions, budget, failures, code)
     assert len(life.status["attempts"]) == failures
 
 
+def test_the_newest_ended_attempts_keep_their_jobs_and_older_ones_go(world, new_life):
+    life = new_life(restarts={"maxPreemptions": 9})
+    life.tick()
+    for n in range(1, 6):
+        life.ends("Failed", world.disrupted(), seconds=60 * n)
+        life.tick(60 * n + 1)
+    life.tick(400)
+    assert [j.name for j in life.children] == ["run-3", "run-4", "run-5", "run-6"]
+    assert [a["outcome"] for a in life.status["attempts"]] == ["Preempted"] * 5 + ["Running"], "the records stay"
+    life.ends("Complete", world.dead(0, outcome=world.result()), seconds=500)
+    life.tick(501)
+    life.tick(502)
+    assert [j.name for j in life.children] == ["run-4", "run-5", "run-6"], "also after the end"
+    assert life.status["phase"] == "Succeeded"
+    assert not life.tick(100_000).create
+
+
+def test_a_job_whose_attempt_is_not_in_the_status_stays(world, new_life):
+    life = new_life(restarts={"maxPreemptions": 9})
+    life.tick()
+    for n in range(1, 4):
+        life.ends("Failed", world.disrupted(), seconds=60 * n)
+        life.tick(60 * n + 1)
+    life.ends("Failed", world.disrupted(), seconds=300)
+    life.job["status"] = {}
+    assert life.tick(301).delete == ()
+    assert [a["number"] for a in life.status["attempts"]] == [1, 2, 3, 4, 5]
+    life.tick(302)
+    assert [j.name for j in life.children] == ["run-2", "run-3", "run-4", "run-5"]
+
+
 def test_the_preemption_budget(world, new_life, conditions):
     life = new_life(restarts={"maxPreemptions": 1})
     life.tick()

@@ -78,7 +78,8 @@ def test_it_is_ready_only_after_it_was_verified(life, conditions):
     life.tick(61)
     assert conditions(life.status)["Ready"] == "True/Verified"
     assert life.status["verifiedAt"] == "2026-01-02T03:05:05Z"
-    life.children.clear()
+    (job,) = life.children
+    assert life.tick(62) == Outcome(delete=(job.body,)), "its Job says no more than the status"
     assert life.tick(1000) == Outcome()
 
 
@@ -98,7 +99,7 @@ def test_a_file_that_differs_is_final(life, conditions):
     life.tick(61)
     assert conditions(life.status)["Verified"] == "False/ManifestMismatch"
     assert conditions(life.status)["Stalled"] == "True/ManifestMismatch"
-    assert life.tick(10000) == Outcome()
+    assert life.tick(10000) == Outcome(), "its Job stays, with the log"
 
 
 def test_a_storage_error_is_tried_again(life, conditions):
