@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,22 @@ def test_a_killed_rank_ends_all_and_is_named(runs: Any, make_plan: Any) -> None:
 
 def failed(code: str, message: str = "") -> Outcome:
     return Outcome(failure=FailureReport(code=code, message=message))
+
+
+@pytest.mark.attack("secrets in text")
+def test_the_traceback_of_a_rank_hides_credentials(make_plan: Any, tmp_path: Path) -> None:
+    """It goes to the pod's log, whose end stands in status."""
+    secret = "gh" + "p_" + "Canary0123456789" * 2
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(make_plan(modelPath=f"{tmp_path}/{secret}").to_json()))
+    command = [sys.executable, "-m", "hone_trainer.launch", str(plan), str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "RANK": "0"}, capture_output=True, text=True, check=False)
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "holds no config.json" in done.stderr
+    written = Outcome.model_validate_json((tmp_path / "rank-0.json").read_text())
+    assert written.failure is not None
+    assert written.failure.code == "ModelNotFound"
+    assert "Canary" not in done.stdout + done.stderr + written.failure.message
 
 
 @pytest.mark.parametrize(

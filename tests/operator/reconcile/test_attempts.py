@@ -28,6 +28,23 @@ def test_running_when_every_pod_runs(world, new_life, conditions):
     assert life.tick(20) == Outcome(check_again_in=15)  # whether Service and NetworkPolicy are still there
 
 
+def test_a_normal_start_warns_of_nothing(world, new_life):
+    """Job and Dataset applied together, few rows: as planned until the end."""
+    life, events = new_life(), []
+    life.datasets["rows"] = world.dataset(ready=False, conditions=[])
+    events += life.tick().events
+    life.datasets["rows"] = world.dataset(splits=[{"name": "train", "rows": 40}])
+    events += life.tick(1).events
+    life.pods(world.pod(phase="Pending"))
+    events += life.tick(2).events
+    life.pods(world.pod())
+    events += life.tick(3).events
+    life.ends("Complete", world.dead(0, outcome=world.result()))
+    events += life.tick(70).events
+    assert [e.reason for e in events] == ["DatasetNotReady", "Advice", "Started", "Succeeded"]
+    assert {e.type for e in events} == {"Normal"}
+
+
 def test_unschedulable_tells_the_schedulers_words(life, conditions):
     life.tick()
     life.pods(life.world.unscheduled("0/3 nodes"))

@@ -129,3 +129,17 @@ async def test_a_refused_status_is_seen_on_the_object() -> None:
     api.refuses = ""
     await run.process(Key("FineTuneJob", "team", "x"))
     assert "StatusRefused" not in str(api.statuses[-1])
+
+
+async def test_the_log_tells_each_change_of_phase_once(caplog: Any) -> None:
+    api = Api()
+    run, key = controllers(api, "FineTuneJob"), Key("FineTuneJob", "team", "x")
+    with caplog.at_level("INFO", "hone_operator"):
+        await run.process(key)
+        await run.process(key)
+        suspended = body("FineTuneJob", **api.statuses[-1])
+        suspended["spec"] = {**SPECS["FineTuneJob"], "suspend": True}
+        run.cache.put("FineTuneJob", {**suspended, "metadata": {**suspended["metadata"], "resourceVersion": "9"}})
+        await run.process(key)
+    told = [record.getMessage() for record in caplog.records if ", before " in record.getMessage()]
+    assert told == ["FineTuneJob team/x: Pending, before new", "FineTuneJob team/x: Suspended, before Pending"]
