@@ -1,4 +1,4 @@
-"""The values of charts/hone. A name that is not here is refused by helm; each has its meaning and its default."""
+"""The values of charts/hone, each with its meaning and its default. Helm refuses a name that is not here."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Values(BaseModel):
 
 
 class Crds(Values):
-    enabled: bool = Field(True, description="Install the definitions of FineTuneJob, Dataset and ModelVersion.")
-    keep: bool = Field(True, description="Keep them, and so all objects, on `helm uninstall`.")
+    enabled: bool = Field(True, description="Install the CRDs of FineTuneJob, Dataset and ModelVersion.")
+    keep: bool = Field(True, description="Keep the CRDs, and so all objects, on `helm uninstall`.")
 
 
 class Image(Values):
     repository: Text = Field("ghcr.io/hone-dev/hone/operator", description="Image of the operator.")
-    tag: Text = Field("", description="Tag; empty: the chart's appVersion.")
-    digest: ImageDigest = Field("", description="Digest, sha256:…; it wins over the tag.")
+    tag: Text = Field("", description="Tag. Empty: the chart's appVersion.")
+    digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="Pull policy.")
 
 
@@ -44,158 +44,175 @@ class TrainerImage(Image):
 class VllmImage(Values):
     repository: Text = Field(
         "ghcr.io/hone-dev/hone/trainer-vllm",
-        description="Image of the pods that train by GRPO with samples of vLLM; empty: such jobs are refused.",
+        description="Image of the pods that train with GRPO and generate with vLLM. Empty: such jobs are refused.",
     )
-    tag: Text = Field("", description="Tag; empty: the chart's appVersion.")
-    digest: ImageDigest = Field("", description="Digest, sha256:…; it wins over the tag.")
+    tag: Text = Field("", description="Tag. Empty: the chart's appVersion.")
+    digest: ImageDigest = Field("", description="Digest, sha256:…; takes precedence over the tag.")
 
 
 class Trainer(Values):
     image: TrainerImage = Field(default_factory=TrainerImage)
     vllm_image: VllmImage = Field(default_factory=VllmImage)
     image_pull_secrets: list[Name] = Field(
-        default_factory=list, description="Names of pull secrets that each namespace with jobs holds."
+        default_factory=list, description="Names of pull secrets that must exist in each namespace with jobs."
     )
-    termination_grace_seconds: Seconds = Field(120, description="Time to save a checkpoint when a pod must stop.")
-    start_timeout_seconds: Seconds = Field(900, description="Longest time from scheduling to a running container.")
+    termination_grace_seconds: Seconds = Field(
+        120, description="Seconds that a pod has to save a checkpoint when it must stop."
+    )
+    start_timeout_seconds: Seconds = Field(
+        900, description="Longest time in seconds from scheduling a pod to a running container."
+    )
     scratch_size: Quantity = Field("20Gi", description="Limit of /tmp in each pod.")
-    network_interface: Text = Field("eth0", description="Interface over which the pods of a run meet.")
+    network_interface: Text = Field(
+        "eth0", description="Network interface over which the pods of a run reach each other."
+    )
     extra_env: StringMap = Field(
-        default_factory=dict, description="Environment of all training pods, e.g. proxies or NCCL settings."
+        default_factory=dict, description="Environment variables of all training pods, e.g. proxies or NCCL settings."
     )
 
 
 class Staging(Values):
-    cpu: Quantity = Field("100m", description="CPU of the pods that download base models to the store.")
-    memory: Quantity = Field("2Gi", description="Their memory. Files are streamed, no model is loaded.")
+    cpu: Quantity = Field("100m", description="CPU request of the pods that download base models to the store.")
+    memory: Quantity = Field("2Gi", description="Memory request of these pods. Files are streamed; no model is loaded.")
 
 
 class HuggingFace(Values):
     endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@]+(/[^\s]*)?)?$")] = Field(
-        "", description="Mirror for hf:// URIs in clusters without internet; empty: huggingface.co."
+        "", description="Mirror for hf:// URIs, for clusters without internet access. Empty: huggingface.co."
     )
 
 
 class Store(Values):
-    claim_name: Name = Field("hone-store", description="Volume claim that the operator makes in each namespace.")
-    size: Quantity = Field("50Gi", description="Its size.")
+    claim_name: Name = Field(
+        "hone-store", description="Name of the volume claim that the operator creates in each namespace."
+    )
+    size: Quantity = Field("50Gi", description="Size of the claim.")
     storage_class_name: Annotated[str, StringConstraints(max_length=63)] = Field(
-        "", description="Its storage class; empty: the cluster's default."
+        "", description="Storage class of the claim. Empty: the cluster's default."
     )
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"] = Field(
-        "ReadWriteMany", description="Its access mode; runs of several nodes need ReadWriteMany."
+        "ReadWriteMany", description="Access mode of the claim. Runs on several nodes need ReadWriteMany."
     )
     keep_unused_seconds: int = Field(
-        3600, ge=1, description="How long rows, checkpoints and models to be deleted stay after no object needs them."
+        3600,
+        ge=1,
+        description="Seconds that rows, checkpoints and models to be deleted stay after no object needs them.",
     )
     isolate_runs: bool = Field(
         True,
-        description="Whether a pod mounts only the folders of the store that it needs (subPath): a training pod writes "
-        "its own run and its own models, and reads what its job names. The kubelet makes a missing folder as root with "
-        "the mode of the volume's root: the volume must apply fsGroup, or every user may write its root. Where neither "
-        "holds, pods cannot start or cannot write: set false, and every pod mounts the whole store writable. Also set "
-        "false on NFS with root_squash when runs/ and models/ were made by a release before this value: the kubelet "
-        "may not write there.",
+        description="Whether a pod mounts only the folders of the store that it needs (subPath): a training pod "
+        "writes its own run and its own models, and reads what its job names. The kubelet creates a missing folder as "
+        "root with the mode of the volume's root, so either the volume must apply fsGroup, or every user must be "
+        "allowed to write to its root. Otherwise pods cannot start or cannot write: set false, and every pod mounts "
+        "the whole store writable. Also set false on NFS with root_squash if runs/ and models/ were created by a "
+        "release without this value, since the kubelet may not write there.",
     )
 
 
 class Progress(Values):
     enabled: bool = Field(True, description="Let running pods report their progress.")
-    port: Port = Field(8443, description="Port of the server and of its Service.")
-    status_interval_seconds: Seconds = Field(15, description="Reports change a job's status at most so often.")
+    port: Port = Field(8443, description="Port of the progress server and of its Service.")
+    status_interval_seconds: Seconds = Field(
+        15, description="Shortest time in seconds between two updates of a job's status by reports."
+    )
 
 
 class Limits(Values):
-    max_source_bytes: Annotated[int, Field(ge=1)] = Field(20 * 2**30, description="Largest download of a source.")
+    max_source_bytes: Annotated[int, Field(ge=1)] = Field(
+        20 * 2**30, description="Largest download of a source, in bytes."
+    )
     timeout_seconds: Seconds = Field(
         3600,
-        description="Longest download of a source. From a hub at least as long as the size takes at 4 MiB/s.",
+        description="Longest download of a source, in seconds. A hub gets at least the time that the size takes at 4 "
+        "MiB/s.",
     )
     allow_private_addresses: bool = Field(
         False,
-        description="Whether sources, and endpoints of models, may have private or loopback addresses, whatever their "
-        "names. A Service of the job's own namespace may have a private one without this, but never a loopback or "
-        "link-local one.",
+        description="Whether sources and model endpoints may have private or loopback addresses, whatever their "
+        "names. A Service of the job's own namespace may have a private address without this, but never a loopback or "
+        "link-local address.",
     )
     services: list[ServicePattern] = Field(
         default_factory=list,
         description="Services of other namespaces that sources and endpoints may name, as name.namespace with * for "
-        "any text, e.g. judge.models or *.models. Only what these answer is quoted in messages.",
+        "any text, e.g. judge.models or *.models. Only responses of these Services are quoted in messages.",
     )
     cluster_cidrs: list[Cidr] = Field(
         default_factory=list,
-        description="Where the cluster's Services and pods have their addresses, e.g. 10.96.0.0/12: a Service that "
-        "leads elsewhere is refused. Empty: where the name server says that a Service of the named namespace is.",
+        description="Address ranges of the cluster's Services and pods, e.g. 10.96.0.0/12: a Service that leads "
+        "outside them is refused. Empty: any address that DNS gives for a Service of the named namespace.",
     )
 
 
 class Log(Values):
-    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
-    format: Literal["json", "text"] = Field("json", description="json or text.")
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")
+    format: Literal["json", "text"] = Field("json", description="Format of the log: json or text.")
 
 
 class ServiceAccount(Values):
-    create: bool = Field(True, description="Make the operator's service account.")
+    create: bool = Field(True, description="Create the operator's service account.")
     name: Annotated[str, StringConstraints(max_length=253)] = Field(
-        "", description="Its name; empty: the release's full name."
+        "", description="Name of the service account. Empty: the release's full name."
     )
-    annotations: StringMap = Field(default_factory=dict, description="Its annotations.")
+    annotations: StringMap = Field(default_factory=dict, description="Annotations of the service account.")
 
 
 class Rbac(Values):
-    create: bool = Field(True, description="Make the operator's roles.")
+    create: bool = Field(True, description="Create the operator's roles.")
     aggregate_to_user_roles: bool = Field(
-        True, description="Let the cluster's roles view, edit and admin cover Hone's kinds."
+        True, description="Add Hone's kinds to the cluster's roles view, edit and admin."
     )
 
 
 class Admission(Values):
     enabled: bool = Field(
         True,
-        description="Install ValidatingAdmissionPolicies: they bound what the operator's service account may create, "
-        "and what tenants may ask for.",
+        description="Install ValidatingAdmissionPolicies, which limit what the operator's service account may create "
+        "and what tenants may request.",
     )
     extra_images: list[Text] = Field(
         default_factory=list,
-        description="Further images that the operator's Jobs may run, e.g. the old one while both versions are in use.",
+        description="Additional images that the operator's Jobs may run, e.g. the old one while both versions are in "
+        "use.",
     )
 
 
 class Tenants(Values):
     secret_prefix: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][-a-z0-9]*)?$", max_length=63)] = Field(
         "hone-",
-        description="Names of Secrets that Datasets and FineTuneJobs may name begin with it; empty: any Secret of the "
-        "namespace can be named, and sent to a host that the user chooses.",
+        description="Datasets and FineTuneJobs may name only Secrets whose names begin with this prefix. Empty: they "
+        "may name any Secret of the namespace and send it to a host that the user chooses.",
     )
     priority_classes: list[Text] = Field(
         default_factory=lambda: ["*"],
-        description="PriorityClasses that jobs may name, each in full or as prefix*; system-* never.",
+        description="PriorityClasses that jobs may name, each in full or as prefix*. system-* is never allowed.",
     )
     toleration_keys: list[Text] = Field(
         default_factory=lambda: ["*"],
-        description="Taints that jobs may tolerate, by key; the control plane's must be listed in full.",
+        description="Keys of taints that jobs may tolerate. List those of the control plane in full.",
     )
     node_selector_keys: list[Text] = Field(
         default_factory=lambda: ["*"],
-        description="Node labels that jobs may ask for, by key; the control plane's must be listed in full.",
+        description="Keys of node labels that jobs may select. List those of the control plane in full.",
     )
 
 
 class PodLimits(Values):
     cpu_factor: Annotated[int, Field(ge=0, le=1000)] = Field(
-        4, description="CPU limit of Hone's pods as a multiple of their request; 0: no CPU limit."
+        4, description="CPU limit of Hone's pods as a multiple of their request. 0: no CPU limit."
     )
-    least_cpu: Quantity = Field("4", description="The CPU limit is never below this.")
+    least_cpu: Quantity = Field("4", description="Smallest CPU limit of a pod.")
     ephemeral_storage_request: Annotated[str, StringConstraints(max_length=24)] = Field(
         "64Mi",
-        description="Their request for ephemeral storage; the limit is trainer.scratchSize and 1Gi. Empty: none, for "
-        "nodes that do not account for it.",
+        description="Ephemeral storage request of Hone's pods; the limit is trainer.scratchSize plus 1Gi. Empty: "
+        "neither, for nodes that do not account for ephemeral storage.",
     )
     staging_seconds: Seconds = Field(
-        604800, description="Longest run of a pod that reads, fetches, verifies or sweeps; it is tried again."
+        604800, description="Longest run in seconds of a pod that reads, fetches, verifies or sweeps; it is retried."
     )
     training_seconds: Seconds = Field(
-        2592000, description="Longest run of a pod that trains; the next attempt goes on from its checkpoint."
+        2592000,
+        description="Longest run in seconds of a pod that trains; the next attempt continues from its checkpoint.",
     )
 
 
@@ -203,12 +220,12 @@ class Privacy(Values):
     rows_in_status: bool = Field(
         True,
         description="Let status, ModelVersions and events quote rows: examples of rejected rows, sampled answers, "
-        "error messages, the log's tail. Everybody with the role view reads them.",
+        "error messages, the end of logs. Everybody with the role view can read them.",
     )
 
 
 class Monitor(Values):
-    enabled: bool = Field(False, description="Make it. Only one of the two kinds.")
+    enabled: bool = Field(False, description="Create this monitor. Enable only one of podMonitor and serviceMonitor.")
     labels: StringMap = Field(
         default_factory=dict,
         description="Labels by which your Prometheus finds it, e.g. `release: kube-prometheus-stack`.",
@@ -223,12 +240,12 @@ class Metrics(Values):
     port: Port = Field(8080, description="Port of the operator's /metrics and of its Service.")
     render_mode: RenderMode = Field(
         "skipIfMissing",
-        description="What to do with monitors and rules where the Prometheus operator's kinds are not installed; "
-        "alwaysRender for tools that render without a cluster.",
+        description="What to do with monitors and rules if the Prometheus operator's CRDs are not installed; "
+        "alwaysRender is for tools that render without a cluster.",
     )
     pod_monitor: Monitor = Field(default_factory=Monitor)
     service_monitor: Monitor = Field(default_factory=Monitor)
-    trainer_pods: bool = Field(True, description="With a monitor, scrape the pods that train, too.")
+    trainer_pods: bool = Field(True, description="If a monitor is enabled, also scrape the pods that train.")
 
 
 class PrometheusRule(Values):
@@ -240,10 +257,10 @@ class PrometheusRule(Values):
 
 
 class Dashboards(Values):
-    enabled: bool = Field(False, description="Make a ConfigMap that Grafana's sidecar loads.")
+    enabled: bool = Field(False, description="Create a ConfigMap that Grafana's sidecar loads.")
     sidecar_label: Text = Field("grafana_dashboard", description="Label that the sidecar looks for.")
-    sidecar_label_value: Text = Field("1", description="Its value.")
-    annotations: StringMap = Field(default_factory=dict, description="Annotations, e.g. the folder.")
+    sidecar_label_value: Text = Field("1", description="Value of this label.")
+    annotations: StringMap = Field(default_factory=dict, description="Annotations of the ConfigMap, e.g. the folder.")
 
 
 def _by_name(*namespaces: str) -> Map:
@@ -254,30 +271,30 @@ def _by_name(*namespaces: str) -> Map:
 class OperatorPolicy(Values):
     enabled: bool = Field(
         True,
-        description="Admit to the operator only reports of pods that train, metrics by metricsFrom, and probes.",
+        description="Let only reports of pods that train, scrapes by metricsFrom, and probes reach the operator.",
     )
     restrict_egress: bool = Field(False, description="Let the operator reach only networkPolicy.dns and egress.")
     egress: list[Map] = Field(
         default_factory=lambda: [{"ports": [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}]}],
-        description="With restrictEgress: what it may reach besides DNS, which is the API server.",
+        description="With restrictEgress: what the operator may reach in addition to DNS; by default the API server.",
     )
 
 
 class TrainerPolicy(Values):
     ingress: bool = Field(
         True,
-        description="Let nobody but metricsFrom reach pods of Hone in watchNamespaces, namespaces and those with the "
-        "label. Ranks of one run reach each other by the policy that the operator makes with it.",
+        description="Let only metricsFrom reach Hone's pods in watchNamespaces, namespaces and labelled namespaces. "
+        "For each run on several nodes, the operator creates a policy that lets its ranks reach each other.",
     )
     namespaces: list[Name] = Field(
         default_factory=list,
-        description="Namespaces in which pods of Hone may reach only networkPolicy.dns, the operator, ranks of runs "
+        description="Namespaces in which Hone's pods may reach only networkPolicy.dns, the operator, ranks of runs "
         "and extraEgress.",
     )
     extra_egress: list[Map] = Field(
         default_factory=list,
-        description="What else they may reach: your storage and your model hub. Where that is a range of addresses, "
-        "leave out 169.254.0.0/16, the metadata of clouds: see docs/guides/security.md.",
+        description="What else they may reach: your storage and your model hub. If you allow a range of addresses, "
+        "exclude 169.254.0.0/16, the metadata services of clouds: see docs/guides/security.md.",
     )
 
 
@@ -287,15 +304,15 @@ class NetworkPolicy(Values):
             _by_name("monitoring", "prometheus", "observability", "kube-prometheus-stack", "openshift-monitoring")
         ],
         description="Peers of NetworkPolicies that may read the metrics of the operator and of pods that train: "
-        "the namespace of your Prometheus. Empty: everybody.",
+        "the namespace of your Prometheus. Empty: everybody may.",
     )
     dns: list[Map] = Field(
         default_factory=lambda: [
             _by_name("kube-system") | {"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}},
             {"ipBlock": {"cidr": "169.254.20.10/32"}},
         ],
-        description="Peers that answer DNS at port 53, where egress is restricted: kube-dns or CoreDNS, and NodeLocal "
-        "DNSCache.",
+        description="Peers that answer DNS at port 53, used if egress is restricted: kube-dns or CoreDNS, and "
+        "NodeLocal DNSCache.",
     )
     operator: OperatorPolicy = Field(default_factory=OperatorPolicy)
     trainer: TrainerPolicy = Field(default_factory=TrainerPolicy)
@@ -304,25 +321,28 @@ class NetworkPolicy(Values):
 class ChartValues(Values):
     """All values."""
 
-    name_override: Annotated[str, StringConstraints(max_length=63)] = Field("", description="Instead of the name hone.")
-    fullname_override: Annotated[str, StringConstraints(max_length=50)] = Field(
-        "", description="Instead of the release's full name."
+    name_override: Annotated[str, StringConstraints(max_length=63)] = Field(
+        "", description="Name to use instead of hone."
     )
-    common_labels: StringMap = Field(default_factory=dict, description="Labels of every object.")
+    fullname_override: Annotated[str, StringConstraints(max_length=50)] = Field(
+        "", description="Name to use instead of the release's full name."
+    )
+    common_labels: StringMap = Field(default_factory=dict, description="Labels of all objects.")
     crds: Crds = Field(default_factory=Crds)
     image: Image = Field(default_factory=Image)
     image_pull_secrets: list[Map] = Field(default_factory=list, description="Pull secrets of the operator's pod.")
     watch_namespaces: list[Name] = Field(
         default_factory=list,
-        description="Namespaces to serve, with a Role in each and no right anywhere else; empty: see namespaces.",
+        description="Namespaces to serve, with a Role in each and no rights elsewhere. Empty: see namespaces.",
     )
     namespaces: list[Name] = Field(
         default_factory=list,
-        description="Namespaces in which Hone works, beside those with the label hone.dev/enabled=true.",
+        description="Namespaces in which Hone works, in addition to those with the label hone.dev/enabled=true.",
     )
     all_namespaces: bool = Field(
         False,
-        description="Work in all namespaces but kube-* and its own, without a label; for a cluster of one team.",
+        description="Work in all namespaces except kube-* and its own, without a label; for clusters with a single "
+        "team.",
     )
     trainer: Trainer = Field(default_factory=Trainer)
     staging: Staging = Field(default_factory=Staging)
@@ -331,8 +351,10 @@ class ChartValues(Values):
     progress: Progress = Field(default_factory=Progress)
     limits: Limits = Field(default_factory=Limits)
     cluster_domain: Text = Field("cluster.local", description="The cluster's DNS domain.")
-    resync_seconds: Seconds = Field(300, description="Every object is looked at again at least so often.")
-    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(16, description="Objects reconciled at the same time.")
+    resync_seconds: Seconds = Field(300, description="Longest time in seconds until an object is reconciled again.")
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(
+        16, description="Number of objects that are reconciled at the same time."
+    )
     log: Log = Field(default_factory=Log)
     service_account: ServiceAccount = Field(default_factory=ServiceAccount)
     rbac: Rbac = Field(default_factory=Rbac)
@@ -350,16 +372,20 @@ class ChartValues(Values):
     pod_labels: StringMap = Field(default_factory=dict, description="Labels of the operator's pod.")
     pod_annotations: StringMap = Field(default_factory=dict, description="Annotations of the operator's pod.")
     node_selector: StringMap = Field(default_factory=dict, description="Nodes for the operator's pod.")
-    tolerations: list[Map] = Field(default_factory=list, description="Taints that it tolerates.")
-    affinity: Map = Field(default_factory=dict, description="Its affinity.")
-    topology_spread_constraints: list[Map] = Field(default_factory=list, description="Its topology spread.")
-    priority_class_name: Annotated[str, StringConstraints(max_length=253)] = Field(
-        "", description="Its priority class."
+    tolerations: list[Map] = Field(default_factory=list, description="Taints that the operator's pod tolerates.")
+    affinity: Map = Field(default_factory=dict, description="Affinity of the operator's pod.")
+    topology_spread_constraints: list[Map] = Field(
+        default_factory=list, description="Topology spread of the operator's pod."
     )
-    extra_env: list[Map] = Field(default_factory=list, description="Further environment of the operator's container.")
-    extra_volumes: list[Map] = Field(default_factory=list, description="Further volumes of the operator's pod.")
-    extra_volume_mounts: list[Map] = Field(default_factory=list, description="Where they are mounted.")
-    extra_objects: list[Map] = Field(default_factory=list, description="Further objects, rendered with `tpl`.")
+    priority_class_name: Annotated[str, StringConstraints(max_length=253)] = Field(
+        "", description="Priority class of the operator's pod."
+    )
+    extra_env: list[Map] = Field(
+        default_factory=list, description="Additional environment variables of the operator's container."
+    )
+    extra_volumes: list[Map] = Field(default_factory=list, description="Additional volumes of the operator's pod.")
+    extra_volume_mounts: list[Map] = Field(default_factory=list, description="Mounts of these volumes.")
+    extra_objects: list[Map] = Field(default_factory=list, description="Additional objects, rendered with `tpl`.")
     metrics: Metrics = Field(default_factory=Metrics)
     prometheus_rule: PrometheusRule = Field(default_factory=PrometheusRule)
     dashboards: Dashboards = Field(default_factory=Dashboards)
