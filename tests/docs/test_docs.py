@@ -93,8 +93,10 @@ def test_files_in_commands_exist(text):
         if line.startswith("$ "):
             words = shlex.split(line[2:], comments=True)
             for word in words:
-                if word.startswith(("examples/", "charts/", "docs/", "bench/")):
-                    assert (ROOT / word).exists(), f"{line}: {word} does not exist"
+                path, _, test = word.partition("::")
+                if path.startswith(("examples/", "charts/", "docs/", "bench/", "tests/")):
+                    assert (ROOT / path).exists(), f"{line}: {path} does not exist"
+                    assert not test or f"def {test}(" in (ROOT / path).read_text(), f"{path} has no test {test}"
 
 
 def test_the_pages_of_the_site_are_those_that_exist():
