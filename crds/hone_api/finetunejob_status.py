@@ -108,12 +108,21 @@ class MetricPoint(ApiModel):
     value: ShortText = Field(description="Value as a decimal string; 'nan' can occur.")
 
 
+MAX_CURVE = 64 * 32
+"""64 points: a step of at most 16 digits, a value of at most six significant ones with its exponent."""
+
+
 class MetricSeries(ApiModel):
-    """A decimated curve; the full one is in the artifact."""
+    """A decimated curve; the full one is in the artifact. One line of text, so that `kubectl describe` stays short."""
 
     name: ShortText = Field(description="loss, eval_loss, learning_rate, …")
-    points: Annotated[list[MetricPoint], Field(max_length=64)] = Field(
-        default_factory=list, description="Points by step, at most 64; older ones are thinned out."
+    curve: Annotated[str, StringConstraints(max_length=MAX_CURVE)] | None = Field(
+        default=None,
+        description="step:value of at most 64 points, e.g. '10:3.935 20:3.412'; older ones are thinned out. 'nan' can "
+        "occur.",
+    )
+    points: Annotated[list[MetricPoint], Field(max_length=64)] | None = Field(
+        default=None, description="The same as a list, as earlier versions wrote it."
     )
 
 
@@ -248,6 +257,11 @@ class FineTuneJobStatus(ApiModel):
 
     observed_generation: int | None = OBSERVED_GENERATION
     phase: Phase | None = Field(default=None, description="Where the job is, for people.")
+    reason: ShortText | None = Field(
+        default=None,
+        description="Why the job waits or failed, e.g. DatasetNotReady; absent where phase says it all. The message is "
+        "in condition Ready.",
+    )
     conditions: list[Condition] = CONDITIONS
     progress: JobProgress | None = Field(default=None, description="Where the current attempt is.")
     metrics: Annotated[list[MetricSeries], Field(max_length=16)] | None = Field(

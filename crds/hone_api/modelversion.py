@@ -220,11 +220,11 @@ MODEL_VERSION = Kind(
     columns=(
         Column("Model", ".spec.modelName"),
         Column("Base", ".status.base"),
+        Column("Base-Loss", ".status.baseEvalLoss"),
         Column("Eval-Loss", ".status.evalLoss"),
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
         Column("Age", ".metadata.creationTimestamp", type="date"),
         Column("Version", ".spec.version", type="integer", priority=1),
-        Column("Base-Loss", ".status.baseEvalLoss", priority=1),
         Column("Bytes", ".status.sizeBytes", type="integer", priority=1),
         Column("Approval", ".spec.approval.state", priority=1),
         Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', priority=1),

@@ -17,7 +17,7 @@ INTRODUCTION = """\
 A job that does not go on says why, in three places that agree:
 
 ```console
-$ kubectl get ftj NAME -o wide          # the reason in one word
+$ kubectl get ftj NAME                  # the reason in one word, where the job waits or failed
 $ kubectl describe ftj NAME             # conditions and events
 $ kubectl get ftj NAME -o jsonpath='{.status.failure}'
 ```

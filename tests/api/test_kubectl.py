@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hone_api.finetunejob_status import ConditionType
 from hone_dev.tools import kubectl
 
 pytestmark = pytest.mark.apiserver
@@ -16,10 +17,16 @@ GUARD_SECONDS = 60.0
 KINDS = ("FineTuneJob", "Dataset", "ModelVersion")
 NOW = "2026-01-01T00:00:00Z"
 READY = {"type": "Ready", "status": "True", "reason": "Verified", "message": "", "lastTransitionTime": NOW}
+OTHERS = [str(t) for t in ConditionType if t != "Ready"]
+LONG_CURVE = " ".join(f"{step}:0.98765" for step in range(100_000, 100_064))
 STATUS: dict[str, Any] = {
     "FineTuneJob": {
-        "phase": "Running",
-        "conditions": [{**READY, "status": "False", "reason": "AttemptRunning"}],
+        "phase": "Restarting",
+        "reason": "BackOff",
+        "conditions": [{**READY, "status": "False", "reason": "BackOff"}, *({**READY, "type": t} for t in OTHERS)],
+        "metrics": [{"name": name, "curve": LONG_CURVE} for name in ("loss", "eval_loss", "learning_rate")],
+        "startTime": NOW,
+        "completionTime": NOW,
         "progress": {
             "step": 412,
             "totalSteps": 1000,
@@ -84,8 +91,8 @@ def table(text: str) -> tuple[list[str], list[list[str]]]:
     [
         (
             "ftj",
-            ["NAME", "PHASE", "PROGRESS", "LOSS", "ETA", "MODEL"],
-            ["seen", "Running", "412/1000 41%", "1.204", "8m", "tutor-v1"],
+            ["NAME", "PHASE", "REASON", "PROGRESS", "LOSS", "ETA", "MODEL"],
+            ["seen", "Restarting", "BackOff", "412/1000 41%", "1.204", "8m", "tutor-v1"],
         ),
         (
             "dset",
@@ -94,8 +101,8 @@ def table(text: str) -> tuple[list[str], list[list[str]]]:
         ),
         (
             "mv",
-            ["NAME", "MODEL", "BASE", "EVAL-LOSS", "READY"],
-            ["seen", "tutor", "owner/model", "0.981", "True"],
+            ["NAME", "MODEL", "BASE", "BASE-LOSS", "EVAL-LOSS", "READY"],
+            ["seen", "tutor", "owner/model", "2.5", "0.981", "True"],
         ),
     ],
 )
@@ -109,7 +116,7 @@ def test_columns(run: Kubectl, short: str, columns: list[str], row: list[str]) -
 def test_a_job_without_status_has_a_row_too(run: Kubectl) -> None:
     head, rows = table(run("get", "ftj", "waiting"))
     assert head[1] == "PHASE"
-    assert rows[0][:6] == ["waiting", "", "", "", "", ""]
+    assert rows[0][:7] == ["waiting", "", "", "", "", "", ""]
 
 
 @pytest.mark.parametrize(
@@ -123,17 +130,26 @@ def test_a_job_without_status_has_a_row_too(run: Kubectl) -> None:
                 "NODES": "1",
                 "GPUS": "0",
                 "BYTES": "9",
-                "REASON": "AttemptRunning",
             },
         ),
         ("dset", {"SOURCE": "pvc://data/rows.jsonl", "DIGEST": f"sha256:{'0' * 64}", "BYTES": "4096"}),
-        ("mv", {"VERSION": "1", "BASE-LOSS": "2.5", "APPROVAL": "Candidate", "REASON": "Verified", "BYTES": "7"}),
+        ("mv", {"VERSION": "1", "APPROVAL": "Candidate", "REASON": "Verified", "BYTES": "7"}),
     ],
 )
 def test_wide_columns(run: Kubectl, short: str, more: dict[str, str]) -> None:
     head, rows = table(run("get", short, "seen", "-o", "wide"))
     shown = dict(zip(head, rows[0], strict=True))
     assert more.items() <= shown.items()
+
+
+def test_a_description_is_short_and_begins_with_what_matters(run: Kubectl) -> None:
+    """Of a long run, with all curves full and every condition there; events come after it."""
+    lines = run("describe", "ftj", "seen").splitlines()
+    status = lines[lines.index("Status:") :]
+    assert next(line for line in status if "Type:" in line).split() == ["Type:", "Ready"]
+    curves = status[next(n for n, line in enumerate(status) if "Metrics:" in line) :]
+    assert len(curves) < 30, "an entry is a name and a line"
+    assert any("Name:" in line and "learning_rate" in line for line in curves)
 
 
 def test_all_kinds_by_short_name_and_by_category(run: Kubectl) -> None:
@@ -149,11 +165,11 @@ def test_all_kinds_by_short_name_and_by_category(run: Kubectl) -> None:
 @pytest.mark.parametrize(
     ("short", "selector", "names"),
     [
-        ("ftj", "status.phase=Running", ["seen"]),
-        ("ftj", "status.phase!=Running", ["waiting"]),
+        ("ftj", "status.phase=Restarting", ["seen"]),
+        ("ftj", "status.phase!=Restarting", ["waiting"]),
         ("ftj", "status.phase=Failed", []),
         ("ftj", "spec.method=SFT", ["seen", "waiting"]),
-        ("ftj", "spec.output.modelName=tutor,status.phase=Running", ["seen"]),
+        ("ftj", "spec.output.modelName=tutor,status.phase=Restarting", ["seen"]),
         ("ftj", "spec.output.modelName=other", []),
         ("dset", "status.phase=Ready", ["seen"]),
         ("dset", "spec.format=Alpaca", []),

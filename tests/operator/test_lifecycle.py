@@ -125,7 +125,8 @@ def test_a_failure_is_told_and_final(namespace, operator, spec):
     namespace.fail("run-1", 70, {"code": "Diverged", "message": "loss is nan at step 7", "rank": 1})
     namespace.until(lambda: is_true(namespace, "FineTuneJob", "run", "Failed"), "Failed")
     status = namespace.get("FineTuneJob", "run")["status"]
-    assert status["failure"]["code"] == "Diverged"
+    assert status["failure"]["code"] == status["reason"] == "Diverged"
+    assert [c["type"] for c in status["conditions"]][:3] == ["Ready", "Stalled", "Reconciling"]
     assert status["failure"]["rank"] == 1
     assert is_true(namespace, "FineTuneJob", "run", "Stalled")
     events = namespace.until(

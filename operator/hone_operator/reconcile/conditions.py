@@ -6,13 +6,15 @@ from typing import Any
 from hone_api.failures import FAILURES
 
 MAX_MESSAGE = 4096
+FIRST = ("Ready", "Stalled", "Reconciling")
+"""What a person looks for: whether it is done, whether it can go on, what is being done."""
 INTERNAL_ERROR, STATUS_REFUSED = "InternalError", "StatusRefused"
 TROUBLE = frozenset({INTERNAL_ERROR, STATUS_REFUSED})
 """Reasons of a decision that failed: the next one that succeeds does not keep them."""
 
 
 class Conditions:
-    """The conditions of one object: set one by one, written in the order of first mention.
+    """The conditions of one object: set one by one, written with those first that a person needs first.
 
     lastTransitionTime moves only when a status flips, so the same state is the same list.
     """
@@ -100,7 +102,8 @@ class Conditions:
 
     def to_list(self) -> list[dict[str, Any]]:
         """As for status.conditions."""
-        return list(self._now.values())
+        first = [self._now[type_] for type_ in FIRST if type_ in self._now]
+        return [*first, *(c for type_, c in self._now.items() if type_ not in FIRST)]
 
 
 def condition(body: Mapping[str, Any], type_: str) -> Mapping[str, Any]:

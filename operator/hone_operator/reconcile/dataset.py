@@ -13,7 +13,7 @@ from hone_api.report import DatasetResult
 from hone_operator.desired import names
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile import bounds, materialized, refresh, retrying, review, unsupported
+from hone_operator.reconcile import bounds, inputs, materialized, refresh, retrying, review, unsupported
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
@@ -142,7 +142,7 @@ def _not_ready(
     draft.ready(False, reason, message, reconciling=not stalled, stalled=stalled)
     draft.put(phase=phase)
     if warning:
-        draft.tell_change("Ready", warning=True)
+        draft.tell_change("Ready", warning=reason not in inputs.HEALTHY)
     return draft.outcome()
 
 

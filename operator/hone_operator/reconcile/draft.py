@@ -75,10 +75,10 @@ class Draft:
     def ready(
         self, ready: bool, reason: str, message: str, *, reconciling: bool = False, stalled: bool = False
     ) -> None:
-        """The three conditions of kstatus."""
+        """The three conditions of kstatus. Ready has the message, and the other one that is true, where tools look."""
         self.conditions.set("Ready", ready, reason, message)
-        self.conditions.set("Reconciling", reconciling, reason, message)
-        self.conditions.set("Stalled", stalled, reason, message)
+        self.conditions.set("Reconciling", reconciling, reason, message if reconciling else "")
+        self.conditions.set("Stalled", stalled, reason, message if stalled else "")
 
     def to_json(self) -> dict[str, Any]:
         """The whole status as decided by now."""
@@ -99,12 +99,14 @@ class Draft:
 
 
 def same_status(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    """Whether a write would tell nothing new; the time of a report that says the same is nothing new."""
-    return _without_times(new) == _without_times(old)
+    """Whether a write would tell nothing new: the time of a report that says the same, the order of conditions."""
+    return _news(new) == _news(old)
 
 
-def _without_times(status: Mapping[str, Any]) -> dict[str, Any]:
+def _news(status: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(status)
+    if "conditions" in out:
+        out["conditions"] = {c["type"]: c for c in out["conditions"]}
     if "progress" in out:
         out["progress"] = {k: v for k, v in out["progress"].items() if k != "lastUpdatedTime"}
     return out

@@ -23,9 +23,9 @@ def succeed(draft: Draft, reason: str, message: str, ended_at: str) -> Outcome:
     """The ModelVersion is recorded: the run is over."""
     draft.conditions.set("Succeeded", True, reason, message)
     draft.conditions.set("Failed", False, "Succeeded", "")
-    draft.conditions.set("Finished", True, "Succeeded", message)
+    draft.conditions.set("Finished", True, "Succeeded", "")
     draft.ready(True, "Succeeded", message)
-    draft.put(completionTime=ended_at or draft.time, phase=Phase.SUCCEEDED.value, failure=None)
+    draft.put(completionTime=ended_at or draft.time, phase=Phase.SUCCEEDED.value, reason=None, failure=None)
     draft.tell("Succeeded", message)
     draft.check_again_in = None
     return draft.outcome()
@@ -50,9 +50,9 @@ def reject(draft: Draft, cause: Cause, ended_at: str) -> Outcome:
 def _failed(draft: Draft, cause: Cause, ended_at: str) -> None:
     draft.conditions.set("Succeeded", False, "Failed", "")
     draft.conditions.set("Failed", True, cause.code, cause.message)
-    draft.conditions.set("Finished", True, "Failed", cause.message)
+    draft.conditions.set("Finished", True, "Failed", "")
     draft.ready(False, cause.code, cause.message, stalled=True)
-    draft.put(completionTime=ended_at, phase=Phase.FAILED.value, failure=cause.to_json())
+    draft.put(completionTime=ended_at, phase=Phase.FAILED.value, reason=cause.code, failure=cause.to_json())
     draft.tell("Failed", f"{cause.code}: {cause.message}", warning=True)
     draft.check_again_in = None
 
@@ -67,7 +67,9 @@ def after_end(
     """
     draft = Draft(job, now)
     draft.conditions.keep_all()
-    draft.put(phase=(Phase.SUCCEEDED if is_true(job, "Succeeded") else Phase.FAILED).value)
+    succeeded = is_true(job, "Succeeded")
+    draft.put(phase=(Phase.SUCCEEDED if succeeded else Phase.FAILED).value)
+    draft.put(reason=None if succeeded else (draft.old.get("failure") or {}).get("code"))
     draft.put(modelVersionName=made["metadata"]["name"] if made else _deleted_version(job))
     old = surplus(job, of_component(children, "training"))
     gone = [c.body for c in children if not c.finished or c in old]

@@ -40,8 +40,6 @@ NETWORK_SECONDS = 300.0
 STOPPING_SECONDS = 2.0
 AS_PLANNED = frozenset({"Fetching", "WaitingForDataset", "WaitingForJob", "WaitingForModelVersion", "Suspended"})
 """Reasons of waiting that nobody has to mend."""
-HEALTHY = frozenset({"DatasetNotReady"})
-"""Reasons of waiting in a normal start: an event, and no warning. A Dataset that failed has a warning of its own."""
 UNKNOWN = "NotKnownYet"
 
 
@@ -374,10 +372,11 @@ class _Run:
             c.set(type_, False, "NotFinished", "")
         cause = c.get("Admitted") if gate == "Running" and c.get("Admitted")["status"] == "False" else c.get(gate)
         if gate in GATES and cause["reason"] not in AS_PLANNED:
-            self.draft.tell_change(gate, warning=cause["reason"] not in HEALTHY)
+            self.draft.tell_change(gate, warning=cause["reason"] not in inputs.HEALTHY)
         self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != "Suspended")
         upcoming = self.attempts.count + (1 if self.attempts.records and not self.attempts.open else 0)
-        self.draft.put(phase=phase(c, upcoming))
+        shown = phase(c, upcoming)
+        self.draft.put(phase=shown, reason=cause["reason"] if cause["reason"] != shown else None)
         return self.draft.outcome()
 
     def _finish(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:

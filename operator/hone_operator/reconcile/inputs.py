@@ -13,6 +13,8 @@ from hone_operator.reconcile.upstream import Wait
 Datasets = Mapping[str, Mapping[str, Any]]
 """By name; those that do not exist are absent."""
 VALIDATION = "validation"
+HEALTHY = frozenset({"DatasetNotReady"})
+"""Reasons of waiting in a normal start: an event, and no warning. A Dataset that failed has a warning of its own."""
 
 
 class Purpose(NamedTuple):

@@ -20,6 +20,8 @@ def not_enabled(body: Mapping[str, Any], now: datetime, message: str) -> Outcome
     draft.ready(False, REASON, message, reconciling=True)
     if body["kind"] != "ModelVersion" and "phase" not in draft.status:
         draft.put(phase="Pending")
+    if body["kind"] == "FineTuneJob":
+        draft.put(reason=REASON)
     return draft.outcome()
 
 

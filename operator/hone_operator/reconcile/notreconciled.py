@@ -36,6 +36,8 @@ def _not_reconciled(body: Mapping[str, Any], now: datetime, reason: str, message
     if not draft.conditions.is_true("Ready"):
         draft.conditions.set("Ready", False, reason, message)
     draft.conditions.set("Reconciling", True, reason, message)
+    if body["kind"] == "FineTuneJob" and not draft.conditions.is_true("Ready"):
+        draft.put(reason=reason)
     draft.tell_change("Reconciling", warning=True)
     return draft.outcome()
 

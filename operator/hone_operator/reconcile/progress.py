@@ -1,15 +1,25 @@
 """Reports of the trainer -> status.progress and the decimated curves of status.metrics."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from hone_api.report import TrainingResult
+from hone_operator.progress.numbers import number
 
 MAX_POINTS = 64
+STEP = re.compile(r"[0-9]{1,16}")
 WORTH_TELLING = 5
 """Points of a curve, one after the other, that are no accident."""
 CURVES = {"loss": "loss", "eval_loss": "evalLoss", "learning_rate": "learningRate"}
 """Name of a curve -> field of status.progress."""
+
+
+class Point(NamedTuple):
+    """A value of a curve, and the optimiser step that it belongs to."""
+
+    step: int
+    value: str
 
 
 def finished(previous: Mapping[str, Any], result: TrainingResult) -> dict[str, Any]:
@@ -19,9 +29,9 @@ def finished(previous: Mapping[str, Any], result: TrainingResult) -> dict[str, A
     out["summary"] = f"{result.steps}/{result.steps} 100%"
     if result.train_loss:
         out["loss"] = result.train_loss
-    for number in result.numbers:
-        if number.name == "loss":
-            out["evalLoss"] = number.tuned
+    for measured in result.numbers:
+        if measured.name == "loss":
+            out["evalLoss"] = measured.tuned
             break
     return out
 
@@ -32,8 +42,8 @@ def warnings(curves: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
         curves: of status.metrics.
     """
-    by_name = {series["name"]: series["points"] for series in curves}
-    clipped = [float(point["value"]) for point in by_name.get("clipped_ratio", ())[-WORTH_TELLING:]]
+    by_name = {series["name"]: points(series) for series in curves}
+    clipped = [float(point.value) for point in by_name.get("clipped_ratio", ())[-WORTH_TELLING:]]
     if len(clipped) < WORTH_TELLING or not all(value >= 1 for value in clipped):
         return []
     return [
@@ -44,19 +54,33 @@ def warnings(curves: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> list[dict[str, Any]]:
     """status.metrics with the newest values; thinned by dropping every second point when full."""
-    old = {s["name"]: list(s.get("points") or ()) for s in previous}
+    old = {series["name"]: points(series) for series in previous}
     step = progress.get("step", 0)
     newest = {name: progress.get(field) for name, field in CURVES.items()} | (progress.get("metrics") or {})
     for name, value in newest.items():
-        points = old.setdefault(name, [])
+        curve = old.setdefault(name, [])
         # A resumed attempt goes over some steps again: its values replace those after its start.
-        while points and points[-1]["step"] > step:
-            points.pop()
-        repeated = points and (
-            points[-1]["step"] == step or (name.startswith("eval_") and points[-1]["value"] == value)
-        )
+        while curve and curve[-1].step > step:
+            curve.pop()
+        repeated = curve and (curve[-1].step == step or (name.startswith("eval_") and curve[-1].value == value))
         if value is not None and not repeated:
-            points.append({"step": step, "value": value})
-        if len(points) > MAX_POINTS:
-            old[name] = points[:-1:2] + points[-1:]
-    return [{"name": name, "points": points} for name, points in old.items() if points]
+            curve.append(Point(step, value))
+        if len(curve) > MAX_POINTS:
+            old[name] = curve[:-1:2] + curve[-1:]
+    return [{"name": name, "curve": _as_text(curve)} for name, curve in old.items() if curve]
+
+
+def points(series: Mapping[str, Any]) -> list[Point]:
+    """The points of an entry of status.metrics, of this or an earlier version; those that nobody can read are left out.
+
+    Args:
+        series: `curve` is the text, `points` the list that an earlier version wrote.
+    """
+    pairs = [part.partition(":")[::2] for part in str(series.get("curve") or "").split()]
+    pairs += [(str(point.get("step")), str(point.get("value"))) for point in series.get("points") or ()]
+    read = [(step, number(value)) for step, value in pairs if STEP.fullmatch(step)]
+    return [Point(int(step), value) for step, value in read if value is not None]
+
+
+def _as_text(curve: Sequence[Point]) -> str:
+    return " ".join(f"{point.step}:{point.value}" for point in curve)

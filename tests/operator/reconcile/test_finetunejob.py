@@ -109,7 +109,7 @@ def test_progress_of_the_current_attempt_reaches_the_status(life, world):
     life.report = Latest(attempt=1, progress=progress, received=world.time(10))
     life.tick(10)
     assert life.status["progress"]["summary"] == "4/10 40%"
-    assert life.status["metrics"] == [{"name": "loss", "points": [{"step": 4, "value": "1.5"}]}]
+    assert life.status["metrics"] == [{"name": "loss", "curve": "4:1.5"}]
     newer = progress.model_copy(update={"last_updated_time": "2026-01-02T03:09:00Z"})
     life.report = Latest(attempt=1, progress=newer, received=world.time(20))
     assert life.tick(20) == Outcome()

@@ -180,7 +180,9 @@ def test_a_missing_dataset_heals(life, conditions):
     life.datasets = {"rows": life.world.dataset(ready=False)}
     life.tick(10)
     assert conditions(life.status)["DatasetReady"] == "False/DatasetNotReady"
-    assert "TooManyBadRows: 7 of 9 rows" in life.status["conditions"][1]["message"]
+    messages = {c["type"]: c["message"] for c in life.status["conditions"]}
+    assert "TooManyBadRows: 7 of 9 rows" in messages["DatasetReady"]
+    assert "TooManyBadRows: 7 of 9 rows" in messages["Ready"]
     life.datasets = {"rows": life.world.dataset()}
     assert life.tick(20).create
     assert conditions(life.status)["DatasetReady"] == "True/Ready"
