@@ -14,7 +14,7 @@ import judging
 import pytest
 
 from hone_api.report import TrainingResult
-from hone_trainer import device, model, sampling
+from hone_trainer import device, model, sampling, servable
 from hone_trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer
@@ -175,12 +175,15 @@ def test_a_resumed_run_is_the_same_run(runs: Any, plan_of: Any, interrupt: Any, 
 
 
 @pytest.mark.parametrize("adapter", ["LoRA", "None", "QLoRA"])
-def test_the_value_head_is_not_exported(runs: Any, plan_of: Any, adapter: str) -> None:
+def test_the_value_head_is_not_exported(runs: Any, plan_of: Any, adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The artifact is a plain language model, or a plain adapter of one, for the libraries."""
     from peft import PeftModel
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM
 
+    checked: list[Path] = []
+    check = servable.check
+    monkeypatch.setattr(servable, "check", lambda folder, *base: checked.append(folder) or check(folder, *base))
     merge = {"output": {"modelName": "tiny", "merge": adapter != "None"}}
     plan = plan_of(adapter={"type": adapter}, training={"maxSteps": 2}, **merge)
     runs.finish(plan)
@@ -191,6 +194,7 @@ def test_the_value_head_is_not_exported(runs: Any, plan_of: Any, adapter: str) -
     if adapter == "None":
         AutoModelForCausalLM.from_pretrained(out / "full")
         return
+    assert checked == [out / "adapter"], "PEFT loads it"
     assert json.loads((out / "adapter" / "adapter_config.json").read_text())["modules_to_save"] is None
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(plan.model_path), out / "adapter")
     AutoModelForCausalLM.from_pretrained(out / "merged")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -120,6 +121,25 @@ def test_qlora_learns_and_merges_through_the_dequantised_base(
     for form, tolerance in (("adapter", 1e-4), ("merged", 2e-3)):
         again = recompute.recompute(out / form, rows_files[1], Path(plan.model_path))
         assert float(again[0].tuned) == pytest.approx(tuned, abs=tolerance), form
+
+
+def test_the_card_of_a_merged_qlora_model_compares_it_with_the_base_in_4_bits(
+    runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The layers round here as kernels for 4 bits do on GPUs; on this processor they may not."""
+    from bitsandbytes.nn import Linear4bit
+
+    forward = Linear4bit.forward
+    monkeypatch.setattr(Linear4bit, "forward", lambda layer, x: forward(layer, x).bfloat16().to(x.dtype))
+    plan = make_plan(adapter={"type": "QLoRA"}, training={"maxSteps": 1}, output={"modelName": "tiny", "merge": True})
+    runs.finish(plan)
+    said = re.search(
+        r"from the dequantised base with adapter, on 2 training rows: (\S+)\. From the base in 4 bits with adapter, as"
+        r" it was trained: (\S+)\.\n",
+        (Path(plan.output_path) / "merged" / "README.md").read_text(),
+    )
+    assert said, "the card has both differences"
+    assert float(said[1]) < 1e-5 < 1e-4 < float(said[2]) < 0.1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,39 @@ def test_experts_are_named_as_in_a_checkpoint_and_peft_loads_them(tmp_path: Path
     servable.check(tmp_path, config("mixtral"), "LanguageModel")
     loaded = get_peft_model_state_dict(PeftModel.from_pretrained(build("mixtral"), tmp_path))
     torch.testing.assert_close(loaded, trained, rtol=0, atol=0)
+
+
+def test_tensors_that_peft_leaves_out_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name and shape alone they look right."""
+    monkeypatch.setitem(servable.STORED, "mixtral", (".mlp.experts.", ".experts_of_another_family."))
+    file = saved(tmp_path, "mixtral") / "adapter_model.safetensors"
+    save_file(servable.as_stored(load_file(file), config("mixtral")), file, metadata={"format": "pt"})
+    with pytest.raises(TrainerError, match=r"another_family.*: not what the file has"):
+        servable.check(tmp_path, config("mixtral"), "LanguageModel")
+
+
+def test_an_export_is_loaded_in_a_fresh_process(tmp_path: Path) -> None:
+    """With nothing that this process has changed in the libraries."""
+    import torch
+
+    base = build("mixtral")
+    base.save_pretrained(tmp_path / "base")
+    file = saved(tmp_path / "adapter", "mixtral") / "adapter_model.safetensors"
+    trained = {name: torch.randn_like(tensor) for name, tensor in load_file(file).items()}
+    save_file(servable.as_stored(trained, config("mixtral")), file, metadata={"format": "pt"})
+    save_file(trained, tmp_path / "trained.safetensors")
+    subprocess.run([sys.executable, "-c", LOAD], cwd=tmp_path, check=True, timeout=300)
+
+
+LOAD = """
+import peft, torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+loaded = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("base"), "adapter")
+state = peft.get_peft_model_state_dict(loaded)
+torch.testing.assert_close(state, load_file("trained.safetensors"), rtol=0, atol=0)
+"""
 
 
 def cut(tensors: dict[str, Any], name: str) -> None:

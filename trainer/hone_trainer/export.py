@@ -137,8 +137,7 @@ def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, reco
     if run.method.training_only:
         config.modules_to_save = config.exclude_modules = None
     config.save_pretrained(str(folder))
-    if not run.method.training_only:  # its layers are in the trained network alone
-        servable.check(folder, run.base.config, run.method.head)
+    servable.check(folder, run.base.config, run.method.head)
     return _finish(run, folder, "Adapter", record)
 
 
@@ -157,7 +156,8 @@ def _full(run: Run, folder: Path, trained: dict[str, Any], network: Any, record:
 def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
     """Base and adapter in one model, made from the exported adapter: this also proves that it loads.
 
-    The base of a QLoRA run is the dequantised 4-bit one, since the adapter was fitted to that.
+    The base of a QLoRA run is the dequantised 4-bit one, since the adapter was fitted to that. What was trained, and is
+    served where base and adapter are loaded in 4 bits, rounds otherwise in each layer: its card has both differences.
     """
     from peft import PeftModel
 
@@ -165,13 +165,15 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
     base = model.load(
         run.base, bf16=run.settings.bf16, cpu=True, quantize=_quantized(run), frozen=True, head=run.method.head
     )
-    if _quantized(run):
-        base = base.dequantize()
-    tuned = PeftModel.from_pretrained(base, adapter)
     probes = run.rows[:PROBES]
-    before = _logits(tuned, probes)
+    tuned = PeftModel.from_pretrained(base, adapter)
+    trained = before = _logits(tuned, probes)
+    if _quantized(run):
+        tuned = PeftModel.from_pretrained(tuned.unload().dequantize(), adapter)
+        before = _logits(tuned, probes)
     merged = tuned.merge_and_unload()
-    drift = _difference(before, _logits(merged, probes))
+    after = _logits(merged, probes)
+    drift = _difference(before, after)
     limit = MERGE_TOLERANCE[str(merged.dtype).removeprefix("torch.")]
     if drift > limit:
         raise TrainerError("TrainerError", f"a logit of the merged model is off by {drift:.2g} (limit {limit:g})")
@@ -179,6 +181,9 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
     expected = _untied(merged)
     check_weights(_read_back(folder, merged, expected), expected)
     note = f"Largest difference of a logit from base with adapter, on {len(probes)} training rows: {drift:.2g}."
+    if _quantized(run):
+        note = note.replace("from base", "from the dequantised base")
+        note += f" From the base in 4 bits with adapter, as it was trained: {_difference(trained, after):.2g}."
     return _finish(run, folder, "Merged", record, note)
 
 

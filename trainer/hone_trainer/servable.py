@@ -43,10 +43,11 @@ def as_stored(tensors: dict[str, Any], base: Any) -> dict[str, Any]:
 
 
 def check(folder: Path, base: Any, head: Head) -> None:
-    """That the adapter in `folder` has the tensors that PEFT makes from its adapter_config.json, by name and shape.
+    """That PEFT loads the adapter in `folder`: all of its tensors, by name and shape, and each one's values.
 
-    Everything is read from the folder, and the base is made on the meta device: no weight is read, of any size of
-    model.
+    Everything is read from the folder, and the base is made on the meta device: none of its weights is read, of any
+    size of model. A process of its own would take a quarter of a minute to import the libraries at each export; what
+    this one has changed in them is put back (`_whole_models`), and the tests load an export in a fresh one.
 
     Args:
         base: config of the base model.
@@ -56,7 +57,8 @@ def check(folder: Path, base: Any, head: Head) -> None:
     """
     from safetensors import safe_open
 
-    expected = as_stored(_expected(folder, base, head), base)
+    network = _network(folder, base, head)
+    expected = as_stored({name: tuple(tensor.shape) for name, tensor in _state(network).items()}, base)
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
     found = as_stored(shapes, base)
@@ -65,13 +67,43 @@ def check(folder: Path, base: Any, head: Head) -> None:
         for name in sorted(found.keys() | expected.keys())
         if found.get(name) != expected.get(name)
     ]
+    wrong = wrong or _not_loaded(folder, network, base)
     if wrong:
         raise TrainerError("TrainerError", f"PEFT cannot load the exported adapter: {'; '.join(wrong[:5])}")
 
 
-def _expected(folder: Path, base: Any, head: Head) -> dict[str, tuple[int, ...]]:
+def _not_loaded(folder: Path, network: Any, base: Any) -> list[str]:
+    """The file's tensors that are not in the network after PEFT has loaded it, as PeftModel.from_pretrained does."""
+    import torch
+    from peft import set_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
+
+    for module in network.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and weight.requires_grad:
+                empty = torch.full_like(weight, torch.nan, device="cpu")
+                module._parameters[name] = torch.nn.Parameter(empty)
+    stored = load_peft_weights(str(folder), device="cpu")
+    set_peft_model_state_dict(network, dict(stored))
+    loaded, stored = as_stored(_state(network), base), as_stored(stored, base)
+    return [
+        f"{name}: not what the file has"
+        for name, tensor in stored.items()
+        if loaded[name].is_meta or not torch.equal(loaded[name], tensor.to(loaded[name].dtype))
+    ]
+
+
+def _state(network: Any) -> dict[str, Any]:
+    from peft import get_peft_model_state_dict
+
+    state: dict[str, Any] = get_peft_model_state_dict(network)
+    return state
+
+
+def _network(folder: Path, base: Any, head: Head) -> Any:
+    """The model with the adapter that its config describes, without values."""
     from accelerate import init_empty_weights
-    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+    from peft import PeftConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     kind: Any = AutoModelForCausalLM
@@ -80,8 +112,9 @@ def _expected(folder: Path, base: Any, head: Head) -> dict[str, tuple[int, ...]]
         base.num_labels = 1
     with _whole_models(), init_empty_weights():
         network = kind.from_config(base, trust_remote_code=False)
-        network = get_peft_model(network, PeftConfig.from_pretrained(str(folder)))
-    return {name: tuple(tensor.shape) for name, tensor in get_peft_model_state_dict(network).items()}
+        settings = PeftConfig.from_pretrained(str(folder))
+        settings.inference_mode = False  # so that the adapter's weights are told from the base's
+        return get_peft_model(network, settings)
 
 
 @contextlib.contextmanager
