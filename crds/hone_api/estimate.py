@@ -46,7 +46,6 @@ ROW_BYTES = 100
 rank has its own. Measured: 102 (SFT), 97 (DAPT), 80 (GRPO), 68 (DPO)."""
 PAIRED = frozenset({Method.DPO, Method.ORPO, Method.REWARD})
 """Methods with two sequences a row. KTO's second one, for its KL estimate, has no gradient and so keeps nothing."""
-ATTENTION = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
 EXPERT_NAMES = frozenset({"experts", "gate_up_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 """Last parts of targets that reach routed experts."""
 SAMPLING = frozenset({Method.PPO, Method.GRPO})
@@ -121,7 +120,7 @@ class Setup:
     def _mixture(self) -> int:
         """Weights of an adapter of rank 1 on a mixture of experts: each expert has the full rank."""
         shape, names = self.shape, {name.rsplit(".", 1)[-1] for name in self.targets or ()}
-        attention = [size for name, size in shape.linear.items() if name in ATTENTION and (not names or name in names)]
+        attention = [size for name, size in shape.attention.items() if not names or name in names]
         total = shape.layers * sum(i + o for i, o in attention)
         if not self.adapts_experts:
             return total

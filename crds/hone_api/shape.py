@@ -19,6 +19,16 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_expe
 """Names of the number of routed experts of a layer."""
 
 
+class LatentAttention(ApiModel):
+    """Attention whose keys and values are compressed into one latent (DeepSeek-V2, arXiv 2405.04434, section 2.1)."""
+
+    query_rank: int = Field(default=0, ge=0, le=10_000_000, description="Width of compressed queries; 0: they are not.")
+    rank: int = Field(ge=1, le=10_000_000, description="Width of the latent.")
+    rotary: int = Field(ge=0, le=10_000_000, description="Width of the part of the keys that all heads share.")
+    expanded: int = Field(ge=1, le=10_000_000, description="Width of what the latent is expanded to, of all heads.")
+    value: int = Field(ge=1, le=10_000_000, description="Width of all values.")
+
+
 class ModelShape(ApiModel):
     """A causal transformer. Widths are in numbers a token."""
 
@@ -40,6 +50,7 @@ class ModelShape(ApiModel):
     matrices: int = Field(default=3, ge=2, le=3, description="Matrices of the feed-forward: 3 with a gate.")
     vocabulary: int = Field(ge=1, le=100_000_000, description="Rows of the embedding.")
     tied: bool = Field(default=False, description="Whether embedding and head are one matrix.")
+    latent: LatentAttention | None = Field(default=None, description="Of models with multi-head latent attention.")
     context: int | None = Field(default=None, ge=1, le=1_000_000_000, description="Tokens that it can attend to.")
 
     @property
@@ -57,12 +68,30 @@ class ModelShape(ApiModel):
         """(in, out) of each kind of linear layer of a layer, by the names that most families give them."""
         wide = ("gate_proj", "up_proj") if self.matrices == 3 else ("up_proj",)
         return {
-            "q_proj": (self.hidden, self.query),
-            "k_proj": (self.hidden, self.key_value),
-            "v_proj": (self.hidden, self.key_value),
-            "o_proj": (self.query, self.hidden),
+            **self.attention,
             **{name: (self.hidden, self.intermediate) for name in wide},
             "down_proj": (self.intermediate, self.hidden),
+        }
+
+    @property
+    def attention(self) -> dict[str, tuple[int, int]]:
+        """The part of `linear` that is attention."""
+        if (latent := self.latent) is None:
+            return {
+                "q_proj": (self.hidden, self.query),
+                "k_proj": (self.hidden, self.key_value),
+                "v_proj": (self.hidden, self.key_value),
+                "o_proj": (self.query, self.hidden),
+            }
+        compressed = {
+            "q_a_proj": (self.hidden, latent.query_rank),
+            "q_b_proj": (latent.query_rank, self.query),
+        }
+        return {
+            **(compressed if latent.query_rank else {"q_proj": (self.hidden, self.query)}),
+            "kv_a_proj_with_mqa": (self.hidden, latent.rank + latent.rotary),
+            "kv_b_proj": (latent.rank, latent.expanded),
+            "o_proj": (latent.value, self.hidden),
         }
 
 
@@ -90,7 +119,10 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
     vocabulary = number("vocab_size")
     if not (hidden and heads and layers and vocabulary):
         return None
-    head = number("head_dim") or hidden // heads
+    latent = _latent(text, heads)
+    # Of latent attention head_dim is the part with positions alone.
+    whole = (number("qk_rope_head_dim") or 0) + (number("qk_nope_head_dim") or 0) if latent else number("head_dim")
+    head = whole or hidden // heads
     experts = number("num_experts_per_tok") or 1
     wide = number("moe_intermediate_size") if experts > 1 else None
     wide = wide or number("intermediate_size", "n_inner", "ffn_dim") or 4 * hidden
@@ -103,9 +135,26 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
         intermediate=wide * experts,
         matrices=2 if text.get("model_type") in UNGATED else 3,
         **_mixture(text, layers, wide),
+        latent=latent,
         vocabulary=vocabulary,
         tied=bool(text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))),
         context=number("max_position_embeddings", "n_positions", "max_seq_len"),
+    )
+
+
+def _latent(text: Mapping[str, Any], heads: int) -> LatentAttention | None:
+    """As transformers' DeepseekV3Attention has it; None where keys and values are not compressed."""
+    sizes = [text.get(name) for name in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")]
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    rank, rotary, plain, value = (int(size or 0) for size in sizes)
+    query_rank = text.get("q_lora_rank")
+    return LatentAttention(
+        query_rank=query_rank if isinstance(query_rank, int) else 0,
+        rank=rank,
+        rotary=rotary,
+        expanded=heads * (plain + value),
+        value=heads * value,
     )
 
 

@@ -147,9 +147,21 @@ def test_attention_alone_may_have_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("targets_", [None, ["q_proj", "o_proj"]])
-@pytest.mark.parametrize("family", [f for f in MIXTURES if f != "deepseek_v3"])
+@pytest.mark.parametrize("family", MIXTURES)
 def test_the_estimate_counts_what_is_trained(family: str, targets_: list[str] | None) -> None:
-    """All experts of all layers, shared and dense ones; deepseek_v3's latent attention has other matrices."""
+    """All experts of all layers, shared and dense ones, and the matrices of deepseek_v3's latent attention."""
+    _check_count(family, config(family), targets_)
+
+
+def test_the_estimate_counts_latent_attention_with_whole_queries() -> None:
+    """DeepSeek-V2-Lite does not compress them."""
+    sizes = config("deepseek_v3")
+    sizes.q_lora_rank = None
+    _check_count("deepseek_v3", sizes, None)
+    _check_count("deepseek_v3", sizes, ["q_proj", "kv_b_proj"])
+
+
+def _check_count(family: str, sizes: Any, targets_: list[str] | None) -> None:
     network = adapted(family, Adapter(type="LoRA", rank=4, targets=targets_))
     shape = shape_of(config(family).to_dict(), 1)
     assert shape is not None
