@@ -142,6 +142,10 @@ class SweepPlan(PlanFields):
         description="What stays below models/: <run>/<attempt> of every model that an object names, and <run> of every "
         "run that is not over. Exports of others go where they were never completed; None: all exports stay.",
     )
+    making: list[str] | None = Field(
+        default=None,
+        description="Names of the Jobs that may still write a folder of incoming/: others go; None: all stay.",
+    )
     as_of: float = Field(description="When that was so, seconds since 1970 in UTC.")
     grace_seconds: int = Field(
         default=3600, ge=0, description="What was made or found again later than so long before as_of stays."
@@ -163,11 +167,22 @@ class ModelInput(ApiModel):
     adapter: ArtifactInput | None = None
 
 
-class MaterializePlan(PlanFields):
+class RowsPlan(PlanFields):
+    """What the plans share that make rows of a Dataset."""
+
+    name: str = Field(description="Dataset, for messages.")
+    store: str = Field(description="Path of the store.")
+    incoming: str | None = Field(
+        default=None,
+        description="Folder in which one container leaves rows and outcome, for another one to publish; none: whoever "
+        "makes them publishes them.",
+    )
+
+
+class MaterializePlan(RowsPlan):
     """Source -> validated splits in `store`/datasets/<digest>."""
 
     kind: Literal["Materialize"] = "Materialize"
-    name: str = Field(description="Dataset, for messages.")
     source: Source
     previous: Digest | None = Field(
         default=None, description="The content before, to tell what changed and to keep its rows in their splits."
@@ -205,15 +220,13 @@ class MaterializePlan(PlanFields):
     raft: Raft | None = None
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
     namespace: str | None = NAMESPACE
-    store: str = Field(description="Path of the store.")
     limits: Limits = Field(default_factory=Limits)
 
 
-class MixPlan(PlanFields):
+class MixPlan(RowsPlan):
     """Materialised Datasets -> one, split by split, in `store`/datasets/<digest>."""
 
     kind: Literal["Mix"] = "Mix"
-    name: str = Field(description="Dataset, for messages.")
     parts: Annotated[list[DatasetInput], Field(min_length=1)] = Field(
         description="The splits of the parts; share is the weight, the same in all splits of a part."
     )
@@ -222,7 +235,6 @@ class MixPlan(PlanFields):
     seed: int = Field(default=0, ge=0)
     checks: Checks = Field(default_factory=Checks)
     previous: Digest | None = Field(default=None, description="The content before, to tell what changed.")
-    store: str = Field(description="Path of the store.")
 
 
 class FetchPlan(PlanFields):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import exp, lgamma
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
@@ -26,6 +28,18 @@ MAX_REVIEWER = 253
 """Longest name of a reviewer, in characters."""
 RowId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Row = dict[str, Any]
+
+
+def batch_folder(dataset: str, synthesis: Synthesis) -> PurePosixPath:
+    """Folder below the store: rows of the same Dataset and prompts share it, so that more rows can be asked for.
+
+    Neither endpoint nor source is part of it: a model that moved, or a source that grew, costs nobody's decisions.
+    """
+    settings = synthesis.model_dump(
+        mode="json", include={"template", "model", "instructions", "seed", "temperature", "max_tokens"}
+    )
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    return PurePosixPath("synthesis") / (re.sub(r"[^-a-z0-9]+", "-", dataset.lower())[:63] or "dataset") / key
 
 
 class Provenance(ApiModel):

@@ -14,7 +14,7 @@ import pytest
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan, SweepPlan
 from hone_api.report import DatasetResult
 from hone_trainer import manifest
-from hone_trainer.datasets import materialize, mix, sweep
+from hone_trainer.datasets import materialize, mix, publishing, sweep
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
 pytestmark = pytest.mark.trainer
@@ -228,7 +228,7 @@ def test_who_finds_a_content_while_it_is_swept_has_it(store: Store, monkeypatch:
     os.utime(folder, (1, 1))
     monkeypatch.setattr(Path, "rename", find_first)
     assert sweep.run(plan).removed == 0
-    assert materialize.is_intact(folder)
+    assert publishing.is_intact(folder)
 
     def sweep_first(*args: Any) -> None:
         monkeypatch.setattr(os, "utime", utime)
@@ -239,4 +239,4 @@ def test_who_finds_a_content_while_it_is_swept_has_it(store: Store, monkeypatch:
     os.utime(folder, (1, 1))
     monkeypatch.setattr(os, "utime", sweep_first)
     store.dataset("once more", [f"own {i}" for i in range(100)])
-    assert materialize.is_intact(folder)
+    assert publishing.is_intact(folder)

@@ -149,6 +149,19 @@ def test_models_are_never_removed_and_a_link_is_not_followed(tmp_path: Path) -> 
     assert (model / "weights").read_text() == "0123456789"
 
 
+def test_what_killed_pods_left_of_rows_goes_and_what_is_being_made_stays(tmp_path: Path) -> None:
+    for name, newest in (("killed", LONG_AGO), ("silent", LONG_AGO), ("writes", time.time())):
+        file = tmp_path / "incoming" / name / ".work-1" / "source"
+        file.parent.mkdir(parents=True)
+        file.write_text("0123456789")
+        for path in (file, *list(file.parents)[:2]):
+            os.utime(path, (newest, newest))
+    assert sweep.run(plan(tmp_path)).removed == 0, "a plan of an older operator names no Jobs"
+    result = sweep.run(plan(tmp_path, making=["silent"]))
+    assert (result.removed, result.size_bytes, result.stored["incoming"]) == (1, 10, 20)
+    assert {path.name for path in (tmp_path / "incoming").iterdir()} == {"silent", "writes"}
+
+
 def test_what_is_left_is_measured_by_folder(tmp_path: Path) -> None:
     run(tmp_path, "there")
     run(tmp_path, "gone")

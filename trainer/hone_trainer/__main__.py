@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,8 @@ from hone_api.plan import (
     FetchPlan,
     MaterializePlan,
     MixPlan,
+    PlanFields,
+    RowsPlan,
     SweepPlan,
     TasksPlan,
     TrainingPlan,
@@ -36,7 +39,7 @@ from hone_trainer.secrets import ScrubbingFilter
 OWN_OPTIONS = ("evaluate", "export")
 """Commands that parse the rest of the arguments themselves."""
 log = logging.getLogger("hone.trainer")
-AnyPlan = TypeVar("AnyPlan", MaterializePlan, MixPlan, SweepPlan, FetchPlan, TasksPlan, TrainingPlan, VerifyPlan)
+AnyPlan = TypeVar("AnyPlan", bound=PlanFields)
 
 _EXAMPLES = """\
 examples:
@@ -102,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "plan": "estimate what a Training plan needs, without running it",
         "materialize": "rows of a source, validated and split, into the store",
         "mix": "several materialised Datasets as one, into the store",
+        "publish": "the rows that materialize or mix left in the plan's `incoming`, into the store",
         "sweep": "remove from the store what nothing refers to",
         "fetch": "a base model into the store, pinned to a commit",
         "tasks": "the data sets of evaluation.harness into the store, pinned to commits",
@@ -152,20 +156,34 @@ def _plan(options: argparse.Namespace, _: list[str]) -> None:
     forecast.show(launch.absolute(plan, options.plan.resolve().parent))
 
 
-def _materialize(options: argparse.Namespace, _: list[str]) -> Result:
+def _materialize(options: argparse.Namespace, _: list[str]) -> Result | None:
     plan = _relative_to(options.plan, _read_plan(options.plan, MaterializePlan))
-    from hone_trainer.datasets import materialize
+    from hone_trainer.datasets import materialize, publishing
 
-    return materialize.run(plan)
+    if plan.incoming is None:
+        return materialize.run(plan)
+    publishing.hand_over(plan, partial(materialize.make, plan))
+    return None
 
 
-def _mix(options: argparse.Namespace, _: list[str]) -> Result:
+def _mix(options: argparse.Namespace, _: list[str]) -> Result | None:
     plan = _relative_to(options.plan, _read_plan(options.plan, MixPlan))
     folder = options.plan.resolve().parent
     parts = [part.model_copy(update={"path": str(folder / part.path)}) for part in plan.parts]
-    from hone_trainer.datasets import mix
+    plan = plan.model_copy(update={"parts": parts})
+    from hone_trainer.datasets import mix, publishing
 
-    return mix.run(plan.model_copy(update={"parts": parts}))
+    if plan.incoming is None:
+        return mix.run(plan)
+    publishing.hand_over(plan, partial(mix.make, plan))
+    return None
+
+
+def _publish(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _relative_to(options.plan, _read_plan(options.plan, RowsPlan))
+    from hone_trainer.datasets import publishing
+
+    return publishing.run(plan)
 
 
 def _sweep(options: argparse.Namespace, _: list[str]) -> Result:
@@ -234,6 +252,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "plan": _plan,
     "materialize": _materialize,
     "mix": _mix,
+    "publish": _publish,
     "sweep": _sweep,
     "fetch": _fetch,
     "tasks": _tasks,
@@ -266,7 +285,7 @@ def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
         )
     if not isinstance(plan, kind):
         raise ConfigError(
-            f"{path} is a {plan.kind} plan, this command takes a {kind.model_fields['kind'].default} plan"
+            f"{path} is a {plan.kind} plan, this command takes a {kind.__name__.removesuffix('Plan')} plan"
         )
     return plan
 
@@ -274,8 +293,8 @@ def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
 def _relative_to(file: Path, plan: AnyPlan) -> AnyPlan:
     """The plan with absolute paths; relative ones are relative to the plan's folder."""
     folder = file.resolve().parent
-    names = [name for name in ("store", "source_path", "secret_path") if getattr(plan, name, None) is not None]
-    return plan.model_copy(update={name: str(folder / getattr(plan, name)) for name in names})
+    paths = {name: getattr(plan, name, None) for name in ("store", "incoming", "source_path", "secret_path")}
+    return plan.model_copy(update={name: str(folder / path) for name, path in paths.items() if path is not None})
 
 
 def _set_up_logging() -> None:

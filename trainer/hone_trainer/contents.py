@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer import manifest
@@ -27,7 +28,14 @@ def digest_of(folder: Path) -> str:
         path = folder / f"{name}.jsonl"
         if path.is_file():
             found.append([name, path.stat().st_size, _sha256(path)])
-    return f"sha256:{hashlib.sha256(json.dumps(found).encode()).hexdigest()}"
+    return _digest(found)
+
+
+def recorded(folder: Path) -> str:
+    """The same of a folder whose files were just compared with its manifest: by what that says of them."""
+    entries = {entry.path: entry for entry in manifest.entries(folder)}
+    names = [name for name in SPLITS if f"{name}.jsonl" in entries]
+    return _digest([[name, (one := entries[f"{name}.jsonl"]).size, one.sha256] for name in names])
 
 
 def checked(plan: TrainingPlan) -> TrainingPlan:
@@ -71,6 +79,10 @@ def _intact(one: DatasetInput, folder: Path) -> str:
     except StoreError as error:
         raise _changed(one, error.message) from None
     return digest_of(folder)
+
+
+def _digest(splits: list[list[Any]]) -> str:
+    return f"sha256:{hashlib.sha256(json.dumps(splits).encode()).hexdigest()}"
 
 
 def _changed(one: DatasetInput, problem: str) -> StoreError:

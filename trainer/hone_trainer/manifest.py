@@ -125,7 +125,12 @@ def digest_of(folder: str | Path) -> str:
 
 def size_of(folder: str | Path) -> int:
     """Bytes of all files that the folder's manifest lists."""
-    return sum(entry.size for entry in Manifest.model_validate_json(_read_manifest(Path(folder))).files)
+    return sum(entry.size for entry in entries(folder))
+
+
+def entries(folder: str | Path) -> list[Entry]:
+    """What the folder's manifest lists."""
+    return Manifest.model_validate_json(_read_manifest(Path(folder))).files
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult, FailureReport
-from hone_trainer import contents, manifest, store
+from hone_api.report import DatasetResult
+from hone_trainer import contents, manifest
 from hone_trainer.contents import SPLITS
 from hone_trainer.datasets import (
     changes,
@@ -26,6 +26,7 @@ from hone_trainer.datasets import (
     detect,
     http,
     known,
+    publishing,
     remembered,
     report,
     sources,
@@ -45,7 +46,7 @@ _REJECTED_LOGGED = 20
 
 
 def run(plan: MaterializePlan, files: Sequence[Path] = ()) -> DatasetResult:
-    """Materialise the plan's Dataset, or find that it already is.
+    """Materialise the plan's Dataset, or find that it already is, and publish it.
 
     Args:
         files: several files of a laptop, in place of the plan's source.
@@ -54,17 +55,24 @@ def run(plan: MaterializePlan, files: Sequence[Path] = ()) -> DatasetResult:
         The result; without a digest where generated rows wait for people, or the source is the one that was read.
 
     Raises:
+        ConfigError, SourceError, DataError: as `make`.
+    """
+    return publishing.at_once(plan, partial(make, plan, files=files))
+
+
+def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> DatasetResult:
+    """Rows, report and manifest in `content` of a folder, as `publishing.Make`.
+
+    Raises:
         SourceError: the source is missing, unreachable, refused, too large, or not what was promised.
         ConfigError: a field cannot be, or is not supported yet.
         DataError: the rows are not fit; carries the counts.
     """
     _check_plan(plan)
     steps = curation.steps(plan)
-    root = Path(plan.store) / "datasets"
-    with Progress(f"dataset {plan.name}") as progress, store.work_folder(root) as work:
-        download, content = work / "source", work / "content"
-        download.mkdir()
-        content.mkdir()
+    download, content = work / "source", work / publishing.CONTENT
+    download.mkdir()
+    with Progress(f"dataset {plan.name}") as progress:
         try:
             fetched = sources.of_files(files, plan) if files else known.fetch(plan, download, progress)
         except http.UnchangedError:
@@ -91,35 +99,25 @@ def run(plan: MaterializePlan, files: Sequence[Path] = ()) -> DatasetResult:
             tally.check_splits()
         except DataError as error:
             error.result = tally.result()
-            _keep_report(tally, error.result, content, to_outcome(error).failure)
+            report.write(tally, error.result, content, to_outcome(error).failure)
+            manifest.write(content)
             raise
         tally.digest = contents.digest_of(content)
         result = tally.result()
         result.synthetic = made.counts if made else None
         result.source_version, result.croissant = known.version(plan, fetched), fetched.about
-        result.changes = changes.since(plan.previous, root, content, tally.digest)
-        publish(tally, result, content)
-    progress.say(_summary(plan, result))
+        result.changes = changes.since(plan.previous, Path(plan.store) / "datasets", content, tally.digest)
+        write_report(tally, result, content)
+        progress.say(_summary(plan, result))
     return result
 
 
-def publish(tally: Tally, result: DatasetResult, content: Path) -> None:
-    """Splits, report and manifest into the store.
-
-    Rows that are there already stay in their folder, with the report of whoever read them first; another reading, of
-    other rejected rows perhaps, keeps a report of its own.
-    """
-    assert result.path is not None
-    result.report = f"{result.path}/{report.PAGE}"
+def write_report(tally: Tally, result: DatasetResult, content: Path) -> None:
+    """Report, description and manifest of rows."""
     report.write(tally, result, content)
     source = sources.shown(tally.plan.source.uri)
     croissant.write(content, tally.plan.name, [split.name for split in result.splits], source, result.croissant)
     manifest.write(content)
-    there = Path(tally.plan.store) / result.path
-    store.publish(content, there, is_intact)
-    result.size_bytes = manifest.size_of(there)
-    if content.exists() and (content / report.DATA).read_bytes() != (there / report.DATA).read_bytes():
-        _keep_report(tally, result, content)
 
 
 def _check_plan(plan: MaterializePlan) -> None:
@@ -262,21 +260,6 @@ def _value(row: dict[str, Any], column: str, field: str) -> str:
 def _write_rejected(file: IO[str], row: RawRow, error: RowError) -> None:
     entry = {"row": row.number, "place": row.place, "code": error.code, "message": str(error), "value": row.value}
     file.write(json.dumps(entry, default=str) + "\n")
-
-
-def _keep_report(tally: Tally, result: DatasetResult, content: Path, failure: FailureReport | None = None) -> None:
-    """The report without rows, with those rejected and removed, in `store`/reports/<name>, until the next such one."""
-    name = tally.plan.name
-    for leftover in (*(f"{split}.jsonl" for split in SPLITS), manifest.MANIFEST, croissant.NAME):
-        (content / leftover).unlink(missing_ok=True)
-    result.report = f"reports/{name}/{report.PAGE}"
-    report.write(tally, result, content, failure)
-    store.replace(content, Path(tally.plan.store) / "reports" / name)
-
-
-def is_intact(folder: Path) -> bool:
-    """Whether the folder is complete, and its content the one that its name says."""
-    return store.is_intact(folder) and contents.digest_of(folder) == f"sha256:{folder.name}"
 
 
 def _summary(plan: MaterializePlan, result: DatasetResult) -> str:

@@ -10,6 +10,7 @@ import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -17,8 +18,8 @@ from hone_api.dataset import Source as DatasetSource
 from hone_api.dataset_status import DatasetUse
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.report import DatasetResult
-from hone_trainer import contents, mixing, store
-from hone_trainer.datasets import changes, croissant, materialize, report
+from hone_trainer import contents, mixing
+from hone_trainer.datasets import changes, croissant, materialize, publishing, report
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.datasets.statistics import length_of
 from hone_trainer.datasets.tally import Tally
@@ -76,15 +77,24 @@ class Part:
 
 
 def run(plan: MixPlan) -> DatasetResult:
-    """Mix the plan's parts, or find that this was done.
+    """Mix the plan's parts, or find that this was done, and publish the rows.
+
+    Raises:
+        ConfigError, SourceError, DataError: as `make`.
+    """
+    return publishing.at_once(plan, partial(make, plan))
+
+
+def make(plan: MixPlan, work: Path) -> DatasetResult:
+    """Rows, report and manifest in `content` of a folder, as `publishing.Make`.
 
     Raises:
         ConfigError: weights that are not 100 % together.
         SourceError: a part that is not in the store.
         DataError: TooFewRows.
     """
-    root = Path(plan.store) / "datasets"
-    with Progress(f"dataset {plan.name}") as progress, store.work_folder(root) as work:
+    content = work / publishing.CONTENT
+    with Progress(f"dataset {plan.name}") as progress:
         tally = Tally(_as_source(plan), _revision(plan.parts))
         tally.format = _format(plan.parts)
         if all(Path(given.path).is_file() for given in plan.parts):  # else `Part.open` tells
@@ -98,7 +108,7 @@ def run(plan: MixPlan) -> DatasetResult:
             parts = [part for part in opened if part.offsets]
             if parts:
                 chosen = _choose(plan, split, parts)
-                tally.splits[split] = _write(plan, parts, chosen, work / f"{split}.jsonl", tally)
+                tally.splits[split] = _write(plan, parts, chosen, content / f"{split}.jsonl", tally)
                 used += _used(parts, chosen)
                 progress.say(f"{split}: {', '.join(f'{u.name} {u.row_share}' for u in used if u.split == split)}")
             if split == "train":
@@ -109,11 +119,12 @@ def run(plan: MixPlan) -> DatasetResult:
         if tally.rows < plan.checks.min_rows:
             message = f"{tally.rows} rows, checks.minRows is {plan.checks.min_rows}"
             raise DataError("TooFewRows", message, tally.result())
-        tally.digest = contents.digest_of(work)
+        tally.digest = contents.digest_of(content)
         result = tally.result()
         result.croissant = croissant.merged({Path(given.path).with_name(croissant.NAME): None for given in plan.parts})
-        result.mixture, result.changes = used, changes.since(plan.previous, root, work, tally.digest)
-        materialize.publish(tally, result, work)
+        result.mixture = used
+        result.changes = changes.since(plan.previous, Path(plan.store) / "datasets", content, tally.digest)
+        materialize.write_report(tally, result, content)
     return result
 
 

@@ -40,8 +40,8 @@ def data(tally: Tally, result: DatasetResult, failure: FailureReport | None = No
             "splits": plan.splits.to_json(),
             "checks": plan.checks.to_json(),
             "failure": failure.to_json() if failure else None,
-            # When the source was read says nothing of its rows: the same rows have the same report.
-            "result": result.model_copy(update={"source_version": None}).to_json(),
+            # When the source was read and where this is kept say nothing of the rows: equal rows have equal reports.
+            "result": result.model_copy(update={"source_version": None, "report": None}).to_json(),
             "lengths": [{"upTo": bound, "rows": rows} for bound, rows in tally.lengths.histogram()],
             "profile": tally.profile.to_json(),
             "rejectedExamples": {error.code: tally.examples[error.code] for error in result.errors},

@@ -19,17 +19,17 @@ from hone_api.plan import SweepPlan
 from hone_api.report import MAX_UNCLAIMED, SweepResult
 from hone_trainer.datasets.exports import Exports
 
-KINDS = ("datasets", "base-models", "evaluation-tasks", "runs", "models", "reports", "other")
+KINDS = ("datasets", "incoming", "base-models", "evaluation-tasks", "runs", "models", "reports", "other")
 """Folders of a store; `other` is what users keep there, e.g. exports."""
 
 
 def run(plan: SweepPlan) -> SweepResult:
-    """Remove the contents of `remove`, the reports of no Dataset, the runs of no job, and models and exports, that were
-    not touched since `grace_seconds` before `as_of`; then measure the store."""
+    """Remove the contents of `remove`, the reports of no Dataset, the runs of no job, models and exports, and rows that a
+    Job which has ended left behind, that were not touched since `grace_seconds` before `as_of`; then measure the store."""
     removed, size, since = 0, 0, plan.as_of - plan.grace_seconds
     exports = Exports(plan)
     models = [folder for folder in exports.removable() if _newest(folder) < since]
-    for folder in [*_contents(plan), *_reports(plan), *_runs(plan), *models]:
+    for folder in [*_contents(plan), *_reports(plan), *_runs(plan), *_incoming(plan), *models]:
         aside = _taken(folder, since)
         if aside is None:
             continue
@@ -67,6 +67,14 @@ def _runs(plan: SweepPlan) -> list[Path]:
     kept = [root / uid for uid in plan.checkpoints if not (root / uid).is_symlink()]
     done = [inner for folder in kept for inner in folder.glob("*") if inner.is_dir() and not inner.is_symlink()]
     return [folder for folder in sorted([*gone, *done]) if _newest(folder) < since]
+
+
+def _incoming(plan: SweepPlan) -> list[Path]:
+    """What killed pods left; a Job that runs may be silent for long while it waits for a model's answers."""
+    if plan.making is None:
+        return []
+    found = (path for path in Path(plan.store).glob("incoming/*") if path.name not in plan.making)
+    return [folder for folder in sorted(found) if _newest(folder) < plan.as_of - plan.grace_seconds]
 
 
 def _newest(folder: Path) -> float:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.plan import MaterializePlan
-from hone_api.review import Candidate, Decision, Verdict, Verified, verify
+from hone_api.review import Candidate, Decision, Verdict, Verified, batch_folder, verify
 from hone_api.synthesis import Raft, SyntheticRows, Template
 from hone_trainer.datasets.rows import RawRow
 from hone_trainer.datasets.synthesis import generate, material, raft
-from hone_trainer.datasets.synthesis.batch import Batch, path_of
+from hone_trainer.datasets.synthesis.batch import Batch
 from hone_trainer.datasets.synthesis.templates import TEMPLATES
 from hone_trainer.progress import Progress
 
@@ -74,7 +74,7 @@ def run(plan: MaterializePlan, rows: Iterator[RawRow], revision: str, progress: 
     """
     synthesis = plan.synthesis
     assert synthesis is not None
-    folder = path_of(plan.name, synthesis)
+    folder = batch_folder(plan.name, synthesis)
     batch = Batch.open(Path(plan.store) / folder, plan.name, synthesis)
     generate.run(plan, material.load(plan, rows), batch, revision, progress)
     verified = verify(batch.candidates, batch.decisions(), synthesis)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,19 +26,6 @@ from hone_api.synthesis import Synthesis
 from hone_trainer.manifest import write_atomically
 
 AnyModel = TypeVar("AnyModel", bound=ApiModel)
-ROOT = "synthesis"
-
-
-def path_of(dataset: str, synthesis: Synthesis) -> Path:
-    """Folder below the store: rows of the same Dataset and prompts share it, so that more rows can be asked for.
-
-    Neither endpoint nor source is part of it: a model that moved, or a source that grew, costs nobody's decisions.
-    """
-    settings = synthesis.model_dump(
-        mode="json", include={"template", "model", "instructions", "seed", "temperature", "max_tokens"}
-    )
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    return Path(ROOT) / (re.sub(r"[^-a-z0-9]+", "-", dataset.lower())[:63] or "dataset") / key
 
 
 @dataclass

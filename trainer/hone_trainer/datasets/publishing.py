@@ -1,0 +1,150 @@
+"""Rows from the folder where they were made to their place in the store: by rename, and whole.
+
+In a cluster two containers of one pod do it, one after the other. The first parses what strangers wrote, and of the
+store it can write only a folder of incoming/. The second parses none of that: it compares every file with our own
+manifest, and renames. On a laptop one process does both.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hone_api.plan import RowsPlan
+from hone_api.report import DatasetResult, Outcome
+from hone_trainer import contents, manifest, store
+from hone_trainer.datasets import croissant, report
+from hone_trainer.errors import ConfigError, DataError, StoreError, to_outcome
+from hone_trainer.secrets import scrub_in
+
+CONTENT, OUTCOME = "content", "outcome.json"
+_MAX_OUTCOME = 16 * 2**20
+Make = Callable[[Path], DatasetResult]
+"""Makes rows in `content` of the folder that it is given, with report and manifest; of rows that are not fit it leaves
+report and manifest alone, and raises DataError."""
+
+
+def at_once(plan: RowsPlan, make: Make) -> DatasetResult:
+    """Make rows, and publish them.
+
+    Raises:
+        DataError: the rows are not fit; carries the counts.
+        StoreError: the store cannot be written.
+    """
+    with store.work_folder(Path(plan.store) / "datasets") as work:
+        return _published(plan, work / CONTENT, _made(make, work))
+
+
+def hand_over(plan: RowsPlan, make: Make) -> None:
+    """Make rows, and leave them in plan.incoming with what is to be told of them.
+
+    Raises:
+        DataError: there is nothing to publish, not even a report.
+        StoreError: the folder cannot be written.
+    """
+    assert plan.incoming is not None
+    folder = Path(plan.incoming)
+    with store.work_folder(folder) as work:
+        outcome = _made(make, work)
+        if manifest.is_complete(work / CONTENT):
+            store.replace(work / CONTENT, folder / CONTENT)
+    # Credentials are known to this process alone.
+    told = Outcome.model_validate(scrub_in(outcome.to_json()))
+    manifest.write_atomically(folder / OUTCOME, told.model_dump_json(by_alias=True).encode())
+
+
+def run(plan: RowsPlan) -> DatasetResult:
+    """Publish what `hand_over` left, and remove the folder.
+
+    Raises:
+        ConfigError: the plan names no folder.
+        DataError: as whoever made the rows raised it.
+        StoreError: what lies there is not what a manifest says, or is no outcome.
+    """
+    if plan.incoming is None:
+        raise ConfigError(f"the plan of Dataset {plan.name} has no `incoming`: whoever makes its rows publishes them")
+    folder = Path(plan.incoming)
+    try:
+        return _published(plan, folder / CONTENT, _handed_over(folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether the folder is complete, and its content the one that its name says."""
+    return store.is_intact(folder) and contents.recorded(folder) == f"sha256:{folder.name}"
+
+
+def _made(make: Make, work: Path) -> Outcome:
+    """What is to be told; a failure only where there is a report of it."""
+    (work / CONTENT).mkdir()
+    try:
+        return Outcome(result=make(work))
+    except DataError as error:
+        if not manifest.is_complete(work / CONTENT):
+            raise
+        return to_outcome(error)
+
+
+def _handed_over(folder: Path) -> Outcome:
+    """The outcome that the first container left; it may have been taken over by what it parsed."""
+    try:
+        # Neither through a link, nor waiting for the other end of a pipe.
+        descriptor = os.open(folder / OUTCOME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as file:
+            text = file.read(_MAX_OUTCOME + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        if (folder / CONTENT).is_symlink() or len(text) > _MAX_OUTCOME:
+            raise ValueError("a link, or too large")
+        return Outcome.model_validate_json(text)
+    except (OSError, ValidationError, ValueError) as error:
+        raise StoreError("StorageError", f"{folder} does not hold what was to be published: {error}") from None
+
+
+def _published(plan: RowsPlan, content: Path, outcome: Outcome) -> DatasetResult:
+    """The result, once rows and report are in the store.
+
+    Rows that are there already stay in their folder, with the report of whoever read them first; another reading, of
+    other rejected rows perhaps, keeps a report of its own.
+    """
+    result, failure = outcome.result, outcome.failure
+    if failure:
+        counted = result if isinstance(result, DatasetResult) else None
+        if counted:
+            manifest.verify(content)
+            counted.report = _keep_report(plan, content)
+        raise DataError(failure.code, failure.message, counted)
+    if not isinstance(result, DatasetResult):
+        raise StoreError("StorageError", f"no result of Dataset {plan.name} was left to publish")
+    if result.digest:
+        manifest.verify(content)
+        _into_place(plan, content, result)
+    return result
+
+
+def _into_place(plan: RowsPlan, content: Path, result: DatasetResult) -> None:
+    """Publish rows that match their manifest under the digest that they have, whatever the result says."""
+    digest = contents.recorded(content)
+    if digest != result.digest:
+        raise StoreError("ManifestMismatch", f"the rows of Dataset {plan.name} are {digest}, and not {result.digest}")
+    folder = f"datasets/{digest.removeprefix('sha256:')}"
+    there = Path(plan.store) / folder
+    there.parent.mkdir(parents=True, exist_ok=True)
+    store.publish(content, there, is_intact)
+    result.path, result.report = folder, f"{folder}/{report.PAGE}"
+    result.size_bytes = manifest.size_of(there)
+    if content.exists() and not filecmp.cmp(content / report.DATA, there / report.DATA, shallow=False):
+        result.report = _keep_report(plan, content)
+
+
+def _keep_report(plan: RowsPlan, content: Path) -> str:
+    """The report without rows, with those rejected and removed, in `store`/reports/<name>, until the next such one."""
+    for leftover in (*(f"{split}.jsonl" for split in contents.SPLITS), manifest.MANIFEST, croissant.NAME):
+        (content / leftover).unlink(missing_ok=True)
+    store.replace(content, Path(plan.store) / "reports" / plan.name)
+    return f"reports/{plan.name}/{report.PAGE}"
