@@ -93,11 +93,11 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
 
 
 def _pod_status(status: Mapping[str, Any]) -> Body:
-    containers = [
-        {k: c[k] for k in ("name", "state", "restartCount", "imageID") if k in c}
-        for c in status.get("containerStatuses") or ()
-    ]
-    return {**{k: status[k] for k in POD_FIELDS if k in status}, "containerStatuses": containers}
+    kept: Body = {k: status[k] for k in POD_FIELDS if k in status}
+    for name in ("initContainerStatuses", "containerStatuses"):
+        if found := status.get(name):
+            kept[name] = [{k: c[k] for k in ("name", "state", "restartCount", "imageID") if k in c} for c in found]
+    return kept
 
 
 def _asked(spec: Mapping[str, Any]) -> Body:

@@ -9,7 +9,7 @@ from hone_operator import cache as caches
 from hone_operator.cluster import Cluster
 from hone_operator.desired.pod import CONTAINER, PLAN
 from hone_operator.reconcile.failures import failed_pods
-from hone_operator.reconcile.pods import ObservedJob, disrupted, slow_start, unbound_claims, unmounted
+from hone_operator.reconcile.pods import ObservedJob, deciding, disrupted, slow_start, unbound_claims, unmounted
 from hone_operator.reconcile.scheduling import unbound
 
 LOG_LINES = 20
@@ -48,7 +48,8 @@ class JobReader:
         pods = [caches.strip("Pod", p) for p in live if caches.controls(job.body, p)]
         job = replace(job, pods=pods)
         if with_log and job.failed and (bad := failed_pods(job)) and not disrupted(bad[0]):
-            tail = await self.cluster.log_tail(meta["namespace"], bad[0]["metadata"]["name"], CONTAINER, LOG_LINES)
+            container = deciding(bad[0]).get("name", CONTAINER)
+            tail = await self.cluster.log_tail(meta["namespace"], bad[0]["metadata"]["name"], container, LOG_LINES)
             job = replace(job, log_tail=tail)
         return job
 

@@ -240,6 +240,7 @@ class Sweeper:
             checkpoints=[uid for uid in runs if f"{contents.RUN}{uid}" in remove],
             models=[models.place_of(content) for content in remove if models.is_key(content)],
             exports=None if orphaned is None else sorted(exports | orphaned),
+            making=contents.being_made(live),
         )
 
 

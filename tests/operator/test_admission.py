@@ -162,11 +162,59 @@ def test_a_run_mounts_its_own_folders_and_reads_others(write, mount):
     assert code == 201, message
 
 
-def test_who_makes_rows_writes_the_store(write):
-    """A report is renamed from one folder of the store to another."""
-    body = job(**mounted())
-    body["metadata"]["ownerReferences"][0]["kind"] = "Dataset"
-    assert write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", body)[0] == 201
+def rows(verb="materialize", before=None, **mount):
+    """A Job of Dataset `x.y` with a writable mount in the container that runs the verb."""
+    body = job(**mounted(**mount))
+    spec = body["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    container["command"][3] = verb
+    if verb != "publish":
+        publisher = container | {"name": "publisher", "command": [*container["command"][:3], "publish"]}
+        del publisher["volumeMounts"]
+        spec["initContainers"], spec["containers"] = [container | (before or {})], [publisher]
+    body["metadata"]["ownerReferences"][0] |= {"kind": "Dataset", "name": "x.y"}
+    return body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        rows("publish"),
+        rows(subPath="incoming/x-1"),
+        rows("mix", subPath="incoming/x-1"),
+        rows(subPath="synthesis/x-y/abc"),
+        rows(readOnly=True),
+    ],
+    ids=["publisher", "own folder", "mixture", "generated rows", "read only"],
+)
+def test_what_parses_rows_writes_a_folder_of_its_own_and_another_container_publishes(write, body):
+    code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", body)
+    assert code == 201, message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        rows(),
+        rows(subPath="incoming"),
+        rows(subPath="incoming/x-2"),
+        rows(subPath="datasets"),
+        rows(subPath="reports/x-y"),
+        rows(subPath="synthesis"),
+        rows(subPath="synthesis/x-y-z/abc"),
+        rows("mix"),
+        rows(before={"restartPolicy": "Always"}, subPath="incoming/x-1"),
+        rows(before={"image": "docker.io/library/busybox"}, subPath="incoming/x-1"),
+    ],
+    ids=[
+        *("whole store", "everybody's incoming", "another job's", "rows of all", "reports", "generated rows of all"),
+        *("generated rows of another", "whole store, mixture", "sidecar", "foreign image"),
+    ],
+)
+def test_what_parses_rows_writes_nothing_else(write, body):
+    code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", body)
+    assert code == 403, message
+    assert "ValidatingAdmissionPolicy 'hone-bounds-hone-operator-jobs'" in message
 
 
 @pytest.mark.parametrize("pod", BAD_PODS.values(), ids=BAD_PODS.keys())

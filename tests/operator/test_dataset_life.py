@@ -45,11 +45,11 @@ class Pods:
         file, log = self.folder / "plan.json", self.folder / "termination-log"
         file.write_text(text.replace("/store", str(self.folder / "store")))
         env = {**os.environ, "HONE_TERMINATION_LOG": str(log), "OMP_NUM_THREADS": "1"}
-        verb = pod["containers"][0]["command"][3]
         (started,) = self.namespace.start_pods(name)
-        command = [sys.executable, "-m", "hone_trainer", verb, str(file)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            command = [sys.executable, "-m", "hone_trainer", container["command"][3], str(file)]
+            done = subprocess.run(command, env=env, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
         self.namespace.end_pod(started, 0, terminated={"message": log.read_text()})
         self.namespace.end_job(name, "Complete")
 
@@ -74,6 +74,7 @@ class Pods:
         return {json.dumps(json.loads(line)) for line in (folder / "validation.jsonl").open()}
 
     def contents(self) -> set[str]:
+        assert not list((self.folder / "store").glob("incoming/*"))
         return {f"sha256:{path.name}" for path in (self.folder / "store" / "datasets").iterdir()}
 
 

@@ -62,6 +62,12 @@ def run(
     return training(Attempt(owner("FineTuneJob", "run"), parsed, number, resolved), platform)
 
 
+def all_containers(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a Job's pods, in the order in which they run."""
+    spec = job["spec"]["template"]["spec"]
+    return [*spec.get("initContainers", ()), *spec["containers"]]
+
+
 def one_pod() -> list[dict[str, Any]]:
     return run({})
 
@@ -163,7 +169,7 @@ def model_verify() -> list[dict[str, Any]]:
 
 def swept() -> list[dict[str, Any]]:
     wanted = sweep.plan(
-        sweep.Wanted(["0" * 64], ["rows", "answers"], ["uid-b", "uid-a"], ["uid-b"]),
+        sweep.Wanted(["0" * 64], ["rows", "answers"], ["uid-b", "uid-a"], ["uid-b"], making=["rows-data-e14762a9"]),
         datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         PLATFORM,
     )

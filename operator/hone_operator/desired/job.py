@@ -7,7 +7,7 @@ from typing import Any
 from hone_api.failures import ExitCode
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import CONTAINER, Work, plan_text, template
+from hone_operator.desired.pod import CONTAINER, CONTAINERS, Work, plan_text, template
 
 DECIDED_EXIT_CODES = sorted({ExitCode.DATA, ExitCode.DIVERGED, ExitCode.IO, ExitCode.INTERRUPTED, ExitCode.CONFIG})
 """Exit codes of the contract; the API server refuses them in any other than ascending order."""
@@ -63,14 +63,17 @@ def with_plan(
                         "action": "FailJob",
                         "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
                     },
-                    {
-                        "action": "FailJob",
-                        "onExitCodes": {
-                            "containerName": CONTAINER,
-                            "operator": "In",
-                            "values": [int(c) for c in DECIDED_EXIT_CODES],
-                        },
-                    },
+                    *(
+                        {
+                            "action": "FailJob",
+                            "onExitCodes": {
+                                "containerName": name,
+                                "operator": "In",
+                                "values": [int(c) for c in DECIDED_EXIT_CODES],
+                            },
+                        }
+                        for name in (CONTAINERS if work.publisher else (CONTAINER,))
+                    ),
                 ]
             },
             "template": template(work, job.labels, plan, platform),

@@ -1,7 +1,7 @@
 """The Job that materialises a Dataset."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -9,14 +9,17 @@ from hone_api.curation import Curation
 from hone_api.dataset import DatasetSpec
 from hone_api.finetunejob_status import PinnedModel
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
+from hone_api.review import batch_folder
 from hone_operator.desired import modelref, names
 from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import Mount, Work, read_only, store
+from hone_operator.desired.pod import Mount, Work, read_only, store, writable
 from hone_operator.desired.synthesis import generation as generation_of
 
 SOURCE = PurePosixPath("/source")
+INCOMING = "incoming"
+"""Folder of the store with one for each Job that makes rows, until they are published."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,23 @@ def source_mount(uri: str) -> tuple[Mount | None, str | None]:
     return None, None
 
 
-def rows(platform: Platform) -> tuple[Mount, ...]:
-    """The store for pods that make rows; what runs rely on or have made can only be read.
+def in_two_steps(owner: Mapping[str, Any], spec: DatasetSpec, job_name: str, work: Work, platform: Platform) -> Work:
+    """The work, so that what parses foreign data writes no more of the store than a folder of its Job's own, and the
+    batch of generated rows. A second container publishes from there; what runs rely on or have made it can only read.
 
-    It is one mount, since a report is renamed from datasets/ to reports/.
+    Its store is one mount, since a rename does not cross mounts.
     """
-    return (store(platform), *read_only(platform, "base-models", "evaluation-tasks", "models", "runs"))
+    folder = f"{INCOMING}/{job_name}"
+    batch = [str(batch_folder(owner["metadata"]["name"], spec.synthesis))] if spec.synthesis else []
+    return replace(
+        work,
+        plan=work.plan.model_copy(update={"incoming": str(names.STORE / folder)}),
+        mounts=(*writable(platform, folder, *batch), *work.mounts),
+        publisher=(
+            store(platform),
+            *read_only(platform, "base-models", "evaluation-tasks", "models", "runs"),
+        ),
+    )
 
 
 def materialize(
@@ -82,7 +96,7 @@ def materialize(
     generation = meta.get("generation", 1)
     labels = names.labels("materialize", owner, **{names.GENERATION: str(generation), names.TRY: str(number)})
     name = names.materialize(meta["name"], meta["uid"], generation, number)
-    return job(owner, JobName(name, labels), work, platform)
+    return job(owner, JobName(name, labels), in_two_steps(owner, spec, name, work, platform), platform)
 
 
 def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: Named, known: str | None) -> Work:
@@ -114,13 +128,14 @@ def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named
         limits=platform.limits,
     )
     models = modelref.places(named.classifiers.values(), platform)
+    stored = read_only(platform, "datasets", *modelref.stored(named.classifiers.values(), platform))
     return Work(
         component="materialize",
         verb="materialize",
         plan=plan,
         cpu=spec.resources.cpu,
         memory=spec.resources.memory,
-        mounts=(*rows(platform), *([mount] if mount else []), *secrets, *more, *models),
+        mounts=(*stored, *([mount] if mount else []), *secrets, *more, *models),
         env=hub_environment(platform),
     )
 
@@ -143,7 +158,7 @@ def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named:
         plan=plan,
         cpu=spec.resources.cpu,
         memory=spec.resources.memory,
-        mounts=rows(platform),
+        mounts=read_only(platform, "datasets"),
     )
 
 

@@ -15,6 +15,10 @@ from hone_operator.desired.podlimits import resources
 
 USER = 10001
 CONTAINER = "trainer"
+READER = "reader"
+"""Container that runs before CONTAINER, which publishes what this one has made of foreign data."""
+CONTAINERS = (READER, CONTAINER)
+"""All of a pod of ours, in the order in which they run; a mesh may add others."""
 PLAN = "plan"
 """Volume with the plan's ConfigMap."""
 METRICS_PORT = 9400
@@ -74,6 +78,8 @@ class Work:
     """Further fields of the pod's spec: scheduling, subdomain."""
     image: str | None = None
     """None: the trainer's."""
+    publisher: tuple[Mount, ...] = ()
+    """Of a second container, which runs `publish` once the verb has ended well; empty: there is none."""
 
 
 def store(platform: Platform) -> Mount:
@@ -141,17 +147,13 @@ def one_volume_a_claim(mounts: Sequence[Mount]) -> list[Mount]:
     return out
 
 
-def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Platform) -> dict[str, Any]:
-    """PodTemplateSpec with one container, `python -m hone_trainer <verb> /etc/hone/plan.json`."""
-    plan = Mount(PLAN, names.PLAN_FOLDER, {"configMap": {"name": plan_name, "defaultMode": 0o444}})
-    mounts = one_volume_a_claim(
-        (plan, *work.mounts, Mount.scratch("tmp", PurePosixPath("/tmp"), platform.scratch_size))
-    )
-    container = {
-        "name": CONTAINER,
+def container(name: str, verb: str, mounts: Sequence[Mount], work: Work, platform: Platform) -> dict[str, Any]:
+    """Container that runs `python -m hone_trainer <verb> /etc/hone/plan.json`."""
+    return {
+        "name": name,
         "image": work.image or platform.trainer_image,
         "imagePullPolicy": platform.image_pull_policy,
-        "command": ["python", "-m", "hone_trainer", work.verb, str(names.PLAN_FILE)],
+        "command": ["python", "-m", "hone_trainer", verb, str(names.PLAN_FILE)],
         "env": environment(work, platform),
         "resources": resources(work.cpu, work.memory, work.limits, platform),
         "ports": [{"name": name, "containerPort": port} for name, port in work.ports.items()],
@@ -171,6 +173,29 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
             for m in mounts
         ],
     }
+
+
+def containers(work: Work, plan_name: str, platform: Platform) -> tuple[dict[str, Any], list[Mount]]:
+    """(containers as fields of the pod's spec, mounts of all of them).
+
+    What publishes shares no scratch space with what has parsed foreign data, nor any credential: HOME is /tmp, and
+    Python imports what it finds there.
+    """
+    plan = Mount(PLAN, names.PLAN_FOLDER, {"configMap": {"name": plan_name, "defaultMode": 0o444}})
+    scratch = Mount.scratch("tmp", PurePosixPath("/tmp"), platform.scratch_size)
+    mounts = one_volume_a_claim((plan, *work.mounts, scratch, *work.publisher))
+    end = len(mounts) - len(work.publisher)
+    first, second = mounts[:end], mounts[end:]
+    if not work.publisher:
+        return {"containers": [container(CONTAINER, work.verb, first, work, platform)]}, mounts
+    reader = container(READER, work.verb, first, work, platform)
+    publisher = container(CONTAINER, "publish", [mounts[0], *second], work, platform)
+    return {"initContainers": [reader], "containers": [publisher]}, mounts
+
+
+def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Platform) -> dict[str, Any]:
+    """PodTemplateSpec of the work."""
+    fields, mounts = containers(work, plan_name, platform)
     spec = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -185,10 +210,12 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
         },
         "terminationGracePeriodSeconds": 30,
         "activeDeadlineSeconds": platform.pod_limits.staging_seconds,
-        "containers": [container],
+        **fields,
         "volumes": [{"name": name, **source} for name, source in {m.name: m.source for m in mounts}.items()],
         **work.pod,
     }
     if platform.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": s} for s in platform.image_pull_secrets]
-    return {"metadata": {"labels": dict(labels)}, "spec": spec}
+    # What kubectl logs shows without -c.
+    reader = {"annotations": {"kubectl.kubernetes.io/default-container": READER}} if work.publisher else {}
+    return {"metadata": {"labels": dict(labels), **reader}, "spec": spec}

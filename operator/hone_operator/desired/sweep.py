@@ -51,6 +51,8 @@ class Wanted:
     """Models that go with their ModelVersion, as <run>/<attempt>."""
     exports: Sequence[str] | None = None
     """What stays below models/, as in a SweepPlan; None: all of it."""
+    making: Sequence[str] | None = None
+    """Names of the Jobs that may still make rows; None: what any Job left behind stays."""
 
 
 def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:
@@ -63,6 +65,7 @@ def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:
         checkpoints=sorted(wanted.checkpoints),
         models=sorted(wanted.models),
         exports=None if wanted.exports is None else sorted(wanted.exports),
+        making=None if wanted.making is None else sorted(wanted.making),
         as_of=as_of.timestamp(),
         grace_seconds=platform.store_keep_unused_seconds,
     )

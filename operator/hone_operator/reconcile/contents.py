@@ -46,6 +46,17 @@ def _addressed(kind: str, body: Mapping[str, Any], claim: str) -> Iterator[str]:
     yield from filter(None, map(models.key_of, models.named([(kind, body)], claim)))
 
 
+def being_made(objects: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Names of the Jobs that have not ended, and of those whose pods have not: their rows are still being made."""
+    found = set()
+    for kind, body in objects:
+        if kind not in ("Job", "Pod") or not needs_run(kind, body):
+            continue
+        owners = body["metadata"].get("ownerReferences") or ()
+        found |= {body["metadata"]["name"]} if kind == "Job" else {o["name"] for o in owners if o.get("kind") == "Job"}
+    return sorted(found)
+
+
 def runs_that_stay(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> list[str]:
     """uids of all FineTuneJobs, and of those that are gone while their pods still run or somebody names a folder."""
     pairs = list(objects)

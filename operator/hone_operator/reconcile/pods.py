@@ -7,7 +7,7 @@ from typing import Any
 
 from hone_api.report import Outcome as Ending
 from hone_api.report import parse_outcome
-from hone_operator.desired.pod import CONTAINER
+from hone_operator.desired.pod import CONTAINERS
 from hone_operator.reconcile.conditions import condition, is_true
 from hone_operator.reconcile.outcome import parse_time
 from hone_operator.reconcile.scheduling import Needs, explain
@@ -103,12 +103,29 @@ def rank(pod: Mapping[str, Any]) -> int:
     return int(text) if text.isdecimal() else 0
 
 
+def deciding(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Status of the container by which the pod is judged: the first of ours that has not ended well, else the last.
+
+    They run one after another, so those behind it have not begun. Empty when the kubelet has told of none.
+    """
+    found: Mapping[str, Any] = {}
+    for status in statuses(pod):
+        if status["name"] in CONTAINERS:
+            found = status
+            if (status.get("state", {}).get("terminated") or {}).get("exitCode") != 0:
+                break
+    return found
+
+
+def statuses(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of all containers, in the order in which they start."""
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
 def terminated(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """State of the trainer's container once it has ended."""
-    for status in (pod.get("status") or {}).get("containerStatuses") or ():
-        if status["name"] == CONTAINER:
-            return status.get("state", {}).get("terminated")
-    return None
+    """State of the container by which the pod is judged, once it has ended."""
+    return deciding(pod).get("state", {}).get("terminated")
 
 
 def ending_of(pod: Mapping[str, Any]) -> Ending | None:
@@ -169,12 +186,11 @@ def _scheduled_at(pod: Mapping[str, Any]) -> datetime:
 
 def _container_reason(pod: Mapping[str, Any]) -> str | None:
     """Why the container waits; None when it does not: it runs or has ended."""
-    status = pod.get("status") or {}
-    if status.get("phase", "Pending") != "Pending":
+    if (pod.get("status") or {}).get("phase", "Pending") != "Pending":
         return None
-    for container in status.get("containerStatuses") or ():
-        return container.get("state", {}).get("waiting", {}).get("reason", "")
-    return ""
+    state = deciding(pod).get("state", {})
+    # A pod whose first container of two runs is pending still.
+    return None if state.keys() & {"running", "terminated"} else state.get("waiting", {}).get("reason", "")
 
 
 def unbound_claims(pods: Iterable[Mapping[str, Any]]) -> set[str]:
@@ -196,7 +212,7 @@ def _pod_waiting(pod: Mapping[str, Any], claims: tuple[str, ...]) -> Waiting | N
         words = explain(unscheduled.get("message", "no node fits"), Needs.of(pod, claims))
         return Waiting(reason, f"Pod {name}: {words}")
     since = parse_time(pod["metadata"]["creationTimestamp"])
-    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+    for status in statuses(pod):
         state = status.get("state", {}).get("waiting") or {}
         reason, message = state.get("reason", ""), state.get("message", "")
         code = (

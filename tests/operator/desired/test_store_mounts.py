@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
-from desired_objects import CASES, DIGEST, LASTING, PLATFORM, owner, run
+from desired_objects import CASES, DIGEST, LASTING, PLATFORM, all_containers, owner, run
 
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
@@ -18,12 +18,13 @@ from hone_operator.desired.training import Attempt, training
 pytestmark = pytest.mark.pure
 
 
-def store_mounts(bodies: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
-    """(folders that the pod may write, folders that it may only read) of the store."""
-    spec = next(b for b in bodies if b["kind"] == "Job")["spec"]["template"]["spec"]
-    claims = {v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in spec["volumes"]}
+def store_mounts(bodies: list[dict[str, Any]], container: int = 0) -> tuple[set[str], set[str]]:
+    """(folders that a pod's container may write, folders that it may only read) of the store."""
+    job = next(b for b in bodies if b["kind"] == "Job")
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    claims = {v["name"]: v.get("persistentVolumeClaim", {}).get("claimName") for v in volumes}
     found: tuple[set[str], set[str]] = (set(), set())
-    for mount in spec["containers"][0]["volumeMounts"]:
+    for mount in all_containers(job)[container]["volumeMounts"]:
         if claims[mount["name"]] == PLATFORM.store_claim:
             found[mount.get("readOnly", False)].add(mount.get("subPath", ""))
     return found
@@ -32,7 +33,8 @@ def store_mounts(bodies: list[dict[str, Any]]) -> tuple[set[str], set[str]]:
 OWN = {"runs/0000-uid", "models/0000-uid"}
 MAY_WRITE: dict[str, set[str]] = {
     **{case: OWN for case in CASES if case.startswith("training-")},
-    **{case: {""} for case in CASES if case.startswith("materialize-")},
+    **{case: {"incoming/rows-data-e14762a9"} for case in CASES if case.startswith("materialize-")},
+    "materialize-mixture": {"incoming/mix-data-e14762a9"},
     "fetch": {"base-models"},
     "tasks": {"evaluation-tasks"},
     "verify": set(),
@@ -47,7 +49,8 @@ def test_a_pod_writes_only_its_own_folders_of_the_store(case):
     written, read = store_mounts(bodies)
     assert written == MAY_WRITE[case]
     if case.startswith("materialize-"):
-        assert read == set(LASTING)
+        assert read == {"datasets"}
+        assert store_mounts(bodies, container=1) == ({""}, set(LASTING))
     volumes = [v["name"] for v in next(b for b in bodies if b["kind"] == "Job")["spec"]["template"]["spec"]["volumes"]]
     assert len(volumes) == len(set(volumes))
 

@@ -80,6 +80,19 @@ def test_a_run_is_needed_by_its_job_and_by_whatever_still_writes_it(kind: str, f
     assert contents.runs_that_stay(objects, STORE) == (["u"] if needed or kind == "FineTuneJob" else [])
 
 
+def test_rows_are_being_made_as_long_as_a_job_or_its_pod_has_not_ended():
+    of_job = {"ownerReferences": [{"kind": "Job", "name": "deleted"}]}
+    objects = [
+        ("Job", body(metadata={"name": "runs"})),
+        ("Job", body(metadata={"name": "done"}, status=COMPLETE)),
+        ("Job", body(metadata={"name": "failed"}, status={"conditions": [{"type": "Failed", "status": "True"}]})),
+        ("Pod", body(metadata=of_job, status={"phase": "Running"})),
+        ("Pod", body(metadata={"ownerReferences": [{"kind": "Job", "name": "done"}]}, status={"phase": "Succeeded"})),
+        ("Pod", body(metadata={"ownerReferences": [{"kind": "ReplicaSet", "name": "x"}]}, status={})),
+    ]
+    assert contents.being_made(objects) == ["deleted", "runs"]
+
+
 def test_a_run_that_was_swept_is_forgotten():
     known = {"run.gone": "2026-01-02T12:00:00Z", "run.done": "2026-01-02T12:00:00Z", "run.there": "", "run.late": ""}
     done = SweepPlan(store="/store", remove=[], jobs=["there", "done"], checkpoints=["done"], as_of=0)

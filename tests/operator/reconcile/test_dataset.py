@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from dataset_life import RESULT, Life, plan_of, ready
+from desired_objects import all_containers
 
 from hone_api.plan import parse_plan
 from hone_api.rowcodes import ROW_CODES
@@ -44,8 +45,9 @@ def test_status_quotes_no_row_where_it_may_not(world):
     world.platform = replace(world.platform, rows_in_status=False)
     life = Life(world)
     outcome = life.tick()
-    (container,) = outcome.create[1]["spec"]["template"]["spec"]["containers"]
-    assert {"name": "HONE_ROWS_IN_STATUS", "value": "false"} in container["env"]
+    reader, publisher = all_containers(outcome.create[1])
+    assert {"name": "HONE_ROWS_IN_STATUS", "value": "false"} in reader["env"]
+    assert {"name": "HONE_ROWS_IN_STATUS", "value": "false"} in publisher["env"]
     errors = [{**RESULT["errors"][0], "example": "row 4: private"}]
     life.ends("Complete", world.dead(0, outcome={"result": {**RESULT, "errors": errors}}))
     life.tick(61)
@@ -102,7 +104,7 @@ def test_it_waits_for_the_model_that_scores_its_rows(world, conditions):
     config_map, job = life.tick(20, versions={"judge-v1": judge}).create
     plan = parse_plan(config_map["data"]["plan.json"])
     assert plan.classifiers["judge-v1"].path == "/models/models/judge/full"
-    mounts = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    mounts = all_containers(job)[0]["volumeMounts"]
     assert {"mountPath": "/models/models", "readOnly": True}.items() <= next(
         m for m in mounts if m["mountPath"].startswith("/models")
     ).items()
@@ -269,7 +271,7 @@ def test_a_mixture_waits_for_its_parts_and_pins_them(world, conditions):
         ("general", f"{folder}/train.jsonl", "20%"),
     ]
     pod = job["spec"]["template"]["spec"]
-    assert pod["containers"][0]["command"][3] == "mix"
+    assert [container["command"][3] for container in all_containers(job)] == ["mix", "publish"]
     assert [v["name"] for v in pod["volumes"]] == ["plan", "store", "tmp"]
     use = {"split": "train", "rows": 80, "tokens": 900, "rowShare": "80.0%", "tokenShare": "81.0%", "passes": "1.00"}
     used = [{"name": "own", "digest": "sha256:" + "1" * 64, **use}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from desired_objects import all_containers
 
 from hone_api.plan import parse_plan
 from hone_operator.reconcile.dataset import Observed, reconcile
@@ -158,7 +159,7 @@ def test_credentials_are_mounted_each_at_its_place(world):
     config, job = life.tick().create
     plan = parse_plan(config["data"]["plan.json"])
     spec = job["spec"]["template"]["spec"]
-    mounted = {m["mountPath"]: m["name"] for m in spec["containers"][0]["volumeMounts"]}
+    mounted = {m["mountPath"]: m["name"] for m in all_containers(job)[0]["volumeMounts"]}
     named = {v["name"]: v["secret"]["secretName"] for v in spec["volumes"] if "secret" in v}
     assert named[mounted[plan.synthesis_secret_path]] == "key"
     assert named[mounted[plan.judge_secret_path]] == "judge-key"

@@ -24,8 +24,8 @@ KINDS = ("datasets", "incoming", "base-models", "evaluation-tasks", "runs", "mod
 
 
 def run(plan: SweepPlan) -> SweepResult:
-    """Remove the contents of `remove`, the reports of no Dataset, the runs of no job, models and exports, and rows that a
-    Job which has ended left behind, that were not touched since `grace_seconds` before `as_of`; then measure the store."""
+    """Remove the contents of `remove`, the reports of no Dataset, the runs of no job, models and exports, and what
+    ended Jobs left in incoming/, that were not touched since `grace_seconds` before `as_of`; then measure the store."""
     removed, size, since = 0, 0, plan.as_of - plan.grace_seconds
     exports = Exports(plan)
     models = [folder for folder in exports.removable() if _newest(folder) < since]
