@@ -90,3 +90,45 @@ def test_a_namespace_that_goes_is_let_go(namespace: Namespace, operator: Operato
     namespace.delete("Dataset", "other")
     namespace.until(lambda: "contents are not looked after now" in operator.log(), "it is let go")
     assert "Contents " not in operator.log(), "no failure is told"
+
+
+def model(policy: str) -> dict[str, Any]:
+    """Spec of a ModelVersion whose run is gone."""
+    digest = "sha256:" + "0" * 64
+    uri = "pvc://hone-store/models/run-uid/attempt-1/adapter"
+    return {
+        "modelName": "tutor",
+        "version": 1,
+        "artifacts": [{"format": "Adapter", "uri": uri, "digest": digest, "sizeBytes": 7}],
+        "deletionPolicy": policy,
+        "lineage": {
+            "baseModel": {"uri": "hf://org/base"},
+            "datasets": [],
+            "job": {"name": "run", "uid": "run-uid"},
+            "method": "SFT",
+            "hyperParameters": {},
+            "seed": 42,
+        },
+    }
+
+
+def test_a_model_goes_with_a_model_version_that_says_so(namespace: Namespace, start: Start) -> None:
+    start()
+    namespace.create("ModelVersion", "tutor-v1", model("Retain"))
+    (verify,) = namespace.until(lambda: namespace.names("Job"), "it is verified")
+    namespace.succeed(verify, {"kind": "Verify", "files": 1, "sizeBytes": 7})
+    namespace.until(lambda: verify not in namespace.names("Job"), "its Job goes")
+    assert namespace.condition("ModelVersion", "tutor-v1", "Ready")["status"] == "True"
+    namespace.patch("ModelVersion", "tutor-v1", {"spec": {"deletionPolicy": "Delete"}})
+    namespace.delete("ModelVersion", "tutor-v1")
+    (job,) = namespace.until(lambda: sweeps(namespace), "a Job")
+    volumes = {v["name"]: v for v in job["spec"]["template"]["spec"]["volumes"]}
+    body = namespace.until(lambda: namespace.get("ConfigMap", volumes["plan"]["configMap"]["name"]), "its plan")
+    plan = SweepPlan.model_validate_json(body["data"]["plan.json"])
+    assert (plan.models, plan.exports) == (["run-uid/attempt-1"], [])
+    done = DONE | {"unclaimed": ["models/mine"], "unclaimedCount": 1}
+    namespace.succeed(job["metadata"]["name"], done)
+    namespace.until(lambda: not sweeps(namespace), "and its Job is gone")
+    data = namespace.get("ConfigMap", "hone-contents")["data"]
+    assert set(data) == {"stored.json"}, "the model is forgotten"
+    assert json.loads(data["stored.json"])["unclaimed"] == ["models/mine"], "what nobody names is told"
