@@ -2,10 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 
@@ -48,6 +48,14 @@ class Reports(Protocol):
     """The progress server's store."""
 
     def latest(self, job_uid: str) -> Latest | None: ...
+
+
+class Left(NamedTuple):
+    """Names of the pods of a Job that is gone."""
+
+    stopping: Sequence[str]
+    stranded: Sequence[str]
+    """They can never start."""
 
 
 class NoReports:
@@ -170,7 +178,7 @@ class Controllers:
 
     async def _observe_finetunejob(self, body: Mapping[str, Any]) -> "Decide":
         namespace = body["metadata"]["namespace"]
-        jobs, stopping = await self._attempts(body)
+        jobs, left = await self._attempts(body)
         report, attempts = self.reports.latest(body["metadata"]["uid"]), of_component(jobs, "training")
         seen = Observed(
             datasets=self._named("Dataset", body, modelref.datasets),
@@ -179,7 +187,8 @@ class Controllers:
             claim_exists=await self._model_claim(body),
             upstream=self._upstream(body),
             store=await self._stores.observe(body),
-            stopping=stopping,
+            stopping=None if left is None else len(left.stopping),
+            stranded=left.stranded if left else (),
             network_lost=await networks.is_lost(self._networks, attempts, report),
             network_left=await networks.left(self.cluster, body, attempts),
             made=made_by(body, self.cache.made_by(namespace, body["metadata"]["name"], body["metadata"]["uid"])),
@@ -189,7 +198,7 @@ class Controllers:
             seen = replace(seen, ledger=ledger, versions=self.cache.items("ModelVersion", namespace))
         return lambda refusals: finetunejob.reconcile(body, replace(seen, refusals=refusals), self.now(), self.platform)
 
-    async def _attempts(self, body: Mapping[str, Any]) -> tuple[list[ObservedJob], int | None]:
+    async def _attempts(self, body: Mapping[str, Any]) -> tuple[list[ObservedJob], "Left | None"]:
         """Child Jobs, and the pods that are left of the last attempt if somebody has deleted its Job."""
         jobs = await self._jobs(body, lambda job: is_open(body, job))
         training = of_component(jobs, "training")
@@ -201,8 +210,10 @@ class Controllers:
         if job is not None and caches.controls(body, job) and self.cache.put("Job", job):
             return await self._attempts(body)
         pods = await self.cluster.list("Pod", namespace, labels=f"batch.kubernetes.io/job-name={name}")
-        left = [p for p in pods if p["metadata"]["labels"].get(names.COMPONENT) == "training" and _of_job(p, name)]
-        return jobs, sum(p["status"].get("phase") not in ("Succeeded", "Failed") for p in left)
+        pods = [p for p in pods if p["metadata"]["labels"].get(names.COMPONENT) == "training" and _of_job(p, name)]
+        left = [p for p in pods if p["status"].get("phase") not in ("Succeeded", "Failed")]
+        stranded = [p["metadata"]["name"] for p in left if await self._read.never_starts(p)]
+        return jobs, Left([n for p in left if (n := p["metadata"]["name"]) not in stranded], stranded)
 
     async def _has_finished(self, body: Mapping[str, Any]) -> bool:
         """Whether the API server has a ModelVersion of this run that no watch has brought yet; the cache has it then.

@@ -70,13 +70,33 @@ class JobReader:
 
     async def _plan_lost(self, namespace: str, pod: str) -> bool:
         body = await self.cluster.get("Pod", namespace, pod)
-        volumes = body["spec"]["volumes"] if body else ()
-        plans = [v["configMap"]["name"] for v in volumes if v["name"] == PLAN]
+        plans = _plans(body) if body else []
         return any([await self.cluster.get("ConfigMap", namespace, p) is None for p in plans])
+
+    async def never_starts(self, pod: Mapping[str, Any]) -> bool:
+        """Whether the kubelet has looked in vain for this pod's plan, which is gone: a plan that it has is not needed
+        any more.
+
+        Args:
+            pod: whole, as the API server has it now.
+        """
+        if not slow_start([pod], self.now()):
+            return False
+        meta = pod["metadata"]
+        event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},type=Warning") or {}
+        words = event.get("message") or ""
+        in_vain = any(f'configmap "{plan}" not found' in words for plan in _plans(pod))
+        return in_vain and await self._plan_lost(meta["namespace"], meta["name"])
 
     async def _newest_event(self, namespace: str, fields: str) -> Mapping[str, Any] | None:
         found = await self.cluster.list("CoreEvent", namespace, fields=fields)
         return max(found, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "", default=None)
+
+
+def _plans(pod: Mapping[str, Any]) -> list[str]:
+    """ConfigMaps in which a pod's plan is."""
+    volumes = pod["spec"].get("volumes") or ()
+    return [v["configMap"]["name"] for v in volumes if v["name"] == PLAN and "configMap" in v]
 
 
 def _cannot_create_pods(job: Mapping[str, Any]) -> bool:

@@ -80,7 +80,9 @@ class Now:
     report: Latest | None = None
     """The newest report, of whichever attempt."""
     job_deleted_at: str | None = None
-    """When the last attempt, which has not ended, was found without its Job and without pods."""
+    """When the last attempt, which has not ended, was found without its Job and without pods that may run."""
+    stranded: Sequence[str] = ()
+    """Names of its pods that can never start."""
 
 
 def last_open(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> Mapping[str, Any] | None:
@@ -127,7 +129,9 @@ def _bring_up_to_date(
         if following is not None:  # ended unseen: its Job is gone, and there is a later one
             record |= {"outcome": "Failed", "reason": "RankFailed", "endTime": following["startTime"]}
         elif now.job_deleted_at:
-            cause = Cause("Disrupted", f"Job {record['jobName']} was deleted.")
+            cause = Cause(
+                "Disrupted", " ".join([f"Job {record['jobName']} was deleted.", *map(_stranded, now.stranded)])
+            )
             return _close(record, now.job_deleted_at, cause, now)
         return None
     if not job.finished:
@@ -141,6 +145,10 @@ def _bring_up_to_date(
     # The result counts to the exported step, to which early stopping goes back; the last report may be missing.
     record["endStep"] = max(record.get("endStep", 0), result.steps)
     return None
+
+
+def _stranded(pod: str) -> str:
+    return f"Its pod {pod} was left behind without its plan and can never start: delete it."
 
 
 def trained(job: ObservedJob) -> TrainingResult | None:

@@ -84,7 +84,8 @@ class _Run:
         """What the attempt's curves say is wrong."""
         jobs = self._jobs = of_component(seen.jobs, "training")
         deleted = draft.time if seen.stopping == 0 else None
-        self.attempts = observe_attempts(draft.body, jobs, Now(spec.suspend, seen.report or newest(draft.old), deleted))
+        now = Now(spec.suspend, seen.report or newest(draft.old), deleted, seen.stranded)
+        self.attempts = observe_attempts(draft.body, jobs, now)
 
     def decide(self) -> Outcome:
         draft, attempts = self.draft, self.attempts

@@ -36,6 +36,8 @@ class Observed:
     """What the API server did not take when this decision was carried out a moment ago."""
     stopping: int | None = None
     """Pods that still run of the last attempt, whose Job somebody has deleted; None: its Job is there."""
+    stranded: Sequence[str] = ()
+    """Names of others of its pods, which can never start: their plan is gone, too."""
     network_lost: bool = False
     """The Service or the NetworkPolicy of the running attempt's ranks was deleted."""
     network_left: Sequence[Mapping[str, Any]] = ()
