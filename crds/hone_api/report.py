@@ -107,6 +107,12 @@ class TrainingResult(ApiModel):
     stopped_early: bool = False
     reason: Short = Field(default="Completed", description="Completed, EarlyStopped.")
     start_step: int = Field(default=0, ge=0, le=MAX_COUNT, description="Step that the last attempt resumed from.")
+    finished_attempt: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_COUNT,
+        description="The earlier attempt that finished the run, if the one that reports trained nothing.",
+    )
     peak_memory_bytes: int | None = Field(default=None, ge=0, le=MAX_COUNT)
     estimated_memory_bytes: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Of one pod, as estimated before."

@@ -58,7 +58,8 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
 def test_any_later_attempt_answers_with_the_result(plan: TrainingPlan, again: dict[str, Any]) -> None:
     assert finished.result(plan) is None
     made = export(plan)
-    assert finished.result(changed(plan, **again)) == made
+    earlier = 1 if "attempt" in again else None
+    assert finished.result(changed(plan, **again)) == made.model_copy(update={"finished_attempt": earlier})
     assert made.artifacts[0].uri == "attempt-1/adapter"
 
 
@@ -97,7 +98,8 @@ def test_the_export_of_an_attempt_killed_after_its_record_is_closed(plan: Traini
     finished.keep(plan, Outcome(result=made))
     mark = Path(plan.output_path) / "attempt-1" / finished.MARK
     assert mark.exists()
-    assert finished.result(changed(plan, attempt=2, export_folder="attempt-2")) == made
+    answer = finished.result(changed(plan, attempt=2, export_folder="attempt-2"))
+    assert answer == made.model_copy(update={"finished_attempt": 1})
     assert not mark.exists()
 
 

@@ -88,7 +88,7 @@ def result(plan: TrainingPlan) -> TrainingResult | None:
     for folder in {(Path(plan.output_path) / artifact.uri).parent for artifact in done.artifacts}:
         close(folder)  # the attempt may have been killed after it recorded its result, and before it closed the export
     log.info("attempt %d has finished this run: its result is reported again, nothing is trained", record.attempt)
-    return done
+    return done if record.attempt == plan.attempt else done.model_copy(update={"finished_attempt": record.attempt})
 
 
 def place(plan: TrainingPlan) -> Path:

@@ -95,7 +95,7 @@ def last_open(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> Mapping[s
 
 
 def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: Now) -> Attempts:
-    """The attempts so far. A closed record stays as it is; the last open one is read from its Job."""
+    """The attempts so far. A closed record stays as it is (but see `_settle`); the last open one comes from its Job."""
     born = body["metadata"].get("creationTimestamp", "")
     records = [{"outcome": "Running", "startTime": born, **r} for r in (body.get("status") or {}).get("attempts") or ()]
     by_number = {j.label(names.ATTEMPT): j for j in jobs}
@@ -114,6 +114,7 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
             cause = _bring_up_to_date(record, job, before, following, now)
             if following is None:
                 attempts.job, attempts.cause = job, cause
+                _settle(records, job)
     return attempts
 
 
@@ -149,6 +150,20 @@ def _bring_up_to_date(
 
 def _stranded(pod: str) -> str:
     return f"Its pod {pod} was left behind without its plan and can never start: delete it."
+
+
+def _settle(records: Sequence[dict[str, Any]], job: ObservedJob | None) -> None:
+    """Correct the records if the last attempt trained nothing and reported an earlier one's result.
+
+    The earlier one had finished the run, and its Job was deleted before the operator saw how it ended.
+    """
+    result = trained(job) if job else None
+    finisher = [r for r in records[:-1] if result and r["number"] == result.finished_attempt]
+    if not (result and finisher):
+        return
+    finisher[0] |= {"outcome": "Succeeded", "endStep": result.steps}
+    finisher[0].pop("reason", None)
+    records[-1] |= {"startStep": result.steps, "endStep": result.steps, "lostSteps": 0}
 
 
 def trained(job: ObservedJob) -> TrainingResult | None:

@@ -370,6 +370,38 @@ def test_steps_of_attempts_from_their_first_report_on(life):
     assert life.status["attempts"][1]["outcome"] == "Preempted"
 
 
+def test_an_attempt_whose_end_nobody_saw_has_finished_the_run(life, conditions):
+    """Its Job was deleted while the operator was down. The next attempt finds its result in the store."""
+    life.tick()
+    told(life, 1, 2, start_step=0)
+    life.pods(life.world.pod())
+    life.tick(5)
+    life.children.clear()
+    life.tick(30, stopping=0)
+    assert [a["outcome"] for a in life.status["attempts"]] == ["Preempted", "Running"]
+    result = life.world.result()
+    result["result"] |= {"finishedAttempt": 1}
+    life.ends("Complete", life.world.dead(0, outcome=result), seconds=60)
+    life.tick(61)
+    assert conditions(life.status)["Succeeded"].startswith("True/")
+    end = result["result"]["steps"]
+    assert [(a["outcome"], a.get("reason")) for a in life.status["attempts"]] == [("Succeeded", None)] * 2
+    assert steps(life) == [(0, end, 0), (end, end, 0)]
+
+
+@pytest.mark.parametrize("forged", [2, 7])
+def test_a_result_of_an_attempt_that_was_not_there_before_corrects_nothing(life, forged):
+    life.tick()
+    life.ends("Failed", life.world.dead(137), seconds=60)
+    life.tick(61)
+    life.tick(600)
+    result = life.world.result()
+    result["result"] |= {"finishedAttempt": forged}
+    life.ends("Complete", life.world.dead(0, outcome=result), seconds=660)
+    life.tick(661)
+    assert [a["outcome"] for a in life.status["attempts"]] == ["Failed", "Succeeded"]
+
+
 def test_an_attempt_that_ends_before_its_first_report_has_no_steps(life):
     life.tick()
     told(life, 1, 12, start_step=0)
