@@ -11,6 +11,7 @@ How a turn is proved, for any chat template:
 
 Turns of weight 0 are read and not trained.
 
+Where the template writes OpenAI's harmony format, the turn is proved channel by channel (`harmony`).
 Templates without a generation prompt are read by their `{% generation %}` marks, under the same proof.
 Templates that rewrite earlier turns (Qwen3 removes their reasoning) give one row per turn, each as it is served.
 Labels are set by position, never by token id, so a pad token that equals the end mark changes nothing.
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from hone_trainer import rendering, toolcalls
+from hone_trainer import harmony, rendering, toolcalls
 from hone_trainer.errors import ConfigError
 from hone_trainer.toolcalls import Message
 
@@ -110,6 +111,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.last_only = train_on == "LastAssistant"
         self.has_template = bool(tokenizer.chat_template)
+        self.is_harmony = harmony.is_template(str(tokenizer.chat_template or ""))
         self.has_marks = bool(re.search(r"\{%-?\s*generation\s*-?%\}", str(tokenizer.chat_template or "")))
         self.end_marks: set[int] = set()
         self.prompt_options: dict[str, Any] = {}
@@ -148,6 +150,7 @@ class Encoder:
         if not turns:
             raise RowRefusedError("NoContent", "no assistant turn to train")
         said = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
+        said = harmony.with_thinking(said) if self.is_harmony else said
         shown = self._as_shown(said[: turns[-1] + 1], tools)
         rows = [self._last_turn(shown[: i + 1], number, tools) for i in (turns[-1:] if self.last_only else turns)]
         last = rows[-1]
@@ -178,11 +181,11 @@ class Encoder:
 
     def _last_turn(self, messages: Sequence[Message], number: int, tools: Sequence[Any] = ()) -> Row:
         """The conversation with its last turn trained; it ends with the turn's end mark."""
+        if self.is_harmony:
+            return self._harmony_turn(messages, number, tools)
         content = messages[-1]["content"]
         text = self._render(messages, tools)
-        for turn in messages[:-1]:
-            if turn["role"] != "assistant" and not toolcalls.shows(text, turn["content"]):
-                raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out")
+        _refuse_dropped(messages, text)
         for ids, start, options in self._readings(messages, text, tools):
             calls = messages[-1].get("tool_calls")
             end = self._end_of_calls(ids, start, messages[-1]) if calls else self._end(ids, start, content)
@@ -193,6 +196,20 @@ class Encoder:
             return self._row(ids[: end + 1], start, number)
         message = f"the template's text is not the turn's content and an end mark: {content[:60]!r}"
         raise RowRefusedError("NotProved", message)
+
+    def _harmony_turn(self, messages: Sequence[Message], number: int, tools: Sequence[Any]) -> Row:
+        """The last turn after the prompt that the model is served: once a turn has followed, the template leaves out
+        reasoning that the prompt has."""
+        prompt = self._render(messages[:-1], tools, add_generation_prompt=True) if messages[:-1] else ""
+        _refuse_dropped(messages, prompt)
+        before = self._render(harmony.QUESTION, add_generation_prompt=True)
+        said = self._render([*harmony.QUESTION, messages[-1]]).removeprefix(before)
+        head, ids = (self._tokenize(text, add_special_tokens=False) for text in (prompt, said))
+        if not head or ids[-1] not in self._added or not harmony.says(self._decode(ids), messages[-1]):
+            message = f"the template's text is not the turn in harmony's channels: {messages[-1]['content'][:60]!r}"
+            raise RowRefusedError("NotProved", message)
+        self.end_marks.add(ids[-1])
+        return self._row(head + ids, len(head), number)
 
     def _readings(
         self, messages: Sequence[Message], text: str, tools: Sequence[Any]
@@ -311,6 +328,13 @@ class Encoder:
         found = self._special.search(content)
         if found:
             raise RowRefusedError("ControlToken", f"content holds the control token {found.group()!r}")
+
+
+def _refuse_dropped(messages: Sequence[Message], text: str) -> None:
+    """Refuse a conversation of which the text leaves a turn out that is not the assistant's."""
+    for turn in messages[:-1]:
+        if turn["role"] != "assistant" and not toolcalls.shows(text, turn["content"]):
+            raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out")
 
 
 def _last_run(mask: list[int]) -> int:
