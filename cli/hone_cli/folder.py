@@ -31,7 +31,7 @@ from hone_api.review import (
     standings,
     verify,
 )
-from hone_cli.reviews import ReviewError, State, edited, texts
+from hone_cli.reviews import Listing, ReviewError, State, Status, edited, page_of, texts
 
 AnyModel = TypeVar("AnyModel", bound=ApiModel)
 
@@ -101,11 +101,17 @@ class Folder:
             template=request.synthesis.template,
             reviewer=self.reviewer,
             counts=verified.counts(generated, self._filtered, request.synthesis.review),
+            decided=sum(id in self.candidates for id in standing),
             mark=self._mark(),
             candidate=chosen,
             others=found.decisions,
             disputed=[c.id for c in self.candidates.values() if c.id in standing and standing[c.id].conflict],
         )
+
+    def listing(self, status: Status | None = None, offset: int = 0) -> Listing:
+        """As `Reviews.listing`."""
+        self._read()
+        return page_of(list(self.candidates.values()), self._standings(), status, offset)
 
     def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
         """As `Reviews.decide`; an edit names the whole row."""

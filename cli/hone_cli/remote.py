@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hone_api.review import Row, Verdict
-from hone_cli.reviews import ReviewError, State
+from hone_cli.reviews import Listing, ReviewError, State, Status
 
 _SECONDS = 60
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 @dataclass
@@ -29,10 +30,11 @@ class Remote:
 
     def state(self, skipped: Collection[str] = (), row: str | None = None) -> State:
         """As `Reviews.state`."""
-        try:
-            return State.model_validate(self._call("state", {"skipped": sorted(skipped), "row": row}))
-        except ValidationError as error:
-            raise ReviewError(f"the server speaks of other things than this version of hone: {error}") from None
+        return _read(State, self._call("state", {"skipped": sorted(skipped), "row": row}))
+
+    def listing(self, status: Status | None = None, offset: int = 0) -> Listing:
+        """As `Reviews.listing`."""
+        return _read(Listing, self._call("list", {"status": status, "offset": offset}))
 
     def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
         """As `Reviews.decide`."""
@@ -54,3 +56,10 @@ class Remote:
         if response.status_code != 200:
             raise ReviewError(str(found.get("error") if isinstance(found, dict) else found))
         return found
+
+
+def _read(kind: type[AnyModel], body: dict[str, Any]) -> AnyModel:
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise ReviewError(f"the server sends other fields than this version of hone knows: {error}") from None

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from hone_api.review import Candidate, Decision, Row, Verdict
+from hone_api.review import Candidate, Decision, Row, Standing, Verdict
 from hone_api.synthesis import SyntheticRows
+
+PAGE = 50
+"""Rows of one page of a list."""
+EXCERPT = 120
+"""Characters of a row in a list."""
 
 
 class ReviewError(Exception):
@@ -23,6 +29,8 @@ class State(BaseModel):
     template: str
     reviewer: str
     counts: SyntheticRows
+    decided: int = 0
+    """Rows that somebody has decided on; with those that wait they are what the review is about."""
     mark: str = ""
     """Changes whenever the decisions do; empty: there is none."""
     candidate: Candidate | None
@@ -31,6 +39,48 @@ class State(BaseModel):
     """What has been decided on it before."""
     disputed: Sequence[str] = ()
     """Ids of the rows on which reviewers disagree."""
+
+
+class Status(StrEnum):
+    """What has become of a row so far."""
+
+    UNDECIDED = "Undecided"
+    ACCEPTED = "Accepted"
+    EDITED = "Edited"
+    REJECTED = "Rejected"
+
+
+_STATUS = {
+    None: Status.UNDECIDED,
+    Verdict.ACCEPT: Status.ACCEPTED,
+    Verdict.EDIT: Status.EDITED,
+    Verdict.REJECT: Status.REJECTED,
+}
+
+
+class Entry(BaseModel):
+    """A row in a list."""
+
+    model_config = ConfigDict(extra="ignore")
+    id: str
+    status: Status
+    conflict: bool
+    """Whether reviewers disagree."""
+    text: str
+    """The beginning of its first text, on one line."""
+
+
+class Listing(BaseModel):
+    """One page of the rows that have a status, in the order in which they were generated."""
+
+    model_config = ConfigDict(extra="ignore")
+    entries: Sequence[Entry]
+    offset: int
+    """Rows of this status before the page."""
+    total: int
+    """Rows of this status."""
+    counts: Mapping[Status, int]
+    """Rows of each status."""
 
 
 class Reviews(Protocol):
@@ -42,11 +92,36 @@ class Reviews(Protocol):
     def state(self, skipped: Collection[str] = (), row: str | None = None) -> State:
         """The next row that is neither decided on nor skipped, or the one that is named."""
 
+    def listing(self, status: Status | None = None, offset: int = 0) -> Listing:
+        """At most PAGE rows of a status, or of all, from the row number `offset` on."""
+
     def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
         """Keep a decision; it is on disk when this returns."""
 
     def undo(self) -> str | None:
         """Take this reviewer's last decision back; gives the id of its row."""
+
+
+def page_of(
+    candidates: Sequence[Candidate], standings: Mapping[str, Standing], status: Status | None, offset: int
+) -> Listing:
+    """At most PAGE rows of a status, or of all for None, from the row number `offset` on."""
+    statuses = {c.id: _STATUS[standings.get(c.id, Standing()).verdict] for c in candidates}
+    rows = [c for c in candidates if status in (None, statuses[c.id])]
+    return Listing(
+        entries=[_entry(c, standings.get(c.id, Standing()), statuses[c.id]) for c in rows[offset : offset + PAGE]],
+        offset=offset,
+        total=len(rows),
+        counts={each: sum(found == each for found in statuses.values()) for each in Status},
+    )
+
+
+def _entry(candidate: Candidate, standing: Standing, status: Status) -> Entry:
+    """With its text as edited, if it was."""
+    row = (standing.deciding and standing.deciding.row) or candidate.row
+    text = " ".join(next(iter(texts(row).values()), "").split())
+    shown = text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
+    return Entry(id=candidate.id, status=status, conflict=standing.conflict, text=shown)
 
 
 def words(counts: SyntheticRows) -> str:

@@ -20,7 +20,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hone_api.review import Row, Verdict
-from hone_cli.reviews import ReviewError, Reviews
+from hone_cli.reviews import ReviewError, Reviews, Status
 
 MAX_BYTES = 8 * 2**20
 """Of a request: an edited row."""
@@ -57,6 +57,11 @@ class _Shown(_Asked):
     row: str | None = None
 
 
+class _Listed(_Asked):
+    status: Status | None = None
+    offset: int = Field(default=0, ge=0, le=2**31)
+
+
 class _Decided(_Asked):
     id: str
     verdict: Verdict
@@ -86,6 +91,7 @@ def application(reviews: Reviews, token_digest: str, on_request: Callable[[], No
     for path in _PAGE:
         app.router.add_get(f"/{path}", _page)
     app.router.add_post("/api/state", _state)
+    app.router.add_post("/api/list", _list)
     app.router.add_post("/api/decide", _decide)
     app.router.add_post("/api/undo", _undo)
     return app
@@ -139,6 +145,12 @@ async def _state(request: web.Request) -> web.Response:
     asked = await _body(request, _Shown)
     state = await asyncio.to_thread(request.app[REVIEWS].state, set(asked.skipped), asked.row)
     return web.json_response(text=state.model_dump_json(by_alias=True))
+
+
+async def _list(request: web.Request) -> web.Response:
+    asked = await _body(request, _Listed)
+    listing = await asyncio.to_thread(request.app[REVIEWS].listing, asked.status, asked.offset)
+    return web.json_response(text=listing.model_dump_json())
 
 
 async def _decide(request: web.Request) -> web.Response:

@@ -9,7 +9,7 @@ import pytest
 
 from hone_api.review import Verdict
 from hone_cli.folder import Folder, find
-from hone_cli.reviews import ReviewError
+from hone_cli.reviews import EXCERPT, PAGE, ReviewError, Status
 
 pytestmark = pytest.mark.pure
 
@@ -141,3 +141,53 @@ def test_a_batch_is_found_by_itself_and_the_newest_one_in_a_store(make_batch, tm
     assert find(tmp_path / "store", "answers").name == "bbbb"
     with pytest.raises(ReviewError, match="is neither a batch"):
         find(tmp_path / "store", "others")
+
+
+def test_how_far_the_review_is_counts_rows_and_not_decisions(make_batch):
+    batch = make_batch(4)
+    ann, bob = person(batch, "ann"), person(batch, "bob")
+    assert ann.state().decided == 0
+    ann.decide(batch.ids[0], Verdict.ACCEPT)
+    bob.decide(batch.ids[0], Verdict.REJECT)
+    bob.decide(batch.ids[1], Verdict.REJECT)
+    found = ann.state()
+    assert (found.decided, found.counts.pending) == (2, 2)
+    bob.undo()
+    assert ann.state().decided == 1
+
+
+def test_of_a_sample_the_rows_that_wait_are_those_of_the_sample(make_batch):
+    batch = make_batch(10, sampling={"size": 3})
+    ann = person(batch, "ann")
+    ann.decide(ann.state().candidate.id, Verdict.ACCEPT)
+    found = ann.state()
+    assert (found.decided, found.counts.pending) == (1, 2)
+
+
+def test_a_list_holds_the_rows_of_a_status_with_their_text_as_edited(make_batch):
+    batch = make_batch(5)
+    ann, bob = person(batch, "ann"), person(batch, "bob")
+    ann.decide(batch.ids[0], Verdict.ACCEPT)
+    bob.decide(batch.ids[1], Verdict.REJECT)
+    bob.decide(batch.ids[2], Verdict.EDIT, {"prompt": "a better\nquestion", "completion": "answer 2"})
+    ann.decide(batch.ids[3], Verdict.ACCEPT)
+    bob.decide(batch.ids[3], Verdict.REJECT)
+    found = ann.listing()
+    assert [entry.status for entry in found.entries] == ["Accepted", "Rejected", "Edited", "Rejected", "Undecided"]
+    assert [entry.conflict for entry in found.entries] == [False, False, False, True, False]
+    assert found.entries[2].text == "a better question"
+    assert found.counts == {"Undecided": 1, "Accepted": 1, "Edited": 1, "Rejected": 2}
+    for status in Status:
+        listed = ann.listing(status)
+        assert {entry.status for entry in listed.entries} == {status}
+        assert listed.total == found.counts[status]
+
+
+def test_a_long_list_has_pages_and_long_texts_are_cut(make_batch):
+    rows = [{"prompt": f"{i} " + "x" * 300, "completion": "a"} for i in range(PAGE + 2)]
+    ann = person(make_batch(rows=rows), "ann")
+    first, second, beyond = (ann.listing(Status.UNDECIDED, offset) for offset in (0, PAGE, 2 * PAGE))
+    assert (len(first.entries), len(second.entries), len(beyond.entries)) == (PAGE, 2, 0)
+    assert {first.total, second.total, beyond.total} == {PAGE + 2}
+    assert len(first.entries[0].text) == EXCERPT
+    assert second.entries[0].text.startswith(f"{PAGE} ")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from browser import chromium
+from browser import CONTRASTS, chromium
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -134,6 +134,86 @@ def test_a_review_by_the_mouse(make_batch, open_page):
     page.click("undo")
     page.until("counts", "1 wait")
     assert [d.verdict for d in batch.decisions()] == ["Accept", "Reject", "Undo"]
+
+
+def test_progress_a_list_by_status_and_its_keys(make_batch, open_page):
+    batch = make_batch(4)
+    page = open_page(batch)
+    page.until("decided", "0 of 4 decided")
+    accepted = page.row
+    page.press("a")
+    page.until("decided", "1 of 4 decided")
+    rejected = page.row
+    page.press("r")
+    page.until("decided", "2 of 4 decided")
+    page.until("list", lambda text: text.count("Undecided") == 2)
+    assert page.browser.find_element(By.ID, "bar").get_attribute("value") == "2"
+    page.press("f", "f")  # undecided, accepted
+    page.until("list", lambda text: text.split("\n") == ["Accepted", f"question {accepted}"])
+    assert "Accepted (1)" in page.text("filter")
+    page.press("j")
+    page.until("row", f"question {accepted}")
+    page.until("status", "ann: Accept")
+    page.press("f", "f")  # edited, rejected
+    page.until("list", lambda text: text.split("\n") == ["Rejected", f"question {rejected}"])
+    page.browser.find_element(By.CSS_SELECTOR, "#list button").click()
+    page.until("row", f"question {rejected}")
+    page.press("a")
+    page.until("counts", "2 accepted · 0 rejected")
+    page.until("list", "No rows.")
+
+
+def test_a_row_that_was_edited_is_shown_and_accepted_as_edited(make_batch, open_page):
+    batch = make_batch(1)
+    page = open_page(batch)
+    page.until("counts", "1 wait")
+    page.edit()
+    page.press(Keys.HOME, "my ")
+    page.hold(Keys.CONTROL, Keys.ENTER)
+    page.until("decided", "1 of 1 decided")
+    page.until("list", "Edited")
+    page.press("j")
+    page.until("row", "my question 0")
+    page.press("a")
+    page.until("row", "Nothing is left to decide on.")
+    assert [(d.verdict, d.row["prompt"]) for d in batch.decisions()] == [("Edit", "my question 0")] * 2
+
+
+def test_the_list_leaves_an_edit_alone(make_batch, open_page):
+    page = open_page(make_batch(3))
+    page.until("list", lambda text: text.count("Undecided") == 3)
+    page.edit()
+    page.press(Keys.HOME, "my ")
+    page.browser.find_elements(By.CSS_SELECTOR, "#list button")[0].click()
+    page.until("message", "Save or cancel the edit first.")
+    assert page.browser.find_element(By.TAG_NAME, "textarea").get_attribute("value").startswith("my ")
+
+
+@pytest.mark.attack("HTML and cards")
+@pytest.mark.parametrize("case", ["script", "handler", "closing tags"])
+def test_what_a_row_of_the_list_holds_is_text(make_batch, open_page, case):
+    page = open_page(make_batch(rows=[{"prompt": HOSTILE[case], "completion": "answer"}]))
+    page.until("list", HOSTILE[case])
+    assert page.browser.title == "Hone: review"
+    assert page.browser.find_elements(By.CSS_SELECTOR, "#list :is(img, script, h1, iframe)") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_of_the_page_can_be_read(make_batch, open_page, browser, scheme):
+    """The contrast that WCAG 2.1 asks for (1.4.3: 4.5 to 1), in both colour schemes; no text beyond the window."""
+    batch = make_batch(4)
+    page = open_page(batch)
+    page.until("decided", "0 of 4 decided")
+    for key, decided in (("a", 1), ("r", 2)):
+        page.press(key)
+        page.until("decided", f"{decided} of 4 decided")
+    page.until("list", lambda text: text.count("Undecided") == 2)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    contrasts = browser.execute_script(CONTRASTS)
+    assert len(contrasts) > 40
+    assert {text: ratio for text, ratio in contrasts if ratio < 4.5} == {}
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_the_token_leaves_the_address_bar_and_a_reload_goes_on(make_batch, open_page):

@@ -51,6 +51,24 @@ async def test_the_token_opens_it(client):
     assert (await (await client.post("/api/undo", json={}, headers=MINE)).json())["id"] == client.batch.ids[0]
 
 
+async def test_rows_are_listed_by_status_page_by_page(client):
+    await client.post("/api/decide", json={"id": client.batch.ids[0], "verdict": "Reject"}, headers=MINE)
+    answer = await client.post("/api/list", json={"status": "Rejected"}, headers=MINE)
+    check_headers(answer)
+    found = await answer.json()
+    assert [(entry["id"], entry["status"]) for entry in found["entries"]] == [(client.batch.ids[0], "Rejected")]
+    assert (found["offset"], found["total"]) == (0, 1)
+    assert found["counts"] == {"Undecided": 1, "Accepted": 0, "Edited": 0, "Rejected": 1}
+
+
+@pytest.mark.attack("review server")
+@pytest.mark.parametrize("body", [{"status": "rejected"}, {"status": 1}, {"offset": -1}, {"offset": 2**40}, [], "x"])
+async def test_a_list_that_is_asked_for_in_other_words_is_refused(client, body):
+    answer = await client.post("/api/list", json=body, headers=MINE)
+    assert answer.status == 400
+    check_headers(answer)
+
+
 async def test_the_page_has_the_security_headers(client):
     answer = await client.get("/")
     assert answer.status == 200
@@ -76,7 +94,7 @@ TOKENS = {
 
 @pytest.mark.attack("review server")
 @pytest.mark.parametrize("case", TOKENS)
-@pytest.mark.parametrize("path", ["/api/state", "/api/decide", "/api/undo"])
+@pytest.mark.parametrize("path", ["/api/state", "/api/list", "/api/decide", "/api/undo"])
 async def test_without_the_token_nothing_is_told_or_decided(client, path, case):
     answer = await client.post(path, json={"id": client.batch.ids[0], "verdict": "Accept"}, headers=TOKENS[case])
     assert answer.status == 401
