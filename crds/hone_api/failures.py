@@ -42,6 +42,8 @@ class Failure:
     exit_code: ExitCode
     retry: Retry
     hint: str
+    command: str = ""
+    """What shows more, or does what the hint says; NAME and words like it are for the reader to replace."""
 
 
 FAILURES: dict[str, Failure] = {
@@ -51,12 +53,17 @@ FAILURES: dict[str, Failure] = {
     ),
     "SourceNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check the path of the source."),
     "SourceRefused": Failure(
-        ExitCode.CONFIG, Retry.NEVER, "Use a public https:// address, or hf://, pvc://, configmap://."
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Use a public https:// address, or hf://, s3://, pvc://, configmap://. For servers in your own network: "
+        "limits.allowPrivateAddresses of the chart.",
     ),
     "SeveralSplits": Failure(
         ExitCode.DATA, Retry.HEAL, "Name the files of one split in spec.source.files, and make a Dataset of each."
     ),
-    "SourceTooLarge": Failure(ExitCode.DATA, Retry.NEVER, "Split the source, or raise the limit of the chart."),
+    "SourceTooLarge": Failure(
+        ExitCode.DATA, Retry.NEVER, "Split the source, or raise limits.maxSourceBytes of the chart."
+    ),
     "ModelNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for a private model."),
     "DatasetSourceNotFound": Failure(
         ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for private data."
@@ -68,12 +75,23 @@ FAILURES: dict[str, Failure] = {
     ),
     "RevisionNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check the revision after @."),
     "ChecksumMismatch": Failure(ExitCode.DATA, Retry.HEAL, "Check sha256, or who changed the source."),
-    "SecretNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Create the secret in this namespace."),
-    "SecretKeyNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Add the key to the secret."),
+    "SecretNotFound": Failure(
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "Create the secret in this namespace.",
+        "kubectl create secret generic SECRET --from-literal=KEY=VALUE",
+    ),
+    "SecretKeyNotFound": Failure(
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "Add the key to the secret.",
+        """kubectl patch secret SECRET -p '{"stringData": {"KEY": "VALUE"}}'""",
+    ),
     "UnsafeModel": Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Hone loads safetensors only and runs no code of a model: convert the model.",
+        "Hone loads safetensors only and runs no code of a model: convert the weights with transformers' "
+        "save_pretrained, or use a model that has safetensors files.",
     ),
     "UnsupportedModel": Failure(ExitCode.CONFIG, Retry.NEVER, "Use a causal language model that transformers knows."),
     # Data
@@ -135,7 +153,54 @@ FAILURES: dict[str, Failure] = {
     "RowTooLong": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."),
     "NoTrainableRows": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."),
     # Configuration
-    "InvalidConfiguration": Failure(ExitCode.CONFIG, Retry.NEVER, "Correct the fields named in the message."),
+    "InvalidValue": Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Give each field that the message names a value that it takes.",
+        "kubectl explain ftj.spec --recursive",
+    ),
+    "UnknownField": Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Correct the name of the field, or remove it.",
+        "kubectl explain ftj.spec --recursive",
+    ),
+    "ConflictingFields": Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Change one of the fields that the message names: each is valid, but not together with the others.",
+        "kubectl get ftj NAME -o yaml",
+    ),
+    "CircularReference": Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Let one object of the circle start from something else, e.g. from model.uri.",
+        "kubectl get ftj -o custom-columns=NAME:.metadata.name,STARTS-FROM:.spec.model.fineTuneJob",
+    ),
+    "UnusableModelVersion": Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Name a ModelVersion of the kind that the message asks for.",
+        "kubectl get mv -o custom-columns=NAME:.metadata.name,METHOD:.spec.lineage.method,"
+        "FORMS:.spec.artifacts[*].format",
+    ),
+    "PlatformUnsuitable": Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Change the field, or ask the platform team for the value of the chart that the message names.",
+    ),
+    "FileNotFound": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Check the path. It is relative to the folder that the command runs in."
+    ),
+    "InvalidArgument": Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Correct the arguments that the message names.",
+        "python -m hone_trainer COMMAND --help",
+    ),
+    "InvalidConfiguration": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Correct the fields or arguments that the message names."
+    ),
     "NotSupportedYet": Failure(ExitCode.CONFIG, Retry.NEVER, "Remove the field, or use a later version of Hone."),
     "NotAllowed": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Change the fields named, or ask the platform team to allow them."
@@ -178,9 +243,17 @@ FAILURES: dict[str, Failure] = {
         "Lower microBatchSize or maxLength, use gradientCheckpointing or QLoRA, or a larger GPU.",
     ),
     "SandboxFailed": Failure(
-        ExitCode.SOFTWARE, Retry.ATTEMPT, "The sandbox of reward programs does not work here: see the message."
+        ExitCode.SOFTWARE,
+        Retry.ATTEMPT,
+        "The sandbox of reward programs broke in this pod: the message says why. Use the trainer image of this "
+        "release; please report it if it is.",
     ),
-    "DiskFull": Failure(ExitCode.IO, Retry.ATTEMPT, "Enlarge the store's volume claim, or delete old runs."),
+    "DiskFull": Failure(
+        ExitCode.IO,
+        Retry.ATTEMPT,
+        "Enlarge the store's volume claim, or delete FineTuneJobs and ModelVersions that are no longer needed.",
+        "kubectl get ftj,dset,mv -o wide",
+    ),
     "StorageError": Failure(
         ExitCode.IO,
         Retry.ATTEMPT,
@@ -196,8 +269,15 @@ FAILURES: dict[str, Failure] = {
     "ManifestMismatch": Failure(ExitCode.IO, Retry.NEVER, "A file differs from its manifest: do not use this model."),
     "Interrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The run was stopped after a checkpoint."),
     "Disrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The cluster took the pod; the run goes on."),
-    "RankFailed": Failure(ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log of the rank named."),
-    "TrainerError": Failure(ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log; please report it if it is not yours."),
+    "RankFailed": Failure(
+        ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log of the rank that the message names.", "kubectl logs POD"
+    ),
+    "TrainerError": Failure(
+        ExitCode.SOFTWARE,
+        Retry.ATTEMPT,
+        "See the log; please report it if the cause is not in your data or settings.",
+        "kubectl logs -l hone.dev/finetunejob=NAME --tail=100",
+    ),
     # Seen by the operator alone
     "ImagePullFailed": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Check the trainer image and imagePullSecrets of the chart."
@@ -209,10 +289,25 @@ FAILURES: dict[str, Failure] = {
         ExitCode.CONFIG,
         Retry.NEVER,
         "See the message of the kubelet. Where it cannot make a subPath folder: store.isolateRuns of the chart.",
+        "kubectl describe pod -l hone.dev/finetunejob=NAME",
     ),
-    "QuotaExceeded": Failure(ExitCode.CONFIG, Retry.HEAL, "Free quota in the namespace, or ask for more."),
-    "PodRefused": Failure(ExitCode.CONFIG, Retry.HEAL, "See the message of the API server."),
+    "QuotaExceeded": Failure(
+        ExitCode.CONFIG, Retry.HEAL, "Free quota in the namespace, or ask for more.", "kubectl describe quota"
+    ),
+    "PodRefused": Failure(
+        ExitCode.CONFIG,
+        Retry.HEAL,
+        "A rule of the cluster refuses the pod, often a LimitRange or a PriorityClass that does not exist: change the "
+        "field that the message names, or the rule.",
+        "kubectl describe limitrange; kubectl get priorityclass",
+    ),
     "DeadlineExceeded": Failure(ExitCode.CONFIG, Retry.NEVER, "Raise spec.deadline, or train less."),
     "RestartsExhausted": Failure(ExitCode.SOFTWARE, Retry.NEVER, "See the reasons in status.attempts."),
-    "ResultMissing": Failure(ExitCode.SOFTWARE, Retry.ATTEMPT, "The pod ended without a result; see its log."),
+    "ResultMissing": Failure(
+        ExitCode.SOFTWARE,
+        Retry.ATTEMPT,
+        "The pod ended without a result: its image is not a trainer of this release, or somebody deleted the pod. See "
+        "its log.",
+        "kubectl logs -l hone.dev/finetunejob=NAME --tail=100",
+    ),
 }

@@ -76,6 +76,7 @@ def _section(code: str, failure: Failure) -> str:
     return (
         f"\n### {code}\n\n{failure.hint}\n\n"
         f"- Tried again: {RETRY[failure.retry]}.\n- Exit code of the pod: {int(failure.exit_code)}.\n"
+        + (f"- Command: `{failure.command}`\n" if failure.command else "")
     )
 
 

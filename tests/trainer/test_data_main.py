@@ -54,7 +54,7 @@ def test_a_plan_of_a_newer_release_runs_without_what_is_unknown(tmp_path, log, c
     assert "of Hone 99.0.0" in caplog.text
     assert "does not know splits.future and goes on without" in caplog.text
     assert main(["materialize", dataset(tmp_path, splits={"future": True})]) == 78
-    assert parse_outcome(log.read_text()).failure.code == "InvalidConfiguration"
+    assert parse_outcome(log.read_text()).failure.code == "UnknownField"
 
 
 def test_mix_and_sweep_with_paths_relative_to_the_plan(tmp_path, log, monkeypatch):
@@ -103,24 +103,25 @@ def test_the_termination_message_fits_whatever_the_rows_say(tmp_path, log):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "code", "words"),
     [
-        (None, "cannot be read"),
-        ("{", "JSON"),
-        ('{"kind": "Strange"}', "kind"),
-        ('{"kind": "Fetch", "model": {"uri": "gopher://x"}, "storee": ""}', "storee"),
+        (None, "FileNotFound", "cannot be read"),
+        ("{", "InvalidValue", "JSON"),
+        ('{"kind": "Strange"}', "InvalidValue", "kind"),
+        ('{"kind": "Fetch", "model": {"uri": "gopher://x"}, "storee": ""}', "InvalidValue", "storee: unknown field"),
         (
             '{"kind": "Verify", "name": "m", "artifacts": [{"path": "x", "digest": "sha256:' + "0" * 64 + '"}]}',
+            "InvalidArgument",
             "Verify plan",
         ),
     ],
 )
-def test_a_plan_that_cannot_be(tmp_path, log, content, words):
+def test_a_plan_that_cannot_be(tmp_path, log, content, code, words):
     if content is not None:
         (tmp_path / "plan.json").write_text(content)
     assert main(["materialize", str(tmp_path / "plan.json")]) == 78
     failure = parse_outcome(log.read_text()).failure
-    assert failure.code == "InvalidConfiguration"
+    assert failure.code == code
     assert words in failure.message
 
 

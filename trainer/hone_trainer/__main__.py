@@ -267,7 +267,8 @@ def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"the plan cannot be read: {error}") from None
+        code = "FileNotFound" if isinstance(error, FileNotFoundError) else "InvalidArgument"
+        raise ConfigError(f"the plan {path} cannot be read: {error.strerror}", code) from None
     promised = os.environ.get(PLAN_SHA256_ENV)
     if promised and hashlib.sha256(text).hexdigest() != promised:
         raise ConfigError(
@@ -285,7 +286,8 @@ def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
         )
     if not isinstance(plan, kind):
         raise ConfigError(
-            f"{path} is a {plan.kind} plan, this command takes a {kind.__name__.removesuffix('Plan')} plan"
+            f"{path} is a {plan.kind} plan, this command takes a {kind.__name__.removesuffix('Plan')} plan",
+            "InvalidArgument",
         )
     return plan
 

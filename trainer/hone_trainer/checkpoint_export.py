@@ -43,10 +43,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def _plan(file: Path) -> TrainingPlan:
     if not file.is_file():
-        raise TrainerError("InvalidConfiguration", f"{file} does not exist: name the run's plan with --plan")
+        raise TrainerError("FileNotFound", f"{file} does not exist: name the run's plan with --plan")
     plan = parse_plan(file.read_bytes())
     if not isinstance(plan, TrainingPlan):
-        raise TrainerError("InvalidConfiguration", f"{file} is a {plan.kind} plan, not that of a run")
+        raise TrainerError("InvalidArgument", f"{file} is a {plan.kind} plan, not that of a run")
     return plan
 
 

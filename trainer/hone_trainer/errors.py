@@ -10,6 +10,7 @@ import errno
 from pydantic import ValidationError
 
 from hone_api.failures import FAILURES, ExitCode, Retry
+from hone_api.reading import in_words, only_unknown
 from hone_api.report import DatasetResult, FailureReport, Outcome
 from hone_trainer.secrets import scrub
 
@@ -77,8 +78,7 @@ def classify(error: BaseException) -> TrainerError:
     if isinstance(error, TrainerError):
         return error
     if isinstance(error, ValidationError):
-        fields = (f"{'.'.join(str(part) for part in e['loc']) or 'plan'}: {e['msg']}" for e in error.errors())
-        return ConfigError("; ".join(fields))
+        return ConfigError("; ".join(in_words(error)), "UnknownField" if only_unknown(error) else "InvalidValue")
     if type(error).__name__ == "OutOfMemoryError":  # torch.OutOfMemoryError, without importing torch
         return TrainerError("GpuOutOfMemory", str(error))
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):

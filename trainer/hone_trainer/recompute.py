@@ -36,11 +36,11 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
         base: folder of the base model; needed for an adapter unless it lies where the run had it.
 
     Raises:
-        TrainerError: InvalidConfiguration when `artifact` is none, or an adapter's base is not found.
+        TrainerError: FileNotFound when `artifact` is none, or an adapter's base is not there; InvalidConfiguration.
     """
     file = artifact / "report.json"
     if not file.is_file():
-        raise TrainerError("InvalidConfiguration", f"{artifact} holds no report.json: name an exported artifact")
+        raise TrainerError("FileNotFound", f"{artifact} holds no report.json: name an exported artifact")
     report = json.loads(file.read_text())
     plan = TrainingPlan.model_validate(report["plan"])
     method = METHODS[plan.method]
@@ -50,7 +50,7 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
     base = base or Path(plan.model_path)
     is_adapter = report["form"] == "Adapter"
     if is_adapter and not (base / "config.json").is_file():
-        raise TrainerError("InvalidConfiguration", f"the base model is not in {base}: name its folder with --base")
+        raise TrainerError("FileNotFound", f"the base model is not in {base}: name its folder with --base")
 
     opened = model.open_base(base if is_adapter else artifact)
     encoded = rows.encode(plan, opened, str(data))

@@ -28,15 +28,17 @@ def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: Draft, platform: P
     """What this version or this installation cannot do; None: nothing."""
     if fields := asked_for(spec):
         return Refused("NotSupportedYet", unsupported.message(fields))
-    wrong = unsupported.contradictions(spec, world_size(spec))
+    wrong = [Refused("ConflictingFields", words) for words in unsupported.contradictions(spec, world_size(spec))]
     if not image(spec, platform):
-        wrong.append("spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage")
+        words = "spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage"
+        wrong.append(Refused("PlatformUnsuitable", words))
     if problem := storage_problem(spec.resources.nodes, platform):
-        wrong.append(problem)
+        wrong.append(Refused("PlatformUnsuitable", problem))
     if circle := cycle(draft.body, seen.upstream):
-        wrong.append(f"spec.model.fineTuneJob: {' -> '.join(circle)} is a circle, none of them can begin")
+        words = f"spec.model.fineTuneJob: circular reference: {' -> '.join(circle)}; none of them can start"
+        wrong.append(Refused("CircularReference", words))
     if wrong:
-        return Refused("InvalidConfiguration", "; ".join(wrong))
+        return Refused(wrong[0].reason, "; ".join(each.message for each in wrong))
     if asked := bounds.problems(draft.body, platform.bounds):
         return Refused(bounds.CODE, "; ".join(asked))
     return None

@@ -51,11 +51,13 @@ def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platfor
         if spec.source:
             names.split_uri(spec.source.uri)
     except ValidationError as error:
-        return _refuse(draft, "InvalidConfiguration", spec_problems(error))
+        return _refuse(draft, "InvalidValue", spec_problems(error))
     except names.InvalidReferenceError as error:
-        return _refuse(draft, "InvalidConfiguration", str(error))
-    if wrong := [*unsupported.dataset_contradictions(spec), *refresh.problems(spec)]:
-        return _refuse(draft, "InvalidConfiguration", "; ".join(wrong))
+        return _refuse(draft, "InvalidValue", f"spec.source.uri: {error}")
+    if wrong := unsupported.dataset_contradictions(spec):
+        return _refuse(draft, "ConflictingFields", "; ".join(wrong))
+    if wrong := list(refresh.problems(spec)):
+        return _refuse(draft, "InvalidValue", "; ".join(wrong))
     if asked := bounds.problems(dataset, platform.bounds):
         return _refuse(draft, bounds.CODE, "; ".join(asked))
     accept(draft, unknown)

@@ -56,9 +56,9 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
         spec, unknown = read_spec(FineTuneJobSpec, job)
         names.split_uri(spec.model.uri or "")
     except ValidationError as error:
-        return refuse(draft, seen, Refused("InvalidConfiguration", spec_problems(error)))
+        return refuse(draft, seen, Refused("InvalidValue", spec_problems(error)))
     except names.InvalidReferenceError as error:
-        return refuse(draft, seen, Refused("InvalidConfiguration", f"spec.model.uri: {error}"))
+        return refuse(draft, seen, Refused("InvalidValue", f"spec.model.uri: {error}"))
     refused = why_refused(spec, seen, draft, platform)
     if refused and not begun(draft, seen):
         return refuse(draft, seen, refused)

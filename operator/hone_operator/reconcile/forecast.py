@@ -42,7 +42,7 @@ def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: 
         if all(rooms.values()):  # on what nobody knows it may fit
             cause = _misfit(spec, largest, plans[largest], found[largest])
         if plans[largest].adapts_experts and (wrong := expert_problems(spec.adapter)):
-            cause = Cause("InvalidConfiguration", "; ".join(f"spec.{words}" for words in wrong))
+            cause = Cause("ConflictingFields", "; ".join(f"spec.{words}" for words in wrong))
         sentences += [
             f"memory is tight on {name}: about {gib(e.total)} of {gib(rooms[name])}."
             for name, e in found.items()

@@ -43,7 +43,7 @@ def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platfor
         spec, unknown = read_spec(ModelVersionSpec, version)
         claims(spec)
     except ValidationError as error:
-        return _refuse(draft, "InvalidConfiguration", spec_problems(error))
+        return _refuse(draft, "InvalidValue", spec_problems(error))
     except names.InvalidReferenceError as error:
         return _refuse(draft, "NotSupportedYet", str(error))
     if unknown:

@@ -30,7 +30,7 @@ def _mixture(name: str, parts: Sequence[MixturePart], datasets: inputs.Datasets)
     found = []
     for part in parts:
         if part.name == name:
-            return Cause("InvalidConfiguration", f"spec.mixture names this Dataset, {name}, itself")
+            return Cause("CircularReference", f"spec.mixture names this Dataset, {name}, itself")
         if problem := inputs.dataset_problem(part.name, None, datasets):
             return Wait(*problem)
         dataset = datasets[part.name]
@@ -44,7 +44,7 @@ def _curation(
     sets: list[DatasetInput] = []
     for wanted in curation.contamination.datasets if curation.contamination else ():
         if wanted.name == name:
-            return Cause("InvalidConfiguration", f"spec.curation.contamination names this Dataset, {name}, itself")
+            return Cause("CircularReference", f"spec.curation.contamination names this Dataset, {name}, itself")
         if problem := inputs.dataset_problem(wanted.name, wanted.split, datasets):
             return Wait(*problem)
         sets += _splits(wanted, datasets[wanted.name])

@@ -79,16 +79,20 @@ def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Ca
     """A ModelVersion by name; `reward` says whether it is to score answers, or to be trained on."""
     body = upstream.versions.get(name)
     if body is None:
-        return Wait("ModelVersionNotFound", f"ModelVersion {name} does not exist in this namespace: create it.")
+        return Wait(
+            "ModelVersionNotFound",
+            f"ModelVersion {name} does not exist in this namespace: check the name, or wait for the "
+            "FineTuneJob that makes it.",
+        )
     try:
         spec = read_known(ModelVersionSpec, body["spec"])[0]
         pinned = modelref.pin(name, spec)
     except ValidationError:
-        return Cause("InvalidConfiguration", f"ModelVersion {name} was written by another version of Hone.")
+        return Cause("UnusableModelVersion", f"ModelVersion {name} was written by another version of Hone.")
     except UnusableModelError as error:
-        return Cause("InvalidConfiguration", str(error))
+        return Cause("UnusableModelVersion", str(error))
     if wrong := _wrong_kind(name, spec, reward):
-        return Cause("InvalidConfiguration", wrong)
+        return Cause("UnusableModelVersion", wrong)
     if spec.approval.state == "Rejected":
         return Wait("ModelVersionRejected", f"ModelVersion {name} was rejected: spec.approval.comment may say why.")
     why = condition(body, "Ready")

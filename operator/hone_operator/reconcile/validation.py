@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from hone_api.reading import read_known
+from hone_api.reading import in_words, read_known
 from hone_operator.pruning import MAX_NAMED, UNKNOWN
 from hone_operator.reconcile.draft import Draft
 
@@ -37,8 +37,5 @@ def accept(draft: Draft, unknown: list[str], note: str = "") -> None:
 
 
 def spec_problems(error: ValidationError) -> str:
-    """Every wrong field at once, without its value (it may be long, or private)."""
-    parts = []
-    for e in error.errors(include_url=False, include_input=False):
-        parts.append(f"spec.{'.'.join(str(x) for x in e['loc'])}: {e['msg']}")
-    return "; ".join(parts)
+    """Every wrong field at once."""
+    return "; ".join(f"spec.{words}" for words in in_words(error))

@@ -169,7 +169,7 @@ def test_an_invalid_job_of_a_dataset_is_final(world, conditions):
         ("ReadWriteOnce", 1, "True/Accepted", None),
         ("ReadWriteOnce", 2, "True/Accepted", "all 2 pods must fit on one node"),
         ("ReadWriteOncePod", 1, "True/Accepted", None),
-        ("ReadWriteOncePod", 2, "False/InvalidConfiguration", "serves one pod at a time"),
+        ("ReadWriteOncePod", 2, "False/PlatformUnsuitable", "serves one pod at a time"),
     ],
 )
 def test_a_store_of_one_node_is_told_at_submission(world, new_life, conditions, mode, nodes, accepted, words):

@@ -89,7 +89,7 @@ def test_it_waits_for_the_sets_that_it_must_not_contain(world, conditions):
 def test_a_set_cannot_be_kept_out_of_itself(world, conditions):
     life = Life(world, curation={"contamination": {"datasets": [{"name": "rows"}]}})
     assert life.tick().create == ()
-    assert conditions(life.status)["Stalled"] == "True/InvalidConfiguration"
+    assert conditions(life.status)["Stalled"] == "True/CircularReference"
     assert "names this Dataset, rows, itself" in life.status["failure"]["message"]
 
 
@@ -129,7 +129,7 @@ def reward_model(name: str) -> dict[str, Any]:
 def test_a_path_that_leaves_its_volume_is_refused(world, conditions):
     life = Life(world, source={"uri": "pvc://data/../secret"})
     assert life.tick().create == ()
-    assert conditions(life.status)["Accepted"] == "False/InvalidConfiguration"
+    assert conditions(life.status)["Accepted"] == "False/InvalidValue"
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,8 @@ def test_a_mixture_that_cannot_be_is_refused(world, conditions, spec, words):
     life = Life(world, **spec)
     del life.dataset["spec"]["source"]
     assert life.tick().create == ()
-    assert conditions(life.status)["Stalled"] == "True/InvalidConfiguration"
+    code = "CircularReference" if "itself" in words else "ConflictingFields"
+    assert conditions(life.status)["Stalled"] == f"True/{code}"
     assert words in life.status["failure"]["message"]
 
 

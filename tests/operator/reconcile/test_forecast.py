@@ -243,11 +243,11 @@ MIXTURE = LLAMA_7B | {"experts": 8, "expertWidth": 1024}
 @pytest.mark.parametrize(
     ("shape", "adapter", "accepted"),
     [
-        (MIXTURE, {"type": "DoRA"}, "False/InvalidConfiguration"),
-        (MIXTURE, {"type": "QLoRA"}, "False/InvalidConfiguration"),
-        (MIXTURE, {"type": "LoRA", "dropout": "0.1"}, "False/InvalidConfiguration"),
+        (MIXTURE, {"type": "DoRA"}, "False/ConflictingFields"),
+        (MIXTURE, {"type": "QLoRA"}, "False/ConflictingFields"),
+        (MIXTURE, {"type": "LoRA", "dropout": "0.1"}, "False/ConflictingFields"),
         (MIXTURE, {"type": "DoRA", "targets": ["q_proj", "shared_experts.down_proj"]}, "True/Accepted"),
-        (MIXTURE, {"type": "DoRA", "targets": ["q_proj", "experts.down_proj"]}, "False/InvalidConfiguration"),
+        (MIXTURE, {"type": "DoRA", "targets": ["q_proj", "experts.down_proj"]}, "False/ConflictingFields"),
         (MIXTURE, {"type": "LoRA"}, "True/Accepted"),
         (LLAMA_7B, {"type": "DoRA"}, "True/Accepted"),
     ],

@@ -125,7 +125,8 @@ def test_all_unsupported_fields_are_named_at_once(new_life):
 def test_fields_that_contradict_each_other_are_refused(new_life, conditions, spec, words):
     life = new_life(**spec)
     assert life.tick().create == ()
-    assert conditions(life.status)["Accepted"] == "False/InvalidConfiguration"
+    others = {"spec.model.uri": "InvalidValue", "this installation names no trainer.vllmImage": "PlatformUnsuitable"}
+    assert conditions(life.status)["Accepted"] == f"False/{others.get(str(words), 'ConflictingFields')}"
     assert words in life.status["failure"]["message"]
 
 

@@ -199,7 +199,7 @@ def test_a_mixture_is_made_anew_when_a_part_has_another_content(world, condition
 def test_what_cannot_be_is_refused(world, conditions, wanted, words):
     life = Life(world, **wanted)
     assert life.tick() != Outcome()
-    assert conditions(life.status)["Stalled"] == "True/InvalidConfiguration"
+    assert conditions(life.status)["Stalled"] == "True/InvalidValue"
     assert words in life.status["failure"]["message"]
 
 

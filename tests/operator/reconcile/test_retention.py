@@ -120,5 +120,5 @@ def test_what_cannot_be_measured_is_refused(new_life, conditions, spec, words):
     evaluation = {"retention": RETENTION, **({"metrics": ["F1"]} if spec.get("method") == "GRPO" else {})}
     life = new_life(**{"evaluation": evaluation, **spec})
     life.tick()
-    assert conditions(life.status)["Accepted"] == "False/InvalidConfiguration"
+    assert conditions(life.status)["Accepted"] == "False/ConflictingFields"
     assert words in life.status["failure"]["message"]

@@ -143,7 +143,7 @@ def test_a_refused_job_has_the_condition_too(new_life, conditions):
 def test_what_cannot_be_measured_is_refused(new_life, conditions, spec, words):
     life = new_life(**spec)
     assert life.tick().create == ()
-    assert conditions(life.status)["Accepted"] == "False/InvalidConfiguration"
+    assert conditions(life.status)["Accepted"] == "False/ConflictingFields"
     assert words in life.status["failure"]["message"]
 
 

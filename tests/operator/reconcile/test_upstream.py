@@ -161,12 +161,12 @@ def test_a_version_on_another_volume_is_mounted(new_life):
         ),
         (
             Upstream({"sft": job("sft", "Succeeded")}, {"sft-v1": version(method="Reward")}),
-            "InvalidConfiguration",
+            "UnusableModelVersion",
             "is a reward model",
         ),
         (
             Upstream({"sft": job("sft", "Succeeded")}, {"sft-v1": version(forms=("GGUF",))}),
-            "InvalidConfiguration",
+            "UnusableModelVersion",
             "has only GGUF",
         ),
     ],
@@ -206,7 +206,7 @@ def test_a_circle_is_refused(new_life, conditions):
     life = chained(new_life, Upstream({"sft": job("sft", model={"fineTuneJob": "run"}), "run": job("run")}))
     life.upstream = Upstream({"sft": job("sft", model={"fineTuneJob": "run"}), "run": life.job})
     assert life.tick().create == ()
-    assert conditions(life.status)["Accepted"] == "False/InvalidConfiguration"
+    assert conditions(life.status)["Accepted"] == "False/CircularReference"
     assert "run -> sft -> run" in life.status["failure"]["message"]
 
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from hone_api.curation import Curation, CurationStep, Scorer
 from hone_api.dataset import DatasetSpec, Format
 from hone_api.plan import Limits, MaterializePlan
+from hone_api.reading import in_words, only_unknown
 from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
 from hone_api.source import Source
@@ -92,16 +93,23 @@ def run(request: Request) -> DatasetResult:
 
 def _check(request: Request) -> None:
     if request.format not in set(Format):
-        raise ConfigError(f"--format {request.format}: one of {', '.join(Format)}")
+        raise ConfigError(f"--format {request.format}: one of {', '.join(Format)}", "InvalidArgument")
     wrong = [pair for pair in request.columns if "=" not in pair]
     if wrong:
-        raise ConfigError(f"--column {', '.join(wrong)}: write ROLE=COLUMN, e.g. prompt=question")
+        raise ConfigError(f"--column {', '.join(wrong)}: write ROLE=COLUMN, e.g. prompt=question", "InvalidArgument")
     if request.dataset is not None and (request.columns or request.ignored or request.format != Format.AUTO):
-        raise ConfigError("--dataset has format and columns: leave out --format, --column and --ignore-column")
+        raise ConfigError(
+            "--dataset has format and columns: leave out --format, --column and --ignore-column", "InvalidArgument"
+        )
     if not request.sources and request.dataset is None:
-        raise ConfigError("name files, or by --dataset a manifest whose source is hf://, https:// or s3://")
+        raise ConfigError(
+            "name files, or by --dataset a manifest whose source is hf://, https:// or s3://", "InvalidArgument"
+        )
     if request.synthesis and (request.dataset is None or request.out is None):
-        raise ConfigError("--synthesis needs --dataset, which says what to generate, and --out, where answers are kept")
+        raise ConfigError(
+            "--synthesis needs --dataset, which says what to generate, and --out, where answers are kept",
+            "InvalidArgument",
+        )
 
 
 def _plan(request: Request, store: Path, scratch: Path) -> tuple[MaterializePlan, list[Path]]:
@@ -221,6 +229,8 @@ def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
 
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(f"--dataset {path}: there is no such file", "FileNotFound") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"--dataset {path}: {error}") from None
     found = [one for one in documents if isinstance(one, dict) and one.get("kind") == "Dataset"]
@@ -230,8 +240,9 @@ def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
         name = str((found[0].get("metadata") or {}).get("name") or "rows")
         return name, DatasetSpec.model_validate(found[0].get("spec") or {})
     except ValidationError as error:
-        lines = (f"spec.{'.'.join(map(str, e['loc']))}: {_words(e['msg'])}" for e in error.errors())
-        raise ConfigError(f"--dataset {path}: {'; '.join(lines)}") from None
+        lines = "; ".join(f"spec.{words}" for words in in_words(error, DatasetSpec))
+        code = "UnknownField" if only_unknown(error) else "InvalidValue"
+        raise ConfigError(f"--dataset {path}: {lines}", code) from None
 
 
 def _settings(spec: DatasetSpec, request: Request) -> dict[str, Any]:
