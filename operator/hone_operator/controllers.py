@@ -26,10 +26,12 @@ from hone_operator.jobs import JobReader
 from hone_operator.optin import Closed, OptIn
 from hone_operator.pace import Pace
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import dataset, finetunejob, modelversion
+from hone_operator.reconcile import dataset, earlier, finetunejob, modelversion
 from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.earlier import made_by
+from hone_operator.reconcile.ending import recorded
 from hone_operator.reconcile.notenabled import not_enabled
 from hone_operator.reconcile.notreconciled import internal_error
 from hone_operator.reconcile.observed import Observed, of_component
@@ -157,9 +159,12 @@ class Controllers:
         started = time.monotonic()
         decide = await DECIDERS[key.kind](self, body)
         outcome = decide(())
-        if key.kind == "FineTuneJob" and _begins_work(outcome) and await self._has_finished(body):
-            decide = await DECIDERS[key.kind](self, body)
-            outcome = decide(())
+        if key.kind == "FineTuneJob" and _begins_work(outcome):
+            if await self._has_finished(body):
+                decide = await DECIDERS[key.kind](self, body)
+                outcome = decide(())
+            else:
+                outcome = await self._failed_before(body) or outcome
         refusals = await self._writes.create(key, outcome)
         if refusals:
             outcome = decide(refusals)
@@ -225,6 +230,16 @@ class Controllers:
         for version in live:
             self._writes.keep("ModelVersion", version)
         return made_by(body, live) is not None
+
+    async def _failed_before(self, body: Mapping[str, Any]) -> Outcome | None:
+        """The end of a run that has failed, and of which only the record is left; None: there is none."""
+        meta = body["metadata"]
+        found = await self.cluster.get("ConfigMap", meta["namespace"], names.ended(meta["name"], meta["uid"]))
+        if found is None or not caches.controls(body, found) or (cause := recorded(found)) is None:
+            return None
+        unfinished = [j.body for j in await self._jobs(body, lambda _: False) if not j.finished]
+        ended_at = found["metadata"]["creationTimestamp"]
+        return earlier.restore_failure(Draft(body, self.now()), cause, ended_at, unfinished)
 
     def _upstream(self, body: Mapping[str, Any]) -> Upstream:
         """The jobs along spec.model.fineTuneJob, and the ModelVersions that this job or the next one up names."""

@@ -26,6 +26,9 @@ async def test_a_run_of_an_earlier_operator_ends_as_if_nobody_had_upgraded(stage
     attempts = [(a["number"], a["outcome"]) for a in world.job["status"]["attempts"]]
     assert attempts == [(1, "Succeeded")]
     assert world.work("training") == ["run-1"]
+    verified = [w for w in world.cluster.writes if w.startswith("create Job") and "-verify-" in w]
+    assert len(verified) + len(begun.pop("verify")) == 1, "once"
+    assert world.work("verify") == [], "its Job goes when every file has matched"
     for component, names_ in begun.items():
         assert world.work(component)[: len(names_)] == names_, "nothing was made again"
         assert len(world.work(component)) == 1

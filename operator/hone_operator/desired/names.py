@@ -71,6 +71,11 @@ def verify(version: str, uid: str, number: int) -> str:
     return fit(version, f"verify-{digest(uid, number)}", 52)
 
 
+def ended(job: str, uid: str) -> str:
+    """The ConfigMap that remembers why a run failed."""
+    return fit(job, f"ended-{digest(uid)}")
+
+
 def model_version(model: str, number: int) -> str:
     """ModelVersion `number` of a model."""
     return f"{model}-v{number}"

@@ -2,6 +2,7 @@
 
 Status is lost when an object is restored from a backup, or edited away. The ModelVersion is the record: it names the
 job that made it, and nothing of it can change. So no attempt begins when there is one, and the status is made of it.
+The record of a run that failed is a ConfigMap.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from hone_operator.reconcile.outcome import Outcome
 
 Body = Mapping[str, Any]
 REASON = "RestoredFromModelVersion"
+FAILED = "RestoredFromRecord"
 
 
 def is_restored(job: Body) -> bool:
@@ -69,13 +71,7 @@ def restore(draft: Draft, version: Body, unfinished: Iterable[Body]) -> Outcome:
     name, lineage = version["metadata"]["name"], version["spec"].get("lineage") or {}
     ended_at, steps = lineage.get("finishedAt") or draft.time, lineage.get("steps")
     words = "The status was lost, and is restored from the ModelVersion: the run does not start again."
-    harness = [t for t in ("TasksReady",) if (draft.body["spec"].get("evaluation") or {}).get("harness")]
-    draft.conditions.set("Accepted", True, "Accepted", "")
-    for type_ in ("DatasetReady", "ModelReady", *harness, "Admitted"):
-        draft.conditions.keep(type_, REASON)
-    draft.conditions.set("Running", False, REASON, words)
-    draft.conditions.set("Suspended", False, "NotSuspended", "")
-    draft.conditions.keep("Advised", REASON)
+    _conditions(draft, REASON, words)
     draft.put(
         attempts=_closed(draft, ended_at, lineage.get("attempts")) or None,
         modelVersionName=name,
@@ -90,6 +86,28 @@ def restore(draft: Draft, version: Body, unfinished: Iterable[Body]) -> Outcome:
         return reject(draft, Cause("RetentionGateFailed", kept), ended_at)
     made = f"ModelVersion {name} was made" + (f" in {steps} steps." if steps is not None else ".")
     return succeed(draft, REASON, f"{made} {words}", ended_at)
+
+
+def restore_failure(draft: Draft, cause: Cause, ended_at: str, unfinished: Iterable[Body]) -> Outcome:
+    """The end of a run that failed, as its record tells it (see `ending.record`); Jobs that still run are deleted."""
+    words = "The status was lost, and is restored from the record of the run's end: it does not start again."
+    _conditions(draft, FAILED, words)
+    draft.put(attempts=_closed(draft, ended_at, None) or None)
+    draft.tell(FAILED, words, warning=True)
+    draft.create.clear()
+    draft.delete += unfinished
+    return reject(draft, cause, ended_at)
+
+
+def _conditions(draft: Draft, reason: str, words: str) -> None:
+    """Those of the stages before the end, which nobody can tell any more."""
+    harness = [t for t in ("TasksReady",) if (draft.body["spec"].get("evaluation") or {}).get("harness")]
+    draft.conditions.set("Accepted", True, "Accepted", "")
+    for type_ in ("DatasetReady", "ModelReady", *harness, "Admitted"):
+        draft.conditions.keep(type_, reason)
+    draft.conditions.set("Running", False, reason, words)
+    draft.conditions.set("Suspended", False, "NotSuspended", "")
+    draft.conditions.keep("Advised", reason)
 
 
 def _closed(draft: Draft, ended_at: str, made_by_attempt: int | None) -> list[dict[str, Any]]:

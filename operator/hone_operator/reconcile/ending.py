@@ -1,12 +1,15 @@
 """The end of a run: success, failure, and what is removed afterwards."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from hone_api.failures import FAILURES
 from hone_api.finetunejob_status import Phase
 from hone_api.placement import Cleanup
 from hone_api.reading import read_known
+from hone_operator.desired import names
 from hone_operator.reconcile.attempts import surplus
 from hone_operator.reconcile.conditions import Conditions, is_true
 from hone_operator.reconcile.draft import Draft
@@ -15,6 +18,7 @@ from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome, duration_seconds, parse_time
 from hone_operator.reconcile.pods import ObservedJob
 
+FAILURE = "failure.json"
 GATES = ("DatasetReady", "ModelReady", "TasksReady")
 """Conditions that hold before the first attempt; the last only where evaluation.harness is set."""
 
@@ -37,8 +41,36 @@ def fail(draft: Draft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -
     last = (draft.status.get("attempts") or [None])[-1]
     if last and "endTime" not in last:
         last |= {"outcome": "Failed", "endTime": draft.time, "reason": cause.code}
+    if last:
+        draft.create.append(record(draft.body, cause))
     _failed(draft, cause, draft.time)
     return draft.outcome(delete=active)
+
+
+def record(job: Mapping[str, Any], cause: Cause) -> dict[str, Any]:
+    """The ConfigMap that remembers the end of a run that failed, where its status and its Jobs are lost.
+
+    Of a run that succeeded, its ModelVersion does. It has no time: it is the same whenever it is made.
+    """
+    meta = job["metadata"]
+    failure = {"code": cause.code, "message": cause.message[:4096]}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": names.metadata(names.ended(meta["name"], meta["uid"]), job, names.labels("training", job)),
+        "immutable": True,
+        "data": {FAILURE: json.dumps(failure)},
+    }
+
+
+def recorded(body: Mapping[str, Any]) -> Cause | None:
+    """The cause in such a ConfigMap; None when nobody can read it."""
+    try:
+        failure = json.loads(body["data"][FAILURE])
+        code, message = failure["code"], failure["message"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
+    return Cause(code, message) if isinstance(message, str) and isinstance(code, str) and code in FAILURES else None
 
 
 def reject(draft: Draft, cause: Cause, ended_at: str) -> Outcome:
