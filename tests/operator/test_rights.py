@@ -4,6 +4,7 @@ import base64
 import json
 import ssl
 import urllib.request
+from pathlib import Path
 
 import pytest
 from rights import installed
@@ -12,6 +13,7 @@ from hone_operator.desired.namespace import Setup
 
 pytestmark = pytest.mark.apiserver
 SYSTEM = "hone-rights"
+THREAT_MODEL = Path(__file__).parents[2] / "docs" / "concepts" / "threat-model.md"
 PROMETHEUS = [
     {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
@@ -50,9 +52,32 @@ def scrape(operator):
     return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
 
 
+def writes(log, since, namespace):
+    """What the operator has written, by the API server's audit log from this byte on: (where, verb, resource)."""
+    operator = f"system:serviceaccount:{SYSTEM}:hone"
+    where = {SYSTEM: "Its own namespace", namespace.name: "The tenant's namespace", None: "The cluster"}
+    found = set()
+    for line in log.read_bytes()[since:].splitlines():
+        event = json.loads(line)
+        about = event["objectRef"]
+        if event["user"]["username"] == operator and event["responseStatus"]["code"] < 400:
+            resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
+            found.add((where[about.get("namespace")], event["verb"], resource))
+    return found
+
+
+def documented_writes():
+    """The table of the threat model, in the form of `writes`."""
+    section = THREAT_MODEL.read_text().split("## What the operator writes\n")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    return {(where, verb, resource) for where, verb, resources in rows[2:] for resource in resources.split(", ")}
+
+
 def test_a_life_with_no_more_rights_than_the_chart_gives(
-    account, kube, namespace, start_operator, spec, result, free_ports
+    account, kube, apiserver, namespace, start_operator, spec, result, free_ports, request
 ):
+    audit = apiserver.parents[1] / "logs" / "audit.log"
+    before = audit.stat().st_size
     kubeconfig, of_account = account
     metrics, progress = free_ports(2)
     settings = {
@@ -102,6 +127,10 @@ def test_a_life_with_no_more_rights_than_the_chart_gives(
     assert f'hone_jobs_finished_total{{namespace="{namespace.name}",reason="Succeeded",result="Succeeded"}} 1.0' in text
     assert "forbidden" not in operator.log().lower()  # the word of every 403 of the API server
     assert operator.stop() == 0
+    known = documented_writes()
+    written = writes(audit, before, namespace)
+    assert written <= known, "a write that the threat model does not have"
+    assert "labelled" not in request.node.name or written == known
 
 
 def summary(namespace):
