@@ -13,7 +13,9 @@ from chat_templates import byte_level
 from hone_trainer import harmony
 from hone_trainer.datasets.formats.chat import CHAT
 from hone_trainer.encode_pairs import PairEncoder
+from hone_trainer.encode_prompts import Prompt, PromptEncoder
 from hone_trainer.encoder import IGNORED, Encoder, Row, RowRefusedError
+from hone_trainer.rewards.base import as_samples
 
 pytestmark = pytest.mark.trainer
 
@@ -159,6 +161,26 @@ def test_preferences_compare_reasoning_and_answer(tokenizer: Any) -> None:
     assert pair.prompt_ids == served(tokenizer, [user("1 + 2 = ?")])
     assert tokenizer.decode(pair.chosen_ids) == f"{ANALYSIS}<|channel|>final<|message|>3<|return|>"
     assert tokenizer.decode(pair.rejected_ids) == "<|channel|>final<|message|>4<|return|>"
+
+
+def test_a_prompt_is_what_is_served_and_its_answers_end_with_return(tokenizer: Any) -> None:
+    encoder = PromptEncoder(tokenizer, 500)
+    (prompt,) = encoder.encode({"prompt": "1 + 2 = ?", "answer": "3"})
+    assert prompt.prompt_ids == served(tokenizer, [user("1 + 2 = ?")])
+    assert encoder.end_marks == {tokenizer.eos_token_id}, "<|end|> ends the reasoning alone"
+
+
+@pytest.mark.parametrize("content", [f"<think>\n{THOUGHT}\n</think>\n\nIt is 3.", "It is 3."])
+def test_an_answer_is_read_as_rows_have_it(tokenizer: Any, content: str) -> None:
+    (row,) = rows_of(tokenizer, user("1 + 2 = ?"), answer(content))
+    ids = row.input_ids[len(row.prompt_ids) :]
+    assert harmony.decoded(tokenizer, ids) == content
+    (sample,) = as_samples(tokenizer, [Prompt([], {"prompt": "1 + 2 = ?"}, 1)], [ids])
+    assert sample.completion == content
+    cut = harmony.decoded(tokenizer, ids[:-3])
+    assert content.startswith(cut)
+    assert len(cut) > 5
+    assert harmony.decoded(tokenizer, tokenizer("no channel")["input_ids"]) == "no channel"
 
 
 @pytest.mark.parametrize(

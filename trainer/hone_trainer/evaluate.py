@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hone_trainer import endings, ranks, sampling
+from hone_trainer import endings, harmony, ranks, sampling
 from hone_trainer.encode import IGNORED, Example, Row, longest
 from hone_trainer.endings import Answer
 from hone_trainer.scores import Mean, Score
@@ -154,7 +154,7 @@ def answers(
         flat = ranks.add_up([number for row in table for number in row])
         table = [flat[i * width : (i + 1) * width] for i in range(len(prompts))]
     ids = [[int(number) for number in row[1 : 1 + int(row[0])]] for row in table]
-    texts = [tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in ids]
+    texts = [harmony.decoded(tokenizer, answer).strip() for answer in ids]
     return [Answer(text, endings.of(i, stop_ids, max_new_tokens)) for text, i in zip(texts, ids, strict=True)]
 
 

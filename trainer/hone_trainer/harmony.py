@@ -16,12 +16,16 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 from hone_trainer.toolcalls import Message
 
 QUESTION: list[Message] = [{"role": "user", "content": "a"}]
 """Before a turn, to see how the template writes it: otherwise than after calls, it is the same after all turns."""
 _REASONING = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
+_MESSAGE = re.compile(
+    r"<\|channel\|>(\w*)[^<]*<\|message\|>(.*?)(?=<\|(?:start|channel|end|return|call)\|>|\Z)", re.DOTALL
+)
 _CALL = "<|call|>"
 
 
@@ -59,6 +63,23 @@ def says(text: str, turn: Message) -> bool:
         return bool(json.loads(text[len(start) : -len(_CALL)]) == json.loads(_plain(json.dumps(call["arguments"]))))
     except ValueError:
         return False
+
+
+def decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+    """What an answer of a model says, without special tokens.
+
+    Of harmony's channels it is the text that a row has: reasoning between <think> and </think>, then the answer. So
+    people, judges and rewards read answers of gpt-oss as those of other models that reason.
+    """
+    said = list(ids)
+    if is_template(str(tokenizer.chat_template or "")):
+        parts = _MESSAGE.findall(tokenizer.decode(said, skip_special_tokens=False))
+        reasoning = "\n\n".join(text for channel, text in parts if channel == "analysis")
+        answer = "".join(text for channel, text in parts if channel != "analysis")
+        if parts:
+            end = "\n</think>\n\n" if answer else ""
+            return f"<think>\n{reasoning}{end}{answer}" if reasoning else answer
+    return str(tokenizer.decode(said, skip_special_tokens=True))
 
 
 def _plain(text: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import model, teacher
+from hone_trainer import harmony, model, teacher
 from hone_trainer.encode_prompts import Prompt, PromptEncoder, checked_record
 from hone_trainer.encoder import RowRefusedError
 from hone_trainer.errors import TrainerError
@@ -104,4 +105,4 @@ def load(plan: TrainingPlan) -> Model:
         pad = base.tokenizer.pad_token_id
         return sampling.greedy(network, prompts, pad_id=pad, stop_ids=stop_ids, longest=longest)
 
-    return Model(encoder, answers, lambda ids: base.tokenizer.decode(ids, skip_special_tokens=True), base.stop_ids)
+    return Model(encoder, answers, partial(harmony.decoded, base.tokenizer), base.stop_ids)

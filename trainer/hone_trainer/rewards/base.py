@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hone_trainer import harmony
 from hone_trainer.datasets.synthesis.endpoint import Access
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Sample:
     """One answer of the model."""
 
     completion: str
-    """Without special tokens."""
+    """Without special tokens; see `harmony.decoded`."""
     record: Mapping[str, Any]
     """See `encode_prompts.checked_record`."""
     tokens: int
@@ -37,8 +38,8 @@ class Sample:
 
 def as_samples(tokenizer: Any, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[Sample]:
     """Answers to prompts, given as token ids with their end mark."""
-    texts = tokenizer.batch_decode([list(ids) for ids in answers], skip_special_tokens=True)
-    return [Sample(text, row.record, len(ids)) for text, row, ids in zip(texts, rows, answers, strict=True)]
+    pairs = zip(rows, answers, strict=True)
+    return [Sample(harmony.decoded(tokenizer, ids), row.record, len(ids)) for row, ids in pairs]
 
 
 @dataclass(frozen=True)
