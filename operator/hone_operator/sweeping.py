@@ -208,7 +208,7 @@ class Sweeper:
         orphaned = await orphans.runs(self.cluster, live)
         if orphaned is None:
             log.warning("%s: no runs are removed: pods are training of which nobody can tell the run", namespace)
-        held = await self._held(namespace, remove, orphaned)
+        held = await self._held(namespace, remove, orphaned) | _held_runs(remove, orphaned)
         known = {**known, **dict.fromkeys(held, format_time(as_of))}  # they wait as long again
         remove = [content for content in remove if content not in held]
         what = self._wanted(live, remove, orphaned)
@@ -242,6 +242,12 @@ class Sweeper:
             exports=None if orphaned is None else sorted(exports | orphaned),
             making=contents.being_made(live),
         )
+
+
+def _held_runs(remove: Sequence[str], orphaned: set[str] | None) -> set[str]:
+    """Of what is to be removed, the runs that a pod without a label may write."""
+    runs = {content for content in remove if content.startswith(contents.RUN)}
+    return runs if orphaned is None else runs & {f"{contents.RUN}{uid}" for uid in orphaned}
 
 
 def _environment(job: Mapping[str, Any]) -> list[str]:

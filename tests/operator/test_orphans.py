@@ -64,11 +64,14 @@ class World:
             self.cluster.touch(left, "orphaned")
         return job, body["metadata"]["uid"]
 
+    def sweeps(self) -> list[Body]:
+        return [j for j in self.cluster.of("Job") if j["metadata"]["labels"]["hone.dev/component"] == "sweep"]
+
     async def swept(self) -> SweepPlan:
         """The plan of the sweep that comes when nothing was written for long."""
         self.now += timedelta(days=2)
         await self.process(contents_of("ns"))
-        (job,) = (j for j in self.cluster.of("Job") if j["metadata"]["labels"]["hone.dev/component"] == "sweep")
+        (job,) = self.sweeps()
         (name,) = (v["configMap"]["name"] for v in job["spec"]["template"]["spec"]["volumes"] if "configMap" in v)
         return SweepPlan.model_validate_json(self.cluster.objects["ConfigMap", "ns", name]["data"]["plan.json"])
 
@@ -78,6 +81,22 @@ async def test_its_run_is_found_by_what_it_mounts_or_by_its_plan(isolated: bool)
     world = World(isolated)
     _, uid = await world.leave()
     assert (await world.swept()).jobs == [uid]
+
+
+async def test_a_run_that_stays_is_looked_at_again_later() -> None:
+    """One sweep followed the other for as long as its pods trained."""
+    world = World()
+    _, uid = await world.leave()
+    await world.swept()
+    for sweeps in (1, 0):  # the first one after the run's time is over, and nothing at once after that
+        for job in world.sweeps():
+            done = {"type": "Complete", "status": "True", "reason": "", "message": "", "lastTransitionTime": world.time}
+            job["status"] = {"conditions": [done]}
+            world.cluster.touch(job, "ended")
+        world.now += timedelta(seconds=90 if sweeps else 30)
+        await world.process(contents_of("ns"))
+        assert len(world.sweeps()) == sweeps
+    assert world.cluster.objects["ConfigMap", "ns", "hone-contents"]["data"][f"run.{uid}"]
 
 
 async def test_no_run_goes_while_nobody_can_tell_which_it_writes() -> None:
