@@ -97,22 +97,6 @@ def verify(folder: str | Path, digest: str | None = None) -> Verified:
     return Verified(_digest(text), len(listed), sum(e.size for e in manifest.files))
 
 
-def check(folder: str | Path, digest: str) -> None:
-    """That a folder verified before is still the one: its manifest, and every file's presence and size, not content.
-
-    Raises:
-        StoreError: ManifestMismatch.
-    """
-    root = Path(folder)
-    text = _read_manifest(root)
-    if _digest(text) != digest:
-        raise _mismatch(root, [f"{MANIFEST}: digest is {_digest(text)}, expected {digest}"])
-    sizes = {entry.path: entry.size for entry in Manifest.model_validate_json(text).files}
-    wrong = [path for path, size in sizes.items() if not (f := root / path).is_file() or f.stat().st_size != size]
-    if wrong:
-        raise _mismatch(root, [f"{path}: missing, or of another size" for path in wrong])
-
-
 def is_complete(folder: str | Path) -> bool:
     """Whether the folder has a manifest.json: all its files were written. It does not hash them; `verify` does."""
     return (Path(folder) / MANIFEST).is_file()
