@@ -46,6 +46,8 @@ from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Ev
 
 CONTRACT: Literal[1] = 1
 PLAN_SHA256_ENV = "HONE_PLAN_SHA256"
+SECRETS_ENV = "HONE_SECRETS"
+"""In a pod: names of the mounted Secrets by folder, as JSON, so that a message can name the one that is missing."""
 """SHA-256 of the plan's file, hexadecimal, in a pod's environment; a pod of an older operator has none."""
 
 

@@ -1,6 +1,7 @@
 """Errors become outcomes with codes; credentials appear nowhere."""
 
 import errno
+import json
 import logging
 
 import pytest
@@ -11,6 +12,7 @@ from hone_api.plan import parse_plan
 from hone_api.report import DatasetResult
 from hone_trainer import secrets
 from hone_trainer.errors import ConfigError, DataError, SourceError, StoreError, TrainerError, classify, to_outcome
+from hone_trainer.hub import secret_key
 
 pytestmark = pytest.mark.pure
 
@@ -127,3 +129,30 @@ def test_a_mounted_secret(tmp_path):
     assert secrets.read_key(str(tmp_path / "s"), "K") == "value-canary"
     assert secrets.read_key(str(tmp_path / "s"), "OTHER") is None
     assert secrets.scrub("value-canary") == "***"
+
+
+@pytest.mark.parametrize(
+    ("mounted", "code", "words"),
+    [
+        ({}, "SecretNotFound", "kubectl create secret generic hone-hub --from-literal=HF_TOKEN=…"),
+        ({"OTHER": "x"}, "SecretKeyNotFound", "Secret hone-hub has no key HF_TOKEN"),
+    ],
+)
+def test_a_secret_that_is_missing_is_named(tmp_path, monkeypatch, mounted, code, words):
+    """By what the operator tells the pod; the words survive the hiding of credentials."""
+    for key, value in mounted.items():
+        (tmp_path / key).write_text(value)
+    monkeypatch.setenv("HONE_SECRETS", json.dumps({str(tmp_path): "hone-hub"}))
+    with pytest.raises(TrainerError) as caught:
+        secret_key(str(tmp_path), "HF_TOKEN")
+    failure = to_outcome(caught.value).failure
+    assert (failure.code, words in failure.message) == (code, True), failure.message
+
+
+@pytest.mark.parametrize("told", [None, "{", "[]", "{}"])
+def test_without_a_name_the_field_is_named(tmp_path, monkeypatch, told):
+    monkeypatch.delenv("HONE_SECRETS", raising=False)
+    if told is not None:
+        monkeypatch.setenv("HONE_SECRETS", told)
+    with pytest.raises(TrainerError, match="Secret named in secretName"):
+        secret_key(str(tmp_path / "absent"), "HF_TOKEN")

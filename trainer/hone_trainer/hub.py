@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from hone_trainer.deadline import NO_END, Deadline, LateError
 from hone_trainer.errors import SourceError
-from hone_trainer.secrets import read_key, remember
+from hone_trainer.secrets import read_key, remember, secret_name
 
 _URI = re.compile(r"^hf://(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s]+))?$")
 SLOWEST = 4 * 2**20
@@ -77,12 +77,17 @@ def secret_key(secret_path: str, key: str) -> str:
     Raises:
         SourceError: SecretNotFound or SecretKeyNotFound.
     """
+    name = secret_name(secret_path)
     try:
         value = read_key(secret_path, key)
     except FileNotFoundError:
-        raise SourceError("SecretNotFound", "the secret named in secretName does not exist in this namespace") from None
+        way_out = f"kubectl create secret generic {name or 'NAME'} --from-literal={key}=…"
+        raise SourceError(
+            "SecretNotFound",
+            f"Secret {name or 'named in secretName'} (key {key}) does not exist in this namespace: {way_out}",
+        ) from None
     if not value:
-        raise SourceError("SecretKeyNotFound", f"the secret named in secretName has no key {key}")
+        raise SourceError("SecretKeyNotFound", f"Secret {name or 'named in secretName'} has no key {key}")
     return value
 
 

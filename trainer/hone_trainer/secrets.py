@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 from hone_api.credentials import hidden, mapped
+from hone_api.plan import SECRETS_ENV
 
 _known: set[str] = set()
 _SCHEMES = {"basic", "bearer", "apikey", "digest"}
@@ -42,6 +45,14 @@ class ScrubbingFilter(logging.Filter):
         if record.exc_text:
             record.exc_text = scrub(record.exc_text)
         return True
+
+
+def secret_name(folder: str) -> str | None:
+    """The name of the Secret that is mounted there; None on a laptop, where a folder stands for it."""
+    try:
+        return json.loads(os.environ.get(SECRETS_ENV, "{}")).get(folder)
+    except (ValueError, AttributeError):
+        return None
 
 
 def read_key(folder: str, key: str) -> str | None:

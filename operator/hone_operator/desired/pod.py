@@ -1,13 +1,14 @@
 """Pods of the trainer image: all of them pass Pod Security `restricted`, and never get a shell."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Self
 
 from hone_api import RELEASE
-from hone_api.plan import PLAN_SHA256_ENV, PlanFields
+from hone_api.plan import PLAN_SHA256_ENV, SECRETS_ENV, PlanFields
 from hone_api.privacy import ROWS_ENV
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
@@ -127,10 +128,15 @@ def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
         **platform.extra_env,
         **work.env,
         **({} if platform.rows_in_status else {ROWS_ENV: "false"}),
+        **({SECRETS_ENV: json.dumps(secrets)} if (secrets := _secret_names(work.mounts)) else {}),
         # The trainer compares it: a pod carries out the plan that it was made for, or none.
         PLAN_SHA256_ENV: hashlib.sha256(plan_text(work).encode()).hexdigest(),
     }
     return [{"name": k, "value": v.replace("$", "$$")} for k, v in env.items()]
+
+
+def _secret_names(mounts: Sequence[Mount]) -> dict[str, str]:
+    return {str(m.path): m.source["secret"]["secretName"] for m in mounts if "secret" in m.source}
 
 
 def one_volume_a_claim(mounts: Sequence[Mount]) -> list[Mount]:
