@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -208,10 +208,11 @@ class Sweeper:
         orphaned = await orphans.runs(self.cluster, live)
         if orphaned is None:
             log.warning("%s: no runs are removed: pods are training of which nobody can tell the run", namespace)
-        held = await self._held(namespace, remove, orphaned) | _held_runs(remove, orphaned)
+        exports = models.that_stay(live, self.platform.store_claim, orphaned)
+        held = await self._held(namespace, remove, exports) | _held_runs(remove, orphaned)
         known = {**known, **dict.fromkeys(held, format_time(as_of))}  # they wait as long again
         remove = [content for content in remove if content not in held]
-        what = self._wanted(live, remove, orphaned)
+        what = replace(self._wanted(live, remove, orphaned), exports=exports if exports is None else sorted(exports))
         owner = await self.cluster.apply(ledger(namespace, known, measured))
         job, config = sweep({**owner, "kind": "ConfigMap"}, plan_of(what, as_of, self.platform), self.platform)
         made = await self.cluster.create(job, brief=True)
@@ -220,26 +221,25 @@ class Sweeper:
             await self.cluster.create(config(made), brief=True)
         log.info("%s: %d contents, runs and models that nothing refers to are removed", namespace, len(remove))
 
-    async def _held(self, namespace: str, remove: Sequence[str], orphaned: set[str] | None) -> set[str]:
-        """Of what is to be removed, the models that a pod may use."""
+    async def _held(self, namespace: str, remove: Sequence[str], exports: set[str] | None) -> set[str]:
+        """Of what is to be removed, the models of runs that are not over, and those that a pod may use."""
         places = {models.place_of(content): content for content in remove if models.is_key(content)}
-        if not places or orphaned is None:
-            return set(places.values())
-        used = await modelpods.used(self.cluster, namespace, places)
-        for place, pod in used.items():
-            log.info("%s: models/%s stays while pod %s uses it", namespace, place, pod)
-        return {places[place] for place in used}
+        stay = {place for place in places if models.stays(place, exports)}
+        if left := places.keys() - stay:
+            used = await modelpods.used(self.cluster, namespace, left)
+            for place, pod in used.items():
+                log.info("%s: models/%s stays while pod %s uses it", namespace, place, pod)
+            stay |= used.keys()
+        return {places[place] for place in stay}
 
     def _wanted(self, live: Objects, remove: Sequence[str], orphaned: set[str] | None) -> Wanted:
-        claim = self.platform.store_claim
-        runs, exports = contents.runs_that_stay(live, claim), models.named(live, claim) | models.not_over(live)
+        runs = contents.runs_that_stay(live, self.platform.store_claim)
         return Wanted(
             contents=[c for c in remove if not (c.startswith(contents.RUN) or models.is_key(c))],
             datasets=[body["metadata"]["name"] for kind, body in live if kind == "Dataset"],
             jobs=None if orphaned is None else sorted({*runs, *orphaned}),
             checkpoints=[uid for uid in runs if f"{contents.RUN}{uid}" in remove],
             models=[models.place_of(content) for content in remove if models.is_key(content)],
-            exports=None if orphaned is None else sorted(exports | orphaned),
             making=contents.being_made(live),
         )
 

@@ -235,7 +235,7 @@ def test_a_judged_answer_becomes(row: dict[str, Any], record: dict[str, Any]) ->
     ("row", "code"),
     [
         ({"prompt": "Hi", "completion": "Hello"}, "MissingColumn"),
-        ({"prompt": "Hi", "completion": "Hello", "label": "good"}, "WrongLabel"),
+        ({"prompt": "Hi", "completion": "Hello", "label": "fine"}, "WrongLabel"),
         ({"prompt": "Hi", "completion": "Hello", "label": 0.5}, "WrongLabel"),
         ({"prompt": "Hi", "completion": "", "label": True}, "EmptyContent"),
         ({"messages": [user("Hi")], "label": True}, "NoAssistantTurn"),

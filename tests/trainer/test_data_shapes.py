@@ -319,6 +319,9 @@ REFUSED: dict[str, tuple[Row, str, str]] = {
     ),
     "0 and 1 beside an answer": ({"prompt": "q", "completion": "a", "label": 1}, "UnreadColumns", "format: KTO"),
     "kto_tag": ({"prompt": "q", "completion": "a", "kto_tag": "true"}, "UnreadColumns", "format: KTO"),
+    "verdicts of 1 and -1": ({"prompt": "q", "completion": "a", "label": -1}, "UnreadColumns", "label: label"),
+    "verdicts in words": ({"prompt": "q", "completion": "a", "label": "Good"}, "UnreadColumns", "format: KTO"),
+    "is_correct": ({"prompt": "q", "completion": "a", "is_correct": False}, "UnreadColumns", "label: is_correct"),
     "context beside prompt": ({"prompt": "q", "completion": "a", "context": "c"}, "UnreadColumns", "context"),
 }
 
@@ -339,6 +342,14 @@ def test_the_mapping_that_is_told_for_classes_reads_them() -> None:
     expression = str(caught.value).partition("completion: '")[2].removesuffix("'}")
     found = detect.choose("PromptCompletion", {"prompt": "text", "completion": expression}, rows)
     assert [found.normalise(row)["completion"] for row in rows] == ["name of 0", "name of 1"]
+
+
+@pytest.mark.parametrize(
+    ("label", "verdict"), [(1.0, True), (0.0, False), (-1, False), ("1", True), ("Good", True), ("bad", False)]
+)
+def test_a_verdict_that_is_told_to_be_a_label_is_read_as_one(label: Any, verdict: bool) -> None:
+    row = {"prompt": "q", "completion": "a", "is_correct": label}
+    assert detect.choose("KTO", {"label": "is_correct"}, [row]).normalise(row)["label"] is verdict
 
 
 @pytest.mark.parametrize("name", [name for name, (_, code, _) in REFUSED.items() if code == "UnreadColumns"])

@@ -55,8 +55,9 @@ def test_a_packed_batch_is_told_in_rows_and_tokens(make_plan: Any, monkeypatch: 
     said: list[str] = []
     reporters = Reporters()
     monkeypatch.setattr(reporters, "say", said.append)
-    pipeline.prepare(plan, Stop(), reporters)
+    run = pipeline.prepare(plan, Stop(), reporters)
     for each in words:
+        assert each in " ".join(run.advice), "so it is in the result, the card and the report"
         assert each in text
         assert each in " ".join(said)
 

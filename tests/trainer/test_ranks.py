@@ -71,6 +71,33 @@ def test_two_nodes_train_like_one_process(runs: Any, make_plan: Any) -> None:
     assert len(result.samples) == 3
 
 
+@pytest.mark.parametrize(("sharded", "asked"), [(False, [1, 3]), (True, [0, 1, 2, 3, 4])])
+def test_a_rank_answers_its_part_of_the_prompts_alone(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool, asked: list[int]
+) -> None:
+    """As rank 1 of 2: the numbers of rank 0 are zeros in the sum, which is left out here."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from hone_trainer import evaluate, sampling
+
+    network, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
+    prompts = [tokenizer(f"Where is the station {n}?")["input_ids"] for n in range(5)]
+    seen: list[Any] = []
+    greedy = sampling.greedy
+
+    def spied(model: Any, given: Any, **options: Any) -> Any:
+        seen.extend(given)
+        return greedy(model, given, **options)
+
+    monkeypatch.setattr(sampling, "greedy", spied)
+    for name, value in (("rank", lambda: 1), ("world_size", lambda: 2), ("add_up", list)):
+        monkeypatch.setattr(evaluate.ranks, name, value)
+    stops = frozenset({tokenizer.eos_token_id})
+    found = evaluate.answers(network, prompts, tokenizer=tokenizer, stop_ids=stops, max_new_tokens=4, sharded=sharded)
+    assert seen == [prompts[number] for number in asked]
+    assert [bool(one.text) for one in found] == [number in asked for number in range(5)]
+
+
 @pytest.mark.parametrize(("stage", "adapter", "form"), [(2, FULL, "full"), (3, LORA, "adapter"), (3, DORA, "adapter")])
 def test_zero_trains_like_one_process(
     runs: Any, make_plan: Any, rows_files: tuple[Path, Path], stage: int, adapter: dict[str, str], form: str

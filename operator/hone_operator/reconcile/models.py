@@ -61,6 +61,21 @@ def named(objects: Pairs, claim: str) -> set[str]:
     return {"/".join(path[1:3]) for path in paths if len(path) > 1 and path[0] == FOLDER}
 
 
+def that_stay(objects: Pairs, claim: str, orphaned: set[str] | None) -> set[str] | None:
+    """What stays below models/, whatever else goes: `named` and `not_over`; None: all of it.
+
+    Args:
+        orphaned: uids of runs that pods without a label write; None: nobody can tell.
+    """
+    pairs = list(objects)
+    return None if orphaned is None else named(pairs, claim) | not_over(pairs) | orphaned
+
+
+def stays(place: str, exports: set[str] | None) -> bool:
+    """Whether <run>/<attempt> is among `that_stay`."""
+    return exports is None or place in exports or place.partition("/")[0] in exports
+
+
 def not_over(objects: Pairs) -> set[str]:
     """uids of the runs that have not finished, and of those that a Job or pod may still write."""
     return {uid for kind, body in objects if (uid := run_of(kind, body)) and _writes(kind, body)}
