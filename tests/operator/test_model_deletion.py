@@ -121,6 +121,26 @@ async def test_of_a_model_that_is_there_and_of_a_run_that_is_not_over_all_export
     assert (plan.models, plan.exports) == ([], sorted([PLACE, job["metadata"]["uid"]]))
 
 
+async def test_a_model_of_a_run_that_is_not_over_waits() -> None:
+    """Its ModelVersion and its status were lost: it answers with what it has exported."""
+    world = World("Delete")
+    job = world.add("FineTuneJob", "run", training("tutor"))
+    job["metadata"]["uid"] = "run-uid"
+    await world.look()
+    world.delete()
+    await world.look()
+    await world.look(timedelta(hours=1))
+    assert (plan := world.plan()) is not None
+    assert (plan.models, plan.exports) == ([], ["run-uid"])
+    assert world.ledger, "it is not forgotten"
+    world.cluster.remove(job)
+    for sweep in world.cluster.of("Job"):
+        world.cluster.remove(sweep)
+    await world.look(timedelta(hours=2))
+    assert (plan := world.plan()) is not None
+    assert plan.models == [PLACE]
+
+
 def pod(**container: Any) -> Body:
     return {"containers": [container], "volumes": [{"persistentVolumeClaim": {"claimName": "hone-store"}}]}
 

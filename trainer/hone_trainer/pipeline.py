@@ -227,9 +227,10 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
     example = selfcheck.shown(data.train[0], base.tokenizer)
     benchmarks = measuring.load(plan, base)
     dataset, resolved = settle.settle(plan, base, data, hardware)
+    advice = advise(plan, len(data.train), data.tokens, resolved.max_length)
     if ranks.is_first():
         told = (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example), *benchmarks.sentences)
-        for sentence in (*told, *advise(plan, len(data.train), data.tokens, resolved.max_length)):
+        for sentence in (*told, *advice):
             reporters.say(sentence)
     return Run(
         plan=plan,
@@ -248,7 +249,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: report.Reporters) -> Run:
         probes=suite.probes(plan, base),
         prompts=grading.prompts(plan, base),
         benchmarks=benchmarks.benchmarks,
-        advice=[*data.warnings, *selfcheck.advice(base), *advise(plan, len(data.train))],
+        advice=[*data.warnings, *selfcheck.advice(base), *advice],
         example=example,
     )
 

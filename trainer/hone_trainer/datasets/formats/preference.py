@@ -16,6 +16,7 @@ from hone_trainer.datasets.formats import chat, sharegpt
 from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
 from hone_trainer.datasets.formats.tools import tools_of
+from hone_trainer.datasets.formats.unread import VERDICTS
 from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of
 
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
@@ -33,7 +34,6 @@ _ABBREVIATED = re.compile(
 )
 """What stands before a full stop that need not end a sentence: initials, z.B, numbers of a list, two more full stops,
 and the short forms of titles, letters and reports in English, German, Spanish and French."""
-_LABELS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def _preference(fields: Fields) -> Record:
@@ -57,9 +57,9 @@ def _preference(fields: Fields) -> Record:
 
 def _kto(fields: Fields) -> Record:
     label = fields["label"]
-    verdict = _LABELS.get(str(label).strip().lower())
+    verdict = VERDICTS.get(str(label).strip().lower())
     if verdict is None:
-        raise RowError("WrongLabel", f"label is {str(label)[:40]!r}, not true or false")
+        raise RowError("WrongLabel", f"label is {str(label)[:40]!r}, not true or false, 1 or 0, 1 or -1, good or bad")
     turns = fields.get("messages", fields.get("conversations"))
     if turns is not None:
         said = _turns(turns, "messages" if "messages" in fields else "conversations", "user")

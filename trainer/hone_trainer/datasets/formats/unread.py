@@ -10,7 +10,12 @@ from hone_trainer.datasets.rows import RowError
 
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 SPANS = ("train_detail",)
-_LABELS = ("label", "labels", "kto_tag")
+_LABELS = ("label", "labels", "kto_tag", "is_correct", "correct")
+VERDICTS = {
+    **dict.fromkeys(("true", "1", "1.0", "good"), True),
+    **dict.fromkeys(("false", "0", "0.0", "-1", "-1.0", "bad"), False),
+}
+"""How a label says that an answer is a good or a bad one, in small letters."""
 _SAYS = (
     *("question", "instruction", "query", "input", "context", "passage", "document", "problem", "system_prompt"),
     *("history", "title_and_text"),
@@ -70,9 +75,9 @@ def problem(
 
 
 def _judges(name: str, sample: Sequence[dict[str, Any]]) -> bool:
-    """Whether the column holds nothing but true and false, or 0 and 1, in whatever writing."""
+    """Whether the column holds nothing but verdicts that format KTO reads."""
     values = {str(row[name]).strip().lower() for row in sample if row.get(name) not in (None, "", [], {})}
-    return values <= {"true", "false", "0", "1", "0.0", "1.0"}
+    return values <= VERDICTS.keys()
 
 
 def _is_text(name: str, sample: Sequence[dict[str, Any]]) -> bool:
