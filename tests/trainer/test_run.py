@@ -71,7 +71,9 @@ def test_lora_run_is_evaluated_exported_and_recomputable(
     assert plan.datasets[0].digest in card
     curve = [json.loads(line) for line in (out / "adapter" / "metrics.jsonl").read_text().splitlines()]
     assert [p["step"] for p in curve if "loss" in p] == list(range(1, 9))
-    assert [p["step"] for p in curve if "eval_loss" in p] == [4, 8]
+    evaluated = {p["step"]: p["eval_loss"] for p in curve if "eval_loss" in p}
+    assert list(evaluated) == [0, 4, 8]
+    assert (evaluated[0], evaluated[8]) == pytest.approx((base, tuned), abs=1e-5), "from the base on"
 
     for form in ("adapter", "merged"):
         again = recompute.recompute(out / form, rows_files[1], Path(plan.model_path))
