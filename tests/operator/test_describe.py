@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from desired_objects import all_containers
 
 from hone_dev.tools import kubectl
 
@@ -38,14 +39,18 @@ def materialise(namespace: Any, name: str, folder: Path) -> None:
     config = next(c for c in namespace.list("ConfigMap") if "plan.json" in c.get("data", {}))
     plan = json.loads(config["data"]["plan.json"])
     plan |= {"store": str(folder / "store"), "sourcePath": str(folder / "rows.jsonl")}
+    plan |= {"incoming": str(folder / "store" / "incoming" / job)}
     (folder / "plan.json").write_text(json.dumps(plan))
     log = folder / "termination-log"
-    done = subprocess.run(
-        [sys.executable, "-m", "hone_trainer", "materialize", str(folder / "plan.json")],
-        env={**os.environ, "HONE_TERMINATION_LOG": str(log), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    for container in all_containers(namespace.get("Job", job)):
+        done = subprocess.run(
+            [sys.executable, "-m", "hone_trainer", container["command"][3], str(folder / "plan.json")],
+            env={**os.environ, "HONE_TERMINATION_LOG": str(log), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            break
     namespace.end_pod(pod, done.returncode, terminated={"message": log.read_text()})
     namespace.end_job(job, "Failed" if done.returncode else "Complete", "PodFailurePolicy" if done.returncode else "")
 
