@@ -346,6 +346,11 @@ class TrainingPlan(PlanFields):
     )
     metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
 
+    @property
+    def shards_weights(self) -> bool:
+        """Whether no rank holds the whole model (ZeRO-3): each forward pass then needs all ranks."""
+        return self.deepspeed is not None and self.deepspeed.zero_stage == 3
+
     @model_serializer(mode="wrap")
     def _with_its_own_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the options of other methods, which would only puzzle whoever reads the plan or a model's lineage."""

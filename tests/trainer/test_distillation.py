@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import launch, teacher
+from hone_trainer import ask_teacher, launch, teacher
 from hone_trainer import teacher_model as local
 from hone_trainer.encode_prompts import PromptEncoder
 from hone_trainer.errors import TrainerError
@@ -36,7 +36,7 @@ def test_the_rows_become_the_teachers_own_greedy_answers(plan_of: Any, teacher_m
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     plan = plan_of()
-    answered = teacher.prepare(plan, Stop(), first=True)
+    answered = ask_teacher.prepare(plan, Stop(), first=True)
     assert answered.datasets[0].digest == plan.datasets[0].digest
     rows = [json.loads(line) for line in Path(answered.datasets[0].path).read_text().splitlines()]
     asked = {
@@ -81,7 +81,7 @@ def test_a_teacher_that_finishes_no_answer_is_told(plan_of: Any, tiny_model: Pat
     plan = plan_of(path=tiny_model)
     block = plan.distillation.model_copy(update={"max_completion_length": 1})
     with pytest.raises(TrainerError, match="the teacher finished no answer to 80 rows") as raised:
-        teacher.prepare(plan.model_copy(update={"distillation": block}), Stop(), first=True)
+        ask_teacher.prepare(plan.model_copy(update={"distillation": block}), Stop(), first=True)
     assert raised.value.code == "NoTrainableRows"
 
 
@@ -123,5 +123,5 @@ def test_a_stop_ends_the_teacher(plan_of: Any) -> None:
     stop = Stop()
     stop.requested = True
     with pytest.raises(TrainerError) as raised:
-        teacher.prepare(plan_of(), stop, first=True)
+        ask_teacher.prepare(plan_of(), stop, first=True)
     assert raised.value.code == "Interrupted"

@@ -14,7 +14,7 @@ import pytest
 from teaching import Scripted
 
 from hone_dev import modelserver
-from hone_trainer import checks, launch, left_out, teacher
+from hone_trainer import ask_teacher, checks, launch, left_out, teacher
 from hone_trainer.device import Device
 from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.methods import METHODS
@@ -295,7 +295,7 @@ def test_what_a_teacher_cannot_be_asked_is_left_out(plan_of: Any, tmp_path: Path
     model = Scripted()
     with modelserver.serve(model) as url:
         plan = plan_of(url, datasets=source(tmp_path / "rows.jsonl", rows), held_out=False)
-        answered = teacher.prepare(plan, Stop(), first=True)
+        answered = ask_teacher.prepare(plan, Stop(), first=True)
     assert [turn["content"] for turn in records(answered.datasets[0].path)[0]["messages"]] == [
         "Be brief.",
         "What time is it?",
@@ -313,13 +313,13 @@ def test_a_row_may_hold_what_unicode_calls_the_end_of_a_line(plan_of: Any, tmp_p
     datasets = source(file, [])
     file.write_text("".join(json.dumps({"prompt": q}, ensure_ascii=False) + "\n" for q in asked), encoding="utf-8")
     with modelserver.serve(Scripted()) as url:
-        answered = teacher.prepare(plan_of(url, datasets=datasets, held_out=False), Stop(), first=True)
+        answered = ask_teacher.prepare(plan_of(url, datasets=datasets, held_out=False), Stop(), first=True)
     assert [row["prompt"] for row in records(answered.datasets[0].path)] == asked
 
 
 def failure(plan: Any) -> TrainerError:
     with pytest.raises(TrainerError) as raised:
-        teacher.prepare(plan, Stop(), first=True)
+        ask_teacher.prepare(plan, Stop(), first=True)
     return raised.value
 
 
@@ -356,9 +356,9 @@ def test_an_endpoint_that_is_away_is_tried_again_and_named(plan_of: Any, tmp_pat
     (tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True))
     program = (
         "import sys, time; time.sleep = lambda seconds: print('pause', flush=True)\n"
-        "from hone_trainer import teacher\n"
+        "from hone_trainer import ask_teacher\n"
         "from pathlib import Path\n"
-        "sys.exit(teacher._main(Path(sys.argv[1]), Path(sys.argv[2])))"
+        "sys.exit(ask_teacher._main(Path(sys.argv[1]), Path(sys.argv[2])))"
     )
     arguments = [sys.executable, "-c", program, str(tmp_path / "plan.json"), str(tmp_path / "outcome.json")]
     done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ}, check=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import checks, teacher
+from hone_trainer import ask_teacher, checks
 from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
@@ -268,7 +268,7 @@ def test_two_ranks_average_over_the_tokens_of_both(runs: Any, plan_of: Any) -> N
 
 def test_no_teacher_answers_beforehand(plan_of: Any) -> None:
     plan = plan_of()
-    assert teacher.prepare(plan, Stop(), first=True) == plan
+    assert ask_teacher.prepare(plan, Stop(), first=True) == plan
     assert not Path(plan.work_path).exists()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from hone_api.modelversion import Sample
-from hone_trainer import deepspeed, encode, endings, evaluate, grading, ranks, suite
+from hone_trainer import encode, endings, evaluate, grading, ranks, suite
 from hone_trainer.encode import Example
 from hone_trainer.endings import Answer
 from hone_trainer.evaluate import HeldOut
@@ -108,7 +108,7 @@ class Baseline(TrainerCallback):
             [row.prompt_ids for row, _, _ in self._questions],
             tokenizer=self._run.base.tokenizer,
             stop_ids=self._run.stop_ids,
-            sharded=deepspeed.shards_weights(self._run.plan),
+            sharded=self._run.plan.shards_weights,
         )
 
 

@@ -9,10 +9,11 @@ from hone_api.combinations import evaluation_problems, generation_problems, prob
 from hone_api.methods import DistillationMethod
 from hone_api.plan import TrainingPlan
 from hone_api.shape import expert_count
-from hone_trainer import adapters, gguf, ranks, selfcheck, teacher_model
+from hone_trainer import adapters, gguf, ranks, selfcheck
 from hone_trainer.device import Device
 from hone_trainer.encode import Encoded
 from hone_trainer.errors import TrainerError
+from hone_trainer.methods import METHODS
 from hone_trainer.model import Base
 
 STOP_SHARE = 0.99
@@ -43,11 +44,10 @@ def base(plan: TrainingPlan, base: Base) -> None:
     """What needs the model's config.
 
     Raises:
-        TrainerError: InvalidConfiguration, with every wrong field; UnsupportedModel, for a teacher of other tokens.
+        TrainerError: InvalidConfiguration, with every wrong field; what the method's own check raises.
     """
     _refuse(list(_base(plan, base)))
-    if plan.distillation and plan.distillation.by_logits:
-        teacher_model.open_teacher(plan, base)
+    METHODS[plan.method].check(plan, base)
     if "GGUF" in plan.output.formats and ranks.is_first():
         gguf.check(base.path)
 

@@ -37,11 +37,6 @@ def config(plan: TrainingPlan, settings: Settings) -> dict[str, Any] | None:
     }
 
 
-def shards_weights(plan: TrainingPlan) -> bool:
-    """Whether no rank has the whole model (ZeRO-3): each forward pass then needs all ranks."""
-    return plan.deepspeed is not None and plan.deepspeed.zero_stage == 3
-
-
 def prepare(cpu: bool) -> None:
     """Make this process fit for DeepSpeed; before anything of transformers or accelerate is set up.
 

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome, TrainingResult
-from hone_trainer import chain, contents, finished, loopback, messages, teacher, termination
+from hone_trainer import ask_teacher, chain, contents, finished, loopback, messages, termination
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.secrets import scrub
 from hone_trainer.stop import Stop, interrupted
@@ -66,7 +66,7 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     finished.place(plan)  # what cannot be exported is not trained
     try:
         ready = chain.prepare(contents.checked(plan), first)
-        result = _run(teacher.prepare(ready, stop, first), stop)
+        result = _run(ask_teacher.prepare(ready, stop, first), stop)
     except Exception as error:
         _keep_outcome(plan, to_outcome(error))
         raise

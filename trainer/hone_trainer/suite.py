@@ -14,7 +14,7 @@ from typing import Any
 from hone_api.modelversion import EvaluationNumber, Purpose
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.training import EvaluationMetric
-from hone_trainer import deepspeed, evaluate, scores
+from hone_trainer import evaluate, scores
 from hone_trainer.encode import RecordEncoder, Row, encode_split, records
 from hone_trainer.encode_pairs import Judged, JudgedEncoder, Pair, PairEncoder, labels
 from hone_trainer.encoder import Encoder
@@ -173,7 +173,7 @@ def _answers(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> lis
             tokenizer=run.base.tokenizer,
             stop_ids=run.stop_ids,
             max_new_tokens=run.plan.evaluation.max_new_tokens,
-            sharded=deepspeed.shards_weights(run.plan),
+            sharded=run.plan.shards_weights,
         )
         out += [answer.text for answer in found]
     return out

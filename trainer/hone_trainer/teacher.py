@@ -8,24 +8,20 @@ for the missing ones alone. The teacher has a process of its own: its memory is 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from hone_api.methods import DistillationMethod
-from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
-from hone_api.report import Outcome
+from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer import encode, left_out
 from hone_trainer.encode_prompts import no_prompt
-from hone_trainer.errors import DataError, TrainerError, to_outcome
+from hone_trainer.errors import DataError
 from hone_trainer.left_out import LeftOut, Refusals
 from hone_trainer.manifest import write_atomically
-from hone_trainer.stop import Stop
 
 PART = 64
 """Rows of a part."""
@@ -35,37 +31,7 @@ LONGEST_ANSWER = 256
 """Tokens of an answer when the plan names none."""
 
 
-def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
-    """The plan with the teacher's answers in the place of the rows'; other plans as they are.
-
-    Args:
-        first: whether this is the first node, whose teacher answers; the others wait for it, however long it takes:
-            when it fails, the attempt ends for all.
-
-    Raises:
-        TrainerError: what went wrong in the teacher's process; Interrupted.
-    """
-    if plan.distillation is None or plan.distillation.by_logits:
-        return plan
-    targets = {source.path: _target(plan, number) for number, source in enumerate(_sources(plan))}
-    if first and not all(target.is_file() for target in targets.values()):
-        _ask(plan, stop)
-    while not all(target.is_file() for target in targets.values()):
-        stop.check("while waiting for the teacher")
-        time.sleep(1)
-
-    def answered(source: DatasetInput) -> DatasetInput:
-        return source.model_copy(update={"path": str(targets[source.path])})
-
-    return plan.model_copy(
-        update={
-            "datasets": [answered(source) for source in plan.datasets],
-            "evaluation_datasets": [answered(source) for source in plan.evaluation_datasets],
-        }
-    )
-
-
-def _sources(plan: TrainingPlan) -> list[DatasetInput]:
+def sources(plan: TrainingPlan) -> list[DatasetInput]:
     """Each file of rows once."""
     found: dict[str, DatasetInput] = {}
     for source in (*plan.datasets, *plan.evaluation_datasets):
@@ -73,29 +39,9 @@ def _sources(plan: TrainingPlan) -> list[DatasetInput]:
     return list(found.values())
 
 
-def _target(plan: TrainingPlan, number: int) -> Path:
+def target(plan: TrainingPlan, number: int) -> Path:
+    """The file of the answers to the rows of a source, by its number among `sources`."""
     return Path(plan.work_path) / "teacher" / f"{number}.jsonl"
-
-
-def _ask(plan: TrainingPlan, stop: Stop) -> None:
-    """Run the teacher's process to its end."""
-    with tempfile.TemporaryDirectory(prefix="hone-teacher-") as folder:
-        plan_file, outcome = Path(folder) / "plan.json", Path(folder) / "outcome.json"
-        plan_file.write_text(plan.model_dump_json(by_alias=True))
-        process = subprocess.Popen([sys.executable, "-m", "hone_trainer.teacher", str(plan_file), str(outcome)])
-        try:
-            while process.poll() is None:
-                stop.check("while the teacher answered")
-                time.sleep(0.2)
-        finally:
-            process.kill()
-            process.wait()
-        if process.returncode == 0:
-            return
-        failure = Outcome.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
-        if failure is None:
-            raise TrainerError("TrainerError", f"the teacher ended with exit code {process.returncode}")
-        raise TrainerError(failure.code, failure.message)
 
 
 class Teacher(Protocol):
@@ -193,7 +139,7 @@ def answer(plan: TrainingPlan) -> None:
             finished no answer of a split.
         SourceError: of an endpoint; EndpointRefused, too, when it refuses too many prompts.
     """
-    splits = [_Split.of(source, _target(plan, number)) for number, source in enumerate(_sources(plan))]
+    splits = [_Split.of(source, target(plan, number)) for number, source in enumerate(sources(plan))]
     teacher = load(plan)
     refusals = left_out.Refusals(sum(len(split.records) for split in splits))
     for split in splits:
@@ -245,34 +191,3 @@ def _write(file: Path, entries: Iterable[dict[str, Any]]) -> None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _check(plan: TrainingPlan) -> None:
-    """What training would refuse before it reads rows: answers cost, and would be for nothing.
-
-    Raises:
-        TrainerError: see `checks.plan` and `checks.base`.
-    """
-    from hone_trainer import checks, device, model
-    from hone_trainer.methods import METHODS
-
-    ranks = plan.nodes * plan.processes_per_node
-    checks.plan(plan, replace(device.here(), world_size=ranks), methods=METHODS)
-    checks.base(plan, model.open_base(plan.model_path))
-
-
-def _main(plan_file: Path, outcome: Path) -> int:
-    plan = parse_plan(plan_file.read_bytes())
-    assert isinstance(plan, TrainingPlan)
-    try:
-        _check(plan)
-        answer(plan)
-    except Exception as error:
-        found = to_outcome(error)
-        outcome.write_text(found.model_dump_json(by_alias=True))
-        return int(found.exit_code)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1]), Path(sys.argv[2])))

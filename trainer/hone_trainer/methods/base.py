@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from hone_trainer.scores import Best, Score
     from hone_trainer.settings import Rates, Settings
 
+
+def _nothing_more(plan: TrainingPlan, base: Base) -> None:
+    """The check of a method that needs nothing besides what every method needs."""
+
+
 Poll = Callable[[], None]
 """Called before each batch on every rank; raises to give up."""
 
@@ -51,6 +56,8 @@ class Method:
     """Name of a module that only training needs: it is left out of what is exported."""
     flat: Callable[[TrainingPlan], bool] = lambda _: False
     """Whether the rows of a pass may lie end to end, as its trainer takes them, where the model's attention allows."""
+    check: Callable[[TrainingPlan, Base], object] = _nothing_more
+    """Checked before the first step besides what every method needs; raises TrainerError."""
     samples: bool = True
     """Whether base and tuned model answer held-out prompts for the report."""
 

@@ -1,5 +1,5 @@
-"""Distillation. Level Sequence: SFT on the answers of a teacher, which `hone_trainer.teacher` has put in the place of
-the rows' own. Level Logits: on the rows' own answers, the student learns the teacher's distribution over each token.
+"""Distillation. Level Sequence: SFT on the answers of a teacher, which `ask_teacher` has put in the place of the rows'
+own. Level Logits: on the rows' own answers, the student learns the teacher's distribution over each token.
 """
 
 from __future__ import annotations
@@ -31,6 +31,16 @@ def encoder(plan: TrainingPlan, base: Base) -> Encoder:
     if teacher.options_of(plan).by_logits:
         return AnsweredEncoder(base.tokenizer, "Assistant")
     return Encoder(base.tokenizer, "LastAssistant")
+
+
+def check(plan: TrainingPlan, base: Base) -> None:
+    """Whether the student can learn from the teacher.
+
+    Raises:
+        TrainerError: UnsupportedModel, when level Logits would compare other tokens.
+    """
+    if teacher.options_of(plan).by_logits:
+        teacher_model.open_teacher(plan, base)
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
@@ -107,6 +117,7 @@ METHOD = replace(
     sft.METHOD,
     encoder=encoder,
     dataset=dataset,
+    check=check,
     trainer=trainer,
     flat=lambda plan: not teacher.options_of(plan).by_logits,
 )
