@@ -153,7 +153,7 @@ def _encoder() -> Any:
     from transformers import AutoTokenizer
 
     from hone_dev.models import smollm2
-    from hone_trainer.encoder import Encoder
+    from hone_trainer.encoding.conversation import Encoder
 
     return Encoder(AutoTokenizer.from_pretrained(smollm2()))
 

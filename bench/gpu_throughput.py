@@ -31,7 +31,7 @@ from hone_api import gpus
 from hone_api.estimate import gib
 from hone_api.outlay import CPU_TFLOPS
 from hone_api.shape import ModelShape
-from hone_trainer import sizes
+from hone_trainer.models import read_shape
 
 SLOWEST, MOST_MEMORY, LOWEST_ESTIMATE = 0.98, 1.05, 0.95
 CPU = "one CPU core"
@@ -186,7 +186,7 @@ def main() -> int:
     held = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        shape = sizes.shape(random_llama(folder / "model", load.model, "bfloat16"))
+        shape = read_shape.shape(random_llama(folder / "model", load.model, "bfloat16"))
         assert shape is not None
         tokens = (args.steps - WARM_UP) * load.batch * load.length
         work = Work(tokens, flops_per_token(shape, load.length), peak_tflops(name))

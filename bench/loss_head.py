@@ -40,11 +40,11 @@ def measure(head: str, tokens: int, vocabulary: int, trained: bool) -> dict[str,
     if head != "plain":
         from trl.trainer.utils import add_fused_lm_head
 
-        from hone_trainer import losshead
+        from hone_trainer.training import chunked_loss
 
         add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
         if head == "hone":
-            losshead.install(model)
+            chunked_loss.install(model)
     if trained:
         model.lm_head.weight.grad = torch.zeros_like(model.lm_head.weight)
     before = _peak_reset()

@@ -21,9 +21,9 @@ from faker import Faker
 
 from hone_api.curation import Contamination
 from hone_api.plan import DatasetInput
-from hone_trainer.contents import UNKNOWN
 from hone_trainer.datasets.curation.contamination import Index
 from hone_trainer.datasets.spool import Row
+from hone_trainer.store.contents import UNKNOWN
 
 Pair = dict[str, str]
 LANGUAGES = {"English": "en_US", "German": "de_DE", "Spanish": "es_ES", "French": "fr_FR"}

@@ -74,7 +74,7 @@ def test_each_bound_counts(bench: Any, seconds: float, mib: float, estimate: int
 def test_both_sides_read_rows_of_the_same_length(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoTokenizer
 
-    from hone_trainer.encoder import Encoder
+    from hone_trainer.encoding.conversation import Encoder
 
     monkeypatch.setattr(bench, "alternate", lambda *_: ([], []))
     (tmp_path / "termination").write_text('{"result": {}}')

@@ -20,8 +20,9 @@ from hone_api.plan import MaterializePlan
 from hone_api.report import Outcome
 from hone_api.source import Source
 from hone_operator.desired import names
-from hone_trainer.datasets import addresses, materialize
-from hone_trainer.datasets.addresses import is_allowed
+from hone_trainer.datasets import materialize
+from hone_trainer.endpoints import addresses
+from hone_trainer.endpoints.addresses import is_allowed
 from hone_trainer.errors import to_outcome
 
 pytestmark = pytest.mark.trainer

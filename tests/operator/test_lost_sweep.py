@@ -27,7 +27,7 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.routing import Key
-from hone_trainer import finished, manifest
+from hone_trainer.store import finished, manifest
 
 pytestmark = pytest.mark.pure
 STEPS = 4

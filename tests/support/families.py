@@ -74,7 +74,7 @@ def build(family: str) -> Any:
 
 def adapted_layers(family: str) -> list[str]:
     """Names of the layers that an adapter without targets is put on."""
-    from hone_trainer import adapters, targets
+    from hone_trainer.models import adapters, targets
 
     network = adapters.without_weights(config(family))
     chosen = targets.choose(network, None)

@@ -39,7 +39,7 @@ class Grader(modelserver.Model):
 
 def away(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A reward by a judge whose server does not answer."""
-    from hone_trainer.datasets.synthesis.endpoint import Endpoint
+    from hone_trainer.endpoints.client import Endpoint
     from hone_trainer.errors import SourceError
 
     def refused(*_: Any, **__: Any) -> None:
@@ -51,7 +51,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def wrong_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let adapters not begin at zero: the model without one is not where training starts."""
-    from hone_trainer import adapters
+    from hone_trainer.models import adapters
 
     to_peft = adapters.to_peft
 

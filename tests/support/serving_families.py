@@ -107,8 +107,8 @@ def task(family: str, folder: Path) -> dict[str, Any]:
 
 def export(family: str, folder: Path, name: str, targets: list[str] | None) -> Export:
     """A run of Hone of a few steps, with an adapter and a merged model."""
-    from hone_trainer import pipeline
-    from hone_trainer.stop import Stop
+    from hone_trainer.run import pipeline
+    from hone_trainer.signals import Stop
 
     base = folder / "base"
     if not base.exists():

@@ -157,8 +157,8 @@ class Runs:
 
     def finish(self, plan: Any) -> Any:
         """Run in this process, to the end."""
-        from hone_trainer import pipeline
-        from hone_trainer.stop import Stop
+        from hone_trainer.run import pipeline
+        from hone_trainer.signals import Stop
 
         result = pipeline.run(plan, Stop())
         assert result is not None
@@ -212,9 +212,10 @@ def runs() -> Runs:
 @pytest.fixture
 def interrupt() -> Callable[[Any, int], Any]:
     """Runs a plan until the signal that comes right after the checkpoint of a step; gives the error."""
-    from hone_trainer import checkpoints, pipeline
     from hone_trainer.errors import TrainerError
-    from hone_trainer.stop import Stop
+    from hone_trainer.run import pipeline
+    from hone_trainer.signals import Stop
+    from hone_trainer.training import checkpoints
 
     class StopOnceSaved(Stop):
         """Asks for a stop as soon as the checkpoint exists, as a signal at that moment would."""

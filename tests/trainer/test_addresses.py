@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hone_trainer.datasets import http as https
-from hone_trainer.datasets.addresses import Network, Resolution, is_allowed
-from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint, PromptRefusedError
+from hone_trainer.endpoints import http as https
+from hone_trainer.endpoints.addresses import Network, Resolution, is_allowed
+from hone_trainer.endpoints.client import Access, Endpoint, PromptRefusedError
 from hone_trainer.errors import ConfigError, SourceError
 
 pytestmark = pytest.mark.pure

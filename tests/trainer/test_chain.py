@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import chain, recompute
+from hone_trainer.commands import evaluate
 from hone_trainer.errors import TrainerError
+from hone_trainer.models import merge_base
 
 pytestmark = pytest.mark.trainer
 
@@ -35,7 +36,7 @@ def test_an_adapter_is_merged_and_the_next_stage_exports_a_whole_model(
         modelVersion="tiny-v1",
         modelAdapter=artifact(made, first, "Adapter"),
     )
-    prepared = chain.prepare(second, first=True)
+    prepared = merge_base.prepare(second, first=True)
     assert prepared.model_path == str(Path(second.work_path) / "base")
     result = runs.finish(prepared)
 
@@ -45,7 +46,7 @@ def test_an_adapter_is_merged_and_the_next_stage_exports_a_whole_model(
     assert [a.format for a in result.artifacts] == ["Adapter", "Merged"]
     merged = artifact(result, second, "Merged")["path"]
     assert "ModelVersion `tiny-v1`" in (Path(merged) / "README.md").read_text()
-    again = recompute.recompute(Path(merged), rows_files[1], Path(prepared.model_path))
+    again = evaluate.recompute(Path(merged), rows_files[1], Path(prepared.model_path))
     assert float(again[0].tuned) == pytest.approx(after, abs=1e-3)
 
 
@@ -54,7 +55,7 @@ def test_a_whole_model_is_the_base_as_it_is(runs: Any, make_plan: Any) -> None:
     made = runs.finish(first)
     full = artifact(made, first, "Full")
     second = make_plan("second", modelPath=full["path"], modelDigest=full["digest"], training={"maxSteps": 2})
-    assert chain.prepare(second, first=True) == second
+    assert merge_base.prepare(second, first=True) == second
     assert loss(runs.finish(second))[0] == pytest.approx(loss(made)[1], abs=1e-4)
 
 
@@ -62,7 +63,7 @@ def test_a_whole_model_is_the_base_as_it_is(runs: Any, make_plan: Any) -> None:
 def test_a_model_that_is_not_what_was_pinned_is_refused(
     tiny_model: Path, make_plan: Any, tmp_path: Path, name: str
 ) -> None:
-    from hone_trainer import manifest
+    from hone_trainer.store import manifest
 
     folder = tmp_path / "pinned"
     folder.mkdir()
@@ -71,5 +72,5 @@ def test_a_model_that_is_not_what_was_pinned_is_refused(
     digest = manifest.write(folder)
     (folder / name).write_bytes((folder / name).read_bytes() + b" ")
     with pytest.raises(TrainerError, match=name) as caught:
-        chain.prepare(make_plan(models={"judge-v1": {"path": str(folder), "digest": digest}}), first=True)
+        merge_base.prepare(make_plan(models={"judge-v1": {"path": str(folder), "digest": digest}}), first=True)
     assert caught.value.code == "ManifestMismatch"

@@ -12,7 +12,7 @@ from hone_api.plan import parse_plan
 from hone_api.report import DatasetResult
 from hone_trainer import secrets
 from hone_trainer.errors import ConfigError, DataError, SourceError, StoreError, TrainerError, classify, to_outcome
-from hone_trainer.hub import secret_key
+from hone_trainer.store.hub import secret_key
 
 pytestmark = pytest.mark.pure
 

@@ -13,9 +13,9 @@ from safetensors.numpy import save_file
 
 from hone_api.report import FetchResult, Outcome, parse_outcome
 from hone_dev import hub
-from hone_trainer import manifest
-from hone_trainer.deadline import Deadline
-from hone_trainer.hub import SLOWEST
+from hone_trainer.store import manifest
+from hone_trainer.store.deadline import Deadline
+from hone_trainer.store.hub import SLOWEST
 
 pytestmark = pytest.mark.trainer
 TOKEN = "hf_canaryCanaryCanary42"

@@ -8,9 +8,10 @@ import pytest
 import tls_server
 
 from hone_api.plan import Limits, MaterializePlan
-from hone_trainer.datasets import addresses, materialize
-from hone_trainer.datasets import http as https
-from hone_trainer.datasets.addresses import Resolution, is_allowed
+from hone_trainer.datasets import materialize
+from hone_trainer.endpoints import addresses
+from hone_trainer.endpoints import http as https
+from hone_trainer.endpoints.addresses import Resolution, is_allowed
 from hone_trainer.errors import SourceError, classify
 
 pytestmark = pytest.mark.trainer

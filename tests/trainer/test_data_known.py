@@ -17,7 +17,7 @@ from hone_api.plan import DatasetInput, MaterializePlan
 from hone_api.report import DatasetResult
 from hone_dev import hub, objectstore
 from hone_trainer.datasets import materialize, s3, sources
-from hone_trainer.datasets.http import Mark
+from hone_trainer.endpoints.http import Mark
 
 pytestmark = pytest.mark.trainer
 

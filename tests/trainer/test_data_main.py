@@ -13,8 +13,8 @@ import time
 import pytest
 
 from hone_api.report import DatasetResult, parse_outcome
-from hone_trainer import manifest
 from hone_trainer.__main__ import main
+from hone_trainer.store import manifest
 
 pytestmark = pytest.mark.trainer
 ROWS = "".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(50))

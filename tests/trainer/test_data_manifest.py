@@ -7,8 +7,8 @@ import os
 import pytest
 
 from hone_api.plan import VerifyPlan
-from hone_trainer import manifest, verify
 from hone_trainer.errors import StoreError
+from hone_trainer.store import manifest, verify
 
 pytestmark = pytest.mark.pure
 

@@ -10,9 +10,9 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_dev import hub
-from hone_trainer import contents, manifest
 from hone_trainer.datasets import materialize, sources
 from hone_trainer.errors import ConfigError, DataError, SourceError
+from hone_trainer.store import contents, manifest
 
 pytestmark = pytest.mark.trainer
 PAIRS = [{"question": f"What is {i}?", "answer": f"It is {i}."} for i in range(100)]

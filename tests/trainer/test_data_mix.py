@@ -13,9 +13,9 @@ import pytest
 
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan, SweepPlan
 from hone_api.report import DatasetResult
-from hone_trainer import manifest
 from hone_trainer.datasets import materialize, mix, publishing, sweep
 from hone_trainer.errors import ConfigError, DataError, SourceError
+from hone_trainer.store import manifest
 
 pytestmark = pytest.mark.trainer
 

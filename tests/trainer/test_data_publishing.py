@@ -11,9 +11,10 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult, Outcome, parse_outcome
-from hone_trainer import manifest, secrets
+from hone_trainer import secrets
 from hone_trainer.__main__ import main
 from hone_trainer.datasets import materialize, publishing
+from hone_trainer.store import manifest
 
 pytestmark = pytest.mark.trainer
 ROWS = "".join(json.dumps({"text": f"row {i}"}) + "\n" for i in range(50))

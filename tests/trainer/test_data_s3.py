@@ -15,7 +15,7 @@ import pytest
 from hone_api.plan import Limits, MaterializePlan
 from hone_dev import objectstore
 from hone_trainer.datasets import materialize, s3
-from hone_trainer.datasets.addresses import Resolution
+from hone_trainer.endpoints.addresses import Resolution
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import scrub
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import ask_teacher, launch, teacher
-from hone_trainer import teacher_model as local
-from hone_trainer.encode_prompts import PromptEncoder
+from hone_trainer.encoding.prompts import PromptEncoder
 from hone_trainer.errors import TrainerError
-from hone_trainer.left_out import LeftOut
-from hone_trainer.stop import Stop
+from hone_trainer.run import ask_teacher, launch
+from hone_trainer.signals import Stop
+from hone_trainer.teachers import from_model as local
+from hone_trainer.teachers import sequence
+from hone_trainer.teachers.skipped import LeftOut
 
 pytestmark = pytest.mark.trainer
 LENGTH = 16
@@ -64,12 +65,12 @@ def test_the_student_learns_them(runs: Any, plan_of: Any, tmp_path: Path) -> Non
 
 def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken = plan_of("whole"), plan_of("broken")
-    teacher.answer(whole)
-    teacher.answer(broken)
+    sequence.answer(whole)
+    sequence.answer(broken)
     folder = Path(broken.work_path) / "teacher"
     (folder / "1.jsonl").unlink()
     kept = (folder / "0.jsonl").stat().st_mtime_ns
-    teacher.answer(broken)
+    sequence.answer(broken)
     assert (folder / "0.jsonl").stat().st_mtime_ns == kept
     for number in (0, 1):
         theirs = Path(whole.work_path) / "teacher" / f"{number}.jsonl"

@@ -14,11 +14,12 @@ import pytest
 from teaching import Scripted
 
 from hone_dev import modelserver
-from hone_trainer import ask_teacher, checks, launch, left_out, teacher
 from hone_trainer.device import Device
 from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.methods import METHODS
-from hone_trainer.stop import Stop
+from hone_trainer.run import ask_teacher, launch, preflight
+from hone_trainer.signals import Stop
+from hone_trainer.teachers import sequence, skipped
 
 pytestmark = pytest.mark.trainer
 LENGTH = 16
@@ -58,8 +59,8 @@ def test_the_answers_are_those_of_the_same_model_in_the_pod(
     local = make_plan("local", method="Distillation", distillation=block, models=models, datasets=rows, held_out=False)
     with modelserver.serve(modelserver.Model(str(teacher_model), "large")) as url:
         served = plan_of(url, "served", datasets=rows, held_out=False)
-        teacher.answer(served)
-    teacher.answer(local)
+        sequence.answer(served)
+    sequence.answer(local)
     ours, theirs = (Path(plan.work_path) / "teacher" / "0.jsonl" for plan in (served, local))
     assert records(ours)
     assert ours.read_bytes() == theirs.read_bytes()
@@ -94,7 +95,7 @@ def test_a_student_learns_them_and_the_key_is_nowhere(
 
 
 def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher, "PART", 10)
+    monkeypatch.setattr(sequence, "PART", 10)
 
     class Mortal(Scripted):
         """Gives up in the fourth part."""
@@ -108,12 +109,12 @@ def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch:
     with modelserver.serve(first) as url:
         plan = plan_of(url)
         with pytest.raises(TrainerError, match="something else than a completion") as raised:
-            teacher.answer(plan)
+            sequence.answer(plan)
     assert raised.value.code == "EndpointRefused"
     folder = Path(plan.work_path) / "teacher"
     assert [file.name for file in sorted(folder.iterdir())] == [f"0-{start:08d}.part" for start in (0, 10, 20)]
     with modelserver.serve(second) as url:
-        teacher.answer(plan_of(url))
+        sequence.answer(plan_of(url))
     asked = [question(row) for row in records(plan.datasets[0].path)]
     held_out = [question(row) for row in records(plan.evaluation_datasets[0].path)]
     assert sorted(second.questions) == sorted(asked[30:] + held_out)
@@ -146,7 +147,7 @@ def test_rows_without_a_prompt_are_refused_before_any_is_asked(plan_of: Any, tmp
     rows = source(tmp_path / "text.jsonl", [{"prompt": "Where is Rome?"}, {"text": "Rome is old."}])
     model = Scripted()
     with modelserver.serve(model) as url, pytest.raises(TrainerError, match="line 2: has neither") as raised:
-        teacher.answer(plan_of(url, datasets=rows, held_out=False))
+        sequence.answer(plan_of(url, datasets=rows, held_out=False))
     assert raised.value.code == "DatasetFormatMismatch"
     assert model.asked == []
 
@@ -178,15 +179,15 @@ def test_a_refused_prompt_is_left_out_and_named(plan_of: Any, tmp_path: Path) ->
 
 
 def test_what_a_server_says_is_one_line_without_a_key() -> None:
-    found = left_out.refused("No:\n\tBearer 0123456789abcdef  is not known.")
+    found = skipped.refused("No:\n\tBearer 0123456789abcdef  is not known.")
     assert found.words == "No: Bearer *** is not known."
-    (told,) = left_out.warnings("rows/train", 100, {n: left_out.refused("long " * 60) for n in range(1, 100)})
+    (told,) = skipped.warnings("rows/train", 100, {n: skipped.refused("long " * 60) for n in range(1, 100)})
     assert len(told) < 600
     assert told.endswith(", and 96 more")
 
 
 def test_a_refused_prompt_is_not_asked_again(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher, "PART", 10)
+    monkeypatch.setattr(sequence, "PART", 10)
     plan = plan_of("http://127.0.0.1:9/v1")
     asked = asked_of(plan)
 
@@ -197,23 +198,23 @@ def test_a_refused_prompt_is_not_asked_again(plan_of: Any, monkeypatch: pytest.M
             return super().answer(*args) if len(self.asked) < 20 else {"choices": []}
 
     with modelserver.serve(Mortal(asked[4])) as url, pytest.raises(TrainerError):
-        teacher.answer(plan_of(url))
+        sequence.answer(plan_of(url))
     again = Scripted(asked[4])
     with modelserver.serve(again) as url:
-        teacher.answer(plan_of(url))
+        sequence.answer(plan_of(url))
     assert sorted(again.questions) == sorted(asked[20:])
     answers = Path(plan.work_path) / "teacher" / "0.jsonl"
-    assert left_out.read(answers)[5].reason == left_out.REFUSED
+    assert skipped.read(answers)[5].reason == skipped.REFUSED
 
 
 def test_a_server_that_refuses_many_prompts_ends_the_attempt(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """5 of 96. The next attempt goes on where this one was, if the server has been mended."""
-    monkeypatch.setattr(teacher, "PART", 10)
+    monkeypatch.setattr(sequence, "PART", 10)
     asked = asked_of(plan_of("http://127.0.0.1:9/v1"))
     with modelserver.serve(Scripted(asked[4], asked[12], *asked[25:28])) as url:
         plan = plan_of(url)
         with pytest.raises(TrainerError) as raised:
-            teacher.answer(plan)
+            sequence.answer(plan)
     assert raised.value.code == "EndpointRefused"
     words = "127.0.0.1 answers 400: This model's maximum context length is 8 tokens."
     assert raised.value.message == (
@@ -223,10 +224,10 @@ def test_a_server_that_refuses_many_prompts_ends_the_attempt(plan_of: Any, monke
     )
     mended = Scripted()
     with modelserver.serve(mended) as url:
-        teacher.answer(plan_of(url))
+        sequence.answer(plan_of(url))
     assert sorted(mended.questions) == sorted(asked[20:])
-    left = left_out.read(Path(plan.work_path) / "teacher" / "0.jsonl")
-    assert [row for row, found in left.items() if found.reason == left_out.REFUSED] == [5, 13]
+    left = skipped.read(Path(plan.work_path) / "teacher" / "0.jsonl")
+    assert [row for row, found in left.items() if found.reason == skipped.REFUSED] == [5, 13]
 
 
 @pytest.mark.parametrize(
@@ -242,11 +243,11 @@ def test_a_server_that_refuses_many_prompts_ends_the_attempt(plan_of: Any, monke
     ],
 )
 def test_a_share_of_refused_prompts_ends_the_run(prompts: int, parts: list[tuple[int, int]], ends: bool) -> None:
-    refusals = left_out.Refusals(prompts)
+    refusals = skipped.Refusals(prompts)
 
     def add_all() -> None:
         for rows, refused in parts:
-            refusals.add("rows/train", rows, {row: left_out.refused("No.") for row in range(1, refused + 1)})
+            refusals.add("rows/train", rows, {row: skipped.refused("No.") for row in range(1, refused + 1)})
 
     if not ends:
         return add_all()
@@ -257,18 +258,18 @@ def test_a_share_of_refused_prompts_ends_the_run(prompts: int, parts: list[tuple
 def test_the_log_says_how_far_the_teacher_is(
     plan_of: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(teacher, "PART", 30)
-    monkeypatch.setattr(teacher, "SAID_EVERY", 0.0)
+    monkeypatch.setattr(sequence, "PART", 30)
+    monkeypatch.setattr(sequence, "SAID_EVERY", 0.0)
     with modelserver.serve(Scripted()) as url:
-        teacher.answer(plan_of(url))
+        sequence.answer(plan_of(url))
     said = capfd.readouterr().err
     assert [f"places/train: the teacher was asked {n} of 80 rows" in said for n in (30, 60, 80)] == [True] * 3
 
 
 def test_several_are_asked_at_a_time() -> None:
     """Were they asked one after the other, the first would wait for the others for ever."""
-    from hone_trainer.datasets.synthesis.endpoint import Access, Answer, Endpoint
-    from hone_trainer.teacher_endpoint import PARALLEL, Served
+    from hone_trainer.endpoints.client import Access, Answer, Endpoint
+    from hone_trainer.teachers.from_endpoint import PARALLEL, Served
 
     together = threading.Barrier(PARALLEL, timeout=600)
 
@@ -356,7 +357,7 @@ def test_an_endpoint_that_is_away_is_tried_again_and_named(plan_of: Any, tmp_pat
     (tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True))
     program = (
         "import sys, time; time.sleep = lambda seconds: print('pause', flush=True)\n"
-        "from hone_trainer import ask_teacher\n"
+        "from hone_trainer.run import ask_teacher\n"
         "from pathlib import Path\n"
         "sys.exit(ask_teacher._main(Path(sys.argv[1]), Path(sys.argv[2])))"
     )
@@ -378,6 +379,6 @@ def test_an_endpoint_that_is_away_is_tried_again_and_named(plan_of: Any, tmp_pat
 )
 def test_what_an_api_cannot_do_is_refused(plan_of: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(TrainerError, match=words):
-        checks.plan(
+        preflight.plan(
             plan_of("https://models.example/v1", options=options), Device(1, cuda=True, bf16=True), methods=METHODS
         )

@@ -7,7 +7,7 @@ import pytest
 from chat_templates import CHATML, HEADER, IM, LLAMA3, TOKENIZERS, byte_level, chat, sentence_piece
 from tokenizers import AddedToken
 
-from hone_trainer.encoder import IGNORED, Encoder, Row, RowRefusedError
+from hone_trainer.encoding.conversation import IGNORED, Encoder, Row, RowRefusedError
 from hone_trainer.errors import TrainerError
 
 pytestmark = pytest.mark.trainer

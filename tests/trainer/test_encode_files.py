@@ -5,8 +5,8 @@ import json
 import pytest
 from chat_templates import chat, write
 
-from hone_trainer.encode import encode_split
-from hone_trainer.encoder import Encoder
+from hone_trainer.encoding.conversation import Encoder
+from hone_trainer.encoding.split_file import encode_split
 from hone_trainer.errors import DataError
 
 pytestmark = pytest.mark.trainer

@@ -5,8 +5,8 @@ import json
 import pytest
 from tool_templates import CALL, LLAMA, PLAIN, QWEN, TOOLS, asks, call, make_tokenizer
 
-from hone_trainer.encode_pairs import JudgedEncoder, PairEncoder
-from hone_trainer.encoder import IGNORED, Encoder, RowRefusedError
+from hone_trainer.encoding.conversation import IGNORED, Encoder, RowRefusedError
+from hone_trainer.encoding.preferences import JudgedEncoder, PairEncoder
 
 pytestmark = pytest.mark.trainer
 

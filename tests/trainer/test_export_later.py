@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from hone_trainer import __main__ as program
-from hone_trainer import manifest, recompute
+from hone_trainer.commands import evaluate
+from hone_trainer.store import manifest
 
 pytestmark = pytest.mark.trainer
 
@@ -51,7 +52,7 @@ def test_a_checkpoint_of_an_adapter_is_the_model_that_the_run_would_have_made(
     assert all(torch.equal(half[n], step_4[n] * (0.5 if "lora_B" in n else 1)) for n in half)
     (merged,) = [
         n
-        for n in recompute.recompute(tmp_path / "half" / "merged", rows_files[1], Path(plan.model_path))
+        for n in evaluate.recompute(tmp_path / "half" / "merged", rows_files[1], Path(plan.model_path))
         if n.name == "loss"
     ]
     report = json.loads((tmp_path / "half" / "adapter" / "report.json").read_text())

@@ -11,8 +11,9 @@ import pytest
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
 from hone_api.report import FailureReport, Outcome, TrainingResult
-from hone_trainer import finished, launch, manifest
 from hone_trainer.errors import ConfigError, TrainerError
+from hone_trainer.run import launch
+from hone_trainer.store import finished, manifest
 
 
 @pytest.fixture

@@ -11,16 +11,17 @@ from rich.console import Console
 from hone_api.estimate import RUNTIME_GPU
 from hone_api.gpus import Gpu
 from hone_api.sizing import FILLED
-from hone_trainer import forecast, sizes
 from hone_trainer.errors import TrainerError
+from hone_trainer.models import read_shape
+from hone_trainer.run import estimate
 
 pytestmark = pytest.mark.trainer
 
 
 def shown(plan: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     console = Console(record=True, width=160)
-    monkeypatch.setattr(forecast, "Console", lambda: console)
-    forecast.show(plan)
+    monkeypatch.setattr(estimate, "Console", lambda: console)
+    estimate.show(plan)
     return console.export_text()
 
 
@@ -28,7 +29,7 @@ def test_the_sizes_are_those_of_the_model_without_its_weights_being_read(tiny_mo
     from transformers import AutoModelForCausalLM
 
     network = AutoModelForCausalLM.from_pretrained(tiny_model)
-    shape = sizes.shape(tiny_model)
+    shape = read_shape.shape(tiny_model)
     assert shape is not None
     assert shape.parameters == sum(p.numel() for p in network.parameters())
     linear = [m for n, m in network.named_modules() if n.endswith("_proj")]
@@ -45,9 +46,9 @@ def test_the_tables_tell_memory_gpus_time_disk_and_advice(make_plan: Any, monkey
 
 def test_a_packed_batch_is_told_in_rows_and_tokens(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """80 rows of 34 tokens in 11 sequences: by the plan's tables, and by the run before its weights are loaded."""
-    from hone_trainer import pipeline
-    from hone_trainer.report import Reporters
-    from hone_trainer.stop import Stop
+    from hone_trainer.reporting.live import Reporters
+    from hone_trainer.run import pipeline
+    from hone_trainer.signals import Stop
 
     plan = make_plan(held_out=False, training={"packing": True, "maxLength": 256})
     words = ("batchSize 8 counts packed sequences of 256 tokens", "an epoch about 2 steps instead of 10")
@@ -65,7 +66,7 @@ def test_a_packed_batch_is_told_in_rows_and_tokens(make_plan: Any, monkeypatch: 
 def test_every_gpu_gets_as_many_rows_a_pass_as_fit_there(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
     for room in (15 * 2**30, int((RUNTIME_GPU + 3 * 2**20) / FILLED)):  # 4 MiB for 8 rows, 2 for one
-        monkeypatch.setattr(forecast, "TABLE", [Gpu("ACME-1", room, 100)])
+        monkeypatch.setattr(estimate, "TABLE", [Gpu("ACME-1", room, 100)])
         line = next(line for line in shown(make_plan(), monkeypatch).splitlines() if "ACME-1" in line)
         rows.append([cell.strip() for cell in line.split("│")][3:5])
     assert rows[0] == ["yes", "8"]
@@ -74,7 +75,7 @@ def test_every_gpu_gets_as_many_rows_a_pass_as_fit_there(make_plan: Any, monkeyp
 
 def test_what_would_end_the_run_ends_the_estimate(make_plan: Any) -> None:
     with pytest.raises(TrainerError, match="maxLength 4096"):
-        forecast.show(make_plan(training={"maxLength": 4096}))
+        estimate.show(make_plan(training={"maxLength": 4096}))
 
 
 def test_the_usual_learning_rates_are_the_methods_defaults() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from hone_api.methods import Generation
 from hone_api.training import Adapter
-from hone_trainer import adapters
 from hone_trainer.methods import generation, merged
+from hone_trainer.models import adapters
 
 pytestmark = pytest.mark.trainer
 

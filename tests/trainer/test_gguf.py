@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import gguf
 from hone_trainer.errors import ConfigError
+from hone_trainer.models import gguf
 
 pytestmark = pytest.mark.trainer
 

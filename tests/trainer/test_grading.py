@@ -11,10 +11,13 @@ import judging
 import pytest
 
 from hone_dev import modelserver
-from hone_trainer import evaluate, grading, model, sampling, teacher_model
-from hone_trainer.encode_prompts import PromptEncoder, checked_record
+from hone_trainer.encoding.plain_text import as_text
+from hone_trainer.encoding.prompts import PromptEncoder, checked_record
 from hone_trainer.errors import TrainerError
-from hone_trainer.spoken import as_text
+from hone_trainer.evaluation import reward_scores
+from hone_trainer.models import base_model, generate
+from hone_trainer.scoring import heldout
+from hone_trainer.teachers import from_model
 
 pytestmark = pytest.mark.trainer
 LENGTH = 12
@@ -45,16 +48,16 @@ def function(tmp_path: Path) -> Any:
 
 def answers(plan: Any, adapter: Path | None = None) -> list[str]:
     """The model's greedy answers to the plan's held-out rows."""
-    base = model.open_base(plan.model_path)
-    network = model.load(base, bf16=False, cpu=True, quantize=False, frozen=True).eval()
+    base = base_model.open_base(plan.model_path)
+    network = base_model.load(base, bf16=False, cpu=True, quantize=False, frozen=True).eval()
     if adapter:
         from peft import PeftModel
 
         network = PeftModel.from_pretrained(network, adapter).eval()
-    (split,) = grading.prompts(plan, base)
+    (split,) = reward_scores.prompts(plan, base)
     prompts, pad = [row.prompt_ids for row in split.rows], base.tokenizer.pad_token_id
     stop = base.stop_ids | {base.tokenizer.convert_tokens_to_ids("<|im_end|>")}
-    found = sampling.greedy(network, prompts, pad_id=pad, stop_ids=stop, longest=LENGTH)
+    found = generate.greedy(network, prompts, pad_id=pad, stop_ids=stop, longest=LENGTH)
     return base.tokenizer.batch_decode(found, skip_special_tokens=True)
 
 
@@ -72,13 +75,13 @@ def answers(plan: Any, adapter: Path | None = None) -> list[str]:
 def test_greedy_answers_are_the_models_own_whatever_its_generation_config_says(
     tiny_model: Path, options: dict[str, Any]
 ) -> None:
-    opened = model.open_base(tiny_model)
-    network = model.load(opened, bf16=False, cpu=True, quantize=False, frozen=True).eval()
+    opened = base_model.open_base(tiny_model)
+    network = base_model.load(opened, bf16=False, cpu=True, quantize=False, frozen=True).eval()
     prompts, ends = [[1, 40, 41, 42], [1, 43]], {"stop_ids": frozenset({2})}
 
     def found() -> tuple[Any, Any]:
-        answers = evaluate.answers(network, prompts, tokenizer=opened.tokenizer, max_new_tokens=LENGTH, **ends)
-        return sampling.greedy(network, prompts, pad_id=2, longest=LENGTH, **ends), answers
+        answers = heldout.answers(network, prompts, tokenizer=opened.tokenizer, max_new_tokens=LENGTH, **ends)
+        return generate.greedy(network, prompts, pad_id=2, longest=LENGTH, **ends), answers
 
     before = found()
     network.generation_config.update(**options)
@@ -192,14 +195,14 @@ def test_a_judge_that_is_away_is_left_to_another_attempt(
 def test_rows_of_every_form_with_a_prompt_have_an_answer_to_compare_with(
     tiny_model: Path, make_plan: Any, tmp_path: Path, row: dict[str, Any], answer: str
 ) -> None:
-    (split,) = grading.prompts(plan_on(make_plan, tmp_path, row), model.open_base(tiny_model))
+    (split,) = reward_scores.prompts(plan_on(make_plan, tmp_path, row), base_model.open_base(tiny_model))
     assert [prompt.record["answer"] for prompt in split.rows] == [answer]
 
 
 def test_a_teachers_answer_takes_the_place_of_what_is_learned_alone(tiny_model: Path) -> None:
-    tokenizer = model.open_base(tiny_model).tokenizer
+    tokenizer = base_model.open_base(tiny_model).tokenizer
     ids = [*tokenizer("4")["input_ids"], tokenizer.eos_token_id]
-    made = teacher_model.Model(
+    made = from_model.Model(
         PromptEncoder(tokenizer, 64),
         lambda prompts, _: [ids] * len(prompts),
         lambda found: tokenizer.decode(found, skip_special_tokens=True),
@@ -222,7 +225,7 @@ def test_rows_without_an_answer_are_refused(
     tiny_model: Path, make_plan: Any, tmp_path: Path, row: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(TrainerError, match=r"held/test: evaluation\.rewards") as raised:
-        grading.prompts(plan_on(make_plan, tmp_path, row), model.open_base(tiny_model))
+        reward_scores.prompts(plan_on(make_plan, tmp_path, row), base_model.open_base(tiny_model))
     assert raised.value.code == code
 
 
@@ -265,11 +268,11 @@ def test_pass_at_k_is_of_samples_by_the_same_seeds(runs: Any, drawn: Any) -> Non
     assert 0 < float(one.tuned) <= float(three.tuned) <= 1
     assert float(one.base or 0) < float(one.tuned)
 
-    base = model.open_base(drawn.model_path)
-    network = model.load(base, bf16=False, cpu=True, quantize=False, frozen=True).eval()
+    base = base_model.open_base(drawn.model_path)
+    network = base_model.load(base, bf16=False, cpu=True, quantize=False, frozen=True).eval()
     options: dict[str, Any] = {"temperature": 1.0, "pad_id": 0, "stop_ids": base.stop_ids, "longest": LENGTH}
-    prompts = [row.prompt_ids for row in grading.prompts(drawn, base)[0].rows]
-    first, again, other = (sampling.drawn(network, prompts, seed=seed, **options) for seed in (1, 1, 2))
+    prompts = [row.prompt_ids for row in reward_scores.prompts(drawn, base)[0].rows]
+    first, again, other = (generate.drawn(network, prompts, seed=seed, **options) for seed in (1, 1, 2))
     assert first == again != other
 
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import checks, model, rows, selfcheck, spikes
-from hone_trainer.encode import IGNORED, Counts, Encoded, Row
+from hone_trainer.encoding.split_file import IGNORED, Counts, Encoded, Row
 from hone_trainer.errors import TrainerError
+from hone_trainer.evaluation import loss_spikes
 from hone_trainer.methods import METHODS, sft
+from hone_trainer.models import base_model
+from hone_trainer.run import preflight, rows
+from hone_trainer.training import selfcheck
 
 pytestmark = pytest.mark.trainer
 
@@ -78,7 +81,7 @@ def test_labels_that_changed_on_their_way_end_the_run_before_the_first_step(
 def test_a_row_whose_mask_hides_everything_is_named(tiny_model: Path) -> None:
     encoded = Encoded([Row([1, 2, 3], [IGNORED] * 3, 7)], Counts(rows=1))
     with pytest.raises(TrainerError, match="places/train, line 7: no token counts in the loss"):
-        checks.rows(encoded, model.open_base(tiny_model), "places/train")
+        preflight.rows(encoded, base_model.open_base(tiny_model), "places/train")
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_caught_where_a_row_has_one(
@@ -91,7 +94,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_caught_where_a_row_has_o
         modelPath=str(folder), datasets=[{"name": "zoo", "path": str(file), "digest": f"sha256:{'0' * 64}"}]
     )
     with pytest.raises(TrainerError, match=r"zoo/train, line 2: token id 5[0-9]+ is outside .* do not fit together"):
-        rows.load(plan, model.open_base(folder))
+        rows.load(plan, base_model.open_base(folder))
 
 
 def test_an_end_mark_that_the_model_does_not_have_is_refused(runs: Any, make_plan: Any, with_tokenizer: Any) -> None:
@@ -105,17 +108,17 @@ def test_an_end_mark_that_the_model_does_not_have_is_refused(runs: Any, make_pla
 
 def test_a_tokenizer_without_an_end_mark_is_refused(with_tokenizer: Any) -> None:
     with pytest.raises(TrainerError, match="no end-of-sequence token") as caught:
-        model.open_base(with_tokenizer(eos=None))
+        base_model.open_base(with_tokenizer(eos=None))
     assert caught.value.code == "UnsupportedModel"
 
 
 def test_the_template_of_another_model_is_told(with_tokenizer: Any, tiny_model: Path) -> None:
-    assert selfcheck.advice(model.open_base(tiny_model)) == []
+    assert selfcheck.advice(base_model.open_base(tiny_model)) == []
     gemma = (
         "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}"
         "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
     )
-    (words,) = selfcheck.advice(model.open_base(with_tokenizer(template=gemma)))
+    (words,) = selfcheck.advice(base_model.open_base(with_tokenizer(template=gemma)))
     assert "<start_of_turn> is" in words
     assert "they are of different models" in words
 
@@ -140,14 +143,14 @@ def curve(*losses: float) -> list[dict[str, Any]]:
     ],
 )
 def test_spikes_are_jumps_above_what_is_usual(losses: tuple[float, ...], steps: list[int]) -> None:
-    assert [step for step, _, _ in spikes.spikes(curve(*losses))] == steps
-    assert bool(spikes.sentences(curve(*losses))) == bool(steps)
+    assert [step for step, _, _ in loss_spikes.spikes(curve(*losses))] == steps
+    assert bool(loss_spikes.sentences(curve(*losses))) == bool(steps)
 
 
 def test_a_loss_that_rose_is_told() -> None:
-    (words,) = spikes.sentences(curve(6.2, 6.3, 7.0, 8.0, 9.0, 9.5, 10.0, 10.2))
+    (words,) = loss_spikes.sentences(curve(6.2, 6.3, 7.0, 8.0, 9.0, 9.5, 10.0, 10.2))
     assert "the training loss rose from 6.25 to 10.1" in words
-    assert not spikes.sentences(curve(6.2, 6.3, 6.1, 6.3, 6.2, 6.3, 6.2, 6.3))
+    assert not loss_spikes.sentences(curve(6.2, 6.3, 6.1, 6.3, 6.2, 6.3, 6.2, 6.3))
 
 
 def test_the_run_tells_of_a_rate_far_from_the_usual(
@@ -159,7 +162,7 @@ def test_the_run_tells_of_a_rate_far_from_the_usual(
 
 
 def test_a_run_without_a_gradient_ends(runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hone_trainer.loop import Loop
+    from hone_trainer.training.loop import Loop
 
     attach = Loop.attach
 
@@ -177,5 +180,5 @@ def test_a_run_without_a_gradient_ends(runs: Any, make_plan: Any, monkeypatch: p
 
 
 def test_a_spike_is_told_with_step_and_loss() -> None:
-    (words,) = spikes.sentences(curve(2.0, 2.0, 2.0, 2.0, 2.0, 9.0))
+    (words,) = loss_spikes.sentences(curve(2.0, 2.0, 2.0, 2.0, 2.0, 9.0))
     assert "jumped 1 times (step 6: 9 after 2)" in words

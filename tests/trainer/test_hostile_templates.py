@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from chat_templates import IM, byte_level, chat
 
-from hone_trainer import rendering
-from hone_trainer.encode import NOT_NORMALISED
-from hone_trainer.encoder import Encoder, RowRefusedError
+from hone_trainer.encoding import rendering
+from hone_trainer.encoding.conversation import Encoder, RowRefusedError
+from hone_trainer.encoding.split_file import NOT_NORMALISED
 from hone_trainer.errors import ConfigError
 
 pytestmark = pytest.mark.trainer

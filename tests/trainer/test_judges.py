@@ -13,7 +13,7 @@ import pytest
 from hone_api.rewards import Reward as RewardSpec
 from hone_dev import modelserver
 from hone_trainer import rewards
-from hone_trainer.datasets.synthesis.endpoint import Access
+from hone_trainer.endpoints.client import Access
 from hone_trainer.errors import SourceError
 from hone_trainer.rewards import Masked, Sample
 from hone_trainer.rewards.base import Scored

@@ -11,7 +11,7 @@ import pytest
 from progressing import JOB, Reporting, reporting
 
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV
-from hone_trainer.report import Operator, Progress
+from hone_trainer.reporting.live import Operator, Progress
 
 pytestmark = pytest.mark.trainer
 LONG = {"training": {"maxSteps": 100_000}, "evaluation": {"samples": 0, "everySteps": 100_000}}

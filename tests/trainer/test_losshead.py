@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hone_trainer import losshead
+from hone_trainer.training import chunked_loss
 
 pytestmark = pytest.mark.trainer
 TOKENS, HIDDEN, VOCABULARY = 300, 64, 1000
@@ -23,7 +23,7 @@ def test_values_and_gradients_are_those_of_log_softmax(frozen: bool, with_bias: 
     labels, upstream = torch.randint(0, VOCABULARY, (TOKENS,)), torch.randn(TOKENS)
     trained = [t for t in (hidden, weight, bias) if t is not None and t.requires_grad]
 
-    log_probs, entropy, is_top1 = losshead.token_log_probs(hidden, weight, bias, labels)
+    log_probs, entropy, is_top1 = chunked_loss.token_log_probs(hidden, weight, bias, labels)
     ours = torch.autograd.grad((log_probs * upstream).sum(), trained)
     everything = torch.nn.functional.linear(hidden, weight, bias).log_softmax(1)
     expected = everything.gather(1, labels[:, None])[:, 0]
@@ -44,15 +44,15 @@ def test_a_model_has_the_same_loss_and_gradients_as_with_trls_head(tiny_model: P
     torch.manual_seed(0)
     ids = torch.randint(5, 100, (3, 40))
     labels = ids.clone()
-    labels[:, :15] = losshead.IGNORED
-    labels[1] = losshead.IGNORED  # a row without any counted token
+    labels[:, :15] = chunked_loss.IGNORED
+    labels[1] = chunked_loss.IGNORED  # a row without any counted token
     found = []
     for ours in (False, True):
         model = AutoModelForCausalLM.from_pretrained(tiny_model)
         model.get_output_embeddings().weight.requires_grad_(not head_frozen)
         add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
         if ours:
-            losshead.install(model)
+            chunked_loss.install(model)
         out = model(input_ids=ids, labels=labels, fused_lm_head=True, num_items_in_batch=torch.tensor(50))
         out.loss.backward()
         found.append((out, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
@@ -75,6 +75,6 @@ def test_generation_and_plain_logits_are_left_as_they_were(tiny_model: Path) -> 
     options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
     before, logits = model.generate(ids, **options), model(input_ids=ids).logits
     add_fused_lm_head(model)
-    losshead.install(model)
+    chunked_loss.install(model)
     assert torch.equal(model.generate(ids, **options), before)
     assert torch.equal(model(input_ids=ids).logits, logits)

@@ -14,7 +14,7 @@ import numpy
 import pytest
 
 import hone_trainer
-from hone_trainer import messages
+from hone_trainer.distributed import messages
 
 pytestmark = pytest.mark.trainer
 OBJECTS = {
@@ -28,7 +28,8 @@ OBJECTS = {
 TWO_RANKS = """
 import os, sys, tempfile
 import torch.distributed as dist
-from hone_trainer import messages, ranks
+from hone_trainer import ranks
+from hone_trainer.distributed import messages
 messages.speak_json()
 os.environ.update(RANK=sys.argv[1], WORLD_SIZE="2", GLOO_SOCKET_IFNAME="lo")
 rank = int(sys.argv[1])

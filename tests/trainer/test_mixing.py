@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
+from hone_trainer.datasets.shares import Part, amounts, pick
 from hone_trainer.errors import ConfigError
-from hone_trainer.mixing import Part, amounts, pick
 
 pytestmark = pytest.mark.pure
 

@@ -11,7 +11,7 @@ from families import MIXTURES, build, config
 from hone_api.estimate import Setup, estimate
 from hone_api.shape import shape_of
 from hone_api.training import Adapter
-from hone_trainer import adapters, targets
+from hone_trainer.models import adapters, targets
 
 pytestmark = pytest.mark.trainer
 

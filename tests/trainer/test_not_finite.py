@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from hone_trainer.errors import TrainerError
-from hone_trainer.loop import Loop
+from hone_trainer.training.loop import Loop
 
 pytestmark = pytest.mark.trainer
 BAD_STEP = 2

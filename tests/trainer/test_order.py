@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hone_trainer.order import WithinStep
+from hone_trainer.training.samplers import WithinStep
 
 pytestmark = pytest.mark.trainer
 

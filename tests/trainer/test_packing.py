@@ -8,27 +8,28 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import batch_rows, encode, losshead
+from hone_trainer.encoding import split_file
 from hone_trainer.methods import sft
+from hone_trainer.training import batch_rows, chunked_loss
 
 pytestmark = pytest.mark.trainer
 
 
 @pytest.fixture
-def packed(tiny_model: Path, rows_files: tuple[Path, Path]) -> tuple[Any, list[encode.Row], Any]:
+def packed(tiny_model: Path, rows_files: tuple[Path, Path]) -> tuple[Any, list[split_file.Row], Any]:
     """The model, rows, and one batch of them, packed into sequences of 100 tokens."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    rows = encode.encode_split(rows_files[1], encode.Encoder(tokenizer), max_length=100).rows
+    rows = split_file.encode_split(rows_files[1], split_file.Encoder(tokenizer), max_length=100).rows
     data = sft.sequences(rows, 100)
     assert len(data) < len(rows)
     batch = DataCollatorForLanguageModeling(tokenizer.pad_token_id, padding_free=True)(list(data))
     return AutoModelForCausalLM.from_pretrained(tiny_model).eval(), rows, batch
 
 
-def test_packed_rows_give_the_logits_of_separate_ones(packed: tuple[Any, list[encode.Row], Any]) -> None:
+def test_packed_rows_give_the_logits_of_separate_ones(packed: tuple[Any, list[split_file.Row], Any]) -> None:
     import torch
 
     model, rows, batch = packed
@@ -51,7 +52,7 @@ def test_packed_rows_give_the_logits_of_separate_ones(packed: tuple[Any, list[en
     assert contaminated > 1e-2  # without the positions they do see each other: the comparison can fail
 
 
-def test_the_loss_of_packed_rows_is_that_of_separate_ones(packed: tuple[Any, list[encode.Row], Any]) -> None:
+def test_the_loss_of_packed_rows_is_that_of_separate_ones(packed: tuple[Any, list[split_file.Row], Any]) -> None:
     """The model's config asks for a cache, with which a packed batch would attend across its rows."""
     import torch
     from trl.trainer.utils import add_fused_lm_head
@@ -59,19 +60,19 @@ def test_the_loss_of_packed_rows_is_that_of_separate_ones(packed: tuple[Any, lis
     model, rows, batch = packed
     assert model.config.use_cache
     add_fused_lm_head(model, outputs=("log_probs",))
-    losshead.install(model)
+    chunked_loss.install(model)
     with torch.no_grad():
         together = float(model(**batch, fused_lm_head=True).log_probs.sum())
         alone = sum(float(model(**_tensors(row), fused_lm_head=True).log_probs.sum()) for row in rows)
     assert together == pytest.approx(alone, rel=1e-5)
 
 
-def _tensors(row: encode.Row) -> dict[str, Any]:
+def _tensors(row: split_file.Row) -> dict[str, Any]:
     import torch
 
     return {"input_ids": torch.tensor([row.input_ids]), "labels": torch.tensor([row.labels])}
 
 
-def test_rows_of_a_packed_batch_are_named_by_their_lines(packed: tuple[Any, list[encode.Row], Any]) -> None:
+def test_rows_of_a_packed_batch_are_named_by_their_lines(packed: tuple[Any, list[split_file.Row], Any]) -> None:
     _, rows, batch = packed
     assert sorted(batch_rows.numbers(batch, rows)) == [row.number for row in rows]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from model_report import CURVES, EVALUATED, EVIL, REPORT
 
-from hone_trainer import page, plots
+from hone_trainer.artifacts import plots, run_page
 from hone_trainer.methods import sft
 
 pytestmark = pytest.mark.trainer
@@ -32,7 +32,7 @@ class Page(HTMLParser):
 
 
 def render(**changes: Any) -> Page:
-    return Page(page.render({**REPORT, **changes}, [*CURVES, *EVALUATED], sft.METHOD))
+    return Page(run_page.render({**REPORT, **changes}, [*CURVES, *EVALUATED], sft.METHOD))
 
 
 def test_nothing_of_a_row_acts() -> None:

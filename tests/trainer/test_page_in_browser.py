@@ -9,7 +9,7 @@ import pytest
 from browser import ATTACKS, CONTRASTS, chromium
 from model_report import CURVES, EVALUATED, EVIL, REPORT
 
-from hone_trainer import page
+from hone_trainer.artifacts import run_page
 from hone_trainer.methods import sft
 
 pytestmark = pytest.mark.e2e  # Chromium is installed where it is absent, for which root is needed
@@ -22,7 +22,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     attacks = [{"prompt": attack, "base": attack, "tuned": attack, "reference": attack} for attack in ATTACKS]
     report = {**REPORT, "samples": [LOOPS, *attacks], "advice": ATTACKS}
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(page.render(report, [BASE, *CURVES, *EVALUATED], sft.METHOD), encoding="utf-8")
+    file.write_text(run_page.render(report, [BASE, *CURVES, *EVALUATED], sft.METHOD), encoding="utf-8")
     with chromium() as driver:
         driver.get(file.as_uri())
         yield driver

@@ -14,8 +14,10 @@ import judging
 import pytest
 
 from hone_api.report import TrainingResult
-from hone_trainer import device, model, sampling, servable
+from hone_trainer import device
+from hone_trainer.artifacts import servable
 from hone_trainer.errors import TrainerError
+from hone_trainer.models import base_model, generate
 
 pytestmark = pytest.mark.trainer
 VOWELS, CONSONANTS = "aeiou", "bcdfghklmnprst"
@@ -49,8 +51,8 @@ def tastes() -> list[dict[str, Any]]:
 def judge_path(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A reward model that Hone has trained to like vowels."""
     from hone_api.plan import TrainingPlan
-    from hone_trainer import pipeline
-    from hone_trainer.stop import Stop
+    from hone_trainer.run import pipeline
+    from hone_trainer.signals import Stop
 
     folder, rows = tmp_path_factory.mktemp("judge"), tastes()
     plan = TrainingPlan.model_validate(
@@ -228,11 +230,11 @@ def test_answers_are_sampled_as_the_model_says_whatever_its_generation_config_sa
     from transformers import AutoModelForCausalLM
 
     network = AutoModelForCausalLM.from_pretrained(tiny_model)
-    inputs = sampling.left_padded([[7, 8, 9], [7]], 0)
+    inputs = generate.left_padded([[7, 8, 9], [7]], 0)
 
     def answers() -> Any:
         torch.manual_seed(0)
-        return sampling.sampled(network, inputs, temperature=1.0, pad_id=0, stop_ids=frozenset({2}), longest=8)
+        return generate.sampled(network, inputs, temperature=1.0, pad_id=0, stop_ids=frozenset({2}), longest=8)
 
     plain = answers()
     network.generation_config.update(top_k=1, top_p=0.1, min_p=0.9, repetition_penalty=5.0, temperature=0.01)
@@ -242,7 +244,7 @@ def test_answers_are_sampled_as_the_model_says_whatever_its_generation_config_sa
 
 def changed(judge: Path, target: Path, **tokenizer: Any) -> Path:
     shutil.copytree(judge, target)
-    loaded = model.open_base(target, head="Reward").tokenizer
+    loaded = base_model.open_base(target, head="Reward").tokenizer
     if tokens := tokenizer.pop("tokens", None):
         loaded.add_tokens(tokens)
     for name, value in tokenizer.items():

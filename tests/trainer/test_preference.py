@@ -13,10 +13,11 @@ import judging
 import pytest
 
 from hone_api.report import TrainingResult
-from hone_trainer import encode, model
-from hone_trainer.encode_pairs import PairEncoder
+from hone_trainer.encoding import split_file
+from hone_trainer.encoding.preferences import PairEncoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import orpo, reward
+from hone_trainer.models import base_model
 
 pytestmark = pytest.mark.trainer
 PLACES = ["Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo", "Paris", "Delhi", "Accra", "Seoul", "Hanoi", "Bern"]
@@ -152,13 +153,13 @@ def test_the_files_of_a_reward_model_give_its_numbers_again(runs: Any, plan_of: 
     result = runs.finish(plan)
     out = Path(plan.output_path)
     source = out / "full" if adapter == "None" else Path(plan.model_path)
-    pad = model.open_base(plan.model_path).tokenizer.pad_token_id
+    pad = base_model.open_base(plan.model_path).tokenizer.pad_token_id
     network = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1, pad_token_id=pad)
     if adapter == "LoRA":
         network = PeftModel.from_pretrained(network, out / "adapter")
     network.eval()
-    rows = encode.encode_split(
-        plan.evaluation_datasets[0].path, PairEncoder(model.open_base(plan.model_path).tokenizer), max_length=None
+    rows = split_file.encode_split(
+        plan.evaluation_datasets[0].path, PairEncoder(base_model.open_base(plan.model_path).tokenizer), max_length=None
     ).rows
     together = reward.rewards(network, rows, pad, False, lambda: None)
     with torch.no_grad():

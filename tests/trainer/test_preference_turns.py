@@ -15,14 +15,14 @@ import pytest
 from tool_templates import CALL, LLAMA, PLAIN, QWEN, TOOLS, asks, call, make_tokenizer
 
 from hone_api.plan import MaterializePlan
-from hone_trainer import suite
 from hone_trainer.datasets import materialize
-from hone_trainer.encode import encode_split
-from hone_trainer.encode_pairs import Judged, JudgedEncoder, Pair, PairEncoder
-from hone_trainer.encoder import IGNORED, RowRefusedError
+from hone_trainer.encoding.conversation import IGNORED, RowRefusedError
+from hone_trainer.encoding.plain_text import as_text
+from hone_trainer.encoding.preferences import Judged, JudgedEncoder, Pair, PairEncoder
+from hone_trainer.encoding.split_file import encode_split
 from hone_trainer.methods import pairs
-from hone_trainer.selfcheck import shown
-from hone_trainer.spoken import as_text
+from hone_trainer.scoring import probe_suite
+from hone_trainer.training.selfcheck import shown
 
 pytestmark = pytest.mark.trainer
 
@@ -382,7 +382,7 @@ def test_rows_of_single_turns_bring_no_masks() -> None:
 
 
 def test_labels_are_set_by_position() -> None:
-    from hone_trainer.encode_pairs import labels
+    from hone_trainer.encoding.preferences import labels
 
     assert labels([7], [8, 9, 8], [1, 0, 1]) == [IGNORED, 8, IGNORED, 8]
 
@@ -391,8 +391,8 @@ def test_a_sample_is_the_first_turn_and_a_held_out_answer_all_that_counts() -> N
     record = {"prompt": [QUESTION], "chosen": TALK, "rejected": [said("No.")]}
     assert as_text(record) == (QUESTION["content"], TALK[0]["content"])
     assert as_text({**record, "chosen": [{**TALK[0], "weight": 0}, *TALK[1:]]})[1] == TALK[2]["content"]
-    assert suite._reference(record) == TALK[2]["content"]
-    row = suite._as_row(Pair([1], [2, 3, 4], [5], 1, [1, 0, 1]))
+    assert probe_suite._reference(record) == TALK[2]["content"]
+    row = probe_suite._as_row(Pair([1], [2, 3, 4], [5], 1, [1, 0, 1]))
     assert (row.input_ids, row.labels, row.prompt_ids) == ([1, 2, 3, 4], [IGNORED, 2, IGNORED, 4], [1, 2, 3])
 
 

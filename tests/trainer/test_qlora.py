@@ -10,8 +10,8 @@ import pytest
 from safetensors.torch import load_file
 
 from hone_dev import repacking
-from hone_trainer import model, quantized
 from hone_trainer.errors import TrainerError
+from hone_trainer.models import base_model, quantized
 
 pytestmark = pytest.mark.trainer
 QLORA = {"type": "QLoRA"}
@@ -49,7 +49,7 @@ def gradients(folder: Path, *, dequantise: bool) -> Any:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    net = model.load(model.open_base(folder), bf16=False, cpu=True, quantize=True, frozen=True)
+    net = base_model.load(base_model.open_base(folder), bf16=False, cpu=True, quantize=True, frozen=True)
     net = net.dequantize() if dequantise else net
     tuned = get_peft_model(net, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
     torch.manual_seed(0)
@@ -120,7 +120,7 @@ def test_what_is_trained_and_its_optimizer_are_float32(
     """In the model and in the optimizer's state, at the first checkpoint."""
     import torch
 
-    from hone_trainer.loop import Loop
+    from hone_trainer.training.loop import Loop
 
     seen: dict[str, set[Any]] = {}
 

@@ -15,8 +15,9 @@ import listening
 import pytest
 
 from hone_api.report import FailureReport, Outcome
-from hone_trainer import launch, recompute
-from hone_trainer.checkpoints import Checkpoints
+from hone_trainer.commands import evaluate
+from hone_trainer.run import launch
+from hone_trainer.training.checkpoints import Checkpoints
 
 pytestmark = pytest.mark.trainer
 
@@ -78,22 +79,23 @@ def test_a_rank_answers_its_part_of_the_prompts_alone(
     """As rank 1 of 2: the numbers of rank 0 are zeros in the sum, which is left out here."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from hone_trainer import evaluate, sampling
+    from hone_trainer.models import generate
+    from hone_trainer.scoring import heldout
 
     network, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_model), AutoTokenizer.from_pretrained(tiny_model)
     prompts = [tokenizer(f"Where is the station {n}?")["input_ids"] for n in range(5)]
     seen: list[Any] = []
-    greedy = sampling.greedy
+    greedy = generate.greedy
 
     def spied(model: Any, given: Any, **options: Any) -> Any:
         seen.extend(given)
         return greedy(model, given, **options)
 
-    monkeypatch.setattr(sampling, "greedy", spied)
+    monkeypatch.setattr(generate, "greedy", spied)
     for name, value in (("rank", lambda: 1), ("world_size", lambda: 2), ("add_up", list)):
-        monkeypatch.setattr(evaluate.ranks, name, value)
+        monkeypatch.setattr(heldout.ranks, name, value)
     stops = frozenset({tokenizer.eos_token_id})
-    found = evaluate.answers(network, prompts, tokenizer=tokenizer, stop_ids=stops, max_new_tokens=4, sharded=sharded)
+    found = heldout.answers(network, prompts, tokenizer=tokenizer, stop_ids=stops, max_new_tokens=4, sharded=sharded)
     assert seen == [prompts[number] for number in asked]
     assert [bool(one.text) for one in found] == [number in asked for number in range(5)]
 
@@ -109,7 +111,7 @@ def test_zero_trains_like_one_process(
     result = run(runs, sharded)
     runs.finish(alone)
     same_losses(runs, sharded, alone, form)
-    again = recompute.recompute(Path(sharded.output_path) / form, rows_files[1], Path(sharded.model_path))
+    again = evaluate.recompute(Path(sharded.output_path) / form, rows_files[1], Path(sharded.model_path))
     assert float(again[0].tuned) == pytest.approx(float(result.numbers[0].tuned), abs=1e-4)
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import checkpoints, model, pipeline, rows
 from hone_trainer.errors import TrainerError
-from hone_trainer.stop import Stop
+from hone_trainer.models import base_model
+from hone_trainer.run import pipeline, rows
+from hone_trainer.signals import Stop
+from hone_trainer.training import checkpoints
 
 pytestmark = pytest.mark.trainer
 
@@ -51,7 +53,7 @@ def test_an_epoch_has_the_shares_that_were_asked_for(
     replay: Any, general: int, share: str, expected: int, passes: str
 ) -> None:
     plan = replay(general=general, share=share)
-    data = rows.load(plan, model.open_base(plan.model_path))
+    data = rows.load(plan, base_model.open_base(plan.model_path))
     own, other = data.used
     assert (own.rows, own.passes) == (80, "1.00")
     assert (other.rows, other.passes) == (expected, passes)
@@ -61,14 +63,14 @@ def test_an_epoch_has_the_shares_that_were_asked_for(
     assert (own.tokens, other.tokens) == (sum(tokens[:80]), sum(tokens[80:]))
     assert own.token_share == f"{100 * own.tokens / sum(tokens):.1f}%"
     assert any("used 10.00 times an epoch" in w for w in data.warnings) == (passes == "10.00")
-    again = rows.load(plan, model.open_base(plan.model_path))
+    again = rows.load(plan, base_model.open_base(plan.model_path))
     assert [e.sequences for e in again.train] == [e.sequences for e in data.train]
 
 
 def test_shares_that_cannot_be_end_the_run_before_the_weights(replay: Any) -> None:
     plan = replay(share="100%")
     with pytest.raises(TrainerError, match="nothing is left for places/train") as caught:
-        rows.load(plan, model.open_base(plan.model_path))
+        rows.load(plan, base_model.open_base(plan.model_path))
     assert caught.value.code == "InvalidConfiguration"
 
 

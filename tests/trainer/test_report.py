@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from hone_api.report import ProgressReport
-from hone_trainer import report
-from hone_trainer.metrics import Metrics
-from hone_trainer.report import Operator, Progress, Reporters
+from hone_trainer.reporting import live
+from hone_trainer.reporting.live import Operator, Progress, Reporters
+from hone_trainer.reporting.prometheus import Metrics
 
 pytestmark = pytest.mark.pure
 
@@ -106,7 +106,7 @@ def test_stages_that_change_quickly_stay_below_two_reports_a_second(server: Serv
         time.sleep(0.01)
     operator.close()
     seconds = time.monotonic() - begin
-    assert len(server.bodies) <= 2 + seconds / report.SHORTEST_INTERVAL
+    assert len(server.bodies) <= 2 + seconds / live.SHORTEST_INTERVAL
     assert server.bodies[-1]["hone"]["step"] == 199
 
 
@@ -152,7 +152,7 @@ def test_reporters_change_only_what_they_are_told() -> None:
 
 
 def test_lines_are_few_but_stages_and_the_end_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = report.Lines(interval=3600)
+    lines = live.Lines(interval=3600)
     for step in range(11):
         lines.report(Progress(stage="Training", step=step, total_steps=10, loss=1.0))
     lines.report(Progress(stage="Exporting", step=10, total_steps=10))

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import checkpoints, contents, manifest
 from hone_trainer.errors import TrainerError, to_outcome
+from hone_trainer.store import contents, manifest
+from hone_trainer.training import checkpoints
 
 pytestmark = pytest.mark.trainer
 Capture = pytest.CaptureFixture[str]

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from hone_api.report import Outcome
-from hone_trainer import baseline, evaluate, interpolation, model, rows, suite
 from hone_trainer.errors import TrainerError
-from hone_trainer.scores import Mean, Score
-from hone_trainer.stopping import Goal
-from hone_trainer.suite import Probe
+from hone_trainer.evaluation import baseline, interpolation
+from hone_trainer.models import base_model
+from hone_trainer.run import rows
+from hone_trainer.scoring import heldout, probe_suite
+from hone_trainer.scoring.early_stopping import Goal
+from hone_trainer.scoring.probe_suite import Probe
+from hone_trainer.scoring.scores import Mean, Score
 
 pytestmark = pytest.mark.trainer
 TEXT = [{"text": f"The tower of Rome number {i} is near the market."} for i in range(6)]
@@ -67,17 +70,17 @@ def test_what_is_kept_is_measured_before_and_after_with_intervals(runs: Any, mak
     assert len(Outcome(result=result).to_termination_message()) <= 4096
 
     # A point of the line is the model that is exported with that factor.
-    opened = model.open_base(plan.model_path)
+    opened = base_model.open_base(plan.model_path)
     from peft import PeftModel
 
-    rows = suite.probes(plan, opened)[0].rows
+    rows = probe_suite.probes(plan, opened)[0].rows
     network = PeftModel.from_pretrained(
-        model.load(opened, bf16=False, cpu=True, quantize=False, frozen=True), Path(plan.output_path) / "adapter"
+        base_model.load(opened, bf16=False, cpu=True, quantize=False, frozen=True), Path(plan.output_path) / "adapter"
     )
     for layer in interpolation.lora_layers(network):
         layer.scaling = {name: 0.4 * factor for name, factor in layer.scaling.items()}
     pad = opened.tokenizer.pad_token_id
-    found = evaluate.score(network, rows, pad_id=pad, bf16=False, poll=lambda: None, fused=False)
+    found = heldout.score(network, rows, pad_id=pad, bf16=False, poll=lambda: None, fused=False)
     assert found.value("perplexity") == pytest.approx(curve[1]["metrics"]["perplexity on general/validation"], rel=1e-5)
 
 
@@ -89,10 +92,10 @@ def test_full_weights_are_mixed_and_come_back(runs: Any, make_plan: Any, retaine
     base, tuned = (next(n for n in result.numbers if n.name == "loss").to_json()[key] for key in ("base", "tuned"))
     assert float(base) > losses[0] > losses[-1] == pytest.approx(float(tuned), abs=1e-5)
 
-    from hone_trainer import recompute
+    from hone_trainer.commands import evaluate
 
     validation = Path(plan.evaluation_datasets[0].path)
-    again = recompute.recompute(Path(plan.output_path) / "full", validation, Path(plan.model_path))
+    again = evaluate.recompute(Path(plan.output_path) / "full", validation, Path(plan.model_path))
     assert float(again[0].tuned) == pytest.approx(float(tuned), abs=1e-4)
 
 
@@ -157,12 +160,12 @@ def test_without_a_fused_head_the_numbers_are_the_same(tiny_model: Path, make_pl
     from trl.trainer.utils import add_fused_lm_head
 
     plan = make_plan(**retained(TEXT))
-    opened = model.open_base(tiny_model)
-    (probe,) = suite.probes(plan, opened)
-    network = model.load(opened, bf16=False, cpu=True, quantize=False, frozen=True)
+    opened = base_model.open_base(tiny_model)
+    (probe,) = probe_suite.probes(plan, opened)
+    network = base_model.load(opened, bf16=False, cpu=True, quantize=False, frozen=True)
     add_fused_lm_head(network, outputs=("log_probs", "is_top1"))
     options: dict[str, Any] = {"pad_id": opened.tokenizer.pad_token_id, "bf16": False, "poll": lambda: None}
-    plain, fused = (evaluate.score(network, probe.rows, fused=fused, **options) for fused in (False, True))
+    plain, fused = (heldout.score(network, probe.rows, fused=fused, **options) for fused in (False, True))
     assert plain.value("loss") == pytest.approx(fused.value("loss"), rel=1e-6)
     assert plain.value("token_accuracy") == fused.value("token_accuracy")
 
@@ -196,8 +199,8 @@ def judged(make_plan: Any, tmp_path: Path) -> Any:
 @pytest.mark.parametrize("turns", [False, True])
 def test_what_kto_calls_a_bad_answer_is_no_reference(judged: Any, turns: bool) -> None:
     plan = judged([False, True, False, True], turns=turns)
-    base = model.open_base(plan.model_path)
-    (found,) = suite.probes(plan, base)
+    base = base_model.open_base(plan.model_path)
+    (found,) = probe_suite.probes(plan, base)
     assert found.references == ["So True"] * 2
     for row in found.rows:
         assert base.tokenizer.decode([label for label in row.labels if label >= 0]) == "So True<|im_end|>"
@@ -209,7 +212,7 @@ def test_what_kto_calls_a_bad_answer_is_no_reference(judged: Any, turns: bool) -
 def test_bad_answers_alone_cannot_be_measured(judged: Any) -> None:
     plan = judged([False, False], turns=False)
     with pytest.raises(TrainerError, match="judged/validation: all 2 answers have the label false") as raised:
-        suite.probes(plan, model.open_base(plan.model_path))
+        probe_suite.probes(plan, base_model.open_base(plan.model_path))
     assert raised.value.code == "NoTrainableRows"
 
 
@@ -224,25 +227,27 @@ def scored(**values: float) -> Score:
 def test_worse_is_by_the_good_end_of_each_metric() -> None:
     probes = [probe("Perplexity", "ExactMatch")]
     base = [scored(loss=0.0, exact_match=0.5)]
-    worse = suite.regressions(probes, base, [scored(loss=0.1, exact_match=0.4)])
+    worse = probe_suite.regressions(probes, base, [scored(loss=0.1, exact_match=0.4)])
     assert worse["perplexity on general/test"] == pytest.approx(0.105, abs=1e-3)
     assert worse["exact_match on general/test"] == pytest.approx(0.2)
-    better = suite.regressions(probes, base, [scored(loss=-0.1, exact_match=0.6)])
+    better = probe_suite.regressions(probes, base, [scored(loss=-0.1, exact_match=0.6)])
     assert all(value < 0 for value in better.values())
-    assert suite.regressions(probes, [scored(loss=0.0, exact_match=0.0)], base) == {
+    assert probe_suite.regressions(probes, [scored(loss=0.0, exact_match=0.0)], base) == {
         "perplexity on general/test": 0.0
     }, "what the base could not do at all, it cannot forget"
 
 
 def test_worse_is_worse_below_zero_and_from_zero() -> None:
-    assert suite.regression("Highest", -2.0, -3.0) == pytest.approx(0.5)
-    assert suite.regression("Highest", -2.0, -1.0) == pytest.approx(-0.5)
-    assert suite.regression("Lowest", -2.0, -1.0) == pytest.approx(0.5)
-    assert suite.regression("Lowest", 0.0, 0.0) is None
-    assert suite.regression("Highest", 0.0, 0.5) is None
-    assert suite.regression("Highest", 0.5, math.nan) == suite.regression("Lowest", 0.5, math.nan) == math.inf
-    found = {"errors on general/test": suite.regression("Lowest", 0.0, 0.1) or 0.0}
-    told = suite.gate("evaluation.retention", found, 0.05)
+    assert probe_suite.regression("Highest", -2.0, -3.0) == pytest.approx(0.5)
+    assert probe_suite.regression("Highest", -2.0, -1.0) == pytest.approx(-0.5)
+    assert probe_suite.regression("Lowest", -2.0, -1.0) == pytest.approx(0.5)
+    assert probe_suite.regression("Lowest", 0.0, 0.0) is None
+    assert probe_suite.regression("Highest", 0.0, 0.5) is None
+    assert (
+        probe_suite.regression("Highest", 0.5, math.nan) == probe_suite.regression("Lowest", 0.5, math.nan) == math.inf
+    )
+    found = {"errors on general/test": probe_suite.regression("Lowest", 0.0, 0.1) or 0.0}
+    told = probe_suite.gate("evaluation.retention", found, 0.05)
     words = "errors on general/test from the base's 0, or to no number"
     assert told == f"evaluation.retention: worse than the base model beyond 5.0%: {words}."
 

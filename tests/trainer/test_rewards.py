@@ -16,7 +16,7 @@ import pytest
 
 from hone_api.rewards import Reward as RewardSpec
 from hone_trainer import rewards
-from hone_trainer.encode_prompts import Prompt
+from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.rewards import Masked, Sample, answers, gold
 from hone_trainer.rewards.base import Scored

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import device, row_attention
+from hone_trainer import device
+from hone_trainer.training import row_attention
 
 LENGTHS = (5, 17, 1, 200, 40)
 """Of rows; one is longer than row_attention.SHORT."""

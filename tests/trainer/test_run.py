@@ -15,8 +15,11 @@ import pytest
 from safetensors.torch import load_file
 
 from hone_api.report import Outcome, TrainingResult
-from hone_trainer import export, manifest, model, recompute
+from hone_trainer.artifacts import export
+from hone_trainer.commands import evaluate
 from hone_trainer.errors import TrainerError
+from hone_trainer.models import base_model
+from hone_trainer.store import manifest
 
 pytestmark = pytest.mark.trainer
 Files = tuple[Path, Path]
@@ -76,7 +79,7 @@ def test_lora_run_is_evaluated_exported_and_recomputable(
     assert (evaluated[0], evaluated[8]) == pytest.approx((base, tuned), abs=1e-5), "from the base on"
 
     for form in ("adapter", "merged"):
-        again = recompute.recompute(out / form, rows_files[1], Path(plan.model_path))
+        again = evaluate.recompute(out / form, rows_files[1], Path(plan.model_path))
         for before, after in zip(result.numbers, again, strict=True):
             assert float(after.tuned) == pytest.approx(float(before.tuned), abs=1e-4)
             assert float(after.base or 0) == pytest.approx(float(before.base or 0), abs=1e-4)
@@ -91,7 +94,7 @@ def test_full_fine_tuning_exports_a_model_that_loads_by_itself(
     base, tuned = number(result, "loss")
     assert tuned < 0.95 * base
     assert [a.format for a in result.artifacts] == ["Full"]
-    again = recompute.recompute(Path(plan.output_path) / "full", rows_files[1], Path(plan.model_path))
+    again = evaluate.recompute(Path(plan.output_path) / "full", rows_files[1], Path(plan.model_path))
     assert float(again[0].tuned) == pytest.approx(tuned, abs=1e-4)
     assert float(again[0].base or 0) == pytest.approx(base, abs=1e-4)
 
@@ -107,7 +110,7 @@ def test_a_mixture_of_experts_is_exported_as_its_family_has_it(
     folder = Path(plan.output_path) / ("merged" if adapter == "LoRA" else "full")
     assert "model.layers.0.block_sparse_moe.experts.3.w1.weight" in load_file(folder / "model.safetensors")
     base, tuned = number(result, "loss")
-    again = recompute.recompute(folder, rows_files[1], experts_model)
+    again = evaluate.recompute(folder, rows_files[1], experts_model)
     assert float(again[0].tuned) == pytest.approx(tuned, abs=1e-4)
     assert tuned != base
 
@@ -121,7 +124,7 @@ def test_qlora_learns_and_merges_through_the_dequantised_base(
     assert tuned < 0.97 * base
     out = Path(plan.output_path)
     for form, tolerance in (("adapter", 1e-4), ("merged", 2e-3)):
-        again = recompute.recompute(out / form, rows_files[1], Path(plan.model_path))
+        again = evaluate.recompute(out / form, rows_files[1], Path(plan.model_path))
         assert float(again[0].tuned) == pytest.approx(tuned, abs=tolerance), form
 
 
@@ -160,7 +163,7 @@ def test_other_adapters_learn_merge_and_give_the_same_numbers(
     base, tuned = number(result, "loss")
     assert tuned < base
     assert result.resolved["adapterAlpha"] == alpha
-    again = recompute.recompute(Path(plan.output_path) / "merged", rows_files[1], Path(plan.model_path))
+    again = evaluate.recompute(Path(plan.output_path) / "merged", rows_files[1], Path(plan.model_path))
     assert float(again[0].tuned) == pytest.approx(tuned, abs=1e-4)
 
 
@@ -231,7 +234,7 @@ def test_early_stopping_exports_the_best_checkpoint(runs: Any, make_plan: Any, r
     assert result.steps == best
     assert max(evals) == best + 4  # two evaluations without improvement
     assert number(result, "loss")[1] == pytest.approx(evals[best], abs=1e-5)
-    again = recompute.recompute(Path(plan.output_path) / "full", rows_files[1])
+    again = evaluate.recompute(Path(plan.output_path) / "full", rows_files[1])
     assert float(again[0].tuned) == pytest.approx(evals[best], abs=1e-4)
 
 
@@ -258,7 +261,7 @@ def test_a_non_finite_loss_stops_at_once_with_the_rows(
 
 
 def test_training_without_a_step_exports_nothing(runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hone_trainer.loop import Loop
+    from hone_trainer.training.loop import Loop
 
     monkeypatch.setattr(Loop, "finished", lambda _: True)
     plan = make_plan()
@@ -324,7 +327,7 @@ def test_models_that_are_never_loaded(
     if content is not None:
         (copy / name).write_text(content)
     with pytest.raises(TrainerError) as caught:
-        model.open_base(copy)
+        base_model.open_base(copy)
     assert caught.value.code == code
 
 
@@ -339,7 +342,7 @@ def test_weights_that_only_their_owner_may_read_are_named(tiny_model: Path) -> N
         os.seteuid(10001)
         try:
             with pytest.raises(TrainerError, match=r"user 10001 must not read model\.safetensors in .*chmod") as caught:
-                model.open_base(copy)
+                base_model.open_base(copy)
         finally:
             os.seteuid(0)
     assert caught.value.code == "InvalidConfiguration"
@@ -351,7 +354,7 @@ def test_gradients_through_4_bit_weights_are_those_of_the_dequantised_base(tiny_
     from peft import LoraConfig, get_peft_model
 
     def gradients(dequantise: bool) -> dict[str, torch.Tensor]:
-        net = model.load(model.open_base(tiny_model), bf16=False, cpu=True, quantize=True, frozen=True)
+        net = base_model.load(base_model.open_base(tiny_model), bf16=False, cpu=True, quantize=True, frozen=True)
         lora = LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM")
         torch.manual_seed(0)
         tuned = get_peft_model(net.dequantize() if dequantise else net, lora).train()

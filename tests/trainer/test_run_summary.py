@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import run_summary
-from hone_trainer.pages import digits
-from hone_trainer.run_summary import Effort
+from hone_trainer.artifacts import run_summary
+from hone_trainer.artifacts.run_summary import Effort
+from hone_trainer.reporting.html import digits
 
 pytestmark = pytest.mark.trainer
 LOSS: dict[str, Any] = {

@@ -89,7 +89,7 @@ def test_numbers_are_read_once_a_step_and_not_in_each_micro_batch(
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    from hone_trainer.loop import Loop
+    from hone_trainer.training.loop import Loop
 
     reads: list[str] = []
 

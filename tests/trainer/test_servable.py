@@ -13,8 +13,9 @@ from families import FAMILIES, build, config
 from safetensors.torch import load_file, save_file
 
 from hone_api.training import Adapter
-from hone_trainer import adapters, servable
+from hone_trainer.artifacts import servable
 from hone_trainer.errors import TrainerError
+from hone_trainer.models import adapters
 
 pytestmark = pytest.mark.trainer
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint, in_parallel
+from hone_trainer.endpoints.client import Access, Endpoint, in_parallel
 from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.methods import served
-from hone_trainer.stop import Stop
+from hone_trainer.signals import Stop
 
 pytestmark = pytest.mark.trainer
 KEY = "sk-of-this-server"

@@ -38,7 +38,7 @@ RESOLVER = "nameserver 127.0.0.1\nsearch team.svc.cluster.local svc.cluster.loca
 POD = """
 import http.server, json, sys, threading
 import name_server
-from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint
+from hone_trainer.endpoints.client import Access, Endpoint
 from hone_trainer.errors import SourceError
 
 class Models(http.server.BaseHTTPRequestHandler):

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import checks, settings, stopping
 from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import arguments, sft
-from hone_trainer.settings import Settings
+from hone_trainer.run import preflight
+from hone_trainer.scoring import early_stopping
+from hone_trainer.training import settings
+from hone_trainer.training.settings import Settings
 
 pytestmark = pytest.mark.pure
 
@@ -98,7 +100,7 @@ def test_all_wrong_fields_are_told_at_once() -> None:
         earlyStopping={},
     )
     with pytest.raises(TrainerError) as caught:
-        checks.plan(wrong, Device(2, cuda=False, bf16=False), methods=["SFT"])
+        preflight.plan(wrong, Device(2, cuda=False, bf16=False), methods=["SFT"])
     assert (caught.value.code, caught.value.exit_code) == ("InvalidConfiguration", 78)
     for part in ("batchSize 9", "2 ranks", "BFloat16", "warmupRatio 2", "dropout 1.5", "earlyStopping"):
         assert part in caught.value.message
@@ -107,7 +109,7 @@ def test_all_wrong_fields_are_told_at_once() -> None:
 def test_what_is_not_built_is_refused_by_name() -> None:
     wrong = plan(method="DPO", output={"modelName": "m", "push": {"uri": "oci://a/b"}})
     with pytest.raises(TrainerError) as caught:
-        checks.plan(wrong, Device(1, cuda=False, bf16=False), methods=["SFT"])
+        preflight.plan(wrong, Device(1, cuda=False, bf16=False), methods=["SFT"])
     assert caught.value.code == "NotSupportedYet"
     for part in ("DPO", "output.push"):
         assert part in caught.value.message
@@ -115,7 +117,7 @@ def test_what_is_not_built_is_refused_by_name() -> None:
 
 def test_micro_batch_must_divide_the_rows_of_a_rank() -> None:
     with pytest.raises(TrainerError, match="4 rows a rank, not a multiple of training\\.microBatchSize 3"):
-        checks.plan(
+        preflight.plan(
             plan(training={"batchSize": 8, "microBatchSize": 3}), Device(2, cuda=False, bf16=False), methods=["SFT"]
         )
 
@@ -136,5 +138,5 @@ def history(*losses: float) -> list[dict[str, Any]]:
     ],
 )
 def test_early_stopping_with_patience_2(losses: list[float], min_delta: float, best: int | None, stop: bool) -> None:
-    assert stopping.best_step(history(*losses), min_delta) == best
-    assert stopping.should_stop(history(*losses), 2, min_delta) is stop
+    assert early_stopping.best_step(history(*losses), min_delta) == best
+    assert early_stopping.should_stop(history(*losses), 2, min_delta) is stop

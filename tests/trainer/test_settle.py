@@ -8,9 +8,10 @@ import pytest
 
 from hone_api.estimate import RUNTIME_CPU
 from hone_api.sizing import FILLED
-from hone_trainer import model, rows, settle, sizes
 from hone_trainer.device import Device
-from hone_trainer.settings import Settings
+from hone_trainer.models import base_model, read_shape
+from hone_trainer.run import resolve, rows
+from hone_trainer.training.settings import Settings
 
 pytestmark = pytest.mark.trainer
 CPU = Device(1, cuda=False, bf16=False)
@@ -19,8 +20,8 @@ TIGHT = int((RUNTIME_CPU + 5 * 2**20) / FILLED)
 
 
 def settled(plan: Any) -> Settings:
-    base = model.open_base(plan.model_path)
-    return settle.settle(plan, base, rows.load(plan, base), CPU)[1]
+    base = base_model.open_base(plan.model_path)
+    return resolve.settle(plan, base, rows.load(plan, base), CPU)[1]
 
 
 def test_a_pass_has_as_many_rows_as_the_memory_takes_and_a_step_as_many_as_before(make_plan: Any) -> None:
@@ -33,7 +34,7 @@ def test_a_pass_has_as_many_rows_as_the_memory_takes_and_a_step_as_many_as_befor
 
 
 def test_a_model_of_unknown_sizes_takes_what_a_pass_may_have(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizes, "shape", lambda folder: None)
+    monkeypatch.setattr(read_shape, "shape", lambda folder: None)
     assert settled(make_plan(memory=1)).micro_batch_size == 8
 
 

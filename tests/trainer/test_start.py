@@ -15,7 +15,7 @@ pytestmark = pytest.mark.trainer
 def test_the_gradient_is_that_of_the_penalty() -> None:
     import torch
 
-    from hone_trainer.start import L2ToStart
+    from hone_trainer.training.l2sp import L2ToStart
 
     strength, nothing = 0.3, SimpleNamespace()
     layer = torch.nn.Linear(3, 2)

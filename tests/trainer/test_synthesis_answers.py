@@ -16,8 +16,8 @@ from aiohttp import web
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import materialize
-from hone_trainer.datasets.addresses import Resolution
-from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint, PromptRefusedError
+from hone_trainer.endpoints.addresses import Resolution
+from hone_trainer.endpoints.client import Access, Endpoint, PromptRefusedError
 from hone_trainer.errors import ConfigError, DataError, SourceError
 
 pytestmark = pytest.mark.trainer

@@ -8,8 +8,8 @@ import random
 import numpy as np
 import pytest
 
-from hone_trainer.scores import Mean, Score, numbers, resampled
-from hone_trainer.textmetrics import exact_match, f1, rouge_l, tokens, words
+from hone_trainer.scoring.scores import Mean, Score, numbers, resampled
+from hone_trainer.scoring.text_metrics import exact_match, f1, rouge_l, tokens, words
 
 pytestmark = pytest.mark.pure
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import deepspeed
 from hone_trainer.errors import TrainerError
+from hone_trainer.training import deepspeed
 
 pytestmark = pytest.mark.trainer
 
@@ -59,9 +59,9 @@ def test_a_run_that_is_not_sharded_though_asked_for_is_refused() -> None:
 
 @pytest.mark.parametrize("sharded", [True, False])
 def test_only_a_run_without_deepspeed_is_told_to_use_the_cpu(make_plan: Any, sharded: bool) -> None:
-    from hone_trainer import settings
     from hone_trainer.device import Device
     from hone_trainer.methods import METHODS, arguments
+    from hone_trainer.training import settings
 
     plan = make_plan(deepspeed={"zeroStage": 2} if sharded else None)
     resolved = settings.resolve(

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hone_trainer import encode
-from hone_trainer.encode_pairs import JudgedEncoder, PairEncoder
-from hone_trainer.encode_prompts import PromptEncoder
-from hone_trainer.encoder import Encoder
+from hone_trainer.encoding import split_file
+from hone_trainer.encoding.conversation import Encoder
+from hone_trainer.encoding.preferences import JudgedEncoder, PairEncoder
+from hone_trainer.encoding.prompts import PromptEncoder
 from hone_trainer.errors import DataError
 
 pytestmark = pytest.mark.trainer
@@ -60,7 +60,7 @@ def test_a_row_that_is_not_normalised_is_named(tmp_path: Path, tokenizers: Any, 
 def told(file: Path, encoder: Any) -> str:
     """The code that names line 2; or that the line was refused and counted."""
     try:
-        found = encode.encode_split(file, encoder, max_length=None)
+        found = split_file.encode_split(file, encoder, max_length=None)
     except DataError as error:
         return error.code if "line 2: " in error.message else error.message
     return f"line {' '.join(str(line) for refused in found.counts.refused.values() for line in refused.lines)} refused"
@@ -71,5 +71,5 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path, tokenizers: Any) -> N
     file = tmp_path / "train.jsonl"
     file.write_bytes(json.dumps(GOOD["chat"]).encode() + b'\n{"prompt": "\xff", "completion": "a"}\n')
     with pytest.raises(DataError, match="not UTF-8") as caught:
-        encode.encode_split(file, encoder("chat", tokenizers["ChatML"]), max_length=None)
+        split_file.encode_split(file, encoder("chat", tokenizers["ChatML"]), max_length=None)
     assert caught.value.code == "InvalidRow"

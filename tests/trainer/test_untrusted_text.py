@@ -19,10 +19,11 @@ from hone_api.modelversion import Sample
 from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan
 from hone_api.report import parse_outcome
 from hone_operator.cluster import Cluster
-from hone_trainer import chain, contents, manifest, model
 from hone_trainer.errors import SourceError, StoreError
-from hone_trainer.safe_config import make_safe, refuse_code
+from hone_trainer.models import base_model, merge_base
+from hone_trainer.models.safe_config import make_safe, refuse_code
 from hone_trainer.secrets import remember, scrub
+from hone_trainer.store import contents, manifest
 
 pytestmark = pytest.mark.pure
 CANARY = "CanaryCanaryCanary0123456789abcdef"
@@ -154,7 +155,7 @@ def test_a_model_of_a_volume_that_names_code_is_refused_before_it_is_read(tmp_pa
     (tmp_path / "model.safetensors").touch()
     (tmp_path / name).write_text(json.dumps({"model_type": "llama", "text_config": [{key: NAMED[key]}]}))
     with pytest.raises(SourceError, match=f"{name} has {key}: .*Remove the key from the file") as raised:
-        model.open_base(tmp_path)
+        base_model.open_base(tmp_path)
     assert raised.value.code == "UnsafeModel"
 
 
@@ -163,7 +164,7 @@ def test_a_model_of_a_volume_in_an_unknown_quantization_is_refused(tmp_path: Pat
     (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "owner/kernel"}}')
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(SourceError, match="quantization_config of kind 'owner/kernel'"):
-        model.open_base(tmp_path)
+        base_model.open_base(tmp_path)
 
 
 def test_implementations_of_transformers_itself_are_no_code_of_the_model(tmp_path: Path) -> None:
@@ -211,10 +212,10 @@ PAYLOADS = [
 def test_an_answer_stays_text_in_the_model_card(payload: str) -> None:
     from markdown_it import MarkdownIt
 
-    from hone_trainer import card
+    from hone_trainer.artifacts import model_card
 
-    text = card._sample(Sample(prompt=payload, reference=payload, base=payload, tuned=payload))
-    tokens = MarkdownIt("commonmark").parse(text + "\n\nafter " + card._code(payload))
+    text = model_card._sample(Sample(prompt=payload, reference=payload, base=payload, tuned=payload))
+    tokens = MarkdownIt("commonmark").parse(text + "\n\nafter " + model_card._code(payload))
     kinds = [token.type for token in tokens if token.type not in ("paragraph_open", "paragraph_close", "inline")]
     assert kinds == ["fence"] * 4
     assert [token.content for token in tokens if token.type == "fence"] == [payload + "\n"] * 4
@@ -250,7 +251,7 @@ def test_a_model_that_changed_after_it_was_recorded_is_refused(tmp_path: Path, w
         "other model": {"models": {"judge": model}},
     }
     with pytest.raises(StoreError) as raised:
-        chain.prepare(TrainingPlan.model_construct(**base | changed[role]), first=False)
+        merge_base.prepare(TrainingPlan.model_construct(**base | changed[role]), first=False)
     assert raised.value.code == "ManifestMismatch"
 
 

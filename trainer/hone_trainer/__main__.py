@@ -32,8 +32,8 @@ from hone_api.plan import (
     read_plan,
 )
 from hone_api.report import Outcome, Result
-from hone_trainer import termination
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
+from hone_trainer.reporting import termination
 from hone_trainer.secrets import ScrubbingFilter
 
 OWN_OPTIONS = ("evaluate", "export")
@@ -144,16 +144,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, _: list[str]) -> Result | None:
     plan = _read_plan(options.plan, TrainingPlan)
-    from hone_trainer import launch
+    from hone_trainer.run import launch
 
     return launch.run(plan, options.plan.resolve().parent)
 
 
 def _plan(options: argparse.Namespace, _: list[str]) -> None:
     plan = _read_plan(options.plan, TrainingPlan)
-    from hone_trainer import forecast, launch
+    from hone_trainer.run import estimate, launch
 
-    forecast.show(launch.absolute(plan, options.plan.resolve().parent))
+    estimate.show(launch.absolute(plan, options.plan.resolve().parent))
 
 
 def _materialize(options: argparse.Namespace, _: list[str]) -> Result | None:
@@ -195,7 +195,7 @@ def _sweep(options: argparse.Namespace, _: list[str]) -> Result:
 
 def _fetch(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _relative_to(options.plan, _read_plan(options.plan, FetchPlan))
-    from hone_trainer import fetch
+    from hone_trainer.models import fetch
 
     return fetch.run(plan)
 
@@ -211,21 +211,21 @@ def _verify(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, VerifyPlan)
     folder = options.plan.resolve().parent
     artifacts = [a.model_copy(update={"path": str(folder / a.path)}) for a in plan.artifacts]
-    from hone_trainer import verify
+    from hone_trainer.store import verify
 
     return verify.run(plan.model_copy(update={"artifacts": artifacts}))
 
 
 def _evaluate(_: argparse.Namespace, rest: list[str]) -> None:
-    from hone_trainer import recompute
+    from hone_trainer.commands import evaluate
 
-    recompute.main(rest)
+    evaluate.main(rest)
 
 
 def _export(_: argparse.Namespace, rest: list[str]) -> None:
-    from hone_trainer import checkpoint_export
+    from hone_trainer.commands import export
 
-    checkpoint_export.main(rest)
+    export.main(rest)
 
 
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:

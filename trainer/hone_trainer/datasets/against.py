@@ -12,9 +12,9 @@ from hone_api.dataset import Format, Splits
 from hone_api.plan import DatasetInput, MaterializePlan
 from hone_api.report import DatasetResult
 from hone_api.source import Source
-from hone_trainer.contents import UNKNOWN
 from hone_trainer.datasets import materialize
 from hone_trainer.errors import ConfigError, DataError
+from hone_trainer.store.contents import UNKNOWN
 
 _AUTO = {"format": Format.AUTO, "columns": {}, "ignore_columns": []}
 

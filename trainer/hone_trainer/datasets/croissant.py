@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from hone_api.dataset_status import Croissant
-from hone_trainer import hub
 from hone_trainer.errors import SourceError
+from hone_trainer.store import hub
 
 if TYPE_CHECKING:
-    from hone_trainer.datasets.http import Client
     from hone_trainer.datasets.s3 import Bucket
+    from hone_trainer.endpoints.http import Client
 
 NAME = "croissant.json"
 _log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain
 
+from hone_trainer.datasets.compression import Stream
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken, too_large
-from hone_trainer.datasets.packed import Stream
 from hone_trainer.datasets.rows import RowError
 
 _SWALLOWED_LINES = {"\t": 1}

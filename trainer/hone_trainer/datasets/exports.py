@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from hone_api.plan import SweepPlan
-from hone_trainer import manifest
-from hone_trainer.finished import MARK
+from hone_trainer.store import manifest
+from hone_trainer.store.finished import MARK
 
 MODELS = "models"
 _ATTEMPT = re.compile(r"attempt-\d+(-\d+)?")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hone_trainer.datasets.packed import Stream
+from hone_trainer.datasets.compression import Stream
 from hone_trainer.datasets.rows import RowError
 
 MAX_ROW_BYTES = 16 * 2**20

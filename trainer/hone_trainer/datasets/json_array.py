@@ -6,8 +6,8 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+from hone_trainer.datasets.compression import Stream
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken
-from hone_trainer.datasets.packed import Stream
 from hone_trainer.datasets.rows import DECODER
 
 _CHUNK = 2**16

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from hone_trainer.datasets.packed import base_name
+from hone_trainer.datasets.compression import base_name
 from hone_trainer.errors import SourceError
 
 TRAIN = "train"

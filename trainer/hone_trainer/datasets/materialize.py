@@ -17,15 +17,12 @@ from typing import IO, Any
 
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
-from hone_trainer import contents, manifest
-from hone_trainer.contents import SPLITS
 from hone_trainer.datasets import (
     changes,
     croissant,
     curation,
     detect,
-    http,
-    known,
+    freshness,
     publishing,
     remembered,
     report,
@@ -34,12 +31,15 @@ from hone_trainer.datasets import (
 )
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.read import read_rows
+from hone_trainer.datasets.row_statistics import Tally, percent
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
 from hone_trainer.datasets.spool import Row
 from hone_trainer.datasets.statistics import check_length
-from hone_trainer.datasets.tally import Tally, percent
+from hone_trainer.endpoints import http
 from hone_trainer.errors import ConfigError, DataError, to_outcome
-from hone_trainer.progress import Progress
+from hone_trainer.reporting.task import Progress
+from hone_trainer.store import contents, manifest
+from hone_trainer.store.contents import SPLITS
 
 REJECTED, REMOVED = "rejected.jsonl", "removed.jsonl"
 _REJECTED_LOGGED = 20
@@ -74,7 +74,7 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
     download.mkdir()
     with Progress(f"dataset {plan.name}") as progress:
         try:
-            fetched = sources.of_files(files, plan) if files else known.fetch(plan, download, progress)
+            fetched = sources.of_files(files, plan) if files else freshness.fetch(plan, download, progress)
         except http.UnchangedError:
             progress.say(f"dataset {plan.name}: the source has not changed")
             return DatasetResult(unchanged=True)
@@ -105,7 +105,7 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
         tally.digest = contents.digest_of(content)
         result = tally.result()
         result.synthetic = made.counts if made else None
-        result.source_version, result.croissant = known.version(plan, fetched), fetched.about
+        result.source_version, result.croissant = freshness.version(plan, fetched), fetched.about
         result.changes = changes.since(plan.previous, Path(plan.store) / "datasets", content, tally.digest)
         write_report(tally, result, content)
         progress.say(_summary(plan, result))

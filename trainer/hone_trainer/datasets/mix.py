@@ -18,13 +18,13 @@ from hone_api.dataset import Source as DatasetSource
 from hone_api.dataset_status import DatasetUse
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.report import DatasetResult
-from hone_trainer import contents, mixing
-from hone_trainer.datasets import changes, croissant, materialize, publishing, report
+from hone_trainer.datasets import changes, croissant, materialize, publishing, report, shares
+from hone_trainer.datasets.row_statistics import Tally
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.datasets.statistics import length_of
-from hone_trainer.datasets.tally import Tally
 from hone_trainer.errors import DataError, SourceError
-from hone_trainer.progress import Progress
+from hone_trainer.reporting.task import Progress
+from hone_trainer.store import contents
 
 
 @dataclass
@@ -66,10 +66,10 @@ class Part:
         for name in ("offsets", "hashes", "tokens"):
             setattr(self, name, array("Q", numpy.array(getattr(self, name), dtype=numpy.uint64)[keep].tobytes()))
 
-    def sized(self, by: str) -> mixing.Part:
+    def sized(self, by: str) -> shares.Part:
         """The part as `mixing` takes it."""
         sizes = self.tokens if by == "Tokens" else [1] * len(self.offsets)
-        return mixing.Part(self.given.name, sizes, self.given.share)
+        return shares.Part(self.given.name, sizes, self.given.share)
 
     def line(self, index: int) -> bytes:
         self.file.seek(self.offsets[index])
@@ -131,8 +131,8 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
 def _choose(plan: MixPlan, split: str, parts: Sequence[Part]) -> list[list[int]]:
     """Indices of each part's rows."""
     sized = [part.sized(plan.by) for part in parts]
-    wanted = mixing.amounts(sized, plan.total) if split == "train" else mixing.amounts_once(sized)
-    return [mixing.pick(part, amount, plan.seed) for part, amount in zip(sized, wanted, strict=True)]
+    wanted = shares.amounts(sized, plan.total) if split == "train" else shares.amounts_once(sized)
+    return [shares.pick(part, amount, plan.seed) for part, amount in zip(sized, wanted, strict=True)]
 
 
 def _write(plan: MixPlan, parts: Sequence[Part], chosen: list[list[int]], path: Path, tally: Tally) -> int:
@@ -164,8 +164,8 @@ def _used(parts: Sequence[Part], chosen: Sequence[Sequence[int]]) -> list[Datase
             digest=part.given.digest,
             rows=rows[i],
             tokens=tokens[i],
-            row_share=mixing.percent(rows[i], sum(rows)),
-            token_share=mixing.percent(tokens[i], sum(tokens)),
+            row_share=shares.percent(rows[i], sum(rows)),
+            token_share=shares.percent(tokens[i], sum(tokens)),
             passes=f"{rows[i] / len(part.offsets):.2f}",
         )
         for i, part in enumerate(parts)

@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from hone_api.plan import RowsPlan
 from hone_api.report import DatasetResult, Outcome
-from hone_trainer import contents, manifest, store
 from hone_trainer.datasets import croissant, report
 from hone_trainer.errors import ConfigError, DataError, StoreError, to_outcome
 from hone_trainer.secrets import scrub_in
+from hone_trainer.store import contents, folders, manifest
 
 CONTENT, OUTCOME = "content", "outcome.json"
 _MAX_OUTCOME = 16 * 2**20
@@ -37,7 +37,7 @@ def at_once(plan: RowsPlan, make: Make) -> DatasetResult:
         DataError: the rows are not fit; carries the counts.
         StoreError: the store cannot be written.
     """
-    with store.work_folder(Path(plan.store) / "datasets") as work:
+    with folders.work_folder(Path(plan.store) / "datasets") as work:
         return _published(plan, work / CONTENT, _made(make, work))
 
 
@@ -50,10 +50,10 @@ def hand_over(plan: RowsPlan, make: Make) -> None:
     """
     assert plan.incoming is not None
     folder = Path(plan.incoming)
-    with store.work_folder(folder) as work:
+    with folders.work_folder(folder) as work:
         outcome = _made(make, work)
         if manifest.is_complete(work / CONTENT):
-            store.replace(work / CONTENT, folder / CONTENT)
+            folders.replace(work / CONTENT, folder / CONTENT)
     # Credentials are known to this process alone.
     told = Outcome.model_validate(scrub_in(outcome.to_json()))
     manifest.write_atomically(folder / OUTCOME, told.model_dump_json(by_alias=True).encode())
@@ -78,7 +78,7 @@ def run(plan: RowsPlan) -> DatasetResult:
 
 def is_intact(folder: Path) -> bool:
     """Whether the folder is complete, and its content the one that its name says."""
-    return store.is_intact(folder) and contents.recorded(folder) == f"sha256:{folder.name}"
+    return folders.is_intact(folder) and contents.recorded(folder) == f"sha256:{folder.name}"
 
 
 def _made(make: Make, work: Path) -> Outcome:
@@ -135,7 +135,7 @@ def _into_place(plan: RowsPlan, content: Path, result: DatasetResult) -> None:
     folder = f"datasets/{digest.removeprefix('sha256:')}"
     there = Path(plan.store) / folder
     there.parent.mkdir(parents=True, exist_ok=True)
-    store.publish(content, there, is_intact)
+    folders.publish(content, there, is_intact)
     result.path, result.report = folder, f"{folder}/{report.PAGE}"
     result.size_bytes = manifest.size_of(there)
     if content.exists() and not filecmp.cmp(content / report.DATA, there / report.DATA, shallow=False):
@@ -146,5 +146,5 @@ def _keep_report(plan: RowsPlan, content: Path) -> str:
     """The report without rows, with those rejected and removed, in `store`/reports/<name>, until the next such one."""
     for leftover in (*(f"{split}.jsonl" for split in contents.SPLITS), manifest.MANIFEST, croissant.NAME):
         (content / leftover).unlink(missing_ok=True)
-    store.replace(content, Path(plan.store) / "reports" / plan.name)
+    folders.replace(content, Path(plan.store) / "reports" / plan.name)
     return f"reports/{plan.name}/{report.PAGE}"

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from hone_trainer.datasets import columnar, delimited, json_array, packed
+from hone_trainer.datasets import columnar, compression, delimited, json_array
+from hone_trainer.datasets.compression import Stream, base_name, seekable, unpacked
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken, lines, too_large
-from hone_trainer.datasets.packed import Stream, base_name, seekable, unpacked
 from hone_trainer.datasets.rows import RawRow, RowError, strict_json, type_name
 from hone_trainer.errors import SourceError
 
@@ -82,16 +82,16 @@ def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
                 yield broken("", what)
                 return
             yield from _reader(file.name, stream)(stream)
-        except packed.DamagedError as error:
+        except compression.DamagedError as error:
             yield broken("", str(error))
 
 
 def _misnamed(file: DataFile, head: bytes) -> str | None:
     """Why a file that is not what its name says is a damaged one."""
     suffix = PurePath(file.name.lower()).suffix
-    if suffix in packed.SUFFIXES:
+    if suffix in compression.SUFFIXES:
         with open(file.path, "rb") as plain:
-            if not packed.is_packed(plain.read(8)) and not _is_text(head):
+            if not compression.is_packed(plain.read(8)) and not _is_text(head):
                 return f"the file is named {suffix}, and is neither packed nor text"
     if (inner := PurePath(base_name(file.name)).suffix) in _COLUMNAR:
         return f"the file is named {inner}, and does not begin as one"

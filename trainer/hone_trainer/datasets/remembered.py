@@ -17,9 +17,9 @@ from typing import Any
 
 from hone_api.dataset import Splits
 from hone_api.plan import MaterializePlan
-from hone_trainer import manifest
-from hone_trainer.contents import SPLITS
 from hone_trainer.datasets.splits import Division, hash_of, wanted
+from hone_trainer.store import manifest
+from hone_trainer.store.contents import SPLITS
 
 NEW = 0
 """Code of a row that was in no split; the others are 1 plus the index in SPLITS."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from hone_api.report import DatasetResult, FailureReport
 from hone_api.rowcodes import ROW_CODES
-from hone_trainer import pages
 from hone_trainer.datasets import sources
-from hone_trainer.datasets.tally import Tally
+from hone_trainer.datasets.row_statistics import Tally
+from hone_trainer.reporting import html
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -62,4 +62,4 @@ def _storable(value: Any) -> Any:
 
 @cache
 def _template() -> Template:
-    return pages.template(Path(__file__).with_name("report.html.j2"))
+    return html.template(Path(__file__).with_name("report.html.j2"))

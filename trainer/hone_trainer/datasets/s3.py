@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from urllib3.exceptions import HTTPError
 
 from hone_api.plan import Limits, MaterializePlan
-from hone_trainer import hub
-from hone_trainer.datasets.addresses import Network, network_of
-from hone_trainer.datasets.http import DISK_ERRORS, Resolver, checked, connect, resolve, send_to
+from hone_trainer.endpoints.addresses import Network, network_of
+from hone_trainer.endpoints.http import DISK_ERRORS, Resolver, checked, connect, resolve, send_to
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember
+from hone_trainer.store import hub
 
 if TYPE_CHECKING:
     import urllib3

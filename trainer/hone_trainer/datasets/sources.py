@@ -16,14 +16,14 @@ from urllib.parse import unquote
 
 from hone_api.dataset_status import Croissant
 from hone_api.plan import MaterializePlan
-from hone_trainer import hub
 from hone_trainer.datasets import croissant, layout, s3
-from hone_trainer.datasets.http import Client, Mark, UnchangedError, checked
-from hone_trainer.datasets.packed import SUFFIXES, base_name
+from hone_trainer.datasets.compression import SUFFIXES, base_name
 from hone_trainer.datasets.read import DataFile
-from hone_trainer.deadline import Deadline
+from hone_trainer.endpoints.http import Client, Mark, UnchangedError, checked
 from hone_trainer.errors import SourceError
-from hone_trainer.progress import Progress
+from hone_trainer.reporting.task import Progress
+from hone_trainer.store import hub
+from hone_trainer.store.deadline import Deadline
 
 _log = logging.getLogger(__name__)
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md")

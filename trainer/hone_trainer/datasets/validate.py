@@ -24,10 +24,10 @@ from hone_api.reading import in_words, only_unknown
 from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
 from hone_api.source import Source
-from hone_trainer import contents
 from hone_trainer.datasets import against, layout, materialize
 from hone_trainer.datasets.sources import splits_of
 from hone_trainer.errors import ConfigError, DataError, SourceError
+from hone_trainer.store import contents
 
 _REMOTE = {
     "hf": (),

@@ -1,6 +1,6 @@
 """The model in training as lm-eval sees one.
 
-Requests are the same on every rank, and the ranks share their batches (`evaluate.sweep`): to lm-eval it is one model.
+Requests are the same on every rank, and the ranks share their batches (`heldout.sweep`): to lm-eval it is one model.
 Tokens, prefixes, windows and what is cut of an answer are those of lm-eval's own `HFLM`.
 """
 
@@ -14,9 +14,12 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from hone_trainer import evaluate, harness, rendering, sampling, suite
-from hone_trainer.encode import IGNORED, Row
+from hone_trainer import harness
+from hone_trainer.encoding import rendering
+from hone_trainer.encoding.split_file import IGNORED, Row
 from hone_trainer.errors import TrainerError
+from hone_trainer.models import generate
+from hone_trainer.scoring import heldout, probe_suite
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -80,7 +83,7 @@ class TunedModel(TemplateLM):
     def _loglikelihood_tokens(self, requests: list[Request], **_: Any) -> list[tuple[float, bool]]:
         """Log-likelihood of each continuation, and whether it is what greedy decoding gives."""
         rows = [self._row(context, follows, number) for number, (_, context, follows) in enumerate(requests, start=1)]
-        found = suite.likely(self.trainer, rows, self.poll).means
+        found = probe_suite.likely(self.trainer, rows, self.poll).means
         loss, right = found["loss"], found["token_accuracy"]
         columns = zip(loss.totals, right.totals, right.weights, strict=True)
         return [(-nats, correct == tokens) for nats, correct, tokens in columns]
@@ -133,17 +136,17 @@ class TunedModel(TemplateLM):
 
         def forward(batch: Sequence[Row]) -> list[list[float]]:
             asked = [row.input_ids for row in batch]
-            found = sampling.greedy(
+            found = generate.greedy(
                 self.trainer.model,
                 asked,
                 pad_id=self.tokenizer.pad_token_id,
                 stop_ids=run.stop_ids,
                 longest=longest,
-                stop=sampling.StopStrings(stop, self.tokenizer) if stop else None,
+                stop=generate.StopStrings(stop, self.tokenizer) if stop else None,
             )
             return [[float(len(ids)), *map(float, ids), *[0.0] * (longest - len(ids))] for ids in found]
 
-        values = evaluate.sweep(self.trainer.model, rows, forward, bf16=run.settings.bf16, poll=self.poll)
+        values = heldout.sweep(self.trainer.model, rows, forward, bf16=run.settings.bf16, poll=self.poll)
         ids = [[int(token) for token in row[1 : 1 + int(row[0])]] for row in values]
         end = self.tokenizer.decode(self.eot_token_id)
         marks = handle_stop_sequences(list(stop), eos=end)

@@ -12,12 +12,13 @@ from typing import Any
 from hone_api.modelversion import EvaluationNumber
 from hone_api.plan import TrainingPlan
 from hone_api.training import Harness
-from hone_trainer import harness, scores, suite
+from hone_trainer import harness
 from hone_trainer.errors import ConfigError
 from hone_trainer.harness import tasks
 from hone_trainer.harness.tasks import Benchmark, Loaded
-from hone_trainer.model import Base
-from hone_trainer.scores import Score
+from hone_trainer.models.base_model import Base
+from hone_trainer.scoring import probe_suite, scores
+from hone_trainer.scoring.scores import Score
 
 
 def load(plan: TrainingPlan, base: Base) -> Loaded:
@@ -101,7 +102,7 @@ def numbers(
 def lowest(benchmarks: Sequence[Benchmark]) -> list[str]:
     """Metrics of which less is better, as <metric> on <task>."""
     found = [(b, metric) for b in benchmarks for metric in b.metrics if metric.best == "Lowest"]
-    return [suite.title(metric.name, b.name) for b, metric in found]
+    return [probe_suite.title(metric.name, b.name) for b, metric in found]
 
 
 def verdict(
@@ -109,9 +110,9 @@ def verdict(
 ) -> str:
     """Why the gate evaluation.harness.maxRegression does not open; empty when it does, or there is none."""
     options = plan.evaluation.harness
-    allowed = suite.share(options.max_regression) if options else None
+    allowed = probe_suite.share(options.max_regression) if options else None
     found = None if base is None else regressions(benchmarks, base, tuned)
-    return suite.gate(harness.FIELD, found, allowed)
+    return probe_suite.gate(harness.FIELD, found, allowed)
 
 
 def regressions(benchmarks: Sequence[Benchmark], base: Sequence[Score], tuned: Sequence[Score]) -> dict[str, float]:
@@ -119,7 +120,7 @@ def regressions(benchmarks: Sequence[Benchmark], base: Sequence[Score], tuned: S
     out = {}
     for benchmark, before, after in zip(benchmarks, base, tuned, strict=True):
         for metric in benchmark.metrics:
-            worse = suite.regression(metric.best, before.value(metric.name), after.value(metric.name))
+            worse = probe_suite.regression(metric.best, before.value(metric.name), after.value(metric.name))
             if worse is not None:
-                out[suite.title(metric.name, benchmark.name)] = worse
+                out[probe_suite.title(metric.name, benchmark.name)] = worse
     return out

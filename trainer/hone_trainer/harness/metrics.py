@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hone_trainer.scores import DERIVED, Best, Mean
+from hone_trainer.scoring.scores import DERIVED, Best, Mean
 
 Row = tuple[float, float]
 """A row's total and its weight."""

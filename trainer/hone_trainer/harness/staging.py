@@ -23,14 +23,15 @@ from hone_api.finetunejob_status import MAX_TASK_DATA_SETS
 from hone_api.plan import TasksInput, TasksPlan
 from hone_api.report import Outcome, TasksResult
 from hone_api.training import Harness
-from hone_trainer import harness, hub, manifest, store
+from hone_trainer import harness
 from hone_trainer.datasets import layout, sources
-from hone_trainer.deadline import Deadline
 from hone_trainer.errors import ConfigError, SourceError, TrainerError
 from hone_trainer.harness import catalogue
 from hone_trainer.harness.catalogue import DataSet, Wanted
 from hone_trainer.harness.tasks import DATA, INDEX
-from hone_trainer.progress import Progress
+from hone_trainer.reporting.task import Progress
+from hone_trainer.store import folders, hub, manifest
+from hone_trainer.store.deadline import Deadline
 
 FOLDER = "evaluation-tasks"
 CARD = "README.md"
@@ -72,7 +73,7 @@ def run(plan: TasksPlan) -> TasksResult:
     with Progress("evaluation tasks") as progress:
         wanted = catalogue.find(plan.harness.tasks)
         parent = Path(plan.store) / FOLDER
-        with store.work_folder(parent) as downloads:
+        with folders.work_folder(parent) as downloads:
             chosen = _choose(wanted, token, Deadline.after(plan.limits.timeout_seconds), downloads)
             if (size := sum(c.size for c in chosen)) > plan.limits.max_source_bytes:
                 limit = plan.limits.max_source_bytes
@@ -80,7 +81,7 @@ def run(plan: TasksPlan) -> TasksResult:
             index = _index(wanted, chosen)
             path = f"{FOLDER}/{hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()}"
             target = Path(plan.store) / path
-            if store.is_intact(target):
+            if folders.is_intact(target):
                 progress.say("the tasks are already in the store")
             else:
                 progress.say(f"fetching {len(chosen)} data sets: {size / 2**20:.1f} MiB")
@@ -201,7 +202,7 @@ def _index(wanted: Sequence[Wanted], chosen: Sequence[Chosen]) -> dict[str, Any]
 def _stage(
     index: Mapping[str, Any], chosen: Sequence[Chosen], target: Path, downloads: Path, progress: Progress
 ) -> None:
-    with store.work_folder(target.parent) as folder:
+    with folders.work_folder(target.parent) as folder:
         for number, one in enumerate(chosen):
             progress.say(f"{one.data.repository} at {one.snapshot.commit[:12]}: {one.data.config or 'default'}")
             place = downloads / f"{number:03d}"
@@ -211,7 +212,7 @@ def _stage(
             _rows(one, place, downloads / "cache").save_to_disk(str(folder / DATA / f"{number:03d}"))
         (folder / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n")
         manifest.write(folder)
-        store.publish(folder, target)
+        folders.publish(folder, target)
 
 
 def _describe(one: Chosen, place: Path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.training import Harness
-from hone_trainer import harness, manifest
+from hone_trainer import harness
 from hone_trainer.errors import ConfigError, StoreError
 from hone_trainer.harness import catalogue
 from hone_trainer.harness.metrics import Metric, of_task
+from hone_trainer.store import manifest
 
 INDEX = "tasks.json"
 DATA = "data"

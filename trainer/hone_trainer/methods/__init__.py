@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hone_trainer.methods import dapt, distillation, dpo, grpo, kto, orpo, ppo, reward, sft
-from hone_trainer.methods.base import Method
+from hone_trainer.training.method import Method
 
 METHODS: dict[str, Method] = {
     "SFT": sft.METHOD,

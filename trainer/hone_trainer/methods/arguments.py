@@ -6,8 +6,8 @@ from typing import Any
 
 from hone_api.plan import TrainingPlan
 from hone_api.training import AdapterType
-from hone_trainer import deepspeed
-from hone_trainer.settings import Settings
+from hone_trainer.training import deepspeed
+from hone_trainer.training.settings import Settings
 
 COLLECTIVE_TIMEOUT = 1800
 """Seconds that a rank waits for the others; the longest silence is the first rank's export."""
@@ -39,7 +39,7 @@ def common(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
         "seed": training.seed,
         "data_seed": training.seed,
         _checkpointing(): training.gradient_checkpointing,
-        # Cadence decides when to evaluate and to save.
+        # SaveAndEvaluateSchedule decides when to evaluate and to save.
         "eval_strategy": "no",
         "save_strategy": "no",
         "logging_steps": settings.logging_every,

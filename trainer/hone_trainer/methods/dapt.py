@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import evaluate
-from hone_trainer.encode import IGNORED, Encoder, Row
+from hone_trainer.encoding.split_file import IGNORED, Encoder, Row
 from hone_trainer.methods import sft
-from hone_trainer.methods.base import Method
-from hone_trainer.model import Base
-from hone_trainer.settings import Rates, Settings
+from hone_trainer.models.base_model import Base
+from hone_trainer.scoring import heldout
+from hone_trainer.training.method import Method
+from hone_trainer.training.settings import Rates, Settings
 
 
 class DocumentEncoder(Encoder):
@@ -61,7 +61,7 @@ METHOD = Method(
     arguments=arguments,
     trainer=sft.trainer,
     flat=lambda _: True,
-    score=evaluate.score_language_model,
+    score=heldout.score_language_model,
     metrics={"loss": "Lowest", "perplexity": "Lowest", "token_accuracy": "Highest"},
     length=2048,
 )

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import model, teacher, teacher_model
-from hone_trainer.encode import Encoder, Row
+from hone_trainer.encoding.split_file import Encoder, Row
 from hone_trainer.errors import TrainerError
-from hone_trainer.loop import Loop, Run
 from hone_trainer.methods import divergence, sft
-from hone_trainer.model import Base
+from hone_trainer.models import base_model
+from hone_trainer.models.base_model import Base
+from hone_trainer.teachers import from_model, sequence
+from hone_trainer.training.loop import Loop, Run
 
 
 class AnsweredEncoder(Encoder):
@@ -28,7 +29,7 @@ class AnsweredEncoder(Encoder):
 
 def encoder(plan: TrainingPlan, base: Base) -> Encoder:
     """Of a conversation the last turn is the teacher's own; its distribution is known for every turn."""
-    if teacher.options_of(plan).by_logits:
+    if sequence.options_of(plan).by_logits:
         return AnsweredEncoder(base.tokenizer, "Assistant")
     return Encoder(base.tokenizer, "LastAssistant")
 
@@ -39,8 +40,8 @@ def check(plan: TrainingPlan, base: Base) -> None:
     Raises:
         TrainerError: UnsupportedModel, when level Logits would compare other tokens.
     """
-    if teacher.options_of(plan).by_logits:
-        teacher_model.open_teacher(plan, base)
+    if sequence.options_of(plan).by_logits:
+        from_model.open_teacher(plan, base)
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
@@ -49,9 +50,9 @@ def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
     Raises:
         TrainerError: InvalidConfiguration, when the teacher that must read them cannot: its context is too short.
     """
-    if teacher.options_of(plan).by_logits:
-        name, folder = teacher_model.named(plan)
-        context, longest = model.open_base(folder).context, max(len(row.input_ids) for row in rows)
+    if sequence.options_of(plan).by_logits:
+        name, folder = from_model.named(plan)
+        context, longest = base_model.open_base(folder).context, max(len(row.input_ids) for row in rows)
         if longest > context:
             message = (
                 f"distillation.teacherModelVersion {name} reads {context} tokens, and the longest row has {longest}: "
@@ -102,12 +103,12 @@ class Taught(Loop):
 
 def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list[Any]) -> Any:
     """A trainer that is ready to train."""
-    options = teacher.options_of(run.plan)
+    options = sequence.options_of(run.plan)
     if not options.by_logits:
         return sft.trainer(run, args, network, peft_config, callbacks)
     made = sft.trainer(run, args, network, peft_config, callbacks, loop=Taught)
-    opened, numbers = teacher_model.open_teacher(run.plan, run.base), run.settings
-    theirs = model.load(opened, bf16=numbers.bf16, cpu=numbers.cpu, quantize=False, frozen=True)
+    opened, numbers = from_model.open_teacher(run.plan, run.base), run.settings
+    theirs = base_model.load(opened, bf16=numbers.bf16, cpu=numbers.cpu, quantize=False, frozen=True)
     made.teacher = theirs.to(args.device).eval().requires_grad_(False)
     made.temperature = float(options.temperature or 1)
     return made
@@ -119,5 +120,5 @@ METHOD = replace(
     dataset=dataset,
     check=check,
     trainer=trainer,
-    flat=lambda plan: not teacher.options_of(plan).by_logits,
+    flat=lambda plan: not sequence.options_of(plan).by_logits,
 )

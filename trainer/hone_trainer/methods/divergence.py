@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from hone_trainer.encode import IGNORED
+from hone_trainer.encoding.split_file import IGNORED
 
 CHUNK = 128
 """Tokens whose probabilities are in memory at a time; of the others there are logits alone."""

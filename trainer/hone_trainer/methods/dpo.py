@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import adapters
-from hone_trainer.evaluate import HeldOut
-from hone_trainer.loop import Run
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.base import Method
 from hone_trainer.methods.pairs import Poll
 from hone_trainer.methods.reference import WithReference
-from hone_trainer.scores import Score
-from hone_trainer.settings import Rates, Settings
+from hone_trainer.models import adapters
+from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.scores import Score
+from hone_trainer.training.loop import Run
+from hone_trainer.training.method import Method
+from hone_trainer.training.settings import Rates, Settings
 
 LOSSES = {"Sigmoid": "sigmoid", "IPO": "ipo", "Hinge": "hinge"}
 """Our names -> TRL's."""

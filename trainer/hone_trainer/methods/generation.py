@@ -13,8 +13,9 @@ from typing import Any
 
 from hone_api.methods import Generation
 from hone_api.plan import TrainingPlan
-from hone_trainer import adapters, ranks
+from hone_trainer import ranks
 from hone_trainer.methods import merged
+from hone_trainer.models import adapters
 
 PRIVATE = {
     "VLLM_NO_USAGE_STATS": "1",

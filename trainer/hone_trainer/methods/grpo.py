@@ -15,15 +15,15 @@ from hone_api.methods import GrpoMethod
 from hone_api.plan import TrainingPlan
 from hone_api.sizing import longest_sequence
 from hone_trainer import ranks
-from hone_trainer.encode_prompts import Prompt, PromptEncoder
+from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError
-from hone_trainer.loop import Loop, Run
 from hone_trainer.methods import generation, rewarding, samples, served
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.base import Method
-from hone_trainer.model import Base
-from hone_trainer.order import PromptOrder
-from hone_trainer.settings import Rates, Settings
+from hone_trainer.models.base_model import Base
+from hone_trainer.training.loop import Loop, Run
+from hone_trainer.training.method import Method
+from hone_trainer.training.samplers import PromptOrder
+from hone_trainer.training.settings import Rates, Settings
 
 LOSSES: dict[str, dict[str, str]] = {
     "GRPO": {"loss_type": "grpo"},

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hone_trainer import model
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import pairs
-from hone_trainer.model import Base
+from hone_trainer.models import base_model
+from hone_trainer.models.base_model import Base
 
 
 class Judge:
@@ -25,7 +25,7 @@ class Judge:
     def __init__(self, name: str, path: str, policy: Base, device: Any) -> None:
         from transformers import AutoModelForSequenceClassification
 
-        opened = model.open_base(path, head="Reward")
+        opened = base_model.open_base(path, head="Reward")
         if wrong := unlike(opened.tokenizer, policy.tokenizer):
             message = f"ppo.rewardModelVersion {name} has another {wrong} than the model: train both on the same base"
             raise TrainerError("UnsupportedModel", message)

@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import adapters
-from hone_trainer.encode_pairs import Judged, JudgedEncoder
+from hone_trainer.encoding.preferences import Judged, JudgedEncoder
 from hone_trainer.errors import DataError
-from hone_trainer.evaluate import HeldOut
-from hone_trainer.loop import Run
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.base import Method
 from hone_trainer.methods.pairs import Poll
 from hone_trainer.methods.reference import WithReference
-from hone_trainer.model import Base
-from hone_trainer.scores import Mean, Score
-from hone_trainer.settings import Rates, Settings
+from hone_trainer.models import adapters
+from hone_trainer.models.base_model import Base
+from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.scores import Mean, Score
+from hone_trainer.training.loop import Run
+from hone_trainer.training.method import Method
+from hone_trainer.training.settings import Rates, Settings
 
 _MASKS = ("completion_mask", "KL_completion_mask")
 """Columns of a dataset and of its batches: which tokens of the answers count."""

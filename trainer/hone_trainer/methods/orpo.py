@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer.encode_pairs import Pair, labels
-from hone_trainer.evaluate import HeldOut
-from hone_trainer.loop import Loop, Run
+from hone_trainer.encoding.preferences import Pair, labels
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.base import Method
 from hone_trainer.methods.pairs import Poll
-from hone_trainer.scores import Score
-from hone_trainer.settings import Rates, Settings
+from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.scores import Score
+from hone_trainer.training.loop import Loop, Run
+from hone_trainer.training.method import Method
+from hone_trainer.training.settings import Rates, Settings
 
 _LIKELY = "chosen_likely_labels"
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import evaluate
-from hone_trainer.encode import Example
-from hone_trainer.encode_pairs import Compared, Pair, PairEncoder
-from hone_trainer.loop import Run
-from hone_trainer.model import Base
-from hone_trainer.scores import Mean, Score
+from hone_trainer.encoding.preferences import Compared, Pair, PairEncoder
+from hone_trainer.encoding.split_file import Example
+from hone_trainer.models.base_model import Base
+from hone_trainer.scoring import heldout
+from hone_trainer.scoring.scores import Mean, Score
+from hone_trainer.training.loop import Run
 
 Poll = Callable[[], None]
 METRICS: dict[str, Any] = {"loss": "Lowest", "reward_accuracy": "Highest", "reward_margin": "Highest"}
@@ -84,12 +84,12 @@ def log_probs(
         of_prompt, counts = (
             each.to(inputs["input_ids"].device) for each in _placed(answers, inputs["input_ids"].shape)
         )
-        labels = inputs["input_ids"].masked_fill(~(counts | of_prompt if prompts else counts), evaluate.IGNORED)
+        labels = inputs["input_ids"].masked_fill(~(counts | of_prompt if prompts else counts), heldout.IGNORED)
         found = model(**inputs, labels=labels, fused_lm_head=True).log_probs.double()
         sums = [found.masked_fill(~counts[:, 1:], 0).sum(1), *([found.sum(1)] if prompts else [])]
         return torch.cat([each.view(len(batch), width) for each in sums], 1).tolist()
 
-    return evaluate.sweep(model, rows, forward, bf16=run.settings.bf16, poll=poll)
+    return heldout.sweep(model, rows, forward, bf16=run.settings.bf16, poll=poll)
 
 
 def _placed(answers: Sequence[tuple[int, Sequence[int]]], shape: Sequence[int]) -> tuple[Any, Any]:

@@ -9,19 +9,20 @@ from typing import Any
 
 from hone_api.methods import PpoMethod
 from hone_api.plan import TrainingPlan
-from hone_trainer import evaluate, model, sampling
-from hone_trainer.encode_prompts import Prompt, PromptEncoder
+from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError
-from hone_trainer.evaluate import HeldOut
-from hone_trainer.loop import Run
 from hone_trainer.methods import critic, ppo_math
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.base import Method
 from hone_trainer.methods.judge import Judge
 from hone_trainer.methods.pairs import Poll
-from hone_trainer.model import Base
-from hone_trainer.scores import Mean, Score
-from hone_trainer.settings import Rates, Settings
+from hone_trainer.models import base_model, generate
+from hone_trainer.models.base_model import Base
+from hone_trainer.scoring import heldout
+from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.scores import Mean, Score
+from hone_trainer.training.loop import Run
+from hone_trainer.training.method import Method
+from hone_trainer.training.settings import Rates, Settings
 
 
 def options(plan: TrainingPlan) -> PpoMethod:
@@ -72,7 +73,7 @@ def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list
     if peft_config is None:
         # Weights as the policy has them: rounded ones would already be another model.
         settings = run.settings
-        reference = model.load(run.base, bf16=settings.bf16, cpu=settings.cpu, quantize=False, frozen=False)
+        reference = base_model.load(run.base, bf16=settings.bf16, cpu=settings.cpu, quantize=False, frozen=False)
         reference = reference.eval().requires_grad_(False)
     else:
         peft_config.modules_to_save = peft_config.exclude_modules = [critic.NAME]
@@ -85,7 +86,7 @@ def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list
         model=network,
         args=args,
         train_dataset=run.dataset,
-        data_collator=lambda rows: sampling.left_padded([row["prompt_ids"] for row in rows], pad),
+        data_collator=lambda rows: generate.left_padded([row["prompt_ids"] for row in rows], pad),
         processing_class=run.base.tokenizer,
         callbacks=callbacks,
     )
@@ -105,12 +106,12 @@ def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
 
     def forward(batch: Sequence[Prompt]) -> list[list[float]]:
         prompts = [row.prompt_ids for row in batch]
-        answers = sampling.greedy(trainer.model, prompts, pad_id=pad, stop_ids=run.stop_ids, longest=longest)
+        answers = generate.greedy(trainer.model, prompts, pad_id=pad, stop_ids=run.stop_ids, longest=longest)
         rewards = trainer.judge([p + a for p, a in zip(prompts, answers, strict=True)]).tolist()
         kl = [_divergence(trainer, p, a) for p, a in zip(prompts, answers, strict=True)]
         return [[r, k, float(len(a))] for r, k, a in zip(rewards, kl, answers, strict=True)]
 
-    values = evaluate.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
+    values = heldout.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
     rewards, kl, lengths = ([float(v) for v in column] for column in zip(*values, strict=True))
     ones = [1.0] * len(rewards)
     return Score({"reward": Mean(rewards, ones), "kl": Mean(kl, ones)}, tokens=int(sum(lengths)))

@@ -15,14 +15,16 @@ import torch
 from transformers import Trainer
 from trl.trainer.utils import RepeatSampler
 
-from hone_trainer import finite, ranks, sampling
+from hone_trainer import ranks
 from hone_trainer.errors import TrainerError
-from hone_trainer.loop import Loop, Run
 from hone_trainer.methods import critic, ppo_math, rollouts
 from hone_trainer.methods.judge import Judge
 from hone_trainer.methods.reference import TOLERANCE
 from hone_trainer.methods.rollouts import Rollout
-from hone_trainer.order import PromptOrder
+from hone_trainer.models import generate
+from hone_trainer.training import finite
+from hone_trainer.training.loop import Loop, Run
+from hone_trainer.training.samplers import PromptOrder
 
 
 class Ppo(Loop, Trainer):
@@ -61,7 +63,7 @@ class Ppo(Loop, Trainer):
         if inputs["part"] == 0 and (self.state.global_step % self.ppo.iterations == 0 or not self.rollouts):
             try:
                 self.rollouts = self._sample()
-            except sampling.NotFiniteError as error:
+            except generate.NotFiniteError as error:
                 raise self._diverged(str(error), self.prompts) from None
             self.answer_tokens = self._count()
         return super().training_step(model, self.rollouts[inputs["part"]], num_items_in_batch)
@@ -96,7 +98,7 @@ class Ppo(Loop, Trainer):
         pad = self.run.base.tokenizer.pad_token_id
         self.model.eval()
         with self.compute_loss_context_manager():
-            ids = sampling.sampled(
+            ids = generate.sampled(
                 self.model,
                 batch,
                 temperature=self.temperature,

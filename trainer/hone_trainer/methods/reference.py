@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hone_trainer import ranks
-from hone_trainer.encode_pairs import Compared
+from hone_trainer.encoding.preferences import Compared
 from hone_trainer.errors import TrainerError
-from hone_trainer.loop import Loop, Run
 from hone_trainer.methods import pairs
 from hone_trainer.methods.pairs import Poll
-from hone_trainer.stop import interrupted
+from hone_trainer.signals import interrupted
+from hone_trainer.training.loop import Loop, Run
 
 TOLERANCE = {False: 1e-3, True: 5e-2}
 """Largest relative error of the first loss in float32 and, True, in bfloat16."""

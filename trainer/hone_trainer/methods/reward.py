@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import evaluate
-from hone_trainer.encode_pairs import Pair
-from hone_trainer.evaluate import HeldOut
-from hone_trainer.loop import Loop, Run
+from hone_trainer.encoding.preferences import Pair
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.base import Method
 from hone_trainer.methods.pairs import Poll
-from hone_trainer.scores import Score
-from hone_trainer.settings import Rates, Settings
+from hone_trainer.scoring import heldout
+from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.scores import Score
+from hone_trainer.training.loop import Loop, Run
+from hone_trainer.training.method import Method
+from hone_trainer.training.settings import Rates, Settings
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
@@ -81,7 +81,7 @@ def rewards(model: Any, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll
         logits = model(**pairs.padded(sequences, pad_id, next(model.parameters()).device)).logits
         return logits.double().view(len(batch), -1).tolist()
 
-    return evaluate.sweep(model, rows, forward, bf16=bf16, poll=poll)
+    return heldout.sweep(model, rows, forward, bf16=bf16, poll=poll)
 
 
 METHOD = Method(

@@ -8,16 +8,18 @@ from typing import Any, cast
 
 from transformers import TrainerCallback
 
-from hone_trainer import evaluate, ranks, rewards, sampling
-from hone_trainer.encode_prompts import Prompt
+from hone_trainer import ranks, rewards
+from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import TrainerError
-from hone_trainer.evaluate import HeldOut
-from hone_trainer.loop import Run
-from hone_trainer.methods.base import Poll
+from hone_trainer.models import generate
 from hone_trainer.rewards import Masked, gold
 from hone_trainer.rewards.combined import Scores
 from hone_trainer.sandbox import Workers
-from hone_trainer.scores import Mean, Score
+from hone_trainer.scoring import heldout
+from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.scores import Mean, Score
+from hone_trainer.training.loop import Run
+from hone_trainer.training.method import Poll
 
 CONSTANT = "frac_reward_zero_std"
 """TRL's name for the share of prompts whose samples all got the same reward."""
@@ -201,11 +203,11 @@ def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
 
     def forward(batch: Sequence[Prompt]) -> list[list[float]]:
         prompts = [row.prompt_ids for row in batch]
-        answers = sampling.greedy(trainer.model, prompts, pad_id=pad, stop_ids=run.stop_ids, longest=longest)
+        answers = generate.greedy(trainer.model, prompts, pad_id=pad, stop_ids=run.stop_ids, longest=longest)
         totals = trainer.rewards(batch, answers).totals
         return [[total or 0.0, float(total is not None), len(ids)] for total, ids in zip(totals, answers, strict=True)]
 
-    values = evaluate.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
+    values = heldout.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
     totals, weights, lengths = ([float(v) for v in column] for column in zip(*values, strict=True))
     if not any(weights):
         trainer.rewards.give_up(f"none of the {len(weights)} answers to {split.name} got a score")

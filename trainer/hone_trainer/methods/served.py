@@ -16,14 +16,15 @@ from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
-from hone_trainer import ranks, store
-from hone_trainer.checkpoints import naming_disk_errors
-from hone_trainer.datasets.synthesis.endpoint import TRIES, Access, Endpoint, in_parallel
+from hone_trainer import ranks
+from hone_trainer.endpoints.client import TRIES, Access, Endpoint, in_parallel
 from hone_trainer.errors import ConfigError, SourceError
-from hone_trainer.hub import secret_key
-from hone_trainer.loop import Run
 from hone_trainer.methods.arguments import COLLECTIVE_TIMEOUT
-from hone_trainer.stop import Stop
+from hone_trainer.signals import Stop
+from hone_trainer.store import folders
+from hone_trainer.store.hub import secret_key
+from hone_trainer.training.checkpoints import naming_disk_errors
+from hone_trainer.training.loop import Run
 
 PARALLEL = 64
 """Prompts of a rank that are under way at a time; vLLM makes one batch of them."""
@@ -145,7 +146,7 @@ class Served:
         return name
 
     def _write(self, name: str) -> None:
-        with naming_disk_errors(self._folder), store.work_folder(self._folder) as work:
+        with naming_disk_errors(self._folder), folders.work_folder(self._folder) as work:
             self._network.save_pretrained(work / name, selected_adapters=["default"], save_embedding_layers=False)
             (work / name).rename(self._folder / name)
 

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from hone_api.plan import TrainingPlan
-from hone_trainer import evaluate, finite, losshead
-from hone_trainer.encode import Encoder, Row
-from hone_trainer.loop import Loop, Run
+from hone_trainer.encoding.split_file import Encoder, Row
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.base import Method
-from hone_trainer.model import Base
-from hone_trainer.order import WithinStep
-from hone_trainer.settings import Rates, Settings
+from hone_trainer.models.base_model import Base
+from hone_trainer.scoring import heldout
+from hone_trainer.training import chunked_loss, finite
+from hone_trainer.training.loop import Loop, Run
+from hone_trainer.training.method import Method
+from hone_trainer.training.samplers import WithinStep
+from hone_trainer.training.settings import Rates, Settings
 
 
 def encoder(plan: TrainingPlan, base: Base) -> Encoder:
@@ -148,7 +149,7 @@ def trainer(
     )
     made.remove_callback(PrinterCallback)  # our reporters tell
     made.attach(run)
-    losshead.install(made.model)
+    chunked_loss.install(made.model)
     return made
 
 
@@ -159,6 +160,6 @@ METHOD = Method(
     arguments=arguments,
     trainer=trainer,
     flat=lambda _: True,
-    score=evaluate.score_language_model,
+    score=heldout.score_language_model,
     metrics={"loss": "Lowest", "token_accuracy": "Highest"},
 )

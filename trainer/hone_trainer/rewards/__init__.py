@@ -8,7 +8,7 @@ from pathlib import Path
 from hone_api.plan import TrainingPlan
 from hone_api.rewards import Reward as RewardSpec
 from hone_api.rewards import RewardType
-from hone_trainer.datasets.synthesis.endpoint import Access
+from hone_trainer.endpoints.client import Access
 from hone_trainer.errors import ConfigError
 from hone_trainer.rewards.base import Context, Masked, Reward, Sample, as_samples
 from hone_trainer.rewards.code import Code

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hone_trainer import harmony
-from hone_trainer.datasets.synthesis.endpoint import Access
+from hone_trainer.encoding import harmony
+from hone_trainer.endpoints.client import Access
 
 if TYPE_CHECKING:
     from hone_api.rewards import Reward as RewardSpec
-    from hone_trainer.encode_prompts import Prompt
+    from hone_trainer.encoding.prompts import Prompt
     from hone_trainer.sandbox import Workers
 
 
@@ -23,7 +23,7 @@ class Sample:
     completion: str
     """Without special tokens; see `harmony.decoded`."""
     record: Mapping[str, Any]
-    """See `encode_prompts.checked_record`."""
+    """See `prompts.checked_record`."""
     tokens: int
     """Of the answer, the end mark included."""
 

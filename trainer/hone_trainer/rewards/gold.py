@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hone_api.rewards import VERIFIERS
-from hone_trainer.encode_prompts import Prompt
+from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import TrainerError
 from hone_trainer.rewards.base import Masked, Sample, Scored
 from hone_trainer.rewards.combined import Combined, Part

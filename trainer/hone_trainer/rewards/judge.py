@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from hone_trainer.datasets.synthesis.endpoint import Endpoint
+from hone_trainer.endpoints.client import Endpoint
 from hone_trainer.errors import SourceError
-from hone_trainer.hub import secret_key
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
+from hone_trainer.store.hub import secret_key
 
 PARALLEL = 8
 _SYSTEM = (

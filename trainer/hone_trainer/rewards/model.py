@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hone_trainer import safe_config
-from hone_trainer.encoder import Encoder, RowRefusedError
+from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.errors import TrainerError
+from hone_trainer.models import safe_config
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
 
 BATCH = 8

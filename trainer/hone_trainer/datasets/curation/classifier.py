@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hone_api.plan import ModelInput
-from hone_trainer import chain, manifest, safe_config
 from hone_trainer.datasets.rows import Record
 from hone_trainer.datasets.texts import joined
 from hone_trainer.errors import ConfigError, TrainerError
+from hone_trainer.models import merge_base, safe_config
+from hone_trainer.store import manifest
 
 _BATCH = 16
 _LONGEST = 1024
@@ -33,7 +34,7 @@ class Classifier:
 
         if model.digest is not None:
             manifest.verify(model.path, model.digest)
-        path = chain.whole(model, room / "merged", first=True).path
+        path = merge_base.whole(model, room / "merged", first=True).path
         safe_config.refuse_code(Path(path))
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         kinds = config.architectures or ["of an unknown kind"]
@@ -65,7 +66,7 @@ class Classifier:
 
     def _ids(self, record: Record) -> list[int]:
         """The conversation by the model's own chat template, as reward models are trained; plain text without one."""
-        from hone_trainer.encoder import Encoder
+        from hone_trainer.encoding.conversation import Encoder
 
         if self._tokenizer.chat_template and "text" not in record:
             try:

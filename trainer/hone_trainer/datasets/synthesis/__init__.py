@@ -19,7 +19,7 @@ from hone_trainer.datasets.rows import RawRow
 from hone_trainer.datasets.synthesis import generate, material, raft
 from hone_trainer.datasets.synthesis.batch import Batch
 from hone_trainer.datasets.synthesis.templates import TEMPLATES
-from hone_trainer.progress import Progress
+from hone_trainer.reporting.task import Progress
 
 PROVENANCE = "synthetic.jsonl"
 """Beside the splits: for each row, where it comes from and who accepted it."""

@@ -23,7 +23,7 @@ from hone_api.review import (
     ReviewRequest,
 )
 from hone_api.synthesis import Synthesis
-from hone_trainer.manifest import write_atomically
+from hone_trainer.store.manifest import write_atomically
 
 AnyModel = TypeVar("AnyModel", bound=ApiModel)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from rapidfuzz.distance import LCSseq
 
 from hone_api.synthesis import Judge
-from hone_trainer.datasets.synthesis.endpoint import Endpoint
-from hone_trainer.textmetrics import tokens
+from hone_trainer.endpoints.client import Endpoint
+from hone_trainer.scoring.text_metrics import tokens
 
 _RUBRIC = """\
 Score this training example for a language model from 1 to 5. 5: correct, complete, clear, and useful. 3: usable with \

@@ -19,15 +19,15 @@ from typing import Any
 from hone_api.plan import MaterializePlan
 from hone_api.review import Candidate, Filtered, Provenance, row_id
 from hone_api.synthesis import Synthesis
-from hone_trainer import hub
 from hone_trainer.datasets.synthesis.batch import Batch
-from hone_trainer.datasets.synthesis.endpoint import Access, Endpoint, PromptRefusedError, too_many
 from hone_trainer.datasets.synthesis.filters import Scorer, Similar
 from hone_trainer.datasets.synthesis.material import Material, Seed
 from hone_trainer.datasets.synthesis.templates import TEMPLATES, AnswerError, Ask, Template
-from hone_trainer.datasets.synthesis.usage import Usage
+from hone_trainer.endpoints.client import Access, Endpoint, PromptRefusedError, too_many
+from hone_trainer.endpoints.usage import Usage
 from hone_trainer.errors import DataError, SourceError
-from hone_trainer.progress import Progress
+from hone_trainer.reporting.task import Progress
+from hone_trainer.store import hub
 
 _REQUESTS_PER_ROW = 10
 """A model of which filters keep less than a tenth is told to the user instead of asked for ever."""

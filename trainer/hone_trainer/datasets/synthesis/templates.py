@@ -16,8 +16,8 @@ from hone_api.plan import MaterializePlan
 from hone_api.synthesis import Raft
 from hone_api.synthesis import Template as Name
 from hone_trainer.datasets.synthesis import raft
-from hone_trainer.datasets.synthesis.endpoint import Message
 from hone_trainer.datasets.synthesis.material import Material, Passage, Seed
+from hone_trainer.endpoints.client import Message
 
 Row = dict[str, Any]
 _SHOWN_SEEDS = 3

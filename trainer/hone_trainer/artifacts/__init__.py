@@ -1,0 +1,1 @@
+"""What a run leaves: exported weights, model card, report page, plots."""

@@ -1,0 +1,308 @@
+"""Artifacts: written, read back and compared, then closed by their manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hone_api.modelversion import Artifact, ArtifactForm, EvaluationNumber, Sample
+from hone_trainer import ranks
+from hone_trainer.artifacts import model_card, run_page, servable
+from hone_trainer.artifacts.run_summary import Effort
+from hone_trainer.encoding.split_file import Example
+from hone_trainer.errors import TrainerError
+from hone_trainer.models import adapters, base_model, gguf
+from hone_trainer.store import manifest
+from hone_trainer.training.checkpoints import naming_disk_errors
+from hone_trainer.training.loop import Run
+from hone_trainer.training.selfcheck import Shown
+
+MERGE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
+"""Largest difference of a logit between base with adapter and merged model: rounding of one more matrix sum."""
+TASKS = {"LanguageModel": "text-generation", "Reward": "text-classification"}
+"""What a model with a head is for, in the hub's words."""
+PROBES = 2
+"""Training rows on which merged model and adapter are compared."""
+
+
+@dataclass
+class Record:
+    """What an artifact says about its run."""
+
+    numbers: list[EvaluationNumber]
+    samples: list[Sample]
+    resolved: dict[str, int | str]
+    steps: int
+    curves: list[dict[str, Any]]
+    data: dict[str, str] = field(default_factory=dict)
+    """What became of the rows of each split, in words."""
+    example: list[Shown] = field(default_factory=list)
+    """A training row with its mask."""
+    advice: list[str] = field(default_factory=list)
+    rejected: str = ""
+    """Why the model does not pass its gate."""
+    interpolation: list[dict[str, Any]] = field(default_factory=list)
+    """Points between base and tuned weights."""
+    lowest: list[str] = field(default_factory=list)
+    """Metrics of evaluation.harness of which less is better, as <metric> on <task>."""
+    effort: Effort | None = None
+    """What the run took; None of a checkpoint that is exported later."""
+
+
+def weights(trainer: Any) -> dict[str, Any]:
+    """The trained weights on the CPU, by their names in the file: of the adapter, or of the whole model.
+
+    A collective: sharded weights are gathered. Tied weights appear once. Only the first rank's answer counts.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+
+    is_adapter = isinstance(trainer.model, PeftModel)
+    if not trainer.is_deepspeed_enabled:
+        state = trainer.model.state_dict()
+    elif is_adapter and trainer.model_wrapped.zero_optimization_stage() == 3:
+        state = trainer.model_wrapped._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=True)
+    else:
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not ranks.is_first():
+        return {}
+    if is_adapter:
+        state = get_peft_model_state_dict(trainer.model, state_dict=state)
+    else:
+        tied = set(trainer.model.all_tied_weights_keys)
+        state = {name: tensor for name, tensor in state.items() if name not in tied}
+    left_out = f".{trainer.run.method.training_only}."
+    state = {name: tensor for name, tensor in state.items() if left_out not in f".{name}"}
+    return {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
+
+
+def check_weights(found: Iterable[tuple[str, Any]], expected: dict[str, Any]) -> None:
+    """That what was read back is what was trained: same names, bit-equal, not empty, finite.
+
+    Args:
+        found: names and tensors, which may come one by one.
+
+    Raises:
+        TrainerError: naming the first tensors that are wrong; Diverged when one is not finite.
+    """
+    import torch
+
+    wrong, missing = [], set(expected)
+    for name, tensor in found:
+        missing.discard(name)
+        if name not in expected:
+            wrong.append(f"{name}: unexpected")
+        elif tensor.numel() == 0:
+            wrong.append(f"{name}: empty")
+        elif not torch.isfinite(tensor).all():
+            raise TrainerError("Diverged", f"the trained weights are not finite: {name}")
+        elif not torch.equal(tensor, expected[name]):
+            wrong.append(f"{name}: differs from the trained weights")
+    wrong += [f"{name}: missing" for name in sorted(missing)]
+    if wrong:
+        raise TrainerError("TrainerError", f"the exported weights are wrong: {'; '.join(wrong[:5])}")
+
+
+def write(run: Run, trained: dict[str, Any], network: Any, record: Record, output: Path) -> list[Artifact]:
+    """Write every artifact the plan asks for. On the first rank only.
+
+    Args:
+        trained: from `weights`.
+        network: the trained model, for its configuration; its weights are not read.
+        output: from `finished.begin`: the plan's outputPath, or a folder in it.
+    """
+    plan = run.plan
+    with naming_disk_errors(output):
+        if not adapters.is_adapter(plan.adapter):
+            made = [_full(run, output / "full", trained, network, record)]
+            return made + _gguf(run, output / "full", record)
+        made = [_adapter(run, output / "adapter", trained, network, record)]
+        if plan.output.merge or plan.model_adapter:  # the adapter's base was merged for this run alone
+            made.append(_merged(run, output / "merged", output / "adapter", record))
+            made += _gguf(run, output / "merged", record)
+        return made
+
+
+def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: Record) -> Artifact:
+    from safetensors.torch import save_file
+
+    _fresh(folder)
+    trained = servable.as_stored(trained, run.base.config)
+    save_file(trained, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    check_weights(_stored(folder), trained)
+    config = network.peft_config["default"]
+    config.base_model_name_or_path = servable.base_name(run.plan.model_uri)
+    config.revision = run.plan.model_commit
+    config.inference_mode = True
+    if run.method.training_only:
+        config.modules_to_save = config.exclude_modules = None
+    config.save_pretrained(str(folder))
+    servable.check(folder, run.base.config, run.method.head)
+    return _finish(run, folder, "Adapter", record)
+
+
+def _full(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: Record) -> Artifact:
+    import torch
+
+    _fresh(folder)
+    if run.settings.bf16:
+        trained = {name: t.to(torch.bfloat16) if t.is_floating_point() else t for name, t in trained.items()}
+        network.config.dtype = torch.bfloat16
+    network.save_pretrained(folder, state_dict=dict(trained))
+    check_weights(_read_back(folder, network, trained), trained)
+    return _finish(run, folder, "Full", record)
+
+
+def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
+    """Base and adapter in one model, made from the exported adapter: this also proves that it loads.
+
+    The base of a QLoRA run is the dequantised 4-bit one, since the adapter was fitted to that. What was trained, and is
+    served where base and adapter are loaded in 4 bits, rounds otherwise in each layer: its card has both differences.
+    """
+    from peft import PeftModel
+
+    _fresh(folder)
+    base = base_model.load(
+        run.base, bf16=run.settings.bf16, cpu=True, quantize=_quantized(run), frozen=True, head=run.method.head
+    )
+    probes = run.rows[:PROBES]
+    tuned = PeftModel.from_pretrained(base, adapter)
+    trained = before = _logits(tuned, probes)
+    if _quantized(run):
+        tuned = PeftModel.from_pretrained(tuned.unload().dequantize(), adapter)
+        before = _logits(tuned, probes)
+    merged = tuned.merge_and_unload()
+    after = _logits(merged, probes)
+    drift = _difference(before, after)
+    limit = MERGE_TOLERANCE[str(merged.dtype).removeprefix("torch.")]
+    if drift > limit:
+        raise TrainerError("TrainerError", f"a logit of the merged model is off by {drift:.2g} (limit {limit:g})")
+    merged.save_pretrained(folder)
+    expected = _untied(merged)
+    check_weights(_read_back(folder, merged, expected), expected)
+    note = f"Largest difference of a logit from base with adapter, on {len(probes)} training rows: {drift:.2g}."
+    if _quantized(run):
+        note = note.replace("from base", "from the dequantised base")
+        note += f" From the base in 4 bits with adapter, as it was trained: {_difference(trained, after):.2g}."
+    return _finish(run, folder, "Merged", record, note)
+
+
+def _gguf(run: Run, source: Path, record: Record) -> list[Artifact]:
+    """The same model for llama.cpp, when the plan asks for it. The file has the tokenizer and its template."""
+    if "GGUF" not in run.plan.output.formats:
+        return []
+    folder, precision = source.with_name("gguf"), run.plan.output.gguf_precision
+    _fresh(folder)
+    drift = gguf.write(source, folder / f"{run.plan.output.model_name}.gguf", precision)
+    note = f"Largest difference of a weight from the safetensors, relative to its tensor's largest: {drift:.2g}."
+    return [_finish(run, folder, "GGUF", record, f"Precision {precision}.", note)]
+
+
+def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: str) -> Artifact:
+    """Tokenizer, generation settings, card, report, curves; then the manifest, which is read back."""
+    run.base.tokenizer.save_pretrained(folder)
+    if run.method.head == "LanguageModel":
+        _generation_config(run).save_pretrained(folder)
+    (folder / "README.md").write_text(
+        model_card.render(
+            run.plan,
+            form,
+            task=TASKS[run.method.head],
+            numbers=record.numbers,
+            samples=record.samples,
+            resolved=record.resolved,
+            steps=record.steps,
+            warnings=record.advice,
+            notes=notes,
+        )
+    )
+    report = {
+        "form": form,
+        "plan": run.plan.to_json(),
+        "resolved": record.resolved,
+        "steps": record.steps,
+        "rows": len(run.rows),
+        "effort": record.effort.to_json() if record.effort else None,
+        "numbers": [n.to_json() for n in record.numbers],
+        "samples": [s.to_json() for s in record.samples],
+        "data": record.data,
+        "example": [asdict(piece) for piece in record.example],
+        "advice": record.advice,
+        "rejected": record.rejected,
+        "interpolation": record.interpolation,
+        "lowest": record.lowest,
+        "notes": list(notes),
+    }
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    (folder / run_page.NAME).write_text(run_page.render(report, record.curves, run.method), encoding="utf-8")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in record.curves))
+    digest = manifest.write(folder)
+    verified = manifest.verify(folder, digest)
+    uri = folder.relative_to(run.plan.output_path).as_posix()
+    return Artifact(format=form, uri=uri, digest=verified.digest, size_bytes=verified.size_bytes)
+
+
+def _generation_config(run: Run) -> Any:
+    """The base's, which stops at every mark that the rows trained."""
+    from transformers import GenerationConfig
+
+    if (run.base.path / "generation_config.json").is_file():
+        config = GenerationConfig.from_pretrained(run.base.path, local_files_only=True)
+    else:
+        config = GenerationConfig.from_model_config(run.base.config)
+    config.eos_token_id = sorted(run.stop_ids)
+    config.pad_token_id = run.base.tokenizer.pad_token_id
+    return config
+
+
+def _fresh(folder: Path) -> None:
+    if folder.exists():  # of an attempt that was killed while exporting
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+def _quantized(run: Run) -> bool:
+    return adapters.is_quantized(run.plan.adapter)
+
+
+def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
+    """The tensors of an artifact, one at a time: the whole model need not fit in memory twice."""
+    from safetensors import safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                yield name, file.get_tensor(name)
+
+
+def _untied(network: Any) -> dict[str, Any]:
+    tied = set(network.all_tied_weights_keys)
+    return {name: tensor for name, tensor in network.state_dict().items() if name not in tied}
+
+
+def _read_back(folder: Path, network: Any, expected: Collection[str]) -> Iterable[tuple[str, Any]]:
+    """The tensors of an artifact by the names that they have in the model.
+
+    Experts are one tensor in memory and lie one by one in the file, as their family has them (transformers 5): such a
+    file is read the way in which it will be used, and takes the memory of the model once more.
+    """
+    names = {name for name, _ in _stored(folder)}
+    if names == set(expected) or not getattr(network, "_weight_conversions", None):
+        return _stored(folder)
+    loaded = type(network).from_pretrained(folder, dtype="auto", use_safetensors=True, local_files_only=True)
+    return _untied(loaded).items()
+
+
+def _logits(network: Any, rows: Sequence[Example]) -> list[Any]:
+    import torch
+
+    network.eval()
+    with torch.no_grad():
+        return [network(input_ids=torch.tensor([row.sequences[0]])).logits.float() for row in rows]
+
+
+def _difference(left: Sequence[Any], right: Sequence[Any]) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(left, right, strict=True))

@@ -1,0 +1,254 @@
+"""How the report of a run begins: better or worse than the base and by how much, what it took, what to do next. Pure.
+
+All of it comes from the content of report.json.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hone_api.advice import SERVED_RANKS
+from hone_api.training import DEFAULT_RANK
+from hone_trainer.artifacts.servable import base_name
+from hone_trainer.reporting.html import digits
+
+LABELS = {
+    "loss": "Loss",
+    "perplexity": "Perplexity",
+    "token_accuracy": "Right next tokens",
+    "exact_match": "Exact matches",
+    "f1": "F1",
+    "rouge_l": "ROUGE-L",
+    "multiple_choice": "Right choices",
+    "reward": "Reward",
+    "reward_accuracy": "Preferred answer scores higher",
+    "reward_margin": "Margin of the preferred answer",
+    "kl": "KL from the base",
+    "grad_norm": "Gradient norm",
+    "learning_rate": "Learning rate",
+}
+"""Metrics as people read them."""
+RELATIVE = ("loss", "perplexity")
+"""Metrics of which a change in percent says something: they are above 0 and have a true 0."""
+GIB = 2**30
+VLLM_RANK = 16
+"""What vLLM takes without --max-lora-rank."""
+NOT_MEASURED = "Not measured."
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a run took, from the start of its process to the export."""
+
+    seconds: float
+    gpus: int
+    """Over all pods; 0: it ran on CPUs."""
+    peak_memory_bytes: int
+    """Of one pod: of its GPUs' memory where it has any."""
+    tokens_per_second: float | None = None
+    start_step: int = 0
+    """Step that this attempt resumed from: earlier attempts are not in the numbers."""
+    finished: str = ""
+    """Time in UTC, ISO 8601."""
+
+    @property
+    def gpu_hours(self) -> float:
+        return self.seconds * self.gpus / 3600
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "gpu_hours": round(self.gpu_hours, 4)}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first sentences of a report."""
+
+    title: str
+    style: str
+    """good, bad, or empty."""
+    sentences: list[str]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One number or name."""
+
+    value: str
+    label: str
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to do next."""
+
+    text: str
+    command: str = ""
+
+
+def label(name: str) -> str:
+    """A metric's name for people; an unknown one as it is."""
+    return LABELS.get(name, name)
+
+
+def verdict(numbers: Sequence[Mapping[str, Any]], metric: str, rejected: str = "") -> Verdict:
+    """Whether the model is better than its base.
+
+    Args:
+        numbers: of report.json, each with its `verdict`: good, bad, or empty where the interval holds 0.
+        metric: the one that decides.
+        rejected: why a gate did not open.
+    """
+    goal = [n for n in numbers if n["purpose"] == "HeldOut" and n["name"] == metric]
+    sentences = [*map(change, goal), *_lost(numbers)]
+    if rejected:
+        return Verdict("Rejected.", "bad", [rejected, *sentences])
+    if not goal:
+        return Verdict(NOT_MEASURED, "", ["No held-out rows were given, so nothing was measured.", *sentences])
+    if not any(n.get("changeLow") for n in goal):
+        return Verdict("Not compared.", "", [*sentences, "The base model's numbers are not known."])
+    found = {n["verdict"] for n in goal} - {""}
+    if found == {"good"}:
+        return Verdict("Better than the base.", "good", sentences)
+    if found == {"bad"}:
+        return Verdict("Worse than the base.", "bad", sentences)
+    if found:
+        return Verdict("Better on some rows, worse on others.", "bad", sentences)
+    reason = "The interval includes 0: the difference may be chance. More held-out rows narrow it."
+    return Verdict("No clear difference from the base.", "", [*sentences, reason])
+
+
+def change(number: Mapping[str, Any]) -> str:
+    """A metric before and after, in a sentence."""
+    name = f"{label(number['name'])} on {number['dataset']}"
+    if not number.get("base"):
+        return f"{name}: {digits(number['tuned'])}."
+    before, after = float(number["base"]), float(number["tuned"])
+    verb = "fell" if after < before else "rose" if after > before else "stayed"
+    by = f", {percent(before, after)}" if number["name"] in RELATIVE and before and math.isfinite(after) else ""
+    text = f"{name} {verb} from {digits(before)} to {digits(after)}{by}"
+    if number.get("changeLow"):
+        text += f" (95 % interval of the change: {digits(number['changeLow'])} to {digits(number['changeHigh'])})"
+    return f"{text}."
+
+
+def percent(before: float, after: float) -> str:
+    """Relative change, e.g. −36.5 %."""
+    return f"{100 * (after / before - 1):+.1f} %".replace("-", "\N{MINUS SIGN}")
+
+
+def _lost(numbers: Sequence[Mapping[str, Any]]) -> list[str]:
+    worse = [n for n in numbers if n["purpose"] != "HeldOut" and n["verdict"] == "bad"]
+    names = ", ".join(f"{label(n['name'])} on {n['dataset']}" for n in worse)
+    return [f"Worse at what should not be forgotten: {names}."] if worse else []
+
+
+def cards(report: Mapping[str, Any], numbers: Sequence[Mapping[str, Any]], metric: str) -> list[Card]:
+    """What people look for first. What is not known has no card."""
+    goal = next((n for n in numbers if n["purpose"] == "HeldOut" and n["name"] == metric and n.get("base")), None)
+    found = [_change(goal)] if goal else []
+    if report["effort"]:
+        found += _effort(Effort(**{k: v for k, v in report["effort"].items() if k != "gpu_hours"}))
+    found.append(Card(f"{report['rows']:,}", "training rows"))
+    found.append(Card(f"{report['steps']:,}", "step" if report["steps"] == 1 else "steps"))
+    found.append(Card(base_name(report["plan"]["modelUri"]).rstrip("/").rpartition("/")[2], "base model"))
+    return found
+
+
+def _change(number: Mapping[str, Any]) -> Card:
+    before, after = float(number["base"]), float(number["tuned"])
+    relative = number["name"] in RELATIVE and before and math.isfinite(after)
+    value = percent(before, after) if relative else digits(after - before, sign=True)
+    return Card(value, f"{label(number['name'])}: {digits(before)} → {digits(after)}", number["verdict"])
+
+
+def _effort(effort: Effort) -> list[Card]:
+    since = f", from step {effort.start_step:,}" if effort.start_step else ""
+    found = [Card(duration(effort.seconds), f"load, train, evaluate{since}")]
+    if effort.tokens_per_second:
+        found.append(Card(digits(effort.tokens_per_second), "tokens per second"))
+    memory = "GPU memory, peak of a pod" if effort.gpus else "memory, peak of a pod"
+    found.append(Card(f"{digits(effort.peak_memory_bytes / GIB, 3)} GiB", memory))
+    hours = f"GPU-hours on {effort.gpus:,} GPU{'s' if effort.gpus > 1 else ''}" if effort.gpus else "GPU-hours: on CPU"
+    return [*found, Card(digits(effort.gpu_hours, 3) if effort.gpus else "0", hours)]
+
+
+def duration(seconds: float) -> str:
+    """E.g. 2 h 5 min, 12 min, 48 s."""
+    if round(seconds) < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+CHAT = """python - <<'END'
+from transformers import pipeline
+ask = pipeline("text-generation", ".")
+print(ask([{"role": "user", "content": "Your question"}], max_new_tokens=200)[0]["generated_text"][-1]["content"])
+END"""
+WRITE_ON = """python - <<'END'
+from transformers import pipeline
+print(pipeline("text-generation", ".")("The beginning of a text", max_new_tokens=200)[0]["generated_text"])
+END"""
+
+
+def next_steps(report: Mapping[str, Any], found: Verdict) -> list[Step]:
+    """What to do with the model, and with one that is no better."""
+    return [*_improve(found), *_use(report), *_measure(report)]
+
+
+def _improve(found: Verdict) -> list[Step]:
+    if found.style == "good":
+        return []
+    if found.title == NOT_MEASURED:
+        return [
+            Step("Keep some rows out of training (spec.splits of the Dataset) and train again to measure the model.")
+        ]
+    return [
+        Step(
+            "Read the answers and the curves below. If the held-out loss rises while the training loss falls, use "
+            "fewer epochs or a lower learningRate. If both stay high, use more steps or a higher learningRate. Good "
+            "rows help in either case."
+        )
+    ]
+
+
+def _use(report: Mapping[str, Any]) -> list[Step]:
+    """How a model of this form is asked. A reward model does not answer."""
+    plan, form, name = report["plan"], report["form"], shlex.quote(report["plan"]["output"]["modelName"])
+    if plan["method"] == "Reward":
+        return []
+    if form == "GGUF":
+        return [Step("Ask it with llama.cpp, in this folder:", f"llama-cli -m {name}.gguf -p 'Your question'")]
+    ask = Step("Ask it with transformers, in this folder:", WRITE_ON if plan["method"] == "DAPT" else CHAT)
+    if form != "Adapter":
+        return [ask, Step("Serve it with vLLM, in this folder:", f"vllm serve . --served-model-name {name}")]
+    if plan.get("modelAdapter"):
+        return [
+            Step("Use the merged model next to this folder: the base of this adapter was merged for this run alone.")
+        ]
+    if not plan["modelUri"].startswith("hf://"):
+        return [Step("Serve it: adapter_config.json names the path of the base model, which the server needs too.")]
+    return [ask, *_served_adapter(report)]
+
+
+def _served_adapter(report: Mapping[str, Any]) -> Iterator[Step]:
+    plan, rank = report["plan"], report["resolved"].get("adapterRank") or DEFAULT_RANK
+    room = next((most for most in SERVED_RANKS if most >= rank), None)
+    if room is None or (plan.get("adapter") or {}).get("type") == "DoRA":  # vLLM does not load it
+        return
+    base = shlex.quote(base_name(plan["modelUri"]))
+    more = f" --max-lora-rank {room}" if room > VLLM_RANK else ""
+    command = f"vllm serve {base} --enable-lora --lora-modules {shlex.quote(plan['output']['modelName'])}=.{more}"
+    yield Step("Serve it with vLLM, as an adapter on its base:", command)
+
+
+def _measure(report: Mapping[str, Any]) -> list[Step]:
+    if report["form"] == "GGUF" or report["plan"]["method"] not in ("SFT", "DAPT"):
+        return []
+    command = "python -m hone_trainer evaluate . --data rows.jsonl --base FOLDER_OF_THE_BASE"
+    return [Step("Measure it on other rows:", command)]

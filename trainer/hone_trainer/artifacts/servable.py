@@ -1,0 +1,134 @@
+"""What makes an exported adapter one that others can load: the name of its base, and tensors that PEFT expects."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hone_trainer.errors import TrainerError
+from hone_trainer.models.base_model import Head
+
+
+def base_name(uri: str) -> str:
+    """The name of a base model for adapter_config.json.
+
+    `owner/name` of hf://, which tools resolve and servers serve; of pvc:// the path in the volume, e.g.
+    `/models/llama`: where a server has the volume mounted, or the name that it serves the model by.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme == "hf":
+        return rest.split("@")[0]
+    if scheme == "pvc":
+        return f"/{rest.partition('/')[2].strip('/')}"
+    return uri
+
+
+STORED = {"mixtral": (".mlp.experts.", ".block_sparse_moe.experts.")}
+"""By model type: what is called otherwise in memory (transformers 5) than in a checkpoint, whose names vLLM goes by."""
+
+
+def as_stored(tensors: dict[str, Any], base: Any) -> dict[str, Any]:
+    """The tensors of an adapter by the names of a checkpoint, by which PEFT loads them as well as by its own.
+
+    vLLM loads an adapter of Mixtral by the names in memory, and leaves out the experts without a word.
+
+    Args:
+        base: config of the base model.
+    """
+    own, stored = STORED.get(base.model_type, ("", ""))
+    return {name.replace(own, stored): tensor for name, tensor in tensors.items()} if own else tensors
+
+
+def check(folder: Path, base: Any, head: Head) -> None:
+    """That PEFT loads the adapter in `folder`: all of its tensors, by name and shape, and each one's values.
+
+    Everything is read from the folder, and the base is made on the meta device: none of its weights is read, of any
+    size of model. A process of its own would take a quarter of a minute to import the libraries at each export; what
+    this one has changed in them is put back (`_whole_models`), and the tests load an export in a fresh one.
+
+    Args:
+        base: config of the base model.
+
+    Raises:
+        TrainerError: naming the first tensors that are wrong.
+    """
+    from safetensors import safe_open
+
+    network = _network(folder, base, head)
+    expected = as_stored({name: tuple(tensor.shape) for name, tensor in _state(network).items()}, base)
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+    found = as_stored(shapes, base)
+    wrong = [
+        f"{name}: {_words(found.get(name))}, PEFT expects {_words(expected.get(name))}"
+        for name in sorted(found.keys() | expected.keys())
+        if found.get(name) != expected.get(name)
+    ]
+    wrong = wrong or _not_loaded(folder, network, base)
+    if wrong:
+        raise TrainerError("TrainerError", f"PEFT cannot load the exported adapter: {'; '.join(wrong[:5])}")
+
+
+def _not_loaded(folder: Path, network: Any, base: Any) -> list[str]:
+    """The file's tensors that are not in the network after PEFT has loaded it, as PeftModel.from_pretrained does."""
+    import torch
+    from peft import set_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
+
+    for module in network.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and weight.requires_grad:
+                empty = torch.full_like(weight, torch.nan, device="cpu")
+                module._parameters[name] = torch.nn.Parameter(empty)
+    stored = load_peft_weights(str(folder), device="cpu")
+    set_peft_model_state_dict(network, dict(stored))
+    loaded, stored = as_stored(_state(network), base), as_stored(stored, base)
+    return [
+        f"{name}: not what the file has"
+        for name, tensor in stored.items()
+        if loaded[name].is_meta or not torch.equal(loaded[name], tensor.to(loaded[name].dtype))
+    ]
+
+
+def _state(network: Any) -> dict[str, Any]:
+    from peft import get_peft_model_state_dict
+
+    state: dict[str, Any] = get_peft_model_state_dict(network)
+    return state
+
+
+def _network(folder: Path, base: Any, head: Head) -> Any:
+    """The model with the adapter that its config describes, without values."""
+    from accelerate import init_empty_weights
+    from peft import PeftConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    kind: Any = AutoModelForCausalLM
+    if head == "Reward":
+        kind, base = AutoModelForSequenceClassification, copy.deepcopy(base)
+        base.num_labels = 1
+    with _whole_models(), init_empty_weights():
+        network = kind.from_config(base, trust_remote_code=False)
+        settings = PeftConfig.from_pretrained(str(folder))
+        settings.inference_mode = False  # so that the adapter's weights are told from the base's
+        return get_peft_model(network, settings)
+
+
+@contextlib.contextmanager
+def _whole_models() -> Iterator[None]:
+    """transformers makes each new model in shards as long as the ZeRO-3 config of a trainer lives."""
+    from transformers.integrations import deepspeed
+
+    kept = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = kept
+
+
+def _words(shape: tuple[int, ...] | None) -> str:
+    return "nothing" if shape is None else "x".join(map(str, shape))

@@ -1,0 +1,1 @@
+"""Rows to token ids and labels, or a refusal: conversations, preferences, prompts and plain text."""

@@ -1,0 +1,360 @@
+"""Rows to token ids and labels: exactly the assistant's turns and their end marks, or the row is refused.
+
+How a turn is proved, for any chat template:
+
+1. The prompt is rendered and tokenised as it is when the model is served: the turns before, and the generation prompt.
+   The conversation that ends with the turn must begin with it. The turn starts there.
+2. From there the tokens up to some added token (the end mark) must decode to the turn's content; only white space
+   may differ, at either end. Those tokens and the end mark are trained; what follows (a line break) is not.
+3. A turn that calls tools is written by the template in its own way. There the tokens up to the end mark that other
+   turns have must show every name, key and value of the calls, and the content.
+
+Turns of weight 0 are read and not trained.
+
+Where the template writes OpenAI's harmony format, the turn is proved channel by channel (`harmony`).
+Templates without a generation prompt are read by their `{% generation %}` marks, under the same proof.
+Templates that rewrite earlier turns (Qwen3 removes their reasoning) give one row per turn, each as it is served.
+Labels are set by position, never by token id, so a pad token that equals the end mark changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from hone_trainer.encoding import harmony, rendering, tool_calls
+from hone_trainer.encoding.tool_calls import Message
+from hone_trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+IGNORED = -100
+"""Label of a token that does not count in the loss (torch's ignore_index)."""
+# With the second, templates of hybrid reasoning models render the prompt for an answer without reasoning.
+_PROMPT_OPTIONS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One training row. input_ids and labels have equal length; labels are token ids, or -100 where masked."""
+
+    input_ids: list[int]
+    labels: list[int]
+    number: int
+    """Line of the split's file, from 1; a line can give several rows."""
+
+    @property
+    def sequences(self) -> list[list[int]]:
+        """Token ids of all that the model reads."""
+        return [self.input_ids]
+
+    @property
+    def trained(self) -> int:
+        """Tokens that count in the loss; nothing predicts the first."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+    def cut(self, length: int) -> Row | None:
+        """The row's first `length` tokens; None when no label is left."""
+        row = Row(self.input_ids[:length], self.labels[:length], self.number)
+        return row if row.trained else None
+
+    def ends_in(self, marks: set[int]) -> bool:
+        """Whether the last token is trained and one of `marks`."""
+        return self.labels[-1] in marks
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """Token ids before the last trained turn: what the model is given when it is served."""
+        end = len(self.labels)
+        while end and self.labels[end - 1] == IGNORED:
+            end -= 1
+        while end and self.labels[end - 1] != IGNORED:
+            end -= 1
+        return self.input_ids[:end]
+
+
+class RowRefusedError(Exception):
+    """A row that cannot be labelled with certainty; code is one of `REFUSALS`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+REFUSALS = {
+    "ControlToken": "Content holds a token that the chat template gives a meaning to, e.g. <|im_end|>.",
+    "TemplateRefused": "The chat template raised an error, e.g. for a system turn or for roles that do not alternate.",
+    "TurnDropped": "The chat template leaves a system or user turn out of the conversation.",
+    "ToolsDropped": "The chat template has no place for the row's tools or tool calls, or leaves some of them out.",
+    "NotProved": "No reading of the rendered conversation gives exactly the turn's content and an end mark.",
+    "DoubleBos": "The row would start with two beginning-of-sequence tokens.",
+    "NoContent": "The row has no token to train.",
+    "SameAnswers": "Chosen and rejected are the same tokens.",
+    "TurnsRewritten": "The chat template shows an earlier turn of an answer otherwise than when the model is served.",
+    "PromptTooLong": "The prompt leaves no room for an answer of the longest length.",
+}
+
+
+class Encoder:
+    """Encodes rows for one tokenizer. `end_marks` and `prompt_options` grow with what was seen."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, train_on: str = "Assistant") -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise ConfigError("the model has no tokenizer.json: a fast tokenizer is needed", "UnsupportedModel")
+        if tokenizer.eos_token_id is None:
+            raise ConfigError("the model's tokenizer has no end-of-sequence token", "UnsupportedModel")
+        self.tokenizer = tokenizer
+        self.last_only = train_on == "LastAssistant"
+        self.has_template = bool(tokenizer.chat_template)
+        self.is_harmony = harmony.is_template(str(tokenizer.chat_template or ""))
+        self.has_marks = bool(re.search(r"\{%-?\s*generation\s*-?%\}", str(tokenizer.chat_template or "")))
+        self.end_marks: set[int] = set()
+        self.prompt_options: dict[str, Any] = {}
+        added = tokenizer.added_tokens_decoder
+        self._added = set(added)
+        special = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
+        self._special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
+
+    def takes(self, record: dict[str, Any]) -> str | None:
+        """What is wrong with the record's shape, or None."""
+        if {"messages", "text"} & set(record) or {"prompt", "completion"} <= set(record):
+            return None
+        return "has neither messages, nor prompt and completion, nor text"
+
+    def encode(self, record: dict[str, Any], number: int = 1) -> list[Row]:
+        """The rows of one normalised record; several only where the template rewrites earlier turns.
+
+        Raises:
+            RowRefusedError: the record cannot be labelled with certainty.
+        """
+        if "messages" in record:
+            return self._chat(record["messages"], number, record.get("tools", ()))
+        if "prompt" in record and self.has_template:
+            pair = [{"role": "user", "content": record["prompt"]}]
+            return self._chat([*pair, {"role": "assistant", "content": record["completion"]}], number)
+        if "prompt" in record:
+            return [self._pair(record["prompt"], record["completion"], number)]
+        return [self._text(record["text"], number)]
+
+    def _chat(self, messages: Sequence[Message], number: int, tools: Sequence[Any] = ()) -> list[Row]:
+        if not self.has_template:
+            raise ConfigError("rows are conversations, but the model has no chat template", "UnsupportedModel")
+        for text in tool_calls.texts_in([*messages, *tools]):
+            self._refuse_control_tokens(text)
+        turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("weight") != 0]
+        if not turns:
+            raise RowRefusedError("NoContent", "no assistant turn to train")
+        said = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
+        said = harmony.with_thinking(said) if self.is_harmony else said
+        shown = self._as_shown(said[: turns[-1] + 1], tools)
+        rows = [self._last_turn(shown[: i + 1], number, tools) for i in (turns[-1:] if self.last_only else turns)]
+        last = rows[-1]
+        if all(row.input_ids == last.input_ids[: len(row.input_ids)] for row in rows):
+            return [_merge(rows)]
+        return rows
+
+    def _as_shown(self, messages: list[Message], tools: Sequence[Any]) -> list[Message]:
+        """The turns in the form in which the template shows all tools and calls.
+
+        Raises:
+            RowRefusedError: ToolsDropped.
+        """
+        if not tools and not any(tool_calls.calls_in(messages)):
+            return messages
+        missing: str | None = "the calls"
+        for form in (messages, tool_calls.with_text_arguments(messages)):
+            try:
+                text = self._render(form, tools)
+            except TypeError:  # the template joins arguments as text
+                continue
+            if tool_calls.shows_python(text, messages):
+                continue
+            missing = tool_calls.missing_tool(text, tools) or tool_calls.missing_call(text, messages)
+            if missing is None:
+                return form
+        raise RowRefusedError("ToolsDropped", f"the chat template does not show {missing} as JSON or text")
+
+    def _last_turn(self, messages: Sequence[Message], number: int, tools: Sequence[Any] = ()) -> Row:
+        """The conversation with its last turn trained; it ends with the turn's end mark."""
+        if self.is_harmony:
+            return self._harmony_turn(messages, number, tools)
+        content = messages[-1]["content"]
+        text = self._render(messages, tools)
+        _refuse_dropped(messages, text)
+        for ids, start, options in self._readings(messages, text, tools):
+            calls = messages[-1].get("tool_calls")
+            end = self._end_of_calls(ids, start, messages[-1]) if calls else self._end(ids, start, content)
+            if end is None:
+                continue
+            self.prompt_options.update(options)
+            self.end_marks.add(ids[end])
+            return self._row(ids[: end + 1], start, number)
+        message = f"the template's text is not the turn's content and an end mark: {content[:60]!r}"
+        raise RowRefusedError("NotProved", message)
+
+    def _harmony_turn(self, messages: Sequence[Message], number: int, tools: Sequence[Any]) -> Row:
+        """The last turn after the prompt that the model is served: once a turn has followed, the template leaves out
+        reasoning that the prompt has."""
+        prompt = self._render(messages[:-1], tools, add_generation_prompt=True) if messages[:-1] else ""
+        _refuse_dropped(messages, prompt)
+        before = self._render(harmony.QUESTION, add_generation_prompt=True)
+        said = self._render([*harmony.QUESTION, messages[-1]]).removeprefix(before)
+        head, ids = (self._tokenize(text, add_special_tokens=False) for text in (prompt, said))
+        if not head or ids[-1] not in self._added or not harmony.says(self._decode(ids), messages[-1]):
+            message = f"the template's text is not the turn in harmony's channels: {messages[-1]['content'][:60]!r}"
+            raise RowRefusedError("NotProved", message)
+        self.end_marks.add(ids[-1])
+        return self._row(head + ids, len(head), number)
+
+    def _readings(
+        self, messages: Sequence[Message], text: str, tools: Sequence[Any]
+    ) -> Iterator[tuple[list[int], int, dict[str, Any]]]:
+        """Token ids of the conversation and a candidate for the index of its last turn's first token."""
+        whole = self._tokenize(text, add_special_tokens=False)
+        for options in _PROMPT_OPTIONS:
+            prompt = self._render(messages[:-1], tools, add_generation_prompt=True, **options) if messages[:-1] else ""
+            if text.startswith(prompt):
+                head = self._tokenize(prompt, add_special_tokens=False)
+                ids = self._continue(head, whole, text[len(prompt) :])
+                if ids is not None:
+                    yield ids, len(head), options
+        if self.has_marks:
+            out = self._apply(messages, tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+            if 1 in out["assistant_masks"]:
+                yield out["input_ids"], _last_run(out["assistant_masks"]), {}
+
+    def _continue(self, head: list[int], whole: list[int], rest: str) -> list[int] | None:
+        """Token ids of the whole, beginning with head; None when those of head and rest do not give the same text.
+
+        Where a token would span the border, head and rest are tokenised apart, as they are when served.
+        """
+        if whole[: len(head)] == head:
+            return whole
+        apart = head + self._tokenize(rest, add_special_tokens=False)
+        return apart if self._decode(apart) == self._decode(whole) else None
+
+    def _end(self, ids: list[int], start: int, content: str) -> int | None:
+        """Index of the end mark: the first added token before which the tokens decode to the content."""
+        expected = _comparable(content)
+        for index in range(start + 1, len(ids)):
+            if ids[index] in self._added and _comparable(self._decode(ids[start:index])) == expected:
+                return index
+        return None
+
+    def _end_of_calls(self, ids: list[int], start: int, turn: Message) -> int | None:
+        """Index of the end mark of a turn with calls: the mark that other turns end in, after all that it says."""
+        mark = self._content_mark
+        for index in range(start + 1, len(ids)):
+            if ids[index] == mark or (mark is None and ids[index] == self.tokenizer.eos_token_id):
+                text = self._decode(ids[start:index])
+                says = tool_calls.missing_call(text, [turn]) is None and tool_calls.shows(text, turn["content"])
+                return index if says else None
+        return None
+
+    @cached_property
+    def _content_mark(self) -> int | None:
+        """The end mark of a plain turn under this template."""
+        plain = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        try:
+            return self._last_turn(plain, 0).input_ids[-1]
+        except RowRefusedError:
+            return None
+
+    def _pair(self, prompt: str, completion: str, number: int) -> Row:
+        """Prompt, completion and end of sequence, for a model without a chat template."""
+        self._refuse_control_tokens(prompt)
+        self._refuse_control_tokens(completion)
+        head = self._without_eos(self._tokenize(prompt))
+        ids = self._continue(head, self._without_eos(self._tokenize(prompt + completion)), completion)
+        if ids is None or _comparable(self._decode(ids[len(head) :])) != _comparable(completion):
+            message = f"the tokens after the prompt are not the completion: {completion[:60]!r}"
+            raise RowRefusedError("NotProved", message)
+        return self._row([*ids, self._eos()], len(head), number)
+
+    def _text(self, text: str, number: int) -> Row:
+        """Every token of a document and end of sequence; control tokens in it are plain characters."""
+        ids = self._without_eos(self._tokenize(text, split_special_tokens=True))
+        return self._row([*ids, self._eos()], 0, number)
+
+    def _row(self, ids: list[int], start: int, number: int) -> Row:
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and bos != self.tokenizer.eos_token_id and ids[:2] == [bos, bos]:
+            raise RowRefusedError("DoubleBos", "the template and the tokenizer both add a beginning-of-sequence token")
+        labels = [IGNORED] * start + ids[start:]
+        labels[0] = IGNORED  # nothing predicts the first token
+        if len(ids) < 2:
+            raise RowRefusedError("NoContent", "no token to train")
+        return Row(ids, labels, number)
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[Any] = (), **options: Any) -> str:
+        text = str(self._apply(messages, tools, tokenize=False, **options))
+        if len(text) > rendering.MAX_CHARACTERS:
+            raise RowRefusedError("TemplateRefused", f"the chat template makes {len(text)} characters of the row")
+        return text
+
+    def _apply(self, messages: Sequence[Message], tools: Sequence[Any], **options: Any) -> Any:
+        from jinja2.exceptions import TemplateError
+
+        try:
+            with rendering.bounded():
+                return self.tokenizer.apply_chat_template(list(messages), tools=list(tools) or None, **options)
+        except TemplateError as error:
+            raise RowRefusedError("TemplateRefused", f"the chat template says: {error}") from None
+        except (ArithmeticError, RecursionError, MemoryError) as error:
+            raise RowRefusedError("TemplateRefused", f"the chat template fails: {type(error).__name__}") from None
+
+    def _tokenize(self, text: str, **options: Any) -> list[int]:
+        return list(self.tokenizer(text, **options)["input_ids"])
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _eos(self) -> int:
+        eos = int(self.tokenizer.eos_token_id)
+        self.end_marks.add(eos)
+        return eos
+
+    def _without_eos(self, ids: list[int]) -> list[int]:
+        """Without the end that some tokenizers append; a beginning-of-sequence token stays as the tokenizer sets it."""
+        only_bos = len(ids) == 1 and self.tokenizer.bos_token_id == ids[0]
+        return ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id and not only_bos else ids
+
+    def _refuse_control_tokens(self, content: str) -> None:
+        found = self._special.search(content)
+        if found:
+            raise RowRefusedError("ControlToken", f"content holds the control token {found.group()!r}")
+
+
+def _refuse_dropped(messages: Sequence[Message], text: str) -> None:
+    """Refuse a conversation of which the text leaves a turn out that is not the assistant's."""
+    for turn in messages[:-1]:
+        if turn["role"] != "assistant" and not tool_calls.shows(text, turn["content"]):
+            raise RowRefusedError("TurnDropped", f"the chat template leaves the {turn['role']} turn out")
+
+
+def _last_run(mask: list[int]) -> int:
+    """Index where the last run of ones begins."""
+    end = len(mask) - mask[::-1].index(1)
+    zeros = mask[:end][::-1]
+    return end - zeros.index(0) if 0 in zeros else 0
+
+
+def _merge(rows: list[Row]) -> Row:
+    """The last row, with the trained turns of the earlier ones, which are prefixes of it."""
+    last = rows[-1]
+    labels = list(last.labels)
+    for row in rows[:-1]:
+        for index, label in enumerate(row.labels):
+            if label != IGNORED:
+                labels[index] = label
+    return Row(last.input_ids, labels, last.number)
+
+
+def _comparable(text: str) -> str:
+    """Text without outer white space, which templates trim, in the Unicode form that tokenizers normalise to."""
+    return unicodedata.normalize("NFC", text).strip()

@@ -1,0 +1,87 @@
+"""OpenAI's harmony format, of gpt-oss: an answer is messages in channels, and the model writes all of them.
+
+After the prompt, which ends with `<|start|>assistant`, a served model writes
+
+    <|channel|>analysis<|message|>reasoning<|end|><|start|>assistant    where it reasons
+    <|channel|>final<|message|>answer<|return|>                         or
+     to=functions.name<|channel|>commentary json<|message|>{…}<|call|>
+
+https://developers.openai.com/cookbook/articles/openai-harmony. What it says before a call, the chat template takes for
+reasoning; it shows reasoning of earlier turns only while the calls that it led to are not yet answered.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from hone_trainer.encoding.tool_calls import Message
+
+QUESTION: list[Message] = [{"role": "user", "content": "a"}]
+"""Before a turn, to see how the template writes it: otherwise than after calls, it is the same after all turns."""
+_REASONING = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
+_MESSAGE = re.compile(
+    r"<\|channel\|>(\w*)[^<]*<\|message\|>(.*?)(?=<\|(?:start|channel|end|return|call)\|>|\Z)", re.DOTALL
+)
+_CALL = "<|call|>"
+
+
+def is_template(template: str) -> bool:
+    """Whether a chat template writes the format."""
+    return all(mark in template for mark in ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>", _CALL))
+
+
+def with_thinking(messages: Sequence[Message]) -> list[Message]:
+    """The turns with reasoning, which rows have between <think> and </think>, in the field that the template reads."""
+    return [_apart(message) if message["role"] == "assistant" else message for message in messages]
+
+
+def _apart(message: Message) -> Message:
+    found = _REASONING.match(message["content"])
+    if not found:
+        return message
+    apart = {**message, "content": message["content"][found.end() :]}
+    return apart | ({"thinking": found[1].strip()} if found[1].strip() else {})
+
+
+def says(text: str, turn: Message) -> bool:
+    """Whether the text, from the end of the prompt to the last token, is the turn and nothing else."""
+    calls, content = turn.get("tool_calls"), turn["content"]
+    reasoning = turn.get("thinking") or (content if calls else "")
+    start = f"<|channel|>analysis<|message|>{reasoning}<|end|><|start|>assistant" if reasoning else ""
+    if not calls:
+        return _plain(text) == _plain(f"{start}<|channel|>final<|message|>{content}<|return|>")
+    call = calls[0]["function"]
+    start = _plain(f"{start} to=functions.{call['name']}<|channel|>commentary json<|message|>")
+    text = _plain(text)
+    if len(calls) > 1 or not text.startswith(start) or not text.endswith(_CALL):
+        return False
+    try:
+        return bool(json.loads(text[len(start) : -len(_CALL)]) == json.loads(_plain(json.dumps(call["arguments"]))))
+    except ValueError:
+        return False
+
+
+def decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+    """What an answer of a model says, without special tokens.
+
+    Of harmony's channels it is the text that a row has: reasoning between <think> and </think>, then the answer. So
+    people, judges and rewards read answers of gpt-oss as those of other models that reason.
+    """
+    said = list(ids)
+    if is_template(str(tokenizer.chat_template or "")):
+        parts = _MESSAGE.findall(tokenizer.decode(said, skip_special_tokens=False))
+        reasoning = "\n\n".join(text for channel, text in parts if channel == "analysis")
+        answer = "".join(text for channel, text in parts if channel != "analysis")
+        if parts:
+            end = "\n</think>\n\n" if answer else ""
+            return f"<think>\n{reasoning}{end}{answer}" if reasoning else answer
+    return str(tokenizer.decode(said, skip_special_tokens=True))
+
+
+def _plain(text: str) -> str:
+    """In the Unicode form that tokenizers normalise to."""
+    return unicodedata.normalize("NFC", text)

@@ -1,0 +1,114 @@
+"""Prompts to token ids: what the model is given when it is served, and what its answer is checked against.
+
+The prompt is rendered by the encoder of conversations (encoder.py) before a placeholder answer, so the same proof
+holds: the template's text goes on with exactly that answer and an end mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hone_trainer.encoding.conversation import Encoder, RowRefusedError
+from hone_trainer.encoding.plain_text import as_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from hone_api.plan import TrainingPlan
+    from hone_trainer.models.base_model import Base
+
+_ANSWER = "ok"
+KNOWN = ("answer", "tests", "entryPoint", "solution")
+"""What a record may say of a right answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as token ids, with its record."""
+
+    prompt_ids: list[int]
+    record: Mapping[str, Any] = field(hash=False)
+    """See `checked_record`."""
+    number: int
+    """Line of the split's file, from 1."""
+
+    @property
+    def sequences(self) -> list[list[int]]:
+        """The prompt."""
+        return [self.prompt_ids]
+
+    @property
+    def trained(self) -> int:
+        """Of a prompt no token is trained; 1, so that it counts as a row that can be used."""
+        return 1
+
+    def cut(self, length: int) -> Prompt | None:
+        """A prompt cannot be cut: it would ask something else."""
+        return self if len(self.prompt_ids) <= length else None
+
+    def ends_in(self, marks: set[int]) -> bool:
+        """True: the model learns from its own answers where to end."""
+        return True
+
+
+class PromptEncoder:
+    """Records of questions, with or without answers, to prompts. The last assistant turn is the answer.
+
+    Args:
+        longest: most tokens of a prompt.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, longest: int) -> None:
+        self._encoder, self._longest = Encoder(tokenizer, "LastAssistant"), longest
+        self.end_marks, self.prompt_options = self._encoder.end_marks, self._encoder.prompt_options
+
+    @classmethod
+    def beside(cls, plan: TrainingPlan, base: Base, answer: int) -> PromptEncoder:
+        """Of prompts that leave room for an answer of so many tokens."""
+        return cls(base.tokenizer, (plan.training.max_length or base.context) - answer)
+
+    def takes(self, record: dict[str, Any]) -> str | None:
+        """What is wrong with the record's shape, or None."""
+        return no_prompt(record)
+
+    def encode(self, record: dict[str, Any], number: int = 1) -> list[Prompt]:
+        """The prompt of a record.
+
+        Raises:
+            RowRefusedError: the template does not go on from the prompt with an answer, or the prompt is too long.
+        """
+        checked = checked_record(record)
+        prompt = checked["prompt"]
+        if isinstance(prompt, list):
+            answered = {"messages": [*prompt, {"role": "assistant", "content": _ANSWER}]}
+            rows = self._encoder.encode({**answered, **({"tools": record["tools"]} if record.get("tools") else {})})
+        else:
+            rows = self._encoder.encode({"prompt": prompt, "completion": _ANSWER})
+        ids = rows[-1].prompt_ids
+        if len(ids) > self._longest:
+            raise RowRefusedError("PromptTooLong", f"{len(ids)} tokens; {self._longest} leave room for an answer")
+        return [Prompt(ids, checked, number)]
+
+
+def no_prompt(record: Mapping[str, Any]) -> str | None:
+    """What is wrong with a record that asks nothing, or None."""
+    return None if "prompt" in record or "messages" in record else "has neither prompt nor messages"
+
+
+def checked_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """{prompt: text or turns, and of answer, tests, entryPoint, solution what there is} of any record with a question.
+
+    Without an answer of its own it is the completion, or the chosen one. A conversation is cut before its last
+    assistant turn, whose content is the answer.
+    """
+    known = {key: record[key] for key in KNOWN if key in record}
+    if "messages" not in record:
+        answer = as_text(dict(record))[1]
+        return {"prompt": record["prompt"], **({} if answer is None else {"answer": answer}), **known}
+    turns = [{key: turn[key] for key in turn if key != "weight"} for turn in record["messages"]]
+    last = max((i for i, turn in enumerate(turns) if turn["role"] == "assistant"), default=None)
+    if last is None:
+        return {"prompt": turns, **known}
+    return {"prompt": turns[:last], "answer": turns[last]["content"], **known}

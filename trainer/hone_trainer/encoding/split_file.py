@@ -1,0 +1,230 @@
+"""A split's file to examples of token ids, within the maximal length; everything left out is counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+from hone_trainer.encoding.conversation import IGNORED, Encoder, Row, RowRefusedError
+from hone_trainer.errors import DataError
+
+__all__ = ["IGNORED", "Counts", "Encoded", "Encoder", "Example", "RecordEncoder", "Row", "encode_split"]
+_MAX_ROWS_NAMED = 10
+NOT_NORMALISED = (TypeError, ValueError, LookupError, AttributeError)
+"""What encoding raises for values of other types than a normalised row has: null, a number, a lone surrogate."""
+
+
+class Example(Protocol):
+    """What the trainer learns from: a row, a pair of answers, a prompt."""
+
+    @property
+    def number(self) -> int:
+        """Line of the split's file, from 1; a line can give several examples."""
+
+    @property
+    def sequences(self) -> list[list[int]]:
+        """Token ids of all that the model reads."""
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """Token ids that the model is given when it answers; at most one where there is no prompt."""
+
+    @property
+    def trained(self) -> int:
+        """Tokens that count."""
+
+    def cut(self, length: int) -> Self | None:
+        """The example with at most `length` tokens a sequence; None when nothing is left to learn."""
+
+    def ends_in(self, marks: set[int]) -> bool:
+        """Whether the last trained token, of each sequence, is one of `marks`."""
+
+
+E_co = TypeVar("E_co", bound=Example, covariant=True)
+
+
+class RecordEncoder(Protocol[E_co]):
+    """Normalised records to examples, for one tokenizer."""
+
+    end_marks: set[int]
+    """Token ids seen to end a turn; grows."""
+    prompt_options: dict[str, Any]
+    """Options of the chat template that prompts need at serving; grows."""
+
+    def takes(self, record: dict[str, Any]) -> str | None:
+        """What is wrong with the record's shape, or None."""
+
+    def encode(self, record: dict[str, Any], number: int) -> Sequence[E_co]:
+        """The examples of one record.
+
+        Raises:
+            RowRefusedError: the record cannot be encoded with certainty.
+        """
+
+
+@dataclass
+class Refused:
+    """Lines refused for one reason, with the first line numbers."""
+
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+    example: str = ""
+
+
+@dataclass
+class Counts:
+    """What became of a split. Lines are of the file; rows and tokens are of the result unless said otherwise."""
+
+    lines: int = 0
+    rows: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    rows_with_end_mark: int = 0
+    longest: int = 0
+    """Tokens of the longest row before truncation."""
+    too_long: int = 0
+    """Rows over max_length, dropped or truncated by the policy."""
+    truncated: int = 0
+    """Rows cut and kept."""
+    without_labels: int = 0
+    """Rows dropped because truncation took every trained token."""
+    tokens_lost: int = 0
+    """Tokens of dropped rows, and tokens cut from truncated ones."""
+    refused: dict[str, Refused] = field(default_factory=dict)
+    end_marks: set[int] = field(default_factory=set)
+    """Token ids that end a turn: generation must stop at them."""
+    prompt_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the chat template that prompts need at serving, e.g. {'enable_thinking': False}."""
+
+    def summary(self) -> str:
+        """One line for the log."""
+        parts = [f"{self.rows} rows, {self.tokens} tokens, {self.trained_tokens} trained"]
+        if self.too_long:
+            what = f"{self.truncated} truncated, {self.too_long - self.truncated} dropped"
+            parts.append(f"{self.too_long} over the maximal length ({what}, {self.tokens_lost} tokens lost)")
+        parts += [
+            f"{r.count} refused: {code} (e.g. line {r.lines[0]}: {r.example})" for code, r in self.refused.items()
+        ]
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A split, ready for the trainer."""
+
+    rows: list[Any]
+    """Examples, all of one kind."""
+    counts: Counts
+
+
+def encode_split(
+    path: str | Path,
+    encoder: RecordEncoder[Example],
+    *,
+    max_length: int | None,
+    truncation: str = "Drop",
+) -> Encoded:
+    """Encode a JSON Lines file of normalised records.
+
+    Args:
+        max_length: tokens per sequence; None for no bound (`counts.longest` tells the need).
+        truncation: Drop rows over max_length, Truncate their end, or Refuse the split.
+
+    Raises:
+        ConfigError: UnsupportedModel, when the tokenizer cannot be used.
+        DataError: InvalidRow, DatasetFormatMismatch, RowTooLong (policy Refuse), or NoTrainableRows.
+    """
+    counts = Counts(end_marks=encoder.end_marks, prompt_options=encoder.prompt_options)
+    rows: list[Example] = []
+    for number, record in records(Path(path)):
+        counts.lines += 1
+        try:
+            if wrong := encoder.takes(record):
+                raise DataError("DatasetFormatMismatch", f"{path}, line {number}: {wrong}")
+            found = encoder.encode(record, number)
+        except RowRefusedError as error:
+            _count_refusal(counts, error, number)
+            continue
+        except NOT_NORMALISED as error:
+            what = f"not a row as `materialize` writes it ({type(error).__name__}: {str(error)[:200]})"
+            raise DataError("InvalidRow", f"{path}, line {number}: {what}") from error
+        for row in found:
+            counts.longest = max(counts.longest, longest(row))
+            fitted = _fit(row, max_length, truncation, counts, Path(path))
+            if fitted is not None:
+                _count_row(counts, fitted)
+                rows.append(fitted)
+    if not rows:
+        raise DataError(
+            "NoTrainableRows", f"{path}: none of {counts.lines} lines can be trained on: {counts.summary()}"
+        )
+    return Encoded(rows, counts)
+
+
+def longest(example: Example) -> int:
+    """Tokens of the example's longest sequence."""
+    return max(map(len, example.sequences))
+
+
+def _fit(row: Example, max_length: int | None, truncation: str, counts: Counts, path: Path) -> Example | None:
+    """The example within max_length, or None when the policy or the loss of all that counts drops it."""
+    length = longest(row)
+    if max_length is None or length <= max_length:
+        return row
+    if truncation == "Refuse":
+        message = f"{path.name}, line {row.number}: {length} tokens, training.maxLength is {max_length}"
+        raise DataError("RowTooLong", message)
+    counts.too_long += 1
+    cut = row.cut(max_length) if truncation == "Truncate" else None
+    counts.tokens_lost += _tokens(row) - (_tokens(cut) if cut else 0)
+    counts.without_labels += truncation == "Truncate" and cut is None
+    counts.truncated += cut is not None
+    return cut
+
+
+def _tokens(row: Example) -> int:
+    return sum(map(len, row.sequences))
+
+
+def _count_row(counts: Counts, row: Example) -> None:
+    counts.rows += 1
+    counts.tokens += _tokens(row)
+    counts.trained_tokens += row.trained
+    counts.rows_with_end_mark += row.ends_in(counts.end_marks)
+
+
+def _count_refusal(counts: Counts, error: RowRefusedError, number: int) -> None:
+    entry = counts.refused.setdefault(error.code, Refused(example=str(error)))
+    entry.count += 1
+    if len(entry.lines) < _MAX_ROWS_NAMED:
+        entry.lines.append(number)
+
+
+def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line from 1, row) of a split's file.
+
+    Raises:
+        DataError: InvalidRow.
+    """
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(_lines(file, path), 1):
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise DataError("InvalidRow", f"{path}, line {number}: not JSON: {error}") from None
+            if not isinstance(record, dict):
+                raise DataError("InvalidRow", f"{path}, line {number}: not an object")
+            yield number, record
+
+
+def _lines(file: Iterable[str], path: Path) -> Iterator[str]:
+    number = 0
+    try:
+        for line in file:
+            number += 1
+            yield line
+    except UnicodeDecodeError as error:
+        raise DataError("InvalidRow", f"{path}, after line {number}: not UTF-8: {error}") from None

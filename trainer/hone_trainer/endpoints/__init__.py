@@ -1,0 +1,1 @@
+"""Servers outside the pod: which addresses may be reached, HTTP with limits, OpenAI-compatible clients."""

@@ -1,0 +1,373 @@
+"""An OpenAI-compatible endpoint: chat completions under limits, tried again while that can help.
+
+The address is checked and pinned as for https:// sources; a Service of the cluster may have a private one. No redirect
+is followed and no proxy used: the key goes to the host that the spec names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from hone_api.plan import MaterializePlan, TrainingPlan
+from hone_trainer.endpoints.addresses import PRIVATE_WAY_OUT, Network, is_own, network_of
+from hone_trainer.endpoints.http import Resolver, pool_of, resolve, timeout_until
+from hone_trainer.endpoints.usage import Usage
+from hone_trainer.errors import ConfigError, SourceError
+
+Message = Mapping[str, str]
+_Asked = TypeVar("_Asked")
+_Told = TypeVar("_Told")
+TRIES = 6
+"""Of a request where nothing else is said; their pauses are half a minute together."""
+_LONGEST_PAUSE = 60.0
+_MOST_WORDS = 300
+"""Characters of a server's words in a message."""
+_TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
+_OF_THE_PROMPT = {400, 413, 422}
+"""A filter, or a prompt that is too long: another prompt may be answered. After 401, 403 or 404 none would be."""
+MOST_REFUSED_PERCENT = 5
+"""Of all prompts. So few are odd ones; where more are refused, server and prompts do not fit together, and what comes
+of the others is what was not refused."""
+FEWEST_JUDGED = 500
+"""Prompts after which the share so far decides: answers cost, and nobody wants half of them before the end."""
+_NEW_NAME = "max_completion_tokens"
+"""What OpenAI calls max_tokens for its newer models; other servers know the old name alone."""
+
+
+class PromptRefusedError(SourceError):
+    """EndpointRefused, but of this prompt: others may be answered."""
+
+    def __init__(self, message: str, words: str = "") -> None:
+        super().__init__("EndpointRefused", message)
+        self.words = words
+        """The server's own; they may be kept out of the message."""
+
+
+def too_many(refused: int, asked: int, of: int) -> bool:
+    """Whether a server refuses more than odd prompts.
+
+    Args:
+        asked: prompts so far.
+        of: prompts that there are.
+    """
+    return 100 * refused > MOST_REFUSED_PERCENT * max(asked, min(of, FEWEST_JUDGED))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said; whole is false when it was cut at the longest length."""
+
+    text: str
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may be spoken to, and how.
+
+    Args:
+        most_bytes: of an answer.
+        most_seconds: from the request to the end of its answer.
+        namespace, services, cidrs: see `Network`.
+    """
+
+    allow_private: bool = False
+    cluster_domain: str = "cluster.local"
+    key: str | None = None
+    parallel: int = 4
+    most_bytes: int = 8 * 2**20
+    most_seconds: float = 600
+    resolver: Resolver = resolve
+    pause: Callable[[float], None] = time.sleep
+    namespace: str | None = None
+    services: Sequence[str] = ()
+    cidrs: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, plan: MaterializePlan | TrainingPlan, key: str | None, parallel: int, **options: Any) -> Access:
+        """What the plan allows."""
+        network = network_of(plan)
+        return cls(
+            network.allow_private,
+            network.cluster_domain,
+            key,
+            parallel,
+            namespace=network.namespace,
+            services=network.services,
+            cidrs=network.cidrs,
+            **options,
+        )
+
+    @property
+    def network(self) -> Network:
+        """What may be connected to."""
+        return Network(self.allow_private, self.cluster_domain, self.namespace, self.services, self.cidrs)
+
+
+@dataclass
+class Endpoint:
+    """One server, by its base URL; safe to use from several threads.
+
+    Raises:
+        ConfigError: a URL that cannot be.
+    """
+
+    url: str
+    access: Access
+    usage: Usage = field(default_factory=Usage)
+    """Of chat."""
+    _pool: urllib3.HTTPConnectionPool | None = None
+    _tells_words: bool = False
+    _length_name: str = field(default="max_tokens")
+
+    def __post_init__(self) -> None:
+        network = self.access.network
+        self.parts = _checked(self.url, network.plain(self.url))
+        if problem := network.problem(self.url):
+            raise ConfigError(f"the endpoint {problem}")
+
+    @property
+    def host(self) -> str:
+        """For people and provenance."""
+        return str(self.parts.hostname)
+
+    def first_model(self) -> str:
+        """The name of the first model that is served.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+        """
+        models = self.models()
+        if not models or not isinstance(models[0].get("id"), str):
+            raise SourceError("EndpointRefused", f"{self.host} names no model: name one in the field model")
+        return str(models[0]["id"])
+
+    def models(self, until: float = math.inf) -> list[dict[str, Any]]:
+        """What is served, as the server describes it; see `ask`.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+        """
+        found = self.request("GET", "/models", until=until).get("data")
+        return [model for model in found if isinstance(model, dict)] if isinstance(found, list) else []
+
+    def chat(
+        self, model: str, messages: Sequence[Message], *, temperature: float, max_tokens: int, seed: int
+    ) -> Answer:
+        """One answer to the messages.
+
+        Raises:
+            PromptRefusedError: the server takes others, or its filter cut the answer.
+            SourceError: EndpointUnreachable or EndpointRefused.
+        """
+        body = {"model": model, "messages": list(messages), "temperature": temperature, "seed": seed}
+        name = self._length_name  # another thread may learn the new one meanwhile
+        try:
+            found = self.request("POST", "/chat/completions", {**body, name: max_tokens})
+        except SourceError as error:
+            words = error.words if isinstance(error, PromptRefusedError) else error.message
+            if _NEW_NAME not in words or name == _NEW_NAME:
+                raise
+            self._length_name = _NEW_NAME
+            found = self.request("POST", "/chat/completions", {**body, _NEW_NAME: max_tokens})
+        self.usage.see(found)
+        try:
+            choice = found["choices"][0]
+            text = choice["message"]["content"]
+        except (KeyError, IndexError, TypeError):
+            raise SourceError("EndpointRefused", f"{self.host} answers something else than a completion") from None
+        reason = choice.get("finish_reason")
+        if reason == "content_filter":
+            raise PromptRefusedError(f"{self.host} cuts its answer by a content filter")
+        return Answer(text if isinstance(text, str) else "", reason != "length")
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        tries: int = TRIES,
+        until: float = math.inf,
+    ) -> dict[str, Any]:
+        """`ask` for a JSON object."""
+        return _parsed(self.ask(method, path, body, tries, until), self.host)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        tries: int = TRIES,
+        until: float = math.inf,
+    ) -> bytes:
+        """The answer; what may pass is tried again with growing pauses.
+
+        Args:
+            path: below the base URL.
+            body: sent as JSON.
+            until: when all tries must be over, by `time.monotonic`.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+            PromptRefusedError: what was sent is refused, and other things may not be.
+        """
+        for number in range(tries):
+            try:
+                status, data, after = self._once(method, path, body, until)
+            except (HTTPError, OSError) as error:
+                self._pool, last, after = None, str(error), None
+            else:
+                if status == 200:
+                    return data
+                words = self._without_key(_words(data))[:_MOST_WORDS]
+                last = f"answers {status}" + (f": {words}" if self._tells_words else "")
+                if status in _OF_THE_PROMPT:
+                    raise PromptRefusedError(f"{self.host} {last}", words)
+                if status not in _TRY_AGAIN:
+                    raise SourceError("EndpointRefused", f"{self.host} {last}")
+            pause = _seconds(after, number)
+            if number == tries - 1 or time.monotonic() + pause >= until:
+                break
+            self.access.pause(pause)
+        raise SourceError("EndpointUnreachable", f"{self.host}, after {number + 1} tries: {last}")
+
+    def _once(
+        self, method: str, path: str, body: Mapping[str, Any] | None, until: float
+    ) -> tuple[int, bytes, str | None]:
+        pool = self._pool or self._connect()
+        self._pool = pool
+        port = "" if self.parts.port is None else f":{self.parts.port}"
+        headers = {"Host": f"{self.host}{port}", "User-Agent": "hone", "Accept-Encoding": "identity"}
+        if self.access.key:
+            headers["Authorization"] = f"Bearer {self.access.key}"
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        response = pool.urlopen(
+            method,
+            self.parts.path.rstrip("/") + path,
+            body=None if body is None else json.dumps(body).encode(),
+            headers=headers,
+            timeout=timeout_until(until, self.access.most_seconds),
+            redirect=False,
+            retries=False,
+            preload_content=False,
+        )
+        try:
+            data = response.read(self.access.most_bytes + 1)
+        finally:
+            response.release_conn()
+        if len(data) > self.access.most_bytes:
+            raise SourceError("EndpointRefused", f"{self.host} answers more than {self.access.most_bytes} bytes")
+        return response.status, data, response.headers.get("Retry-After")
+
+    def _without_key(self, words: str) -> str:
+        """Servers like to repeat a key that they do not know; what they say goes into log and status."""
+        return words.replace(self.access.key, "…") if self.access.key else words
+
+    def _connect(self) -> urllib3.HTTPConnectionPool:
+        secure = self.parts.scheme == "https"
+        port = self.parts.port or (443 if secure else 80)
+        address = self._address(port)
+        return pool_of(address, port, self.host if secure else None, connections=self.access.parallel, patient=True)
+
+    def _address(self, port: int) -> str:
+        """An address of the host, after all of them were checked."""
+        found, network = self.access.resolver(self.host, port), self.access.network
+        if refusal := network.refusal(self.url, found):
+            raise SourceError("SourceRefused", refusal)
+        self._tells_words = network.tells_words(self.url, found)
+        return found.addresses[0]
+
+
+def in_parallel(
+    ask: Callable[[_Asked], _Told],
+    asked: Sequence[_Asked],
+    threads: int,
+    check: Callable[[], None] = lambda: None,
+) -> list[_Told]:
+    """The answers in the order of what is asked; the first error ends it, and what is not yet under way.
+
+    What is under way then is waited for no more, nor at the end of the process: a server may never answer.
+
+    Args:
+        check: called each second while waiting; what it raises is such an error.
+    """
+    answers: list[Future[_Told]] = [Future() for _ in asked]
+    todo: SimpleQueue[tuple[Future[_Told], _Asked]] = SimpleQueue()
+    for pair in zip(answers, asked, strict=True):
+        todo.put(pair)
+    for _ in range(min(threads, len(asked))):
+        threading.Thread(target=_answer_all, args=(ask, todo), name="endpoint", daemon=True).start()
+    try:
+        while (state := wait(answers, 1, FIRST_EXCEPTION)).not_done:
+            for answer in state.done:
+                answer.result()
+            check()
+        return [answer.result() for answer in answers]
+    finally:
+        for answer in answers:
+            answer.cancel()
+
+
+def _answer_all(ask: Callable[[_Asked], _Told], todo: SimpleQueue[tuple[Future[_Told], _Asked]]) -> None:
+    with suppress(Empty):
+        while True:
+            answer, asked = todo.get_nowait()
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(ask(asked))
+                except BaseException as error:
+                    answer.set_exception(error)
+
+
+def _checked(url: str, private: bool) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ConfigError(f"the endpoint {parts.scheme}://{parts.hostname or ''} is not the base URL of an API")
+    if parts.scheme == "http" and not private:
+        way_out = PRIVATE_WAY_OUT if is_own(parts.hostname) else "use https://"
+        raise ConfigError(
+            f"the endpoint http://{parts.hostname}: plain http:// goes to Services of the cluster only; {way_out}"
+        )
+    return parts
+
+
+def _seconds(after: str | None, number: int) -> float:
+    """What the server asks for, else 1, 2, 4 … seconds, each with some jitter."""
+    if after and after.isdigit():
+        return min(float(after), _LONGEST_PAUSE)
+    return min(2.0**number * random.uniform(0.8, 1.2), _LONGEST_PAUSE)
+
+
+def _parsed(data: bytes, host: str) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise SourceError("EndpointRefused", f"{host} answers something else than a JSON object")
+    return found
+
+
+def _words(data: bytes) -> str:
+    """The server's own words, whole: a key that is cut is not found any more."""
+    try:
+        error = json.loads(data).get("error")
+        text = error.get("message") if isinstance(error, dict) else error
+    except (ValueError, AttributeError):
+        text = None
+    return str(text or data.decode("utf-8", "replace"))

@@ -1,0 +1,146 @@
+"""Models between base and tuned weights (Wortsman et al. 2022, WiSE-FT, arXiv 2109.01903): w = base + weight (tuned -
+base). Often one of them keeps more of what the base knew, and gives up little of what was learned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hone_trainer.models import adapters, base_model
+from hone_trainer.scoring import probe_suite
+from hone_trainer.scoring.early_stopping import Goal
+from hone_trainer.scoring.probe_suite import Probe
+from hone_trainer.scoring.scores import Score
+
+WEIGHTS = (0.2, 0.4, 0.6, 0.8)
+"""Points that are measured beside base and tuned model."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model on the line from the base, 0, to the tuned model, 1."""
+
+    weight: float
+    held_out: Sequence[Score]
+    probes: Sequence[Score]
+
+    def value(self, goal: Goal) -> float:
+        """The method's own metric over all held-out rows."""
+        return sum(self.held_out[1:], self.held_out[0]).value(goal.metric)
+
+    def cost(self, goal: Goal) -> float:
+        """`value` as something to be made small."""
+        return goal.cost(self.value(goal))
+
+    def to_json(self, run: Any) -> dict[str, Any]:
+        """Weight and metrics, by the names of metric and rows."""
+        metrics = {
+            f"{name} on {split.name}": score.value(name)
+            for split, score in zip(run.held_out, self.held_out, strict=True)
+            for name in run.method.metrics
+        }
+        metrics |= {
+            f"{name} on {probe.name}": score.value(name)
+            for probe, score in zip(run.probes, self.probes, strict=True)
+            for name in probe.names
+        }
+        return {"weight": self.weight, "metrics": metrics}
+
+
+def measure(trainer: Any) -> list[Point]:
+    """The points between. A collective; the model is afterwards what it was."""
+    found = []
+    for weight in WEIGHTS:
+        with between(trainer, weight):
+            probes = probe_suite.measure(trainer, trainer.run.probes, trainer.poll)
+            found.append(Point(weight, trainer.scores(), probes))
+    return found
+
+
+@contextmanager
+def between(trainer: Any, weight: float) -> Iterator[None]:
+    """The trainer's model at this point of the line."""
+    run = trainer.run
+    if adapters.is_adapter(run.plan.adapter):
+        with _scaled(trainer.model, weight):
+            yield
+    else:
+        with _mixed(trainer.model, _base(run), weight):
+            yield
+
+
+@contextmanager
+def _scaled(network: Any, weight: float) -> Iterator[None]:
+    """The update of a LoRA layer is a factor times B A: the point is that factor times the weight."""
+    layers = list(lora_layers(network))
+    before = [dict(layer.scaling) for layer in layers]
+    for layer in layers:
+        layer.scaling = {name: factor * weight for name, factor in layer.scaling.items()}
+    try:
+        yield
+    finally:
+        for layer, factors in zip(layers, before, strict=True):
+            layer.scaling = factors
+
+
+def lora_layers(network: Any) -> Iterator[Any]:
+    """PEFT's layers with a low-rank update."""
+    from peft.tuners.lora import LoraLayer
+
+    return (module for module in network.modules() if isinstance(module, LoraLayer))
+
+
+@contextmanager
+def _mixed(network: Any, base: dict[str, Any], weight: float) -> Iterator[None]:
+    import torch
+
+    tuned = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name in base:  # PPO's value head is in no base
+                parameter.lerp_(base[name].to(parameter), 1 - weight)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter.copy_(tuned[name])
+
+
+def _base(run: Any) -> dict[str, Any]:
+    network = base_model.load(run.base, bf16=False, cpu=True, quantize=False, frozen=False, head=run.method.head)
+    return dict(network.named_parameters())
+
+
+def best(points: Sequence[Point], base: Sequence[Score], run: Any) -> Point | None:
+    """The point with the best held-out value of those that keep what must be kept; None when none does."""
+    limit = probe_suite.limit(run.plan)
+    kept = [p for p in points if not probe_suite.beyond(probe_suite.regressions(run.probes, base, p.probes), limit)]
+    return min(kept, key=lambda p: p.cost(run.method.goal), default=None)
+
+
+def sentence(found: Point | None, tuned: Point, base: Sequence[Score], run: Any) -> str | None:
+    """What the curve tells beside the tuned model; None when that is the best point itself."""
+    if found is None:
+        return "evaluation.retention.interpolate: no point between base and tuned model keeps what must be kept."
+    if found.weight == tuned.weight:
+        return None
+    goal, probes = run.method.goal, _kept(run.probes, base, found.probes)
+    return (
+        f"evaluation.retention.interpolate: {found.weight:g} of the way from base to tuned weights, {goal.metric} on "
+        f"held-out rows is {found.value(goal):.4f} (tuned {tuned.value(goal):.4f}), {probes}; "
+        f"`python -m hone_trainer export --weight {found.weight:g}` makes that model of a checkpoint."
+    )
+
+
+def _kept(probes: Sequence[Probe], base: Sequence[Score], found: Sequence[Score]) -> str:
+    worse = probe_suite.regressions(probes, base, found)
+    return ", ".join(f"{name} {_than_base(share)}" for name, share in worse.items())
+
+
+def _than_base(worse: float) -> str:
+    return f"{worse:+.1%} worse than the base's" if math.isfinite(worse) else "worse than the base's 0"

@@ -1,0 +1,189 @@
+"""What evaluation.rewards say of the models' answers to held-out prompts, before and after training.
+
+The rewards are made for each measurement and dropped after it: a reward model takes no memory while training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hone_api.plan import DatasetInput, TrainingPlan
+from hone_api.rewards import VERIFIERS
+from hone_trainer import ranks, rewards
+from hone_trainer.encoding.prompts import Prompt, PromptEncoder
+from hone_trainer.encoding.split_file import encode_split, records
+from hone_trainer.errors import TrainerError
+from hone_trainer.models import generate
+from hone_trainer.models.base_model import Base
+from hone_trainer.rewards import Combined, Masked, gold
+from hone_trainer.rewards.base import Scored
+from hone_trainer.sandbox import Workers
+from hone_trainer.scoring import heldout
+from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.paired import REWARD, pass_at, pass_name
+from hone_trainer.scoring.scores import Mean, Score
+from hone_trainer.training.loop import Run
+from hone_trainer.training.method import Poll
+
+WIDTH = 4
+"""Numbers of a score, see `_columns`."""
+
+
+def prompts(plan: TrainingPlan, base: Base) -> list[HeldOut]:
+    """The held-out prompts that both models answer, where the plan has rewards for the answers.
+
+    Raises:
+        TrainerError: DatasetFormatMismatch, NoTrainableRows.
+    """
+    if not plan.evaluation.rewards:
+        return []
+    return [HeldOut(f"{s.name}/{s.split}", _prompts(plan, base, s), Path(s.path)) for s in plan.evaluation_datasets]
+
+
+def _prompts(plan: TrainingPlan, base: Base, source: DatasetInput) -> list[Prompt]:
+    read = dict(records(Path(source.path)))
+    if "text" in next(iter(read.values()), {}):
+        message = f"{source.name}/{source.split}: evaluation.rewards: rows of format Text hold no prompt to answer"
+        raise TrainerError("DatasetFormatMismatch", message)
+    encoder = PromptEncoder(base.tokenizer, base.context - longest_answer(plan))
+    found = encode_split(source.path, encoder, max_length=None).rows
+    # What KTO calls a bad answer is nothing to compare with.
+    good = [row for row in found if read[row.number].get("label") is not False]
+    if not good:
+        message = f"{source.name}/{source.split}: evaluation.rewards: all {len(found)} answers have the label false"
+        raise TrainerError("NoTrainableRows", message)
+    return good[: plan.evaluation.max_rows]
+
+
+def longest_answer(plan: TrainingPlan) -> int:
+    """Most tokens of an answer: those of the samples that the method learns from, where that is more."""
+    own = plan.grpo or plan.ppo
+    return max(plan.evaluation.max_new_tokens, own.max_completion_length if own else 0)
+
+
+def measure(trainer: Any, poll: Poll, *, check: bool = False) -> list[Score]:
+    """One score a split of `run.prompts`, of the model as it is. A collective.
+
+    Args:
+        check: whether the rewards must first show that they know the rows' own answers.
+
+    Raises:
+        TrainerError: RewardFailed, SandboxFailed or EndpointUnreachable, when no answer of a split got a score of a
+            reward; what `rewards.make` and `rewards.gold.check` raise.
+    """
+    run: Run = trainer.run
+    if not run.prompts:
+        return []
+    specs = run.plan.evaluation.rewards
+    with Workers() as workers:
+        made = rewards.of_plan(run.plan, specs, workers)
+        for split in run.prompts if check else ():
+            for sentence in gold.check(made, [spec.type for spec in specs], split.rows, f"{split.name}: "):
+                run.reporters.say(sentence)
+        return [_score(trainer, made, split, poll) for split in run.prompts]
+
+
+def _score(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> Score:
+    tokens, found = _greedy(trainer, made, split, poll)
+    if trainer.run.plan.evaluation.pass_at:
+        found += _sampled(trainer, made, split, poll)
+    for graded in found:
+        _tell(trainer.run, made, split, graded)
+    return Score({graded.name: graded.mean for graded in found}, tokens)
+
+
+class Graded(NamedTuple):
+    """A metric of the answers to a split."""
+
+    reward: str
+    name: str
+    mean: Mean
+    failure: str
+    """Code that is told where no row has a score."""
+
+
+def _tell(run: Run, made: Combined, split: HeldOut, found: Graded) -> None:
+    """That rows are left out.
+
+    Raises:
+        TrainerError: with `found.failure`, when all are.
+    """
+    masked, rows = found.mean.weights.count(0), len(found.mean.weights)
+    # Why most of this rank's have none; another rank's reasons are not known here.
+    reasons = [reason for reason, _ in made.counts.most_common() if reason.startswith(f"{found.reward}: ")]
+    why = f"; most often: {reasons[0].removeprefix(f'{found.reward}: ')}" if reasons else ""
+    if masked == rows:
+        message = f"{found.name} on {split.name}: none of {rows} rows got a score{why}"
+        raise TrainerError(found.failure, message, rank=ranks.rank())
+    if masked:
+        run.reporters.say(f"{found.name} on {split.name}: {masked} of {rows} rows got no score and are left out{why}")
+
+
+def _greedy(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> tuple[int, list[Graded]]:
+    """Tokens of the likeliest answers, and their rewards."""
+    run: Run = trainer.run
+    longest, pad = longest_answer(run.plan), run.base.tokenizer.pad_token_id
+
+    def forward(batch: Sequence[Prompt]) -> list[list[float]]:
+        asked = [row.prompt_ids for row in batch]
+        answers = generate.greedy(trainer.model, asked, pad_id=pad, stop_ids=run.stop_ids, longest=longest)
+        found = made(rewards.as_samples(run.base.tokenizer, batch, answers)).parts.values()
+        return [[float(len(ids)), *chain(*map(_columns, scored))] for ids, *scored in zip(answers, *found, strict=True)]
+
+    values = heldout.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
+    tokens, *columns = zip(*values, strict=True)
+    out = []
+    for index, part in enumerate(made.parts):
+        weights, totals, *blamed = columns[WIDTH * index : WIDTH * (index + 1)]
+        out.append(Graded(part.name, REWARD + part.name, Mean(list(totals), list(weights)), _failure(*blamed)))
+    return int(sum(tokens)), out
+
+
+def _sampled(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> list[Graded]:
+    """pass@k of each reward that says right or wrong. The same seeds whatever the model's weights."""
+    run: Run = trainer.run
+    options, pad = run.plan.evaluation.pass_at, run.base.tokenizer.pad_token_id
+    assert options is not None
+    specs = zip(made.parts, run.plan.evaluation.rewards, strict=True)
+    verifiers = Combined([part for part, spec in specs if spec.type in VERIFIERS], made.counts)
+
+    def forward(batch: Sequence[Prompt]) -> list[list[float]]:
+        sums = [[0.0] * (WIDTH * len(verifiers.parts)) for _ in batch]
+        for turn in range(options.generations):
+            poll()
+            answers = generate.drawn(
+                trainer.model,
+                [row.prompt_ids for row in batch],
+                seed=(run.plan.training.seed << 32) + 256 * batch[0].number + turn,
+                temperature=float(options.temperature),
+                pad_id=pad,
+                stop_ids=run.stop_ids,
+                longest=longest_answer(run.plan),
+            )
+            found = verifiers(rewards.as_samples(run.base.tokenizer, batch, answers)).parts.values()
+            columns = [list(chain(*map(_columns, scored))) for scored in zip(*found, strict=True)]
+            sums = [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(sums, columns, strict=True)]
+        return sums
+
+    values = heldout.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
+    columns, out = list(zip(*values, strict=True)), []
+    for index, part in enumerate(verifiers.parts):
+        known, right, *blamed = columns[WIDTH * index : WIDTH * (index + 1)]
+        for k in options.k:
+            out.append(Graded(part.name, pass_name(k, part.name), pass_at(k, known, right), _failure(*blamed)))
+    return out
+
+
+def _columns(score: Scored) -> tuple[float, ...]:
+    """Whether it counts, the score, whether the sandbox is to blame, and whether a server that is away is: WIDTH."""
+    if isinstance(score, Masked):
+        return 0.0, 0.0, float(score.broken), float(score.away)
+    return 1.0, score, 0.0, 0.0
+
+
+def _failure(broken: Sequence[float], away: Sequence[float]) -> str:
+    """Another attempt may find a server back that was away, and evaluates what was trained."""
+    return "SandboxFailed" if any(broken) else "EndpointUnreachable" if any(away) else "RewardFailed"

@@ -1,0 +1,1 @@
+"""Base models and adapters: fetched, read without weights, loaded, quantised, merged, sampled from."""

@@ -1,0 +1,157 @@
+"""The base model: looked at without its weights, then loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hone_trainer.errors import TrainerError
+from hone_trainer.models import quantized, safe_config
+
+UNBOUNDED = 1_000_000_000
+"""Context of a model that names none (state-space models)."""
+Head = Literal["LanguageModel", "Reward"]
+"""What a model ends in: logits over the vocabulary, or one number for the whole sequence."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """Config and tokenizer of a base model, without its weights."""
+
+    path: Path
+    config: Any
+    tokenizer: Any
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model can attend to."""
+        limit = getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        return int(limit) if limit else UNBOUNDED
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding: ids must be below it."""
+        return int(self.config.get_text_config().vocab_size)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end a generation: the tokenizer's EOS and those of the generation config."""
+        ids = {self.tokenizer.eos_token_id}
+        generation = self.path / "generation_config.json"
+        if generation.is_file():
+            eos = json.loads(generation.read_text()).get("eos_token_id")
+            ids |= set(eos if isinstance(eos, list) else [eos])
+        return frozenset(i for i in ids if i is not None)
+
+
+def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
+    """Read config and tokenizer of the model in folder `path`.
+
+    Args:
+        head: what it must end in.
+
+    Raises:
+        TrainerError: ModelNotFound, UnsafeModel (pickled weights, or code in the repository), UnsupportedModel,
+            InvalidConfiguration (files that this user must not read).
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise TrainerError("ModelNotFound", f"{folder} holds no config.json")
+    _refuse_unreadable(folder)
+    _refuse_unsafe(folder)
+    from transformers import AutoConfig, AutoTokenizer
+    from transformers.models.auto import modeling_auto
+
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, OSError, KeyError) as error:
+        raise TrainerError("UnsupportedModel", f"{folder}: {error}") from error
+    families, kind = {
+        "LanguageModel": (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "causal language model"),
+        "Reward": (modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "reward model"),
+    }[head]
+    known = families.get(config.model_type, ())
+    known = (known,) if isinstance(known, str) else known
+    found = config.architectures or known[:1]
+    # BERT's folder, say, could be read as a causal model, and would learn to peek.
+    if not set(found) & set(known) or (head == "Reward" and config.num_labels != 1):
+        name = ", ".join(found) or config.model_type
+        raise TrainerError("UnsupportedModel", f"{folder}: {name} is not a {kind}")
+    if tokenizer.eos_token is None:
+        raise TrainerError("UnsupportedModel", f"{folder}: the tokenizer has no end-of-sequence token")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # only pads; labels are masked by position, so EOS stays trained
+    return Base(folder, config, tokenizer)
+
+
+def _refuse_unreadable(folder: Path) -> None:
+    """What save_pretrained writes only its owner may read; a loader would say that it is not there."""
+    files = sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")])
+    if closed := [f.name for f in files if not os.access(f, os.R_OK, effective_ids=True)]:
+        raise TrainerError(
+            "InvalidConfiguration",
+            f"model.uri: user {os.geteuid()} must not read {', '.join(closed[:5])} in {folder}: "
+            "let others read the files (chmod -R o+rX)",
+        )
+
+
+def _refuse_unsafe(folder: Path) -> None:
+    """Code that the model brings along, weights that are not safetensors, and an adapter beside the weights."""
+    safe_config.refuse_code(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise TrainerError("UnsafeModel", f"{folder} holds no *.safetensors file")
+    if (folder / "adapter_config.json").exists():
+        way_out = "transformers would apply it silently; name a base model, or one with the adapter merged"
+        raise TrainerError("UnsupportedModel", f"{folder} holds an adapter (adapter_config.json): {way_out}")
+
+
+def load(
+    base: Base, *, bf16: bool, cpu: bool, quantize: bool, frozen: bool, head: Head = "LanguageModel", seed: int = 0
+) -> Any:
+    """The model with its weights.
+
+    Args:
+        bf16: whether the run computes in bfloat16. Frozen weights are then held in it; weights that are trained stay
+            in float32 (bfloat16 would lose updates smaller than 1/256 of a weight).
+        quantize: 4-bit NF4 with double quantisation (Dettmers et al. 2023, QLoRA).
+        frozen: whether only an adapter is trained.
+        head: a reward head that the base does not have is new, and random.
+        seed: of a new head.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
+
+    dtype = torch.bfloat16 if bf16 and frozen else torch.float32
+    options: dict[str, Any] = {}
+    if quantize:
+        options["quantization_config"] = nf4(dtype, head)
+        options["device_map"] = {"": "cpu" if cpu else torch.cuda.current_device()}
+    kind = AutoModelForCausalLM
+    if head == "Reward":
+        set_seed(seed)
+        # The reward is read at the last token that is not padding.
+        kind = AutoModelForSequenceClassification
+        options |= {"num_labels": 1, "pad_token_id": base.tokenizer.pad_token_id}
+    network = kind.from_pretrained(
+        base.path, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True, **options
+    )
+    if quantize:
+        quantized.keep_layout(network)
+    return network
+
+
+def nf4(compute_dtype: Any, head: Head = "LanguageModel") -> Any:
+    """bitsandbytes' NF4 with double quantisation; a reward head is trained, and so stays as it is."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+        llm_int8_skip_modules=["score"] if head == "Reward" else None,
+    )

@@ -1,0 +1,116 @@
+"""Fetch: stage a base model in the store, pinned to a commit: `store`/base-models/<owner>--<name>/<commit>.
+
+Weights are safetensors or the model is refused, and config.json loses what could make transformers load code.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from pathlib import Path
+
+from hone_api.plan import FetchPlan
+from hone_api.report import FetchResult
+from hone_trainer.errors import ConfigError, SourceError
+from hone_trainer.models import read_shape
+from hone_trainer.models.safe_config import make_safe
+from hone_trainer.reporting.task import Progress
+from hone_trainer.store import folders, hub, manifest
+from hone_trainer.store.deadline import Deadline
+
+ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*")
+"""Files of a model that are data. Pickles (.bin, .pt), code (.py) and other forms of the weights are not fetched."""
+_OTHER_FORM = "consolidated"
+"""Start of names of the same weights in another library's form, which transformers does not read."""
+
+
+def run(plan: FetchPlan) -> FetchResult:
+    """Stage the plan's model, or find that it already is.
+
+    Raises:
+        SourceError: ModelNotFound, GatedModelAccessDenied, RevisionNotFound, SourceUnreachable, SourceTooLarge,
+            UnsafeModel, UnsupportedModel, SecretNotFound, SecretKeyNotFound.
+        ConfigError: NotSupportedYet, for another scheme than hf://.
+    """
+    uri = plan.model.uri or ""
+    if not uri.startswith("hf://"):
+        raise ConfigError(f"model {uri.partition('://')[0]}://: only hf:// is fetched", "NotSupportedYet")
+    repository = hub.Repository.parse(
+        uri, "model", hub.token_of(plan.secret_path), Deadline.after(plan.limits.timeout_seconds)
+    )
+    with Progress(f"model {repository.name}") as progress:
+        snapshot = hub.look_up(repository)
+        names = _wanted(repository, snapshot)
+        size = sum(snapshot.files[name] for name in names)
+        if size > plan.limits.max_source_bytes:
+            raise SourceError("SourceTooLarge", f"{repository}: {size} bytes, limit {plan.limits.max_source_bytes}")
+        path = f"base-models/{repository.name.replace('/', '--')}/{snapshot.commit}"
+        target = Path(plan.store) / path
+        if folders.is_intact(target):
+            progress.say(f"{repository.name} at {snapshot.commit[:12]} is already in the store")
+        else:
+            progress.say(f"fetching {repository.name} at {snapshot.commit[:12]}: {size / 2**20:.0f} MiB")
+            _stage(repository, snapshot, names, target)
+        return FetchResult(
+            path=path,
+            commit=snapshot.commit,
+            digest=manifest.digest_of(target),
+            size_bytes=manifest.size_of(target),
+            shape=read_shape.shape(target),
+        )
+
+
+def _wanted(repository: hub.Repository, snapshot: hub.Snapshot) -> list[str]:
+    """Files to fetch.
+
+    Raises:
+        SourceError: UnsafeModel without safetensors, UnsupportedModel without config.json.
+    """
+    top = [name for name in snapshot.files if "/" not in name]
+    names = sorted(name for name in top if any(fnmatch.fnmatchcase(name, pattern) for pattern in ALLOWED))
+    names = [name for name in names if not name.startswith(_OTHER_FORM)]
+    if not any(name.endswith(".safetensors") for name in names):
+        pickles = [name for name in top if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf"))]
+        has = f"it has {', '.join(pickles[:3])}" if pickles else "it has no weights"
+        raise SourceError("UnsafeModel", f"{repository} has no safetensors file: {has}")
+    if "config.json" not in names:
+        raise SourceError("UnsupportedModel", f"{repository} has no config.json")
+    if "adapter_config.json" in top:
+        way_out = "it would be applied silently: name the base model, or one with the adapter merged"
+        raise SourceError("UnsupportedModel", f"{repository} holds an adapter (adapter_config.json), and {way_out}")
+    return names
+
+
+def _stage(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str], target: Path) -> None:
+    with folders.work_folder(target.parent) as folder:
+        hub.download(repository, snapshot, names, folder)
+        for config in folder.glob("*.json"):
+            make_safe(config)
+        check_safetensors(folder)
+        manifest.write(folder)
+        folders.publish(folder, target)
+
+
+def check_safetensors(folder: Path) -> None:
+    """Read the header of every safetensors file, and that the shards of the index are all there.
+
+    Raises:
+        SourceError: UnsafeModel.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError, ValueError) as error:
+            raise SourceError("UnsafeModel", f"{path.name} is not a safetensors file: {error}") from None
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise SourceError("UnsafeModel", f"{index.name} is not an index of safetensors files") from None
+        missing = sorted(name for name in shards if not isinstance(name, str) or not (folder / name).is_file())
+        if missing:
+            raise SourceError("UnsafeModel", f"{index.name} names files that are missing: {', '.join(missing[:5])}")

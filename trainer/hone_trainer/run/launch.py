@@ -1,0 +1,292 @@
+"""Starts the ranks of one node: in this process when there is one, else under torch's elastic agent.
+
+`launch.run` is what `python -m hone_trainer run` calls. With several ranks it is also the program of each rank:
+`python -m hone_trainer.run.launch <plan.json> <folder for results>`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan, parse_plan
+from hone_api.report import Outcome, TrainingResult
+from hone_trainer.distributed import loopback, messages
+from hone_trainer.errors import TrainerError, to_outcome
+from hone_trainer.models import merge_base
+from hone_trainer.reporting import termination
+from hone_trainer.run import ask_teacher
+from hone_trainer.secrets import scrub
+from hone_trainer.signals import Stop, interrupted
+from hone_trainer.store import contents, finished
+
+RENDEZVOUS_TIMEOUT = 900
+"""Seconds that nodes wait for each other; images are pulled at different speeds."""
+SHUTDOWN_ENV = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""Seconds from SIGTERM to SIGKILL of the ranks (torch: 30). The operator sets it a little below the pod's grace."""
+NODE_ENV = "JOB_COMPLETION_INDEX"
+"""Index of this pod in its Indexed Job; 0 without one."""
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_EVALUATE_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "DISABLE_KUBEFLOW_INTEGRATION": "TRUE",
+}
+"""Training reads only what was staged, and TRL tells its makers nothing. transformers' reporter to
+Kubeflow would post beside ours, and says 100 % at any end, also after SIGTERM."""
+BEFORE_A_STEP = "before the first step: there was nothing to save"
+_LOST_PEER = re.compile(r"connection (closed|reset)|broken pipe|timed out waiting|\[.*gloo.*\]|socket timeout", re.I)
+
+
+def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
+    """Train as the plan says, on this node's share of the ranks.
+
+    Args:
+        plan_dir: folder that the plan's relative paths are relative to.
+
+    Returns:
+        The result on node 0; None on the other nodes.
+
+    Raises:
+        TrainerError: the failure of the rank that failed first.
+    """
+    plan = absolute(plan, plan_dir)
+    stop = Stop().install().leave_at_once(partial(_leave, plan))
+    os.environ.update(OFFLINE)
+    first = _node() == 0
+    if (done := finished.result(plan)) is not None:
+        return done if first else None
+    finished.place(plan)  # what cannot be exported is not trained
+    try:
+        ready = merge_base.prepare(contents.checked(plan), first)
+        result = _run(ask_teacher.prepare(ready, stop, first), stop)
+    except Exception as error:
+        _keep_outcome(plan, to_outcome(error))
+        raise
+    if result is not None:
+        _keep_outcome(plan, Outcome(result=result))
+    return result
+
+
+def _leave(plan: TrainingPlan) -> NoReturn:
+    """End without a step, from within a signal handler: no library can take it for an error of its own."""
+    outcome = to_outcome(interrupted(BEFORE_A_STEP))
+    _keep_outcome(plan, outcome)
+    termination.write(outcome)
+    print(f"Interrupted: stopped by a signal {BEFORE_A_STEP}", file=sys.stderr, flush=True)
+    os._exit(outcome.exit_code)
+
+
+def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
+    """The plan with absolute paths."""
+
+    def path(value: str) -> str:
+        return str((folder / value).absolute())
+
+    def moved(inputs: list[DatasetInput]) -> list[DatasetInput]:
+        return [i.model_copy(update={"path": path(i.path)}) for i in inputs]
+
+    def artifact(value: ArtifactInput | None) -> ArtifactInput | None:
+        return value and value.model_copy(update={"path": path(value.path)})
+
+    def version(value: ModelInput) -> ModelInput:
+        return value.model_copy(update={"path": path(value.path), "adapter": artifact(value.adapter)})
+
+    staged = plan.harness_tasks
+    return plan.model_copy(
+        update={
+            "model_path": path(plan.model_path),
+            "model_adapter": artifact(plan.model_adapter),
+            "models": {name: version(value) for name, value in plan.models.items()},
+            "reward_paths": {name: path(value) for name, value in plan.reward_paths.items()},
+            "teacher_secret_path": plan.teacher_secret_path and path(plan.teacher_secret_path),
+            "generation_secret_path": plan.generation_secret_path and path(plan.generation_secret_path),
+            "work_path": path(plan.work_path),
+            "output_path": path(plan.output_path),
+            "datasets": moved(plan.datasets),
+            "evaluation_datasets": moved(plan.evaluation_datasets),
+            "retention_datasets": moved(plan.retention_datasets),
+            "harness_tasks": staged and staged.model_copy(update={"path": path(staged.path)}),
+        }
+    )
+
+
+def _run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
+    world = plan.nodes * plan.processes_per_node
+    if world == 1 and plan.deepspeed is None:  # DeepSpeed wants a process group even for one rank
+        from hone_trainer.run import pipeline
+
+        return pipeline.run(plan, stop)
+    with tempfile.TemporaryDirectory(prefix="hone-ranks-") as folder:
+        return _run_ranks(plan, Path(folder), stop)
+
+
+def _node() -> int:
+    """Index of this node."""
+    return int(os.environ.get(NODE_ENV, "0"))
+
+
+def _keep_outcome(plan: TrainingPlan, outcome: Outcome) -> None:
+    """outcome.json in the work folder: the whole outcome, for people without a cluster."""
+    file = Path(plan.work_path) / "outcome.json"
+    with contextlib.suppress(OSError):  # the disk may be what failed
+        if outcome.failure:
+            finished.keep(plan, outcome)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(outcome.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+
+
+def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult | None:
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
+    node = _node()
+    plan_file = folder / "plan.json"
+    plan_file.write_text(plan.model_dump_json(by_alias=True))
+    stop.check("before the ranks were started")
+    stop.hold()  # torch's agent has handlers of its own, and passes the signal on to the ranks
+    command = ("-u", "-m", "hone_trainer.run.launch", str(plan_file), str(folder))
+    try:
+        elastic_launch(_launch_config(plan, node), sys.executable)(*command)
+    except ChildFailedError as error:
+        exits = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        raise first_failure(_outcomes(folder), exits, signalled=False) from error
+    except SignalException as error:
+        raise first_failure(_outcomes(folder), {}, signalled=True) from error
+    if node != 0:
+        return None
+    result = _outcomes(folder)[0][1].result
+    assert isinstance(result, TrainingResult)
+    return result
+
+
+def _launch_config(plan: TrainingPlan, node: int) -> object:
+    from torch.distributed.launcher.api import LaunchConfig
+
+    several = plan.nodes > 1
+    if several and not plan.master_address:
+        raise TrainerError("InvalidConfiguration", "nodes > 1 needs masterAddress, the host name of node 0")
+    endpoint, fd = (f"{plan.master_address}:{plan.master_port}", None) if several else loopback.listen()
+    return LaunchConfig(
+        min_nodes=plan.nodes,
+        max_nodes=plan.nodes,
+        nproc_per_node=plan.processes_per_node,
+        run_id=f"{plan.run}-{plan.attempt}",
+        rdzv_backend="static" if several else loopback.BACKEND,
+        rdzv_endpoint=endpoint,
+        rdzv_configs={"rank": node, "timeout": RENDEZVOUS_TIMEOUT, loopback.FD: fd},
+        max_restarts=0,  # any rank's end ends the attempt; the operator decides about the next
+        local_addr=None if several else "127.0.0.1",
+        signals_to_handle="SIGTERM,SIGINT",
+    )
+
+
+Outcomes = dict[int, tuple[float, Outcome]]
+"""Time and outcome by rank, of the ranks that wrote one."""
+
+
+def first_failure(outcomes: Outcomes, exits: dict[int, int], *, signalled: bool) -> TrainerError:
+    """The failure that explains the end of all ranks. Pure.
+
+    The others lose contact (RankFailed) or are told to stop by the agent (Interrupted); the cause is the earliest
+    report of another kind, else a rank that died without a report, else an orderly stop.
+
+    Args:
+        exits: exit codes of the ranks that failed (negative: signal).
+        signalled: whether this node was told to stop.
+    """
+    failed = sorted((when, rank, o.failure) for rank, (when, o) in outcomes.items() if o.failure)
+    causes = [(rank, f) for _, rank, f in failed if f.code not in ("RankFailed", "Interrupted")]
+    stops = [(rank, f) for _, rank, f in failed if f.code == "Interrupted"]
+    if not causes and signalled:
+        causes = stops
+        if not causes:
+            return interrupted("before its first checkpoint")
+    silent = [rank for rank in sorted(exits) if rank not in outcomes]
+    if not causes and silent:
+        return TrainerError("RankFailed", f"rank {silent[0]} {_death(exits[silent[0]])}", rank=silent[0])
+    causes = causes or stops or [(rank, f) for _, rank, f in failed]
+    if not causes:
+        return TrainerError("RankFailed", "the ranks ended without a report")
+    rank, failure = causes[0]
+    at = rank if failure.rank is None else failure.rank
+    return TrainerError(failure.code, failure.message, rank=at, step=failure.step)
+
+
+def _death(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"ended with exit code {exit_code} and no report"
+    name = signal.Signals(-exit_code).name
+    cause = " (most often the kernel, out of memory)" if name == "SIGKILL" else ""
+    return f"was killed by {name}{cause}"
+
+
+def _outcomes(folder: Path) -> Outcomes:
+    """What the ranks of this node wrote, with the time."""
+    found = {}
+    for file in folder.glob("rank-*.json"):
+        rank = int(file.stem.removeprefix("rank-"))
+        found[rank] = (file.stat().st_mtime, Outcome.model_validate_json(file.read_text()))
+    return found
+
+
+def _rank_main(plan_file: Path, folder: Path) -> None:
+    """One rank: run, leave the outcome in a file, and end at once (a broken process group can hang at exit)."""
+    rank = int(os.environ["RANK"])
+    stop = Stop().install().leave_at_once(lambda: _end(folder, rank, to_outcome(interrupted(BEFORE_A_STEP))))
+    _die_with_parent()
+    plan = parse_plan(plan_file.read_bytes())
+    assert isinstance(plan, TrainingPlan)
+    try:
+        messages.speak_json()
+        from hone_trainer.run import pipeline
+
+        outcome = Outcome(result=pipeline.run(plan, stop))
+    except BaseException as error:
+        import traceback
+
+        outcome = to_outcome(_or_lost_peer(error))
+        if outcome.failure and outcome.failure.code not in ("Interrupted",):
+            print(scrub(traceback.format_exc()), file=sys.stderr, flush=True)
+    _end(folder, rank, outcome)
+
+
+def _end(folder: Path, rank: int, outcome: Outcome) -> NoReturn:
+    temporary = folder / f".rank-{rank}"
+    temporary.write_text(outcome.model_dump_json(by_alias=True))
+    temporary.rename(folder / f"rank-{rank}.json")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(outcome.exit_code)
+
+
+def _die_with_parent() -> None:
+    """Linux sends SIGKILL to this rank when its launcher is gone: no rank outlives a killed run."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _or_lost_peer(error: BaseException) -> BaseException:
+    """RankFailed for what collectives raise when another rank is gone."""
+    from torch.distributed import DistError
+
+    if isinstance(error, DistError) or (isinstance(error, RuntimeError) and _LOST_PEER.search(str(error))):
+        text = str(error).splitlines()[0][:300]
+        return TrainerError("RankFailed", f"lost contact with the other ranks at {time.strftime('%H:%M:%S')}: {text}")
+    return error
+
+
+if __name__ == "__main__":
+    _rank_main(Path(sys.argv[1]), Path(sys.argv[2]))

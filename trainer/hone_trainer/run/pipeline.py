@@ -1,0 +1,252 @@
+"""One rank of one run, from top to bottom."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hone_api.advice import advise
+from hone_api.plan import TrainingPlan
+from hone_api.report import Outcome, TrainingResult
+from hone_trainer import device, ranks
+from hone_trainer.artifacts import export
+from hone_trainer.artifacts.run_summary import Effort
+from hone_trainer.errors import TrainerError
+from hone_trainer.evaluation import baseline, reward_scores
+from hone_trainer.evaluation.final import Appraisal, appraise
+from hone_trainer.harness import measuring
+from hone_trainer.methods import METHODS
+from hone_trainer.models import adapters, base_model, generate, targets
+from hone_trainer.reporting import live
+from hone_trainer.reporting.prometheus import Metrics
+from hone_trainer.run import estimate, preflight, resolve, rows
+from hone_trainer.scoring import probe_suite
+from hone_trainer.signals import Stop, interrupted
+from hone_trainer.store import finished
+from hone_trainer.training import callbacks, deepspeed, selfcheck, settings
+from hone_trainer.training.checkpoints import Checkpoints, step_of
+from hone_trainer.training.l2sp import L2ToStart
+from hone_trainer.training.loop import Run
+
+LONGEST_SENTENCE = 600
+"""Characters of a sentence in the result."""
+
+
+def run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
+    """Train as the plan says. Every rank calls this; the first one answers with the result, the others with None.
+
+    Raises:
+        TrainerError: with the code of the failure; Interrupted after a checkpoint when a stop was asked for.
+    """
+    started = time.monotonic()
+    reporters = live.from_environment() if ranks.is_first() else live.Reporters()
+    if plan.metrics_port is not None and ranks.is_first():
+        reporters.add(Metrics(plan.run, plan.metrics_port))
+    try:
+        return _run(plan, stop, reporters, started)
+    finally:
+        reporters.close()
+
+
+def _run(plan: TrainingPlan, stop: Stop, reporters: live.Reporters, started: float) -> TrainingResult | None:
+    run = prepare(plan, stop, reporters)
+    if ranks.is_first():
+        rows.claim(plan)
+    training = _trained(run)
+    found = appraise(training.trainer, training.base, training.exported)
+    peak = _peak_memory(run)
+    weights = export.weights(training.trainer)
+    result = _result(run, training, found, peak)
+    if ranks.is_first():
+        folder = finished.begin(plan)
+        run.reporters.update(stage="Exporting")
+        for sentence in (*found.advice, *filter(None, [found.rejected])):
+            run.reporters.say(sentence)
+        effort = _effort(run, training, peak, time.monotonic() - started)
+        record = _record(run, training, found, result, effort)
+        result.artifacts = export.write(run, weights, training.trainer.model, record, folder)
+        finished.keep(plan, Outcome(result=result))
+        finished.close(folder)
+    ranks.barrier()
+    return result if ranks.is_first() else None
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run whose last step is done; the model is that of step `exported`."""
+
+    trainer: Any
+    base: baseline.Baseline
+    speed: callbacks.Report
+    start: int
+    """The step it went on from."""
+    step: int
+    exported: int
+    loss: float
+    """Mean over the steps of this attempt."""
+
+
+def _trained(run: Run) -> Training:
+    """Train to the end, from the newest checkpoint where there is one, and load the best step."""
+    base, speed = baseline.Baseline(run), callbacks.Report(run)
+    hooks: list[Any] = [base, callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run), speed]
+    if run.plan.training.l2_to_start:
+        hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
+    newest = run.checkpoints.newest_valid(run.reporters.say)
+    trainer = _trainer(run, hooks, newest)
+    base.trainer = trainer
+    settings.check_alike(run.settings)
+    run.stop.check("while loading")
+    if newest is not None:
+        run.reporters.say(f"resuming from {newest.name}")
+    if ranks.is_first():
+        run.checkpoints.clear_partial()
+    outcome = trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    step = trainer.state.global_step
+    if ranks.any_rank(run.stop.requested):
+        raise interrupted(f"after the checkpoint of step {step}", step=step)
+    if not step:
+        raise TrainerError("SelfCheckFailed", f"training ended without a step: {len(run.dataset)} rows gave no batch")
+
+    exported = trainer.best_step() or step
+    if exported != step:
+        trainer.load_step(run.checkpoints.path(exported))
+    return Training(trainer, base, speed, step_of(newest) if newest else 0, step, exported, outcome.training_loss)
+
+
+def _trainer(run: Run, hooks: list[Any], newest: Path | None) -> Any:
+    """The method's trainer around the loaded model, to go on from the checkpoint `newest`."""
+    plan, method = run.plan, run.method
+    arguments = method.arguments(plan, run.settings)
+    network = base_model.load(
+        run.base,
+        bf16=run.settings.bf16,
+        cpu=run.settings.cpu,
+        quantize=adapters.is_quantized(plan.adapter),
+        frozen=adapters.is_adapter(plan.adapter),
+        head=method.head,
+        seed=plan.training.seed,
+    )
+    generate.guard(network)
+    adapted = adapters.is_adapter(plan.adapter)
+    peft_config = adapters.to_peft(plan.adapter, network, method.head, newest) if adapted else None
+    trainer = method.trainer(run, arguments, network, peft_config, hooks)
+    if plan.deepspeed is None or plan.deepspeed.zero_stage < 3:  # ZeRO-3 wants one type, and has float32 masters
+        adapters.in_float32(trainer.model)
+    return trainer
+
+
+def _result(run: Run, training: Training, found: Appraisal, peak: int) -> TrainingResult:
+    """What the operator gets; without artifacts yet."""
+    early = training.step < run.settings.total_steps
+    speed = training.speed.tokens_per_second
+    return TrainingResult(
+        artifacts=[],
+        numbers=found.numbers,
+        samples=found.samples,
+        steps=training.exported,
+        stopped_early=early,
+        reason="EarlyStopped" if early else "Completed",
+        start_step=training.start,
+        peak_memory_bytes=peak,
+        estimated_memory_bytes=estimate.of_run(run),
+        advice=[sentence[:LONGEST_SENTENCE] for sentence in (*run.advice, *found.advice)],
+        rejected=found.rejected[:LONGEST_SENTENCE] or None,
+        train_loss=f"{training.loss:.6f}" if training.step > training.start else None,
+        tokens_per_second=f"{speed:.1f}" if speed else None,
+        resolved={
+            **run.settings.to_resolved(),
+            **adapters.resolved(run.plan.adapter),
+            **targets.described(training.trainer.model),
+            **found.resolved,
+        },
+        datasets=run.used,
+    )
+
+
+def _effort(run: Run, training: Training, peak: int, seconds: float) -> Effort:
+    return Effort(
+        seconds=round(seconds, 1),
+        gpus=0 if run.settings.cpu else ranks.world_size(),
+        peak_memory_bytes=peak,
+        tokens_per_second=training.speed.tokens_per_second,
+        start_step=training.start,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _record(run: Run, training: Training, found: Appraisal, result: TrainingResult, effort: Effort) -> export.Record:
+    """What is to be said of the model."""
+    return export.Record(
+        numbers=result.numbers,
+        samples=found.samples,
+        resolved=result.resolved,
+        steps=training.exported,
+        curves=[*training.base.curve(), *training.trainer.state.log_history],
+        data=run.data,
+        example=run.example,
+        advice=result.advice,
+        rejected=found.rejected,
+        interpolation=found.curve,
+        lowest=measuring.lowest(run.benchmarks),
+        effort=effort,
+    )
+
+
+def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
+    """Everything before the weights: all that can be refused is refused here.
+
+    Raises:
+        TrainerError: with the code of what is wrong.
+    """
+    reporters.update(stage="Loading")
+    hardware = device.here()
+    preflight.plan(plan, hardware, methods=METHODS)
+    base = base_model.open_base(plan.model_path)
+    preflight.base(plan, base)
+    if plan.deepspeed is not None:
+        deepspeed.prepare(cpu=not hardware.cuda)
+    data = rows.load(plan, base)
+    example = selfcheck.shown(data.train[0], base.tokenizer)
+    benchmarks = measuring.load(plan, base)
+    dataset, resolved = resolve.settle(plan, base, data, hardware)
+    advice = advise(plan, len(data.train), data.tokens, resolved.max_length)
+    if ranks.is_first():
+        told = (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example), *benchmarks.sentences)
+        for sentence in (*told, *advice):
+            reporters.say(sentence)
+    return Run(
+        plan=plan,
+        method=METHODS[plan.method],
+        base=base,
+        settings=resolved,
+        rows=data.train,
+        dataset=dataset,
+        held_out=data.held_out,
+        checkpoints=Checkpoints(Path(plan.work_path) / "checkpoints", plan.checkpoints.keep),
+        reporters=reporters,
+        stop=stop,
+        stop_ids=base.stop_ids | data.end_marks,
+        data=data.summaries,
+        used=data.used,
+        probes=probe_suite.probes(plan, base),
+        prompts=reward_scores.prompts(plan, base),
+        benchmarks=benchmarks.benchmarks,
+        advice=[*data.warnings, *selfcheck.advice(base), *advice],
+        example=example,
+    )
+
+
+def _peak_memory(run: Run) -> int:
+    """Peak bytes of one pod: of its GPUs' memory where there are GPUs, else resident memory. A collective."""
+    import torch
+
+    if run.settings.cpu:
+        mine = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kibibytes on Linux
+    else:
+        mine = torch.cuda.max_memory_reserved()
+    return int(ranks.add_up([float(mine)])[0] / run.plan.nodes)

@@ -1,0 +1,73 @@
+"""From a plan, its base and its rows to the numbers of the run, so that a pass fits into the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hone_api import sizing
+from hone_api.estimate import Setup
+from hone_api.plan import TrainingPlan
+from hone_trainer.device import Device
+from hone_trainer.encoding import split_file
+from hone_trainer.encoding.split_file import Example
+from hone_trainer.methods import METHODS
+from hone_trainer.models import read_shape
+from hone_trainer.models.base_model import Base
+from hone_trainer.run import rows
+from hone_trainer.teachers import from_model
+from hone_trainer.training import row_attention, settings
+
+
+def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> tuple[Any, settings.Settings]:
+    """The dataset as the method's trainer takes it, and the numbers of the run."""
+    method = METHODS[plan.method]
+    length = plan.training.max_length or method.longest(base) or data.longest
+    dataset = method.dataset(plan, data.train, length)
+    tokens = longest(plan, dataset, data.train)
+    made = sized(plan, base, device, tokens, data.tokens)
+    ranks, gpu = device.world_size, device.cuda
+    return dataset, settings.resolve(
+        plan,
+        rates=method.rates,
+        sequences=len(dataset) * method.repeats(plan),
+        max_length=length,
+        device=device,
+        micro_batch_size=made.micro_batch if made else sizing.micro_batch(plan, ranks=ranks, gpu=gpu, longest=tokens),
+        flat=not gpu and method.flat(plan) and row_attention.fits(base.config),
+    )
+
+
+def longest(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> int:
+    """Tokens of the longest sequence of a run."""
+    if plan.method in sizing.BY_TOKENS:  # what is trained is what lies in the dataset
+        return max(map(len, dataset["input_ids"]))
+    return sizing.longest_sequence(plan, max(map(split_file.longest, examples)))
+
+
+def sized(plan: TrainingPlan, base: Base, device: Device, longest: int, row_tokens: int) -> Setup | None:
+    """What decides the memory of a rank; None where the sizes of a model are unknown.
+
+    Args:
+        longest: tokens of the longest sequence.
+        row_tokens: tokens of all training rows.
+    """
+    shape, theirs = read_shape.shape(base.path), None
+    if plan.distillation and plan.distillation.by_logits:
+        theirs = read_shape.shape(Path(from_model.named(plan)[1]))
+        if theirs is None:
+            return None
+    if shape is None:
+        return None
+    return sizing.setup(
+        plan,
+        shape,
+        ranks=device.world_size,
+        gpu=device.cuda,
+        bf16=device.computes_in_bf16(plan.training.precision),
+        longest=longest,
+        memory=plan.memory,
+        teacher=theirs,
+        row_tokens=row_tokens,
+    )

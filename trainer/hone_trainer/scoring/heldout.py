@@ -1,0 +1,193 @@
+"""Evaluation on held-out rows: the same rows and the same procedure for base and tuned model.
+
+The loss is the mean over all counted tokens of all rows, in nats (not a mean of batch means, which would weigh
+tokens by the length of their neighbours).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hone_trainer import ranks
+from hone_trainer.encoding import harmony
+from hone_trainer.encoding.split_file import IGNORED, Example, Row, longest
+from hone_trainer.models import generate
+from hone_trainer.scoring import endings
+from hone_trainer.scoring.endings import Answer
+from hone_trainer.scoring.scores import Mean, Score
+
+BATCH_TOKENS_CPU = 1024
+BATCH_TOKENS_CUDA = 8192
+"""Tokens of a batch, padding included: bounds the memory of the loss head."""
+SAMPLE_TOKENS = 96
+"""Most new tokens of a sample's answer."""
+E = TypeVar("E", bound=Example)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out examples of one split; `name` is <dataset>/<split>, `path` its file."""
+
+    name: str
+    rows: Sequence[Any]
+    path: Path
+
+
+def score(
+    model: Any, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Callable[[], None], fused: bool = True
+) -> Score:
+    """Loss and token accuracy of the model on `rows`; a collective.
+
+    Args:
+        model: a causal model.
+        poll: called before each batch on every rank; may raise to give up.
+        fused: whether the model has TRL's fused head (`add_fused_lm_head`) with its likeliest tokens and without a
+            temperature: it scores without materialising logits.
+    """
+
+    def forward(batch: Sequence[Row]) -> Sequence[Sequence[float]]:
+        inputs = _collate(batch, pad_id, device)
+        if not fused:
+            return _from_logits(model, inputs)
+        out = model(**inputs, fused_lm_head=True)
+        sums = (-out.log_probs.double().sum(1), out.is_top1.sum(1), out.label_mask.sum(1))
+        return list(zip(*(column.tolist() for column in sums), strict=True))
+
+    device = next(model.parameters()).device
+    values = sweep(model, rows, forward, bf16=bf16, poll=poll)
+    losses, correct, tokens = ([float(v) for v in column] for column in zip(*values, strict=True))
+    means = {"loss": Mean(losses, tokens), "token_accuracy": Mean(correct, tokens)}
+    return Score(means, tokens=int(sum(tokens)))
+
+
+def _from_logits(model: Any, inputs: dict[str, Any]) -> list[list[float]]:
+    """Loss, right tokens and counted tokens of each row."""
+    labels = inputs.pop("labels")
+    found = []
+    for logits, wanted in zip(model(**inputs).logits[:, :-1], labels[:, 1:], strict=True):
+        kept = wanted != IGNORED
+        probabilities, wanted = logits[kept].float().log_softmax(1), wanted[kept]
+        loss = -probabilities.gather(1, wanted[:, None]).double().sum()
+        found.append([float(loss), float((probabilities.argmax(1) == wanted).sum()), float(kept.sum())])
+    return found
+
+
+def score_language_model(trainer: Any, split: HeldOut, poll: Callable[[], None]) -> Score:
+    """`score` of the model in training, as it is."""
+    run = trainer.run
+    pad = run.base.tokenizer.pad_token_id
+    return score(trainer.scoring_model(), split.rows, pad_id=pad, bf16=run.settings.bf16, poll=poll)
+
+
+def sweep(
+    model: Any,
+    rows: Sequence[E],
+    forward: Callable[[Sequence[E]], Sequence[Sequence[float]]],
+    *,
+    bf16: bool,
+    poll: Callable[[], None],
+) -> list[list[float]]:
+    """What `forward` finds for each row, in the rows' order; a collective: every rank takes its share of the batches.
+
+    Args:
+        model: is put into evaluation mode meanwhile.
+        forward: a batch -> the same number of values for each of its rows.
+        poll: called before each batch on every rank; may raise to give up.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    limit = BATCH_TOKENS_CUDA if device.type == "cuda" else BATCH_TOKENS_CPU
+    world = ranks.world_size()
+    batches = list(_batches(rows, limit))
+    found: dict[int, Sequence[float]] = {}
+    was_training = model.training
+    model.eval()
+    try:
+        # Every rank runs the same number of forward passes (sharded weights are gathered by all), so a rank without a
+        # batch of its own repeats one and counts nothing.
+        for turn in range(-(-len(batches) // world)):
+            poll()
+            index = turn * world + ranks.rank()
+            batch = batches[min(index, len(batches) - 1)]
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                values = forward([rows[i] for i in batch])
+            if index < len(batches):
+                found.update(zip(batch, values, strict=True))
+            width = len(values[0])
+    finally:
+        model.train(was_training)
+    flat = ranks.add_up([value for i in range(len(rows)) for value in found.get(i, [0.0] * width)])
+    return [flat[i * width : (i + 1) * width] for i in range(len(rows))]
+
+
+def answers(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    *,
+    tokenizer: Any,
+    stop_ids: frozenset[int],
+    max_new_tokens: int = SAMPLE_TOKENS,
+    sharded: bool = False,
+) -> list[Answer]:
+    """Greedy answers, in the order of the prompts. A collective.
+
+    Args:
+        sharded: whether the weights are (ZeRO-3): then every rank generates all answers, since each pass needs all
+            ranks. Otherwise the prompts are dealt over the ranks.
+    """
+    if not prompts:
+        return []
+    mine = range(len(prompts)) if sharded else range(ranks.rank(), len(prompts), ranks.world_size())
+    asked = [prompts[i] for i in mine]
+    was_training = model.training
+    model.eval()
+    try:
+        ends: dict[str, Any] = {"pad_id": tokenizer.pad_token_id, "stop_ids": stop_ids, "longest": max_new_tokens}
+        found = generate.greedy(model, asked, **ends) if asked else []
+    finally:
+        model.train(was_training)
+    known = dict(zip(mine, found, strict=True))
+    width = max_new_tokens + 1
+    table = [_cells(known.get(i, []), width) for i in range(len(prompts))]
+    if not sharded:
+        flat = ranks.add_up([number for row in table for number in row])
+        table = [flat[i * width : (i + 1) * width] for i in range(len(prompts))]
+    ids = [[int(number) for number in row[1 : 1 + int(row[0])]] for row in table]
+    texts = [harmony.decoded(tokenizer, answer).strip() for answer in ids]
+    return [Answer(text, endings.of(i, stop_ids, max_new_tokens)) for text, i in zip(texts, ids, strict=True)]
+
+
+def _cells(answer: Sequence[int], width: int) -> list[float]:
+    """The answer's length and its ids, filled with zeros: the sum over the ranks is that of the one that has it."""
+    return [float(number) for number in (len(answer), *answer, *[0] * (width - 1 - len(answer)))]
+
+
+def _batches(rows: Sequence[Example], limit: int) -> Iterator[list[int]]:
+    """Indices of rows of like length together, at most `limit` tokens a batch with padding, but at least one row."""
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda i: longest(rows[i])):
+        if batch and longest(rows[index]) * len(rows[index].sequences) * (len(batch) + 1) > limit:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _collate(batch: Sequence[Row], pad_id: int, device: Any) -> dict[str, Any]:
+    import torch
+
+    width = max(len(r.input_ids) for r in batch)
+
+    def padded(values: Sequence[Sequence[int]], fill: int) -> Any:
+        return torch.tensor([list(v) + [fill] * (width - len(v)) for v in values], device=device)
+
+    return {
+        "input_ids": padded([r.input_ids for r in batch], pad_id),
+        "labels": padded([r.labels for r in batch], IGNORED),
+        "attention_mask": padded([[1] * len(r.input_ids) for r in batch], 0),
+    }

@@ -1,0 +1,71 @@
+"""What comes of the scores that rewards give to the answers of base and tuned model, row by row. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from hone_api.modelversion import EvaluationNumber
+from hone_trainer.scoring import scores
+from hone_trainer.scoring.scores import Mean, Score
+
+REWARD, WIN_RATE = "reward_", "win_rate_"
+"""What names of numbers begin with, before a reward's."""
+
+
+def numbers(splits: Sequence[str], base: Sequence[Score] | None, tuned: Sequence[Score]) -> list[EvaluationNumber]:
+    """Each metric on each split before and after, and how often the tuned model's answer has the higher reward.
+
+    Args:
+        splits: their names, in the order of the scores.
+    """
+    befores: Sequence[Score | None] = base or [None] * len(tuned)
+    found = zip(splits, befores, tuned, strict=True)
+    return [number for split, before, after in found for number in _numbers(split, before, after)]
+
+
+def _numbers(split: str, before: Score | None, after: Score) -> Iterator[EvaluationNumber]:
+    for name, mean in after.means.items():
+        old, new = common(before.means[name] if before else mean, mean)
+        compared = before is not None and bool(new.totals)
+        if not compared:  # each by itself says more than nothing
+            _, new = common(mean, mean)
+        past = [Score({name: old}, after.tokens)] if compared else None
+        (number,) = scores.numbers([split], [name], past, [Score({name: new}, after.tokens)])
+        rewarded = name.startswith(REWARD)
+        yield number if rewarded else number.model_copy(update={"tokens": None})  # the tokens are of greedy answers
+        if compared and rewarded:
+            rate = WIN_RATE + name.removeprefix(REWARD)
+            yield from scores.numbers([split], [rate], None, [Score({rate: wins(old, new)}, after.tokens)])
+
+
+def common(one: Mean, other: Mean) -> tuple[Mean, Mean]:
+    """Both with the rows alone that count in both."""
+    rows = [i for i, weights in enumerate(zip(one.weights, other.weights, strict=True)) if all(weights)]
+    first, second = (Mean([m.totals[i] for i in rows], [m.weights[i] for i in rows]) for m in (one, other))
+    return first, second
+
+
+def wins(base: Mean, tuned: Mean) -> Mean:
+    """Row by row 1 where the tuned model's answer scores higher than the base's, 0.5 where both score the same, else 0;
+    all rows count."""
+    pairs = zip(base.totals, tuned.totals, strict=True)
+    return Mean([(new > old) + 0.5 * (new == old) for old, new in pairs], [1.0] * len(base.totals))
+
+
+def pass_name(k: int, reward: str) -> str:
+    """The number's name."""
+    return f"pass_at_{k}_{reward}"
+
+
+def pass_at(k: int, samples: Sequence[float], right: Sequence[float]) -> Mean:
+    """Of each row the share of draws of k of its samples with a right one among them: the unbiased estimate of pass@k
+    (Chen et al. 2021, arXiv 2107.03374, eq. 1). Rows with fewer than k samples do not count.
+
+    Args:
+        samples: of each row the number of answers with a score.
+        right: of these the right ones.
+    """
+    pairs = [(int(n), int(c)) for n, c in zip(samples, right, strict=True)]
+    totals = [1 - math.comb(n - c, k) / math.comb(n, k) if n >= k else 0.0 for n, c in pairs]
+    return Mean(totals, [float(n >= k) for n, _ in pairs])

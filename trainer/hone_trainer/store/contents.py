@@ -1,0 +1,94 @@
+"""The content of a materialised Dataset: its digest, and the check that a folder still holds it.
+
+The digest addresses the split files alone: the same rows give the same folder, whoever read them. The manifest of the
+folder covers every file of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hone_api.plan import DatasetInput, TrainingPlan
+from hone_trainer.errors import StoreError
+from hone_trainer.store import manifest
+
+SPLITS = ("train", "validation", "test")
+UNKNOWN = "sha256:" + "0" * 64
+"""The digest in a plan that a person wrote without one: the rows are not checked."""
+
+
+def digest_of(folder: Path) -> str:
+    """'sha256:' and the SHA-256 over name, size and SHA-256 of each split file of a materialised folder."""
+    found = []
+    for name in SPLITS:
+        path = folder / f"{name}.jsonl"
+        if path.is_file():
+            found.append([name, path.stat().st_size, _sha256(path)])
+    return _digest(found)
+
+
+def recorded(folder: Path) -> str:
+    """The same of a folder whose files were just compared with its manifest: by what that says of them."""
+    entries = {entry.path: entry for entry in manifest.entries(folder)}
+    names = [name for name in SPLITS if f"{name}.jsonl" in entries]
+    return _digest([[name, (one := entries[f"{name}.jsonl"]).size, one.sha256] for name in names])
+
+
+def checked(plan: TrainingPlan) -> TrainingPlan:
+    """The plan, once every Dataset that it reads was hashed; before any rank starts, so once a node.
+
+    Raises:
+        StoreError: as `verify`.
+    """
+    verify([*plan.datasets, *plan.evaluation_datasets, *plan.retention_datasets])
+    return plan
+
+
+def verify(inputs: Iterable[DatasetInput]) -> None:
+    """Hash the files of the inputs: each folder of the store once, and each file that lies elsewhere.
+
+    A folder that is named after its digest must hold that content, and the files that its manifest lists, and no
+    other. The digest of a file elsewhere, in a plan that a person wrote, is the SHA-256 of that file.
+
+    Raises:
+        StoreError: DatasetChanged, naming the Dataset, and each file that differs, is missing or is not listed.
+    """
+    done = set()
+    for one in inputs:
+        file = Path(one.path)
+        in_store = file.parent.name == one.digest.removeprefix("sha256:")
+        place = file.parent if in_store else file
+        if one.digest == UNKNOWN or (place, one.digest) in done:
+            continue
+        done.add((place, one.digest))
+        if not file.is_file():
+            raise _changed(one, f"{file} is missing")
+        found = _intact(one, place) if in_store else f"sha256:{_sha256(file)}"
+        if found != one.digest:
+            raise _changed(one, f"{place} holds {found}, recorded is {one.digest}")
+
+
+def _intact(one: DatasetInput, folder: Path) -> str:
+    """The digest of a folder's rows, once every file was compared with the manifest."""
+    try:
+        manifest.verify(folder)
+    except StoreError as error:
+        raise _changed(one, error.message) from None
+    return digest_of(folder)
+
+
+def _digest(splits: list[list[Any]]) -> str:
+    return f"sha256:{hashlib.sha256(json.dumps(splits).encode()).hexdigest()}"
+
+
+def _changed(one: DatasetInput, problem: str) -> StoreError:
+    return StoreError("DatasetChanged", f"Dataset {one.name}, split {one.split}: {problem}")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

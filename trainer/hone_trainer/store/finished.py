@@ -1,0 +1,170 @@
+"""A run that has finished does not run again, and what it exported is never written again.
+
+The end of a run stands in `result.json` of its work folder: its result, or the failure that no other attempt can
+change. Another attempt of the same run, begun because the record of its end was lost, answers with it.
+
+An export that is under way has a mark in its folder. A folder with a manifest and without the mark was reported, and
+may be a ModelVersion's: it is left as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from hone_api.failures import FAILURES, Retry
+from hone_api.plan import TrainingPlan
+from hone_api.report import Outcome, TrainingResult
+from hone_trainer.errors import ConfigError, StoreError, TrainerError
+from hone_trainer.store import manifest
+
+RECORD = "result.json"
+MARK = ".exporting"
+NOT_THE_RUN = {
+    "release",
+    "attempt",
+    "export_folder",
+    "master_address",
+    "master_port",
+    "metrics_port",
+    "cluster_domain",
+    "memory",
+    "allow_private_addresses",
+    "namespace",
+    "services",
+    "cluster_cidrs",
+    "checkpoints",
+    "model_path",
+    "reward_paths",
+    "teacher_secret_path",
+    "generation_secret_path",
+}
+"""Fields of a plan in which attempts of one run may differ."""
+log = logging.getLogger("hone.trainer")
+
+
+class Record(BaseModel):
+    """How a run ended."""
+
+    run: str
+    """Its identity."""
+    attempt: int
+    outcome: Outcome
+
+
+def identity(plan: TrainingPlan) -> str:
+    """SHA-256 over what the run is and where its model goes; the same for every attempt."""
+    body = plan.model_dump(mode="json", exclude=NOT_THE_RUN, exclude_defaults=True)
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def result(plan: TrainingPlan) -> TrainingResult | None:
+    """The result of this run, when an earlier attempt has finished it and every file still matches its manifest.
+
+    Raises:
+        TrainerError: the failure that has ended this run for good, in a cluster, where a run cannot be changed.
+    """
+    record = _read(plan)
+    if record is None:
+        return None
+    if record.outcome.failure and plan.export_folder:
+        failure = record.outcome.failure
+        words = f"attempt {record.attempt} has ended this run: {failure.message}"
+        raise TrainerError(failure.code, words, rank=failure.rank, step=failure.step)
+    done = record.outcome.result
+    if not isinstance(done, TrainingResult):
+        return None
+    try:
+        for artifact in done.artifacts:
+            manifest.verify(Path(plan.output_path) / artifact.uri, artifact.digest)
+    except StoreError as error:
+        log.warning("this run has finished, but its model is damaged, and is exported again elsewhere: %s", error)
+        return None
+    for folder in {(Path(plan.output_path) / artifact.uri).parent for artifact in done.artifacts}:
+        close(folder)  # the attempt may have been killed after it recorded its result, and before it closed the export
+    log.info("attempt %d has finished this run: its result is reported again, nothing is trained", record.attempt)
+    return done if record.attempt == plan.attempt else done.model_copy(update={"finished_attempt": record.attempt})
+
+
+def place(plan: TrainingPlan) -> Path:
+    """Folder below which this attempt exports; never one with an export that was reported.
+
+    In a cluster each attempt has its own, and another where that one is taken.
+
+    Raises:
+        ConfigError: outside a cluster, when outputPath holds a finished export.
+    """
+    for folder in _places(plan):
+        if not _holds_export(folder) or _is_ours(folder, plan):
+            return folder
+    raise ConfigError(
+        f"outputPath {plan.output_path} holds a finished model, which is never written again: "
+        "name another folder, or remove it"
+    )
+
+
+def begin(plan: TrainingPlan) -> Path:
+    """The folder to export to, marked as being written. On the first rank only.
+
+    Raises:
+        ConfigError: see `place`.
+    """
+    folder = place(plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest.write_atomically(folder / MARK, _mark(plan))
+    return folder
+
+
+def close(folder: Path) -> None:
+    """The export is complete and recorded: from now on nothing writes there."""
+    (folder / MARK).unlink(missing_ok=True)
+
+
+def keep(plan: TrainingPlan, outcome: Outcome) -> None:
+    """Record the end of the run; a failure after which another attempt may help is none."""
+    failure = outcome.failure
+    if failure and (FAILURES[failure.code].retry is not Retry.NEVER or not plan.export_folder):
+        return
+    record = Record(run=identity(plan), attempt=plan.attempt, outcome=outcome)
+    file = Path(plan.work_path) / RECORD
+    file.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_atomically(file, record.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode())
+
+
+def _read(plan: TrainingPlan) -> Record | None:
+    try:
+        record = Record.model_validate_json((Path(plan.work_path) / RECORD).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return record if record.run == identity(plan) else None
+
+
+def _places(plan: TrainingPlan) -> Iterator[Path]:
+    root = Path(plan.output_path)
+    if plan.export_folder is None:
+        yield root
+        return
+    yield root / plan.export_folder
+    for number in range(2, 1000):
+        yield root / f"{plan.export_folder}-{number}"
+
+
+def _holds_export(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.glob(f"*/{manifest.MANIFEST}"))
+
+
+def _is_ours(folder: Path, plan: TrainingPlan) -> bool:
+    """Whether this very attempt was killed while it exported there."""
+    try:
+        return (folder / MARK).read_bytes() == _mark(plan)
+    except OSError:
+        return False
+
+
+def _mark(plan: TrainingPlan) -> bytes:
+    return f"{identity(plan)} attempt {plan.attempt}\n".encode()

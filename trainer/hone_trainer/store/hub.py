@@ -1,0 +1,214 @@
+"""Hugging Face Hub repositories: find a commit, download it. Every error has a code of ours.
+
+`HF_ENDPOINT` names the hub, e.g. a mirror. Importing this module does not import huggingface_hub: its settings are
+read at import, and the image that trains sets HF_HUB_OFFLINE=1.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from hone_trainer.errors import SourceError
+from hone_trainer.secrets import read_key, remember, secret_name
+from hone_trainer.store.deadline import NO_END, Deadline, LateError
+
+_URI = re.compile(r"^hf://(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s]+))?$")
+SLOWEST = 4 * 2**20
+"""Bytes a second: what is so large that it takes longer than the time limit at this speed has longer."""
+NOT_FOUND = {"model": "ModelNotFound", "dataset": "DatasetSourceNotFound"}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the hub, who asks, and until when. kind is model or dataset."""
+
+    name: str
+    revision: str = "main"
+    kind: str = "model"
+    token: str | None = None
+    deadline: Deadline = NO_END
+
+    @classmethod
+    def parse(cls, uri: str, kind: str, token: str | None = None, deadline: Deadline = NO_END) -> Repository:
+        """From hf://owner/name[@revision]."""
+        match = _URI.match(uri)
+        if match is None:
+            raise SourceError("SourceRefused", f"{uri} is not hf://owner/name[@revision]")
+        return cls(match["repo"], match["revision"] or "main", kind, token, deadline)
+
+    def __str__(self) -> str:
+        return f"hf://{self.name}@{self.revision}"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A repository at one commit: file names to sizes in bytes."""
+
+    commit: str
+    files: dict[str, int]
+
+
+def token_of(secret_path: str | None) -> str | None:
+    """The hub token: key HF_TOKEN of the mounted secret, else the environment's HF_TOKEN (a person's laptop).
+
+    Raises:
+        SourceError: SecretNotFound or SecretKeyNotFound.
+    """
+    if secret_path is None:
+        token = os.environ.get("HF_TOKEN") or None
+        if token:
+            remember(token)
+        return token
+    return secret_key(secret_path, "HF_TOKEN")
+
+
+def secret_key(secret_path: str, key: str) -> str:
+    """One key of a mounted secret.
+
+    Raises:
+        SourceError: SecretNotFound or SecretKeyNotFound.
+    """
+    name = secret_name(secret_path)
+    try:
+        value = read_key(secret_path, key)
+    except FileNotFoundError:
+        way_out = f"kubectl create secret generic {name or 'NAME'} --from-literal={key}=…"
+        raise SourceError(
+            "SecretNotFound",
+            f"Secret {name or 'named in secretName'} (key {key}) does not exist in this namespace: {way_out}",
+        ) from None
+    if not value:
+        raise SourceError("SecretKeyNotFound", f"Secret {name or 'named in secretName'} has no key {key}")
+    return value
+
+
+def look_up(repository: Repository) -> Snapshot:
+    """The commit that the revision names now, and its files.
+
+    Raises:
+        SourceError: ModelNotFound, DatasetSourceNotFound, GatedModelAccessDenied, RevisionNotFound, SourceUnreachable.
+    """
+    go_online()
+    with _translated(repository):
+        (snapshot,) = repository.deadline.run([partial(_look_up, repository)])
+    if outside := [name for name in snapshot.files if not _is_inside(name)]:
+        raise SourceError("SourceRefused", f"{repository}: the hub names a file outside of it: {outside[0]!r}")
+    return snapshot
+
+
+def _look_up(repository: Repository) -> Snapshot:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    # False, not None: None would fall back on a token stored on this machine.
+    api = HfApi(token=repository.token or False)
+    info = api.repo_info(repository.name, repo_type=repository.kind, revision=repository.revision)
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
+        raise SourceError("SourceUnreachable", f"{repository}: the hub names no commit: {info.sha!r}")
+    tree = api.list_repo_tree(repository.name, recursive=True, revision=info.sha, repo_type=repository.kind)
+    return Snapshot(str(info.sha), {file.path: file.size for file in tree if isinstance(file, RepoFile)})
+
+
+def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], folder: Path) -> None:
+    """Download the named files of the snapshot into a folder, as plain files; within the time limit, and at most within
+    the seconds that their size takes at `SLOWEST`, where those are more.
+
+    Raises:
+        SourceError: as `look_up`.
+    """
+    go_online()
+    from huggingface_hub import hf_hub_download
+
+    get = partial(
+        hf_hub_download,
+        repository.name,
+        repo_type=repository.kind,
+        revision=snapshot.commit,
+        token=repository.token or False,
+        local_dir=folder,
+    )
+    deadline = repository.deadline.at_least(sum(snapshot.files.get(name, 0) for name in names) / SLOWEST)
+    with _translated(repository):
+        # Not snapshot_download: its threads are waited for at the end of the process, however long that takes.
+        deadline.run([partial(get, name) for name in names])
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise SourceError("SourceUnreachable", f"{repository}: the hub did not send {', '.join(missing[:5])}")
+
+
+def metadata(repository: Repository) -> bytes:
+    """The Croissant metadata that the hub makes of a data set by itself; empty where it makes none.
+
+    Raises:
+        SourceError: as `look_up`.
+    """
+    go_online()
+    from huggingface_hub.utils import build_hf_headers, get_session
+
+    url = f"{_endpoint()}/api/datasets/{repository.name}/croissant"
+    get = partial(get_session().get, url, headers=build_hf_headers(token=repository.token or False), timeout=60)
+    with _translated(repository):
+        (answer,) = repository.deadline.run([get])
+    return bytes(answer.content) if answer.status_code == 200 else b""
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def go_online() -> None:
+    """Let huggingface_hub ask the hub, whatever the image's environment says; before anything imports it."""
+    os.environ["HF_HUB_OFFLINE"] = "0"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HOME", str(Path(tempfile.gettempdir()) / "huggingface"))
+
+
+@contextmanager
+def _translated(repository: Repository) -> Iterator[None]:
+    """Errors of huggingface_hub as ours."""
+    import httpx2
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except LateError as error:
+        raise SourceError("SourceUnreachable", f"the hub at {_endpoint()}, {repository}: {error}") from None
+    # GatedRepoError is a RepositoryNotFoundError: it comes first.
+    except errors.GatedRepoError:
+        who = "this token has" if repository.token else "no token was given, so it has"
+        message = f"{repository} is gated and {who} no access"
+        raise SourceError("GatedModelAccessDenied", message) from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError, errors.DisabledRepoError):
+        message = f"the hub has no {repository.kind} {repository.name}, or it is private and the token cannot see it"
+        raise SourceError(NOT_FOUND[repository.kind], message) from None
+    except errors.RevisionNotFoundError:
+        message = f"{repository.name} has no revision {repository.revision}"
+        raise SourceError("RevisionNotFound", message) from None
+    except errors.HfHubHTTPError as error:
+        raise SourceError("SourceUnreachable", f"{repository}: {_first_line(error)}") from None
+    except (httpx2.HTTPError, errors.LocalEntryNotFoundError, errors.FileMetadataError, ConnectionError) as error:
+        message = f"the hub at {_endpoint()} cannot be reached for {repository}: {_first_line(error)}"
+        raise SourceError("SourceUnreachable", message) from None
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,33 @@
+"""Verify: hash every file of every artifact again, and compare with its manifest."""
+
+from __future__ import annotations
+
+from hone_api.plan import VerifyPlan
+from hone_api.report import VerifyResult
+from hone_trainer.errors import StoreError
+from hone_trainer.reporting.task import Progress
+from hone_trainer.store import manifest
+
+
+def run(plan: VerifyPlan) -> VerifyResult:
+    """Verify the plan's artifacts.
+
+    Raises:
+        StoreError: ManifestMismatch, with every artifact that differs.
+    """
+    files = size = 0
+    problems = []
+    with Progress(f"verify {plan.name}") as progress:
+        for artifact in plan.artifacts:
+            try:
+                found = manifest.verify(artifact.path, artifact.digest)
+            except StoreError as error:
+                problems.append(error.message)
+                continue
+            files += found.files
+            size += found.size_bytes
+            progress.add_bytes(found.size_bytes)
+            progress.say(f"{artifact.path}: {found.files} files match")
+    if problems:
+        raise StoreError("ManifestMismatch", "; ".join(problems))
+    return VerifyResult(files=files, size_bytes=size)

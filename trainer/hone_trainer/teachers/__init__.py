@@ -1,0 +1,1 @@
+"""Teachers for distillation: a ModelVersion or an endpoint, its answers or its distribution."""

@@ -1,0 +1,77 @@
+"""A teacher behind an OpenAI-compatible API: several prompts under way at a time, each answered at temperature 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_trainer.encoding.prompts import checked_record
+from hone_trainer.endpoints.client import Access, Answer, Endpoint, PromptRefusedError, in_parallel
+from hone_trainer.store.hub import secret_key
+from hone_trainer.teachers import sequence, skipped
+from hone_trainer.teachers.skipped import LeftOut
+
+PARALLEL = 8
+
+
+@dataclass(frozen=True)
+class Served:
+    """A `Teacher`.
+
+    Args:
+        model: its name there.
+        longest: tokens of an answer, in the server's count.
+    """
+
+    endpoint: Endpoint
+    model: str
+    longest: int
+
+    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
+        """See `Teacher`.
+
+        Raises:
+            SourceError: EndpointUnreachable or EndpointRefused.
+        """
+        yield from in_parallel(self._row, records, PARALLEL)
+
+    def _row(self, record: dict[str, Any]) -> dict[str, Any] | LeftOut:
+        checked = checked_record(record)
+        if left := sequence.tools_in(record, checked["prompt"]) or _no_question(checked["prompt"]):
+            return left
+        try:
+            answer = self._ask(checked["prompt"])
+        except PromptRefusedError as error:
+            return skipped.refused(error.message)
+        if not answer.whole:
+            return LeftOut("its answer is longer than maxCompletionLength")
+        if not answer.text.strip():
+            return LeftOut("its answer is empty")
+        return sequence.row(checked, answer.text)
+
+    def _ask(self, prompt: Any) -> Answer:
+        turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+        return self.endpoint.chat(self.model, turns, temperature=0, max_tokens=self.longest, seed=0)
+
+
+def _no_question(prompt: Any) -> LeftOut | None:
+    """Why the teacher cannot be asked, or None."""
+    if isinstance(prompt, list) and (not prompt or prompt[-1]["role"] != "user"):
+        return LeftOut("it ends in no question")
+    return None
+
+
+def connect(plan: TrainingPlan) -> Served:
+    """The plan's teacher.
+
+    Raises:
+        SourceError: SecretNotFound, SecretKeyNotFound, SourceRefused, EndpointUnreachable, EndpointRefused.
+        ConfigError: a URL that cannot be.
+    """
+    options = sequence.options_of(plan).teacher_endpoint
+    assert options is not None
+    key = secret_key(plan.teacher_secret_path, "API_KEY") if plan.teacher_secret_path else None
+    endpoint = Endpoint(options.endpoint, Access.of(plan, key, PARALLEL))
+    return Served(endpoint, options.model or endpoint.first_model(), sequence.longest_answer(plan))

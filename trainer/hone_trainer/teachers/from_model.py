@@ -1,0 +1,110 @@
+"""A teacher that is a ModelVersion: it answers beforehand, or shows its distribution while training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_trainer.encoding import harmony
+from hone_trainer.encoding.conversation import RowRefusedError
+from hone_trainer.encoding.prompts import Prompt, PromptEncoder, checked_record
+from hone_trainer.errors import TrainerError
+from hone_trainer.models import base_model
+from hone_trainer.models.base_model import Base
+from hone_trainer.teachers import sequence
+from hone_trainer.teachers.skipped import LeftOut
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Model:
+    """A `Teacher`, of its own tokens."""
+
+    encoder: PromptEncoder
+    answers: Callable[[Sequence[list[int]], frozenset[int]], list[list[int]]]
+    """To prompts, each up to one of the tokens that end it."""
+    decode: Callable[[list[int]], str]
+    own_stops: frozenset[int]
+    """Tokens that end an answer by the model's files; those of its chat template come beside them."""
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer; grows with what is encoded."""
+        return self.own_stops | self.encoder.end_marks
+
+    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
+        """See `Teacher`; the answers are greedy, several at a time."""
+        found = [self._prompt(record) for record in records]
+        answers = self._answered([prompt for prompt in found if isinstance(prompt, Prompt)])
+        for prompt in found:
+            yield prompt if isinstance(prompt, LeftOut) else self._row(prompt, next(answers))
+
+    def _prompt(self, record: dict[str, Any]) -> Prompt | LeftOut:
+        if left := sequence.tools_in(record, checked_record(record)["prompt"]):
+            return left
+        try:
+            return self.encoder.encode(record)[0]
+        except RowRefusedError as error:
+            return LeftOut(f"the teacher cannot read it ({error.code})")
+
+    def _answered(self, prompts: Sequence[Prompt]) -> Iterator[list[int]]:
+        for start in range(0, len(prompts), BATCH):
+            yield from self.answers([prompt.prompt_ids for prompt in prompts[start : start + BATCH]], self.stop_ids)
+
+    def _row(self, prompt: Prompt, ids: list[int]) -> dict[str, Any] | LeftOut:
+        text = self.decode(ids[:-1])  # an end mark need not be a special token
+        if ids and ids[-1] in self.stop_ids and text.strip():
+            return sequence.row(prompt.record, text)
+        return LeftOut("its answer is empty, or longer than maxCompletionLength")
+
+
+def named(plan: TrainingPlan) -> tuple[str, str]:
+    """Name and folder of the ModelVersion."""
+    name = sequence.options_of(plan).teacher_model_version
+    assert name is not None
+    return name, plan.models[name].path
+
+
+def open_teacher(plan: TrainingPlan, student: Base) -> Base:
+    """A teacher whose distribution the student can learn, without its weights.
+
+    Raises:
+        TrainerError: UnsupportedModel, when it has other tokens. Its chat template may be another: it reads the
+            student's ids.
+    """
+    name, folder = named(plan)
+    opened = base_model.open_base(folder)
+    if opened.tokenizer.get_vocab() != student.tokenizer.get_vocab():
+        sizes = f"{len(opened.tokenizer)} tokens and {len(student.tokenizer)}"
+        message = (
+            f"distillation.teacherModelVersion {name} has another vocabulary than {plan.model_uri} ({sizes}), and "
+            "level Logits compares them token by token: use level Sequence, or a teacher with the same tokenizer"
+        )
+        raise TrainerError("UnsupportedModel", message)
+    return opened
+
+
+def load(plan: TrainingPlan) -> Model:
+    """The teacher with its weights, on the GPU where there is one."""
+    import torch
+
+    from hone_trainer.models import generate
+
+    longest = sequence.longest_answer(plan)
+    base = base_model.open_base(named(plan)[1])
+    cuda = torch.cuda.is_available()
+    bf16 = cuda and torch.cuda.is_bf16_supported()
+    network = base_model.load(base, bf16=bf16, cpu=not cuda, quantize=False, frozen=True).eval()
+    if cuda:
+        network.cuda()
+    encoder = PromptEncoder(base.tokenizer, base.context - longest)
+
+    def answers(prompts: Sequence[list[int]], stop_ids: frozenset[int]) -> list[list[int]]:
+        pad = base.tokenizer.pad_token_id
+        return generate.greedy(network, prompts, pad_id=pad, stop_ids=stop_ids, longest=longest)
+
+    return Model(encoder, answers, partial(harmony.decoded, base.tokenizer), base.stop_ids)

@@ -1,0 +1,194 @@
+"""Distillation at the level of sequences (Kim and Rush 2016, arXiv 1606.07947): before training the teacher answers
+every prompt, and the student is tuned on these answers instead of the rows' own.
+
+The answers are greedy, the teacher's most likely ones. They are written in parts, so that a run which is resumed asks
+for the missing ones alone. The teacher has a process of its own: its memory is free again when the student is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hone_api.methods import DistillationMethod
+from hone_api.plan import DatasetInput, TrainingPlan
+from hone_trainer.encoding import split_file
+from hone_trainer.encoding.prompts import no_prompt
+from hone_trainer.errors import DataError
+from hone_trainer.store.manifest import write_atomically
+from hone_trainer.teachers import skipped
+from hone_trainer.teachers.skipped import LeftOut, Refusals
+
+PART = 64
+"""Rows of a part."""
+SAID_EVERY = 15.0
+"""Seconds between lines in the log while the teacher answers."""
+LONGEST_ANSWER = 256
+"""Tokens of an answer when the plan names none."""
+
+
+def sources(plan: TrainingPlan) -> list[DatasetInput]:
+    """Each file of rows once."""
+    found: dict[str, DatasetInput] = {}
+    for source in (*plan.datasets, *plan.evaluation_datasets):
+        found.setdefault(source.path, source)
+    return list(found.values())
+
+
+def target(plan: TrainingPlan, number: int) -> Path:
+    """The file of the answers to the rows of a source, by its number among `sources`."""
+    return Path(plan.work_path) / "teacher" / f"{number}.jsonl"
+
+
+class Teacher(Protocol):
+    """Answers prompts."""
+
+    def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
+        """The records with the teacher's answers, in their order; why not, for one that it cannot read or finish."""
+
+
+def row(checked: Mapping[str, Any], answer: str) -> dict[str, Any]:
+    """An answered prompt, with what the row itself says of a right answer: evaluation.rewards compare with that.
+
+    Args:
+        checked: see `prompts.checked_record`.
+    """
+    own = {key: value for key, value in checked.items() if key != "prompt"}
+    prompt = checked["prompt"]
+    if isinstance(prompt, list):
+        return {"messages": [*prompt, {"role": "assistant", "content": answer}], **own}
+    return {"prompt": prompt, "completion": answer, **own}
+
+
+def tools_in(record: Mapping[str, Any], prompt: Any) -> LeftOut | None:
+    """Why a row with tools is left out: its answer would be trained without them, which `row` does not keep.
+
+    Args:
+        prompt: of `prompts.checked_record`.
+    """
+    turns = prompt if isinstance(prompt, list) else []
+    if record.get("tools") or any(set(turn) != {"role", "content"} for turn in turns):
+        return LeftOut("it has tools, which the teacher is not told of")
+    return None
+
+
+def options_of(plan: TrainingPlan) -> DistillationMethod:
+    """The plan's block, which the API makes sure of."""
+    assert plan.distillation is not None
+    return plan.distillation
+
+
+def longest_answer(plan: TrainingPlan) -> int:
+    """Most tokens of an answer."""
+    return options_of(plan).max_completion_length or LONGEST_ANSWER
+
+
+def load(plan: TrainingPlan) -> Teacher:
+    """The plan's teacher.
+
+    Raises:
+        SourceError: of an endpoint and its key; see `from_endpoint.connect`.
+    """
+    if options_of(plan).teacher_endpoint:
+        from hone_trainer.teachers import from_endpoint
+
+        return from_endpoint.connect(plan)
+    from hone_trainer.teachers import from_model
+
+    return from_model.load(plan)
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Rows to be answered, and where the answers go."""
+
+    name: str
+    """For people."""
+    target: Path
+    records: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, source: DatasetInput, target: Path) -> _Split:
+        """The split of a file.
+
+        Raises:
+            DataError: InvalidRow; DatasetFormatMismatch, of a row that asks nothing.
+        """
+        name, found = f"{source.name}/{source.split}", list[dict[str, Any]]()
+        for number, record in split_file.records(Path(source.path)):
+            if wrong := no_prompt(record):
+                message = f"{name}, line {number}: {wrong}: distillation.level Sequence has nothing to answer"
+                raise DataError("DatasetFormatMismatch", message)
+            found.append(record)
+        return cls(name, target, found)
+
+    def part(self, start: int) -> Path:
+        """The file of the entries from this record on."""
+        return self.target.with_name(f"{self.target.stem}-{start:08d}.part")
+
+
+def answer(plan: TrainingPlan) -> None:
+    """Write the teacher's answers to all splits of the plan.
+
+    Raises:
+        DataError: InvalidRow or DatasetFormatMismatch, before anything is asked; NoTrainableRows, when the teacher
+            finished no answer of a split.
+        SourceError: of an endpoint; EndpointRefused, too, when it refuses too many prompts.
+    """
+    splits = [_Split.of(source, target(plan, number)) for number, source in enumerate(sources(plan))]
+    teacher = load(plan)
+    refusals = skipped.Refusals(sum(len(split.records) for split in splits))
+    for split in splits:
+        if split.target.is_file():
+            refusals.add(split.name, len(split.records), skipped.read(split.target))
+        else:
+            _answer(teacher, split, refusals)
+
+
+def _answer(teacher: Teacher, split: _Split, refusals: Refusals) -> None:
+    """Write the answers to a split, and why which rows have none."""
+    split.target.parent.mkdir(parents=True, exist_ok=True)
+    starts, count = range(0, len(split.records), PART), len(split.records)
+    entries, said = list[dict[str, Any]](), time.monotonic()
+    for start in starts:
+        entries += _part(teacher, split, start, refusals)
+        if time.monotonic() >= said + SAID_EVERY:
+            said = time.monotonic()
+            _say(f"{split.name}: the teacher was asked {len(entries)} of {count} rows")
+    answered, left = skipped.parted(entries)
+    reasons = skipped.summary(left)
+    if not answered:
+        raise DataError("NoTrainableRows", f"{split.name}: the teacher finished no answer to {count} rows{reasons}")
+    _say(f"{split.name}: the teacher answered {len(answered)} of {count} rows{reasons}")
+    if left:
+        _write(skipped.file_of(split.target), (found.entry(row) for row, found in left.items()))
+    _write(split.target, answered)
+    for start in starts:
+        split.part(start).unlink()
+
+
+def _part(teacher: Teacher, split: _Split, start: int, refusals: Refusals) -> list[dict[str, Any]]:
+    """The entries of PART records; asked for where they were not. Those that are too often refused are not kept."""
+    file, records = split.part(start), split.records[start : start + PART]
+    if file.is_file():
+        entries = [json.loads(line) for line in file.read_text().splitlines()]
+    else:
+        found = enumerate(teacher.rows(records), start + 1)
+        entries = [row.entry(number) if isinstance(row, LeftOut) else row for number, row in found]
+    refusals.add(split.name, len(records), skipped.parted(entries)[1])
+    if not file.is_file():
+        _write(file, entries)
+    return entries
+
+
+def _write(file: Path, entries: Iterable[dict[str, Any]]) -> None:
+    write_atomically(file, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

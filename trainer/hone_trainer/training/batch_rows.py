@@ -1,0 +1,49 @@
+"""Which rows of the data are in a batch, for messages about a run that has failed.
+
+A batch carries token ids and no row numbers, so rows are found by their ids: one walk over all rows, in the memory of
+one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from hone_trainer.encoding.split_file import Example
+
+ANSWERS = ("chosen", "rejected")
+"""Prefixes of ORPO's columns, which has one for each answer."""
+
+
+def numbers(inputs: Any, rows: Sequence[Example]) -> list[int]:
+    """Line numbers in the data file of the rows in a batch.
+
+    Args:
+        inputs: a batch as a trainer gives it to `training_step`: padded, packed, of pairs, PPO's rollouts, or GRPO's
+            list of prompts.
+        rows: all rows of the run.
+    """
+    if isinstance(inputs, Sequence) and not isinstance(inputs, str):
+        return list(dict.fromkeys(rows[prompt["row"]].number for prompt in inputs if "row" in prompt))
+    inputs = getattr(inputs, "prompts", inputs)
+    if not isinstance(inputs, Mapping):
+        return []
+    wanted = set(_sequences(inputs))
+    return list(dict.fromkeys(row.number for row in rows if wanted and _is_among(row, wanted)))
+
+
+def _is_among(row: Example, wanted: set[tuple[int, ...]]) -> bool:
+    return any(tuple(ids) in wanted for ids in row.sequences)
+
+
+def _sequences(inputs: Mapping[str, Any]) -> Iterator[tuple[int, ...]]:
+    """Token ids of each sequence, without padding."""
+    for prefix in ("", *(f"{answer}_" for answer in ANSWERS)):
+        ids, mask = inputs.get(f"{prefix}input_ids"), inputs.get(f"{prefix}attention_mask")
+        if ids is None:
+            continue
+        if mask is not None:
+            yield from (tuple(i[m.bool()].tolist()) for i, m in zip(ids, mask, strict=True))
+        elif "cu_seq_lens_q" in inputs:
+            yield from (tuple(ids[0][a:b].tolist()) for a, b in pairwise(inputs["cu_seq_lens_q"].tolist()))

@@ -1,0 +1,114 @@
+"""Hooks into transformers' loop. None has state of its own: a resumed run needs nothing from them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from hone_trainer import ranks
+from hone_trainer.scoring import early_stopping
+
+if TYPE_CHECKING:
+    from hone_trainer.training.loop import Run
+
+
+class SaveAndEvaluateSchedule(TrainerCallback):
+    """When to evaluate and to save; the last step is always evaluated and saved. On a signal, all ranks agree to save
+    and end. Comes first among ours."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._run.stop.hold()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        step, settings = state.global_step, self._run.settings
+        last = step >= state.max_steps
+        control.should_evaluate = bool(self._run.held_out) and (last or step % settings.evaluation_every == 0)
+        control.should_save = last or step % settings.checkpoint_every == 0
+        if ranks.any_rank(self._run.stop.requested):
+            self._run.stop.requested = True
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+
+
+class StopEarly(TrainerCallback):
+    """Saves each new best and stops when patience is at its end."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        early = self._run.plan.early_stopping
+        if early is None:
+            return
+        goal = self._run.method.goal
+        if early_stopping.best_step(state.log_history, float(early.min_delta), goal) == state.global_step:
+            control.should_save = True
+        if early_stopping.should_stop(state.log_history, early.patience, float(early.min_delta), goal):
+            control.should_save = control.should_training_stop = True
+
+
+class Report(TrainerCallback):
+    """Progress and speed. The clock runs from the end of one step to the end of the next, so it counts data loading,
+    and not evaluation and checkpoints."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._mark = 0.0
+        self._seconds = self._logged_seconds = 0.0
+        self._tokens = self._earlier_tokens = 0.0
+        self._first_step = 0
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Mean over this attempt and all ranks."""
+        tokens = self._tokens - self._earlier_tokens
+        return tokens / self._seconds if self._seconds and tokens else None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._first_step = state.global_step
+        self._tokens = self._earlier_tokens = float(state.num_input_tokens_seen)  # GRPO's count goes on when resumed
+        first = state.global_step
+        self._run.reporters.update(
+            stage="Training",
+            step=first,
+            start_step=first,
+            total_steps=state.max_steps,
+            checkpoint_bytes=self._run.checkpoints.size_bytes(),
+        )
+        self._mark = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        now = time.monotonic()
+        self._seconds += now - self._mark
+        self._mark = now
+        done = state.global_step - self._first_step
+        left = self._seconds / done * (state.max_steps - state.global_step)
+        self._run.reporters.update(step=state.global_step, epoch=state.epoch, eta_seconds=round(left))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        speed = self._run.reporters.progress.tokens_per_second
+        ours = {ours: logs.get(theirs) for theirs, ours in self._run.method.logged.items()}
+        if "num_tokens" in logs:  # GRPO counts them when it samples, and not at the further steps on the same samples
+            tokens, elapsed = logs["num_tokens"], self._seconds - self._logged_seconds
+            speed = (tokens - self._tokens) / elapsed if elapsed else None
+            self._tokens, self._logged_seconds = tokens, self._seconds
+        self._run.reporters.update(
+            loss=logs["loss"],
+            learning_rate=logs.get("learning_rate"),
+            grad_norm=logs.get("grad_norm"),
+            tokens_per_second=speed,
+            metrics={name: value for name, value in ours.items() if value is not None},
+        )
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._mark = time.monotonic()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._mark = time.monotonic()

@@ -1,0 +1,82 @@
+"""Sharding by DeepSpeed ZeRO: its configuration, and what accelerate needs for it on CPUs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hone_api.plan import TrainingPlan
+from hone_trainer.errors import TrainerError
+from hone_trainer.training.settings import Settings
+
+SHM_OP = "deepspeed_shm_comm"
+"""DeepSpeed's shared-memory collectives for CPU ranks of one node: a speed-up that needs a C++ compiler."""
+
+
+def config(plan: TrainingPlan, settings: Settings) -> dict[str, Any] | None:
+    """DeepSpeed's configuration file as a dict, or None without sharding. Batch sizes are filled in by accelerate."""
+    if plan.deepspeed is None:
+        return None
+    zero: dict[str, Any] = {"stage": plan.deepspeed.zero_stage, "overlap_comm": not settings.cpu}
+    if plan.deepspeed.offload != "None":
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if plan.deepspeed.offload == "OptimizerAndParameters":
+        zero["offload_param"] = {"device": "cpu"}
+    if plan.deepspeed.zero_stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    return {
+        "zero_optimization": zero,
+        "bf16": {"enabled": settings.bf16},
+        "gradient_clipping": "auto",
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 1_000_000_000,
+    }
+
+
+def prepare(cpu: bool) -> None:
+    """Make this process fit for DeepSpeed; before anything of transformers or accelerate is set up.
+
+    On CPUs accelerate refuses DeepSpeed when told to use the CPU (and then trains without sharding, silently), and
+    finds no backend when not told. So it is not told, and gets gloo.
+    """
+    if not cpu:
+        return
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
+
+    original = PartialState._prepare_backend
+
+    def with_gloo(self: Any, *args: Any, **kwargs: Any) -> tuple[str | None, Any]:
+        backend, kind = original(self, *args, **kwargs)
+        if backend is None and "LOCAL_RANK" in os.environ:
+            return "gloo", DistributedType.MULTI_CPU
+        return backend, kind
+
+    PartialState._prepare_backend = with_gloo
+    _skip_shm_unless_built()
+
+
+def assert_sharded(trainer: Any) -> None:
+    """That the run is sharded as asked: accelerate has ways to fall back to plain data parallelism without a word.
+
+    Raises:
+        TrainerError: when the wrapped model is not DeepSpeed's engine.
+    """
+    kind = type(trainer.model_wrapped).__name__
+    if kind != "DeepSpeedEngine":
+        raise TrainerError("TrainerError", f"deepspeed was asked for, but the model is wrapped by {kind}")
+
+
+def _skip_shm_unless_built() -> None:
+    """Use the shared-memory op where the image has it; elsewhere gloo alone, instead of compiling for a minute."""
+    import deepspeed.ops
+    from deepspeed.git_version_info import installed_ops
+
+    if not installed_ops.get(SHM_OP):
+        deepspeed.ops.__compatible_ops__[SHM_OP] = False

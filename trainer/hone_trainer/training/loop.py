@@ -1,0 +1,268 @@
+"""What every method's trainer gets from us: whole checkpoints, a stop at the first non-finite number, our evaluation,
+an orderly stop by signal. A mix-in for transformers' Trainer and TRL's trainers on top of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hone_api.finetunejob_status import DatasetUse
+from hone_api.plan import TrainingPlan
+from hone_trainer import ranks
+from hone_trainer.encoding.split_file import Example
+from hone_trainer.errors import TrainerError
+from hone_trainer.models import adapters, generate, quantized
+from hone_trainer.models.base_model import Base
+from hone_trainer.reporting.live import Reporters
+from hone_trainer.scoring import early_stopping
+from hone_trainer.scoring.heldout import HeldOut
+from hone_trainer.scoring.scores import Score
+from hone_trainer.signals import Stop
+from hone_trainer.training import batch_rows, deepspeed, finite, row_attention, selfcheck
+from hone_trainer.training.checkpoints import Checkpoints, naming_disk_errors
+from hone_trainer.training.settings import Settings
+
+if TYPE_CHECKING:
+    from hone_trainer.harness.tasks import Benchmark
+    from hone_trainer.scoring.probe_suite import Probe
+    from hone_trainer.training.method import Method
+    from hone_trainer.training.selfcheck import Shown
+
+
+ZERO_STEPS = 20
+"""Steps from the start after which a run is given up that never had a gradient."""
+MOST_ROWS = 20
+"""Rows that a message names."""
+
+
+@dataclass
+class Run:
+    """Everything the parts of one run share."""
+
+    plan: TrainingPlan
+    method: Method
+    base: Base
+    settings: Settings
+    rows: Sequence[Example]
+    dataset: Any
+    """The rows as the method's trainer takes them."""
+    held_out: list[HeldOut]
+    checkpoints: Checkpoints
+    reporters: Reporters
+    stop: Stop
+    stop_ids: frozenset[int]
+    """Token ids that end a generation: the model's own and the end marks that the rows train."""
+    data: dict[str, str] = field(default_factory=dict)
+    """What became of each split, in words."""
+    used: list[DatasetUse] = field(default_factory=list)
+    """What each Dataset gave to an epoch."""
+    scores: dict[int, list[Score]] = field(default_factory=dict)
+    """Scores of the held-out splits by the step they were measured at, of this attempt."""
+    probes: list[Probe] = field(default_factory=list)
+    """What is measured beside the method's own metrics, before and after training."""
+    prompts: list[HeldOut] = field(default_factory=list)
+    """Held-out prompts whose answers evaluation.rewards score, before and after training."""
+    benchmarks: Sequence[Benchmark] = ()
+    """Tasks of lm-evaluation-harness, before and after training."""
+    advice: list[str] = field(default_factory=list)
+    """What looked wrong before the first step."""
+    example: list[Shown] = field(default_factory=list)
+    """A training row as the model reads it."""
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is something to measure before and after."""
+        return bool(self.held_out or self.probes or self.benchmarks)
+
+
+class StopRequested(Exception):  # noqa: N818 - not an error
+    """A stop was asked for in the middle of an evaluation."""
+
+
+class Loop:
+    """Mix-in; goes before the trainer class in the bases. `attach` must be called before `train`."""
+
+    run: Run
+    args: Any
+    callback_handler: Any
+    control: Any
+    is_deepspeed_enabled: bool
+    model: Any
+    model_wrapped: Any
+    state: Any
+    PRIVATE: ClassVar[tuple[str, ...]] = ("training_args.bin", "README.md")
+    """Files that transformers and TRL put into a checkpoint and nothing reads; the first is a pickle."""
+
+    def attach(self, run: Run) -> None:
+        self.run = run
+        self._is_checked = False
+        self._zero_steps: int | None = 0
+        """Steps without a gradient so far; None once there was one."""
+        self._micro_batches: list[tuple[Any, Any]] = []
+        """Inputs and loss of the step's micro batches so far."""
+
+    # A stop at the first non-finite number, before it reaches the weights
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        if not self._is_checked:
+            self._before_first_step(inputs)
+        apart = self.run.settings.flat and "cu_seq_lens_q" in inputs
+        try:
+            with row_attention.by_row(self.model.config) if apart else nullcontext():
+                loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
+        except generate.NotFiniteError as error:
+            raise self._diverged(str(error), [inputs]) from None
+        # It is read at the end of the step: reading it here would make the host wait for the device each time.
+        self._micro_batches.append((inputs, loss.detach()))
+        return loss
+
+    def _before_first_step(self, inputs: Any) -> None:
+        self._is_checked = True
+        if isinstance(inputs, Mapping):
+            selfcheck.batch(inputs)
+        if adapters.is_quantized(self.run.plan.adapter):
+            quantized.check_gradient(self.model)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float | None:
+        """The gradient norm of a step, read together with the losses of its micro batches. The optimizer comes next."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
+        micro, self._micro_batches = self._micro_batches, []
+        *losses, found = finite.read([*(loss for _, loss in micro), 0.0 if norm is None else norm])
+        for (inputs, _), loss in zip(micro, losses, strict=True):
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss is {loss}", [inputs])
+        if not math.isfinite(found):
+            raise self._diverged(f"the gradient norm is {found}", [inputs for inputs, _ in micro])
+        if norm is not None:
+            self._count_zero(found)
+        return None if norm is None else found
+
+    def _count_zero(self, norm: float) -> None:
+        """GRPO can have steps without a gradient, and looks at their reasons itself; DeepSpeed's norm is not of all
+        stages and precisions."""
+        if self._zero_steps is None or norm or self.run.plan.grpo or self.is_deepspeed_enabled:
+            self._zero_steps = None
+            return
+        self._zero_steps += 1
+        step, patience = self.state.global_step + 1, min(ZERO_STEPS, self.run.settings.total_steps)
+        if self._zero_steps >= patience:
+            message = f"the gradient was 0 in each of the {self._zero_steps} steps so far: no weight has changed"
+            raise TrainerError("NoGradient", message, rank=ranks.rank(), step=step)
+
+    def _diverged(self, what: str, micro: Sequence[Any]) -> TrainerError:
+        step = self.state.global_step + 1
+        numbers = list(dict.fromkeys(n for inputs in micro for n in batch_rows.numbers(inputs, self.run.rows)))
+        where = "its micro batch" if len(micro) == 1 else "the step"
+        rows = f", rows {', '.join(map(str, numbers[:MOST_ROWS]))}" if numbers else ""
+        more = " and more" if len(numbers) > MOST_ROWS else ""
+        words = f"{rows}{more} of {where}" if rows else ""
+        return TrainerError("Diverged", f"{what} at step {step}{words}", rank=ranks.rank(), step=step)
+
+    # Checkpoints
+
+    def _get_output_dir(self, trial: Any = None) -> str:
+        return str(self.run.checkpoints.partial)
+
+    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+        """transformers' checkpoint, written aside by all ranks and made complete by the first. A collective."""
+        from transformers import Trainer
+
+        store, step = self.run.checkpoints, self.state.global_step
+        if ranks.is_first():
+            store.begin()
+        ranks.barrier()
+        with naming_disk_errors(store.folder):
+            Trainer._save_checkpoint(self, model, trial)  # not TRL's, which adds a model card
+            ranks.barrier()
+            if ranks.is_first():
+                store.complete(step, self.best_step(), drop=self.PRIVATE)
+        ranks.barrier()
+        self.run.reporters.update(checkpoint_step=step, checkpoint_bytes=store.size_bytes())
+
+    # Evaluation
+
+    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:
+        """Scores on the held-out rows; called by transformers every `evaluation_every` steps."""
+        self.run.reporters.update(stage="Evaluating")
+        step = self.state.global_step
+        try:
+            scores = self.scores()
+        except StopRequested:
+            self.control.should_save = self.control.should_training_stop = True
+            return {}
+        self.run.scores = {step: scores}
+        total = sum(scores[1:], scores[0])
+        metrics = {f"eval_{name}": total.value(name) for name in self.run.method.metrics}
+        self.log(dict(metrics))  # type: ignore[attr-defined]
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.run.reporters.update(stage="Training", eval_loss=metrics.pop("eval_loss", None), metrics=metrics)
+        return metrics
+
+    def scores(self) -> list[Score]:
+        """One score a held-out split, of the model as it is. A collective."""
+        method, step = self.run.method, self.state.global_step
+        scores = [method.score(self, split, self.poll) for split in self.run.held_out]
+        for split, score in zip(self.run.held_out, scores, strict=True):
+            value = score.value(method.goal.metric)
+            if not math.isfinite(value):
+                message = f"the {method.goal.metric} on {split.name} is {value} after step {step}"
+                raise TrainerError("Diverged", message, step=step)
+        return scores
+
+    def poll(self) -> None:
+        """Called now and then by whatever takes long. A collective.
+
+        Raises:
+            StopRequested: a stop was asked for.
+        """
+        if ranks.any_rank(self.run.stop.requested):
+            raise StopRequested
+
+    def scoring_model(self) -> Any:
+        """The model to run forward: DeepSpeed's engine where weights are sharded."""
+        return self.model_wrapped if self.is_deepspeed_enabled else self.model
+
+    def best_step(self) -> int | None:
+        """Step with the best held-out value so far; None without early stopping."""
+        early, goal = self.run.plan.early_stopping, self.run.method.goal
+        return early_stopping.best_step(self.state.log_history, float(early.min_delta), goal) if early else None
+
+    # Control flow
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        prepared = super()._prepare_for_training(*args, **kwargs)  # type: ignore[misc]
+        if self.run.plan.deepspeed is not None:
+            deepspeed.assert_sharded(self)
+        return prepared
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing is trained beyond the last step: transformers would do one more when resumed at the end."""
+        if self.finished():
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+
+    def finished(self) -> bool:
+        """Whether no step is left: the last was done, early stopping fired, or a stop was asked for."""
+        state = self.state
+        early = self.run.plan.early_stopping
+        return bool(
+            state.global_step >= self.run.settings.total_steps
+            or (
+                early
+                and early_stopping.should_stop(
+                    state.log_history, early.patience, float(early.min_delta), self.run.method.goal
+                )
+            )
+            or ranks.any_rank(self.run.stop.requested)
+        )
+
+    def load_step(self, path: Path) -> None:
+        """Put the weights of a checkpoint into the model; a collective."""
+        self.state.best_model_checkpoint = str(path)
+        self._load_best_model()  # type: ignore[attr-defined]

@@ -1,0 +1,71 @@
+"""The seam: what a method of fine-tuning is to the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hone_trainer.scoring.early_stopping import Goal
+
+if TYPE_CHECKING:
+    from hone_api.plan import TrainingPlan
+    from hone_trainer.encoding.split_file import RecordEncoder
+    from hone_trainer.models.base_model import Base, Head
+    from hone_trainer.scoring.heldout import HeldOut
+    from hone_trainer.scoring.scores import Best, Score
+    from hone_trainer.training.loop import Run
+    from hone_trainer.training.settings import Rates, Settings
+
+
+def _nothing_more(plan: TrainingPlan, base: Base) -> None:
+    """The check of a method that needs nothing besides what every method needs."""
+
+
+Poll = Callable[[], None]
+"""Called before each batch on every rank; raises to give up."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method. The pipeline calls the fields from top to bottom."""
+
+    rates: Rates
+    """Learning rates when the plan names none."""
+    encoder: Callable[[TrainingPlan, Base], RecordEncoder]
+    """Records of the materialised splits to examples."""
+    dataset: Callable[[TrainingPlan, Sequence[Any], int], Any]
+    """Plan, examples, tokens of the longest sequence -> a `datasets.Dataset` as the trainer takes it."""
+    arguments: Callable[[TrainingPlan, Settings], Any]
+    """The library's configuration; made before the model is loaded, since ZeRO-3 shards weights while loading."""
+    trainer: Callable[[Run, Any, Any, Any, list[Any]], Any]
+    """Run, arguments, model, peft's config or None, callbacks -> a `Loop` that is ready to train."""
+    score: Callable[[Any, HeldOut, Poll], Score]
+    """Trainer, held-out split, poll -> the score of the model as it is. A collective."""
+    metrics: Mapping[str, Best]
+    """Metrics of `score` that are reported, each with its good end. The first decides which step is the best."""
+    repeats: Callable[[TrainingPlan], int] = lambda _: 1
+    """How often an epoch uses each example: several answers are sampled for a prompt."""
+    logged: Mapping[str, str] = field(default_factory=dict)
+    """Names in the library's logs -> names of metrics that are reported while training, beside the loss."""
+    length: int | None = None
+    """Tokens of a sequence when the plan names none; None: those of the longest row."""
+    head: Head = "LanguageModel"
+    """What the trained model ends in."""
+    training_only: str | None = None
+    """Name of a module that only training needs: it is left out of what is exported."""
+    flat: Callable[[TrainingPlan], bool] = lambda _: False
+    """Whether the rows of a pass may lie end to end, as its trainer takes them, where the model's attention allows."""
+    check: Callable[[TrainingPlan, Base], object] = _nothing_more
+    """Checked before the first step besides what every method needs; raises TrainerError."""
+    samples: bool = True
+    """Whether base and tuned model answer held-out prompts for the report."""
+
+    def longest(self, base: Base) -> int | None:
+        """Tokens of a sequence when the plan names none; None: those of the longest row."""
+        return min(self.length, base.context) if self.length else None
+
+    @property
+    def goal(self) -> Goal:
+        """By what the best step is chosen."""
+        return Goal(*next(iter(self.metrics.items())))

@@ -1,0 +1,105 @@
+"""What is looked at before the first step: that tokenizer and template fit, and that the labels of a batch are those of
+its rows. One training row is shown with its mask, for people.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from hone_trainer.encoding.preferences import Compared
+from hone_trainer.encoding.split_file import IGNORED, Example, Row
+from hone_trainer.errors import TrainerError
+from hone_trainer.models.base_model import Base
+
+LONGEST = 4000
+"""Characters of a row that are shown."""
+_MARK = re.compile(r"<\|[^|<>{}\s]+\|>|<(?:start|end)_of_turn>|\[/?INST\]")
+"""How the well-known families write the marks of turns in their templates."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A piece of a row as text."""
+
+    text: str
+    trained: bool
+
+
+def shown(row: Example, tokenizer: Any) -> list[Shown]:
+    """The row as the model reads it, special tokens included, in pieces that are trained or not."""
+    pieces, room = [], LONGEST
+    for trained, tokens in groupby(zip(*_masked(row), strict=True), key=lambda token: token[1]):
+        text = tokenizer.decode([token for token, _ in tokens], skip_special_tokens=False)
+        pieces.append(Shown(text[:room] + ("…" if len(text) > room else ""), trained))
+        room -= len(text)
+        if room <= 0:
+            break
+    return pieces
+
+
+def _masked(row: Example) -> tuple[Sequence[int], Sequence[bool]]:
+    """Token ids of the first sequence, and which of them count."""
+    if isinstance(row, Row):
+        return row.input_ids, [label != IGNORED for label in row.labels]
+    ids, start = row.sequences[0], len(row.prompt_ids)
+    answer = row.masks[0] if isinstance(row, Compared) else [1] * (len(ids) - start)
+    return ids, [False] * start + [count == 1 for count in answer]
+
+
+def in_words(pieces: Sequence[Shown]) -> str:
+    """The row in one line; what is trained stands in double brackets."""
+    text = "".join(f"⟦{piece.text}⟧" if piece.trained else piece.text for piece in pieces)
+    return f"the first row as the model reads it, with what is trained in ⟦⟧: {text!r}"
+
+
+def problems(base: Base) -> Iterator[str]:
+    """Why this tokenizer cannot go with this model."""
+    tokenizer = base.tokenizer
+    for name in ("eos", "pad"):
+        token, number = getattr(tokenizer, f"{name}_token"), getattr(tokenizer, f"{name}_token_id")
+        if number is not None and number >= base.vocabulary:
+            yield (
+                f"the tokenizer's {name} token {token} has id {number}, the model's vocabulary is {base.vocabulary}: "
+                "tokenizer and model do not fit together"
+            )
+
+
+def advice(base: Base) -> list[str]:
+    """What looks as if tokenizer and chat template were of different models."""
+    template = base.tokenizer.chat_template
+    marks = dict.fromkeys(_MARK.findall(template)) if isinstance(template, str) else {}
+    sizes = {mark: len(base.tokenizer.encode(mark, add_special_tokens=False)) for mark in marks}
+    split = {mark: size for mark, size in sizes.items() if size > 1 and not mark.startswith("[")}
+    if not split:
+        return []
+    words = ", ".join(f"{mark} is {size} tokens" for mark, size in split.items())
+    return [
+        f"the chat template's marks are not tokens of this tokenizer ({words}): they are of different models, or the "
+        "marks are missing among its added tokens."
+    ]
+
+
+def batch(inputs: Mapping[str, Any]) -> None:
+    """That a batch, as the library's trainer gives it to the model, still has the labels of its rows.
+
+    The model compares the prediction at a position with the label of the next one; labels that somebody has already
+    shifted would be shifted twice.
+
+    Raises:
+        TrainerError: SelfCheckFailed.
+    """
+    ids, labels = inputs.get("input_ids"), inputs.get("labels")
+    if ids is None or labels is None or ids.shape != labels.shape:
+        return
+    counted = labels != IGNORED
+    if not counted.any():
+        raise TrainerError("SelfCheckFailed", "the first batch: its mask hides every token, nothing could be learned")
+    if not (labels[counted] == ids[counted]).all():
+        shifted = counted[:, :-1] & (labels[:, :-1] == ids[:, 1:])
+        twice = bool(shifted.sum() == counted[:, :-1].sum())
+        what = "its labels are shifted, and the model shifts them again" if twice else "its labels are not its tokens"
+        raise TrainerError("SelfCheckFailed", f"the first batch: {what}")

@@ -1,0 +1,119 @@
+"""From the plan and facts about data and model to every number of the run. Pure, but for the ranks' agreement."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hone_api.plan import TrainingPlan
+from hone_trainer import ranks
+from hone_trainer.device import Device
+from hone_trainer.errors import TrainerError
+
+CURVE_POINTS = 2000
+"""Most points of a logged curve; longer runs log every n-th step."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Learning rates of a method when the plan names none.
+
+    Adapters want about ten times the rate of full tuning ("LoRA without regret", Thinking Machines, 2025).
+    """
+
+    adapter: float
+    full: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The resolved numbers of one run. Batch sizes in rows, lengths in tokens, intervals in optimiser steps."""
+
+    world_size: int
+    micro_batch_size: int
+    accumulation: int
+    max_length: int
+    total_steps: int
+    learning_rate: float
+    warmup_steps: int
+    evaluation_every: int
+    checkpoint_every: int
+    logging_every: int
+    bf16: bool
+    cpu: bool
+    flat: bool = False
+    """Whether the rows of a pass lie end to end, and none is padded (see `row_attention`)."""
+
+    def to_resolved(self) -> dict[str, int | str]:
+        """The part that the user did not choose, for status and model card."""
+        return {
+            "worldSize": self.world_size,
+            "microBatchSize": self.micro_batch_size,
+            "gradientAccumulationSteps": self.accumulation,
+            "maxLength": self.max_length,
+            "totalSteps": self.total_steps,
+            "learningRate": f"{self.learning_rate:g}",
+            "warmupSteps": self.warmup_steps,
+            "precision": "BFloat16" if self.bf16 else "Float32",
+        }
+
+
+def resolve(
+    plan: TrainingPlan,
+    *,
+    rates: Rates,
+    sequences: int,
+    max_length: int,
+    device: Device,
+    micro_batch_size: int,
+    flat: bool = False,
+) -> Settings:
+    """All numbers of the run.
+
+    Args:
+        rates: the method's learning rates.
+        sequences: sequences of an epoch: rows after filtering, or packed sequences.
+        max_length: tokens of the longest sequence.
+        device: what the ranks compute on; their number must divide `plan.training.batch_size` (see `preflight.plan`).
+        micro_batch_size: rows of a rank's pass (see `hone_api.sizing`).
+        flat: whether rows lie end to end.
+    """
+    training = plan.training
+    per_rank = max(1, training.batch_size // device.world_size)
+    steps_per_epoch = max(1, math.ceil(sequences / training.batch_size))
+    total = training.max_steps or max(1, math.ceil(float(training.epochs or "1") * steps_per_epoch))
+    tenth = max(1, math.ceil(total / 10))
+    adapter = plan.adapter.type != "None"
+    default_rate = rates.adapter if adapter else rates.full
+    return Settings(
+        world_size=device.world_size,
+        micro_batch_size=micro_batch_size,
+        accumulation=max(1, per_rank // micro_batch_size),
+        max_length=max_length,
+        total_steps=total,
+        learning_rate=float(training.learning_rate) if training.learning_rate else default_rate,
+        # Rounded down: the first step of a warm-up has the rate 0, which a run of few steps cannot spare.
+        warmup_steps=math.floor(round(float(training.warmup_ratio) * total, 6)),
+        evaluation_every=plan.evaluation.every_steps or tenth,
+        checkpoint_every=plan.checkpoints.every_steps or tenth,
+        logging_every=max(1, math.ceil(total / CURVE_POINTS)),
+        bf16=device.computes_in_bf16(training.precision),
+        cpu=not device.cuda,
+        flat=flat,
+    )
+
+
+def check_alike(settings: Settings) -> None:
+    """That every rank has come to the same numbers: GPUs of different kinds may not. A collective.
+
+    Raises:
+        TrainerError: InvalidConfiguration.
+    """
+    mine = [float(settings.micro_batch_size), float(settings.bf16)]
+    if ranks.add_up(mine) != [settings.world_size * number for number in mine]:
+        precision = "BFloat16" if settings.bf16 else "Float32"
+        message = (
+            f"rank {ranks.rank()} has {settings.micro_batch_size} rows a pass in {precision}, others differ: name one "
+            "product in resources.gpuProducts, or training.precision and training.microBatchSize"
+        )
+        raise TrainerError("InvalidConfiguration", message)
