@@ -81,11 +81,10 @@ class Sweeper:
         before: dict[str, str] = dict((body or {}).get("data") or {})
         before.pop(PLAN, None)  # an earlier operator kept the plan here
         text = measured = before.pop(STORED, None)
-        # In a thread: it reads every text of every object, and the event loop must go on.
         cached, departed = self._cached(namespace), dict(self.departed.get(namespace, {}))
-        referred = await asyncio.to_thread(contents.referred, cached, self.platform.store_claim)
-        claims = departed | models.claimed(cached, self.platform.store_claim)
-        known = contents.updated(before, referred, self.now(), claims)
+        # In a thread: it reads every text of every object, and the event loop must go on.
+        referred, claims = await asyncio.to_thread(_looked_through, cached, self.platform.store_claim)
+        known = contents.updated(before, referred, self.now(), departed | claims)
         job = self._job(body)
         plan = await self._plan(job.body) if job else None
         if job and job.succeeded and plan:
@@ -242,6 +241,11 @@ class Sweeper:
             models=[models.place_of(content) for content in remove if models.is_key(content)],
             making=contents.being_made(live),
         )
+
+
+def _looked_through(objects: Objects, claim: str) -> tuple[set[str], Claims]:
+    """What these objects refer to in the store, and what the ModelVersions among them say of their models."""
+    return contents.referred(objects, claim), models.claimed(objects, claim)
 
 
 def _held_runs(remove: Sequence[str], orphaned: set[str] | None) -> set[str]:

@@ -40,10 +40,11 @@ def referred(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> se
 
 def _addressed(kind: str, body: Mapping[str, Any], claim: str) -> Iterator[str]:
     """Contents, runs and models in which a folder is that this object names by its address, as in the ledger."""
-    for top, *below in addresses(kind, body, claim):
-        if below and top in FOLDERS:
-            yield f"{FOLDERS[top]}{below[0]}"
-    yield from filter(None, map(models.key_of, models.named([(kind, body)], claim)))
+    for path in addresses(kind, body, claim):
+        if len(path) > 1 and path[0] in FOLDERS:
+            yield f"{FOLDERS[path[0]]}{path[1]}"
+        elif (place := models.place_in(path)) and (key := models.key_of(place)):
+            yield key
 
 
 def being_made(objects: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:

@@ -58,7 +58,12 @@ def tracked(ledger: Mapping[str, str], claims: Mapping[str, bool]) -> dict[str, 
 def named(objects: Pairs, claim: str) -> set[str]:
     """<run>/<attempt> of every model in the store that an object names by its address; <run> where it names no more."""
     paths = (path for kind, body in objects for path in addresses(kind, body, claim))
-    return {"/".join(path[1:3]) for path in paths if len(path) > 1 and path[0] == FOLDER}
+    return {place for path in paths if (place := place_in(path))}
+
+
+def place_in(path: tuple[str, ...]) -> str | None:
+    """<run>/<attempt>, or <run>, of a path below the store; None: it is not one of a model."""
+    return "/".join(path[1:3]) if len(path) > 1 and path[0] == FOLDER else None
 
 
 def that_stay(objects: Pairs, claim: str, orphaned: set[str] | None) -> set[str] | None:
