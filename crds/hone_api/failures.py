@@ -55,11 +55,13 @@ FAILURES: dict[str, Failure] = {
     "SourceRefused": Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Use a public https:// address, or hf://, s3://, pvc://, configmap://. For servers in your own network: "
-        "limits.allowPrivateAddresses of the chart.",
+        "Use a public https:// address, hf://, s3://, pvc:// or configmap://, or allow private addresses in the chart "
+        "(limits.allowPrivateAddresses).",
     ),
     "SeveralSplits": Failure(
-        ExitCode.DATA, Retry.HEAL, "Name the files of one split in spec.source.files, and make a Dataset of each."
+        ExitCode.DATA,
+        Retry.HEAL,
+        "Name the files of one split in spec.source.files, and create one Dataset for each split.",
     ),
     "SourceTooLarge": Failure(
         ExitCode.DATA, Retry.NEVER, "Split the source, or raise limits.maxSourceBytes of the chart."
@@ -71,39 +73,43 @@ FAILURES: dict[str, Failure] = {
     "GatedModelAccessDenied": Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
-        "Accept the licence on the hub, and name a secret with HF_TOKEN in secretName.",
+        "Accept the licence on the hub, and name a Secret with the key HF_TOKEN in secretName.",
     ),
     "RevisionNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check the revision after @."),
-    "ChecksumMismatch": Failure(ExitCode.DATA, Retry.HEAL, "Check sha256, or who changed the source."),
+    "ChecksumMismatch": Failure(ExitCode.DATA, Retry.HEAL, "Correct sha256, or find out who changed the source."),
     "SecretNotFound": Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
-        "Create the secret in this namespace.",
+        "Create the Secret in this namespace.",
         "kubectl create secret generic SECRET --from-literal=KEY=VALUE",
     ),
     "SecretKeyNotFound": Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
-        "Add the key to the secret.",
+        "Add the key to the Secret.",
         """kubectl patch secret SECRET -p '{"stringData": {"KEY": "VALUE"}}'""",
     ),
     "UnsafeModel": Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Hone loads safetensors only and runs no code of a model: convert the weights with transformers' "
+        "Hone loads only safetensors and runs no code from a model: convert the weights with transformers' "
         "save_pretrained, or use a model that has safetensors files.",
     ),
-    "UnsupportedModel": Failure(ExitCode.CONFIG, Retry.NEVER, "Use a causal language model that transformers knows."),
+    "UnsupportedModel": Failure(
+        ExitCode.CONFIG, Retry.NEVER, "Use a causal language model that transformers supports."
+    ),
     # Data
-    "EmptySource": Failure(ExitCode.DATA, Retry.HEAL, "The source holds no row: check the path and the files."),
+    "EmptySource": Failure(ExitCode.DATA, Retry.HEAL, "The source has no rows: check the path and the files."),
     "UnknownFormat": Failure(ExitCode.DATA, Retry.HEAL, "Name the format, and map the columns in spec.columns."),
     "UnreadColumns": Failure(
-        ExitCode.DATA, Retry.HEAL, "Map the column in spec.columns, or name it in spec.ignoreColumns."
+        ExitCode.DATA, Retry.HEAL, "Map the column in spec.columns, or list it in spec.ignoreColumns."
     ),
     "DamagedFile": Failure(
-        ExitCode.DATA, Retry.HEAL, "Download or write the file again: how many rows it should have is unknown."
+        ExitCode.DATA,
+        Retry.HEAL,
+        "Download or write the file again. The number of rows that it should have is unknown.",
     ),
-    "TooManyBadRows": Failure(ExitCode.DATA, Retry.HEAL, "Mend the rows listed, or raise checks.maxRejected."),
+    "TooManyBadRows": Failure(ExitCode.DATA, Retry.HEAL, "Fix the rows listed, or raise checks.maxRejected."),
     "TooFewRows": Failure(ExitCode.DATA, Retry.HEAL, "Add rows, or lower checks.minRows."),
     "WrongLanguage": Failure(
         ExitCode.DATA, Retry.HEAL, "Remove the rows of other languages, or change checks.languages or minLanguageShare."
@@ -115,25 +121,26 @@ FAILURES: dict[str, Failure] = {
     "EndpointRefused": Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
-        "Check the endpoint, its model, and API_KEY in the secret; where rows are named, what the server says of them.",
+        "Check the endpoint, its model, and API_KEY in the Secret. If rows are named, read the server's message about "
+        "them.",
     ),
     "NothingGenerated": Failure(
-        ExitCode.DATA, Retry.NEVER, "See filtered.jsonl of the batch; use a stronger model, or loosen the filters."
+        ExitCode.DATA, Retry.NEVER, "See filtered.jsonl of the batch; use a stronger model, or relax the filters."
     ),
-    "InvalidRow": Failure(ExitCode.DATA, Retry.NEVER, "Mend the row named in the message."),
+    "InvalidRow": Failure(ExitCode.DATA, Retry.NEVER, "Fix the row named in the message."),
     "DatasetFormatMismatch": Failure(
-        ExitCode.DATA, Retry.NEVER, "Use a Dataset of a format that the method takes, or another method."
+        ExitCode.DATA, Retry.NEVER, "Use a Dataset with a format that the method accepts, or another method."
     ),
     "VerifierRejectsGold": Failure(
         ExitCode.DATA,
         Retry.NEVER,
-        "A reward must give 1 to the row's own answer: mend the rows named, or choose another reward.",
+        "A reward must score the row's own answer 1: fix the rows named, or choose another reward.",
     ),
     "ConfigMapNotFound": Failure(
-        ExitCode.CONFIG, Retry.HEAL, "Create the ConfigMap in this namespace, with the key that is named."
+        ExitCode.CONFIG, Retry.HEAL, "Create the ConfigMap in this namespace, with the key named in the message."
     ),
     "RewardFailed": Failure(
-        ExitCode.DATA, Retry.NEVER, "Mend the reward that is named: it must give a number for each sample."
+        ExitCode.DATA, Retry.NEVER, "Fix the reward named in the message: it must return a number for each sample."
     ),
     "RewardConstant": Failure(
         ExitCode.DATA,
@@ -144,11 +151,11 @@ FAILURES: dict[str, Failure] = {
     "NoGradient": Failure(
         ExitCode.DATA,
         Retry.NEVER,
-        "Nothing can be learned: raise grpo.maxCompletionLength, or unset maskTruncatedCompletions; with other methods "
-        "look at the rows and at adapter.targets.",
+        "Nothing can be learned: raise grpo.maxCompletionLength, or unset maskTruncatedCompletions. For other "
+        "methods, check the rows and adapter.targets.",
     ),
     "OneSidedData": Failure(
-        ExitCode.DATA, Retry.NEVER, "Add answers of the other kind: good and bad ones are needed to tell them apart."
+        ExitCode.DATA, Retry.NEVER, "Add answers of the other kind: the method needs both good and bad answers."
     ),
     "RowTooLong": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."),
     "NoTrainableRows": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."),
@@ -156,7 +163,7 @@ FAILURES: dict[str, Failure] = {
     "InvalidValue": Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Give each field that the message names a value that it takes.",
+        "Give each field named in the message a value that it accepts.",
         "kubectl explain ftj.spec --recursive",
     ),
     "UnknownField": Failure(
@@ -174,13 +181,13 @@ FAILURES: dict[str, Failure] = {
     "CircularReference": Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Let one object of the circle start from something else, e.g. from model.uri.",
+        "Let one of these objects start from something else, e.g. from model.uri.",
         "kubectl get ftj -o custom-columns=NAME:.metadata.name,STARTS-FROM:.spec.model.fineTuneJob",
     ),
     "UnusableModelVersion": Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "Name a ModelVersion of the kind that the message asks for.",
+        "Name a ModelVersion of the kind that the message requires.",
         "kubectl get mv -o custom-columns=NAME:.metadata.name,METHOD:.spec.lineage.method,"
         "FORMS:.spec.artifacts[*].format",
     ),
@@ -207,21 +214,23 @@ FAILURES: dict[str, Failure] = {
     ),
     "CreateRefused": Failure(ExitCode.CONFIG, Retry.NEVER, "Correct the field that the API server names."),
     "UpstreamFailed": Failure(
-        ExitCode.CONFIG, Retry.NEVER, "Mend what is named in the message, and create this job again."
+        ExitCode.CONFIG, Retry.NEVER, "Fix the cause named in the message, and create this job again."
     ),
     "ReferenceMismatch": Failure(
-        ExitCode.SOFTWARE, Retry.NEVER, "The reference is not the model that training starts from: please report it."
+        ExitCode.SOFTWARE,
+        Retry.NEVER,
+        "The reference differs from the model that training starts from. Please report this bug.",
     ),
     "SelfCheckFailed": Failure(
-        ExitCode.SOFTWARE, Retry.NEVER, "The rows did not reach the model as they were encoded: please report it."
+        ExitCode.SOFTWARE, Retry.NEVER, "The rows changed between encoding and the model. Please report this bug."
     ),
     "GradientMismatch": Failure(
         ExitCode.SOFTWARE,
         Retry.NEVER,
-        "No 4-bit layer can be trained on this processor: use adapter.type LoRA, or another node; please report it.",
+        "4-bit layers cannot be trained on this processor: use adapter.type LoRA, or another node. Please report this.",
     ),
     "DoesNotFit": Failure(
-        ExitCode.CONFIG, Retry.NEVER, "Make the change that the message names, or ask for more memory."
+        ExitCode.CONFIG, Retry.NEVER, "Make the change that the message names, or request more memory."
     ),
     "RetentionGateFailed": Failure(
         ExitCode.DATA,
@@ -230,7 +239,7 @@ FAILURES: dict[str, Failure] = {
     ),
     # Running
     "Diverged": Failure(
-        ExitCode.DIVERGED, Retry.NEVER, "Lower training.learningRate, or look at the rows of the last batch."
+        ExitCode.DIVERGED, Retry.NEVER, "Lower training.learningRate, or check the rows of the last batch."
     ),
     "OutOfMemory": Failure(
         ExitCode.SOFTWARE,
@@ -245,8 +254,8 @@ FAILURES: dict[str, Failure] = {
     "SandboxFailed": Failure(
         ExitCode.SOFTWARE,
         Retry.ATTEMPT,
-        "The sandbox of reward programs broke in this pod: the message says why. Use the trainer image of this "
-        "release; please report it if it is.",
+        "The sandbox for reward programs failed in this pod; the message has the reason. Use the trainer image of "
+        "this release. If you do, please report this.",
     ),
     "DiskFull": Failure(
         ExitCode.IO,
@@ -257,18 +266,19 @@ FAILURES: dict[str, Failure] = {
     "StorageError": Failure(
         ExitCode.IO,
         Retry.ATTEMPT,
-        "Check the store's volume. Where user 10001 may not write a folder of it: store.isolateRuns of the chart.",
+        "Check the store's volume. If user 10001 may not write to one of its folders, set store.isolateRuns=false in "
+        "the chart.",
     ),
     "CheckpointCorrupt": Failure(ExitCode.IO, Retry.ATTEMPT, "An older valid checkpoint is used; check the volume."),
     "DatasetChanged": Failure(
         ExitCode.IO,
         Retry.NEVER,
-        "The rows in the store are not those that were recorded: let the Dataset be materialised again (delete it and "
-        "create it), and find out who writes to the store.",
+        "The rows in the store differ from those that were recorded. Delete the Dataset and create it again, and find "
+        "out who writes to the store.",
     ),
     "ManifestMismatch": Failure(ExitCode.IO, Retry.NEVER, "A file differs from its manifest: do not use this model."),
     "Interrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The run was stopped after a checkpoint."),
-    "Disrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The cluster took the pod; the run goes on."),
+    "Disrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The cluster removed the pod; the run continues."),
     "RankFailed": Failure(
         ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log of the rank that the message names.", "kubectl logs POD"
     ),
@@ -283,12 +293,13 @@ FAILURES: dict[str, Failure] = {
         ExitCode.CONFIG, Retry.NEVER, "Check the trainer image and imagePullSecrets of the chart."
     ),
     "Unschedulable": Failure(
-        ExitCode.CONFIG, Retry.NEVER, "Lower resources, or add nodes; the message has the scheduler's words."
+        ExitCode.CONFIG, Retry.NEVER, "Lower resources, or add nodes. The message quotes the scheduler."
     ),
     "CreateContainerFailed": Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
-        "See the message of the kubelet. Where it cannot make a subPath folder: store.isolateRuns of the chart.",
+        "See the message of the kubelet. If it cannot create a subPath folder, set store.isolateRuns=false in the "
+        "chart.",
         "kubectl describe pod -l hone.dev/finetunejob=NAME",
     ),
     "QuotaExceeded": Failure(
@@ -297,8 +308,8 @@ FAILURES: dict[str, Failure] = {
     "PodRefused": Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
-        "A rule of the cluster refuses the pod, often a LimitRange or a PriorityClass that does not exist: change the "
-        "field that the message names, or the rule.",
+        "A rule of the cluster refuses the pod, often a LimitRange or a missing PriorityClass: change the field named "
+        "in the message, or the rule.",
         "kubectl describe limitrange; kubectl get priorityclass",
     ),
     "DeadlineExceeded": Failure(ExitCode.CONFIG, Retry.NEVER, "Raise spec.deadline, or train less."),

@@ -21,16 +21,16 @@ class RowCode:
 ROW_CODES: dict[str, RowCode] = {
     # Reading
     "NotUTF8": RowCode(
-        "The row is not UTF-8 text, or holds half of a surrogate pair or a NUL character.",
+        "The row is not UTF-8 text, or contains half of a surrogate pair or a NUL character.",
         "Save the file as UTF-8, e.g. iconv -f LATIN1 -t UTF-8.",
     ),
     "NotRows": RowCode(
-        "The file holds no rows: it is a web page, a PDF, an archive, or UTF-16 text.",
-        "Open the file: a download may have answered with a page instead of the data.",
+        "The file has no rows: it is a web page, a PDF, an archive, or UTF-16 text.",
+        "Open the file: the server may have sent a web page instead of the data.",
     ),
     "BrokenJson": RowCode(
-        "The line is not JSON; NaN, Infinity and a key given twice are not.",
-        "Write one JSON object a line with a JSON library, e.g. Python's json.dumps.",
+        "The line is not JSON. NaN, Infinity and duplicate keys are not allowed.",
+        "Write one JSON object per line with a JSON library, e.g. Python's json.dumps.",
     ),
     "BrokenCsv": RowCode(
         "The line's number of fields differs from the header's, or its quoting is broken.",
@@ -41,18 +41,19 @@ ROW_CODES: dict[str, RowCode] = {
         " fails.",
         "Download or write the file again, and name its sha256 in spec.source.",
     ),
-    "RowTooLarge": RowCode("The row is over 16 MiB.", "Split the row, or take out what is no text, such as images."),
+    "RowTooLarge": RowCode(
+        "The row is over 16 MiB.", "Split the row, or remove content that is not text, such as images."
+    ),
     # Columns
     "WrongType": RowCode(
-        "The row, or a field of it, has another type than the format's.", "Compare the row with its format's example."
+        "The row or one of its fields does not have the type that the format requires.",
+        "Compare the row with the format's example.",
     ),
     "MissingColumn": RowCode(
         "A column that the format needs is absent or null.",
         "Map the columns in spec.columns, or fill the column in these rows.",
     ),
-    "EmptyContent": RowCode(
-        "A text that must say something is empty or only white space.", "Fill the text, or remove these rows."
-    ),
+    "EmptyContent": RowCode("A required text is empty or only white space.", "Fill the text, or remove these rows."),
     "TooLong": RowCode(
         "The row is longer than checks.maxTokens.", "Shorten or split these rows, or raise checks.maxTokens."
     ),
@@ -62,47 +63,49 @@ ROW_CODES: dict[str, RowCode] = {
         "Give messages with a user and an assistant turn, or map the column in spec.columns.",
     ),
     "UnknownRole": RowCode(
-        "A turn's role is none that the format knows.", "Use the roles system, user, assistant and tool."
+        "The format does not know the role of a turn.", "Use the roles system, user, assistant and tool."
     ),
     "MissingContent": RowCode(
         "A turn has neither content nor a tool call.", "Give the turn content, or remove the turn."
     ),
     "NoUserTurn": RowCode(
-        "No user turn stands before the first assistant turn.", "Start with a user turn, after system turns."
+        "There is no user turn before the first assistant turn.", "Start with a user turn, after system turns."
     ),
     "NoAssistantTurn": RowCode("The conversation has no assistant turn: nothing to learn.", "Add the answer."),
     "NothingTrained": RowCode(
-        "Every assistant turn has weight 0: nothing to learn.", "Leave weight out, or give one turn weight 1."
+        "Every assistant turn has weight 0: nothing to learn.", "Omit weight, or give one turn weight 1."
     ),
     "WrongWeight": RowCode(
         "A weight that is not 0 or 1, or a weight of 1 on a turn that is not the assistant's.",
-        "Use weight 0 or 1, on assistant turns alone.",
+        "Use weight 0 or 1, only on assistant turns.",
     ),
     "BrokenToolCall": RowCode(
         "A tool, a tool call or a tool's answer does not have the form of OpenAI's API.",
         "Give each call a function with name and JSON arguments, and each answer a call before it.",
     ),
     "UnknownTool": RowCode(
-        "A call of a tool that the row's tools do not list.", "List the tool in tools, or mend the name."
+        "A tool call names a tool that the row's tools do not list.", "List the tool in tools, or correct its name."
     ),
     # Preferences
     "OneSided": RowCode(
         "A preference has only one answer: chosen or rejected is absent or empty.",
-        "Give both answers; of answers that are each good or bad use format KTO.",
+        "Give both answers. For single answers labelled good or bad, use format KTO.",
     ),
-    "SameAnswers": RowCode("Chosen and rejected are the same.", "Remove these rows: they prefer nothing."),
+    "SameAnswers": RowCode("Chosen and rejected are the same.", "Remove these rows: they express no preference."),
     "NoCommonPrompt": RowCode(
-        "Chosen and rejected do not answer the same prompt.", "Give the prompt in a column of its own."
+        "Chosen and rejected do not answer the same prompt.", "Put the prompt into a separate column."
     ),
     "SeveralTurns": RowCode(
-        "An answer of several turns does not end with an assistant turn.",
-        "End the answer with an assistant turn, or remove what follows its last one.",
+        "An answer with several turns does not end with an assistant turn.",
+        "End the answer with an assistant turn, or remove the turns after the last one.",
     ),
     "WrongLabel": RowCode("The label is neither true nor false.", "Use true for a good answer, false for a bad one."),
-    "NotText": RowCode("A turn has images or other content that is not text.", "Remove these rows: Hone trains text."),
+    "NotText": RowCode(
+        "A turn has images or other content that is not text.", "Remove these rows: Hone trains only text."
+    ),
     "UnsupportedField": RowCode(
-        "A field that would change the row's meaning, and that Hone does not know, e.g. audio.",
-        "Remove the field, if it does not matter.",
+        "The row has a field that Hone does not support and that would change its meaning, e.g. audio.",
+        "Remove the field if it does not matter.",
     ),
     "UnknownDocument": RowCode(
         "The row of a RAFT set names a document that the source does not have.",

@@ -14,7 +14,7 @@ RETRY = {
 INTRODUCTION = """\
 # Troubleshooting
 
-A job that does not go on says why, in three places that agree:
+If a job does not continue, three places show the same reason:
 
 ```console
 $ kubectl get ftj NAME                  # the reason in one word, where the job waits or failed
@@ -22,33 +22,33 @@ $ kubectl describe ftj NAME             # conditions and events
 $ kubectl get ftj NAME -o jsonpath='{.status.failure}'
 ```
 
-To wait in a script, name the condition that every run ends with: `kubectl wait --for=condition=Finished ftj/NAME
---timeout=2h`. `condition=Ready` is for runs that succeed: with one that fails it waits until its timeout.
+To wait in a script, use the condition that every run ends with: `kubectl wait --for=condition=Finished ftj/NAME
+--timeout=2h`. Use `condition=Ready` only for runs that succeed: if the run fails, it waits until the timeout.
 
 `status.failure` has the code, a message with the place, a hint, the rank and pod that failed first, its exit code and
-the end of its log. The codes below are all there are; a Dataset or ModelVersion uses the same ones.
+the end of its log. The list of codes below is complete; Datasets and ModelVersions use the same codes.
 
 ## Waiting
 
 | Condition | Status False means |
 | --- | --- |
-| `Accepted` | The spec cannot run; the message names the fields. Make a corrected job with another name |
+| `Accepted` | The spec cannot run; the message names the fields. Create a corrected job with another name |
 | `DatasetReady` | See `kubectl describe dset`: its Ready condition has the reason, `status.errors` the rows |
-| `ModelReady` | The base model is not staged yet; a reason from the table below says what stands in the way |
-| `TasksReady` | The data sets of `evaluation.harness` are not staged yet; there only where that is set |
-| `Admitted` | The pods of the attempt have no node yet; the message says what is missing, then the scheduler's words |
+| `ModelReady` | The base model is not staged yet; the reason is one of the codes below |
+| `TasksReady` | The data sets of `evaluation.harness` are not staged yet; only present if that field is set |
+| `Admitted` | The pods of the attempt have no node yet; the message names what is missing and quotes the scheduler |
 
-A Dataset that [follows its source](data/refresh.md) stays Ready when a look at the source fails; its condition
-`UpToDate` says why, and jobs go on with the rows that are there.
+A Dataset with [`refresh`](data/refresh.md) stays Ready if a check of its source fails; its condition `UpToDate` has the
+reason, and jobs continue to use the existing rows.
 
-A wrong trainer image (`ErrImagePull`) is corrected by `helm upgrade` or `helm rollback`. An attempt whose pods could
-not start is then replaced by one with the new image, which counts as a preemption. After `startTimeoutSeconds` the job
-is Failed, and a new one is needed.
+Correct a wrong trainer image (`ErrImagePull`) with `helm upgrade` or `helm rollback`. The attempt whose pods could not
+start is then replaced by an attempt with the new image, which counts as a preemption. After `startTimeoutSeconds` the
+job is Failed, and you need a new one.
 
-While something is tried again, the reason of the failure stays, and the message says when the next attempt starts.
+During retries the reason of the failure stays, and the message says when the next attempt starts.
 
-A reason that heals needs nothing but its cause to go away: create the missing Secret, accept the licence, free the
-quota. Nothing has to be applied again, and no GPU is held meanwhile.
+For codes that are retried with growing pauses, fix the cause: create the missing Secret, accept the licence, free the
+quota. The job continues automatically; you do not have to apply anything again. No GPU is held during this time.
 
 ## Codes
 """
@@ -57,8 +57,8 @@ quota. Nothing has to be applied again, and no GPU is held meanwhile.
 ROWS = """
 ## Rows of a Dataset
 
-`status.errors` of a Dataset counts rejected rows by these codes and names the first of them. All of a file's errors are
-found in one pass, so one look is enough to mend it.
+`status.errors` of a Dataset counts rejected rows by these codes and names the first of them. Hone finds all
+errors of a file at once, so you can fix them in one go.
 
 | Code | What is wrong | What to do |
 | --- | --- | --- |
@@ -75,7 +75,7 @@ def page() -> str:
 def _section(code: str, failure: Failure) -> str:
     return (
         f"\n### {code}\n\n{failure.hint}\n\n"
-        f"- Tried again: {RETRY[failure.retry]}.\n- Exit code of the pod: {int(failure.exit_code)}.\n"
+        f"- Retried: {RETRY[failure.retry]}.\n- Exit code of the pod: {int(failure.exit_code)}.\n"
         + (f"- Command: `{failure.command}`\n" if failure.command else "")
     )
 

@@ -93,9 +93,9 @@ def test_rows_that_are_not_fit(describe: Any) -> None:
         "Add the answer.",
         "BrokenJson",
         "rows.jsonl:8: not JSON",
-        "Write one JSON object a line with a JSON library",
+        "Write one JSON object per line with a JSON library",
         # the way out, and where to read on
-        "Mend the rows listed, or raise checks.maxRejected.",
+        "Fix the rows listed, or raise checks.maxRejected.",
         "pvc://hone-store/reports/answers/report.html",
         "Chat (Auto: the first 43 rows have messages with role and content)",
     ):
@@ -120,7 +120,7 @@ def test_a_format_that_nobody_can_tell(describe: Any) -> None:
 def test_a_page_instead_of_data(describe: Any) -> None:
     text = describe(["<!doctype html>", "<title>Sign in</title>"], "DamagedFile")
     assert "rows.jsonl: the file is a web page" in text
-    assert "a download may have answered with a page instead of the data" in text
+    assert "the server may have sent a web page instead of the data" in text
 
 
 def test_rows_that_are_fit_come_with_advice(describe: Any) -> None:

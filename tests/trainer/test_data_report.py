@@ -146,7 +146,7 @@ def test_rows_that_are_not_fit_have_a_report_too(plan: Any) -> None:
     assert result.report == "reports/rows/report.html"
     page, data = read(asked, result)
     assert "Not fit: TooManyBadRows. 20 of 80 rows are rejected" in page.text.replace("\n", " ")
-    assert "Mend the rows listed, or raise checks.maxRejected." in page.text
+    assert "Fix the rows listed, or raise checks.maxRejected." in page.text
     assert data["failure"]["code"] == "TooManyBadRows"
     folder = Path(asked.store) / "reports" / "rows"
     rejected = [json.loads(line) for line in (folder / "rejected.jsonl").read_text().splitlines()]
