@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,16 @@ from hone_trainer.secrets import ScrubbingFilter
 OWN_OPTIONS = ("evaluate", "export")
 """Commands that parse the rest of the arguments themselves."""
 log = logging.getLogger("hone.trainer")
+LIBRARY_NOISE = {
+    "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward",
+    "DeepSpeed": "Setting accelerator to CPU",
+}
+"""Logger of a library, and what it says of this image's build, not of the user's run."""
+LIBRARY_WARNINGS = (
+    r"`is_gradient_checkpointing` is deprecated",
+    r"The PEFT config's `base_model_name_or_path` was renamed",
+)
+"""Python warnings about how Hone calls a library; regular expressions for their beginning."""
 AnyPlan = TypeVar("AnyPlan", bound=PlanFields)
 
 _EXAMPLES = """\
@@ -306,6 +317,16 @@ def _set_up_logging() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx2", "httpcore2", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name, words in LIBRARY_NOISE.items():
+        logging.getLogger(name).addFilter(_without(words))
+    for words in LIBRARY_WARNINGS:
+        warnings.filterwarnings("ignore", message=words)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # a progress bar is one endless line in a pod's log
+
+
+def _without(words: str) -> Callable[[logging.LogRecord], bool]:
+    return lambda record: words not in str(record.msg)
 
 
 def _explain(outcome: Outcome, error: BaseException) -> None:
