@@ -54,6 +54,8 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         scratch_size=trainer.scratch_size,
         staging_cpu=config.staging.cpu,
         staging_memory=config.staging.memory,
+        training_runtime=trainer.runtime_class_name,
+        staging_runtime=config.staging.runtime_class_name,
         extra_env=dict(trainer.extra_env),
         limits=config.limits,
         rows_in_status=config.privacy.rows_in_status,

@@ -32,6 +32,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[int, Field(ge=1, le=7 * 24 * 3600)]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$", max_length=253)]
 HttpUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+(/[^\s]*)?$", max_length=1024)]
+ClassName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
 
 RESERVED_ENV_PREFIXES = ("KUBEFLOW_TRAINER_", "HONE_", "KUBERNETES_")
@@ -64,6 +65,8 @@ class Trainer(Section):
     """Limit of the emptyDir at /tmp."""
     network_interface: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "eth0"
     """Interface over which the pods of a run meet."""
+    runtime_class_name: ClassName = ""
+    """RuntimeClass of the pods that train; empty: the node's default."""
     extra_env: dict[EnvName, str] = Field(default_factory=dict)
     """For proxies, NCCL and the like; the names that Hone itself sets are refused."""
 
@@ -81,6 +84,8 @@ class Staging(Section):
 
     cpu: Quantity = "100m"
     memory: Quantity = "2Gi"
+    runtime_class_name: ClassName = ""
+    """RuntimeClass of all pods that do not train, most of which parse foreign data; empty: the node's default."""
 
 
 class HuggingFace(Section):

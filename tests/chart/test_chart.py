@@ -19,6 +19,7 @@ EVERYTHING = {
     "image": {"digest": "sha256:" + "a" * 64},
     "imagePullSecrets": [{"name": "pull"}],
     "trainer": {"image": {"repository": "r.example/t", "tag": "1"}, "extraEnv": {"NCCL_DEBUG": "WARN", "A": "on"}},
+    "staging": {"runtimeClassName": "gvisor"},
     "huggingFace": {"endpoint": "https://hub.example.internal/hf"},
     "store": {"storageClassName": "fast", "accessMode": "ReadWriteOnce"},
     "serviceAccount": {"annotations": {"a": "b"}},
@@ -84,6 +85,7 @@ def test_the_operator_understands_its_settings(render, values, tmp_path, monkeyp
     assert settings.watch_namespaces == values.get("watchNamespaces", [])
     if values == EVERYTHING:
         assert settings.trainer.extra_env == {"NCCL_DEBUG": "WARN", "A": "on"}
+        assert (settings.trainer.runtime_class_name, settings.staging.runtime_class_name) == ("", "gvisor")
         assert settings.hugging_face.endpoint == "https://hub.example.internal/hf"
         assert (settings.store.storage_class_name, settings.store.access_mode) == ("fast", "ReadWriteOnce")
     expected = None if values.get("progress") else True

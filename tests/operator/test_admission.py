@@ -13,7 +13,10 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.attack("operator's rights")]
 SYSTEM = "hone-bounds"
 OPERATOR = f"system:serviceaccount:{SYSTEM}:hone"
 IMAGE = "example.org/hone/trainer:test"
-VALUES = {"trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}}}
+VALUES = {
+    "trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}, "runtimeClassName": "kata"},
+    "staging": {"runtimeClassName": "gvisor"},
+}
 ENABLED, CLOSED = "bounds-enabled", "bounds-closed"
 
 
@@ -103,6 +106,7 @@ BAD_PODS = {
             }
         }
     ),
+    "another runtime": {"runtimeClassName": "runc-privileged"},
     "service account": {"serviceAccountName": "strong"},
     "deprecated service account": {"serviceAccount": "strong"},
     "token mounted": {"automountServiceAccountToken": True},
@@ -146,6 +150,12 @@ def test_an_ordinary_job_is_admitted(write):
     assert (
         write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(**token(audience="progress.hone.dev")))[0] == 201
     )
+
+
+@pytest.mark.parametrize("runtime", ["kata", "gvisor"])
+def test_a_job_has_a_runtime_of_the_values(write, runtime):
+    code, message = write("POST", f"/apis/batch/v1/namespaces/{ENABLED}/jobs", job(runtimeClassName=runtime))
+    assert code == 201, message
 
 
 @pytest.mark.parametrize(

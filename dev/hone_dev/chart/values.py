@@ -14,6 +14,7 @@ Map = dict[str, Any]
 StringMap = dict[str, str]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[int, Field(ge=1)]
+ClassName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
 ImageDigest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
 RenderMode = Literal["skipIfMissing", "failIfMissing", "alwaysRender"]
@@ -66,6 +67,10 @@ class Trainer(Values):
     network_interface: Text = Field(
         "eth0", description="Network interface over which the pods of a run reach each other."
     )
+    runtime_class_name: ClassName = Field(
+        "",
+        description="RuntimeClass of training pods, e.g. one of Kata Containers. Empty: the nodes' default runtime.",
+    )
     extra_env: StringMap = Field(
         default_factory=dict, description="Environment variables of all training pods, e.g. proxies or NCCL settings."
     )
@@ -74,6 +79,11 @@ class Trainer(Values):
 class Staging(Values):
     cpu: Quantity = Field("100m", description="CPU request of the pods that download base models to the store.")
     memory: Quantity = Field("2Gi", description="Memory request of these pods. Files are streamed; no model is loaded.")
+    runtime_class_name: ClassName = Field(
+        "",
+        description="RuntimeClass of all other pods, most of which parse foreign data, e.g. one of gVisor. Empty: the "
+        "nodes' default runtime.",
+    )
 
 
 class HuggingFace(Values):

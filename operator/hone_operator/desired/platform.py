@@ -64,6 +64,10 @@ class Platform:
     staging_cpu: str = "100m"
     staging_memory: str = "2Gi"
     """Of a pod that downloads a base model: files are streamed to the store, nothing is loaded."""
+    training_runtime: str = ""
+    """RuntimeClass of the pods that train; empty: none."""
+    staging_runtime: str = ""
+    """RuntimeClass of all other pods; empty: none."""
     extra_env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     """Bounds on downloads."""

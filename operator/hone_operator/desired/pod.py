@@ -20,6 +20,8 @@ READER = "reader"
 """Container that runs before CONTAINER, which publishes what this one has made of foreign data."""
 CONTAINERS = (READER, CONTAINER)
 """All of a pod of ours, in the order in which they run; a mesh may add others."""
+TRAINING = "training"
+"""Component of the pods that train."""
 PLAN = "plan"
 """Volume with the plan's ConfigMap."""
 METRICS_PORT = 9400
@@ -220,6 +222,8 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
         "volumes": [{"name": name, **source} for name, source in {m.name: m.source for m in mounts}.items()],
         **work.pod,
     }
+    if runtime := platform.training_runtime if work.component == TRAINING else platform.staging_runtime:
+        spec["runtimeClassName"] = runtime
     if platform.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": s} for s in platform.image_pull_secrets]
     # What kubectl logs shows without -c.

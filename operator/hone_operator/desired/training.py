@@ -15,7 +15,7 @@ from hone_operator.desired import memory, modelref, names, rewards
 from hone_operator.desired.hub import secret_mounts
 from hone_operator.desired.job import JobName, job
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import METRICS_PORT, Mount, Work, read_only, writable
+from hone_operator.desired.pod import METRICS_PORT, TRAINING, Mount, Work, read_only, writable
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.scheduling import scheduling
 
@@ -293,7 +293,7 @@ def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
     resources = spec.resources
     labels = attempt_labels(attempt.owner, attempt.number)
     work = Work(
-        component="training",
+        component=TRAINING,
         verb="run",
         plan=training_plan(attempt, platform),
         cpu=resources.cpu,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import desired_objects
 import kubernetes_validate
 import pytest
 import yaml
@@ -87,6 +88,20 @@ def test_every_pod_has_limits_and_a_longest_time(case):
             for name in ("cpu", "ephemeral-storage"):
                 assert value(requests[name]) <= value(limits[name])
             assert value(limits["ephemeral-storage"]) > value(scratch)
+
+
+@pytest.mark.parametrize("component", ["training", "other"])
+def test_pods_run_in_the_runtimes_of_the_platform(component, monkeypatch):
+    """All of them: a Job that forgets its RuntimeClass parses foreign data on the node's kernel."""
+    platform = replace(PLATFORM, training_runtime="kata", staging_runtime="gvisor")
+    monkeypatch.setattr(desired_objects, "PLATFORM", platform)
+    made = {case: make() for case, make in CASES.items() if not case.startswith("training")}
+    if component == "training":
+        made = {"training": run({}, platform=platform)}
+    jobs = [body for bodies in made.values() for body in bodies if body["kind"] == "Job"]
+    assert jobs
+    found = {job["spec"]["template"]["spec"].get("runtimeClassName") for job in jobs}
+    assert found == {"kata" if component == "training" else "gvisor"}
 
 
 @pytest.mark.parametrize(
