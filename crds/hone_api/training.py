@@ -227,10 +227,10 @@ class PassAt(ApiModel):
     rules = (
         Rule(
             "self.k.all(n, n <= self.generations)",
-            "of generations answers no more can be drawn: k must be at most that",
+            "k must not be larger than generations: lower k, or raise generations",
             field_path=".k",
         ),
-        Rule("self.k.all(n, self.k.exists_one(m, m == n))", "k names a number twice: remove one", field_path=".k"),
+        Rule("self.k.all(n, self.k.exists_one(m, m == n))", "k has one number twice: remove it", field_path=".k"),
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "0.8"),
     )
     k: Annotated[list[Annotated[int, Field(ge=1, le=256)]], Field(min_length=1, max_length=4)] = Field(
@@ -251,7 +251,7 @@ class Harness(ApiModel):
     rules = (
         Rule(
             "self.tasks.all(t, self.tasks.exists_one(u, u == t))",
-            "tasks names one twice: remove it",
+            "tasks has one name twice: remove it",
             field_path=".tasks",
         ),
     )

@@ -28,6 +28,18 @@ To wait in a script, use the condition that every run ends with: `kubectl wait -
 `status.failure` has the code, a message with the place, a hint, the rank and pod that failed first, its exit code and
 the end of its log. The list of codes below is complete; Datasets and ModelVersions use the same codes.
 
+## `kubectl apply` is refused
+
+The API server checks a manifest before it stores anything, and names every wrong field at once:
+
+| It says | What to do |
+| --- | --- |
+| `unknown field "spec.training.learningrate"` | A misspelt name: see `kubectl explain ftj.spec.training` |
+| `must be of type integer,string: "number"` | Put a fraction or an exponent in quotes: `learningRate: '2e-4'` |
+| `some validation rules were not checked` | Correct the other errors first; by itself it means nothing |
+| `is not supported yet` | Do what follows in the message, or use a later version of Hone |
+| `is immutable` | Create a new FineTuneJob with another name: one object is one run |
+
 ## Waiting
 
 | Condition | Status False means |

@@ -10,6 +10,7 @@ import pytest
 
 from hone_api.finetunejob_status import ConditionType
 from hone_dev.tools import kubectl
+from hone_dev.troubleshooting import page
 
 pytestmark = pytest.mark.apiserver
 
@@ -209,6 +210,25 @@ def test_explain(run: Kubectl, field: str, told: str) -> None:
 
 def test_wait_for_a_condition(run: Kubectl) -> None:
     assert "condition met" in run("wait", "--for=condition=Ready", "mv/seen", "--timeout=20s")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"spec.training.learningrate": "1e-4"}, 'unknown field "spec.training.learningrate"'),
+        ({"spec.training.learningRate": 2e-4}, 'must be of type integer,string: "number"'),
+        ({"spec.training.learningRate": 2e-4}, "some validation rules were not checked"),
+        ({"spec.output.version": 3}, "is not supported yet"),
+    ],
+)
+def test_the_guide_has_the_words_of_the_api_server(api: Any, manifest: Any, changes: Any, words: str) -> None:
+    assert f"| `{words}` |" in page()
+    assert words in api.create(manifest("FineTuneJob", changes)).message
+
+
+def test_the_guide_has_the_words_for_a_field_that_cannot_change(api: Any, run: Kubectl) -> None:
+    assert "| `is immutable` |" in page()
+    assert "is immutable" in api.merge("FineTuneJob", "seen", {"spec": {"method": "DPO"}}).message
 
 
 def test_strict_validation_is_what_kubectl_asks_for(run: Kubectl, tmp_path: Any) -> None:

@@ -88,7 +88,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         JOB,
         {"spec.evaluation": {"rewards": [{"type": "Number"}], "passAt": {"k": [1, 9]}}},
         "spec.evaluation.passAt.k",
-        "must be at most that",
+        "k must not be larger than generations",
     ),
     (
         JOB,
@@ -102,7 +102,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
         JOB,
         {"spec.evaluation": {"harness": {"tasks": ["arc_easy", "gsm8k", "arc_easy"]}}},
         "spec.evaluation.harness.tasks",
-        "names one twice: remove it",
+        "has one name twice: remove it",
     ),
     (
         JOB,

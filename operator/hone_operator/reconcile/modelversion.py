@@ -70,10 +70,18 @@ def _columns(draft: Draft, spec: ModelVersionSpec) -> None:
     loss = next((n for n in spec.evaluation.numbers if n.name == "loss"), None)
     draft.put(
         base=(base.model_version or base.uri.removeprefix("hf://"))[:253],
-        evalLoss=loss.tuned if loss else None,
-        baseEvalLoss=loss.base if loss else None,
+        evalLoss=_short(loss.tuned) if loss else None,
+        baseEvalLoss=_short(loss.base) if loss else None,
         sizeBytes=min(sum(artifact.size_bytes for artifact in spec.artifacts), MAX_COUNT),
     )
+
+
+def _short(value: str | None) -> str | None:
+    """Five significant digits, for a column."""
+    try:
+        return format(float(value), ".5g") if value is not None else None
+    except ValueError:
+        return value
 
 
 def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:

@@ -28,10 +28,10 @@ def finished(previous: Mapping[str, Any], result: TrainingResult) -> dict[str, A
     out |= {"step": result.steps, "totalSteps": result.steps, "percent": 100}
     out["summary"] = f"{result.steps}/{result.steps} 100%"
     if result.train_loss:
-        out["loss"] = result.train_loss
+        out["loss"] = number(result.train_loss) or result.train_loss
     for measured in result.numbers:
         if measured.name == "loss":
-            out["evalLoss"] = measured.tuned
+            out["evalLoss"] = number(measured.tuned) or measured.tuned
             break
     return out
 
