@@ -290,6 +290,11 @@ REFUSED: dict[str, tuple[Row, str, str]] = {
         "UnknownFormat",
         "TRL step-wise supervision",
     ),
+    "fill in the middle": (
+        {"prefix": "def f(", "middle": "x", "suffix": "): return x", "repo": "r"},
+        "UnknownFormat",
+        "{prompt: prefix, completion: middle}",
+    ),
     "ranked completions": ({"prompt": "q", "completions": ["a", "b"]}, "UnknownFormat", "ranked completions"),
     "pre-tokenised": ({"input_ids": [1, 2], "labels": [1, 2]}, "UnknownFormat", "give the texts"),
     "Axolotl segments": ({"segments": [{"label": True, "text": "a"}]}, "UnknownFormat", "Axolotl segments"),

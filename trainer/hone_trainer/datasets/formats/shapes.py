@@ -269,6 +269,13 @@ DISTINCT: tuple[Shape | Refused, ...] = (
         " one row {messages: [{role, content}]} first.",
     ),
     Refused(
+        "code with a hole (fill in the middle)",
+        ("prefix", "middle", "suffix"),
+        "Each model has tokens of its own for it, which rows must not hold. To learn how the prefix goes on, map"
+        " spec.columns {prompt: prefix, completion: middle}.",
+        _texts("prefix", "middle", "suffix"),
+    ),
+    Refused(
         "TRL step-wise supervision",
         ("prompt", "completions", "labels"),
         "Hone has no method that learns from judged steps. Judged whole answers are format KTO: prompt, completion and"
