@@ -183,7 +183,7 @@ def test_the_traceback_of_a_rank_hides_credentials(make_plan: Any, tmp_path: Pat
     secret = "gh" + "p_" + "Canary0123456789" * 2
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(make_plan(modelPath=f"{tmp_path}/{secret}").to_json()))
-    command = [sys.executable, "-m", "hone_trainer.launch", str(plan), str(tmp_path)]
+    command = [sys.executable, "-m", "hone_trainer.run.launch", str(plan), str(tmp_path)]
     done = subprocess.run(command, env={**os.environ, "RANK": "0"}, capture_output=True, text=True, check=False)
     assert "Traceback (most recent call last)" in done.stderr
     assert "holds no config.json" in done.stderr
