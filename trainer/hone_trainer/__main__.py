@@ -33,6 +33,7 @@ from hone_api.plan import (
     read_plan,
 )
 from hone_api.report import Outcome, Result
+from hone_trainer.commands import options as command_options
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.reporting import termination
 from hone_trainer.secrets import ScrubbingFilter
@@ -228,15 +229,17 @@ def _verify(options: argparse.Namespace, _: list[str]) -> Result:
 
 
 def _evaluate(_: argparse.Namespace, rest: list[str]) -> None:
+    arguments = command_options.evaluate(rest)
     from hone_trainer.commands import evaluate
 
-    evaluate.main(rest)
+    evaluate.main(arguments)
 
 
 def _export(_: argparse.Namespace, rest: list[str]) -> None:
+    arguments = command_options.export(rest)
     from hone_trainer.commands import export
 
-    export.main(rest)
+    export.main(arguments)
 
 
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,8 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(options: argparse.Namespace) -> None:
     """Print the numbers as JSON lines, in the form of a ModelVersion's `spec.evaluation.numbers`."""
-    parser = argparse.ArgumentParser(prog="python -m hone_trainer evaluate", description=__doc__)
-    parser.add_argument("artifact", type=Path, help="folder of an exported adapter, merged or full model")
-    parser.add_argument("--data", type=Path, required=True, help="JSON Lines file of held-out rows, as materialised")
-    parser.add_argument("--base", type=Path, help="folder of the base model; default: where the run had it")
-    options = parser.parse_args(arguments)
     for number in recompute(options.artifact, options.data, options.base):
         print(json.dumps(number.to_json()))
 

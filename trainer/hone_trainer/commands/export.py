@@ -25,16 +25,8 @@ PLAN = "plan.json"
 """In a run's work folder: the plan, with absolute paths."""
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(options: argparse.Namespace) -> None:
     """Print the artifacts as JSON lines, in the form of a ModelVersion's `spec.artifacts`."""
-    parser = argparse.ArgumentParser(prog="python -m hone_trainer export", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint, e.g. work/checkpoints/step-000400")
-    parser.add_argument("--output", type=Path, required=True, help="folder that the artifacts are written below")
-    parser.add_argument("--plan", type=Path, help="the run's plan; default: plan.json of its work folder")
-    parser.add_argument("--merge", action="store_true", help="also base and adapter merged; default: as the plan says")
-    parser.add_argument("--gguf", action="store_true", help="also in GGUF for llama.cpp; an adapter needs --merge")
-    parser.add_argument("--weight", type=float, default=1.0, help="point between base, 0, and tuned weights, 1")
-    options = parser.parse_args(arguments)
     plan = _plan(options.plan or options.checkpoint.resolve().parent.parent / PLAN)
     more: dict[str, Any] = {"merge": True} if options.merge else {}
     more |= {"formats": ["Safetensors", "GGUF"]} if options.gguf else {}

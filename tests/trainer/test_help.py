@@ -1,0 +1,26 @@
+"""`--help` and a wrong flag are answered without loading torch, which takes half a minute on a busy machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.pure
+ASK = """
+import sys
+from hone_trainer.__main__ import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    print("ended with", end.code, "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+@pytest.mark.parametrize(("flag", "code", "words"), [("--help", 0, "folder of"), ("--strange", 2, "are required")])
+def test_options_are_read_before_torch_is_loaded(command: str, flag: str, code: int, words: str) -> None:
+    done = subprocess.run([sys.executable, "-c", ASK, command, flag], capture_output=True, text=True, check=True)
+    assert f"ended with {code} False" in done.stdout
+    assert words in done.stdout + done.stderr

@@ -1,0 +1,34 @@
+"""Arguments of the commands, read before torch is loaded: `--help` and a wrong flag are answered at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def evaluate(arguments: Sequence[str]) -> argparse.Namespace:
+    """Of `python -m hone_trainer evaluate`."""
+    parser = _parser("evaluate", "the numbers of a finished run again, from its artifact alone")
+    parser.add_argument("artifact", type=Path, help="folder of an exported adapter, merged or full model")
+    parser.add_argument("--data", type=Path, required=True, help="JSON Lines file of held-out rows, as materialised")
+    parser.add_argument("--base", type=Path, help="folder of the base model; default: where the run had it")
+    return parser.parse_args(arguments)
+
+
+def export(arguments: Sequence[str]) -> argparse.Namespace:
+    """Of `python -m hone_trainer export`."""
+    parser = _parser("export", "a checkpoint as a model, long after its run, or while it goes on")
+    parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint, e.g. work/checkpoints/step-000400")
+    parser.add_argument("--output", type=Path, required=True, help="folder that the artifacts are written below")
+    parser.add_argument("--plan", type=Path, help="the run's plan; default: plan.json of its work folder")
+    parser.add_argument("--merge", action="store_true", help="also base and adapter merged; default: as the plan says")
+    parser.add_argument("--gguf", action="store_true", help="also in GGUF for llama.cpp; an adapter needs --merge")
+    parser.add_argument("--weight", type=float, default=1.0, help="point between base, 0, and tuned weights, 1")
+    return parser.parse_args(arguments)
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"python -m hone_trainer {command}", description=f"`python -m hone_trainer {command}`: {description}."
+    )
