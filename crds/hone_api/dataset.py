@@ -28,7 +28,7 @@ from hone_api.synthesis import Raft, Synthesis
 
 
 class Format(StrEnum):
-    """Shape of a row; Auto recognises it from the first rows and says why."""
+    """Shape of a row; Auto detects it from the first rows and reports why."""
 
     AUTO = "Auto"
     ALPACA = "Alpaca"
@@ -43,42 +43,45 @@ class Format(StrEnum):
 
 
 class Splits(ApiModel):
-    """How rows are divided: by a hash of their content and the seed. Rows of the content before keep their split."""
+    """How rows are assigned to splits: by a hash of content and seed. Rows of the previous content keep their split."""
 
     validation: Percent = Field(default="5%", description="Share held out for evaluation, e.g. 5%; default 5%.")
     test: Percent = Field(default="0%", description="Share held out for a final test, e.g. 5%; default 0%.")
-    seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of the division; default 0.")
+    seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of the assignment; default 0.")
     group_by: ColumnName | None = Field(
         default=None,
-        description="Column whose equal values never cross splits, e.g. document_id; default: the whole row.",
+        description="Column whose equal values are always in the same split, e.g. document_id; default: the whole row.",
     )
     stratify_by: ColumnName | None = Field(
         default=None,
-        description="Column whose values every split holds in the same proportions, e.g. category; rows that are "
-        "appended at the end move no other. Default: none.",
+        description="Column whose values have the same proportions in every split, e.g. category; rows appended at "
+        "the end do not move other rows. Default: none.",
     )
     near_duplicates: Literal["Ignore", "Group"] = Field(
         default="Ignore",
-        description="Group: near duplicates (curation.nearDuplicates) never cross splits either; default Ignore.",
+        description="Group: near duplicates (curation.nearDuplicates) are also in the same split; default Ignore.",
     )
 
 
 class Checks(ApiModel):
-    """What makes the Dataset not Ready."""
+    """Conditions under which the Dataset is not Ready."""
 
-    min_rows: int = Field(default=1, ge=1, le=1_000_000_000, description="Least valid rows; default 1.")
+    min_rows: int = Field(default=1, ge=1, le=1_000_000_000, description="Smallest number of valid rows; default 1.")
     max_rejected: Percent = Field(
         default="5%",
         description="Largest share of rejected rows, e.g. 5%; default 5%. Rejected rows are never trained on.",
     )
     max_rejected_rows: int | None = Field(
-        default=None, ge=0, le=1_000_000_000, description="Most rejected rows, beside maxRejected; default: any number."
+        default=None,
+        ge=0,
+        le=1_000_000_000,
+        description="Largest number of rejected rows, in addition to maxRejected; default: any number.",
     )
     max_tokens: int | None = Field(
         default=None,
         ge=1,
         le=10_000_000,
-        description="Longest row in tokens, as status.tokens counts them; longer ones are rejected. Default: any.",
+        description="Longest row, in tokens as counted in status.tokens; longer rows are rejected. Default: any.",
     )
     languages: (
         Annotated[
@@ -89,8 +92,8 @@ class Checks(ApiModel):
     ) = Field(default=None, description="Required languages, ISO 639-1, e.g. [en, de]; default: any.")
     min_language_share: Percent = Field(
         default="90%",
-        description="Least share of rows in one of languages, over a sample of up to 2000 rows that are long enough "
-        "to tell; default 90%.",
+        description="Smallest share of rows in one of these languages, in a sample of up to 2000 rows that are long "
+        "enough to identify; default 90%.",
     )
 
 
@@ -101,11 +104,11 @@ class MixturePart(ApiModel):
         Rule("double(self.weight.replace('%', '')) > 0.0", "weight must be above 0%, e.g. 10%", field_path=".weight"),
     )
     name: Name = Field(description="Name of a Dataset in this namespace.")
-    weight: Percent = Field(description="Share of the whole, e.g. 80%; all weights are 100% together.")
+    weight: Percent = Field(description="Share of the mixture, e.g. 80%; all weights must add up to 100%.")
 
 
 class Refresh(ApiModel):
-    """When it is looked whether the source has changed; what has not changed is not read again."""
+    """When to check whether the source has changed; an unchanged source is not read again."""
 
     rules = (
         Rule("[has(self.every), has(self.schedule)].filter(x, x).size() == 1", "set exactly one of every and schedule"),
@@ -114,18 +117,18 @@ class Refresh(ApiModel):
         ),
     )
     every: Duration | None = Field(
-        default=None, description="Time from one look to the next, e.g. 24h; at least 5m. Or schedule."
+        default=None, description="Time from one check to the next, e.g. 24h; at least 5m. Alternative: schedule."
     )
     schedule: Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$", max_length=128)] | None = Field(
-        default=None, description="Times of the looks in cron's five fields, e.g. 0 3 * * 1-5. Or every."
+        default=None, description="Times of the checks in cron's five fields, e.g. 0 3 * * 1-5. Alternative: every."
     )
     time_zone: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][-A-Za-z0-9_+/]*$", max_length=64)] | None = Field(
-        default=None, description="Zone of schedule, e.g. Europe/Berlin; default UTC."
+        default=None, description="Time zone of schedule, e.g. Europe/Berlin; default UTC."
     )
 
 
 class DatasetResources(ApiModel):
-    """What the materialising pod asks for."""
+    """What the materialising pod requests."""
 
     rules = (at_least("cpu", "10m", "500m"), at_least("memory", "64Mi", "2Gi"))
 
@@ -134,7 +137,7 @@ class DatasetResources(ApiModel):
 
 
 class DatasetSpec(ApiModel):
-    """What the user wants. An edit materialises a new revision with a new digest; running jobs keep theirs."""
+    """Desired state. An edit materialises a new revision with a new digest; running jobs keep their revision."""
 
     rules = (
         Rule("!has(self.mixture) || self.mixture.size() > 0", "name the parts of the mixture", field_path=".mixture"),
@@ -165,39 +168,40 @@ class DatasetSpec(ApiModel):
         "row, e.g. input.messages, instances[0].output, 'a constant', lines(instruction, context), json(messages), "
         'name(label, `["no", "yes"]`); roles by format: prompt, '
         "completion; messages; instruction, input, output, history; conversations; text; chosen, rejected; label; "
-        "answer, tests, entryPoint, solution; question, oracle, distractors, reasoning (raft: text, id, too); "
+        "answer, tests, entryPoint, solution; question, oracle, distractors, reasoning (raft: also text, id); "
         "system, tools.",
     )
     ignore_columns: Annotated[list[ColumnName], Field(max_length=64)] | None = Field(
         default=None,
-        description="Columns that are left out on purpose, e.g. [images]; others that seem to belong to the rows are "
-        "refused where no role reads them. Default: none.",
+        description="Columns that are ignored on purpose, e.g. [images]. Other columns that seem to belong to the "
+        "rows are refused if no role reads them. Default: none.",
     )
-    splits: Splits = Field(default_factory=Splits, description="How rows are divided.")
-    checks: Checks = Field(default_factory=Checks, description="What makes the Dataset not Ready.")
-    curation: Curation | None = Field(default=None, description="What is removed from the rows; default: nothing.")
+    splits: Splits = Field(default_factory=Splits, description="How rows are assigned to splits.")
+    checks: Checks = Field(default_factory=Checks, description="Conditions under which the Dataset is not Ready.")
+    curation: Curation | None = Field(default=None, description="Which rows are removed or changed; default: none.")
     mixture: Annotated[list[MixturePart], Field(max_length=16)] | None = Field(
         default=None,
-        description="Several Datasets in one, split by split. The first one's rows are used once, the others' are left "
-        "out or repeated for their weights. Default: none.",
+        description="Several Datasets combined, split by split. The rows of the first are used once; rows of the "
+        "others are left out or repeated to match the weights. Default: none.",
     )
     mixture_by: Literal["Rows", "Tokens"] = Field(
-        default="Rows", description="What weights are shares of, and mixtureTotal counts; default Rows."
+        default="Rows", description="Unit of weights and of mixtureTotal; default Rows."
     )
     mixture_total: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = Field(
-        default=None, description="Size of the mixture's train split; default: the first part's once, and its share."
+        default=None,
+        description="Size of the mixture's train split; default: as many as use each row of the first part once.",
     )
     refresh: Refresh | None = Field(
         default=None,
-        description="Looks on a schedule whether the source has changed; default: when the spec is edited.",
+        description="When to check whether the source has changed; default: only when the spec is edited.",
     )
     synthesis: Synthesis | None = Field(
-        default=None, description="Rows generated from the source's; they alone make up the Dataset. Default: none."
+        default=None, description="Rows generated from the source's; the Dataset has only these. Default: none."
     )
     raft: Raft | None = Field(
         default=None,
         description="Builds a RAFT set of the source's documents (text) and questions (question, answer, oracle); "
-        "default: rows are RAFT rows already.",
+        "default: the rows are already RAFT rows.",
     )
     resources: DatasetResources = Field(default_factory=DatasetResources, description="The materialising pod.")
     suspend: bool = Field(default=False, description="True stops materialising; default false.")

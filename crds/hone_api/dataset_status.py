@@ -35,19 +35,19 @@ class RowError(ApiModel):
 
 
 class OverContext(ApiModel):
-    """Rows that a context of so many tokens cuts or leaves out."""
+    """Rows that a context of this many tokens truncates or leaves out."""
 
     context: int = Field(
         ge=1, le=MAX_COUNT, description="Tokens of the context, e.g. training.maxLength of a FineTuneJob."
     )
     rows: int = Field(ge=0, le=MAX_COUNT, description="Rows that are longer.")
-    share: ShortText = Field(description="Their share, e.g. 1.2%.")
+    share: ShortText = Field(description="Share of these rows, e.g. 1.2%.")
 
 
 class TokenStatistics(ApiModel):
-    """Length of rows. No base model is known here: the unit is UTF-8 bytes/4, named in unit."""
+    """Length of rows. No base model is known yet, so the unit is UTF-8 bytes/4, see unit."""
 
-    unit: ShortText = Field(default="bytes/4", description="What a token is here.")
+    unit: ShortText = Field(default="bytes/4", description="Unit of these numbers.")
     total: int = Field(default=0, ge=0, le=MAX_COUNT, description="Sum over all rows.")
     mean: int = Field(default=0, ge=0, le=MAX_COUNT, description="Mean per row.")
     median: int = Field(default=0, ge=0, le=MAX_COUNT, description="Median per row.")
@@ -62,8 +62,8 @@ class LanguageRows(ApiModel):
     """Rows of one language, in the sample that was identified."""
 
     language: ShortText = Field(description="ISO 639-1, e.g. en; other: the rest; unknown: too short to tell.")
-    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows of the sample.")
-    share: ShortText = Field(description="Their share of the sample, e.g. 98.5%.")
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows in the sample.")
+    share: ShortText = Field(description="Share of the sample, e.g. 98.5%.")
 
 
 class SplitRows(ApiModel):
@@ -74,12 +74,12 @@ class SplitRows(ApiModel):
 
 
 class DatasetUse(ApiModel):
-    """What a Dataset gave to a mixture, or to an epoch of a run."""
+    """What a Dataset contributed to a mixture, or to an epoch of a run."""
 
     name: ShortText = Field(description="Name of the Dataset.")
-    split: ShortText = Field(description="Its split.")
-    digest: Digest | None = Field(default=None, description="Its content; of a run see datasetDigests.")
-    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows, repeats included; as many as the method makes of them.")
+    split: ShortText = Field(description="Split of the Dataset.")
+    digest: Digest | None = Field(default=None, description="Digest of its content; for a run see datasetDigests.")
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Rows, including repetitions, as counted by the method.")
     tokens: int = Field(ge=0, le=MAX_COUNT, description="Tokens of these rows.")
     row_share: ShortText = Field(description="Share of the rows, e.g. 10.0%.")
     token_share: ShortText = Field(description="Share of the tokens, e.g. 7.2%.")
@@ -87,15 +87,15 @@ class DatasetUse(ApiModel):
 
 
 class Changes(ApiModel):
-    """What differs from the content before."""
+    """Differences from the previous content."""
 
-    previous: Digest = Field(description="Digest of the content before.")
-    added: int = Field(ge=0, le=MAX_COUNT, description="Rows that were not there.")
+    previous: Digest = Field(description="Digest of the previous content.")
+    added: int = Field(ge=0, le=MAX_COUNT, description="Rows that are new.")
     removed: int = Field(ge=0, le=MAX_COUNT, description="Rows that are no longer there.")
 
 
 class Croissant(ApiModel):
-    """What the source's Croissant metadata says, see https://docs.mlcommons.org/croissant."""
+    """The source's Croissant metadata, see https://docs.mlcommons.org/croissant."""
 
     name: ShortText | None = Field(default=None, description="Name of the data set.")
     description: Annotated[str, StringConstraints(max_length=600), Storable] | None = Field(
@@ -105,7 +105,7 @@ class Croissant(ApiModel):
     cite_as: Annotated[str, StringConstraints(max_length=600), Storable] | None = Field(
         default=None, description="How to cite it."
     )
-    url: ShortText | None = Field(default=None, description="Its page.")
+    url: ShortText | None = Field(default=None, description="Web page of the data set.")
 
 
 class DatasetFailure(ApiModel):
@@ -117,25 +117,25 @@ class DatasetFailure(ApiModel):
 
 
 class DatasetStatus(ApiModel):
-    """What is; written by the operator alone."""
+    """Current state; written only by the operator."""
 
     observed_generation: int | None = OBSERVED_GENERATION
     phase: Literal["Pending", "Materializing", "AwaitingReview", "Ready", "Failed"] | None = Field(
-        default=None, description="Where the Dataset is, for people."
+        default=None, description="State of the Dataset, for display."
     )
     conditions: list[Condition] = CONDITIONS
-    summary: Text | None = Field(default=None, description="What became of the rows, in one sentence.")
+    summary: Text | None = Field(default=None, description="Result of validation, in one sentence.")
     advice: Annotated[list[Text], Field(max_length=16)] | None = Field(
-        default=None, description="What to know before training on these rows; none of it stops the Dataset."
+        default=None, description="Advice before training on these rows; it never stops the Dataset."
     )
     report: ShortText | None = Field(
         default=None,
-        description="Where the whole report lies in the store: a page to read, beside it the same as JSON.",
+        description="Path of the complete report in the store: a web page, with the same content as JSON next to it.",
     )
-    format_detected: ShortText | None = Field(default=None, description="Format used, and for Auto why.")
+    format_detected: ShortText | None = Field(default=None, description="Format used and, for Auto, why.")
     digest: Digest | None = Field(default=None, description="Digest of the materialised content.")
     revision: ShortText | None = Field(default=None, description="Commit of an hf:// source, or SHA-256 of the source.")
-    uri: ShortText | None = Field(default=None, description="Where the rows lie in the store.")
+    uri: ShortText | None = Field(default=None, description="Folder of the rows in the store.")
     size_bytes: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Bytes of that folder: rows and report."
     )
@@ -143,8 +143,8 @@ class DatasetStatus(ApiModel):
     splits: Annotated[list[SplitRows], Field(max_length=8)] | None = Field(default=None, description="Rows per split.")
     split_settings: ShortText | None = Field(
         default=None,
-        description="Hash of the spec.splits that divided the content: a new content that is divided by the same keeps "
-        "each row in its split.",
+        description="Hash of the spec.splits that split the content: with the same settings, new content keeps each "
+        "row in its split.",
     )
     rejected: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rejected rows.")
     errors: Annotated[list[RowError], Field(max_length=32)] | None = Field(
@@ -160,23 +160,21 @@ class DatasetStatus(ApiModel):
     languages: Annotated[list[LanguageRows], Field(max_length=8)] | None = Field(
         default=None, description="Languages of a sample of up to 2000 rows."
     )
-    synthetic: SyntheticRows | None = Field(default=None, description="What became of generated rows.")
-    review_pod: ReviewPod | None = Field(
-        default=None, description="What a pod for the review of generated rows is made of."
-    )
+    synthetic: SyntheticRows | None = Field(default=None, description="Results of generated rows.")
+    review_pod: ReviewPod | None = Field(default=None, description="Settings of the pod for reviewing generated rows.")
     mixture: Annotated[list[DatasetUse], Field(max_length=48)] | None = Field(
-        default=None, description="What each part gave to each split of a mixture."
+        default=None, description="What each part contributed to each split of a mixture."
     )
     changes: Changes | None = Field(default=None, description="What the last new content changed.")
     croissant: Croissant | None = Field(default=None, description="The source's Croissant metadata, where present.")
     source_version: ShortText | None = Field(
-        default=None, description="Mark of what was read: a source that has it still is not read again."
+        default=None, description="Fingerprint of what was read: a source with the same fingerprint is not read again."
     )
     read_time: Timestamp | None = Field(
         default=None, description="When the source was last read, or found to be unchanged."
     )
     failure: DatasetFailure | None = Field(default=None, description="Why the Dataset is not Ready.")
     tries: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="Materialising Jobs of this generation so far."
+        default=None, ge=0, le=MAX_COUNT, description="Number of materialising Jobs of this generation so far."
     )
-    last_try_time: Timestamp | None = Field(default=None, description="When the last one ended.")
+    last_try_time: Timestamp | None = Field(default=None, description="When the last of them ended.")

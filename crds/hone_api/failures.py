@@ -227,7 +227,7 @@ FAILURES: dict[str, Failure] = {
     "GradientMismatch": Failure(
         ExitCode.SOFTWARE,
         Retry.NEVER,
-        "4-bit layers cannot be trained on this processor: use adapter.type LoRA, or another node. Please report this.",
+        "This processor cannot train 4-bit layers: use adapter.type LoRA, or another node. Please report this.",
     ),
     "DoesNotFit": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Make the change that the message names, or request more memory."

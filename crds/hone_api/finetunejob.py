@@ -98,8 +98,8 @@ class DatasetRef(ApiModel):
     )
     share: Percent | None = Field(
         default=None,
-        description="Share of the rows of an epoch, e.g. 10%; rows are left out or repeated for it. Default: all rows, "
-        "once an epoch. If every entry has a share, the first one's rows are used once an epoch.",
+        description="Share of the rows of an epoch, e.g. 10%; rows are left out or repeated to match it. Default: all "
+        "rows, once per epoch. If every entry has a share, the rows of the first are used once per epoch.",
     )
 
 
@@ -135,7 +135,7 @@ def _checked_model_name(name: str) -> str:
 
 
 class Output(ApiModel):
-    """What comes out."""
+    """The result of the run."""
 
     rules = (Rule(f"self.modelName.matches(r'{MODEL_NAME}')", MODEL_NAME_MESSAGE, field_path=".modelName"),)
 
@@ -195,7 +195,7 @@ IMMUTABLE = [
 
 
 class FineTuneJobSpec(ApiModel):
-    """What the user wants. Immutable but for suspend, scheduling.priorityClassName and cleanup."""
+    """Desired state. Immutable except for suspend, scheduling.priorityClassName and cleanup."""
 
     rules = (
         *(
@@ -269,7 +269,7 @@ class FineTuneJobSpec(ApiModel):
     early_stopping: EarlyStopping | None = Field(default=None, description="Early stopping; default: none.")
     checkpoints: Checkpoints = Field(default_factory=Checkpoints, description="Checkpoints for resuming.")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="Evaluation on held-out rows.")
-    resources: Resources = Field(default_factory=Resources, description="What each pod asks for.")
+    resources: Resources = Field(default_factory=Resources, description="What each pod requests.")
     deepspeed: DeepSpeed | None = Field(default=None, description="Sharding by DeepSpeed; default: none.")
     scheduling: Scheduling = Field(default_factory=Scheduling, description="Where and when pods run.")
     restarts: Restarts = Field(default_factory=Restarts, description="Restart budget.")
@@ -277,8 +277,8 @@ class FineTuneJobSpec(ApiModel):
         default=None,
         description="Longest time from the start of the first attempt to the end, e.g. 12h; default: none.",
     )
-    cleanup: Cleanup = Field(default_factory=Cleanup, description="What is removed after the end.")
-    output: Output = Field(description="What comes out.")
+    cleanup: Cleanup = Field(default_factory=Cleanup, description="What is removed after the run.")
+    output: Output = Field(description="The result of the run.")
     tracking: Annotated[list[Tracking], Field(max_length=4)] | None = Field(
         default=None, description="Experiment trackers; default: none."
     )

@@ -1,4 +1,4 @@
-"""FineTuneJob: what is, as the operator alone writes it."""
+"""Status of a FineTuneJob, written only by the operator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hone_api.shape import ModelShape
 
 
 class Phase(StrEnum):
-    """Where the job is, for people; derived from the conditions, never read by code."""
+    """State of the job, for display; derived from the conditions, never read by code."""
 
     PENDING = "Pending"
     PREPARING = "Preparing"
@@ -67,7 +67,7 @@ class ConditionType(StrEnum):
 
 
 class JobProgress(ApiModel):
-    """Where the current attempt is."""
+    """Progress of the current attempt."""
 
     step: int = Field(default=0, ge=0, le=MAX_COUNT, description="Optimiser steps done.")
     total_steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the whole run.")
@@ -85,17 +85,17 @@ class JobProgress(ApiModel):
         default=None,
         ge=0,
         le=MAX_COUNT,
-        description="Bytes that the run's checkpoints took in the store when the newest was written. They stay for as "
-        "long as checkpoints.retain says.",
+        description="Bytes that the run's checkpoints took in the store when the newest was written. "
+        "checkpoints.retain decides how long they stay.",
     )
     eta: ShortText | None = Field(default=None, description="Estimated time to the end, e.g. 8m.")
     stage: ShortText | None = Field(
         default=None,
-        description="What the trainer does: Loading, EvaluatingBase, Training, Evaluating, Exporting.",
+        description="Activity of the trainer: Loading, EvaluatingBase, Training, Evaluating, Exporting.",
     )
     summary: ShortText | None = Field(
         default=None,
-        description="Steps and percent for people, e.g. 412/1000 41%; before the first step what the pods do, "
+        description="Steps and percent for people, e.g. 412/1000 41%; before the first step the activity of the pods, "
         "e.g. Loading.",
     )
     last_updated_time: Timestamp | None = Field(default=None, description="When the trainer last reported.")
@@ -118,11 +118,11 @@ class MetricSeries(ApiModel):
     name: ShortText = Field(description="loss, eval_loss, learning_rate, …")
     curve: Annotated[str, StringConstraints(max_length=MAX_CURVE)] | None = Field(
         default=None,
-        description="step:value of at most 64 points, e.g. '10:3.935 20:3.412'; older ones are thinned out. 'nan' can "
-        "occur.",
+        description="step:value of at most 64 points, e.g. '10:3.935 20:3.412'; older points are thinned out. 'nan' "
+        "can occur.",
     )
     points: Annotated[list[MetricPoint], Field(max_length=64)] | None = Field(
-        default=None, description="The same as a list, as earlier versions wrote it."
+        default=None, description="The same points as a list, written by earlier versions."
     )
 
 
@@ -130,15 +130,15 @@ class MemoryTerm(ApiModel):
     """A part of the estimate."""
 
     name: ShortText = Field(description="weights, optimizer, gradients, activations, …")
-    bytes: int = Field(ge=0, le=MAX_COUNT, description="Its size on one rank, bytes.")
+    bytes: int = Field(ge=0, le=MAX_COUNT, description="Bytes on one rank.")
 
 
 class Memory(ApiModel):
-    """Memory of one pod in bytes: of its GPUs where it has some."""
+    """Memory of one pod in bytes; GPU memory if it has GPUs."""
 
     estimated: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Estimated peak, bytes.")
     terms: Annotated[list[MemoryTerm], Field(max_length=16)] | None = Field(
-        default=None, description="What the estimate is the sum of, for one rank, largest first."
+        default=None, description="Terms of the estimate for one rank, largest first."
     )
     peak: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Measured peak, bytes.")
 
@@ -149,37 +149,38 @@ class Attempt(ApiModel):
     number: int = Field(ge=1, le=MAX_COUNT, description="1 for the first attempt.")
     job_name: ShortText = Field(description="Name of the batch/v1 Job.")
     start_time: Timestamp | None = Field(default=None, description="When the Job was created.")
-    end_time: Timestamp | None = Field(default=None, description="When it ended.")
+    end_time: Timestamp | None = Field(default=None, description="When the attempt ended.")
     outcome: Literal["Running", "Succeeded", "Failed", "Preempted", "Suspended"] = Field(
-        default="Running", description="How it ended."
+        default="Running", description="How the attempt ended."
     )
     reason: ShortText | None = Field(default=None, description="Failure code.")
-    start_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Step it resumed from.")
-    end_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Last step it reported.")
+    start_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Step that the attempt resumed from.")
+    end_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Last step that the attempt reported.")
     lost_steps: int | None = Field(
         default=None,
         ge=0,
         le=MAX_COUNT,
-        description="Steps that attempts before it had reported and it trained again, for want of a later checkpoint.",
+        description="Steps that earlier attempts had reported and that were trained again, since there was no later "
+        "checkpoint.",
     )
 
 
 class JobFailure(ApiModel):
-    """Why the run failed, enough to start mending it without another command."""
+    """Why the run failed, with enough detail to start fixing it without another command."""
 
     code: ShortText = Field(description="Failure code, e.g. OutOfMemory.")
     message: Text = Field(default="", description="What happened and where.")
     hint: Text | None = Field(default=None, description="What to do.")
     rank: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rank that failed first.")
-    pod: ShortText | None = Field(default=None, description="Its pod.")
-    exit_code: int | None = Field(default=None, description="Its exit code.")
+    pod: ShortText | None = Field(default=None, description="Pod of that rank.")
+    exit_code: int | None = Field(default=None, description="Exit code of that pod.")
     log_tail: Annotated[str, StringConstraints(max_length=8192)] | None = Field(
-        default=None, description="Last lines of its log."
+        default=None, description="Last lines of that pod's log."
     )
 
 
 class PinnedModel(ApiModel):
-    """A ModelVersion that the run reads, pinned to what it was when the first attempt began."""
+    """A ModelVersion that the run reads, pinned when the first attempt started."""
 
     name: Name = Field(description="Name of the ModelVersion.")
     uri: KnownUri = Field(description="Folder of the weights, e.g. pvc://hone-store/models/…/merged.")
@@ -200,35 +201,36 @@ MAX_TASK_DATA_SETS = 24
 class StagedTasks(ApiModel):
     """The data sets of evaluation.harness, pinned."""
 
-    uri: KnownUri = Field(description="Where they lie in the store.")
+    uri: KnownUri = Field(description="Folder of the data sets in the store.")
     digest: Digest = Field(description="SHA-256 of that folder's manifest.json.")
     version: ShortText = Field(description="Version of lm-evaluation-harness that staged them.")
     data_sets: Annotated[list[TaskDataSet], Field(max_length=MAX_TASK_DATA_SETS)] = Field(
-        description="Their repositories, as owner/name@commit."
+        description="Repositories of the data sets, as owner/name@commit."
     )
 
 
 class Resolved(ApiModel):
-    """Values that the machine chose or pinned."""
+    """Values that Hone chose or pinned."""
 
     model_commit: ShortText | None = Field(default=None, description="Commit of the base model.")
-    model_uri: KnownUri | None = Field(default=None, description="Where the base model lies in the store.")
+    model_uri: KnownUri | None = Field(default=None, description="Folder of the base model in the store.")
     model_digest: Digest | None = Field(
         default=None,
-        description="SHA-256 of manifest.json of a base model that was fetched: each node compares every file with it.",
+        description="SHA-256 of manifest.json of a base model that was fetched: each node compares every file with "
+        "this manifest.",
     )
     model_shape: ModelShape | None = Field(default=None, description="Sizes of the base model.")
     model_version: PinnedModel | None = Field(
-        default=None, description="The ModelVersion that the base model is, for a stage of a chain."
+        default=None, description="The ModelVersion that is the base model, for a stage of a chain."
     )
     model_versions: Annotated[list[PinnedModel], Field(max_length=16)] | None = Field(
-        default=None, description="Further ModelVersions that the method reads, e.g. its reward model."
+        default=None, description="Other ModelVersions that the method reads, e.g. its reward model."
     )
     dataset_digests: Annotated[dict[str, Digest], Field(max_length=32)] | None = Field(
         default=None, description="Digest of each Dataset used."
     )
     datasets: Annotated[list[DatasetUse], Field(max_length=16)] | None = Field(
-        default=None, description="What each Dataset gave to an epoch, as the finished run counted it."
+        default=None, description="What each Dataset contributed to an epoch, as counted by the finished run."
     )
     evaluation_datasets: Annotated[list[ShortText], Field(max_length=16)] | None = Field(
         default=None, description="Held-out rows, as <Dataset>/<split>."
@@ -253,27 +255,29 @@ class Resolved(ApiModel):
 
 
 class FineTuneJobStatus(ApiModel):
-    """What is; written by the operator alone."""
+    """Current state; written only by the operator."""
 
     observed_generation: int | None = OBSERVED_GENERATION
-    phase: Phase | None = Field(default=None, description="Where the job is, for people.")
+    phase: Phase | None = Field(default=None, description="State of the job, for display.")
     reason: ShortText | None = Field(
         default=None,
-        description="Why the job waits or failed, e.g. DatasetNotReady; absent where phase says it all. The message is "
-        "in condition Ready.",
+        description="Why the job waits or failed, e.g. DatasetNotReady; absent if phase is enough. The message is in "
+        "the condition Ready.",
     )
     conditions: list[Condition] = CONDITIONS
-    progress: JobProgress | None = Field(default=None, description="Where the current attempt is.")
+    progress: JobProgress | None = Field(default=None, description="Progress of the current attempt.")
     metrics: Annotated[list[MetricSeries], Field(max_length=16)] | None = Field(
         default=None, description="Decimated curves."
     )
-    resolved: Resolved | None = Field(default=None, description="Values that the machine chose or pinned.")
+    resolved: Resolved | None = Field(default=None, description="Values that Hone chose or pinned.")
     memory: Memory | None = Field(default=None, description="Memory of one pod.")
     attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
         default=None, description="Attempts, oldest first."
     )
     queue: ShortText | None = Field(default=None, description="Why the job waits in its queue.")
     failure: JobFailure | None = Field(default=None, description="Why the run failed.")
-    model_version_name: ShortText | None = Field(default=None, description="Name of the ModelVersion made.")
+    model_version_name: ShortText | None = Field(
+        default=None, description="Name of the ModelVersion that the run made."
+    )
     start_time: Timestamp | None = Field(default=None, description="When the first attempt started.")
     completion_time: Timestamp | None = Field(default=None, description="When the job ended.")

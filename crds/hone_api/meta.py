@@ -174,7 +174,7 @@ _MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST})$"
 ModelUri = Annotated[str, StringConstraints(pattern=_MODEL, max_length=1024), AfterValidator(_checked_uri)]
 _BASE_MESSAGE = (
     "a base model is hf://owner/name, hf://owner/name@revision or pvc://claim/path, e.g. "
-    "hf://HuggingFaceTB/SmolLM2-135M-Instruct; copy one that lies elsewhere to a volume (pvc://)"
+    "hf://HuggingFaceTB/SmolLM2-135M-Instruct; copy a model from elsewhere to a volume (pvc://)"
 )
 _HUB_PAGE = r"^https://(www\.)?(huggingface\.co|hf\.co)/"
 _HUB_PAGE_MESSAGE = "write hf://owner/name: the address of its page on the hub is not read"
@@ -218,7 +218,7 @@ _OTHERS = rf"(gs|az|abfss?|http)://{_REST}|hf://(datasets|[^/@]+/[^/@]+)/{_REST}
 _ROWS = rf"^({_HF}|{_PVC}|{_CONFIG_MAP}|https://{_REST}|s3://{_REST}|{_OTHERS})$"
 _ROWS_MESSAGE = (
     "a source of rows is hf://owner/name, hf://owner/name@revision, s3://bucket/path, https://…, pvc://claim/path or "
-    "configmap://name/key; copy what lies elsewhere to a volume (pvc://)"
+    "configmap://name/key; copy rows from elsewhere to a volume (pvc://)"
 )
 
 

@@ -49,13 +49,13 @@ class DpoMethod(ApiModel):
     """Direct preference optimisation (Rafailov et al. 2023) and its relatives."""
 
     loss: Literal["Sigmoid", "IPO", "Hinge"] = Field(default="Sigmoid", description="Loss, e.g. Sigmoid.")
-    beta: Decimal = Field(default="0.1", description="Strength of the pull to the reference, e.g. '0.1'.")
+    beta: Decimal = Field(default="0.1", description="Strength of the pull towards the reference, e.g. '0.1'.")
 
 
 class KtoMethod(ApiModel):
     """Kahneman-Tversky optimisation (Ethayarajh et al. 2024)."""
 
-    beta: Decimal = Field(default="0.1", description="Strength of the pull to the reference, e.g. '0.1'.")
+    beta: Decimal = Field(default="0.1", description="Strength of the pull towards the reference, e.g. '0.1'.")
 
 
 class OrpoMethod(ApiModel):
@@ -68,7 +68,8 @@ class RewardMethod(ApiModel):
     """Reward model training."""
 
     center_rewards: Decimal | None = Field(
-        default=None, description="Coefficient that pulls rewards to mean zero, e.g. '0.01'; default: none."
+        default=None,
+        description="Coefficient that pulls the mean of the rewards towards zero, e.g. '0.01'; default: none.",
     )
 
 
@@ -85,28 +86,31 @@ class PpoMethod(ApiModel):
     kl: Decimal = Field(default="0.05", description="KL coefficient against the reference, e.g. '0.05'.")
     target_kl: Decimal | None = Field(
         default=None,
-        description="KL per answer, nats, that the coefficient is adapted to (Ziegler et al. 2019), e.g. 6; default: "
-        "the coefficient stays.",
+        description="KL per answer, in nats, that the coefficient is adapted to (Ziegler et al. 2019), e.g. 6; "
+        "default: the coefficient is constant.",
     )
     max_kl: Decimal = Field(
-        default="100", description="KL per answer, nats, above which the run is given up as diverged; default 100."
+        default="100", description="KL per answer, in nats, above which the run ends as Diverged; default 100."
     )
     iterations: int = Field(default=4, ge=1, le=16, description="Optimiser steps on the same samples; default 4.")
     epsilon: Decimal = Field(
-        default="0.2", description="How far ratio and value may move from the sampling model's, e.g. '0.2'."
+        default="0.2", description="How far ratio and value may move from those of the sampling model, e.g. '0.2'."
     )
     value_weight: Decimal = Field(default="0.1", description="Weight of the value loss, e.g. '0.1'.")
-    gamma: Decimal = Field(default="1", description="Discount of later rewards; default 1: none.")
+    gamma: Decimal = Field(default="1", description="Discount factor of later rewards; default 1: no discount.")
     gae_lambda: Decimal = Field(
         default="0.95",
         description="Lambda of the generalised advantage estimation (Schulman et al. 2015), e.g. '0.95'.",
     )
     temperature: Decimal = Field(default="1", description="Temperature of sampling, e.g. '0.9'; default 1.")
     max_completion_length: int = Field(
-        default=128, ge=1, le=131_072, description="Most tokens of a sample; longer ones are cut. Default 128."
+        default=128,
+        ge=1,
+        le=131_072,
+        description="Longest sample, in tokens; longer samples are truncated. Default 128.",
     )
     missing_end_penalty: Decimal = Field(
-        default="1", description="Taken from the reward of a sample that does not end by itself; default 1."
+        default="1", description="Subtracted from the reward of a sample that has no end-of-turn token; default 1."
     )
 
 
@@ -141,18 +145,18 @@ class Generation(ApiModel):
     )
     engine: Literal["Auto", "Transformers", "VLLM"] = Field(
         default="Auto",
-        description="Transformers: in batches by the model in training, on CPU and GPU; VLLM: by vLLM on GPU, with "
-        "continuous batching. Auto: Transformers.",
+        description="Transformers: in batches with the model in training, on CPU and GPU; VLLM: with vLLM on GPU, "
+        "with continuous batching. Auto: Transformers.",
     )
     endpoint: HttpUrl | None = Field(
         default=None,
-        description="Base URL of a `vllm serve` that has the base model and takes adapters at run time, e.g. "
-        "http://vllm:8000; it reads them from the store, which it mounts at /store. Default: vLLM shares the GPUs of "
-        "this job.",
+        description="Base URL of a `vllm serve` that has the base model and loads adapters at run time, e.g. "
+        "http://vllm:8000; it reads them from the store, which it must mount at /store. Default: vLLM shares the GPUs "
+        "of this job.",
     )
     secret_name: Name | None = Field(default=None, description="Secret with key API_KEY of endpoint; default: none.")
     gpu_memory_utilization: Decimal | None = Field(
-        default=None, description="Share of each GPU's memory for vLLM when it shares the GPUs; default 0.3."
+        default=None, description="Fraction of each GPU's memory for vLLM if it shares the GPUs; default 0.3."
     )
 
     @property
@@ -183,7 +187,7 @@ class GrpoMethod(ApiModel):
     rules = (
         Rule(
             "self.advantage != 'LeaveOneOut' || !has(self.loss) && !has(self.scaleRewards)",
-            "loss and scaleRewards are for advantage Group: remove them, or the advantage LeaveOneOut",
+            "loss and scaleRewards are for advantage Group: remove them, or use advantage Group",
         ),
         Rule(
             "!has(self.epsilon) || !has(self.loss) || self.loss != 'CISPO'",
@@ -202,12 +206,12 @@ class GrpoMethod(ApiModel):
         between("topP", "above 0 and at most 1", "> 0.0", "<= 1.0", "1"),
     )
     rewards: Annotated[list[Reward], Field(min_length=1, max_length=8)] = Field(
-        description="What an answer is judged by; the reward is their weighted sum."
+        description="Rewards of an answer; the total is their weighted sum."
     )
     advantage: Literal["Group", "LeaveOneOut"] = Field(
         default="Group",
-        description="Group: reward less the mean of its prompt's samples (GRPO); LeaveOneOut: less the mean of the "
-        "others (RLOO, Ahmadian et al. 2024). Default Group.",
+        description="Group: reward minus the mean of the prompt's samples (GRPO); LeaveOneOut: minus the mean of the "
+        "other samples (RLOO, Ahmadian et al. 2024). Default Group.",
     )
     generations: int = Field(
         default=8, ge=2, le=256, description="Samples per prompt; training.batchSize counts samples. Default 8."
@@ -217,47 +221,53 @@ class GrpoMethod(ApiModel):
     )
     loss: Literal["DAPO", "DrGRPO", "BNPO", "GRPO", "GSPO", "CISPO"] | None = Field(
         default=None,
-        description="How tokens are averaged, and the ratio to the sampling model is bounded. DAPO: over all tokens of "
-        "the step; DrGRPO: by a constant (Liu et al. 2025); BNPO: over those of the micro batch; GRPO: within each "
-        "answer, then over answers; GSPO: as GRPO, with one ratio for each answer (Zheng et al. 2025); CISPO: as DAPO, "
-        "with a bounded ratio that weighs every token and drops none (MiniMax-M1, 2025). Default DAPO.",
+        description="How the loss is averaged over tokens, and how the ratio to the sampling model is limited. DAPO: "
+        "over all tokens of the step; DrGRPO: divided by a constant (Liu et al. 2025); BNPO: over the tokens of the "
+        "micro batch; GRPO: within each answer, then over answers; GSPO: like GRPO, with one ratio for each answer "
+        "(Zheng et al. 2025); CISPO: like DAPO, with a limited ratio that weights every token and drops none "
+        "(MiniMax-M1, 2025). Default DAPO.",
     )
     scale_rewards: Literal["Group", "Batch", "None"] | None = Field(
-        default=None, description="By whose standard deviation advantages are divided; None: not. Default Group."
+        default=None,
+        description="Standard deviation that advantages are divided by; None: they are not divided. Default Group.",
     )
     iterations: int = Field(
         default=1,
         ge=1,
         le=16,
-        description="Optimiser steps on the same samples. The ratio to the sampling model is 1 in the first of them, "
-        "so epsilon acts above 1. Default 1.",
+        description="Optimiser steps on the same samples. In the first of them the ratio to the sampling model is 1, "
+        "so epsilon matters only from 2 iterations on. Default 1.",
     )
     epsilon: Decimal | None = Field(
         default=None,
-        description="How far the ratio to the sampling model may move, e.g. '0.2'. Default 0.2; of loss GSPO 0.0003; "
+        description="How far the ratio to the sampling model may move, e.g. '0.2'. Default 0.2; for loss GSPO 0.0003; "
         "loss CISPO has no lower bound.",
     )
     epsilon_high: Decimal | None = Field(
         default=None,
-        description="The same upwards, e.g. '0.28' (clip-higher of DAPO, Yu et al. 2025). Default: epsilon; of loss "
-        "GSPO 0.0004 where epsilon is not set; of loss CISPO 4, a weight of at most 5.",
+        description="How far the ratio may move upwards, e.g. '0.28' (clip-higher of DAPO, Yu et al. 2025). Default: "
+        "epsilon; for loss GSPO 0.0004 if epsilon is not set; for loss CISPO 4, i.e. a weight of at most 5.",
     )
     temperature: Decimal = Field(default="1", description="Temperature of sampling, e.g. '0.9'; default 1.")
     top_p: Decimal = Field(
-        default="1", description="Share of probability that is sampled from, e.g. '0.95'; default 1."
+        default="1",
+        description="Nucleus sampling: share of the probability that is sampled from, e.g. '0.95'; default 1.",
     )
     max_completion_length: int = Field(
-        default=256, ge=1, le=131_072, description="Most tokens of a sample; longer ones are cut. Default 256."
+        default=256,
+        ge=1,
+        le=131_072,
+        description="Longest sample, in tokens; longer samples are truncated. Default 256.",
     )
     mask_truncated_completions: bool = Field(
-        default=False, description="Whether cut samples are left out of the loss (DAPO); default false."
+        default=False, description="Whether truncated samples are left out of the loss (DAPO); default false."
     )
     constant_steps: int = Field(
         default=20,
         ge=1,
         le=100_000,
-        description="Steps from the start after which a run is given up in which no prompt's samples ever differed in "
-        "reward: there is nothing to learn from. Default 20.",
+        description="The run ends if no prompt's samples differ in reward in this many first steps, since there is "
+        "nothing to learn from. Default 20.",
     )
     generation: Generation = Field(default_factory=Generation, description="What generates the samples.")
 
@@ -277,7 +287,7 @@ class TeacherEndpoint(ApiModel):
 
     endpoint: HttpUrl = Field(description="Base URL, e.g. http://teacher.models.svc/v1.")
     model: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
-        default=None, description="Its name there; default: the first that is served."
+        default=None, description="Name of the model there; default: the first that is served."
     )
     secret_name: Name | None = Field(default=None, description="Secret with key API_KEY; default: none.")
 
@@ -292,7 +302,7 @@ class DistillationMethod(ApiModel):
         ),
         Rule(
             "!has(self.teacherEndpoint) || self.level == 'Sequence'",
-            "an API answers and shows no whole distribution: use level Sequence, or teacherModelVersion",
+            "an API does not return whole distributions: use level Sequence, or teacherModelVersion",
             field_path=".teacherEndpoint",
         ),
         Rule(
@@ -313,20 +323,20 @@ class DistillationMethod(ApiModel):
     )
     level: Literal["Sequence", "Logits"] = Field(
         default="Sequence",
-        description="Sequence: the teacher answers every prompt before training, and its answers are learned (Kim and "
-        "Rush 2016); Logits: its distribution over each token of the rows' own answers is (Hinton et al. 2015), which "
-        "needs the same vocabulary. Default Sequence.",
+        description="Sequence: the teacher answers every prompt before training, and the student learns its answers "
+        "(Kim and Rush 2016); Logits: the student learns the teacher's distribution over each token of the rows' own "
+        "answers (Hinton et al. 2015), which needs the same vocabulary. Default Sequence.",
     )
     max_completion_length: int | None = Field(
         default=None,
         ge=1,
         le=131_072,
-        description="Most tokens of the teacher's answer, for level Sequence; a row whose answer is longer is left "
+        description="Longest answer of the teacher in tokens, for level Sequence; rows with a longer answer are left "
         "out. Default 256.",
     )
     temperature: Decimal | None = Field(
         default=None,
-        description="By what the logits of both are divided, for level Logits; the loss is multiplied by its square. "
+        description="Divisor of the logits of both models, for level Logits; the loss is multiplied by its square. "
         "Default 1.",
     )
 

@@ -1,4 +1,4 @@
-"""ModelVersion: one finished, evaluated model with its lineage by value. It survives its job."""
+"""ModelVersion: one finished, evaluated model with its complete lineage. It survives its job."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class Artifact(ApiModel):
 
 
 class BaseModelLineage(ApiModel):
-    """The model this one was made from."""
+    """The model that this one was made from."""
 
-    uri: KnownUri = Field(description="As the job named it.")
+    uri: KnownUri = Field(description="URI as named in the job.")
     commit: ShortText | None = Field(default=None, description="Commit of the hub, or digest of its manifest.")
     model_version: Name | None = Field(default=None, description="Parent ModelVersion, for a chain stage.")
     location: KnownUri | None = Field(
         default=None, description="Folder of its weights when the run read them, e.g. pvc://hone-store/base-models/…"
     )
-    shape: ModelShape | None = Field(default=None, description="Its sizes, for estimates of memory.")
+    shape: ModelShape | None = Field(default=None, description="Sizes of the base model, for memory estimates.")
 
 
 class DatasetLineage(ApiModel):
@@ -61,49 +61,49 @@ class DatasetLineage(ApiModel):
     name: Name = Field(description="Name of the Dataset.")
     split: ShortText = Field(description="Split used.")
     digest: Digest = Field(description="Digest of the materialised content.")
-    rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rows of an epoch, repeats included.")
-    tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens of an epoch.")
+    rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rows per epoch, including repetitions.")
+    tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens per epoch.")
 
 
 class JobLineage(ApiModel):
-    """The job that made it."""
+    """The job that made this model."""
 
     name: Name = Field(description="Name of the FineTuneJob.")
-    uid: ShortText = Field(description="Its uid.")
-    generation: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Its generation.")
+    uid: ShortText = Field(description="Uid of the FineTuneJob.")
+    generation: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Generation of the FineTuneJob.")
     spec_digest: Digest | None = Field(
         default=None,
-        description="SHA-256 of its spec without the fields that may change: a restored job is recognised by it.",
+        description="SHA-256 of the spec without its mutable fields; used to recognise a restored job.",
     )
 
 
 class Stage(ApiModel):
-    """One run, with everything needed to do it again."""
+    """One run, with everything needed to repeat it."""
 
-    base_model: BaseModelLineage = Field(description="The model this one was made from.")
+    base_model: BaseModelLineage = Field(description="The model that this one was made from.")
     datasets: Annotated[list[DatasetLineage], Field(max_length=32)] = Field(description="Rows that were used.")
-    job: JobLineage = Field(description="The job that made it.")
+    job: JobLineage = Field(description="The job that made this model.")
     method: ShortText = Field(description="SFT, DPO, …")
     hyper_parameters: HyperParameters = Field(
-        description="Resolved training plan: the fields of a FineTuneJob by their names, and in resolved what the "
-        "trainer chose."
+        description="Resolved training plan: the fields of a FineTuneJob, and in resolved the values that the trainer "
+        "chose."
     )
     seed: int = Field(ge=0, le=2_147_483_647, description="Seed of data order and initialisation.")
     image: ShortText | None = Field(default=None, description="Trainer image.")
-    attempts: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="Attempts it took.")
+    attempts: int | None = Field(default=None, ge=1, le=MAX_COUNT, description="Number of attempts.")
     steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the exported weights.")
     finished_at: Timestamp | None = Field(default=None, description="When training ended.")
 
 
 class Ancestor(Stage):
-    """An earlier stage of the chain, as its own ModelVersion told."""
+    """An earlier stage of the chain, copied from its ModelVersion."""
 
-    model_version: Name = Field(description="Name of its ModelVersion.")
-    digest: Digest = Field(description="SHA-256 of manifest.json of the artifact that the next stage began with.")
+    model_version: Name = Field(description="Name of the ModelVersion of that stage.")
+    digest: Digest = Field(description="SHA-256 of manifest.json of the artifact that the next stage started from.")
 
 
 class Lineage(Stage):
-    """Everything needed to make this model again, by value: later edits and deletions cannot rewrite it."""
+    """Everything needed to make this model again; later edits and deletions cannot change this copy."""
 
     ancestors: Annotated[list[Ancestor], Field(max_length=16)] = Field(
         default_factory=list, description="Earlier stages of the chain, oldest first; empty for a run on a base model."
@@ -114,29 +114,31 @@ class EvaluationNumber(ApiModel):
     """One metric of the base and of the tuned model, on the same held-out rows."""
 
     name: ShortText = Field(description="Metric, e.g. loss (nats per token).")
-    dataset: ShortText | None = Field(default=None, description="Dataset and split; of Harness, the task.")
+    dataset: ShortText | None = Field(default=None, description="Dataset and split; for Harness, the task.")
     base: ShortText | None = Field(default=None, description="Value of the base model, decimal string.")
     tuned: ShortText = Field(description="Value of the tuned model, decimal string.")
-    low: ShortText | None = Field(default=None, description="Lower end of tuned's 95 % interval (bootstrap over rows).")
+    low: ShortText | None = Field(
+        default=None, description="Lower end of the 95 % interval of tuned (bootstrap over rows)."
+    )
     high: ShortText | None = Field(default=None, description="Upper end of the same.")
     change_low: ShortText | None = Field(
-        default=None, description="Lower end of the 95 % interval of tuned less base, paired by row."
+        default=None, description="Lower end of the 95 % interval of tuned minus base, paired by row."
     )
     change_high: ShortText | None = Field(default=None, description="Upper end of the same.")
     purpose: Purpose = Field(
         default="HeldOut",
-        description="HeldOut: what was to be learned; Retention: what was to be kept; Harness: a task of "
+        description="HeldOut: what should be learned; Retention: what should be retained; Harness: a task of "
         "lm-evaluation-harness.",
     )
     rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rows evaluated.")
-    tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens that counted.")
+    tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens that were evaluated.")
 
 
 Ending = Literal["Repeats", "Cut"]
 
 
 class Sample(ApiModel):
-    """One unseen prompt answered by both."""
+    """One unseen prompt, answered by both models."""
 
     prompt: Text = Field(description="Prompt.")
     reference: Text | None = Field(default=None, description="Answer of the held-out row.")
@@ -144,10 +146,10 @@ class Sample(ApiModel):
     tuned: Text = Field(description="Answer of the tuned model.")
     base_ending: Ending | None = Field(
         default=None,
-        description="How the base model's answer ended, unless by itself. Repeats: it loops, the same tokens to the "
-        "end; Cut: at the limit of tokens.",
+        description="How the base model's answer ended, if not with an end-of-turn token. Repeats: it repeats the "
+        "same tokens to the end; Cut: it reached the token limit.",
     )
-    tuned_ending: Ending | None = Field(default=None, description="The same of the tuned model's answer.")
+    tuned_ending: Ending | None = Field(default=None, description="The same for the tuned model's answer.")
 
 
 class ModelEvaluation(ApiModel):
@@ -174,7 +176,7 @@ WAY_OUT = "a ModelVersion is a record; only approval and deletionPolicy can chan
 
 
 class ModelVersionSpec(ApiModel):
-    """The record of a model; immutable but for approval and deletionPolicy."""
+    """The record of a model; immutable except for approval and deletionPolicy."""
 
     rules = tuple(
         immutable("spec", name, WAY_OUT) for name in ("modelName", "version", "artifacts", "evaluation", "lineage")
@@ -189,25 +191,25 @@ class ModelVersionSpec(ApiModel):
     approval: Approval = Field(default_factory=Approval, description="A person's decision.")
     deletion_policy: Literal["Retain", "Delete"] = Field(
         default="Retain",
-        description="What happens to the files when this object is deleted. Retain keeps them for ever. Delete removes "
-        "them from the namespace's store some time later, when no other object and no running pod names their folder.",
+        description="What happens to the files when this object is deleted. Retain keeps them forever. Delete removes "
+        "them from the namespace's store some time later, if no other object and no running pod names their folder.",
     )
 
 
 class ModelVersionStatus(ApiModel):
-    """What is; written by the operator alone."""
+    """Current state; written only by the operator."""
 
     observed_generation: int | None = OBSERVED_GENERATION
     conditions: list[Condition] = CONDITIONS
-    base: ShortText | None = Field(default=None, description="Base model, for people.")
-    eval_loss: ShortText | None = Field(default=None, description="Held-out loss, for people.")
-    base_eval_loss: ShortText | None = Field(default=None, description="Held-out loss of the base model, for people.")
+    base: ShortText | None = Field(default=None, description="Base model, for display.")
+    eval_loss: ShortText | None = Field(default=None, description="Held-out loss, for display.")
+    base_eval_loss: ShortText | None = Field(default=None, description="Held-out loss of the base model, for display.")
     size_bytes: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="Bytes of all artifacts, which are in the store of its namespace."
+        default=None, ge=0, le=MAX_COUNT, description="Bytes of all artifacts in the namespace's store."
     )
     verified_at: Timestamp | None = Field(default=None, description="When every file last matched its manifest.")
-    tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Verifying Jobs so far.")
-    last_try_time: Timestamp | None = Field(default=None, description="When the last one ended.")
+    tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of verifying Jobs so far.")
+    last_try_time: Timestamp | None = Field(default=None, description="When the last verifying Job ended.")
 
 
 MODEL_VERSION = Kind(

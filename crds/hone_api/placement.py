@@ -28,7 +28,7 @@ ClassName = Annotated[str, StringConstraints(pattern=rf"^({_DNS})?$", max_length
 
 
 class Resources(ApiModel):
-    """What one pod of the run asks for."""
+    """What one pod of the run requests."""
 
     rules = (
         Rule(
@@ -39,7 +39,7 @@ class Resources(ApiModel):
         at_least("memory", "64Mi", "8Gi"),
         at_least("sharedMemory", "1Mi", "1Gi"),
     )
-    nodes: int = Field(default=1, ge=1, le=1024, description="Pods, one a node; default 1.")
+    nodes: int = Field(default=1, ge=1, le=1024, description="Number of pods, one per node; default 1.")
     gpus_per_node: int = Field(default=0, ge=0, le=64, description="GPUs of each pod; 0 trains on CPU. Default 0.")
     gpu_resource_name: Annotated[str, StringConstraints(pattern=EXTENDED_RESOURCE, max_length=128)] = Field(
         default="nvidia.com/gpu", description="Extended resource of a GPU; default nvidia.com/gpu."
@@ -51,7 +51,7 @@ class Resources(ApiModel):
     memory: Quantity = Field(default="8Gi", description="Memory request and limit of each pod, e.g. 64Gi; default 8Gi.")
     shared_memory: Quantity | None = Field(
         default=None,
-        description="Size of /dev/shm, counted against memory; default 1Gi, or 8Gi for several GPUs.",
+        description="Size of /dev/shm, which counts towards memory; default 1Gi, or 8Gi for several GPUs.",
     )
 
 
@@ -106,7 +106,7 @@ class Scheduling(ApiModel):
         Rule(
             f"!has(self.nodeSelector) || self.nodeSelector.all(k, k.size() <= 317 && k.matches(r'{QUALIFIED_NAME}'))",
             "a key of nodeSelector is the name of a label, e.g. pool or nvidia.com/gpu.product: at most 63 letters, "
-            "digits, -, _ and ., with a DNS name and / before them where it has a prefix",
+            "digits, -, _ and ., optionally after a prefix, a DNS name and /",
             field_path=".nodeSelector",
         ),
     )
@@ -115,7 +115,7 @@ class Scheduling(ApiModel):
         default=None, description="PriorityClass of the pods; the only field here that can change, for later attempts."
     )
     node_selector: Annotated[dict[str, LabelValue], Field(max_length=32)] | None = Field(
-        default=None, description="Node labels that pods need."
+        default=None, description="Labels that the nodes must have."
     )
     tolerations: Annotated[list[Toleration], Field(max_length=16)] | None = Field(
         default=None, description="Taints that pods tolerate; extended resources are tolerated by default."
@@ -126,17 +126,19 @@ class Scheduling(ApiModel):
 class Restarts(ApiModel):
     """How often a run may start again from its last valid checkpoint."""
 
-    max_restarts: int = Field(default=3, ge=0, le=100, description="Attempts after a failure of the run; default 3.")
+    max_restarts: int = Field(
+        default=3, ge=0, le=100, description="Number of attempts after a failure of the run; default 3."
+    )
     max_preemptions: int = Field(
-        default=20, ge=0, le=1000, description="Attempts after a disruption by the cluster; default 20."
+        default=20, ge=0, le=1000, description="Number of attempts after a disruption by the cluster; default 20."
     )
 
 
 class Cleanup(ApiModel):
-    """What is removed after the end; the FineTuneJob itself stays as the record."""
+    """What is removed after the run; the FineTuneJob itself stays as the record."""
 
     pods_after: Duration | None = Field(
         default=None,
-        description="Time after the end when pods and child Jobs are removed, e.g. 24h; default: never. Of the "
-        "attempts that have ended, only the newest three keep theirs.",
+        description="Time from the end of the run until pods and child Jobs are removed, e.g. 24h; default: never. "
+        "Only the newest three finished attempts keep theirs.",
     )

@@ -14,7 +14,7 @@ ConfigMapKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", ma
 
 
 class RewardType(StrEnum):
-    """What an answer is judged by."""
+    """How an answer is scored."""
 
     NUMBER = "Number"
     MATH = "Math"
@@ -34,12 +34,12 @@ VERIFIERS = (RewardType.NUMBER, RewardType.MATH, RewardType.EXACT_MATCH, RewardT
 
 
 class AnswerReward(ApiModel):
-    """Where the final answer stands."""
+    """Where the final answer is."""
 
     marked: bool = Field(
         default=False,
-        description="Whether the final answer must be marked by '####' or \\boxed{}; default false: else it is the "
-        "last number of the text (Number), or its last formula or line (Math, ExactMatch).",
+        description="Whether the final answer must be marked by '####' or \\boxed{}; default false: if it is not "
+        "marked, it is the last number of the text (Number), or its last formula or line (Math, ExactMatch).",
     )
 
 
@@ -84,31 +84,36 @@ class LengthReward(ApiModel):
             "length.min must be at most length.max",
         ),
     )
-    min: int | None = Field(default=None, ge=0, le=1_000_000, description="Fewest tokens; default: no bound.")
-    max: int | None = Field(default=None, ge=1, le=1_000_000, description="Most tokens; default: no bound.")
+    min: int | None = Field(default=None, ge=0, le=1_000_000, description="Fewest tokens; default: no limit.")
+    max: int | None = Field(default=None, ge=1, le=1_000_000, description="Most tokens; default: no limit.")
     slope: int = Field(
-        default=0, ge=0, le=1_000_000, description="Tokens outside the bounds after which it is 0; default 0: at once."
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Number of tokens outside the limits at which the reward reaches 0; default 0: at once.",
     )
 
 
 class ProgramLimits(ApiModel):
-    """Bounds of a program in the sandbox."""
+    """Limits of a program in the sandbox."""
 
     seconds: int = Field(
         default=10,
         ge=1,
         le=600,
-        description="Computing time, s of one core, counted in instructions so that a busy machine changes no verdict; "
-        "default 10.",
+        description="Computing time in seconds of one core, counted in instructions, so that the result does not "
+        "depend on how busy the machine is; default 10.",
     )
     memory: Quantity = Field(default="256Mi", description="Memory of the program, e.g. 256Mi; default 256Mi.")
 
 
 class PythonReward(ProgramLimits):
-    """A function of your own, run in the sandbox."""
+    """Your own function, run in the sandbox."""
 
     config_map_name: Name = Field(description="ConfigMap in this namespace.")
-    key: ConfigMapKey = Field(default="reward.py", description="Its key with Python source; default reward.py.")
+    key: ConfigMapKey = Field(
+        default="reward.py", description="Key of the ConfigMap with the Python source; default reward.py."
+    )
     function: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)] = Field(
         default="reward",
         description="Function that takes the keyword arguments prompt, completion, answer, tests and solution and "
@@ -129,13 +134,13 @@ class JudgeReward(ApiModel):
 
     endpoint: HttpUrl = Field(description="Base URL, e.g. http://judge.models.svc/v1.")
     model: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
-        default=None, description="Its name there; default: the first that is served."
+        default=None, description="Name of the model there; default: the first that is served."
     )
     secret_name: Name | None = Field(default=None, description="Secret with key API_KEY; default: none.")
     instructions: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
-        default="Grade how correct and helpful the answer is.", description="What it is told to grade by."
+        default="Grade how correct and helpful the answer is.", description="Instructions for the judge."
     )
-    max_score: int = Field(default=10, ge=1, le=100, description="It grades from 0 to this; default 10.")
+    max_score: int = Field(default=10, ge=1, le=100, description="Highest grade; the lowest is 0. Default 10.")
 
 
 _BLOCKS: dict[str, tuple[RewardType, ...]] = {

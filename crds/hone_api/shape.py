@@ -22,36 +22,40 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_expe
 class LatentAttention(ApiModel):
     """Attention whose keys and values are compressed into one latent (DeepSeek-V2, arXiv 2405.04434, section 2.1)."""
 
-    query_rank: int = Field(default=0, ge=0, le=10_000_000, description="Width of compressed queries; 0: they are not.")
+    query_rank: int = Field(
+        default=0, ge=0, le=10_000_000, description="Width of compressed queries; 0: not compressed."
+    )
     rank: int = Field(ge=1, le=10_000_000, description="Width of the latent.")
     rotary: int = Field(ge=0, le=10_000_000, description="Width of the part of the keys that all heads share.")
-    expanded: int = Field(ge=1, le=10_000_000, description="Width of what the latent is expanded to, of all heads.")
+    expanded: int = Field(ge=1, le=10_000_000, description="Width after expansion of the latent, over all heads.")
     value: int = Field(ge=1, le=10_000_000, description="Width of all values.")
 
 
 class ModelShape(ApiModel):
-    """A causal transformer. Widths are in numbers a token."""
+    """A causal transformer. Widths are in numbers per token."""
 
-    parameters: int = Field(ge=1, le=MAX_COUNT, description="Weights in all.")
+    parameters: int = Field(ge=1, le=MAX_COUNT, description="Total number of weights.")
     layers: int = Field(ge=1, le=100_000, description="Transformer layers.")
     hidden: int = Field(ge=1, le=10_000_000, description="Width of the residual stream.")
     query: int = Field(ge=1, le=10_000_000, description="Width of all queries: heads x head size.")
-    key_value: int = Field(ge=1, le=10_000_000, description="Width of all keys; the values have the same.")
+    key_value: int = Field(ge=1, le=10_000_000, description="Width of all keys; the values have the same width.")
     intermediate: int = Field(
-        ge=1, le=100_000_000, description="Width of the feed-forward; of experts, those that a token uses together."
+        ge=1, le=100_000_000, description="Width of the feed-forward; for experts, the total width that a token uses."
     )
-    experts: int = Field(default=0, ge=0, le=1_000_000, description="Routed experts of a layer; 0 without.")
+    experts: int = Field(default=0, ge=0, le=1_000_000, description="Routed experts per layer; 0 if none.")
     expert_width: int = Field(default=0, ge=0, le=100_000_000, description="Width of one routed expert.")
-    shared_width: int = Field(default=0, ge=0, le=100_000_000, description="Width of the shared experts of a layer.")
+    shared_width: int = Field(default=0, ge=0, le=100_000_000, description="Width of the shared experts per layer.")
     dense_layers: int = Field(
-        default=0, ge=0, le=100_000, description="Layers without experts, where others have them."
+        default=0, ge=0, le=100_000, description="Layers without experts in a mixture of experts."
     )
-    dense_width: int = Field(default=0, ge=0, le=100_000_000, description="Width of the feed-forward of those.")
+    dense_width: int = Field(default=0, ge=0, le=100_000_000, description="Width of the feed-forward of those layers.")
     matrices: int = Field(default=3, ge=2, le=3, description="Matrices of the feed-forward: 3 with a gate.")
     vocabulary: int = Field(ge=1, le=100_000_000, description="Rows of the embedding.")
     tied: bool = Field(default=False, description="Whether embedding and head are one matrix.")
-    latent: LatentAttention | None = Field(default=None, description="Of models with multi-head latent attention.")
-    context: int | None = Field(default=None, ge=1, le=1_000_000_000, description="Tokens that it can attend to.")
+    latent: LatentAttention | None = Field(default=None, description="For models with multi-head latent attention.")
+    context: int | None = Field(
+        default=None, ge=1, le=1_000_000_000, description="Number of tokens that the model can attend to."
+    )
 
     @property
     def embeddings(self) -> int:

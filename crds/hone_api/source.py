@@ -23,14 +23,14 @@ def _one_split(name: str) -> str:
 
 
 class S3(ApiModel):
-    """Where s3:// leads, when it is not AWS's own."""
+    """Where s3:// leads, if not to AWS."""
 
     rules = uri_rules("endpoint")
 
     endpoint: HttpUrl | None = Field(
         default=None,
         description="Base URL of an S3-compatible service, e.g. https://minio.example.org or http://minio.storage.svc; "
-        "plain http:// goes to Services of the cluster only. Default: AWS.",
+        "plain http:// is allowed only for Services of the cluster. Default: AWS.",
     )
     region: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = Field(
         default="us-east-1", description="Region of the bucket, e.g. eu-central-1; default us-east-1."
@@ -56,12 +56,12 @@ class Source(ApiModel):
         Rule("!has(self.s3) || self.uri.startsWith('s3://')", "s3 is for s3:// only: remove it"),
         Rule(
             "!has(self.config) && !has(self.split) || self.uri.startsWith('hf://')",
-            "config and split are for hf:// only: choose files by files",
+            "config and split are for hf:// only: select files with files",
         ),
         Rule(f"!has(self.split) || self.split.matches(r'{_SPLIT}')", _SPLIT_MESSAGE, field_path=".split"),
         Rule(
             "!has(self.files) || !has(self.config) && !has(self.split)",
-            "files chooses by itself: remove config and split",
+            "files already selects the files: remove config and split",
         ),
         *uri_rules(),
         *not_read_rules(),
@@ -72,19 +72,20 @@ class Source(ApiModel):
     secret_name: Name | None = Field(
         default=None,
         description="Secret in this namespace; key HF_TOKEN for hf://, AUTHORIZATION for https://, AWS_ACCESS_KEY_ID, "
-        "AWS_SECRET_ACCESS_KEY and where needed AWS_SESSION_TOKEN for s3://.",
+        "AWS_SECRET_ACCESS_KEY and, if needed, AWS_SESSION_TOKEN for s3://.",
     )
     s3: S3 | None = Field(default=None, description="Endpoint and region of s3://; default: AWS.")
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)] | None = Field(
-        default=None, description="Expected SHA-256 of the file, hexadecimal; another content is refused."
+        default=None, description="Expected SHA-256 of the file, hexadecimal; any other content is refused."
     )
     config: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = Field(
         default=None,
-        description="Configuration of an hf:// data set, as its card names it, e.g. main; default: its default one.",
+        description="Configuration of an hf:// data set, as named in its card, e.g. main; default: the default "
+        "configuration.",
     )
     split: Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_one_split)] | None = Field(
         default=None,
-        description="Split of that configuration, e.g. test; default: train where there is one, else all.",
+        description="Split of that configuration, e.g. test; default: train if it exists, otherwise all.",
     )
     files: (
         Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=512)]], Field(max_length=64)] | None

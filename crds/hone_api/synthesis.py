@@ -22,7 +22,7 @@ from hone_api.meta import (
 )
 
 REVIEW = "hone.dev/review"
-"""Annotation on a Dataset: what was decided by then. Another value than the last one materialises anew."""
+"""Annotation on a Dataset: what was decided by then. A value that differs from the last one materialises again."""
 
 
 class Template(StrEnum):
@@ -36,7 +36,7 @@ class Template(StrEnum):
 
 
 FROM_DOCUMENTS = (Template.QUESTIONS_FROM_DOCUMENTS, Template.RAFT)
-"""Templates whose source holds documents; the others' holds seed rows."""
+"""Templates whose source has documents; the source of the others has seed rows."""
 
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 
@@ -47,13 +47,16 @@ class Judge(ApiModel):
     rules = uri_rules("endpoint")
 
     endpoint: HttpUrl | None = Field(
-        default=None, description="Base URL of an OpenAI-compatible API; default: the generating one."
+        default=None, description="Base URL of an OpenAI-compatible API; default: the endpoint that generates."
     )
-    model: ModelName | None = Field(default=None, description="Its name there; default: the first that is served.")
+    model: ModelName | None = Field(
+        default=None, description="Name of the model there; default: the first that is served."
+    )
     secret_name: Name | None = Field(
-        default=None, description="Secret with key API_KEY; default: the generating one's when endpoint is not set."
+        default=None,
+        description="Secret with key API_KEY; default: that of the endpoint that generates, if endpoint is not set.",
     )
-    min_score: int = Field(default=4, ge=1, le=5, description="Least score that a row needs, 1 to 5; default 4.")
+    min_score: int = Field(default=4, ge=1, le=5, description="Lowest score that a row needs, 1 to 5; default 4.")
 
 
 class SynthesisFilters(ApiModel):
@@ -61,8 +64,8 @@ class SynthesisFilters(ApiModel):
 
     max_similarity: Percent = Field(
         default="70%",
-        description="Largest ROUGE-L with a seed or with a row generated before, as in Self-Instruct; default 70%. "
-        "100% keeps all but exact repetitions.",
+        description="Highest ROUGE-L similarity to a seed or an earlier generated row, as in Self-Instruct; default "
+        "70%. 100% removes only exact repetitions.",
     )
     verify: bool = Field(
         default=True,
@@ -73,18 +76,19 @@ class SynthesisFilters(ApiModel):
 
 
 class Sampling(ApiModel):
-    """Acceptance of all rows by a random sample: people decide on the sample alone."""
+    """Acceptance of all rows by a random sample: people review only the sample."""
 
     size: int = Field(ge=1, le=100_000, description="Rows in the sample.")
     max_defects: int = Field(
         default=0,
         ge=0,
         le=10_000,
-        description="Most rejected or edited rows in a sample that passes; default 0. Beyond it every row is reviewed.",
+        description="Largest number of rejected or edited rows in a sample that passes; default 0. With more, every "
+        "row must be reviewed.",
     )
     confidence: Percent = Field(
         default="95%",
-        description="Confidence of the bound that is stated for the share of bad rows, e.g. 95%; default 95%.",
+        description="Confidence of the reported bound on the share of bad rows, e.g. 95%; default 95%.",
     )
 
 
@@ -92,16 +96,18 @@ class Review(ApiModel):
     """What people must decide before the rows are trained on."""
 
     required: bool = Field(
-        default=True, description="False trains on rows that no person has seen; default true, and rows wait."
+        default=True,
+        description="True: rows wait for a review. False: rows are trained on although no person has seen them. "
+        "Default true.",
     )
     accepted: int | None = Field(
         default=None,
         ge=1,
         le=10_000_000,
-        description="Accepted rows that make the Dataset Ready; default: once every row is decided on.",
+        description="Accepted rows that make the Dataset Ready; default: once every row is decided.",
     )
     sampling: Sampling | None = Field(
-        default=None, description="Accept all rows when a random sample passes; default: every row is reviewed."
+        default=None, description="Accept all rows if a random sample passes; default: every row is reviewed."
     )
 
 
@@ -122,24 +128,26 @@ class Synthesis(ApiModel):
     )
 
     template: Template = Field(
-        description="What is generated. SelfInstruct, Paraphrase: further rows like the source's; Preference: chosen "
+        description="What is generated. SelfInstruct, Paraphrase: more rows like the source's; Preference: chosen "
         "and rejected answers to the source's prompts; QuestionsFromDocuments, RAFT: questions and answers from the "
         "source's documents."
     )
     endpoint: HttpUrl = Field(
-        description="Base URL of an OpenAI-compatible API, e.g. http://model.team.svc:8000/v1; plain http:// to a "
-        "Service of the cluster only."
+        description="Base URL of an OpenAI-compatible API, e.g. http://model.team.svc:8000/v1; plain http:// only for "
+        "a Service of the cluster."
     )
-    model: ModelName | None = Field(default=None, description="Its name there; default: the first that is served.")
+    model: ModelName | None = Field(
+        default=None, description="Name of the model there; default: the first that is served."
+    )
     secret_name: Name | None = Field(default=None, description="Secret with key API_KEY.")
     rows: int = Field(ge=1, le=10_000_000, description="Rows wanted after filters, before review.")
     instructions: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
-        default=None, description="What the rows are for, in your words; told to the model. Default: nothing."
+        default=None, description="What the rows are for, in your own words; part of the prompt. Default: nothing."
     )
-    seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of all choices; default 0.")
+    seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of all random choices; default 0.")
     temperature: Decimal = Field(default="0.7", description="Sampling temperature, 0 to 2; default 0.7.")
     max_tokens: int = Field(default=1024, ge=1, le=131_072, description="Longest answer in tokens; default 1024.")
-    parallel: int = Field(default=4, ge=1, le=256, description="Requests at a time; default 4.")
+    parallel: int = Field(default=4, ge=1, le=256, description="Requests that run at the same time; default 4.")
     filters: SynthesisFilters = Field(
         default_factory=SynthesisFilters, description="Which rows never reach a reviewer."
     )
@@ -154,7 +162,7 @@ class FilteredRows(ApiModel):
 
 
 class SyntheticRows(ApiModel):
-    """What became of the generated rows."""
+    """Results of the generated rows."""
 
     generated: int = Field(default=0, ge=0, le=MAX_COUNT, description="Answers of the model.")
     filtered: Annotated[list[FilteredRows], Field(max_length=8)] = Field(
@@ -164,7 +172,7 @@ class SyntheticRows(ApiModel):
     accepted: int = Field(
         default=0, ge=0, le=MAX_COUNT, description="Rows that people accepted, as they were or edited."
     )
-    edited: int = Field(default=0, ge=0, le=MAX_COUNT, description="Of these, edited ones.")
+    edited: int = Field(default=0, ge=0, le=MAX_COUNT, description="Number of accepted rows that were edited.")
     rejected: int = Field(default=0, ge=0, le=MAX_COUNT, description="Rows that people rejected.")
     conflicts: int = Field(
         default=0, ge=0, le=MAX_COUNT, description="Rows on which reviewers disagree; they count as rejected."
@@ -172,11 +180,11 @@ class SyntheticRows(ApiModel):
     wanted: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Accepted rows that make the Dataset Ready."
     )
-    complete: bool = Field(default=False, description="Whether the review is done, or was not asked for.")
+    complete: bool = Field(default=False, description="Whether the review is done, or was not required.")
     sample: ShortText | None = Field(
-        default=None, description="What the sample says, with the confidence of it; only for review.sampling."
+        default=None, description="Result of the sample, with its confidence; only for review.sampling."
     )
-    folder: ShortText | None = Field(default=None, description="Where rows and decisions lie, below the store.")
+    folder: ShortText | None = Field(default=None, description="Folder of rows and decisions, relative to the store.")
     review: ShortText | None = Field(
         default=None, description="Value of the annotation hone.dev/review that was materialised last."
     )
@@ -199,9 +207,12 @@ class Raft(ApiModel):
     """A RAFT set, built from documents and questions with answers (arXiv 2403.10131)."""
 
     distractors: int = Field(
-        default=4, ge=0, le=100, description="Documents beside the one that answers; default 4, as in the paper."
+        default=4,
+        ge=0,
+        le=100,
+        description="Documents in addition to the one with the answer; default 4, as in the paper.",
     )
     without_oracle: Percent = Field(
-        default="20%", description="Share of the rows that lack the document that answers; default 20%."
+        default="20%", description="Share of the rows without the document that has the answer; default 20%."
     )
     seed: int = Field(default=0, ge=0, le=2_147_483_647, description="Seed of the choice of documents; default 0.")

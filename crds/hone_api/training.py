@@ -50,12 +50,12 @@ class Adapter(ApiModel):
         default=None,
         ge=1,
         le=4096,
-        description="Scale is alpha/rank, or alpha/sqrt(rank) when rank-stabilised; the default makes it 2.",
+        description="The scale is alpha/rank, or alpha/sqrt(rank) if rank-stabilised; by default it is 2.",
     )
     dropout: Decimal | None = Field(default=None, description="Dropout on adapter input, 0 to 1; default 0.")
     rank_stabilized: bool = Field(
         default=False,
-        description="rsLoRA: scale by alpha/sqrt(rank), which keeps ranks above 32 learning; default false.",
+        description="rsLoRA: scale by alpha/sqrt(rank), so that ranks above 32 still learn; default false.",
     )
     targets: (
         Annotated[
@@ -65,7 +65,7 @@ class Adapter(ApiModel):
         | None
     ) = Field(
         default=None,
-        description="Names of linear modules, e.g. q_proj; default: all linear layers but the head.",
+        description="Names of linear modules, e.g. q_proj; default: all linear layers except the head.",
     )
 
 
@@ -97,49 +97,54 @@ class Training(ApiModel):
     scheduler: Literal["Linear", "Cosine", "Constant"] = Field(
         default="Linear", description="Learning-rate schedule after warm-up; default Linear (decays to 0)."
     )
-    warmup_ratio: Decimal = Field(default="0.03", description="Share of the steps with rising rate, e.g. '0.03'.")
+    warmup_ratio: Decimal = Field(
+        default="0.03", description="Share of the steps during which the rate rises, e.g. '0.03'."
+    )
     weight_decay: Decimal = Field(default="0", description="AdamW weight decay, e.g. '0.01'; default 0.")
     l2_to_start: Decimal | None = Field(
         default=None,
-        description="Strength of a penalty on leaving the weights that the run begins with, against forgetting in full "
+        description="Strength of a penalty on the distance to the initial weights, which reduces forgetting in full "
         "fine-tuning (L2-SP, Li et al. 2018), e.g. '0.1'; default: none.",
     )
-    max_grad_norm: Decimal = Field(default="1.0", description="Gradient norm is clipped to this; default 1.0.")
+    max_grad_norm: Decimal = Field(
+        default="1.0", description="The gradient norm is clipped to this value; default 1.0."
+    )
     batch_size: int = Field(
         default=8,
         ge=1,
         le=65536,
-        description="Global rows per optimiser step over all ranks; default 8. With packing: packed sequences of "
-        "maxLength tokens, each of several rows; condition Advised says how many rows that is.",
+        description="Rows per optimiser step over all ranks; default 8. With packing: packed sequences of maxLength "
+        "tokens, each of several rows; the condition Advised reports how many rows that is.",
     )
     micro_batch_size: int | None = Field(
         default=None,
         ge=1,
         le=4096,
         description="Rows per rank and forward pass. Default: the largest divisor of the rank's rows up to 8 (SFT, "
-        "DAPT and Distillation on a CPU: up to 1024 tokens; packed sequences on a GPU: 1) that by the estimate fits "
-        "into resources.memory, on GPUs into the smallest of resources.gpuProducts; ORPO, KTO, PPO and GRPO do not "
-        "look at memory.",
+        "DAPT and Distillation on a CPU: up to 1024 tokens; packed sequences on a GPU: 1) that, according to the "
+        "estimate, fits into resources.memory, on GPUs into the smallest of resources.gpuProducts. For ORPO, KTO, PPO "
+        "and GRPO memory is not considered.",
     )
     max_length: int | None = Field(
         default=None,
         ge=8,
         le=1_048_576,
-        description="Tokens per row; default: the longest row of the data, at most the model's context.",
+        description="Tokens per row; default: the longest row of the data, but at most the model's context.",
     )
     truncation: Literal["Drop", "Truncate", "Refuse"] = Field(
         default="Drop",
-        description="Rows over maxLength: Drop, Truncate their end, or Refuse the run; always counted. Default Drop.",
+        description="Rows over maxLength: Drop them, Truncate their end, or Refuse the run; they are always counted. "
+        "Default Drop.",
     )
     packing: bool = Field(
         default=False,
         description="Pack several rows into one sequence, without attention across rows; default false. batchSize then "
-        "counts sequences: lower it where rows are short, or an epoch has few steps.",
+        "counts sequences: lower it if rows are short, otherwise an epoch has few steps.",
     )
     precision: Literal["Auto", "Float32", "BFloat16"] = Field(
         default="Auto",
-        description="Auto is BFloat16 on GPUs that have it (from Ampere on), else Float32, so that figures of a CPU "
-        "are alike on all machines. A CPU with AMX or AVX512-BF16 takes BFloat16, too.",
+        description="Auto is BFloat16 on GPUs that support it (Ampere and newer), otherwise Float32, so that figures "
+        "of CPUs are the same on all machines. A CPU with AMX or AVX512-BF16 also supports BFloat16.",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations: less memory, about 30 % more time; default false."
@@ -153,7 +158,9 @@ class EarlyStopping(ApiModel):
     """Stop when the held-out loss no longer improves; the best checkpoint is exported."""
 
     patience: int = Field(default=3, ge=1, le=1000, description="Evaluations without improvement; default 3.")
-    min_delta: Decimal = Field(default="0", description="Improvement that counts, in loss; default 0.")
+    min_delta: Decimal = Field(
+        default="0", description="Smallest decrease of the loss that counts as improvement; default 0."
+    )
 
 
 class Checkpoints(ApiModel):
@@ -165,11 +172,16 @@ class Checkpoints(ApiModel):
         le=1_000_000,
         description="Steps between checkpoints; default: a tenth of the run.",
     )
-    keep: int = Field(default=2, ge=2, le=100, description="Newest checkpoints kept beside the best; default 2.")
+    keep: int = Field(
+        default=2,
+        ge=2,
+        le=100,
+        description="Number of newest checkpoints that are kept in addition to the best; default 2.",
+    )
     retain: Literal["UntilDeleted", "UntilSucceeded"] = Field(
         default="UntilDeleted",
         description="How long checkpoints stay in the store: until the FineTuneJob is deleted, or until its run has "
-        "succeeded. They go some time later (store.keepUnusedSeconds of the chart). Default UntilDeleted.",
+        "succeeded. They are removed some time later (store.keepUnusedSeconds of the chart). Default UntilDeleted.",
     )
 
 
@@ -183,7 +195,7 @@ class EvaluationDatasetRef(ApiModel):
 
 
 class EvaluationMetric(StrEnum):
-    """What answers are measured by."""
+    """Metrics for answers."""
 
     PERPLEXITY = "Perplexity"
     TOKEN_ACCURACY = "TokenAccuracy"
@@ -195,29 +207,30 @@ class EvaluationMetric(StrEnum):
 
 METRICS = (
     "Perplexity and TokenAccuracy of the row's answer; ExactMatch, F1 (words) and RougeL of the model's own greedy "
-    "answer against the row's; MultipleChoice, of Datasets in the format Preference: share of rows whose chosen answer "
-    "is likelier per token than the rejected one."
+    "answer against the row's; MultipleChoice, for Datasets in the format Preference: share of rows whose chosen "
+    "answer is more likely per token than the rejected one."
 )
 
 
 class Retention(ApiModel):
-    """What the base model could do, and the tuned one must still: measured before and after."""
+    """What the base model could do and the tuned model must still do: measured before and after."""
 
     datasets: Annotated[list[EvaluationDatasetRef], Field(min_length=1, max_length=8)] = Field(
-        description="General rows, which are not trained on."
+        description="General rows that are not trained on."
     )
     metrics: Annotated[list[EvaluationMetric], Field(min_length=1, max_length=6)] = Field(
         default=[EvaluationMetric.PERPLEXITY], description=f"{METRICS} Default [Perplexity]."
     )
     max_regression: Percent | None = Field(
         default=None,
-        description="Gate: how much worse than the base's a metric may be, relative, e.g. 5%. A model beyond is kept "
-        "as a rejected ModelVersion, and the job fails with RetentionGateFailed. Default: reported only.",
+        description="Gate: how much worse than the base's value a metric may be, relative, e.g. 5%. A model that "
+        "exceeds it is kept as a rejected ModelVersion, and the job fails with RetentionGateFailed. Default: reported "
+        "only.",
     )
     interpolate: bool = Field(
         default=False,
-        description="Measure points between base and tuned weights, too, and report the best one: the lowest held-out "
-        "loss within maxRegression (Wortsman et al. 2022, arXiv 2109.01903). Default false.",
+        description="Also measure interpolations between base and tuned weights, and report the best: the lowest "
+        "held-out loss within maxRegression (Wortsman et al. 2022, arXiv 2109.01903). Default false.",
     )
 
 
@@ -234,7 +247,7 @@ class PassAt(ApiModel):
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "0.8"),
     )
     k: Annotated[list[Annotated[int, Field(ge=1, le=256)]], Field(min_length=1, max_length=4)] = Field(
-        default=[1], description="How many answers one of which must be right, e.g. [1, 4]; default [1]."
+        default=[1], description="Numbers of answers of which at least one must be right, e.g. [1, 4]; default [1]."
     )
     generations: int = Field(
         default=8, ge=1, le=256, description="Answers sampled for each prompt, from which k are drawn; default 8."
@@ -246,7 +259,7 @@ TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][-A-Za-z0-9_.]
 
 
 class Harness(ApiModel):
-    """Tasks of lm-evaluation-harness (EleutherAI), by base and tuned model: measured before and after."""
+    """Tasks of lm-evaluation-harness (EleutherAI), measured for base and tuned model."""
 
     rules = (
         Rule(
@@ -256,8 +269,8 @@ class Harness(ApiModel):
         ),
     )
     tasks: Annotated[list[TaskName], Field(min_length=1, max_length=16)] = Field(
-        description="Names of tasks or of groups of tasks, e.g. [arc_easy, gsm8k]. A group's numbers are over the rows "
-        "of all its tasks. Data sets are staged before any GPU is asked for; tasks that bring code are refused."
+        description="Names of tasks or of groups of tasks, e.g. [arc_easy, gsm8k]. A group's numbers cover the rows "
+        "of all its tasks. Data sets are staged before a GPU is requested; tasks that contain code are refused."
     )
     limit: int = Field(
         default=200, ge=1, le=100_000, description="Rows of each task, in the task's own order; default 200."
@@ -270,13 +283,14 @@ class Harness(ApiModel):
     )
     apply_chat_template: bool = Field(
         default=False,
-        description="Whether questions are put in the model's chat template, examples as turns before; default false, "
-        "as published numbers of base models are.",
+        description="Whether questions are rendered with the model's chat template, with examples as earlier turns; "
+        "default false, as for published numbers of base models.",
     )
     max_regression: Percent | None = Field(
         default=None,
-        description="Gate: how much worse than the base's a metric of a task may be, relative, e.g. 5%. A model beyond "
-        "is kept as a rejected ModelVersion, and the job fails with RetentionGateFailed. Default: reported only.",
+        description="Gate: how much worse than the base's value a metric of a task may be, relative, e.g. 5%. A model "
+        "that exceeds it is kept as a rejected ModelVersion, and the job fails with RetentionGateFailed. Default: "
+        "reported only.",
     )
 
 
@@ -286,7 +300,7 @@ class Evaluation(ApiModel):
     rules = (
         Rule(
             f"!has(self.passAt) || self.rewards.exists(r, r.type in {[str(t) for t in VERIFIERS]})",
-            f"passAt needs a reward that says right or wrong: add one of type {', '.join(VERIFIERS)} to rewards",
+            f"passAt needs a reward that is right or wrong: add one of type {', '.join(VERIFIERS)} to rewards",
             field_path=".passAt",
         ),
     )
@@ -306,23 +320,23 @@ class Evaluation(ApiModel):
         description="Held-out prompts answered by base and tuned model for the report; default 4.",
     )
     metrics: Annotated[list[EvaluationMetric], Field(max_length=6)] = Field(
-        default_factory=list, description=f"Measured beside the method's own: {METRICS} Default: none."
+        default_factory=list, description=f"Measured in addition to the method's own: {METRICS} Default: none."
     )
     rewards: Annotated[list[Reward], Field(max_length=4)] = Field(
         default_factory=list,
-        description="What the greedy answers of base and tuned model to the held-out prompts are scored by: a mean for "
-        "each, and how often the tuned model's answer is the better one. Default: none.",
+        description="Rewards that score the greedy answers of base and tuned model to the held-out prompts: the mean "
+        "of each reward, and how often the tuned model's answer is better. Default: none.",
     )
     pass_at: PassAt | None = Field(
         default=None,
-        description="How often one of several sampled answers to a held-out prompt is right, by each of the rewards of "
-        "type Number, Math, ExactMatch and Code; default: not measured.",
+        description="How often one of several sampled answers to a held-out prompt is right, for each reward of type "
+        "Number, Math, ExactMatch and Code; default: not measured.",
     )
     max_new_tokens: int = Field(
         default=96,
         ge=1,
         le=8192,
-        description="Longest answer that is generated, tokens; for rewards at least the method's maxCompletionLength. "
+        description="Longest generated answer, in tokens; for rewards at least the method's maxCompletionLength. "
         "Default 96.",
     )
     retention: Retention | None = Field(default=None, description="What must not be forgotten; default: not measured.")
@@ -338,7 +352,7 @@ class DeepSpeed(ApiModel):
         default=2,
         ge=1,
         le=3,
-        description="1 shards optimiser state, 2 gradients too, 3 weights too; default 2.",
+        description="1 shards the optimiser state, 2 also the gradients, 3 also the weights; default 2.",
     )
     offload: Literal["None", "Optimizer", "OptimizerAndParameters"] = Field(
         default="None", description="What moves to CPU memory; default None."
