@@ -5,22 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from hone_api.methods import Method
+from hone_api.methods import METHODS, Method
 from hone_api.sizing import Plan, packs
 from hone_api.training import DEFAULT_RANK, Adapter, AdapterType, Training
 
-USUAL_RATES: dict[str, tuple[float, float]] = {
-    Method.SFT: (2e-4, 2e-5),
-    Method.DAPT: (2e-4, 2e-5),
-    Method.DPO: (5e-6, 5e-7),
-    Method.KTO: (5e-6, 5e-7),
-    Method.ORPO: (5e-5, 5e-6),
-    Method.REWARD: (1e-4, 1e-5),
-    Method.PPO: (1e-5, 1e-6),
-    Method.GRPO: (1e-5, 1e-6),
-    Method.DISTILLATION: (2e-4, 2e-5),
-}
-"""Learning rates of adapters and of full fine-tuning: the defaults of the methods, which give their sources."""
 FAR = 100
 """Times off that cannot be a matter of taste."""
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -85,7 +73,8 @@ def _rate(method: str, adapter: Adapter, training: Training) -> Iterator[str]:
     if not training.learning_rate:
         return
     rate, adapted = float(training.learning_rate), adapter.type != AdapterType.NONE
-    usual = USUAL_RATES[method][0 if adapted else 1]
+    rates = METHODS[Method(method)].rates
+    usual = rates.adapter if adapted else rates.full
     kind = "adapters" if adapted else "full fine-tuning"
     for far, way in ((rate / usual, "above"), (usual / rate, "below")):
         if far >= FAR:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hone_api.estimate import ROW_BY_ROW, Setup, estimate
-from hone_api.methods import Method
+from hone_api.estimate import Setup, estimate
+from hone_api.methods import METHODS, Method
 from hone_api.training import AdapterType
 
 
@@ -16,7 +16,7 @@ def cheaper(s: Setup) -> list[tuple[str, Setup]]:
         if s.micro_batch > 2 and s.micro_batch % 2 == 0:
             out.append(("training.microBatchSize: 2 (KTO's KL of fewer rows)", replace(s, micro_batch=2)))
     elif s.micro_batch > 1:
-        result = "the same result" if s.method in ROW_BY_ROW else "nearly the same result"
+        result = "the same result" if METHODS[Method(s.method)].row_by_row else "nearly the same result"
         out.append((f"training.microBatchSize: 1 ({result}, a little slower)", replace(s, micro_batch=1)))
     if not s.checkpointing:
         words = "training.gradientCheckpointing: true (the same result, about 30 % slower)"

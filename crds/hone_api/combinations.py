@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hone_api import json_schemas
 from hone_api.dataset import Format
-from hone_api.methods import FORMATS_TAKEN, GrpoMethod, Method, PpoMethod
+from hone_api.methods import METHODS, GrpoMethod, Method, PpoMethod
 from hone_api.rewards import VERIFIERS, Reward
 from hone_api.training import Adapter, AdapterType, Evaluation, EvaluationMetric, Training
 
@@ -12,7 +12,6 @@ LARGEST_MICRO_BATCH = 8
 """Rows of a pass that nobody asked for: more rarely help, and memory grows with them."""
 _PAIRS_METRICS = {"accuracy", "margin"}
 """Of methods on pairs reward_accuracy and reward_margin are metrics of their own."""
-_REFERENCED = (Method.DPO, Method.KTO, Method.ORPO, Method.REWARD, Method.PPO)
 
 
 def divisors(rows: int) -> list[int]:
@@ -33,7 +32,7 @@ def problems(
     if training.packing and method != Method.SFT:
         way_out = "DAPT packs by dapt.pack" if method == Method.DAPT else f"{method} looks at whole answers"
         out.append(f"training.packing is for method SFT ({way_out}): remove it")
-    if method in _REFERENCED and float(adapter.dropout or 0):
+    if METHODS[Method(method)].compares and float(adapter.dropout or 0):
         out.append(f"adapter.dropout: method {method} trains without dropout, which blurs what it compares: remove it")
     rows = training.micro_batch_size or divisors(training.batch_size // world_size)[0]
     if method == Method.KTO and rows < 2:
@@ -116,7 +115,7 @@ def evaluation_problems(
         out.append(f"evaluation.metrics: {method} has prompts alone: measure answers by evaluation.rewards")
     elif (
         EvaluationMetric.MULTIPLE_CHOICE in evaluation.metrics
-        and Format.PREFERENCE not in FORMATS_TAKEN[Method(method)]
+        and Format.PREFERENCE not in METHODS[Method(method)].formats
     ):
         out.append(
             f"evaluation.metrics MultipleChoice needs chosen and rejected answers, which rows of {method} do not have: "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hone_api.methods import Method
+from hone_api.methods import METHODS, Method
 from hone_api.shape import ModelShape
 from hone_api.training import AdapterType
 
@@ -44,14 +44,8 @@ DORA_HOLES = 1.25
 ROW_BYTES = 100
 """Bytes of a token of the training rows in the host's memory: lists of ids and labels, and an Arrow table of both. Each
 rank has its own. Measured: 102 (SFT), 97 (DAPT), 80 (GRPO), 68 (DPO)."""
-PAIRED = frozenset({Method.DPO, Method.ORPO, Method.REWARD})
-"""Methods with two sequences a row. KTO's second one, for its KL estimate, has no gradient and so keeps nothing."""
 EXPERT_NAMES = frozenset({"experts", "gate_up_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 """Last parts of targets that reach routed experts."""
-SAMPLING = frozenset({Method.PPO, Method.GRPO})
-ROW_BY_ROW = frozenset({Method.SFT, Method.DAPT, Method.DISTILLATION, Method.DPO, Method.REWARD})
-"""Methods whose loss is a mean over rows or tokens of the step, so that how many share a pass changes nothing. ORPO's
-likelihood is a mean over the tokens of a pass, KTO and the methods that sample compare the rows of one."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +90,7 @@ class Setup:
     @property
     def tokens(self) -> int:
         """Tokens of a forward pass."""
-        return self.micro_batch * self.max_length * (2 if self.method in PAIRED else 1)
+        return self.micro_batch * self.max_length * (2 if METHODS[Method(self.method)].paired else 1)
 
     @property
     def trained(self) -> int:
@@ -189,7 +183,7 @@ def estimate(s: Setup) -> Estimate:
         "experts": _experts(s),
         "workspace": _workspace(s) + copies,
         "logits": _logits(s),
-        "kvCache": _kv_cache(s) if s.method in SAMPLING else 0,
+        "kvCache": _kv_cache(s) if METHODS[Method(s.method)].samples else 0,
         "runtime": RUNTIME_GPU if s.gpu else RUNTIME_CPU,
         "rows": 0 if s.gpu else ROW_BYTES * s.row_tokens,
     }

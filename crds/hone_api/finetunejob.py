@@ -23,19 +23,7 @@ from hone_api.meta import (
     immutable,
     uri_rules,
 )
-from hone_api.methods import (
-    METHOD_BLOCKS,
-    DaptMethod,
-    DistillationMethod,
-    DpoMethod,
-    GrpoMethod,
-    KtoMethod,
-    Method,
-    OrpoMethod,
-    PpoMethod,
-    RewardMethod,
-    SftMethod,
-)
+from hone_api.methods import METHOD_BLOCKS, Method, SpecBlocks, block_rules
 from hone_api.placement import NEW_JOB, Cleanup, Resources, Restarts, Scheduling
 from hone_api.training import (
     Adapter,
@@ -170,15 +158,7 @@ IMMUTABLE = [
     "datasets",
     "evaluationDatasets",
     "method",
-    "sft",
-    "dapt",
-    "dpo",
-    "kto",
-    "orpo",
-    "reward",
-    "ppo",
-    "grpo",
-    "distillation",
+    *METHOD_BLOCKS,
     "adapter",
     "training",
     "earlyStopping",
@@ -194,18 +174,24 @@ IMMUTABLE = [
 """Fields of spec that never change."""
 
 
-class FineTuneJobSpec(ApiModel):
+class _WhatToTrain(ApiModel):
+    """What comes first in a spec."""
+
+    model: ModelRef = Field(description="The model to start from.")
+    datasets: Annotated[list[DatasetRef], Field(min_length=1, max_length=16)] = Field(
+        description="Rows to train on, one or several Datasets.",
+    )
+    evaluation_datasets: Annotated[list[EvaluationDatasetRef], Field(max_length=16)] | None = Field(
+        default=None, description="Held-out rows; default: the validation split of each Dataset that has one."
+    )
+    method: Method = Field(default=Method.SFT, description="How the model is tuned; default SFT.")
+
+
+class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
     """Desired state. Immutable except for suspend, scheduling.priorityClassName and cleanup."""
 
     rules = (
-        *(
-            Rule(
-                f"!has(self.{block}) || self.method == '{method}'",
-                f"the block {block} is for method {method}: remove it, or set method to {method}",
-                field_path=f".{block}",
-            )
-            for block, method in zip(METHOD_BLOCKS, Method, strict=True)
-        ),
+        *block_rules(),
         Rule(
             "!('GGUF' in self.output.formats) || self.adapter.type == 'None' || self.output.merge",
             "GGUF holds a whole model: set output.merge to true, or remove GGUF from output.formats",
@@ -215,21 +201,6 @@ class FineTuneJobSpec(ApiModel):
             "!('GGUF' in self.output.formats) || self.method != 'Reward'",
             "llama.cpp cannot run a reward model: remove GGUF from output.formats",
             field_path=".output.formats",
-        ),
-        Rule(
-            "self.method != 'PPO' || has(self.ppo)",
-            "method PPO needs the block ppo with rewardModelVersion",
-            field_path=".ppo",
-        ),
-        Rule(
-            "self.method != 'GRPO' || has(self.grpo)",
-            "method GRPO needs the block grpo with rewards",
-            field_path=".grpo",
-        ),
-        Rule(
-            "self.method != 'Distillation' || has(self.distillation)",
-            "method Distillation needs the block distillation with teacherModelVersion or teacherEndpoint",
-            field_path=".distillation",
         ),
         Rule(
             "!has(self.deepspeed) || self.deepspeed.zeroStage != 3 || self.adapter.type != 'QLoRA'",
@@ -247,23 +218,6 @@ class FineTuneJobSpec(ApiModel):
         *(immutable("spec", name, NEW_JOB) for name in IMMUTABLE),
         *(each.rule() for each in UNSUPPORTED),
     )
-    model: ModelRef = Field(description="The model to start from.")
-    datasets: Annotated[list[DatasetRef], Field(min_length=1, max_length=16)] = Field(
-        description="Rows to train on, one or several Datasets.",
-    )
-    evaluation_datasets: Annotated[list[EvaluationDatasetRef], Field(max_length=16)] | None = Field(
-        default=None, description="Held-out rows; default: the validation split of each Dataset that has one."
-    )
-    method: Method = Field(default=Method.SFT, description="How the model is tuned; default SFT.")
-    sft: SftMethod | None = Field(default=None, description="Options of method SFT.")
-    dapt: DaptMethod | None = Field(default=None, description="Options of method DAPT.")
-    dpo: DpoMethod | None = Field(default=None, description="Options of method DPO.")
-    kto: KtoMethod | None = Field(default=None, description="Options of method KTO.")
-    orpo: OrpoMethod | None = Field(default=None, description="Options of method ORPO.")
-    reward: RewardMethod | None = Field(default=None, description="Options of method Reward.")
-    ppo: PpoMethod | None = Field(default=None, description="Options of method PPO.")
-    grpo: GrpoMethod | None = Field(default=None, description="Options of method GRPO.")
-    distillation: DistillationMethod | None = Field(default=None, description="Options of method Distillation.")
     adapter: Adapter = Field(default_factory=Adapter, description="What is trainable; default LoRA.")
     training: Training = Field(default_factory=Training, description="Optimisation.")
     early_stopping: EarlyStopping | None = Field(default=None, description="Early stopping; default: none.")

@@ -27,19 +27,7 @@ from hone_api.dataset import Checks, Format, Source, Splits
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.finetunejob_status import TaskDataSet
 from hone_api.meta import ApiModel, Digest, Name, Percent, ShortText
-from hone_api.methods import (
-    METHOD_BLOCKS,
-    DaptMethod,
-    DistillationMethod,
-    DpoMethod,
-    GrpoMethod,
-    KtoMethod,
-    Method,
-    OrpoMethod,
-    PpoMethod,
-    RewardMethod,
-    SftMethod,
-)
+from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.reading import without_unknown
 from hone_api.synthesis import Raft, Synthesis
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Harness, Training
@@ -270,22 +258,18 @@ class TasksInput(ApiModel):
     data_sets: list[TaskDataSet] = Field(description="Their repositories, as owner/name@commit.")
 
 
-class TrainingPlan(PlanFields):
-    """One attempt of one run."""
+class _Attempt(PlanFields):
+    """What comes first in a training plan."""
 
     kind: Literal["Training"] = "Training"
     run: str = Field(description="Name of the run, for messages and the model card.")
     attempt: int = Field(default=1, ge=1)
     method: Method = Method.SFT
-    sft: SftMethod = Field(default_factory=SftMethod)
-    dapt: DaptMethod = Field(default_factory=DaptMethod)
-    dpo: DpoMethod = Field(default_factory=DpoMethod)
-    kto: KtoMethod = Field(default_factory=KtoMethod)
-    orpo: OrpoMethod = Field(default_factory=OrpoMethod)
-    reward: RewardMethod = Field(default_factory=RewardMethod)
-    ppo: PpoMethod | None = Field(default=None, description="Needed by method PPO.")
-    grpo: GrpoMethod | None = Field(default=None, description="Needed by method GRPO.")
-    distillation: DistillationMethod | None = Field(default=None, description="Needed by method Distillation.")
+
+
+class TrainingPlan(PlanBlocks, _Attempt):
+    """One attempt of one run."""
+
     reward_paths: dict[str, str] = Field(
         default_factory=dict,
         description="What rewards bring along, by their name: Python's file, the folder where a judge's secret is "

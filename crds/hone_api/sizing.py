@@ -7,17 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from hone_api.combinations import LARGEST_MICRO_BATCH, divisors
-from hone_api.estimate import ROW_BY_ROW, Setup, estimate
+from hone_api.estimate import Setup, estimate
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.methods import GrpoMethod, Method, PpoMethod
+from hone_api.methods import METHODS, GrpoMethod, Method, PpoMethod
 from hone_api.plan import TrainingPlan
 from hone_api.shape import ModelShape
 from hone_api.training import DEFAULT_RANK, AdapterType
 
 CPU_TOKENS = 1024
 """Tokens of a pass on a CPU: memory grows with them, and short rows want some (`bench/trainer_defaults.py`)."""
-BY_TOKENS = frozenset({Method.SFT, Method.DAPT, Method.DISTILLATION})
-"""Methods whose passes a CPU bounds by tokens."""
 FILLED = 0.9
 """Share of the memory that a pass may be estimated to need: the rest is for the error of the estimate."""
 
@@ -94,10 +92,10 @@ def micro_batch(
     limit = LARGEST_MICRO_BATCH
     if gpu and packs(plan):
         limit = 1  # a packed sequence is full, and more of them under one mask cost their square
-    if not gpu and plan.method in BY_TOKENS:
+    if not gpu and METHODS[plan.method].by_tokens:
         limit = CPU_TOKENS // longest
     several = [rows for rows in divisors(plan.training.batch_size // ranks) if 1 < rows <= limit]
-    return next((rows for rows in several if plan.method not in ROW_BY_ROW or fits(rows)), 1)
+    return next((rows for rows in several if not METHODS[plan.method].row_by_row or fits(rows)), 1)
 
 
 def packs(plan: Plan) -> bool:

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 from shapes import LLAMA_8B
 
-from hone_api.advice import USUAL_RATES
 from hone_api.estimate import Setup, estimate
-from hone_api.methods import DpoMethod, KtoMethod, Method, OrpoMethod, PpoMethod
+from hone_api.methods import METHODS, DpoMethod, KtoMethod, Method, OrpoMethod, PpoMethod
 
 pytestmark = pytest.mark.pure
 PAGES = Path(__file__).parents[2] / "docs" / "guides" / "methods"
@@ -65,10 +64,10 @@ def test_the_memory_of_each_method_is_the_estimate(method):
 def test_the_defaults_are_those_of_the_api(method):
     page = f"{method.lower()}.md"
     rows = {row[0].strip("`"): row[1] for row in tables(page)}
-    adapter, full = USUAL_RATES[method]
+    rates = METHODS[method].rates
     shown = re.match(r"(\S+) adapters, (\S+) full", rows["training.learningRate"])
     assert shown, f"{page} does not tell the learning rates"
-    assert (float(shown[1]), float(shown[2])) == (adapter, full)
+    assert (float(shown[1]), float(shown[2])) == (rates.adapter, rates.full)
     for field, default in BLOCKS.items():
         if field in rows:
             assert rows[field].split(" (")[0] == str(default), field

@@ -76,11 +76,3 @@ def test_every_gpu_gets_as_many_rows_a_pass_as_fit_there(make_plan: Any, monkeyp
 def test_what_would_end_the_run_ends_the_estimate(make_plan: Any) -> None:
     with pytest.raises(TrainerError, match="maxLength 4096"):
         estimate.show(make_plan(training={"maxLength": 4096}))
-
-
-def test_the_usual_learning_rates_are_the_methods_defaults() -> None:
-    from hone_api.advice import USUAL_RATES
-    from hone_trainer.methods import METHODS
-
-    for name, method in METHODS.items():
-        assert USUAL_RATES[name] == (method.rates.adapter, method.rates.full)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from hone_api.methods import METHODS, Method
 from hone_api.plan import TrainingPlan
 from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import arguments, sft
+from hone_trainer.methods import arguments
 from hone_trainer.run import preflight
 from hone_trainer.scoring import early_stopping
 from hone_trainer.training import settings
@@ -36,7 +37,7 @@ def plan(**fields: Any) -> TrainingPlan:
 def resolve(plan: TrainingPlan, ranks: int = 1, cuda: bool = False, bf16: bool = False, **facts: Any) -> Settings:
     device = Device(ranks, cuda=cuda, bf16=bf16)
     facts = {"sequences": 100, "max_length": 64, "micro_batch_size": 4, **facts}
-    return settings.resolve(plan, rates=sft.METHOD.rates, device=device, **facts)
+    return settings.resolve(plan, rates=METHODS[Method.SFT].rates, device=device, **facts)
 
 
 def test_defaults() -> None:

@@ -59,14 +59,15 @@ def test_a_run_that_is_not_sharded_though_asked_for_is_refused() -> None:
 
 @pytest.mark.parametrize("sharded", [True, False])
 def test_only_a_run_without_deepspeed_is_told_to_use_the_cpu(make_plan: Any, sharded: bool) -> None:
+    from hone_api.methods import METHODS, Method
     from hone_trainer.device import Device
-    from hone_trainer.methods import METHODS, arguments
+    from hone_trainer.methods import arguments
     from hone_trainer.training import settings
 
     plan = make_plan(deepspeed={"zeroStage": 2} if sharded else None)
     resolved = settings.resolve(
         plan,
-        rates=METHODS["SFT"].rates,
+        rates=METHODS[Method.SFT].rates,
         sequences=80,
         max_length=64,
         micro_batch_size=4,

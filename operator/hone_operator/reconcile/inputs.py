@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from hone_api.dataset import Format
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
-from hone_api.methods import FORMATS_ANSWERED, FORMATS_BY_LOGITS, FORMATS_MEASURED, FORMATS_TAKEN
+from hone_api.methods import FORMATS_ANSWERED, FORMATS_BY_LOGITS, FORMATS_MEASURED, METHODS
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.upstream import Wait
 
@@ -26,7 +26,7 @@ class Purpose(NamedTuple):
 
 def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, Purpose]]:
     """(Dataset, split, what for) of all rows that the job names."""
-    taken = Purpose(f"method {spec.method}", FORMATS_TAKEN[spec.method])
+    taken = Purpose(f"method {spec.method}", METHODS[spec.method].formats)
     if spec.distillation and spec.distillation.by_logits:
         taken = Purpose("distillation.level Logits (Sequence needs no answers)", FORMATS_BY_LOGITS)
     for ref in (*spec.datasets, *(spec.evaluation_datasets or ())):

@@ -16,7 +16,7 @@ from hone_trainer.methods import sft
 from hone_trainer.models.base_model import Base
 from hone_trainer.scoring import heldout
 from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Rates, Settings
+from hone_trainer.training.settings import Settings
 
 
 class DocumentEncoder(Encoder):
@@ -55,7 +55,6 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
 
 
 METHOD = Method(
-    rates=Rates(adapter=2e-4, full=2e-5),
     encoder=encoder,
     dataset=dataset,
     arguments=arguments,

@@ -17,7 +17,7 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training.loop import Run
 from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Rates, Settings
+from hone_trainer.training.settings import Settings
 
 LOSSES = {"Sigmoid": "sigmoid", "IPO": "ipo", "Hinge": "hinge"}
 """Our names -> TRL's."""
@@ -95,7 +95,6 @@ def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
 
 
 METHOD = Method(
-    rates=Rates(adapter=5e-6, full=5e-7),
     encoder=pairs.encoder,
     dataset=pairs.dataset,
     arguments=arguments,

@@ -23,7 +23,7 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.samplers import PromptOrder
-from hone_trainer.training.settings import Rates, Settings
+from hone_trainer.training.settings import Settings
 
 LOSSES: dict[str, dict[str, str]] = {
     "GRPO": {"loss_type": "grpo"},
@@ -166,7 +166,6 @@ def _file(folder: str) -> Path:
 
 
 METHOD = Method(
-    rates=Rates(adapter=1e-5, full=1e-6),
     encoder=encoder,
     dataset=dataset,
     arguments=arguments,

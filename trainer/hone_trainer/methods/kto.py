@@ -22,7 +22,7 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training.loop import Run
 from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Rates, Settings
+from hone_trainer.training.settings import Settings
 
 _MASKS = ("completion_mask", "KL_completion_mask")
 """Columns of a dataset and of its batches: which tokens of the answers count."""
@@ -151,7 +151,6 @@ def _sigmoid(x: float) -> float:
 
 
 METHOD = Method(
-    rates=Rates(adapter=5e-6, full=5e-7),
     encoder=encoder,
     dataset=dataset,
     arguments=arguments,

@@ -18,7 +18,7 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Rates, Settings
+from hone_trainer.training.settings import Settings
 
 _LIKELY = "chosen_likely_labels"
 
@@ -134,7 +134,6 @@ def _likelihood(logits: Any, wanted: Any) -> Any:
 
 
 METHOD = Method(
-    rates=Rates(adapter=5e-5, full=5e-6),
     encoder=pairs.encoder,
     dataset=dataset,
     arguments=arguments,

@@ -22,7 +22,7 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training.loop import Run
 from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Rates, Settings
+from hone_trainer.training.settings import Settings
 
 
 def options(plan: TrainingPlan) -> PpoMethod:
@@ -129,7 +129,6 @@ def _divergence(trainer: Any, prompt: list[int], answer: list[int]) -> float:
 
 
 METHOD = Method(
-    rates=Rates(adapter=1e-5, full=1e-6),
     encoder=encoder,
     dataset=dataset,
     arguments=arguments,

@@ -17,7 +17,7 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Rates, Settings
+from hone_trainer.training.settings import Settings
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
@@ -85,7 +85,6 @@ def rewards(model: Any, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll
 
 
 METHOD = Method(
-    rates=Rates(adapter=1e-4, full=1e-5),
     encoder=pairs.encoder,
     dataset=dataset,
     arguments=arguments,

@@ -14,7 +14,7 @@ from hone_trainer.training import chunked_loss, finite
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.samplers import WithinStep
-from hone_trainer.training.settings import Rates, Settings
+from hone_trainer.training.settings import Settings
 
 
 def encoder(plan: TrainingPlan, base: Base) -> Encoder:
@@ -154,7 +154,6 @@ def trainer(
 
 
 METHOD = Method(
-    rates=Rates(adapter=2e-4, full=2e-5),
     encoder=encoder,
     dataset=dataset,
     arguments=arguments,

@@ -8,6 +8,7 @@ from typing import Any
 
 from hone_api import sizing
 from hone_api.estimate import Setup
+from hone_api.methods import METHODS as INFOS
 from hone_api.plan import TrainingPlan
 from hone_trainer.device import Device
 from hone_trainer.encoding import split_file
@@ -30,7 +31,7 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
     ranks, gpu = device.world_size, device.cuda
     return dataset, settings.resolve(
         plan,
-        rates=method.rates,
+        rates=INFOS[plan.method].rates,
         sequences=len(dataset) * method.repeats(plan),
         max_length=length,
         device=device,
@@ -41,7 +42,7 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
 
 def longest(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> int:
     """Tokens of the longest sequence of a run."""
-    if plan.method in sizing.BY_TOKENS:  # what is trained is what lies in the dataset
+    if INFOS[plan.method].by_tokens:  # what is trained is what lies in the dataset
         return max(map(len, dataset["input_ids"]))
     return sizing.longest_sequence(plan, max(map(split_file.longest, examples)))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hone_trainer.scoring.heldout import HeldOut
     from hone_trainer.scoring.scores import Best, Score
     from hone_trainer.training.loop import Run
-    from hone_trainer.training.settings import Rates, Settings
+    from hone_trainer.training.settings import Settings
 
 
 def _nothing_more(plan: TrainingPlan, base: Base) -> None:
@@ -30,8 +30,6 @@ Poll = Callable[[], None]
 class Method:
     """One method. The pipeline calls the fields from top to bottom."""
 
-    rates: Rates
-    """Learning rates when the plan names none."""
     encoder: Callable[[TrainingPlan, Base], RecordEncoder]
     """Records of the materialised splits to examples."""
     dataset: Callable[[TrainingPlan, Sequence[Any], int], Any]

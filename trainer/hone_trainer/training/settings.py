@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hone_api.methods import Rates
 from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
 from hone_trainer.device import Device
@@ -12,17 +13,6 @@ from hone_trainer.errors import TrainerError
 
 CURVE_POINTS = 2000
 """Most points of a logged curve; longer runs log every n-th step."""
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Learning rates of a method when the plan names none.
-
-    Adapters want about ten times the rate of full tuning ("LoRA without regret", Thinking Machines, 2025).
-    """
-
-    adapter: float
-    full: float
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""The methods of fine-tuning. To add one: a module here with its options and its `INFO`, its name in `info.Method`, a
+module of the trainer's `methods`, and its entries in the tables of both. A method that one table lacks fails a test.
+"""
+
+from __future__ import annotations
+
+from hone_api.dataset import Format
+from hone_api.meta import Rule
+from hone_api.methods import dapt, distillation, dpo, grpo, kto, orpo, ppo, reward, sft
+from hone_api.methods.dapt import DaptMethod
+from hone_api.methods.distillation import DistillationMethod, TeacherEndpoint
+from hone_api.methods.dpo import DpoMethod
+from hone_api.methods.grpo import CLIP_RANGES, VLLM_SHARE, Generation, GrpoMethod
+from hone_api.methods.info import ANSWERS, Method, MethodInfo, Rates
+from hone_api.methods.kto import KtoMethod
+from hone_api.methods.orpo import OrpoMethod
+from hone_api.methods.ppo import PpoMethod
+from hone_api.methods.reward import RewardMethod
+from hone_api.methods.sft import SftMethod
+from hone_api.rewards import Reward
+from hone_api.training import Evaluation
+
+__all__ = [
+    "ANSWERS",
+    "CLIP_RANGES",
+    "FORMATS_ANSWERED",
+    "FORMATS_BY_LOGITS",
+    "FORMATS_MEASURED",
+    "METHODS",
+    "METHOD_BLOCKS",
+    "VLLM_SHARE",
+    "DaptMethod",
+    "DistillationMethod",
+    "DpoMethod",
+    "Generation",
+    "GrpoMethod",
+    "KtoMethod",
+    "Method",
+    "MethodInfo",
+    "OrpoMethod",
+    "PlanBlocks",
+    "PpoMethod",
+    "Rates",
+    "RewardMethod",
+    "SftMethod",
+    "SpecBlocks",
+    "TeacherEndpoint",
+    "all_rewards",
+    "block_rules",
+]
+
+METHODS: dict[Method, MethodInfo] = {
+    module.INFO.name: module.INFO for module in (sft, dapt, dpo, kto, orpo, reward, ppo, grpo, distillation)
+}
+
+
+class SpecBlocks(  # pydantic takes the fields of the last base first
+    distillation.InSpec,
+    grpo.InSpec,
+    ppo.InSpec,
+    reward.InSpec,
+    orpo.InSpec,
+    kto.InSpec,
+    dpo.InSpec,
+    dapt.InSpec,
+    sft.InSpec,
+):
+    """The options of each method in the spec of a FineTuneJob."""
+
+
+class PlanBlocks(  # pydantic takes the fields of the last base first
+    distillation.InPlan,
+    grpo.InPlan,
+    ppo.InPlan,
+    reward.InPlan,
+    orpo.InPlan,
+    kto.InPlan,
+    dpo.InPlan,
+    dapt.InPlan,
+    sft.InPlan,
+):
+    """The options of each method in a plan."""
+
+
+METHOD_BLOCKS = tuple(info.block for info in METHODS.values())
+FORMATS_BY_LOGITS = ANSWERS
+"""Formats that Distillation takes at level Logits, which learns on the rows' own answers."""
+FORMATS_MEASURED = (*ANSWERS, Format.TEXT, Format.PREFERENCE)
+"""Formats of the Datasets that evaluation.retention can measure."""
+FORMATS_ANSWERED = (*ANSWERS, Format.PREFERENCE, Format.KTO, Format.VERIFIABLE)
+"""Formats with prompts, whose answers evaluation.rewards can score."""
+
+
+def block_rules() -> tuple[Rule, ...]:
+    """CEL rules of a spec: each block belongs to its method, and some methods cannot do without theirs."""
+    return (
+        *(
+            Rule(
+                f"!has(self.{info.block}) || self.method == '{info.name}'",
+                f"the block {info.block} is for method {info.name}: remove it, or set method to {info.name}",
+                field_path=f".{info.block}",
+            )
+            for info in METHODS.values()
+        ),
+        *(
+            Rule(
+                f"self.method != '{info.name}' || has(self.{info.block})",
+                f"method {info.name} needs the block {info.block} with {info.needs}",
+                field_path=f".{info.block}",
+            )
+            for info in METHODS.values()
+            if info.needs
+        ),
+    )
+
+
+def all_rewards(grpo: GrpoMethod | None, evaluation: Evaluation) -> list[Reward]:
+    """Those that are trained on, and those that only evaluation has; their titles differ."""
+    trained = list(grpo.rewards) if grpo else []
+    titles = {reward.title for reward in trained}
+    return [*trained, *(reward for reward in evaluation.rewards if reward.title not in titles)]
