@@ -195,9 +195,13 @@ FAILURES: dict[str, Failure] = {
         ExitCode.CONFIG,
         Retry.NEVER,
         "Change the field, or ask the platform team for the value of the chart that the message names.",
+        "helm get values RELEASE --namespace NAMESPACE --all",
     ),
     "FileNotFound": Failure(
-        ExitCode.CONFIG, Retry.NEVER, "Check the path. It is relative to the folder that the command runs in."
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Check the path. It is relative to the folder that the command runs in.",
+        "ls FOLDER",
     ),
     "InvalidArgument": Failure(
         ExitCode.CONFIG,
@@ -206,9 +210,17 @@ FAILURES: dict[str, Failure] = {
         "python -m hone_trainer COMMAND --help",
     ),
     "InvalidConfiguration": Failure(
-        ExitCode.CONFIG, Retry.NEVER, "Correct the fields or arguments that the message names."
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Correct the fields or arguments that the message names.",
+        "kubectl describe ftj NAME",
     ),
-    "NotSupportedYet": Failure(ExitCode.CONFIG, Retry.NEVER, "Remove the field, or use a later version of Hone."),
+    "NotSupportedYet": Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Remove the field, or use a later version of Hone.",
+        "kubectl explain ftj.spec --recursive",
+    ),
     "NotAllowed": Failure(
         ExitCode.CONFIG, Retry.NEVER, "Change the fields named, or ask the platform team to allow them."
     ),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hone_api.failures import FAILURES
 from hone_api.finetunejob_status import ConditionType
 from hone_dev.tools import kubectl
 from hone_dev.troubleshooting import page
@@ -206,6 +207,23 @@ def test_explain(run: Kubectl, field: str, told: str) -> None:
     while told not in (out := " ".join(run("explain", field).split())) and time.monotonic() < end:
         time.sleep(0.5)
     assert told in out
+
+
+COMMANDS = sorted(
+    {c for f in FAILURES.values() for c in f.command.split("; ") if c.startswith(("kubectl get", "kubectl desc"))}
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_troubleshooting_guide_work(run: Kubectl, command: str) -> None:
+    said = run(*command.replace("NAME ", "seen ").removesuffix(" NAME").split()[1:])
+    assert "exit code" not in said
+
+
+def test_every_cause_in_a_configuration_has_a_command() -> None:
+    causes = ("InvalidValue", "UnknownField", "ConflictingFields", "CircularReference", "UnusableModelVersion")
+    causes += ("PlatformUnsuitable", "FileNotFound", "InvalidArgument", "InvalidConfiguration", "NotSupportedYet")
+    assert [code for code in causes if not FAILURES[code].command] == []
 
 
 def test_wait_for_a_condition(run: Kubectl) -> None:
