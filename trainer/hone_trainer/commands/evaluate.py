@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.modelversion import EvaluationNumber
-from hone_api.plan import TrainingPlan
+from hone_trainer.commands.exported import Exported
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
-from hone_trainer.models import adapters, base_model
 from hone_trainer.run import preflight, rows
 from hone_trainer.scoring import heldout, scores
 from hone_trainer.scoring.heldout import HeldOut
@@ -34,21 +33,10 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
     Raises:
         TrainerError: FileNotFound when `artifact` is none, or an adapter's base is not there; InvalidConfiguration.
     """
-    file = artifact / "report.json"
-    if not file.is_file():
-        raise TrainerError("FileNotFound", f"{artifact} holds no report.json: name an exported artifact")
-    report = json.loads(file.read_text())
-    plan = TrainingPlan.model_validate(report["plan"])
-    method = METHODS[plan.method]
+    exported = Exported.read(artifact, base)
+    plan, opened, method = exported.plan, exported.opened, METHODS[exported.plan.method]
     if method.score is not heldout.score_language_model:
         raise TrainerError("InvalidConfiguration", f"the numbers of method {plan.method} need the run's own reference")
-    bf16 = report["resolved"]["precision"] == "BFloat16"
-    base = base or Path(plan.model_path)
-    is_adapter = report["form"] == "Adapter"
-    if is_adapter and not (base / "config.json").is_file():
-        raise TrainerError("FileNotFound", f"the base model is not in {base}: name its folder with --base")
-
-    opened = base_model.open_base(base if is_adapter else artifact)
     encoded = rows.encode(plan, opened, str(data))
     for warning in preflight.rows(encoded, opened, str(data)):
         print(warning)
@@ -56,32 +44,13 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
 
     def score(network: Any) -> Score:
         pad = opened.tokenizer.pad_token_id
-        return heldout.score(network, held_out.rows, pad_id=pad, bf16=bf16, poll=lambda: None)
+        return heldout.score(network, held_out.rows, pad_id=pad, bf16=exported.bf16, poll=lambda: None)
 
-    tuned = _load(opened, plan, bf16, quantize=is_adapter)
-    if is_adapter:
-        before, tuned = score(tuned), _with_adapter(tuned, artifact)
-    elif (base / "config.json").is_file():
-        before = score(_load(base_model.open_base(base), plan, bf16, quantize=True))
+    if exported.is_adapter:
+        network = exported.load_alone()
+        before, tuned = score(network), score(exported.with_adapter(network))
+    elif (exported.base / "config.json").is_file():
+        tuned, before = score(exported.load_alone()), score(exported.load_base())
     else:
-        return scores.numbers([held_out.name], method.metrics, None, [score(tuned)])
-    return scores.numbers([held_out.name], method.metrics, [before], [score(tuned)])
-
-
-def _load(opened: base_model.Base, plan: TrainingPlan, bf16: bool, *, quantize: bool) -> Any:
-    """The model with TRL's fused loss head, on the GPU where there is one."""
-    import torch
-    from trl.trainer.utils import add_fused_lm_head
-
-    cuda = torch.cuda.is_available()
-    frozen = adapters.is_adapter(plan.adapter)
-    quantize = quantize and adapters.is_quantized(plan.adapter)
-    network = base_model.load(opened, bf16=bf16, cpu=not cuda, quantize=quantize, frozen=frozen)
-    add_fused_lm_head(network, outputs=("log_probs", "is_top1"))
-    return network if quantize or not cuda else network.cuda()
-
-
-def _with_adapter(network: Any, artifact: Path) -> Any:
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(network, artifact)
+        return scores.numbers([held_out.name], method.metrics, None, [score(exported.load_alone())])
+    return scores.numbers([held_out.name], method.metrics, [before], [tuned])

@@ -6,6 +6,19 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+TOKENS = 256
+"""Most tokens of an answer, unless the user says otherwise."""
+
+
+def ask(arguments: Sequence[str]) -> argparse.Namespace:
+    """Of `python -m hone_trainer ask`."""
+    parser = _parser("ask", "one answer of an exported model, asked as its training rows ask")
+    parser.add_argument("artifact", type=Path, help="folder of an exported adapter, merged or full model")
+    parser.add_argument("question", help="what a user would write; of DAPT the beginning of a text")
+    parser.add_argument("--base", type=Path, help="folder of the base model; default: where the run had it")
+    parser.add_argument("--max-new-tokens", type=int, default=TOKENS, metavar="N", help=f"default {TOKENS}")
+    return parser.parse_args(arguments)
+
 
 def evaluate(arguments: Sequence[str]) -> argparse.Namespace:
     """Of `python -m hone_trainer evaluate`."""

@@ -1,0 +1,79 @@
+"""An exported model, loaded again as its run had it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from hone_api.plan import TrainingPlan
+from hone_trainer.errors import TrainerError
+from hone_trainer.models import adapters, base_model
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported adapter, merged or full model."""
+
+    folder: Path
+    plan: TrainingPlan
+    bf16: bool
+    is_adapter: bool
+    base: Path
+    """Folder of the base model; only an adapter needs it."""
+    opened: base_model.Base
+    """Configuration and tokenizer of the model in `folder`, or for an adapter of its base."""
+
+    @classmethod
+    def read(cls, folder: Path, base: Path | None = None) -> Self:
+        """Read the report of an artifact.
+
+        Args:
+            base: folder of the base model; default: where the run had it.
+
+        Raises:
+            TrainerError: FileNotFound when `folder` is not an artifact, or an adapter's base is not there.
+        """
+        file = folder / "report.json"
+        if not file.is_file():
+            raise TrainerError("FileNotFound", f"{folder} holds no report.json: name an exported artifact")
+        report = json.loads(file.read_text())
+        plan = TrainingPlan.model_validate(report["plan"])
+        base, is_adapter = base or Path(plan.model_path), report["form"] == "Adapter"
+        if is_adapter and not (base / "config.json").is_file():
+            raise TrainerError("FileNotFound", f"the base model is not in {base}: name its folder with --base")
+        bf16 = report["resolved"]["precision"] == "BFloat16"
+        return cls(folder, plan, bf16, is_adapter, base, base_model.open_base(base if is_adapter else folder))
+
+    def load_alone(self) -> Any:
+        """The merged or full model, or an adapter's base."""
+        return _load(self.opened, self.plan, self.bf16, quantize=self.is_adapter)
+
+    def load_base(self) -> Any:
+        """The base of a merged or full model."""
+        return _load(base_model.open_base(self.base), self.plan, self.bf16, quantize=True)
+
+    def with_adapter(self, network: Any) -> Any:
+        """An adapter on its loaded base."""
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(network, self.folder)
+
+    def load(self) -> Any:
+        """The trained model."""
+        network = self.load_alone()
+        return self.with_adapter(network) if self.is_adapter else network
+
+
+def _load(opened: base_model.Base, plan: TrainingPlan, bf16: bool, *, quantize: bool) -> Any:
+    """The model with TRL's fused loss head, on the GPU where there is one."""
+    import torch
+    from trl.trainer.utils import add_fused_lm_head
+
+    cuda = torch.cuda.is_available()
+    frozen = adapters.is_adapter(plan.adapter)
+    quantize = quantize and adapters.is_quantized(plan.adapter)
+    network = base_model.load(opened, bf16=bf16, cpu=not cuda, quantize=quantize, frozen=frozen)
+    add_fused_lm_head(network, outputs=("log_probs", "is_top1"))
+    return network if quantize or not cuda else network.cuda()
