@@ -13,6 +13,7 @@ app.add_typer(cli.images, name="images")
 app.command()(cli.tools)
 app.command()(cli.hub)
 app.command()(cli.demo)
+app.command()(cli.ask)
 
 
 def main() -> None:

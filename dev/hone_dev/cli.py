@@ -86,3 +86,14 @@ def demo(
     from hone_dev.demo.command import demo as run_demo
 
     run_demo(cluster)
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What a user would write.")],
+    cluster: Annotated[str, typer.Option(help="As of the demo.")] = "embedded",
+) -> None:
+    """Ask the newest model of the demo; print its answer."""
+    from hone_dev.demo import ask as demo_ask
+    from hone_dev.demo.command import TENANT, target_of
+
+    typer.echo(demo_ask.ask(target_of(cluster), TENANT, question))

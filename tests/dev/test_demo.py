@@ -1,12 +1,17 @@
 """Which run a demo starts, what it shows of it, and what it says at the end."""
 
 import io
+import shlex
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
+from hone_dev.__main__ import app
 from hone_dev.console import HoneDevError
-from hone_dev.demo import command, follow, runs, summary, targets
+from hone_dev.demo import ask, command, follow, runs, summary, targets
 
 pytestmark = pytest.mark.pure
 
@@ -207,3 +212,74 @@ def test_the_summary_shows_what_was_gained_and_where_the_time_went(monkeypatch):
         assert part in text
     assert "11m 0s" in text  # training
     assert "13m 35s" in text  # in all
+
+
+def test_the_summary_shows_warnings_and_marks_an_answer_that_loops(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(summary, "Console", lambda **_: Console(file=out, width=110))
+    run = job(conditions=[("Advised", "True", "Advice", "1 of 2 sample answers loop")])
+    run["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    sample = {"prompt": "?", "base": "b", "tuned": "a a a", "baseEnding": "Cut", "tunedEnding": "Repeats"}
+    version = {**VERSION, "spec": {**VERSION["spec"], "evaluation": {"samples": [sample]}}}
+    summary.show(run, version, 90)
+    for part in ("Warnings", "1 of 2 sample answers loop", "tuned: loops: it repeats itself", "base: cut at the token"):
+        assert part in out.getvalue()
+    assert summary.advice(job(conditions=[("Advised", "False", "NothingToAdvise", "")])) == ""
+
+
+def artifact(form, uri="pvc://hone-store/models/x/{}"):
+    return {"format": form, "uri": uri.format(form.lower())}
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "folder"),
+    [
+        ([artifact("Adapter")], "/store/models/x/adapter"),
+        ([artifact("Adapter"), artifact("Merged"), artifact("GGUF")], "/store/models/x/merged"),
+        ([artifact("GGUF")], None),
+        ([artifact("Full", "pvc://other/full")], None),
+    ],
+)
+def test_the_folder_that_is_asked(artifacts, folder):
+    assert ask.folder_of({"spec": {"artifacts": artifacts}}) == folder
+
+
+def test_the_newest_model_is_asked():
+    versions = [{"metadata": {"name": str(t), "creationTimestamp": f"2026-01-0{t}T00:00:00Z"}} for t in (2, 3, 1)]
+    assert ask.newest(versions)["metadata"]["name"] == "3"
+    assert ask.newest([]) is None
+
+
+@pytest.mark.parametrize("reference", ["r:5000/hone/trainer:2.0", "r/trainer@sha256:" + "a" * 64])
+def test_an_image_of_the_values_as_a_reference(reference):
+    assert ask.image(targets._image(reference)) == reference
+
+
+def test_the_last_line_of_the_demo_is_a_command_of_the_program():
+    """It is read by a shell, and its words by the program that it names."""
+    line = ask.command("kind", [{"prompt": "What's `spec.x` for $1?"}])
+    python, *words = shlex.split(line)
+    assert python == ".venv/bin/python"
+    assert words == ["-m", "hone_dev", "ask", "--cluster", "kind", "What's `spec.x` for $1?"]
+    assert ask.command("embedded", []) == ".venv/bin/python -m hone_dev ask 'What is a Pod?'"
+    assert CliRunner().invoke(app, ["ask", "--help"]).exit_code == 0
+
+
+def test_a_question_reaches_the_trainer_as_it_is():
+    container = ask.pod("image", "/store/models/x/adapter", "--help $(HOME) 'x'")["spec"]["containers"][0]
+    assert container["command"][-2:] == ["--", "--help $$(HOME) 'x'"]
+
+
+@pytest.mark.parametrize(
+    ("code", "ends", "shown"),
+    [
+        ("print('An answer.')", 0, "An answer.\n"),
+        ("print('An answer.'); print('note: it loops', file=sys.stderr)", 0, "An answer.\nnote: it loops\n"),
+        ("print('Loading weights', file=sys.stderr); sys.exit(78)", 1, "Loading weights\n"),
+    ],
+)
+def test_the_log_of_the_pod_holds_the_answer_alone(code, ends, shown):
+    noise = "import sys; print('Loading weights', file=sys.stderr) if 'exit' not in sys.argv[1] else None; "
+    argv = ["sh", "-c", ask.SCRIPT, "ask", sys.executable, "-c", noise + code, code]
+    found = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (ends, shown, "")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hone_dev.console import HoneDevError
-from hone_dev.demo import command
+from hone_dev.demo import ask, command
 from hone_dev.demo.follow import follow
 from hone_dev.demo.targets import Target
 
@@ -95,3 +95,21 @@ def test_a_deleted_run_is_told(target):
     with pytest.raises(HoneDevError, match="was deleted"):
         follow(target, command.TENANT, run.name)
     timer.join()
+
+
+def test_the_pod_that_asks_may_run_where_pod_security_is_restricted(target):
+    command._apply(target, command._namespace(command.TENANT, command.ENABLED))
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}  # no controller makes it
+    command._apply(target, account, namespace=command.TENANT)
+    document = ask.pod("r:5000/hone/trainer:2.0", "/store/models/x/adapter", "What is a Pod?")
+    where = ("--namespace", command.TENANT)
+    target.kubectl(*where, "create", "--dry-run=server", "--filename=-", stdin=json.dumps(document))
+    del document["spec"]["securityContext"]
+    with pytest.raises(HoneDevError, match="restricted"):
+        target.kubectl(*where, "create", "--dry-run=server", "--filename=-", stdin=json.dumps(document))
+
+
+def test_without_a_model_nobody_is_asked(target):
+    command._apply(target, command._namespace(command.TENANT, command.ENABLED))
+    with pytest.raises(HoneDevError, match="there is no ModelVersion"):
+        ask.ask(target, command.TENANT, "What is a Pod?")

@@ -10,7 +10,7 @@ from typing import Any
 
 from hone_dev import paths
 from hone_dev.console import HoneDevError, note, step
-from hone_dev.demo import runs, summary
+from hone_dev.demo import ask, runs, summary
 from hone_dev.demo.follow import follow
 from hone_dev.demo.targets import TARGETS, Target
 
@@ -26,10 +26,8 @@ def demo(cluster: str) -> None:
     Can be interrupted and started again at any time: an unfinished run is followed, a finished one stays as history
     and a new one gets the next number.
     """
-    if cluster not in TARGETS:
-        raise HoneDevError(f"there is no cluster {cluster}", f"choose one of: {', '.join(TARGETS)}")
     started = time.monotonic()
-    target = TARGETS[cluster]()
+    target = target_of(cluster)
     install(target)
     run = start(target)
     installed = time.monotonic() - started
@@ -46,6 +44,14 @@ def demo(cluster: str) -> None:
     version = target.get("--namespace", TENANT, "mv", name)
     summary.show(job, version, installed)
     note(f"look around: {_kubectl(target)} -n {TENANT} get dset,ftj,mv")
+    note(f"ask it yourself: {ask.command(cluster, version['spec']['evaluation'].get('samples', []))}")
+
+
+def target_of(cluster: str) -> Target:
+    """The cluster of this name, brought up if that is ours to do."""
+    if cluster not in TARGETS:
+        raise HoneDevError(f"there is no cluster {cluster}", f"choose one of: {', '.join(TARGETS)}")
+    return TARGETS[cluster]()
 
 
 def _kubectl(target: Target) -> str:

@@ -11,6 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+ENDINGS = {"Repeats": " loops: it repeats itself to the end", "Cut": " cut at the token limit"}
+"""Marks of answers that did not end by themselves."""
+
 
 def show(job: Mapping[str, Any], version: Mapping[str, Any], install: float) -> None:
     """Print it to standard output. `install` is in seconds."""
@@ -19,6 +22,8 @@ def show(job: Mapping[str, Any], version: Mapping[str, Any], install: float) -> 
     out.print(_evaluation(version))
     for sample in version["spec"]["evaluation"].get("samples", [])[:1]:
         out.print(_answers(sample))
+    if warnings := advice(job):
+        out.print(Panel(Text(warnings), title="Warnings", title_align="left", border_style="yellow"))
     out.print(_times(job, version, install))
 
 
@@ -52,12 +57,19 @@ def change(base: str | None, tuned: str) -> str:
         return ""
 
 
+def advice(job: Mapping[str, Any]) -> str:
+    """What looks wrong in the run, though it succeeded; empty without warnings."""
+    conditions = (job.get("status") or {}).get("conditions", ())
+    return next((str(c["message"]) for c in conditions if c["type"] == "Advised" and c["status"] == "True"), "")
+
+
 def _answers(sample: Mapping[str, Any]) -> Panel:
     parts = (("question", "prompt"), ("base", "base"), ("tuned", "tuned"), ("reference", "reference"))
     text = Text()
     for label, key in parts:
         if sample.get(key):
-            text.append(f"{label}:\n", style="bold").append(f"{sample[key].strip()}\n\n")
+            text.append(f"{label}:", style="bold").append(ENDINGS.get(sample.get(f"{key}Ending", ""), ""), style="red")
+            text.append(f"\n{sample[key].strip()}\n\n")
     text.rstrip()
     return Panel(text, title="One question neither has seen", title_align="left")
 
