@@ -12,9 +12,13 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hone_api.plan import MaterializePlan, ModelInput
+from hone_api.rewards import Reward as RewardSpec
 from hone_trainer.datasets import materialize
 from hone_trainer.datasets.curation.classifier import Classifier
-from hone_trainer.errors import ConfigError
+from hone_trainer.errors import ConfigError, SourceError
+from hone_trainer.rewards.base import Context
+from hone_trainer.rewards.model import RewardModel
+from hone_trainer.sandbox.workers import Workers
 
 pytestmark = pytest.mark.trainer
 ROWS = [{"prompt": f"Where is the river of place {i}?", "completion": "Here. " * (i % 7 + 1)} for i in range(24)]
@@ -97,3 +101,18 @@ def test_what_is_no_classifier_or_has_no_such_label_is_refused(make: Any, tiny_m
         Classifier(ModelInput(path=str(tiny_model)), None, tmp_path)
     with pytest.raises(ConfigError, match="labels are good, poor, not best"):
         Classifier(ModelInput(path=str(make("poor", "good"))), "best", tmp_path)
+
+
+@pytest.mark.attack("model configs")
+@pytest.mark.parametrize("kind", ["classifier", "reward"])
+def test_a_scoring_model_that_names_a_kernel_is_refused_before_it_is_read(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "attn_implementation": "owner/kernel"}')
+    spec = RewardSpec.model_validate({"type": "RewardModel", "rewardModel": {"modelVersion": "taste-v1"}})
+    with Workers(1) as workers:
+        load: Callable[[], object] = {
+            "reward": lambda: RewardModel(Context(spec, workers, tmp_path)),
+            "classifier": lambda: Classifier(ModelInput(path=str(tmp_path)), None, tmp_path),
+        }[kind]
+        with pytest.raises(SourceError, match="has attn_implementation") as raised:
+            load()
+    assert raised.value.code == "UnsafeModel"
