@@ -96,7 +96,10 @@ def test_a_metric_without_a_true_zero_changes_by_its_difference() -> None:
         ({"plan": {"adapter": {"type": "DoRA"}}}, ["python -", "python -m hone_trainer"]),
         ({"form": "Merged"}, ["python -", "vllm serve . --served-model-name tutor", "python -m hone_trainer"]),
         ({"form": "GGUF"}, ["llama-cli -m tutor.gguf"]),
-        ({"plan": {"modelUri": "pvc://models/base"}}, ["python -m hone_trainer"]),
+        (
+            {"plan": {"modelUri": "pvc://models/base"}},
+            ["python -m hone_trainer ask .", "python -m hone_trainer evaluate"],
+        ),
         ({"plan": {"method": "Reward"}}, []),
         ({"plan": {"method": "DPO"}}, ["python -", "vllm serve owner/base"]),
     ],

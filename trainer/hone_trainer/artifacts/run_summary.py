@@ -190,6 +190,7 @@ from transformers import pipeline
 ask = pipeline("text-generation", ".")
 print(ask([{"role": "user", "content": "Your question"}], max_new_tokens=200)[0]["generated_text"][-1]["content"])
 END"""
+HONE_ASK = "python -m hone_trainer ask . 'Your question'"
 WRITE_ON = """python - <<'END'
 from transformers import pipeline
 print(pipeline("text-generation", ".")("The beginning of a text", max_new_tokens=200)[0]["generated_text"])
@@ -232,7 +233,8 @@ def _use(report: Mapping[str, Any]) -> list[Step]:
             Step("Use the merged model next to this folder: the base of this adapter was merged for this run alone.")
         ]
     if not plan["modelUri"].startswith("hf://"):
-        return [Step("Serve it: adapter_config.json names the path of the base model, which the server needs too.")]
+        needs = "Serve it: adapter_config.json names the path of the base model, which the server also needs."
+        return [Step("Ask it, where the base model is mounted as in the run:", HONE_ASK), Step(needs)]
     return [ask, *_served_adapter(report)]
 
 
