@@ -157,7 +157,7 @@ def down() -> None:
     state = paths.state()
     with locked(paths.cache("locks") / "cluster.lock"):
         if not state.exists() and not network.exists():
-            note("the embedded cluster is not there")
+            note("the embedded cluster is not running")
             return
         supervisor, node = Supervisor(state), Node(_plane())
         with step("stopping Kubernetes"):

@@ -81,7 +81,7 @@ class Listing:
                 self.cache.remove(kind, body)
                 self.changed(kind, body)
         if late:
-            log.info("%d of kind %s had changed without a watch telling so far", late, kind)
+            log.info("%d of kind %s had changed without an event from a watch so far", late, kind)
         return late
 
     def problem(self) -> str | None:

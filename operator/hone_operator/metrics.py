@@ -75,7 +75,7 @@ class Metrics:
         )
         self._errors = Counter(
             "hone_operator_reconcile_errors_total",
-            "Reconciles that failed and are tried again.",
+            "Reconciles that failed and will be retried.",
             ["kind"],
             registry=registry,
         )
@@ -93,7 +93,7 @@ class Metrics:
         )
         self._unreadable = Counter(
             "hone_operator_unreadable_objects_total",
-            "Times that an object was skipped because it is too large, too deep or no JSON.",
+            "Times that an object was skipped because it is too large, nested too deep or not JSON.",
             ["kind", "reason"],
             registry=registry,
         )

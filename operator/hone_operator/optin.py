@@ -112,7 +112,7 @@ class OptIn:
         name = self.config.opt_in.role
         role = await self.cluster.get("ClusterRole", None, name)
         if role is None:
-            raise ClusterError(404, "NotFound", f"ClusterRole {name} is not there: install the chart again")
+            raise ClusterError(404, "NotFound", f"ClusterRole {name} does not exist: install the chart again")
         return Setup(namespace, name, role["metadata"]["uid"])
 
     async def _bind(self, setup: Setup) -> None:

@@ -206,7 +206,7 @@ class Sweeper:
             return
         orphaned = await orphans.runs(self.cluster, live)
         if orphaned is None:
-            log.warning("%s: no runs are removed: pods are training of which nobody can tell the run", namespace)
+            log.warning("%s: no runs are removed: the run of some training pods is unknown", namespace)
         exports = models.that_stay(live, self.platform.store_claim, orphaned)
         held = await self._held(namespace, remove, exports) | _held_runs(remove, orphaned)
         known = {**known, **dict.fromkeys(held, format_time(as_of))}  # they wait as long again

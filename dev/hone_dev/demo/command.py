@@ -35,7 +35,7 @@ def demo(cluster: str) -> None:
         job = follow(target, TENANT, run.name)
     except KeyboardInterrupt:
         raise HoneDevError(
-            f"interrupted; the run {run.name} goes on in the cluster",
+            f"interrupted; the run {run.name} continues in the cluster",
             f"`make demo` follows it again; kubectl -n {TENANT} delete ftj {run.name} ends it",
         ) from None
     name = job["status"]["modelVersionName"]

@@ -38,7 +38,7 @@ def pin(name: str, spec: ModelVersionSpec) -> PinnedModel:
     base = spec.lineage.base_model
     if base.location is None:
         raise UnusableModelError(
-            f"ModelVersion {name} is an adapter, and lineage.baseModel.location does not say where its base lies"
+            f"ModelVersion {name} is an adapter, and lineage.baseModel.location does not say where its base is"
         )
     adapter = forms["Adapter"]
     return PinnedModel(name=name, uri=base.location, adapter_uri=adapter.uri, adapter_digest=adapter.digest)

@@ -125,7 +125,7 @@ class ProgressServer:
     def _job_of(self, caller: Caller, namespace: str, name: str) -> Object:
         """The job that the path names. Nobody learns which jobs exist in another namespace."""
         if caller.namespace != namespace:
-            raise RefusedError(403, "Forbidden", "a pod reports for jobs of its own namespace only")
+            raise RefusedError(403, "Forbidden", "a pod may report only for jobs of its namespace")
         if not self._pods.allow(caller.pod_uid, time.monotonic()):
             raise RefusedError(429, "TooManyRequests", "a pod may send two reports a second")
         job = self._directory.cached("FineTuneJob", namespace, name)

@@ -51,7 +51,7 @@ def begun(draft: Draft, seen: Observed) -> bool:
 
 def tell_refused(draft: Draft, refused: Refused) -> None:
     """Condition Accepted of a run that has begun."""
-    words = f"{refused.message}. It was accepted before, so an attempt that runs goes on; no other is started."
+    words = f"{refused.message}. It was accepted before, so a running attempt continues, but no other is started."
     draft.conditions.set("Accepted", False, refused.reason, words)
     draft.tell_change("Accepted", warning=True)
 

@@ -245,7 +245,7 @@ class _Run:
 
     def _asked(self) -> str:
         nodes = self.spec.resources.nodes
-        return "1 pod was asked for." if nodes == 1 else f"{nodes} pods were asked for."
+        return "1 pod was requested." if nodes == 1 else f"{nodes} pods were requested."
 
     def _refused(self) -> None:
         for refusal in self.seen.refusals:
@@ -326,7 +326,7 @@ class _Run:
             if self.spec.suspend:
                 self.draft.tell("Suspended", "The pods stop after a checkpoint.")
             elif self.conditions.was_true("Suspended"):
-                self.draft.tell("Resumed", "The run goes on from its last checkpoint.")
+                self.draft.tell("Resumed", "The run continues from its last checkpoint.")
 
     def _paused(self) -> Outcome:
         self.conditions.set("Admitted", False, "Suspended", "")

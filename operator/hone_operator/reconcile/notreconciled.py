@@ -18,15 +18,13 @@ _CREDENTIALS = re.compile(r"://[^/\s@]+@")
 
 def internal_error(body: Mapping[str, Any], now: datetime, error: BaseException) -> Outcome:
     """Reconciling=True with the error's type and text; everything else stays as it was."""
-    message = (
-        f"The operator failed and tries again: {type(error).__name__}: {_text(error)}. Report it with this object."
-    )
+    message = f"The operator failed and retries: {type(error).__name__}: {_text(error)}. Report it with this object."
     return _not_reconciled(body, now, INTERNAL_ERROR, message)
 
 
 def status_refused(body: Mapping[str, Any], now: datetime, words: str) -> Outcome:
     """The same when the API server has refused the status that was decided."""
-    message = f"The API server refuses the status that the operator wants to write; it tries again: {_scrub(words)}"
+    message = f"The API server refuses the status that the operator writes; the operator retries: {_scrub(words)}"
     return _not_reconciled(body, now, STATUS_REFUSED, message)
 
 

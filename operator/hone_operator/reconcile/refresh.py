@@ -43,7 +43,7 @@ def problems(spec: DatasetSpec) -> list[str]:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         out.append(f"spec.refresh.timeZone {refresh.time_zone!r} is not a zone of the IANA time zone database")
     if spec.synthesis:
-        out.append("spec.refresh with spec.synthesis: rows that people accepted are not generated anew by themselves")
+        out.append("spec.refresh with spec.synthesis: reviewed rows are never regenerated automatically")
     return out
 
 

@@ -110,7 +110,7 @@ def test_what_can_heal_is_tried_again_with_backoff(world, measured, conditions, 
 
 def test_a_task_that_cannot_be_ends_the_job_before_a_gpu_is_asked_for(world, measured, conditions):
     measured.tick()
-    words = "evaluation.harness.tasks: arc_eazy is no task of lm-eval 0.4.13; near to it: arc_easy"
+    words = "evaluation.harness.tasks: arc_eazy is not a task of lm-eval 0.4.13; near to it: arc_easy"
     measured.ends("Failed", world.dead(78, outcome=world.failure("InvalidConfiguration", words)))
     outcome = measured.tick(70)
     assert outcome.create == ()
