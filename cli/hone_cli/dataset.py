@@ -27,7 +27,7 @@ def review(
     web: Annotated[bool, typer.Option("--web", help="Serve a page on loopback instead of the terminal.")] = False,
     port: Annotated[int, typer.Option(help="Port of the page; default: a free one.")] = 0,
     reviewer: Annotated[
-        str | None, typer.Option(help="Your name in the decisions; in a cluster its user stands beside it.")
+        str | None, typer.Option(help="Your name in the decisions; in a cluster your user name is added.")
     ] = None,
     row: Annotated[str | None, typer.Option(help="Begin with this row, also one that was decided on.")] = None,
 ) -> None:

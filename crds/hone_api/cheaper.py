@@ -22,7 +22,7 @@ def cheaper(s: Setup) -> list[tuple[str, Setup]]:
         words = "training.gradientCheckpointing: true (the same result, about 30 % slower)"
         out.append((words, replace(s, checkpointing=True)))
     if s.teacher:
-        words = "distillation.level: Sequence (the teacher answers beforehand, in memory of its own)"
+        words = "distillation.level: Sequence (the teacher answers beforehand, in separate memory)"
         out.append((words, replace(s, teacher=None)))
     elif s.ranks > 1 and s.zero_stage < 3 and s.adapter != AdapterType.QLORA:
         out.append(("deepspeed.zeroStage: 3 (the same result, more traffic)", replace(s, zero_stage=3)))

@@ -144,14 +144,14 @@ def _pass_at_problems(evaluation: Evaluation) -> list[str]:
 def _scoring_problems(method: Method | str, rewards: list[Reward], grpo: GrpoMethod | None) -> list[str]:
     out = []
     if rewards and method == Method.DAPT:
-        out.append("evaluation.rewards: the rows of DAPT are texts, which hold no prompt to answer: remove them")
+        out.append("evaluation.rewards: the rows of DAPT are texts without a prompt to answer: remove them")
     titles = [reward.title for reward in rewards]
     if twice := _twice(titles):
         out.append(f"evaluation.rewards: more than one is called {twice}: give them names")
     if taken := sorted(_PAIRS_METRICS.intersection(titles)):
         out.append(f"evaluation.rewards: {', '.join(taken)}: methods have metrics of this name: give it another")
     if weighted := [reward.title for reward in rewards if float(reward.weight) != 1]:
-        out.append(f"evaluation.rewards: each is reported by itself: remove the weight of {', '.join(weighted)}")
+        out.append(f"evaluation.rewards: each is reported separately: remove the weight of {', '.join(weighted)}")
     trained = {reward.title: reward for reward in grpo.rewards} if grpo else {}
     other = [r.title for r in rewards if r.title in trained and not _alike(r, trained[r.title])]
     if other:

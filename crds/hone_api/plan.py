@@ -178,7 +178,7 @@ class MaterializePlan(RowsPlan):
         default=None, description="The content before, to tell what changed and to keep its rows in their splits."
     )
     previous_split_settings: ShortText | None = Field(
-        default=None, description="splitSettings of it: where they are others, its rows are divided anew."
+        default=None, description="splitSettings of that content: if they differ, its rows are split again."
     )
     known: str | None = Field(
         default=None, description="sourceVersion of what was read last: the same is not read again."

@@ -194,7 +194,7 @@ def test_conversations_that_do_not_end_with_an_answer() -> None:
 def test_a_system_turn_in_the_middle() -> None:
     late = chat(("user", "a"), ("assistant", "b"), ("system", "s"), ("user", "c"), ("assistant", "d"))
     first = chat(("system", "s"), ("user", "c"), ("assistant", "d"))
-    assert "In 1 rows a system turn stands after the first turn" in told([late, first])
+    assert "In 1 rows a system turn comes after the first turn" in told([late, first])
     assert "after the first turn" not in told([first])
     assert "In 1 rows a system turn" in told(
         [{"prompt": late["messages"][:4], "chosen": "a", "rejected": "b"}], "Preference"

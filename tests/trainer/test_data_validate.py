@@ -71,8 +71,8 @@ def test_a_row_of_several_files_has_its_place(files: Path, capsys: Any) -> None:
         ([], "name files"),
         (["absent.jsonl"], "there is no file absent.jsonl"),
         (["absent/*.jsonl"], "there is no file absent/*.jsonl"),
-        (["one", "two"], "a folder stands alone"),
-        (["hf://owner/name", "one/a.jsonl"], "an address is a source of its own"),
+        (["one", "two"], "or one folder"),
+        (["hf://owner/name", "one/a.jsonl"], "name either one address, or files"),
         (["gs://bucket/rows.jsonl"], "gs:// is not read: write s3://bucket/path"),
         (["az://container/rows.jsonl"], "SAS token"),
         (["http://data.test/rows.jsonl"], "write https://"),
@@ -133,7 +133,7 @@ def test_an_exam_stands_for_the_sets_of_the_manifest(tmp_path: Path, capsys: Any
     assert "left out" not in out
     (tmp_path / "d.yaml").write_text(MANIFEST % "pvc://data/rows.jsonl" + contamination % "100%")
     assert main(["validate", "rows.jsonl", "--dataset", "d.yaml"]) == 0
-    assert "--against FILE stands for its datasets" in capsys.readouterr().out
+    assert "use --against FILE instead of its datasets" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("rows_and_exam")

@@ -94,7 +94,7 @@ def test_what_cannot_be_exported_is_told(
     assert "DoRA's update" in (words := refused("--weight", "0.5", "--gguf"))
     assert "--gguf holds a whole model: add --merge" in words, "all at once"
     assert "must be above 0 and at most 1" in refused("--weight", "1.5")
-    assert "is no complete checkpoint" in refused(path=Path(plan.work_path) / "checkpoints" / ".partial")
+    assert "is not a complete checkpoint" in refused(path=Path(plan.work_path) / "checkpoints" / ".partial")
     other = tmp_path / "elsewhere" / folder.name
     shutil.copytree(folder, other)
     assert "name the run's plan with --plan" in refused(path=other)

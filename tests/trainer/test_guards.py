@@ -126,7 +126,7 @@ def test_the_template_of_another_model_is_told(with_tokenizer: Any, tiny_model: 
 def test_rows_that_lost_their_end_mark_are_told_in_the_result(runs: Any, make_plan: Any) -> None:
     plan = make_plan(held_out=False, training={"maxSteps": 1, "maxLength": 26, "truncation": "Truncate"})
     (words,) = runs.finish(plan).advice
-    assert "rows train their end mark; the model may not learn to stop" in words
+    assert "rows train their end-of-turn token; the model may not learn to stop" in words
 
 
 def curve(*losses: float) -> list[dict[str, Any]]:

@@ -544,10 +544,10 @@ def test_data_sets_are_pinned_and_a_second_time_not_fetched(staging_job: tuple[S
 @pytest.mark.parametrize(
     ("task", "words"),
     [
-        ("arc_eazy", "arc_eazy is no task of lm-eval 0.4.13; near to it: arc_easy"),
+        ("arc_eazy", "arc_eazy is not a task of lm-eval 0.4.13; near to it: arc_easy"),
         ("humaneval", "humaneval runs code that the model writes (unsafe_code)"),
         ("mbpp", "evaluation.rewards of type Code, which has a sandbox"),
-        ("squadv2", "squadv2 is a program that gets its rows by itself"),
+        ("squadv2", "squadv2 is a program that loads its own rows"),
         ("ruler", "(of group ruler)"),
         ("mmmu_val", "shows pictures"),
         ("flan_held_in", "is a group that changes its tasks: name the tasks themselves"),
@@ -561,7 +561,7 @@ def test_what_cannot_be_measured_is_refused_by_name(task: str, words: str) -> No
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    with pytest.raises(TrainerError, match=r"arc_eazy is no task.*; humaneval runs code"):
+    with pytest.raises(TrainerError, match=r"arc_eazy is not a task.*; humaneval runs code"):
         catalogue.find(["arc_easy", "arc_eazy", "humaneval"])
 
 

@@ -88,7 +88,7 @@ def key(tmp_path: Path) -> Path:
 def test_a_judge_that_says_no_grade_masks_the_sample(served: str, key: Path) -> None:
     (found,) = scores(judge(served), key, "Rome is here.")
     assert isinstance(found, Masked)
-    assert "which is no grade from 0 to 10" in found.reason
+    assert "which is not a grade from 0 to 10" in found.reason
 
 
 def test_a_secret_without_the_key_is_named(served: str, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def said(environment: dict[str, str], reports: int) -> list[str]:
 
 def only(lines: list[str]) -> str:
     assert len(lines) == 1, lines
-    assert "The run goes on" in lines[0]
+    assert "The run continues" in lines[0]
     return lines[0]
 
 
@@ -68,7 +68,7 @@ def test_a_token_that_nobody_knows(server: Reporting) -> None:
 def test_a_job_of_another_namespace(server: Reporting) -> None:
     environment = server.environment()
     line = only(said({**environment, URL_ENV: environment[URL_ENV].replace("/ml/", "/other/")}, 8))
-    assert "answered 403 Forbidden (a pod reports for jobs of its own namespace only)" in line
+    assert "answered 403 Forbidden (a pod may report only for jobs of its namespace)" in line
 
 
 def test_a_name_that_does_not_resolve(server: Reporting) -> None:

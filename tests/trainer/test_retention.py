@@ -139,7 +139,7 @@ def test_a_resumed_run_compares_with_the_base_of_its_first_attempt(
 @pytest.mark.parametrize(
     ("rows", "retention", "words"),
     [
-        (TEXT, {"metrics": ["ExactMatch"]}, "rows of format Text hold no prompt to answer"),
+        (TEXT, {"metrics": ["ExactMatch"]}, "rows of format Text have no prompt to answer"),
         (TEXT, {"metrics": ["MultipleChoice"]}, "needs rows with chosen and rejected answers"),
     ],
 )

@@ -53,7 +53,7 @@ def test_a_run_that_is_not_sharded_though_asked_for_is_refused() -> None:
     """accelerate falls back to plain data parallelism without a word, e.g. when told to use the CPU."""
     from torch.nn import Linear
 
-    with pytest.raises(TrainerError, match="deepspeed was asked for, but the model is wrapped by Linear"):
+    with pytest.raises(TrainerError, match="deepspeed was requested, but the model is wrapped by Linear"):
         deepspeed.assert_sharded(SimpleNamespace(model_wrapped=Linear(1, 1)))
 
 

@@ -1,4 +1,4 @@
-"""`python -m hone_trainer export`: a checkpoint as a model, long after its run, or while it goes on."""
+"""`python -m hone_trainer export`: a checkpoint as a model, during or long after its run."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
 def _wrong(checkpoint: Path, plan: TrainingPlan, weight: float) -> list[str]:
     out = []
     if not (checkpoint / manifest.MANIFEST).is_file():
-        out.append(f"{checkpoint} is no complete checkpoint: it has no {manifest.MANIFEST}")
+        out.append(f"{checkpoint} is not a complete checkpoint: it has no {manifest.MANIFEST}")
     if not 0 < weight <= 1:
         out.append(f"--weight {weight:g} must be above 0 and at most 1")
     elif weight != 1 and (plan.adapter.type == "DoRA" or plan.method == "Reward"):
@@ -124,7 +124,7 @@ def _weights(checkpoint: Path, run: Run) -> dict[str, Any]:
     pattern = "adapter_model.safetensors" if adapters.is_adapter(run.plan.adapter) else "model*.safetensors"
     files = sorted(checkpoint.glob(pattern))
     if not files:
-        message = f"{checkpoint} holds no {pattern}: let the run go on from it, and export its end"
+        message = f"{checkpoint} holds no {pattern}: let the run continue from it, and export its end"
         raise TrainerError("InvalidConfiguration", message)
     found = {name: tensor for file in files for name, tensor in load_file(file).items()}
     left_out = f".{run.method.training_only}."

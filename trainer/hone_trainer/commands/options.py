@@ -31,7 +31,7 @@ def evaluate(arguments: Sequence[str]) -> argparse.Namespace:
 
 def export(arguments: Sequence[str]) -> argparse.Namespace:
     """Of `python -m hone_trainer export`."""
-    parser = _parser("export", "a checkpoint as a model, long after its run, or while it goes on")
+    parser = _parser("export", "a checkpoint as a model, during or long after its run")
     parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint, e.g. work/checkpoints/step-000400")
     parser.add_argument("--output", type=Path, required=True, help="folder that the artifacts are written below")
     parser.add_argument("--plan", type=Path, help="the run's plan; default: plan.json of its work folder")

@@ -176,7 +176,7 @@ def _harmful(pitfalls: Pitfalls) -> Iterator[str]:
         )
     if pitfalls.late_system:
         yield (
-            f"In {pitfalls.late_system:,} rows a system turn stands after the first turn: many chat templates refuse it"
+            f"In {pitfalls.late_system:,} rows a system turn comes after the first turn: many chat templates refuse it"
             " or leave it out. Put it first, or make it a user turn."
         )
 

@@ -98,9 +98,9 @@ def arrow_stream(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
             for batch in found:
                 yield from _slices(batch)
         if watched.last != _END_OF_STREAM:
-            raise pyarrow.ArrowInvalid("it ends without its end mark: it was cut")
+            raise pyarrow.ArrowInvalid("it ends without its end marker: it was truncated")
         if watched.read(1):
-            raise pyarrow.ArrowInvalid("something follows its end mark; write one stream a file")
+            raise pyarrow.ArrowInvalid("something follows its end marker; write one stream per file")
 
     return _rows("Arrow", batches, max_bytes)
 

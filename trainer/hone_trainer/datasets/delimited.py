@@ -148,7 +148,7 @@ def _broken(error: csv.Error, start: int, lines: _Lines, header: list[str]) -> I
         return broken(
             where,
             f"the quote that opens in the record of line {start} ends in the middle of line {lines.number}"
-            f" ({reason}): which rows lie between is unknown; {_QUOTES}",
+            f" ({reason}): the rows between are unknown; {_QUOTES}",
         )
     if not header:
         return broken(where, f"the header cannot be read: {reason}")

@@ -247,7 +247,7 @@ def _check_one_split(names: Sequence[str], patterns: Sequence[str] | None, what:
     raise SourceError(
         "SeveralSplits",
         f"{what} has the files of several splits. Choose one in spec.source.files ({told}), and make a Dataset of each;"
-        f" to divide all rows anew, write files: {every}"[:1000],
+        f" to split all rows again, write files: {every}"[:1000],
     )
 
 
@@ -279,7 +279,7 @@ def of_files(paths: Sequence[Path], plan: MaterializePlan) -> Fetched:
         raise SourceError("SourceNotFound", f"there is no file {', '.join(absent[:5])}")
     odd = [str(path) for path in paths if not path.is_file()]
     if odd:
-        raise SourceError("SourceRefused", f"{', '.join(odd[:5])}: several sources are files, a folder stands alone")
+        raise SourceError("SourceRefused", f"{', '.join(odd[:5])}: name either several files, or one folder")
     top = Path(os.path.commonpath([path.absolute().parent for path in paths]))
     return _hashed([DataFile(path.resolve(), path.absolute().relative_to(top).as_posix()) for path in paths], plan)
 

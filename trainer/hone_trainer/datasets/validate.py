@@ -155,11 +155,11 @@ def _source(sources: Sequence[str], spec: DatasetSpec | None) -> tuple[Source, l
     addresses = [source for source in sources if "://" in source]
     if not sources:
         if described is None or described.uri.partition("://")[0] not in _REMOTE:
-            raise ConfigError("the manifest's source is in the cluster: name the files that stand for it")
+            raise ConfigError("the manifest's source is in the cluster: name local files to use instead")
         return described, []
     if addresses:
         if len(sources) > 1:
-            raise ConfigError("an address is a source of its own: name one, or files alone")
+            raise ConfigError("name either one address, or files")
         try:
             return Source(uri=sources[0], files=described.files if described else None), []
         except ValidationError as error:
@@ -193,7 +193,7 @@ def _check_one_split(paths: Sequence[Path]) -> None:
     raise SourceError(
         "SeveralSplits",
         f"the files are of several splits ({told}). Name those of one; --against {held} finds its rows in them."
-        " To divide all rows anew, name a manifest by --dataset whose spec.source.files has them."[:1000],
+        " To split all rows again, name a manifest by --dataset whose spec.source.files has them."[:1000],
     )
 
 
@@ -258,7 +258,7 @@ def _settings(spec: DatasetSpec, request: Request) -> dict[str, Any]:
         print(f"left out:   {name}: it needs what is in the cluster")
     if curation.contamination and not request.against:
         name = "curation.contamination: it needs what is in the cluster"
-        print(f"left out:   {name}; --against FILE stands for its datasets")
+        print(f"left out:   {name}; use --against FILE instead of its datasets")
     if spec.synthesis and not synthesis:
         print("left out:   synthesis: --synthesis asks its endpoint, and --out keeps the answers")
     return {

@@ -91,7 +91,7 @@ REFUSALS = {
     "TemplateRefused": "The chat template raised an error, e.g. for a system turn or for roles that do not alternate.",
     "TurnDropped": "The chat template leaves a system or user turn out of the conversation.",
     "ToolsDropped": "The chat template has no place for the row's tools or tool calls, or leaves some of them out.",
-    "NotProved": "No reading of the rendered conversation gives exactly the turn's content and an end mark.",
+    "NotProved": "No part of the rendered conversation is exactly the turn's content and an end-of-turn token.",
     "DoubleBos": "The row would start with two beginning-of-sequence tokens.",
     "NoContent": "The row has no token to train.",
     "SameAnswers": "Chosen and rejected are the same tokens.",
@@ -194,7 +194,7 @@ class Encoder:
             self.prompt_options.update(options)
             self.end_marks.add(ids[end])
             return self._row(ids[: end + 1], start, number)
-        message = f"the template's text is not the turn's content and an end mark: {content[:60]!r}"
+        message = f"the template's text is not the turn's content and an end-of-turn token: {content[:60]!r}"
         raise RowRefusedError("NotProved", message)
 
     def _harmony_turn(self, messages: Sequence[Message], number: int, tools: Sequence[Any]) -> Row:

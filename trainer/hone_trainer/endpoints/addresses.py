@@ -30,7 +30,7 @@ _NEVER = [
 ]
 """Leads to a machine's own surroundings and looks public to `ipaddress`, or like an address of the own network."""
 PRIVATE_WAY_OUT = (
-    "for a server of your own network, run validate with --allow-private-addresses; in a cluster its administrator sets"
+    "for a server in your own network, run validate with --allow-private-addresses; in a cluster its administrator sets"
     " limits.allowPrivateAddresses of the chart"
 )
 

@@ -46,7 +46,7 @@ def prompts(plan: TrainingPlan, base: Base) -> list[HeldOut]:
 def _prompts(plan: TrainingPlan, base: Base, source: DatasetInput) -> list[Prompt]:
     read = dict(records(Path(source.path)))
     if "text" in next(iter(read.values()), {}):
-        message = f"{source.name}/{source.split}: evaluation.rewards: rows of format Text hold no prompt to answer"
+        message = f"{source.name}/{source.split}: evaluation.rewards: rows of format Text have no prompt to answer"
         raise TrainerError("DatasetFormatMismatch", message)
     encoder = PromptEncoder(base.tokenizer, base.context - longest_answer(plan))
     found = encode_split(source.path, encoder, max_length=None).rows

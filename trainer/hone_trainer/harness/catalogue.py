@@ -118,14 +118,14 @@ class _UnusableError(Exception):
 def _unknown(name: str, index: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, index, n=_NEAREST)
     words = f"; near to it: {', '.join(near)}" if near else ""
-    return f"{name} is no task of {harness.PACKAGE} {harness.installed()}{words}"
+    return f"{name} is not a task of {harness.PACKAGE} {harness.installed()}{words}"
 
 
 def _leaves(name: str, index: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[str]:
     """Names of the single tasks below a name."""
     entry = index.get(name)
     if entry is None or name in above:
-        raise _UnusableError(f"{(*above, name)[0]} is a group of which {name} cannot be found")
+        raise _UnusableError(f"{(*above, name)[0]} is a group; in it, {name} cannot be found")
     if entry.tags and entry.yaml_path is None:  # a tag: nothing but a common name
         members: list[Any] = sorted(entry.tags)
     elif "group" in (entry.cfg or {}):
@@ -176,7 +176,7 @@ def _not_measured(definition: Mapping[str, Any]) -> str | None:
             "a sandbox"
         )
     if "class" in definition or "custom_dataset" in definition:
-        return "is a program that gets its rows by itself"
+        return "is a program that loads its own rows"
     if definition.get("doc_to_image") or definition.get("doc_to_audio"):
         return "shows pictures or sounds"
     if definition.get("use_prompt"):

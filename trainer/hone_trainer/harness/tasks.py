@@ -183,15 +183,15 @@ def _benchmark(name: str, tasks: Mapping[str, Any]) -> tuple[Benchmark, list[str
     names = [metric.name for metric in metrics]
     if not names:
         raise ConfigError(
-            f"{harness.FIELD}.tasks: {name} counts by {', '.join(left_out)} alone, which is no mean over rows and has "
-            "no interval: remove it"
+            f"{harness.FIELD}.tasks: {name} counts by {', '.join(left_out)} alone, which is not a mean over rows and "
+            "has no interval: remove it"
         )
     if other := [task for task, (theirs, _) in found.items() if [metric.name for metric in theirs] != names]:
         raise ConfigError(
             f"{harness.FIELD}.tasks: {name} is a group whose tasks have different metrics ({other[0]} has others): "
             "name the tasks themselves"
         )
-    words = f"{harness.FIELD}: of {name}, {', '.join(left_out)} is left out, which is no mean over rows"
+    words = f"{harness.FIELD}: of {name}, {', '.join(left_out)} is left out, which is not a mean over rows"
     return Benchmark(name, tasks, tuple(metrics)), [words] if left_out else []
 
 

@@ -272,7 +272,7 @@ def _connect(run: Run) -> Endpoint:
     longest = max(len(row.prompt_ids) for row in run.rows) + plan.grpo.max_completion_length
     lengths = [model["max_model_len"] for model in served if isinstance(model.get("max_model_len"), int)]
     if not lengths:
-        raise SourceError("EndpointRefused", f"grpo.generation.endpoint: {endpoint.host} is no server of vLLM")
+        raise SourceError("EndpointRefused", f"grpo.generation.endpoint: {endpoint.host} is not a vLLM server")
     if max(lengths) < longest:
         raise SourceError(
             "EndpointRefused",

@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 PATIENCE = 5
 """Reports in a row that a server may miss, as while it restarts, before the log says so."""
-GOES_ON = "The run goes on and its result counts; only the progress in its status stands still"
+GOES_ON = "The run continues and its result counts; only the progress in its status is not updated"
 MAX_WORDS = 300
 REMEDIES = {
     401: "the API server does not know this pod's token, or not for the audience of Hone: see the operator's log",

@@ -45,5 +45,5 @@ class Judge(WithoutGold):
             return Masked(error.message, away=error.code == "EndpointUnreachable")
         grade = _GRADE.search(answer.text)
         if grade is None or int(grade[0]) > best:
-            return Masked(f"the judge said {answer.text[:60]!r}, which is no grade from 0 to {best}")
+            return Masked(f"the judge said {answer.text[:60]!r}, which is not a grade from 0 to {best}")
         return int(grade[0]) / best

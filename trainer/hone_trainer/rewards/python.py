@@ -73,7 +73,7 @@ def _scored(result: Mapping[str, Any]) -> Scored:
     if value is None:
         return Masked("the function returned None", meant=True)
     number = _number(value)
-    return Masked(f"the function returned {_shown(value)}, which is no number") if number is None else number
+    return Masked(f"the function returned {_shown(value)}, which is not a number") if number is None else number
 
 
 def _number(value: Any) -> float | None:

@@ -52,7 +52,7 @@ def show(plan: TrainingPlan) -> None:
     console.print(_memory(on_gpu, on_cpu))
 
     if beside := estimate(on_gpu).host:
-        console.print(f"memory of the host beside a GPU, of each rank: {gib(beside)} for rows and what is offloaded")
+        console.print(f"host memory of each rank on a GPU node: {gib(beside)} for rows and what is offloaded")
 
     fits = Table("GPU", "memory", "fits", "micro batch", "time", "cheapest change that fits")
     for gpu in TABLE:

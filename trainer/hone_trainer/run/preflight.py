@@ -75,7 +75,7 @@ def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
     counts, warnings = encoded.counts, []
     if counts.rows_with_end_mark < STOP_SHARE * counts.rows:
         warnings.append(
-            f"{where}: only {counts.rows_with_end_mark} of {counts.rows} rows train their end mark; "
+            f"{where}: only {counts.rows_with_end_mark} of {counts.rows} rows train their end-of-turn token; "
             "the model may not learn to stop"
         )
     return warnings

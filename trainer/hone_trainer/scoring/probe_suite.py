@@ -84,7 +84,7 @@ def _probe(plan: TrainingPlan, base: Base, source: DatasetInput, purpose: Purpos
         message = f"{name}: metric MultipleChoice needs rows with chosen and rejected answers (format Preference)"
         raise TrainerError("DatasetFormatMismatch", message)
     if "text" in first and (generated := [m for m in metrics if m in TEXT_METRICS]):
-        message = f"{name}: {', '.join(generated)}: rows of format Text hold no prompt to answer"
+        message = f"{name}: {', '.join(generated)}: rows of format Text have no prompt to answer"
         raise TrainerError("DatasetFormatMismatch", message)
     length = min(plan.training.max_length or base.context, base.context)
     found = _answered(source, _encoder(base, first), length, name)[:limit]

@@ -73,7 +73,7 @@ def tools_in(record: Mapping[str, Any], prompt: Any) -> LeftOut | None:
     """
     turns = prompt if isinstance(prompt, list) else []
     if record.get("tools") or any(set(turn) != {"role", "content"} for turn in turns):
-        return LeftOut("it has tools, which the teacher is not told of")
+        return LeftOut("it has tools, which are not sent to the teacher")
     return None
 
 

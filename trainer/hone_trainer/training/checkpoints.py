@@ -137,7 +137,7 @@ def step_of(path: Path) -> int:
     """The step in a checkpoint's name."""
     match = _NAME.match(path.name)
     if not match:
-        raise ValueError(f"{path} is no checkpoint")
+        raise ValueError(f"{path} is not a checkpoint")
     return int(match.group(1))
 
 

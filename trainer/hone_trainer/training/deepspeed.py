@@ -70,7 +70,7 @@ def assert_sharded(trainer: Any) -> None:
     """
     kind = type(trainer.model_wrapped).__name__
     if kind != "DeepSpeedEngine":
-        raise TrainerError("TrainerError", f"deepspeed was asked for, but the model is wrapped by {kind}")
+        raise TrainerError("TrainerError", f"deepspeed was requested, but the model is wrapped by {kind}")
 
 
 def _skip_shm_unless_built() -> None:

@@ -271,7 +271,7 @@ DISTINCT: tuple[Shape | Refused, ...] = (
     Refused(
         "code with a hole (fill in the middle)",
         ("prefix", "middle", "suffix"),
-        "Each model has tokens of its own for it, which rows must not hold. To learn how the prefix goes on, map"
+        "Each model has its own tokens for it, which rows must not contain. To learn how the prefix continues, map"
         " spec.columns {prompt: prefix, completion: middle}.",
         _texts("prefix", "middle", "suffix"),
     ),
