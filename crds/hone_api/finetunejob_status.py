@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from hone_api.dataset_status import DatasetUse
+from hone_api.estimate.shape import ModelShape
 from hone_api.meta import (
     CONDITIONS,
     MAX_COUNT,
@@ -21,7 +22,6 @@ from hone_api.meta import (
     Text,
     Timestamp,
 )
-from hone_api.shape import ModelShape
 
 
 class Phase(StrEnum):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from hone_api.estimate.shape import ModelShape
 from hone_api.hyperparameters import HyperParameters
 from hone_api.meta import (
     CONDITIONS,
@@ -24,7 +25,6 @@ from hone_api.meta import (
     Timestamp,
     immutable,
 )
-from hone_api.shape import ModelShape
 
 ArtifactForm = Literal["Adapter", "Merged", "Full", "GGUF"]
 Purpose = Literal["HeldOut", "Retention", "Harness"]

@@ -15,12 +15,12 @@ from pydantic.alias_generators import to_camel
 from hone_api.credentials import hidden_in
 from hone_api.curation import CurationStep
 from hone_api.dataset_status import Changes, Croissant, DatasetUse, LanguageRows, RowError, SplitRows, TokenStatistics
+from hone_api.estimate.shape import ModelShape
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.meta import MAX_COUNT, ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 from hone_api.reading import read_known
-from hone_api.shape import ModelShape
 from hone_api.synthesis import SyntheticRows
 
 MAX_TERMINATION_MESSAGE = 4096

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hone_api.advice import advise
+from hone_api.estimate.advice import advise
 from hone_api.finetunejob import FineTuneJobSpec
 
 pytestmark = pytest.mark.pure

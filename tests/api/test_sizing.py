@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from shapes import LLAMA_7B
 
-from hone_api.estimate import estimate
+from hone_api.estimate.memory import estimate
+from hone_api.estimate.micro_batch import FILLED, longest_sequence, micro_batch, setup
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.sizing import FILLED, longest_sequence, micro_batch, setup
 
 pytestmark = pytest.mark.pure
 GIB = 2**30

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hone_api.estimate import RUNTIME_GPU
-from hone_api.gpus import Gpu
-from hone_api.sizing import FILLED
+from hone_api.estimate.gpus import Gpu
+from hone_api.estimate.memory import RUNTIME_GPU
+from hone_api.estimate.micro_batch import FILLED
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import read_shape
 from hone_trainer.run import estimate

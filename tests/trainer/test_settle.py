@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hone_api.estimate import RUNTIME_CPU
-from hone_api.sizing import FILLED
+from hone_api.estimate.memory import RUNTIME_CPU
+from hone_api.estimate.micro_batch import FILLED
 from hone_trainer.device import Device
 from hone_trainer.models import base_model, read_shape
 from hone_trainer.run import resolve, rows

@@ -1,6 +1,6 @@
 """The memory that a rank of a FineTuneJob has, as far as its spec tells."""
 
-from hone_api import gpus
+from hone_api.estimate import gpus
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_operator.desired.quantity import value
 

@@ -4,15 +4,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hone_api import gpus
-from hone_api.advice import advise
-from hone_api.cheaper import change_that_fits
 from hone_api.combinations import expert_problems
-from hone_api.estimate import Estimate, Setup, estimate, gib, of_vllm
+from hone_api.estimate import gpus
+from hone_api.estimate.advice import advise
+from hone_api.estimate.memory import Estimate, Setup, estimate, gib, of_vllm
+from hone_api.estimate.micro_batch import longest_sequence, setup
+from hone_api.estimate.savings import change_that_fits
+from hone_api.estimate.shape import ModelShape
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method
-from hone_api.shape import ModelShape
-from hone_api.sizing import longest_sequence, setup
 from hone_operator.desired import memory
 from hone_operator.desired.training import processes_per_node, world_size
 from hone_operator.reconcile.basemodel import BaseModel

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hone_api.estimate.shape import ModelShape
 from hone_api.finetunejob_status import PinnedModel
 from hone_api.methods import Method
 from hone_api.modelversion import Ancestor, ModelVersionSpec
 from hone_api.reading import read_known
-from hone_api.shape import ModelShape
 from hone_operator.desired import modelref
 from hone_operator.desired.modelref import UnusableModelError
 from hone_operator.reconcile.conditions import condition, is_true

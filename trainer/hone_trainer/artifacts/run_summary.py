@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hone_api.advice import SERVED_RANKS
+from hone_api.estimate.advice import SERVED_RANKS
 from hone_api.training import DEFAULT_RANK
 from hone_trainer.artifacts.servable import base_name
 from hone_trainer.reporting.html import digits

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from hone_api.estimate.micro_batch import longest_sequence
 from hone_api.methods import GrpoMethod
 from hone_api.plan import TrainingPlan
-from hone_api.sizing import longest_sequence
 from hone_trainer import ranks
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError

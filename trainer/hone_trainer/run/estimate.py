@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from hone_api.advice import advise
-from hone_api.cheaper import change_that_fits
-from hone_api.estimate import Setup, estimate, gib
-from hone_api.gpus import TABLE
-from hone_api.outlay import CPU_TFLOPS, disk, seconds
+from hone_api.estimate.advice import advise
+from hone_api.estimate.cost import CPU_TFLOPS, disk, seconds
+from hone_api.estimate.gpus import TABLE
+from hone_api.estimate.memory import Setup, estimate, gib
+from hone_api.estimate.micro_batch import fitted
+from hone_api.estimate.savings import change_that_fits
 from hone_api.plan import TrainingPlan
-from hone_api.sizing import fitted
 from hone_trainer.device import Device
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hone_api.advice import advise
+from hone_api.estimate.advice import advise
 from hone_api.plan import TrainingPlan
 from hone_api.report import Outcome, TrainingResult
 from hone_trainer import device, ranks

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 
 from hone_api.combinations import evaluation_problems, generation_problems, problems, start_problems
+from hone_api.estimate.shape import expert_count
 from hone_api.methods import DistillationMethod
 from hone_api.plan import TrainingPlan
-from hone_api.shape import expert_count
 from hone_trainer import ranks
 from hone_trainer.device import Device
 from hone_trainer.encoding.split_file import Encoded

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hone_api import sizing
-from hone_api.estimate import Setup
+from hone_api.estimate import micro_batch
+from hone_api.estimate.memory import Setup
 from hone_api.methods import METHODS as INFOS
 from hone_api.plan import TrainingPlan
 from hone_trainer.device import Device
@@ -29,13 +29,16 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
     tokens = longest(plan, dataset, data.train)
     made = sized(plan, base, device, tokens, data.tokens)
     ranks, gpu = device.world_size, device.cuda
+    unsized = micro_batch.micro_batch(plan, ranks=ranks, gpu=gpu, longest=tokens)
     return dataset, settings.resolve(
         plan,
         rates=INFOS[plan.method].rates,
         sequences=len(dataset) * method.repeats(plan),
         max_length=length,
         device=device,
-        micro_batch_size=made.micro_batch if made else sizing.micro_batch(plan, ranks=ranks, gpu=gpu, longest=tokens),
+        micro_batch_size=made.micro_batch
+        if made
+        else micro_batch.micro_batch(plan, ranks=ranks, gpu=gpu, longest=tokens),
         flat=not gpu and method.flat(plan) and row_attention.fits(base.config),
     )
 
@@ -44,7 +47,7 @@ def longest(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> in
     """Tokens of the longest sequence of a run."""
     if INFOS[plan.method].by_tokens:  # what is trained is what lies in the dataset
         return max(map(len, dataset["input_ids"]))
-    return sizing.longest_sequence(plan, max(map(split_file.longest, examples)))
+    return micro_batch.longest_sequence(plan, max(map(split_file.longest, examples)))
 
 
 def sized(plan: TrainingPlan, base: Base, device: Device, longest: int, row_tokens: int) -> Setup | None:
@@ -61,7 +64,7 @@ def sized(plan: TrainingPlan, base: Base, device: Device, longest: int, row_toke
             return None
     if shape is None:
         return None
-    return sizing.setup(
+    return micro_batch.setup(
         plan,
         shape,
         ranks=device.world_size,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from hone_api.estimate.micro_batch import Plan, packs
 from hone_api.methods import METHODS, Method
-from hone_api.sizing import Plan, packs
 from hone_api.training import DEFAULT_RANK, Adapter, AdapterType, Training
 
 FAR = 100

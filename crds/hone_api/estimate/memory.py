@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hone_api.estimate.shape import ModelShape
 from hone_api.methods import METHODS, Method
-from hone_api.shape import ModelShape
 from hone_api.training import AdapterType
 
 NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8

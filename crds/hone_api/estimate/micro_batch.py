@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from hone_api.combinations import LARGEST_MICRO_BATCH, divisors
-from hone_api.estimate import Setup, estimate
+from hone_api.estimate.memory import Setup, estimate
+from hone_api.estimate.shape import ModelShape
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import METHODS, GrpoMethod, Method, PpoMethod
 from hone_api.plan import TrainingPlan
-from hone_api.shape import ModelShape
 from hone_api.training import DEFAULT_RANK, AdapterType
 
 CPU_TOKENS = 1024

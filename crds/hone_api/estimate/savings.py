@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hone_api.estimate import Setup, estimate
+from hone_api.estimate.memory import Setup, estimate
 from hone_api.methods import METHODS, Method
 from hone_api.training import AdapterType
 

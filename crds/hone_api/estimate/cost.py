@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hone_api.estimate import ADAM_BYTES, Setup
+from hone_api.estimate.memory import ADAM_BYTES, Setup
 
 MFU = 0.35
 """Share of a GPU's peak that training reaches, assumed: large dense models on A100 and H100 reach 0.3 to 0.5
