@@ -36,9 +36,7 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
         sequences=len(dataset) * method.repeats(plan),
         max_length=length,
         device=device,
-        micro_batch_size=made.micro_batch
-        if made
-        else micro_batch.micro_batch(plan, ranks=ranks, gpu=gpu, longest=tokens),
+        micro_batch_size=made.micro_batch if made else unsized,
         flat=not gpu and method.flat(plan) and row_attention.fits(base.config),
     )
 
