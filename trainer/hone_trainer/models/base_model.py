@@ -63,7 +63,10 @@ def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
     _refuse_unreadable(folder)
     _refuse_unsafe(folder)
     from transformers import AutoConfig, AutoTokenizer
-    from transformers.models.auto import modeling_auto
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -71,8 +74,8 @@ def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
     except (ValueError, OSError, KeyError) as error:
         raise TrainerError("UnsupportedModel", f"{folder}: {error}") from error
     families, kind = {
-        "LanguageModel": (modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "causal language model"),
-        "Reward": (modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "reward model"),
+        "LanguageModel": (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "causal language model"),
+        "Reward": (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "reward model"),
     }[head]
     known = families.get(config.model_type, ())
     known = (known,) if isinstance(known, str) else known
