@@ -22,6 +22,7 @@ from hone_api.meta import (
     Text,
     Timestamp,
 )
+from hone_api.progress_numbers import ProgressNumbers
 
 
 class Phase(StrEnum):
@@ -66,27 +67,12 @@ class ConditionType(StrEnum):
     """Final failure, or a spec that cannot run (kstatus)."""
 
 
-class JobProgress(ApiModel):
+class JobProgress(ProgressNumbers[ShortText]):
     """Progress of the current attempt."""
 
-    step: int = Field(default=0, ge=0, le=MAX_COUNT, description="Optimiser steps done.")
-    total_steps: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Optimiser steps of the whole run.")
     percent: int = Field(default=0, ge=0, le=100, description="Steps done, percent.")
-    epoch: ShortText | None = Field(default=None, description="Passes over the rows so far.")
-    loss: ShortText | None = Field(default=None, description="Latest training loss, nats per token.")
-    eval_loss: ShortText | None = Field(default=None, description="Latest held-out loss, nats per token.")
-    learning_rate: ShortText | None = Field(default=None, description="Latest learning rate.")
-    grad_norm: ShortText | None = Field(default=None, description="Latest gradient norm before clipping.")
-    tokens_per_second: ShortText | None = Field(default=None, description="Tokens per second over all ranks.")
     metrics: Annotated[dict[str, ShortText], Field(max_length=12)] | None = Field(
         default=None, description="Latest values of the method's own metrics, e.g. reward_accuracy, eval_perplexity."
-    )
-    checkpoint_bytes: int | None = Field(
-        default=None,
-        ge=0,
-        le=MAX_COUNT,
-        description="Bytes that the run's checkpoints took in the store when the newest was written. "
-        "checkpoints.retain decides how long they stay.",
     )
     eta: ShortText | None = Field(default=None, description="Estimated time to the end, e.g. 8m.")
     stage: ShortText | None = Field(

@@ -20,6 +20,7 @@ from hone_api.failures import FAILURES, ExitCode
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.meta import MAX_COUNT, ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+from hone_api.progress_numbers import ProgressNumbers, description
 from hone_api.reading import read_known
 from hone_api.synthesis import SyntheticRows
 
@@ -59,28 +60,16 @@ class TrainerStatus(ApiModel):
     last_updated_time: Short | None = None
 
 
-class HoneStatus(ApiModel):
-    """What our own trainer tells beyond Kubeflow's payload. Numbers are strings: 'nan' survives JSON."""
+class HoneStatus(ProgressNumbers[Short]):
+    """What our own trainer reports beyond Kubeflow's payload. Numbers are strings: 'nan' survives JSON."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
     stage: Short
-    step: int = Field(ge=0, le=MAX_COUNT)
+    step: int = Field(ge=0, le=MAX_COUNT, description=description("step"))
     start_step: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Step that these pods went on from, once known."
     )
-    total_steps: int | None = Field(default=None, ge=0, le=MAX_COUNT)
-    epoch: Short | None = None
-    loss: Short | None = None
-    eval_loss: Short | None = None
-    learning_rate: Short | None = None
-    grad_norm: Short | None = None
-    tokens_per_second: Short | None = None
-    checkpoint_step: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="Step of the newest complete checkpoint."
-    )
-    checkpoint_bytes: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="Size of the run's checkpoints in the store."
-    )
+    checkpoint_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=description("checkpoint_step"))
     metrics: Annotated[dict[MetricName, Short], Field(max_length=12)] = Field(
         default_factory=dict, description="The method's own metrics by name, e.g. reward_accuracy."
     )

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from hone_api.finetunejob_status import Phase
+from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_operator.cache import Body, Cache
 from hone_operator.desired import names
 from hone_operator.progress.store import ProgressStore
@@ -80,14 +81,7 @@ def _restarts(body: Body) -> float:
 
 GAUGES = (
     JobGauge("progress_ratio", "Optimiser steps done, as a share of the run.", _ratio),
-    JobGauge("steps", "Optimiser steps done.", _number("step")),
-    JobGauge("steps_target", "Optimiser steps of the whole run.", _number("totalSteps")),
-    JobGauge("epoch", "Passes over the rows so far.", _number("epoch")),
-    JobGauge("loss", "Latest training loss in nats per token.", _number("loss")),
-    JobGauge("eval_loss", "Latest held-out loss in nats per token.", _number("evalLoss")),
-    JobGauge("learning_rate", "Latest learning rate.", _number("learningRate")),
-    JobGauge("grad_norm", "Latest gradient norm before clipping.", _number("gradNorm")),
-    JobGauge("tokens_per_second", "Tokens per second over all ranks.", _number("tokensPerSecond")),
+    *(JobGauge(n.gauge_name, n.description, _number(n.json_name)) for n in PROGRESS_NUMBERS if n.job_gauge),
     JobGauge(
         "created_timestamp_seconds",
         "When the object was created, Unix time.",

@@ -10,21 +10,14 @@ from typing import Any
 
 from hone_api.finetunejob_status import JobProgress
 from hone_api.meta import MAX_COUNT
+from hone_api.progress_numbers import MEASURED
 from hone_api.reading import read_known
 from hone_api.report import ProgressReport
 
-# Names under which stock Hugging Face scripts log what we show. Everything else a report holds is dropped.
-KUBEFLOW_NAMES = {
-    "current_epoch": "epoch",
-    "loss": "loss",
-    "eval_loss": "eval_loss",
-    "learning_rate": "learning_rate",
-    "grad_norm": "grad_norm",
-    "tokens_per_second": "tokens_per_second",
-}
+KUBEFLOW_NAMES = {measured.kubeflow: measured.name for measured in MEASURED if measured.kubeflow}
+"""Names under which stock Hugging Face scripts log what we show. Everything else a report holds is dropped."""
 STEPPING = frozenset({"Training", "Evaluating"})
 """Stages in which steps say more than the stage."""
-NUMBERS = tuple(KUBEFLOW_NAMES.values())
 
 
 @dataclass(frozen=True)
@@ -239,5 +232,6 @@ def _metrics(report: ProgressReport) -> dict[str, str]:
 def _numbers(report: ProgressReport) -> dict[str, str]:
     found = {KUBEFLOW_NAMES[m.name]: m.value for m in report.trainer_status.metrics if m.name in KUBEFLOW_NAMES}
     if report.hone:
-        found |= {name: value for name in NUMBERS if (value := getattr(report.hone, name)) is not None}
+        sent = {measured.name: getattr(report.hone, measured.name) for measured in MEASURED}
+        found |= {name: value for name, value in sent.items() if value is not None}
     return {name: text for name, value in found.items() if (text := number(value)) is not None}

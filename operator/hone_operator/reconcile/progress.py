@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_api.report import TrainingResult
 from hone_operator.progress.numbers import number
 
@@ -11,7 +12,7 @@ MAX_POINTS = 64
 STEP = re.compile(r"[0-9]{1,16}")
 WORTH_TELLING = 5
 """Points of a curve, one after the other, that are no accident."""
-CURVES = {"loss": "loss", "eval_loss": "evalLoss", "learning_rate": "learningRate"}
+CURVES = {number.name: number.json_name for number in PROGRESS_NUMBERS if number.curve}
 """Name of a curve -> field of status.progress."""
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from hone_api.progress_numbers import MEASURED
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, Metric, ProgressReport, TrainerStatus
 from hone_trainer.reporting.refused import Refusals
 
@@ -31,7 +32,7 @@ LINE_INTERVAL = 5.0
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run is. Losses in nats per token; tokens per second over all ranks."""
+    """Where the run is. `hone_api.progress_numbers` says what each number means."""
 
     stage: str = "Loading"
     step: int = 0
@@ -46,7 +47,6 @@ class Progress:
     tokens_per_second: float | None = None
     checkpoint_step: int | None = None
     checkpoint_bytes: int | None = None
-    """Size of the run's checkpoints in the store."""
     eta_seconds: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Further metrics of the method, the latest value of each, e.g. reward_accuracy."""
@@ -241,14 +241,7 @@ def from_environment() -> Reporters:
 
 def to_report(progress: Progress) -> ProgressReport:
     """Kubeflow Trainer's payload with our richer fields beside it."""
-    values = {
-        "loss": progress.loss,
-        "eval_loss": progress.eval_loss,
-        "learning_rate": progress.learning_rate,
-        "grad_norm": progress.grad_norm,
-        "epoch": progress.epoch,
-        "tokens_per_second": progress.tokens_per_second,
-    }
+    values = {number.name: getattr(progress, number.name) for number in MEASURED}
     known = {name: f"{value:.6g}" for name, value in values.items() if value is not None}
     further = {name: f"{value:.6g}" for name, value in progress.metrics.items()}
     percent = 100 * progress.step // progress.total_steps if progress.total_steps else None

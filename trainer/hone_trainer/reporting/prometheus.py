@@ -6,21 +6,9 @@ import time
 
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
+from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_trainer.reporting.live import Progress
 
-GAUGES = {
-    "step": "Optimiser steps done.",
-    "total_steps": "Optimiser steps of the whole run.",
-    "epoch": "Passes over the rows.",
-    "loss": "Training loss, nats per token.",
-    "eval_loss": "Held-out loss, nats per token.",
-    "learning_rate": "Learning rate.",
-    "grad_norm": "Gradient norm before clipping.",
-    "tokens_per_second": "Tokens per second over all ranks.",
-    "checkpoint_step": "Step of the newest complete checkpoint.",
-    "checkpoint_bytes": "Size of the run's checkpoints in the store.",
-}
-_RENAMED = {"step": "steps", "total_steps": "steps_target"}
 _LABEL = "finetunejob"
 
 
@@ -31,8 +19,8 @@ class Metrics:
         registry = CollectorRegistry()
         self._run = run
         self._gauges = {
-            field: Gauge(f"hone_trainer_{_RENAMED.get(field, field)}", text, [_LABEL], registry=registry)
-            for field, text in GAUGES.items()
+            n.name: Gauge(f"hone_trainer_{n.gauge_name}", n.description, [_LABEL], registry=registry)
+            for n in PROGRESS_NUMBERS
         }
         self._updated = Gauge(
             "hone_trainer_last_progress_timestamp_seconds", "When progress was last seen.", [_LABEL], registry=registry

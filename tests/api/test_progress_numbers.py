@@ -1,0 +1,111 @@
+"""Each number of the table arrives everywhere: report, status, curve, gauges. No number is outside the table."""
+
+import dataclasses
+import urllib.request
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from hone_api.finetunejob_status import JobProgress
+from hone_api.progress_numbers import MEASURED, PROGRESS_NUMBERS, ProgressNumber
+from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
+from hone_operator.cache import Cache
+from hone_operator.objectmetrics import ObjectCollector
+from hone_operator.progress.numbers import update
+from hone_operator.reconcile.progress import curves
+from hone_trainer.reporting.live import Progress, to_report
+from hone_trainer.reporting.prometheus import Metrics
+
+pytestmark = pytest.mark.pure
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SHOWN_OTHERWISE = {"start_step", "eta_seconds"}
+"""Fields of the trainer's progress that the status shows in another form: steps lost, a time."""
+VALUES = {number.name: place for place, number in enumerate(PROGRESS_NUMBERS, 2)}
+"""A different value for each number, so that a mix-up is seen."""
+each = pytest.mark.parametrize("number", PROGRESS_NUMBERS, ids=lambda number: number.name)
+
+
+@pytest.fixture(scope="module")
+def report() -> ProgressReport:
+    """What arrives at the operator from a trainer that reports every number."""
+    progress = Progress(stage="Training", **VALUES)  # refuses a name that it has no field for
+    return ProgressReport.model_validate_json(to_report(progress).model_dump_json(by_alias=True))
+
+
+@pytest.fixture(scope="module")
+def status(report: ProgressReport) -> dict[str, Any]:
+    """status.progress as the operator writes it."""
+    latest = update(report, 1, None, NOW)
+    assert latest
+    return latest.progress.to_json()
+
+
+def gauges(text_or_families: Any) -> dict[str, tuple[str, list[float]]]:
+    return {f.name: (f.documentation, [s.value for s in f.samples]) for f in text_or_families}
+
+
+@each
+def test_a_report_carries_it(number: ProgressNumber, report: ProgressReport) -> None:
+    sent = report.to_json()["hone"]
+    assert sent[number.json_name] == (VALUES[number.name] if number.count else str(VALUES[number.name]))
+
+
+@each
+def test_the_status_shows_it(number: ProgressNumber, status: dict[str, Any]) -> None:
+    value = VALUES[number.name] if number.count else str(VALUES[number.name])
+    assert status.get(number.json_name) == (value if number.in_status else None)
+
+
+@each
+def test_it_is_described_by_the_table(number: ProgressNumber) -> None:
+    for model in (HoneStatus, JobProgress):
+        if model is HoneStatus or number.in_status:
+            assert model.model_fields[number.name].description == number.description
+
+
+@each
+def test_it_has_a_curve_where_the_table_says_so(number: ProgressNumber, status: dict[str, Any]) -> None:
+    found = {series["name"]: series["curve"] for series in curves([], status)}
+    assert found.get(number.name) == (f"{VALUES['step']}:{VALUES[number.name]}" if number.curve else None)
+
+
+def test_the_trainer_has_a_gauge_of_each() -> None:
+    metrics = Metrics("my-job", 0, "127.0.0.1")
+    try:
+        metrics.report(Progress(stage="Training", **VALUES))
+        with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics") as answer:
+            served = gauges(text_string_to_metric_families(answer.read().decode()))
+    finally:
+        metrics.close()
+    served.pop("hone_trainer_last_progress_timestamp_seconds")
+    assert served == {
+        f"hone_trainer_{n.gauge_name}": (n.description, [float(VALUES[n.name])]) for n in PROGRESS_NUMBERS
+    }
+
+
+@each
+def test_the_operator_has_a_gauge_where_the_table_says_so(number: ProgressNumber, status: dict[str, Any]) -> None:
+    cache = Cache()
+    meta = {"namespace": "ml", "name": "my-job", "uid": "1", "creationTimestamp": "2026-01-02T03:00:00Z"}
+    cache.put("FineTuneJob", {"metadata": meta, "spec": {"model": {}}, "status": {"progress": status}})
+    found = gauges(ObjectCollector(cache).collect()).get(f"hone_job_{number.gauge_name}")
+    assert found == ((number.description, [float(VALUES[number.name])]) if number.job_gauge else None)
+
+
+@pytest.mark.parametrize("number", [n for n in MEASURED if n.kubeflow], ids=lambda number: number.name)
+def test_it_is_taken_from_a_stock_script(number: ProgressNumber) -> None:
+    status = TrainerStatus(metrics=[Metric(name=number.kubeflow, value="0.5")])
+    latest = update(ProgressReport(trainer_status=status), 1, None, NOW)
+    assert latest
+    assert getattr(latest.progress, number.name) == "0.5"
+
+
+def test_no_number_is_outside_the_table() -> None:
+    names = {number.name for number in PROGRESS_NUMBERS}
+    in_trainer = {f.name for f in dataclasses.fields(Progress)} - {"stage", "metrics"}
+    assert in_trainer - SHOWN_OTHERWISE == names
+    assert set(HoneStatus.model_fields) - {"stage", "metrics"} - SHOWN_OTHERWISE == names
+    for_people = {"percent", "metrics", "eta", "stage", "summary", "last_updated_time"}
+    assert set(JobProgress.model_fields) - for_people == {n.name for n in PROGRESS_NUMBERS if n.in_status}
