@@ -170,10 +170,49 @@ def _manifest_that_leaves_the_folder(pod: Pod, others: Path) -> None:
     file.write_text(json.dumps(told))
 
 
+def _no_report(pod: Pod, _: Path) -> None:
+    (pod.incoming / publishing.CONTENT / "report.json").unlink()
+    manifest.write(pod.incoming / publishing.CONTENT)
+
+
+def _report_is_a_folder(pod: Pod, _: Path) -> None:
+    report = pod.incoming / publishing.CONTENT / "report.json"
+    report.unlink()
+    report.mkdir()
+    (report / "report.json").write_text("{}")
+    manifest.write(pod.incoming / publishing.CONTENT)
+
+
+def _folder_that_nobody_can_empty(pod: Pod, _: Path) -> None:
+    inner = pod.incoming / publishing.CONTENT / "inner"
+    inner.mkdir()
+    (inner / "train.jsonl").write_text(OTHERS)
+    manifest.write(pod.incoming / publishing.CONTENT)
+    inner.chmod(0o500)
+
+
+def _folders_without_end(pod: Pod, _: Path) -> None:
+    path = str(pod.incoming / publishing.CONTENT)
+    for _level in range(1500):
+        path += "/a"
+        Path(path).mkdir()
+
+
+def _no_rows_and_the_report_of_others(pod: Pod, _: Path) -> None:
+    (pod.incoming / publishing.OUTCOME).write_text(
+        '{"result": {"kind": "Materialize", "report": "reports/others/report.html"}}'
+    )
+
+
 @pytest.mark.attack("manifests")
 @pytest.mark.parametrize(
     "tamper",
     [
+        _no_report,
+        _report_is_a_folder,
+        _folder_that_nobody_can_empty,
+        _folders_without_end,
+        _no_rows_and_the_report_of_others,
         _link_to_others,
         _other_rows,
         _digest_of_others,
@@ -211,6 +250,26 @@ def test_where_rows_are_published_is_not_for_who_parsed_them_to_say(pod: Pod) ->
     assert result.path == f"datasets/{result.digest.removeprefix('sha256:')}"
     assert result.report == f"{result.path}/report.html"
     assert result.size_bytes == manifest.size_of(pod.store / result.path)
+
+
+@pytest.mark.attack("manifests")
+def test_rows_without_a_report_that_are_there_keep_nobody_from_the_same_rows(pod: Pod) -> None:
+    """As an earlier release may have published them."""
+    folder = pod.store / str(pod.at_once().path)
+    (folder / "report.json").unlink()
+    manifest.write(folder)
+    pod.runs("materialize")
+    code, outcome = pod.runs("publish")
+    assert (code, outcome.result.rows, outcome.result.report) == (0, 50, "reports/rows/report.html")
+
+
+@pytest.mark.attack("manifests")
+def test_without_rows_there_is_no_place_and_no_report(pod: Pod) -> None:
+    pod.runs("materialize")
+    told = {"kind": "Materialize", "unchanged": True, "path": "models/x", "report": "reports/others/report.html"}
+    (pod.incoming / publishing.OUTCOME).write_text(json.dumps({"result": told}))
+    result = pod.runs("publish")[1].result
+    assert (result.unchanged, result.path, result.report) == (True, None, None)
 
 
 def test_a_plan_of_one_container_has_nothing_to_publish(pod: Pod) -> None:

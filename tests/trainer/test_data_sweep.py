@@ -172,3 +172,39 @@ def test_what_is_left_is_measured_by_folder(tmp_path: Path) -> None:
     stored = sweep.run(plan(tmp_path, jobs=["there"])).stored
     assert {name: size for name, size in stored.items() if size} == {"runs": 30, "models": 3, "other": 5}
     assert set(stored) == set(sweep.KINDS)
+
+
+def deepen(folder: Path, levels: int = 1500) -> None:
+    """Folders in folders: deeper than Python may recurse."""
+    folder.mkdir(parents=True)
+    path = str(folder)
+    for _ in range(levels):
+        path += "/a"
+        Path(path).mkdir()
+
+
+@pytest.mark.attack("manifests")
+def test_a_folder_without_end_goes_and_keeps_nothing_else(tmp_path: Path) -> None:
+    """A parser that was taken over made it: nobody's rows stay because of it."""
+    rows = tmp_path / "datasets" / ("0" * 64)
+    rows.mkdir(parents=True)
+    os.utime(rows, (LONG_AGO, LONG_AGO))
+    deepen(tmp_path / "incoming" / "rows-1")
+    locked = tmp_path / "incoming" / "rows-2" / "locked"
+    locked.mkdir(parents=True)
+    (locked / "train.jsonl").write_text("{}")
+    locked.chmod(0o500)
+    later = time.time() + 2 * 3600
+    result = sweep.run(plan(tmp_path, remove=[f"sha256:{rows.name}"], making=[], asOf=later, graceSeconds=60))
+    assert result.removed == 3
+    assert not any((tmp_path / "incoming").iterdir())
+    assert not rows.exists()
+
+
+def test_what_lies_behind_a_link_stays(tmp_path: Path) -> None:
+    kept = run(tmp_path, "kept")
+    deepen(tmp_path / "incoming" / "rows-1")
+    (tmp_path / "incoming" / "rows-1" / "a" / "link").symlink_to(kept)
+    sweep.run(plan(tmp_path, making=[], asOf=time.time() + 2 * 3600, graceSeconds=60))
+    assert not any((tmp_path / "incoming").iterdir())
+    assert sum(path.is_file() for path in kept.rglob("*")) == 3

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +72,7 @@ def run(plan: RowsPlan) -> DatasetResult:
     try:
         return _published(plan, folder / CONTENT, _handed_over(folder))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folders.remove(folder)
 
 
 def is_intact(folder: Path) -> bool:
@@ -116,15 +115,32 @@ def _published(plan: RowsPlan, content: Path, outcome: Outcome) -> DatasetResult
     if failure:
         counted = result if isinstance(result, DatasetResult) else None
         if counted:
-            manifest.verify(content)
+            _verify(content)
             counted.report = _keep_report(plan, content)
         raise DataError(failure.code, failure.message, counted)
-    if not isinstance(result, DatasetResult):
+    if not isinstance(result, DatasetResult) or not (result.digest or result.synthetic or result.unchanged):
         raise StoreError("StorageError", f"no result of Dataset {plan.name} was left to publish")
+    result.path = result.report = None
     if result.digest:
-        manifest.verify(content)
+        _verify(content)
         _into_place(plan, content, result)
     return result
+
+
+def _verify(content: Path) -> None:
+    """Check that the folder holds what its manifest says, a report among it, and no other folder.
+
+    Other readings of the same rows compare their report with this one. A folder without write permission could not be
+    removed, and one inside another without end could not even be read.
+    """
+    if content.is_dir():
+        names = {path.name for path in content.iterdir() if not path.is_dir() or path.is_symlink()}
+        others = sorted(path.name for path in content.iterdir() if path.name not in names)
+        missing = sorted({report.DATA, report.PAGE} - names)
+        if others or missing:
+            found = f"the folder {others[0]!r}" if others else f"no {missing[0]}"
+            raise StoreError("ManifestMismatch", f"{content} has {found}: only files are published, with their report")
+    manifest.verify(content)
 
 
 def _into_place(plan: RowsPlan, content: Path, result: DatasetResult) -> None:
@@ -138,8 +154,12 @@ def _into_place(plan: RowsPlan, content: Path, result: DatasetResult) -> None:
     folders.publish(content, there, is_intact)
     result.path, result.report = folder, f"{folder}/{report.PAGE}"
     result.size_bytes = manifest.size_of(there)
-    if content.exists() and not filecmp.cmp(content / report.DATA, there / report.DATA, shallow=False):
+    if content.exists() and not _is_same(content / report.DATA, there / report.DATA):
         result.report = _keep_report(plan, content)
+
+
+def _is_same(mine: Path, others: Path) -> bool:
+    return others.is_file() and filecmp.cmp(mine, others, shallow=False)
 
 
 def _keep_report(plan: RowsPlan, content: Path) -> str:

@@ -9,7 +9,6 @@ Dataset may not have said so yet. So an old list, of a pod that waited for hours
 from __future__ import annotations
 
 import re
-import shutil
 import stat
 import uuid
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from hone_api.plan import SweepPlan
 from hone_api.report import MAX_UNCLAIMED, SweepResult
 from hone_trainer.datasets.exports import Exports
+from hone_trainer.store import folders
 
 KINDS = ("datasets", "incoming", "base-models", "evaluation-tasks", "runs", "models", "reports", "other")
 """Folders of a store; `other` is what users keep there, e.g. exports."""
@@ -33,8 +33,8 @@ def run(plan: SweepPlan) -> SweepResult:
         aside = _taken(folder, since)
         if aside is None:
             continue
-        size += sum(path.stat().st_size for path in aside.rglob("*") if path.is_file())
-        shutil.rmtree(aside, ignore_errors=True)
+        size += sum(path.stat().st_size for path in folders.walk(aside) if path.is_file())
+        folders.remove(aside)
         removed += 1
     exports.remove_empty(since)
     unclaimed = exports.unclaimed()
@@ -80,14 +80,14 @@ def _incoming(plan: SweepPlan) -> list[Path]:
 def _newest(folder: Path) -> float:
     """When anything in the folder was last written."""
     with suppress(FileNotFoundError):  # a run writes there at this moment
-        return max((path.lstat().st_mtime for path in [folder, *folder.rglob("*")]), default=0.0)
+        return max((path.lstat().st_mtime for path in [folder, *folders.walk(folder)]), default=0.0)
     return float("inf")
 
 
 def _stored(store: Path) -> dict[str, int]:
     """Bytes by folder of the store; what others keep there is `other`."""
     found = dict.fromkeys(KINDS, 0)
-    for path in store.rglob("*"):
+    for path in folders.walk(store):
         with suppress(FileNotFoundError):
             mode = path.lstat()
             if stat.S_ISREG(mode.st_mode):

@@ -15,6 +15,7 @@ from hone_trainer.store import manifest
 
 _PREFIX = ".work-"
 _STALE_SECONDS = 24 * 3600
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 @contextmanager
@@ -39,6 +40,67 @@ def work_folder(parent: Path) -> Iterator[Path]:
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder as `shutil.rmtree` does, also one that is too deep for it, or that lacks write permission.
+
+    Foreign code may have made it. What cannot be removed stays.
+    """
+    with suppress(RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        _remove_level_by_level(folder)
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Everything below the folder but what has too long a path for the system; links are not followed."""
+    todo = [folder]
+    while todo:
+        with suppress(OSError):  # it went meanwhile, or its path is too long
+            for path in list(todo.pop().iterdir()):
+                if _is_folder(path):
+                    todo.append(path)
+                yield path
+
+
+def _remove_level_by_level(folder: Path) -> None:
+    """Move each inner folder to the top, where its path is short, and empty it there."""
+    top = os.open(folder, _OPEN_FOLDER)
+    try:
+        names = ["."]
+        for name in names:  # grows
+            with suppress(OSError):
+                os.chmod(name, 0o700, dir_fd=top)
+                names += _moved_up(name, top)
+        for name in names[1:]:
+            with suppress(OSError):
+                os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    folder.rmdir()
+
+
+def _moved_up(name: str, top: int) -> Iterator[str]:
+    """Names of the folders that were in this one, in the top; its files are removed."""
+    inner = os.open(name, _OPEN_FOLDER, dir_fd=top)
+    try:
+        with os.scandir(inner) as found:
+            entries = list(found)
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=inner)
+                continue
+            moved = f"{_PREFIX}{uuid.uuid4().hex}"
+            os.chmod(entry.name, 0o700, dir_fd=inner)  # to be moved, it must be writable itself
+            os.rename(entry.name, moved, src_dir_fd=inner, dst_dir_fd=top)
+            yield moved
+    finally:
+        os.close(inner)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def is_intact(folder: Path) -> bool:
