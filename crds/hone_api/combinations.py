@@ -110,9 +110,11 @@ def evaluation_problems(
     """What of `evaluation` a run cannot measure, each with the way out. Operator and trainer both ask."""
     out, retention = [], evaluation.retention
     if method == Method.REWARD and (evaluation.metrics or evaluation.rewards or retention or evaluation.harness):
-        out.append("evaluation.metrics, rewards, retention and harness: a reward model answers nothing: remove them")
+        out.append(
+            "evaluation.metrics, rewards, retention and harness: a reward model generates no answers: remove them"
+        )
     elif evaluation.metrics and method in (Method.PPO, Method.GRPO):
-        out.append(f"evaluation.metrics: {method} has prompts alone: measure answers by evaluation.rewards")
+        out.append(f"evaluation.metrics: {method} has only prompts: measure answers with evaluation.rewards")
     elif (
         EvaluationMetric.MULTIPLE_CHOICE in evaluation.metrics
         and Format.PREFERENCE not in METHODS[Method(method)].formats
@@ -147,7 +149,7 @@ def _scoring_problems(method: Method | str, rewards: list[Reward], grpo: GrpoMet
         out.append("evaluation.rewards: the rows of DAPT are texts without a prompt to answer: remove them")
     titles = [reward.title for reward in rewards]
     if twice := _twice(titles):
-        out.append(f"evaluation.rewards: more than one is called {twice}: give them names")
+        out.append(f"evaluation.rewards: more than one is named {twice}: give them names")
     if taken := sorted(_PAIRS_METRICS.intersection(titles)):
         out.append(f"evaluation.rewards: {', '.join(taken)}: methods have metrics of this name: give it another")
     if weighted := [reward.title for reward in rewards if float(reward.weight) != 1]:
@@ -155,7 +157,7 @@ def _scoring_problems(method: Method | str, rewards: list[Reward], grpo: GrpoMet
     trained = {reward.title: reward for reward in grpo.rewards} if grpo else {}
     other = [r.title for r in rewards if r.title in trained and not _alike(r, trained[r.title])]
     if other:
-        out.append(f"evaluation.rewards: grpo.rewards has another one called {', '.join(other)}: give it a name")
+        out.append(f"evaluation.rewards: grpo.rewards has a different reward named {', '.join(other)}: give it a name")
     return out
 
 
@@ -182,7 +184,7 @@ def _grpo_problems(grpo: GrpoMethod, training: Training) -> list[str]:
         )
     out += _room_for_answers("grpo", grpo, training)
     if twice := _twice([reward.title for reward in grpo.rewards]):
-        out.append(f"grpo.rewards: more than one is called {twice}: give them names")
+        out.append(f"grpo.rewards: more than one is named {twice}: give them names")
     return out
 
 

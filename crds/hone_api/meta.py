@@ -99,8 +99,8 @@ def at_least(name: str, quantity: str, example: str) -> Rule:
 
 _CREDENTIALS = r"^(https?|s3|oci)://[^/?#]*@"
 _DOT_SEGMENT = r"[/@]\.\.?([/?#]|$)"
-_CREDENTIALS_MESSAGE = "a URI holds no user name or password: remove them, and name a Secret in secretName"
-_DOT_SEGMENT_MESSAGE = "a URI has no . or .. segment: write the path that is meant"
+_CREDENTIALS_MESSAGE = "a URI must not contain a user name or password: remove them, and name a Secret in secretName"
+_DOT_SEGMENT_MESSAGE = "a URI must not contain a . or .. segment: write the full path"
 
 
 def uri_rules(name: str = "uri") -> tuple[Rule, ...]:
@@ -207,9 +207,9 @@ NOT_READ = {
     "with an HMAC key of Cloud Storage, or copy the files to a volume (pvc://)",
     r"^(az|abfss?)://": "az:// and abfs:// are not read: write the https:// address of the file with its SAS token, or "
     "copy the files to a volume (pvc://)",
-    r"^http://": "http:// is not read, since anybody on the way could change the rows: write https://",
-    r"^hf://datasets/": "write hf://owner/name, without datasets/; files of it are chosen by files",
-    r"^hf://[^/@]+/[^/@]+/": "write hf://owner/name, without a path; files of it are chosen by files",
+    r"^http://": "http:// is not read, since anyone on the network could change the rows: write https://",
+    r"^hf://datasets/": "write hf://owner/name, without datasets/; select its files with files",
+    r"^hf://[^/@]+/[^/@]+/": "write hf://owner/name, without a path; select its files with files",
 }
 """Addresses that people write and that no source reads, with the way out."""
 

@@ -13,10 +13,10 @@ pytestmark = pytest.mark.pure
 @pytest.mark.parametrize(
     ("method", "rows", "words"),
     [
-        ("SFT", 60, ["batchSize 128 is more than the 60 rows there are: an epoch is one step; lower it."]),
+        ("SFT", 60, ["batchSize 128 is more than the 60 rows of the data: an epoch is one step; lower it."]),
         ("SFT", 128, []),
-        ("PPO", 60, ["batchSize 128 is more than the 60 rows there are: it is refused; lower it."]),
-        ("GRPO", 60, ["batchSize 128 at 2 generations is more than the 60 rows there are: it is refused; lower it."]),
+        ("PPO", 60, ["batchSize 128 is more than the 60 rows of the data: it is refused; lower it."]),
+        ("GRPO", 60, ["batchSize 128 at 2 generations is more than the 60 rows of the data: it is refused; lower it."]),
         ("GRPO", 64, []),
     ],
 )
@@ -76,9 +76,9 @@ def test_a_packed_batch_is_told_in_rows_and_tokens(
         ({"adapter": {"type": "None"}}, ""),
         ({"adapter": {"rank": 24}}, "adapter.rank 24: vLLM has no such --max-lora-rank: serve with 32"),
         ({"adapter": {"rank": 1024}}, "adapter.rank 1024 is above 512, the largest that vLLM loads: set output.merge"),
-        ({"adapter": {"type": "DoRA"}}, "vLLM loads no DoRA adapters: set output.merge"),
+        ({"adapter": {"type": "DoRA"}}, "vLLM cannot load DoRA adapters: set output.merge"),
         ({"adapter": {"type": "DoRA", "rank": 24}, "output": {"modelName": "m", "merge": True}}, ""),
-        ({"method": "Reward"}, "vLLM loads no adapters with a reward head"),
+        ({"method": "Reward"}, "vLLM cannot load adapters with their own reward head"),
     ],
 )
 def test_what_a_server_does_not_load_is_told(changes: dict[str, object], words: str) -> None:

@@ -12,7 +12,7 @@ SOURCE = "spec.source.uri"
 NO_CREDENTIALS = "name a Secret in secretName"
 BASE = "a base model is hf://owner/name, hf://owner/name@revision or pvc://claim/path"
 ROWS = "a source of rows is hf://owner/name"
-NO_DOTS = "has no . or .. segment: write the path that is meant"
+NO_DOTS = "must not contain a . or .. segment: write the full path"
 MODELS = "http://teacher.models.svc/v1"
 LOGITS = {
     "spec.method": "Distillation",

@@ -77,7 +77,7 @@ def test_a_row_of_several_files_has_its_place(files: Path, capsys: Any) -> None:
         (["az://container/rows.jsonl"], "SAS token"),
         (["http://data.test/rows.jsonl"], "write https://"),
         (["hf://datasets/owner/name"], "write hf://owner/name"),
-        (["hf://owner/name/data/train.jsonl"], "files of it are chosen by files"),
+        (["hf://owner/name/data/train.jsonl"], "select its files with files"),
         (["ftp://data.test/rows.jsonl"], "ftp://data.test/rows.jsonl: a source of rows is hf://owner/name"),
         (["--dataset", "part.yaml"], "spec.source.split: split is the name of one split"),
         (["--dataset", "sum.yaml"], "make a Dataset of each and a mixture of both"),

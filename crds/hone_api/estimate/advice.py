@@ -41,9 +41,9 @@ def _served(plan: Plan) -> Iterator[str]:
         return
     merge = "set output.merge to serve the merged model"
     if adapter.type == AdapterType.DORA:
-        yield f"vLLM loads no DoRA adapters: {merge}."
+        yield f"vLLM cannot load DoRA adapters: {merge}."
     if plan.method == Method.REWARD:
-        yield f"vLLM loads no adapters with a reward head of their own: {merge}."
+        yield f"vLLM cannot load adapters with their own reward head: {merge}."
     rank = adapter.rank or DEFAULT_RANK
     if rank > SERVED_RANKS[-1]:
         yield f"adapter.rank {rank} is above {SERVED_RANKS[-1]}, the largest that vLLM loads: {merge}, or lower it."
@@ -86,9 +86,9 @@ def _rate(method: str, adapter: Adapter, training: Training) -> Iterator[str]:
 
 def _amount(plan: Plan, rows: int) -> Iterator[str]:
     if rows < FEW_ROWS:
-        yield f"{rows} rows are few: below {FEW_ROWS} a model rather learns them by heart; watch the held-out loss."
+        yield f"{rows} rows are few: below {FEW_ROWS} a model tends to memorize them; watch the held-out loss."
     batch, generations = plan.training.batch_size, plan.grpo.generations if plan.grpo else 1
     if batch // generations > rows:  # GRPO's batchSize counts samples
         each = f" at {generations} generations" if generations > 1 else ""
         end = "it is refused" if plan.grpo or plan.ppo else "an epoch is one step"
-        yield f"batchSize {batch}{each} is more than the {rows} rows there are: {end}; lower it."
+        yield f"batchSize {batch}{each} is more than the {rows} rows of the data: {end}; lower it."

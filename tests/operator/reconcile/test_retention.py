@@ -91,7 +91,7 @@ def test_a_model_that_passes_succeeds(world, kept, conditions):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"method": "Reward"}, "a reward model answers nothing"),
+        ({"method": "Reward"}, "a reward model generates no answers"),
         (
             {"adapter": {"type": "DoRA"}, "evaluation": {"retention": {**RETENTION, "interpolate": True}}},
             "use adapter type LoRA",
@@ -99,11 +99,11 @@ def test_a_model_that_passes_succeeds(world, kept, conditions):
         ({"evaluation": {"metrics": ["MultipleChoice"]}}, "rows of SFT do not have"),
         (
             {"method": "GRPO", "grpo": {"rewards": [{"type": "Length", "length": {"max": 9}}]}},
-            "GRPO has prompts alone",
+            "GRPO has only prompts",
         ),
         ({"method": "DAPT", "evaluation": {"rewards": [NUMBER]}}, "the rows of DAPT are texts"),
-        ({"evaluation": {"rewards": [NUMBER, NUMBER]}}, "more than one is called number"),
-        ({"method": "Reward", "evaluation": {"rewards": [NUMBER]}}, "a reward model answers nothing"),
+        ({"evaluation": {"rewards": [NUMBER, NUMBER]}}, "more than one is named number"),
+        ({"method": "Reward", "evaluation": {"rewards": [NUMBER]}}, "a reward model generates no answers"),
         ({"evaluation": {"rewards": [{**NUMBER, "name": "margin"}]}}, "methods have metrics of this name"),
         ({"evaluation": {"rewards": [{**NUMBER, "weight": "2"}]}}, "remove the weight of number"),
         (
@@ -112,7 +112,7 @@ def test_a_model_that_passes_succeeds(world, kept, conditions):
                 "grpo": {"rewards": [{**NUMBER, "weight": "2"}]},
                 "evaluation": {"rewards": [{**NUMBER, "final": {"marked": True}}]},
             },
-            "grpo.rewards has another one called number",
+            "grpo.rewards has a different reward named number",
         ),
     ],
 )

@@ -136,7 +136,7 @@ def test_a_refused_job_has_the_condition_too(new_life, conditions):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"method": "Reward", "evaluation": {"harness": HARNESS}}, "a reward model answers nothing"),
+        ({"method": "Reward", "evaluation": {"harness": HARNESS}}, "a reward model generates no answers"),
         ({"evaluation": {"harness": {"tasks": ["gsm8k", "gsm8k"]}}}, "evaluation.harness.tasks names gsm8k twice"),
     ],
 )
