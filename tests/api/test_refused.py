@@ -273,7 +273,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (DATASET, {SOURCE: "hf://a/b", "spec.source.split": "train[:10%]"}, "spec.source.split", "draw rows by a mixture"),
     (DATASET, {SOURCE: "hf://a/b", "spec.source.split": "train+test"}, "spec.source.split", "a mixture of both"),
     (DATASET, {SOURCE: "hf://a/b/data/train.jsonl"}, SOURCE, "write hf://owner/name, without a path"),
-    (DATASET, {SOURCE: "ftp://data.test/rows.jsonl"}, SOURCE, "copy what lies elsewhere to a volume (pvc://)"),
+    (DATASET, {SOURCE: "ftp://data.test/rows.jsonl"}, SOURCE, "copy rows from elsewhere to a volume (pvc://)"),
     (DATASET, {"spec": {"mixture": []}}, "spec.mixture", "name the parts of the mixture"),
     (DATASET, {"spec": {"mixture": [{"name": "a", "weight": "0%"}]}}, "spec.mixture[0].weight", "above 0%"),
     (DATASET, {"spec.mixtureTotal": 5}, "spec", "are for a mixture: remove them"),
