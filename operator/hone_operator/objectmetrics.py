@@ -18,7 +18,7 @@ from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_operator.cache import Body, Cache
 from hone_operator.desired import names
 from hone_operator.progress.store import ProgressStore
-from hone_operator.reconcile.outcome import read_time
+from hone_operator.times import read_time
 
 JOB = ("namespace", "finetunejob")
 RANK = "batch.kubernetes.io/job-completion-index"

@@ -12,7 +12,7 @@ from hone_api.dataset import DATASET
 from hone_api.finetunejob import FINE_TUNE_JOB
 from hone_api.modelversion import MODEL_VERSION
 from hone_api.schema import structural
-from hone_operator.reconcile.outcome import read_time
+from hone_operator.times import read_time
 
 UNKNOWN = "unknownFields"
 """Key of a cached object's metadata: the fields of its spec that this version does not know."""

@@ -29,8 +29,8 @@ from hone_operator.desired.shared import wanted
 from hone_operator.desired.sweep import PLAN, STORED, Wanted, ledger, sweep
 from hone_operator.desired.sweep import plan as plan_of
 from hone_operator.reconcile import contents, models
-from hone_operator.reconcile.outcome import format_time, parse_time, read_time
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.times import format_time, parse_time, read_time
 
 log = logging.getLogger(__name__)
 

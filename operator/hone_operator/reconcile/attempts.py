@@ -11,8 +11,9 @@ from hone_api.report import TrainingResult
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.failures import Cause, root_cause
-from hone_operator.reconcile.outcome import backoff, parse_time
+from hone_operator.reconcile.outcome import backoff
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.times import parse_time
 
 MAX_RECORDS = 128
 KEPT_JOBS = 3

@@ -15,8 +15,8 @@ from typing import Any
 from hone_api.plan import SweepPlan
 from hone_operator.desired import names
 from hone_operator.reconcile import models
-from hone_operator.reconcile.outcome import format_time, parse_time, read_time
 from hone_operator.reconcile.references import addresses, needs_run, run_of
+from hone_operator.times import format_time, parse_time, read_time
 
 Ledger = Mapping[str, str]
 """Contents by hexadecimal digest, runs by `run.` and uid, and models that are to go with their ModelVersion (see

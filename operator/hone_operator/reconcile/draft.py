@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from hone_operator.reconcile.conditions import Conditions
-from hone_operator.reconcile.outcome import Event, Outcome, format_time, soonest
+from hone_operator.reconcile.outcome import Event, Outcome, soonest
 from hone_operator.reconcile.pods import ObservedJob, starting
+from hone_operator.times import format_time
 
 START_SECONDS = 15.0
 

@@ -15,8 +15,9 @@ from hone_operator.reconcile.conditions import Conditions, is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
-from hone_operator.reconcile.outcome import Outcome, duration_seconds, parse_time
+from hone_operator.reconcile.outcome import Outcome, duration_seconds
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.times import parse_time
 
 FAILURE = "failure.json"
 GATES = ("DatasetReady", "ModelReady", "TasksReady")

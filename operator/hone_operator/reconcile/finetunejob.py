@@ -25,7 +25,7 @@ from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.ending import GATES, after_end, fail, phase
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component
-from hone_operator.reconcile.outcome import Outcome, duration_seconds, format_time, parse_time
+from hone_operator.reconcile.outcome import Outcome, duration_seconds
 from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
 from hone_operator.reconcile.recording import record
 from hone_operator.reconcile.refusals import final_refusal, storage_note
@@ -33,6 +33,7 @@ from hone_operator.reconcile.staging import Stage
 from hone_operator.reconcile.tasks import CONDITION as TASKS_READY
 from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
+from hone_operator.times import format_time, parse_time
 
 RECHECK_SECONDS = 15.0
 NETWORK_SECONDS = 300.0

@@ -2,11 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
-
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
-"""Between them are all times that mean something."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +63,6 @@ class Outcome:
             step = []
         if step:
             yield step
-
-
-def parse_time(text: str) -> datetime:
-    """RFC 3339 as Kubernetes writes it."""
-    return datetime.fromisoformat(text)
-
-
-def read_time(text: str) -> datetime | None:
-    """The same of a text that anybody may have written; None when it is no time, or one that cannot be reckoned with.
-
-    What a definition takes for a date-time is more than Python reads: year 0, a small z, 99 hours of offset.
-    """
-    try:
-        at = datetime.fromisoformat(text)
-        return at if at.tzinfo and EARLIEST < at < LATEST else None
-    except (ValueError, OverflowError, TypeError):
-        return None
-
-
-def format_time(time: datetime) -> str:
-    """RFC 3339 in whole seconds, as Kubernetes writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def soonest(*seconds: float | None) -> float | None:

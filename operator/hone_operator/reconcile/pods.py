@@ -9,8 +9,8 @@ from hone_api.report import Outcome as Ending
 from hone_api.report import parse_outcome
 from hone_operator.desired.pod import CONTAINERS
 from hone_operator.reconcile.conditions import condition, is_true
-from hone_operator.reconcile.outcome import parse_time
 from hone_operator.reconcile.scheduling import Needs, explain
+from hone_operator.times import parse_time
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 IMAGE_REASONS = frozenset(

@@ -16,10 +16,11 @@ from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import materialized
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.outcome import Outcome, duration_seconds, parse_time
+from hone_operator.reconcile.outcome import Outcome, duration_seconds
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.tries import Tries
 from hone_operator.reconcile.upstream import Wait
+from hone_operator.times import parse_time
 
 UP_TO_DATE = "UpToDate"
 LEAST, MOST = timedelta(minutes=5), timedelta(hours=1)

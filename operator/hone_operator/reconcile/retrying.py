@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from hone_operator.reconcile.outcome import format_time
 from hone_operator.reconcile.tries import Tries
+from hone_operator.times import format_time
 
 _END = re.compile(r" (Attempt \d+ (starts at|is under way|waits)\b.*)?$", re.DOTALL)
 

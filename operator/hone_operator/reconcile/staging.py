@@ -14,10 +14,11 @@ from hone_operator.desired.store import claim
 from hone_operator.reconcile import retrying
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.outcome import Refusal, parse_time
+from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
 from hone_operator.reconcile.upstream import Wait
+from hone_operator.times import parse_time
 
 RECHECK_SECONDS = 15.0
 CLAIM_SECONDS = 1.0

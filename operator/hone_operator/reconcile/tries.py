@@ -9,8 +9,9 @@ from hone_api.failures import Retry
 from hone_api.report import Outcome as Ending
 from hone_operator.desired import names
 from hone_operator.reconcile.failures import Cause, root_cause
-from hone_operator.reconcile.outcome import backoff, parse_time
+from hone_operator.reconcile.outcome import backoff
 from hone_operator.reconcile.pods import ObservedJob, Waiting, waiting
+from hone_operator.times import parse_time
 
 
 @dataclass(frozen=True)

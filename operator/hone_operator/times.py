@@ -1,0 +1,28 @@
+"""Times as Kubernetes writes them."""
+
+from datetime import UTC, datetime
+
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+"""Between them are all times that mean something."""
+
+
+def parse_time(text: str) -> datetime:
+    """RFC 3339 as Kubernetes writes it."""
+    return datetime.fromisoformat(text)
+
+
+def read_time(text: str) -> datetime | None:
+    """The same of a text that anybody may have written; None when it is no time, or one that cannot be reckoned with.
+
+    What a definition takes for a date-time is more than Python reads: year 0, a small z, 99 hours of offset.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+        return at if at.tzinfo and EARLIEST < at < LATEST else None
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def format_time(time: datetime) -> str:
+    """RFC 3339 in whole seconds, as Kubernetes writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
