@@ -198,8 +198,8 @@ def test_a_field_that_cannot_be_selected_is_named(run: Kubectl) -> None:
         ("dset.spec.source.uri", "configmap://name/key"),
         ("mv.spec.lineage.baseModel.commit", "Commit of the hub"),
         # what tests/api/test_immutable.py finds to be mutable
-        ("ftj.spec", "Immutable but for suspend, scheduling.priorityClassName and cleanup."),
-        ("mv.spec", "immutable but for approval and deletionPolicy."),
+        ("ftj.spec", "Immutable except for suspend, scheduling.priorityClassName and cleanup."),
+        ("mv.spec", "immutable except for approval and deletionPolicy."),
     ],
 )
 def test_explain(run: Kubectl, field: str, told: str) -> None:

@@ -418,7 +418,7 @@ def test_an_endpoint_that_cannot_be_is_told(url, words):
 
 
 @pytest.mark.parametrize(
-    ("address", "words"), [("10.0.0.7", "public; for a server of your own network"), ("169.254.169.254", "public$")]
+    ("address", "words"), [("10.0.0.7", "public; for a server in your own network"), ("169.254.169.254", "public$")]
 )
 def test_who_may_lift_a_refusal_is_told_where_it_can_be(address: str, words: str) -> None:
     server = Endpoint("https://models.example.org/v1", Access(resolver=lambda *_: Resolution([address])))
