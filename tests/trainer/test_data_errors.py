@@ -88,6 +88,14 @@ def test_what_looks_like_a_credential_is_hidden(text):
     assert "canary" not in to_outcome(ConfigError(text)).failure.message.lower()
 
 
+def test_what_looks_like_a_credential_is_hidden_beside_one_that_is_known(monkeypatch):
+    monkeypatch.setattr(secrets, "_known", set())
+    secrets.remember("canary")
+    assert secrets.scrub("401 for hf_canaryRest42Rest42 at the hub") == "401 for hf_*** at the hub"
+    secrets.remember("first?key=middle&last-part")
+    assert secrets.scrub("sent first?key=middle&last-part to it") == "sent *** to it"
+
+
 @pytest.mark.parametrize(
     "text",
     ["hf://acme/model@main", "pvc://claim/path", "the tokens of row 3", "https://example.org/x?page=2", "hf_hub"],

@@ -24,8 +24,13 @@ def remember(value: str) -> None:
 
 
 def scrub(text: str) -> str:
-    """The text with every remembered credential, and all that looks like one, replaced by ***."""
-    for value in sorted(_known, key=len, reverse=True):
+    """The text with every remembered credential, and all that looks like one, replaced by ***.
+
+    What looks like a credential goes first: a remembered value may be a part of it, whose rest would look like nothing.
+    A remembered value that this hides in part is found by what is left of it.
+    """
+    text = hidden(text)
+    for value in sorted(_known | {hidden(value) for value in _known}, key=len, reverse=True):
         text = text.replace(value, "***")
     return hidden(text)
 
