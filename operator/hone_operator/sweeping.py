@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 REFERRERS = ("Dataset", "FineTuneJob", "ModelVersion", "Job", "Pod")
 MEASURED = timedelta(days=1)
 """How often a store is measured at least; what nobody remembers, e.g. runs of jobs deleted long ago, goes as well."""
+WAITS = timedelta(minutes=1)
+"""How often a Job that has not ended is compared with what objects name."""
 BYTES: TypeAdapter[dict[str, int]] = TypeAdapter(StoredBytes)
 Stored = dict[str, dict[str, int]]
 """Bytes by folder of the store, by namespace."""
@@ -49,7 +51,8 @@ Claims = dict[str, bool]
 def note_gone(departed: dict[str, Claims], kind: str, body: Mapping[str, Any], claim: str) -> None:
     """Remember what a ModelVersion that was deleted said of its model, by namespace, until the ledger has it."""
     if kind == "ModelVersion" and (claims := models.claimed([(kind, body)], claim)):
-        departed.setdefault(body["metadata"]["namespace"], {}).update(claims)
+        noted = departed.setdefault(body["metadata"]["namespace"], {})
+        noted |= {key: goes and noted.get(key, True) for key, goes in claims.items()}
 
 
 @dataclass
@@ -98,6 +101,9 @@ class Sweeper:
             await self.cluster.delete("Job", job.body)
             job = None
         keep = timedelta(seconds=self.platform.store_keep_unused_seconds)
+        if job and plan and not job.finished:
+            await self._withdraw(job, plan, referred)
+            return WAITS.total_seconds()
         if body is None or (job and not job.finished):
             return None
         measure = (since or parse_time(body["metadata"]["creationTimestamp"])) + MEASURED
@@ -108,6 +114,13 @@ class Sweeper:
             await self._sweep(namespace, known, text)
             return None
         return (due - self.now()).total_seconds()
+
+    async def _withdraw(self, job: ObservedJob, plan: SweepPlan, referred: set[str]) -> None:
+        """Delete a Job that waits for a node or a quota, when what it is to remove is needed again."""
+        if contents.is_outdated(plan, referred):
+            meta = job.body["metadata"]
+            log.info("%s: %s is deleted: an object names what it was to remove", meta["namespace"], meta["name"])
+            await self.cluster.delete("Job", job.body)
 
     def _forget_departed(self, namespace: str, told: Claims) -> None:
         """The ledger has what they said; others may have gone meanwhile."""

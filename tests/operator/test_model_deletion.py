@@ -141,6 +141,43 @@ async def test_a_model_of_a_run_that_is_not_over_waits() -> None:
     assert plan.models == [PLACE]
 
 
+@pytest.mark.parametrize("kind", ["ModelVersion", "FineTuneJob"])
+async def test_a_model_that_is_named_again_stays_although_a_sweep_waits_for_a_node(kind: str) -> None:
+    world = World("Delete")
+    await world.look()
+    world.delete()
+    await world.look()
+    await world.look(timedelta(hours=1))
+    assert (plan := world.plan()) is not None
+    assert plan.models == [PLACE]
+    await world.look()
+    assert world.plan() is not None, "it goes on while nothing names the model"
+    spec = world.model["spec"] | {"deletionPolicy": "Retain"}
+    world.add(
+        kind, "again", spec if kind == "ModelVersion" else training("other") | {"model": {"uri": f"{URI}/merged"}}
+    )
+    await world.look()
+    assert world.plan() is None
+    await world.look(timedelta(days=2))
+    assert (plan := world.plan()) is not None
+    assert plan.models == []
+
+
+@pytest.mark.parametrize("policies", [("Retain", "Delete"), ("Delete", "Retain")])
+async def test_of_two_model_versions_that_go_at_once_one_that_retains_keeps_the_folder(policies: list[str]) -> None:
+    world = World("Delete")
+    await world.look()
+    world.model["spec"]["deletionPolicy"] = policies[0]
+    other = world.add("ModelVersion", "tutor-v2", world.model["spec"] | {"deletionPolicy": policies[1]})
+    world.delete()
+    world.model = other
+    world.delete()
+    await world.look()
+    await world.look(timedelta(days=2))
+    assert (plan := world.plan()) is not None, "the daily measure"
+    assert plan.models == []
+
+
 def pod(**container: Any) -> Body:
     return {"containers": [container], "volumes": [{"persistentVolumeClaim": {"claimName": "hone-store"}}]}
 

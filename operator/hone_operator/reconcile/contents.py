@@ -111,14 +111,24 @@ def _time(since: str) -> str | None:
 
 def without(ledger: Ledger, done: SweepPlan) -> dict[str, str]:
     """The ledger after a Job has removed its contents; one that is referred to again stays."""
-    gone = {digest.removeprefix("sha256:") for digest in done.remove}
-    gone |= {f"{RUN}{uid}" for uid in done.checkpoints} | {key for p in done.models if (key := models.key_of(p))}
+    gone = _listed(done)
     stay = {f"{RUN}{uid}" for uid in done.jobs} if done.jobs is not None else None
 
     def went(content: str) -> bool:
         return content in gone or (content.startswith(RUN) and stay is not None and content not in stay)
 
     return {content: since for content, since in ledger.items() if not (since and went(content))}
+
+
+def is_outdated(plan: SweepPlan, now_referred: set[str]) -> bool:
+    """Whether an object refers to what the plan removes: it has done so only since the plan was made."""
+    return not _listed(plan).isdisjoint(now_referred)
+
+
+def _listed(plan: SweepPlan) -> set[str]:
+    """What a plan removes by name, as in the ledger."""
+    digests = {digest.removeprefix("sha256:") for digest in plan.remove}
+    return digests | {f"{RUN}{uid}" for uid in plan.checkpoints} | {k for p in plan.models if (k := models.key_of(p))}
 
 
 def due(ledger: Ledger, keep: timedelta) -> datetime | None:
