@@ -28,6 +28,7 @@ from hone_api.finetunejob import ModelRef, Output
 from hone_api.finetunejob_status import TaskDataSet
 from hone_api.meta import ApiModel, Digest, Name, Percent, ShortText
 from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
+from hone_api.plan_paths import PlanPath
 from hone_api.reading import without_unknown
 from hone_api.synthesis import Raft, Synthesis
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Harness, Training
@@ -97,7 +98,7 @@ class DatasetInput(ApiModel):
 
     name: str
     split: str = "train"
-    path: str = Field(description="JSON Lines file of normalised rows, of one of the method's formats.")
+    path: PlanPath = Field(description="JSON Lines file of normalised rows, of one of the method's formats.")
     digest: Digest = Field(
         description="Digest of the Dataset's content, where the folder of `path` has its name; elsewhere the SHA-256 "
         "of the file. 64 zeros: not checked."
@@ -111,7 +112,7 @@ class SweepPlan(PlanFields):
     measures what is left."""
 
     kind: Literal["Sweep"] = "Sweep"
-    store: str = Field(description="Path of the store.")
+    store: PlanPath = Field(description="Path of the store.")
     remove: list[Digest] = Field(description="Digests that no Dataset, run or model refers to.")
     datasets: list[Name] | None = Field(
         default=None, description="Names of all Datasets: reports of others go; None: all reports stay."
@@ -145,14 +146,14 @@ class SweepPlan(PlanFields):
 class ArtifactInput(ApiModel):
     """A folder with a manifest."""
 
-    path: str
+    path: PlanPath
     digest: Digest = Field(description="SHA-256 of manifest.json.")
 
 
 class ModelInput(ApiModel):
     """A ModelVersion: a folder of weights, and an adapter to merge into them where it has no merged form."""
 
-    path: str = Field(description="Folder of config, tokenizer, safetensors.")
+    path: PlanPath = Field(description="Folder of config, tokenizer, safetensors.")
     digest: Digest | None = Field(default=None, description="SHA-256 of its manifest.json; none: not checked.")
     adapter: ArtifactInput | None = None
 
@@ -161,8 +162,8 @@ class RowsPlan(PlanFields):
     """What the plans share that make rows of a Dataset."""
 
     name: str = Field(description="Dataset, for messages.")
-    store: str = Field(description="Path of the store.")
-    incoming: str | None = Field(
+    store: PlanPath = Field(description="Path of the store.")
+    incoming: PlanPath | None = Field(
         default=None,
         description="Folder in which one container leaves rows and outcome, for another one to publish; none: whoever "
         "makes them publishes them.",
@@ -183,10 +184,10 @@ class MaterializePlan(RowsPlan):
     known: str | None = Field(
         default=None, description="sourceVersion of what was read last: the same is not read again."
     )
-    source_path: str | None = Field(
+    source_path: PlanPath | None = Field(
         default=None, description="Folder or file where a pvc:// or configmap:// source is mounted."
     )
-    secret_path: str | None = Field(
+    secret_path: PlanPath | None = Field(
         default=None, description="Folder where source.secretName is mounted, a file a key."
     )
     format: Format = Format.AUTO
@@ -202,10 +203,12 @@ class MaterializePlan(RowsPlan):
         default_factory=dict, description="The ModelVersions of curation.scores, by name."
     )
     synthesis: Synthesis | None = None
-    synthesis_secret_path: str | None = Field(
+    synthesis_secret_path: PlanPath | None = Field(
         default=None, description="Folder where synthesis.secretName is mounted, a file a key."
     )
-    judge_secret_path: str | None = Field(default=None, description="The same of synthesis.filters.judge.secretName.")
+    judge_secret_path: PlanPath | None = Field(
+        default=None, description="The same of synthesis.filters.judge.secretName."
+    )
     review: str | None = Field(default=None, description="Annotation hone.dev/review of the Dataset, by now.")
     raft: Raft | None = None
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
@@ -232,8 +235,8 @@ class FetchPlan(PlanFields):
 
     kind: Literal["Fetch"] = "Fetch"
     model: ModelRef
-    secret_path: str | None = Field(default=None, description="Folder where model.secretName is mounted.")
-    store: str = Field(description="Path of the store.")
+    secret_path: PlanPath | None = Field(default=None, description="Folder where model.secretName is mounted.")
+    store: PlanPath = Field(description="Path of the store.")
     limits: Limits = Field(default_factory=Limits)
 
 
@@ -242,17 +245,17 @@ class TasksPlan(PlanFields):
 
     kind: Literal["Tasks"] = "Tasks"
     harness: Harness
-    secret_path: str | None = Field(
+    secret_path: PlanPath | None = Field(
         default=None, description="Folder where model.secretName is mounted, for data sets that are gated."
     )
-    store: str = Field(description="Path of the store.")
+    store: PlanPath = Field(description="Path of the store.")
     limits: Limits = Field(default_factory=Limits)
 
 
 class TasksInput(ApiModel):
     """Data sets of lm-evaluation-harness tasks, staged."""
 
-    path: str = Field(description="Folder with tasks.json.")
+    path: PlanPath = Field(description="Folder with tasks.json.")
     digest: Digest = Field(description="SHA-256 of its manifest.json.")
     version: str = Field(description="Version of lm-evaluation-harness that staged them.")
     data_sets: list[TaskDataSet] = Field(description="Their repositories, as owner/name@commit.")
@@ -270,16 +273,16 @@ class _Attempt(PlanFields):
 class TrainingPlan(PlanBlocks, _Attempt):
     """One attempt of one run."""
 
-    reward_paths: dict[str, str] = Field(
+    reward_paths: dict[str, PlanPath] = Field(
         default_factory=dict,
         description="What rewards bring along, by their name: Python's file, the folder where a judge's secret is "
         "mounted.",
     )
-    teacher_secret_path: str | None = Field(
+    teacher_secret_path: PlanPath | None = Field(
         default=None, description="Folder where distillation.teacherEndpoint.secretName is mounted, a file a key."
     )
-    generation_secret_path: str | None = Field(default=None, description="The same of grpo.generation.secretName.")
-    model_path: str = Field(description="Folder of the base model: config, tokenizer, safetensors.")
+    generation_secret_path: PlanPath | None = Field(default=None, description="The same of grpo.generation.secretName.")
+    model_path: PlanPath = Field(description="Folder of the base model: config, tokenizer, safetensors.")
     model_uri: str = Field(description="Where the base came from, for lineage and the model card.")
     model_commit: str | None = None
     model_digest: Digest | None = Field(
@@ -322,8 +325,8 @@ class TrainingPlan(PlanBlocks, _Attempt):
     services: list[ServicePattern] = SERVICES
     cluster_cidrs: list[Cidr] = CLUSTER_CIDRS
     output: Output
-    work_path: str = Field(description="Folder of this run for checkpoints, kept over attempts.")
-    output_path: str = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")
+    work_path: PlanPath = Field(description="Folder of this run for checkpoints, kept over attempts.")
+    output_path: PlanPath = Field(description="Folder for the finished artifacts; complete when manifest.json exists.")
     export_folder: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][-a-z0-9]*$", max_length=40)] | None = Field(
         default=None,
         description="Folder in outputPath of this attempt's artifacts, set in a cluster; none: outputPath itself.",

@@ -48,6 +48,15 @@ def test_materialize_with_paths_relative_to_the_plan(tmp_path, log, monkeypatch)
     manifest.verify(tmp_path / "store" / str(outcome.result.path))
 
 
+def test_evaluation_sets_with_paths_relative_to_the_plan(tmp_path, log, monkeypatch):
+    (tmp_path / "exam.jsonl").write_text(ROWS.splitlines()[7] + "\n")
+    monkeypatch.chdir("/")
+    wanted = {"name": "exam", "split": "test", "path": "exam.jsonl", "digest": "sha256:" + "0" * 64}
+    curation = {"contamination": {"datasets": [{"name": "exam"}]}}
+    assert main(["materialize", dataset(tmp_path, curation=curation, evaluationSets=[wanted])]) == 0
+    assert parse_outcome(log.read_text()).result.rows == 49
+
+
 def test_a_plan_of_a_newer_release_runs_without_what_is_unknown(tmp_path, log, caplog):
     newer = {"release": "99.0.0", "splits": {"future": True}}
     assert main(["materialize", dataset(tmp_path, **newer)]) == 0

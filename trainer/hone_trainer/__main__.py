@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from hone_api import RELEASE
+from hone_api import RELEASE, plan_paths
 from hone_api.dataset import Format
 from hone_api.plan import (
     PLAN_SHA256_ENV,
@@ -165,13 +165,13 @@ def _run(options: argparse.Namespace, _: list[str]) -> Result | None:
 
 def _plan(options: argparse.Namespace, _: list[str]) -> None:
     plan = _read_plan(options.plan, TrainingPlan)
-    from hone_trainer.run import estimate, launch
+    from hone_trainer.run import estimate
 
-    estimate.show(launch.absolute(plan, options.plan.resolve().parent))
+    estimate.show(plan)
 
 
 def _materialize(options: argparse.Namespace, _: list[str]) -> Result | None:
-    plan = _relative_to(options.plan, _read_plan(options.plan, MaterializePlan))
+    plan = _read_plan(options.plan, MaterializePlan)
     from hone_trainer.datasets import materialize, publishing
 
     if plan.incoming is None:
@@ -181,10 +181,7 @@ def _materialize(options: argparse.Namespace, _: list[str]) -> Result | None:
 
 
 def _mix(options: argparse.Namespace, _: list[str]) -> Result | None:
-    plan = _relative_to(options.plan, _read_plan(options.plan, MixPlan))
-    folder = options.plan.resolve().parent
-    parts = [part.model_copy(update={"path": str(folder / part.path)}) for part in plan.parts]
-    plan = plan.model_copy(update={"parts": parts})
+    plan = _read_plan(options.plan, MixPlan)
     from hone_trainer.datasets import mix, publishing
 
     if plan.incoming is None:
@@ -194,28 +191,28 @@ def _mix(options: argparse.Namespace, _: list[str]) -> Result | None:
 
 
 def _publish(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _relative_to(options.plan, _read_plan(options.plan, RowsPlan))
+    plan = _read_plan(options.plan, RowsPlan)
     from hone_trainer.datasets import publishing
 
     return publishing.run(plan)
 
 
 def _sweep(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _relative_to(options.plan, _read_plan(options.plan, SweepPlan))
+    plan = _read_plan(options.plan, SweepPlan)
     from hone_trainer.datasets import sweep
 
     return sweep.run(plan)
 
 
 def _fetch(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _relative_to(options.plan, _read_plan(options.plan, FetchPlan))
+    plan = _read_plan(options.plan, FetchPlan)
     from hone_trainer.models import fetch
 
     return fetch.run(plan)
 
 
 def _tasks(options: argparse.Namespace, _: list[str]) -> Result:
-    plan = _relative_to(options.plan, _read_plan(options.plan, TasksPlan))
+    plan = _read_plan(options.plan, TasksPlan)
     from hone_trainer.harness import staging
 
     return staging.run(plan)
@@ -223,11 +220,9 @@ def _tasks(options: argparse.Namespace, _: list[str]) -> Result:
 
 def _verify(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, VerifyPlan)
-    folder = options.plan.resolve().parent
-    artifacts = [a.model_copy(update={"path": str(folder / a.path)}) for a in plan.artifacts]
     from hone_trainer.store import verify
 
-    return verify.run(plan.model_copy(update={"artifacts": artifacts}))
+    return verify.run(plan)
 
 
 def _ask(_: argparse.Namespace, rest: list[str]) -> None:
@@ -288,6 +283,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
 
 
 def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
+    """The plan in a file, with absolute paths."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -313,14 +309,7 @@ def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
             f"{path} is a {plan.kind} plan, this command takes a {kind.__name__.removesuffix('Plan')} plan",
             "InvalidArgument",
         )
-    return plan
-
-
-def _relative_to(file: Path, plan: AnyPlan) -> AnyPlan:
-    """The plan with absolute paths; relative ones are relative to the plan's folder."""
-    folder = file.resolve().parent
-    paths = {name: getattr(plan, name, None) for name in ("store", "incoming", "source_path", "secret_path")}
-    return plan.model_copy(update={name: str(folder / path) for name, path in paths.items() if path is not None})
+    return plan_paths.absolute(plan, path.resolve().parent)
 
 
 def _set_up_logging() -> None:

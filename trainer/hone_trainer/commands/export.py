@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from hone_api import plan_paths
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan, parse_plan
 from hone_trainer.artifacts import export
@@ -44,7 +45,7 @@ def _plan(file: Path) -> TrainingPlan:
     plan = parse_plan(file.read_bytes())
     if not isinstance(plan, TrainingPlan):
         raise TrainerError("InvalidArgument", f"{file} is a {plan.kind} plan, not that of a run")
-    return plan
+    return plan_paths.absolute(plan, file.resolve().parent)
 
 
 def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0) -> list[Artifact]:

@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan, parse_plan
+from hone_api import plan_paths
+from hone_api.plan import TrainingPlan, parse_plan
 from hone_api.report import Outcome, TrainingResult
 from hone_trainer.distributed import loopback, messages
 from hone_trainer.errors import TrainerError, to_outcome
@@ -61,7 +62,7 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     Raises:
         TrainerError: the failure of the rank that failed first.
     """
-    plan = absolute(plan, plan_dir)
+    plan = plan_paths.absolute(plan, plan_dir)
     stop = Stop().install().leave_at_once(partial(_leave, plan))
     os.environ.update(OFFLINE)
     first = _node() == 0
@@ -86,40 +87,6 @@ def _leave(plan: TrainingPlan) -> NoReturn:
     termination.write(outcome)
     print(f"Interrupted: stopped by a signal {BEFORE_A_STEP}", file=sys.stderr, flush=True)
     os._exit(outcome.exit_code)
-
-
-def absolute(plan: TrainingPlan, folder: Path) -> TrainingPlan:
-    """The plan with absolute paths."""
-
-    def path(value: str) -> str:
-        return str((folder / value).absolute())
-
-    def moved(inputs: list[DatasetInput]) -> list[DatasetInput]:
-        return [i.model_copy(update={"path": path(i.path)}) for i in inputs]
-
-    def artifact(value: ArtifactInput | None) -> ArtifactInput | None:
-        return value and value.model_copy(update={"path": path(value.path)})
-
-    def version(value: ModelInput) -> ModelInput:
-        return value.model_copy(update={"path": path(value.path), "adapter": artifact(value.adapter)})
-
-    staged = plan.harness_tasks
-    return plan.model_copy(
-        update={
-            "model_path": path(plan.model_path),
-            "model_adapter": artifact(plan.model_adapter),
-            "models": {name: version(value) for name, value in plan.models.items()},
-            "reward_paths": {name: path(value) for name, value in plan.reward_paths.items()},
-            "teacher_secret_path": plan.teacher_secret_path and path(plan.teacher_secret_path),
-            "generation_secret_path": plan.generation_secret_path and path(plan.generation_secret_path),
-            "work_path": path(plan.work_path),
-            "output_path": path(plan.output_path),
-            "datasets": moved(plan.datasets),
-            "evaluation_datasets": moved(plan.evaluation_datasets),
-            "retention_datasets": moved(plan.retention_datasets),
-            "harness_tasks": staged and staged.model_copy(update={"path": path(staged.path)}),
-        }
-    )
 
 
 def _run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
