@@ -105,7 +105,10 @@ async def test_the_record_goes_with_the_run() -> None:
         '{"code": "Nonsense", "message": ""}',
         '{"code": [], "message": ""}',
         '{"code": "OutOfMemory"}',
+        '{"code": "OutOfMemory", "message": "\\ud800"}',
+        '{"code": "OutOfMemory", "message": "' + "x" * 5000 + '"}',
     ],
+    ids=lambda text: text[:60],
 )
 async def test_a_record_that_nobody_can_read_ends_no_run(text: str) -> None:
     world = World()

@@ -11,7 +11,7 @@ from hone_api.placement import Cleanup
 from hone_api.reading import read_known
 from hone_operator.desired import names
 from hone_operator.reconcile.attempts import surplus
-from hone_operator.reconcile.conditions import Conditions, is_true
+from hone_operator.reconcile.conditions import MAX_MESSAGE, Conditions, is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
@@ -54,7 +54,7 @@ def record(job: Mapping[str, Any], cause: Cause) -> dict[str, Any]:
     Of a run that succeeded, its ModelVersion does. It has no time: it is the same whenever it is made.
     """
     meta = job["metadata"]
-    failure = {"code": cause.code, "message": cause.message[:4096]}
+    failure = {"code": cause.code, "message": cause.message[:MAX_MESSAGE]}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -65,13 +65,16 @@ def record(job: Mapping[str, Any], cause: Cause) -> dict[str, Any]:
 
 
 def recorded(body: Mapping[str, Any]) -> Cause | None:
-    """The cause in such a ConfigMap; None when nobody can read it."""
+    """The cause in such a ConfigMap; None when nobody can read it, or a status could not hold it."""
     try:
         failure = json.loads(body["data"][FAILURE])
         code, message = failure["code"], failure["message"]
+        json.dumps([code, message], ensure_ascii=False).encode()  # half of a surrogate pair has no UTF-8 form
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    return Cause(code, message) if isinstance(message, str) and isinstance(code, str) and code in FAILURES else None
+    if not (isinstance(code, str) and isinstance(message, str) and len(message) <= MAX_MESSAGE):
+        return None
+    return Cause(code, message) if code in FAILURES else None
 
 
 def reject(draft: Draft, cause: Cause, ended_at: str) -> Outcome:
