@@ -125,6 +125,25 @@ def test_a_listed_service_that_leads_out_of_its_namespace_has_no_private_address
     assert network.refused("http://a.shared.svc", found) == ["10.0.0.1"]
 
 
+@pytest.mark.attack("addresses")
+@pytest.mark.parametrize(
+    ("pattern", "host", "listed"),
+    [
+        ("judge.team-*", "judge.team-b.svc", True),
+        ("judge.team-*", "judge.team-b.foreign.svc", False),
+        ("judge*.models", "judge-2.models.svc.cluster.local", True),
+        ("judge*.models", "judge.models.foreign.svc", False),
+        ("*.shared", "pod-0.judge.shared.svc", True),
+        ("*.*", "judge.foreign.svc", True),
+    ],
+)
+def test_a_pattern_of_a_namespace_matches_the_namespace_alone(pattern: str, host: str, listed: bool) -> None:
+    """A pod has its own name below that of its Service: both are chosen by whoever has the namespace."""
+    network = Network(namespace="team", services=[pattern])
+    assert network.is_listed(f"http://{host}/v1") is listed
+    assert (network.problem(f"http://{host}/v1") is None) is listed
+
+
 def test_plans_without_a_namespace_name_services_as_before() -> None:
     assert Network().problem("http://judge.models.svc/v1") is None
 

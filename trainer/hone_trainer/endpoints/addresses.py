@@ -93,6 +93,16 @@ def _service(url: str, cluster_domain: str) -> tuple[str, str | None] | None:
     return None
 
 
+def _matches(pattern: str, name: str, namespace: str) -> bool:
+    """Whether both match their part of a pattern name.namespace.
+
+    They are compared apart: a pod's name has dots, and `judge.team-*` does not mean the pod `judge` of a Service
+    `team-x` in a namespace of any name.
+    """
+    of_name, _, of_namespace = pattern.rpartition(".")
+    return fnmatch.fnmatchcase(name, of_name) and fnmatch.fnmatchcase(namespace, of_namespace)
+
+
 @dataclass(frozen=True)
 class Resolution:
     """What the name server answers for a host name.
@@ -173,8 +183,7 @@ class Network:
         service = _service(url, self.cluster_domain)
         if service is None:
             return False
-        name = f"{service[0]}.{service[1] or self.namespace}"
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.services)
+        return any(_matches(pattern, service[0], service[1] or str(self.namespace)) for pattern in self.services)
 
     def _is_own(self, service: tuple[str, str | None]) -> bool:
         return self.namespace is None or service[1] in (None, self.namespace)
