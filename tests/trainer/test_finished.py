@@ -169,7 +169,7 @@ def test_a_finished_run_trains_no_step_again(
     before = snapshot(Path(plan.output_path))
     again = changed(plan, attempt=2, export_folder="attempt-2")
     capsys.readouterr()
-    assert launch.run(again, tmp_path) == made
+    assert launch.run(again, tmp_path) == made.model_copy(update={"finished_attempt": 1})
     assert "Training" not in capsys.readouterr().err
     assert snapshot(Path(plan.output_path)) == before
     assert not (Path(plan.work_path) / "checkpoints").exists()
