@@ -38,7 +38,7 @@ the C library's heap on a CPU: the small results of adapters lie between large o
 checkpointing every layer that is computed again leaves some. Measured by the benchmark."""
 QLORA_LEFT = 0.5
 """Share of the weights as they were loaded that stays in the C library's heap after they were rounded to 4 bits.
-Measured, see `tests/api/test_estimate.py`."""
+Measured, see `tests/api/estimate/test_memory.py`."""
 DORA_HOLES = 1.25
 """Factor on them for DoRA with checkpointing: each layer that is computed again normalises its matrices."""
 ROW_BYTES = 100

@@ -23,7 +23,7 @@ from hone_trainer.rewards.base import Scored
 from hone_trainer.sandbox import Request, Workers
 
 pytestmark = pytest.mark.trainer
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(__file__).parents[4] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from hone_trainer.datasets import materialize
 from hone_trainer.errors import DataError
 
 pytestmark = pytest.mark.trainer
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 Row = dict[str, Any]
 
 
