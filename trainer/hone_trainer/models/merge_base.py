@@ -82,7 +82,8 @@ def merge(base: str, adapter: str, target: str) -> None:
     merged = PeftModel.from_pretrained(network, adapter).merge_and_unload()
     with folders.work_folder(Path(target).parent) as folder:
         merged.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(adapter, local_files_only=True).save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(adapter, local_files_only=True, trust_remote_code=False)
+        tokenizer.save_pretrained(folder)
         for name in ("generation_config.json", "report.json"):
             if (Path(adapter) / name).is_file():
                 (folder / name).write_bytes((Path(adapter) / name).read_bytes())
