@@ -30,9 +30,16 @@ def scrub(text: str) -> str:
     A remembered value that this hides in part is found by what is left of it.
     """
     text = hidden(text)
-    for value in sorted(_known | {hidden(value) for value in _known}, key=len, reverse=True):
+    for value in sorted(_known | {_left_of(value) for value in _known}, key=len, reverse=True):
         text = text.replace(value, "***")
     return hidden(text)
+
+
+def _left_of(value: str) -> str:
+    """What `hidden` leaves of a remembered value; the value itself where that is too little to be found by."""
+    form = hidden(value)
+    left = form.replace("***", "").strip()
+    return form if len(left) >= 6 and left.lower() not in _SCHEMES else value
 
 
 def scrub_in(value: Any) -> Any:

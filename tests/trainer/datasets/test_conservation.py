@@ -117,7 +117,7 @@ def _stream() -> bytes:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        pytest.param(lambda data: data[:-8], "it was cut", id="cut between two messages"),
+        pytest.param(lambda data: data[:-8], "it was truncated", id="cut between two messages"),
         pytest.param(lambda data: data + data, "something follows", id="two streams in one file"),
     ],
 )
