@@ -62,7 +62,7 @@ def test_a_row_becomes_a_question_and_what_it_is_checked_by(
         ({"answer": "4"}, "MissingColumn"),
         ({"prompt": " ", "answer": "4"}, "EmptyContent"),
         ({"prompt": 3, "answer": "4"}, "WrongType"),
-        ({"prompt": "2 + 2?", "answer": {"a": 1}}, "WrongType"),
+        ({"prompt": "2 + 2?", "answer": ["4"]}, "WrongType"),
         ({"prompt": "2 + 2?", "tests": [1]}, "WrongType"),
         ({"prompt": [USER, ASSISTANT], "answer": "4"}, "UnsupportedField"),
         ({"prompt": [{"role": "system", "content": "s"}], "answer": "4"}, "NoUserTurn"),

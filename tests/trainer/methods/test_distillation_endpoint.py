@@ -169,7 +169,7 @@ def test_a_refused_prompt_is_left_out_and_named(plan_of: Any, tmp_path: Path) ->
     ]
     assert [sentence for sentence in result.advice if "sample answers" not in sentence] == told
     report = json.loads((Path(plan.output_path) / "adapter" / "report.json").read_text())
-    assert report["advice"] == told
+    assert [sentence for sentence in report["advice"] if "sample answers" not in sentence] == told
     assert "2 left out: its prompt is refused by the teacher's server" in report["data"]["places/train"]
     folder = Path(plan.work_path) / "teacher"
     assert not {question(row) for row in records(folder / "0.jsonl")} & set(refused)
