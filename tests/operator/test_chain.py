@@ -77,4 +77,6 @@ def test_a_circle_is_refused_however_it_is_made(namespace, operator, spec):
         namespace.until(
             lambda name=name: namespace.condition("FineTuneJob", name, "Finished").get("status") == "True", name
         )
-    assert any("circle" in namespace.get("FineTuneJob", n)["status"]["failure"]["message"] for n in ("a", "b"))
+    assert any(
+        "circular reference" in namespace.get("FineTuneJob", n)["status"]["failure"]["message"] for n in ("a", "b")
+    )

@@ -182,12 +182,14 @@ class Player:
     result: dict[str, Any]
 
     def step(self) -> bool:
-        """True when the ModelVersion is Ready and the job Finished."""
-        for job in self.space.list("Job"):
+        """True when the ModelVersion is Ready, the job Finished, and the Job that verified the files is gone."""
+        jobs = self.space.list("Job")
+        for job in jobs:
             self._play(job)
-        job = self.space.get("FineTuneJob", "run")
-        versions = self.space.list("ModelVersion")
-        return _true(job, "Finished") and any(_true(v, "Ready") for v in versions)
+        run = self.space.get("FineTuneJob", "run")
+        ready = any(_true(v, "Ready") for v in self.space.list("ModelVersion"))
+        verifying = any(job["metadata"]["labels"]["hone.dev/component"] == "verify" for job in jobs)
+        return _true(run, "Finished") and ready and not verifying
 
     def _play(self, job: dict[str, Any]) -> None:
         name, component = job["metadata"]["name"], job["metadata"]["labels"]["hone.dev/component"]
