@@ -247,7 +247,9 @@ class PassAt(ApiModel):
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "0.8"),
     )
     k: Annotated[list[Annotated[int, Field(ge=1, le=256)]], Field(min_length=1, max_length=4)] = Field(
-        default=[1], description="Numbers of answers of which at least one must be right, e.g. [1, 4]; default [1]."
+        default=[1],
+        description="Values of k: a prompt counts as solved if at least one of k answers is right, e.g. [1, 4]; "
+        "default [1].",
     )
     generations: int = Field(
         default=8, ge=1, le=256, description="Answers sampled for each prompt, from which k are drawn; default 8."

@@ -85,7 +85,7 @@ class Staging(Section):
     cpu: Quantity = "100m"
     memory: Quantity = "2Gi"
     runtime_class_name: ClassName = ""
-    """RuntimeClass of all pods that do not train, most of which parse foreign data; empty: the node's default."""
+    """RuntimeClass of all pods that do not train; most of them parse untrusted data. Empty: the node's default."""
 
 
 class HuggingFace(Section):

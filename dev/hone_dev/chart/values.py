@@ -81,8 +81,8 @@ class Staging(Values):
     memory: Quantity = Field("2Gi", description="Memory request of these pods. Files are streamed; no model is loaded.")
     runtime_class_name: ClassName = Field(
         "",
-        description="RuntimeClass of all other pods, most of which parse foreign data, e.g. one of gVisor. Empty: the "
-        "nodes' default runtime.",
+        description="RuntimeClass of all other pods, e.g. one for gVisor: most of them parse untrusted data. Empty: "
+        "the nodes' default runtime.",
     )
 
 
