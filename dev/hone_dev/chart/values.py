@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pydantic.alias_generators import to_camel
+from pydantic import Field, StringConstraints
 
 from hone_api.meta import Name, Quantity
 from hone_api.plan import Cidr, ServicePattern
-
-Map = dict[str, Any]
-StringMap = dict[str, str]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[int, Field(ge=1)]
-ClassName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$", max_length=253)]
-Text = Annotated[str, StringConstraints(max_length=1024)]
-ImageDigest = Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64})?$")]
-RenderMode = Literal["skipIfMissing", "failIfMissing", "alwaysRender"]
-
-
-class Values(BaseModel):
-    """Base of every part."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+from hone_dev.chart.network_values import NetworkPolicy
+from hone_dev.chart.value_types import ClassName, ImageDigest, Map, Port, RenderMode, Seconds, StringMap, Text, Values
 
 
 class Crds(Values):
@@ -272,61 +258,6 @@ class Dashboards(Values):
     sidecar_label: Text = Field("grafana_dashboard", description="Label that the sidecar looks for.")
     sidecar_label_value: Text = Field("1", description="Value of this label.")
     annotations: StringMap = Field(default_factory=dict, description="Annotations of the ConfigMap, e.g. the folder.")
-
-
-def _by_name(*namespaces: str) -> Map:
-    expression = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": list(namespaces)}
-    return {"namespaceSelector": {"matchExpressions": [expression]}}
-
-
-class OperatorPolicy(Values):
-    enabled: bool = Field(
-        True,
-        description="Let only reports of pods that train, scrapes by metricsFrom, and probes reach the operator.",
-    )
-    restrict_egress: bool = Field(False, description="Let the operator reach only networkPolicy.dns and egress.")
-    egress: list[Map] = Field(
-        default_factory=lambda: [{"ports": [{"port": 443, "protocol": "TCP"}, {"port": 6443, "protocol": "TCP"}]}],
-        description="With restrictEgress: what the operator may reach in addition to DNS; by default the API server.",
-    )
-
-
-class TrainerPolicy(Values):
-    ingress: bool = Field(
-        True,
-        description="Let only metricsFrom reach Hone's pods in watchNamespaces, namespaces and labelled namespaces. "
-        "For each run on several nodes, the operator creates a policy that lets its ranks reach each other.",
-    )
-    namespaces: list[Name] = Field(
-        default_factory=list,
-        description="Namespaces in which Hone's pods may reach only networkPolicy.dns, the operator, ranks of runs "
-        "and extraEgress.",
-    )
-    extra_egress: list[Map] = Field(
-        default_factory=list,
-        description="What else they may reach: your storage and your model hub. If you allow a range of addresses, "
-        "exclude 169.254.0.0/16, the metadata services of clouds: see docs/guides/security.md.",
-    )
-
-
-class NetworkPolicy(Values):
-    metrics_from: list[Map] = Field(
-        default_factory=lambda: [
-            _by_name("monitoring", "prometheus", "observability", "kube-prometheus-stack", "openshift-monitoring")
-        ],
-        description="Peers of NetworkPolicies that may read the metrics of the operator and of pods that train: "
-        "the namespace of your Prometheus. Empty: everybody may.",
-    )
-    dns: list[Map] = Field(
-        default_factory=lambda: [
-            _by_name("kube-system") | {"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}},
-            {"ipBlock": {"cidr": "169.254.20.10/32"}},
-        ],
-        description="Peers that answer DNS at port 53, used if egress is restricted: kube-dns or CoreDNS, and "
-        "NodeLocal DNSCache.",
-    )
-    operator: OperatorPolicy = Field(default_factory=OperatorPolicy)
-    trainer: TrainerPolicy = Field(default_factory=TrainerPolicy)
 
 
 class ChartValues(Values):
