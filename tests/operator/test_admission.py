@@ -3,21 +3,28 @@
 import copy
 
 import pytest
+from operator_writes import (
+    BAD_PODS,
+    CLOSED,
+    ENABLED,
+    GROUP,
+    OBJECTS,
+    OPERATOR,
+    OWNER,
+    RANKS,
+    ROLE,
+    SYSTEM,
+    VALUES,
+    changed,
+    job,
+    mounted,
+    of_namespace,
+    policy,
+    token,
+)
 from rights import installed
 
-from hone_operator.desired import store, training
-from hone_operator.desired.namespace import Setup
-from hone_operator.desired.platform import Platform
-
 pytestmark = [pytest.mark.apiserver, pytest.mark.attack("operator's rights")]
-SYSTEM = "hone-bounds"
-OPERATOR = f"system:serviceaccount:{SYSTEM}:hone"
-IMAGE = "example.org/hone/trainer:test"
-VALUES = {
-    "trainer": {"image": {"repository": "example.org/hone/trainer", "tag": "test"}, "runtimeClassName": "kata"},
-    "staging": {"runtimeClassName": "gvisor"},
-}
-ENABLED, CLOSED = "bounds-enabled", "bounds-closed"
 
 
 @pytest.fixture(scope="module")
@@ -38,111 +45,6 @@ def write(kube, account):
         return kube.impersonate(OPERATOR, verb, f"{path}?dryRun=All", body)
 
     return ask
-
-
-def job(**pod):
-    """A Job as the operator makes them, with these fields of the pod's spec; None removes one."""
-    container = {
-        "name": "trainer",
-        "image": IMAGE,
-        "command": ["python", "-m", "hone_trainer", "run", "/etc/hone/plan.json"],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-    }
-    container |= pod.pop("container", {})
-    spec = {
-        "automountServiceAccountToken": False,
-        "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [{k: v for k, v in container.items() if v is not None}],
-        "volumes": [{"name": "plan", "configMap": {"name": "plan"}}],
-        **pod,
-    }
-    owner = {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "name": "x", "uid": "y", "controller": True}
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": "x-1", "ownerReferences": [owner]},
-        "spec": {"template": {"spec": {k: v for k, v in spec.items() if v is not None}}},
-    }
-
-
-def secure(**fields):
-    """A container with another security context."""
-    return {
-        "container": {"securityContext": job()["spec"]["template"]["spec"]["containers"][0]["securityContext"] | fields}
-    }
-
-
-def volume(**source):
-    return {"volumes": [{"name": "v", **source}]}
-
-
-def mounted(**mount):
-    """A container with this mount of the store's claim."""
-    return {
-        **volume(persistentVolumeClaim={"claimName": "hone-store"}),
-        "container": {"volumeMounts": [{"name": "v", "mountPath": "/store", **mount}]},
-    }
-
-
-def token(**fields):
-    return volume(projected={"sources": [{"serviceAccountToken": {"path": "token", **fields}}]})
-
-
-BAD_PODS = {
-    "hostPath": volume(hostPath={"path": "/"}),
-    "CSI volume": volume(csi={"driver": "secrets-store.csi.k8s.io"}),
-    "NFS volume": volume(nfs={"server": "10.0.0.1", "path": "/"}),
-    "token for the API server": token(),
-    "token for somebody else": token(audience="vault"),
-    "ephemeral claim": volume(
-        ephemeral={
-            "volumeClaimTemplate": {
-                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-            }
-        }
-    ),
-    "another runtime": {"runtimeClassName": "runc-privileged"},
-    "service account": {"serviceAccountName": "strong"},
-    "deprecated service account": {"serviceAccount": "strong"},
-    "token mounted": {"automountServiceAccountToken": True},
-    "token mounted by default": {"automountServiceAccountToken": None},
-    "host network": {"hostNetwork": True},
-    "host processes": {"hostPID": True},
-    "host IPC": {"hostIPC": True},
-    "node chosen": {"nodeName": "control-plane-1"},
-    "privileged": secure(privileged=True, allowPrivilegeEscalation=None),
-    "escalation": secure(allowPrivilegeEscalation=True),
-    "capability": secure(capabilities={"drop": ["ALL"], "add": ["SYS_ADMIN"]}),
-    "root in the container": secure(runAsUser=0, runAsNonRoot=False),
-    "root in the pod": {"securityContext": {"runAsUser": 0}},
-    "unmasked proc": {**secure(procMount="Unmasked"), "hostUsers": False},
-    "unconfined": secure(seccompProfile={"type": "Unconfined"}),
-    "foreign image": {"container": {"image": "docker.io/library/busybox"}},
-    "own image by another tag": {"container": {"image": "example.org/hone/trainer:other"}},
-    "shell": {"container": {"command": ["sh", "-c", "id"]}},
-    "program by python -c": {"container": {"command": ["python", "-c", "print(1)"]}},
-    "no command": {"container": {"command": None}},
-    "hook": {"container": {"lifecycle": {"postStart": {"exec": {"command": ["id"]}}}}},
-    "exec probe": {"container": {"livenessProbe": {"exec": {"command": ["id"]}}}},
-    "host port": {"container": {"ports": [{"containerPort": 80, "hostPort": 80}]}},
-    "secret in the environment": {"container": {"envFrom": [{"secretRef": {"name": "keys"}}]}},
-    "secret key in a variable": {
-        "container": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "a"}}}]}
-    },
-    "whole store": mounted(),
-    "all runs": mounted(subPath="runs"),
-    "models of another run": mounted(subPath="models/other"),
-    "run whose uid begins alike": mounted(subPath="runs/yy"),
-    "folder below another's": mounted(subPath="runs/other/runs/y"),
-    "rows": mounted(subPath="datasets"),
-    "folder by a variable": mounted(subPathExpr="$(FOLDER)", readOnly=True),
-    "init container": {"initContainers": [{"name": "i", "image": IMAGE}]},
-}
 
 
 def test_an_ordinary_job_is_admitted(write):
@@ -261,73 +163,6 @@ def test_nothing_is_made_where_hone_does_not_work(write, namespace, kind):
     code, message = write("POST", path.format(namespace), body)
     assert code == 403, message
     assert "neither in kube-* nor in its own namespace" in message or "hone.dev/enabled=true" in message
-
-
-OWNER = job()["metadata"]["ownerReferences"]
-MONITORING = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
-ISOLATION = training.isolation(
-    {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "x", "namespace": "n", "uid": "y"}},
-    1,
-    Platform("i", metrics_from=(MONITORING,)),
-)
-RANKS = ISOLATION["spec"]["podSelector"]
-ROLE = f"{SYSTEM}-hone-namespace"
-GROUP = "rbac.authorization.k8s.io"
-OBJECTS = {
-    "Job": ("/apis/batch/v1/namespaces/{}/jobs", job()),
-    "ConfigMap": (
-        "/api/v1/namespaces/{}/configmaps",
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "plan", "ownerReferences": OWNER},
-            "immutable": True,
-        },
-    ),
-    "Service": (
-        "/api/v1/namespaces/{}/services",
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "x-1", "ownerReferences": OWNER},
-            "spec": {"clusterIP": "None", "ports": [{"port": 29500}]},
-        },
-    ),
-    "NetworkPolicy": (
-        "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
-        {**ISOLATION, "metadata": {"name": ISOLATION["metadata"]["name"], "ownerReferences": OWNER}},
-    ),
-    "PersistentVolumeClaim": (
-        "/api/v1/namespaces/{}/persistentvolumeclaims",
-        {**store.claim("x", Platform("i")), "metadata": {"name": "hone-store"}},
-    ),
-    "RoleBinding": (
-        "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
-        {
-            "apiVersion": f"{GROUP}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": ROLE},
-            "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": ROLE},
-            "subjects": [{"kind": "ServiceAccount", "name": "hone", "namespace": SYSTEM}],
-        },
-    ),
-}
-
-
-def changed(kind, **fields):
-    """An object of the operator with other fields."""
-    return kind, {**OBJECTS[kind][1], **fields}
-
-
-def policy(**spec):
-    """The NetworkPolicy of ranks with other fields of its spec."""
-    return changed("NetworkPolicy", spec={**ISOLATION["spec"], **spec})
-
-
-def of_namespace(**spec):
-    """The NetworkPolicy of all pods of Hone in a labelled namespace, with other fields of its spec."""
-    body = Setup(ENABLED, ROLE, "y").closed_ports([{"namespaceSelector": {}}])
-    return "NetworkPolicy", {**body, "spec": {**body["spec"], **spec}}
 
 
 def test_the_operator_may_close_the_ports_of_a_namespace(write):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from selenium import webdriver
 
@@ -69,3 +70,15 @@ while (walker.nextNode()) {
 return found;
 """
 """Of each text on the page its first characters and its contrast, by WCAG 2.1 (1.4.3)."""
+
+
+def assert_readable(page: Any, scheme: str) -> None:
+    """The contrast that WCAG 2.1 asks for (1.4.3: 4.5 to 1) in this colour scheme; no text beyond the window."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    contrasts = page.execute_script(CONTRASTS)
+    assert len(contrasts) > 50
+    assert {text: ratio for text, ratio in contrasts if ratio < 4.5} == {}
+    lightness = page.execute_script("return getComputedStyle(document.body).backgroundColor.match(/\\d+/g)[0]")
+    assert (int(lightness) > 127) == (scheme == "light")
+    assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
