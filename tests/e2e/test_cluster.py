@@ -58,9 +58,10 @@ def until(condition: Callable[[], bool], timeout: float = 120.0) -> None:
 
 def test_two_pods_of_an_indexed_job_meet_by_name_and_share_a_volume(kubectl, operator_image) -> None:
     other = f"meet-$((1 - JOB_COMPLETION_INDEX)).meet.{kubectl.namespace}.svc.cluster.local"
+    # A pod that ends leaves the DNS: each stays until the other has found it.
     script = f"""
-        echo "$JOB_COMPLETION_INDEX" > /store/$JOB_COMPLETION_INDEX
         until getent hosts {other}; do sleep 0.2; done
+        echo "$JOB_COMPLETION_INDEX" > /store/$JOB_COMPLETION_INDEX
         until [ -e /store/$((1 - JOB_COMPLETION_INDEX)) ]; do sleep 0.2; done
         stat --format '%u:%g' /store/0 /store/1"""
     meta = {"metadata": {"labels": {"app": "meet"}}}
