@@ -297,6 +297,16 @@ class TrainingPlan(PlanBlocks, _Attempt):
     )
     datasets: Annotated[list[DatasetInput], Field(min_length=1)]
     evaluation_datasets: list[DatasetInput] = Field(default_factory=list)
+    encoded_path: PlanPath | None = Field(
+        default=None,
+        description="Folder of encoded splits, each in the folder of its key (`hone_api.encoding.key`): `encode` "
+        "writes them there, `run` reads them. `run` encodes in workPath what is not there; none: everything.",
+    )
+    encoded_digest: Digest | None = Field(
+        default=None,
+        description="What `encode` reported as its digest: a run with other encoded splits fails; none: they are "
+        "compared with their own manifests alone.",
+    )
     retention_datasets: list[DatasetInput] = Field(
         default_factory=list, description="The splits of evaluation.retention.datasets."
     )

@@ -179,6 +179,28 @@ class TasksResult(ApiModel):
     size_bytes: int = Field(default=0, ge=0, le=MAX_COUNT)
 
 
+class EncodeResult(ApiModel):
+    """Every split of a training plan as tokens."""
+
+    kind: Literal["Encode"] = "Encode"
+    digest: Digest = Field(
+        description="Of all splits together (`hone_api.encoding.digest`), for encodedDigest of the plan."
+    )
+    splits: int = Field(ge=0, le=MAX_COUNT, description="Folders, one for each split.")
+    reused: int = Field(default=0, ge=0, le=MAX_COUNT, description="Folders of them that were there already.")
+    rows: int = Field(ge=0, le=MAX_COUNT, description="Examples of all splits.")
+    tokens: int = Field(ge=0, le=MAX_COUNT)
+    size_bytes: int = Field(default=0, ge=0, le=MAX_COUNT, description="Bytes of all folders.")
+    tokens_per_second: Short | None = Field(default=None, description="Of what was encoded, not reused.")
+    summary: Annotated[list[Annotated[str, StringConstraints(max_length=600), Storable]], _first(16)] = Field(
+        default_factory=list,
+        description="What became of each split's rows: dropped, truncated, refused; no text of a row.",
+    )
+    advice: Annotated[list[Annotated[str, StringConstraints(max_length=600), Storable]], _first(16)] = Field(
+        default_factory=list, description="What looks wrong, but does not end the run."
+    )
+
+
 MAX_UNCLAIMED = 8
 """Folders that a SweepResult names: it must fit in a termination message."""
 StoredBytes = Annotated[dict[Short, Annotated[int, Field(ge=0, le=MAX_COUNT)]], Field(max_length=16)]
@@ -209,7 +231,7 @@ class VerifyResult(ApiModel):
 
 
 Result = Annotated[
-    TrainingResult | DatasetResult | FetchResult | TasksResult | VerifyResult | SweepResult,
+    TrainingResult | DatasetResult | FetchResult | TasksResult | EncodeResult | VerifyResult | SweepResult,
     Field(discriminator="kind"),
 ]
 
@@ -254,6 +276,8 @@ def _reductions(outcome: Outcome) -> Iterator[None]:
         yield from _reductions_of_training(result)
     if isinstance(result, DatasetResult):
         yield from _reductions_of_dataset(result)
+    if isinstance(result, EncodeResult):
+        yield from _reductions_of_encoding(result)
     if failure:
         failure.hint = None
         yield
@@ -313,6 +337,16 @@ def _reductions_of_dataset(result: DatasetResult) -> Iterator[None]:
     result.format_detected = _cut(result.format_detected, 64) if result.format_detected else None
     yield
     result.source_version = None  # then the source is read again at the next look
+    yield
+
+
+def _reductions_of_encoding(result: EncodeResult) -> Iterator[None]:
+    result.summary = [_cut(sentence, 200) for sentence in result.summary[:4]]
+    result.advice = [_cut(sentence, 200) for sentence in result.advice[:4]]
+    yield
+    result.summary = []
+    yield
+    result.advice = []
     yield
 
 

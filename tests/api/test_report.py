@@ -15,6 +15,7 @@ from hone_api.plan import TrainingPlan, parse_plan
 from hone_api.report import (
     MAX_TERMINATION_MESSAGE,
     DatasetResult,
+    EncodeResult,
     FailureReport,
     FetchResult,
     Outcome,
@@ -120,6 +121,19 @@ def staged_tasks() -> TasksResult:
     return TasksResult(path=path, digest=DIGEST, version="9" * 64, data_sets=data_sets, size_bytes=2**53 - 1)
 
 
+def encoded(t: Texts) -> EncodeResult:
+    return EncodeResult(
+        digest=DIGEST,
+        splits=32,
+        rows=2**53 - 1,
+        tokens=2**53 - 1,
+        size_bytes=2**53 - 1,
+        tokens_per_second="9" * 64,
+        summary=[t.text(600) for _ in range(16)],
+        advice=[t.text(600) for _ in range(16)],
+    )
+
+
 def outcomes(seed: int) -> list[Outcome]:
     t = Texts(seed)
     return [
@@ -129,6 +143,7 @@ def outcomes(seed: int) -> list[Outcome]:
         Outcome(result=materialized(t), failure=failure(t)),
         Outcome(result=FetchResult(path="base-models/" + "m" * 241, commit="c" * 253)),
         Outcome(result=staged_tasks()),
+        Outcome(result=encoded(t)),
         Outcome(result=VerifyResult(files=10**9, size_bytes=2**53 - 1)),
     ]
 

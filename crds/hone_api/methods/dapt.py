@@ -31,6 +31,7 @@ INFO = MethodInfo(
     Method.DAPT,
     (Format.TEXT,),
     Rates(adapter=2e-4, full=2e-5),
+    encodes="Documents",
     row_by_row=True,
     by_tokens=True,
 )

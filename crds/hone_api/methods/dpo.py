@@ -34,6 +34,7 @@ INFO = MethodInfo(
     Method.DPO,
     (Format.PREFERENCE,),
     Rates(adapter=5e-6, full=5e-7),
+    encodes="Pairs",
     paired=True,
     row_by_row=True,
     compares=True,

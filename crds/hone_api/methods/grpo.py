@@ -193,6 +193,7 @@ INFO = MethodInfo(
     Method.GRPO,
     (*ANSWERS, Format.VERIFIABLE),
     Rates(adapter=1e-5, full=1e-6),
+    encodes="Prompts",
     needs="rewards",
     samples=True,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from hone_api.dataset import Format
 
@@ -33,6 +34,10 @@ class Rates:
     full: float
 
 
+Encodes = Literal["Conversations", "Documents", "Pairs", "Judged", "Prompts"]
+"""What rows become as tokens. Methods that encode alike can read the same encoded rows."""
+
+
 @dataclass(frozen=True)
 class MethodInfo:
     """One method."""
@@ -41,6 +46,8 @@ class MethodInfo:
     formats: tuple[Format, ...]
     """Formats of the Datasets that it can train on."""
     rates: Rates
+    encodes: Encodes = "Conversations"
+    """What its rows become as tokens."""
     needs: str | None = None
     """What its block must have, in words, where the method cannot do without the block."""
     paired: bool = False

@@ -31,5 +31,6 @@ INFO = MethodInfo(
     Method.KTO,
     (Format.KTO, Format.PREFERENCE),
     Rates(adapter=5e-6, full=5e-7),
+    encodes="Judged",
     compares=True,
 )

@@ -31,6 +31,7 @@ INFO = MethodInfo(
     Method.ORPO,
     (Format.PREFERENCE,),
     Rates(adapter=5e-5, full=5e-6),
+    encodes="Pairs",
     paired=True,
     compares=True,
 )

@@ -66,6 +66,7 @@ INFO = MethodInfo(
     Method.PPO,
     (*ANSWERS, Format.VERIFIABLE),
     Rates(adapter=1e-5, full=1e-6),
+    encodes="Prompts",
     needs="rewardModelVersion",
     samples=True,
     compares=True,

@@ -34,6 +34,7 @@ INFO = MethodInfo(
     Method.REWARD,
     (Format.PREFERENCE,),
     Rates(adapter=1e-4, full=1e-5),
+    encodes="Pairs",
     paired=True,
     row_by_row=True,
     compares=True,

@@ -1,0 +1,94 @@
+"""Where the rows of a split are kept as tokens: an address by all that their encoding depends on.
+
+Operator and trainer compute it from the plan alone. Two jobs whose splits have the same key read the same folder,
+`<plan.encoded_path>/<key>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hone_api.meta import Digest
+from hone_api.methods import METHODS
+from hone_api.plan import DatasetInput, TrainingPlan
+
+ENCODER_VERSION = 1
+"""Raise it with every change after which the same rows give other tokens, labels or files: in the trainer's encoders,
+in its format on the disk, or in the libraries that render and tokenise (see `tests/api/test_encoding.py`)."""
+KEY_LENGTH = 40
+"""Hexadecimal digits of a key."""
+FOLDER = "encoded"
+"""Folder of a store that has the folders of all keys."""
+_UNCHECKED = "sha256:" + "0" * 64
+
+
+def key(plan: TrainingPlan, source: DatasetInput, model: str | None = None) -> str | None:
+    """The address of a split of the plan, encoded; None where the plan does not say what the tokens depend on.
+
+    Args:
+        source: one of the plan's `datasets` or `evaluation_datasets`.
+        model: identity of the model's config, tokenizer and template; None: see `model_identity`.
+    """
+    model = model or model_identity(plan)
+    if model is None or source.digest == _UNCHECKED or is_answered_later(plan):
+        return None
+    body = {
+        "version": ENCODER_VERSION,
+        "rows": [source.digest, source.split],
+        "model": model,
+        "maxLength": plan.training.max_length,
+        "truncation": plan.training.truncation,
+        "encodes": METHODS[plan.method].encodes,
+        **_options(plan),
+    }
+    return _hash(body)[:KEY_LENGTH]
+
+
+def model_identity(plan: TrainingPlan) -> str | None:
+    """What names the base model's files, whatever folder they are in; None: the plan has neither digest nor commit."""
+    if plan.model_digest is None and plan.model_commit is None:
+        return None
+    own = plan.model_digest or f"{plan.model_uri}@{plan.model_commit}"
+    return f"{own}+{plan.model_adapter.digest}" if plan.model_adapter else own
+
+
+def is_answered_later(plan: TrainingPlan) -> bool:
+    """Whether a teacher writes the answers when the run has started: before, there is nothing to encode."""
+    return plan.distillation is not None and not plan.distillation.by_logits
+
+
+def splits(plan: TrainingPlan) -> list[DatasetInput]:
+    """What is encoded for the plan: each split once, those that are trained on first."""
+    found: dict[tuple[str, str], DatasetInput] = {}
+    for source in (*plan.datasets, *plan.evaluation_datasets):
+        found.setdefault((source.path, source.digest), source)
+    return list(found.values())
+
+
+def keys(plan: TrainingPlan) -> list[str] | None:
+    """The keys of `splits`, each once; None where one of them cannot be known before the run."""
+    found = [key(plan, source) for source in splits(plan)]
+    return None if None in found else list(dict.fromkeys(name for name in found if name is not None))
+
+
+def digest(manifests: Mapping[str, Digest]) -> Digest:
+    """One digest over the encoded splits of a plan: of their keys and the digests of their manifest.json."""
+    return f"sha256:{_hash(sorted(manifests.items()))}"
+
+
+def _options(plan: TrainingPlan) -> dict[str, Any]:
+    """The options of the method that change what its rows are as tokens."""
+    match METHODS[plan.method].encodes:
+        case "Conversations":  # of Distillation, only level Logits comes here
+            return {"trainOn": "Assistant" if plan.distillation else plan.sft.train_on}
+        case "Prompts":
+            own = plan.grpo or plan.ppo
+            return {"maxCompletionLength": own.max_completion_length if own else None}
+    return {}
+
+
+def _hash(body: Mapping[str, Any] | Iterable[Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
