@@ -55,7 +55,8 @@ class Remote:
             ) from None
         if response.status_code != 200:
             raise ReviewError(str(found.get("error") if isinstance(found, dict) else found))
-        return found
+        answer: dict[str, Any] = found
+        return answer
 
 
 def _read(kind: type[AnyModel], body: dict[str, Any]) -> AnyModel:

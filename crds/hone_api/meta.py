@@ -44,7 +44,7 @@ class ApiModel(BaseModel):
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
         """Adds what pydantic leaves out: the CEL rules, and the defaults that a factory makes."""
-        reference = handler(core_schema)
+        reference: dict[str, Any] = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
         if cls.rules:
             schema["x-kubernetes-validations"] = [rule.to_json() for rule in cls.rules]

@@ -23,13 +23,14 @@ from pydantic import (
 
 from hone_api import RELEASE
 from hone_api.curation import Curation
-from hone_api.dataset import Checks, Format, Source, Splits
+from hone_api.dataset import Checks, Format, Splits
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.finetunejob_status import TaskDataSet
 from hone_api.meta import ApiModel, Digest, Name, Percent, ShortText
 from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.plan_paths import PlanPath
 from hone_api.reading import without_unknown
+from hone_api.source import Source
 from hone_api.synthesis import Raft, Synthesis
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Harness, Training
 

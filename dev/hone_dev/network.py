@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from hone_dev.shell import run
 
@@ -38,7 +39,7 @@ SYSCTLS = (
 )
 
 
-def cni_config(folder: Path) -> dict:
+def cni_config(folder: Path) -> dict[str, Any]:
     """The bridge plugin's configuration; its address leases lie in `folder`."""
     ipam = {
         "type": "host-local",

@@ -4,6 +4,7 @@ import json
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 import yaml
@@ -37,7 +38,7 @@ class Node:
             path.write_text(text)
         return path
 
-    def _yaml(self, name: str, document: dict) -> Path:
+    def _yaml(self, name: str, document: dict[str, Any]) -> Path:
         return self._file(name, yaml.safe_dump(document, sort_keys=False))
 
     def ctr(self, *argv: str) -> str:
@@ -199,7 +200,7 @@ class Node:
 def _answers(url: str) -> bool:
     try:
         with build_opener(ProxyHandler({})).open(url, timeout=5) as answer:
-            return answer.status == 200
+            return bool(answer.status == 200)
     except OSError:
         return False
 

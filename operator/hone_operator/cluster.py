@@ -207,7 +207,7 @@ class Cluster:
         response = await self.client.rest_client.request(
             verb, url, headers=headers, body=body, _request_timeout=TIMEOUT
         )
-        data = await response.read()
+        data: bytes = await response.read()
         if response.status >= 400:
             raise _error(response.status, data, response.headers, verb)
         return data
@@ -223,10 +223,11 @@ class Cluster:
         except NotFoundError:
             return None
         try:
-            return decode(raw)
+            found: dict[str, Any] = decode(raw)
         except UnreadableError as error:
             self.note(kind, Skipped(error.reason, error.message, identity(raw)))
             raise UnreadableObjectError(0, error.reason, f"{kind} {namespace}/{name}: {error.message}") from None
+        return found
 
     async def list(self, kind: str, namespace: str | None, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
         """Objects by label and field selector."""
@@ -297,7 +298,8 @@ class Cluster:
         """
         meta = body["metadata"]
         target = path(body["kind"], meta["namespace"], meta["name"])
-        return json.loads(await self._call("PATCH", target, body, FORCE, APPLY))
+        applied: dict[str, Any] = json.loads(await self._call("PATCH", target, body, FORCE, APPLY))
+        return applied
 
     async def apply_status(self, kind: str, owner: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
         """Write the whole status of one of our objects, if it is still this very object; return it as it is then.

@@ -63,8 +63,10 @@ def _ratio(body: Body) -> float | None:
     progress = body["status"].get("progress")
     if progress is None:
         return None
-    total = progress.get("totalSteps")
-    return min(1.0, progress.get("step", 0) / total) if total else progress.get("percent", 0) / 100
+    total: int | None = progress.get("totalSteps")
+    step: int = progress.get("step", 0)
+    percent: int = progress.get("percent", 0)
+    return min(1.0, step / total) if total else percent / 100
 
 
 def _ended_as(outcome: str) -> Callable[[Body], float]:

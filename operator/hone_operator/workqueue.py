@@ -219,8 +219,9 @@ class WorkQueue(Generic[K]):
 
     def _backoff(self, key: K, error: BaseException) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        wait = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - 1))
-        wait = max(wait * random.uniform(0.75, 1.25), getattr(error, "retry_after", None) or 0.0)
+        wait: float = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - 1))
+        asked: float = getattr(error, "retry_after", None) or 0.0
+        wait = max(wait * random.uniform(0.75, 1.25), asked)
         if self.on_failure:
             self.on_failure(key, error)
         else:

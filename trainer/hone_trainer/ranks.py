@@ -30,7 +30,8 @@ def add_up(values: Sequence[float]) -> list[float]:
         return list(values)
     tensor = torch.tensor(values, dtype=torch.float64, device=_device())
     dist.all_reduce(tensor)
-    return tensor.tolist()
+    sums: list[float] = tensor.tolist()
+    return sums
 
 
 def any_rank(flag: bool) -> bool:

@@ -62,9 +62,10 @@ class ScrubbingFilter(logging.Filter):
 def secret_name(folder: str) -> str | None:
     """The name of the Secret that is mounted there; None on a laptop, where a folder stands for it."""
     try:
-        return json.loads(os.environ.get(SECRETS_ENV, "{}")).get(folder)
+        name: str | None = json.loads(os.environ.get(SECRETS_ENV, "{}")).get(folder)
     except (ValueError, AttributeError):
         return None
+    return name
 
 
 def read_key(folder: str, key: str) -> str | None:

@@ -34,7 +34,8 @@ def schema() -> dict[str, Any]:
     out = ChartValues.model_json_schema(by_alias=True)
     out["$schema"] = "http://json-schema.org/draft-07/schema#"
     out["title"] = "Values of the chart hone"
-    return _plain(out)
+    plain: dict[str, Any] = _plain(out)
+    return plain
 
 
 def _plain(node: Any) -> Any:

@@ -42,7 +42,8 @@ class Target:
 
     def get(self, *argv: str) -> dict[str, Any]:
         """An object or a list of objects."""
-        return json.loads(self.kubectl("get", *argv, "--output=json"))
+        answer: dict[str, Any] = json.loads(self.kubectl("get", *argv, "--output=json"))
+        return answer
 
 
 def embedded() -> Target:

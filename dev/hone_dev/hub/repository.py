@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 KINDS = ("models", "datasets")
@@ -30,7 +31,7 @@ class File:
     def etag(self) -> str:
         return self.sha256 or self.oid
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """As `/tree` and `/paths-info` list it."""
         lfs = {"lfs": {"oid": self.sha256, "size": self.size, "pointerSize": 134}} if self.sha256 else {}
         return {"type": "file", "path": self.path, "size": self.size, "oid": self.oid, **lfs}

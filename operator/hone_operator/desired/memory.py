@@ -2,7 +2,7 @@
 
 from hone_api.estimate import gpus
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_operator.desired.quantity import value
+from hone_api.quantity import value
 
 
 def devices(spec: FineTuneJobSpec) -> dict[str, gpus.Gpu | None]:

@@ -41,7 +41,8 @@ class Mount:
     @property
     def claim_name(self) -> str | None:
         """Of a persistent volume."""
-        return self.source.get("persistentVolumeClaim", {}).get("claimName")
+        name: str | None = self.source.get("persistentVolumeClaim", {}).get("claimName")
+        return name
 
     @classmethod
     def claim(cls, name: str, path: PurePosixPath, claim: str, read_only: bool = True) -> Self:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hone_api.quantity import value
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.quantity import cores, value
+from hone_operator.desired.quantity import cores
 
 OUTSIDE_SCRATCH = 2**30
 """Bytes of ephemeral storage beside the scratch volume: the container's log."""

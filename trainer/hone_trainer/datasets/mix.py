@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from hone_api.dataset import Source as DatasetSource
 from hone_api.dataset_status import DatasetUse
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.report import DatasetResult
+from hone_api.source import Source as DatasetSource
 from hone_trainer.datasets import changes, croissant, materialize, publishing, report, shares
 from hone_trainer.datasets.row_statistics import Tally
 from hone_trainer.datasets.splits import hash_of

@@ -55,9 +55,10 @@ def page(report: dict[str, Any]) -> str:
     return _template().render(report=report, codes=ROW_CODES)
 
 
-def _storable(value: Any) -> Any:
+def _storable(value: dict[str, Any]) -> dict[str, Any]:
     """Half of a surrogate pair, as a refused row can hold, has no UTF-8 form: it becomes `?`."""
-    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    storable: dict[str, Any] = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return storable
 
 
 @cache

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.plan import TrainingPlan
+from hone_trainer.encoding.conversation import IGNORED
 from hone_trainer.encoding.preferences import Compared, Pair, PairEncoder
 from hone_trainer.encoding.split_file import Example
 from hone_trainer.models.base_model import Base
@@ -84,10 +85,11 @@ def log_probs(
         of_prompt, counts = (
             each.to(inputs["input_ids"].device) for each in _placed(answers, inputs["input_ids"].shape)
         )
-        labels = inputs["input_ids"].masked_fill(~(counts | of_prompt if prompts else counts), heldout.IGNORED)
+        labels = inputs["input_ids"].masked_fill(~(counts | of_prompt if prompts else counts), IGNORED)
         found = model(**inputs, labels=labels, fused_lm_head=True).log_probs.double()
         sums = [found.masked_fill(~counts[:, 1:], 0).sum(1), *([found.sum(1)] if prompts else [])]
-        return torch.cat([each.view(len(batch), width) for each in sums], 1).tolist()
+        columns: list[list[float]] = torch.cat([each.view(len(batch), width) for each in sums], 1).tolist()
+        return columns
 
     return heldout.sweep(model, rows, forward, bf16=run.settings.bf16, poll=poll)
 

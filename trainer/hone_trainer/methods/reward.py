@@ -79,7 +79,8 @@ def rewards(model: Any, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll
     def forward(batch: Sequence[Any]) -> list[list[float]]:
         sequences = [ids for row in batch for ids in row.sequences]
         logits = model(**pairs.padded(sequences, pad_id, next(model.parameters()).device)).logits
-        return logits.double().view(len(batch), -1).tolist()
+        found: list[list[float]] = logits.double().view(len(batch), -1).tolist()
+        return found
 
     return heldout.sweep(model, rows, forward, bf16=bf16, poll=poll)
 

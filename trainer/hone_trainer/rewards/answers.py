@@ -32,7 +32,8 @@ def last_formula(text: str) -> str:
     """The last formula between dollars or LaTeX brackets, else the last line that says something."""
     formulas = list(_FORMULA.finditer(text))
     if formulas:
-        return next(group for group in formulas[-1].groups() if group is not None).strip()
+        groups: tuple[str | None, ...] = formulas[-1].groups()
+        return next(group for group in groups if group is not None).strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
 

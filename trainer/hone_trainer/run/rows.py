@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hone_api.finetunejob_status import DatasetUse
+from hone_api.dataset_status import DatasetUse
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer.datasets import shares
 from hone_trainer.encoding.split_file import Encoded, encode_split, longest

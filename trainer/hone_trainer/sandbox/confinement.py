@@ -78,8 +78,8 @@ def confine(writable: tuple[Path, ...] = ()) -> list[str]:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         return ["seccomp", "Landlock"]
-    layers = {"Landlock": lambda: _landlock(libc, writable), "seccomp": lambda: _seccomp(libc)}
-    return [name for name, holds in layers.items() if not holds()]
+    held = {"Landlock": _landlock(libc, writable), "seccomp": _seccomp(libc)}
+    return [name for name, holds in held.items() if not holds]
 
 
 def _seccomp(libc: ctypes.CDLL) -> bool:

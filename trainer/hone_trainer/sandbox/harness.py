@@ -12,27 +12,32 @@ import json
 import os
 import sys
 
+TYPE_CHECKING = False  # typing itself would be read from the sandbox's disk at every start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 
 class _Nowhere:
     """Takes what the program prints."""
 
     encoding = "utf-8"
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         return len(text)
 
-    def flush(self):
+    def flush(self) -> None:
         pass
 
-    def isatty(self):
+    def isatty(self) -> bool:
         return False
 
 
-def _described(error):
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:500]
 
 
-def _call(function, arguments):
+def _call(function: "Callable[..., object]", arguments: "dict[str, object]") -> "dict[str, object]":
     try:
         value = function(**arguments)
         json.dumps(value)
@@ -41,7 +46,7 @@ def _call(function, arguments):
     return {"value": value}
 
 
-def _results(namespace, request):
+def _results(namespace: "dict[str, Any]", request: "dict[str, Any]") -> bytes:
     """Of the calls, after all sources ran to their end; as JSON."""
     function = request["function"]
     if function is None:
@@ -52,7 +57,7 @@ def _results(namespace, request):
     return json.dumps({"results": results}).encode("utf-8", "replace")
 
 
-def _close():
+def _close() -> None:
     """What could watch or steer the frames of others is taken away: they are the tests' frames, too."""
     for name in ("settrace", "setprofile", "monitoring", "_current_frames", "_current_exceptions"):
         if hasattr(sys, name):
@@ -61,19 +66,19 @@ def _close():
         vars(sys)["modules"][name] = None
 
 
-def _read(size):
+def _read(size: int) -> bytes:
     data = b""
     while len(data) < size:
         data += os.read(0, size - len(data))
     return data
 
 
-def _write(data):
+def _write(data: bytes) -> None:
     while data:
         data = data[os.write(1, data) :]
 
 
-def main():
+def main() -> None:
     request = json.loads(_read(int(_read(16), 16)))
     namespace = {"__name__": "program"}
     sys.stdout = sys.stderr = _Nowhere()
@@ -86,7 +91,7 @@ def main():
     os._exit(0)
 
 
-def _run(namespace, request):
+def _run(namespace: "dict[str, Any]", request: "dict[str, Any]") -> None:
     """One expression, because arguments are evaluated from left to right: all is at hand before `first` runs."""
     first, second = (compile(source, f"program-{i}", "exec") for i, source in enumerate(request["sources"]))
     run = vars(builtins)["exec"]

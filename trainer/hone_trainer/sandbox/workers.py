@@ -87,7 +87,8 @@ class Workers:
     def _seconds(self, request: Request) -> float:
         if request.kind == LOAD:
             return LOAD_SECONDS
-        return self._patience + 10 * request.body.get("instructions", 0) / INSTRUCTIONS_PER_SECOND
+        instructions: int = request.body.get("instructions", 0)
+        return self._patience + 10 * instructions / INSTRUCTIONS_PER_SECOND
 
 
 class _Worker:

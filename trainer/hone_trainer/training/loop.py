@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hone_api.finetunejob_status import DatasetUse
+from hone_api.dataset_status import DatasetUse
 from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
 from hone_trainer.encoding.split_file import Example

@@ -93,7 +93,8 @@ def _signature(length: int, items: list[str] | None) -> list[int]:
     signature = RMinHash(length, _SEED)
     if items:
         signature.update(items)
-    return signature.digest()
+    digest: list[int] = signature.digest()
+    return digest
 
 
 def _numbers(file: IO[bytes]) -> numpy.ndarray:

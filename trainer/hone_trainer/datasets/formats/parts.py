@@ -75,10 +75,10 @@ def _reasoning(part: dict[str, Any], said: Said, where: str) -> None:
 
 
 def _texts_in(part: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
-    found = next((part[key] for key in keys if isinstance(part.get(key), str)), None)
-    if found is None:
-        raise RowError("NotText", f"{where} has no text ({' or '.join(keys)})")
-    return found
+    for key in keys:
+        if isinstance(text := part.get(key), str):
+            return text
+    raise RowError("NotText", f"{where} has no text ({' or '.join(keys)})")
 
 
 def _call(key: str | None, name: str, arguments: str, identity: str) -> Callable[[dict[str, Any], Said, str], None]:

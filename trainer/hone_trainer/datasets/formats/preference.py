@@ -158,7 +158,7 @@ def _turns(value: Any, what: str, role: str) -> list[talk.Turn]:
         return [{"role": role, "content": text_of(value, what)}]
     turns = [value] if isinstance(value, dict) else value
     is_sharegpt = isinstance(turns, list) and turns and isinstance(turns[0], dict) and "from" in turns[0]
-    return (sharegpt if is_sharegpt else chat).messages_of(turns, what)
+    return sharegpt.messages_of(turns, what) if is_sharegpt else chat.messages_of(turns, what)
 
 
 def _transcript(text: str) -> list[talk.Turn]:
