@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
@@ -19,6 +19,7 @@ from hone_api.meta import (
     Text,
     Timestamp,
 )
+from hone_api.states import DatasetPhase
 from hone_api.synthesis import ReviewPod, SyntheticRows
 
 
@@ -120,9 +121,7 @@ class DatasetStatus(ApiModel):
     """Current state; written only by the operator."""
 
     observed_generation: int | None = OBSERVED_GENERATION
-    phase: Literal["Pending", "Materializing", "AwaitingReview", "Ready", "Failed"] | None = Field(
-        default=None, description="State of the Dataset, for display."
-    )
+    phase: DatasetPhase | None = Field(default=None, description="State of the Dataset, for display.")
     conditions: list[Condition] = CONDITIONS
     summary: Text | None = Field(default=None, description="Result of validation, in one sentence.")
     advice: Annotated[list[Text], Field(max_length=16)] | None = Field(

@@ -35,6 +35,90 @@ class Retry(StrEnum):
     """The cause lies outside and may go away: try again with backoff, without end."""
 
 
+class FailureCode(StrEnum):
+    """Names of causes. What each means is in `FAILURES`."""
+
+    # Sources and references
+    SOURCE_UNREACHABLE = "SourceUnreachable"
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    SOURCE_REFUSED = "SourceRefused"
+    SEVERAL_SPLITS = "SeveralSplits"
+    SOURCE_TOO_LARGE = "SourceTooLarge"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    DATASET_SOURCE_NOT_FOUND = "DatasetSourceNotFound"
+    GATED_MODEL_ACCESS_DENIED = "GatedModelAccessDenied"
+    REVISION_NOT_FOUND = "RevisionNotFound"
+    CHECKSUM_MISMATCH = "ChecksumMismatch"
+    SECRET_NOT_FOUND = "SecretNotFound"
+    SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"
+    UNSAFE_MODEL = "UnsafeModel"
+    UNSUPPORTED_MODEL = "UnsupportedModel"
+    # Data
+    EMPTY_SOURCE = "EmptySource"
+    UNKNOWN_FORMAT = "UnknownFormat"
+    UNREAD_COLUMNS = "UnreadColumns"
+    DAMAGED_FILE = "DamagedFile"
+    TOO_MANY_BAD_ROWS = "TooManyBadRows"
+    TOO_FEW_ROWS = "TooFewRows"
+    WRONG_LANGUAGE = "WrongLanguage"
+    EMPTY_SPLIT = "EmptySplit"
+    ENDPOINT_UNREACHABLE = "EndpointUnreachable"
+    ENDPOINT_REFUSED = "EndpointRefused"
+    NOTHING_GENERATED = "NothingGenerated"
+    INVALID_ROW = "InvalidRow"
+    DATASET_FORMAT_MISMATCH = "DatasetFormatMismatch"
+    VERIFIER_REJECTS_GOLD = "VerifierRejectsGold"
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    REWARD_FAILED = "RewardFailed"
+    REWARD_CONSTANT = "RewardConstant"
+    NO_GRADIENT = "NoGradient"
+    ONE_SIDED_DATA = "OneSidedData"
+    ROW_TOO_LONG = "RowTooLong"
+    NO_TRAINABLE_ROWS = "NoTrainableRows"
+    # Configuration
+    INVALID_VALUE = "InvalidValue"
+    UNKNOWN_FIELD = "UnknownField"
+    CONFLICTING_FIELDS = "ConflictingFields"
+    CIRCULAR_REFERENCE = "CircularReference"
+    UNUSABLE_MODEL_VERSION = "UnusableModelVersion"
+    PLATFORM_UNSUITABLE = "PlatformUnsuitable"
+    FILE_NOT_FOUND = "FileNotFound"
+    INVALID_ARGUMENT = "InvalidArgument"
+    INVALID_CONFIGURATION = "InvalidConfiguration"
+    NOT_SUPPORTED_YET = "NotSupportedYet"
+    NOT_ALLOWED = "NotAllowed"
+    CREATE_REFUSED = "CreateRefused"
+    UPSTREAM_FAILED = "UpstreamFailed"
+    REFERENCE_MISMATCH = "ReferenceMismatch"
+    SELF_CHECK_FAILED = "SelfCheckFailed"
+    GRADIENT_MISMATCH = "GradientMismatch"
+    DOES_NOT_FIT = "DoesNotFit"
+    RETENTION_GATE_FAILED = "RetentionGateFailed"
+    # Running
+    DIVERGED = "Diverged"
+    OUT_OF_MEMORY = "OutOfMemory"
+    GPU_OUT_OF_MEMORY = "GpuOutOfMemory"
+    SANDBOX_FAILED = "SandboxFailed"
+    DISK_FULL = "DiskFull"
+    STORAGE_ERROR = "StorageError"
+    CHECKPOINT_CORRUPT = "CheckpointCorrupt"
+    DATASET_CHANGED = "DatasetChanged"
+    MANIFEST_MISMATCH = "ManifestMismatch"
+    INTERRUPTED = "Interrupted"
+    DISRUPTED = "Disrupted"
+    RANK_FAILED = "RankFailed"
+    TRAINER_ERROR = "TrainerError"
+    # Seen by the operator alone
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    UNSCHEDULABLE = "Unschedulable"
+    CREATE_CONTAINER_FAILED = "CreateContainerFailed"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    POD_REFUSED = "PodRefused"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    RESTARTS_EXHAUSTED = "RestartsExhausted"
+    RESULT_MISSING = "ResultMissing"
+
+
 @dataclass(frozen=True)
 class Failure:
     """One code."""
@@ -48,285 +132,305 @@ class Failure:
 
 FAILURES: dict[str, Failure] = {
     # Sources and references
-    "SourceUnreachable": Failure(
+    FailureCode.SOURCE_UNREACHABLE: Failure(
         ExitCode.IO, Retry.HEAL, "Check the host name and the network policy of the namespace."
     ),
-    "SourceNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check the path of the source."),
-    "SourceRefused": Failure(
+    FailureCode.SOURCE_NOT_FOUND: Failure(ExitCode.CONFIG, Retry.HEAL, "Check the path of the source."),
+    FailureCode.SOURCE_REFUSED: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Use a public https:// address, hf://, s3://, pvc:// or configmap://, or allow private addresses in the chart "
         "(limits.allowPrivateAddresses).",
     ),
-    "SeveralSplits": Failure(
+    FailureCode.SEVERAL_SPLITS: Failure(
         ExitCode.DATA,
         Retry.HEAL,
         "Name the files of one split in spec.source.files, and create one Dataset for each split.",
     ),
-    "SourceTooLarge": Failure(
+    FailureCode.SOURCE_TOO_LARGE: Failure(
         ExitCode.DATA, Retry.NEVER, "Split the source, or raise limits.maxSourceBytes of the chart."
     ),
-    "ModelNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for a private model."),
-    "DatasetSourceNotFound": Failure(
+    FailureCode.MODEL_NOT_FOUND: Failure(
+        ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for a private model."
+    ),
+    FailureCode.DATASET_SOURCE_NOT_FOUND: Failure(
         ExitCode.CONFIG, Retry.HEAL, "Check owner and name, and secretName for private data."
     ),
-    "GatedModelAccessDenied": Failure(
+    FailureCode.GATED_MODEL_ACCESS_DENIED: Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
         "Accept the licence on the hub, and name a Secret with the key HF_TOKEN in secretName.",
     ),
-    "RevisionNotFound": Failure(ExitCode.CONFIG, Retry.HEAL, "Check the revision after @."),
-    "ChecksumMismatch": Failure(ExitCode.DATA, Retry.HEAL, "Correct sha256, or find out who changed the source."),
-    "SecretNotFound": Failure(
+    FailureCode.REVISION_NOT_FOUND: Failure(ExitCode.CONFIG, Retry.HEAL, "Check the revision after @."),
+    FailureCode.CHECKSUM_MISMATCH: Failure(
+        ExitCode.DATA, Retry.HEAL, "Correct sha256, or find out who changed the source."
+    ),
+    FailureCode.SECRET_NOT_FOUND: Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
         "Create the Secret in this namespace.",
         "kubectl create secret generic SECRET --from-literal=KEY=VALUE",
     ),
-    "SecretKeyNotFound": Failure(
+    FailureCode.SECRET_KEY_NOT_FOUND: Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
         "Add the key to the Secret.",
         """kubectl patch secret SECRET -p '{"stringData": {"KEY": "VALUE"}}'""",
     ),
-    "UnsafeModel": Failure(
+    FailureCode.UNSAFE_MODEL: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Hone loads only safetensors and runs no code from a model: convert the weights with transformers' "
         "save_pretrained, or use a model that has safetensors files.",
     ),
-    "UnsupportedModel": Failure(
+    FailureCode.UNSUPPORTED_MODEL: Failure(
         ExitCode.CONFIG, Retry.NEVER, "Use a causal language model that transformers supports."
     ),
     # Data
-    "EmptySource": Failure(ExitCode.DATA, Retry.HEAL, "The source has no rows: check the path and the files."),
-    "UnknownFormat": Failure(ExitCode.DATA, Retry.HEAL, "Name the format, and map the columns in spec.columns."),
-    "UnreadColumns": Failure(
+    FailureCode.EMPTY_SOURCE: Failure(
+        ExitCode.DATA, Retry.HEAL, "The source has no rows: check the path and the files."
+    ),
+    FailureCode.UNKNOWN_FORMAT: Failure(
+        ExitCode.DATA, Retry.HEAL, "Name the format, and map the columns in spec.columns."
+    ),
+    FailureCode.UNREAD_COLUMNS: Failure(
         ExitCode.DATA, Retry.HEAL, "Map the column in spec.columns, or list it in spec.ignoreColumns."
     ),
-    "DamagedFile": Failure(
+    FailureCode.DAMAGED_FILE: Failure(
         ExitCode.DATA,
         Retry.HEAL,
         "Download or write the file again. The number of rows that it should have is unknown.",
     ),
-    "TooManyBadRows": Failure(ExitCode.DATA, Retry.HEAL, "Fix the rows listed, or raise checks.maxRejected."),
-    "TooFewRows": Failure(ExitCode.DATA, Retry.HEAL, "Add rows, or lower checks.minRows."),
-    "WrongLanguage": Failure(
+    FailureCode.TOO_MANY_BAD_ROWS: Failure(
+        ExitCode.DATA, Retry.HEAL, "Fix the rows listed, or raise checks.maxRejected."
+    ),
+    FailureCode.TOO_FEW_ROWS: Failure(ExitCode.DATA, Retry.HEAL, "Add rows, or lower checks.minRows."),
+    FailureCode.WRONG_LANGUAGE: Failure(
         ExitCode.DATA, Retry.HEAL, "Remove the rows of other languages, or change checks.languages or minLanguageShare."
     ),
-    "EmptySplit": Failure(ExitCode.DATA, Retry.HEAL, "Raise splits.validation, or add rows."),
-    "EndpointUnreachable": Failure(
+    FailureCode.EMPTY_SPLIT: Failure(ExitCode.DATA, Retry.HEAL, "Raise splits.validation, or add rows."),
+    FailureCode.ENDPOINT_UNREACHABLE: Failure(
         ExitCode.IO, Retry.HEAL, "Check the endpoint and the network policy of the namespace."
     ),
-    "EndpointRefused": Failure(
+    FailureCode.ENDPOINT_REFUSED: Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
         "Check the endpoint, its model, and API_KEY in the Secret. If rows are named, read the server's message about "
         "them.",
     ),
-    "NothingGenerated": Failure(
+    FailureCode.NOTHING_GENERATED: Failure(
         ExitCode.DATA, Retry.NEVER, "See filtered.jsonl of the batch; use a stronger model, or relax the filters."
     ),
-    "InvalidRow": Failure(ExitCode.DATA, Retry.NEVER, "Fix the row named in the message."),
-    "DatasetFormatMismatch": Failure(
+    FailureCode.INVALID_ROW: Failure(ExitCode.DATA, Retry.NEVER, "Fix the row named in the message."),
+    FailureCode.DATASET_FORMAT_MISMATCH: Failure(
         ExitCode.DATA, Retry.NEVER, "Use a Dataset with a format that the method accepts, or another method."
     ),
-    "VerifierRejectsGold": Failure(
+    FailureCode.VERIFIER_REJECTS_GOLD: Failure(
         ExitCode.DATA,
         Retry.NEVER,
         "A reward must score the row's own answer 1: fix the rows named, or choose another reward.",
     ),
-    "ConfigMapNotFound": Failure(
+    FailureCode.CONFIG_MAP_NOT_FOUND: Failure(
         ExitCode.CONFIG, Retry.HEAL, "Create the ConfigMap in this namespace, with the key named in the message."
     ),
-    "RewardFailed": Failure(
+    FailureCode.REWARD_FAILED: Failure(
         ExitCode.DATA, Retry.NEVER, "Fix the reward named in the message: it must return a number for each sample."
     ),
-    "RewardConstant": Failure(
+    FailureCode.REWARD_CONSTANT: Failure(
         ExitCode.DATA,
         Retry.NEVER,
         "All samples of a prompt get the same reward: use easier prompts, a finer reward, more generations or a "
         "higher temperature.",
     ),
-    "NoGradient": Failure(
+    FailureCode.NO_GRADIENT: Failure(
         ExitCode.DATA,
         Retry.NEVER,
         "Nothing can be learned: raise grpo.maxCompletionLength, or unset maskTruncatedCompletions. For other "
         "methods, check the rows and adapter.targets.",
     ),
-    "OneSidedData": Failure(
+    FailureCode.ONE_SIDED_DATA: Failure(
         ExitCode.DATA, Retry.NEVER, "Add answers of the other kind: the method needs both good and bad answers."
     ),
-    "RowTooLong": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."),
-    "NoTrainableRows": Failure(ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."),
+    FailureCode.ROW_TOO_LONG: Failure(
+        ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or set training.truncation to Drop."
+    ),
+    FailureCode.NO_TRAINABLE_ROWS: Failure(
+        ExitCode.DATA, Retry.NEVER, "Raise training.maxLength, or check the Dataset's format."
+    ),
     # Configuration
-    "InvalidValue": Failure(
+    FailureCode.INVALID_VALUE: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Give each field named in the message a value that it accepts.",
         "kubectl explain ftj.spec --recursive",
     ),
-    "UnknownField": Failure(
+    FailureCode.UNKNOWN_FIELD: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Correct the name of the field, or remove it.",
         "kubectl explain ftj.spec --recursive",
     ),
-    "ConflictingFields": Failure(
+    FailureCode.CONFLICTING_FIELDS: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Change one of the fields that the message names: each is valid, but not together with the others.",
         "kubectl get ftj NAME -o yaml",
     ),
-    "CircularReference": Failure(
+    FailureCode.CIRCULAR_REFERENCE: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Let one of these objects start from something else, e.g. from model.uri.",
         "kubectl get ftj -o custom-columns=NAME:.metadata.name,STARTS-FROM:.spec.model.fineTuneJob",
     ),
-    "UnusableModelVersion": Failure(
+    FailureCode.UNUSABLE_MODEL_VERSION: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Name a ModelVersion of the kind that the message requires.",
         "kubectl get mv -o custom-columns=NAME:.metadata.name,METHOD:.spec.lineage.method,"
         "FORMS:.spec.artifacts[*].format",
     ),
-    "PlatformUnsuitable": Failure(
+    FailureCode.PLATFORM_UNSUITABLE: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Change the field, or ask the platform team for the value of the chart that the message names.",
         "helm get values RELEASE --namespace NAMESPACE --all",
     ),
-    "FileNotFound": Failure(
+    FailureCode.FILE_NOT_FOUND: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Check the path. It is relative to the folder that the command runs in.",
         "ls FOLDER",
     ),
-    "InvalidArgument": Failure(
+    FailureCode.INVALID_ARGUMENT: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Correct the arguments that the message names.",
         "python -m hone_trainer COMMAND --help",
     ),
-    "InvalidConfiguration": Failure(
+    FailureCode.INVALID_CONFIGURATION: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Correct the fields or arguments that the message names.",
         "kubectl describe ftj NAME",
     ),
-    "NotSupportedYet": Failure(
+    FailureCode.NOT_SUPPORTED_YET: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "Remove the field, or use a later version of Hone.",
         "kubectl explain ftj.spec --recursive",
     ),
-    "NotAllowed": Failure(
+    FailureCode.NOT_ALLOWED: Failure(
         ExitCode.CONFIG, Retry.NEVER, "Change the fields named, or ask the platform team to allow them."
     ),
-    "CreateRefused": Failure(ExitCode.CONFIG, Retry.NEVER, "Correct the field that the API server names."),
-    "UpstreamFailed": Failure(
+    FailureCode.CREATE_REFUSED: Failure(ExitCode.CONFIG, Retry.NEVER, "Correct the field that the API server names."),
+    FailureCode.UPSTREAM_FAILED: Failure(
         ExitCode.CONFIG, Retry.NEVER, "Fix the cause named in the message, and create this job again."
     ),
-    "ReferenceMismatch": Failure(
+    FailureCode.REFERENCE_MISMATCH: Failure(
         ExitCode.SOFTWARE,
         Retry.NEVER,
         "The reference differs from the model that training starts from. Please report this bug.",
     ),
-    "SelfCheckFailed": Failure(
+    FailureCode.SELF_CHECK_FAILED: Failure(
         ExitCode.SOFTWARE, Retry.NEVER, "The rows changed between encoding and the model. Please report this bug."
     ),
-    "GradientMismatch": Failure(
+    FailureCode.GRADIENT_MISMATCH: Failure(
         ExitCode.SOFTWARE,
         Retry.NEVER,
         "This processor cannot train 4-bit layers: use adapter.type LoRA, or another node. Please report this.",
     ),
-    "DoesNotFit": Failure(
+    FailureCode.DOES_NOT_FIT: Failure(
         ExitCode.CONFIG, Retry.NEVER, "Make the change that the message names, or request more memory."
     ),
-    "RetentionGateFailed": Failure(
+    FailureCode.RETENTION_GATE_FAILED: Failure(
         ExitCode.DATA,
         Retry.NEVER,
         "Train less, at a lower rate, or with replay (datasets[].share); the model is kept as a rejected ModelVersion.",
     ),
     # Running
-    "Diverged": Failure(
+    FailureCode.DIVERGED: Failure(
         ExitCode.DIVERGED, Retry.NEVER, "Lower training.learningRate, or check the rows of the last batch."
     ),
-    "OutOfMemory": Failure(
+    FailureCode.OUT_OF_MEMORY: Failure(
         ExitCode.SOFTWARE,
         Retry.NEVER,
         "Lower microBatchSize or maxLength, use gradientCheckpointing or QLoRA, or raise resources.memory.",
     ),
-    "GpuOutOfMemory": Failure(
+    FailureCode.GPU_OUT_OF_MEMORY: Failure(
         ExitCode.SOFTWARE,
         Retry.NEVER,
         "Lower microBatchSize or maxLength, use gradientCheckpointing or QLoRA, or a larger GPU.",
     ),
-    "SandboxFailed": Failure(
+    FailureCode.SANDBOX_FAILED: Failure(
         ExitCode.SOFTWARE,
         Retry.ATTEMPT,
         "The sandbox for reward programs failed in this pod; the message has the reason. Use the trainer image of "
         "this release. If you do, please report this.",
     ),
-    "DiskFull": Failure(
+    FailureCode.DISK_FULL: Failure(
         ExitCode.IO,
         Retry.ATTEMPT,
         "Enlarge the store's volume claim, or delete FineTuneJobs and ModelVersions that are no longer needed.",
         "kubectl get ftj,dset,mv -o wide",
     ),
-    "StorageError": Failure(
+    FailureCode.STORAGE_ERROR: Failure(
         ExitCode.IO,
         Retry.ATTEMPT,
         "Check the store's volume. If user 10001 may not write to one of its folders, set store.isolateRuns=false in "
         "the chart.",
     ),
-    "CheckpointCorrupt": Failure(ExitCode.IO, Retry.ATTEMPT, "An older valid checkpoint is used; check the volume."),
-    "DatasetChanged": Failure(
+    FailureCode.CHECKPOINT_CORRUPT: Failure(
+        ExitCode.IO, Retry.ATTEMPT, "An older valid checkpoint is used; check the volume."
+    ),
+    FailureCode.DATASET_CHANGED: Failure(
         ExitCode.IO,
         Retry.NEVER,
         "The rows in the store differ from those that were recorded. Delete the Dataset and create it again, and find "
         "out who writes to the store.",
     ),
-    "ManifestMismatch": Failure(ExitCode.IO, Retry.NEVER, "A file differs from its manifest: do not use this model."),
-    "Interrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The run was stopped after a checkpoint."),
-    "Disrupted": Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The cluster removed the pod; the run continues."),
-    "RankFailed": Failure(
+    FailureCode.MANIFEST_MISMATCH: Failure(
+        ExitCode.IO, Retry.NEVER, "A file differs from its manifest: do not use this model."
+    ),
+    FailureCode.INTERRUPTED: Failure(ExitCode.INTERRUPTED, Retry.DISRUPTION, "The run was stopped after a checkpoint."),
+    FailureCode.DISRUPTED: Failure(
+        ExitCode.INTERRUPTED, Retry.DISRUPTION, "The cluster removed the pod; the run continues."
+    ),
+    FailureCode.RANK_FAILED: Failure(
         ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log of the rank that the message names.", "kubectl logs POD"
     ),
-    "TrainerError": Failure(
+    FailureCode.TRAINER_ERROR: Failure(
         ExitCode.SOFTWARE,
         Retry.ATTEMPT,
         "See the log; please report it if the cause is not in your data or settings.",
         "kubectl logs -l hone.dev/finetunejob=NAME --tail=100",
     ),
     # Seen by the operator alone
-    "ImagePullFailed": Failure(
+    FailureCode.IMAGE_PULL_FAILED: Failure(
         ExitCode.CONFIG, Retry.NEVER, "Check the trainer image and imagePullSecrets of the chart."
     ),
-    "Unschedulable": Failure(
+    FailureCode.UNSCHEDULABLE: Failure(
         ExitCode.CONFIG, Retry.NEVER, "Lower resources, or add nodes. The message quotes the scheduler."
     ),
-    "CreateContainerFailed": Failure(
+    FailureCode.CREATE_CONTAINER_FAILED: Failure(
         ExitCode.CONFIG,
         Retry.NEVER,
         "See the message of the kubelet. If it cannot create a subPath folder, set store.isolateRuns=false in the "
         "chart.",
         "kubectl describe pod -l hone.dev/finetunejob=NAME",
     ),
-    "QuotaExceeded": Failure(
+    FailureCode.QUOTA_EXCEEDED: Failure(
         ExitCode.CONFIG, Retry.HEAL, "Free quota in the namespace, or ask for more.", "kubectl describe quota"
     ),
-    "PodRefused": Failure(
+    FailureCode.POD_REFUSED: Failure(
         ExitCode.CONFIG,
         Retry.HEAL,
         "A rule of the cluster refuses the pod, often a LimitRange or a missing PriorityClass: change the field named "
         "in the message, or the rule.",
         "kubectl describe limitrange; kubectl get priorityclass",
     ),
-    "DeadlineExceeded": Failure(ExitCode.CONFIG, Retry.NEVER, "Raise spec.deadline, or train less."),
-    "RestartsExhausted": Failure(ExitCode.SOFTWARE, Retry.NEVER, "See the reasons in status.attempts."),
-    "ResultMissing": Failure(
+    FailureCode.DEADLINE_EXCEEDED: Failure(ExitCode.CONFIG, Retry.NEVER, "Raise spec.deadline, or train less."),
+    FailureCode.RESTARTS_EXHAUSTED: Failure(ExitCode.SOFTWARE, Retry.NEVER, "See the reasons in status.attempts."),
+    FailureCode.RESULT_MISSING: Failure(
         ExitCode.SOFTWARE,
         Retry.ATTEMPT,
         "The pod ended without a result: its image is not a trainer of this release, or somebody deleted the pod. See "

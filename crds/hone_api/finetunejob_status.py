@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
@@ -23,48 +22,7 @@ from hone_api.meta import (
     Timestamp,
 )
 from hone_api.progress_numbers import ProgressNumbers
-
-
-class Phase(StrEnum):
-    """State of the job, for display; derived from the conditions, never read by code."""
-
-    PENDING = "Pending"
-    PREPARING = "Preparing"
-    STARTING = "Starting"
-    RUNNING = "Running"
-    RESTARTING = "Restarting"
-    SUSPENDED = "Suspended"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
-
-
-class ConditionType(StrEnum):
-    """Conditions of a FineTuneJob; all are present from the first status on, TasksReady where it is needed."""
-
-    ACCEPTED = "Accepted"
-    """The spec can be run by this operator."""
-    DATASET_READY = "DatasetReady"
-    """All Datasets are Ready."""
-    MODEL_READY = "ModelReady"
-    """The base model is in the store, at a pinned commit."""
-    TASKS_READY = "TasksReady"
-    """The data sets of evaluation.harness are in the store, at pinned commits; absent without evaluation.harness."""
-    ADMITTED = "Admitted"
-    """The pods of the attempt were scheduled."""
-    RUNNING = "Running"
-    """An attempt is running."""
-    SUSPENDED = "Suspended"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
-    FINISHED = "Finished"
-    """Succeeded or Failed: one condition to wait for."""
-    ADVISED = "Advised"
-    """Something looks wrong, but does not end the run: the message says what."""
-    READY = "Ready"
-    """The ModelVersion exists (kstatus)."""
-    RECONCILING = "Reconciling"
-    STALLED = "Stalled"
-    """Final failure, or a spec that cannot run (kstatus)."""
+from hone_api.states import AttemptOutcome, JobPhase
 
 
 class JobProgress(ProgressNumbers[ShortText]):
@@ -136,9 +94,7 @@ class Attempt(ApiModel):
     job_name: ShortText = Field(description="Name of the batch/v1 Job.")
     start_time: Timestamp | None = Field(default=None, description="When the Job was created.")
     end_time: Timestamp | None = Field(default=None, description="When the attempt ended.")
-    outcome: Literal["Running", "Succeeded", "Failed", "Preempted", "Suspended"] = Field(
-        default="Running", description="How the attempt ended."
-    )
+    outcome: AttemptOutcome = Field(default=AttemptOutcome.RUNNING, description="How the attempt ended.")
     reason: ShortText | None = Field(default=None, description="Failure code.")
     start_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Step that the attempt resumed from.")
     end_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Last step that the attempt reported.")
@@ -244,7 +200,7 @@ class FineTuneJobStatus(ApiModel):
     """Current state; written only by the operator."""
 
     observed_generation: int | None = OBSERVED_GENERATION
-    phase: Phase | None = Field(default=None, description="State of the job, for display.")
+    phase: JobPhase | None = Field(default=None, description="State of the job, for display.")
     reason: ShortText | None = Field(
         default=None,
         description="Why the job waits or failed, e.g. DatasetNotReady; absent if phase is enough. The message is in "

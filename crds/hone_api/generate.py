@@ -1,4 +1,4 @@
-"""Write what is generated from the models: the CRDs (also into the chart) and the API reference.
+"""Write what is generated from the models: the CRDs (also into the chart) and the pages of the reference.
 
 python -m hone_api.generate [--check]
 """
@@ -15,7 +15,7 @@ from hone_api.dataset import DATASET
 from hone_api.finetunejob import FINE_TUNE_JOB
 from hone_api.meta import Kind
 from hone_api.modelversion import MODEL_VERSION
-from hone_api.reference import reference
+from hone_api.reference import conditions, reference
 from hone_api.schema import crd
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +31,7 @@ def files() -> dict[Path, str]:
         for folder in ("crds", "charts/hone/files/crds"):
             out[ROOT / folder / f"{kind.plural}.yaml"] = text
     out[ROOT / "docs/reference/api.md"] = reference(KINDS)
+    out[ROOT / "docs/reference/conditions.md"] = conditions()
     return out
 
 

@@ -1,14 +1,15 @@
-"""The API reference as Markdown: one table an object, from the same schema as the CRDs."""
+"""Pages of the reference as Markdown: the API, from the same schema as the CRDs, and the words of a status."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hone_api import GROUP, VERSION
 from hone_api.meta import NUMBER, Kind
 from hone_api.schema import crd
+from hone_api.states import CONDITIONS_OF, AttemptOutcome, DatasetPhase, JobPhase, Reason, State
 
 
 def reference(kinds: Sequence[Kind]) -> str:
@@ -29,6 +30,31 @@ def reference(kinds: Sequence[Kind]) -> str:
         for part in ("spec", "status"):
             lines += _tables(part, schema["properties"][part])
     return "\n".join(lines) + "\n"
+
+
+def conditions() -> str:
+    """The page of condition types, reasons, phases and outcomes."""
+    lines = [
+        "# Conditions, reasons and phases",
+        "",
+        "<!-- Generated from crds/hone_api by `make crds`. Do not edit. -->",
+        "",
+        "`kubectl describe` shows them. Scripts should wait for conditions: phases are for display only.",
+    ]
+    for kind, types in CONDITIONS_OF.items():
+        lines += _words(f"Conditions of a {kind}", "Condition", "True when", types)
+    lines += _words("Reasons", "Reason", "Meaning", Reason)
+    lines += ["", "A reason can also be a [failure code](../guides/troubleshooting.md#codes), or a word of Kubernetes."]
+    lines += _words("Phases of a FineTuneJob", "Phase", "Meaning", JobPhase)
+    lines += _words("Phases of a Dataset", "Phase", "Meaning", DatasetPhase)
+    lines += _words("Outcomes of an attempt", "Outcome", "Meaning", AttemptOutcome)
+    return "\n".join(lines) + "\n"
+
+
+def _words(title: str, word: str, meaning: str, states: Iterable[State]) -> Iterator[str]:
+    yield from ("", f"## {title}", "", f"| {word} | {meaning} |", "| --- | --- |")
+    for state in states:
+        yield f"| `{state}` | {_escape(state.when)} |"
 
 
 def _tables(path: str, schema: dict[str, Any]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from hone_api.meta import MAX_COUNT, ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
 from hone_api.progress_numbers import ProgressNumbers, description
 from hone_api.reading import read_known
+from hone_api.states import Reason
 from hone_api.synthesis import SyntheticRows
 
 MAX_TERMINATION_MESSAGE = 4096
@@ -94,7 +95,7 @@ class TrainingResult(ApiModel):
     samples: Annotated[list[Sample], _first(4)] = Field(default_factory=list)
     steps: int = Field(ge=0, le=MAX_COUNT)
     stopped_early: bool = False
-    reason: Short = Field(default="Completed", description="Completed, EarlyStopped.")
+    reason: Short = Field(default=str(Reason.COMPLETED), description="Completed, EarlyStopped.")
     start_step: int = Field(default=0, ge=0, le=MAX_COUNT, description="Step that the last attempt resumed from.")
     finished_attempt: int | None = Field(
         default=None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from hone_api.states import Reason
 from hone_operator import cache as caches
 from hone_operator import networks
 from hone_operator.adopt import difference
@@ -82,7 +83,7 @@ class Writes:
                 log.warning("%s: %s %s refused: %s", key, body["kind"], body["metadata"]["name"], error)
             return refusal(body, error.status, error.message)
         except NameTakenError as error:
-            return Refusal(body["kind"], body["metadata"]["name"], "NameTaken", str(error))
+            return Refusal(body["kind"], body["metadata"]["name"], Reason.NAME_TAKEN, str(error))
 
     async def _create_one(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         kind, meta = body["kind"], body["metadata"]

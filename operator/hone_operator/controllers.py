@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 
+from hone_api.states import ConditionType
 from hone_operator import cache as caches
 from hone_operator import networks
 from hone_operator.apply import Writes
@@ -207,7 +208,7 @@ class Controllers:
         """Child Jobs, and the pods that are left of the last attempt if somebody has deleted its Job."""
         jobs = await self._jobs(body, lambda job: is_open(body, job))
         training = of_component(jobs, "training")
-        if is_true(body, "Finished") or (record := last_open(body, training)) is None:
+        if is_true(body, ConditionType.FINISHED) or (record := last_open(body, training)) is None:
             return jobs, None
         namespace, name = body["metadata"]["namespace"], record["jobName"]
         # Not on the cache's word: another attempt beside a Job that runs would spoil its checkpoints.
@@ -257,7 +258,7 @@ class Controllers:
     async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
         uri = body["spec"]["model"].get("uri", "")
         started = bool((body.get("status") or {}).get("attempts"))
-        if not uri.startswith("pvc://") or started or is_true(body, "Finished"):
+        if not uri.startswith("pvc://") or started or is_true(body, ConditionType.FINISHED):
             return None
         claim = uri.removeprefix("pvc://").partition("/")[0]
         return await self._exists.of_claim(body["metadata"]["namespace"], claim)

@@ -24,7 +24,7 @@ def event_body(about: Mapping[str, Any], event: Event, now: datetime) -> dict[st
         "reportingController": CONTROLLER,
         "reportingInstance": "hone-operator",
         "action": "Reconcile",
-        "reason": event.reason,
+        "reason": str(event.reason),
         "note": event.message[:1024],
         "type": event.type,
         "regarding": {

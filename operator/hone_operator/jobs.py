@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from hone_api.states import Quoted
 from hone_operator import cache as caches
 from hone_operator.cluster import Cluster
 from hone_operator.desired.pod import CONTAINER, PLAN
@@ -65,7 +66,7 @@ class JobReader:
         event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},type=Warning")
         if event is None:
             return job
-        words = unmounted(pod, event.get("reason") or "FailedMount", event.get("message", ""))
+        words = unmounted(pod, Quoted(event.get("reason") or "FailedMount"), event.get("message", ""))
         return replace(job, stuck=words, plan_lost=await self._plan_lost(meta["namespace"], meta["name"]))
 
     async def _plan_lost(self, namespace: str, pod: str) -> bool:

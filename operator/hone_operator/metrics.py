@@ -21,7 +21,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from hone_api.finetunejob_status import ConditionType
+from hone_api.states import ConditionType
 from hone_operator import __version__
 from hone_operator.cache import Body, Cache
 from hone_operator.decoding import REASONS

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from hone_api.finetunejob_status import Phase
 from hone_api.progress_numbers import PROGRESS_NUMBERS
+from hone_api.states import AttemptOutcome, ConditionType, JobPhase
 from hone_operator.cache import Body, Cache
 from hone_operator.desired import names
 from hone_operator.progress.store import ProgressStore
@@ -45,7 +45,7 @@ def seconds(timestamp: str | None) -> float | None:
 def ready(body: Body) -> float:
     """1 when the condition Ready is True."""
     conditions = body["status"].get("conditions") or ()
-    return float(any(c["type"] == "Ready" and c["status"] == "True" for c in conditions))
+    return float(any(c["type"] == ConditionType.READY and c["status"] == "True" for c in conditions))
 
 
 def _number(field: str) -> Callable[[Body], float | None]:
@@ -69,7 +69,7 @@ def _ratio(body: Body) -> float | None:
     return min(1.0, step / total) if total else percent / 100
 
 
-def _ended_as(outcome: str) -> Callable[[Body], float]:
+def _ended_as(outcome: AttemptOutcome) -> Callable[[Body], float]:
     def count(body: Body) -> float:
         return float(sum(a.get("outcome") == outcome for a in body["status"].get("attempts") or ()))
 
@@ -78,7 +78,7 @@ def _ended_as(outcome: str) -> Callable[[Body], float]:
 
 def _restarts(body: Body) -> float:
     attempts = body["status"].get("attempts") or ()
-    return float(sum(earlier.get("outcome") == "Failed" for earlier in attempts[:-1]))
+    return float(sum(earlier.get("outcome") == AttemptOutcome.FAILED for earlier in attempts[:-1]))
 
 
 GAUGES = (
@@ -107,7 +107,7 @@ GAUGES = (
 )
 COUNTERS = (
     JobGauge("restarts", "Attempts that failed and were followed by another.", _restarts),
-    JobGauge("preemptions", "Attempts that ended by a disruption.", _ended_as("Preempted")),
+    JobGauge("preemptions", "Attempts that ended by a disruption.", _ended_as(AttemptOutcome.PREEMPTED)),
 )
 
 
@@ -156,7 +156,7 @@ class ObjectCollector(Collector):
     def _eta(self, jobs: list[Body]) -> Metric:
         def samples(body: Body) -> Iterator[Sample]:
             latest = self._reports.latest(body["metadata"]["uid"]) if self._reports else None
-            running = body["status"].get("phase") == Phase.RUNNING
+            running = body["status"].get("phase") == JobPhase.RUNNING
             if running and latest and latest.eta_seconds is not None:
                 yield _ref(body), latest.eta_seconds
 
@@ -198,8 +198,8 @@ def _phases(jobs: list[Body]) -> Metric:
     family = GaugeMetricFamily("hone_job_phase", "1 for the phase a FineTuneJob is in, else 0.", labels=(*JOB, "phase"))
 
     def samples(body: Body) -> Iterator[Sample]:
-        current = body["status"].get("phase", Phase.PENDING)
-        for phase in Phase:
+        current = body["status"].get("phase", JobPhase.PENDING)
+        for phase in JobPhase:
             yield (*_ref(body), phase.value), phase == current
 
     return _filled(family, jobs, samples)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from hone_api.states import ConditionType
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
 from hone_operator.desired import names
@@ -56,7 +57,9 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
 def _not_begun(namespace: str, cache: Cache) -> list[Key]:
     """FineTuneJobs that may wait for what is staged in the store for all of them."""
     jobs = cache.items("FineTuneJob", namespace)
-    waiting = [j for j in jobs if not (j.get("status") or {}).get("attempts") and not is_true(j, "Finished")]
+    waiting = [
+        j for j in jobs if not (j.get("status") or {}).get("attempts") and not is_true(j, ConditionType.FINISHED)
+    ]
     return [Key("FineTuneJob", namespace, j["metadata"]["name"]) for j in waiting]
 
 
@@ -76,7 +79,9 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     if kind != "FineTuneJob":
         users += cache.users(kind, namespace, name)
     keys = dict.fromkeys(
-        Key("FineTuneJob", namespace, job["metadata"]["name"]) for job in users if not is_true(job, "Finished")
+        Key("FineTuneJob", namespace, job["metadata"]["name"])
+        for job in users
+        if not is_true(job, ConditionType.FINISHED)
     )
     return [*keys, *_datasets_that_name(kind, body, cache)]
 

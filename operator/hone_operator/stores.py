@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hone_api.states import ConditionType
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
@@ -38,7 +39,7 @@ class StoreReader:
         """
         status = body.get("status") or {}
         pinned = (status.get("resolved") or {}).get("datasetDigests")
-        begun = bool(status.get("attempts") and pinned) or is_true(body, "Finished")
+        begun = bool(status.get("attempts") and pinned) or is_true(body, ConditionType.FINISHED)
         work = [] if begun else shared.wanted(body["spec"], self.platform)
         if not work:
             return Stage()

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from hone_api import API_VERSION
+from hone_api.states import Reason
 from hone_operator.cache import API_VERSIONS, OURS
 from hone_operator.decoding import Skipped
 from hone_operator.events import event_body
@@ -23,12 +24,12 @@ log = logging.getLogger(__name__)
 UNREADABLE = "Unreadable"
 """Kind of a key that is an Event to write; its name is `<kind>/<name>`."""
 REMEMBERED = 1024
-UNWRITABLE = "Unwritable"
-"""Reason of an object with which no status can be stored."""
+UNWRITABLE = str(Reason.UNWRITABLE)
+"""Why an object is left alone with which no status can be stored; a label of the metric."""
 ADVICE = {
-    UNREADABLE: "Hone does not read this object, and leaves its status as it is: {}. "
+    Reason.UNREADABLE: "Hone does not read this object, and leaves its status as it is: {}. "
     "Remove what makes it so, or delete the object.",
-    UNWRITABLE: "Hone cannot write the status of this object, and leaves it alone: {}. "
+    Reason.UNWRITABLE: "Hone cannot write the status of this object, and leaves it alone: {}. "
     "Remove labels, annotations or whatever makes it large, or delete the object.",
 }
 
@@ -73,7 +74,7 @@ class Unreadable:
             return None
         kind, skipped = self._waiting[key]
         about = {"apiVersion": API_VERSIONS.get(kind, API_VERSION), "kind": kind, "metadata": skipped.metadata}
-        reason = UNWRITABLE if skipped.reason == UNWRITABLE else UNREADABLE
+        reason = Reason.UNWRITABLE if skipped.reason == UNWRITABLE else Reason.UNREADABLE
         return event_body(about, Event(reason, ADVICE[reason].format(skipped.message), "Warning"), now)
 
     def written(self, key: Key) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hone_api.failures import FAILURES
-from hone_api.finetunejob_status import ConditionType
+from hone_api.states import CONDITIONS_OF
 from hone_dev.tools import kubectl
 from hone_dev.troubleshooting import page
 
@@ -19,7 +19,7 @@ GUARD_SECONDS = 60.0
 KINDS = ("FineTuneJob", "Dataset", "ModelVersion")
 NOW = "2026-01-01T00:00:00Z"
 READY = {"type": "Ready", "status": "True", "reason": "Verified", "message": "", "lastTransitionTime": NOW}
-OTHERS = [str(t) for t in ConditionType if t != "Ready"]
+OTHERS = [str(t) for t in CONDITIONS_OF["FineTuneJob"] if t != "Ready"]
 LONG_CURVE = " ".join(f"{step}:0.98765" for step in range(100_000, 100_064))
 STATUS: dict[str, Any] = {
     "FineTuneJob": {

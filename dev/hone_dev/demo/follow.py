@@ -11,6 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from hone_api import GROUP, VERSION
+from hone_api.states import ConditionType, JobPhase
 from hone_dev.console import HoneDevError, console, note
 from hone_dev.demo.runs import is_finished
 from hone_dev.demo.targets import Target
@@ -18,7 +19,14 @@ from hone_dev.demo.targets import Target
 PATIENCE = 20 * 60.0  # seconds without any change of the status
 # field of status.progress, its name for people, digits after the point
 NUMBERS = (("loss", "loss", 2), ("evalLoss", "held-out loss", 2), ("tokensPerSecond", "tokens/s", 0), ("eta", "ETA", 0))
-GATES = ("Accepted", "DatasetReady", "ModelReady", "TasksReady", "Admitted", "Running")
+GATES = (
+    ConditionType.ACCEPTED,
+    ConditionType.DATASET_READY,
+    ConditionType.MODEL_READY,
+    ConditionType.TASKS_READY,
+    ConditionType.ADMITTED,
+    ConditionType.RUNNING,
+)
 
 
 @dataclass(frozen=True)
@@ -40,11 +48,11 @@ def view(job: Mapping[str, Any]) -> View:
     status = job.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions", ())}
     progress = status.get("progress") or {}
-    running = conditions.get("Running", {}).get("status") == "True"
+    running = conditions.get(ConditionType.RUNNING, {}).get("status") == "True"
     if not (running and progress.get("stage")):
         closed = next((c for gate in GATES if (c := conditions.get(gate)) and c["status"] != "True"), None)
         words = f"{closed['type']}: {closed['reason']}. {closed.get('message', '')}".strip() if closed else "starting"
-        return View(status.get("phase", "Pending") if running else words)
+        return View(status.get("phase", JobPhase.PENDING) if running else words)
     shown = "  ".join(
         f"{label} {_rounded(progress[key], digits)}" for key, label, digits in NUMBERS if progress.get(key)
     )
@@ -62,14 +70,14 @@ def failure(job: Mapping[str, Any]) -> HoneDevError | None:
     """One sentence of why the run failed, and the hint; None if it did not fail."""
     status = job.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions", ()) if c["status"] == "True"}
-    if "Stalled" not in conditions and "Failed" not in conditions:
+    if ConditionType.STALLED not in conditions and ConditionType.FAILED not in conditions:
         return None
     if failed := status.get("failure"):
         tail = f"\n{failed['logTail']}" if failed.get("logTail") else ""
         return HoneDevError(
             f"the run failed: {failed['code']}: {failed.get('message', '')}{tail}", failed.get("hint", "")
         )
-    reason = conditions.get("Failed") or conditions["Stalled"]
+    reason = conditions.get(ConditionType.FAILED) or conditions[ConditionType.STALLED]
     return HoneDevError(f"the run failed: {reason['reason']}: {reason.get('message', '')}")
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from hone_api.states import ConditionType
+
 
 @dataclass(frozen=True)
 class Run:
@@ -38,7 +40,9 @@ def choose(base: str, existing: Iterable[Mapping[str, Any]]) -> Run:
 def is_finished(job: Mapping[str, Any]) -> bool:
     """Whether the run is over, well or badly."""
     conditions = (job.get("status") or {}).get("conditions", ())
-    return any(c["type"] in ("Finished", "Stalled") and c["status"] == "True" for c in conditions)
+    return any(
+        c["type"] in (ConditionType.FINISHED, ConditionType.STALLED) and c["status"] == "True" for c in conditions
+    )
 
 
 def manifests(folder: Path) -> list[dict[str, Any]]:

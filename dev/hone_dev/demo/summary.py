@@ -11,6 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from hone_api.states import ConditionType
+
 ENDINGS = {"Repeats": " loops: it repeats itself to the end", "Cut": " cut at the token limit"}
 """Marks of answers that did not end by themselves."""
 
@@ -60,7 +62,9 @@ def change(base: str | None, tuned: str) -> str:
 def advice(job: Mapping[str, Any]) -> str:
     """What looks wrong in the run, though it succeeded; empty without warnings."""
     conditions = (job.get("status") or {}).get("conditions", ())
-    return next((str(c["message"]) for c in conditions if c["type"] == "Advised" and c["status"] == "True"), "")
+    return next(
+        (str(c["message"]) for c in conditions if c["type"] == ConditionType.ADVISED and c["status"] == "True"), ""
+    )
 
 
 def _answers(sample: Mapping[str, Any]) -> Panel:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.finetunejob_status import ConditionType
+from hone_api.states import ConditionType
 from hone_operator.cache import controls
 from hone_operator.desired import names
 from hone_operator.progress.auth import Caller

@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
+from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.states import ConditionType, Reason
 from hone_api.unsupported import asked_for
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import image, world_size
@@ -13,30 +15,31 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.refusals import storage_problem
-from hone_operator.reconcile.tasks import CONDITION as TASKS_READY
 from hone_operator.reconcile.upstream import cycle
 
 
 class Refused(NamedTuple):
     """Why this version does not run a spec."""
 
-    reason: str
+    reason: FailureCode
     message: str
 
 
 def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: Draft, platform: Platform) -> Refused | None:
     """What this version or this installation cannot do; None: nothing."""
     if fields := asked_for(spec):
-        return Refused("NotSupportedYet", unsupported.message(fields))
-    wrong = [Refused("ConflictingFields", words) for words in unsupported.contradictions(spec, world_size(spec))]
+        return Refused(FailureCode.NOT_SUPPORTED_YET, unsupported.message(fields))
+    wrong = [
+        Refused(FailureCode.CONFLICTING_FIELDS, words) for words in unsupported.contradictions(spec, world_size(spec))
+    ]
     if not image(spec, platform):
         words = "spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage"
-        wrong.append(Refused("PlatformUnsuitable", words))
+        wrong.append(Refused(FailureCode.PLATFORM_UNSUITABLE, words))
     if problem := storage_problem(spec.resources.nodes, platform):
-        wrong.append(Refused("PlatformUnsuitable", problem))
+        wrong.append(Refused(FailureCode.PLATFORM_UNSUITABLE, problem))
     if circle := cycle(draft.body, seen.upstream):
         words = f"spec.model.fineTuneJob: circular reference: {' -> '.join(circle)}; none of them can start"
-        wrong.append(Refused("CircularReference", words))
+        wrong.append(Refused(FailureCode.CIRCULAR_REFERENCE, words))
     if wrong:
         return Refused(wrong[0].reason, "; ".join(each.message for each in wrong))
     if asked := bounds.problems(draft.body, platform.bounds):
@@ -52,8 +55,8 @@ def begun(draft: Draft, seen: Observed) -> bool:
 def tell_refused(draft: Draft, refused: Refused) -> None:
     """Condition Accepted of a run that has begun."""
     words = f"{refused.message}. It was accepted before, so a running attempt continues, but no other is started."
-    draft.conditions.set("Accepted", False, refused.reason, words)
-    draft.tell_change("Accepted", warning=True)
+    draft.conditions.set(ConditionType.ACCEPTED, False, refused.reason, words)
+    draft.tell_change(ConditionType.ACCEPTED, warning=True)
 
 
 def refuse(draft: Draft, seen: Observed, refused: Refused) -> Outcome:
@@ -63,9 +66,16 @@ def refuse(draft: Draft, seen: Observed, refused: Refused) -> Outcome:
         tell_refused(draft, refused)
         return draft.outcome()
     reason, message = refused
-    draft.conditions.set("Accepted", False, reason, message)
-    staged = [TASKS_READY] if (draft.body["spec"].get("evaluation") or {}).get("harness") else []
-    for type_ in ("DatasetReady", "ModelReady", *staged, "Admitted", "Running", "Advised"):
-        draft.conditions.set(type_, False, "NotAccepted", "")
-    draft.conditions.set("Suspended", False, "NotAccepted", "")
+    draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
+    staged = [ConditionType.TASKS_READY] if (draft.body["spec"].get("evaluation") or {}).get("harness") else []
+    for type_ in (
+        ConditionType.DATASET_READY,
+        ConditionType.MODEL_READY,
+        *staged,
+        ConditionType.ADMITTED,
+        ConditionType.RUNNING,
+        ConditionType.ADVISED,
+    ):
+        draft.conditions.set(type_, False, Reason.NOT_ACCEPTED, "")
+    draft.conditions.set(ConditionType.SUSPENDED, False, Reason.NOT_ACCEPTED, "")
     return fail(draft, Cause(reason, message))

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from hone_api.failures import Retry
+from hone_api.failures import FailureCode, Retry
 from hone_api.placement import Restarts
 from hone_api.report import TrainingResult
+from hone_api.states import AttemptOutcome
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.failures import Cause, root_cause
@@ -18,7 +19,7 @@ from hone_operator.times import parse_time
 MAX_RECORDS = 128
 KEPT_JOBS = 3
 """Ended attempts of a run that keep their Jobs, with pods and logs."""
-STOPPED_BY_USER = frozenset({"Interrupted", "Disrupted"})
+STOPPED_BY_USER = frozenset({FailureCode.INTERRUPTED, FailureCode.DISRUPTED})
 
 
 @dataclass
@@ -45,7 +46,7 @@ class Attempts:
         """Whether the last attempt has not ended."""
         return bool(self.records) and "endTime" not in self.records[-1]
 
-    def number(self, outcome: str) -> int:
+    def number(self, outcome: AttemptOutcome) -> int:
         """Attempts that ended so."""
         return sum(1 for r in self.records if r["outcome"] == outcome)
 
@@ -98,13 +99,18 @@ def last_open(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> Mapping[s
 def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: Now) -> Attempts:
     """The attempts so far. A closed record stays as it is (but see `_settle`); the last open one comes from its Job."""
     born = body["metadata"].get("creationTimestamp", "")
-    records = [{"outcome": "Running", "startTime": born, **r} for r in (body.get("status") or {}).get("attempts") or ()]
+    records = [
+        {"outcome": AttemptOutcome.RUNNING, "startTime": born, **r}
+        for r in (body.get("status") or {}).get("attempts") or ()
+    ]
     by_number = {j.label(names.ATTEMPT): j for j in jobs}
     known = {r["number"] for r in records}
     for number, made in sorted(by_number.items()):
         if number not in known:
             start = made.body["metadata"]["creationTimestamp"]
-            records.append({"number": number, "jobName": made.name, "startTime": start, "outcome": "Running"})
+            records.append(
+                {"number": number, "jobName": made.name, "startTime": start, "outcome": AttemptOutcome.RUNNING}
+            )
     attempts = Attempts(records)
     for index, record in enumerate(records):
         following = records[index + 1] if index + 1 < len(records) else None
@@ -129,15 +135,20 @@ def _bring_up_to_date(
     """Close an open record if its attempt has ended; the cause if it failed."""
     if job is None:
         if following is not None:  # ended unseen: its Job is gone, and there is a later one
-            record |= {"outcome": "Failed", "reason": "RankFailed", "endTime": following["startTime"]}
+            record |= {
+                "outcome": AttemptOutcome.FAILED,
+                "reason": FailureCode.RANK_FAILED,
+                "endTime": following["startTime"],
+            }
         elif now.job_deleted_at:
             cause = Cause(
-                "Disrupted", " ".join([f"Job {record['jobName']} was deleted.", *map(_stranded, now.stranded)])
+                FailureCode.DISRUPTED,
+                " ".join([f"Job {record['jobName']} was deleted.", *map(_stranded, now.stranded)]),
             )
             return _close(record, now.job_deleted_at, cause, now)
         return None
     if not job.finished:
-        record["outcome"] = "Suspended" if now.suspended else "Running"
+        record["outcome"] = AttemptOutcome.SUSPENDED if now.suspended else AttemptOutcome.RUNNING
         return None
     result = trained(job)
     if result is None:
@@ -162,7 +173,7 @@ def _settle(records: Sequence[dict[str, Any]], job: ObservedJob | None) -> None:
     finisher = [r for r in records[:-1] if result and r["number"] == result.finished_attempt]
     if not (result and finisher):
         return
-    finisher[0] |= {"outcome": "Succeeded", "endStep": result.steps}
+    finisher[0] |= {"outcome": AttemptOutcome.SUCCEEDED, "endStep": result.steps}
     finisher[0].pop("reason", None)
     records[-1] |= {"startStep": result.steps, "endStep": result.steps, "lostSteps": 0}
 
@@ -194,26 +205,28 @@ def _started(record: dict[str, Any], before: Mapping[str, Any] | None, step: int
 def _close(record: dict[str, Any], ended_at: str, cause: Cause | None, now: Now) -> Cause | None:
     """The attempt has ended; well, when there is no cause."""
     record["endTime"] = ended_at
-    if cause and cause.code == "Interrupted" and cause.step is not None:  # its report may not have come through
+    if (
+        cause and cause.code == FailureCode.INTERRUPTED and cause.step is not None
+    ):  # its report may not have come through
         record["endStep"] = cause.step
     if cause:
-        record["outcome"] = _outcome(cause, now.suspended or record["outcome"] == "Suspended")
+        record["outcome"] = _outcome(cause, now.suspended or record["outcome"] == AttemptOutcome.SUSPENDED)
         record["reason"] = cause.code
     else:
-        record["outcome"] = "Succeeded"
+        record["outcome"] = AttemptOutcome.SUCCEEDED
     return cause
 
 
 def _cause(job: ObservedJob) -> Cause:
     if job.succeeded:
-        return Cause("ResultMissing", f"Job {job.name} succeeded, but no pod left a result.")
+        return Cause(FailureCode.RESULT_MISSING, f"Job {job.name} succeeded, but no pod left a result.")
     return root_cause(job)
 
 
-def _outcome(cause: Cause, suspended: bool) -> str:
+def _outcome(cause: Cause, suspended: bool) -> AttemptOutcome:
     if suspended and cause.code in STOPPED_BY_USER:
-        return "Suspended"
-    return "Preempted" if cause.retry is Retry.DISRUPTION else "Failed"
+        return AttemptOutcome.SUSPENDED
+    return AttemptOutcome.PREEMPTED if cause.retry is Retry.DISRUPTION else AttemptOutcome.FAILED
 
 
 def final_cause(attempts: Attempts, budget: Restarts) -> Cause | None:
@@ -223,7 +236,7 @@ def final_cause(attempts: Attempts, budget: Restarts) -> Cause | None:
         return None
     if cause.retry is Retry.NEVER:
         return cause
-    failed, preempted = attempts.number("Failed"), attempts.number("Preempted")
+    failed, preempted = attempts.number(AttemptOutcome.FAILED), attempts.number(AttemptOutcome.PREEMPTED)
     if failed > budget.max_restarts:
         return _exhausted(cause, f"{budget.max_restarts} restarts", budget.max_restarts)
     if preempted > budget.max_preemptions:
@@ -235,7 +248,7 @@ def _exhausted(cause: Cause, what: str, allowed: int) -> Cause:
     if allowed == 0:
         return cause
     return Cause(
-        "RestartsExhausted",
+        FailureCode.RESTARTS_EXHAUSTED,
         f"All {what} are used up; the last attempt ended with {cause.code}: {cause.message}",
         cause.to_json()["hint"],
         cause.rank,
@@ -248,6 +261,6 @@ def _exhausted(cause: Cause, what: str, allowed: int) -> Cause:
 def next_start(attempts: Attempts) -> datetime | None:
     """When the next attempt may start; None: at once. Only failures of the run wait."""
     last = attempts.last
-    if last is None or last["outcome"] != "Failed":
+    if last is None or last["outcome"] != AttemptOutcome.FAILED:
         return None
-    return parse_time(last["endTime"]) + timedelta(seconds=backoff(attempts.number("Failed")))
+    return parse_time(last["endTime"]) + timedelta(seconds=backoff(attempts.number(AttemptOutcome.FAILED)))

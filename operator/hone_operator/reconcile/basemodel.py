@@ -7,6 +7,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
 from hone_api.modelversion import Ancestor
 from hone_api.report import FetchResult
+from hone_api.states import ConditionType, Reason
 from hone_operator.desired import modelref, names
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.platform import Platform
@@ -88,9 +89,9 @@ def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel
 
 def _not_found(draft: Draft, why: Wait | Cause) -> BaseModel:
     if isinstance(why, Cause):
-        draft.conditions.set("ModelReady", False, why.code, why.message)
+        draft.conditions.set(ConditionType.MODEL_READY, False, why.code, why.message)
         return BaseModel(failure=why)
-    draft.conditions.set("ModelReady", False, why.reason, why.message)
+    draft.conditions.set(ConditionType.MODEL_READY, False, why.reason, why.message)
     return BaseModel()
 
 
@@ -99,7 +100,7 @@ def _on_volume(draft: Draft, spec: FineTuneJobSpec, exists: bool | None) -> Base
         return _ready(draft, BaseModel(True, None, spec.model.uri))
     claim = names.split_uri(spec.model.uri or "")[1]
     message = f"PersistentVolumeClaim {claim} of spec.model.uri does not exist in this namespace: create it."
-    draft.conditions.set("ModelReady", False, "PVCNotFound", message)
+    draft.conditions.set(ConditionType.MODEL_READY, False, Reason.PVC_NOT_FOUND, message)
     draft.check_in(RECHECK_SECONDS)
     return BaseModel()
 
@@ -109,7 +110,7 @@ def _ready(draft: Draft, model: BaseModel) -> BaseModel:
         what = f"ModelVersion {model.version.name}, {model.commit}"
     else:
         what = f"{model.uri} at commit {model.commit}" if model.commit else f"{model.uri}"
-    draft.conditions.set("ModelReady", True, "Available", what)
+    draft.conditions.set(ConditionType.MODEL_READY, True, Reason.AVAILABLE, what)
     return model
 
 
@@ -119,7 +120,7 @@ def _fetched(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Pl
         raise AssertionError("only what is downloaded comes here")
     wanted = Staging(
         shared,
-        "ModelReady",
+        ConditionType.MODEL_READY,
         FetchResult,
         f"{spec.model.uri} is",
         lambda claim, number: fetch(claim, shared, spec, number, platform),

@@ -7,10 +7,12 @@ or come to a cluster without it, too.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hone_api.failures import FailureCode
+from hone_api.states import ConditionType
 from hone_operator.desired.platform import Bounds
 from hone_operator.reconcile.conditions import condition
 
-CODE = "NotAllowed"
+CODE = FailureCode.NOT_ALLOWED
 CONTROL_PLANE = frozenset({"node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"})
 """Keys that * does not cover: they must be listed by name."""
 
@@ -35,7 +37,7 @@ def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
 
     An object that was accepted under other bounds goes on: tightening a bound ends no run.
     """
-    accepted = condition(body, "Accepted")
+    accepted = condition(body, ConditionType.ACCEPTED)
     same = body["kind"] == "FineTuneJob" or accepted.get("observedGeneration") == body["metadata"].get("generation")
     if accepted.get("status") == "True" and same:
         return []

@@ -1,16 +1,28 @@
 """Conditions as kstatus, Flux, Argo CD and `kubectl wait` read them."""
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any
 
 from hone_api.failures import FAILURES
+from hone_api.states import KSTATUS, AnyReason, ConditionType, Reason
 
 MAX_MESSAGE = 4096
-FIRST = ("Ready", "Stalled", "Reconciling")
-"""What a person looks for: whether it is done, whether it can go on, what is being done."""
-INTERNAL_ERROR, STATUS_REFUSED = "InternalError", "StatusRefused"
-TROUBLE = frozenset({INTERNAL_ERROR, STATUS_REFUSED})
+TROUBLE = frozenset({Reason.INTERNAL_ERROR, Reason.STATUS_REFUSED})
 """Reasons of a decision that failed: the next one that succeeds does not keep them."""
+
+
+class KubeCondition(StrEnum):
+    """Conditions of Jobs and pods, which Kubernetes writes."""
+
+    COMPLETE = "Complete"
+    """Of a Job: it succeeded, and all of its pods have ended."""
+    FAILED = "Failed"
+    """Of a Job: it failed, and all of its pods have ended."""
+    DISRUPTION_TARGET = "DisruptionTarget"
+    """Of a pod: the cluster takes it."""
+    POD_SCHEDULED = "PodScheduled"
+    """Of a pod: it has a node."""
 
 
 class Conditions:
@@ -25,74 +37,82 @@ class Conditions:
         self._generation = generation
         self._time = now
 
-    def set(self, type_: str, value: bool | None, reason: str, message: str = "") -> None:
+    def set(self, type_: ConditionType, value: bool | None, reason: AnyReason, message: str = "") -> None:
         """`value` None is Unknown."""
+        self._write(type_, value, reason, message)
+
+    def _write(self, type_: str, value: bool | None, reason: str, message: str) -> None:
+        """`type_` can also be a condition that another version of Hone wrote."""
         status = {True: "True", False: "False", None: "Unknown"}[value]
         old = self._previous.get(type_)
         since = (old.get("lastTransitionTime") if old and old["status"] == status else None) or self._time
         self._now[type_] = {
-            "type": type_,
+            "type": str(type_),
             "status": status,
-            "reason": reason,
+            "reason": str(reason),
             "message": message[:MAX_MESSAGE],
             "observedGeneration": self._generation,
             "lastTransitionTime": since,
         }
 
-    def keep(self, type_: str, reason: str) -> None:
+    def keep(self, type_: ConditionType, reason: AnyReason) -> None:
         """As it was before; Unknown for this reason when it was not there."""
-        old = self._previous.get(type_)
-        if old is None:
+        if type_ in self._previous:
+            self._keep(type_)
+        else:
             self.set(type_, None, reason)
-        elif old["reason"] in TROUBLE:
-            self.set(type_, False if type_ == "Reconciling" else None, "Recovered")
+
+    def _keep(self, type_: str) -> None:
+        old = self._previous[type_]
+        if old["reason"] in TROUBLE:
+            self._write(type_, False if type_ == ConditionType.RECONCILING else None, Reason.RECOVERED, "")
         else:
             value = {"True": True, "False": False}.get(old["status"])
-            self.set(type_, value, old["reason"], old.get("message", ""))
+            self._write(type_, value, old["reason"], old.get("message", ""))
 
     def keep_all(self) -> None:
         """All as they were before, for the present generation."""
         for type_ in self._previous:
-            self.keep(type_, "")
+            self._keep(type_)
 
-    def before(self, type_: str) -> Mapping[str, Any]:
+    def before(self, type_: ConditionType) -> Mapping[str, Any]:
         """As it was before; empty when it was not there."""
         return self._previous.get(type_, {})
 
     def keep_rest(self) -> None:
         """Those that were not set now as they were before, for the present generation."""
         for type_ in [t for t in self._previous if t not in self._now]:
-            self.keep(type_, "")
+            self._keep(type_)
 
-    def kept(self, type_: str, reason: str, message: str) -> str:
+    def kept(self, type_: ConditionType, reason: AnyReason, message: str) -> str:
         """The message as it was for the same reason: the kubelet words one obstacle differently every second."""
         old = self.before(type_)
         return old["message"] if old.get("reason") == reason else message
 
-    def failed_before(self, type_: str) -> bool:
+    def failed_before(self, type_: ConditionType) -> bool:
         """Whether this condition told of a failure: it stays in view while another try is under way."""
         return self._previous.get(type_, {}).get("reason") in FAILURES
 
-    def changed(self, type_: str) -> bool:
+    def changed(self, type_: ConditionType) -> bool:
         """Whether status or reason differ from before."""
         old, new = self._previous.get(type_), self._now.get(type_)
         if old is None or new is None:
             return old is not new
         return (old["status"], old["reason"]) != (new["status"], new["reason"])
 
-    def is_true(self, type_: str) -> bool:
+    def is_true(self, type_: ConditionType) -> bool:
         """As set now."""
         return self._now.get(type_, {}).get("status") == "True"
 
-    def was_true(self, type_: str) -> bool:
+    def was_true(self, type_: ConditionType) -> bool:
         """As it was before."""
         return self._previous.get(type_, {}).get("status") == "True"
 
-    def has(self, type_: str) -> bool:
+    def has(self, type_: ConditionType) -> bool:
         """Whether it was set now."""
         return type_ in self._now
 
-    def get(self, type_: str) -> Mapping[str, Any]:
+    def get(self, type_: ConditionType) -> Mapping[str, Any]:
         """As set now.
 
         Raises:
@@ -102,11 +122,11 @@ class Conditions:
 
     def to_list(self) -> list[dict[str, Any]]:
         """As for status.conditions."""
-        first = [self._now[type_] for type_ in FIRST if type_ in self._now]
-        return [*first, *(c for type_, c in self._now.items() if type_ not in FIRST)]
+        first = [self._now[type_] for type_ in KSTATUS if type_ in self._now]
+        return [*first, *(c for type_, c in self._now.items() if type_ not in KSTATUS)]
 
 
-def condition(body: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
+def condition(body: Mapping[str, Any], type_: ConditionType | KubeCondition) -> Mapping[str, Any]:
     """A condition of an observed object; one without status when it has none."""
     for c in (body.get("status") or {}).get("conditions") or ():
         if c["type"] == type_:
@@ -114,6 +134,6 @@ def condition(body: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
     return {}
 
 
-def is_true(body: Mapping[str, Any], type_: str) -> bool:
+def is_true(body: Mapping[str, Any], type_: ConditionType | KubeCondition) -> bool:
     """Whether an observed object has this condition with status True."""
     return condition(body, type_).get("status") == "True"

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.dataset import DatasetSpec
-from hone_api.failures import Retry
+from hone_api.failures import FailureCode, Retry
 from hone_api.report import DatasetResult
+from hone_api.states import AnyReason, ConditionType, DatasetPhase, Reason
 from hone_operator.desired import names
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
@@ -51,13 +52,13 @@ def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platfor
         if spec.source:
             names.split_uri(spec.source.uri)
     except ValidationError as error:
-        return _refuse(draft, "InvalidValue", spec_problems(error))
+        return _refuse(draft, FailureCode.INVALID_VALUE, spec_problems(error))
     except names.InvalidReferenceError as error:
-        return _refuse(draft, "InvalidValue", f"spec.source.uri: {error}")
+        return _refuse(draft, FailureCode.INVALID_VALUE, f"spec.source.uri: {error}")
     if wrong := unsupported.dataset_contradictions(spec):
-        return _refuse(draft, "ConflictingFields", "; ".join(wrong))
+        return _refuse(draft, FailureCode.CONFLICTING_FIELDS, "; ".join(wrong))
     if wrong := list(refresh.problems(spec)):
-        return _refuse(draft, "InvalidValue", "; ".join(wrong))
+        return _refuse(draft, FailureCode.INVALID_VALUE, "; ".join(wrong))
     if asked := bounds.problems(dataset, platform.bounds):
         return _refuse(draft, bounds.CODE, "; ".join(asked))
     accept(draft, unknown)
@@ -76,7 +77,7 @@ def is_ready(dataset: Mapping[str, Any]) -> bool:
     """Whether the present generation was materialised, with every decision on it: nothing is left to do."""
     status = dataset.get("status") or {}
     current = status.get("observedGeneration") == dataset["metadata"].get("generation")
-    return current and is_true(dataset, "Ready") and review.seen(dataset)
+    return current and is_true(dataset, ConditionType.READY) and review.seen(dataset)
 
 
 def is_news(dataset: Mapping[str, Any], job: ObservedJob) -> bool:
@@ -127,24 +128,24 @@ def _look(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, platfor
     return draft.outcome()
 
 
-def _refuse(draft: Draft, reason: str, message: str) -> Outcome:
+def _refuse(draft: Draft, reason: AnyReason, message: str) -> Outcome:
     if is_ready(draft.body):  # another version accepted and materialised it: what it holds is as good as before
         draft.conditions.keep_all()
-        draft.conditions.set("Accepted", False, reason, message)
-        draft.tell_change("Accepted", warning=True)
+        draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
+        draft.tell_change(ConditionType.ACCEPTED, warning=True)
         return draft.outcome()
-    draft.conditions.set("Accepted", False, reason, message)
+    draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
     draft.put(failure={"code": reason, "message": message})
-    return _not_ready(draft, reason, message, "Failed", stalled=True, warning=True)
+    return _not_ready(draft, reason, message, DatasetPhase.FAILED, stalled=True, warning=True)
 
 
 def _not_ready(
-    draft: Draft, reason: str, message: str, phase: str, *, stalled: bool = False, warning: bool = False
+    draft: Draft, reason: AnyReason, message: str, phase: DatasetPhase, *, stalled: bool = False, warning: bool = False
 ) -> Outcome:
     draft.ready(False, reason, message, reconciling=not stalled, stalled=stalled)
     draft.put(phase=phase)
     if warning:
-        draft.tell_change("Ready", warning=reason not in inputs.HEALTHY)
+        draft.tell_change(ConditionType.READY, warning=reason not in inputs.HEALTHY)
     return draft.outcome()
 
 
@@ -167,22 +168,24 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
     if cause and (cause.retry is Retry.NEVER or tries.cause is None):
         _fail(draft, cause, number)
         draft.delete += [tries.job.body] if tries.active and tries.job else []
-        return _not_ready(draft, cause.code, cause.advice, "Failed", stalled=True, warning=True)
+        return _not_ready(draft, cause.code, cause.advice, DatasetPhase.FAILED, stalled=True, warning=True)
     if spec.suspend:
-        return _not_ready(draft, "Suspended", "spec.suspend is true.", "Pending")
+        return _not_ready(draft, Reason.SUSPENDED, "spec.suspend is true.", DatasetPhase.PENDING)
     if seen.missing:
         return _source_missing(draft, seen.missing)
     named = resolve(draft.body["metadata"]["name"], spec, seen.datasets, seen.versions)
     if isinstance(named, Wait):
-        return _not_ready(draft, named.reason, named.message, "Pending", warning=True)
+        return _not_ready(draft, named.reason, named.message, DatasetPhase.PENDING, warning=True)
     if isinstance(named, Cause):
         _fail(draft, named, number)
-        return _not_ready(draft, named.code, named.advice, "Failed", stalled=True, warning=True)
+        return _not_ready(draft, named.code, named.advice, DatasetPhase.FAILED, stalled=True, warning=True)
     start = tries.next_start()
     if cause and start and start > draft.now:
         draft.check_in(draft.until(start))
         _fail(draft, cause, number)
-        return _not_ready(draft, cause.code, retrying.later(cause.advice, number + 1, start), "Failed", warning=True)
+        return _not_ready(
+            draft, cause.code, retrying.later(cause.advice, number + 1, start), DatasetPhase.FAILED, warning=True
+        )
     draft.create += materialize(draft.body, spec, number + 1, platform, named)
     return _try(draft, seen, tries, number + 1, cause)
 
@@ -193,12 +196,14 @@ def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
         draft.await_start(tries.job)
     if tries.obstacle:
         draft.check_in(RECHECK_SECONDS)
-    if number > 1 and draft.conditions.failed_before("Ready"):
-        reason, message = retrying.still(draft.conditions.before("Ready"), tries)
-        return _not_ready(draft, reason, message, draft.old.get("phase", "Failed"))
+    if number > 1 and draft.conditions.failed_before(ConditionType.READY):
+        reason, message = retrying.still(draft.conditions.before(ConditionType.READY), tries)
+        return _not_ready(draft, reason, message, DatasetPhase(draft.old.get("phase", DatasetPhase.FAILED)))
     if tries.obstacle:
-        return _not_ready(draft, tries.obstacle.reason, tries.obstacle.message, "Pending", warning=True)
-    return _not_ready(draft, "Materializing", f"Attempt {number} is reading the source.", "Materializing")
+        return _not_ready(draft, tries.obstacle.reason, tries.obstacle.message, DatasetPhase.PENDING, warning=True)
+    return _not_ready(
+        draft, Reason.MATERIALIZING, f"Attempt {number} is reading the source.", DatasetPhase.MATERIALIZING
+    )
 
 
 def _try(draft: Draft, seen: Observed, tries: Tries, number: int, cause: Cause | None) -> Outcome:
@@ -207,25 +212,27 @@ def _try(draft: Draft, seen: Observed, tries: Tries, number: int, cause: Cause |
     if refused := final_refusal(seen.refusals):
         draft.create.clear()
         _fail(draft, refused, number - 1)
-        return _not_ready(draft, refused.code, refused.advice, "Failed", stalled=True, warning=True)
+        return _not_ready(draft, refused.code, refused.advice, DatasetPhase.FAILED, stalled=True, warning=True)
     for refusal in seen.refusals:
         draft.check_in(RECHECK_SECONDS)
-        return _not_ready(draft, refusal.reason, refusal.message, "Pending", warning=True)
+        return _not_ready(draft, refusal.reason, refusal.message, DatasetPhase.PENDING, warning=True)
     if cause:
         # What went wrong stays in view until the new try has an answer.
-        return _not_ready(draft, cause.code, retrying.underway(cause.advice, number), "Failed")
-    return _not_ready(draft, "Materializing", f"Attempt {number} is reading the source.", "Materializing")
+        return _not_ready(draft, cause.code, retrying.underway(cause.advice, number), DatasetPhase.FAILED)
+    return _not_ready(
+        draft, Reason.MATERIALIZING, f"Attempt {number} is reading the source.", DatasetPhase.MATERIALIZING
+    )
 
 
 def _source_missing(draft: Draft, missing: str) -> Outcome:
     wait = _missing(missing)
     draft.check_in(RECHECK_SECONDS)
-    return _not_ready(draft, wait.reason, wait.message, "Pending", warning=True)
+    return _not_ready(draft, wait.reason, wait.message, DatasetPhase.PENDING, warning=True)
 
 
 def _missing(missing: str) -> Wait:
     kind, _, name = missing.partition("/")
-    reason = {"ConfigMap": "ConfigMapNotFound", "PersistentVolumeClaim": "PVCNotFound"}[kind]
+    reason: AnyReason = FailureCode.CONFIG_MAP_NOT_FOUND if kind == "ConfigMap" else Reason.PVC_NOT_FOUND
     return Wait(reason, f"{kind} {name} of spec.source.uri does not exist in this namespace: create it.")
 
 
@@ -235,8 +242,8 @@ def _ready(draft: Draft, spec: DatasetSpec, result: DatasetResult, number: int, 
     if spec.refresh:
         refresh.first(draft)
     message = f"{result.rows} rows, {result.rejected} rejected."
-    draft.ready(True, "Materialized", message)
-    draft.tell_change("Ready")
+    draft.ready(True, Reason.MATERIALIZED, message)
+    draft.tell_change(ConditionType.READY)
     return draft.outcome()
 
 

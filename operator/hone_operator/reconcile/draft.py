@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.reconcile.conditions import Conditions
 from hone_operator.reconcile.outcome import Event, Outcome, soonest
 from hone_operator.reconcile.pods import ObservedJob, starting
@@ -49,11 +50,11 @@ class Draft:
         """Seconds from now."""
         return (time - self.now).total_seconds()
 
-    def tell(self, reason: str, message: str, warning: bool = False) -> None:
+    def tell(self, reason: AnyReason, message: str, warning: bool = False) -> None:
         """One Event."""
         self.events.append(Event(reason, message[:1024], "Warning" if warning else "Normal"))
 
-    def tell_change(self, type_: str, warning: bool = False) -> None:
+    def tell_change(self, type_: ConditionType, warning: bool = False) -> None:
         """An Event when status or reason of this condition changed in this decision."""
         if self.conditions.changed(type_):
             c = self.conditions.get(type_)
@@ -71,15 +72,15 @@ class Draft:
             message = (
                 f"The ConfigMap with the plan of Job {job.name} was deleted before a pod read it: it is made again."
             )
-            self.tell("PlanLost", message, warning=True)
+            self.tell(Reason.PLAN_LOST, message, warning=True)
 
     def ready(
-        self, ready: bool, reason: str, message: str, *, reconciling: bool = False, stalled: bool = False
+        self, ready: bool, reason: AnyReason, message: str, *, reconciling: bool = False, stalled: bool = False
     ) -> None:
         """The three conditions of kstatus. Ready has the message, and the other one that is true, where tools look."""
-        self.conditions.set("Ready", ready, reason, message)
-        self.conditions.set("Reconciling", reconciling, reason, message if reconciling else "")
-        self.conditions.set("Stalled", stalled, reason, message if stalled else "")
+        self.conditions.set(ConditionType.READY, ready, reason, message)
+        self.conditions.set(ConditionType.RECONCILING, reconciling, reason, message if reconciling else "")
+        self.conditions.set(ConditionType.STALLED, stalled, reason, message if stalled else "")
 
     def to_json(self) -> dict[str, Any]:
         """The whole status as decided by now."""

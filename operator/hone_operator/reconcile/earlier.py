@@ -10,7 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
+from hone_api.states import AttemptOutcome, ConditionType, Reason
 from hone_operator.desired.names import RESTORED, VELERO
 from hone_operator.desired.training import spec_digest
 from hone_operator.reconcile.draft import Draft
@@ -19,8 +21,8 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 
 Body = Mapping[str, Any]
-REASON = "RestoredFromModelVersion"
-FAILED = "RestoredFromRecord"
+REASON = Reason.RESTORED_FROM_MODEL_VERSION
+FAILED = Reason.RESTORED_FROM_RECORD
 
 
 def is_restored(job: Body) -> bool:
@@ -83,7 +85,7 @@ def restore(draft: Draft, version: Body, unfinished: Iterable[Body]) -> Outcome:
     gate = version["spec"].get("approval") or {}
     if gate.get("state") == "Rejected" and (gate.get("comment") or "").startswith(f"{gate.get('by')}:"):
         kept = f"{gate['comment']} ModelVersion {name} is kept, rejected."
-        return reject(draft, Cause("RetentionGateFailed", kept), ended_at)
+        return reject(draft, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
     made = f"ModelVersion {name} was made" + (f" in {steps} steps." if steps is not None else ".")
     return succeed(draft, REASON, f"{made} {words}", ended_at)
 
@@ -99,15 +101,15 @@ def restore_failure(draft: Draft, cause: Cause, ended_at: str, unfinished: Itera
     return reject(draft, cause, ended_at)
 
 
-def _conditions(draft: Draft, reason: str, words: str) -> None:
+def _conditions(draft: Draft, reason: Reason, words: str) -> None:
     """Those of the stages before the end, which nobody can tell any more."""
-    harness = [t for t in ("TasksReady",) if (draft.body["spec"].get("evaluation") or {}).get("harness")]
-    draft.conditions.set("Accepted", True, "Accepted", "")
-    for type_ in ("DatasetReady", "ModelReady", *harness, "Admitted"):
+    harness = [t for t in (ConditionType.TASKS_READY,) if (draft.body["spec"].get("evaluation") or {}).get("harness")]
+    draft.conditions.set(ConditionType.ACCEPTED, True, Reason.ACCEPTED, "")
+    for type_ in (ConditionType.DATASET_READY, ConditionType.MODEL_READY, *harness, ConditionType.ADMITTED):
         draft.conditions.keep(type_, reason)
-    draft.conditions.set("Running", False, reason, words)
-    draft.conditions.set("Suspended", False, "NotSuspended", "")
-    draft.conditions.keep("Advised", reason)
+    draft.conditions.set(ConditionType.RUNNING, False, reason, words)
+    draft.conditions.set(ConditionType.SUSPENDED, False, Reason.NOT_SUSPENDED, "")
+    draft.conditions.keep(ConditionType.ADVISED, reason)
 
 
 def _closed(draft: Draft, ended_at: str, made_by_attempt: int | None) -> list[dict[str, Any]]:
@@ -117,9 +119,9 @@ def _closed(draft: Draft, ended_at: str, made_by_attempt: int | None) -> list[di
         if "endTime" not in record:
             record["endTime"] = ended_at
             if record["number"] == made_by_attempt:
-                record["outcome"] = "Succeeded"
+                record["outcome"] = AttemptOutcome.SUCCEEDED
             else:
-                record |= {"outcome": "Preempted", "reason": REASON}
+                record |= {"outcome": AttemptOutcome.PREEMPTED, "reason": REASON}
     return records
 
 

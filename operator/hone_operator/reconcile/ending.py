@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from hone_api.failures import FAILURES
-from hone_api.finetunejob_status import Phase
+from hone_api.failures import FAILURES, FailureCode
 from hone_api.placement import Cleanup
 from hone_api.reading import read_known
+from hone_api.states import AnyReason, AttemptOutcome, ConditionType, JobPhase, Reason
 from hone_operator.desired import names
 from hone_operator.reconcile.attempts import surplus
 from hone_operator.reconcile.conditions import MAX_MESSAGE, Conditions, is_true
@@ -20,18 +20,18 @@ from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import parse_time
 
 FAILURE = "failure.json"
-GATES = ("DatasetReady", "ModelReady", "TasksReady")
+GATES = (ConditionType.DATASET_READY, ConditionType.MODEL_READY, ConditionType.TASKS_READY)
 """Conditions that hold before the first attempt; the last only where evaluation.harness is set."""
 
 
-def succeed(draft: Draft, reason: str, message: str, ended_at: str) -> Outcome:
+def succeed(draft: Draft, reason: AnyReason, message: str, ended_at: str) -> Outcome:
     """The ModelVersion is recorded: the run is over."""
-    draft.conditions.set("Succeeded", True, reason, message)
-    draft.conditions.set("Failed", False, "Succeeded", "")
-    draft.conditions.set("Finished", True, "Succeeded", "")
-    draft.ready(True, "Succeeded", message)
-    draft.put(completionTime=ended_at or draft.time, phase=Phase.SUCCEEDED.value, reason=None, failure=None)
-    draft.tell("Succeeded", message)
+    draft.conditions.set(ConditionType.SUCCEEDED, True, reason, message)
+    draft.conditions.set(ConditionType.FAILED, False, Reason.SUCCEEDED, "")
+    draft.conditions.set(ConditionType.FINISHED, True, Reason.SUCCEEDED, "")
+    draft.ready(True, Reason.SUCCEEDED, message)
+    draft.put(completionTime=ended_at or draft.time, phase=JobPhase.SUCCEEDED, reason=None, failure=None)
+    draft.tell(Reason.SUCCEEDED, message)
     draft.check_again_in = None
     return draft.outcome()
 
@@ -41,7 +41,7 @@ def fail(draft: Draft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -
     draft.create.clear()
     last = (draft.status.get("attempts") or [None])[-1]
     if last and "endTime" not in last:
-        last |= {"outcome": "Failed", "endTime": draft.time, "reason": cause.code}
+        last |= {"outcome": AttemptOutcome.FAILED, "endTime": draft.time, "reason": cause.code}
     if last:
         draft.create.append(record(draft.body, cause))
     _failed(draft, cause, draft.time)
@@ -74,7 +74,7 @@ def recorded(body: Mapping[str, Any]) -> Cause | None:
         return None
     if not (isinstance(code, str) and isinstance(message, str) and len(message) <= MAX_MESSAGE):
         return None
-    return Cause(code, message) if code in FAILURES else None
+    return Cause(FailureCode(code), message) if code in FAILURES else None
 
 
 def reject(draft: Draft, cause: Cause, ended_at: str) -> Outcome:
@@ -84,12 +84,12 @@ def reject(draft: Draft, cause: Cause, ended_at: str) -> Outcome:
 
 
 def _failed(draft: Draft, cause: Cause, ended_at: str) -> None:
-    draft.conditions.set("Succeeded", False, "Failed", "")
-    draft.conditions.set("Failed", True, cause.code, cause.message)
-    draft.conditions.set("Finished", True, "Failed", "")
+    draft.conditions.set(ConditionType.SUCCEEDED, False, Reason.FAILED, "")
+    draft.conditions.set(ConditionType.FAILED, True, cause.code, cause.message)
+    draft.conditions.set(ConditionType.FINISHED, True, Reason.FAILED, "")
     draft.ready(False, cause.code, cause.message, stalled=True)
-    draft.put(completionTime=ended_at, phase=Phase.FAILED.value, reason=cause.code, failure=cause.to_json())
-    draft.tell("Failed", f"{cause.code}: {cause.message}", warning=True)
+    draft.put(completionTime=ended_at, phase=JobPhase.FAILED, reason=cause.code, failure=cause.to_json())
+    draft.tell(Reason.FAILED, f"{cause.code}: {cause.message}", warning=True)
     draft.check_again_in = None
 
 
@@ -103,8 +103,8 @@ def after_end(
     """
     draft = Draft(job, now)
     draft.conditions.keep_all()
-    succeeded = is_true(job, "Succeeded")
-    draft.put(phase=(Phase.SUCCEEDED if succeeded else Phase.FAILED).value)
+    succeeded = is_true(job, ConditionType.SUCCEEDED)
+    draft.put(phase=(JobPhase.SUCCEEDED if succeeded else JobPhase.FAILED))
     draft.put(reason=None if succeeded else (draft.old.get("failure") or {}).get("code"))
     draft.put(modelVersionName=made["metadata"]["name"] if made else _deleted_version(job))
     old = surplus(job, of_component(children, "training"))
@@ -122,25 +122,25 @@ def after_end(
 def _deleted_version(job: Mapping[str, Any]) -> str | None:
     """The ModelVersion that the status names and that is gone by now; None where the run cannot have made it."""
     status = job.get("status") or {}
-    rejected = (status.get("failure") or {}).get("code") == "RetentionGateFailed"
+    rejected = (status.get("failure") or {}).get("code") == FailureCode.RETENTION_GATE_FAILED
     named = str(status.get("modelVersionName") or "")
     model, _, number = named.rpartition("-v")
     possible = model == (job["spec"].get("output") or {}).get("modelName") and number.isdigit()
-    return named if possible and (rejected or is_true(job, "Succeeded")) else None
+    return named if possible and (rejected or is_true(job, ConditionType.SUCCEEDED)) else None
 
 
-def phase(conditions: Conditions, attempts: int) -> str:
+def phase(conditions: Conditions, attempts: int) -> JobPhase:
     """Derived last, for people."""
-    if conditions.is_true("Suspended"):
-        return Phase.SUSPENDED.value
-    if conditions.is_true("Running"):
-        return Phase.RUNNING.value
+    if conditions.is_true(ConditionType.SUSPENDED):
+        return JobPhase.SUSPENDED
+    if conditions.is_true(ConditionType.RUNNING):
+        return JobPhase.RUNNING
     if attempts > 1:
-        return Phase.RESTARTING.value
+        return JobPhase.RESTARTING
     if attempts == 1:
-        return Phase.STARTING.value
+        return JobPhase.STARTING
     for gate in filter(conditions.has, GATES):
         c = conditions.get(gate)
         if c["status"] != "True":
-            return (Phase.PENDING if c["reason"].endswith("NotFound") else Phase.PREPARING).value
-    return Phase.STARTING.value
+            return JobPhase.PENDING if c["reason"].endswith("NotFound") else JobPhase.PREPARING
+    return JobPhase.STARTING

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hone_api.failures import FAILURES, ExitCode, Retry
-from hone_operator.reconcile.conditions import condition
+from hone_api.failures import FAILURES, ExitCode, FailureCode, Retry
+from hone_operator.reconcile.conditions import KubeCondition, condition
 from hone_operator.reconcile.pods import ObservedJob, disrupted, ending_of, rank, terminated
 
 MAX_LOG_TAIL = 8192
-SECONDARY = frozenset({"RankFailed", "Interrupted"})
+SECONDARY = frozenset({FailureCode.RANK_FAILED, FailureCode.INTERRUPTED})
 """Codes by which a rank says that something else ended it."""
-VAGUE = "TrainerError"
+VAGUE = FailureCode.TRAINER_ERROR
 SIGKILL = 137
 
 
@@ -19,7 +19,7 @@ SIGKILL = 137
 class Cause:
     """Why a Job failed."""
 
-    code: str
+    code: FailureCode
     message: str
     hint: str | None = None
     rank: int | None = None
@@ -73,11 +73,11 @@ def root_cause(job: ObservedJob) -> Cause:
     report = ending.failure if ending else None
     step = report.step if report else None
     if disrupted(pod) and (report is None or report.code in SECONDARY):
-        reason = condition(pod, "DisruptionTarget")
+        reason = condition(pod, KubeCondition.DISRUPTION_TARGET)
         text = f"Pod {where['pod']} was disrupted: {reason.get('reason')}: {reason.get('message', '')}"
-        return Cause("Disrupted", text, step=step, **where)
+        return Cause(FailureCode.DISRUPTED, text, step=step, **where)
     if report:
-        code = report.code if report.code in FAILURES else VAGUE
+        code = FailureCode(report.code) if report.code in FAILURES else VAGUE
         if report.rank is not None:
             where["rank"] = report.rank
         return Cause(code, report.message, report.hint, log_tail=job.log_tail, step=step, **where)
@@ -111,36 +111,39 @@ def _finished_at(pod: Mapping[str, Any]) -> str:
     return (terminated(pod) or {}).get("finishedAt") or "~"
 
 
-def _from_exit(pod: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[str, str]:
+def _from_exit(pod: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[FailureCode, str]:
     """(code, message) of a pod that left no report."""
     name, exit_code = pod["metadata"]["name"], state.get("exitCode")
     status = pod.get("status") or {}
     if state.get("reason") == "OOMKilled":
-        return "OutOfMemory", f"Pod {name} was killed: it used more memory than resources.memory."
+        return FailureCode.OUT_OF_MEMORY, f"Pod {name} was killed: it used more memory than resources.memory."
     if status.get("reason") == "Evicted":
-        return "Disrupted", f"Pod {name} was evicted: {status.get('message', '')}"
+        return FailureCode.DISRUPTED, f"Pod {name} was evicted: {status.get('message', '')}"
     if status.get("reason") == "DeadlineExceeded" and exit_code != ExitCode.INTERRUPTED:
-        return "RankFailed", f"Pod {name} ran for the longest time that podLimits of the chart allows, and was ended."
+        return (
+            FailureCode.RANK_FAILED,
+            f"Pod {name} ran for the longest time that podLimits of the chart allows, and was ended.",
+        )
     if exit_code is None:
         words = status.get("message") or status.get("reason") or "no container status"
-        return "RankFailed", f"Pod {name} failed: {words}"
+        return FailureCode.RANK_FAILED, f"Pod {name} failed: {words}"
     if exit_code == ExitCode.INTERRUPTED:
-        return "Interrupted", f"Pod {name} was stopped after a checkpoint."
+        return FailureCode.INTERRUPTED, f"Pod {name} was stopped after a checkpoint."
     if exit_code == SIGKILL:
-        return "RankFailed", f"Pod {name} was killed (SIGKILL); the node may be short of memory."
+        return FailureCode.RANK_FAILED, f"Pod {name} was killed (SIGKILL); the node may be short of memory."
     if exit_code > 128:
-        return "RankFailed", f"Pod {name} ended by signal {exit_code - 128}."
+        return FailureCode.RANK_FAILED, f"Pod {name} ended by signal {exit_code - 128}."
     if exit_code == 0:
-        return "ResultMissing", f"Pod {name} ended without a result."
-    return "TrainerError", f"Pod {name} ended with exit code {exit_code} and without a report."
+        return FailureCode.RESULT_MISSING, f"Pod {name} ended without a result."
+    return FailureCode.TRAINER_ERROR, f"Pod {name} ended with exit code {exit_code} and without a report."
 
 
 def _without_pods(job: ObservedJob) -> Cause:
     """The pods are gone: the Job's own words are all that is left."""
-    words = condition(job.body, "Failed")
+    words = condition(job.body, KubeCondition.FAILED)
     text = f"{words.get('reason', 'Failed')}: {words.get('message', '')}"
-    if "DisruptionTarget" in text:
-        return Cause("Disrupted", text)
+    if KubeCondition.DISRUPTION_TARGET in text:
+        return Cause(FailureCode.DISRUPTED, text)
     if f"exit code {int(ExitCode.INTERRUPTED)}" in text:
-        return Cause("Interrupted", text)
-    return Cause("RankFailed", text)
+        return Cause(FailureCode.INTERRUPTED, text)
+    return Cause(FailureCode.RANK_FAILED, text)

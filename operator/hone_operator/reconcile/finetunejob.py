@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import Ancestor
+from hone_api.states import AnyReason, AttemptOutcome, ConditionType, Reason
 from hone_operator.desired import names
 from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
@@ -30,7 +32,6 @@ from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waitin
 from hone_operator.reconcile.recording import record
 from hone_operator.reconcile.refusals import final_refusal, storage_note
 from hone_operator.reconcile.staging import Stage
-from hone_operator.reconcile.tasks import CONDITION as TASKS_READY
 from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 from hone_operator.times import format_time, parse_time
@@ -39,16 +40,24 @@ RECHECK_SECONDS = 15.0
 NETWORK_SECONDS = 300.0
 """Between looks at the Service and the NetworkPolicy of ranks that train; before the first step they may be waiting."""
 STOPPING_SECONDS = 2.0
-AS_PLANNED = frozenset({"Fetching", "WaitingForDataset", "WaitingForJob", "WaitingForModelVersion", "Suspended"})
+AS_PLANNED = frozenset(
+    {
+        Reason.FETCHING,
+        Reason.WAITING_FOR_DATASET,
+        Reason.WAITING_FOR_JOB,
+        Reason.WAITING_FOR_MODEL_VERSION,
+        Reason.SUSPENDED,
+    }
+)
 """Reasons of waiting that nobody has to mend."""
-UNKNOWN = "NotKnownYet"
+UNKNOWN = Reason.NOT_KNOWN_YET
 
 
 def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: Platform) -> Outcome:
     """The next step of this FineTuneJob. Pure: the same input gives the same outcome."""
     if job["metadata"].get("deletionTimestamp"):
         return Outcome()
-    if is_true(job, "Finished"):
+    if is_true(job, ConditionType.FINISHED):
         return after_end(job, seen.jobs, seen.made, now)
     draft = Draft(job, now)
     if seen.made and not _leaves_result(of_component(seen.jobs, "training")):
@@ -57,9 +66,9 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
         spec, unknown = read_spec(FineTuneJobSpec, job)
         names.split_uri(spec.model.uri or "")
     except ValidationError as error:
-        return refuse(draft, seen, Refused("InvalidValue", spec_problems(error)))
+        return refuse(draft, seen, Refused(FailureCode.INVALID_VALUE, spec_problems(error)))
     except names.InvalidReferenceError as error:
-        return refuse(draft, seen, Refused("InvalidValue", f"spec.model.uri: {error}"))
+        return refuse(draft, seen, Refused(FailureCode.INVALID_VALUE, f"spec.model.uri: {error}"))
     refused = why_refused(spec, seen, draft, platform)
     if refused and not begun(draft, seen):
         return refuse(draft, seen, refused)
@@ -104,16 +113,20 @@ class _Run:
         if not (attempts.job and not attempts.job.finished):
             cause = cause or final_refusal(self.seen.refusals)
         if cause := cause or self._over_deadline():
-            self.conditions.keep("Admitted", "NotAdmitted")
+            self.conditions.keep(ConditionType.ADMITTED, Reason.NOT_ADMITTED)
             self._not_running(cause.code)
             return fail(draft, cause, self._unfinished())
-        if attempts.last and attempts.last["outcome"] == "Succeeded":
+        if attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED:
             return self._finish(model, tasks)
         if attempts.job and not attempts.job.finished:
             return self._watch(attempts.job)
         if attempts.open:
             return self._stopping()
-        gates = {"DatasetReady": data_ready, "ModelReady": model.ready, TASKS_READY: tasks.ready}
+        gates = {
+            ConditionType.DATASET_READY: data_ready,
+            ConditionType.MODEL_READY: model.ready,
+            ConditionType.TASKS_READY: tasks.ready,
+        }
         if closed := [gate for gate, is_open in gates.items() if not is_open]:
             return self._wait(closed[0])
         return self._start(model, tasks)
@@ -123,12 +136,12 @@ class _Run:
     def _datasets(self) -> bool:
         """Condition DatasetReady: every Dataset Ready now, or once: an attempt pins their digests."""
         if self.attempts.records and self._pinned():
-            self.conditions.set("DatasetReady", True, "Ready", "")
+            self.conditions.set(ConditionType.DATASET_READY, True, Reason.READY, "")
             return True
         if problem := inputs.problem(self.spec, self.seen.datasets):
-            self.conditions.set("DatasetReady", False, *problem)
+            self.conditions.set(ConditionType.DATASET_READY, False, *problem)
             return False
-        self.conditions.set("DatasetReady", True, "Ready", "")
+        self.conditions.set(ConditionType.DATASET_READY, True, Reason.READY, "")
         return True
 
     def _model(self) -> BaseModel:
@@ -149,20 +162,23 @@ class _Run:
 
     def _look_ahead(self, data_ready: bool, model: BaseModel) -> Cause | None:
         """Conditions Advised and Accepted: when data and model are known, so is what the run needs."""
-        begun, known = bool(self.attempts.records), condition(self.draft.body, "Advised").get("reason", UNKNOWN)
+        begun, known = (
+            bool(self.attempts.records),
+            condition(self.draft.body, ConditionType.ADVISED).get("reason", UNKNOWN),
+        )
         if (begun and known != UNKNOWN) or not (data_ready and model.ready):
-            self.conditions.keep("Advised", UNKNOWN)
+            self.conditions.keep(ConditionType.ADVISED, UNKNOWN)
             return None
         misfit = forecast.look_ahead(self.draft, self.spec, model, self.seen.datasets)
         if begun:  # the Job of attempt 1 was made, and the operator ended before it told of this
             return None
         if misfit:
-            self.conditions.set("Accepted", False, misfit.code, misfit.message)
+            self.conditions.set(ConditionType.ACCEPTED, False, misfit.code, misfit.message)
         return misfit
 
-    def _wait(self, gate: str) -> Outcome:
-        self.conditions.set("Admitted", None, "Waiting", "")
-        self._not_running("Waiting")
+    def _wait(self, gate: ConditionType) -> Outcome:
+        self.conditions.set(ConditionType.ADMITTED, None, Reason.WAITING, "")
+        self._not_running(Reason.WAITING)
         for refusal in self.seen.refusals:  # of a Job that stages what the gate waits for
             self.conditions.set(gate, False, refusal.reason, f"{refusal.kind} {refusal.name}: {refusal.message}")
             self.draft.check_in(RECHECK_SECONDS)
@@ -203,46 +219,46 @@ class _Run:
         number, start = attempts.count + 1, next_start(attempts)
         if self.spec.suspend:
             return self._paused()
-        if not self.conditions.is_true("Accepted"):
-            self.conditions.set("Admitted", None, "NotAccepted", "")
-            self._not_running("NotAccepted")
+        if not self.conditions.is_true(ConditionType.ACCEPTED):
+            self.conditions.set(ConditionType.ADMITTED, None, Reason.NOT_ACCEPTED, "")
+            self._not_running(Reason.NOT_ACCEPTED)
             self._tell_end_of_attempt()
-            return self._not_done("Accepted")
-        self.conditions.set("Admitted", None, "Pending", self._asked())
+            return self._not_done(ConditionType.ACCEPTED)
+        self.conditions.set(ConditionType.ADMITTED, None, Reason.PENDING, self._asked())
         if asked := list(bounds.placement(draft.body["spec"].get("scheduling") or {}, self.platform.bounds)):
-            self.conditions.set("Admitted", False, bounds.CODE, "; ".join(asked))
+            self.conditions.set(ConditionType.ADMITTED, False, bounds.CODE, "; ".join(asked))
             self._not_running(bounds.CODE)
-            return self._not_done("Running")
+            return self._not_done(ConditionType.RUNNING)
         if start and start > draft.now:
             last = attempts.last or {}
-            used = f"{attempts.number('Failed')} of {self.spec.restarts.max_restarts} restarts used"
+            used = f"{attempts.number(AttemptOutcome.FAILED)} of {self.spec.restarts.max_restarts} restarts used"
             failed = f"Attempt {number - 1} failed with {last.get('reason')}"
             message = f"{failed}; attempt {number} starts at {format_time(start)} ({used})."
-            self._not_running("BackOff", message)
+            self._not_running(Reason.BACK_OFF, message)
             draft.check_in(draft.until(start))
             self._tell_end_of_attempt()
-            return self._not_done("Running")
+            return self._not_done(ConditionType.RUNNING)
         attempt = Attempt(draft.body, self.spec, number, resolved, self._ancestors(model))
         draft.create += training(attempt, self.platform)
         draft.put(resolved=resolved.to_json())
         self._tell_end_of_attempt()
-        self._not_running("Starting", f"Attempt {number} is starting.")
+        self._not_running(Reason.STARTING, f"Attempt {number} is starting.")
         if self.seen.refusals:
             self._refused()
-            return self._not_done("Running")
+            return self._not_done(ConditionType.RUNNING)
         attempts.records.append(
-            {"number": number, "jobName": attempt.name, "startTime": draft.time, "outcome": "Running"}
+            {"number": number, "jobName": attempt.name, "startTime": draft.time, "outcome": AttemptOutcome.RUNNING}
         )
         draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or draft.time)
-        return self._not_done("Running")
+        return self._not_done(ConditionType.RUNNING)
 
     def _stopping(self) -> Outcome:
         """Two sets of pods must not write the same checkpoints: the next attempt waits for the last one's pods."""
         last = self.attempts.last or {}
-        self.conditions.keep("Admitted", "Pending")
-        self._not_running("Stopping", f"Job {last.get('jobName')} was deleted; its pods are stopping.")
+        self.conditions.keep(ConditionType.ADMITTED, Reason.PENDING)
+        self._not_running(Reason.STOPPING, f"Job {last.get('jobName')} was deleted; its pods are stopping.")
         self.draft.check_in(STOPPING_SECONDS)
-        return self._not_done("Running")
+        return self._not_done(ConditionType.RUNNING)
 
     def _asked(self) -> str:
         nodes = self.spec.resources.nodes
@@ -251,14 +267,18 @@ class _Run:
     def _refused(self) -> None:
         for refusal in self.seen.refusals:
             message = f"{refusal.kind} {refusal.name}: {refusal.message}"
-            self.conditions.set("Admitted", False, refusal.reason, message)
-            self.draft.tell_change("Admitted", warning=True)
+            self.conditions.set(ConditionType.ADMITTED, False, refusal.reason, message)
+            self.draft.tell_change(ConditionType.ADMITTED, warning=True)
             self.draft.check_in(RECHECK_SECONDS)
 
     def _tell_end_of_attempt(self) -> None:
         cause, last = self.attempts.cause, self.attempts.last
         if cause and last:
-            reason = "Preempted" if cause.code in ("Disrupted", "Interrupted") else "Restarting"
+            reason = (
+                Reason.PREEMPTED
+                if cause.code in (FailureCode.DISRUPTED, FailureCode.INTERRUPTED)
+                else Reason.RESTARTING
+            )
             self.draft.tell(reason, f"{cause.code}: {cause.message}", warning=True)
 
     def _watch(self, job: ObservedJob) -> Outcome:
@@ -278,30 +298,34 @@ class _Run:
             return self._paused()
         nodes, obstacle = self.spec.resources.nodes, waiting(job)
         if obstacle and not obstacle.scheduled:
-            self.conditions.set("Admitted", False, obstacle.reason, obstacle.message)
-            self.draft.tell_change("Admitted", warning=True)
+            self.conditions.set(ConditionType.ADMITTED, False, obstacle.reason, obstacle.message)
+            self.draft.tell_change(ConditionType.ADMITTED, warning=True)
             self.draft.check_in(RECHECK_SECONDS)
         elif scheduled(job.pods) >= nodes:
-            self.conditions.set("Admitted", True, "Scheduled", "")
+            self.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
         else:
-            self.conditions.set("Admitted", None, "Pending", self._asked())
-        if obstacle and obstacle.code == "ImagePullFailed" and self._image_corrected():
+            self.conditions.set(ConditionType.ADMITTED, None, Reason.PENDING, self._asked())
+        if obstacle and obstacle.code == FailureCode.IMAGE_PULL_FAILED and self._image_corrected():
             return self._with_new_image(job, obstacle.message)
         if obstacle and obstacle.code and obstacle.since:
             limit = obstacle.since + timedelta(seconds=self.platform.start_timeout_seconds)
             if limit <= self.draft.now:
                 self._not_running(obstacle.reason, obstacle.message)
                 return fail(self.draft, Cause(obstacle.code, obstacle.message), self._unfinished())
-            self._not_running(obstacle.reason, self.conditions.kept("Running", obstacle.reason, obstacle.message))
-            self.draft.tell_change("Running", warning=True)
+            self._not_running(
+                obstacle.reason, self.conditions.kept(ConditionType.RUNNING, obstacle.reason, obstacle.message)
+            )
+            self.draft.tell_change(ConditionType.RUNNING, warning=True)
             self.draft.check_in(self.draft.until(limit))
         elif running(job.pods) >= nodes:
-            self.conditions.set("Running", True, "Running", f"Attempt {self.attempts.count} is running.")
-            if not self.conditions.was_true("Running"):
-                self.draft.tell("Started", f"Attempt {self.attempts.count} is running.")
+            self.conditions.set(
+                ConditionType.RUNNING, True, Reason.RUNNING, f"Attempt {self.attempts.count} is running."
+            )
+            if not self.conditions.was_true(ConditionType.RUNNING):
+                self.draft.tell(Reason.STARTED, f"Attempt {self.attempts.count} is running.")
         else:
-            self._not_running("Starting", f"Attempt {self.attempts.count} is starting.")
-        return self._not_done("Running")
+            self._not_running(Reason.STARTING, f"Attempt {self.attempts.count} is starting.")
+        return self._not_done(ConditionType.RUNNING)
 
     def _image_corrected(self) -> bool:
         """Whether the platform has another image than when the attempt began, e.g. after `helm rollback`."""
@@ -311,29 +335,29 @@ class _Run:
     def _with_new_image(self, job: ObservedJob, message: str) -> Outcome:
         """Another attempt; none of this one's pods can have trained."""
         self.draft.delete.append(job.body)
-        self.draft.tell("ImageChanged", f"{message} The next attempt uses the image that the platform has now.")
-        self._not_running("ImageChanged", message)
-        return self._not_done("Running")
+        self.draft.tell(Reason.IMAGE_CHANGED, f"{message} The next attempt uses the image that the platform has now.")
+        self._not_running(Reason.IMAGE_CHANGED, message)
+        return self._not_done(ConditionType.RUNNING)
 
     # -- what goes along with every stage --------------------------------------------------------
 
     def _suspension(self) -> None:
         """Condition Suspended, as the user wants it."""
         if self.spec.suspend:
-            self.conditions.set("Suspended", True, "SuspendedByUser", "spec.suspend is true.")
+            self.conditions.set(ConditionType.SUSPENDED, True, Reason.SUSPENDED_BY_USER, "spec.suspend is true.")
         else:
-            self.conditions.set("Suspended", False, "NotSuspended", "")
-        if self.conditions.changed("Suspended"):
+            self.conditions.set(ConditionType.SUSPENDED, False, Reason.NOT_SUSPENDED, "")
+        if self.conditions.changed(ConditionType.SUSPENDED):
             if self.spec.suspend:
-                self.draft.tell("Suspended", "The pods stop after a checkpoint.")
-            elif self.conditions.was_true("Suspended"):
-                self.draft.tell("Resumed", "The run continues from its last checkpoint.")
+                self.draft.tell(Reason.SUSPENDED, "The pods stop after a checkpoint.")
+            elif self.conditions.was_true(ConditionType.SUSPENDED):
+                self.draft.tell(Reason.RESUMED, "The run continues from its last checkpoint.")
 
     def _paused(self) -> Outcome:
-        self.conditions.set("Admitted", False, "Suspended", "")
-        self._not_running("Suspended")
+        self.conditions.set(ConditionType.ADMITTED, False, Reason.SUSPENDED, "")
+        self._not_running(Reason.SUSPENDED)
         self._tell_end_of_attempt()
-        return self._not_done("Suspended")
+        return self._not_done(ConditionType.SUSPENDED)
 
     def _merge_progress(self) -> None:
         report = self.seen.report
@@ -353,29 +377,33 @@ class _Run:
         start = self._start_time()
         if not self.spec.deadline or not start:
             return None
-        if self.attempts.last and self.attempts.last["outcome"] == "Succeeded":
+        if self.attempts.last and self.attempts.last["outcome"] == AttemptOutcome.SUCCEEDED:
             return None
         end = parse_time(start) + timedelta(seconds=duration_seconds(self.spec.deadline))
         if end > self.draft.now:
             self.draft.check_in(self.draft.until(end))
             return None
-        return Cause("DeadlineExceeded", f"The run did not end within spec.deadline {self.spec.deadline}.")
+        return Cause(FailureCode.DEADLINE_EXCEEDED, f"The run did not end within spec.deadline {self.spec.deadline}.")
 
     def _unfinished(self) -> list[Mapping[str, Any]]:
         return [j.body for j in self.seen.jobs if not j.finished]
 
-    def _not_running(self, reason: str, message: str = "") -> None:
-        self.conditions.set("Running", False, reason, message)
+    def _not_running(self, reason: AnyReason, message: str = "") -> None:
+        self.conditions.set(ConditionType.RUNNING, False, reason, message)
 
-    def _not_done(self, gate: str) -> Outcome:
+    def _not_done(self, gate: ConditionType) -> Outcome:
         """Close a decision that ends neither well nor badly; `gate` is the condition that holds things up."""
         c = self.conditions
-        for type_ in ("Succeeded", "Failed", "Finished"):
-            c.set(type_, False, "NotFinished", "")
-        cause = c.get("Admitted") if gate == "Running" and c.get("Admitted")["status"] == "False" else c.get(gate)
+        for type_ in (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.FINISHED):
+            c.set(type_, False, Reason.NOT_FINISHED, "")
+        cause = (
+            c.get(ConditionType.ADMITTED)
+            if gate == ConditionType.RUNNING and c.get(ConditionType.ADMITTED)["status"] == "False"
+            else c.get(gate)
+        )
         if gate in GATES and cause["reason"] not in AS_PLANNED:
             self.draft.tell_change(gate, warning=cause["reason"] not in inputs.HEALTHY)
-        self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != "Suspended")
+        self.draft.ready(False, cause["reason"], cause["message"], reconciling=gate != ConditionType.SUSPENDED)
         upcoming = self.attempts.count + (1 if self.attempts.records and not self.attempts.open else 0)
         shown = phase(c, upcoming)
         self.draft.put(phase=shown, reason=cause["reason"] if cause["reason"] != shown else None)
@@ -388,6 +416,6 @@ class _Run:
             raise AssertionError("a closed attempt succeeded only with a result")
         resolved, ancestors = self._resolved(model, tasks), self._ancestors(model)
         attempt = Attempt(self.draft.body, self.spec, self.attempts.count, resolved, ancestors)
-        self._not_running("Succeeded")
-        self.conditions.set("Admitted", True, "Scheduled", "")
+        self._not_running(Reason.SUCCEEDED)
+        self.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
         return record(self.draft, attempt, result, self.seen.ledger, self.seen.versions, self.platform)

@@ -11,8 +11,10 @@ from hone_api.estimate.memory import Estimate, Setup, estimate, gib, of_vllm
 from hone_api.estimate.micro_batch import longest_sequence, setup
 from hone_api.estimate.savings import change_that_fits
 from hone_api.estimate.shape import ModelShape
+from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method
+from hone_api.states import ConditionType, Reason
 from hone_operator.desired import memory
 from hone_operator.desired.training import processes_per_node, world_size
 from hone_operator.reconcile.basemodel import BaseModel
@@ -42,7 +44,7 @@ def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: 
         if all(rooms.values()):  # on what nobody knows it may fit
             cause = _misfit(spec, largest, plans[largest], found[largest])
         if plans[largest].adapts_experts and (wrong := expert_problems(spec.adapter)):
-            cause = Cause("ConflictingFields", "; ".join(f"spec.{words}" for words in wrong))
+            cause = Cause(FailureCode.CONFLICTING_FIELDS, "; ".join(f"spec.{words}" for words in wrong))
         sentences += [
             f"memory is tight on {name}: about {gib(e.total)} of {gib(rooms[name])}."
             for name, e in found.items()
@@ -71,15 +73,15 @@ def _holds_teacher(spec: FineTuneJobSpec) -> bool:
 def told(draft: Draft, sentences: list[str]) -> None:
     """Condition Advised; an Event the first time."""
     if sentences:
-        draft.conditions.set("Advised", True, "Advice", " ".join(sentences))
-        draft.tell_change("Advised")
+        draft.conditions.set(ConditionType.ADVISED, True, Reason.ADVICE, " ".join(sentences))
+        draft.tell_change(ConditionType.ADVISED)
     else:
-        draft.conditions.set("Advised", False, "NothingToAdvise")
+        draft.conditions.set(ConditionType.ADVISED, False, Reason.NOTHING_TO_ADVISE)
 
 
 def told_more(draft: Draft, sentences: Iterable[str]) -> None:
     """Adds to condition Advised, which was set before, what it does not say yet."""
-    before = draft.conditions.get("Advised").get("message", "")
+    before = draft.conditions.get(ConditionType.ADVISED).get("message", "")
     if new := [sentence for sentence in sentences if sentence not in before]:
         told(draft, [*([before] if before else []), *new])
 
@@ -149,10 +151,14 @@ def _misfit(spec: FineTuneJobSpec, name: str, s: Setup, found: Estimate) -> Caus
         where = f"resources.memory {spec.resources.memory}" if name == "CPU" else f"{name} with {gib(room)}{beside}"
         way = change_that_fits(s, int(TIGHT * room))
         hint = f"The cheapest change that fits: {way}." if way else "No setting makes it fit there: use more memory."
-        return Cause("DoesNotFit", f"A rank needs about {gib(found.total)} ({found.words()}), {where}. {hint}", hint)
+        return Cause(
+            FailureCode.DOES_NOT_FIT, f"A rank needs about {gib(found.total)} ({found.words()}), {where}. {hint}", hint
+        )
     gpu, need = gpus.find(name), of_vllm(s)
     if gpu and (share := memory.share(spec)) and need > share * gpu.memory:
         hint = f"Set grpo.generation.gpuMemoryUtilization to {math.ceil(100 * need / gpu.memory) / 100:.2f} or more."
         has = f"{share:g} of {name} is {gib(share * gpu.memory)}"
-        return Cause("DoesNotFit", f"vLLM needs {gib(need)} for its weights and one sample, {has}. {hint}", hint)
+        return Cause(
+            FailureCode.DOES_NOT_FIT, f"vLLM needs {gib(need)} for its weights and one sample, {has}. {hint}", hint
+        )
     return None

@@ -4,16 +4,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from hone_api.dataset import Format
+from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.methods import FORMATS_ANSWERED, FORMATS_BY_LOGITS, FORMATS_MEASURED, METHODS
+from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.upstream import Wait
 
 Datasets = Mapping[str, Mapping[str, Any]]
 """By name; those that do not exist are absent."""
 VALIDATION = "validation"
-HEALTHY = frozenset({"DatasetNotReady"})
+HEALTHY = frozenset({Reason.DATASET_NOT_READY})
 """Reasons of waiting in a normal start: an event, and no warning. A Dataset that failed has a warning of its own."""
 
 
@@ -35,7 +37,7 @@ def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, Purpose]]:
         yield ref.name, ref.split, Purpose("evaluation.retention", FORMATS_MEASURED)
 
 
-def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None:
+def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[AnyReason, str] | None:
     """(reason, message) of the first Dataset that cannot be used now."""
     for name, split, purpose in used(spec):
         if found := dataset_problem(name, split, datasets) or _mismatch(datasets[name], purpose):
@@ -46,48 +48,48 @@ def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None
 def hold(spec: FineTuneJobSpec, datasets: Datasets) -> Wait | None:
     """Why nothing is staged now. A Dataset that is still being read holds up nothing: GPUs need both."""
     if spec.suspend:
-        return Wait("Suspended", "spec.suspend is true.")
+        return Wait(Reason.SUSPENDED, "spec.suspend is true.")
     found = problem(spec, datasets)
-    if found and found[0] == "DatasetNotFound":
-        return Wait("WaitingForDataset", f"Nothing is staged before the Dataset exists: {found[1]}")
+    if found and found[0] == Reason.DATASET_NOT_FOUND:
+        return Wait(Reason.WAITING_FOR_DATASET, f"Nothing is staged before the Dataset exists: {found[1]}")
     return None
 
 
-def _unanswered(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[str, str] | None:
+def _unanswered(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[AnyReason, str] | None:
     """Why there are no prompts whose answers could be scored."""
     found = held_out(spec, datasets)
     if not found:
         words = "name evaluationDatasets, or a Dataset with a split validation"
-        return "SplitNotFound", f"spec.evaluation.rewards needs held-out rows: {words}."
+        return Reason.SPLIT_NOT_FOUND, f"spec.evaluation.rewards needs held-out rows: {words}."
     purpose = Purpose("evaluation.rewards", FORMATS_ANSWERED)
     wrong = (_mismatch(datasets[rows.partition("/")[0]], purpose) for rows in found)
     return next((problem for problem in wrong if problem), None)
 
 
-def dataset_problem(name: str, split: str | None, datasets: Datasets) -> tuple[str, str] | None:
+def dataset_problem(name: str, split: str | None, datasets: Datasets) -> tuple[AnyReason, str] | None:
     """(reason, message) when the split cannot be read now; no split: any will do."""
     if name not in datasets:
-        return "DatasetNotFound", f"Dataset {name} does not exist in this namespace: create it."
+        return Reason.DATASET_NOT_FOUND, f"Dataset {name} does not exist in this namespace: create it."
     dataset = datasets[name]
     meta, status = dataset["metadata"], dataset.get("status") or {}
     current = status.get("observedGeneration") == meta.get("generation")
-    if not (current and is_true(dataset, "Ready") and status.get("digest")):
-        words = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), None)
+    if not (current and is_true(dataset, ConditionType.READY) and status.get("digest")):
+        words = next((c for c in status.get("conditions") or () if c["type"] == ConditionType.READY), None)
         why = f": {words['reason']}: {words['message']}" if words and current else ""
-        return "DatasetNotReady", f"Dataset {meta['name']} is not Ready{why}"
+        return Reason.DATASET_NOT_READY, f"Dataset {meta['name']} is not Ready{why}"
     if split is not None and split not in splits(dataset):
-        return "SplitNotFound", f"Dataset {meta['name']} has no rows in split {split}; it has {splits(dataset)}."
+        return Reason.SPLIT_NOT_FOUND, f"Dataset {meta['name']} has no rows in split {split}; it has {splits(dataset)}."
     return None
 
 
-def _mismatch(dataset: Mapping[str, Any], purpose: Purpose) -> tuple[str, str] | None:
+def _mismatch(dataset: Mapping[str, Any], purpose: Purpose) -> tuple[AnyReason, str] | None:
     """A Dataset whose rows are of no use: said before a pod asks for a GPU."""
     found = str(dataset["status"].get("formatDetected") or "").split(" ")[0]
     if found not in set(Format) or found in purpose.takes:
         return None
     name, takes = dataset["metadata"]["name"], ", ".join(purpose.takes)
     message = f"Dataset {name} has the format {found}; {purpose.name} takes {takes}."
-    return "DatasetFormatMismatch", message
+    return FailureCode.DATASET_FORMAT_MISMATCH, message
 
 
 def digests(spec: FineTuneJobSpec, datasets: Datasets) -> dict[str, str]:

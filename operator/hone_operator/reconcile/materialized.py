@@ -5,6 +5,7 @@ from typing import Any
 from hone_api.privacy import hide_rows
 from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
+from hone_api.states import DatasetPhase
 from hone_api.synthesis import ReviewPod
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile.draft import Draft
@@ -59,5 +60,5 @@ def _review_pod(result: DatasetResult, platform: Platform) -> dict[str, Any] | N
 def serve(draft: Draft, result: DatasetResult, platform: Platform) -> None:
     """The content that jobs get from now on."""
     path = (result.path or "").strip("/")
-    draft.put(digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", failure=None, phase="Ready")
+    draft.put(digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", failure=None, phase=DatasetPhase.READY)
     draft.put(splitSettings=result.split_settings, sizeBytes=result.size_bytes)

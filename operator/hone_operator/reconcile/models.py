@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hone_api.states import ConditionType
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.references import addresses, needs_run, run_of
 
@@ -87,4 +88,4 @@ def not_over(objects: Pairs) -> set[str]:
 
 
 def _writes(kind: str, body: Mapping[str, Any]) -> bool:
-    return not is_true(body, "Finished") if kind == "FineTuneJob" else needs_run(kind, body)
+    return not is_true(body, ConditionType.FINISHED) if kind == "FineTuneJob" else needs_run(kind, body)

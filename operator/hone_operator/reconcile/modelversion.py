@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hone_api.failures import Retry
+from hone_api.failures import FailureCode, Retry
 from hone_api.meta import MAX_COUNT
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.report import VerifyResult
+from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.verify import claims, verify
@@ -43,9 +44,9 @@ def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platfor
         spec, unknown = read_spec(ModelVersionSpec, version)
         claims(spec)
     except ValidationError as error:
-        return _refuse(draft, "InvalidValue", spec_problems(error))
+        return _refuse(draft, FailureCode.INVALID_VALUE, spec_problems(error))
     except names.InvalidReferenceError as error:
-        return _refuse(draft, "NotSupportedYet", str(error))
+        return _refuse(draft, FailureCode.NOT_SUPPORTED_YET, str(error))
     if unknown:
         accept(draft, unknown)
     _columns(draft, spec)
@@ -55,13 +56,13 @@ def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platfor
     return _verify(draft, spec, seen, observe_tries(seen.jobs), platform)
 
 
-def _refuse(draft: Draft, reason: str, message: str) -> Outcome:
+def _refuse(draft: Draft, reason: AnyReason, message: str) -> Outcome:
     """Final, but for a model that another version has verified: it stays as good as it was."""
     if not draft.old.get("verifiedAt"):
         return _unverified(draft, reason, message, final=True)
     draft.conditions.keep_all()
-    draft.conditions.set("Accepted", False, reason, message)
-    draft.tell_change("Accepted", warning=True)
+    draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
+    draft.tell_change(ConditionType.ACCEPTED, warning=True)
     return draft.outcome()
 
 
@@ -99,15 +100,15 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
         obstacle = tries.obstacle
         if obstacle:
             draft.check_in(RECHECK_SECONDS)
-        if number > 1 and draft.conditions.failed_before("Ready"):
-            return _unverified(draft, *retrying.still(draft.conditions.before("Ready"), tries))
+        if number > 1 and draft.conditions.failed_before(ConditionType.READY):
+            return _unverified(draft, *retrying.still(draft.conditions.before(ConditionType.READY), tries))
         if obstacle:
             return _unverified(draft, obstacle.reason, obstacle.message)
-        return _unverified(draft, "Verifying", "Every file is being hashed.")
+        return _unverified(draft, Reason.VERIFYING, "Every file is being hashed.")
     if seen.missing_claim:
         draft.check_in(RECHECK_SECONDS)
         message = f"PersistentVolumeClaim {seen.missing_claim} does not exist in this namespace."
-        return _unverified(draft, "PVCNotFound", message)
+        return _unverified(draft, Reason.PVC_NOT_FOUND, message)
     start = tries.next_start()
     if cause and start and start > draft.now:
         draft.check_in(draft.until(start))
@@ -122,20 +123,20 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
         return _unverified(draft, refusal.reason, refusal.message)
     if cause:
         return _unverified(draft, cause.code, retrying.underway(cause.advice, number + 1))
-    return _unverified(draft, "Verifying", "Every file is being hashed.")
+    return _unverified(draft, Reason.VERIFYING, "Every file is being hashed.")
 
 
-def _unverified(draft: Draft, reason: str, message: str, final: bool = False) -> Outcome:
-    draft.conditions.set("Verified", False, reason, message)
+def _unverified(draft: Draft, reason: AnyReason, message: str, final: bool = False) -> Outcome:
+    draft.conditions.set(ConditionType.VERIFIED, False, reason, message)
     draft.ready(False, reason, message, reconciling=not final, stalled=final)
-    if reason != "Verifying":
-        draft.tell_change("Ready", warning=True)
+    if reason != Reason.VERIFYING:
+        draft.tell_change(ConditionType.READY, warning=True)
     return draft.outcome()
 
 
 def _verified(draft: Draft, at: str) -> Outcome:
     draft.put(verifiedAt=at)
-    draft.conditions.set("Verified", True, "Verified", "Every file matches its manifest.")
-    draft.ready(True, "Verified", "Every file matches its manifest.")
-    draft.tell_change("Ready")
+    draft.conditions.set(ConditionType.VERIFIED, True, Reason.VERIFIED, "Every file matches its manifest.")
+    draft.ready(True, Reason.VERIFIED, "Every file matches its manifest.")
+    draft.tell_change(ConditionType.READY)
     return draft.outcome()

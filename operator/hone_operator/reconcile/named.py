@@ -5,6 +5,7 @@ from typing import Any
 
 from hone_api.curation import Curation, EvaluationSet
 from hone_api.dataset import DatasetSpec, MixturePart
+from hone_api.failures import FailureCode
 from hone_api.plan import DatasetInput
 from hone_operator.desired import names
 from hone_operator.desired.materialize import Named
@@ -30,7 +31,7 @@ def _mixture(name: str, parts: Sequence[MixturePart], datasets: inputs.Datasets)
     found = []
     for part in parts:
         if part.name == name:
-            return Cause("CircularReference", f"spec.mixture names this Dataset, {name}, itself")
+            return Cause(FailureCode.CIRCULAR_REFERENCE, f"spec.mixture names this Dataset, {name}, itself")
         if problem := inputs.dataset_problem(part.name, None, datasets):
             return Wait(*problem)
         dataset = datasets[part.name]
@@ -44,7 +45,9 @@ def _curation(
     sets: list[DatasetInput] = []
     for wanted in curation.contamination.datasets if curation.contamination else ():
         if wanted.name == name:
-            return Cause("CircularReference", f"spec.curation.contamination names this Dataset, {name}, itself")
+            return Cause(
+                FailureCode.CIRCULAR_REFERENCE, f"spec.curation.contamination names this Dataset, {name}, itself"
+            )
         if problem := inputs.dataset_problem(wanted.name, wanted.split, datasets):
             return Wait(*problem)
         sets += _splits(wanted, datasets[wanted.name])

@@ -4,22 +4,23 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from hone_api.states import ConditionType, JobPhase, Reason
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.outcome import Outcome
 
-REASON = "NamespaceNotEnabled"
+REASON = Reason.NAMESPACE_NOT_ENABLED
 
 
 def not_enabled(body: Mapping[str, Any], now: datetime, message: str) -> Outcome:
     """Status only: there is no right to anything else."""
     draft = Draft(body, now)
-    if body["metadata"].get("deletionTimestamp") or is_true(body, "Finished") or _is_settled(body):
+    if body["metadata"].get("deletionTimestamp") or is_true(body, ConditionType.FINISHED) or _is_settled(body):
         return Outcome()
     draft.conditions.keep_all()
     draft.ready(False, REASON, message, reconciling=True)
     if body["kind"] != "ModelVersion" and "phase" not in draft.status:
-        draft.put(phase="Pending")
+        draft.put(phase=JobPhase.PENDING)
     if body["kind"] == "FineTuneJob":
         draft.put(reason=REASON)
     return draft.outcome()
@@ -28,4 +29,4 @@ def not_enabled(body: Mapping[str, Any], now: datetime, message: str) -> Outcome
 def _is_settled(body: Mapping[str, Any]) -> bool:
     """A Dataset or ModelVersion that is Ready in this generation stays so: nothing has to be done for it."""
     seen = (body.get("status") or {}).get("observedGeneration") == body["metadata"].get("generation")
-    return body["kind"] != "FineTuneJob" and seen and is_true(body, "Ready")
+    return body["kind"] != "FineTuneJob" and seen and is_true(body, ConditionType.READY)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hone_operator.reconcile.conditions import INTERNAL_ERROR, STATUS_REFUSED
+from hone_api.states import ConditionType, Reason
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.outcome import Outcome
 
@@ -19,24 +19,24 @@ _CREDENTIALS = re.compile(r"://[^/\s@]+@")
 def internal_error(body: Mapping[str, Any], now: datetime, error: BaseException) -> Outcome:
     """Reconciling=True with the error's type and text; everything else stays as it was."""
     message = f"The operator failed and retries: {type(error).__name__}: {_text(error)}. Report it with this object."
-    return _not_reconciled(body, now, INTERNAL_ERROR, message)
+    return _not_reconciled(body, now, Reason.INTERNAL_ERROR, message)
 
 
 def status_refused(body: Mapping[str, Any], now: datetime, words: str) -> Outcome:
     """The same when the API server has refused the status that was decided."""
     message = f"The API server refuses the status that the operator writes; the operator retries: {_scrub(words)}"
-    return _not_reconciled(body, now, STATUS_REFUSED, message)
+    return _not_reconciled(body, now, Reason.STATUS_REFUSED, message)
 
 
-def _not_reconciled(body: Mapping[str, Any], now: datetime, reason: str, message: str) -> Outcome:
+def _not_reconciled(body: Mapping[str, Any], now: datetime, reason: Reason, message: str) -> Outcome:
     draft = Draft(body, now)
     draft.conditions.keep_all()
-    if not draft.conditions.is_true("Ready"):
-        draft.conditions.set("Ready", False, reason, message)
-    draft.conditions.set("Reconciling", True, reason, message)
-    if body["kind"] == "FineTuneJob" and not draft.conditions.is_true("Ready"):
+    if not draft.conditions.is_true(ConditionType.READY):
+        draft.conditions.set(ConditionType.READY, False, reason, message)
+    draft.conditions.set(ConditionType.RECONCILING, True, reason, message)
+    if body["kind"] == "FineTuneJob" and not draft.conditions.is_true(ConditionType.READY):
         draft.put(reason=reason)
-    draft.tell_change("Reconciling", warning=True)
+    draft.tell_change(ConditionType.RECONCILING, warning=True)
     return draft.outcome()
 
 

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hone_api.states import AnyReason
+
 
 @dataclass(frozen=True)
 class Event:
     """One transition, told once."""
 
-    reason: str
+    reason: AnyReason
     message: str
     type: Literal["Normal", "Warning"] = "Normal"
 
@@ -20,7 +22,7 @@ class Refusal:
 
     kind: str
     name: str
-    reason: str
+    reason: AnyReason
     message: str
     final: bool = False
     """A field is invalid: the same object will never be taken."""

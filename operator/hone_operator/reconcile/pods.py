@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_api.report import Outcome as Ending
 from hone_api.report import parse_outcome
+from hone_api.states import AnyReason, Quoted
 from hone_operator.desired.pod import CONTAINERS
-from hone_operator.reconcile.conditions import condition, is_true
+from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
 from hone_operator.reconcile.scheduling import Needs, explain
 from hone_operator.times import parse_time
 
@@ -27,9 +29,9 @@ CONTAINER_REASONS = frozenset(
 class Waiting:
     """Why a Job's pods do not run yet."""
 
-    reason: str
+    reason: AnyReason
     message: str
-    code: str | None = None
+    code: FailureCode | None = None
     """Failure code if it never gets better."""
     since: datetime | None = None
     scheduled: bool = False
@@ -58,12 +60,12 @@ class ObservedJob:
 
     @property
     def succeeded(self) -> bool:
-        return is_true(self.body, "Complete")
+        return is_true(self.body, KubeCondition.COMPLETE)
 
     @property
     def failed(self) -> bool:
         """All pods have ended, too."""
-        return is_true(self.body, "Failed")
+        return is_true(self.body, KubeCondition.FAILED)
 
     @property
     def finished(self) -> bool:
@@ -72,7 +74,7 @@ class ObservedJob:
     @property
     def ended_at(self) -> str:
         """When it finished; empty before."""
-        for type_ in ("Complete", "Failed"):
+        for type_ in (KubeCondition.COMPLETE, KubeCondition.FAILED):
             if is_true(self.body, type_):
                 return condition(self.body, type_).get("lastTransitionTime", "")
         return ""
@@ -136,12 +138,12 @@ def ending_of(pod: Mapping[str, Any]) -> Ending | None:
 
 def disrupted(pod: Mapping[str, Any]) -> bool:
     """Whether the cluster took the pod: eviction, drain, preemption, taint, node loss."""
-    return is_true(pod, "DisruptionTarget")
+    return is_true(pod, KubeCondition.DISRUPTION_TARGET)
 
 
 def scheduled(pods: Iterable[Mapping[str, Any]]) -> int:
     """Pods that have a node."""
-    return sum(1 for p in pods if is_true(p, "PodScheduled"))
+    return sum(1 for p in pods if is_true(p, KubeCondition.POD_SCHEDULED))
 
 
 def running(pods: Iterable[Mapping[str, Any]]) -> int:
@@ -153,7 +155,7 @@ def waiting(job: ObservedJob) -> Waiting | None:
     """The first obstacle in the way of an unfinished Job's pods, or None."""
     if job.refused:
         quota = "exceeded quota" in job.refused
-        return Waiting("QuotaExceeded" if quota else "PodRefused", job.refused)
+        return Waiting(FailureCode.QUOTA_EXCEEDED if quota else FailureCode.POD_REFUSED, job.refused)
     for pod in sorted(job.pods, key=rank):
         if obstacle := _pod_waiting(pod, job.claims):
             return obstacle
@@ -162,7 +164,7 @@ def waiting(job: ObservedJob) -> Waiting | None:
 
 def starting(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Pods that have a node and wait for their volumes or network; no news comes of those that wait in vain."""
-    return [p for p in pods if is_true(p, "PodScheduled") and _container_reason(p) in MOUNTING_REASONS]
+    return [p for p in pods if is_true(p, KubeCondition.POD_SCHEDULED) and _container_reason(p) in MOUNTING_REASONS]
 
 
 def slow_start(pods: Iterable[Mapping[str, Any]], now: datetime) -> Mapping[str, Any] | None:
@@ -173,14 +175,16 @@ def slow_start(pods: Iterable[Mapping[str, Any]], now: datetime) -> Mapping[str,
     return None
 
 
-def unmounted(pod: Mapping[str, Any], reason: str, message: str) -> Waiting:
+def unmounted(pod: Mapping[str, Any], reason: Quoted, message: str) -> Waiting:
     """What a pod waits for, in the kubelet's words."""
     name = pod["metadata"]["name"]
-    return Waiting(reason, f"Pod {name}: {message}", "CreateContainerFailed", _scheduled_at(pod), scheduled=True)
+    return Waiting(
+        reason, f"Pod {name}: {message}", FailureCode.CREATE_CONTAINER_FAILED, _scheduled_at(pod), scheduled=True
+    )
 
 
 def _scheduled_at(pod: Mapping[str, Any]) -> datetime:
-    since = condition(pod, "PodScheduled").get("lastTransitionTime")
+    since = condition(pod, KubeCondition.POD_SCHEDULED).get("lastTransitionTime")
     return parse_time(since or pod["metadata"]["creationTimestamp"])
 
 
@@ -197,7 +201,7 @@ def unbound_claims(pods: Iterable[Mapping[str, Any]]) -> set[str]:
     """Names of the volume claims that the scheduler may wait for; worth a look at each of them."""
     found = set()
     for pod in pods:
-        unscheduled = condition(pod, "PodScheduled")
+        unscheduled = condition(pod, KubeCondition.POD_SCHEDULED)
         if unscheduled.get("status") == "False" and "persistent" in unscheduled.get("message", "").lower():
             volumes = (pod.get("spec") or {}).get("volumes") or ()
             found |= {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
@@ -206,9 +210,9 @@ def unbound_claims(pods: Iterable[Mapping[str, Any]]) -> set[str]:
 
 def _pod_waiting(pod: Mapping[str, Any], claims: tuple[str, ...]) -> Waiting | None:
     name = pod["metadata"]["name"]
-    unscheduled = condition(pod, "PodScheduled")
+    unscheduled = condition(pod, KubeCondition.POD_SCHEDULED)
     if unscheduled.get("status") == "False":
-        reason = unscheduled.get("reason") or "Unschedulable"
+        reason = Quoted(unscheduled.get("reason") or FailureCode.UNSCHEDULABLE)
         words = explain(unscheduled.get("message", "no node fits"), Needs.of(pod, claims))
         return Waiting(reason, f"Pod {name}: {words}")
     since = parse_time(pod["metadata"]["creationTimestamp"])
@@ -216,12 +220,12 @@ def _pod_waiting(pod: Mapping[str, Any], claims: tuple[str, ...]) -> Waiting | N
         state = status.get("state", {}).get("waiting") or {}
         reason, message = state.get("reason", ""), state.get("message", "")
         code = (
-            "ImagePullFailed"
+            FailureCode.IMAGE_PULL_FAILED
             if reason in IMAGE_REASONS
-            else "CreateContainerFailed"
+            else FailureCode.CREATE_CONTAINER_FAILED
             if reason in CONTAINER_REASONS
             else None
         )
         if code:
-            return Waiting(reason, f"Pod {name}: {message or reason}", code, since, scheduled=True)
+            return Waiting(Quoted(reason), f"Pod {name}: {message or reason}", code, since, scheduled=True)
     return None

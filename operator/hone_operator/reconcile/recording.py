@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_api.finetunejob_status import Resolved
 from hone_api.report import TrainingResult
+from hone_api.states import Quoted
 from hone_operator.desired.model_version import FinishedRun, allocate, model_version
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, spec_digest, training_plan
@@ -57,9 +59,9 @@ def record(
         forecast.told_more(draft, result.advice)
     if result.rejected:
         kept = f"{result.rejected} ModelVersion {body['metadata']['name']} is kept, rejected."
-        return reject(draft, Cause("RetentionGateFailed", kept), ended_at)
+        return reject(draft, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
     message = f"ModelVersion {body['metadata']['name']} was made in {result.steps} steps."
-    return succeed(draft, result.reason, message, ended_at)
+    return succeed(draft, Quoted(result.reason), message, ended_at)
 
 
 def merge_resolved(resolved: Resolved, result: TrainingResult) -> dict[str, Any]:

@@ -6,8 +6,9 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
 
+from hone_api.states import ConditionType
 from hone_operator.desired import names
-from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.conditions import KubeCondition, is_true
 
 Body = Mapping[str, Any]
 
@@ -57,7 +58,7 @@ def needs_run(kind: str, body: Body) -> bool:
     """Whether the checkpoints are still needed."""
     if kind == "FineTuneJob":
         retain = ((body.get("spec") or {}).get("checkpoints") or {}).get("retain")
-        return not (retain == "UntilSucceeded" and is_true(body, "Succeeded"))
+        return not (retain == "UntilSucceeded" and is_true(body, ConditionType.SUCCEEDED))
     if kind == "Pod":
         return (body.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
-    return not (is_true(body, "Complete") or is_true(body, "Failed"))
+    return not (is_true(body, KubeCondition.COMPLETE) or is_true(body, KubeCondition.FAILED))

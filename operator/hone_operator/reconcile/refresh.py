@@ -9,9 +9,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from hone_api.dataset import DatasetSpec, Refresh
-from hone_api.failures import FAILURES, Retry
+from hone_api.failures import FAILURES, FailureCode, Retry
 from hone_api.plan import DatasetInput
 from hone_api.report import DatasetResult
+from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import materialized
 from hone_operator.reconcile.draft import Draft
@@ -22,7 +23,7 @@ from hone_operator.reconcile.tries import Tries
 from hone_operator.reconcile.upstream import Wait
 from hone_operator.times import parse_time
 
-UP_TO_DATE = "UpToDate"
+UP_TO_DATE = ConditionType.UP_TO_DATE
 LEAST, MOST = timedelta(minutes=5), timedelta(hours=1)
 """Between two looks; until a look that failed is made again."""
 
@@ -91,12 +92,12 @@ def same_parts(parts: Sequence[DatasetInput], status: Mapping[str, Any]) -> bool
 def unchanged(draft: Draft, at: str) -> None:
     """Looked, and there is nothing new."""
     draft.put(readTime=at)
-    draft.conditions.set(UP_TO_DATE, True, "Unchanged", "The source has not changed since it was read.")
+    draft.conditions.set(UP_TO_DATE, True, Reason.UNCHANGED, "The source has not changed since it was read.")
 
 
 def first(draft: Draft) -> None:
     """The source was read for the first time of this generation."""
-    draft.conditions.set(UP_TO_DATE, True, "Read", "The source was read.")
+    draft.conditions.set(UP_TO_DATE, True, Reason.READ, "The source was read.")
 
 
 def take(draft: Draft, tries: Tries, platform: Platform) -> None:
@@ -106,7 +107,7 @@ def take(draft: Draft, tries: Tries, platform: Platform) -> None:
     draft.put(lastTryTime=ended)
     result = tries.ending.result if tries.ending else None
     if tries.cause or not isinstance(result, DatasetResult):
-        return failed(draft, tries.cause or Cause("ResultMissing", "The pod left no result."))
+        return failed(draft, tries.cause or Cause(FailureCode.RESULT_MISSING, "The pod left no result."))
     if result.unchanged:
         return unchanged(draft, ended)
     before, changes = draft.status.get("digest"), draft.status.get("changes")
@@ -115,14 +116,14 @@ def take(draft: Draft, tries: Tries, platform: Platform) -> None:
     draft.put(readTime=ended)
     if result.digest == before:
         draft.put(changes=changes)
-        draft.conditions.set(UP_TO_DATE, True, "SameContent", "The source was read again and gave the same rows.")
+        draft.conditions.set(UP_TO_DATE, True, Reason.SAME_CONTENT, "The source was read again and gave the same rows.")
         return None
     said = f"{result.rows} rows, {result.rejected} rejected."
     if result.changes:
         said = f"{result.changes.added} rows added, {result.changes.removed} removed: {said}"
-    draft.conditions.set(UP_TO_DATE, True, "Refreshed", said)
-    draft.ready(True, "Materialized", f"{result.rows} rows, {result.rejected} rejected.")
-    draft.tell("Refreshed", f"{said} Jobs that have started keep {before}.")
+    draft.conditions.set(UP_TO_DATE, True, Reason.REFRESHED, said)
+    draft.ready(True, Reason.MATERIALIZED, f"{result.rows} rows, {result.rejected} rejected.")
+    draft.tell(Reason.REFRESHED, f"{said} Jobs that have started keep {before}.")
     return None
 
 
@@ -137,7 +138,7 @@ def put_off(draft: Draft, why: Wait | Cause) -> Outcome:
     return draft.outcome()
 
 
-def _outdated(draft: Draft, reason: str, message: str) -> None:
+def _outdated(draft: Draft, reason: AnyReason, message: str) -> None:
     message = f"{message.rstrip('.')}. The content of {draft.status.get('readTime')} stays in use."
     draft.conditions.set(UP_TO_DATE, False, reason, message)
     draft.tell_change(UP_TO_DATE, warning=True)

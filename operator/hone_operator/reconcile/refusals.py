@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Refusal
@@ -17,7 +18,11 @@ def refusal(body: dict[str, Any], status: int, message: str) -> Refusal:
     quota = "exceeded quota" in message
     final = status == INVALID and not quota and not any(words in message for words in ADMISSION)
     return Refusal(
-        body["kind"], body["metadata"]["name"], "QuotaExceeded" if quota else "CreateRefused", message, final
+        body["kind"],
+        body["metadata"]["name"],
+        FailureCode.QUOTA_EXCEEDED if quota else FailureCode.CREATE_REFUSED,
+        message,
+        final,
     )
 
 
@@ -25,7 +30,7 @@ def final_refusal(refusals: Sequence[Refusal]) -> Cause | None:
     """Why trying again cannot help: the API server calls a field invalid, and the specification cannot change."""
     for each in refusals:
         if each.final:
-            return Cause("CreateRefused", f"The API server refuses {each.kind} {each.name}: {each.message}")
+            return Cause(FailureCode.CREATE_REFUSED, f"The API server refuses {each.kind} {each.name}: {each.message}")
     return None
 
 

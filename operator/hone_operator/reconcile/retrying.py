@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from hone_api.states import AnyReason, Quoted
 from hone_operator.reconcile.tries import Tries
 from hone_operator.times import format_time
 
@@ -26,12 +27,12 @@ def held_up(message: str, number: int, obstacle: str) -> str:
     return f"{message.rstrip()} Attempt {number} waits: {obstacle}"
 
 
-def still(before: Mapping[str, Any], tries: Tries) -> tuple[str, str]:
+def still(before: Mapping[str, Any], tries: Tries) -> tuple[AnyReason, str]:
     """Reason and message while a new attempt has no answer; `before` is the condition that told of the failure."""
     failed = cut(before.get("message", ""))
     if tries.obstacle:
-        return before["reason"], held_up(failed, tries.number, tries.obstacle.message)
-    return before["reason"], underway(failed, tries.number)
+        return Quoted(before["reason"]), held_up(failed, tries.number, tries.obstacle.message)
+    return Quoted(before["reason"]), underway(failed, tries.number)
 
 
 def cut(message: str) -> str:

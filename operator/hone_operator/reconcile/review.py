@@ -9,13 +9,11 @@ from typing import Any
 
 from hone_api.dataset import DatasetSpec
 from hone_api.report import DatasetResult
+from hone_api.states import ConditionType, DatasetPhase, Reason
 from hone_api.synthesis import SyntheticRows
 from hone_operator.desired.synthesis import reviewed
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.outcome import Outcome
-
-PENDING = "ReviewPending"
-REASON = "AwaitingReview"
 
 
 def seen(dataset: Mapping[str, Any]) -> bool:
@@ -38,14 +36,16 @@ def set_condition(draft: Draft, spec: DatasetSpec) -> None:
         return
     rows = SyntheticRows.model_validate(known)
     waits = not rows.complete
-    draft.conditions.set(PENDING, waits, REASON if waits else "Reviewed", sentence(draft, rows))
+    draft.conditions.set(
+        ConditionType.REVIEW_PENDING, waits, Reason.AWAITING_REVIEW if waits else Reason.REVIEWED, sentence(draft, rows)
+    )
 
 
 def wait(draft: Draft, rows: SyntheticRows, number: int) -> Outcome:
     """Not Ready until people have decided. No time limit: nobody is told to hurry."""
-    draft.put(phase=REASON, tries=number, failure=None)
-    draft.ready(False, REASON, sentence(draft, rows), reconciling=True)
-    draft.tell_change("Ready")
+    draft.put(phase=DatasetPhase.AWAITING_REVIEW, tries=number, failure=None)
+    draft.ready(False, Reason.AWAITING_REVIEW, sentence(draft, rows), reconciling=True)
+    draft.tell_change(ConditionType.READY)
     return draft.outcome()
 
 

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from hone_api.failures import Retry
 from hone_api.meta import ApiModel
+from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import Shared
@@ -50,7 +51,7 @@ class Staging(Generic[R]):
     """One piece of this work, as one FineTuneJob sees it."""
 
     shared: Shared
-    condition: str
+    condition: ConditionType
     result: type[R]
     """What its Job leaves."""
     what: str
@@ -118,7 +119,7 @@ def _begin(draft: Draft, wanted: Staging[R], tries: Tries, store: Mapping[str, A
     draft.delete += tries.older  # the last one stays until there is an answer: all who wait are to see how it ended
 
 
-def _why(what: str, hold: Wait | None, tries: Tries, cause: Cause | None, due: bool) -> tuple[str, str]:
+def _why(what: str, hold: Wait | None, tries: Tries, cause: Cause | None, due: bool) -> tuple[AnyReason, str]:
     """Reason and message of the condition; `cause`: why the last attempt that ended failed. Its code is the reason
     until there is a result."""
     upcoming, start, obstacle = tries.number + 1, tries.next_start(), tries.obstacle
@@ -137,4 +138,4 @@ def _why(what: str, hold: Wait | None, tries: Tries, cause: Cause | None, due: b
         return obstacle.reason, obstacle.message
     if hold and not tries.active:
         return hold.reason, hold.message
-    return "Fetching", f"{what} being staged in the store."
+    return Reason.FETCHING, f"{what} being staged in the store."

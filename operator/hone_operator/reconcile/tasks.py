@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved, StagedTasks
 from hone_api.report import TasksResult
+from hone_api.states import ConditionType, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import harness_tasks
 from hone_operator.desired.tasks import tasks
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.staging import Stage, Staging, stage
-
-CONDITION = "TasksReady"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def evaluation_tasks(
         return _ready(draft, pinned.evaluation_tasks)
     wanted = Staging(
         shared,
-        CONDITION,
+        ConditionType.TASKS_READY,
         TasksResult,
         f"The data sets of {', '.join(harness.tasks)} are",
         lambda claim, number: tasks(claim, shared, spec, harness, number, platform),
@@ -58,5 +57,5 @@ def evaluation_tasks(
 
 def _ready(draft: Draft, staged: StagedTasks | None) -> EvaluationTasks:
     words = f"{', '.join(staged.data_sets)}, by lm-eval {staged.version}" if staged else ""
-    draft.conditions.set(CONDITION, True, "Available", words)
+    draft.conditions.set(ConditionType.TASKS_READY, True, Reason.AVAILABLE, words)
     return EvaluationTasks(ready=True, staged=staged)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from hone_api.failures import Retry
+from hone_api.failures import FailureCode, Retry
 from hone_api.report import Outcome as Ending
 from hone_operator.desired import names
 from hone_operator.reconcile.failures import Cause, root_cause
@@ -52,7 +52,7 @@ def observe_tries(jobs: Sequence[ObservedJob]) -> Tries:
     if job.succeeded and ending:
         return Tries(number, job, older, ending=ending)
     if job.succeeded:
-        cause = Cause("ResultMissing", f"Job {job.name} succeeded, but its pod left no result.")
+        cause = Cause(FailureCode.RESULT_MISSING, f"Job {job.name} succeeded, but its pod left no result.")
         return Tries(number, job, older, cause=cause)
     return Tries(number, job, older, ending=ending, cause=root_cause(job))
 

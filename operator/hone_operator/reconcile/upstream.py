@@ -7,10 +7,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.estimate.shape import ModelShape
+from hone_api.failures import FailureCode
 from hone_api.finetunejob_status import PinnedModel
 from hone_api.methods import Method
 from hone_api.modelversion import Ancestor, ModelVersionSpec
 from hone_api.reading import read_known
+from hone_api.states import AnyReason, ConditionType, JobPhase, Reason
 from hone_operator.desired import modelref
 from hone_operator.desired.modelref import UnusableModelError
 from hone_operator.reconcile.conditions import condition, is_true
@@ -31,7 +33,7 @@ class Upstream:
 class Wait:
     """Not yet: reason and message of condition ModelReady."""
 
-    reason: str
+    reason: AnyReason
     message: str
 
 
@@ -65,13 +67,17 @@ def base(spec: Body, upstream: Upstream) -> Found | Wait | Cause:
     job = upstream.jobs.get(name)
     if job is None:
         words = "create it; of a finished job that was deleted, name the ModelVersion in spec.model.modelVersion"
-        return Wait("FineTuneJobNotFound", f"FineTuneJob {name} does not exist in this namespace: {words}.")
+        return Wait(Reason.FINE_TUNE_JOB_NOT_FOUND, f"FineTuneJob {name} does not exist in this namespace: {words}.")
     status = job.get("status") or {}
-    if is_true(job, "Failed"):
-        why = condition(job, "Failed")
-        return Cause("UpstreamFailed", f"FineTuneJob {name} failed with {why.get('reason')}: {why.get('message')}")
-    if not is_true(job, "Succeeded"):
-        return Wait("WaitingForJob", f"FineTuneJob {name} has not finished ({status.get('phase', 'Pending')}).")
+    if is_true(job, ConditionType.FAILED):
+        why = condition(job, ConditionType.FAILED)
+        return Cause(
+            FailureCode.UPSTREAM_FAILED, f"FineTuneJob {name} failed with {why.get('reason')}: {why.get('message')}"
+        )
+    if not is_true(job, ConditionType.SUCCEEDED):
+        return Wait(
+            Reason.WAITING_FOR_JOB, f"FineTuneJob {name} has not finished ({status.get('phase', JobPhase.PENDING)})."
+        )
     return version(status.get("modelVersionName", ""), upstream, reward=False)
 
 
@@ -80,7 +86,7 @@ def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Ca
     body = upstream.versions.get(name)
     if body is None:
         return Wait(
-            "ModelVersionNotFound",
+            Reason.MODEL_VERSION_NOT_FOUND,
             f"ModelVersion {name} does not exist in this namespace: check the name, or wait for the "
             "FineTuneJob that makes it.",
         )
@@ -88,19 +94,21 @@ def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Ca
         spec = read_known(ModelVersionSpec, body["spec"])[0]
         pinned = modelref.pin(name, spec)
     except ValidationError:
-        return Cause("UnusableModelVersion", f"ModelVersion {name} was written by another version of Hone.")
+        return Cause(FailureCode.UNUSABLE_MODEL_VERSION, f"ModelVersion {name} was written by another version of Hone.")
     except UnusableModelError as error:
-        return Cause("UnusableModelVersion", str(error))
+        return Cause(FailureCode.UNUSABLE_MODEL_VERSION, str(error))
     if wrong := _wrong_kind(name, spec, reward):
-        return Cause("UnusableModelVersion", wrong)
+        return Cause(FailureCode.UNUSABLE_MODEL_VERSION, wrong)
     if spec.approval.state == "Rejected":
-        return Wait("ModelVersionRejected", f"ModelVersion {name} was rejected: spec.approval.comment may say why.")
-    why = condition(body, "Ready")
-    if is_true(body, "Stalled"):
-        return Cause("UpstreamFailed", f"ModelVersion {name}: {why.get('reason')}: {why.get('message')}")
+        return Wait(
+            Reason.MODEL_VERSION_REJECTED, f"ModelVersion {name} was rejected: spec.approval.comment may say why."
+        )
+    why = condition(body, ConditionType.READY)
+    if is_true(body, ConditionType.STALLED):
+        return Cause(FailureCode.UPSTREAM_FAILED, f"ModelVersion {name}: {why.get('reason')}: {why.get('message')}")
     if why.get("status") != "True":
         return Wait(
-            "WaitingForModelVersion", f"ModelVersion {name} is not Ready ({why.get('reason', 'not seen yet')})."
+            Reason.WAITING_FOR_MODEL_VERSION, f"ModelVersion {name} is not Ready ({why.get('reason', 'not seen yet')})."
         )
     return Found(pinned, modelref.ancestors(name, spec, pinned), spec.lineage.base_model.shape)
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hone_api.reading import in_words, read_known
+from hone_api.states import ConditionType, Reason
 from hone_operator.pruning import MAX_NAMED, UNKNOWN
 from hone_operator.reconcile.draft import Draft
 
@@ -25,15 +26,15 @@ def read_spec(model: type[M], body: Mapping[str, Any]) -> tuple[M, list[str]]:
 def accept(draft: Draft, unknown: list[str], note: str = "") -> None:
     """Condition Accepted, with a note. The API server took the object: what only another version knows is a warning."""
     if not unknown:
-        draft.conditions.set("Accepted", True, "Accepted", note)
+        draft.conditions.set(ConditionType.ACCEPTED, True, Reason.ACCEPTED, note)
         return
     message = (
         f"This version of Hone does not know {', '.join(sorted(unknown))}: it has no effect. Upgrade the operator, "
         "or remove the field."
     )
     message = f"{message} {note}".strip()
-    draft.conditions.set("Accepted", True, "UnknownFields", message)
-    draft.tell_change("Accepted", warning=True)
+    draft.conditions.set(ConditionType.ACCEPTED, True, Reason.UNKNOWN_FIELDS, message)
+    draft.tell_change(ConditionType.ACCEPTED, warning=True)
 
 
 def spec_problems(error: ValidationError) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from hone_api.estimate.advice import advise
 from hone_api.plan import TrainingPlan
 from hone_api.report import Outcome, TrainingResult
+from hone_api.states import Reason
 from hone_trainer import device, ranks
 from hone_trainer.artifacts import export
 from hone_trainer.artifacts.run_summary import Effort
@@ -150,7 +151,7 @@ def _result(run: Run, training: Training, found: Appraisal, peak: int) -> Traini
         samples=found.samples,
         steps=training.exported,
         stopped_early=early,
-        reason="EarlyStopped" if early else "Completed",
+        reason=Reason.EARLY_STOPPED if early else Reason.COMPLETED,
         start_step=training.start,
         peak_memory_bytes=peak,
         estimated_memory_bytes=estimate.of_run(run),

@@ -1,0 +1,182 @@
+"""What a status says in one word: condition types, reasons, phases, outcomes. Each word has a line that says when.
+
+The pages of the reference are generated from these lines. A reason can also be a failure code (`hone_api.failures`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NewType
+
+from hone_api.failures import FailureCode
+
+
+class State(StrEnum):
+    """A word of a status, and the sentence that documents it."""
+
+    _value_: str
+    when: str
+
+    def __new__(cls, value: str, when: str = "") -> State:
+        """The word is the value on the wire; each member has both."""
+        member = str.__new__(cls, value)
+        member._value_, member.when = value, when
+        return member
+
+
+class ConditionType(State):
+    """Conditions of the three kinds. A FineTuneJob has all of its own from the first status on, except TasksReady."""
+
+    READY = "Ready", "The object can be used: the rows are in the store, the run made its model, or the files match"
+    RECONCILING = "Reconciling", "Something still happens by itself"
+    STALLED = "Stalled", "Nothing more happens by itself: a final failure, or a spec that cannot run"
+    ACCEPTED = "Accepted", "This version of Hone, in this installation, can run the spec"
+    DATASET_READY = "DatasetReady", "All Datasets of the job are Ready"
+    MODEL_READY = "ModelReady", "The base model is in the store, at a pinned commit"
+    TASKS_READY = "TasksReady", "The data sets of `evaluation.harness` are in the store; absent without that field"
+    ADMITTED = "Admitted", "All pods of the attempt have a node"
+    RUNNING = "Running", "All pods of the attempt are running"
+    SUSPENDED = "Suspended", "`spec.suspend` is true"
+    SUCCEEDED = "Succeeded", "The run ended well and its ModelVersion exists"
+    FAILED = "Failed", "The run ended without a usable model"
+    FINISHED = "Finished", "Succeeded or Failed: one condition to wait for"
+    ADVISED = "Advised", "Something looks wrong but does not end the run; the message says what"
+    UP_TO_DATE = "UpToDate", "The content is what the source had at the last check, with `spec.refresh`"
+    REVIEW_PENDING = "ReviewPending", "Generated rows wait for a person"
+    VERIFIED = "Verified", "Every file of the model matches its manifest"
+
+
+_JOB, _DATASET, _VERSION = "FineTuneJob", "Dataset", "ModelVersion"
+KSTATUS = (ConditionType.READY, ConditionType.STALLED, ConditionType.RECONCILING)
+"""What a person looks for first: whether it is done, whether it can go on, what is being done."""
+CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
+    _JOB: (
+        *KSTATUS,
+        ConditionType.ACCEPTED,
+        ConditionType.DATASET_READY,
+        ConditionType.MODEL_READY,
+        ConditionType.TASKS_READY,
+        ConditionType.ADMITTED,
+        ConditionType.RUNNING,
+        ConditionType.SUSPENDED,
+        ConditionType.SUCCEEDED,
+        ConditionType.FAILED,
+        ConditionType.FINISHED,
+        ConditionType.ADVISED,
+    ),
+    _DATASET: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.UP_TO_DATE, ConditionType.REVIEW_PENDING),
+    _VERSION: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.VERIFIED),
+}
+"""By kind."""
+
+
+class Reason(State):
+    """Reasons of conditions and Events that are not failure codes."""
+
+    # Of the spec
+    ACCEPTED = "Accepted", "The spec can run"
+    UNKNOWN_FIELDS = "UnknownFields", "The spec has fields that this version does not know; they have no effect"
+    NOT_ACCEPTED = "NotAccepted", "The spec cannot run: see Accepted"
+    NAMESPACE_NOT_ENABLED = "NamespaceNotEnabled", "The operator has no rights in this namespace; the message says how"
+    NAME_TAKEN = "NameTaken", "An object that Hone did not write has the name of one that it needs"
+    # Of what the spec names
+    READY = "Ready", "All Datasets are Ready, or the first attempt has pinned them"
+    DATASET_NOT_FOUND = "DatasetNotFound", "A Dataset that the spec names does not exist"
+    DATASET_NOT_READY = "DatasetNotReady", "A Dataset that the spec names is not Ready yet, or has failed"
+    SPLIT_NOT_FOUND = "SplitNotFound", "A Dataset has no rows in the split that the spec names"
+    WAITING_FOR_DATASET = "WaitingForDataset", "Nothing is staged before the Dataset exists"
+    PVC_NOT_FOUND = "PVCNotFound", "A PersistentVolumeClaim that the spec names does not exist"
+    FINE_TUNE_JOB_NOT_FOUND = "FineTuneJobNotFound", "The job that the model should come from does not exist"
+    WAITING_FOR_JOB = "WaitingForJob", "The job that the model comes from has not finished"
+    MODEL_VERSION_NOT_FOUND = "ModelVersionNotFound", "A ModelVersion that the spec names does not exist"
+    MODEL_VERSION_REJECTED = "ModelVersionRejected", "A person or a gate has rejected the ModelVersion"
+    WAITING_FOR_MODEL_VERSION = "WaitingForModelVersion", "The ModelVersion is not verified yet"
+    FETCHING = "Fetching", "A Job is staging the model or the tasks in the store"
+    AVAILABLE = "Available", "The model or the tasks can be read"
+    # Of attempts
+    WAITING = "Waiting", "A condition before this one does not hold yet"
+    PENDING = "Pending", "The pods were requested and do not all have a node"
+    SCHEDULED = "Scheduled", "All pods have a node"
+    NOT_ADMITTED = "NotAdmitted", "The run failed before its pods had a node"
+    STARTING = "Starting", "The pods are starting"
+    RUNNING = "Running", "The pods are running"
+    STARTED = "Started", "All pods of the attempt run (Event)"
+    BACK_OFF = "BackOff", "The last attempt failed; the message says when the next one starts"
+    RESTARTING = "Restarting", "An attempt failed and another one follows (Event)"
+    PREEMPTED = "Preempted", "The cluster ended an attempt and another one follows (Event)"
+    STOPPING = "Stopping", "The pods of the last attempt are stopping; the next one waits for them"
+    IMAGE_CHANGED = "ImageChanged", "The attempt could not pull its image; the next one uses another"
+    PLAN_LOST = "PlanLost", "The plan of a Job was deleted before a pod read it (Event)"
+    # Of suspension
+    SUSPENDED = "Suspended", "`spec.suspend` is true"
+    SUSPENDED_BY_USER = "SuspendedByUser", "`spec.suspend` is true"
+    NOT_SUSPENDED = "NotSuspended", "`spec.suspend` is false"
+    RESUMED = "Resumed", "`spec.suspend` was set to false again (Event)"
+    # Of the end
+    NOT_FINISHED = "NotFinished", "The run has not ended"
+    SUCCEEDED = "Succeeded", "The run ended well"
+    FAILED = "Failed", "The run failed: see Failed"
+    COMPLETED = "Completed", "The run trained all of its steps"
+    EARLY_STOPPED = "EarlyStopped", "The held-out loss stopped improving, so the run ended early"
+    RESTORED_FROM_MODEL_VERSION = "RestoredFromModelVersion", "The status was lost; the ModelVersion says how it ended"
+    RESTORED_FROM_RECORD = "RestoredFromRecord", "The status was lost; the record of the failed run says how it ended"
+    # Of advice
+    NOT_KNOWN_YET = "NotKnownYet", "Data and model are not known yet"
+    ADVICE = "Advice", "The message has the advice"
+    NOTHING_TO_ADVISE = "NothingToAdvise", "Nothing looks wrong"
+    # Of a Dataset
+    MATERIALIZING = "Materializing", "A Job is reading the source"
+    MATERIALIZED = "Materialized", "The rows are in the store"
+    AWAITING_REVIEW = "AwaitingReview", "Generated rows wait for a person"
+    REVIEWED = "Reviewed", "All generated rows that are needed have been decided"
+    READ = "Read", "The source was read"
+    UNCHANGED = "Unchanged", "The source has not changed since it was read"
+    SAME_CONTENT = "SameContent", "The source changed and gave the same rows"
+    REFRESHED = "Refreshed", "The source gave other rows; new jobs use them"
+    # Of a ModelVersion
+    VERIFYING = "Verifying", "A Job is hashing every file"
+    VERIFIED = "Verified", "Every file matches its manifest"
+    # Of the operator
+    INTERNAL_ERROR = "InternalError", "The operator failed on this object and retries: report it"
+    STATUS_REFUSED = "StatusRefused", "The API server refused the status that the operator wrote"
+    RECOVERED = "Recovered", "The operator works on this object again"
+    UNREADABLE = "Unreadable", "The object is too large, too deep or not JSON, and is skipped (Event)"
+    UNWRITABLE = "Unwritable", "The object has no room for a status, and is left alone (Event)"
+
+
+Quoted = NewType("Quoted", str)
+"""A reason that Kubernetes or another version of Hone wrote: the kubelet's ErrImagePull, the scheduler's words."""
+AnyReason = Reason | FailureCode | Quoted
+
+
+class JobPhase(State):
+    """State of a FineTuneJob for display; derived from the conditions, never read by code."""
+
+    PENDING = "Pending", "Something that the spec names does not exist"
+    PREPARING = "Preparing", "Datasets are being read, or the model is being staged"
+    STARTING = "Starting", "The first attempt is starting"
+    RUNNING = "Running", "All pods are running"
+    RESTARTING = "Restarting", "A later attempt is starting"
+    SUSPENDED = "Suspended", "`spec.suspend` is true"
+    SUCCEEDED = "Succeeded", "The run ended well"
+    FAILED = "Failed", "The run failed: see `status.failure`"
+
+
+class DatasetPhase(State):
+    """State of a Dataset for display."""
+
+    PENDING = "Pending", "The Dataset waits for something, or its pod does not start"
+    MATERIALIZING = "Materializing", "A Job is reading the source"
+    AWAITING_REVIEW = "AwaitingReview", "Generated rows wait for a person"
+    READY = "Ready", "The rows are in the store"
+    FAILED = "Failed", "The rows could not be read: see `status.failure`"
+
+
+class AttemptOutcome(State):
+    """How an attempt of a run ended."""
+
+    RUNNING = "Running", "It has not ended"
+    SUCCEEDED = "Succeeded", "It left a result"
+    FAILED = "Failed", "It failed by itself: it counts as a restart"
+    PREEMPTED = "Preempted", "The cluster ended it: it counts as a preemption"
+    SUSPENDED = "Suspended", "`spec.suspend` ended it: it does not count"

@@ -1,0 +1,152 @@
+"""Words of a status stand once, in `hone_api.states` and `hone_api.failures`: product code has no literal of them."""
+
+import ast
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from hone_api.failures import FAILURES, FailureCode
+from hone_api.generate import KINDS
+from hone_api.states import CONDITIONS_OF, AttemptOutcome, ConditionType, DatasetPhase, JobPhase, Reason, State
+
+pytestmark = pytest.mark.pure
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("crds/hone_api", "operator/hone_operator", "cli/hone_cli", "dev/hone_dev", "trainer/hone_trainer")
+DEFINED = ("crds/hone_api/states.py", "crds/hone_api/failures.py")
+STATES: tuple[type[State], ...] = (ConditionType, Reason, JobPhase, DatasetPhase, AttemptOutcome)
+POD, JOB, NODE = "phase of a pod", "word of the Job API", "condition of a node"
+OTHER_THINGS = {
+    ("cli/hone_cli/cluster.py", "Succeeded"): POD,
+    ("cli/hone_cli/cluster.py", "Failed"): POD,
+    ("cli/hone_cli/reviews.py", "Accepted"): "a reviewer's verdict",
+    ("crds/hone_api/dataset.py", "Ready"): "title of a column",
+    ("crds/hone_api/modelversion.py", "Ready"): "title of a column",
+    ("crds/hone_api/finetunejob.py", "Started"): "title of a column",
+    ("dev/hone_dev/cluster.py", "Ready"): NODE,
+    ("dev/hone_dev/dashboards.py", "Running"): "title of a panel",
+    ("dev/hone_dev/dashboards.py", "Waiting"): "title of a panel",
+    ("dev/hone_dev/demo/ask.py", "Succeeded"): POD,
+    ("dev/hone_dev/demo/ask.py", "Failed"): POD,
+    ("dev/hone_dev/hub/server.py", "RevisionNotFound"): "word of the hub's API",
+    ("operator/hone_operator/controllers.py", "Succeeded"): POD,
+    ("operator/hone_operator/controllers.py", "Failed"): POD,
+    ("operator/hone_operator/decoding.py", "Unwritable"): "label of a metric",
+    ("operator/hone_operator/desired/job.py", "Failed"): JOB,
+    ("operator/hone_operator/metrics.py", "Succeeded"): "label of a metric",
+    ("operator/hone_operator/metrics.py", "Failed"): "label of a metric",
+    ("operator/hone_operator/optin.py", "NameTaken"): "reason of an HTTP error",
+    ("operator/hone_operator/reconcile/conditions.py", "Failed"): JOB,
+    ("operator/hone_operator/reconcile/failures.py", "DeadlineExceeded"): "reason of a pod",
+    ("operator/hone_operator/reconcile/failures.py", "Failed"): POD,
+    ("operator/hone_operator/reconcile/pods.py", "Pending"): POD,
+    ("operator/hone_operator/reconcile/pods.py", "Running"): POD,
+    ("operator/hone_operator/reconcile/pods.py", "Succeeded"): POD,
+    ("operator/hone_operator/reconcile/pods.py", "Failed"): POD,
+    ("operator/hone_operator/reconcile/references.py", "Succeeded"): POD,
+    ("operator/hone_operator/reconcile/references.py", "Failed"): POD,
+    ("operator/hone_operator/unreadable.py", "Unreadable"): "kind of a key of the queue",
+    ("trainer/hone_trainer/sandbox/guest.py", "Failed"): "outcome of a sandboxed program",
+    ("trainer/hone_trainer/sandbox/messages.py", "Failed"): "outcome of a sandboxed program",
+    ("trainer/hone_trainer/sandbox/worker.py", "Failed"): "outcome of a sandboxed program",
+    ("trainer/hone_trainer/sandbox/workers.py", "Failed"): "outcome of a sandboxed program",
+}
+"""(file, literal): what else it is there."""
+SAID_BY = {"set": 2, "tell": 0, "Cause": 0, "Wait": 0, "Refused": 0, "Waiting": 0, "Refusal": 2, "ready": 1}
+"""Calls of the operator that take a reason -> its place among the arguments."""
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Every product module by its path."""
+    paths = [path for source in SOURCES for path in sorted((ROOT / source).rglob("*.py"))]
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in paths}
+
+
+def literals(words: set[str], sources: tuple[str, ...] = SOURCES) -> Iterator[tuple[str, str, int]]:
+    """(file, literal, line) of every string in product code that is one of these words and nothing else."""
+    for path, tree in trees().items():
+        if path in DEFINED or not path.startswith(sources):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in words:
+                yield path, node.value, node.lineno
+
+
+def words_of(*enums: type[StrEnum]) -> set[str]:
+    return {str(word) for enum in enums for word in enum}
+
+
+def test_no_condition_reason_phase_or_outcome_is_written_by_hand() -> None:
+    by_hand = [
+        f"{path}:{line}: {word}" for path, word, line in literals(words_of(*STATES)) if (path, word) not in OTHER_THINGS
+    ]
+    assert by_hand == []
+
+
+def test_no_failure_code_is_written_by_hand_outside_the_trainer() -> None:
+    sources = tuple(source for source in SOURCES if not source.startswith("trainer"))
+    by_hand = [
+        f"{path}:{line}: {word}"
+        for path, word, line in literals(words_of(FailureCode), sources)
+        if (path, word) not in OTHER_THINGS
+    ]
+    assert by_hand == []
+
+
+def test_the_exceptions_are_in_use() -> None:
+    seen = {(path, word) for path, word, _ in literals(words_of(*STATES, FailureCode))}
+    assert set(OTHER_THINGS) - seen == set()
+
+
+def test_the_operator_gives_no_reason_as_text() -> None:
+    """A misspelt literal would be no word of any enum, so the tests above could not find it."""
+    calls = [
+        (path, node)
+        for path, tree in trees().items()
+        if path.startswith("operator/hone_operator/reconcile")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    ]
+    asked, as_text = 0, []
+    for path, call in calls:
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        place = SAID_BY.get(name)
+        if place is not None and len(call.args) > place:
+            asked += 1
+            if isinstance(call.args[place], ast.Constant):
+                as_text.append(f"{path}:{call.lineno}")
+    assert as_text == []
+    assert asked > 100
+
+
+def test_every_word_is_used() -> None:
+    """One that no code says would be documented for nothing."""
+    used = {
+        (node.value.id, node.attr)
+        for path, tree in trees().items()
+        if path not in DEFINED
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    unused = [
+        f"{enum.__name__}.{word.name}" for enum in STATES for word in enum if (enum.__name__, word.name) not in used
+    ]
+    assert unused == []
+
+
+@pytest.mark.parametrize("enum", STATES, ids=lambda enum: enum.__name__)
+def test_every_word_says_when(enum: type[State]) -> None:
+    assert [word for word in enum if not word.when or word.when.endswith(".") or "|" in word.when] == []
+
+
+def test_a_failure_code_has_an_entry_and_is_no_other_reason() -> None:
+    assert set(FAILURES) == words_of(FailureCode)
+    assert words_of(FailureCode) & words_of(Reason) == set()
+
+
+def test_every_condition_belongs_to_a_kind() -> None:
+    assert set(CONDITIONS_OF) == {kind.kind for kind in KINDS}
+    assert {type_ for types in CONDITIONS_OF.values() for type_ in types} == set(ConditionType)
