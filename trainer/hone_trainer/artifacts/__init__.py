@@ -1,1 +1,1 @@
-"""What a run leaves: exported weights, model card, report page, plots."""
+"""Artifacts of a run: exported weights, model card, report page, plots."""

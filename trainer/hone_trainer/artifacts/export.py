@@ -1,4 +1,4 @@
-"""Artifacts: written, read back and compared, then closed by their manifest."""
+"""Exports artifacts: written, read back and compared, then closed by their manifest."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from hone_trainer.training.loop import Run
 from hone_trainer.training.selfcheck import Shown
 
 MERGE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
-"""Largest difference of a logit between base with adapter and merged model: rounding of one more matrix sum."""
+"""Limit for the difference of a logit between base with adapter and merged model: the rounding of one more matrix
+sum."""
 TASKS = {"LanguageModel": "text-generation", "Reward": "text-classification"}
-"""What a model with a head is for, in the hub's words."""
+"""The hub's pipeline tag for each head."""
 PROBES = 2
 """Training rows on which merged model and adapter are compared."""
 
 
 @dataclass
 class Record:
-    """What an artifact says about its run."""
+    """What an artifact records about its run."""
 
     numbers: list[EvaluationNumber]
     samples: list[Sample]
@@ -39,24 +40,24 @@ class Record:
     steps: int
     curves: list[dict[str, Any]]
     data: dict[str, str] = field(default_factory=dict)
-    """What became of the rows of each split, in words."""
+    """What happened to the rows of each split, as sentences."""
     example: list[Shown] = field(default_factory=list)
     """A training row with its mask."""
     advice: list[str] = field(default_factory=list)
     rejected: str = ""
-    """Why the model does not pass its gate."""
+    """Why the model fails its gate."""
     interpolation: list[dict[str, Any]] = field(default_factory=list)
     """Points between base and tuned weights."""
     lowest: list[str] = field(default_factory=list)
-    """Metrics of evaluation.harness of which less is better, as <metric> on <task>."""
+    """Metrics of evaluation.harness for which lower is better, as <metric> on <task>."""
     effort: Effort | None = None
-    """What the run took; None of a checkpoint that is exported later."""
+    """Time and memory of the run; None for a checkpoint that is exported later."""
 
 
 def weights(trainer: Any) -> dict[str, Any]:
-    """The trained weights on the CPU, by their names in the file: of the adapter, or of the whole model.
+    """The trained weights on the CPU, by their names in the file: those of the adapter, or of the whole model.
 
-    A collective: sharded weights are gathered. Tied weights appear once. Only the first rank's answer counts.
+    A collective: sharded weights are gathered. Tied weights appear once. Only the first rank's return value counts.
     """
     from peft import PeftModel, get_peft_model_state_dict
 
@@ -80,13 +81,13 @@ def weights(trainer: Any) -> dict[str, Any]:
 
 
 def check_weights(found: Iterable[tuple[str, Any]], expected: dict[str, Any]) -> None:
-    """That what was read back is what was trained: same names, bit-equal, not empty, finite.
+    """Check that the weights read back are the trained ones: same names, bit-equal, not empty, finite.
 
     Args:
         found: names and tensors, which may come one by one.
 
     Raises:
-        TrainerError: naming the first tensors that are wrong; Diverged when one is not finite.
+        TrainerError: naming the first tensors that are wrong; Diverged if one is not finite.
     """
     import torch
 
@@ -107,7 +108,7 @@ def check_weights(found: Iterable[tuple[str, Any]], expected: dict[str, Any]) ->
 
 
 def write(run: Run, trained: dict[str, Any], network: Any, record: Record, output: Path) -> list[Artifact]:
-    """Write every artifact the plan asks for. On the first rank only.
+    """Write every artifact that the plan asks for. On the first rank only.
 
     Args:
         trained: from `weights`.
@@ -117,13 +118,13 @@ def write(run: Run, trained: dict[str, Any], network: Any, record: Record, outpu
     plan = run.plan
     with naming_disk_errors(output):
         if not adapters.is_adapter(plan.adapter):
-            made = [_full(run, output / "full", trained, network, record)]
-            return made + _gguf(run, output / "full", record)
-        made = [_adapter(run, output / "adapter", trained, network, record)]
-        if plan.output.merge or plan.model_adapter:  # the adapter's base was merged for this run alone
-            made.append(_merged(run, output / "merged", output / "adapter", record))
-            made += _gguf(run, output / "merged", record)
-        return made
+            artifacts = [_full(run, output / "full", trained, network, record)]
+            return artifacts + _gguf(run, output / "full", record)
+        artifacts = [_adapter(run, output / "adapter", trained, network, record)]
+        if plan.output.merge or plan.model_adapter:  # the adapter's base was merged only for this run
+            artifacts.append(_merged(run, output / "merged", output / "adapter", record))
+            artifacts += _gguf(run, output / "merged", record)
+        return artifacts
 
 
 def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: Record) -> Artifact:
@@ -157,10 +158,10 @@ def _full(run: Run, folder: Path, trained: dict[str, Any], network: Any, record:
 
 
 def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
-    """Base and adapter in one model, made from the exported adapter: this also proves that it loads.
+    """Base and adapter as one model, merged from the exported adapter: this also proves that the adapter loads.
 
-    The base of a QLoRA run is the dequantised 4-bit one, since the adapter was fitted to that. What was trained, and is
-    served where base and adapter are loaded in 4 bits, rounds otherwise in each layer: its card has both differences.
+    A QLoRA adapter is merged into the dequantised 4-bit base, since it was fitted to that. The model in training, and a
+    server that loads the base in 4 bits, round differently in each layer: the card has both differences.
     """
     from peft import PeftModel
 
@@ -191,7 +192,7 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
 
 
 def _gguf(run: Run, source: Path, record: Record) -> list[Artifact]:
-    """The same model for llama.cpp, when the plan asks for it. The file has the tokenizer and its template."""
+    """The same model for llama.cpp if the plan asks for it. The file includes the tokenizer and its template."""
     if "GGUF" not in run.plan.output.formats:
         return []
     folder, precision = source.with_name("gguf"), run.plan.output.gguf_precision
@@ -202,7 +203,7 @@ def _gguf(run: Run, source: Path, record: Record) -> list[Artifact]:
 
 
 def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: str) -> Artifact:
-    """Tokenizer, generation settings, card, report, curves; then the manifest, which is read back."""
+    """Write tokenizer, generation settings, card, report and curves; then the manifest, which is read back."""
     run.base.tokenizer.save_pretrained(folder)
     if run.method.head == "LanguageModel":
         _generation_config(run).save_pretrained(folder)
@@ -246,7 +247,7 @@ def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: 
 
 
 def _generation_config(run: Run) -> Any:
-    """The base's, which stops at every mark that the rows trained."""
+    """The base's generation config, which stops at every end-of-turn token that the rows trained."""
     from transformers import GenerationConfig
 
     if (run.base.path / "generation_config.json").is_file():
@@ -259,7 +260,7 @@ def _generation_config(run: Run) -> Any:
 
 
 def _fresh(folder: Path) -> None:
-    if folder.exists():  # of an attempt that was killed while exporting
+    if folder.exists():  # left by an attempt that was killed while exporting
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
 
@@ -284,10 +285,10 @@ def _untied(network: Any) -> dict[str, Any]:
 
 
 def _read_back(folder: Path, network: Any, expected: Collection[str]) -> Iterable[tuple[str, Any]]:
-    """The tensors of an artifact by the names that they have in the model.
+    """The tensors of an artifact, by their names in the model.
 
-    Experts are one tensor in memory and lie one by one in the file, as their family has them (transformers 5): such a
-    file is read the way in which it will be used, and takes the memory of the model once more.
+    Experts are one tensor in memory but separate tensors in the file, in the layout of their family (transformers 5).
+    Such a file is loaded the way it will be used, which takes the memory of the model a second time.
     """
     names = {name for name, _ in _stored(folder)}
     if names == set(expected) or not getattr(network, "_weight_conversions", None):

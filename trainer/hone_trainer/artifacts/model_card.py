@@ -21,14 +21,14 @@ LIBRARIES: dict[ArtifactForm, str] = {
     "Full": "transformers",
     "GGUF": "gguf",
 }
-"""What loads it, in the hub's words."""
+"""The library that loads each form, as the hub names it."""
 PURPOSES = {"Retention": " (to be kept)", "Harness": " (lm-evaluation-harness)"}
 
 ENDINGS: dict[Ending | None, str] = {None: "", "Repeats": " (loops)", "Cut": " (cut at the token limit)"}
 
 
 def base_name(uri: str) -> str:
-    """owner/name of an hf:// URI, which tools resolve; any other URI as it is."""
+    """owner/name of an hf:// URI, which tools resolve; any other URI unchanged."""
     return uri.removeprefix("hf://").split("@")[0] if uri.startswith("hf://") else uri
 
 
@@ -101,13 +101,13 @@ def _sample(sample: Sample) -> str:
 
 
 def _fenced(text: str, language: str) -> str:
-    """A code block, where no text is Markdown or HTML: rows and answers are untrusted."""
+    """A code block, in which no text is Markdown or HTML: rows and answers are untrusted."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def _code(text: str | None) -> str:
-    """A code span on one line, which the text cannot leave."""
+    """A code span on one line that the text cannot escape."""
     line = " ".join((text or "").split())
     marks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     space = " " if "`" in line else ""

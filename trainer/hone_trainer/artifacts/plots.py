@@ -1,4 +1,4 @@
-"""Curves as points of an SVG, on axes whose labels are round numbers. Pure."""
+"""Curves as points of an SVG, on axes with round numbers as labels. Pure."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 10, 24
-"""Units of the drawing around the curves; left and below are the labels of the axes."""
+"""Margins around the curves, in units of the drawing; the labels of the axes are in the left and bottom margins."""
 TICKS = 4
-"""Intervals of an axis, about."""
+"""Approximate number of intervals of an axis."""
 MOST_DOTS = 24
-"""Points of a curve that are shown one by one: with more they would cover the line."""
+"""Maximum points of a curve that are drawn as dots: more would cover the line."""
 Curve = Sequence[tuple[float, float]]
-"""(x, y) in the order of x; x are steps."""
+"""(x, y) in the order of x, which is the step."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of a drawing, in its own units."""
+    """Size of a drawing, in its own units."""
 
     width: int
     height: int
@@ -33,26 +33,26 @@ class Plot:
 
     size: Size
     lines: dict[str, str]
-    """Points of each curve, by its name, as `polyline` takes them."""
+    """Points of each curve by its name, in the format of `polyline`."""
     dots: dict[str, list[tuple[float, float]]]
-    """Places of the points of the curves that have few."""
+    """Positions of the dots, for curves with few points."""
     x_ticks: list[tuple[float, str]]
     """(place, label)."""
     y_ticks: list[tuple[float, str]]
 
 
 def plot(curves: Mapping[str, Curve], size: Size = LARGE) -> Plot | None:
-    """The curves in one frame; values that are not finite are left out. None when no curve has two points."""
-    found = {name: [(x, y) for x, y in curve if math.isfinite(y)] for name, curve in curves.items()}
-    found = {name: curve for name, curve in found.items() if len(curve) > 1}
-    if not found:
+    """The curves in one frame; values that are not finite are left out. None if no curve has two points."""
+    visible = {name: [(x, y) for x, y in curve if math.isfinite(y)] for name, curve in curves.items()}
+    visible = {name: curve for name, curve in visible.items() if len(curve) > 1}
+    if not visible:
         return None
-    points = [point for curve in found.values() for point in curve]
+    points = [point for curve in visible.values() for point in curve]
     (left, right), values = (min(x for x, _ in points), max(x for x, _ in points)), [y for _, y in points]
     x_ticks, y_ticks = steps(left, right), around(min(values), max(values))
     across = _scale(left, right, LEFT, size.width - RIGHT)
     up = _scale(y_ticks[0], y_ticks[-1], size.height - BOTTOM, TOP)
-    places = {name: [(round(across(x), 1), round(up(y), 1)) for x, y in curve] for name, curve in found.items()}
+    places = {name: [(round(across(x), 1), round(up(y), 1)) for x, y in curve] for name, curve in visible.items()}
     return Plot(
         size,
         {name: " ".join(f"{x},{y}" for x, y in curve) for name, curve in places.items()},
@@ -63,12 +63,12 @@ def plot(curves: Mapping[str, Curve], size: Size = LARGE) -> Plot | None:
 
 
 def around(low: float, high: float) -> list[float]:
-    """Round numbers at equal distances, the first at or below `low`, the last at or above `high`; two at least."""
+    """Round numbers at equal distances, the first at or below `low`, the last at or above `high`; at least two."""
     if low == high:
         margin = abs(low) / 2 or 1.0
         low, high = low - margin, high + margin
     width = round_number((high - low) / TICKS)
-    # A value that is a multiple but for rounding needs no further interval.
+    # A value that differs from a multiple only by rounding needs no extra interval.
     first, last = math.floor(low / width + 1e-9), math.ceil(high / width - 1e-9)
     return [index * width for index in range(first, last + 1)]
 
@@ -89,7 +89,7 @@ def round_number(value: float) -> float:
 
 
 def labels(values: Sequence[float]) -> list[str]:
-    """Round numbers as an axis shows them, all with as many decimals: 0.50 and 0.75; 12,000; 2e-05."""
+    """Labels of an axis, all with the same number of decimals: 0.50 and 0.75; 12,000; 2e-05."""
     short = [f"{value:.6g}" for value in values]
     if any("e" in text for text in short if text != "0") and max(map(abs, values)) < 1:
         return short

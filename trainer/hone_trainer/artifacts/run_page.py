@@ -1,4 +1,4 @@
-"""The report of a run as one HTML page in its artifact, from the same numbers as report.json."""
+"""The report of a run as one HTML page in its artifact, from the numbers in report.json."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 NAME = "report.html"
 TRAINING, HELD_OUT = "training", "held out"
-"""Curves of a figure."""
+"""Names of the curves in a figure."""
 LOGGED = ("grad_norm", "learning_rate")
-"""Curves of training in a figure of their own."""
+"""Training metrics with a figure of their own."""
 
 
 def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], method: Method) -> str:
@@ -51,7 +51,7 @@ def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], metho
 
 
 def _judged(number: Mapping[str, Any], method: Method, lowest: Collection[str]) -> dict[str, Any]:
-    """With the change, and whether it is for the better beyond chance, for the worse, or neither."""
+    """The number with its change, and a verdict: better beyond chance, worse, or neither."""
     if number["purpose"] == "Harness":
         end: str = "Lowest" if probe_suite.title(number["name"], number["dataset"]) in lowest else "Highest"
     else:
@@ -64,17 +64,17 @@ def _judged(number: Mapping[str, Any], method: Method, lowest: Collection[str]) 
 
 
 def _figures(curves: Sequence[Mapping[str, Any]]) -> list[tuple[str, Plot]]:
-    """The loss of training and of held-out rows in one large figure, every other metric in a small one of its own."""
+    """Training and held-out loss in one large figure, every other metric in a small figure of its own."""
 
     def points(name: str) -> list[tuple[float, float]]:
         return [(entry["step"], float(entry[name])) for entry in curves if name in entry]
 
     evaluated = [name for entry in curves for name in entry if name.startswith("eval_") and name != "eval_loss"]
-    wanted = {"loss": {TRAINING: points("loss"), HELD_OUT: points("eval_loss")}}
-    wanted |= {name.removeprefix("eval_"): {HELD_OUT: points(name)} for name in dict.fromkeys(evaluated)}
-    wanted |= {name: {TRAINING: points(name)} for name in LOGGED}
-    sizes = {name: plots.LARGE if name == "loss" else plots.SMALL for name in wanted}
-    return [(name, made) for name, parts in wanted.items() if (made := plots.plot(parts, sizes[name]))]
+    curves_by_name = {"loss": {TRAINING: points("loss"), HELD_OUT: points("eval_loss")}}
+    curves_by_name |= {name.removeprefix("eval_"): {HELD_OUT: points(name)} for name in dict.fromkeys(evaluated)}
+    curves_by_name |= {name: {TRAINING: points(name)} for name in LOGGED}
+    sizes = {name: plots.LARGE if name == "loss" else plots.SMALL for name in curves_by_name}
+    return [(name, figure) for name, parts in curves_by_name.items() if (figure := plots.plot(parts, sizes[name]))]
 
 
 @cache

@@ -1,6 +1,6 @@
-"""How the report of a run begins: better or worse than the base and by how much, what it took, what to do next. Pure.
+"""The opening of a run's report: better or worse than the base and by how much, the effort, what to do next. Pure.
 
-All of it comes from the content of report.json.
+Everything comes from the content of report.json.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ LABELS = {
 }
 """Metrics as people read them."""
 RELATIVE = ("loss", "perplexity")
-"""Metrics of which a change in percent says something: they are above 0 and have a true 0."""
+"""Metrics for which a change in percent is meaningful: they are above 0 and have a true 0."""
 GIB = 2**30
 VLLM_RANK = 16
-"""What vLLM takes without --max-lora-rank."""
+"""vLLM's default of --max-lora-rank."""
 NOT_MEASURED = "Not measured."
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What a run took, from the start of its process to the export."""
+    """Time and resources of a run, from the start of its process to the export."""
 
     seconds: float
     gpus: int
-    """Over all pods; 0: it ran on CPUs."""
+    """Over all pods; 0 if the run used CPUs."""
     peak_memory_bytes: int
-    """Of one pod: of its GPUs' memory where it has any."""
+    """Peak of one pod: GPU memory if it has a GPU."""
     tokens_per_second: float | None = None
     start_step: int = 0
-    """Step that this attempt resumed from: earlier attempts are not in the numbers."""
+    """Step that this attempt resumed from: the numbers do not include earlier attempts."""
     finished: str = ""
     """Time in UTC, ISO 8601."""
 
@@ -84,14 +84,14 @@ class Card:
 
 @dataclass(frozen=True)
 class Step:
-    """Something to do next."""
+    """A recommended next action."""
 
     text: str
     command: str = ""
 
 
 def label(name: str) -> str:
-    """A metric's name for people; an unknown one as it is."""
+    """A metric's name for people; an unknown name is returned unchanged."""
     return LABELS.get(name, name)
 
 
@@ -99,9 +99,9 @@ def verdict(numbers: Sequence[Mapping[str, Any]], metric: str, rejected: str = "
     """Whether the model is better than its base.
 
     Args:
-        numbers: of report.json, each with its `verdict`: good, bad, or empty where the interval holds 0.
+        numbers: from report.json, each with its `verdict`: good, bad, or empty if the interval includes 0.
         metric: the one that decides.
-        rejected: why a gate did not open.
+        rejected: why the model failed a gate.
     """
     goal = [n for n in numbers if n["purpose"] == "HeldOut" and n["name"] == metric]
     sentences = [*map(change, goal), *_lost(numbers)]
@@ -111,12 +111,12 @@ def verdict(numbers: Sequence[Mapping[str, Any]], metric: str, rejected: str = "
         return Verdict(NOT_MEASURED, "", ["No held-out rows were given, so nothing was measured.", *sentences])
     if not any(n.get("changeLow") for n in goal):
         return Verdict("Not compared.", "", [*sentences, "The base model's numbers are not known."])
-    found = {n["verdict"] for n in goal} - {""}
-    if found == {"good"}:
+    verdicts = {n["verdict"] for n in goal} - {""}
+    if verdicts == {"good"}:
         return Verdict("Better than the base.", "good", sentences)
-    if found == {"bad"}:
+    if verdicts == {"bad"}:
         return Verdict("Worse than the base.", "bad", sentences)
-    if found:
+    if verdicts:
         return Verdict("Better on some rows, worse on others.", "bad", sentences)
     reason = "The interval includes 0: the difference may be chance. More held-out rows narrow it."
     return Verdict("No clear difference from the base.", "", [*sentences, reason])
@@ -148,15 +148,15 @@ def _lost(numbers: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def cards(report: Mapping[str, Any], numbers: Sequence[Mapping[str, Any]], metric: str) -> list[Card]:
-    """What people look for first. What is not known has no card."""
+    """The numbers that people look for first. An unknown number has no card."""
     goal = next((n for n in numbers if n["purpose"] == "HeldOut" and n["name"] == metric and n.get("base")), None)
-    found = [_change(goal)] if goal else []
+    summary = [_change(goal)] if goal else []
     if report["effort"]:
-        found += _effort(Effort(**{k: v for k, v in report["effort"].items() if k != "gpu_hours"}))
-    found.append(Card(f"{report['rows']:,}", "training rows"))
-    found.append(Card(f"{report['steps']:,}", "step" if report["steps"] == 1 else "steps"))
-    found.append(Card(base_name(report["plan"]["modelUri"]).rstrip("/").rpartition("/")[2], "base model"))
-    return found
+        summary += _effort(Effort(**{k: v for k, v in report["effort"].items() if k != "gpu_hours"}))
+    summary.append(Card(f"{report['rows']:,}", "training rows"))
+    summary.append(Card(f"{report['steps']:,}", "step" if report["steps"] == 1 else "steps"))
+    summary.append(Card(base_name(report["plan"]["modelUri"]).rstrip("/").rpartition("/")[2], "base model"))
+    return summary
 
 
 def _change(number: Mapping[str, Any]) -> Card:
@@ -168,13 +168,13 @@ def _change(number: Mapping[str, Any]) -> Card:
 
 def _effort(effort: Effort) -> list[Card]:
     since = f", from step {effort.start_step:,}" if effort.start_step else ""
-    found = [Card(duration(effort.seconds), f"load, train, evaluate{since}")]
+    items = [Card(duration(effort.seconds), f"load, train, evaluate{since}")]
     if effort.tokens_per_second:
-        found.append(Card(digits(effort.tokens_per_second), "tokens per second"))
+        items.append(Card(digits(effort.tokens_per_second), "tokens per second"))
     memory = "GPU memory, peak of a pod" if effort.gpus else "memory, peak of a pod"
-    found.append(Card(f"{digits(effort.peak_memory_bytes / GIB, 3)} GiB", memory))
+    items.append(Card(f"{digits(effort.peak_memory_bytes / GIB, 3)} GiB", memory))
     hours = f"GPU-hours on {effort.gpus:,} GPU{'s' if effort.gpus > 1 else ''}" if effort.gpus else "GPU-hours: on CPU"
-    return [*found, Card(digits(effort.gpu_hours, 3) if effort.gpus else "0", hours)]
+    return [*items, Card(digits(effort.gpu_hours, 3) if effort.gpus else "0", hours)]
 
 
 def duration(seconds: float) -> str:
@@ -197,15 +197,15 @@ print(pipeline("text-generation", ".")("The beginning of a text", max_new_tokens
 END"""
 
 
-def next_steps(report: Mapping[str, Any], found: Verdict) -> list[Step]:
-    """What to do with the model, and with one that is no better."""
-    return [*_improve(found), *_use(report), *_measure(report)]
+def next_steps(report: Mapping[str, Any], judgement: Verdict) -> list[Step]:
+    """What to do with the model, and with one that is not better."""
+    return [*_improve(judgement), *_use(report), *_measure(report)]
 
 
-def _improve(found: Verdict) -> list[Step]:
-    if found.style == "good":
+def _improve(judgement: Verdict) -> list[Step]:
+    if judgement.style == "good":
         return []
-    if found.title == NOT_MEASURED:
+    if judgement.title == NOT_MEASURED:
         return [
             Step("Keep some rows out of training (spec.splits of the Dataset) and train again to measure the model.")
         ]
@@ -219,7 +219,7 @@ def _improve(found: Verdict) -> list[Step]:
 
 
 def _use(report: Mapping[str, Any]) -> list[Step]:
-    """How a model of this form is asked. A reward model does not answer."""
+    """How to use a model of this form. A reward model does not answer."""
     plan, form, name = report["plan"], report["form"], shlex.quote(report["plan"]["output"]["modelName"])
     if plan["method"] == "Reward":
         return []
@@ -241,7 +241,7 @@ def _use(report: Mapping[str, Any]) -> list[Step]:
 def _served_adapter(report: Mapping[str, Any]) -> Iterator[Step]:
     plan, rank = report["plan"], report["resolved"].get("adapterRank") or DEFAULT_RANK
     room = next((most for most in SERVED_RANKS if most >= rank), None)
-    if room is None or (plan.get("adapter") or {}).get("type") == "DoRA":  # vLLM does not load it
+    if room is None or (plan.get("adapter") or {}).get("type") == "DoRA":  # vLLM does not load DoRA
         return
     base = shlex.quote(base_name(plan["modelUri"]))
     more = f" --max-lora-rank {room}" if room > VLLM_RANK else ""

@@ -1,4 +1,4 @@
-"""What makes an exported adapter one that others can load: the name of its base, and tensors that PEFT expects."""
+"""Makes an exported adapter loadable for other tools: the name of its base, and the tensor names that PEFT expects."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from hone_trainer.models.base_model import Head
 def base_name(uri: str) -> str:
     """The name of a base model for adapter_config.json.
 
-    `owner/name` of hf://, which tools resolve and servers serve; of pvc:// the path in the volume, e.g.
-    `/models/llama`: where a server has the volume mounted, or the name that it serves the model by.
+    For hf:// `owner/name`, which tools resolve and servers serve. For pvc:// the path in the volume, e.g.
+    `/models/llama`:
+    a server either has the volume mounted there, or serves the base under that name.
     """
     scheme, _, rest = uri.partition("://")
     if scheme == "hf":
@@ -27,13 +28,13 @@ def base_name(uri: str) -> str:
 
 
 STORED = {"mixtral": (".mlp.experts.", ".block_sparse_moe.experts.")}
-"""By model type: what is called otherwise in memory (transformers 5) than in a checkpoint, whose names vLLM goes by."""
+"""By model type: names that differ between memory (transformers 5) and checkpoints, whose names vLLM uses."""
 
 
 def as_stored(tensors: dict[str, Any], base: Any) -> dict[str, Any]:
-    """The tensors of an adapter by the names of a checkpoint, by which PEFT loads them as well as by its own.
+    """The tensors of an adapter under the names of a checkpoint, which PEFT also accepts.
 
-    vLLM loads an adapter of Mixtral by the names in memory, and leaves out the experts without a word.
+    vLLM loads an adapter of Mixtral by the names in memory, and silently skips the experts.
 
     Args:
         base: config of the base model.
@@ -43,11 +44,13 @@ def as_stored(tensors: dict[str, Any], base: Any) -> dict[str, Any]:
 
 
 def check(folder: Path, base: Any, head: Head) -> None:
-    """That PEFT loads the adapter in `folder`: all of its tensors, by name and shape, and each one's values.
+    """Check that PEFT loads the adapter in `folder`: all of its tensors, by name and shape, and each one's values.
 
-    Everything is read from the folder, and the base is made on the meta device: none of its weights is read, of any
-    size of model. A process of its own would take a quarter of a minute to import the libraries at each export; what
-    this one has changed in them is put back (`_whole_models`), and the tests load an export in a fresh one.
+    Everything is read from the folder. The base is created on the meta device, so none of its weights is read and any
+    size
+    of model works. A separate process would take 15 s at each export to import the libraries; instead, what this
+    process
+    changed in them is restored (`_whole_models`), and the tests load an export in a fresh process.
 
     Args:
         base: config of the base model.
@@ -61,11 +64,11 @@ def check(folder: Path, base: Any, head: Head) -> None:
     expected = as_stored({name: tuple(tensor.shape) for name, tensor in _state(network).items()}, base)
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
-    found = as_stored(shapes, base)
+    tensors = as_stored(shapes, base)
     wrong = [
-        f"{name}: {_words(found.get(name))}, PEFT expects {_words(expected.get(name))}"
-        for name in sorted(found.keys() | expected.keys())
-        if found.get(name) != expected.get(name)
+        f"{name}: {_words(tensors.get(name))}, PEFT expects {_words(expected.get(name))}"
+        for name in sorted(tensors.keys() | expected.keys())
+        if tensors.get(name) != expected.get(name)
     ]
     wrong = wrong or _not_loaded(folder, network, base)
     if wrong:
@@ -73,7 +76,8 @@ def check(folder: Path, base: Any, head: Head) -> None:
 
 
 def _not_loaded(folder: Path, network: Any, base: Any) -> list[str]:
-    """The file's tensors that are not in the network after PEFT has loaded it, as PeftModel.from_pretrained does."""
+    """The file's tensors that differ in the network after PEFT has loaded the file as PeftModel.from_pretrained
+    does."""
     import torch
     from peft import set_peft_model_state_dict
     from peft.utils.save_and_load import load_peft_weights
@@ -113,21 +117,21 @@ def _network(folder: Path, base: Any, head: Head) -> Any:
     with _whole_models(), init_empty_weights():
         network = kind.from_config(base, trust_remote_code=False)
         settings = PeftConfig.from_pretrained(str(folder))
-        settings.inference_mode = False  # so that the adapter's weights are told from the base's
+        settings.inference_mode = False  # so that the adapter's weights can be distinguished from the base's
         return get_peft_model(network, settings)
 
 
 @contextlib.contextmanager
 def _whole_models() -> Iterator[None]:
-    """transformers makes each new model in shards as long as the ZeRO-3 config of a trainer lives."""
+    """Stop transformers from sharding new models, which it does while the ZeRO-3 config of a trainer exists."""
     from transformers.integrations import deepspeed
 
-    kept = deepspeed._hf_deepspeed_config_weak_ref
+    config = deepspeed._hf_deepspeed_config_weak_ref
     deepspeed.unset_hf_deepspeed_config()
     try:
         yield
     finally:
-        deepspeed._hf_deepspeed_config_weak_ref = kept
+        deepspeed._hf_deepspeed_config_weak_ref = config
 
 
 def _words(shape: tuple[int, ...] | None) -> str:

@@ -1,1 +1,1 @@
-"""Ranks that talk to each other: rendezvous on loopback, JSON messages."""
+"""Communication between ranks: rendezvous on loopback, JSON messages."""

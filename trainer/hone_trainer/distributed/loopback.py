@@ -1,7 +1,7 @@
-"""The ranks of one pod find each other on the loopback interface alone.
+"""The ranks of one pod find each other on the loopback interface only.
 
-torch's TCPStore listens on all interfaces whatever its host name is, and takes keys from anybody who connects: whoever
-owns them names the peers. It is given a socket that listens on 127.0.0.1 instead.
+torch's TCPStore listens on all interfaces whatever its host name is, and accepts keys from anybody who connects, which
+is enough to impersonate a peer. So it gets a socket that listens on 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 BACKEND, FD = "hone-loopback", "listen_fd"
 INTERFACES = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "=lo"}
-"""Else gloo and NCCL listen on the interface that the pod's host name resolves to."""
+"""Without it, gloo and NCCL listen on the interface that the pod's host name resolves to."""
 
 
 def listen() -> tuple[str, int]:
-    """Let gloo and NCCL use the loopback interface, and open the store's socket: its endpoint and file descriptor.
+    """Make gloo and NCCL use the loopback interface, and open the store's socket: its endpoint and file descriptor.
 
-    The store of rendezvous `BACKEND` with the configuration {FD: descriptor} owns the socket from then on.
+    From then on, the store of rendezvous `BACKEND` with the configuration {FD: descriptor} owns the socket.
     """
     from torch.distributed.elastic.rendezvous import rendezvous_handler_registry
 

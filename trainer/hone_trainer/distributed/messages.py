@@ -1,8 +1,8 @@
-"""What ranks send each other beside tensors: JSON, never pickled objects, which would run code of whoever sends them.
+"""Messages between ranks, in addition to tensors: JSON, because a pickle would run the sender's code.
 
-torch's object collectives (`all_gather_object`, `broadcast_object_list`, ...) pickle by two names of one module. Here
-they get JSON instead, so that what TRL, transformers and accelerate gather (texts of samples, names of metrics) travels
-as JSON as well. Our own code calls none of them.
+torch's object collectives (`all_gather_object`, `broadcast_object_list`, ...) pickle through two names of one module.
+These are replaced by JSON, so that what TRL, transformers and accelerate gather (texts of samples, names of metrics)
+also travels as JSON. Our own code does not call them.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import IO, Any
 import numpy
 
 REPLACED = ("_pickler", "_unpickler")
-"""Names of torch.distributed.distributed_c10d."""
+"""Names in torch.distributed.distributed_c10d."""
 
 
 class Writer:
-    """As pickle.Pickler."""
+    """Replaces pickle.Pickler."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def dump(self, value: Any) -> None:
-        """Write `value`, which JSON can hold. A tuple arrives as a list, a number of NumPy as one of Python.
+        """Write `value`, which must fit JSON. A tuple arrives as a list, a NumPy number as a Python number.
 
         Raises:
-            TypeError: JSON cannot hold it, or would read it as something else.
+            TypeError: JSON cannot represent it, or would read it as something else.
         """
         self._file.write(json.dumps(_plain(value), default=_refuse).encode())
 
 
 class Reader:
-    """As pickle.Unpickler."""
+    """Replaces pickle.Unpickler."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def load(self) -> Any:
-        """What was written.
+        """Read the value that was written.
 
         Raises:
             ValueError: the bytes are not JSON.
@@ -47,17 +47,17 @@ class Reader:
 
 
 def speak_json() -> None:
-    """Let the object collectives of this process send and read JSON."""
+    """Make the object collectives of this process send and read JSON."""
     from torch.distributed import distributed_c10d
 
-    for name, made in zip(REPLACED, (Writer, Reader), strict=True):
+    for name, replacement in zip(REPLACED, (Writer, Reader), strict=True):
         if not hasattr(distributed_c10d, name):
             raise RuntimeError(f"torch.distributed has no {name} any more: its objects cannot be kept from pickle")
-        setattr(distributed_c10d, name, made)
+        setattr(distributed_c10d, name, replacement)
 
 
 def _plain(value: Any) -> Any:
-    """`value` without what json.dumps refuses although JSON can hold it, or writes although it cannot."""
+    """`value` in a form that json.dumps accepts; raises where JSON would not restore it."""
     if isinstance(value, dict):
         strange = [key for key in value if not isinstance(key, str)]
         if strange:

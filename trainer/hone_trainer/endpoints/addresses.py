@@ -1,4 +1,4 @@
-"""Which addresses a download, an endpoint or a Service of the cluster may have."""
+"""Which IP addresses a download, an endpoint or a Service of the cluster may have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PUBLIC_6 = ipaddress.ip_network("2000::/3")
-"""The only IPv6 space that IANA has given out as global unicast."""
+"""The only IPv6 space that IANA has allocated as global unicast."""
 _PRIVATE_6 = ipaddress.ip_network("fc00::/7")
 _NEVER = [
     ipaddress.ip_network(text)
@@ -28,7 +28,7 @@ _NEVER = [
         "fd20:ce::/32",  # of Google Cloud
     )
 ]
-"""Leads to a machine's own surroundings and looks public to `ipaddress`, or like an address of the own network."""
+"""These look public or private to `ipaddress`, but lead to a machine's or cloud's own services."""
 PRIVATE_WAY_OUT = (
     "for a server in your own network, run validate with --allow-private-addresses; in a cluster its administrator sets"
     " limits.allowPrivateAddresses of the chart"
@@ -38,15 +38,15 @@ PRIVATE_WAY_OUT = (
 def is_allowed(address: str, allow_private: bool = False, allow_loopback: bool | None = None) -> bool:
     """Whether a connection may go to this address.
 
-    Public unicast addresses are; private and loopback ones if asked for (loopback by default as private). Link-local
-    ones (metadata services of clouds) never are. An IPv4 address inside an IPv6 one counts as itself.
+    Public unicast addresses are allowed; private and loopback ones if requested (loopback by default like private).
+    Link-local ones (metadata services of clouds) never are. An embedded IPv4 address is checked like a plain one.
     """
     loopback = allow_private if allow_loopback is None else allow_loopback
     return all(_allowed(one, allow_private, loopback) for one in _forms(address))
 
 
 def is_own(host: str) -> bool:
-    """Whether a host is this machine or of the own network, by its name or number alone."""
+    """Whether a host is this machine or in its network, judged by name or number only."""
     try:
         return not is_allowed(host) and is_allowed(host, allow_private=True)
     except ValueError:
@@ -54,14 +54,14 @@ def is_own(host: str) -> bool:
 
 
 def _forms(address: str) -> list[Address]:
-    found = ipaddress.ip_address(address.split("%")[0])
-    if not isinstance(found, ipaddress.IPv6Address):
-        return [found]
-    inner = [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())]
-    if found in _NAT64:
-        inner.append(ipaddress.IPv4Address(int(found) & 0xFFFFFFFF))
+    ip = ipaddress.ip_address(address.split("%")[0])
+    if not isinstance(ip, ipaddress.IPv6Address):
+        return [ip]
+    inner = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+    if ip in _NAT64:
+        inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
     embedded = [one for one in inner if one is not None]
-    return [*embedded] if found.ipv4_mapped or found in _NAT64 else [found, *embedded]
+    return [*embedded] if ip.ipv4_mapped or ip in _NAT64 else [ip, *embedded]
 
 
 def _allowed(address: Address, allow_private: bool, allow_loopback: bool) -> bool:
@@ -77,12 +77,12 @@ def _allowed(address: Address, allow_private: bool, allow_loopback: bool) -> boo
 
 
 def in_cluster(url: str, cluster_domain: str) -> bool:
-    """Whether the host is a Service by name: no public host has such a name, and a number is an address."""
+    """Whether the host is a Service by its name: no public host has such a name, and a number is an address."""
     return _service(url, cluster_domain) is not None
 
 
 def _service(url: str, cluster_domain: str) -> tuple[str, str | None] | None:
-    """Name and namespace of the Service that a URL names; no namespace means the pod's own. None: it names another."""
+    """Name and namespace of the Service that a URL names; namespace None means the pod's own. None: not a Service."""
     host = str(urlsplit(url).hostname or "").rstrip(".")
     for ending in (".svc", f".svc.{cluster_domain}"):
         if host.endswith(ending):
@@ -94,10 +94,10 @@ def _service(url: str, cluster_domain: str) -> tuple[str, str | None] | None:
 
 
 def _matches(pattern: str, name: str, namespace: str) -> bool:
-    """Whether both match their part of a pattern name.namespace.
+    """Whether name and namespace both match their part of a pattern name.namespace.
 
-    They are compared apart: a pod's name has dots, and `judge.team-*` does not mean the pod `judge` of a Service
-    `team-x` in a namespace of any name.
+    They are compared separately: a pod's name has dots, and `judge.team-*` must not match the pod `judge` of a Service
+    `team-x` in some other namespace.
     """
     of_name, _, of_namespace = pattern.rpartition(".")
     return fnmatch.fnmatchcase(name, of_name) and fnmatch.fnmatchcase(namespace, of_namespace)
@@ -105,10 +105,10 @@ def _matches(pattern: str, name: str, namespace: str) -> bool:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What the name server answers for a host name.
+    """The name server's answer for a host name.
 
     Args:
-        canonical_name: the name that has the addresses, after every CNAME and with its search domain; empty: not known.
+        canonical_name: the name that has the addresses, after every CNAME and with its search domain; empty if unknown.
     """
 
     addresses: Sequence[str]
@@ -117,18 +117,18 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Network:
-    """What the platform lets a pod connect to.
+    """The destinations that the platform allows a pod.
 
-    Whoever may write Services in a namespace may point one of type ExternalName, which is a CNAME, at any host. So the
-    name of a Service gives it a private address only where the canonical name is one of its namespace's Services, for
-    which the cluster's name server has no addresses but those of Services and pods.
+    Whoever may write Services in a namespace can point one of type ExternalName, which is a CNAME, at any host. So a
+    Service's name allows a private address only if the canonical name is a Service of its namespace; for those the
+    cluster's name server returns only addresses of Services and pods.
 
     Args:
         allow_private: whether any host may have a private or loopback address.
-        by_name: whether the name of a Service gives it a private address; False where only public hosts are meant.
-        namespace: of the pod; None: not known, as on a laptop and in old plans, so any Service may be named.
+        by_name: whether a Service's name allows it a private address; False where only public hosts are meant.
+        namespace: the pod's; None if unknown, as on a laptop and in old plans, so that any Service may be named.
         services: Services of other namespaces that may be named, as name.namespace with * for any characters.
-        cidrs: where Services and pods have their addresses; empty: wherever the name server says.
+        cidrs: networks of Services and pods; empty: any address that the name server returns.
     """
 
     allow_private: bool = False
@@ -139,11 +139,11 @@ class Network:
     by_name: bool = True
 
     def plain(self, url: str) -> bool:
-        """Whether http:// will do: for Services, and where the platform trusts its whole network."""
+        """Whether http:// is acceptable: for Services, and if the platform trusts its whole network."""
         return self.allow_private or in_cluster(url, self.cluster_domain)
 
     def problem(self, url: str) -> str | None:
-        """Why no connection to this URL's host may be made, whatever its address."""
+        """Why no connection to this URL's host is allowed, whatever its address; None if it is allowed."""
         service = _service(url, self.cluster_domain)
         if service is None or self.allow_private or self._is_own(service) or self.is_listed(url):
             return None
@@ -152,34 +152,34 @@ class Network:
             f"{'.'.join(map(str, service))} added to limits.services of the chart"
         )
 
-    def refusal(self, url: str, found: Resolution) -> str | None:
-        """Why no connection to what the URL's host resolves to may be made."""
+    def refusal(self, url: str, resolution: Resolution) -> str | None:
+        """Why no connection to the addresses of the URL's host is allowed; None if it is allowed."""
         host = urlsplit(url).hostname
-        if not found.addresses:
+        if not resolution.addresses:
             return f"{host} has no address"
-        refused = self.refused(url, found)
+        refused = self.refused(url, resolution)
         if not refused:
             return None
         message = f"{host} has the address {', '.join(refused)}, which is not public"
         if not self._may_be_a_service(url):
             return f"{message}; {PRIVATE_WAY_OUT}" if all(map(is_own, refused)) else message
-        if self._stays_in_namespace(url, found):
+        if self._stays_in_namespace(url, resolution):
             return message
         return (
-            f"{message}: the name server resolves it as {found.canonical_name or '(no name)'}, which is not a Service "
-            f"below {self._zone(url)}. Name a Service that selects pods, not one of type ExternalName"
+            f"{message}: the name server resolves it as {resolution.canonical_name or '(no name)'}, which is not a "
+            f"Service below {self._zone(url)}. Name a Service that selects pods, not one of type ExternalName"
         )
 
-    def refused(self, url: str, found: Resolution) -> list[str]:
-        """Those of a host's addresses that it may not have."""
-        return [address for address in found.addresses if not self._permits(url, found, address)]
+    def refused(self, url: str, resolution: Resolution) -> list[str]:
+        """The host's addresses that are not allowed."""
+        return [address for address in resolution.addresses if not self._permits(url, resolution, address)]
 
-    def tells_words(self, url: str, found: Resolution) -> bool:
-        """Whether what the server says may go into a message: not what a tenant could not read without this pod."""
-        return self.allow_private or self.is_listed(url) or all(is_allowed(address) for address in found.addresses)
+    def tells_words(self, url: str, resolution: Resolution) -> bool:
+        """Whether a message may quote the server: only what the tenant could also read without this pod."""
+        return self.allow_private or self.is_listed(url) or all(is_allowed(address) for address in resolution.addresses)
 
     def is_listed(self, url: str) -> bool:
-        """Whether the platform's list names the Service."""
+        """Whether limits.services names the Service."""
         service = _service(url, self.cluster_domain)
         if service is None:
             return False
@@ -188,32 +188,32 @@ class Network:
     def _is_own(self, service: tuple[str, str | None]) -> bool:
         return self.namespace is None or service[1] in (None, self.namespace)
 
-    def _permits(self, url: str, found: Resolution, address: str) -> bool:
+    def _permits(self, url: str, resolution: Resolution, address: str) -> bool:
         if not self._may_be_a_service(url):
             return is_allowed(address, self.allow_private)
-        if not is_allowed(address, allow_private=self._stays_in_namespace(url, found), allow_loopback=False):
+        if not is_allowed(address, allow_private=self._stays_in_namespace(url, resolution), allow_loopback=False):
             return False
         networks = [ipaddress.ip_network(text) for text in self.cidrs]
         return not networks or any(one in network for one in _forms(address) for network in networks)
 
     def _may_be_a_service(self, url: str) -> bool:
-        """Whether the rules of Services hold for the URL's host, and not those of public hosts."""
+        """Whether the host is checked by the rules for Services instead of those for public hosts."""
         return not self.allow_private and self.by_name and in_cluster(url, self.cluster_domain)
 
-    def _stays_in_namespace(self, url: str, found: Resolution) -> bool:
-        """Whether the addresses are those of a Service of the namespace that the URL names."""
+    def _stays_in_namespace(self, url: str, resolution: Resolution) -> bool:
+        """Whether the addresses belong to a Service of the namespace that the URL names."""
         zone = self._zone(url)
-        return zone is None or found.canonical_name.rstrip(".").lower().endswith(f".{zone}")
+        return zone is None or resolution.canonical_name.rstrip(".").lower().endswith(f".{zone}")
 
     def _zone(self, url: str) -> str | None:
-        """What the canonical names of the namespace's Services end in; None: the namespace is not known."""
+        """The suffix of canonical names of the namespace's Services; None if the namespace is unknown."""
         service = _service(url, self.cluster_domain)
         namespace = (service[1] if service else None) or self.namespace
         return f"{namespace}.svc.{self.cluster_domain}".lower() if namespace else None
 
 
 def network_of(plan: MaterializePlan | TrainingPlan) -> Network:
-    """What a plan's sources and endpoints may be."""
+    """The destinations that a plan's sources and endpoints may have."""
     bounds = plan.limits if isinstance(plan, MaterializePlan) else plan
     return Network(
         bounds.allow_private_addresses, plan.cluster_domain, plan.namespace, bounds.services, bounds.cluster_cidrs

@@ -1,7 +1,7 @@
-"""An OpenAI-compatible endpoint: chat completions under limits, tried again while that can help.
+"""An OpenAI-compatible endpoint: chat completions under limits, retried while that can help.
 
-The address is checked and pinned as for https:// sources; a Service of the cluster may have a private one. No redirect
-is followed and no proxy used: the key goes to the host that the spec names.
+The address is checked and pinned like that of https:// sources; a Service of the cluster may have a private one. No
+redirect is followed and no proxy used, so the key goes only to the host that the spec names.
 """
 
 from __future__ import annotations
@@ -32,44 +32,45 @@ Message = Mapping[str, str]
 _Asked = TypeVar("_Asked")
 _Told = TypeVar("_Told")
 TRIES = 6
-"""Of a request where nothing else is said; their pauses are half a minute together."""
+"""Tries for a request by default; their pauses add up to half a minute."""
 _LONGEST_PAUSE = 60.0
 _MOST_WORDS = 300
-"""Characters of a server's words in a message."""
+"""Characters of a server's message in ours."""
 _TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
 _OF_THE_PROMPT = {400, 413, 422}
-"""A filter, or a prompt that is too long: another prompt may be answered. After 401, 403 or 404 none would be."""
+"""From a filter, or for a prompt that is too long: another prompt may be answered. After 401, 403 or 404 none would
+be."""
 MOST_REFUSED_PERCENT = 5
-"""Of all prompts. So few are odd ones; where more are refused, server and prompts do not fit together, and what comes
-of the others is what was not refused."""
+"""Percent of all prompts. A few refused prompts are outliers. If more are refused, server and prompts do not fit
+together, and the answers to the others would be a biased selection."""
 FEWEST_JUDGED = 500
-"""Prompts after which the share so far decides: answers cost, and nobody wants half of them before the end."""
+"""Prompts before the share so far decides: answers cost money, so the run does not wait until all were sent."""
 _NEW_NAME = "max_completion_tokens"
-"""What OpenAI calls max_tokens for its newer models; other servers know the old name alone."""
+"""OpenAI's name for max_tokens in its newer models; other servers know only the old name."""
 
 
 class PromptRefusedError(SourceError):
-    """EndpointRefused, but of this prompt: others may be answered."""
+    """EndpointRefused, but for this prompt: others may be answered."""
 
     def __init__(self, message: str, words: str = "") -> None:
         super().__init__("EndpointRefused", message)
         self.words = words
-        """The server's own; they may be kept out of the message."""
+        """The server's own message; callers may keep it out of ours."""
 
 
 def too_many(refused: int, asked: int, of: int) -> bool:
-    """Whether a server refuses more than odd prompts.
+    """Whether a server refuses more than a few outliers.
 
     Args:
-        asked: prompts so far.
-        of: prompts that there are.
+        asked: prompts sent so far.
+        of: prompts in total.
     """
     return 100 * refused > MOST_REFUSED_PERCENT * max(asked, min(of, FEWEST_JUDGED))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said; whole is false when it was cut at the longest length."""
+    """A model's answer; whole is false if it was cut at the maximum length."""
 
     text: str
     whole: bool
@@ -77,7 +78,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Access:
-    """Who may be spoken to, and how.
+    """Which servers a client may use, and within which limits.
 
     Args:
         most_bytes: of an answer.
@@ -99,7 +100,7 @@ class Access:
 
     @classmethod
     def of(cls, plan: MaterializePlan | TrainingPlan, key: str | None, parallel: int, **options: Any) -> Access:
-        """What the plan allows."""
+        """The access that the plan allows."""
         network = network_of(plan)
         return cls(
             network.allow_private,
@@ -114,7 +115,7 @@ class Access:
 
     @property
     def network(self) -> Network:
-        """What may be connected to."""
+        """The permitted destinations."""
         return Network(self.allow_private, self.cluster_domain, self.namespace, self.services, self.cidrs)
 
 
@@ -123,7 +124,7 @@ class Endpoint:
     """One server, by its base URL; safe to use from several threads.
 
     Raises:
-        ConfigError: a URL that cannot be.
+        ConfigError: the URL is not valid.
     """
 
     url: str
@@ -142,11 +143,11 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        """For people and provenance."""
+        """The host, for messages and provenance."""
         return str(self.parts.hostname)
 
     def first_model(self) -> str:
-        """The name of the first model that is served.
+        """The name of the first model that the server lists.
 
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
@@ -157,13 +158,13 @@ class Endpoint:
         return str(models[0]["id"])
 
     def models(self, until: float = math.inf) -> list[dict[str, Any]]:
-        """What is served, as the server describes it; see `ask`.
+        """The models that the server lists, as it describes them; see `ask`.
 
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
         """
-        found = self.request("GET", "/models", until=until).get("data")
-        return [model for model in found if isinstance(model, dict)] if isinstance(found, list) else []
+        listed = self.request("GET", "/models", until=until).get("data")
+        return [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
 
     def chat(
         self, model: str, messages: Sequence[Message], *, temperature: float, max_tokens: int, seed: int
@@ -171,22 +172,22 @@ class Endpoint:
         """One answer to the messages.
 
         Raises:
-            PromptRefusedError: the server takes others, or its filter cut the answer.
+            PromptRefusedError: the server refuses this prompt but not others, or its filter cut the answer.
             SourceError: EndpointUnreachable or EndpointRefused.
         """
         body = {"model": model, "messages": list(messages), "temperature": temperature, "seed": seed}
-        name = self._length_name  # another thread may learn the new one meanwhile
+        name = self._length_name  # another thread may switch to the new name meanwhile
         try:
-            found = self.request("POST", "/chat/completions", {**body, name: max_tokens})
+            completion = self.request("POST", "/chat/completions", {**body, name: max_tokens})
         except SourceError as error:
             words = error.words if isinstance(error, PromptRefusedError) else error.message
             if _NEW_NAME not in words or name == _NEW_NAME:
                 raise
             self._length_name = _NEW_NAME
-            found = self.request("POST", "/chat/completions", {**body, _NEW_NAME: max_tokens})
-        self.usage.see(found)
+            completion = self.request("POST", "/chat/completions", {**body, _NEW_NAME: max_tokens})
+        self.usage.see(completion)
         try:
-            choice = found["choices"][0]
+            choice = completion["choices"][0]
             text = choice["message"]["content"]
         except (KeyError, IndexError, TypeError):
             raise SourceError("EndpointRefused", f"{self.host} answers something else than a completion") from None
@@ -203,7 +204,7 @@ class Endpoint:
         tries: int = TRIES,
         until: float = math.inf,
     ) -> dict[str, Any]:
-        """`ask` for a JSON object."""
+        """Call `ask` and parse a JSON object."""
         return _parsed(self.ask(method, path, body, tries, until), self.host)
 
     def ask(
@@ -214,16 +215,16 @@ class Endpoint:
         tries: int = TRIES,
         until: float = math.inf,
     ) -> bytes:
-        """The answer; what may pass is tried again with growing pauses.
+        """Send a request and return the answer; temporary failures are retried with growing pauses.
 
         Args:
             path: below the base URL.
             body: sent as JSON.
-            until: when all tries must be over, by `time.monotonic`.
+            until: when all tries must end, by `time.monotonic`.
 
         Raises:
             SourceError: EndpointUnreachable or EndpointRefused.
-            PromptRefusedError: what was sent is refused, and other things may not be.
+            PromptRefusedError: the server refuses this content, but may accept other content.
         """
         for number in range(tries):
             try:
@@ -275,7 +276,8 @@ class Endpoint:
         return response.status, data, response.headers.get("Retry-After")
 
     def _without_key(self, words: str) -> str:
-        """Servers like to repeat a key that they do not know; what they say goes into log and status."""
+        """Remove the key from a server's message: servers like to repeat an unknown key, and messages reach log and
+        status."""
         return words.replace(self.access.key, "…") if self.access.key else words
 
     def _connect(self) -> urllib3.HTTPConnectionPool:
@@ -285,12 +287,12 @@ class Endpoint:
         return pool_of(address, port, self.host if secure else None, connections=self.access.parallel, patient=True)
 
     def _address(self, port: int) -> str:
-        """An address of the host, after all of them were checked."""
-        found, network = self.access.resolver(self.host, port), self.access.network
-        if refusal := network.refusal(self.url, found):
+        """An address of the host, after all were checked."""
+        resolution, network = self.access.resolver(self.host, port), self.access.network
+        if refusal := network.refusal(self.url, resolution):
             raise SourceError("SourceRefused", refusal)
-        self._tells_words = network.tells_words(self.url, found)
-        return found.addresses[0]
+        self._tells_words = network.tells_words(self.url, resolution)
+        return resolution.addresses[0]
 
 
 def in_parallel(
@@ -299,12 +301,12 @@ def in_parallel(
     threads: int,
     check: Callable[[], None] = lambda: None,
 ) -> list[_Told]:
-    """The answers in the order of what is asked; the first error ends it, and what is not yet under way.
+    """The answers in the order of the questions. The first error stops everything that has not started.
 
-    What is under way then is waited for no more, nor at the end of the process: a server may never answer.
+    Questions in progress then are abandoned, also at the end of the process: a server may never answer.
 
     Args:
-        check: called each second while waiting; what it raises is such an error.
+        check: called each second while waiting; an exception from it counts as such an error.
     """
     answers: list[Future[_Told]] = [Future() for _ in asked]
     todo: SimpleQueue[tuple[Future[_Told], _Asked]] = SimpleQueue()
@@ -347,7 +349,7 @@ def _checked(url: str, private: bool) -> SplitResult:
 
 
 def _seconds(after: str | None, number: int) -> float:
-    """What the server asks for, else 1, 2, 4 … seconds, each with some jitter."""
+    """Seconds that the server asks for, else 1, 2, 4 …, each with some jitter."""
     if after and after.isdigit():
         return min(float(after), _LONGEST_PAUSE)
     return min(2.0**number * random.uniform(0.8, 1.2), _LONGEST_PAUSE)
@@ -355,16 +357,16 @@ def _seconds(after: str | None, number: int) -> float:
 
 def _parsed(data: bytes, host: str) -> dict[str, Any]:
     try:
-        found = json.loads(data)
+        parsed = json.loads(data)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        parsed = None
+    if not isinstance(parsed, dict):
         raise SourceError("EndpointRefused", f"{host} answers something else than a JSON object")
-    return found
+    return parsed
 
 
 def _words(data: bytes) -> str:
-    """The server's own words, whole: a key that is cut is not found any more."""
+    """The server's whole message: a key that is cut would not be recognised and removed."""
     try:
         error = json.loads(data).get("error")
         text = error.get("message") if isinstance(error, dict) else error

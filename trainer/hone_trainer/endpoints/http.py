@@ -1,8 +1,8 @@
-"""https:// sources: the address is checked and pinned, each redirect is checked again, size and time are bounded.
+"""https:// sources: addresses are checked and pinned, each redirect is checked again, size and time are bounded.
 
-A host name is resolved once; every address it has must be public, and the connection goes to one of those, so a second
-answer of the name server cannot lead elsewhere. TLS is checked against the host's name, with the system's
-certificates (SSL_CERT_FILE names others). No proxy is used: it would resolve the name by itself.
+A host name is resolved once. Every address that it has must be public, and the connection goes to one of them, so a
+second answer of the name server cannot redirect it. TLS is checked against the host's name, with the system's
+certificates (or those in SSL_CERT_FILE). No proxy is used: a proxy would resolve the name itself.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ _CONDITIONS = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
 _MAX_MARK = 200
 _CHUNK = 2**20
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
-"""Of the target file, not of the connection."""
+"""Bytes of the file, not of the connection."""
 _CONNECT_SECONDS = 30
 _READ_SECONDS = 60
 Resolver = Callable[[str, int], Resolution]
 
 
 def resolve(host: str, port: int) -> Resolution:
-    """All addresses of a host name and its canonical name, by one question to the system's resolver."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    return Resolution(addresses, next((entry[3] for entry in found if entry[3]), ""))
+    """All addresses of a host name and its canonical name, from one call of the system's resolver."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_CANONNAME)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
+    return Resolution(addresses, next((entry[3] for entry in entries if entry[3]), ""))
 
 
 class UnchangedError(Exception):
-    """The server says that the file is the one that was read before."""
+    """The server reports that the file has not changed since it was last read."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """By what a server tells one content of a file from another: its ETag, else its time."""
+    """Identifies one version of a server's file: its ETag, else its modification time."""
 
     header: str
     value: str
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> Mark | None:
-        """The mark in an answer; None when it has none, or one that is too long to keep."""
+        """The mark in a response; None if it has none, or one that is too long to keep."""
         for name in _CONDITIONS:
             if value := headers.get(name):
                 return cls(name, value) if len(value) <= _MAX_MARK and value.isprintable() else None
@@ -70,7 +70,7 @@ class Mark:
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
-        """From `str` of a mark."""
+        """Parse the text that `str` of a mark returns."""
         name, _, value = text.partition("=")
         return cls(name, value) if name in _CONDITIONS and value else None
 
@@ -78,13 +78,13 @@ class Mark:
         return f"{self.header}={self.value}"
 
     def condition(self) -> dict[str, str]:
-        """The header that asks for another content only (RFC 9110, section 13)."""
+        """The header that requests the content only if it changed (RFC 9110, section 13)."""
         return {_CONDITIONS[self.header]: self.value}
 
 
 @dataclass(frozen=True)
 class Client:
-    """Downloads under limits. authorization is the value of that header; it is sent to the first host alone."""
+    """Downloads under limits. authorization is the value of that header; only the first host receives it."""
 
     limits: Limits
     authorization: str | None = None
@@ -97,10 +97,10 @@ class Client:
         progress: Callable[[int], None] = lambda _: None,
         known: Mark | None = None,
     ) -> Mark | None:
-        """Download url to the file target; progress is told the bytes of each chunk.
+        """Download url to the file target. progress is called with the size of each chunk in bytes.
 
         Returns:
-            The mark of what was downloaded, where the server gives one.
+            The mark of the downloaded file, if the server sends one.
 
         Raises:
             SourceError: SourceRefused, SourceNotFound, SourceUnreachable or SourceTooLarge.
@@ -115,17 +115,17 @@ class Client:
             same_host = (current.hostname, current.port) == (first.hostname, first.port)
             headers = {"Authorization": self.authorization} if self.authorization and same_host else {}
             headers |= known.condition() if known else {}
-            found = self._get(current, headers, target, deadline, progress)
-            if not isinstance(found, str):
-                return found
-            current = checked(urljoin(current.geturl(), found))
+            outcome = self._get(current, headers, target, deadline, progress)
+            if not isinstance(outcome, str):
+                return outcome
+            current = checked(urljoin(current.geturl(), outcome))
         raise SourceError("SourceRefused", f"{_shown(first)} redirects more than {_MAX_REDIRECTS} times")
 
     def _get(
         self, url: SplitResult, headers: dict[str, str], target: Path, deadline: float, progress: Callable[[int], None]
     ) -> str | Mark | None:
-        """One request; the location to go on to, or the mark of the file when it is complete."""
-        # A Service's name is no exception here: https:// sources are public hosts.
+        """One request. Returns the location of a redirect, or the mark of the file if it is complete."""
+        # A Service's name makes no difference here: https:// sources are public hosts.
         network = Network(self.limits.allow_private_addresses, by_name=False)
         pool = connect(url, network, deadline, self.resolver)
         send = {"User-Agent": "hone", "Accept-Encoding": "identity", **headers}
@@ -193,10 +193,10 @@ def connect(
     """Connections to one checked address of the URL's host.
 
     Args:
-        until: when every answer must have been read, by `time.monotonic`.
+        until: when every answer must be complete, by `time.monotonic`.
 
     Raises:
-        SourceError: SourceRefused when any of its addresses is not allowed; SourceUnreachable when it has none.
+        SourceError: SourceRefused if any of its addresses is not allowed; SourceUnreachable if it has none.
     """
     host, secure = str(url.hostname), url.scheme == "https"
     port = url.port or (443 if secure else 80)
@@ -216,8 +216,8 @@ def pool_of(
 
     Args:
         tls_host: the name that its certificate must have; None for plain http://.
-        until: when every answer must have been read, by `time.monotonic`; a request may have a timeout of its own.
-        patient: whether a server may be silent longer than a minute.
+        until: when every answer must be complete, by `time.monotonic`; a request may have its own timeout.
+        patient: whether a server may stay silent for more than a minute.
     """
     options: dict[str, Any] = {"timeout": timeout_until(until), "maxsize": connections, "block": connections > 1}
     if tls_host is None:
@@ -233,13 +233,13 @@ def pool_of(
 
 
 def timeout_until(until: float, most: float = math.inf) -> urllib3.Timeout:
-    """Seconds for a request: to connect, and then for the whole answer, at most `most`."""
+    """The timeout of a request: to connect, and then for the whole answer, at most `most` seconds."""
     left = max(0.01, min(until - time.monotonic(), most))
     return urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), read=None if math.isinf(left) else left)
 
 
 class _Within(io.RawIOBase):
-    """Reads a socket until a moment: bytes that come one by one do not put it off."""
+    """Reads a socket until a fixed time: bytes that arrive one by one do not extend it."""
 
     def __init__(self, inner: io.RawIOBase, sock: socket.socket, until: float, idle: float) -> None:
         self._inner, self._sock, self._until, self._idle = inner, sock, until, idle
@@ -260,7 +260,7 @@ class _Within(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer whose head and body must be there within the connection's timeout."""
+    """An answer whose head and body must arrive within the connection's timeout."""
 
     def __init__(self, sock: socket.socket, *args: Any, seconds: float | None, idle: float, **options: Any) -> None:
         super().__init__(sock, *args, **options)
@@ -278,7 +278,7 @@ class _Bounded(urllib3.connection.HTTPConnection):
 
 
 class _Patient(_Bounded):
-    """Of a server that computes long before it sends the first byte."""
+    """For a server that computes for a long time before it sends the first byte."""
 
     idle = 3600.0
 
@@ -294,7 +294,7 @@ class _SecurePatient(_Patient, urllib3.connection.HTTPSConnection):
 def send_to(
     pool: urllib3.HTTPConnectionPool, url: SplitResult, method: str, headers: Mapping[str, str], body: Any = None
 ) -> urllib3.BaseHTTPResponse:
-    """One request by the host's own name, not followed, not read."""
+    """Send one request with the host's own name. Redirects are not followed, and the body is not read."""
     port = url.port if url.port not in (None, 443 if url.scheme == "https" else 80) else None
     host = f"[{url.hostname}]" if ":" in str(url.hostname) else str(url.hostname)
     return pool.urlopen(
@@ -310,21 +310,21 @@ def send_to(
 
 
 def _address(url: SplitResult, port: int, network: Network, resolver: Resolver) -> str:
-    """An address of the host, after all of them were checked."""
+    """An address of the host, after all were checked."""
     host = str(url.hostname)
     if problem := network.problem(url.geturl()):
         raise SourceError("SourceRefused", problem)
     try:
-        found = resolver(host, port)
+        resolution = resolver(host, port)
     except (OSError, UnicodeError) as error:
         raise SourceError("SourceUnreachable", f"the host name {host} cannot be resolved: {error}") from None
-    if refusal := network.refusal(url.geturl(), found):
+    if refusal := network.refusal(url.geturl(), resolution):
         raise SourceError("SourceRefused", refusal)
-    return found.addresses[0]
+    return resolution.addresses[0]
 
 
 def checked(url: str, plain: bool = False) -> SplitResult:
-    """The parts of an acceptable address; `plain` allows http://.
+    """The parts of an acceptable URL; `plain` allows http://.
 
     Raises:
         SourceError: SourceRefused.
@@ -346,5 +346,5 @@ def checked(url: str, plain: bool = False) -> SplitResult:
 
 
 def _shown(url: SplitResult) -> str:
-    """The address without its query, which may hold a signature."""
+    """The URL without its query, which may contain a signature."""
     return f"{url.scheme}://{url.netloc}{url.path}"

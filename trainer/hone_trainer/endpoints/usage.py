@@ -1,4 +1,4 @@
-"""How many tokens a server says it has read and written: what providers charge for."""
+"""Counts the tokens that a server reports as read and written, which providers charge for."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _MOST = 2**53 - 1
 
 
 class Usage:
-    """The sum over answers, those that a filter drops included; safe to use from several threads."""
+    """The sum over answers, including those that a filter drops; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.read = self.written = 0
         """Tokens."""
         self.unknown = 0
-        """Answers of which the server does not say it."""
+        """Answers without a count from the server."""
 
     def see(self, answer: dict[str, Any]) -> None:
         """Count a chat completion by its `usage`."""
@@ -33,7 +33,7 @@ class Usage:
         return self.read, self.written
 
     def __str__(self) -> str:
-        """For the log; empty where nothing is known."""
+        """For the log; empty if nothing is known."""
         if not self.read + self.written:
             return ""
         rest = f", {self.unknown:,} answers not counted by the server" if self.unknown else ""

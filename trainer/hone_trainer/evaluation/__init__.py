@@ -1,1 +1,1 @@
-"""Base and tuned model compared: the baseline before the first step, the final evaluation, loss spikes."""
+"""Comparison of base and tuned model: the baseline before the first step, the final evaluation, loss spikes."""

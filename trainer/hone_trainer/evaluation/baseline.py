@@ -1,7 +1,8 @@
-"""The base model's scores and answers, measured just before the first step and kept over attempts.
+"""The base model's scores and answers, measured just before the first step and kept across attempts.
 
-A fresh adapter adds nothing, so at that moment the model in training is the base; and under ZeRO only the wrapped
-model can run forward. They are kept in the work folder, since a resumed attempt no longer has the base's weights.
+A new adapter changes nothing, so at that moment the model in training equals the base; and under ZeRO only the wrapped
+model can run a forward pass. The scores are kept in the work folder, since a resumed attempt no longer has the base's
+weights.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from hone_trainer.store.manifest import write_atomically
 from hone_trainer.training.loop import Run, StopRequested
 
 MEASURED = ("scores", "probes", "graded", "harness")
-"""Attributes of `Baseline` that are kept, as lists of scores."""
+"""Attributes of `Baseline` that are kept as lists of scores."""
 
 
 class Baseline(TrainerCallback):
@@ -55,7 +56,7 @@ class Baseline(TrainerCallback):
             return
         if self._file.is_file():
             self._load()
-        elif state.global_step == 0:  # of a resumed full fine-tuning without the file, the base's numbers are lost
+        elif state.global_step == 0:  # a resumed full fine-tuning without the file has lost them
             self._measure()
 
     def samples(self, trainer: Any) -> tuple[list[Sample], list[str]]:
@@ -63,7 +64,7 @@ class Baseline(TrainerCallback):
         if not self._questions:
             return [], []
         tuned, base = self._answer(trainer), self._answers
-        found = [
+        pairs = [
             Sample(
                 prompt=prompt[:4096],
                 reference=reference[:4096] if reference else None,
@@ -75,10 +76,10 @@ class Baseline(TrainerCallback):
             for i, (_, prompt, reference) in enumerate(self._questions)
         ]
         own = [len(row.sequences[0]) - len(row.prompt_ids) for row, _, _ in self._questions]
-        return found, endings.sentences(tuned, base, own, heldout.SAMPLE_TOKENS)
+        return pairs, endings.sentences(tuned, base, own, heldout.SAMPLE_TOKENS)
 
     def curve(self) -> list[dict[str, Any]]:
-        """The held-out metrics of the base as an entry of transformers' `state.log_history`, at step 0; or nothing."""
+        """The base's held-out metrics as an entry of transformers' `state.log_history` at step 0; empty if unknown."""
         if not self.scores:
             return []
         total = sum(self.scores[1:], self.scores[0])
@@ -101,7 +102,7 @@ class Baseline(TrainerCallback):
 
     def _load(self) -> None:
         body = json.loads(self._file.read_text())
-        for name in MEASURED:  # an attempt before an upgrade may have known fewer
+        for name in MEASURED:  # an attempt before an upgrade may have saved fewer
             setattr(self, name, [Score.from_json(score) for score in body.get(name, ())])
         self._answers = [Answer.from_json(answer) for answer in body["answers"] or ()]
 
@@ -117,12 +118,12 @@ class Baseline(TrainerCallback):
 
 def questions(held_out: list[HeldOut], count: int) -> list[tuple[Example, str, str | None]]:
     """The first `count` held-out rows that have a prompt, with prompt and reference answer as text."""
-    found: list[tuple[Example, str, str | None]] = []
+    selected: list[tuple[Example, str, str | None]] = []
     for split in held_out:
         records = [record for _, record in split_file.records(split.path)]
         for row in split.rows:
-            if len(found) == count:
-                return found
-            if len(row.prompt_ids) > 1 and all(row.number != other.number for other, _, _ in found):
-                found.append((row, *as_text(records[row.number - 1])))
-    return found
+            if len(selected) == count:
+                return selected
+            if len(row.prompt_ids) > 1 and all(row.number != other.number for other, _, _ in selected):
+                selected.append((row, *as_text(records[row.number - 1])))
+    return selected

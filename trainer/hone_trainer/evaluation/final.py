@@ -1,4 +1,4 @@
-"""What the trained model is worth: measured as the base was before the first step, and judged."""
+"""The final evaluation: the trained model is measured like the base before the first step, and judged."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hone_trainer.training.loop import Run, StopRequested
 
 @dataclass
 class Appraisal:
-    """Numbers and answers of base and tuned model, and what follows."""
+    """Numbers and answers of base and tuned model, and the verdict."""
 
     numbers: list[EvaluationNumber]
     samples: list[Sample]
     rejected: str = ""
-    """Why the model does not pass evaluation.retention or evaluation.harness."""
+    """Why the model fails the gate of evaluation.retention or evaluation.harness."""
     advice: list[str] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
     """Points between base and tuned weights."""
@@ -31,7 +31,7 @@ class Appraisal:
 
 
 def appraise(trainer: Any, base: Baseline, step: int) -> Appraisal:
-    """Measure the model as it is, which is that of `step`. A collective.
+    """Measure the model in its current state, which is that of `step`. A collective.
 
     Raises:
         TrainerError: Interrupted.
@@ -43,32 +43,32 @@ def appraise(trainer: Any, base: Baseline, step: int) -> Appraisal:
         tuned = run.scores[step] if step in run.scores else trainer.scores()
         probed = probe_suite.measure(trainer, run.probes, trainer.poll)
         graded = reward_scores.measure(trainer, trainer.poll)
-        answered = measuring.measure(trainer, trainer.poll)
+        benchmark_scores = measuring.measure(trainer, trainer.poll)
         points = interpolation.measure(trainer) if _interpolates(run) and base.scores else []
     except StopRequested:
         raise interrupted("while evaluating the trained model") from None
     names = [split.name for split in run.held_out]
     gates = (
         probe_suite.verdict(run.probes, base.probes, probed, run.plan),
-        measuring.verdict(run.benchmarks, base.harness, answered, run.plan),
+        measuring.verdict(run.benchmarks, base.harness, benchmark_scores, run.plan),
     )
     samples, warnings = base.samples(trainer)
-    found = Appraisal(
+    appraisal = Appraisal(
         numbers=[
             *scores.numbers(names, run.method.metrics, base.scores, tuned),
             *probe_suite.numbers(run.probes, base.probes, probed),
             *paired.numbers([split.name for split in run.prompts], base.graded, graded),
-            *measuring.numbers(run.benchmarks, base.harness, answered),
+            *measuring.numbers(run.benchmarks, base.harness, benchmark_scores),
         ],
         samples=samples,
         rejected=" ".join(filter(None, gates)),
         advice=warnings,
     )
     if run.method.goal.metric == "loss":
-        found.advice += loss_spikes.sentences(trainer.state.log_history)
+        appraisal.advice += loss_spikes.sentences(trainer.state.log_history)
     if points and base.probes:
-        _interpolated(found, run, base.probes, [*points, Point(1.0, tuned, probed)])
-    return found
+        _interpolated(appraisal, run, base.probes, [*points, Point(1.0, tuned, probed)])
+    return appraisal
 
 
 def _interpolates(run: Run) -> bool:
@@ -76,9 +76,9 @@ def _interpolates(run: Run) -> bool:
     return retention is not None and retention.interpolate
 
 
-def _interpolated(found: Appraisal, run: Run, base: list[Score], points: list[Point]) -> None:
+def _interpolated(appraisal: Appraisal, run: Run, base: list[Score], points: list[Point]) -> None:
     best = interpolation.best(points, base, run)
     words = interpolation.sentence(best, points[-1], base, run)
-    found.advice += [words] if words else []
-    found.resolved |= {"interpolation": f"{best.weight:g}"} if best else {}
-    found.curve = [point.to_json(run) for point in points]
+    appraisal.advice += [words] if words else []
+    appraisal.resolved |= {"interpolation": f"{best.weight:g}"} if best else {}
+    appraisal.curve = [point.to_json(run) for point in points]

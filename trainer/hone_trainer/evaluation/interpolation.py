@@ -1,5 +1,6 @@
-"""Models between base and tuned weights (Wortsman et al. 2022, WiSE-FT, arXiv 2109.01903): w = base + weight (tuned -
-base). Often one of them keeps more of what the base knew, and gives up little of what was learned.
+"""Weight interpolation between base and tuned model (Wortsman et al. 2022, WiSE-FT, arXiv 2109.01903): w = base +
+weight
+(tuned - base). Often an interpolated model keeps more of the base's abilities and gives up little of the new ones.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hone_trainer.scoring.probe_suite import Probe
 from hone_trainer.scoring.scores import Score
 
 WEIGHTS = (0.2, 0.4, 0.6, 0.8)
-"""Points that are measured beside base and tuned model."""
+"""Weights that are measured in addition to base and tuned model."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Point:
         return sum(self.held_out[1:], self.held_out[0]).value(goal.metric)
 
     def cost(self, goal: Goal) -> float:
-        """`value` as something to be made small."""
+        """`value` as a cost, where lower is better."""
         return goal.cost(self.value(goal))
 
     def to_json(self, run: Any) -> dict[str, Any]:
-        """Weight and metrics, by the names of metric and rows."""
+        """Weight and metrics, keyed by metric and rows."""
         metrics = {
             f"{name} on {split.name}": score.value(name)
             for split, score in zip(run.held_out, self.held_out, strict=True)
@@ -52,18 +53,18 @@ class Point:
 
 
 def measure(trainer: Any) -> list[Point]:
-    """The points between. A collective; the model is afterwards what it was."""
-    found = []
+    """The points between base and tuned model. A collective; the model's weights are restored afterwards."""
+    points = []
     for weight in WEIGHTS:
         with between(trainer, weight):
             probes = probe_suite.measure(trainer, trainer.run.probes, trainer.poll)
-            found.append(Point(weight, trainer.scores(), probes))
-    return found
+            points.append(Point(weight, trainer.scores(), probes))
+    return points
 
 
 @contextmanager
 def between(trainer: Any, weight: float) -> Iterator[None]:
-    """The trainer's model at this point of the line."""
+    """Set the trainer's model to this point of the line while the context is open."""
     run = trainer.run
     if adapters.is_adapter(run.plan.adapter):
         with _scaled(trainer.model, weight):
@@ -75,7 +76,7 @@ def between(trainer: Any, weight: float) -> Iterator[None]:
 
 @contextmanager
 def _scaled(network: Any, weight: float) -> Iterator[None]:
-    """The update of a LoRA layer is a factor times B A: the point is that factor times the weight."""
+    """The update of a LoRA layer is a factor times B A: multiply that factor by the weight."""
     layers = list(lora_layers(network))
     before = [dict(layer.scaling) for layer in layers]
     for layer in layers:
@@ -101,7 +102,7 @@ def _mixed(network: Any, base: dict[str, Any], weight: float) -> Iterator[None]:
     tuned = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if name in base:  # PPO's value head is in no base
+            if name in base:  # no base has PPO's value head
                 parameter.lerp_(base[name].to(parameter), 1 - weight)
     try:
         yield
@@ -117,28 +118,28 @@ def _base(run: Any) -> dict[str, Any]:
 
 
 def best(points: Sequence[Point], base: Sequence[Score], run: Any) -> Point | None:
-    """The point with the best held-out value of those that keep what must be kept; None when none does."""
+    """The point with the best held-out value among those within the retention limit; None if there is none."""
     limit = probe_suite.limit(run.plan)
     kept = [p for p in points if not probe_suite.beyond(probe_suite.regressions(run.probes, base, p.probes), limit)]
     return min(kept, key=lambda p: p.cost(run.method.goal), default=None)
 
 
-def sentence(found: Point | None, tuned: Point, base: Sequence[Score], run: Any) -> str | None:
-    """What the curve tells beside the tuned model; None when that is the best point itself."""
-    if found is None:
+def sentence(choice: Point | None, tuned: Point, base: Sequence[Score], run: Any) -> str | None:
+    """What the curve shows in addition to the tuned model; None if the tuned model is the best point."""
+    if choice is None:
         return "evaluation.retention.interpolate: no point between base and tuned model keeps what must be kept."
-    if found.weight == tuned.weight:
+    if choice.weight == tuned.weight:
         return None
-    goal, probes = run.method.goal, _kept(run.probes, base, found.probes)
+    goal, probes = run.method.goal, _kept(run.probes, base, choice.probes)
     return (
-        f"evaluation.retention.interpolate: {found.weight:g} of the way from base to tuned weights, {goal.metric} on "
-        f"held-out rows is {found.value(goal):.4f} (tuned {tuned.value(goal):.4f}), {probes}; "
-        f"`python -m hone_trainer export --weight {found.weight:g}` makes that model of a checkpoint."
+        f"evaluation.retention.interpolate: {choice.weight:g} of the way from base to tuned weights, {goal.metric} on "
+        f"held-out rows is {choice.value(goal):.4f} (tuned {tuned.value(goal):.4f}), {probes}; "
+        f"`python -m hone_trainer export --weight {choice.weight:g}` makes that model of a checkpoint."
     )
 
 
-def _kept(probes: Sequence[Probe], base: Sequence[Score], found: Sequence[Score]) -> str:
-    worse = probe_suite.regressions(probes, base, found)
+def _kept(probes: Sequence[Probe], base: Sequence[Score], scores: Sequence[Score]) -> str:
+    worse = probe_suite.regressions(probes, base, scores)
     return ", ".join(f"{name} {_than_base(share)}" for name, share in worse.items())
 
 

@@ -1,4 +1,4 @@
-"""Steps at which the training loss jumped, and a loss that did not fall, from the logged curve alone. Pure."""
+"""Finds steps at which the training loss jumped, and a loss that rose, from the logged curve alone. Pure."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from statistics import fmean, median
 from typing import Any
 
 WINDOW = 20
-"""Logged losses that a loss is compared with: those just before it."""
+"""Number of preceding logged losses that a loss is compared with."""
 ENOUGH = 5
-"""Fewer say nothing of what is usual."""
+"""Fewer losses do not show what is usual."""
 FACTOR = 2.0
 DEVIATIONS = 10.0
-"""A spike is above the median by this factor and by so many median absolute deviations: batches differ, too."""
+"""A spike exceeds the median by this factor and by this many median absolute deviations, since batches differ."""
 
 
 RISE = 1.05
-"""Factor of the last quarter's mean loss over the first quarter's from which the loss has risen."""
+"""The loss has risen if the last quarter's mean exceeds the first quarter's by this factor."""
 FEWEST = 8
-"""Logged losses of which quarters can be compared."""
+"""Least number of logged losses for comparing quarters."""
 SURE = 3.0
-"""Standard errors that the rise must have: batches differ."""
+"""Least standard errors of the rise, since batches differ."""
 
 
 def spikes(history: Sequence[dict[str, Any]]) -> list[tuple[int, float, float]]:
-    """(step, loss, median of the losses before) of each spike.
+    """(step, loss, median of the preceding losses) of each spike.
 
     Args:
         history: transformers' `state.log_history`.
     """
     losses = [(entry["step"], float(entry["loss"])) for entry in history if "loss" in entry]
-    found = []
+    result = []
     for index, (step, loss) in enumerate(losses):
         before = [value for _, value in losses[max(0, index - WINDOW) : index]]
         if len(before) < ENOUGH:
@@ -40,12 +40,12 @@ def spikes(history: Sequence[dict[str, Any]]) -> list[tuple[int, float, float]]:
         usual = median(before)
         spread = median(abs(value - usual) for value in before)
         if loss > FACTOR * usual and loss > usual + DEVIATIONS * spread:
-            found.append((step, loss, usual))
-    return found
+            result.append((step, loss, usual))
+    return result
 
 
 def sentences(history: Sequence[dict[str, Any]]) -> list[str]:
-    """What to tell of jumps and of a rise; empty without any."""
+    """Warnings about jumps and about a rise; empty without any."""
     return [*_jumps(history), *_rise(history)]
 
 
@@ -55,7 +55,7 @@ def _rise(history: Sequence[dict[str, Any]]) -> list[str]:
     if len(losses) < FEWEST:
         return []
     first, last = fmean(losses[:quarter]), fmean(losses[-quarter:])
-    # The noise of a curve, whatever its trend, shows in the differences of neighbours (von Neumann 1941).
+    # The noise of a curve with any trend shows in the differences of neighbours (von Neumann 1941).
     noise = math.sqrt(fmean((after - before) ** 2 for before, after in pairwise(losses)) / 2)
     if last <= RISE * first or last - first <= SURE * noise * math.sqrt(2 / quarter):
         return []
@@ -66,9 +66,9 @@ def _rise(history: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _jumps(history: Sequence[dict[str, Any]]) -> list[str]:
-    found = spikes(history)
-    if not found:
+    jumps = spikes(history)
+    if not jumps:
         return []
-    where = ", ".join(f"step {step}: {loss:.3g} after {usual:.3g}" for step, loss, usual in found[:5])
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return [f"the training loss jumped {len(found)} times ({where}{more}): lower learningRate, or look at the rows."]
+    where = ", ".join(f"step {step}: {loss:.3g} after {usual:.3g}" for step, loss, usual in jumps[:5])
+    more = f" and {len(jumps) - 5} more" if len(jumps) > 5 else ""
+    return [f"the training loss jumped {len(jumps)} times ({where}{more}): lower learningRate, or look at the rows."]

@@ -1,6 +1,6 @@
-"""What evaluation.rewards say of the models' answers to held-out prompts, before and after training.
+"""Rewards of evaluation.rewards for the models' answers to held-out prompts, before and after training.
 
-The rewards are made for each measurement and dropped after it: a reward model takes no memory while training.
+The rewards are built for each measurement and dropped after it, so a reward model takes no memory during training.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from hone_trainer.training.loop import Run
 from hone_trainer.training.method import Poll
 
 WIDTH = 4
-"""Numbers of a score, see `_columns`."""
+"""Values for each score, see `_columns`."""
 
 
 def prompts(plan: TrainingPlan, base: Base) -> list[HeldOut]:
-    """The held-out prompts that both models answer, where the plan has rewards for the answers.
+    """The held-out prompts that both models answer; empty if the plan has no evaluation.rewards.
 
     Raises:
         TrainerError: DatasetFormatMismatch, NoTrainableRows.
@@ -44,55 +44,56 @@ def prompts(plan: TrainingPlan, base: Base) -> list[HeldOut]:
 
 
 def _prompts(plan: TrainingPlan, base: Base, source: DatasetInput) -> list[Prompt]:
-    read = dict(records(Path(source.path)))
-    if "text" in next(iter(read.values()), {}):
+    rows_by_line = dict(records(Path(source.path)))
+    if "text" in next(iter(rows_by_line.values()), {}):
         message = f"{source.name}/{source.split}: evaluation.rewards: rows of format Text have no prompt to answer"
         raise TrainerError("DatasetFormatMismatch", message)
     encoder = PromptEncoder(base.tokenizer, base.context - longest_answer(plan))
-    found = encode_split(source.path, encoder, max_length=None).rows
-    # What KTO calls a bad answer is nothing to compare with.
-    good = [row for row in found if read[row.number].get("label") is not False]
+    rows = encode_split(source.path, encoder, max_length=None).rows
+    # KTO's bad answers are not references.
+    good = [row for row in rows if rows_by_line[row.number].get("label") is not False]
     if not good:
-        message = f"{source.name}/{source.split}: evaluation.rewards: all {len(found)} answers have the label false"
+        message = f"{source.name}/{source.split}: evaluation.rewards: all {len(rows)} answers have the label false"
         raise TrainerError("NoTrainableRows", message)
     return good[: plan.evaluation.max_rows]
 
 
 def longest_answer(plan: TrainingPlan) -> int:
-    """Most tokens of an answer: those of the samples that the method learns from, where that is more."""
+    """Maximum tokens of an answer: those of the samples that the method learns from, if that is more."""
     own = plan.grpo or plan.ppo
     return max(plan.evaluation.max_new_tokens, own.max_completion_length if own else 0)
 
 
 def measure(trainer: Any, poll: Poll, *, check: bool = False) -> list[Score]:
-    """One score a split of `run.prompts`, of the model as it is. A collective.
+    """One score for each split of `run.prompts`, of the model in its current state. A collective.
 
     Args:
-        check: whether the rewards must first show that they know the rows' own answers.
+        check: whether the rewards must first accept the rows' own answers.
 
     Raises:
-        TrainerError: RewardFailed, SandboxFailed or EndpointUnreachable, when no answer of a split got a score of a
-            reward; what `rewards.make` and `rewards.gold.check` raise.
+        TrainerError: RewardFailed, SandboxFailed or EndpointUnreachable, if a reward scored no answer of a split; also
+            the
+            errors of `rewards.make` and `rewards.gold.check`.
     """
     run: Run = trainer.run
     if not run.prompts:
         return []
     specs = run.plan.evaluation.rewards
     with Workers() as workers:
-        made = rewards.of_plan(run.plan, specs, workers)
+        combined = rewards.of_plan(run.plan, specs, workers)
         for split in run.prompts if check else ():
-            for sentence in gold.check(made, [spec.type for spec in specs], split.rows, f"{split.name}: "):
+            for sentence in gold.check(combined, [spec.type for spec in specs], split.rows, f"{split.name}: "):
                 run.reporters.say(sentence)
-        return [_score(trainer, made, split, poll) for split in run.prompts]
+        return [_score(trainer, combined, split, poll) for split in run.prompts]
 
 
-def _score(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> Score:
-    tokens, found = _greedy(trainer, made, split, poll)
+def _score(trainer: Any, combined: Combined, split: HeldOut, poll: Poll) -> Score:
+    tokens, metrics = _greedy(trainer, combined, split, poll)
     if trainer.run.plan.evaluation.pass_at:
-        found += _sampled(trainer, made, split, poll)
-    for graded in found:
-        _tell(trainer.run, made, split, graded)
-    return Score({graded.name: graded.mean for graded in found}, tokens)
+        metrics += _sampled(trainer, combined, split, poll)
+    for graded in metrics:
+        _tell(trainer.run, combined, split, graded)
+    return Score({graded.name: graded.mean for graded in metrics}, tokens)
 
 
 class Graded(NamedTuple):
@@ -102,27 +103,27 @@ class Graded(NamedTuple):
     name: str
     mean: Mean
     failure: str
-    """Code that is told where no row has a score."""
+    """Failure code if no row has a score."""
 
 
-def _tell(run: Run, made: Combined, split: HeldOut, found: Graded) -> None:
-    """That rows are left out.
+def _tell(run: Run, combined: Combined, split: HeldOut, graded: Graded) -> None:
+    """Report that rows are left out.
 
     Raises:
-        TrainerError: with `found.failure`, when all are.
+        TrainerError: with `graded.failure`, if all rows are.
     """
-    masked, rows = found.mean.weights.count(0), len(found.mean.weights)
-    # Why most of this rank's have none; another rank's reasons are not known here.
-    reasons = [reason for reason, _ in made.counts.most_common() if reason.startswith(f"{found.reward}: ")]
-    why = f"; most often: {reasons[0].removeprefix(f'{found.reward}: ')}" if reasons else ""
+    masked, rows = graded.mean.weights.count(0), len(graded.mean.weights)
+    # The most common reason on this rank; other ranks' reasons are unknown here.
+    reasons = [reason for reason, _ in combined.counts.most_common() if reason.startswith(f"{graded.reward}: ")]
+    why = f"; most often: {reasons[0].removeprefix(f'{graded.reward}: ')}" if reasons else ""
     if masked == rows:
-        message = f"{found.name} on {split.name}: none of {rows} rows got a score{why}"
-        raise TrainerError(found.failure, message, rank=ranks.rank())
+        message = f"{graded.name} on {split.name}: none of {rows} rows got a score{why}"
+        raise TrainerError(graded.failure, message, rank=ranks.rank())
     if masked:
-        run.reporters.say(f"{found.name} on {split.name}: {masked} of {rows} rows got no score and are left out{why}")
+        run.reporters.say(f"{graded.name} on {split.name}: {masked} of {rows} rows got no score and are left out{why}")
 
 
-def _greedy(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> tuple[int, list[Graded]]:
+def _greedy(trainer: Any, combined: Combined, split: HeldOut, poll: Poll) -> tuple[int, list[Graded]]:
     """Tokens of the likeliest answers, and their rewards."""
     run: Run = trainer.run
     longest, pad = longest_answer(run.plan), run.base.tokenizer.pad_token_id
@@ -130,25 +131,25 @@ def _greedy(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> tuple[i
     def forward(batch: Sequence[Prompt]) -> list[list[float]]:
         asked = [row.prompt_ids for row in batch]
         answers = generate.greedy(trainer.model, asked, pad_id=pad, stop_ids=run.stop_ids, longest=longest)
-        found = made(rewards.as_samples(run.base.tokenizer, batch, answers)).parts.values()
+        found = combined(rewards.as_samples(run.base.tokenizer, batch, answers)).parts.values()
         return [[float(len(ids)), *chain(*map(_columns, scored))] for ids, *scored in zip(answers, *found, strict=True)]
 
     values = heldout.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
     tokens, *columns = zip(*values, strict=True)
     out = []
-    for index, part in enumerate(made.parts):
+    for index, part in enumerate(combined.parts):
         weights, totals, *blamed = columns[WIDTH * index : WIDTH * (index + 1)]
         out.append(Graded(part.name, REWARD + part.name, Mean(list(totals), list(weights)), _failure(*blamed)))
     return int(sum(tokens)), out
 
 
-def _sampled(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> list[Graded]:
-    """pass@k of each reward that says right or wrong. The same seeds whatever the model's weights."""
+def _sampled(trainer: Any, combined: Combined, split: HeldOut, poll: Poll) -> list[Graded]:
+    """pass@k of each reward that scores right or wrong. The seeds do not depend on the model's weights."""
     run: Run = trainer.run
     options, pad = run.plan.evaluation.pass_at, run.base.tokenizer.pad_token_id
     assert options is not None
-    specs = zip(made.parts, run.plan.evaluation.rewards, strict=True)
-    verifiers = Combined([part for part, spec in specs if spec.type in VERIFIERS], made.counts)
+    specs = zip(combined.parts, run.plan.evaluation.rewards, strict=True)
+    verifiers = Combined([part for part, spec in specs if spec.type in VERIFIERS], combined.counts)
 
     def forward(batch: Sequence[Prompt]) -> list[list[float]]:
         sums = [[0.0] * (WIDTH * len(verifiers.parts)) for _ in batch]
@@ -178,12 +179,12 @@ def _sampled(trainer: Any, made: Combined, split: HeldOut, poll: Poll) -> list[G
 
 
 def _columns(score: Scored) -> tuple[float, ...]:
-    """Whether it counts, the score, whether the sandbox is to blame, and whether a server that is away is: WIDTH."""
+    """WIDTH values: whether it counts, the score, whether the sandbox failed, and whether a server was unreachable."""
     if isinstance(score, Masked):
         return 0.0, 0.0, float(score.broken), float(score.away)
     return 1.0, score, 0.0, 0.0
 
 
-def _failure(broken: Sequence[float], away: Sequence[float]) -> str:
-    """Another attempt may find a server back that was away, and evaluates what was trained."""
-    return "SandboxFailed" if any(broken) else "EndpointUnreachable" if any(away) else "RewardFailed"
+def _failure(broken: Sequence[float], unreachable: Sequence[float]) -> str:
+    """The failure code: another attempt may reach a server that was unreachable, and evaluates the trained model."""
+    return "SandboxFailed" if any(broken) else "EndpointUnreachable" if any(unreachable) else "RewardFailed"

@@ -1,7 +1,8 @@
-"""Tasks of lm-evaluation-harness: found by name, staged by `python -m hone_trainer tasks`, measured before and after.
+"""Tasks of lm-evaluation-harness: looked up, staged by `python -m hone_trainer tasks`, measured before and after
+training.
 
-The harness makes the prompts, parses the answers and counts. Ours are the data sets, which are staged and pinned, and
-the model, which is the one in training. Only what the harness's own package says is run: nothing of a data set.
+The harness makes the prompts, parses the answers and counts. Hone provides the data sets, staged and pinned, and the
+model, which is the one in training. Only code from the harness's own package runs: none from a data set.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ def installed() -> str:
 
 @contextmanager
 def seeded() -> Iterator[None]:
-    """Random numbers as lm-eval seeds them; those of the run go on afterwards as if nothing had happened."""
+    """Seed random numbers like lm-eval, and restore the run's random state afterwards."""
     import numpy as np
 
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of each default that a task leaves to it
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns about each default that a task relies on
     python, arrays = random.getstate(), np.random.get_state()
     random.seed(SEEDS["random"])
     np.random.seed(SEEDS["numpy"])
@@ -43,7 +44,7 @@ def seeded() -> Iterator[None]:
 
 @contextmanager
 def _torch() -> Iterator[None]:
-    """The same of torch, where it is loaded: the pod that stages tasks can do without."""
+    """The same for torch if it is loaded: the pod that stages tasks works without it."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield

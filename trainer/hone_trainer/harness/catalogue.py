@@ -1,4 +1,4 @@
-"""Names of tasks and groups to what must be staged for them; all that cannot be measured is refused by name."""
+"""Maps names of tasks and groups to what must be staged for them; refuses, by name, what cannot be measured."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hone_trainer import harness
 from hone_trainer.errors import ConfigError
 
 _OPTIONS = ("data_files", "data_dir", "column_names", "header", "delimiter", "sep")
-"""What a task may tell the loader of its data set."""
+"""Arguments that a task may pass to the loader of its data set."""
 _NEAREST = 3
 _MAX_TASKS = 128
-"""Of a group, with those of its groups."""
+"""Limit for a group, including the groups in it."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class DataSet:
     config: str | None = None
     revision: str = "main"
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments of `datasets.load_dataset`."""
+    """Additional arguments of `datasets.load_dataset`."""
 
     @property
     def key(self) -> str:
-        """Equal for the same rows."""
+        """Equal for equal rows."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
@@ -45,12 +45,12 @@ class Task:
     """Path of its YAML file below lm_eval/tasks."""
     data: DataSet
     splits: tuple[str, ...]
-    """Those that its prompts and examples are made of."""
+    """Splits that its prompts and examples come from."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a plan names: a task, or a group of tasks."""
+    """An entry of a plan: a task, or a group of tasks."""
 
     name: str
     tasks: tuple[Task, ...]
@@ -64,25 +64,25 @@ def root() -> Path:
 
 
 def find(names: Sequence[str]) -> list[Wanted]:
-    """The tasks of each name, in the order of the names.
+    """The tasks for each name, in the order of the names.
 
     Raises:
-        ConfigError: InvalidConfiguration, naming every task that there is not, or that cannot be measured, and why.
+        ConfigError: InvalidConfiguration, naming every task that does not exist or cannot be measured, and why.
     """
     index = _index()
-    found, wrong = [], []
+    benchmarks, wrong = [], []
     for name in names:
         tasks, problems = _members(name, index)
-        found.append(Wanted(name, tuple(tasks)))
+        benchmarks.append(Wanted(name, tuple(tasks)))
         wrong += problems
     if wrong:
         raise ConfigError(f"{harness.FIELD}.tasks: {'; '.join(dict.fromkeys(wrong))}")
-    return found
+    return benchmarks
 
 
 @cache
 def _index() -> Mapping[str, Any]:
-    """lm-eval's entry of each name; reading its 14,000 definitions takes seconds."""
+    """lm-eval's entry for each name; reading its 14,000 definitions takes seconds."""
     from lm_eval.tasks import TaskManager
 
     index: Mapping[str, Any] = TaskManager().task_index
@@ -90,7 +90,7 @@ def _index() -> Mapping[str, Any]:
 
 
 def _members(name: str, index: Mapping[str, Any]) -> tuple[list[Task], list[str]]:
-    """(tasks, what is wrong) of a name."""
+    """(tasks, problems) of a name."""
     if name not in index:
         return [], [_unknown(name, index)]
     tasks: list[Task] = []
@@ -112,7 +112,7 @@ def _members(name: str, index: Mapping[str, Any]) -> tuple[list[Task], list[str]
 
 
 class _UnusableError(Exception):
-    """Why a task or group cannot be measured."""
+    """The reason why a task or group cannot be measured."""
 
 
 def _unknown(name: str, index: Mapping[str, Any]) -> str:
@@ -122,11 +122,11 @@ def _unknown(name: str, index: Mapping[str, Any]) -> str:
 
 
 def _leaves(name: str, index: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Names of the single tasks below a name."""
+    """Names of the single tasks in a group, or the name itself."""
     entry = index.get(name)
     if entry is None or name in above:
         raise _UnusableError(f"{(*above, name)[0]} is a group; in it, {name} cannot be found")
-    if entry.tags and entry.yaml_path is None:  # a tag: nothing but a common name
+    if entry.tags and entry.yaml_path is None:  # a tag: only a common name
         members: list[Any] = sorted(entry.tags)
     elif "group" in (entry.cfg or {}):
         members = _group(name, entry.cfg)
@@ -166,7 +166,7 @@ def _task(name: str, entry: Any) -> Task:
 
 
 def _not_measured(definition: Mapping[str, Any]) -> str | None:
-    """Why, as the rest of a sentence that begins with the task's name."""
+    """The reason, as the rest of a sentence that begins with the task's name."""
     import lm_eval.api.metrics  # noqa: F401 - fills the registry
     from lm_eval.api.registry import metric_registry
 
@@ -185,7 +185,7 @@ def _not_measured(definition: Mapping[str, Any]) -> str | None:
     for metric in definition.get("metric_list") or ():
         name = metric.get("metric")
         if not own and (metric.get("hf_evaluate") or (isinstance(name, str) and not _known(name, metric_registry))):
-            return f"counts by {name}, a program that would be downloaded"
+            return f"computes its metric with {name}, a program that would be downloaded"
     generation = definition.get("generation_kwargs") or {}
     sampled = generation.get("do_sample") or (
         generation.get("do_sample") is None and float(generation.get("temperature") or 0) > 0
@@ -196,7 +196,7 @@ def _not_measured(definition: Mapping[str, Any]) -> str | None:
 
 
 def _known(metric: str, registry: Any) -> bool:
-    """Whether the harness has the metric, or the task's own module (an unresolved `!function` is a path)."""
+    """Whether the harness or the task's own module has the metric (an unresolved `!function` is a path)."""
     return metric in registry or "/" in metric
 
 
@@ -207,15 +207,15 @@ def _data_set(name: str, definition: Mapping[str, Any]) -> DataSet:
     plain = isinstance(repository, str) and repository.count("/") <= 1 and not repository.startswith((".", "/"))
     if not plain or repository in _PACKAGED_DATASETS_MODULES:
         raise _UnusableError(f"{name} reads its rows from elsewhere than a data set of the hub ({repository})")
-    told = dict(definition.get("dataset_kwargs") or {})
-    told.pop("trust_remote_code", None)
-    revision = str(told.pop("revision", None) or "main")
-    if other := sorted(set(told) - set(_OPTIONS)):
+    options = dict(definition.get("dataset_kwargs") or {})
+    options.pop("trust_remote_code", None)
+    revision = str(options.pop("revision", None) or "main")
+    if other := sorted(set(options) - set(_OPTIONS)):
         raise _UnusableError(f"{name} loads its data set by {', '.join(other)}, which is not supported")
-    if any("://" in text for text in _texts(told)):
+    if any("://" in text for text in _texts(options)):
         raise _UnusableError(f"{name} reads its rows from elsewhere than a data set of the hub")
     config = definition.get("dataset_name")
-    return DataSet(str(repository), str(config) if config is not None else None, revision, told)
+    return DataSet(str(repository), str(config) if config is not None else None, revision, options)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""The tasks of evaluation.harness by the model in training, before the first step and after the last one.
+"""Measures the tasks of evaluation.harness on the model in training, before the first step and after the last.
 
-lm-eval makes prompts from the same examples, parses, and counts; its values by row become means with intervals.
+lm-eval makes the prompts, parses, and counts; its values for each row become means with intervals.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hone_trainer.scoring.scores import Score
 
 
 def load(plan: TrainingPlan, base: Base) -> Loaded:
-    """The plan's tasks, from where they were staged; none where it has no evaluation.harness.
+    """The plan's staged tasks; empty without evaluation.harness.
 
     Raises:
         ConfigError: InvalidConfiguration, for tasks that the model cannot answer.
@@ -32,10 +32,10 @@ def load(plan: TrainingPlan, base: Base) -> Loaded:
     if options is None or staged is None:
         return Loaded()
     tasks.check(Path(staged.path), staged.digest)
-    found = tasks.load(Path(staged.path), options)
-    if wrong := [words for name, task in found.tasks.items() if (words := _too_long(name, task, base))]:
+    loaded = tasks.load(Path(staged.path), options)
+    if wrong := [words for name, task in loaded.tasks.items() if (words := _too_long(name, task, base))]:
         raise ConfigError(f"{harness.FIELD}.tasks: {'; '.join(wrong[:5])}")
-    return found
+    return loaded
 
 
 def _too_long(name: str, task: Any, base: Base) -> str | None:
@@ -50,7 +50,7 @@ def _too_long(name: str, task: Any, base: Base) -> str | None:
 
 
 def measure(trainer: Any, poll: Callable[[], None]) -> list[Score]:
-    """One score a benchmark of `run.benchmarks`, of the model as it is. A collective."""
+    """One score for each benchmark of `run.benchmarks`, of the model in its current state. A collective."""
     run = trainer.run
     benchmarks: Sequence[Benchmark] = run.benchmarks
     options: Harness | None = run.plan.evaluation.harness
@@ -60,24 +60,24 @@ def measure(trainer: Any, poll: Callable[[], None]) -> list[Score]:
 
     from hone_trainer.harness.language_model import TunedModel
 
-    wanted = Loaded(tuple(benchmarks)).tasks
+    tasks_by_name = Loaded(tuple(benchmarks)).tasks
     with harness.seeded():
-        for task in wanted.values():
+        for task in tasks_by_name.values():
             task.set_fewshot_seed(harness.SEEDS["examples"])
-        found = evaluate(
+        results = evaluate(
             lm=TunedModel(trainer, poll),
-            task_dict={"tasks": wanted},
+            task_dict={"tasks": tasks_by_name},
             limit=options.limit,
             bootstrap_iters=0,
             apply_chat_template=options.apply_chat_template,
             fewshot_as_multiturn=options.apply_chat_template,
         )
-    logged: Mapping[str, Sequence[Mapping[str, Any]]] = found["samples"]
+    logged: Mapping[str, Sequence[Mapping[str, Any]]] = results["samples"]
     return [_score(benchmark, logged) for benchmark in benchmarks]
 
 
 def _score(benchmark: Benchmark, logged: Mapping[str, Sequence[Mapping[str, Any]]]) -> Score:
-    """Of a group the rows of all its tasks."""
+    """For a group, the rows of all its tasks."""
     means = {}
     for metric in benchmark.metrics:
         rows = [row for task in benchmark.tasks for row in logged[task] if row["filter"] == metric.filter]
@@ -100,23 +100,23 @@ def numbers(
 
 
 def lowest(benchmarks: Sequence[Benchmark]) -> list[str]:
-    """Metrics of which less is better, as <metric> on <task>."""
-    found = [(b, metric) for b in benchmarks for metric in b.metrics if metric.best == "Lowest"]
-    return [probe_suite.title(metric.name, b.name) for b, metric in found]
+    """Metrics for which lower is better, as <metric> on <task>."""
+    pairs = [(b, metric) for b in benchmarks for metric in b.metrics if metric.best == "Lowest"]
+    return [probe_suite.title(metric.name, b.name) for b, metric in pairs]
 
 
 def verdict(
     benchmarks: Sequence[Benchmark], base: Sequence[Score] | None, tuned: Sequence[Score], plan: TrainingPlan
 ) -> str:
-    """Why the gate evaluation.harness.maxRegression does not open; empty when it does, or there is none."""
+    """Why the model fails the gate evaluation.harness.maxRegression; empty if it passes or there is no gate."""
     options = plan.evaluation.harness
     allowed = probe_suite.share(options.max_regression) if options else None
-    found = None if base is None else regressions(benchmarks, base, tuned)
-    return probe_suite.gate(harness.FIELD, found, allowed)
+    changes = None if base is None else regressions(benchmarks, base, tuned)
+    return probe_suite.gate(harness.FIELD, changes, allowed)
 
 
 def regressions(benchmarks: Sequence[Benchmark], base: Sequence[Score], tuned: Sequence[Score]) -> dict[str, float]:
-    """How much worse each metric became, relative to the base's; below 0: better."""
+    """How much worse each metric became, relative to the base's; negative means better."""
     out = {}
     for benchmark, before, after in zip(benchmarks, base, tuned, strict=True):
         for metric in benchmark.metrics:

@@ -1,7 +1,7 @@
-"""What a task of the harness counts, row by row, as means with intervals. Pure.
+"""A task's metrics, row by row, as means with intervals. Pure.
 
-A metric is kept when its value over all rows is a mean of values by row, or a function of one: then the bootstrap over
-rows is its interval. BLEU, F1 over all rows, correlations and the like are not, and are left out.
+A metric is kept if its value over all rows is a mean of values for each row, or a function of such a mean: then the
+bootstrap over rows gives its interval. BLEU, F1 over all rows, correlations and the like are left out.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ Row = tuple[float, float]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of a task, after one of its filters."""
+    """A metric of a task, after one of the task's filters."""
 
     metric: str
     filter: str
     name: str
-    """In reports, an identifier, e.g. acc_norm, exact_match_strict_match."""
+    """Identifier in reports, e.g. acc_norm, exact_match_strict_match."""
     best: Best
     row: Callable[[Any], Row]
 
     @property
     def measured(self) -> str:
-        """Name of the mean that it is a function of; of most its own."""
+        """Name of the mean that the metric is a function of; usually its own."""
         return DERIVED[self.name][0] if self.name in DERIVED else self.name
 
     def mean(self, rows: Sequence[Mapping[str, Any]]) -> Mean:
-        """Over these rows, as lm-eval logs them; a row without the metric has no weight."""
-        found = [self.row(row[self.metric]) if row.get(self.metric) is not None else (0.0, 0.0) for row in rows]
-        return Mean([total for total, _ in found], [weight for _, weight in found])
+        """The mean over these rows, as lm-eval logs them; a row without the metric has no weight."""
+        totals = [self.row(row[self.metric]) if row.get(self.metric) is not None else (0.0, 0.0) for row in rows]
+        return Mean([total for total, _ in totals], [weight for _, weight in totals])
 
 
 def of_task(task: Any) -> tuple[list[Metric], list[str]]:
-    """(metrics of one of lm-eval's tasks, names of those that are no mean over rows)."""
-    found, left_out = [], []
+    """(metrics of one of lm-eval's tasks, names of metrics that are not a mean over rows)."""
+    kept_metrics, left_out = [], []
     better = task.higher_is_better()
     filters = [entry["name"] for entry in task.config.filter_list or ({"name": "none"},)]
     for metric, aggregation in task.aggregation().items():
@@ -55,18 +55,18 @@ def of_task(task: Any) -> tuple[list[Metric], list[str]]:
                 left_out.append(name)
             else:
                 best: Best = "Lowest" if better.get(metric) is False else "Highest"
-                found.append(Metric(metric, filter_, name, best, row))
-    return found, left_out
+                kept_metrics.append(Metric(metric, filter_, name, best, row))
+    return kept_metrics, left_out
 
 
 def identifier(metric: str, filter_: str) -> str:
-    """E.g. exact_match and strict-match -> exact_match_strict_match; `none` is no filter."""
+    """E.g. exact_match and strict-match -> exact_match_strict_match; the filter `none` adds nothing."""
     text = metric if filter_ == "none" else f"{metric}_{filter_}"
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def _row(name: str, aggregation: Any) -> Callable[[Any], Row] | None:
-    """A row's value as total and weight; None for an aggregation that is no function of their mean."""
+    """A function from a row's value to total and weight; None if the aggregation is not a function of their mean."""
     from lm_eval.api import metrics
 
     if aggregation in (metrics.mean, metrics.nanmean):
@@ -81,7 +81,7 @@ def _row(name: str, aggregation: Any) -> Callable[[Any], Row] | None:
 
 
 def _plain(value: Any) -> Row:
-    """A number, or a list of them where a metric gives one."""
+    """A number, or a list of numbers if the metric gives one."""
     number = float(value[0] if isinstance(value, list | tuple) and len(value) == 1 else value)
     return (0.0, 0.0) if math.isnan(number) else (number, 1.0)
 

@@ -1,6 +1,7 @@
-"""Makes staged tasks once, in a process that knows no hub: `python -m hone_trainer.harness.rehearsal <folder> <JSON>`.
+"""Builds staged tasks once, in a process without hub access: `python -m hone_trainer.harness.rehearsal <folder>
+<JSON>`.
 
-The last line that it prints is a JSON object: the outcome, and sentences for people.
+The last line that it prints is a JSON object with the outcome and sentences for people.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hone_trainer.errors import to_outcome
 
 
 def main(folder: str, options: str) -> int:
-    """Exit code 1 when a task cannot be made."""
+    """Exit code 1 if a task cannot be built."""
     outcome, sentences = Outcome(), list[str]()
     try:
         with redirect_stdout(sys.stderr):  # tasks may print

@@ -1,7 +1,7 @@
-"""`python -m hone_trainer tasks`: the data sets of tasks in the store, pinned: `store`/evaluation-tasks/<digest>.
+"""`python -m hone_trainer tasks`: stores the data sets of tasks, pinned, in `store`/evaluation-tasks/<digest>.
 
-A folder has tasks.json, which says what is where, and each data set as `DatasetDict.save_to_disk` writes it. Files of
-data alone are downloaded, and no code of a data set is run.
+A folder has tasks.json, which lists its content, and each data set as `DatasetDict.save_to_disk` writes it. Only data
+files are downloaded, and no code of a data set runs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLI
 
 @dataclass(frozen=True)
 class Chosen:
-    """A data set with its commit and the files that it is read from."""
+    """A data set with its commit and the files with its rows."""
 
     data: DataSet
     repository: hub.Repository
@@ -60,10 +60,10 @@ class Chosen:
 
 
 def run(plan: TasksPlan) -> TasksResult:
-    """Stage the plan's tasks, or find that they already are; then make each once, as a run will.
+    """Stage the plan's tasks unless they are staged already, then build each once, as a run will.
 
     Raises:
-        ConfigError: InvalidConfiguration, for tasks that there are not or that cannot be measured.
+        ConfigError: InvalidConfiguration, for tasks that do not exist or cannot be measured.
         SourceError: DatasetSourceNotFound, GatedModelAccessDenied, RevisionNotFound, SourceUnreachable, SourceTooLarge,
             SecretNotFound, SecretKeyNotFound.
         TrainerError: DamagedFile.
@@ -88,36 +88,38 @@ def run(plan: TasksPlan) -> TasksResult:
                 _stage(index, chosen, target, downloads, progress)
         for sentence in rehearse(target, plan.harness):
             progress.say(sentence)
-        made = TasksResult(
+        result = TasksResult(
             path=path,
             digest=manifest.digest_of(target),
             version=index["version"],
             data_sets=sorted({c.pinned for c in chosen}),
             size_bytes=manifest.size_of(target),
         )
-        told = TasksInput(path=str(target), digest=made.digest, version=made.version, data_sets=made.data_sets)
-        progress.say(f"harnessTasks of a plan: {json.dumps(told.to_json())}")
-    return made
+        tasks_input = TasksInput(
+            path=str(target), digest=result.digest, version=result.version, data_sets=result.data_sets
+        )
+        progress.say(f"harnessTasks of a plan: {json.dumps(tasks_input.to_json())}")
+    return result
 
 
 def rehearse(folder: Path, options: Harness) -> list[str]:
-    """Make every task once as a run will: in a process of its own, without the hub.
+    """Build every task once as a run will: in a separate process, without the hub.
 
     Returns:
-        What people should know.
+        Sentences for people.
 
     Raises:
-        TrainerError: why one cannot be made.
+        TrainerError: why a task cannot be built.
     """
     command = [sys.executable, "-m", "hone_trainer.harness.rehearsal", str(folder), options.model_dump_json()]
     environment = {name: value for name, value in os.environ.items() if name != "HF_ENDPOINT"}
-    done = subprocess.run(command, env=environment | OFFLINE, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode not in (0, 1):
-        raise TrainerError("TrainerError", f"{harness.FIELD}: the tasks were not made: exit code {done.returncode}")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    if failure := Outcome.model_validate(told["outcome"]).failure:
+    process = subprocess.run(command, env=environment | OFFLINE, stdout=subprocess.PIPE, text=True, check=False)
+    if process.returncode not in (0, 1):
+        raise TrainerError("TrainerError", f"{harness.FIELD}: the tasks were not made: exit code {process.returncode}")
+    reply: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    if failure := Outcome.model_validate(reply["outcome"]).failure:
         raise TrainerError(failure.code, failure.message)
-    return list(told["sentences"])
+    return list(reply["sentences"])
 
 
 def _choose(wanted: Sequence[Wanted], token: str | None, deadline: Deadline, downloads: Path) -> list[Chosen]:
@@ -152,20 +154,20 @@ def _files(data: DataSet, repository: hub.Repository, snapshot: hub.Snapshot, ca
     """Names of the files that hold the rows of a configuration.
 
     Raises:
-        ConfigError: InvalidConfiguration, when no file of data does.
+        ConfigError: InvalidConfiguration, if there is no data file.
     """
     names = sorted(name for name in snapshot.files if sources.is_data(name))
     if patterns := data.options.get("data_files"):
-        found = [n for n in names if any(fnmatch.fnmatchcase(n, str(p).lstrip("./")) for p in _flat(patterns))]
+        files = [n for n in names if any(fnmatch.fnmatchcase(n, str(p).lstrip("./")) for p in _flat(patterns))]
     elif data.options.get("data_dir"):
         below = str(data.options["data_dir"]).strip("./") + "/"
-        found = [name for name in names if name.startswith(below)]
+        files = [name for name in names if name.startswith(below)]
     elif any(isinstance(entry, Mapping) and entry.get("config_name") for entry in card.get("configs") or ()):
-        found = layout.of_config(names, card, data.config, str(repository))
+        files = layout.of_config(names, card, data.config, str(repository))
     else:
-        found = names
-    if found:
-        return found
+        files = names
+    if files:
+        return files
     programs = [name for name in snapshot.files if name.endswith(".py")]
     has = f"but {programs[0]}, and no code of a data set is run" if programs else "of a kind that is read"
     raise ConfigError(f"{harness.FIELD}.tasks: data set {repository} has no file of rows {has}: remove its tasks")
@@ -178,7 +180,7 @@ def _flat(value: Any) -> list[Any]:
 
 
 def _index(wanted: Sequence[Wanted], chosen: Sequence[Chosen]) -> dict[str, Any]:
-    """The content of tasks.json; equal for equal tasks, rows and harness."""
+    """The content of tasks.json; equal for equal tasks, rows and version of the harness."""
     places = {one.data.key: f"{number:03d}" for number, one in enumerate(chosen)}
     return {
         "version": harness.installed(),
@@ -216,26 +218,26 @@ def _stage(
 
 
 def _describe(one: Chosen, place: Path) -> None:
-    """A card that tells of the one configuration whose files are there: `datasets` looks for those of all it finds."""
+    """Write a card for this configuration only: `datasets` expects the files of every configuration in a card."""
     config = one.data.config
-    told: dict[str, Any] = {}
+    card: dict[str, Any] = {}
     entries = [e for e in one.card.get("configs") or () if isinstance(e, Mapping) and e.get("config_name")]
     if entries and not one.data.options:
-        told["configs"] = [dict(layout.entry(entries, config, str(one.repository)))]
-        config = str(told["configs"][0]["config_name"])
+        card["configs"] = [dict(layout.entry(entries, config, str(one.repository)))]
+        config = str(card["configs"][0]["config_name"])
     infos = one.card.get("dataset_info") or []
     infos = [infos] if isinstance(infos, Mapping) else infos
     features = [{k: i[k] for k in ("config_name", "features") if k in i} for i in infos if isinstance(i, Mapping)]
     if found := [info for info in features if info.get("config_name", config or "default") == (config or "default")]:
-        told["dataset_info"] = found
-    (place / CARD).write_text(f"---\n{yaml.safe_dump(told, sort_keys=False)}---\n", encoding="utf-8")
+        card["dataset_info"] = found
+    (place / CARD).write_text(f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n", encoding="utf-8")
 
 
 def _rows(one: Chosen, place: Path, cache: Path) -> Any:
-    """The splits that the tasks ask for.
+    """The splits that the tasks use.
 
     Raises:
-        ConfigError: InvalidConfiguration, for a configuration or split that is not there.
+        ConfigError: InvalidConfiguration, if the configuration or a split does not exist.
         TrainerError: DamagedFile.
     """
     import datasets
@@ -245,13 +247,13 @@ def _rows(one: Chosen, place: Path, cache: Path) -> Any:
     datasets.disable_progress_bars()
     what = f"{harness.FIELD}.tasks: data set {one.repository}"
     try:
-        found = datasets.load_dataset(str(place), one.data.config, cache_dir=str(cache), **one.data.options)
+        splits = datasets.load_dataset(str(place), one.data.config, cache_dir=str(cache), **one.data.options)
     except (DatasetsError, ArrowException) as error:
         cause = error.__cause__ or error
         message = f"{what} cannot be read: {type(cause).__name__}: {str(cause)[:300]}"
         raise TrainerError("DamagedFile", message) from None
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{what}: {str(error)[:300]}") from None
-    if missing := [split for split in one.splits if split not in found]:
-        raise ConfigError(f"{what} has no split {', '.join(missing)}; it has {', '.join(found)}")
-    return datasets.DatasetDict({split: found[split] for split in one.splits})
+    if missing := [split for split in one.splits if split not in splits]:
+        raise ConfigError(f"{what} has no split {', '.join(missing)}; it has {', '.join(splits)}")
+    return datasets.DatasetDict({split: splits[split] for split in one.splits})

@@ -1,4 +1,5 @@
-"""Staged tasks as lm-eval's own objects, made from its definitions and the rows in the store. Nothing is downloaded."""
+"""Staged tasks as lm-eval's own objects, built from its definitions and the rows in the store. Nothing is
+downloaded."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ DATA = "data"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a plan names: a task, or a group whose tasks are counted together."""
+    """An entry of a plan: a task, or a group whose tasks are counted together."""
 
     name: str
     tasks: Mapping[str, Any]
@@ -37,49 +38,49 @@ class Loaded:
 
     benchmarks: tuple[Benchmark, ...] = ()
     sentences: tuple[str, ...] = ()
-    """What people should know: metrics that are left out, examples that a task does not take."""
+    """Sentences for people: metrics that are left out, examples that a task does not accept."""
 
     @property
     def tasks(self) -> dict[str, Any]:
-        """All of them, each once."""
+        """All tasks, each once."""
         return {name: task for benchmark in self.benchmarks for name, task in benchmark.tasks.items()}
 
 
 def load(folder: Path, options: Harness) -> Loaded:
-    """The wanted tasks, from the folder where they were staged.
+    """The plan's tasks, from the folder where they were staged.
 
     Raises:
-        ConfigError: InvalidConfiguration, naming tasks that are not there or cannot be made here, and why.
+        ConfigError: InvalidConfiguration, naming tasks that are missing or cannot be built, and why.
     """
     index = json.loads((folder / INDEX).read_text())
     staged = {benchmark["name"]: benchmark for benchmark in index["benchmarks"]}
     if missing := [name for name in options.tasks if name not in staged]:
         raise ConfigError(f"{harness.FIELD}.tasks: {', '.join(missing)} was not staged: stage the tasks again")
-    wanted = [staged[name] for name in options.tasks]
-    made: dict[str, Any] = {}
+    entries = [staged[name] for name in options.tasks]
+    built: dict[str, Any] = {}
     sentences, wrong = [], []
     if (then := index["version"]) != (now := harness.installed()):
         sentences.append(f"{harness.FIELD}: staged by {harness.PACKAGE} {then}, measured by {now}")
     with harness.seeded(), _without_cache_files():
-        for entry in {task["name"]: task for benchmark in wanted for task in benchmark["tasks"]}.values():
+        for entry in {task["name"]: task for benchmark in entries for task in benchmark["tasks"]}.values():
             try:
-                made[entry["name"]] = _made(folder, entry)
+                built[entry["name"]] = _made(folder, entry)
             except Exception as error:
                 wrong.append(f"{entry['name']} cannot be made: {_words(error)}")
     if wrong:
         raise ConfigError(f"{harness.FIELD}.tasks: {'; '.join(wrong[:5])}")
-    for name, task in made.items():
+    for name, task in built.items():
         sentences += _examples(name, task, options.few_shot)
-    found = [_benchmark(w["name"], {t["name"]: made[t["name"]] for t in w["tasks"]}) for w in wanted]
-    sentences += [sentence for _, told in found for sentence in told]
-    return Loaded(tuple(benchmark for benchmark, _ in found), tuple(sentences))
+    benchmarks = [_benchmark(w["name"], {t["name"]: built[t["name"]] for t in w["tasks"]}) for w in entries]
+    sentences += [sentence for _, told in benchmarks for sentence in told]
+    return Loaded(tuple(benchmark for benchmark, _ in benchmarks), tuple(sentences))
 
 
 def ask_once(loaded: Loaded) -> None:
-    """Make the first prompt of each task.
+    """Build the first prompt of each task.
 
     Raises:
-        ConfigError: InvalidConfiguration, naming tasks of which it cannot be made, e.g. for want of examples.
+        ConfigError: InvalidConfiguration, naming tasks whose prompt cannot be built, e.g. for lack of examples.
     """
     wrong = []
     with harness.seeded():
@@ -94,7 +95,7 @@ def ask_once(loaded: Loaded) -> None:
 
 
 def check(folder: Path, digest: str) -> None:
-    """That a folder is the one that was staged.
+    """Check that a folder is the one that was staged.
 
     Raises:
         StoreError: ManifestMismatch.
@@ -132,22 +133,22 @@ def _definition(path: str) -> Path:
 
 
 def _once(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The same, called once for each split: lm-eval counts on the cache files of `datasets`, since some tasks shuffle
-    their choices there, and asks for the rows again when it compares answers with them.
+    """`process`, called once for each split. lm-eval relies on the cache files of `datasets`: some tasks shuffle their
+    choices there, and lm-eval reads the rows again to compare answers with them.
     """
-    known: dict[int, tuple[Any, Any]] = {}
+    processed_splits: dict[int, tuple[Any, Any]] = {}
 
     def processed(split: Any) -> Any:
-        if id(split) not in known:
-            known[id(split)] = (split, process(split))  # with the split, so that its id is not given away
-        return known[id(split)][1]
+        if id(split) not in processed_splits:
+            processed_splits[id(split)] = (split, process(split))  # keeps the split alive, so that its id is not reused
+        return processed_splits[id(split)][1]
 
     return processed
 
 
 @contextmanager
 def _without_cache_files() -> Iterator[None]:
-    """`datasets` would write them beside the rows, into the store. Nor does it show how far it is."""
+    """Keep `datasets` from writing cache files next to the rows in the store, and from showing progress."""
     import datasets
 
     caching, silent = datasets.is_caching_enabled(), datasets.are_progress_bars_disabled()
@@ -163,7 +164,7 @@ def _without_cache_files() -> Iterator[None]:
 
 
 def _examples(name: str, task: Any, wanted: int | None) -> list[str]:
-    """Set the number of examples, as `lm_eval.simple_evaluate` does; what is to be said of it."""
+    """Set the number of examples as `lm_eval.simple_evaluate` does; returns sentences for people."""
     own = task.get_config("num_fewshot")
     if wanted is None or own == 0:
         task.set_config("num_fewshot", own or 0)
@@ -173,20 +174,20 @@ def _examples(name: str, task: Any, wanted: int | None) -> list[str]:
 
 
 def _benchmark(name: str, tasks: Mapping[str, Any]) -> tuple[Benchmark, list[str]]:
-    """With what is to be said of it.
+    """The benchmark, and sentences for people.
 
     Raises:
-        ConfigError: InvalidConfiguration, when nothing can be counted.
+        ConfigError: InvalidConfiguration, if no metric can be counted.
     """
-    found = {task: of_task(made) for task, made in tasks.items()}
-    metrics, left_out = next(iter(found.values()))
+    metrics_of = {task: of_task(made) for task, made in tasks.items()}
+    metrics, left_out = next(iter(metrics_of.values()))
     names = [metric.name for metric in metrics]
     if not names:
         raise ConfigError(
             f"{harness.FIELD}.tasks: {name} counts by {', '.join(left_out)} alone, which is not a mean over rows and "
             "has no interval: remove it"
         )
-    if other := [task for task, (theirs, _) in found.items() if [metric.name for metric in theirs] != names]:
+    if other := [task for task, (theirs, _) in metrics_of.items() if [metric.name for metric in theirs] != names]:
         raise ConfigError(
             f"{harness.FIELD}.tasks: {name} is a group whose tasks have different metrics ({other[0]} has others): "
             "name the tasks themselves"

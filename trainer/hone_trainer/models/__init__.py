@@ -1,1 +1,1 @@
-"""Base models and adapters: fetched, read without weights, loaded, quantised, merged, sampled from."""
+"""Base models and adapters: fetching, reading without weights, loading, quantising, merging, sampling."""

@@ -1,4 +1,4 @@
-"""What is trainable: all weights, or a low-rank adapter (Hu et al. 2021) on a frozen base."""
+"""The trainable weights: all of them, or a low-rank adapter (Hu et al. 2021) on a frozen base."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hone_trainer.models.base_model import Head
 
 CONFIG_NAME = "adapter_config.json"
 LAYERS = ("target_modules", "target_parameters", "rank_pattern", "alpha_pattern")
-"""Fields of a LoraConfig that say which layers are adapted, and how much."""
+"""Fields of a LoraConfig that define which layers are adapted, and how strongly."""
 SCALE = 2
-"""Factor on the update when the plan names no alpha."""
+"""Scale of the update if the plan has no alpha."""
 
 
 def is_adapter(adapter: Adapter) -> bool:
@@ -38,11 +38,11 @@ def resolved(adapter: Adapter) -> dict[str, int]:
 
 
 def to_peft(adapter: Adapter, network: Any, head: Head = "LanguageModel", checkpoint: Path | None = None) -> Any:
-    """peft's LoraConfig for a loaded model; a reward head is trained whole beside the adapter.
+    """peft's LoraConfig for a loaded model; a reward head is trained in full, in addition to the adapter.
 
     Args:
-        checkpoint: of this run, to go on from: its adapter decides about the layers, which another version of Hone may
-            have chosen in another way.
+        checkpoint: a checkpoint of this run to resume from. Its adapter defines the layers, because another version of
+            Hone may have chosen others.
     """
     from peft import LoraConfig
 
@@ -67,10 +67,11 @@ def to_peft(adapter: Adapter, network: Any, head: Head = "LanguageModel", checkp
 
 
 def in_float32(model: Any) -> None:
-    """Hold what is trained in float32: bfloat16 would lose updates smaller than 1/256 of a weight.
+    """Cast the trained weights to float32: bfloat16 would lose updates smaller than 1/256 of a weight.
 
-    TRL casts the adapters of a quantised base to bfloat16, and a reward head is loaded in the base's own type. The
-    optimizer's state takes its type from the weights, so this comes before the optimizer is made.
+    TRL casts the adapters of a quantised base to bfloat16, and a reward head is loaded in the base's own type. Call
+    this
+    before the optimizer is created, because its state takes its type from the weights.
     """
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.is_floating_point():
@@ -78,7 +79,7 @@ def in_float32(model: Any) -> None:
 
 
 def problems(adapter: Adapter, network: Any) -> list[str]:
-    """What of an adapter the model cannot have, each with the way out.
+    """The settings of an adapter that the model does not support, each with the way out.
 
     Args:
         network: the model, which may be on the meta device.

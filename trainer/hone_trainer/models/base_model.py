@@ -1,4 +1,4 @@
-"""The base model: looked at without its weights, then loaded."""
+"""The base model: inspected without its weights, then loaded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.models import quantized, safe_config
 
 UNBOUNDED = 1_000_000_000
-"""Context of a model that names none (state-space models)."""
+"""Context of a model whose config has none (state-space models)."""
 Head = Literal["LanguageModel", "Reward"]
-"""What a model ends in: logits over the vocabulary, or one number for the whole sequence."""
+"""The output of a model: logits over the vocabulary, or one number for the whole sequence."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
     """Read config and tokenizer of the model in folder `path`.
 
     Args:
-        head: what it must end in.
+        head: the output that the model must have.
 
     Raises:
         TrainerError: ModelNotFound, UnsafeModel (pickled weights, or code in the repository), UnsupportedModel,
-            InvalidConfiguration (files that this user must not read).
+            InvalidConfiguration (files that this user cannot read).
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
@@ -77,12 +77,12 @@ def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
         "LanguageModel": (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "causal language model"),
         "Reward": (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "reward model"),
     }[head]
-    known = families.get(config.model_type, ())
-    known = (known,) if isinstance(known, str) else known
-    found = config.architectures or known[:1]
-    # BERT's folder, say, could be read as a causal model, and would learn to peek.
-    if not set(found) & set(known) or (head == "Reward" and config.num_labels != 1):
-        name = ", ".join(found) or config.model_type
+    supported = families.get(config.model_type, ())
+    supported = (supported,) if isinstance(supported, str) else supported
+    architectures = config.architectures or supported[:1]
+    # E.g. BERT could be loaded as a causal model, but its attention sees later tokens.
+    if not set(architectures) & set(supported) or (head == "Reward" and config.num_labels != 1):
+        name = ", ".join(architectures) or config.model_type
         raise TrainerError("UnsupportedModel", f"{folder}: {name} is not a {kind}")
     if tokenizer.eos_token is None:
         raise TrainerError("UnsupportedModel", f"{folder}: the tokenizer has no end-of-sequence token")
@@ -92,7 +92,8 @@ def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
 
 
 def _refuse_unreadable(folder: Path) -> None:
-    """What save_pretrained writes only its owner may read; a loader would say that it is not there."""
+    """Refuse files that only their owner may read, as save_pretrained writes them; a loader would report them as
+    missing."""
     files = sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")])
     if closed := [f.name for f in files if not os.access(f, os.R_OK, effective_ids=True)]:
         raise TrainerError(
@@ -103,7 +104,7 @@ def _refuse_unreadable(folder: Path) -> None:
 
 
 def _refuse_unsafe(folder: Path) -> None:
-    """Code that the model brings along, weights that are not safetensors, and an adapter beside the weights."""
+    """Refuse code in the model's folder, weights that are not safetensors, and an adapter next to the weights."""
     safe_config.refuse_code(folder)
     if not any(folder.glob("*.safetensors")):
         raise TrainerError("UnsafeModel", f"{folder} holds no *.safetensors file")
@@ -118,12 +119,12 @@ def load(
     """The model with its weights.
 
     Args:
-        bf16: whether the run computes in bfloat16. Frozen weights are then held in it; weights that are trained stay
+        bf16: whether the run computes in bfloat16. Frozen weights are then loaded in bfloat16; trained weights stay
             in float32 (bfloat16 would lose updates smaller than 1/256 of a weight).
         quantize: 4-bit NF4 with double quantisation (Dettmers et al. 2023, QLoRA).
         frozen: whether only an adapter is trained.
-        head: a reward head that the base does not have is new, and random.
-        seed: of a new head.
+        head: a reward head that the base does not have is initialised randomly.
+        seed: for a new head.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, set_seed
@@ -148,7 +149,7 @@ def load(
 
 
 def nf4(compute_dtype: Any, head: Head = "LanguageModel") -> Any:
-    """bitsandbytes' NF4 with double quantisation; a reward head is trained, and so stays as it is."""
+    """bitsandbytes' NF4 with double quantisation; a reward head is trained, so it is not quantised."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

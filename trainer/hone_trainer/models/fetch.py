@@ -1,6 +1,6 @@
 """Fetch: stage a base model in the store, pinned to a commit: `store`/base-models/<owner>--<name>/<commit>.
 
-Weights are safetensors or the model is refused, and config.json loses what could make transformers load code.
+Weights that are not safetensors are refused, and keys in config.json that make transformers load code are removed.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from hone_trainer.store import folders, hub, manifest
 from hone_trainer.store.deadline import Deadline
 
 ALLOWED = ("*.safetensors", "*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken", "LICENSE*", "NOTICE*")
-"""Files of a model that are data. Pickles (.bin, .pt), code (.py) and other forms of the weights are not fetched."""
+"""Data files of a model. Pickles (.bin, .pt), code (.py) and other forms of the weights are not fetched."""
 _OTHER_FORM = "consolidated"
-"""Start of names of the same weights in another library's form, which transformers does not read."""
+"""Prefixes of files with the same weights for another library, which transformers does not read."""
 
 
 def run(plan: FetchPlan) -> FetchResult:
-    """Stage the plan's model, or find that it already is.
+    """Stage the plan's model unless it is staged already.
 
     Raises:
         SourceError: ModelNotFound, GatedModelAccessDenied, RevisionNotFound, SourceUnreachable, SourceTooLarge,
             UnsafeModel, UnsupportedModel, SecretNotFound, SecretKeyNotFound.
-        ConfigError: NotSupportedYet, for another scheme than hf://.
+        ConfigError: NotSupportedYet, for any scheme except hf://.
     """
     uri = plan.model.uri or ""
     if not uri.startswith("hf://"):
@@ -92,7 +92,7 @@ def _stage(repository: hub.Repository, snapshot: hub.Snapshot, names: list[str],
 
 
 def check_safetensors(folder: Path) -> None:
-    """Read the header of every safetensors file, and that the shards of the index are all there.
+    """Read the header of every safetensors file, and check that all shards of the index exist.
 
     Raises:
         SourceError: UnsafeModel.

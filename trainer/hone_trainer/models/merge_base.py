@@ -1,7 +1,7 @@
-"""The base of a stage in a chain: checked against what was pinned, and merged where its ModelVersion is an adapter.
+"""The base of a stage in a chain: compared with its pinned digest, and merged if its ModelVersion is an adapter.
 
-An adapter on an adapter is no model that tools load, and the second one's reference would not be the first stage. So
-the earlier adapter is merged into its base first, the run trains on whole weights, and exports whole weights, too.
+Tools do not load an adapter on an adapter, and the second adapter's reference would not be the first stage. So
+the earlier adapter is merged into its base first. The run trains on whole weights and also exports whole weights.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from hone_trainer.store import folders, manifest
 FOLDER = "base"
 """Name of the merged base in the run's work folder."""
 WAIT_SECONDS = 900
-"""How long the other nodes wait for the first one's merge."""
+"""Seconds that the other nodes wait for the first node's merge."""
 
 
 def prepare(plan: TrainingPlan, first: bool) -> TrainingPlan:
-    """The plan with models that load by themselves; before any rank starts.
+    """The plan with models that load without another model. Call before any rank starts.
 
     Args:
         first: whether this is the first node, which merges; the others wait for it.
 
     Raises:
-        StoreError: ManifestMismatch, when a file of a model is no longer what was pinned, or is not
-            listed: every file is hashed, once a node.
-        TrainerError: StorageError, when the first node did not merge in time.
+        StoreError: ManifestMismatch, if a file of a model differs from what was pinned or is not listed. Every file is
+            hashed, once on each node.
+        TrainerError: StorageError, if the first node did not merge in time.
     """
     base = ModelInput(path=plan.model_path, digest=plan.model_digest, adapter=plan.model_adapter)
     models = {FOLDER: base, **{f"models/{name}": model for name, model in plan.models.items()}}
@@ -41,17 +41,17 @@ def prepare(plan: TrainingPlan, first: bool) -> TrainingPlan:
             manifest.verify(model.path, model.digest)
         if model.adapter is not None:
             manifest.verify(model.adapter.path, model.adapter.digest)
-    found = {name: whole(model, Path(plan.work_path) / name, first) for name, model in models.items()}
-    others = {name: found[f"models/{name}"] for name in plan.models}
-    return plan.model_copy(update={"model_path": found[FOLDER].path, "models": others})
+    prepared = {name: whole(model, Path(plan.work_path) / name, first) for name, model in models.items()}
+    others = {name: prepared[f"models/{name}"] for name in plan.models}
+    return plan.model_copy(update={"model_path": prepared[FOLDER].path, "models": others})
 
 
 def whole(model: ModelInput, target: Path, first: bool) -> ModelInput:
-    """The model as it is, or merged with its adapter in `target`; only the first node merges."""
+    """The model unchanged, or merged with its adapter in `target`; only the first node merges."""
     if model.adapter is None:
         return model
     if first and not manifest.is_complete(target):
-        # In a process of its own: its memory is not the run's.
+        # In a separate process, so that its memory is freed before the run.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             pool.submit(merge, model.path, model.adapter.path, str(target)).result()
     _await(target)
@@ -59,7 +59,7 @@ def whole(model: ModelInput, target: Path, first: bool) -> ModelInput:
 
 
 def merge(base: str, adapter: str, target: str) -> None:
-    """Write base and adapter as one model to `target`, with the adapter's tokenizer; complete or not at all.
+    """Merge base and adapter into one model in `target`, with the adapter's tokenizer; complete or absent.
 
     An adapter of a QLoRA run was fitted to the dequantised 4-bit weights, so it is merged into those.
     """

@@ -1,8 +1,8 @@
-"""4-bit layers that can be trained through: weights that keep their layout, and a gradient that is proved.
+"""4-bit layers that can be trained through: weights keep their layout, and the gradient is checked.
 
-On processors with AVX512-BF16 bitsandbytes repacks the weights of a `Linear4bit` at its first forward pass in
-evaluation mode, for good. The repacked layout has no backward pass: autograd sees a constant, so the gradient of every
-layer below is cut and nothing says so.
+On processors with AVX512-BF16, bitsandbytes permanently repacks the weights of a `Linear4bit` at its first forward pass
+in evaluation mode. The repacked layout has no backward pass: autograd sees a constant, so the gradient of every layer
+below is cut without any message.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from hone_trainer import ranks
 from hone_trainer.errors import TrainerError
 
 ROWS = 4
-"""Inputs that a layer is tried with."""
+"""Inputs that a layer is checked with."""
 AGREE = 0.99
 """Smallest cosine of a layer's gradient with that of its dequantised weights; rounding to bfloat16 leaves 0.9999."""
 
 
 def keep_layout(model: Any) -> None:
-    """Stop bitsandbytes from repacking the model's 4-bit weights. To be called before the first forward pass."""
+    """Stop bitsandbytes from repacking the model's 4-bit weights. Call before the first forward pass."""
     for _, layer in _layers(model):
         layer.support_avx512bf16_for_cpu = False
 
 
 def check_gradient(model: Any) -> None:
-    """That every 4-bit layer passes the gradient of its dequantised weights on, after a pass in evaluation mode.
+    """Check that every 4-bit layer passes on the gradient of its dequantised weights after a forward pass in evaluation
+    mode.
 
-    By the chain rule the gradient of the whole model then agrees with the dequantised model's: between these layers
-    there are plain PyTorch modules alone. One layer is dequantised at a time, so this works for a model of any size.
+    By the chain rule the gradient of the whole model then agrees with the dequantised model's: all modules between
+    these
+    layers are plain PyTorch. One layer is dequantised at a time, so this works for a model of any size.
 
     Raises:
         TrainerError: GradientMismatch, with the first layer's name.
@@ -52,23 +54,23 @@ def _layers(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _cosine(layer: Any) -> float:
-    """Between the gradients of a random output's product with the layer, by the layer and by its weights."""
+    """Cosine between the gradient through the layer and through its dequantised weights, for a random output vector."""
     import torch
     from bitsandbytes.functional import dequantize_4bit
 
     was_training, device = layer.training, layer.weight.device
-    random = torch.Generator().manual_seed(0)  # one of its own: the run's random numbers stay as they are
+    random = torch.Generator().manual_seed(0)  # a separate generator: the run's random state does not change
     x, slope = (torch.randn(ROWS, n, generator=random).to(device) for n in (layer.in_features, layer.out_features))
     layer.eval()
     with torch.no_grad():
         layer(x)
     layer.train()
     x.requires_grad_()
-    found = layer(x)
+    output = layer(x)
     layer.train(was_training)
-    if not found.requires_grad:
+    if not output.requires_grad:
         return 0.0
-    (ours,) = torch.autograd.grad(found, x, slope, allow_unused=True)
+    (ours,) = torch.autograd.grad(output, x, slope, allow_unused=True)
     if ours is None:
         return 0.0
     expected = slope @ dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()

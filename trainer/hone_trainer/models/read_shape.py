@@ -1,4 +1,4 @@
-"""The sizes of a model in a folder, from its config.json and the headers of its safetensors files."""
+"""Reads the sizes of a model from its config.json and the headers of its safetensors files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hone_api.estimate.shape import ModelShape, shape_of
 
 
 def shape(folder: Path) -> ModelShape | None:
-    """None where the model is of a kind that no estimate knows."""
+    """The shape; None if the estimate does not support this kind of model."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return shape_of(config, parameters) if (parameters := count(folder)) else None
 
 
 def count(folder: Path) -> int:
-    """Weights in all files of a folder."""
+    """Number of weights in all files of a folder."""
     from safetensors import safe_open
 
     total = 0

@@ -1,6 +1,6 @@
-"""Keys in JSON configs of models that make transformers load code or kernels: removed at fetch, refused at load.
+"""Keys in models' JSON configs that make transformers load code or kernels: removed at fetch, refused at load.
 
-A model on a user's own volume keeps its files as they are, and so does one that an earlier release staged.
+Files on a user's own volume, and files that an earlier release staged, are never changed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _CODE_KEYS = {
     "trust_remote_code",
     "custom_pipelines",
 }
-"""CVE-2026-4372, and others of its kind."""
+"""CVE-2026-4372 and similar."""
 _BUILT_IN = (None, False, "eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm")
-"""Values of these keys for which transformers looks at no hub, whatever packages are installed."""
+"""Values of these keys for which transformers never contacts a hub, whatever packages are installed."""
 QUANTIZATIONS = ("awq", "bitsandbytes", "compressed-tensors", "fp8", "gptq", "hqq", "mxfp4", "torchao")
-"""Kinds of quantization that weights may be stored in."""
+"""Quantization methods that stored weights may use."""
 
 
 def make_safe(config: Path) -> None:
     """Remove the keys of a JSON config that name code, at any depth; other files stay byte for byte.
 
     Raises:
-        SourceError: UnsafeModel when a config is not JSON; UnsupportedModel for an unknown quantization.
+        SourceError: UnsafeModel if a config is not JSON; UnsupportedModel for an unknown quantization.
     """
     if not config.name.endswith("config.json"):
         return
@@ -49,7 +49,7 @@ def refuse_code(folder: Path) -> None:
     """Check the configs of the model in `folder` before transformers reads them.
 
     Raises:
-        SourceError: UnsafeModel when a config names code or is not JSON; UnsupportedModel for an unknown quantization.
+        SourceError: UnsafeModel if a config names code or is not JSON; UnsupportedModel for an unknown quantization.
     """
     for config in sorted(folder.glob("*config.json")):
         content, _ = _read(config)
@@ -62,7 +62,7 @@ def refuse_code(folder: Path) -> None:
 
 
 def _read(config: Path) -> tuple[Any, Any]:
-    """The content as it is, and without keys that name code."""
+    """The content unchanged, and without keys that name code."""
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
         cleaned = _without_code(content)
@@ -76,8 +76,10 @@ def _check_quantization(name: str, content: Any) -> None:
     options = content.get("quantization_config") if isinstance(content, dict) else None
     kind = options.get("quant_method", "bitsandbytes") if isinstance(options, dict) else options
     if kind is not None and kind not in QUANTIZATIONS:
-        known = ", ".join(QUANTIZATIONS)
-        raise SourceError("UnsupportedModel", f"{name}: quantization_config of kind {str(kind)[:40]!r}; known: {known}")
+        supported = ", ".join(QUANTIZATIONS)
+        raise SourceError(
+            "UnsupportedModel", f"{name}: quantization_config of kind {str(kind)[:40]!r}; known: {supported}"
+        )
 
 
 def _without_code(value: Any) -> Any:
@@ -99,5 +101,5 @@ def _code_keys(content: Any) -> Iterator[str]:
 
 
 def _is_built_in(value: Any) -> bool:
-    """Of an implementation: its name, or a name for each part of the model."""
+    """Whether the value of an implementation key is built in: a name, or a name for each part of the model."""
     return all(map(_is_built_in, value.values())) if isinstance(value, dict) else value in _BUILT_IN

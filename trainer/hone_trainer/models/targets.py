@@ -1,13 +1,13 @@
-"""Which modules an adapter is put on. Pure functions over a module tree; no weight is read.
+"""Chooses the modules that get an adapter. Pure functions over a module tree; no weight is read.
 
-PEFT's own `all-linear` means something else in each family of mixtures of experts: it adapts the router in some, leaves
-out the experts in others, and dense layers and shared experts in others again. Here it means the same everywhere:
-attention, dense layers, shared experts and all routed experts; a router, or the gate of a shared expert, never.
+PEFT's own `all-linear` differs between families of mixtures of experts: in some it adapts the router, in others it
+skips the experts, in others the dense layers and shared experts. Here it means the same everywhere: attention, dense
+layers, shared experts and all routed experts, but never a router or the gate of a shared expert.
 
-transformers holds the routed experts of most families as one parameter of three dimensions. PEFT adapts it as such
-(`target_parameters`). It also rewrites targets called `gate_proj`, `up_proj` and `down_proj` for some of these
-families, and so loses dense layers of that name; we name the weights of those layers as parameters, which it leaves
-alone. The tensors in the adapter have the same names and shapes either way.
+transformers stores the routed experts of most families as one parameter with three dimensions. PEFT adapts it as such
+(`target_parameters`). For some of these families PEFT also rewrites targets called `gate_proj`, `up_proj` and
+`down_proj` and thereby loses dense layers with these names; we name the weights of those layers as parameters, which
+PEFT does not rewrite. The tensors in the adapter have the same names and shapes either way.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 
 ALL_LINEAR = "all-linear"
 ROUTER = re.compile(r"(^|_)(gate|router)$")
-"""Last part of the name of what deals tokens to experts, or weighs a shared expert."""
+"""Last part of the name of a router, or of the gate of a shared expert."""
 REWRITTEN = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
-"""Names that peft.utils.transformers_weight_conversion takes for experts, wherever they are."""
+"""Names that peft.utils.transformers_weight_conversion treats as experts, wherever they are."""
 FUSED_FROM = {
     "gate_proj": "gate_up_proj",
     "up_proj": "gate_up_proj",
@@ -30,28 +30,28 @@ FUSED_FROM = {
     "w3": "gate_up_proj",
     "w2": "down_proj",
 }
-"""The parameter that holds what a checkpoint calls by another name."""
+"""The parameter for a name that only checkpoints use."""
 LONGEST = 240
-"""Characters of a description."""
+"""Maximum characters of a description."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What PEFT is to adapt."""
+    """The modules and parameters that PEFT is to adapt."""
 
     modules: list[str] | str
     parameters: list[str]
-    """Weights that are adapted as parameters, as peft matches: the whole name or its end after a dot."""
+    """Weights that are adapted as parameters, matched like in peft: the whole name, or its end after a dot."""
     experts: bool = False
-    """Whether experts that are parameters are adapted: no dropout, DoRA or QLoRA then."""
+    """Whether experts that are parameters are adapted: this excludes dropout, DoRA and QLoRA."""
 
 
 def choose(network: Any, wanted: list[str] | None) -> Targets:
-    """What an adapter is put on.
+    """Choose what an adapter is put on.
 
     Args:
-        network: a model, also one on the meta device.
-        wanted: names of layers, as peft matches them; None: all but routers and the head.
+        network: a model, possibly on the meta device.
+        wanted: names of layers, matched like in peft; None: all except routers and the head.
     """
     fused = expert_parameters(network)
     if not is_mixture(network):
@@ -60,14 +60,14 @@ def choose(network: Any, wanted: list[str] | None) -> Targets:
     experts = [name for name in fused if wanted is None or any(_matches_experts(name, w) for w in wanted)]
     modules = [name for name in linear if not (fused and _leaf(name) in REWRITTEN)]
     weights = [f"{name}.weight" for name in linear if name not in set(modules)]
-    if wanted is None:  # no router shares such an end, so one name stands for all layers
+    if wanted is None:  # no router's name ends like this, so one name covers all layers
         modules = sorted({_leaf(name) for name in modules})
         weights, experts = sorted({_end(name, 3) for name in weights}), sorted({_end(name, 2) for name in experts})
     return Targets(modules, [*experts, *weights], bool(experts))
 
 
 def unknown(network: Any, wanted: list[str]) -> list[str]:
-    """Names in `wanted` that match nothing which can be adapted."""
+    """Names in `wanted` that match nothing adaptable."""
     linear, fused = linear_modules(network), expert_parameters(network)
     return [
         w
@@ -77,12 +77,12 @@ def unknown(network: Any, wanted: list[str]) -> list[str]:
 
 
 def known(network: Any) -> list[str]:
-    """Last parts of the names of what can be adapted, sorted."""
+    """Last parts of the names of all adaptable modules, sorted."""
     return sorted({_leaf(name) for name in (*linear_modules(network), *expert_parameters(network))})
 
 
 def half_fused(network: Any, wanted: list[str]) -> list[str]:
-    """Names in `wanted` of half a fused parameter, whose other half is not wanted."""
+    """Names in `wanted` for half of a fused parameter whose other half is not wanted."""
     if not any(name.endswith(".gate_up_proj") for name in expert_parameters(network)):
         return []
     pairs = ({"gate_proj", "up_proj"}, {"w1", "w3"})
@@ -92,7 +92,7 @@ def half_fused(network: Any, wanted: list[str]) -> list[str]:
 
 
 def is_mixture(network: Any) -> bool:
-    """Whether a model has experts that tokens are dealt to."""
+    """Whether a model is a mixture of experts."""
     return any("experts" in name.split(".") or type(m).__name__.endswith("Experts") for name, m in _modules(network))
 
 
@@ -108,7 +108,7 @@ def expert_parameters(network: Any) -> list[str]:
 
 
 def linear_modules(network: Any) -> list[str]:
-    """Names of the linear modules, but the head and, in a mixture of experts, what deals tokens to the experts."""
+    """Names of the linear modules, except the head and, in a mixture of experts, the routers."""
     import torch
 
     head, mixture = network.get_output_embeddings(), is_mixture(network)
@@ -123,38 +123,38 @@ def linear_modules(network: Any) -> list[str]:
 
 
 def adapted(network: Any) -> Counter[str]:
-    """How many modules of each name have an adapter."""
+    """Number of modules with an adapter, by name."""
     from peft.tuners.lora import LoraLayer
     from peft.tuners.lora.layer import ParamWrapper
 
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for name, module in _modules(network):
         if isinstance(module, ParamWrapper):
             path = name.replace(".base_layer", "")
             own = module.parameter_name
-            found[_leaf(path) if own == "weight" else f"{_leaf(path)}.{own}"] += 1
+            counts[_leaf(path) if own == "weight" else f"{_leaf(path)}.{own}"] += 1
         elif isinstance(module, LoraLayer):
-            found[_leaf(name)] += 1
-    return found
+            counts[_leaf(name)] += 1
+    return counts
 
 
 def described(network: Any) -> dict[str, int | str]:
-    """The adapted modules for a status: their number, and how many of each name, most first."""
-    found = adapted(network)
-    if not found:
+    """The adapted modules for a status: their number, and the count for each name, highest first."""
+    counts = adapted(network)
+    if not counts:
         return {}
-    words = ", ".join(f"{name} {count}" for name, count in found.most_common())
+    words = ", ".join(f"{name} {count}" for name, count in counts.most_common())
     words = words if len(words) <= LONGEST else f"{words[: LONGEST - 4].rsplit(',', 1)[0]}, …"
-    return {"adaptedModules": found.total(), "adaptedLayers": words}
+    return {"adaptedModules": counts.total(), "adaptedLayers": words}
 
 
 def matches(name: str, wanted: str) -> bool:
-    """As peft matches: the whole name or its end after a dot."""
+    """Match like peft: the whole name, or its end after a dot."""
     return name == wanted or name.endswith(f".{wanted}")
 
 
 def _matches_experts(name: str, wanted: str) -> bool:
-    """By its own name, that of its module, or the names that its halves have in a checkpoint."""
+    """Match by the parameter's own name, its module's name, or the names that its halves have in a checkpoint."""
     container, leaf = name.rsplit(".", 1)
     *path, last = wanted.split(".")
     renamed = ".".join([*path, FUSED_FROM[last]]) if FUSED_FROM.get(last) == leaf else wanted

@@ -1,5 +1,5 @@
-"""Reports as HTML pages: one file that loads nothing. Rows and answers are nobody's friend: all is escaped, and a
-content security policy forbids scripts besides.
+"""Reports as HTML pages: one file that loads nothing. Rows and answers are untrusted input: everything is escaped, and
+a content security policy forbids scripts.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def digits(value: float | str, count: int = 4, *, sign: bool = False) -> str:
-    """A number with `count` significant digits: 3.935, 0.002100, 12,400, −0.5000; one that is not finite in words.
+    """A number with `count` significant digits: 3.935, 0.002100, 12,400, −0.5000. Infinity and NaN become words.
 
     Args:
-        sign: whether one above 0 gets a plus sign.
+        sign: whether a number above 0 gets a plus sign.
     """
     number = float(value)
     if not math.isfinite(number):
@@ -32,7 +32,7 @@ def digits(value: float | str, count: int = 4, *, sign: bool = False) -> str:
 
 
 def template(file: Path) -> Template:
-    """The page's template, which finds the common style in `style`."""
+    """The page's template. The common style is its global `style`."""
     from jinja2 import Environment
     from markupsafe import Markup
 

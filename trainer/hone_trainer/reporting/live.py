@@ -22,9 +22,9 @@ from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, Metric, Prog
 from hone_trainer.reporting.refused import Refusals
 
 POST_INTERVAL = 2.0
-"""Seconds between reports to the operator; a change of stage is sent sooner."""
+"""Seconds between reports to the operator; a change of stage is reported sooner."""
 SHORTEST_INTERVAL = 0.5
-"""Seconds between reports in any case: the operator takes two a second from a pod, and refuses more."""
+"""Least seconds between any two reports: the operator accepts two a second from a pod and refuses more."""
 POST_TIMEOUT = 5.0
 LINE_INTERVAL = 5.0
 """Seconds between plain lines of one stage."""
@@ -32,12 +32,12 @@ LINE_INTERVAL = 5.0
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the run is. `hone_api.progress_numbers` says what each number means."""
+    """Where the run is. `hone_api.progress_numbers` describes each number."""
 
     stage: str = "Loading"
     step: int = 0
     start_step: int | None = None
-    """Step that this process went on from; known when training begins."""
+    """Step that this process resumed from; None until training begins."""
     total_steps: int | None = None
     epoch: float | None = None
     loss: float | None = None
@@ -53,30 +53,30 @@ class Progress:
 
 
 class Reporter(Protocol):
-    """One place that is told about progress."""
+    """A destination of progress reports."""
 
     def report(self, progress: Progress) -> None:
-        """Take note; returns at once and raises nothing."""
+        """Take the progress; returns at once and raises nothing."""
 
     def say(self, text: str) -> None:
-        """One sentence for people."""
+        """Print one sentence for people."""
 
     def close(self) -> None:
-        """The run ended; send what is still unsent."""
+        """The run ended; send what has not been sent."""
 
 
 class Reporters:
-    """Tells several; holds the current progress so that each event changes only its own fields."""
+    """Forwards to several reporters. Holds the current progress, so that each event changes only its own fields."""
 
     def __init__(self, *sinks: Reporter) -> None:
         self.sinks, self.progress = list(sinks), Progress()
 
     def add(self, sink: Reporter) -> None:
-        """Tell one more."""
+        """Add a reporter."""
         self.sinks.append(sink)
 
     def update(self, **fields: Any) -> None:
-        """Change some fields of the progress, add to its metrics, and tell everyone."""
+        """Change some fields of the progress, add to its metrics, and report the result to every reporter."""
         metrics = {**self.progress.metrics, **fields.pop("metrics", {})}
         self.progress = replace(self.progress, **fields, metrics=metrics)
         for sink in self.sinks:
@@ -92,7 +92,7 @@ class Reporters:
 
 
 class Lines:
-    """Plain lines on stderr: for logs of a pod."""
+    """Plain lines on stderr, for a pod's log."""
 
     def __init__(self, interval: float = LINE_INTERVAL) -> None:
         self._interval, self._next, self._stage = interval, 0.0, ""
@@ -148,10 +148,10 @@ class Bar:
 
 
 class Operator:
-    """POSTs to the operator's progress server from a thread: the newest progress only, at most every POST_INTERVAL.
+    """POSTs the newest progress to the operator's progress server from a thread, at most every POST_INTERVAL.
 
-    A server that is unreachable or refuses costs nothing but the reports; `say` is told why, each reason once. A report
-    that did not arrive for a reason that passes is sent again, unless there is a newer one.
+    If the server is unreachable or refuses, only the reports are lost; `say` gets each reason once. A report that
+    failed for a temporary reason is sent again unless there is a newer one.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Operator:
             again = self._post(progress) and not (last and progress is failed)
             failed = progress if again else None
             if again and last:
-                time.sleep(shortest)  # once more, and then the run ends without
+                time.sleep(shortest)  # one more try; the run ends even if it fails
             with self._wake:
                 self._newest = self._newest or failed
                 self._wake.wait_for(lambda: self._closing, timeout=shortest)
@@ -208,7 +208,7 @@ class Operator:
         return self._closing or (self._newest is not None and self._newest.stage != stage)
 
     def _post(self, progress: Progress) -> bool:
-        """Whether the report did not arrive, but may when it is sent again."""
+        """Send a report. Returns whether it failed for a temporary reason, so that sending it again may help."""
         try:
             request = urllib.request.Request(
                 self._url,
@@ -223,12 +223,12 @@ class Operator:
             with urllib.request.urlopen(request, timeout=POST_TIMEOUT, context=self._context):
                 self._refusals.accepted()
                 return False
-        except Exception as error:  # never fails training; the next report carries all that this one did
+        except Exception as error:  # never fails training; the next report has everything that this one had
             return self._refusals.failed(error)
 
 
 def from_environment() -> Reporters:
-    """Bar on a terminal, else lines; and the operator when the pod has its address."""
+    """Bar on a terminal, else lines; also the operator if the pod has its address."""
     sinks: list[Reporter] = [Bar() if sys.stderr.isatty() else Lines()]
     url, token, ca = (os.environ.get(name) for name in (URL_ENV, TOKEN_ENV, CA_ENV))
     if url and token:
@@ -240,16 +240,16 @@ def from_environment() -> Reporters:
 
 
 def to_report(progress: Progress) -> ProgressReport:
-    """Kubeflow Trainer's payload with our richer fields beside it."""
+    """Kubeflow Trainer's payload, with our own fields added."""
     values = {number.name: getattr(progress, number.name) for number in MEASURED}
-    known = {name: f"{value:.6g}" for name, value in values.items() if value is not None}
+    values_text = {name: f"{value:.6g}" for name, value in values.items() if value is not None}
     further = {name: f"{value:.6g}" for name, value in progress.metrics.items()}
     percent = 100 * progress.step // progress.total_steps if progress.total_steps else None
     return ProgressReport(
         trainer_status=TrainerStatus(
             progress_percentage=min(percent, 100) if percent is not None else None,
             estimated_remaining_seconds=progress.eta_seconds,
-            metrics=[Metric(name=name, value=value) for name, value in (known | further).items()],
+            metrics=[Metric(name=name, value=value) for name, value in (values_text | further).items()],
             last_updated_time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         ),
         hone=HoneStatus(
@@ -260,13 +260,13 @@ def to_report(progress: Progress) -> ProgressReport:
             checkpoint_step=progress.checkpoint_step,
             checkpoint_bytes=progress.checkpoint_bytes,
             metrics=further,
-            **known,
+            **values_text,
         ),
     )
 
 
 def describe(progress: Progress) -> str:
-    """One line for people."""
+    """One line that describes the progress."""
     steps = f"{progress.step}/{progress.total_steps}" if progress.total_steps else ""
     return " ".join(part for part in (progress.stage, steps, numbers(progress)) if part)
 

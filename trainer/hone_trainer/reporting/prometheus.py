@@ -1,4 +1,4 @@
-"""The trainer's own /metrics: the curves of one run, for Prometheus. Fixed names, one label: the run."""
+"""The trainer's own /metrics: the curves of one run, for Prometheus. Fixed names and one label, the run."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Metrics:
 
     @property
     def port(self) -> int:
-        """The port that is served; useful when asked for port 0."""
+        """The port that is served; differs from the requested one if that was 0."""
         return int(self._server.server_port)
 
     def report(self, progress: Progress) -> None:
         for field, gauge in self._gauges.items():
             value = getattr(progress, field)
-            if value is not None:  # a number that is not known yet has no series, rather than a wrong 0
+            if value is not None:  # a number that is not known yet has no series instead of a wrong 0
                 gauge.labels(self._run).set(value)
         self._updated.labels(self._run).set(time.time())
 

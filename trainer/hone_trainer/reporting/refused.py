@@ -1,4 +1,4 @@
-"""Why a report does not arrive at the operator, in words for the pod's log: each reason once, not at every report."""
+"""Explains in the pod's log why a report did not reach the operator: once for each reason, not for each report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 PATIENCE = 5
-"""Reports in a row that a server may miss, as while it restarts, before the log says so."""
+"""Failed reports in a row before the log mentions them: a server may miss a few while it restarts."""
 GOES_ON = "The run continues and its result counts; only the progress in its status is not updated"
 MAX_WORDS = 300
 REMEDIES = {
@@ -20,11 +20,11 @@ REMEDIES = {
     413: "trainer and operator are of different versions: install the same version of both images",
     422: "trainer and operator are of different versions: install the same version of both images",
 }
-"""What to look at, by the status of the answer."""
+"""What to check, by the HTTP status of the answer."""
 
 
 class Refusals:
-    """Tells why reports do not arrive."""
+    """Logs why reports fail."""
 
     def __init__(self, host: str, say: Callable[[str], None]) -> None:
         self._host, self._say = host, say
@@ -32,11 +32,12 @@ class Refusals:
         self._missed = 0
 
     def accepted(self) -> None:
-        """A report arrived."""
+        """Record that a report arrived."""
         self._missed = 0
 
     def failed(self, error: Exception) -> bool:
-        """A report did not arrive; say why, unless it passes by itself or was said. Whether it passes by itself."""
+        """Record that a report failed; log the reason unless it is temporary or was logged. Returns whether it is
+        temporary."""
         self._missed += 1
         kind, words, lasts = explain(error)
         if kind not in self._told and (lasts or self._missed >= PATIENCE):
@@ -46,7 +47,7 @@ class Refusals:
 
 
 def explain(error: Exception) -> tuple[str, str, bool]:
-    """(kind, the reason and what to do, whether it lasts until somebody does it)."""
+    """(kind, the reason and what to do, whether it persists until somebody acts)."""
     if isinstance(error, urllib.error.HTTPError):
         return _answer(error)
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -78,16 +79,16 @@ def _answer(error: urllib.error.HTTPError) -> tuple[str, str, bool]:
         name = HTTPStatus(error.code).phrase
     except ValueError:
         name = "an unknown status"
-    said = _message(error)
-    words = f"it answered {error.code} {name}{f' ({said})' if said else ''}; {remedy}"
+    reason = _message(error)
+    words = f"it answered {error.code} {name}{f' ({reason})' if reason else ''}; {remedy}"
     return str(error.code), words, error.code in REMEDIES
 
 
 def _message(error: urllib.error.HTTPError) -> str:
-    """What a Status of Kubernetes says, on one line; empty for any other body."""
+    """The message of a Kubernetes Status, on one line; empty for any other body."""
     try:
         message = json.loads(error.read(64 * 1024))["message"]
-    except Exception:  # a body that ends early, is no JSON or of another form: the code alone has to do
+    except Exception:  # a truncated body, or not JSON, or another shape: the code alone must do
         return ""
     if not isinstance(message, str):
         return ""

@@ -1,4 +1,4 @@
-"""Progress for people: a live line on a terminal, a plain line now and then elsewhere."""
+"""Progress for people: a live line on a terminal, otherwise a plain line at intervals."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Progress:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Print a line that stays."""
         log.info("%s", text)
 
     def add_bytes(self, count: int) -> None:
-        """Bytes that came in."""
+        """Count bytes that were read."""
         self._bytes += count
         self._show(f"{self._bytes / 2**20:.1f} MiB")
 
     def add_row(self) -> None:
-        """A row that was read."""
+        """Count a row that was read."""
         self._rows += 1
         if self._rows % 1000 == 0:
             self._show(f"{self._rows:,} rows")

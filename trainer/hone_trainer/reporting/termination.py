@@ -1,4 +1,4 @@
-"""The termination message: how a pod tells the operator what its work came to."""
+"""The termination message: how a pod reports its outcome to the operator."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from hone_api.report import Outcome
 from hone_trainer.secrets import scrub_in
 
 ENV = "HONE_TERMINATION_LOG"
-"""Names another file than Kubernetes' own, for people without a cluster."""
+"""Environment variable with another file than Kubernetes' own, for use without a cluster."""
 FILE = "/dev/termination-log"
 
 log = logging.getLogger(__name__)
 
 
 def write(outcome: Outcome) -> None:
-    """Leave the outcome where the kubelet looks for it, without credentials and cut to size."""
+    """Write the outcome where the kubelet looks for it, without credentials and cut to size."""
     path = os.environ.get(ENV) or FILE
     if os.environ.get(ROWS_ENV) == "false":
         outcome = without_rows(outcome)
-    # Scrubbed before it is cut to size: what replaces a credential can be longer than it.
+    # Scrub before cutting to size: the replacement can be longer than the credential.
     message = Outcome.model_validate(scrub_in(outcome.to_json())).to_termination_message()
     if ENV not in os.environ and not os.access(path, os.W_OK):
         return

@@ -43,7 +43,7 @@ REWARDS: dict[str, Callable[[Context], Reward]] = {
 
 
 def of_plan(plan: TrainingPlan, specs: Sequence[RewardSpec], workers: Workers) -> Combined:
-    """Some of the plan's rewards, with what it says of paths, models and addresses.
+    """The named rewards of the plan, with the paths, models and addresses that the plan gives them.
 
     Raises:
         ConfigError, TrainerError: see `make`.
@@ -59,12 +59,14 @@ def make(
     """The rewards of a plan.
 
     Args:
-        paths: what a reward brings along, by its name: see `TrainingPlan.reward_paths`; of a reward model its folder.
+        paths: what a reward needs besides its options, by its name: see `TrainingPlan.reward_paths`. For a reward
+        model,
+            its folder.
         access: which addresses judges may have; default: public ones and Services of the cluster.
 
     Raises:
-        ConfigError: every reward that cannot be, at once.
-        TrainerError: RewardFailed, SourceError: something that a reward needs is missing.
+        ConfigError: lists every reward that is not possible.
+        TrainerError: RewardFailed or SourceError: something that a reward needs is missing.
     """
     parts, problems = [], []
     for spec in specs:

@@ -1,6 +1,6 @@
-"""The final answer in a text: behind GSM8K's '####', in \\boxed{}, or the last of its kind. Pure.
+"""Finds the final answer in a text: after GSM8K's '####', in \\boxed{}, or the last of its kind. Pure.
 
-The expressions are RE2's: models write texts over which a backtracking one takes quadratic time.
+The expressions are RE2's: models write texts on which a backtracking engine takes quadratic time.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _FORMULA = re2.compile(r"(?s)\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]
 _PLAIN = str.maketrans({"−": "-", **dict.fromkeys(" \t\n,$€£")})
 _BOXED = "\\boxed{"
 MAX_DIGITS = 400
-"""Longer numbers are no answers, and arithmetic with them takes time."""
+"""Longer numbers do not count as answers, and arithmetic with them takes time."""
 
 
 def marked(text: str) -> str | None:
-    """The answer behind the last '####' or in the last \\boxed{}, whichever comes last."""
+    """The answer after the last '####' or in the last \\boxed{}, whichever comes last."""
     marks = list(_MARK.finditer(text))
     start = text.rfind(_BOXED)
     if start >= 0 and (not marks or start > marks[-1].start()):
@@ -29,7 +29,7 @@ def marked(text: str) -> str | None:
 
 
 def last_formula(text: str) -> str:
-    """The last formula between dollars or LaTeX brackets, else the last line that says something."""
+    """The last formula between dollars or LaTeX brackets, else the last line that is not empty."""
     formulas = list(_FORMULA.finditer(text))
     if formulas:
         groups: tuple[str | None, ...] = formulas[-1].groups()
@@ -39,10 +39,10 @@ def last_formula(text: str) -> str:
 
 
 def last_number(text: str) -> Fraction | None:
-    """The last number of a text, exactly: 1,234 and $5.50 and 3/4 and \\frac{3}{4} and 1e3."""
+    """The last number of a text, exact: 1,234 and $5.50 and 3/4 and \\frac{3}{4} and 1e3."""
     text = _FRACTION.sub(r" \1/\2 ", text)
-    found = [match[0] for match in _NUMBER.finditer(text) if any(c.isdigit() for c in match[0])]
-    return _parse(found[-1]) if found else None
+    candidates = [match[0] for match in _NUMBER.finditer(text) if any(c.isdigit() for c in match[0])]
+    return _parse(candidates[-1]) if candidates else None
 
 
 def _parse(text: str) -> Fraction | None:

@@ -1,4 +1,4 @@
-"""What a reward is."""
+"""The protocol of rewards, and what they score."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Sample:
     record: Mapping[str, Any]
     """See `prompts.checked_record`."""
     tokens: int
-    """Of the answer, the end mark included."""
+    """Tokens of the answer, including the end-of-turn token."""
 
     @property
     def prompt(self) -> str:
-        """The question as text; of a conversation, its last user turn."""
+        """The question as text; for a conversation, its last user turn."""
         prompt = self.record["prompt"]
         if isinstance(prompt, str):
             return prompt
@@ -37,22 +37,22 @@ class Sample:
 
 
 def as_samples(tokenizer: Any, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[Sample]:
-    """Answers to prompts, given as token ids with their end mark."""
+    """Samples from prompts and their answers, which are token ids including the end-of-turn token."""
     pairs = zip(rows, answers, strict=True)
     return [Sample(harmony.decoded(tokenizer, ids), row.record, len(ids)) for row, ids in pairs]
 
 
 @dataclass(frozen=True)
 class Masked:
-    """No score: nothing is known about the sample, so it is left out. It is not a 0."""
+    """No score: nothing is known about the sample, so it is excluded. It does not count as 0."""
 
     reason: str
     broken: bool = False
-    """Whether the sandbox is to blame, and not the reward."""
+    """Whether the sandbox failed, not the reward."""
     away: bool = False
-    """Whether a server is to blame that could not be reached: it may be back later."""
+    """Whether a server was unreachable; it may answer later."""
     meant: bool = False
-    """Whether the reward left it out on purpose."""
+    """Whether the reward excluded the sample on purpose."""
 
 
 Scored = float | Masked
@@ -62,26 +62,26 @@ class Reward(Protocol):
     """Scores samples."""
 
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
-        """One score a sample, in their order."""
+        """One score for each sample, in their order."""
 
     def gold(self, record: Mapping[str, Any]) -> str | None:
-        """A completion that is right for this record; None when there is none to know."""
+        """A completion that is right for this record; None if there is none."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a reward is made from."""
+    """What a reward is built from."""
 
     spec: RewardSpec
     workers: Workers
     path: Path | None = None
-    """What the reward brings along: a program, a key, a model."""
+    """What the reward needs besides its options: a program, a key, a model."""
     access: Access = field(default_factory=Access)
     """Which addresses a judge may have."""
 
 
 class WithoutGold:
-    """Mix-in for rewards that compare with nothing."""
+    """Mix-in for rewards that need no reference answer."""
 
     def gold(self, record: Mapping[str, Any]) -> str | None:
         """None: any answer can be right."""

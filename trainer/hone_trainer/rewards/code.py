@@ -1,4 +1,4 @@
-"""Code: the program in the answer passes the row's tests, in the sandbox."""
+"""Code: runs the program in the answer against the row's tests, in the sandbox."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _BLOCK = re2.compile(r"(?s)```(?:python|py)?[ \t]*\n(.*?)```")
 
 
 class Code:
-    """1 when the tests run to their end, else 0; masked when the sandbox itself failed.
+    """1 if the tests run to their end, else 0; masked if the sandbox itself failed.
 
-    The tests run in the program's own interpreter, so a program that is made for it can cheat them. It cannot leave the
-    sandbox, and an early exit is no pass.
+    The tests run in the program's own interpreter, so a program written for the purpose can cheat them. It cannot leave
+    the sandbox, and an early exit does not pass.
     """
 
     def __init__(self, context: Context) -> None:
@@ -43,7 +43,7 @@ class Code:
         tests, entry = str(record.get("tests", "")), record.get("entryPoint")
         if entry:
             if not re2.search(rf"(?m)^(def|class)\s+{re2.escape(entry)}\b|^{re2.escape(entry)}\s*=", code):
-                code = f"{sample.prompt}\n{code}"  # HumanEval: the answer goes on where the prompt ends
+                code = f"{sample.prompt}\n{code}"  # HumanEval: the answer continues the prompt
             tests = f"{tests}\n\ncheck({entry})" if re2.search(r"(?m)^def check\(", tests) else tests
         return Program([code, tests], limits=self._limits)
 
@@ -55,12 +55,12 @@ def code_in(text: str) -> str:
 
 
 def limits(options: ProgramLimits) -> Limits:
-    """The sandbox's limits from those of the spec."""
+    """The sandbox's limits from those in the spec."""
     return Limits(options.seconds, to_bytes(options.memory))
 
 
 def to_bytes(quantity: str) -> int:
-    """A Kubernetes quantity of memory, bytes."""
+    """A Kubernetes quantity of memory, in bytes."""
     units = {"k": 1e3, "M": 1e6, "G": 1e9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
     unit = quantity.lstrip("0123456789.")
     return int(float(quantity.removesuffix(unit)) * units.get(unit, 1))

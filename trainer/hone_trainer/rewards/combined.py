@@ -1,4 +1,4 @@
-"""Several rewards in one: their weighted sum, a sample masked when one of them is."""
+"""Several rewards as one: their weighted sum. A sample is masked if any of them masks it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hone_trainer.rewards.base import Masked, Reward, Sample, Scored
 
 @dataclass(frozen=True)
 class Part:
-    """One of them."""
+    """One reward and its weight."""
 
     name: str
     weight: float
@@ -26,14 +26,14 @@ class Scores:
     totals: list[float | None]
     """Weighted sums; None for a masked sample."""
     parts: dict[str, list[Scored]]
-    """By the reward's name, not weighted."""
+    """Unweighted scores, by the reward's name."""
 
     def masks(self) -> list[Masked]:
-        """Of all rewards."""
+        """The masked scores of all rewards."""
         return [score for scores in self.parts.values() for score in scores if isinstance(score, Masked)]
 
     def failed(self) -> int:
-        """Samples without a score that no reward left out on purpose."""
+        """Samples without a score, not counting those that a reward excluded on purpose."""
         columns = list(zip(*self.parts.values(), strict=True))
         return sum(
             total is None and not any(isinstance(score, Masked) and score.meant for score in scores)
@@ -41,7 +41,7 @@ class Scores:
         )
 
     def masked(self) -> Counter[str]:
-        """Samples left out by reward and reason."""
+        """Excluded samples by reward and reason."""
         return Counter(
             f"{name}: {score.reason[:200]}"
             for name, scores in self.parts.items()
@@ -56,22 +56,22 @@ class Combined:
 
     parts: list[Part]
     counts: Counter[str] = field(default_factory=Counter)
-    """Samples left out so far, by reward and reason."""
+    """Samples excluded so far, by reward and reason."""
 
     def __call__(self, samples: Sequence[Sample]) -> Scores:
-        """Score samples."""
-        found = {part.name: part.reward(samples) for part in self.parts}
+        """Score the samples."""
+        by_reward = {part.name: part.reward(samples) for part in self.parts}
         weights = {part.name: part.weight for part in self.parts}
-        scores = Scores([_total(weights, found, i) for i in range(len(samples))], found)
+        scores = Scores([_total(weights, by_reward, i) for i in range(len(samples))], by_reward)
         self.counts.update(scores.masked())
         return scores
 
 
-def _total(weights: dict[str, float], found: dict[str, list[Scored]], index: int) -> float | None:
+def _total(weights: dict[str, float], by_reward: dict[str, list[Scored]], index: int) -> float | None:
     total = 0.0
     for name, weight in weights.items():
-        score = found[name][index]
+        score = by_reward[name][index]
         if isinstance(score, Masked):
             return None
         total += weight * score
-    return total if math.isfinite(total) else None  # weights can take finite scores beyond the largest float
+    return total if math.isfinite(total) else None  # a weighted sum of finite scores can exceed the largest float

@@ -1,4 +1,4 @@
-"""Format: the answer as a whole has a given form."""
+"""Format: the whole answer has the required form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The self-check before training: a reward that does not know the right answers teaches wrong ones."""
+"""The self-check before training: a reward that rejects right answers would train wrong ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hone_trainer.rewards.base import Masked, Sample, Scored
 from hone_trainer.rewards.combined import Combined, Part
 
 ROWS = 32
-"""Rows that are checked, spread over the data."""
+"""Number of rows checked, spread over the data."""
 _NAMED = 5
 
 
@@ -20,13 +20,13 @@ def check(rewards: Combined, types: Sequence[str], rows: Sequence[Prompt], where
 
     Args:
         types: the rewards' types, in the order of their parts.
-        where: what sentences and messages begin with, to tell splits apart.
+        where: prefix of sentences and messages, to distinguish splits.
 
     Returns:
-        What was checked, a sentence for each reward.
+        A sentence for each reward about what was checked.
 
     Raises:
-        TrainerError: VerifierRejectsGold, or RewardFailed for a function that gives no number, with the row numbers;
+        TrainerError: VerifierRejectsGold; RewardFailed for a function that returns no number, with the row numbers;
             SandboxFailed.
     """
     step = max(1, len(rows) // ROWS)

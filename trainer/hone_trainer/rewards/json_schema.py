@@ -1,4 +1,4 @@
-"""JsonSchema: the answer is JSON that a schema allows."""
+"""JsonSchema: the answer is JSON that validates against the schema."""
 
 from __future__ import annotations
 

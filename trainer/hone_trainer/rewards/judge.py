@@ -21,7 +21,7 @@ _GRADE = re.compile(r"\d+")
 
 
 class Judge(WithoutGold):
-    """The grade, from 0 to 1. A judge that is away or says no grade masks the sample."""
+    """The grade, from 0 to 1. A sample is masked if the judge is unreachable or returns no grade."""
 
     def __init__(self, context: Context) -> None:
         assert context.spec.judge is not None
@@ -45,5 +45,5 @@ class Judge(WithoutGold):
             return Masked(error.message, away=error.code == "EndpointUnreachable")
         grade = _GRADE.search(answer.text)
         if grade is None or int(grade[0]) > best:
-            return Masked(f"the judge said {answer.text[:60]!r}, which is not a grade from 0 to {best}")
+            return Masked(f"the judge answered {answer.text[:60]!r}, which is not a grade from 0 to {best}")
         return int(grade[0]) / best

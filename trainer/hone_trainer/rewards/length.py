@@ -8,8 +8,8 @@ from hone_trainer.rewards.base import Context, Sample, Scored, WithoutGold
 
 
 class Length(WithoutGold):
-    """1 within the bounds; outside it falls to 0 over `slope` tokens, as DAPO's overlong penalty does (Yu et al. 2025,
-    arXiv 2503.14476, eq. 13, moved up by 1)."""
+    """1 within the bounds. Outside, it falls to 0 over `slope` tokens, as DAPO's overlong penalty does (Yu et al. 2025,
+    arXiv 2503.14476, eq. 13, plus 1)."""
 
     def __init__(self, context: Context) -> None:
         assert context.spec.length is not None

@@ -1,4 +1,4 @@
-"""ExactMatch: the final answer is the row's, but for case and white space."""
+"""ExactMatch: the final answer equals the row's, ignoring case and white space."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ExactMatch:
         return [float(self._is_right(sample)) for sample in samples]
 
     def gold(self, record: Mapping[str, Any]) -> str | None:
-        """The row's answer, marked where it must be."""
+        """The row's answer, with the marker if the options require it."""
         answer = str(record.get("answer", ""))
         return answer if not self._options.marked or answers.marked(answer) else f"#### {answer}"
 

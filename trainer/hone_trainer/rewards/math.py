@@ -1,4 +1,4 @@
-"""Math: the final answer is mathematically the row's: 1/2 for 0.5, x+1 for 1+x, {1,2} for {2,1}."""
+"""Math: the final answer is mathematically equal to the row's: 1/2 for 0.5, x+1 for 1+x, {1,2} for {2,1}."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hone_trainer.rewards.base import Context, Masked, Sample, Scored
 from hone_trainer.sandbox import Request
 
 MAX_CHARACTERS = 500
-"""Longer answers are none."""
+"""Longer texts do not count as answers."""
 
 
 class Math:
-    """1 or 0, by math-verify in a worker of the sandbox. An answer over which sympy does not come back is masked."""
+    """1 or 0, by math-verify in a worker of the sandbox. An answer on which sympy takes too long is masked."""
 
     def __init__(self, context: Context) -> None:
         self._options = context.spec.final or AnswerReward()
@@ -23,22 +23,22 @@ class Math:
 
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
         pairs = [(self._gold(sample), self._answer(sample.completion)) for sample in samples]
-        asked = {pair for pair in pairs if _worth_asking(*pair)}
-        requests = [Request("mathematics", {"gold": gold, "answer": answer}) for gold, answer in sorted(asked)]
-        replies = dict(zip(sorted(asked), self._workers.run(requests), strict=True))
-        found: list[Scored] = []
+        to_compare = {pair for pair in pairs if _worth_asking(*pair)}
+        requests = [Request("mathematics", {"gold": gold, "answer": answer}) for gold, answer in sorted(to_compare)]
+        replies = dict(zip(sorted(to_compare), self._workers.run(requests), strict=True))
+        scores: list[Scored] = []
         for gold, answer in pairs:
             reply = replies.get((gold, answer))
             if reply is None:
-                found.append(float(gold == answer != ""))
+                scores.append(float(gold == answer != ""))
             elif reply.outcome == "Broken":
-                found.append(Masked(reply.message, broken=True))
+                scores.append(Masked(reply.message, broken=True))
             else:
-                found.append(float(reply.outcome == "Done" and reply.value))
-        return found
+                scores.append(float(reply.outcome == "Done" and reply.value))
+        return scores
 
     def gold(self, record: Mapping[str, Any]) -> str | None:
-        """The row's answer, marked where it must be."""
+        """The row's answer, with the marker if the options require it."""
         answer = str(record.get("answer", ""))
         return answer if answers.marked(answer) else f"\\boxed{{{_final(answer)}}}"
 

@@ -13,8 +13,8 @@ BATCH = 8
 
 
 class RewardModel(WithoutGold):
-    """A sequence classifier with one output, over the conversation by its own chat template. An answer that this
-    template cannot show, or that is longer than the model's context, is masked."""
+    """A sequence classifier with one output. It reads the conversation by its own chat template. An answer that the
+    template cannot render, or that is longer than the model's context, is masked."""
 
     def __init__(self, context: Context) -> None:
         import torch
@@ -33,15 +33,15 @@ class RewardModel(WithoutGold):
             self._model.cuda()
 
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
-        found: list[Scored] = []
+        scores: list[Scored] = []
         for start in range(0, len(samples), BATCH):
-            found += self._batch(samples[start : start + BATCH])
-        return found
+            scores += self._batch(samples[start : start + BATCH])
+        return scores
 
     def _batch(self, samples: Sequence[Sample]) -> list[Scored]:
-        read = [self._read(sample) for sample in samples]
-        rewards = iter(self._rewards([ids for ids in read if not isinstance(ids, Masked)]))
-        return [ids if isinstance(ids, Masked) else next(rewards) for ids in read]
+        sequences = [self._read(sample) for sample in samples]
+        rewards = iter(self._rewards([ids for ids in sequences if not isinstance(ids, Masked)]))
+        return [ids if isinstance(ids, Masked) else next(rewards) for ids in sequences]
 
     def _rewards(self, sequences: Sequence[list[int]]) -> list[float]:
         import torch
@@ -54,7 +54,7 @@ class RewardModel(WithoutGold):
         return [float(value) for value in logits[:, 0].float()]
 
     def _read(self, sample: Sample) -> list[int] | Masked:
-        """Token ids of the conversation as the reward model was trained: up to the end mark of the answer."""
+        """Token ids of the conversation as the reward model was trained: up to the end-of-turn token of the answer."""
         prompt = sample.record["prompt"]
         turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
         try:

@@ -21,18 +21,18 @@ class Number:
         return [self._score(sample) for sample in samples]
 
     def gold(self, record: Mapping[str, Any]) -> str | None:
-        """The row's answer, marked where it must be."""
+        """The row's answer, with the marker if the options require it."""
         answer = str(record.get("answer", ""))
         return answer if not self._options.marked or answers.marked(answer) else f"#### {answer}"
 
     def _score(self, sample: Sample) -> float:
         expected = number_in(str(sample.record.get("answer", "")), marked=False)
-        found = number_in(sample.completion, marked=self._options.marked)
-        return float(expected is not None and found == expected)
+        number = number_in(sample.completion, marked=self._options.marked)
+        return float(expected is not None and number == expected)
 
 
 def number_in(text: str, *, marked: bool) -> Fraction | None:
-    """The final number of a text: the marked one, else the last one unless it must be marked."""
+    """The final number of a text: the marked one, else the last one unless the marker is required."""
     final = answers.marked(text)
     if final is not None:
         return answers.last_number(final)

@@ -1,4 +1,4 @@
-"""Python: a function of the user's own, in the sandbox."""
+"""Python: a function that the user wrote, run in the sandbox."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hone_trainer.sandbox import Program, Reply
 
 ARGUMENTS = ("answer", "tests", "solution")
 BATCH = 8
-"""Samples of one program: each start costs about 0.05 s of CPU, and a sample that loops takes its batch along."""
+"""Samples in one run of the program: each start costs about 0.05 s of CPU, and a sample that loops fails its batch."""
 
 
 class Python:
-    """What the function returns. None, an error or a limit masks the sample; the reason is told."""
+    """What the function returns. None, an error or a limit masks the sample, with the reason."""
 
     def __init__(self, context: Context) -> None:
         assert context.spec.python is not None
@@ -33,19 +33,19 @@ class Python:
 
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
         batches = [list(samples[i : i + BATCH]) for i in range(0, len(samples), BATCH)]
-        found: list[Scored] = []
+        scores: list[Scored] = []
         for batch, reply in zip(batches, self._run(batches), strict=True):
             if reply.outcome == "Done":
-                found += [_scored(result) for result in reply.value]
+                scores += [_scored(result) for result in reply.value]
             elif len(batch) == 1:
-                found.append(_masked(reply))
-            else:  # one of them broke it: each by itself
+                scores.append(_masked(reply))
+            else:  # one sample broke it: run each alone
                 alone = self._run([[sample] for sample in batch])
-                found += [_scored(r.value[0]) if r.outcome == "Done" else _masked(r) for r in alone]
-        return found
+                scores += [_scored(r.value[0]) if r.outcome == "Done" else _masked(r) for r in alone]
+        return scores
 
     def gold(self, record: Mapping[str, Any]) -> str | None:
-        """The row's solution or answer: it need not score 1, but it must get a number."""
+        """The row's solution or answer. The function must return a number for it, which need not be 1."""
         text = record.get("solution", record.get("answer"))
         return None if text is None else str(text)
 
@@ -58,8 +58,8 @@ class Python:
 
 
 def _arguments(sample: Sample) -> dict[str, Any]:
-    known = {name: sample.record.get(name) for name in ARGUMENTS}
-    return {"prompt": sample.prompt, "completion": sample.completion, **known}
+    fields = {name: sample.record.get(name) for name in ARGUMENTS}
+    return {"prompt": sample.prompt, "completion": sample.completion, **fields}
 
 
 def _masked(reply: Reply) -> Masked:
@@ -90,5 +90,5 @@ def _number(value: Any) -> float | None:
 def _shown(value: Any) -> str:
     try:
         return repr(str(value)[:60])
-    except ValueError:  # Python writes out no integer of more than 4,300 digits
+    except ValueError:  # Python prints no integer of more than 4,300 digits
         return f"an integer of {value.bit_length()} bits"

@@ -1,4 +1,4 @@
-"""Regex: the answer matches a regular expression of RE2 (linear time, whatever the pattern and the text)."""
+"""Regex: the answer matches a regular expression of RE2, which takes linear time for any pattern and text."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Regex(WithoutGold):
 
 
 def compiled(pattern: str, name: str) -> Any:
-    """The pattern, for RE2.
+    """The pattern, compiled for RE2.
 
     Raises:
-        ConfigError: RE2 does not take it.
+        ConfigError: RE2 does not support the pattern.
     """
     import re2
 

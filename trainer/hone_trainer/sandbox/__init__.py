@@ -1,8 +1,8 @@
-"""Code that nobody trusts, run apart: CPython in WebAssembly, in a process of its own.
+"""Runs untrusted code: CPython in WebAssembly, in a process of its own.
 
-What it may do is what it was given: compute, within its memory and its number of instructions. It has no network, no
-files, no processes, no clock and no randomness but a repeatable one, so the same program gives the same result on any
-machine and after any resume. `workers` is the way in; the rest runs on the other side.
+A program can compute, within limits of memory and instructions. It has no network, no files, no processes, no clock
+and only repeatable randomness, so the same program gives the same result on any machine and after any resume.
+`workers` is the entry point; the other modules run in the worker process.
 """
 
 from __future__ import annotations

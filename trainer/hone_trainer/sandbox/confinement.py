@@ -1,8 +1,8 @@
-"""What the kernel forbids a worker: the network, other programs, and every file that is not part of Python.
+"""Kernel limits for a worker: no network, no other programs, and no file that is not part of Python.
 
 Both layers need no privilege, so they work in a pod under the restricted Pod Security Standard: a seccomp filter
-(after no_new_privs) and Landlock (Linux 5.13). A worker parses text that a model or a stranger wrote with large
-libraries; if one of them is made to run foreign code, or fetches what the text names, nothing is within its reach.
+(after no_new_privs) and Landlock (Linux 5.13). A worker uses large libraries to parse text that a model or a stranger
+wrote. If that text makes a library run foreign code or fetch something, the code reaches nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NETWORK, _SCOPES = 3, 3
 
 
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""Numbers of the audit interface; in this order stand the numbers of the calls below."""
+"""Numbers of the audit interface; the call numbers below are in this order."""
 _DENIED = {
     "socket": (41, 198),
     "socketpair": (53, 199),
@@ -65,13 +65,13 @@ _DENIED = {
 
 
 def confine(writable: tuple[Path, ...] = ()) -> list[str]:
-    """Give up the network, other programs and all files but Python's own, for good.
+    """Permanently give up the network, other programs and all files except Python's own.
 
     Args:
-        writable: folders that may be changed as well.
+        writable: folders that may also be changed.
 
     Returns:
-        The layers that this machine does not have, by name; empty when all hold.
+        The layers that this machine lacks, by name; empty if both hold.
     """
     if not sys.platform.startswith("linux"):
         return ["seccomp", "Landlock"]
@@ -87,11 +87,12 @@ def _seccomp(libc: ctypes.CDLL) -> bool:
         return False
     column = list(_ARCHITECTURES).index(platform.machine())
     denied = [numbers[column] for numbers in _DENIED.values()]
-    allow = 4 + len(denied)  # the place of each verdict in the program; a jump counts from the instruction after it
+    allow = 4 + len(denied)  # index of each verdict in the program; jumps count from the next instruction
     deny, kill = allow + 1, allow + 2
     program = [
         (_LOAD, 0, 0, 4),
-        (_EQUAL, 0, kill - 2, _ARCHITECTURES[platform.machine()]),  # elsewhere the same numbers mean other calls
+        # on other architectures the numbers mean other calls
+        (_EQUAL, 0, kill - 2, _ARCHITECTURES[platform.machine()]),
         (_LOAD, 0, 0, 0),
         (_AT_LEAST, deny - 4, 0, _X32),
         *((_EQUAL, deny - 5 - index, 0, number) for index, number in enumerate(denied)),
@@ -125,7 +126,7 @@ def _landlock(libc: ctypes.CDLL, writable: tuple[Path, ...]) -> bool:
 
 
 def _allow(libc: ctypes.CDLL, rules: int, path: Path, rights: int) -> None:
-    with contextlib.suppress(OSError):  # it does not exist: nothing to allow
+    with contextlib.suppress(OSError):  # the path does not exist: nothing to allow
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             rights &= -1 if path.is_dir() else _OF_A_FILE

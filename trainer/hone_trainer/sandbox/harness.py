@@ -1,10 +1,11 @@
 """Runs inside the sandbox, before and after the program: CPython 3.12, standard library only.
 
-The request comes on standard input, and behind it a mark that makes a reply valid. The program shares this
-interpreter: it can read the local variables of the harness, replace every function that is looked up by name, and
-print. So what decides is out of its reach: the mark, the code that is still to run and the functions that run it are
-arguments of calls that have begun before the program does, which no frame shows. Whatever else the program does, it
-ends without the mark, and that counts as failed.
+The request arrives on standard input, followed by a marker that makes a reply valid. The program shares this
+interpreter: it can read the harness's local variables, replace every function that is looked up by name, and print. So
+everything that decides the result is out of its reach: the marker, the code that is still to run and the functions that
+run it are arguments of calls that began before the program did, and no frame shows them. Whatever else the program
+does,
+it ends without the marker, which counts as failed.
 """
 
 import builtins
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Nowhere:
-    """Takes what the program prints."""
+    """Discards what the program prints."""
 
     encoding = "utf-8"
 
@@ -47,7 +48,7 @@ def _call(function: "Callable[..., object]", arguments: "dict[str, object]") -> 
 
 
 def _results(namespace: "dict[str, Any]", request: "dict[str, Any]") -> bytes:
-    """Of the calls, after all sources ran to their end; as JSON."""
+    """Results of the calls, after all sources ran to their end; as JSON."""
     function = request["function"]
     if function is None:
         return b'{"results": []}'
@@ -58,7 +59,7 @@ def _results(namespace: "dict[str, Any]", request: "dict[str, Any]") -> bytes:
 
 
 def _close() -> None:
-    """What could watch or steer the frames of others is taken away: they are the tests' frames, too."""
+    """Remove what could watch or steer other frames, which include those of the tests."""
     for name in ("settrace", "setprofile", "monitoring", "_current_frames", "_current_exceptions"):
         if hasattr(sys, name):
             delattr(sys, name)
@@ -92,7 +93,7 @@ def main() -> None:
 
 
 def _run(namespace: "dict[str, Any]", request: "dict[str, Any]") -> None:
-    """One expression, because arguments are evaluated from left to right: all is at hand before `first` runs."""
+    """One expression, because arguments are evaluated from left to right: everything is at hand before `first` runs."""
     first, second = (compile(source, f"program-{i}", "exec") for i, source in enumerate(request["sources"]))
     run = vars(builtins)["exec"]
     _write(

@@ -1,4 +1,4 @@
-"""JSON Schema, in a worker: a schema's `pattern` is a regular expression that can backtrack without end."""
+"""Validates JSON Schema in a worker: a schema's `pattern` is a regular expression that can backtrack without end."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from jsonschema.validators import validator_for
 
 
 def is_valid(schema: Any, instance: str) -> bool:
-    """Whether a text is JSON that the schema allows. A reference that leaves the schema is never fetched."""
+    """Whether a text is JSON that the schema allows. A reference outside the schema is never fetched."""
     try:
         value = json.loads(instance)
     except ValueError:
         return False
-    # Without a registry of its own, jsonschema fetches what `$ref` names: http, https, ftp and file.
+    # Without an explicit registry, jsonschema fetches the target of `$ref`: http, https, ftp and file.
     return bool(validator_for(schema)(schema, registry=referencing.Registry()).is_valid(value))

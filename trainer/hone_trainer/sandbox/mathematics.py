@@ -1,6 +1,6 @@
-"""Symbolic equality of two answers, in a worker: sympy can take minutes over an expression of ten characters.
+"""Compares two answers symbolically, in a worker: sympy can take minutes for an expression of ten characters.
 
-Only math-verify's LaTeX reader is used. Its reader of plain expressions ends in sympy's `parse_expr`, which evaluates
+Only math-verify's LaTeX parser is used. Its parser of plain expressions calls sympy's `parse_expr`, which evaluates
 its text as Python.
 """
 
@@ -10,10 +10,11 @@ from math_verify import LatexExtractionConfig, parse, verify
 
 
 def equal(gold: str, answer: str) -> bool:
-    """Whether the answer is mathematically the gold one; both in LaTeX without delimiters, e.g. \\frac{1}{2} or 0.5."""
+    """Whether the answer is mathematically equal to the gold answer; both LaTeX without delimiters, e.g. \\frac{1}{2}
+    or 0.5."""
     readers = [LatexExtractionConfig()]
-    known, found = (
+    expected, actual = (
         parse(f"${text}$", extraction_config=readers, fallback_mode="no_fallback", parsing_timeout=None)
         for text in (gold, answer)
     )
-    return bool(known and found and verify(known, found, timeout_seconds=None))
+    return bool(expected and actual and verify(expected, actual, timeout_seconds=None))

@@ -1,4 +1,4 @@
-"""What goes to a worker and what comes back, as JSON lines."""
+"""Requests to a worker and its replies, as JSON lines."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 INSTRUCTIONS_PER_SECOND = 5_000_000_000
-"""WebAssembly instructions in a second of the limit: about what one core of 2024 does of them while running Python.
-Counting them instead of seconds makes the verdict the same on a busy and on an idle machine."""
+"""WebAssembly instructions in a second of the limit: about what one core of 2024 executes while running Python.
+Counting instructions instead of seconds makes the verdict the same on a busy and on an idle machine."""
 Outcome = Literal["Done", "Failed", "Broken"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one program."""
+    """Limits of one program."""
 
     seconds: float = 10
-    """Of computing, in units of INSTRUCTIONS_PER_SECOND."""
+    """Computing time, in units of INSTRUCTIONS_PER_SECOND."""
     memory_bytes: int = 256 * 2**20
 
     @property
@@ -57,10 +57,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of it.
+    """The reply to a request.
 
-    Failed is the request's own fault, the same every time: the program raised, exited, or reached a limit.
-    Broken is the sandbox's: the worker died or did not answer. It says nothing about the program.
+    Failed is the request's own fault, the same every time: the program raised, exited, or reached a limit. Broken is
+    the
+    sandbox's: the worker died or did not answer, which says nothing about the program.
     """
 
     outcome: Outcome

@@ -1,6 +1,6 @@
-"""The system calls that we answer ourselves: those that wait, tell the time, draw random numbers, read or write.
+"""The system calls that we implement ourselves: waiting, clocks, random numbers, reading and writing.
 
-All others are wasmtime's own (`Linker.define_wasi`) without a single open folder, so no path leads anywhere.
+All others are wasmtime's own (`Linker.define_wasi`) without any open folder, so no path leads anywhere.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _EPOCH = 1_700_000_000 * 10**9
 
 
 class LimitReachedError(Exception):
-    """The program asked for too much of the host; ends it."""
+    """The program asked the host for too much; ends the program."""
 
 
 class Calls:
-    """The state of one program's calls. Every answer depends on the calls before it alone."""
+    """The state of one program's calls. Each answer depends only on the calls before it."""
 
     def __init__(self, given: bytes = b"") -> None:
-        """`given` is what standard input holds; it can be read once."""
+        """`given` is the content of standard input; it can be read once."""
         self.output = bytearray()
         self._given = memoryview(given)
         self._count = 0
         self._random = random.Random(0)
 
     def define(self, linker: Linker) -> None:
-        """Put these in the place of wasmtime's."""
+        """Replace wasmtime's implementations of these calls."""
         from wasmtime import FuncType, ValType
 
         i32, i64 = ValType.i32(), ValType.i64()
@@ -51,7 +51,7 @@ class Calls:
             linker.define_func(MODULE, function.__name__, FuncType(parameters, [i32]), function, access_caller=True)
 
     def fd_read(self, caller: Caller, descriptor: int, vectors: int, count: int, done: int) -> int:
-        """Standard input alone."""
+        """Read standard input; other descriptors are refused."""
         self._counted()
         if descriptor != 0:
             return _BAD_DESCRIPTOR
@@ -64,7 +64,7 @@ class Calls:
         return self._answer(caller, done, struct.pack("<I", total))
 
     def fd_write(self, caller: Caller, descriptor: int, vectors: int, count: int, written: int) -> int:
-        """Standard output and error alone; both are kept."""
+        """Write standard output or error; both are kept."""
         self._counted()
         if descriptor not in (1, 2):
             return _BAD_DESCRIPTOR
@@ -78,19 +78,19 @@ class Calls:
         return self._answer(caller, written, struct.pack("<I", total))
 
     def random_get(self, caller: Caller, address: int, size: int) -> int:
-        """The same sequence for every program."""
+        """Random bytes: the same sequence for every program."""
         self._counted()
         if size > _MAX_RANDOM:
             return _INVALID
         return self._answer(caller, address, self._random.randbytes(size))
 
     def clock_time_get(self, caller: Caller, _clock: int, _precision: int, address: int) -> int:
-        """A clock that goes on by a millisecond whenever it is read."""
+        """A clock that advances by a millisecond on each read."""
         self._counted()
         return self._answer(caller, address, struct.pack("<Q", _EPOCH + self._count * _TICK))
 
     def poll_oneoff(self, _caller: Caller, _in: int, _out: int, _count: int, _done: int) -> int:
-        """Nothing to wait for: sleeping would take time without taking instructions."""
+        """Return at once: sleeping would take time without using instructions."""
         self._counted()
         return _NOT_SUPPORTED
 

@@ -1,5 +1,6 @@
-"""A worker: `python -m hone_trainer.sandbox.worker`. Requests come as JSON lines on standard input, replies go out the
-same way. It has no secret in its environment, and the process that started it kills it when it does not answer.
+"""A worker: `python -m hone_trainer.sandbox.worker`. It reads requests as JSON lines on standard input and writes
+replies to
+standard output. It has no secret in its environment, and the process that started it kills it if it does not answer.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from hone_trainer.sandbox.confinement import confine
 from hone_trainer.sandbox.messages import Reply
 
 MEMORY_BYTES = 2 * 2**30
-"""Of a worker's private memory, the program's included."""
+"""A worker's private memory, including the program's."""
 
 
 Kind = Callable[[dict[str, Any]], Reply]
-"""Answers the bodies of one kind of requests."""
+"""Answers request bodies of one kind."""
 
 
 def _python() -> Kind:
@@ -50,16 +51,16 @@ KINDS: dict[str, Callable[[], Kind]] = {
     "mathematics": _mathematics,
     "jsonSchema": _json_schema,
 }
-"""What loads each kind."""
+"""Loads each kind."""
 LOAD = "load"
-"""The kind of a request that loads another, which can take a while. Its value: the layers of confinement that this
-machine does not have."""
+"""The kind of a request that loads another kind, which can take a while. Its value: the layers of confinement that
+this machine lacks."""
 CPU_SECONDS = {"mathematics": 3.0, "jsonSchema": 3.0}
-"""CPU time of a request that counts no instructions."""
+"""CPU time of a request that counts no instructions, in seconds."""
 
 
 def _confine() -> list[str]:
-    """No core dumps, bounded memory, the first to go when the pod's memory runs out, no network, no foreign files.
+    """No core dumps, bounded memory, first to be killed if the pod's memory runs out, no network, no foreign files.
 
     Returns:
         See `confinement.confine`.
@@ -69,7 +70,7 @@ def _confine() -> list[str]:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # not Linux, or not allowed
         file.write("1000")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wasmtime"
-    with contextlib.suppress(OSError):  # a read-only home: the interpreter is compiled again each time
+    with contextlib.suppress(OSError):  # a read-only home: the interpreter is compiled each time
         cache.mkdir(parents=True, exist_ok=True)
     return confine((cache,))
 
@@ -93,7 +94,7 @@ def _answer(kind: str, body: dict[str, Any], missing: list[str]) -> Reply:
     except TimeoutError:
         return Reply("Failed", message="it takes too long")
     except Exception as error:
-        # Its text can quote what it read, and a reason goes to the log and the status: its type alone is told.
+        # Its text can quote input, and a reason goes to the log and the status: only its type is reported.
         return Reply("Broken", message=f"{type(error).__name__} in the sandbox")
     finally:
         _set_timers(0)
@@ -108,8 +109,8 @@ def _load(kind: str, missing: list[str]) -> Reply:
 
 
 def _set_timers(seconds: float) -> None:
-    """Of CPU time; 0 switches them off. The first raises TimeoutError, the second ends the process: a single long
-    computation in C hears nothing of the first."""
+    """Set timers of CPU time; 0 switches them off. The first raises TimeoutError, the second ends the process: a long
+    computation in C does not notice the first."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     signal.setitimer(signal.ITIMER_VIRTUAL, 1.5 * seconds)
 

@@ -1,4 +1,4 @@
-"""A pool of worker processes. A worker that dies or does not answer is replaced; its request comes back as Broken."""
+"""A pool of worker processes. A worker that dies or does not answer is replaced; its request returns Broken."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from hone_trainer.sandbox.messages import INSTRUCTIONS_PER_SECOND, Reply, Reques
 from hone_trainer.sandbox.worker import LOAD
 
 PATIENCE_SECONDS = 30.0
-"""How long a worker may take, beyond ten times the seconds that the program has: a busy machine is no verdict."""
+"""Seconds that a worker may take in addition to ten times its program's limit: a busy machine must not decide."""
 LOAD_SECONDS = 300.0
 _KEPT_VARIABLES = ("HOME", "PATH", "LANG", "XDG_CACHE_HOME")
 
 
 class Workers:
-    """Workers that answer requests, several at a time.
+    """Workers that answer requests, several in parallel.
 
     Args:
-        count: processes; default: one a CPU of this process, at most 8.
+        count: processes; default: one for each CPU of this process, at most 8.
         patience: seconds; see PATIENCE_SECONDS.
     """
 
@@ -51,9 +51,9 @@ class Workers:
         self.close()
 
     def run(self, requests: Sequence[Request]) -> list[Reply]:
-        """A reply for each request, in their order; never raises for what a request does."""
+        """A reply for each request, in order; never raises because of what a request does."""
         for kind in {request.kind for request in requests} - self._loaded:
-            # By one worker first: it compiles the interpreter, and the others find it in wasmtime's cache.
+            # One worker first: it compiles the interpreter, and the others find it in wasmtime's cache.
             reply = self._ask(Request(LOAD, {"kind": kind}))
             if reply.outcome != "Done":
                 return [reply] * len(requests)
@@ -92,23 +92,23 @@ class Workers:
 
 
 class _Worker:
-    """One process."""
+    """One worker process."""
 
     def __init__(self) -> None:
-        kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+        environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         self._process = subprocess.Popen(
             [sys.executable, "-s", "-P", "-m", "hone_trainer.sandbox.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**kept, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
+            env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"},
             cwd="/",
             text=True,
             encoding="utf-8",
         )
 
     def ask(self, request: Request, seconds: float) -> Reply | None:
-        """The reply, or None when the worker died or took longer than `seconds`: then it is gone."""
+        """The reply, or None if the worker died or took longer than `seconds`; it has ended then."""
         watch = threading.Timer(seconds, self._process.kill)
         watch.start()
         try:
@@ -121,11 +121,11 @@ class _Worker:
         return Reply(**json.loads(line)) if line.endswith("\n") else None
 
     def end(self) -> int:
-        """Kill it; gives its exit code, negative for the signal that ended it."""
+        """Kill the process; returns its exit code, negative for the signal that ended it."""
         self._process.kill()
         code = self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(OSError):  # a request that was not read any more
+            with contextlib.suppress(OSError):  # a request that was never read
                 self._pipe(pipe).close()
         return code
 

@@ -1,1 +1,1 @@
-"""Scores of a model on held-out rows, and what follows from them: comparisons, probes, early stopping."""
+"""Scores of a model on held-out rows, and what they lead to: comparisons, probes, early stopping."""

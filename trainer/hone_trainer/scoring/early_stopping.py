@@ -1,4 +1,4 @@
-"""Early stopping, from the logged held-out metric alone. Pure, so that resuming cannot forget the patience."""
+"""Early stopping, computed only from the logged held-out metric. Pure, so that a resume cannot lose the patience."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hone_trainer.scoring.scores import Best
 
 @dataclass(frozen=True)
 class Goal:
-    """The held-out metric that decides which step is the best."""
+    """The held-out metric that decides which step is best."""
 
     metric: str = "loss"
     best: Best = "Lowest"
 
     def cost(self, value: float) -> float:
-        """The value as something to be made small."""
+        """The value, negated if higher is better, so that lower is better."""
         return value if self.best == "Lowest" else -value
 
 
@@ -29,7 +29,7 @@ def best_step(history: Sequence[dict[str, Any]], min_delta: float, goal: Goal = 
 
     Args:
         history: transformers' `state.log_history`.
-        min_delta: in the metric's unit; of a loss, nats.
+        min_delta: in the metric's unit; for a loss, nats.
     """
     step, best = None, float("inf")
     for number, cost in _costs(history, goal):

@@ -1,7 +1,8 @@
-"""Evaluation on held-out rows: the same rows and the same procedure for base and tuned model.
+"""Evaluation on held-out rows: the same rows and procedure for base and tuned model.
 
-The loss is the mean over all counted tokens of all rows, in nats (not a mean of batch means, which would weigh
-tokens by the length of their neighbours).
+The loss is the mean over all counted tokens of all rows, in nats. A mean of batch means would weigh tokens by the
+length
+of their batch.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from hone_trainer.scoring.scores import Mean, Score
 
 BATCH_TOKENS_CPU = 1024
 BATCH_TOKENS_CUDA = 8192
-"""Tokens of a batch, padding included: bounds the memory of the loss head."""
+"""Tokens of a batch, padding included: limits the memory of the loss head."""
 SAMPLE_TOKENS = 96
-"""Most new tokens of a sample's answer."""
+"""Maximum new tokens of a sample's answer."""
 E = TypeVar("E", bound=Example)
 
 
@@ -44,8 +45,9 @@ def score(
     Args:
         model: a causal model.
         poll: called before each batch on every rank; may raise to give up.
-        fused: whether the model has TRL's fused head (`add_fused_lm_head`) with its likeliest tokens and without a
-            temperature: it scores without materialising logits.
+        fused: whether the model has TRL's fused head (`add_fused_lm_head`), which returns its likeliest tokens and
+            applies
+            no temperature: it scores without materializing logits.
     """
 
     def forward(batch: Sequence[Row]) -> Sequence[Sequence[float]]:
@@ -66,17 +68,17 @@ def score(
 def _from_logits(model: Any, inputs: dict[str, Any]) -> list[list[float]]:
     """Loss, right tokens and counted tokens of each row."""
     labels = inputs.pop("labels")
-    found = []
-    for logits, wanted in zip(model(**inputs).logits[:, :-1], labels[:, 1:], strict=True):
-        kept = wanted != IGNORED
-        probabilities, wanted = logits[kept].float().log_softmax(1), wanted[kept]
-        loss = -probabilities.gather(1, wanted[:, None]).double().sum()
-        found.append([float(loss), float((probabilities.argmax(1) == wanted).sum()), float(kept.sum())])
-    return found
+    totals = []
+    for logits, targets in zip(model(**inputs).logits[:, :-1], labels[:, 1:], strict=True):
+        counted = targets != IGNORED
+        probabilities, targets = logits[counted].float().log_softmax(1), targets[counted]
+        loss = -probabilities.gather(1, targets[:, None]).double().sum()
+        totals.append([float(loss), float((probabilities.argmax(1) == targets).sum()), float(counted.sum())])
+    return totals
 
 
 def score_language_model(trainer: Any, split: HeldOut, poll: Callable[[], None]) -> Score:
-    """`score` of the model in training, as it is."""
+    """`score` of the model in training, in its current state."""
     run = trainer.run
     pad = run.base.tokenizer.pad_token_id
     return score(trainer.scoring_model(), split.rows, pad_id=pad, bf16=run.settings.bf16, poll=poll)
@@ -90,11 +92,11 @@ def sweep(
     bf16: bool,
     poll: Callable[[], None],
 ) -> list[list[float]]:
-    """What `forward` finds for each row, in the rows' order; a collective: every rank takes its share of the batches.
+    """Values of `forward` for each row, in the rows' order. A collective: every rank takes its part of the batches.
 
     Args:
-        model: is put into evaluation mode meanwhile.
-        forward: a batch -> the same number of values for each of its rows.
+        model: is put into evaluation mode during the call.
+        forward: maps a batch to the same number of values for each of its rows.
         poll: called before each batch on every rank; may raise to give up.
     """
     import torch
@@ -103,12 +105,12 @@ def sweep(
     limit = BATCH_TOKENS_CUDA if device.type == "cuda" else BATCH_TOKENS_CPU
     world = ranks.world_size()
     batches = list(_batches(rows, limit))
-    found: dict[int, Sequence[float]] = {}
+    values_of_row: dict[int, Sequence[float]] = {}
     was_training = model.training
     model.eval()
     try:
         # Every rank runs the same number of forward passes (sharded weights are gathered by all), so a rank without a
-        # batch of its own repeats one and counts nothing.
+        # batch repeats one and does not count it.
         for turn in range(-(-len(batches) // world)):
             poll()
             index = turn * world + ranks.rank()
@@ -116,11 +118,11 @@ def sweep(
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 values = forward([rows[i] for i in batch])
             if index < len(batches):
-                found.update(zip(batch, values, strict=True))
+                values_of_row.update(zip(batch, values, strict=True))
             width = len(values[0])
     finally:
         model.train(was_training)
-    flat = ranks.add_up([value for i in range(len(rows)) for value in found.get(i, [0.0] * width)])
+    flat = ranks.add_up([value for i in range(len(rows)) for value in values_of_row.get(i, [0.0] * width)])
     return [flat[i * width : (i + 1) * width] for i in range(len(rows))]
 
 
@@ -136,23 +138,24 @@ def answers(
     """Greedy answers, in the order of the prompts. A collective.
 
     Args:
-        sharded: whether the weights are (ZeRO-3): then every rank generates all answers, since each pass needs all
-            ranks. Otherwise the prompts are dealt over the ranks.
+        sharded: whether the weights are sharded (ZeRO-3). Then every rank generates all answers, since each forward
+            pass
+            needs all ranks. Otherwise the prompts are distributed over the ranks.
     """
     if not prompts:
         return []
     mine = range(len(prompts)) if sharded else range(ranks.rank(), len(prompts), ranks.world_size())
-    asked = [prompts[i] for i in mine]
+    own_prompts = [prompts[i] for i in mine]
     was_training = model.training
     model.eval()
     try:
         ends: dict[str, Any] = {"pad_id": tokenizer.pad_token_id, "stop_ids": stop_ids, "longest": max_new_tokens}
-        found = generate.greedy(model, asked, **ends) if asked else []
+        generated = generate.greedy(model, own_prompts, **ends) if own_prompts else []
     finally:
         model.train(was_training)
-    known = dict(zip(mine, found, strict=True))
+    by_index = dict(zip(mine, generated, strict=True))
     width = max_new_tokens + 1
-    table = [_cells(known.get(i, []), width) for i in range(len(prompts))]
+    table = [_cells(by_index.get(i, []), width) for i in range(len(prompts))]
     if not sharded:
         flat = ranks.add_up([number for row in table for number in row])
         table = [flat[i * width : (i + 1) * width] for i in range(len(prompts))]
@@ -162,12 +165,14 @@ def answers(
 
 
 def _cells(answer: Sequence[int], width: int) -> list[float]:
-    """The answer's length and its ids, filled with zeros: the sum over the ranks is that of the one that has it."""
+    """The answer's length and its ids, padded with zeros: the sum over the ranks is the answer of the rank that has
+    it."""
     return [float(number) for number in (len(answer), *answer, *[0] * (width - 1 - len(answer)))]
 
 
 def _batches(rows: Sequence[Example], limit: int) -> Iterator[list[int]]:
-    """Indices of rows of like length together, at most `limit` tokens a batch with padding, but at least one row."""
+    """Batches of row indices, with rows of similar length together: at most `limit` tokens with padding, at least one
+    row."""
     batch: list[int] = []
     for index in sorted(range(len(rows)), key=lambda i: longest(rows[i])):
         if batch and longest(rows[index]) * len(rows[index].sequences) * (len(batch) + 1) > limit:

@@ -1,6 +1,6 @@
-"""What the plan wants measured beside the method's own metrics, of held-out rows and of rows not to be forgotten.
+"""Measurements that the plan asks for in addition to the method's metrics, on held-out rows and on retention rows.
 
-The same rows, prompts and greedy decoding before and after training.
+Rows, prompts and greedy decoding are the same before and after training.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ NAMES: dict[str, str] = {
     EvaluationMetric.ROUGE_L: "rouge_l",
     EvaluationMetric.MULTIPLE_CHOICE: "multiple_choice",
 }
-"""Names in reports, as those of the methods' metrics."""
+"""Names in reports, in the style of the methods' metrics."""
 GENERATION_BATCH = 8
-"""Prompts that are answered together."""
+"""Prompts that are answered in one batch."""
 
 
 def best(name: str) -> Best:
-    """Which end of a metric is the good one."""
+    """Whether lower or higher is better."""
     return "Lowest" if name in ("perplexity", "loss") else "Highest"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One split and what is measured on it."""
+    """One split and the metrics to measure on it."""
 
     name: str
     """<dataset>/<split>."""
     purpose: Purpose
     metrics: tuple[str, ...]
-    """By their names in the API."""
+    """Metrics by their names in the API."""
     rows: Sequence[Row]
-    """Answers as they were given."""
+    """Answers for the generated metrics."""
     pairs: Sequence[Pair] = ()
     references: Sequence[str] = field(default=())
     """Text of each row's answer."""
@@ -63,17 +63,17 @@ class Probe:
 
 
 def probes(plan: TrainingPlan, base: Base) -> list[Probe]:
-    """Everything that is measured, encoded.
+    """All probes of the plan, encoded.
 
     Raises:
-        TrainerError: DatasetFormatMismatch, when a metric cannot be had of a split's rows; NoTrainableRows.
+        TrainerError: DatasetFormatMismatch, if a split's rows do not support a metric; NoTrainableRows.
     """
-    wanted: list[tuple[DatasetInput, Purpose, Sequence[str]]] = []
+    requested: list[tuple[DatasetInput, Purpose, Sequence[str]]] = []
     if plan.evaluation.metrics:
-        wanted += [(s, "HeldOut", plan.evaluation.metrics) for s in plan.evaluation_datasets]
+        requested += [(s, "HeldOut", plan.evaluation.metrics) for s in plan.evaluation_datasets]
     if plan.evaluation.retention:
-        wanted += [(s, "Retention", plan.evaluation.retention.metrics) for s in plan.retention_datasets]
-    return [_probe(plan, base, source, purpose, tuple(map(str, metrics))) for source, purpose, metrics in wanted]
+        requested += [(s, "Retention", plan.evaluation.retention.metrics) for s in plan.retention_datasets]
+    return [_probe(plan, base, source, purpose, tuple(map(str, metrics))) for source, purpose, metrics in requested]
 
 
 def _probe(plan: TrainingPlan, base: Base, source: DatasetInput, purpose: Purpose, metrics: tuple[str, ...]) -> Probe:
@@ -87,14 +87,14 @@ def _probe(plan: TrainingPlan, base: Base, source: DatasetInput, purpose: Purpos
         message = f"{name}: {', '.join(generated)}: rows of format Text have no prompt to answer"
         raise TrainerError("DatasetFormatMismatch", message)
     length = min(plan.training.max_length or base.context, base.context)
-    found = _answered(source, _encoder(base, first), length, name)[:limit]
-    rows, pairs = list(map(_as_row, found)), [row for row in found if isinstance(row, Pair)]
+    examples = _answered(source, _encoder(base, first), length, name)[:limit]
+    rows, pairs = list(map(_as_row, examples)), [row for row in examples if isinstance(row, Pair)]
     references = [_reference(texts[row.number]) for row in rows]
     return Probe(name, purpose, metrics, rows, pairs, references)
 
 
 def _encoder(base: Base, first: Mapping[str, Any]) -> Encoder | PairEncoder | JudgedEncoder:
-    """Of rows like the first one."""
+    """An encoder for rows like the first one."""
     if "chosen" in first:
         return PairEncoder(base.tokenizer)
     return JudgedEncoder(base.tokenizer) if "label" in first else Encoder(base.tokenizer, "LastAssistant")
@@ -103,20 +103,20 @@ def _encoder(base: Base, first: Mapping[str, Any]) -> Encoder | PairEncoder | Ju
 def _answered(
     source: DatasetInput, encoder: RecordEncoder[Any], length: int, name: str
 ) -> list[Row] | list[Pair] | list[Judged]:
-    """The rows with an answer that a model should give; what KTO calls a bad one is none."""
-    found = encode_split(source.path, encoder, max_length=length, truncation="Drop").rows
-    good = [row for row in found if not isinstance(row, Judged) or row.label]
+    """The rows with an answer that a model should give; KTO's bad answers do not count."""
+    rows = encode_split(source.path, encoder, max_length=length, truncation="Drop").rows
+    good = [row for row in rows if not isinstance(row, Judged) or row.label]
     if not good:
-        raise TrainerError("NoTrainableRows", f"{name}: all {len(found)} answers have the label false")
+        raise TrainerError("NoTrainableRows", f"{name}: all {len(rows)} answers have the label false")
     return good
 
 
-def _as_row(found: Row | Pair | Judged) -> Row:
+def _as_row(example: Row | Pair | Judged) -> Row:
     """The conversation with the good answer."""
-    if isinstance(found, Row):
-        return found
-    answer = found.chosen_ids if isinstance(found, Pair) else found.completion_ids
-    return Row(found.sequences[0], labels(found.prompt_ids, answer, found.masks[0]), found.number)
+    if isinstance(example, Row):
+        return example
+    answer = example.chosen_ids if isinstance(example, Pair) else example.completion_ids
+    return Row(example.sequences[0], labels(example.prompt_ids, answer, example.masks[0]), example.number)
 
 
 def _other(pair: Pair) -> Row:
@@ -124,33 +124,33 @@ def _other(pair: Pair) -> Row:
 
 
 def _reference(record: Mapping[str, Any]) -> str:
-    """The last assistant turn: what a row's `prompt_ids` ask for."""
+    """The last assistant turn, which answers the row's `prompt_ids`."""
     answer = record.get("chosen", record.get("completion"))
     return as_text({"messages": answer} if isinstance(answer, list) else dict(record))[1] or ""
 
 
-def measure(trainer: Any, found: Iterable[Probe], poll: Callable[[], None]) -> list[Score]:
-    """One score a probe, of the model as it is. A collective."""
-    return [_measure(trainer, probe, poll) for probe in found]
+def measure(trainer: Any, suite: Iterable[Probe], poll: Callable[[], None]) -> list[Score]:
+    """One score for each probe, of the model in its current state. A collective."""
+    return [_measure(trainer, probe, poll) for probe in suite]
 
 
 def _measure(trainer: Any, probe: Probe, poll: Callable[[], None]) -> Score:
-    found = likely(trainer, probe.rows, poll)
-    means: dict[str, Mean] = dict(found.means)
+    score = likely(trainer, probe.rows, poll)
+    means: dict[str, Mean] = dict(score.means)
     if EvaluationMetric.MULTIPLE_CHOICE in probe.metrics:
         other = likely(trainer, [_other(p) for p in probe.pairs], poll)
-        means["multiple_choice"] = _choices(found.means["loss"], other.means["loss"])
+        means["multiple_choice"] = _choices(score.means["loss"], other.means["loss"])
     text = [m for m in probe.metrics if m in TEXT_METRICS]
     if text:
         answers = _answers(trainer, probe.rows, poll)
         for metric in text:
             values = [TEXT_METRICS[metric](a, r) for a, r in zip(answers, probe.references, strict=True)]
             means[NAMES[metric]] = Mean(values, [1.0] * len(values))
-    return Score(means, found.tokens)
+    return Score(means, score.tokens)
 
 
 def likely(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> Score:
-    """Loss and right tokens of rows, by the head that the model has. A collective."""
+    """Loss and right tokens of rows, computed by the model's own head. A collective."""
     run = trainer.run
     pad = run.base.tokenizer.pad_token_id
     fused = run.method.score is heldout.score_language_model
@@ -158,7 +158,7 @@ def likely(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> Score
 
 
 def _choices(right: Mean, wrong: Mean) -> Mean:
-    """Whether the right answer is likelier per token, row by row."""
+    """For each row, whether the right answer is likelier per token."""
     pairs = zip(right.totals, right.weights, wrong.totals, wrong.weights, strict=True)
     return Mean([float(r / rw < w / ww) for r, rw, w, ww in pairs], [1.0] * len(right.totals))
 
@@ -179,19 +179,19 @@ def _answers(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> lis
     return out
 
 
-def numbers(found: Sequence[Probe], base: Sequence[Score] | None, tuned: Sequence[Score]) -> list[EvaluationNumber]:
+def numbers(suite: Sequence[Probe], base: Sequence[Score] | None, tuned: Sequence[Score]) -> list[EvaluationNumber]:
     """Each metric of each probe, before and after, with intervals."""
     out = []
-    for index, probe in enumerate(found):
+    for index, probe in enumerate(suite):
         before = [base[index]] if base else None
         out += scores.numbers([probe.name], probe.names, before, [tuned[index]], purpose=probe.purpose)
     return out
 
 
-def regressions(found: Sequence[Probe], base: Sequence[Score], tuned: Sequence[Score]) -> Mapping[str, float]:
-    """How much worse each metric of what must be kept became, relative to the base's; below 0: better."""
+def regressions(suite: Sequence[Probe], base: Sequence[Score], tuned: Sequence[Score]) -> Mapping[str, float]:
+    """How much worse each retention metric became, relative to the base's; negative means better."""
     out = {}
-    for probe, before, after in zip(found, base, tuned, strict=True):
+    for probe, before, after in zip(suite, base, tuned, strict=True):
         if probe.purpose != "Retention":
             continue
         for name in probe.names:
@@ -207,10 +207,10 @@ def title(metric: str, rows: str) -> str:
 
 
 def regression(good: Best, old: float, new: float) -> float | None:
-    """How much worse a metric became, relative to the size of the base's; infinite from 0, of which nothing is a share,
-    and where it is no number any more.
+    """How much worse a metric became, relative to the size of the base's. Infinite if the base's is 0, where a relative
+    change is undefined, or if the new value is not a number.
 
-    None: the base's is 0, and not worse now: what the base could not do at all, it cannot forget.
+    None: the base's value is 0 and has not become worse. The base had nothing to lose.
     """
     if math.isnan(new):
         return math.inf
@@ -221,30 +221,30 @@ def regression(good: Best, old: float, new: float) -> float | None:
 
 
 def share(percent: str | None) -> float | None:
-    """E.g. 5% as 0.05."""
+    """E.g. 0.05 for 5%."""
     return None if percent is None else float(percent.removesuffix("%")) / 100
 
 
 def limit(plan: TrainingPlan) -> float | None:
-    """The regression that evaluation.retention.maxRegression allows; None: any."""
+    """The regression that evaluation.retention.maxRegression allows; None means any."""
     return share(plan.evaluation.retention.max_regression) if plan.evaluation.retention else None
 
 
-def beyond(found: Mapping[str, float], limit: float | None) -> dict[str, float]:
-    """Those of `regressions` that are over the limit."""
-    return {name: worse for name, worse in found.items() if limit is not None and worse > limit}
+def beyond(changes: Mapping[str, float], limit: float | None) -> dict[str, float]:
+    """The metrics whose regression exceeds the limit."""
+    return {name: worse for name, worse in changes.items() if limit is not None and worse > limit}
 
 
-def verdict(found: Sequence[Probe], base: Sequence[Score] | None, tuned: Sequence[Score], plan: TrainingPlan) -> str:
-    """Why the gate does not open; empty when it does, or there is none."""
-    return gate("evaluation.retention", None if base is None else regressions(found, base, tuned), limit(plan))
+def verdict(suite: Sequence[Probe], base: Sequence[Score] | None, tuned: Sequence[Score], plan: TrainingPlan) -> str:
+    """Why the model fails the gate; empty if it passes or there is no gate."""
+    return gate("evaluation.retention", None if base is None else regressions(suite, base, tuned), limit(plan))
 
 
 def gate(field: str, found: Mapping[str, float] | None, allowed: float | None) -> str:
-    """Why a field's gate does not open, in a sentence that begins with the field; empty when it does.
+    """Why the model fails a field's gate, as a sentence that begins with the field; empty if it passes.
 
     Args:
-        found: from `regressions`; None: nothing is known of the base.
+        found: from `regressions`; None: the base's numbers are unknown.
         allowed: None: there is no gate.
     """
     if allowed is None:

@@ -1,4 +1,4 @@
-"""What a model scores on held-out rows, row by row, and the numbers that come of it. Pure."""
+"""Scores of a model on held-out rows, row by row, and the numbers computed from them. Pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 from hone_api.modelversion import EvaluationNumber, Purpose
 
 Best = Literal["Lowest", "Highest"]
-"""Which end of a metric is the good one."""
+"""Whether lower or higher is better."""
 RESAMPLES = 1000
 DERIVED = {
     "perplexity": ("loss", math.exp),
     "word_perplexity": ("nats_per_word", math.exp),
     "byte_perplexity": ("nats_per_byte", math.exp),
 }
-"""Metrics that are a function of another one's value."""
+"""Metrics that are computed from another metric's value."""
 
 
 @dataclass(frozen=True)
 class Mean:
     """A metric by rows: its value is the sum of the totals over the sum of the weights.
 
-    Of a loss per token the weights are the rows' counted tokens, of a share of rows they are 1.
+    For a loss per token the weights are the rows' counted tokens; for a share of rows they are 1.
     """
 
     totals: list[float]
@@ -34,7 +34,7 @@ class Mean:
 
     @property
     def value(self) -> float:
-        """The mean; not a number when nothing counted."""
+        """The mean; NaN if nothing counted."""
         weight = sum(self.weights)
         return sum(self.totals) / weight if weight else math.nan
 
@@ -48,18 +48,18 @@ class Score:
 
     means: Mapping[str, Mean]
     tokens: int
-    """Tokens that counted."""
+    """Number of tokens that counted."""
 
     @property
     def rows(self) -> int:
-        """Rows that were scored."""
+        """Number of rows that were scored."""
         return len(next(iter(self.means.values())).totals)
 
     def value(self, name: str) -> float:
         """The value of a metric, measured or derived.
 
         Raises:
-            KeyError: a metric that this score does not have.
+            KeyError: this score does not have the metric.
         """
         if name in DERIVED:
             source, function = DERIVED[name]
@@ -71,7 +71,7 @@ class Score:
 
     @classmethod
     def from_json(cls, body: Mapping[str, object]) -> Score:
-        """The score that `dataclasses.asdict` wrote."""
+        """Parse the score that `dataclasses.asdict` wrote."""
         means: Mapping[str, Mapping[str, list[float]]] = body["means"]  # type: ignore[assignment]
         return cls({name: Mean(**mean) for name, mean in means.items()}, int(str(body["tokens"])))
 
@@ -99,7 +99,7 @@ def numbers(
 def _number(name: str, before: Score | None, after: Score) -> EvaluationNumber:
     drawn = resampled(name, after)
     low, high = _ends(drawn)
-    # The same rows are drawn for both: what is hard for one model is hard for the other.
+    # The same rows are drawn for both models: a row that is hard for one is hard for the other.
     change = _ends(drawn - resampled(name, before)) if before and before.rows == after.rows else None
     return EvaluationNumber(
         name=name,
@@ -117,17 +117,17 @@ def _number(name: str, before: Score | None, after: Score) -> EvaluationNumber:
 def resampled(name: str, score: Score) -> Any:
     """A metric over RESAMPLES draws of the rows with replacement (the bootstrap, Efron 1979): (RESAMPLES,) float64.
 
-    Every metric of as many rows sees the same draws.
+    All metrics over the same number of rows use the same draws.
     """
     source, function = DERIVED.get(name, (name, None))
     totals, weights = (np.array(values) for values in (score.means[source].totals, score.means[source].weights))
     random = np.random.default_rng(0)
-    found = np.full(RESAMPLES, np.nan)
+    draws = np.full(RESAMPLES, np.nan)
     for draw in range(RESAMPLES):
         rows = random.integers(len(totals), size=len(totals))
         if weight := weights[rows].sum():
-            found[draw] = totals[rows].sum() / weight
-    return np.array([function(value) for value in found]) if function else found
+            draws[draw] = totals[rows].sum() / weight
+    return np.array([function(value) for value in draws]) if function else draws
 
 
 def _ends(values: Any) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""How near an answer is to a reference. Pure; each is 0 to 1.
+"""Similarity of an answer to a reference. Pure; each metric is 0 to 1.
 
 Words are those of SQuAD's evaluation (Rajpurkar et al. 2016): lower case, without punctuation and English articles.
 """
@@ -20,35 +20,35 @@ def words(text: str) -> list[str]:
 
 
 def _is_punctuation(character: str) -> bool:
-    """As SQuAD has it, e.g. with $ and +, and of every script."""
+    """As in SQuAD, e.g. with $ and +, and for every script."""
     return character in string.punctuation or unicodedata.category(character).startswith("P")
 
 
 def tokens(text: str) -> list[str]:
-    """Words as in Google's rouge_score, but of every script: lower case, letters and digits alone."""
+    """Words as in Google's rouge_score, but for every script: lower case, only letters and digits."""
     return re.findall(r"[^\W_]+", text.lower())
 
 
 def exact_match(answer: str, reference: str) -> float:
-    """1 when both have the same words in the same order."""
+    """1 if both have the same words in the same order."""
     return float(words(answer) == words(reference))
 
 
 def f1(answer: str, reference: str) -> float:
     """Harmonic mean of the shares of common words in answer and reference (SQuAD)."""
-    found, wanted = words(answer), words(reference)
-    if not found or not wanted:
-        return float(found == wanted)
-    common = sum((Counter(found) & Counter(wanted)).values())
-    return 2 * common / (len(found) + len(wanted))
+    actual, expected = words(answer), words(reference)
+    if not actual or not expected:
+        return float(actual == expected)
+    common = sum((Counter(actual) & Counter(expected)).values())
+    return 2 * common / (len(actual) + len(expected))
 
 
 def rouge_l(answer: str, reference: str) -> float:
     """F-measure of the longest common subsequence of words (Lin 2004, ROUGE-L), without stemming."""
-    found, wanted = tokens(answer), tokens(reference)
-    if not found or not wanted:
-        return float(found == wanted)
-    return 2 * _common_subsequence(found, wanted) / (len(found) + len(wanted))
+    actual, expected = tokens(answer), tokens(reference)
+    if not actual or not expected:
+        return float(actual == expected)
+    return 2 * _common_subsequence(actual, expected) / (len(actual) + len(expected))
 
 
 def _common_subsequence(left: list[str], right: list[str]) -> int:
@@ -63,4 +63,4 @@ def _common_subsequence(left: list[str], right: list[str]) -> int:
 
 
 TEXT_METRICS: dict[str, Callable[[str, str], float]] = {"ExactMatch": exact_match, "F1": f1, "RougeL": rouge_l}
-"""By their names in the API."""
+"""Metrics by their names in the API."""

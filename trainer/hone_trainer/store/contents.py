@@ -1,7 +1,7 @@
-"""The content of a materialised Dataset: its digest, and the check that a folder still holds it.
+"""The content of a materialized Dataset: its digest, and the check that a folder still has that content.
 
-The digest addresses the split files alone: the same rows give the same folder, whoever read them. The manifest of the
-folder covers every file of it.
+The digest covers the split files only, so the same rows have the same folder, whoever reads them. The folder's manifest
+covers every file.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ UNKNOWN = "sha256:" + "0" * 64
 
 
 def digest_of(folder: Path) -> str:
-    """'sha256:' and the SHA-256 over name, size and SHA-256 of each split file of a materialised folder."""
-    found = []
+    """'sha256:' and the SHA-256 over name, size and SHA-256 of each split file of a materialized folder."""
+    splits = []
     for name in SPLITS:
         path = folder / f"{name}.jsonl"
         if path.is_file():
-            found.append([name, path.stat().st_size, _sha256(path)])
-    return _digest(found)
+            splits.append([name, path.stat().st_size, _sha256(path)])
+    return _digest(splits)
 
 
 def recorded(folder: Path) -> str:
-    """The same of a folder whose files were just compared with its manifest: by what that says of them."""
+    """The same digest for a folder that was just compared with its manifest: it uses the manifest's hashes."""
     entries = {entry.path: entry for entry in manifest.entries(folder)}
     names = [name for name in SPLITS if f"{name}.jsonl" in entries]
     return _digest([[name, (one := entries[f"{name}.jsonl"]).size, one.sha256] for name in names])
 
 
 def checked(plan: TrainingPlan) -> TrainingPlan:
-    """The plan, once every Dataset that it reads was hashed; before any rank starts, so once a node.
+    """Hash every Dataset of the plan and return the plan. Runs before any rank starts, so once for each node.
 
     Raises:
         StoreError: as `verify`.
@@ -49,31 +49,31 @@ def checked(plan: TrainingPlan) -> TrainingPlan:
 
 
 def verify(inputs: Iterable[DatasetInput]) -> None:
-    """Hash the files of the inputs: each folder of the store once, and each file that lies elsewhere.
+    """Hash the files of the inputs: each folder of the store once, and each file outside the store.
 
-    A folder that is named after its digest must hold that content, and the files that its manifest lists, and no
-    other. The digest of a file elsewhere, in a plan that a person wrote, is the SHA-256 of that file.
+    A folder named after its digest must have that content, and exactly the files that its manifest lists. For a file
+    outside the store, in a plan that a person wrote, the digest is the SHA-256 of the file.
 
     Raises:
         StoreError: DatasetChanged, naming the Dataset, and each file that differs, is missing or is not listed.
     """
-    done = set()
+    verified = set()
     for one in inputs:
         file = Path(one.path)
         in_store = file.parent.name == one.digest.removeprefix("sha256:")
         place = file.parent if in_store else file
-        if one.digest == UNKNOWN or (place, one.digest) in done:
+        if one.digest == UNKNOWN or (place, one.digest) in verified:
             continue
-        done.add((place, one.digest))
+        verified.add((place, one.digest))
         if not file.is_file():
             raise _changed(one, f"{file} is missing")
-        found = _intact(one, place) if in_store else f"sha256:{_sha256(file)}"
-        if found != one.digest:
-            raise _changed(one, f"{place} holds {found}, recorded is {one.digest}")
+        actual = _intact(one, place) if in_store else f"sha256:{_sha256(file)}"
+        if actual != one.digest:
+            raise _changed(one, f"{place} holds {actual}, recorded is {one.digest}")
 
 
 def _intact(one: DatasetInput, folder: Path) -> str:
-    """The digest of a folder's rows, once every file was compared with the manifest."""
+    """The digest of a folder's rows, after every file was compared with the manifest."""
     try:
         manifest.verify(folder)
     except StoreError as error:

@@ -1,4 +1,4 @@
-"""One time limit over calls of a library that has none of its own."""
+"""One time limit for several calls of a library that has no time limit."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ class LateError(Exception):
 
 @dataclass(frozen=True)
 class Deadline:
-    """A number of seconds, and when they are over by `time.monotonic`."""
+    """A number of seconds, and the `time.monotonic` at which they are over."""
 
     seconds: float = math.inf
     until: float = math.inf
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """So many seconds from now."""
+        """A deadline this many seconds from now."""
         return cls(seconds, time.monotonic() + seconds)
 
     def at_least(self, seconds: float) -> Deadline:
-        """This deadline, or so many seconds from now where that is later."""
+        """This deadline, or one this many seconds from now if that is later."""
         other = Deadline.after(seconds)
         return other if other.until > self.until else self
 
     @property
     def left(self) -> float | None:
-        """Seconds; None: without end."""
+        """Seconds left; None means no limit."""
         return None if math.isinf(self.until) else max(0.0, self.until - time.monotonic())
 
     def run(self, calls: Sequence[Callable[[], Result]]) -> list[Result]:
-        """The results of the calls, several at a time.
+        """Run the calls in parallel and return their results in order.
 
-        They run in daemon threads: a server that sends a byte now and then can hold a read for ever, so a late call is
-        left behind, and does not keep the process from ending.
+        They run in daemon threads: a server that sends a byte now and then can block a read for ever. A late call is
+        abandoned and does not keep the process from ending.
 
         Raises:
-            LateError: not all were done in time.
-            Exception: of a call that failed; those that had not begun are dropped.
+            LateError: not all calls finished in time.
+            Exception: from a call that failed; calls that had not begun are dropped.
         """
         futures: list[Future[Result]] = [Future() for _ in calls]
         waiting: queue.SimpleQueue[tuple[Future[Result], Callable[[], Result]]] = queue.SimpleQueue()

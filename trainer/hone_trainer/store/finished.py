@@ -1,10 +1,10 @@
-"""A run that has finished does not run again, and what it exported is never written again.
+"""A finished run does not run again, and an export that was reported is never overwritten.
 
-The end of a run stands in `result.json` of its work folder: its result, or the failure that no other attempt can
-change. Another attempt of the same run, begun because the record of its end was lost, answers with it.
+`result.json` in the work folder records how a run ended: its result, or a failure that no other attempt can change.
+If that record never reached the operator, the next attempt reports it again.
 
-An export that is under way has a mark in its folder. A folder with a manifest and without the mark was reported, and
-may be a ModelVersion's: it is left as it is.
+A folder that is being exported contains a marker file. A folder with a manifest and without the marker was reported and
+may belong to a ModelVersion, so it is left unchanged.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ class Record(BaseModel):
 
 
 def identity(plan: TrainingPlan) -> str:
-    """SHA-256 over what the run is and where its model goes; the same for every attempt."""
+    """SHA-256 of what the run is and where its model goes; the same for every attempt."""
     body = plan.model_dump(mode="json", exclude=NOT_THE_RUN, exclude_defaults=True)
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def result(plan: TrainingPlan) -> TrainingResult | None:
-    """The result of this run, when an earlier attempt has finished it and every file still matches its manifest.
+    """The result of this run if an earlier attempt finished it and every file still matches its manifest.
 
     Raises:
-        TrainerError: the failure that has ended this run for good, in a cluster, where a run cannot be changed.
+        TrainerError: the failure that ended this run for good. Only in a cluster, where a run cannot be changed.
     """
     record = _read(plan)
     if record is None:
@@ -76,25 +76,27 @@ def result(plan: TrainingPlan) -> TrainingResult | None:
         failure = record.outcome.failure
         words = f"attempt {record.attempt} has ended this run: {failure.message}"
         raise TrainerError(failure.code, words, rank=failure.rank, step=failure.step)
-    done = record.outcome.result
-    if not isinstance(done, TrainingResult):
+    finished = record.outcome.result
+    if not isinstance(finished, TrainingResult):
         return None
     try:
-        for artifact in done.artifacts:
+        for artifact in finished.artifacts:
             manifest.verify(Path(plan.output_path) / artifact.uri, artifact.digest)
     except StoreError as error:
         log.warning("this run has finished, but its model is damaged, and is exported again elsewhere: %s", error)
         return None
-    for folder in {(Path(plan.output_path) / artifact.uri).parent for artifact in done.artifacts}:
-        close(folder)  # the attempt may have been killed after it recorded its result, and before it closed the export
+    for folder in {(Path(plan.output_path) / artifact.uri).parent for artifact in finished.artifacts}:
+        close(folder)  # the attempt may have been killed between recording its result and closing the export
     log.info("attempt %d has finished this run: its result is reported again, nothing is trained", record.attempt)
-    return done if record.attempt == plan.attempt else done.model_copy(update={"finished_attempt": record.attempt})
+    return (
+        finished if record.attempt == plan.attempt else finished.model_copy(update={"finished_attempt": record.attempt})
+    )
 
 
 def place(plan: TrainingPlan) -> Path:
-    """Folder below which this attempt exports; never one with an export that was reported.
+    """Folder below which this attempt exports; never one with a reported export.
 
-    In a cluster each attempt has its own, and another where that one is taken.
+    In a cluster each attempt has its own folder, or another one if that is taken.
 
     Raises:
         ConfigError: outside a cluster, when outputPath holds a finished export.
@@ -109,7 +111,7 @@ def place(plan: TrainingPlan) -> Path:
 
 
 def begin(plan: TrainingPlan) -> Path:
-    """The folder to export to, marked as being written. On the first rank only.
+    """Create the folder to export to, with the marker file. On the first rank only.
 
     Raises:
         ConfigError: see `place`.
@@ -121,12 +123,12 @@ def begin(plan: TrainingPlan) -> Path:
 
 
 def close(folder: Path) -> None:
-    """The export is complete and recorded: from now on nothing writes there."""
+    """Remove the marker: the export is complete and recorded, and nothing writes there any more."""
     (folder / MARK).unlink(missing_ok=True)
 
 
 def keep(plan: TrainingPlan, outcome: Outcome) -> None:
-    """Record the end of the run; a failure after which another attempt may help is none."""
+    """Record the end of the run. A failure that another attempt may overcome is not recorded."""
     failure = outcome.failure
     if failure and (FAILURES[failure.code].retry is not Retry.NEVER or not plan.export_folder):
         return
@@ -159,7 +161,7 @@ def _holds_export(folder: Path) -> bool:
 
 
 def _is_ours(folder: Path, plan: TrainingPlan) -> bool:
-    """Whether this very attempt was killed while it exported there."""
+    """Whether this attempt exported there and was killed before it finished."""
     try:
         return (folder / MARK).read_bytes() == _mark(plan)
     except OSError:

@@ -1,4 +1,4 @@
-"""Folders of the store: made aside, and renamed into place when they are complete."""
+"""Folders of the store: built in a temporary folder, and renamed into place when complete."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 @contextmanager
 def work_folder(parent: Path) -> Iterator[Path]:
-    """A new folder in parent, on the same volume so that the last rename is atomic; removed at the end.
+    """A new folder in parent, on the same volume so that the final rename is atomic; removed at the end.
 
-    Those that killed pods left there go after a day.
+    Folders that killed pods left behind are removed after a day.
 
     Raises:
         StoreError: StorageError when the store cannot be written.
@@ -43,9 +43,9 @@ def work_folder(parent: Path) -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder as `shutil.rmtree` does, also one that is too deep for it, or that lacks write permission.
+    """Remove a folder like `shutil.rmtree`, even if its paths are too long or it lacks write permission.
 
-    Foreign code may have made it. What cannot be removed stays.
+    Untrusted code may have created it. What cannot be removed stays.
     """
     with suppress(RecursionError):
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,10 +54,10 @@ def remove(folder: Path) -> None:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Everything below the folder but what has too long a path for the system; links are not followed."""
+    """Everything below the folder, except paths that are too long for the system. Links are not followed."""
     todo = [folder]
     while todo:
-        with suppress(OSError):  # it went meanwhile, or its path is too long
+        with suppress(OSError):  # removed meanwhile, or its path is too long
             for path in list(todo.pop().iterdir()):
                 if _is_folder(path):
                     todo.append(path)
@@ -82,17 +82,17 @@ def _remove_level_by_level(folder: Path) -> None:
 
 
 def _moved_up(name: str, top: int) -> Iterator[str]:
-    """Names of the folders that were in this one, in the top; its files are removed."""
+    """Remove the files of the folder, move its subfolders to the top, and return their new names."""
     inner = os.open(name, _OPEN_FOLDER, dir_fd=top)
     try:
-        with os.scandir(inner) as found:
-            entries = list(found)
+        with os.scandir(inner) as scan:
+            entries = list(scan)
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.name, dir_fd=inner)
                 continue
             moved = f"{_PREFIX}{uuid.uuid4().hex}"
-            os.chmod(entry.name, 0o700, dir_fd=inner)  # to be moved, it must be writable itself
+            os.chmod(entry.name, 0o700, dir_fd=inner)  # a folder must be writable to be moved
             os.rename(entry.name, moved, src_dir_fd=inner, dst_dir_fd=top)
             yield moved
     finally:
@@ -113,7 +113,7 @@ def is_intact(folder: Path) -> bool:
 
 
 def replace(content: Path, target: Path) -> None:
-    """Rename a folder to target, in place of what is there; of two at once, one stays."""
+    """Rename a folder to target, replacing what is there. Of two concurrent calls, one wins."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         aside = target.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
@@ -123,7 +123,8 @@ def replace(content: Path, target: Path) -> None:
 
 
 def publish(content: Path, target: Path, intact: Callable[[Path], bool] = is_intact) -> None:
-    """Rename a complete folder to target. Who comes second keeps the first one's; a damaged one is replaced.
+    """Rename a complete folder to target. The second of two callers keeps the first one's folder; a damaged one is
+    replaced.
 
     Raises:
         StoreError: StorageError when target is damaged again and again.
@@ -135,8 +136,8 @@ def publish(content: Path, target: Path, intact: Callable[[Path], bool] = is_int
         except OSError:
             if not target.is_dir():
                 raise
-        with suppress(FileNotFoundError):  # a sweep was faster: ours takes its place
-            os.utime(target)  # before it is read: a sweep leaves alone what is found again
+        with suppress(FileNotFoundError):  # a sweep removed it first: publish ours
+            os.utime(target)  # before it is read: a sweep keeps recently used folders
             if intact(target):
                 return
             aside = target.with_name(f"{_PREFIX}{uuid.uuid4().hex}")

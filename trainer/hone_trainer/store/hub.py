@@ -1,7 +1,7 @@
-"""Hugging Face Hub repositories: find a commit, download it. Every error has a code of ours.
+"""Hugging Face Hub repositories: look up a commit, download it. Every error has a failure code.
 
-`HF_ENDPOINT` names the hub, e.g. a mirror. Importing this module does not import huggingface_hub: its settings are
-read at import, and the image that trains sets HF_HUB_OFFLINE=1.
+`HF_ENDPOINT` names the hub, e.g. a mirror. Importing this module does not import huggingface_hub, which reads its
+settings at import: the training image sets HF_HUB_OFFLINE=1.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from hone_trainer.store.deadline import NO_END, Deadline, LateError
 
 _URI = re.compile(r"^hf://(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s]+))?$")
 SLOWEST = 4 * 2**20
-"""Bytes a second: what is so large that it takes longer than the time limit at this speed has longer."""
+"""Bytes a second: a download that takes longer than the time limit at this speed gets more time."""
 NOT_FOUND = {"model": "ModelNotFound", "dataset": "DatasetSourceNotFound"}
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub, who asks, and until when. kind is model or dataset."""
+    """A repository of the hub, the token to ask with, and the deadline. kind is model or dataset."""
 
     name: str
     revision: str = "main"
@@ -39,7 +39,7 @@ class Repository:
 
     @classmethod
     def parse(cls, uri: str, kind: str, token: str | None = None, deadline: Deadline = NO_END) -> Repository:
-        """From hf://owner/name[@revision]."""
+        """Parse hf://owner/name[@revision]."""
         match = _URI.match(uri)
         if match is None:
             raise SourceError("SourceRefused", f"{uri} is not hf://owner/name[@revision]")
@@ -58,7 +58,7 @@ class Snapshot:
 
 
 def token_of(secret_path: str | None) -> str | None:
-    """The hub token: key HF_TOKEN of the mounted secret, else the environment's HF_TOKEN (a person's laptop).
+    """The hub token: key HF_TOKEN of the mounted secret, else the environment's HF_TOKEN (on a laptop).
 
     Raises:
         SourceError: SecretNotFound or SecretKeyNotFound.
@@ -92,7 +92,7 @@ def secret_key(secret_path: str, key: str) -> str:
 
 
 def look_up(repository: Repository) -> Snapshot:
-    """The commit that the revision names now, and its files.
+    """The commit that the revision names at present, and its files.
 
     Raises:
         SourceError: ModelNotFound, DatasetSourceNotFound, GatedModelAccessDenied, RevisionNotFound, SourceUnreachable.
@@ -109,18 +109,18 @@ def _look_up(repository: Repository) -> Snapshot:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
-    # False, not None: None would fall back on a token stored on this machine.
+    # False, not None: None would fall back to a token stored on this machine.
     api = HfApi(token=repository.token or False)
     info = api.repo_info(repository.name, repo_type=repository.kind, revision=repository.revision)
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
-        raise SourceError("SourceUnreachable", f"{repository}: the hub names no commit: {info.sha!r}")
+        raise SourceError("SourceUnreachable", f"{repository}: the hub returns no commit: {info.sha!r}")
     tree = api.list_repo_tree(repository.name, recursive=True, revision=info.sha, repo_type=repository.kind)
     return Snapshot(str(info.sha), {file.path: file.size for file in tree if isinstance(file, RepoFile)})
 
 
 def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], folder: Path) -> None:
-    """Download the named files of the snapshot into a folder, as plain files; within the time limit, and at most within
-    the seconds that their size takes at `SLOWEST`, where those are more.
+    """Download the named files of the snapshot into a folder, as plain files. The limit is the deadline, or the seconds
+    that their size takes at `SLOWEST` if that is longer.
 
     Raises:
         SourceError: as `look_up`.
@@ -138,7 +138,7 @@ def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], f
     )
     deadline = repository.deadline.at_least(sum(snapshot.files.get(name, 0) for name in names) / SLOWEST)
     with _translated(repository):
-        # Not snapshot_download: its threads are waited for at the end of the process, however long that takes.
+        # Not snapshot_download: at its end the process waits for the download threads, however long that takes.
         deadline.run([partial(get, name) for name in names])
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     missing = [name for name in names if not (folder / name).is_file()]
@@ -147,7 +147,7 @@ def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], f
 
 
 def metadata(repository: Repository) -> bytes:
-    """The Croissant metadata that the hub makes of a data set by itself; empty where it makes none.
+    """The Croissant metadata that the hub generates for a data set; empty if it generates none.
 
     Raises:
         SourceError: as `look_up`.
@@ -168,7 +168,7 @@ def _is_inside(name: str) -> bool:
 
 
 def go_online() -> None:
-    """Let huggingface_hub ask the hub, whatever the image's environment says; before anything imports it."""
+    """Make huggingface_hub use the network whatever HF_HUB_OFFLINE says. Call before it is imported."""
     os.environ["HF_HUB_OFFLINE"] = "0"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():
@@ -178,7 +178,7 @@ def go_online() -> None:
 
 @contextmanager
 def _translated(repository: Repository) -> Iterator[None]:
-    """Errors of huggingface_hub as ours."""
+    """Turn errors of huggingface_hub into TrainerErrors."""
     import httpx2
     from huggingface_hub import errors
 
@@ -186,7 +186,7 @@ def _translated(repository: Repository) -> Iterator[None]:
         yield
     except LateError as error:
         raise SourceError("SourceUnreachable", f"the hub at {_endpoint()}, {repository}: {error}") from None
-    # GatedRepoError is a RepositoryNotFoundError: it comes first.
+    # GatedRepoError is a subclass of RepositoryNotFoundError, so it is caught first.
     except errors.GatedRepoError:
         who = "this token has" if repository.token else "no token was given, so it has"
         message = f"{repository} is gated and {who} no access"

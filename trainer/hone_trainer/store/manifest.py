@@ -136,7 +136,7 @@ def _read_manifest(root: Path) -> bytes:
 
 
 def _files(root: Path) -> Iterator[str]:
-    """Relative paths of all files below root but its manifest, sorted; links and devices are refused."""
+    """Relative paths of all files below root except its manifest, sorted. Links and devices are refused."""
     for path in sorted(root.rglob("*")):
         mode = path.lstat().st_mode
         name = path.relative_to(root).as_posix()
@@ -162,8 +162,8 @@ def _difference(root: Path, expected: Entry) -> str | None:
     size = (root / expected.path).lstat().st_size
     if size != expected.size:
         return f"{expected.path}: {size} bytes, expected {expected.size}"
-    found = _entry(root, expected.path)
-    return None if found == expected else f"{expected.path}: SHA-256 is {found.sha256}, expected {expected.sha256}"
+    actual = _entry(root, expected.path)
+    return None if actual == expected else f"{expected.path}: SHA-256 is {actual.sha256}, expected {expected.sha256}"
 
 
 def _is_inside(path: str) -> bool:

@@ -20,14 +20,14 @@ def run(plan: VerifyPlan) -> VerifyResult:
     with Progress(f"verify {plan.name}") as progress:
         for artifact in plan.artifacts:
             try:
-                found = manifest.verify(artifact.path, artifact.digest)
+                verified = manifest.verify(artifact.path, artifact.digest)
             except StoreError as error:
                 problems.append(error.message)
                 continue
-            files += found.files
-            size += found.size_bytes
-            progress.add_bytes(found.size_bytes)
-            progress.say(f"{artifact.path}: {found.files} files match")
+            files += verified.files
+            size += verified.size_bytes
+            progress.add_bytes(verified.size_bytes)
+            progress.say(f"{artifact.path}: {verified.files} files match")
     if problems:
         raise StoreError("ManifestMismatch", "; ".join(problems))
     return VerifyResult(files=files, size_bytes=size)

@@ -1,1 +1,1 @@
-"""Teachers for distillation: a ModelVersion or an endpoint, its answers or its distribution."""
+"""Teachers for distillation: a ModelVersion or an endpoint, which gives its answers or its distribution."""

@@ -1,4 +1,4 @@
-"""A teacher behind an OpenAI-compatible API: several prompts under way at a time, each answered at temperature 0."""
+"""A teacher behind an OpenAI-compatible API: several prompts in parallel, each answered at temperature 0."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Served:
     """A `Teacher`.
 
     Args:
-        model: its name there.
-        longest: tokens of an answer, in the server's count.
+        model: its name on the server.
+        longest: maximum tokens of an answer, in the server's count.
     """
 
     endpoint: Endpoint
@@ -57,18 +57,18 @@ class Served:
 
 
 def _no_question(prompt: Any) -> LeftOut | None:
-    """Why the teacher cannot be asked, or None."""
+    """Why the prompt cannot be sent to the teacher, or None."""
     if isinstance(prompt, list) and (not prompt or prompt[-1]["role"] != "user"):
         return LeftOut("it ends in no question")
     return None
 
 
 def connect(plan: TrainingPlan) -> Served:
-    """The plan's teacher.
+    """Connect to the plan's teacher.
 
     Raises:
         SourceError: SecretNotFound, SecretKeyNotFound, SourceRefused, EndpointUnreachable, EndpointRefused.
-        ConfigError: a URL that cannot be.
+        ConfigError: the URL is not valid.
     """
     options = sequence.options_of(plan).teacher_endpoint
     assert options is not None

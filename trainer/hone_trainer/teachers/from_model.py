@@ -1,4 +1,4 @@
-"""A teacher that is a ModelVersion: it answers beforehand, or shows its distribution while training."""
+"""A teacher that is a ModelVersion: it writes answers before training, or gives its distribution during training."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Model:
-    """A `Teacher`, of its own tokens."""
+    """A `Teacher` that works with token ids."""
 
     encoder: PromptEncoder
     answers: Callable[[Sequence[list[int]], frozenset[int]], list[list[int]]]
-    """To prompts, each up to one of the tokens that end it."""
+    """Answers prompts, each up to one of the tokens that end it."""
     decode: Callable[[list[int]], str]
     own_stops: frozenset[int]
-    """Tokens that end an answer by the model's files; those of its chat template come beside them."""
+    """Tokens that end an answer according to the model's files; those of its chat template are added."""
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer; grows with what is encoded."""
+        """Tokens that end an answer; grows with each encoded prompt."""
         return self.own_stops | self.encoder.end_marks
 
     def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
-        """See `Teacher`; the answers are greedy, several at a time."""
-        found = [self._prompt(record) for record in records]
-        answers = self._answered([prompt for prompt in found if isinstance(prompt, Prompt)])
-        for prompt in found:
+        """See `Teacher`; the answers are greedy, several in parallel."""
+        prompts = [self._prompt(record) for record in records]
+        answers = self._answered([prompt for prompt in prompts if isinstance(prompt, Prompt)])
+        for prompt in prompts:
             yield prompt if isinstance(prompt, LeftOut) else self._row(prompt, next(answers))
 
     def _prompt(self, record: dict[str, Any]) -> Prompt | LeftOut:
@@ -56,7 +56,7 @@ class Model:
             yield from self.answers([prompt.prompt_ids for prompt in prompts[start : start + BATCH]], self.stop_ids)
 
     def _row(self, prompt: Prompt, ids: list[int]) -> dict[str, Any] | LeftOut:
-        text = self.decode(ids[:-1])  # an end mark need not be a special token
+        text = self.decode(ids[:-1])  # an end-of-turn token need not be a special token
         if ids and ids[-1] in self.stop_ids and text.strip():
             return sequence.row(prompt.record, text)
         return LeftOut("its answer is empty, or longer than maxCompletionLength")
@@ -70,10 +70,11 @@ def named(plan: TrainingPlan) -> tuple[str, str]:
 
 
 def open_teacher(plan: TrainingPlan, student: Base) -> Base:
-    """A teacher whose distribution the student can learn, without its weights.
+    """Open a teacher whose distribution the student can learn, without its weights.
 
     Raises:
-        TrainerError: UnsupportedModel, when it has other tokens. Its chat template may be another: it reads the
+        TrainerError: UnsupportedModel, if its tokens differ. Its chat template may differ, because the teacher reads
+            the
             student's ids.
     """
     name, folder = named(plan)
@@ -89,7 +90,7 @@ def open_teacher(plan: TrainingPlan, student: Base) -> Base:
 
 
 def load(plan: TrainingPlan) -> Model:
-    """The teacher with its weights, on the GPU where there is one."""
+    """Load the teacher with its weights, on the GPU if there is one."""
     import torch
 
     from hone_trainer.models import generate

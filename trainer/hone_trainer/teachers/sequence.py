@@ -1,8 +1,8 @@
-"""Distillation at the level of sequences (Kim and Rush 2016, arXiv 1606.07947): before training the teacher answers
-every prompt, and the student is tuned on these answers instead of the rows' own.
+"""Sequence-level distillation (Kim and Rush 2016, arXiv 1606.07947): before training, the teacher answers every prompt,
+and the student is tuned on these answers instead of the rows' own.
 
-The answers are greedy, the teacher's most likely ones. They are written in parts, so that a run which is resumed asks
-for the missing ones alone. The teacher has a process of its own: its memory is free again when the student is loaded.
+The answers are greedy, the teacher's most likely ones. They are written in parts, so that a resumed run asks only for
+the missing ones. The teacher has a process of its own, so its memory is free again when the student is loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hone_trainer.teachers import skipped
 from hone_trainer.teachers.skipped import LeftOut, Refusals
 
 PART = 64
-"""Rows of a part."""
+"""Rows in a part."""
 SAID_EVERY = 15.0
 """Seconds between lines in the log while the teacher answers."""
 LONGEST_ANSWER = 256
@@ -33,15 +33,15 @@ LONGEST_ANSWER = 256
 
 
 def sources(plan: TrainingPlan) -> list[DatasetInput]:
-    """Each file of rows once."""
-    found: dict[str, DatasetInput] = {}
+    """The files of rows, each once."""
+    by_path: dict[str, DatasetInput] = {}
     for source in (*plan.datasets, *plan.evaluation_datasets):
-        found.setdefault(source.path, source)
-    return list(found.values())
+        by_path.setdefault(source.path, source)
+    return list(by_path.values())
 
 
 def target(plan: TrainingPlan, number: int) -> Path:
-    """The file of the answers to the rows of a source, by its number among `sources`."""
+    """The file for the answers to the rows of a source, by its number among `sources`."""
     return Path(plan.work_path) / "teacher" / f"{number}.jsonl"
 
 
@@ -49,11 +49,11 @@ class Teacher(Protocol):
     """Answers prompts."""
 
     def rows(self, records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any] | LeftOut]:
-        """The records with the teacher's answers, in their order; why not, for one that it cannot read or finish."""
+        """The records with the teacher's answers, in order; the reason for a record that it cannot read or finish."""
 
 
 def row(checked: Mapping[str, Any], answer: str) -> dict[str, Any]:
-    """An answered prompt, with what the row itself says of a right answer: evaluation.rewards compare with that.
+    """An answered prompt, with the row's fields that evaluation.rewards compare with.
 
     Args:
         checked: see `prompts.checked_record`.
@@ -66,10 +66,10 @@ def row(checked: Mapping[str, Any], answer: str) -> dict[str, Any]:
 
 
 def tools_in(record: Mapping[str, Any], prompt: Any) -> LeftOut | None:
-    """Why a row with tools is left out: its answer would be trained without them, which `row` does not keep.
+    """Why a row with tools is left out: `row` does not keep tools, so its answer would be trained without them.
 
     Args:
-        prompt: of `prompts.checked_record`.
+        prompt: as `prompts.checked_record` returns it.
     """
     turns = prompt if isinstance(prompt, list) else []
     if record.get("tools") or any(set(turn) != {"role", "content"} for turn in turns):
@@ -78,21 +78,21 @@ def tools_in(record: Mapping[str, Any], prompt: Any) -> LeftOut | None:
 
 
 def options_of(plan: TrainingPlan) -> DistillationMethod:
-    """The plan's block, which the API makes sure of."""
+    """The plan's block; the API guarantees that it exists."""
     assert plan.distillation is not None
     return plan.distillation
 
 
 def longest_answer(plan: TrainingPlan) -> int:
-    """Most tokens of an answer."""
+    """Maximum tokens of an answer."""
     return options_of(plan).max_completion_length or LONGEST_ANSWER
 
 
 def load(plan: TrainingPlan) -> Teacher:
-    """The plan's teacher.
+    """Load the plan's teacher.
 
     Raises:
-        SourceError: of an endpoint and its key; see `from_endpoint.connect`.
+        SourceError: from an endpoint or its key; see `from_endpoint.connect`.
     """
     if options_of(plan).teacher_endpoint:
         from hone_trainer.teachers import from_endpoint
@@ -105,7 +105,7 @@ def load(plan: TrainingPlan) -> Teacher:
 
 @dataclass(frozen=True)
 class _Split:
-    """Rows to be answered, and where the answers go."""
+    """Rows to be answered, and the file for the answers."""
 
     name: str
     """For people."""
@@ -117,18 +117,18 @@ class _Split:
         """The split of a file.
 
         Raises:
-            DataError: InvalidRow; DatasetFormatMismatch, of a row that asks nothing.
+            DataError: InvalidRow; DatasetFormatMismatch for a row without a question.
         """
-        name, found = f"{source.name}/{source.split}", list[dict[str, Any]]()
+        name, records = f"{source.name}/{source.split}", list[dict[str, Any]]()
         for number, record in split_file.records(Path(source.path)):
             if wrong := no_prompt(record):
                 message = f"{name}, line {number}: {wrong}: distillation.level Sequence has nothing to answer"
                 raise DataError("DatasetFormatMismatch", message)
-            found.append(record)
-        return cls(name, target, found)
+            records.append(record)
+        return cls(name, target, records)
 
     def part(self, start: int) -> Path:
-        """The file of the entries from this record on."""
+        """The file of the entries that start at this record."""
         return self.target.with_name(f"{self.target.stem}-{start:08d}.part")
 
 
@@ -136,9 +136,10 @@ def answer(plan: TrainingPlan) -> None:
     """Write the teacher's answers to all splits of the plan.
 
     Raises:
-        DataError: InvalidRow or DatasetFormatMismatch, before anything is asked; NoTrainableRows, when the teacher
-            finished no answer of a split.
-        SourceError: of an endpoint; EndpointRefused, too, when it refuses too many prompts.
+        DataError: InvalidRow or DatasetFormatMismatch, before any prompt is sent; NoTrainableRows, if the teacher
+            finished no
+            answer of a split.
+        SourceError: from an endpoint; also EndpointRefused if it refuses too many prompts.
     """
     splits = [_Split.of(source, target(plan, number)) for number, source in enumerate(sources(plan))]
     teacher = load(plan)
@@ -151,14 +152,14 @@ def answer(plan: TrainingPlan) -> None:
 
 
 def _answer(teacher: Teacher, split: _Split, refusals: Refusals) -> None:
-    """Write the answers to a split, and why which rows have none."""
+    """Write the answers to a split, and the reasons for rows without one."""
     split.target.parent.mkdir(parents=True, exist_ok=True)
     starts, count = range(0, len(split.records), PART), len(split.records)
-    entries, said = list[dict[str, Any]](), time.monotonic()
+    entries, logged_at = list[dict[str, Any]](), time.monotonic()
     for start in starts:
         entries += _part(teacher, split, start, refusals)
-        if time.monotonic() >= said + SAID_EVERY:
-            said = time.monotonic()
+        if time.monotonic() >= logged_at + SAID_EVERY:
+            logged_at = time.monotonic()
             _say(f"{split.name}: the teacher was asked {len(entries)} of {count} rows")
     answered, left = skipped.parted(entries)
     reasons = skipped.summary(left)
@@ -173,13 +174,13 @@ def _answer(teacher: Teacher, split: _Split, refusals: Refusals) -> None:
 
 
 def _part(teacher: Teacher, split: _Split, start: int, refusals: Refusals) -> list[dict[str, Any]]:
-    """The entries of PART records; asked for where they were not. Those that are too often refused are not kept."""
+    """The entries of PART records, requested unless they are on disk. If too many are refused, they are not kept."""
     file, records = split.part(start), split.records[start : start + PART]
     if file.is_file():
         entries = [json.loads(line) for line in file.read_text().splitlines()]
     else:
-        found = enumerate(teacher.rows(records), start + 1)
-        entries = [row.entry(number) if isinstance(row, LeftOut) else row for number, row in found]
+        numbered = enumerate(teacher.rows(records), start + 1)
+        entries = [row.entry(number) if isinstance(row, LeftOut) else row for number, row in numbered]
     refusals.add(split.name, len(records), skipped.parted(entries)[1])
     if not file.is_file():
         _write(file, entries)

@@ -1,4 +1,4 @@
-"""Rows that a teacher gives no answer to: they lie beside its answers, with the reason, and are told of."""
+"""Rows that a teacher does not answer. They are stored next to its answers with the reason, and reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REFUSED = "its prompt is refused by the teacher's server"
 _KEY = "leftOut"
 _MOST_NAMED = 3
 _MOST_WORDS = 120
-"""Characters of a server's words in a sentence; the file has all."""
+"""Characters of a server's message in a sentence; the file has the whole message."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class LeftOut:
     """Why a row has no answer."""
 
     reason: str
-    """The same for all rows with this cause."""
+    """The same text for all rows with this cause."""
     words: str = ""
-    """What the server said, of a prompt that it refused."""
+    """The server's message for a prompt that it refused."""
 
     def entry(self, row: int) -> dict[str, Any]:
-        """As a line of JSON has it.
+        """The line of JSON for this row.
 
         Args:
             row: line of the split's file, from 1.
@@ -39,16 +39,16 @@ class LeftOut:
 
 
 Rows = Mapping[int, LeftOut]
-"""By the line of the split's file, from 1."""
+"""Keyed by the line of the split's file, from 1."""
 
 
 def refused(words: str) -> LeftOut:
-    """A prompt that the server refused, in its words."""
+    """The reason for a prompt that the server refused, with its message."""
     return LeftOut(REFUSED, scrub(" ".join(words.split())))
 
 
 def parted(entries: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[int, LeftOut]]:
-    """The answered rows, and those that were left out, of entries of both kinds."""
+    """Separate answered rows from those left out."""
     answered, left = [], {}
     for entry in entries:
         if _KEY in entry:
@@ -59,38 +59,39 @@ def parted(entries: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], dic
 
 
 def file_of(answers: Path) -> Path:
-    """The file of what was left out of the file of answers."""
+    """The file of rows left out, next to the file of answers."""
     return answers.with_suffix(".left-out.jsonl")
 
 
 def read(answers: Path) -> dict[int, LeftOut]:
-    """What was left out of the file of answers."""
+    """The rows left out of a file of answers."""
     file = file_of(answers)
     return parted(json.loads(line) for line in file.read_text().splitlines())[1] if file.is_file() else {}
 
 
 def summary(left: Rows) -> str:
-    """Counted by reason, to go on with a sentence; empty where nothing was left out."""
+    """Counts by reason, to append to a sentence; empty if nothing was left out."""
     counts = Counter(row.reason for row in left.values())
     return "".join(f"; {count} left out: {reason}" for reason, count in counts.most_common())
 
 
 def warnings(split: str, rows: int, left: Rows) -> list[str]:
-    """What to tell of prompts that the server refused, of a split with so many rows."""
-    named = _refused(left)
-    if not named:
+    """Warnings about prompts that the server refused, in a split with `rows` rows."""
+    refused_rows = _refused(left)
+    if not refused_rows:
         return []
-    return [f"{split}: {len(named)} of {rows} prompts are left out, since the teacher's server refuses {_shown(named)}"]
+    rest = f"{len(refused_rows)} of {rows} prompts are left out, since the teacher's server refuses"
+    return [f"{split}: {rest} {_shown(refused_rows)}"]
 
 
 def _refused(left: Rows) -> list[tuple[int, str]]:
-    return [(row, found.words) for row, found in left.items() if found.reason == REFUSED]
+    return [(row, skip.words) for row, skip in left.items() if skip.reason == REFUSED]
 
 
-def _shown(named: list[tuple[int, str]]) -> str:
-    """The first rows with the server's words."""
-    first = [f"row {row} ({_cut(words)})" for row, words in named[:_MOST_NAMED]]
-    more = len(named) - len(first)
+def _shown(rows: list[tuple[int, str]]) -> str:
+    """The first rows with the server's messages."""
+    first = [f"row {row} ({_cut(words)})" for row, words in rows[:_MOST_NAMED]]
+    more = len(rows) - len(first)
     return ", ".join(first) + (f", and {more} more" if more else "")
 
 
@@ -100,10 +101,10 @@ def _cut(words: str) -> str:
 
 @dataclass
 class Refusals:
-    """The prompts of a run that its teacher's server refused.
+    """Counts prompts that the teacher's server refused in this run.
 
     Args:
-        prompts: how many there are, of all splits.
+        prompts: total number, of all splits.
     """
 
     prompts: int
@@ -111,17 +112,17 @@ class Refusals:
     _found: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
 
     def add(self, split: str, rows: int, left: Rows) -> None:
-        """Count what was left out of so many rows of a split.
+        """Count the rows left out of a split with `rows` rows.
 
         Raises:
-            SourceError: EndpointRefused, where more than MOST_REFUSED_PERCENT are refused.
+            SourceError: EndpointRefused, if more than MOST_REFUSED_PERCENT are refused.
         """
         self._asked += rows
         self._found.setdefault(split, []).extend(_refused(left))
         count = sum(map(len, self._found.values()))
         if not too_many(count, self._asked, self.prompts):
             return
-        first = "; ".join(f"{split} {_shown(named)}" for split, named in self._found.items() if named)
+        first = "; ".join(f"{split} {_shown(refused)}" for split, refused in self._found.items() if refused)
         raise SourceError(
             "EndpointRefused",
             f"the teacher's server refuses {count} of {self._asked} prompts so far, and more than "
