@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from hone_dev import binaries
 from hone_dev import cluster as embedded
 from hone_dev import images as image
 from hone_dev import tools as tool
@@ -28,6 +29,14 @@ def down() -> None:
 def clean() -> None:
     """Remove the caches too: programs, images, models."""
     embedded.clean()
+
+
+@cluster.command()
+def programs() -> None:
+    """Compile the programs of Kubernetes, the cluster's DNS and the object store of the tests, if absent."""
+    binaries.kubernetes()
+    for name in binaries.GO_INSTALL:
+        binaries.program(name)
 
 
 @cluster.command()

@@ -1,6 +1,7 @@
-"""`make test`: the tiers of checks, one after the other, each timed; what cannot run is said and fails.
+"""`make test`: the tiers of checks, each timed; what cannot run is said and fails.
 
-A tier is left out only by name: `python -m hone_dev.tiers --skip e2e`.
+Tiers that compute run next to those that mostly wait for pods. A tier is left out only by name:
+`python -m hone_dev.tiers --skip e2e`.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from hone_dev import lanes
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -24,14 +25,13 @@ LIGHT = ("tests/api", "tests/chart", "tests/cli", "tests/docs", "tests/gitops", 
 
 
 @dataclass(frozen=True)
-class Tier:
-    """Commands, and what stands in their way on this machine (None: nothing)."""
+class Tier(lanes.Work):
+    """Work with a name that people type."""
 
-    name: str
-    commands: Sequence[Sequence[str]]
-    obstacle: Callable[[], str | None] = lambda: None
     by_name: bool = False
     """Runs only where it is named by --only."""
+    cluster: bool = False
+    """Runs the programs of Kubernetes, which are compiled here."""
 
 
 def _pytest(marker: str, workers: int = MOST_WORKERS, folders: Sequence[str] = ()) -> list[str]:
@@ -61,30 +61,48 @@ TIERS = (
     ),
     Tier("pure", (_pytest("pure"),)),
     Tier("light", (_pytest("pure", folders=LIGHT),), by_name=True),
-    Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux),
     Tier("trainer", (_pytest("trainer and not long"),)),
+    Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True),
     Tier(
         "e2e",
         (_pytest("e2e and not alone and not long", workers=2), _pytest("e2e and alone", workers=1)),
         _needs_root,
+        cluster=True,
     ),
     Tier("long", (_pytest("long", workers=2),), _needs_root, by_name=True),
 )
+WAITING = ("programs", "e2e")
+"""Mostly wait, and are the longest way through: they run next to the others, and before them where both compute."""
 
 
-def run(tier: Tier) -> bool:
-    """Run one tier to its end, all commands even after one failed."""
-    print(f"\n==> {tier.name}", flush=True)
-    if reason := tier.obstacle():
-        print(f"    cannot run here: {tier.name} {reason}, or leave it out by name: SKIP={tier.name}")
-        return False
-    start = time.monotonic()
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    failed = [c for c in tier.commands if subprocess.run(c, cwd=ROOT, env=env).returncode != 0]
-    for command in failed:
-        print(f"    FAILED: {' '.join(command)}")
-    print(f"    {tier.name}: {'failed' if failed else 'passed'} in {time.monotonic() - start:.0f} s", flush=True)
-    return not failed
+PROGRAMS = Tier("programs", ([str(BIN / "python"), "-m", "hone_dev", "cluster", "programs"],), _needs_linux)
+"""Minutes where nothing is cached, so it begins at once; a tier that comes to need the programs waits for it."""
+
+
+def planned(chosen: Sequence[Tier]) -> list[list[Tier]]:
+    """Lanes that run side by side, in the order in which their output is shown: what computes, what waits."""
+    if len(chosen) == 1:
+        return [[*chosen]]
+    tiers = [*([PROGRAMS] if any(t.cluster for t in chosen) else []), *chosen]
+    return [
+        [t for t in tiers if t.name not in WAITING],
+        [t for t in tiers if t.name in WAITING],
+    ]
+
+
+def environment() -> dict[str, str]:
+    """Of all tiers.
+
+    Without bytecode, each process that imports torch and transformers compiles them: 18 of its 30 s of CPU. So bytecode
+    is kept, in .venv, even where PYTHONDONTWRITEBYTECODE asks to leave the sources' folders alone.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {
+        **kept,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPYCACHEPREFIX": str(ROOT / ".venv" / "pycache"),
+    }
 
 
 def main() -> int:
@@ -98,11 +116,11 @@ def main() -> int:
     if unknown := set(skip) - set(names):
         parser.error(f"no such tier: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
     tiers = [t for t in TIERS if (t.name in args.only if args.only else not t.by_name) and t.name not in skip]
-    results = {t.name: run(t) for t in tiers}
-    print("\n" + "  ".join(f"{name} {'ok' if ok else 'FAILED'}" for name, ok in results.items()))
+    results = lanes.run(planned(tiers), ROOT, environment(), ROOT / "build" / "tests")
+    print(f"\n{lanes.table(results)}")
     if skip:
         print(f"left out by name: {', '.join(skip)}")
-    return 0 if all(results.values()) else 1
+    return 0 if all(result.passed for result in results) else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,173 @@
+"""Work in lanes: side by side, within each one after the other; each piece timed, its output in one piece."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+NICE = ("nice", "-n", "5")
+"""Of every lane but the last: where both compute, the last has three quarters of the processor."""
+_LOOK = 0.1  # seconds between two looks for output
+
+
+@dataclass(frozen=True)
+class Work:
+    """Commands, and what stands in their way on this machine (None: nothing)."""
+
+    name: str
+    commands: Sequence[Sequence[str]]
+    obstacle: Callable[[], str | None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one piece of work.
+
+    Attributes:
+        seconds: from its start to its end.
+        cpu: seconds of processor time of its commands and of all that these waited for; not of a daemon they left.
+    """
+
+    name: str
+    passed: bool
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+
+@dataclass
+class _Lanes:
+    """All that run together; `stopped` when nothing more may start."""
+
+    folder: Path
+    env: Mapping[str, str]
+    logs: Path | None
+    running: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    results: dict[str, Result] = field(default_factory=dict)
+    stopped: bool = False
+
+    def log(self, work: Work) -> Path | None:
+        """Where its output goes; None for the terminal."""
+        return self.logs / f"{work.name}.log" if self.logs else None
+
+    def follow(self, lane: Sequence[Work], prefix: Sequence[str]) -> None:
+        """Run a lane to its end, all of it even after a piece failed."""
+        for work in lane:
+            if self.stopped:
+                return
+            try:
+                result = self._finish(work, prefix)
+            except Exception:  # whoever shows the output waits for a result
+                traceback.print_exc()
+                result = Result(work.name, False)
+            self.results[work.name] = result
+
+    def _finish(self, work: Work, prefix: Sequence[str]) -> Result:
+        log = self.log(work)
+        if log is None:
+            return self._commands(work, prefix, sys.stdout)
+        with log.open("w") as out:
+            return self._commands(work, prefix, out)
+
+    def _commands(self, work: Work, prefix: Sequence[str], out: IO[str]) -> Result:
+        print(f"\n==> {work.name}", file=out, flush=True)
+        if reason := work.obstacle():
+            way_out = f"or leave it out by name: SKIP={work.name}"
+            print(f"    cannot run here: {work.name} {reason}, {way_out}", file=out, flush=True)
+            return Result(work.name, False)
+        start, cpu, failed = time.monotonic(), 0.0, []
+        for command in work.commands:
+            code, took = self._command([*prefix, *command], out)
+            cpu += took
+            failed += [command] if code else []
+        for command in failed:
+            print(f"    FAILED: {' '.join(command)}", file=out)
+        seconds = time.monotonic() - start
+        print(f"    {work.name}: {'failed' if failed else 'passed'} in {seconds:.0f} s", file=out, flush=True)
+        return Result(work.name, not failed, seconds, cpu)
+
+    def _command(self, command: Sequence[str], out: IO[str]) -> tuple[int, float]:
+        """Exit code, and seconds of processor time."""
+        if self.stopped:
+            return 1, 0.0
+        stderr = subprocess.STDOUT if self.logs else None
+        process = subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=out, stderr=stderr)
+        self.running.add(process)
+        _, status, usage = os.wait4(process.pid, 0)
+        self.running.discard(process)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode, usage.ru_utime + usage.ru_stime
+
+    def show(self, work: Work) -> None:
+        """Print its output as it comes, until it has ended."""
+        log = self.log(work)
+        if log is None:
+            return
+        while not log.exists():
+            time.sleep(_LOOK)
+        with log.open(errors="replace") as file:
+            ended = False
+            while not ended:
+                ended = work.name in self.results  # before the read: what was written until then is read
+                shutil.copyfileobj(file, sys.stdout)
+                sys.stdout.flush()
+                time.sleep(0 if ended else _LOOK)
+
+    def stop(self) -> None:
+        """End what runs; nothing more starts."""
+        self.stopped = True
+        for process in list(self.running):
+            process.terminate()
+
+
+def run(lanes: Sequence[Sequence[Work]], folder: Path, env: Mapping[str, str], logs: Path) -> list[Result]:
+    """The results, in the order of the lanes.
+
+    With one lane, output goes straight to the terminal. With several, each piece of work writes a file in `logs`, and
+    the files are shown one after the other, in the order of the lanes: the first that has not ended as it grows.
+    """
+    lanes = [lane for lane in lanes if lane]
+    together = _Lanes(folder, env, logs if len(lanes) > 1 else None)
+    works = [work for lane in lanes for work in lane]
+    if together.logs:
+        shutil.rmtree(logs, ignore_errors=True)
+        logs.mkdir(parents=True)
+        print(f"side by side: {' | '.join(', '.join(work.name for work in lane) for lane in lanes)}")
+        print(f"shown one after the other; all output is in {logs}", flush=True)
+    prefixes = [NICE] * (len(lanes) - 1) + [()]
+    threads = [
+        threading.Thread(target=together.follow, args=(lane, prefix))
+        for lane, prefix in zip(lanes, prefixes, strict=True)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        for work in works:
+            together.show(work)
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        together.stop()
+        raise
+    return [together.results[work.name] for work in works]
+
+
+def table(results: Sequence[Result]) -> str:
+    """One line each: name, whether it passed, minutes and seconds, processor time."""
+
+    def clock(seconds: float) -> str:
+        return f"{int(seconds) // 60:3d} min {int(seconds) % 60:02d} s"
+
+    lines = [f"{'tier':12} {'result':8} {'time':>12} {'CPU time':>12}"]
+    for each in results:
+        outcome = "passed" if each.passed else "FAILED"
+        lines.append(f"{each.name:12} {outcome:8} {clock(each.seconds):>12} {clock(each.cpu):>12}")
+    return "\n".join(lines)
