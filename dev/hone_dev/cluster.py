@@ -3,15 +3,17 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from hone_dev import binaries, cleanup, network, packages, paths, pause
+from hone_dev import binaries, cleanup, network, packages, paths, pause, side_by_side
 from hone_dev.console import HoneDevError, note, step
 from hone_dev.controlplane import ControlPlane
 from hone_dev.node import CGROUP, NAME, PAUSE, Node
 from hone_dev.process import Component, Supervisor
 from hone_dev.shell import locked, run
+from hone_dev.side_by_side import Part
 
 ADDRESS = network.ADDRESS  # where pods reach a server of this machine
 # The order of starting; `down` goes the other way.
@@ -74,10 +76,11 @@ def _node_ready() -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
 
 
-def up() -> Path:
+def up(beside: Sequence[Part] = ()) -> Path:
     """Bring the cluster up, or repair what of it is not running; return the kubeconfig.
 
-    Can be called at any time and interrupted at any time.
+    Can be called at any time and interrupted at any time. `beside` is made while the cluster's programs are: what needs
+    no cluster, and would be waited for afterwards. It is left out where the cluster is up.
     """
     packages.require_root()
     state = paths.state()
@@ -91,13 +94,20 @@ def up() -> Path:
                 "another Kubernetes node runs on this machine",
                 "stop it first, or use that cluster: make demo CLUSTER=current",
             )
-        binaries.kubernetes()
-        binaries.program("coredns")
-        pause_archive = pause.archive()
+        side_by_side.run([*programs(), *beside])
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _start_everything(Supervisor(state), _plane(), pause_archive)
+        _start_everything(Supervisor(state), _plane(), pause.archive())
     note(f"the embedded cluster is up: export KUBECONFIG={kubeconfig_path()}")
     return kubeconfig_path()
+
+
+def programs() -> list[Part]:
+    """What the cluster is made of, compiled where it is absent."""
+    return [
+        Part("Kubernetes", binaries.kubernetes),
+        Part("CoreDNS", partial(binaries.program, "coredns")),
+        Part("the pause image", pause.archive),
+    ]
 
 
 def _start_everything(supervisor: Supervisor, plane: ControlPlane, pause_archive: Path) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -55,3 +55,21 @@ def step(title: str) -> Iterator[None]:
         took = time.monotonic() - started
         console.print(f"[{style}]{mark}[/] {escape(title)} [dim]({took:.1f} s)[/]")
         sys.stderr.flush()
+
+
+@contextmanager
+def waiting() -> Iterator[Callable[[str, bool], None]]:
+    """A spinner for work in several threads, whose steps print their lines above it.
+
+    Gives a function that shows a text; with True it is also a line of its own where there is no terminal.
+    """
+    global _live
+    if not console.is_terminal or _live:
+        yield lambda text, line: console.print(f"… {text}", markup=False) if line else None
+        return
+    with console.status("") as status:
+        _live = True
+        try:
+            yield lambda text, line: status.update(escape(text))
+        finally:
+            _live = False

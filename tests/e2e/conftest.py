@@ -19,6 +19,7 @@ from hone_dev.console import HoneDevError
 from hone_dev.demo import command, targets
 from hone_dev.demo.targets import Target
 from hone_dev.shell import locked, run
+from hone_dev.side_by_side import Part
 from hone_dev.tools import kubectl as kubectl_path
 
 
@@ -64,7 +65,7 @@ def cluster() -> Iterator[Path]:
     by_tests = paths.state() / "brought-up-by-tests"
     with _one_worker_at_a_time():
         was_up = embedded.is_up()
-        kubeconfig = embedded.up()
+        kubeconfig = embedded.up(beside=[Part("the images", built.prepare)])
         if not was_up:
             by_tests.touch()
     take_down = by_tests.exists() and "PYTEST_XDIST_WORKER" not in os.environ

@@ -15,6 +15,7 @@ from hone_dev import cluster, images, models, paths, tools
 from hone_dev.console import HoneDevError, note, step
 from hone_dev.process import Component, Supervisor
 from hone_dev.shell import run
+from hone_dev.side_by_side import Part
 
 HUB_PORT = 8090
 KIND_CLUSTER = "hone"
@@ -48,11 +49,20 @@ class Target:
 
 def embedded() -> Target:
     """Real Kubernetes on this machine, with its own registry and model hub."""
-    kubeconfig = cluster.up()
+    kubeconfig = cluster.up(beside=_beside())
     built = images.ensure()
     with step("model hub"):
         endpoint = _start_hub()
     return Target(kubeconfig, None, _values(built, endpoint))
+
+
+def _beside() -> list[Part]:
+    """What the demo needs besides the cluster, and can make without one."""
+    return [
+        Part("the images", images.prepare),
+        Part("the base model", models.hub_root),
+        Part("helm", tools.helm),
+    ]
 
 
 def _values(built: dict[str, str], endpoint: str | None) -> dict[str, Any]:
