@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -28,7 +28,7 @@ from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
 from hone_operator.desired.sweep import PLAN, STORED, Wanted, ledger, sweep
 from hone_operator.desired.sweep import plan as plan_of
-from hone_operator.reconcile import contents, models
+from hone_operator.reconcile import contents, models, references
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import format_time, parse_time, read_time
 
@@ -86,8 +86,8 @@ class Sweeper:
         text = measured = before.pop(STORED, None)
         cached, departed = self._cached(namespace), dict(self.departed.get(namespace, {}))
         # In a thread: it reads every text of every object, and the event loop must go on.
-        referred, claims = await asyncio.to_thread(_looked_through, cached, self.platform.store_claim)
-        known = contents.updated(before, referred, self.now(), departed | claims)
+        named = await asyncio.to_thread(_looked_through, cached, self.platform.store_claim)
+        known = contents.updated(before, named.contents, self.now(), departed | named.claims)
         job = self._job(body)
         plan = await self._plan(job.body) if job else None
         if job and job.succeeded and plan:
@@ -102,7 +102,7 @@ class Sweeper:
             job = None
         keep = timedelta(seconds=self.platform.store_keep_unused_seconds)
         if job and plan and not job.finished:
-            await self._withdraw(job, plan, referred)
+            await self._withdraw(job, plan, named)
             return WAITS.total_seconds()
         if body is None or (job and not job.finished):
             return None
@@ -115,9 +115,9 @@ class Sweeper:
             return None
         return (due - self.now()).total_seconds()
 
-    async def _withdraw(self, job: ObservedJob, plan: SweepPlan, referred: set[str]) -> None:
+    async def _withdraw(self, job: ObservedJob, plan: SweepPlan, named: "Named") -> None:
         """Delete a Job that waits for a node or a quota, when what it is to remove is needed again."""
-        if contents.is_outdated(plan, referred):
+        if contents.is_outdated(plan, named.contents, named.exports, named.whole):
             meta = job.body["metadata"]
             log.info("%s: %s is deleted: an object names what it was to remove", meta["namespace"], meta["name"])
             await self.cluster.delete("Job", job.body)
@@ -213,6 +213,7 @@ class Sweeper:
             log.warning("%s: no contents are removed: %d objects cannot be read", namespace, len(unread))
             return
         used = contents.referred(live, self.platform.store_claim)
+        whole = references.whole(live, self.platform.store_claim)
         claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
         remove = [content for content in contents.idle(known, keep, as_of) if content not in used]
         if claim is None:
@@ -222,9 +223,11 @@ class Sweeper:
             log.warning("%s: no runs are removed: the run of some training pods is unknown", namespace)
         exports = models.that_stay(live, self.platform.store_claim, orphaned)
         held = await self._held(namespace, remove, exports) | _held_runs(remove, orphaned)
+        held |= {content for content in remove if contents.folder_of(content) in whole}
         known = {**known, **dict.fromkeys(held, format_time(as_of))}  # they wait as long again
         remove = [content for content in remove if content not in held]
-        what = replace(self._wanted(live, remove, orphaned), exports=exports if exports is None else sorted(exports))
+        asked = self._wanted(live, remove, None if "runs" in whole else orphaned)
+        what = replace(asked, exports=exports if exports is None else sorted(exports))
         owner = await self.cluster.apply(ledger(namespace, known, measured))
         job, config = sweep({**owner, "kind": "ConfigMap"}, plan_of(what, as_of, self.platform), self.platform)
         made = await self.cluster.create(job, brief=True)
@@ -256,9 +259,26 @@ class Sweeper:
         )
 
 
-def _looked_through(objects: Objects, claim: str) -> tuple[set[str], Claims]:
-    """What these objects refer to in the store, and what the ModelVersions among them say of their models."""
-    return contents.referred(objects, claim), models.claimed(objects, claim)
+class Named(NamedTuple):
+    """What objects say of a store."""
+
+    contents: set[str]
+    """As in the ledger."""
+    exports: set[str]
+    """From `models.named`."""
+    whole: set[str]
+    """Folders of which all is named."""
+    claims: Claims
+    """What the ModelVersions say of their models."""
+
+
+def _looked_through(objects: Objects, claim: str) -> Named:
+    return Named(
+        contents.referred(objects, claim),
+        models.named(objects, claim),
+        references.whole(objects, claim),
+        models.claimed(objects, claim),
+    )
 
 
 def _held_runs(remove: Sequence[str], orphaned: set[str] | None) -> set[str]:

@@ -56,9 +56,17 @@ class World:
         self.operator.gone("ModelVersion", self.model)
 
     @property
+    def data(self) -> dict[str, str]:
+        return self.cluster.objects["ConfigMap", "ns", "hone-contents"]["data"]  # type: ignore[no-any-return]
+
+    @property
     def ledger(self) -> dict[str, str]:
-        data = self.cluster.objects["ConfigMap", "ns", "hone-contents"]["data"]
-        return {key: since for key, since in data.items() if key.startswith("model.")}
+        return {key: since for key, since in self.data.items() if key.startswith("model.")}
+
+    def end_sweeps(self) -> None:
+        """They are gone, and nobody knows what they did."""
+        for sweep in self.cluster.of("Job"):
+            self.cluster.remove(sweep)
 
     def plan(self) -> SweepPlan | None:
         """Of the sweep that is there."""
@@ -176,6 +184,65 @@ async def test_of_two_model_versions_that_go_at_once_one_that_retains_keeps_the_
     await world.look(timedelta(days=2))
     assert (plan := world.plan()) is not None, "the daily measure"
     assert plan.models == []
+
+
+@pytest.mark.attack("plans")
+@pytest.mark.parametrize("parent", ["models/run-uid", "models", "models/", "."])
+async def test_a_parent_that_is_named_keeps_the_model(parent: str) -> None:
+    """Also while a sweep that is to remove it waits for a node."""
+    world = World("Delete")
+    await world.look()
+    world.delete()
+    await world.look()
+    await world.look(timedelta(hours=1))
+    assert (plan := world.plan()) is not None
+    assert plan.models == [PLACE]
+    reader = world.add("Dataset", "reports", {"source": {"uri": f"pvc://hone-store/{parent}"}})
+    await world.look()
+    assert world.plan() is None, "it is withdrawn"
+    await world.look(timedelta(days=2))
+    assert (plan := world.plan()) is not None, "the daily measure"
+    assert plan.models == []
+    (since,) = world.ledger.values()
+    assert since == world.now.strftime("%Y-%m-%dT%H:%M:%SZ"), "it waits as long again"
+    world.end_sweeps()
+    world.cluster.remove(reader)
+    await world.look()
+    assert (plan := world.plan()) is not None
+    assert plan.models == []
+    world.end_sweeps()
+    await world.look(timedelta(hours=1))
+    assert (plan := world.plan()) is not None
+    assert plan.models == [PLACE]
+
+
+@pytest.mark.attack("plans")
+@pytest.mark.parametrize(
+    ("parent", "stay"), [("runs", {"runs"}), ("datasets", {"datasets"}), (".", {"runs", "datasets"})]
+)
+async def test_a_folder_that_is_named_as_a_whole_keeps_what_nothing_else_refers_to(parent: str, stay: set[str]) -> None:
+    world, rows = World("Retain"), "0" * 64
+    dataset = world.add("Dataset", "rows", {"source": {"uri": "pvc://data/rows"}})
+    dataset["status"] = {"digest": f"sha256:{rows}"}
+    job = world.add("FineTuneJob", "run", training("tutor"))
+    await world.look()
+    reader = world.add("Dataset", "reader", {"source": {"uri": f"pvc://hone-store/{parent}"}})
+    for body in (dataset, job):
+        world.cluster.remove(body)
+    await world.look()
+    await world.look(timedelta(days=2))
+    assert (plan := world.plan()) is not None
+    assert (plan.remove == []) == ("datasets" in stay)
+    assert (plan.jobs is None) == ("runs" in stay)
+    content = {"runs": f"run.{job['metadata']['uid']}", "datasets": rows}
+    for folder in stay:
+        assert world.data[content[folder]] == world.now.strftime("%Y-%m-%dT%H:%M:%SZ"), "it waits as long again"
+    world.end_sweeps()
+    world.cluster.remove(reader)
+    await world.look(timedelta(days=2))
+    assert (plan := world.plan()) is not None
+    assert plan.jobs == []
+    assert plan.remove == [f"sha256:{rows}"]
 
 
 def pod(**container: Any) -> Body:

@@ -120,9 +120,24 @@ def without(ledger: Ledger, done: SweepPlan) -> dict[str, str]:
     return {content: since for content, since in ledger.items() if not (since and went(content))}
 
 
-def is_outdated(plan: SweepPlan, now_referred: set[str]) -> bool:
-    """Whether an object refers to what the plan removes: it has done so only since the plan was made."""
-    return not _listed(plan).isdisjoint(now_referred)
+def folder_of(content: str) -> str:
+    """Folder of the store in which it is."""
+    if models.is_key(content):
+        return models.FOLDER
+    return "runs" if content.startswith(RUN) else "datasets"
+
+
+def is_outdated(plan: SweepPlan, now_referred: set[str], exports: set[str], whole: set[str]) -> bool:
+    """Whether an object refers to what the plan removes: it has done so only since the plan was made.
+
+    Args:
+        exports: from `models.named`.
+        whole: from `references.whole`.
+    """
+    listed = _listed(plan)
+    if any(folder_of(content) in whole for content in listed) or (plan.jobs is not None and "runs" in whole):
+        return True
+    return not listed.isdisjoint(now_referred) or any(models.stays(place, exports) for place in plan.models)
 
 
 def _listed(plan: SweepPlan) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hone_api.states import ConditionType
 from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.references import addresses, needs_run, run_of
+from hone_operator.reconcile.references import addresses, needs_run, run_of, whole
 
 FOLDER = "models"
 KEY = "model."
@@ -74,7 +74,9 @@ def that_stay(objects: Pairs, claim: str, orphaned: set[str] | None) -> set[str]
         orphaned: uids of runs that pods without a label write; None: nobody can tell.
     """
     pairs = list(objects)
-    return None if orphaned is None else named(pairs, claim) | not_over(pairs) | orphaned
+    return (
+        None if orphaned is None or FOLDER in whole(pairs, claim) else named(pairs, claim) | not_over(pairs) | orphaned
+    )
 
 
 def stays(place: str, exports: set[str] | None) -> bool:

@@ -1,7 +1,7 @@
 """What an object refers to in a namespace's store: the run that it is about, and folders that it names. Pure."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,17 +11,24 @@ from hone_operator.desired import names
 from hone_operator.reconcile.conditions import KubeCondition, is_true
 
 Body = Mapping[str, Any]
+SWEPT = ("datasets", "models", "runs")
+"""Folders of the store from which a sweep removes what nothing refers to."""
 
 
 def addresses(kind: str, body: Body, claim: str) -> Iterator[tuple[str, ...]]:
-    """Paths below the store `claim` that this object names by an address `pvc://claim/path`, in parts.
+    """Paths below the store `claim` that this object names by an address `pvc://claim/path`, in parts; none: all of it.
 
     A Job names what it was resolved to, until it has ended.
     """
     for uri in {text for text in _named(kind, body) if text.startswith(f"pvc://{claim}/")}:
         with suppress(names.InvalidReferenceError):
-            if parts := PurePosixPath(names.split_uri(uri)[2]).parts:
-                yield parts
+            yield PurePosixPath(names.split_uri(uri)[2]).parts
+
+
+def whole(objects: Iterable[tuple[str, Body]], claim: str) -> set[str]:
+    """Folders of the store of which an object names all, by `pvc://claim/models` or the store's own address."""
+    paths = {path for kind, body in objects for path in addresses(kind, body, claim) if len(path) < 2}
+    return {folder for folder in SWEPT if paths & {(), (folder,)}}
 
 
 def _named(kind: str, body: Body) -> list[str]:
