@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
+import resource
 
 import pytest
 
 from hone_api.plan import VerifyPlan
 from hone_trainer.errors import StoreError
-from hone_trainer.store import manifest, verify
+from hone_trainer.store import folders, manifest, verify
 
 pytestmark = pytest.mark.pure
 
@@ -20,7 +21,8 @@ def folder(tmp_path):
     (root / "a.txt").write_text("one")
     (root / "sub" / "b.bin").write_bytes(bytes(range(256)) * 100)
     (root / "empty").write_bytes(b"")
-    return root
+    yield root
+    folders.remove(root)
 
 
 def mismatch(folder, digest=None) -> str:
@@ -138,3 +140,58 @@ def test_verify_counts_all_artifacts_and_names_every_one_that_differs(folder):
         verify.run(plan((folder, wrong), (folder, digest), (folder / "absent", digest)))
     assert wrong in caught.value.message
     assert f"{folder / 'absent'}: manifest.json: missing" in caught.value.message
+
+
+@pytest.mark.attack("manifests")
+@pytest.mark.parametrize("levels", [1500, 2100])
+def test_folders_nested_deeper_than_python_may_recurse_are_a_difference(folder, levels):
+    manifest.write(folder)
+    at = os.open(folder, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=at)
+        inner = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    os.close(os.open("x", os.O_CREAT, dir_fd=at))
+    os.close(at)
+    message = mismatch(folder)
+    assert ("not in the manifest" if levels == 1500 else "nested too deeply") in message
+
+
+@pytest.mark.attack("manifests")
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"files": [' + " " * manifest.MAX_BYTES + "]}",
+        '{"files": [' + "{}," * (manifest.MAX_BYTES // 3) + "{}]}",
+        " " * (2 * manifest.MAX_BYTES),
+    ],
+    ids=["spaces", "entries", "nothing"],
+)
+def test_a_manifest_that_is_too_large_is_not_read(folder, text, monkeypatch):
+    (folder / "manifest.json").write_text(text)
+    monkeypatch.setattr(manifest.Manifest, "model_validate_json", lambda text: pytest.fail("it was parsed"))
+    assert "bytes, more than" in mismatch(folder)
+    with pytest.raises(StoreError, match="more than"):
+        manifest.digest_of(folder)
+
+
+@pytest.mark.attack("manifests")
+def test_the_largest_manifest_of_empty_entries_is_refused_within_memory(folder):
+    text = b'{"files": [' + b",".join([b"{}"] * ((manifest.MAX_BYTES - 20) // 3)) + b"]}"
+    (folder / "manifest.json").write_bytes(text)
+    before = peak()
+    assert "is not a manifest" in mismatch(folder)
+    assert peak() - before < 256 * 2**20
+
+
+def test_a_folder_with_too_many_files_for_a_manifest_is_not_written(folder, monkeypatch):
+    monkeypatch.setattr(manifest, "MAX_BYTES", 300)
+    with pytest.raises(StoreError, match="too many files"):
+        manifest.write(folder)
+    assert not (folder / "manifest.json").exists()
+
+
+def peak() -> int:
+    """The most that this process had in memory so far, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -189,12 +190,32 @@ def _root(path: Path) -> Path:
     return path.resolve() if path.is_dir() and not path.is_symlink() else path.parent.resolve()
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Files below root; hidden ones and folders behind links are not looked at (a config map's are both)."""
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith((".", "lost+found")) for part in path.relative_to(root).parts)
-        if path.is_file() and not hidden:
-            yield path
+def _walk(root: Path) -> list[Path]:
+    """Files below root; hidden ones and folders behind links are not looked at (a config map's are both).
+
+    Raises:
+        SourceError: SourceRefused for folders that are nested more deeply than a path can be long.
+    """
+    found: list[Path] = []
+    todo = [root]
+    while todo:  # no recursion: whoever made the source chose how deep it is
+        folder = todo.pop()
+        try:
+            for path in folder.iterdir():
+                if path.name.startswith((".", "lost+found")):
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    todo.append(path)
+                elif path.is_file():
+                    found.append(path)
+        except PermissionError:
+            _log.warning("%s cannot be read, and is left out", folder.relative_to(root))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            name = folder.relative_to(root).as_posix()[:80]
+            raise SourceError("SourceRefused", f"{name}…: folders are nested too deeply to be read") from None
+    return sorted(found)
 
 
 def _inside(path: Path, root: Path) -> Path:

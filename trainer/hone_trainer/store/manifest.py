@@ -5,20 +5,23 @@ It is written last, by rename, after every file was flushed to the disk.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from hone_trainer.errors import StoreError
 
 MANIFEST = "manifest.json"
 _CHUNK = 4 * 2**20
+MAX_BYTES = 8 * 2**20
+"""Of a manifest.json: some 35,000 files. A longer one is not read: whoever can write the folder may have made it."""
 
 
 class Entry(BaseModel):
@@ -35,7 +38,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     version: int = Field(default=1, ge=1, le=1)
-    files: list[Entry]
+    files: Annotated[list[Entry], FailFast()]
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def write(folder: str | Path) -> str:
         'sha256:' and the SHA-256 of manifest.json.
 
     Raises:
-        StoreError: ManifestMismatch, for a link or device in the folder.
+        StoreError: ManifestMismatch, for a link or device in the folder, or more files than a manifest may list.
     """
     root = Path(folder)
     paths = list(_files(root))
@@ -62,6 +65,8 @@ def write(folder: str | Path) -> str:
     for directory in {(root / path).parent for path in paths} | {root}:
         _flush(directory)
     text = json.dumps(Manifest(files=entries).model_dump(), indent=1, sort_keys=True).encode() + b"\n"
+    if len(text) > MAX_BYTES:
+        raise _mismatch(root, [f"too many files: {MANIFEST} would have {len(text)} bytes, more than {MAX_BYTES}"])
     write_atomically(root / MANIFEST, text)
     return _digest(text)
 
@@ -132,18 +137,37 @@ def _read_manifest(root: Path) -> bytes:
     path = root / MANIFEST
     if path.is_symlink() or not path.is_file():
         raise _mismatch(root, [f"{MANIFEST}: missing"])
-    return path.read_bytes()
+    with open(path, "rb") as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise _mismatch(root, [f"{MANIFEST}: {path.stat().st_size} bytes, more than {MAX_BYTES}"])
+    return text
 
 
-def _files(root: Path) -> Iterator[str]:
+def _files(root: Path) -> list[str]:
     """Relative paths of all files below root except its manifest, sorted. Links and devices are refused."""
-    for path in sorted(root.rglob("*")):
-        mode = path.lstat().st_mode
-        name = path.relative_to(root).as_posix()
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise _mismatch(root, [f"{name}: neither a file nor a folder (links are refused)"])
-        if stat.S_ISREG(mode) and name != MANIFEST:
-            yield name
+    found: list[Path] = []
+    todo = [root]
+    while todo:  # no recursion: whoever made the folder chose how deep it is
+        for path, mode in _level(root, todo.pop()):
+            if stat.S_ISDIR(mode):
+                todo.append(path)
+            elif not stat.S_ISREG(mode):
+                name = path.relative_to(root).as_posix()
+                raise _mismatch(root, [f"{name}: neither a file nor a folder (links are refused)"])
+            elif path != root / MANIFEST:
+                found.append(path)
+    return [path.relative_to(root).as_posix() for path in sorted(found)]
+
+
+def _level(root: Path, folder: Path) -> list[tuple[Path, int]]:
+    """What is in a folder below root, with its mode."""
+    try:
+        return [(path, path.lstat().st_mode) for path in folder.iterdir()]
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _mismatch(root, [f"{folder.relative_to(root).as_posix()[:80]}…: nested too deeply"]) from None
+        raise
 
 
 def _entry(root: Path, path: str, flush: bool = False) -> Entry:
