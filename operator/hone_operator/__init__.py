@@ -1,4 +1,4 @@
-"""The operator: watches FineTuneJobs, Datasets and ModelVersions, and makes what they ask for."""
+"""The operator: watches FineTuneJobs, Datasets and ModelVersions, and creates the objects that they need."""
 
 from hone_api import RELEASE
 

@@ -1,4 +1,4 @@
-"""`python -m hone_operator`: watch, reconcile, take reports, answer probes; stop on SIGTERM."""
+"""`python -m hone_operator`: watches, reconciles, takes reports, answers probes; stops on SIGTERM."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ GARBAGE_SECONDS = 600.0
 
 
 def platform(config: settings.Settings, ca: str | None) -> Platform:
-    """What of the settings shapes desired objects."""
+    """The settings that affect desired objects."""
     trainer, store = config.trainer, config.store
     return Platform(
         trainer_image=trainer.image,
@@ -71,7 +71,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
 
 
 async def run(config: settings.Settings, stop: asyncio.Event) -> None:
-    """The operator, until `stop` is set or a part of it fails."""
+    """Run the operator until `stop` is set or a part of it fails."""
     async with contextlib.AsyncExitStack() as stack:
         cache = Cache()
         cluster = await Cluster.connect(connections=config.concurrency + 4)
@@ -146,7 +146,7 @@ async def _watch_and_work(
     try:
         done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
-            # kopf takes SIGTERM over, and on its way out cancels what our parts were waiting for: that is no failure.
+            # kopf handles SIGTERM, and while stopping cancels what our parts wait for: not a failure.
             if not task.cancelled():
                 task.result()  # a part that failed ends the process: the kubelet restarts it
     finally:
@@ -157,7 +157,7 @@ async def _watch_and_work(
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats each record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -172,9 +172,9 @@ class JsonFormatter(logging.Formatter):
 
 
 class Retried(logging.Filter):
-    """Makes news of what kopf logs as an error and tries again: a definition that was applied is one on each watch.
+    """Lowers errors that kopf logs and retries to INFO: an applied definition causes one on each watch.
 
-    What it gives up stays an error.
+    When kopf gives up, the record stays an error.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -186,7 +186,7 @@ class Retried(logging.Filter):
 
 
 def set_up_logging(config: settings.Log) -> None:
-    """Everything to standard error; the libraries from WARNING on."""
+    """Log everything to standard error; libraries from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if config.format == "json" else plain)
@@ -206,7 +206,7 @@ async def _main(config: settings.Settings) -> None:
 
 
 def main() -> None:
-    """Exit code 0 after SIGTERM, 78 for wrong settings, 1 when a part failed."""
+    """Exit code 0 after SIGTERM, 78 for wrong settings, 1 if a part failed."""
     try:
         config = settings.load()
     except settings.ConfigurationError as error:

@@ -1,4 +1,4 @@
-"""Whether an object that has the name of one of ours is the one that we would have made."""
+"""Compares an existing object that has the name of one of ours with the one that we would create."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ COMPARED = {
     "Job": ("spec",),
 }
 NOT_COMPARED = frozenset({"resources", "sizeLimit", "suspend"})
-"""Quantities, which the API server rewrites, and what the operator changes itself."""
+"""Quantities, which the API server rewrites, and fields that the operator changes itself."""
 NEVER_OURS = frozenset(
     {
         *("initContainers", "ephemeralContainers", "lifecycle", "envFrom", "volumeDevices", "privileged"),
@@ -19,30 +19,33 @@ NEVER_OURS = frozenset(
         *("ingress", "egress"),
     }
 )
-"""Fields of power over the pod or the way to it. The API server sets none of them where we leave it out."""
+"""Fields that give power over the pod or access to it. The API server leaves them unset if we do."""
 
 
-def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """Path of the first field that differs, e.g. `data.plan.json`; None for the same object with the server's defaults.
+def difference(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """Path of the first field that differs, e.g. `data.plan.json`; None if the object is equal up to the server's
+    defaults.
 
-    An object of a kind that is not compared has no difference.
+    Objects of kinds that are not compared never differ.
     """
     for name in COMPARED.get(wanted["kind"], ()):
-        if where := _difference(found.get(name), wanted.get(name), name):
+        if where := _difference(existing.get(name), wanted.get(name), name):
             return where
     return None
 
 
-def _difference(found: Any, wanted: Any, path: str) -> str | None:
-    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+def _difference(existing: Any, wanted: Any, path: str) -> str | None:
+    if isinstance(wanted, Mapping) and isinstance(existing, Mapping):
         exact = path == "data"
-        names = [*wanted, *(n for n in found if n not in wanted and (exact or (found[n] and n in NEVER_OURS)))]
-        found_there = (_difference(found.get(n), wanted.get(n), f"{path}.{n}") for n in names if n not in NOT_COMPARED)
+        names = [*wanted, *(n for n in existing if n not in wanted and (exact or (existing[n] and n in NEVER_OURS)))]
+        found_there = (
+            _difference(existing.get(n), wanted.get(n), f"{path}.{n}") for n in names if n not in NOT_COMPARED
+        )
         return next(filter(None, found_there), None)
-    if isinstance(wanted, list) and isinstance(found, list):
-        if len(found) != len(wanted):
+    if isinstance(wanted, list) and isinstance(existing, list):
+        if len(existing) != len(wanted):
             return path
-        pairs = enumerate(zip(found, wanted, strict=True))
+        pairs = enumerate(zip(existing, wanted, strict=True))
         return next(filter(None, (_difference(f, w, f"{path}[{i}]") for i, (f, w) in pairs)), None)
     # The API server leaves out what is empty.
-    return None if found == wanted or not (found or wanted) else path
+    return None if existing == wanted or not (existing or wanted) else path

@@ -1,4 +1,4 @@
-"""Carry out what was decided: create, apply, record, write the status and Events, delete."""
+"""Carries out decisions: create, apply, record, write status and Events, delete."""
 
 import asyncio
 import contextlib
@@ -39,12 +39,12 @@ log = logging.getLogger(__name__)
 
 
 class NameTakenError(Exception):
-    """A foreign object has the name of one of ours."""
+    """An object that is not ours has the name of one of ours."""
 
 
 @dataclass
 class Writes:
-    """Writes to the API server, and to the cache what came of it."""
+    """Writes to the API server, and puts the results into the cache."""
 
     cluster: Cluster
     cache: Cache
@@ -57,23 +57,23 @@ class Writes:
     on_refused_status: Callable[[Key], None]
 
     async def create(self, key: Key, outcome: Outcome) -> list[Refusal]:
-        """Make what must exist, step by step; what the API server refuses comes back as data."""
+        """Create what must exist, step by step; refusals of the API server are returned as data."""
         if any(body["kind"] == "Job" for body in outcome.create):
             await self._ensure_store(key.namespace)
         uids: dict[tuple[str, str], str] = {}
         for step in outcome.creation_steps():
             tries = (self._try_to_create(key, _owned(body, uids)) for body in step)
-            # All of them end here: no other run of this key may begin while one is on its way.
-            for body, made in zip(step, await asyncio.gather(*tries, return_exceptions=True), strict=True):
-                if isinstance(made, BaseException):
-                    raise made
-                if isinstance(made, Refusal):
-                    return [made]
-                uids[body["kind"], body["metadata"]["name"]] = made["metadata"]["uid"]
+            # Wait for all of them: no other run of this key may begin while a request is open.
+            for body, result in zip(step, await asyncio.gather(*tries, return_exceptions=True), strict=True):
+                if isinstance(result, BaseException):
+                    raise result
+                if isinstance(result, Refusal):
+                    return [result]
+                uids[body["kind"], body["metadata"]["name"]] = result["metadata"]["uid"]
         return []
 
     async def _try_to_create(self, key: Key, body: dict[str, Any]) -> Mapping[str, Any] | Refusal:
-        """The object as it was made, or why it cannot be."""
+        """The created object, or why it cannot be created."""
         try:
             return await self._create_one(body)
         except NamespaceGoneError:
@@ -88,24 +88,24 @@ class Writes:
     async def _create_one(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         kind, meta = body["kind"], body["metadata"]
         try:
-            made = await self.cluster.create(body, brief=True)
+            created = await self.cluster.create(body, brief=True)
         except AlreadyExistsError:
             try:
-                found = await self.cluster.get(kind, meta["namespace"], meta["name"])
+                existing = await self.cluster.get(kind, meta["namespace"], meta["name"])
             except UnreadableObjectError as error:
                 words = f"a {kind} of this name is not read, {error.reason}: delete it"
                 raise NameTakenError(words) from None
-            if found is None or "ownerReferences" not in meta:
-                raise  # it changed under our hands: decide again
-            if caches.owner_of(found) != caches.owner_of(body):
+            if existing is None or "ownerReferences" not in meta:
+                raise  # it changed in the meantime: decide again
+            if caches.owner_of(existing) != caches.owner_of(body):
                 raise NameTakenError(f"another {kind} has this name: delete it, or rename the object") from None
-            if where := difference(found, body):
+            if where := difference(existing, body):
                 words = f"a {kind} of this name has another {where} than the operator writes: delete it"
                 raise NameTakenError(words) from None
-            made = found
+            created = existing
         if kind == "Job":
-            self.keep(kind, made)
-        return made
+            self.keep(kind, created)
+        return created
 
     async def _ensure_store(self, namespace: str) -> None:
         if await self.exists.of_claim(namespace, self.platform.store_claim):
@@ -114,17 +114,17 @@ class Writes:
             await self.cluster.create(store.claim(namespace, self.platform))
 
     async def carry_out(self, key: Key, body: Mapping[str, Any], outcome: Outcome) -> None:
-        # Before the status: once it says that the attempt has ended, nobody looks for its networks again.
+        # Before the status: once it says that the attempt has ended, nothing looks for its networks again.
         await self._delete(gone for gone in outcome.delete if gone["kind"] in networks.KINDS)
         for target in outcome.apply:
-            made = await self.cluster.apply(target)
+            stored = await self.cluster.apply(target)
             if target["kind"] == "Job":
-                self.keep("Job", made)
+                self.keep("Job", stored)
         for record in outcome.record:
             await self._record(record)
         if outcome.status is not None:
             try:
-                made = await self.cluster.apply_status(key.kind, body, outcome.status)
+                stored = await self.cluster.apply_status(key.kind, body, outcome.status)
             except (NotFoundError, ConflictError) as error:
                 log.info("%s: gone before its status was written: %s", key, error)
                 return
@@ -135,7 +135,7 @@ class Writes:
                 meta = {k: body["metadata"][k] for k in IDENTITY}
                 self.unreadable.note(key.kind, Skipped(UNWRITABLE, error.message, meta))
                 return
-            self.keep(key.kind, made)
+            self.keep(key.kind, stored)
             before, after = (body.get("status") or {}).get("phase"), outcome.status.get("phase")
             if before != after:
                 log.info("%s: %s, before %s", key, after, before or "new")
@@ -147,7 +147,7 @@ class Writes:
             await self.cluster.delete(gone["kind"], gone)
 
     async def _show_refused(self, key: Key, body: Mapping[str, Any], error: RefusedError) -> None:
-        """Write the status before, which was valid, with the API server's words: they say why it stands still."""
+        """Write the previous status, which was valid, with the API server's message, which says why nothing changes."""
         log.error("%s: the API server refuses its status: %s", key, error)
         self.on_refused_status(key)
         outcome = status_refused(body, self.now(), error.message)
@@ -156,34 +156,37 @@ class Writes:
                 self.keep(key.kind, await self.cluster.apply_status(key.kind, body, outcome.status))
                 await self._emit(body, outcome)
 
-    def keep(self, kind: str, made: Mapping[str, Any]) -> None:
-        """What we wrote is known at once, and news for whom it concerns: the watch will bring nothing newer."""
-        if self.cache.put(kind, made):
-            for key in concerned(kind, made, self.cache):
+    def keep(self, kind: str, body: Mapping[str, Any]) -> None:
+        """Put what we wrote into the cache, and request runs of the keys concerned: the watch will bring nothing
+        newer."""
+        if self.cache.put(kind, body):
+            for key in concerned(kind, body, self.cache):
                 self.request(key)
 
     async def _record(self, record: Mapping[str, Any]) -> None:
-        """Create a ModelVersion; one that is there must be of the same run."""
+        """Create a ModelVersion; an existing one must belong to the same run."""
         try:
-            made = await self.cluster.create(record, brief=True)
+            stored = await self.cluster.create(record, brief=True)
         except AlreadyExistsError:
             meta = record["metadata"]
-            found = await self.cluster.get("ModelVersion", meta["namespace"], meta["name"])
+            existing = await self.cluster.get("ModelVersion", meta["namespace"], meta["name"])
             uid = record["spec"]["lineage"]["job"]["uid"]
-            if found is None or found["spec"].get("lineage", {}).get("job", {}).get("uid") != uid:
+            if existing is None or existing["spec"].get("lineage", {}).get("job", {}).get("uid") != uid:
                 raise
-            made = found
-        self.keep("ModelVersion", made)
+            stored = existing
+        self.keep("ModelVersion", stored)
 
     async def tell_unreadable(self, key: Key) -> None:
-        """Write the Event about an object that was skipped; its status stays as it is."""
+        """Write the Event about an object that was skipped; its status stays unchanged."""
         if event := self.unreadable.event(key, self.now()):
-            with contextlib.suppress(AlreadyExistsError, RefusedError, NotFoundError):  # told, or the namespace goes
+            with contextlib.suppress(
+                AlreadyExistsError, RefusedError, NotFoundError
+            ):  # already written, or the namespace is being deleted
                 await self.cluster.create(event, brief=True)
             self.unreadable.written(key)
 
     async def _emit(self, body: Mapping[str, Any], outcome: Outcome) -> None:
-        """Events are news, not state: one that cannot be written is only logged."""
+        """Write Events. They are news, not state: a failure to write one is only logged."""
         for event in outcome.events:
             try:
                 await self.cluster.create(event_body(body, event, self.now()), brief=True)
@@ -196,7 +199,7 @@ class Writes:
 
 
 def _owned(body: Mapping[str, Any], uids: Mapping[tuple[str, str], str]) -> dict[str, Any]:
-    """The object, with the uid of its owner where that was made a moment ago, by the same decision."""
+    """The object with the uid of its owner, if the same decision created that owner a moment ago."""
     meta = body["metadata"]
     owners = [{**ref, "uid": ref["uid"] or uids[ref["kind"], ref["name"]]} for ref in meta.get("ownerReferences") or ()]
     return {**body, "metadata": {**meta, "ownerReferences": owners}} if owners else {**body}

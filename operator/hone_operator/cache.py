@@ -1,6 +1,6 @@
-"""The newest body of every object we watch, stripped of what nobody reads. Filled by kopf's watches.
+"""The newest body of every object that we watch, stripped to the fields that are read. Filled by kopf's watches.
 
-Also the operator's own writes land here at once: a decision never sees less than what was decided before.
+The operator's own writes also go into it at once, so a decision never sees less than what was decided before.
 """
 
 from collections import OrderedDict, defaultdict
@@ -54,7 +54,8 @@ ANNOTATIONS = {
 
 
 class Owner(NamedTuple):
-    """The controller of an object: every part must match, for each but the uid can be read by everybody."""
+    """The controller of an object. Every part must match, because everything except the uid is readable by
+    everybody."""
 
     namespace: str
     api_version: str
@@ -64,9 +65,9 @@ class Owner(NamedTuple):
 
 
 def strip(kind: str, body: Mapping[str, Any]) -> Body:
-    """A new body with what is read and nothing else; of our own kinds the fields that this version knows.
+    """A new body with only the fields that are read; for our own kinds, the fields that this version knows.
 
-    `metadata.unknownFields` names those of the spec that it does not know.
+    `metadata.unknownFields` lists the fields of the spec that it does not know.
     """
     meta = {k: v for k in META_FIELDS if (v := body["metadata"].get(k)) is not None}
     for part, read in (("labels", LABELS), ("annotations", ANNOTATIONS.get(kind, frozenset()))):
@@ -84,7 +85,7 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
         status = _pod_status(status)
     elif kind in OURS:
         spec, unknown = pruning.known_spec(kind, spec)
-        # A body that was stripped before has no unknown field left. No user can set this: metadata has a fixed shape.
+        # A body that was stripped before has no unknown field left. Users cannot set this: metadata has a fixed shape.
         if named := body["metadata"].get(UNKNOWN) or unknown:
             meta[UNKNOWN] = named
         out = {"apiVersion": body.get("apiVersion", ""), "kind": kind, "metadata": meta}
@@ -101,7 +102,7 @@ def _pod_status(status: Mapping[str, Any]) -> Body:
 
 
 def _asked(spec: Mapping[str, Any]) -> Body:
-    """Of a pod without a node: what the scheduler's words are about."""
+    """For a pod without a node: the fields that the scheduler's messages are about."""
     requests = [(c.get("resources") or {}).get("requests") or {} for c in spec.get("containers") or ()]
     claims = [v["persistentVolumeClaim"] for v in spec.get("volumes") or () if v.get("persistentVolumeClaim")]
     return {
@@ -112,24 +113,24 @@ def _asked(spec: Mapping[str, Any]) -> Body:
 
 
 class Cache:
-    """Objects by kind, namespace and name; children by their controller; jobs by the one before them; ModelVersions by
+    """Objects by kind, namespace and name; children by their controller; jobs by the job before them; ModelVersions by
     the job that made them."""
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Ref, Body]] = defaultdict(dict)
         self._in_namespace: dict[tuple[str, str], dict[Ref, Body]] = defaultdict(dict)
-        """The same by kind and namespace: a change in one namespace must not cost a look at all the others."""
+        """The same by kind and namespace: a change in one namespace must not require reading all the others."""
         self._children: dict[Owner, dict[tuple[str, Ref], None]] = defaultdict(dict)
         self._followers: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         self._made: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         """ModelVersions by (namespace, name or uid of the job that made them)."""
         self._shared: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         self._users: dict[tuple[str, str, str], dict[Ref, None]] = defaultdict(dict)
-        """FineTuneJobs by the Datasets and ModelVersions that they name."""
+        """FineTuneJobs by the Datasets and ModelVersions that they refer to."""
         self._gone: OrderedDict[str, None] = OrderedDict()
 
     def put(self, kind: str, body: Mapping[str, Any]) -> bool:
-        """Keep this body; False when it is not newer than what is here, or the object is gone."""
+        """Keep this body; False if it is not newer than the cached one, or the object was deleted."""
         meta = body["metadata"]
         ref = (meta["namespace"], meta["name"])
         old = self._objects[kind].get(ref)
@@ -154,7 +155,7 @@ class Cache:
         return True
 
     def remove(self, kind: str, body: Mapping[str, Any]) -> None:
-        """The object was deleted; one of the same name with another uid stays."""
+        """Remove a deleted object; one of the same name with another uid stays."""
         meta = body["metadata"]
         ref = (meta["namespace"], meta["name"])
         self._gone[meta["uid"]] = None
@@ -196,33 +197,34 @@ class Cache:
         return self._objects[kind].get((namespace, name))
 
     def items(self, kind: str, namespace: str | None = None) -> list[Body]:
-        """All objects of a kind, or of one namespace; a list, so that a watch may change the cache meanwhile."""
-        found = self._objects[kind] if namespace is None else self._in_namespace.get((kind, namespace), {})
-        return list(found.values())
+        """All objects of a kind, or of one namespace; a list, because a watch may change the cache meanwhile."""
+        objects = self._objects[kind] if namespace is None else self._in_namespace.get((kind, namespace), {})
+        return list(objects.values())
 
     def children(self, parent: Mapping[str, Any], kind: str) -> list[Body]:
-        """Objects of `kind` in the namespace of `parent` whose controller it is, by every part of the reference."""
+        """Objects of `kind` in the namespace of `parent` whose controller is `parent`, by every part of the
+        reference."""
         return [self._objects[k][ref] for k, ref in self._children.get(as_owner(parent), ()) if k == kind]
 
     def shared(self, namespace: str, content: str) -> list[Body]:
-        """Jobs that do the same work for whoever asks for it, by the label that tells what it is."""
+        """Jobs that do the same shared work, by the label with its content."""
         return [self._objects["Job"][ref] for ref in self._shared.get((namespace, content), ())]
 
     def followers(self, namespace: str, name: str) -> list[Body]:
-        """FineTuneJobs that begin with the model of this one."""
+        """FineTuneJobs that start from the model of this one."""
         return [self._objects["FineTuneJob"][ref] for ref in self._followers.get((namespace, name), ())]
 
     def users(self, kind: str, namespace: str, name: str) -> list[Body]:
-        """FineTuneJobs that name this Dataset or ModelVersion."""
+        """FineTuneJobs that refer to this Dataset or ModelVersion."""
         return [self._objects["FineTuneJob"][ref] for ref in self._users.get((kind, namespace, name), ())]
 
     def made_by(self, namespace: str, name: str, uid: str) -> list[Body]:
-        """ModelVersions whose lineage names this job, by its uid or by its name."""
+        """ModelVersions whose lineage refers to this job, by uid or by name."""
         refs = self._made.get((namespace, uid), {}) | self._made.get((namespace, name), {})
         return [self._objects["ModelVersion"][ref] for ref in refs]
 
     def pod(self, namespace: str, name: str) -> Body | None:
-        """For the progress server: the pod that a token is bound to."""
+        """The pod that a token is bound to, for the progress server."""
         return self.get("Pod", namespace, name)
 
 
@@ -248,19 +250,19 @@ def _content(kind: str, body: Mapping[str, Any]) -> Ref | None:
 
 
 def _named(kind: str, body: Mapping[str, Any]) -> set[tuple[str, str, str]]:
-    """(kind, namespace, name) of each Dataset and ModelVersion that a FineTuneJob names."""
+    """(kind, namespace, name) of each Dataset and ModelVersion that a FineTuneJob refers to."""
     if kind != "FineTuneJob":
         return set()
     spec, namespace = body["spec"], body["metadata"]["namespace"]
     try:
         names_of = {"Dataset": modelref.datasets(spec), "ModelVersion": modelref.versions(spec)}
-    except (AttributeError, KeyError, TypeError):  # of an older schema: its own run says so
+    except (AttributeError, KeyError, TypeError):  # from an older schema: its own run reports it
         return set()
     return {(named, namespace, name) for named, found in names_of.items() for name in found}
 
 
 def owner_of(body: Mapping[str, Any]) -> Owner | None:
-    """The controller that an object names; a controller is in the namespace of what it owns."""
+    """The controller in an object's owner references; it is in the same namespace."""
     meta = body["metadata"]
     for ref in meta.get("ownerReferences") or ():
         if ref.get("controller"):
@@ -269,7 +271,7 @@ def owner_of(body: Mapping[str, Any]) -> Owner | None:
 
 
 def as_owner(body: Mapping[str, Any]) -> Owner:
-    """How the children of one of our objects, a Job or a ConfigMap name it."""
+    """The owner reference that children of our object, a Job or a ConfigMap have."""
     kind, meta = body["kind"], body["metadata"]
     return Owner(meta["namespace"], API_VERSIONS[kind], kind, meta["name"], meta["uid"])
 
@@ -280,7 +282,7 @@ def controls(parent: Mapping[str, Any] | None, child: Mapping[str, Any] | None) 
 
 
 def version(body: Mapping[str, Any]) -> int:
-    """resourceVersion as a number, to tell which of two bodies of one object is newer."""
+    """resourceVersion as a number, to decide which of two bodies of one object is newer."""
     # Kubernetes 1.35 documents resource versions as comparable numbers; they always were in etcd.
     text = body["metadata"].get("resourceVersion", "0")
     return int(text) if text.isdigit() else 0

@@ -1,4 +1,4 @@
-"""The only module that talks to the API server: plain dictionaries in and out, one call each."""
+"""The only module that talks to the API server: plain dictionaries in and out, one call for each function."""
 
 import copy
 import json
@@ -30,10 +30,10 @@ METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 FORCE = {"fieldManager": FIELD_MANAGER, "force": "true"}
 CHUNK = 25
-"""Objects a request: hostile ones of 1.5 MiB each are 38 MB of text at once, not 375."""
+"""Objects in one request: hostile ones of 1.5 MiB each are then 38 MB of text, not 375."""
 MAX_LOG_BYTES = 8192
 PATCH_REFUSED = "the server rejected our request due to an error in our request"
-"""What the API server says when a test of a JSON patch fails."""
+"""The API server's message if a test in a JSON patch fails."""
 
 PATHS = {
     "FineTuneJob": (f"/apis/{GROUP}/{VERSION}", "finetunejobs"),
@@ -73,23 +73,23 @@ class AlreadyExistsError(ClusterError):
 
 
 class ConflictError(ClusterError):
-    """409 on a write: the object changed, or is another one."""
+    """409 on a write: the object changed, or was replaced."""
 
 
 class UnreadableObjectError(ClusterError):
-    """The object is too large, too deep or no JSON: it is as if it were not there, until somebody changes it."""
+    """The object is too large, too deep or not JSON; it is treated as absent until somebody changes it."""
 
 
 class RefusedError(ClusterError):
-    """403 or 422: the same write will be refused again until something else changes."""
+    """403 or 422: the same write will be refused until something else changes."""
 
 
 class TooLargeError(ClusterError):
-    """413, or etcd's refusal: the object with this write is larger than what is stored."""
+    """413, or etcd's refusal: with this write the object would exceed the storage limit."""
 
 
 class NamespaceGoneError(RefusedError):
-    """403 or 404: the namespace is being deleted, or is gone. Expected, and nothing is left to do in it."""
+    """403 or 404: the namespace is being deleted or is gone. Expected; nothing is left to do in it."""
 
 
 def path(kind: str, namespace: str | None, name: str = "", sub: str = "") -> str:
@@ -136,28 +136,28 @@ def _namespace_gone(status: int, answer: Mapping[str, Any]) -> bool:
 
 
 TOO_LARGE = re.compile("request is too large|trying to send message larger than max")
-"""etcd's words, and those of the API server's client of etcd."""
+"""Messages of etcd, and of the API server's client of etcd."""
 UNDECLARED = re.compile(r"\.status\.([\w.\[\]=\":,-]+): field not declared in schema")
 
 
 def without(status: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
     """A copy of `status` without these fields, e.g. `progress.stage` or `attempts[0].lostSteps`."""
-    known: dict[str, Any] = copy.deepcopy(dict(status))
+    copied: dict[str, Any] = copy.deepcopy(dict(status))
     for each in paths:
-        nodes: list[Any] = [known]
+        nodes: list[Any] = [copied]
         *steps, last = re.sub(r"\[[^\]]*\]", "", each).split(".")
         for step in steps:
-            found = [node[step] for node in nodes if isinstance(node, dict) and step in node]
-            nodes = [item for value in found for item in (value if isinstance(value, list) else [value])]
+            values = [node[step] for node in nodes if isinstance(node, dict) and step in node]
+            nodes = [item for value in values for item in (value if isinstance(value, list) else [value])]
         for node in nodes:
             if isinstance(node, dict):
                 node.pop(last, None)
-    return known
+    return copied
 
 
 @dataclass(frozen=True)
 class Read:
-    """How a list is asked for, what is kept of each object, and where the uids of unreadable ones go."""
+    """How to request a list, what to keep of each object, and where to put the uids of unreadable ones."""
 
     accept: str = JSON
     keep: Callable[[Any], Any] = lambda body: body
@@ -166,11 +166,11 @@ class Read:
 
 @dataclass
 class Cluster:
-    """The API server, as the operator's own user."""
+    """The API server, accessed as the operator's own user."""
 
     client: ApiClient
     note: Callable[[str, Skipped], None] = lambda kind, skipped: None
-    """Told kind and name of each object that could not be read."""
+    """Called with kind and name of each object that could not be read."""
 
     @classmethod
     async def connect(cls, connections: int = 20) -> "Cluster":
@@ -181,7 +181,7 @@ class Cluster:
         except kube_config.ConfigException:
             await kube_config.load_kube_config(client_configuration=configuration)
         configuration.connection_pool_maxsize = connections
-        # Else aiohttp looks for a .netrc, in a thread, with every request.
+        # Otherwise aiohttp looks for a .netrc, in a thread, on every request.
         configuration.client_session_kwargs = {"trust_env": False}
         return cls(ApiClient(configuration))
 
@@ -213,7 +213,7 @@ class Cluster:
         return data
 
     async def get(self, kind: str, namespace: str | None, name: str) -> dict[str, Any] | None:
-        """The object as it is now, or None.
+        """The current object, or None.
 
         Raises:
             UnreadableObjectError, ClusterError
@@ -241,13 +241,13 @@ class Cluster:
         metadata_only: bool = False,
         unread: set[str] | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
-        """Every object of a kind, stripped; the uids of those that cannot be read go to `unread`."""
+        """Every object of a kind, stripped; the uids of unreadable ones go to `unread`."""
         read = Read(METADATA_LIST if metadata_only else JSON, lambda body: strip(kind, body), unread)
         async for body in self._chunks(kind, namespace, labels, read=read):
             yield body
 
     async def each(self, kind: str, namespace: str, fields: str, unread: set[str]) -> AsyncIterator[dict[str, Any]]:
-        """Objects by field selector, whole, a chunk at a time; the uids of those that cannot be read go to `unread`."""
+        """Objects by field selector, whole, in chunks; the uids of unreadable ones go to `unread`."""
         async for body in self._chunks(kind, namespace, fields=fields, read=Read(unread=unread)):
             yield body
 
@@ -259,7 +259,7 @@ class Cluster:
         fields: str = "",
         read: "Read | None" = None,
     ) -> AsyncIterator[dict[str, Any]]:
-        """Objects by selector, read in chunks; what cannot be read is noted and left out."""
+        """Objects by selector, read in chunks; unreadable ones are noted and left out."""
         read = read or Read()
         query = {"limit": str(CHUNK)}
         query |= {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
@@ -280,7 +280,7 @@ class Cluster:
                 return
 
     async def create(self, body: Mapping[str, Any], brief: bool = False) -> dict[str, Any]:
-        """Create the object; `brief` returns it as sent, with the metadata that it got.
+        """Create the object; `brief` returns it as sent, with the metadata that it received.
 
         Raises:
             AlreadyExistsError, RefusedError, ClusterError
@@ -291,10 +291,10 @@ class Cluster:
         return {**body, "metadata": json.loads(answer)["metadata"]} if brief else json.loads(answer)
 
     async def apply(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Server-side apply, our fields by force. metadata.uid and resourceVersion are preconditions.
+        """Server-side apply, forcing our fields. metadata.uid and resourceVersion are preconditions.
 
         Raises:
-            ConflictError: when a precondition does not hold.
+            ConflictError: a precondition does not hold.
         """
         meta = body["metadata"]
         target = path(body["kind"], meta["namespace"], meta["name"])
@@ -302,34 +302,34 @@ class Cluster:
         return applied
 
     async def apply_status(self, kind: str, owner: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the whole status of one of our objects, if it is still this very object; return it as it is then.
+        """Write the whole status of one of our objects if it was not replaced; return the object after the write.
 
         Raises:
-            NotFoundError, ConflictError: when it is gone, or another one has its name.
-            TooLargeError: when the object cannot be stored with it.
+            NotFoundError, ConflictError: it was deleted, or another object has its name.
+            TooLargeError: the object with this status exceeds the storage limit.
         """
         meta = owner["metadata"]
         ours = {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
         body = {"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "status": status}
         target = path(kind, meta["namespace"], meta["name"], "status")
-        known = dict(status)
+        remaining = dict(status)
         while True:
             try:
-                answer = await self._call("PATCH", target, {**body, "status": known}, FORCE, APPLY, METADATA_ONLY)
+                answer = await self._call("PATCH", target, {**body, "status": remaining}, FORCE, APPLY, METADATA_ONLY)
                 break
             except TooLargeError:
-                answer = await self._replace_status(target, meta["uid"], known)
+                answer = await self._replace_status(target, meta["uid"], remaining)
                 break
             except ClusterError as error:
-                less = without(known, UNDECLARED.findall(error.message))  # it names one at a time
-                if less == known:
+                less = without(remaining, UNDECLARED.findall(error.message))  # it names one at a time
+                if less == remaining:
                     raise
-                # The definition is of an older version: what it does not have cannot be written, all else can.
+                # The definition is from an older version: fields that it lacks cannot be written, all others can.
                 log.warning("%s %s/%s: %s", kind, ours["namespace"], ours["name"], error.message)
-                known = less
+                remaining = less
         written = json.loads(answer)["metadata"]
         if written.get("generation") != meta.get("generation"):
-            # The user changed the spec meanwhile. What we have of it is old, and the write made it look new: the
+            # The user changed the spec meanwhile. Our copy is old, and the write made it look new: the
             # watch would bring nothing newer, and the change would never be seen.
             live = await self.get(kind, meta["namespace"], meta["name"])
             if live is None:
@@ -339,10 +339,11 @@ class Cluster:
         return {**owner, "metadata": {**named, **written}, "status": dict(status)}
 
     async def _replace_status(self, target: str, uid: str, status: Mapping[str, Any]) -> bytes:
-        """Write the status of an object of which the API server cannot also store who manages its fields.
+        """Write the status of an object for which the API server cannot also store the managers of its fields.
 
-        An apply must record that: with a great many labels it is as large as these, and more than etcd takes. Of any
-        other write the API server leaves it out.
+        An apply must record them: with very many labels they are as large as the labels, and more than etcd accepts.
+            For
+        any other write the API server leaves them out.
         """
         patch = [
             {"op": "test", "path": "/metadata/uid", "value": uid},
@@ -357,7 +358,8 @@ class Cluster:
             raise
 
     async def delete(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Delete this very object and what it owns; gone already is fine, another of that name stays."""
+        """Delete exactly this object and what it owns. If it is already gone, that is fine; another of its name
+        stays."""
         meta = body["metadata"]
         options = {
             "apiVersion": "v1",
@@ -371,12 +373,12 @@ class Cluster:
             return
 
     async def log_tail(self, namespace: str, pod: str, container: str, lines: int) -> str | None:
-        """The last lines of a pod's log without credentials, or None where there is none to be had."""
+        """The last lines of a pod's log without credentials, or None if there is no log."""
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(MAX_LOG_BYTES * 4)}
         try:
             data = await self._call("GET", path("Pod", namespace, pod, "log"), query=query)
         except ClusterError as error:
             log.info("no log of pod %s/%s: %s", namespace, pod, error)
             return None
-        # Hidden before it is cut: half a credential looks like none.
+        # Hide credentials before cutting: half a credential is not recognised.
         return hidden(data.decode(errors="replace"))[-MAX_LOG_BYTES:] or None

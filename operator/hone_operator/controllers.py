@@ -1,4 +1,4 @@
-"""Observe, decide, carry out: for each of the three kinds. The only place where deciding meets doing."""
+"""Observe, decide, carry out, for each of the three kinds. The only place where decisions meet I/O."""
 
 import logging
 import time
@@ -58,11 +58,11 @@ class Left(NamedTuple):
 
     stopping: Sequence[str]
     stranded: Sequence[str]
-    """They can never start."""
+    """Pods that can never start."""
 
 
 class NoReports:
-    """Where pods do not report."""
+    """Used if pods do not report."""
 
     def latest(self, job_uid: str) -> Latest | None:
         return None
@@ -70,7 +70,7 @@ class NoReports:
 
 @dataclass
 class Controllers:
-    """Runs one key: the queue's `process`."""
+    """Processes one key: the queue's `process`."""
 
     cluster: Cluster
     cache: Cache
@@ -86,9 +86,9 @@ class Controllers:
     """None: every namespace is served."""
     unreadable: Unreadable = field(default_factory=Unreadable)
     stored: Stored = field(default_factory=dict)
-    """Bytes of every namespace's store, as measured last."""
+    """Bytes of every namespace's store, as last measured."""
     departed: dict[str, Claims] = field(default_factory=dict)
-    """What ModelVersions that have just gone said of their models, by namespace."""
+    """What deleted ModelVersions said about their models, by namespace, until the ledger has it."""
 
     def __post_init__(self) -> None:
         self._exists = Existence(self.cluster)
@@ -98,7 +98,7 @@ class Controllers:
 
     @property
     def _writes(self) -> Writes:
-        """With the callbacks as they are now: who makes the controllers sets them later."""
+        """A writer with the current callbacks, which whoever creates the controllers sets later."""
         return Writes(
             cluster=self.cluster,
             cache=self.cache,
@@ -119,7 +119,7 @@ class Controllers:
         note_gone(self.departed, kind, body, self.platform.store_claim)
 
     async def process(self, key: Key) -> float | None:
-        """One reconcile of one object; the seconds until it must be looked at again."""
+        """One reconcile of one object; returns the seconds until the next, or None."""
         try:
             return await self._process(key)
         except NamespaceGoneError as error:
@@ -205,13 +205,13 @@ class Controllers:
         return lambda refusals: finetunejob.reconcile(body, replace(seen, refusals=refusals), self.now(), self.platform)
 
     async def _attempts(self, body: Mapping[str, Any]) -> tuple[list[ObservedJob], "Left | None"]:
-        """Child Jobs, and the pods that are left of the last attempt if somebody has deleted its Job."""
+        """Child Jobs, and the remaining pods of the last attempt if somebody deleted its Job."""
         jobs = await self._jobs(body, lambda job: is_open(body, job))
         training = of_component(jobs, "training")
         if is_true(body, ConditionType.FINISHED) or (record := last_open(body, training)) is None:
             return jobs, None
         namespace, name = body["metadata"]["namespace"], record["jobName"]
-        # Not on the cache's word: another attempt beside a Job that runs would spoil its checkpoints.
+        # Not trusting the cache: another attempt next to a running Job would spoil its checkpoints.
         job = await self.cluster.get("Job", namespace, name)
         if job is not None and caches.controls(body, job) and self.cache.put("Job", job):
             return await self._attempts(body)
@@ -222,9 +222,9 @@ class Controllers:
         return jobs, Left([n for p in left if (n := p["metadata"]["name"]) not in stranded], stranded)
 
     async def _has_finished(self, body: Mapping[str, Any]) -> bool:
-        """Whether the API server has a ModelVersion of this run that no watch has brought yet; the cache has it then.
+        """Whether the API server has a ModelVersion of this run that no watch has delivered yet; if so, it is cached.
 
-        Asked before anything is begun: what a finished run left would be written again.
+        Checked before anything is started: otherwise the results of a finished run would be written again.
         """
         meta = body["metadata"]
         live = await self.cluster.list("ModelVersion", meta["namespace"], labels=f"{names.FINETUNEJOB}={meta['name']}")
@@ -233,17 +233,17 @@ class Controllers:
         return made_by(body, live) is not None
 
     async def _failed_before(self, body: Mapping[str, Any]) -> Outcome | None:
-        """The end of a run that has failed, and of which only the record is left; None: there is none."""
+        """The end of a failed run of which only the record is left; None if there is none."""
         meta = body["metadata"]
-        found = await self.cluster.get("ConfigMap", meta["namespace"], names.ended(meta["name"], meta["uid"]))
-        if found is None or not caches.controls(body, found) or (cause := recorded(found)) is None:
+        config_map = await self.cluster.get("ConfigMap", meta["namespace"], names.ended(meta["name"], meta["uid"]))
+        if config_map is None or not caches.controls(body, config_map) or (cause := recorded(config_map)) is None:
             return None
         unfinished = [j.body for j in await self._jobs(body, lambda _: False) if not j.finished]
-        ended_at = found["metadata"]["creationTimestamp"]
+        ended_at = config_map["metadata"]["creationTimestamp"]
         return earlier.restore_failure(Draft(body, self.now()), cause, ended_at, unfinished)
 
     def _upstream(self, body: Mapping[str, Any]) -> Upstream:
-        """The jobs along spec.model.fineTuneJob, and the ModelVersions that this job or the next one up names."""
+        """The jobs along spec.model.fineTuneJob, and the ModelVersions that this job or its parent refers to."""
         namespace, spec = body["metadata"]["namespace"], body["spec"]
         jobs: dict[str, Mapping[str, Any]] = {}
         name = spec["model"].get("fineTuneJob")
@@ -276,13 +276,13 @@ class Controllers:
     def _named(
         self, kind: str, body: Mapping[str, Any], names_of: Callable[[Mapping[str, Any]], set[str]]
     ) -> dict[str, Mapping[str, Any]]:
-        """The objects of this kind that the spec names, by name; those that do not exist are absent."""
+        """The objects of this kind that the spec refers to, by name; those that do not exist are absent."""
         namespace = body["metadata"]["namespace"]
-        found = {name: self.cache.get(kind, namespace, name) for name in names_of(body["spec"])}
-        return {name: other for name, other in found.items() if other is not None}
+        by_name = {name: self.cache.get(kind, namespace, name) for name in names_of(body["spec"])}
+        return {name: other for name, other in by_name.items() if other is not None}
 
     async def _missing_source(self, body: Mapping[str, Any], jobs: list[ObservedJob]) -> str | None:
-        """`kind/name` of a source in the namespace that is not there; asked only when a try is due."""
+        """`kind/name` of a source in the namespace that does not exist; looked up only when an attempt is due."""
         uri = (body["spec"].get("source") or {}).get("uri", "")
         if (dataset.is_ready(body) and not body["spec"].get("refresh")) or any(not j.finished for j in jobs):
             return None
@@ -312,7 +312,7 @@ class Controllers:
         )
 
     async def _jobs(self, body: Mapping[str, Any], undigested: Callable[[ObservedJob], bool]) -> list[ObservedJob]:
-        """Child Jobs with pods; of those that ended and whose end is news, as the API server has them now."""
+        """Child Jobs with pods; for Jobs that ended unnoticed, the pods as the API server has them at present."""
         out = []
         for job in self.cache.children(body, "Job"):
             if job["metadata"].get("deletionTimestamp"):
@@ -341,6 +341,6 @@ def _begins_work(outcome: Outcome) -> bool:
 
 
 def _of_job(pod: Mapping[str, Any], name: str) -> bool:
-    """Whether a Job of this name was the controller of a pod; the Job is gone, and nobody knows its uid any more."""
+    """Whether a Job with this name was the controller of a pod; the Job is gone, so its uid is unknown."""
     owner = caches.owner_of(pod)
     return owner is not None and (owner.api_version, owner.kind, owner.name) == ("batch/v1", "Job", name)

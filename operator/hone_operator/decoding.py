@@ -1,7 +1,8 @@
-"""JSON of the API server, object by object under bounds: a hostile object costs its owner alone.
+"""Parses the API server's JSON object by object, within limits: a hostile object affects only its owner.
 
-Python's own reader stops at about 990 levels with a RecursionError; the API server's stops at 10,000. One object that
-is too deep must not take the list or the watch that it comes in with it.
+Python's own parser fails at about 990 levels with a RecursionError; the API server's limit is 10,000. One object that
+is
+too deep must not make the whole list or watch unreadable.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from itertools import accumulate, islice
 from typing import Any
 
 MAX_BYTES = 2**20
-"""Largest object that is read. What our schemas allow is far below; etcd takes 1.5 MiB by default."""
+"""Largest object that is read. Our schemas allow far less; etcd's default limit is 1.5 MiB."""
 MAX_DEPTH = 64
 """Deepest object that is read. Specs are at most 8 levels deep, pods and managed fields at most 20."""
 LONG = 2**18
-"""Bytes from which on a list is parsed in a thread."""
+"""Lists from this size in bytes on are parsed in a thread."""
 IDENTITY_TOKENS = 200_000
-"""How far into an object its name is looked for."""
+"""Bytes at the start of an object that are searched for its name."""
 
 REASONS = ("TooLarge", "TooDeep", "Malformed", "Unwritable")
-"""Why an object is not read, or is left alone: no status can be stored with it."""
+"""Why an object is not read, or is left alone because no status can be stored with it."""
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -51,7 +52,7 @@ class Skipped:
     reason: str
     message: str
     metadata: dict[str, str]
-    """namespace, name, uid and resourceVersion, as far as they were found."""
+    """namespace, name, uid and resourceVersion, as far as they are known."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Listed:
     items: list[Any]
     skipped: list[Skipped]
     rest: dict[str, Any]
-    """Everything but the items: kind, apiVersion, metadata."""
+    """Everything except the items: kind, apiVersion, metadata."""
 
 
 def depth(raw: bytes) -> int:
@@ -71,7 +72,7 @@ def depth(raw: bytes) -> int:
 
 
 def decode(raw: bytes, limit: int = MAX_BYTES) -> Any:
-    """One object of at most `limit` bytes.
+    """Parse one object of at most `limit` bytes.
 
     Raises:
         UnreadableError
@@ -84,7 +85,7 @@ def decode(raw: bytes, limit: int = MAX_BYTES) -> Any:
 
 
 def check(raw: bytes, limit: int = MAX_BYTES) -> None:
-    """Raise UnreadableError unless size and depth are within the bounds."""
+    """Raise UnreadableError unless size and depth are within the limits."""
     if len(raw) > limit:
         raise UnreadableError("TooLarge", f"it has more than the {MAX_BYTES} bytes of JSON that are read")
     if (levels := depth(raw)) > MAX_DEPTH:
@@ -92,10 +93,10 @@ def check(raw: bytes, limit: int = MAX_BYTES) -> None:
 
 
 def decode_list(raw: bytes, keep: Callable[[Any], Any] = lambda item: item) -> Listed:
-    """A list of objects; `keep` makes of each what is kept, before the next one is parsed.
+    """Parse a list of objects; `keep` reduces each object before the next one is parsed.
 
     Raises:
-        UnreadableError: when the list itself is no JSON object.
+        UnreadableError: the list itself is not a JSON object.
     """
     try:
         return _decode_list(raw.decode(), keep)
@@ -104,7 +105,7 @@ def decode_list(raw: bytes, keep: Callable[[Any], Any] = lambda item: item) -> L
 
 
 async def decode_list_aside(raw: bytes, keep: Callable[[Any], Any]) -> Listed:
-    """The same; a long list in a thread, so that the event loop goes on."""
+    """The same, but a long list is parsed in a thread, so that the event loop continues."""
     return await asyncio.to_thread(decode_list, raw, keep) if len(raw) > LONG else decode_list(raw, keep)
 
 
@@ -123,7 +124,7 @@ def _decode_list(text: str, keep: Callable[[Any], Any]) -> Listed:
 
 
 def _read_items(text: str, position: int, keep: Callable[[Any], Any], listed: Listed) -> int:
-    """Read an array of objects into `listed`; the position after it."""
+    """Parse an array of objects into `listed`; returns the position after it."""
     position = _after(text, position, "[")
     while text[position] != "]":
         start, item = position, None
@@ -142,7 +143,7 @@ def _read_items(text: str, position: int, keep: Callable[[Any], Any], listed: Li
 
 
 def shaped(keep: Callable[[Any], Any], item: Any) -> Any:
-    """`keep(item)`; an object without the shape that each object has is unreadable, too."""
+    """`keep(item)`; an object without the common shape of objects is also unreadable."""
     try:
         return keep(item)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -150,7 +151,7 @@ def shaped(keep: Callable[[Any], Any], item: Any) -> Any:
 
 
 def _after(text: str, position: int, sign: str) -> int:
-    """The position of what follows `sign`, which is due here."""
+    """The position after `sign`, which must come next."""
     position = _after_space(text, position)
     if text[position] != sign:
         raise ValueError(f"{sign} expected at {position}")
@@ -158,8 +159,8 @@ def _after(text: str, position: int, sign: str) -> int:
 
 
 def _after_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return found.end() if found else position
+    spaces = _SPACE.match(text, position)
+    return spaces.end() if spaces else position
 
 
 def _after_comma(text: str, position: int) -> int:
@@ -168,7 +169,7 @@ def _after_comma(text: str, position: int) -> int:
 
 
 def _end_of_value(text: str, start: int) -> int:
-    """Where the object or array that begins at `start` ends."""
+    """Position of the end of the object or array that begins at `start`."""
     level = 0
     for token in _TOKEN.finditer(text, start):
         sign = token[0][0]
@@ -180,23 +181,24 @@ def _end_of_value(text: str, start: int) -> int:
 
 
 def identity(raw: bytes) -> dict[str, str]:
-    """metadata.namespace, name, uid and resourceVersion of an object that is not parsed, or of a watch event's object.
+    """metadata.namespace, name, uid and resourceVersion of an object, or of a watch event's object, without parsing it.
 
-    Nothing of what a user may write is taken for them: levels are counted, strings are skipped whole. `raw` may be cut.
+    User-controlled content cannot imitate them: levels are counted and strings are skipped whole. `raw` may be
+    truncated.
     """
     text = raw.decode(errors="replace")
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for path, value in _strings(text):
         path = path[1:] if path[:1] == ("object",) else path
         if len(path) == 2 and path[0] == "metadata" and path[1] in IDENTITY:
-            found.setdefault(path[1], value)
-            if len(found) == len(IDENTITY):
+            values.setdefault(path[1], value)
+            if len(values) == len(IDENTITY):
                 break
-    return found
+    return values
 
 
 def _strings(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Path and value of the strings in objects of at most four levels."""
+    """Path and value of the strings in objects, down to four levels."""
     open_: list[str] = []
     keys: list[str] = []
     last, key = "", ""

@@ -1,4 +1,4 @@
-"""Kubernetes Events of our own: one a transition, with a name that makes writing it twice harmless."""
+"""Kubernetes Events of our own: one for each transition, with a name that makes a second write harmless."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Whether objects exist that no watch brings: asked at times, and believed for a while."""
+"""Whether unwatched objects exist: looked up at times, and cached for a while."""
 
 import time
 from collections import OrderedDict
@@ -12,16 +12,16 @@ REMEMBERED = 4096
 
 @dataclass
 class Existence:
-    """Remembers what was there, never what was missing; forgets what is too old to be believed."""
+    """Remembers objects that existed, never missing ones; forgets answers that are too old."""
 
     cluster: Cluster
     believed_seconds: float = BELIEVED_SECONDS
     remembered: int = REMEMBERED
     _until: OrderedDict[tuple[str, str, str], float] = field(default_factory=OrderedDict)
-    """Oldest first: kind, namespace and name, until when (monotonic seconds)."""
+    """Oldest first: kind, namespace and name, and the expiry in monotonic seconds."""
 
     async def of(self, kind: str, namespace: str, name: str) -> bool:
-        """Whether the object exists, or did so a moment ago."""
+        """Whether the object exists, or did a moment ago."""
         key = (kind, namespace, name)
         self._forget(time.monotonic())
         if key in self._until:
@@ -33,7 +33,7 @@ class Existence:
         return True
 
     async def of_claim(self, namespace: str, name: str) -> bool:
-        """The same of a PersistentVolumeClaim."""
+        """The same for a PersistentVolumeClaim."""
         return await self.of("PersistentVolumeClaim", namespace, name)
 
     def _forget(self, now: float) -> None:

@@ -1,30 +1,30 @@
-"""Python's garbage collector beside a large cache.
+"""Python's garbage collector next to a large cache.
 
-The cache holds dictionaries that live long, and a collection of the oldest generation walks all of them while nothing
-else runs: 0.1 s of CPU for 10,000 FineTuneJobs, each time that the cache has grown by a quarter. What lives long is set
-aside here (`gc.freeze`), and cycles among it are looked for now and then.
+The cache holds long-lived dictionaries, and a collection of the oldest generation walks all of them while nothing else
+runs: 0.1 s of CPU for 10,000 FineTuneJobs, each time the cache has grown by a quarter. So long-lived objects are set
+aside here (`gc.freeze`), and cycles among them are collected at intervals.
 """
 
 import asyncio
 import gc
 
 YOUNG = 20_000
-"""Objects made, less those that are gone, from which on the young ones are looked through; Python's own is 700."""
+"""Allocations minus deallocations that trigger a collection of the young generation; Python's default is 700."""
 OLDER = 20
-"""Rounds of the young ones before those that survived them are looked through."""
+"""Collections of the young generation before one of the middle generation."""
 OLDEST = 1_000
-"""Rounds of these before the oldest are: `keep_aside` comes earlier."""
+"""Collections of the middle generation before one of the oldest: `keep_aside` comes earlier."""
 
 
 def set_aside() -> None:
-    """Collect everything once, and leave out of further collections what is there."""
+    """Collect everything once, and exclude what remains from further collections."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
 
 
 async def keep_aside(seconds: float) -> None:
-    """Set aside what there is now and every `seconds`."""
+    """Set aside all objects now and every `seconds`."""
     gc.set_threshold(YOUNG, OLDER, OLDEST)
     while True:
         set_aside()

@@ -1,4 +1,4 @@
-"""Every kopf handler: keep the body, ask for a run of the keys it concerns, return. Nothing here can fail or wait."""
+"""All kopf handlers: keep the body, request a run of the keys concerned, return. Nothing here can fail or wait."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ RESOURCES: dict[str, tuple[str, ...]] = {
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
-    """We keep no last-handled state; kopf would copy every body on every event for it."""
+    """We keep no last-handled state; otherwise kopf copies every body on every event."""
 
     def build(self, **_: Any) -> Any:
         return {}
@@ -48,11 +48,11 @@ class Watches:
         self.cache, self.queue = cache, queue
         self.listing = Listing(cluster, cache, self.changed, namespaces or (None,))
         self.gone: tuple[Callable[[str], None], ...] = ()
-        """Told the uid of each of our objects that was deleted."""
+        """Called with the uid of each deleted object of ours."""
         self.removed: Callable[[str, Mapping[str, Any]], None] = lambda kind, body: None
-        """Told kind and body of each."""
+        """Called with kind and body of each."""
         self.note: Note = lambda kind, skipped: None
-        """Told each object that a watch has to skip."""
+        """Called with each object that a watch has to skip."""
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Add our handlers."""
@@ -71,11 +71,11 @@ class Watches:
             if event["type"] == "DELETED":
                 self.cache.remove(kind, body)
             elif not self.cache.put(kind, body):
-                return  # the same that our own write or list has put there
+                return  # the cache has it from our own write or list
             self.changed(kind, body)
 
     def changed(self, kind: str, body: Mapping[str, Any]) -> None:
-        """Ask for a run of every key that this object concerns; forget what is kept of one that is gone."""
+        """Request a run of every key that this object concerns; forget the state kept for a deleted one."""
         meta = body["metadata"]
         if kind in OWNER_LABEL and self.cache.get(kind, meta["namespace"], meta["name"]) is None:
             for tell in self.gone:
@@ -85,7 +85,7 @@ class Watches:
             self.queue.request(key)
 
     async def resync(self, seconds: float) -> None:
-        """Compare with the API server once a minute; ask for a run of every object every `seconds`."""
+        """Compare with the API server once a minute; request a run of every object every `seconds`."""
         last = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(min(COMPARE_SECONDS, seconds))
@@ -98,11 +98,11 @@ class Watches:
                 self.request_all()
 
     def request_all(self) -> None:
-        """Ask for a run of every object of ours."""
+        """Request a run of every object of ours."""
         self._request(lambda namespace: True)
 
     def request_all_in(self, namespace: str) -> None:
-        """The same of one namespace."""
+        """The same for one namespace."""
         self._request(lambda other: other == namespace)
 
     def _request(self, wanted: Callable[[str], bool]) -> None:
@@ -118,7 +118,7 @@ class Watches:
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """Each value has a reason in docs/concepts/architecture.md; none stores anything on an object."""
+    """Configure kopf. docs/concepts/architecture.md has a reason for each value; none stores anything on an object."""
     settings.scanning.disabled = True
     settings.posting.enabled = False
     settings.networking.request_timeout = 30

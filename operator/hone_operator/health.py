@@ -1,4 +1,4 @@
-"""Whether reconciling goes on: what the kubelet asks, so that a stuck operator is restarted."""
+"""Whether reconciling makes progress: the kubelet's probes, so that a stuck operator is restarted."""
 
 import logging
 from collections.abc import Callable
@@ -12,16 +12,17 @@ STUCK_SECONDS = 300.0
 
 @dataclass
 class Health:
-    """`/healthz` fails when no run ends or begins, or a check says so; `/readyz` until every object had its run."""
+    """`/healthz` fails if no run ends or begins, or if a check fails; `/readyz` fails until every object had its
+    run."""
 
     stuck_for: Callable[[], float]
-    """Seconds that the longest run takes, or that objects wait and no run begins."""
+    """Seconds that the longest run has taken, or that objects have waited while no run began."""
     checks: list[Callable[[], str | None]] = field(default_factory=list)
-    """Each returns what is wrong, or None."""
+    """Each returns a problem, or None."""
     ready: Callable[[], bool] = lambda: True
 
     def problem(self) -> str | None:
-        """What is wrong, or None."""
+        """The problem, or None."""
         seconds = self.stuck_for()
         if seconds > STUCK_SECONDS:
             return f"reconciling is stuck: no run has ended or begun for {seconds:.0f} s"

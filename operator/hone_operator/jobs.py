@@ -1,4 +1,4 @@
-"""Reads what the cache does not have of a Job: how it ended, and why its pods do not start."""
+"""Reads what the cache lacks about a Job: how it ended, and why its pods do not start."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,13 +18,13 @@ LOG_LINES = 20
 
 @dataclass(frozen=True)
 class JobReader:
-    """Asks the API server about one Job at a time."""
+    """Reads one Job at a time from the API server."""
 
     cluster: Cluster
     now: Callable[[], datetime]
 
     async def in_progress(self, job: ObservedJob) -> ObservedJob:
-        """With the words of the cluster when its pods do not start."""
+        """The Job with the cluster's message if its pods do not start."""
         if not job.pods and _cannot_create_pods(job.body):
             return replace(job, refused=await self._why_no_pods(job.body))
         if pod := slow_start(job.pods, self.now()):
@@ -35,7 +35,7 @@ class JobReader:
         return job
 
     async def _about(self, namespace: str, claim: str) -> str | None:
-        """What is said of a volume claim; None when it is bound or does not exist."""
+        """Why a volume claim is not bound; None if it is bound or does not exist."""
         body = await self.cluster.get("PersistentVolumeClaim", namespace, claim)
         if body is None or (body.get("status") or {}).get("phase") == "Bound":
             return None
@@ -43,7 +43,7 @@ class JobReader:
         return unbound(body, event.get("message") if event else None)
 
     async def ended(self, job: ObservedJob, with_log: bool) -> ObservedJob:
-        """The watch of pods may lag behind the watch of Jobs: read the pods of an ended Job live."""
+        """The Job with its pods as the API server has them: the watch of pods may lag behind the watch of Jobs."""
         meta = job.body["metadata"]
         live = await self.cluster.list("Pod", meta["namespace"], labels=f"batch.kubernetes.io/job-name={meta['name']}")
         pods = [caches.strip("Pod", p) for p in live if caches.controls(job.body, p)]
@@ -55,13 +55,13 @@ class JobReader:
         return job
 
     async def _why_no_pods(self, job: Mapping[str, Any]) -> str | None:
-        """The Job controller's words, from its newest event."""
+        """The Job controller's message, from its newest event."""
         meta = job["metadata"]
         event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},reason=FailedCreate")
         return event.get("message") if event else None
 
     async def _why_not_started(self, job: ObservedJob, pod: Mapping[str, Any]) -> ObservedJob:
-        """The kubelet's words, from its newest event; and whether what it waits for can never come."""
+        """The kubelet's message, from its newest event; and whether what it waits for can never come."""
         meta = pod["metadata"]
         event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},type=Warning")
         if event is None:
@@ -75,11 +75,11 @@ class JobReader:
         return any([await self.cluster.get("ConfigMap", namespace, p) is None for p in plans])
 
     async def never_starts(self, pod: Mapping[str, Any]) -> bool:
-        """Whether the kubelet has looked in vain for this pod's plan, which is gone: a plan that it has is not needed
-        any more.
+        """Whether the kubelet cannot find this pod's plan, which was deleted. If it has read the plan, the pod no
+        longer needs it.
 
         Args:
-            pod: whole, as the API server has it now.
+            pod: the whole pod, as the API server has it at present.
         """
         if not slow_start([pod], self.now()):
             return False
@@ -90,18 +90,18 @@ class JobReader:
         return in_vain and await self._plan_lost(meta["namespace"], meta["name"])
 
     async def _newest_event(self, namespace: str, fields: str) -> Mapping[str, Any] | None:
-        found = await self.cluster.list("CoreEvent", namespace, fields=fields)
-        return max(found, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "", default=None)
+        events = await self.cluster.list("CoreEvent", namespace, fields=fields)
+        return max(events, key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "", default=None)
 
 
 def _plans(pod: Mapping[str, Any]) -> list[str]:
-    """ConfigMaps in which a pod's plan is."""
+    """ConfigMaps with a pod's plan."""
     volumes = pod["spec"].get("volumes") or ()
     return [v["configMap"]["name"] for v in volumes if v["name"] == PLAN and "configMap" in v]
 
 
 def _cannot_create_pods(job: Mapping[str, Any]) -> bool:
-    """The Job controller has begun (startTime) and has no pod: creation is refused."""
+    """Whether the Job controller has begun (startTime) but has no pod: creation is refused."""
     status = job["status"]
     busy = status.get("active") or status.get("terminating")
     return bool(status.get("startTime")) and not busy and not job["spec"].get("suspend")

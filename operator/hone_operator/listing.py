@@ -1,8 +1,8 @@
-"""Lists of all kinds, beside kopf's watches: to begin with everything known, and to notice what a watch has missed.
+"""Lists of all kinds, in addition to kopf's watches: the initial state, and changes that a watch missed.
 
-kopf calls handlers while it lists, tells nobody when it is done, and says nothing of objects that vanished while a
-watch was down. (Its index handlers would tell, but wake every waiting object for each one that was read: a thousand
-jobs with their pods took minutes.)
+kopf calls handlers while it lists, does not signal the end of a list, and does not report objects that vanished while a
+watch was down. (Its index handlers would, but wake every waiting object for each one that was read: with a thousand
+jobs and their pods this took minutes.)
 """
 
 import contextlib
@@ -18,33 +18,33 @@ from hone_operator.desired.names import COMPONENT
 
 log = logging.getLogger(__name__)
 SELECTORS = {"FineTuneJob": "", "Dataset": "", "ModelVersion": "", "Job": COMPONENT, "Pod": COMPONENT}
-"""Every kind that we watch, and the label that it must have."""
+"""Every kind that we watch, and its label selector."""
 SILENT_SECONDS = 120.0
 
 
 @dataclass
 class Listing:
-    """What the API server holds against what the cache holds."""
+    """Compares the API server's objects with the cache."""
 
     cluster: Cluster
     cache: Cache
     changed: Callable[[str, Mapping[str, Any]], None]
-    """Told kind and body of every object that turns out to be new, newer or gone."""
+    """Called with kind and body of every object that is new, newer or gone."""
     namespaces: Sequence[str | None] = (None,)
     """None: all."""
     _heard: dict[str, float] = field(default_factory=dict)
     _deaf: dict[str, int] = field(default_factory=dict)
-    """How many comparisons on end found changes that a silent watch has not told."""
+    """Consecutive comparisons that found changes which a silent watch has not delivered."""
 
     def heard(self, kind: str) -> None:
-        """A watch of this kind has delivered."""
+        """A watch of this kind has delivered an event."""
         self._heard[kind] = time.monotonic()
 
     async def fill(self) -> None:
         """Put every object into the cache.
 
         Raises:
-            ClusterError: when a definition is not installed, or our rights do not suffice.
+            ClusterError: a definition is not installed, or our rights do not suffice.
         """
         for kind, selector in SELECTORS.items():
             for namespace in self.namespaces:
@@ -52,7 +52,7 @@ class Listing:
                     self.cache.put(kind, body)
 
     async def compare(self) -> None:
-        """Find what the watches have missed, and mend it: read what is newer, forget what is gone."""
+        """Find what the watches missed and repair it: read what is newer, forget what is gone."""
         for kind, selector in SELECTORS.items():
             late = 0
             for namespace in self.namespaces:
@@ -66,9 +66,9 @@ class Listing:
         async for body in self.cluster.scan(kind, namespace, selector, metadata_only=True, unread=listed):
             meta = body["metadata"]
             listed.add(meta["uid"])
-            known = self.cache.get(kind, meta["namespace"], meta["name"])
-            if known is None or known["metadata"]["uid"] != meta["uid"] or version(known) < version(body):
-                with contextlib.suppress(UnreadableObjectError):  # noted; what was read of it before stays
+            cached = self.cache.get(kind, meta["namespace"], meta["name"])
+            if cached is None or cached["metadata"]["uid"] != meta["uid"] or version(cached) < version(body):
+                with contextlib.suppress(UnreadableObjectError):  # noted; the previously read body stays
                     live = await self.cluster.get(kind, meta["namespace"], meta["name"])
                     late += 1
                     if live is not None and self.cache.put(kind, live):
@@ -85,8 +85,8 @@ class Listing:
         return late
 
     def problem(self) -> str | None:
-        """What is wrong with the watches, or None."""
+        """The problem with the watches, or None."""
         for kind, times in self._deaf.items():
-            if times > 1:  # once may be a change of this very moment
+            if times > 1:  # a single time may be a very recent change
                 return f"the watch of {kind} delivers nothing, though objects have changed"
         return None

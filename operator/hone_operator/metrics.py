@@ -1,4 +1,4 @@
-"""The operator's `/metrics`: state of objects from the cache, and what the operator itself counts.
+"""The operator's `/metrics`: state of objects from the cache, and counters of the operator itself.
 
 Names and units follow https://prometheus.io/docs/practices/naming/.
 """
@@ -35,11 +35,11 @@ RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 WAIT_BUCKETS = (10, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, 12 * HOUR, DAY)
 DURATION_BUCKETS = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, 12 * HOUR, DAY, 3 * DAY, 7 * DAY)
 log = logging.getLogger(__name__)
-disable_created_metrics()  # a second series for each counter, which nobody reads
+disable_created_metrics()  # an additional series for each counter that nobody reads
 
 
 class Metrics:
-    """Counters and histograms of this process, and the collector of the objects."""
+    """Counters and histograms of this process, and the collector for the objects."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Metrics:
         self._namespaces: set[str] = set()
         self._admitted: set[str] = set()
         self._finished: set[str] = set()
-        """uids of jobs that were counted; only what happens while this process runs is counted."""
+        """uids of jobs that were counted; only events while this process runs are counted."""
         self._operator_metrics(depth)
         self._job_metrics()
         self.registry.register(ObjectCollector(cache, reports, stored))
@@ -126,37 +126,37 @@ class Metrics:
         )
 
     def reconciled(self, key: Key, duration: float) -> None:
-        """A reconcile has succeeded, after `duration` seconds."""
+        """Count a successful reconcile that took `duration` seconds."""
         self._durations.labels(key.kind).observe(duration)
         body = self._cache.get(key.kind, key.namespace, key.name)
         if key.kind == "FineTuneJob" and body is not None:
             self._count_transitions(body)
 
     def failed(self, key: Key, error: BaseException) -> None:
-        """A reconcile has failed; the queue tries it again."""
+        """Count a failed reconcile; the queue retries it."""
         self._errors.labels(key.kind).inc()
         log.warning("%s: %s: %s", key, type(error).__name__, error)
 
     def internal_error(self, key: Key, error: BaseException) -> None:
-        """A reconcile has failed by an error of ours."""
+        """Count a reconcile that failed because of a bug in the operator."""
         self._internal.labels(key.kind).inc()
         log.error("%s: the operator failed", key, exc_info=error)
 
     def status_refused(self, key: Key) -> None:
-        """The API server has refused a status."""
+        """Count a status that the API server refused."""
         self._refused.labels(key.kind).inc()
 
     def unreadable(self, kind: str, reason: str) -> None:
-        """An object was skipped; see `decoding`."""
+        """Count an object that was skipped; see `decoding`."""
         self._unreadable.labels(kind, reason).inc()
 
     def forget(self, uid: str) -> None:
-        """The object is gone."""
+        """Forget a deleted object."""
         self._admitted.discard(uid)
         self._finished.discard(uid)
 
     def _forget_namespaces(self) -> None:
-        """Drop the counters and histograms of namespaces without an object of ours: they would stay until a restart."""
+        """Drop counters and histograms of namespaces without objects of ours; they would stay until a restart."""
         here = {body["metadata"]["namespace"] for kind in KINDS for body in self._cache.items(kind)}
         for namespace in self._namespaces - here:
             for metric in (self._ended, self._waits, self._runs):

@@ -1,4 +1,4 @@
-"""Models that a running pod of the namespace uses, e.g. a server that has the store mounted."""
+"""Finds models that a running pod of the namespace uses, e.g. a server that mounts the store."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,20 +11,21 @@ NOT_ENDED = "status.phase!=Succeeded,status.phase!=Failed"
 
 
 async def used(cluster: Cluster, namespace: str, places: Iterable[str]) -> dict[str, str]:
-    """The pod by whose name each of these models is in use, by its place <run>/<attempt>.
+    """The name of a pod that uses each of these models, by the model's place <run>/<attempt>.
 
-    A pod uses a model when its spec has the folder's path anywhere: a subPath, an argument, a variable. One that makes
-    rows of a Dataset may score them by any model, and so may one that cannot be read: it uses all of them.
+    A pod uses a model if its spec contains the folder's path anywhere: a subPath, an argument, a variable. A pod that
+    makes
+    rows of a Dataset may score them with any model, and an unreadable pod may also use any: both count as using all.
     """
-    found: dict[str, str] = {}
-    left = set(places)
+    users: dict[str, str] = {}
+    places_left = set(places)
     unread: set[str] = set()
     async for pod in cluster.each("Pod", namespace, NOT_ENDED, unread):
         name, text = pod["metadata"]["name"], json.dumps(pod.get("spec") or {})
-        found |= {place: name for place in left - found.keys() if _makes_rows(pod) or _has(text, place)}
-        if found.keys() == left:
+        users |= {place: name for place in places_left - users.keys() if _makes_rows(pod) or _has(text, place)}
+        if users.keys() == places_left:
             break
-    return dict.fromkeys(left, "a pod that cannot be read") if unread else found
+    return dict.fromkeys(places_left, "a pod that cannot be read") if unread else users
 
 
 def _has(text: str, place: str) -> bool:

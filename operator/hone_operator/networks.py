@@ -1,4 +1,5 @@
-"""What the ranks of several nodes find each other by: there while they run, gone with the end of their attempt."""
+"""The Service and NetworkPolicy by which the ranks of several nodes find each other: kept during an attempt, then
+deleted."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,22 +14,22 @@ from hone_operator.reconcile.pods import ObservedJob, scheduled
 
 KINDS = ("NetworkPolicy", "Service")
 BELIEVED_SECONDS = 300.0
-"""How long they are believed to be there once ranks train: else thousands of runs cost hundreds of reads a second."""
+"""Seconds that they are believed to exist once ranks train: thousands of runs would cost hundreds of reads a second."""
 REMEMBERED = 16_384
 
 
 def known(cluster: Cluster) -> Existence:
-    """What `is_lost` remembers."""
+    """The cache for `is_lost`."""
     return Existence(cluster, BELIEVED_SECONDS, REMEMBERED)
 
 
 async def is_lost(existence: Existence, jobs: Sequence[ObservedJob], report: Latest | None) -> bool:
-    """Whether ranks that have nodes look for each other in vain, or can be reached by anybody.
+    """Whether ranks on nodes cannot find each other, or anybody can reach them.
 
     Args:
-        existence: of `known`, kept from one call to the next.
-        jobs: of a run's attempts.
-        report: the newest of the run. Until it tells of a step, ranks may be waiting, and are not kept waiting.
+        existence: from `known`, kept across calls.
+        jobs: attempts of a run.
+        report: the run's newest. Until it contains a step, ranks may be waiting for each other.
     """
     for job in jobs:
         if job.nodes > 1 and not job.finished and scheduled(job.pods):
@@ -40,13 +41,13 @@ async def is_lost(existence: Existence, jobs: Sequence[ObservedJob], report: Lat
 
 
 async def left(cluster: Cluster, body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> list[Mapping[str, Any]]:
-    """What is left of the attempts whose end is news, and is this FineTuneJob's."""
+    """Service and NetworkPolicy of attempts that ended unnoticed, if this FineTuneJob owns them."""
     ended = [j for j in jobs if j.finished and j.nodes > 1 and is_open(body, j)]
-    found = [one for job in ended for one in await _found(cluster, job)]
-    return [one for one in found if caches.owner_of(one) == caches.as_owner(body)]
+    existing = [one for job in ended for one in await _found(cluster, job)]
+    return [one for one in existing if caches.owner_of(one) == caches.as_owner(body)]
 
 
 async def _found(cluster: Cluster, job: ObservedJob) -> list[Mapping[str, Any]]:
     namespace = job.body["metadata"]["namespace"]
-    found = [(kind, await cluster.get(kind, namespace, job.name)) for kind in KINDS]
-    return [{**one, "kind": kind} for kind, one in found if one is not None]
+    objects = [(kind, await cluster.get(kind, namespace, job.name)) for kind in KINDS]
+    return [{**one, "kind": kind} for kind, one in objects if one is not None]

@@ -1,8 +1,8 @@
 """Metrics of FineTuneJobs, Datasets, ModelVersions and pods, read from the cache at scrape time.
 
-Nothing is remembered: right after a restart they are right, and they go with their object. Labels hold names of objects
-and values of small enumerations, never ids, steps or free text. The name of a job is `finetunejob`: `job`, `instance`
-and `pod` are Prometheus' own.
+Nothing is remembered, so they are right immediately after a restart and vanish with their object. Labels hold names of
+objects and values of small enumerations, never ids, steps or free text. The name of a job is in `finetunejob`, because
+Prometheus uses `job`, `instance` and `pod` itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JOB = ("namespace", "finetunejob")
 RANK = "batch.kubernetes.io/job-completion-index"
 Family = GaugeMetricFamily | CounterMetricFamily
 Sample = tuple[tuple[str, ...], float]
-"""Values of the labels, and the number."""
+"""Label values, and the number."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,22 @@ class JobGauge:
 
 
 def seconds(timestamp: str | None) -> float | None:
-    """Unix time of an RFC 3339 timestamp; None when there is none, or nobody can read it."""
+    """Unix time of an RFC 3339 timestamp; None if there is none or it cannot be parsed."""
     at = read_time(timestamp) if timestamp else None
     return at.timestamp() if at else None
 
 
 def ready(body: Body) -> float:
-    """1 when the condition Ready is True."""
+    """1 if the condition Ready is True."""
     conditions = body["status"].get("conditions") or ()
     return float(any(c["type"] == ConditionType.READY and c["status"] == "True" for c in conditions))
 
 
 def _number(field: str) -> Callable[[Body], float | None]:
     def value(body: Body) -> float | None:
-        found = (body["status"].get("progress") or {}).get(field)
+        number = (body["status"].get("progress") or {}).get(field)
         try:
-            return None if found is None else float(found)
+            return None if number is None else float(number)
         except ValueError:
             return None
 
@@ -112,7 +112,7 @@ COUNTERS = (
 
 
 class ObjectCollector(Collector):
-    """Yields the families at scrape; the cache may change meanwhile, each body never does."""
+    """Yields the families at scrape time; the cache may change meanwhile, but no body does."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class ObjectCollector(Collector):
         self._cache = cache
         self._reports = reports
         self._stored = {} if stored is None else stored
-        """Bytes of every namespace's store by its folders, as measured last."""
+        """Bytes of every namespace's store by folder, as last measured."""
 
     def describe(self) -> list[Metric]:
         """Names only, so that registering reads nothing."""
@@ -145,7 +145,7 @@ class ObjectCollector(Collector):
         yield self._store({body["metadata"]["namespace"] for body in (*jobs, *datasets, *versions)})
 
     def _store(self, namespaces: set[str]) -> Metric:
-        """Of namespaces that hold something of ours."""
+        """The size of the stores of namespaces that have an object of ours."""
         text = "Bytes in a namespace's store by folder, as measured last (at least once a day)."
         family = GaugeMetricFamily("hone_store_bytes", text, labels=("namespace", "content"))
         for namespace in sorted(namespaces):
@@ -166,13 +166,13 @@ class ObjectCollector(Collector):
 
 
 def _filled(family: Family, bodies: Iterable[Body], samples: Callable[[Body], Iterable[Sample]]) -> Metric:
-    """The family with the samples of each body; one that lacks what its definition demands costs the others nothing."""
+    """The family with the samples of each body; a body that lacks a required field affects only its own samples."""
     for body in bodies:
         try:
-            found = [(labels, float(value)) for labels, value in samples(body)]
+            body_samples = [(labels, float(value)) for labels, value in samples(body)]
         except (KeyError, TypeError, AttributeError, ValueError):
             continue
-        for labels, value in found:
+        for labels, value in body_samples:
             family.add_metric([str(label) for label in labels], value)
     return family
 

@@ -1,8 +1,9 @@
-"""Which namespaces have let the operator in, the RoleBinding that its rights there come from, and closed ports.
+"""Which namespaces have opted in, the RoleBinding that gives the operator rights there, and closed ports.
 
-A namespace opts in by the label hone.dev/enabled=true, or is named in the chart's value `namespaces`, for which the
-chart makes the binding. Elsewhere the operator may read its own kinds, Jobs and Pods and write the status of its own
-kinds, and nothing else.
+A namespace opts in by the label hone.dev/enabled=true, or by being in the chart's value `namespaces`, for which the
+chart creates the binding. Elsewhere the operator may only read its own kinds, Jobs and Pods, and write the status of
+its
+own kinds.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ SELECTOR = "hone.dev/enabled=true"
 REFRESH_SECONDS = 60.0
 RETRY_SECONDS = 15.0
 RIGHTS_WAIT = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds between looks whether a new binding has reached the API server's authorizer."""
+"""Seconds between checks whether a new binding has reached the API server's authorizer."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Closed:
 
     message: str
     check_again_in: float | None = None
-    """Seconds; None: the label tells by itself."""
+    """Seconds until the next check; None: a change of the label triggers it."""
 
 
 @dataclass
@@ -49,10 +50,10 @@ class OptIn:
     """Called with each namespace that opts in or out."""
     _labelled: set[str] = field(default_factory=set)
     _bound: dict[str, float] = field(default_factory=dict)
-    """Namespaces whose RoleBinding was seen, until when (monotonic seconds) it is not looked for again."""
+    """Namespaces whose RoleBinding was seen, and until when (monotonic seconds) it is not checked again."""
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
-    """Locks that somebody holds or waits for. One at a time enters or leaves a namespace: else a label that goes and
-    comes leaves no RoleBinding behind."""
+    """Locks in use. Namespaces are entered and left one at a time: otherwise a label that is removed and added again
+    could leave no RoleBinding."""
 
     @property
     def _required(self) -> bool:
@@ -66,8 +67,8 @@ class OptIn:
         """Why the operator may not work in a namespace; None: it may, and has its rights there.
 
         Raises:
-            NamespaceGoneError: when it is being deleted.
-            ClusterError: when the API server is overloaded or fails. That says nothing about the namespace.
+            NamespaceGoneError: the namespace is being deleted.
+            ClusterError: the API server is overloaded or fails. That says nothing about the namespace.
         """
         async with self._turn(namespace):
             if not self.enabled(namespace):
@@ -94,10 +95,10 @@ class OptIn:
         return namespace in self._labelled and not own
 
     async def _enter(self, namespace: str) -> None:
-        """Make the RoleBinding and the NetworkPolicy of a labelled namespace, unless they are there.
+        """Create the RoleBinding and the NetworkPolicy of a labelled namespace unless they exist.
 
         Raises:
-            ClusterError: when it cannot be made, or another object has its name.
+            ClusterError: it cannot be created, or another object has its name.
         """
         if not self._required or namespace in self.config.opt_in.namespaces:
             return
@@ -116,35 +117,35 @@ class OptIn:
         return Setup(namespace, name, role["metadata"]["uid"])
 
     async def _bind(self, setup: Setup) -> None:
-        wanted = setup.binding(self.config.opt_in.service_account, self.config.namespace)
-        found = await self.cluster.get("RoleBinding", setup.namespace, setup.role)
-        if found is None:
+        binding = setup.binding(self.config.opt_in.service_account, self.config.namespace)
+        existing = await self.cluster.get("RoleBinding", setup.namespace, setup.role)
+        if existing is None:
             with contextlib.suppress(AlreadyExistsError):
-                found = await self.cluster.create(wanted)
+                existing = await self.cluster.create(binding)
             await self._wait_for_rights(setup.namespace)
             log.info("%s: has the label %s; bound ClusterRole %s", setup.namespace, SELECTOR, setup.role)
-        if found and (found["roleRef"], found.get("subjects")) != (wanted["roleRef"], wanted["subjects"]):
+        if existing and (existing["roleRef"], existing.get("subjects")) != (binding["roleRef"], binding["subjects"]):
             raise ClusterError(409, "NameTaken", f"RoleBinding {setup.role} binds something else: delete it")
 
     async def _close_ports(self, setup: Setup) -> None:
-        """The NetworkPolicy of all pods of Hone; one that somebody changed, or that is of other values, is replaced."""
-        wanted = setup.closed_ports(self.config.metrics_from)
-        found = await self.cluster.get("NetworkPolicy", setup.namespace, setup.role)
-        if found and found["spec"] != wanted["spec"]:
-            await self.cluster.delete("NetworkPolicy", found)
-            found = None
-        if found is None:
+        """Create the NetworkPolicy for all pods of Hone; one that was changed, or has other settings, is replaced."""
+        policy = setup.closed_ports(self.config.metrics_from)
+        existing = await self.cluster.get("NetworkPolicy", setup.namespace, setup.role)
+        if existing and existing["spec"] != policy["spec"]:
+            await self.cluster.delete("NetworkPolicy", existing)
+            existing = None
+        if existing is None:
             with contextlib.suppress(AlreadyExistsError):
-                await self.cluster.create(wanted)
+                await self.cluster.create(policy)
 
     async def _open_ports(self, setup: Setup) -> None:
-        """Remove the NetworkPolicy of an operator that was told to close them."""
-        found = await self.cluster.get("NetworkPolicy", setup.namespace, setup.role)
-        if found and _is_managed(found):
-            await self.cluster.delete("NetworkPolicy", found)
+        """Remove the NetworkPolicy that an operator with other settings created."""
+        existing = await self.cluster.get("NetworkPolicy", setup.namespace, setup.role)
+        if existing and _is_managed(existing):
+            await self.cluster.delete("NetworkPolicy", existing)
 
     async def _wait_for_rights(self, namespace: str) -> None:
-        """The authorizer learns of a new binding by a watch of its own."""
+        """Wait until the authorizer has seen a new binding, which it learns by its own watch."""
         attributes = {"namespace": namespace, "verb": "create", "group": "batch", "resource": "jobs"}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -158,10 +159,10 @@ class OptIn:
             await asyncio.sleep(seconds)
 
     async def fill(self) -> None:
-        """Read which namespaces have the label; tell what has changed.
+        """Read which namespaces have the label, and report changes.
 
         Raises:
-            ClusterError: when our rights do not suffice.
+            ClusterError: our rights do not suffice.
         """
         if not self._required:
             return
@@ -181,9 +182,9 @@ class OptIn:
         self.changed(namespace)
 
     async def _leave(self, namespace: str) -> None:
-        """Give the rights in a namespace back; pods that go on keep their ports closed.
+        """Give up the rights in a namespace; pods that continue keep their ports closed.
 
-        The admission policy refuses writes there from the same moment on.
+        The admission policy refuses writes there from that moment on.
         """
         async with self._turn(namespace):
             self._bound.pop(namespace, None)
@@ -202,11 +203,11 @@ class OptIn:
 
         @kopf.on.event("", "v1", "namespaces", id="opt-in", registry=registry)
         async def opt_in(event: Any, body: Mapping[str, Any], **_: Any) -> None:
-            # The watch has a selector: a namespace that loses the label is told of as deleted, and bodies are stripped.
+            # The watch has a selector: a namespace that loses the label appears as deleted, and bodies are stripped.
             await self._set(body["metadata"]["name"], event["type"] != "DELETED")
 
     async def refresh(self) -> None:
-        """Compare with the API server once a minute: a watch says nothing of what it has missed."""
+        """Compare with the API server once a minute: a watch does not report what it missed."""
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
             try:
@@ -216,5 +217,5 @@ class OptIn:
 
 
 def _is_managed(body: Mapping[str, Any]) -> bool:
-    """Whether an operator made it, and not the chart or somebody else."""
+    """Whether an operator created it, not the chart or somebody else."""
     return (body["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == names.FIELD_MANAGER

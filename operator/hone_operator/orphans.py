@@ -1,6 +1,6 @@
-"""Runs to whose folders training Jobs and pods write that do not say whose they are.
+"""Finds runs whose folders are written by training Jobs and pods that do not say which run they belong to.
 
-An operator before the label hone.dev/run made them, and whoever deleted their FineTuneJob let them go on.
+An operator from before the label hone.dev/run created them, and their FineTuneJob was deleted without them.
 """
 
 import json
@@ -17,23 +17,23 @@ RUNS = "runs"
 
 
 async def runs(cluster: Cluster, live: Iterable[tuple[str, Mapping[str, Any]]]) -> set[str] | None:
-    """uids of these runs; None: of one of them nobody can tell, so no run may be removed.
+    """uids of these runs; None: the run of one of them is unknown, so no run may be removed.
 
     Args:
         live: kinds and bodies of the Jobs and pods of a namespace, stripped.
     """
-    found = set[str]()
+    uids = set[str]()
     for kind, body in live:
         if _is_anonymous(kind, body):
             meta = body["metadata"]
             whole = await cluster.get(kind, meta["namespace"], meta["name"])
             if whole is None or whole["metadata"]["uid"] != meta["uid"]:
-                continue  # it is gone by now
+                continue  # it was deleted in the meantime
             uid = await _run(cluster, meta["namespace"], _pod_spec(kind, whole))
             if uid is None:
                 return None
-            found.add(uid)
-    return found
+            uids.add(uid)
+    return uids
 
 
 def _is_anonymous(kind: str, body: Mapping[str, Any]) -> bool:
@@ -47,7 +47,7 @@ def _pod_spec(kind: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 async def _run(cluster: Cluster, namespace: str, spec: Mapping[str, Any]) -> str | None:
-    """The run whose folder these pods mount, or that their plan names where they mount the whole store."""
+    """The run whose folder these pods mount, or that their plan names if they mount the whole store."""
     for place in _mounted(spec):
         if uid := _below_runs(place):
             return uid

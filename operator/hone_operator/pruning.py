@@ -1,6 +1,6 @@
-"""What of an object is kept: the fields that this version knows, and the names of those that it does not.
+"""Prunes objects to the fields that this version knows, and lists the others.
 
-The API server prunes by its own definition, which may be of a neighbouring version, older or newer than this operator.
+The API server prunes by its own definition, which may be from an older or newer version than this operator.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hone_api.schema import structural
 from hone_operator.times import read_time
 
 UNKNOWN = "unknownFields"
-"""Key of a cached object's metadata: the fields of its spec that this version does not know."""
+"""Metadata key of a cached object with the fields of its spec that this version does not know."""
 MAX_NAMED = 16
 MAX_PATH = 200
 
@@ -31,7 +31,7 @@ def known_spec(kind: str, spec: Any) -> tuple[Any, list[str]]:
 
 
 def known_status(kind: str, status: Any) -> dict[str, Any]:
-    """The status without unknown fields; empty when it is not an object."""
+    """The status without unknown fields; empty if it is not an object."""
     kept = _prune(STATUSES[kind], status, "status", {})
     return kept if isinstance(kept, dict) else {}
 
@@ -47,9 +47,9 @@ TYPES: dict[str, Any] = {
 
 
 def _fits(schema: Mapping[str, Any], value: Any) -> bool:
-    """Whether a value has the type of its field, and can be read if it is a time.
+    """Whether a value has the type of its field and, for a time, can be parsed.
 
-    What does not is as if it were not there: another definition let it pass, or somebody else wrote it.
+    Other values are treated as absent: another definition accepted them, or somebody else wrote them.
     """
     if schema.get("format") == "date-time" and isinstance(value, str):
         return read_time(value) is not None
@@ -60,15 +60,15 @@ def _fits(schema: Mapping[str, Any], value: Any) -> bool:
 
 
 def _prune(schema: Mapping[str, Any], value: Any, path: str, unknown: dict[str, None]) -> Any:
-    """`value` as far as `schema` goes: at most as deep, so that no later code can recurse without end."""
+    """The part of `value` that `schema` describes: at most as deep, so that later code cannot recurse without end."""
     if isinstance(value, dict):
         fields, values = schema.get("properties"), schema.get("additionalProperties")
         if fields is not None:
-            known = {k: v for k, v in value.items() if k in fields and _fits(fields[k], v)}
-            for name in value.keys() - known.keys():
+            fields_known = {k: v for k, v in value.items() if k in fields and _fits(fields[k], v)}
+            for name in value.keys() - fields_known.keys():
                 if len(unknown) < MAX_NAMED:
                     unknown[f"{path}.{name}"[:MAX_PATH]] = None
-            return {k: _prune(fields[k], v, f"{path}.{k}", unknown) for k, v in known.items()}
+            return {k: _prune(fields[k], v, f"{path}.{k}", unknown) for k, v in fields_known.items()}
         if isinstance(values, dict):
             return {k: _prune(values, v, f"{path}.{k}", unknown) for k, v in value.items()}
         return {}

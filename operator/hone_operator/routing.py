@@ -1,4 +1,4 @@
-"""Which objects a change concerns: the key that the object is, those that it belongs to, those that wait for it."""
+"""Which keys a change concerns: the object's own key, its owners, and objects that wait for it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Key(NamedTuple):
 
 
 CONTENTS = "Contents"
-"""Kind of a key that is no object of its own: see `sweeping`."""
+"""Kind of a key that is not an object: see `sweeping`."""
 
 
 def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
@@ -32,7 +32,7 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     namespace, name = meta["namespace"], meta["name"]
     gone = cache.get(kind, namespace, name) is None
     if kind in names.OWNER_LABEL:
-        goes = body.get("spec", {}).get("deletionPolicy") == "Delete"  # the ledger must know it before it goes
+        goes = body.get("spec", {}).get("deletionPolicy") == "Delete"  # the ledger must have it before it is deleted
         swept = [contents_of(namespace)] if kind == "Dataset" or gone or goes else []
         return [Key(kind, namespace, name), *_users_of(kind, body, cache), *swept]
     owner = caches.owner_of(body)
@@ -42,9 +42,9 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     if owner is None or owner.api_version != caches.API_VERSIONS.get(owner.kind):
         return []
     if owner.kind in names.OWNER_LABEL:
-        known = cache.get(owner.kind, namespace, owner.name)
-        if known is not None and caches.as_owner(known) != owner:
-            return []  # of an object that had this name before, or that never was
+        cached = cache.get(owner.kind, namespace, owner.name)
+        if cached is not None and caches.as_owner(cached) != owner:
+            return []  # the owner is an earlier object of this name, or never existed
         swept = [contents_of(namespace)] if kind == "Job" and gone else []
         return [Key(owner.kind, namespace, owner.name), *swept]
     if owner.kind == "PersistentVolumeClaim":
@@ -55,7 +55,7 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
 
 
 def _not_begun(namespace: str, cache: Cache) -> list[Key]:
-    """FineTuneJobs that may wait for what is staged in the store for all of them."""
+    """FineTuneJobs that may wait for shared staging in the store."""
     jobs = cache.items("FineTuneJob", namespace)
     waiting = [
         j for j in jobs if not (j.get("status") or {}).get("attempts") and not is_true(j, ConditionType.FINISHED)
@@ -64,18 +64,18 @@ def _not_begun(namespace: str, cache: Cache) -> list[Key]:
 
 
 def contents_of(namespace: str) -> Key:
-    """The contents of Datasets in a namespace's store."""
+    """The key for the content of Datasets in a namespace's store."""
     return Key(CONTENTS, namespace, names.CONTENTS)
 
 
 def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
-    """Unfinished FineTuneJobs that name this object, or the job that made it."""
+    """Unfinished FineTuneJobs that refer to this object, or the job that made it."""
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     maker = body["spec"].get("lineage", {}).get("job", {}).get("name") if kind == "ModelVersion" else None
     upstream = name if kind == "FineTuneJob" else maker
     users = cache.followers(namespace, upstream) if upstream else []
     if maker and (job := cache.get("FineTuneJob", namespace, maker)):
-        users.append(job)  # whose status may be lost
+        users.append(job)  # its status may be lost
     if kind != "FineTuneJob":
         users += cache.users(kind, namespace, name)
     keys = dict.fromkeys(
@@ -87,7 +87,7 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
 
 
 def _datasets_that_name(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
-    """Datasets that this object holds up."""
+    """Datasets that wait for this object."""
     if kind not in _NAMED_BY_DATASETS:
         return []
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]

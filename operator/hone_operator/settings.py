@@ -1,4 +1,4 @@
-"""The operator's settings: a mounted YAML file, overridden by the environment; wrong ones are told all at once.
+"""The operator's settings: a mounted YAML file, overridden by the environment. All errors are reported together.
 
 `HONE_CONFIG_FILE` names the file; a variable is `HONE_` + field, with `__` between a section and its field,
 e.g. `HONE_TRAINER__IMAGE`. Names are the same in both. Lists and maps in variables are JSON.
@@ -40,11 +40,11 @@ RESERVED_ENV = {"HF_ENDPOINT", "HOME", "USER", "PATH", "PYTHONPATH", "LD_PRELOAD
 
 
 class ConfigurationError(Exception):
-    """The operator cannot start; the message has a line for each mistake."""
+    """The operator cannot start; the message has a line for each error."""
 
 
 class Section(BaseModel):
-    """Unknown names are refused: a typing mistake must not become a default."""
+    """Unknown names are refused, so that a typing mistake does not become a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,21 +54,21 @@ class Trainer(Section):
 
     image: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
     vllm_image: Annotated[str, StringConstraints(max_length=512, pattern=r"^\S*$")] = ""
-    """The same with vLLM, for jobs whose samples it generates; empty: they are refused."""
+    """The trainer's image with vLLM, for jobs that generate samples with it; empty: such jobs are refused."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     image_pull_secrets: list[Name] = Field(default_factory=list)
-    """Names of secrets that each tenant's namespace holds."""
+    """Names of Secrets that each tenant's namespace has."""
     termination_grace_seconds: Seconds = 120
     start_timeout_seconds: Seconds = 900
-    """How long a scheduled pod may take until its container runs (image pull, volumes)."""
+    """Seconds that a scheduled pod may take until its container runs (image pull, volumes)."""
     scratch_size: Quantity = "20Gi"
     """Limit of the emptyDir at /tmp."""
     network_interface: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,15}$")] = "eth0"
-    """Interface over which the pods of a run meet."""
+    """Network interface for traffic between the pods of a run."""
     runtime_class_name: ClassName = ""
     """RuntimeClass of the pods that train; empty: the node's default."""
     extra_env: dict[EnvName, str] = Field(default_factory=dict)
-    """For proxies, NCCL and the like; the names that Hone itself sets are refused."""
+    """For proxies, NCCL and the like; names that Hone itself sets are refused."""
 
     @field_validator("extra_env")
     @classmethod
@@ -105,9 +105,9 @@ class Store(Section):
     access_mode: Literal["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"] = "ReadWriteMany"
     """Runs of several nodes need ReadWriteMany, unless all nodes of the cluster are one."""
     keep_unused_seconds: Seconds = 3600
-    """How long rows stay that no Dataset, job or ModelVersion refers to any more."""
+    """How long rows are kept that no Dataset, job or ModelVersion refers to."""
     isolate_runs: bool = True
-    """Whether a pod mounts only the folders of the store that it needs; the kubelet makes those that are missing."""
+    """Whether a pod mounts only the folders of the store that it needs; the kubelet creates missing ones."""
 
 
 class Progress(Section):
@@ -119,31 +119,31 @@ class Progress(Section):
     service_port: Port = 8443
     """Port of the Service in front of it."""
     status_interval_seconds: Seconds = 15
-    """A job's status is written at most so often because of reports."""
+    """Least interval between writes of a job's status that are due to reports."""
     tls_secret: Name = "hone-operator-tls"
-    """Secret in the operator's own namespace that keeps its certificate authority over restarts."""
+    """Secret in the operator's own namespace that keeps its certificate authority across restarts."""
 
 
 class OptIn(Section):
-    """How namespaces let the operator in: by a label, or by this list. Without a role it works in all that it sees."""
+    """How namespaces opt in: by a label, or by this list. Without a role, the operator works in all that it sees."""
 
     role: Annotated[str, StringConstraints(max_length=253)] = ""
     """ClusterRole that the operator binds to itself in labelled namespaces; empty: no namespace needs to opt in."""
     service_account: Annotated[str, StringConstraints(max_length=253)] = ""
-    """Its own, in its own namespace."""
+    """The operator's service account, in its own namespace."""
     namespaces: list[Name] = Field(default_factory=list)
-    """Namespaces in which the role is bound already."""
+    """Namespaces in which the role is already bound."""
     close_ports: bool = True
     """Whether a NetworkPolicy closes the ports of Hone's pods in labelled namespaces."""
 
 
 class Tenants(Section):
-    """What tenants may ask for. An entry of a list is a name, or a prefix and `*`."""
+    """What tenants may use. An entry of a list is a name, or a prefix and `*`."""
 
     secret_prefix: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][-a-z0-9]*)?$", max_length=63)] = "hone-"
-    """Names of Secrets that objects name begin with it; empty: any Secret of the namespace can be named."""
+    """Prefix that names of Secrets must have; empty: any Secret of the namespace may be used."""
     priority_classes: list[str] = Field(default_factory=lambda: ["*"])
-    """PriorityClasses; system-* never."""
+    """PriorityClasses; system-* is never allowed."""
     toleration_keys: list[str] = Field(default_factory=lambda: ["*"])
     """Keys of taints; `*` does not cover the control plane's."""
     node_selector_keys: list[str] = Field(default_factory=lambda: ["*"])
@@ -151,7 +151,7 @@ class Tenants(Section):
 
 
 class PodLimits(Section):
-    """What no pod of Hone may exceed, beside its memory."""
+    """Limits for every pod of Hone, in addition to its memory."""
 
     cpu_factor: Annotated[int, Field(ge=0, le=1000)] = 4
     """CPU limit as a multiple of the request; 0: no CPU limit."""
@@ -163,7 +163,7 @@ class PodLimits(Section):
 
 
 class Privacy(Section):
-    """What people see who may read objects and not the data."""
+    """What is visible to people who may read objects but not the data."""
 
     rows_in_status: bool = True
     """Whether status, records and events may quote rows."""
@@ -198,7 +198,7 @@ class Settings(BaseSettings):
     tenants: Tenants = Field(default_factory=Tenants)
     pod_limits: PodLimits = Field(default_factory=PodLimits)
     metrics_from: list[dict[str, Any]] = Field(default_factory=list)
-    """Peers of a NetworkPolicy that may read the metrics of ranks; empty: everybody."""
+    """NetworkPolicy peers that may read the metrics of ranks; empty: everybody."""
     privacy: Privacy = Field(default_factory=Privacy)
     trainer: Trainer
     staging: Staging = Field(default_factory=Staging)
@@ -209,7 +209,7 @@ class Settings(BaseSettings):
     limits: SourceLimits = Field(default_factory=SourceLimits)
     log: Log = Field(default_factory=Log)
     resync_seconds: Seconds = 300
-    """Every object is looked at again at least so often."""
+    """Every object is reconciled at least this often."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 16
     """Objects that are reconciled at the same time."""
     cluster_domain: Host = "cluster.local"
@@ -243,7 +243,7 @@ def load() -> Settings:
     """The settings of this process.
 
     Raises:
-        ConfigurationError: with every mistake on a line of its own.
+        ConfigurationError: with each error on its own line.
     """
     path = os.environ.get(CONFIG_FILE_ENV)
     if path and not Path(path).is_file():

@@ -1,4 +1,4 @@
-"""What is seen of a namespace's store: its claim, and the shared Jobs that stage base models and tasks in it."""
+"""Reads a namespace's store: its claim, and the shared Jobs that stage base models and tasks in it."""
 
 import time
 from collections.abc import Mapping
@@ -33,9 +33,9 @@ class StoreReader:
     """Claims by namespace, and until when they are believed (monotonic seconds)."""
 
     async def observe(self, body: Mapping[str, Any]) -> Stage:
-        """The store and the shared Jobs of what this FineTuneJob asks for, until its first attempt has begun.
+        """The store and the shared Jobs that this FineTuneJob needs, until its first attempt has begun.
 
-        Also after it when the status does not say what it was begun with: then it is staged again.
+        Also later if the status does not say what the attempt began with: then everything is staged again.
         """
         status = body.get("status") or {}
         pinned = (status.get("resolved") or {}).get("datasetDigests")
@@ -48,14 +48,15 @@ class StoreReader:
         return Stage(await self._claim(namespace), [await self._staging(job) for job in jobs])
 
     def _is_staging(self, job: Mapping[str, Any], work: Shared) -> bool:
-        """Whether this Job stages that: a label alone does not make it so."""
+        """Whether this Job stages that work: a label alone does not prove it."""
         meta, owner = job["metadata"], caches.owner_of(job)
         if owner is None or owner[1:4] != ("v1", "PersistentVolumeClaim", self.platform.store_claim):
             return False
         return meta["labels"].get(names.COMPONENT) == work.component and not meta.get("deletionTimestamp")
 
     async def _staging(self, job: Mapping[str, Any]) -> ObservedJob:
-        """A hundred FineTuneJobs may read one Job's end: only what the cache lacks is read from the API server."""
+        """The Job with its end. A hundred FineTuneJobs may read it, so only what the cache lacks is read from the API
+        server."""
         seen = ObservedJob(job, self.cache.children(job, "Pod"))
         if not seen.finished:
             return await self.read.in_progress(seen)
@@ -63,12 +64,12 @@ class StoreReader:
 
     async def _claim(self, namespace: str) -> Mapping[str, Any] | None:
         """The store's claim with its uid."""
-        known = self._claims.get(namespace)
-        if known and known[0] > time.monotonic():
-            return known[1]
-        found = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
-        if found is None:
+        cached = self._claims.get(namespace)
+        if cached and cached[0] > time.monotonic():
+            return cached[1]
+        stored = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
+        if stored is None:
             return None
-        claim = {"kind": "PersistentVolumeClaim", "metadata": found["metadata"]}
+        claim = {"kind": "PersistentVolumeClaim", "metadata": stored["metadata"]}
         self._claims[namespace] = (time.monotonic() + BELIEVED_SECONDS, claim)
         return claim

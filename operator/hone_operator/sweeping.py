@@ -1,7 +1,7 @@
-"""Keeps the ledger of each namespace's contents, and has removed what nothing refers to any more.
+"""Keeps the ledger of each namespace's content, and removes what nothing refers to any more.
 
-Datasets carry no finalizer, and deleting one waits for nobody: what was theirs is found by comparing the ledger with
-the objects that are there.
+Datasets have no finalizer, and deleting one waits for nothing: its leftovers are found by comparing the ledger with
+the existing objects.
 """
 
 import asyncio
@@ -36,9 +36,9 @@ log = logging.getLogger(__name__)
 
 REFERRERS = ("Dataset", "FineTuneJob", "ModelVersion", "Job", "Pod")
 MEASURED = timedelta(days=1)
-"""How often a store is measured at least; what nobody remembers, e.g. runs of jobs deleted long ago, goes as well."""
+"""Longest interval between measurements of a store; leftovers of long-deleted jobs are removed as well."""
 WAITS = timedelta(minutes=1)
-"""How often a Job that has not ended is compared with what objects name."""
+"""Interval at which an unfinished Job is compared with the references of objects."""
 BYTES: TypeAdapter[dict[str, int]] = TypeAdapter(StoredBytes)
 Stored = dict[str, dict[str, int]]
 """Bytes by folder of the store, by namespace."""
@@ -49,7 +49,7 @@ Claims = dict[str, bool]
 
 
 def note_gone(departed: dict[str, Claims], kind: str, body: Mapping[str, Any], claim: str) -> None:
-    """Remember what a ModelVersion that was deleted said of its model, by namespace, until the ledger has it."""
+    """Remember what a deleted ModelVersion said about its model, by namespace, until the ledger has it."""
     if kind == "ModelVersion" and (claims := models.claimed([(kind, body)], claim)):
         noted = departed.setdefault(body["metadata"]["namespace"], {})
         noted |= {key: goes and noted.get(key, True) for key, goes in claims.items()}
@@ -57,23 +57,23 @@ def note_gone(departed: dict[str, Claims], kind: str, body: Mapping[str, Any], c
 
 @dataclass
 class Sweeper:
-    """Runs one namespace."""
+    """Processes one namespace."""
 
     cluster: Cluster
     cache: Cache
     platform: Platform
     now: Callable[[], datetime]
     stored: Stored = field(default_factory=dict)
-    """What is known of every namespace's store, for metrics."""
+    """Size of every namespace's store, for metrics."""
     departed: dict[str, Claims] = field(default_factory=dict)
-    """What ModelVersions that have just gone said of their models, by namespace."""
+    """What deleted ModelVersions said about their models, by namespace."""
 
     async def process(self, namespace: str) -> float | None:
-        """Bring the ledger up to date, and start or finish a Job; the seconds until time alone changes something."""
+        """Update the ledger, and start or finish a Job; returns the seconds until time alone changes something."""
         try:
             return await self._process(namespace)
         except (NotFoundError, RefusedError) as error:
-            # The namespace is being deleted, or a quota is used up; whatever is asked next looks again.
+            # The namespace is being deleted, or a quota is used up; the next request looks again.
             log.info("%s: contents are not looked after now: %s", namespace, error)
             self.departed.pop(namespace, None)
             return None
@@ -85,7 +85,7 @@ class Sweeper:
         before.pop(PLAN, None)  # an earlier operator kept the plan here
         text = measured = before.pop(STORED, None)
         cached, departed = self._cached(namespace), dict(self.departed.get(namespace, {}))
-        # In a thread: it reads every text of every object, and the event loop must go on.
+        # In a thread: it reads every text of every object, and the event loop must continue.
         named = await asyncio.to_thread(_looked_through, cached, self.platform.store_claim)
         known = contents.updated(before, named.contents, self.now(), departed | named.claims)
         job = self._job(body)
@@ -116,21 +116,21 @@ class Sweeper:
         return (due - self.now()).total_seconds()
 
     async def _withdraw(self, job: ObservedJob, plan: SweepPlan, named: "Named") -> None:
-        """Delete a Job that waits for a node or a quota, when what it is to remove is needed again."""
+        """Delete a waiting Job (no node, no quota) if something it is to remove is needed again."""
         if contents.is_outdated(plan, named.contents, named.exports, named.whole):
             meta = job.body["metadata"]
             log.info("%s: %s is deleted: an object names what it was to remove", meta["namespace"], meta["name"])
             await self.cluster.delete("Job", job.body)
 
-    def _forget_departed(self, namespace: str, told: Claims) -> None:
-        """The ledger has what they said; others may have gone meanwhile."""
-        left = {key: goes for key, goes in self.departed.pop(namespace, {}).items() if key not in told}
+    def _forget_departed(self, namespace: str, recorded: Claims) -> None:
+        """Drop what the ledger has by now; more ModelVersions may have been deleted meanwhile."""
+        left = {key: goes for key, goes in self.departed.pop(namespace, {}).items() if key not in recorded}
         if left:
             self.departed[namespace] = left
 
     async def _forget_staging(self, namespace: str) -> None:
-        """Delete the shared Jobs whose work no FineTuneJob of the namespace asks for, running or not."""
-        asked = {
+        """Delete the shared Jobs whose work no FineTuneJob of the namespace needs, running or not."""
+        needed = {
             work.key
             for job in self.cache.items("FineTuneJob", namespace)
             for work in wanted(job["spec"], self.platform)
@@ -138,7 +138,7 @@ class Sweeper:
         for job in self.cache.items("Job", namespace):
             meta, owner = job["metadata"], caches.owner_of(job)
             content = (meta.get("labels") or {}).get(names.CONTENT)
-            if not content or content in asked:
+            if not content or content in needed:
                 continue
             if (
                 owner
@@ -149,41 +149,41 @@ class Sweeper:
 
     def _job(self, body: Mapping[str, Any] | None) -> ObservedJob | None:
         jobs = self.cache.children({**body, "kind": "ConfigMap"}, "Job") if body else []
-        found = [job for job in jobs if not job["metadata"].get("deletionTimestamp")]
-        return ObservedJob(found[0], ()) if found else None
+        active = [job for job in jobs if not job["metadata"].get("deletionTimestamp")]
+        return ObservedJob(active[0], ()) if active else None
 
     async def _plan(self, job: Mapping[str, Any]) -> SweepPlan | None:
-        """What the Job was made to remove; None when its ConfigMap is not there, or is another one."""
+        """What the Job is to remove; None if its ConfigMap is missing or is not ours."""
         meta = job["metadata"]
         live = await self.cluster.get("Job", meta["namespace"], meta["name"])
         volumes = live["spec"]["template"]["spec"]["volumes"] if live else ()
-        found = [v["configMap"]["name"] for v in volumes if v["name"] == VOLUME]
-        config = await self.cluster.get("ConfigMap", meta["namespace"], found[0]) if found else None
+        plans = [v["configMap"]["name"] for v in volumes if v["name"] == VOLUME]
+        config = await self.cluster.get("ConfigMap", meta["namespace"], plans[0]) if plans else None
         text = (config or {}).get("data", {}).get(PLAN, "")
         if live is None or hashlib.sha256(text.encode()).hexdigest() not in _environment(live):
             return None
         return SweepPlan.model_validate_json(text)
 
     async def _measured(self, job: ObservedJob) -> str:
-        """What the Job has measured, for the ledger; of a pod that is gone, what was known before."""
+        """The Job's measurement, for the ledger; if its pod is gone, the previous measurement."""
         meta = job.body["metadata"]
-        # Live: the watch of pods may lag behind the watch of Jobs.
+        # Read live: the watch of pods may lag behind the watch of Jobs.
         pods = await self.cluster.list("Pod", meta["namespace"], labels=f"batch.kubernetes.io/job-name={meta['name']}")
         ending = ObservedJob(job.body, pods).result()
         if ending and isinstance(done := ending.result, SweepResult):
-            found = {"at": job.ended_at, "bytes": done.stored}
+            measurement = {"at": job.ended_at, "bytes": done.stored}
             unclaimed = {"unclaimed": done.unclaimed, "unclaimedCount": done.unclaimed_count}
-            return json.dumps(found | unclaimed if done.unclaimed_count else found)
+            return json.dumps(measurement | unclaimed if done.unclaimed_count else measurement)
         return json.dumps({"at": job.ended_at, "bytes": self.stored.get(meta["namespace"], {})})
 
     def _remember(self, namespace: str, text: str | None) -> datetime | None:
-        """When the store was measured last; None: never, or nobody can read it.
+        """When the store was last measured; None: never, or the text cannot be parsed.
 
-        Whoever may edit ConfigMaps of the namespace may have written the text, and everybody reads the metrics.
+        Anybody who may edit ConfigMaps of the namespace can have written the text, and everybody reads the metrics.
         """
         try:
-            found = json.loads(text or "")
-            at, stored = read_time(found["at"]), BYTES.validate_python(found["bytes"])
+            record = json.loads(text or "")
+            at, stored = read_time(record["at"]), BYTES.validate_python(record["bytes"])
         except (ValueError, RecursionError, KeyError, TypeError):
             at = None
         if at is None or at > self.now() + MEASURED:
@@ -199,7 +199,7 @@ class Sweeper:
         return [(kind, body) for kind in REFERRERS for body in self.cache.items(kind, namespace)]
 
     async def _live(self, namespace: str, unread: set[str]) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        """What the API server has now: a watch may lag, and what is removed does not come back."""
+        """The API server's current objects: a watch may lag, and what is removed cannot be restored."""
         for kind in REFERRERS:
             labels = names.COMPONENT if kind in ("Job", "Pod") else ""
             async for body in self.cluster.scan(kind, namespace, labels, unread=unread):
@@ -224,7 +224,7 @@ class Sweeper:
         exports = models.that_stay(live, self.platform.store_claim, orphaned)
         held = await self._held(namespace, remove, exports) | _held_runs(remove, orphaned)
         held |= {content for content in remove if contents.folder_of(content) in whole}
-        known = {**known, **dict.fromkeys(held, format_time(as_of))}  # they wait as long again
+        known = {**known, **dict.fromkeys(held, format_time(as_of))}  # the waiting time starts again
         remove = [content for content in remove if content not in held]
         asked = self._wanted(live, remove, None if "runs" in whole else orphaned)
         what = replace(asked, exports=exports if exports is None else sorted(exports))
@@ -232,12 +232,12 @@ class Sweeper:
         job, config = sweep({**owner, "kind": "ConfigMap"}, plan_of(what, as_of, self.platform), self.platform)
         made = await self.cluster.create(job, brief=True)
         self.cache.put("Job", made)
-        with contextlib.suppress(AlreadyExistsError):  # planted: the Job has no plan of ours, and goes at the next look
+        with contextlib.suppress(AlreadyExistsError):  # planted: the Job has no plan of ours, and is deleted next time
             await self.cluster.create(config(made), brief=True)
         log.info("%s: %d contents, runs and models that nothing refers to are removed", namespace, len(remove))
 
     async def _held(self, namespace: str, remove: Sequence[str], exports: set[str] | None) -> set[str]:
-        """Of what is to be removed, the models of runs that are not over, and those that a pod may use."""
+        """From what is to be removed, the models of unfinished runs and those that a pod may use."""
         places = {models.place_of(content): content for content in remove if models.is_key(content)}
         stay = {place for place in places if models.stays(place, exports)}
         if left := places.keys() - stay:
@@ -282,7 +282,7 @@ def _looked_through(objects: Objects, claim: str) -> Named:
 
 
 def _held_runs(remove: Sequence[str], orphaned: set[str] | None) -> set[str]:
-    """Of what is to be removed, the runs that a pod without a label may write."""
+    """From what is to be removed, the runs that a pod without a label may write."""
     runs = {content for content in remove if content.startswith(contents.RUN)}
     return runs if orphaned is None else runs & {f"{contents.RUN}{uid}" for uid in orphaned}
 

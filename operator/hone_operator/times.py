@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
-"""Between them are all times that mean something."""
+"""All meaningful times are between these."""
 
 
 def parse_time(text: str) -> datetime:
@@ -12,9 +12,9 @@ def parse_time(text: str) -> datetime:
 
 
 def read_time(text: str) -> datetime | None:
-    """The same of a text that anybody may have written; None when it is no time, or one that cannot be reckoned with.
+    """Parse a text that anybody may have written; None if it is not a time, or not one that Python can calculate with.
 
-    What a definition takes for a date-time is more than Python reads: year 0, a small z, 99 hours of offset.
+    A definition's date-time allows more than Python parses: year 0, a small z, 99 hours of offset.
     """
     try:
         at = datetime.fromisoformat(text)

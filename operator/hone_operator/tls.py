@@ -1,9 +1,10 @@
-"""Certificate authority and serving certificate of the progress server, made at run time and kept in a Secret.
+"""Certificate authority and serving certificate of the progress server, created at run time and kept in a Secret.
 
-The authority outlives every run: pods get its certificate with their plan. The serving certificate is renewed often.
-A new authority has a new key, the name of the old one, and certificates by its predecessors, which the server sends
-along: a pod that knows only one of those trusts it all the same. (A certificate whose subject and issuer are the same
-does not count as a step of the path, which authorities limit to none.)
+The authority outlives every run: pods get its certificate with their plan. The serving certificate is renewed often. A
+new authority has a new key and the old name. The server also sends certificates by its predecessors, so a pod that
+knows
+only one of them still trusts it. (A certificate whose subject equals its issuer does not count toward the path length,
+which authorities limit to zero.)
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ CLOCK_SKEW = timedelta(minutes=10)
 CA_KEY, CA_CERT, SERVING_KEY, SERVING_CERT = "ca.key", "ca.crt", "tls.key", "tls.crt"
 CROSS_CERTS = "ca-cross.crt"
 ROTATE, ROTATED = "rotate", "rotated"
-"""Whoever writes another text into the first gets a new authority; the second is the text that was obeyed."""
+"""Writing another text into the first key requests a new authority; the second key has the last text that took
+effect."""
 
 
 class TlsError(Exception):
-    """The certificates cannot be kept; the message says what to do."""
+    """The certificates cannot be stored; the message says what to do."""
 
 
 class SecretStore(Protocol):
     """One Secret in the operator's own namespace."""
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, bytes] | None:
-        """Its data; None when it does not exist."""
+        """Its data; None if it does not exist."""
 
     async def write_secret(self, namespace: str, name: str, data: Mapping[str, bytes]) -> None:
         """Set these keys of an existing Secret."""
@@ -54,16 +56,16 @@ class Certificates:
     key: bytes
     cert: bytes
     cross: bytes = b""
-    """The authority's key signed by the one before it, that one's by the one before, and so on."""
+    """The authority's key signed by the authority before it, that one's key by the one before, and so on."""
     rotated: bytes = b""
 
     @classmethod
     def from_secret(cls, data: Mapping[str, bytes]) -> Certificates | None:
-        """None for a Secret that is not filled yet."""
-        found = [data.get(name, b"") for name in (CA_KEY, CA_CERT, SERVING_KEY, SERVING_CERT)]
-        if not all(found):
+        """Parse the Secret's data; None if it is not filled yet."""
+        parts = [data.get(name, b"") for name in (CA_KEY, CA_CERT, SERVING_KEY, SERVING_CERT)]
+        if not all(parts):
             return None
-        return replace(cls(*found), cross=data.get(CROSS_CERTS, b""), rotated=data.get(ROTATED, b""))
+        return replace(cls(*parts), cross=data.get(CROSS_CERTS, b""), rotated=data.get(ROTATED, b""))
 
     def to_secret(self) -> dict[str, bytes]:
         return {
@@ -82,9 +84,10 @@ class Certificates:
 
 
 def renewed(old: Certificates | None, hosts: Sequence[str], now: datetime, rotate: bytes | None = None) -> Certificates:
-    """`old` itself while it serves `hosts` for long enough; else new ones, by the old authority where it still can.
+    """`old` itself while it serves `hosts` for long enough; else new certificates, signed by the old authority if it
+    still can.
 
-    A text of `rotate` that was not obeyed yet makes a new authority, which the old one vouches for.
+    A new text in `rotate` creates a new authority, which the old one vouches for.
     """
     if old is None or not _usable(old, now):
         return _issue(Certificates(*_new_authority(now), b"", b"", rotated=rotate or b""), hosts, now)
@@ -99,18 +102,19 @@ def renewed(old: Certificates | None, hosts: Sequence[str], now: datetime, rotat
 async def ensure(
     secrets: SecretStore, namespace: str, name: str, hosts: Sequence[str], served: Certificates | None = None
 ) -> Certificates:
-    """The certificates from the Secret, made or renewed when it must be.
+    """The certificates from the Secret, created or renewed if necessary.
 
     Args:
-        secrets: where the Secret is.
+        secrets: access to the Secret.
         namespace: the operator's own.
         name: of the Secret.
         hosts: names under which pods reach the server.
-        served: what the server has served so far: a Secret that was made again gets it back, because pods trust it.
+        served: what the server has used so far. If the Secret was recreated, it gets these back, because pods trust
+            them.
 
     Raises:
-        TlsError: when the Secret does not exist. The chart makes it, empty, so that the operator needs no right to
-            create secrets.
+        TlsError: the Secret does not exist. The chart creates it empty, so that the operator needs no right to create
+            secrets.
     """
     data = await secrets.read_secret(namespace, name)
     if data is None:
@@ -118,15 +122,15 @@ async def ensure(
             f"Secret {namespace}/{name} does not exist: it comes with the chart; run helm upgrade,"
             f" or kubectl -n {namespace} create secret generic {name}"
         )
-    found = Certificates.from_secret(data)
-    new = renewed(found or served, hosts, datetime.now(UTC), data.get(ROTATE))
-    if new is not found:
+    stored = Certificates.from_secret(data)
+    new = renewed(stored or served, hosts, datetime.now(UTC), data.get(ROTATE))
+    if new is not stored:
         await secrets.write_secret(namespace, name, new.to_secret())
     return new
 
 
 def load_into(context: ssl.SSLContext, certificates: Certificates) -> None:
-    """Serve this certificate to connections from now on."""
+    """Use this certificate for connections from now on."""
     with tempfile.TemporaryDirectory() as folder:  # ssl reads files only; mode 0700
         cert, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
         cert.write_bytes(certificates.cert + certificates.cross)
@@ -143,7 +147,7 @@ def server_context(certificates: Certificates) -> ssl.SSLContext:
 
 
 def _usable(old: Certificates, now: datetime) -> bool:
-    """Whether the authority can sign: parts parse and belong together, and it has not ended."""
+    """Whether the authority can sign: its parts parse and match, and it has not expired."""
     try:
         ca = x509.load_pem_x509_certificate(old.ca_cert)
         cert = x509.load_pem_x509_certificate(old.cert)
@@ -153,7 +157,7 @@ def _usable(old: Certificates, now: datetime) -> bool:
                 return False
         if old.cross:
             x509.load_pem_x509_certificates(old.cross)
-    except Exception:  # whatever a damaged Secret makes the parser raise: new ones mend it
+    except Exception:  # a damaged Secret can raise anything here; new certificates replace it
         return False
     return ca.not_valid_after_utc > now
 
@@ -163,14 +167,15 @@ def _ends_soon(pem: bytes, now: datetime, days: int) -> bool:
 
 
 def _new_authority(now: datetime) -> tuple[bytes, bytes]:
-    """(key, certificate) of an authority that nobody knows yet."""
+    """(key, certificate) of an authority that nobody trusts yet."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"hone progress authority {now:%Y-%m-%dT%H:%M:%SZ}")
     return _pem(key), _authority(name, key.public_key(), now, now + timedelta(days=AUTHORITY_DAYS), key)
 
 
 def _succeeded(old: Certificates, now: datetime, rotated: bytes) -> Certificates:
-    """A new authority of the same name, with the certificates that lead from it to the ones before; nothing served."""
+    """A new authority with the same name, and the certificates that link it to its predecessors; no serving certificate
+    yet."""
     ca, ca_key = _load_authority(old)
     key = ec.generate_private_key(ec.SECP256R1())
     cert = _authority(ca.subject, key.public_key(), now, now + timedelta(days=AUTHORITY_DAYS), key)
@@ -189,7 +194,7 @@ def _load_authority(of: Certificates) -> tuple[x509.Certificate, ec.EllipticCurv
 def _authority(
     name: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, end: datetime, signer: ec.EllipticCurvePrivateKey
 ) -> bytes:
-    """PEM of the authority's certificate, by itself or by the authority before it, which has the same name."""
+    """PEM of the authority's certificate, signed by itself or by the previous authority, which has the same name."""
     builder = (
         _builder(name, key, now, end)
         .issuer_name(name)

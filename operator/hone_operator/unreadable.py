@@ -1,4 +1,4 @@
-"""Objects that are not read (too large, too deep or not JSON), or too large for a status of theirs to be written.
+"""Handles objects that are not read (too large, too deep or not JSON), or too large for a status to be written.
 
 They are counted, logged and shown to their owner.
 """
@@ -22,10 +22,10 @@ from hone_operator.routing import Key
 
 log = logging.getLogger(__name__)
 UNREADABLE = "Unreadable"
-"""Kind of a key that is an Event to write; its name is `<kind>/<name>`."""
+"""Kind of a key for an Event to write; its name is `<kind>/<name>`."""
 REMEMBERED = 1024
 UNWRITABLE = str(Reason.UNWRITABLE)
-"""Why an object is left alone with which no status can be stored; a label of the metric."""
+"""Reason for an object with which no status can be stored; also a label of the metric."""
 ADVICE = {
     Reason.UNREADABLE: "Hone does not read this object, and leaves its status as it is: {}. "
     "Remove what makes it so, or delete the object.",
@@ -36,14 +36,14 @@ ADVICE = {
 
 @dataclass
 class Unreadable:
-    """Takes note of each object that a list or a watch had to skip."""
+    """Records each object that a list or a watch had to skip."""
 
     request: Callable[[Key], None] = lambda key: None
-    """The queue's: the Event is written like everything else, with backoff."""
+    """The queue's `request`: the Event is written like everything else, with backoff."""
     count: Callable[[str, str], None] = lambda kind, reason: None
-    """Told kind and reason of each."""
+    """Called with kind and reason of each."""
     _told: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
-    """uid and resourceVersion of what was told."""
+    """uid and resourceVersion of reported objects."""
     _unwritable: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
     _waiting: dict[Key, tuple[str, Skipped]] = field(default_factory=dict)
 
@@ -65,11 +65,12 @@ class Unreadable:
             self.request(key)
 
     def is_unwritable(self, kind: str, metadata: Mapping[str, Any]) -> bool:
-        """Whether no status could be stored with the object as it is; what does not change is not tried again."""
+        """Whether no status could be stored with the object in its current version; it is not retried until it
+        changes."""
         return _version(kind, metadata) in self._unwritable
 
     def event(self, key: Key, now: datetime) -> dict[str, Any] | None:
-        """The Event about the object of this key; None when it was written."""
+        """The Event about the object of this key; None if it was written."""
         if key not in self._waiting:
             return None
         kind, skipped = self._waiting[key]
@@ -78,7 +79,7 @@ class Unreadable:
         return event_body(about, Event(reason, ADVICE[reason].format(skipped.message), "Warning"), now)
 
     def written(self, key: Key) -> None:
-        """The Event is there."""
+        """Record that the Event was written."""
         self._waiting.pop(key, None)
 
 

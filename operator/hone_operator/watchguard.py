@@ -1,8 +1,10 @@
-"""What kopf reads passes here first: each object of a list or a watch by itself, under the bounds of `decoding`.
+"""Guards what kopf reads: each object of a list or a watch separately, within the limits of `decoding`.
 
-kopf parses with the standard library and stops the operator at the first object that cannot be parsed. It takes an HTTP
-session of ours (`kopf.AiohttpSession`), so the guard stands in the session's responses and nothing of kopf is patched.
-`tests/operator/test_intake.py` runs the pinned kopf against a real API server to hold that lists and watches pass here.
+kopf parses with the standard library and stops the operator at the first object that cannot be parsed. It accepts an
+HTTP
+session of ours (`kopf.AiohttpSession`), so the guard is in the session's responses and nothing of kopf is patched.
+`tests/operator/test_intake.py` runs the pinned kopf against a real API server and checks that lists and watches pass
+here.
 """
 
 from __future__ import annotations
@@ -25,24 +27,24 @@ log = logging.getLogger(__name__)
 CHUNK = 2**16
 GONE = 410
 ENVELOPE = 256
-"""Bytes of a watch event around its object, at most."""
+"""Maximum bytes of a watch event around its object."""
 Note = Callable[[str, Skipped], None]
 
 
 def session(info: kopf.ConnectionInfo, note: Note) -> kopf.AiohttpSession:
-    """A session for kopf, with the same credentials; `note` is told kind and object of what is skipped."""
+    """A session for kopf with the same credentials; `note` is called with kind and object of what is skipped."""
 
     class Response(GuardedResponse):
         def note(self, kind: str, skipped: Skipped) -> None:
             note(kind, skipped)
 
     connector = aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context())
-    made = aiohttp.ClientSession(
+    client_session = aiohttp.ClientSession(
         connector=connector, headers=info.as_http_headers(), response_class=Response, trust_env=info.trust_env
     )
     return kopf.AiohttpSession(
         server=info.server,
-        aiohttp_session=made,
+        aiohttp_session=client_session,
         default_namespace=info.default_namespace,
         priority=info.priority,
         expiration=info.expiration,
@@ -50,26 +52,26 @@ def session(info: kopf.ConnectionInfo, note: Note) -> kopf.AiohttpSession:
 
 
 class GuardedResponse(aiohttp.ClientResponse):
-    """Reads lists and watches of the kinds that we know object by object."""
+    """Reads lists and watches of our kinds object by object."""
 
     def note(self, kind: str, skipped: Skipped) -> None:
-        """Told of each object that is skipped."""
+        """Called with each object that is skipped."""
         raise NotImplementedError
 
     @property
     def kind(self) -> str | None:
-        """The kind of the objects that a successful answer holds; None: it is something else."""
+        """The kind of the objects in a successful answer; None: something else."""
         return KIND_OF.get(self.url.name) if self.method == "GET" and self.status == 200 else None
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """As the parent, with a content that skips what cannot be read when it is a watch."""
+        """Like the parent; the content of a watch skips unreadable objects."""
         await super().start(connection)
         if self.kind and self.url.query.get("watch") == "true":
             self.content = Lines(self.content, self.kind, self.note)  # type: ignore[assignment]
         return self
 
     async def json(self, **options: Any) -> Any:
-        """As the parent; the items of a list are parsed one by one and stripped."""
+        """Like the parent; the items of a list are parsed one by one and stripped."""
         kind = self.kind
         if kind is None:
             return await super().json(**options)
@@ -84,7 +86,7 @@ class GuardedResponse(aiohttp.ClientResponse):
 
 
 class Lines:
-    """The content of a watch, line by line: what cannot be read becomes a bookmark, which kopf passes over."""
+    """The content of a watch, line by line: an unreadable object becomes a bookmark, which kopf ignores."""
 
     def __init__(self, content: aiohttp.StreamReader, kind: str, note: Note):
         self._content, self._kind, self._note = content, kind, note
@@ -98,14 +100,14 @@ class Lines:
             yield self.guarded(line) + b"\n"
 
     def guarded(self, line: bytes) -> bytes:
-        """The event with its object stripped, or a bookmark in its place."""
+        """The event with its object stripped, or a bookmark instead."""
         try:
             event = decoding.decode(line, decoding.MAX_BYTES + ENVELOPE)
             return json.dumps(decoding.shaped(self._stripped, event)).encode()
         except UnreadableError as error:
-            found = decoding.identity(line)
-            self._note(self._kind, Skipped(error.reason, error.message, found))
-            version = {"resourceVersion": found["resourceVersion"]} if "resourceVersion" in found else {}
+            identity = decoding.identity(line)
+            self._note(self._kind, Skipped(error.reason, error.message, identity))
+            version = {"resourceVersion": identity["resourceVersion"]} if "resourceVersion" in identity else {}
             return json.dumps({"type": "BOOKMARK", "object": {"metadata": version}}).encode()
 
     def _stripped(self, event: Any) -> Any:
@@ -124,7 +126,7 @@ class Lines:
 
 
 async def bounded_lines(content: aiohttp.StreamReader, limit: int) -> AsyncIterator[bytes]:
-    """The lines of a stream; of one that is longer than `limit`, its first `limit` + 1 bytes: the rest is not kept."""
+    """The lines of a stream; of a line longer than `limit` only the first `limit` + 1 bytes are kept."""
     line = bytearray()
     async for data in content.iter_chunked(CHUNK):
         *ended, rest = data.split(b"\n")

@@ -1,6 +1,6 @@
-"""A work queue of keys: many requests for a key become one run, and no key runs twice at a time.
+"""A work queue of keys: many requests for a key become one run, and a key never runs twice at the same time.
 
-Runs that fail come again with exponential backoff and jitter; a run may ask to come again after a while.
+Failed runs are retried with exponential backoff and jitter; a run may request another run after some time.
 Tenants take turns: a flood of keys from one tenant delays only that tenant.
 """
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 120.0
 ALONE, AMONG_OTHERS = 0.75, 0.25
-"""The fraction of concurrent runs that one tenant may hold: slow runs of one never take the last slot, and while others
-work a flood of one loads neither the event loop nor the API server much."""
+"""The fraction of concurrent runs that one tenant may hold. Slow runs of one tenant never take the last slot, and a
+flood from one tenant loads neither the event loop nor the API server much while others work."""
 RECENT_SECONDS = 10.0
-"""A tenant works among others while one of them had a run within this time."""
+"""Seconds after a run of another tenant during which a tenant counts as working among others."""
 
 
 class FairQueue(Generic[K]):
@@ -29,21 +29,21 @@ class FairQueue(Generic[K]):
     def __init__(self, tenant_of: Callable[[K], Hashable]):
         self._tenant_of = tenant_of
         self._waiting: OrderedDict[Hashable, dict[K, float]] = OrderedDict()
-        """Tenant -> key -> when it was asked for. The first tenant has the next turn."""
+        """Tenant -> key -> when it was requested. The first tenant has the next turn."""
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, key: K, now: float) -> None:
-        """Append the key; one that waits already keeps its place."""
+        """Append the key; a key that already waits keeps its place."""
         keys = self._waiting.setdefault(self._tenant_of(key), {})
         if key not in keys:
             keys[key] = now
             self._count += 1
 
     def pop(self, full: Callable[[Hashable], bool]) -> tuple[K, float] | None:
-        """Remove the next key and when it was asked for; None if every waiting tenant is `full`."""
+        """Remove the next key and the time of its request; None if every waiting tenant is `full`."""
         for tenant, keys in self._waiting.items():
             if full(tenant):
                 continue
@@ -58,18 +58,18 @@ class FairQueue(Generic[K]):
         return None
 
     def oldest(self) -> float | None:
-        """When the key that waits longest was asked for."""
+        """When the longest-waiting key was requested."""
         return min((next(iter(keys.values())) for keys in self._waiting.values()), default=None)
 
     def keys(self) -> set[K]:
-        """All that wait."""
+        """All waiting keys."""
         return {key for keys in self._waiting.values() for key in keys}
 
 
 class WorkQueue(Generic[K]):
-    """`process(key)` returns the seconds after which the key is to be run again, or None.
+    """`process(key)` returns the seconds after which to run the key again, or None.
 
-    Times are of the event loop's clock. Not thread-safe: use from one event loop.
+    Times are those of the event loop's clock. Not thread-safe: use from one event loop.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class WorkQueue(Generic[K]):
         self._slots: Counter[Hashable] = Counter()
         """Running keys by tenant."""
         self._again: set[K] = set()
-        """Asked for while running."""
+        """Keys that were requested while running."""
         self._due: dict[K, float] = {}
         self._timers: list[tuple[float, int, K]] = []
         self._count = 0
@@ -101,7 +101,7 @@ class WorkQueue(Generic[K]):
         self._wake = asyncio.Event()
         self.on_failure: Callable[[K, BaseException], None] | None = None
         self._at_first: set[K] | None = None
-        """Those of the keys that waited at the start that have not had a run; None before the start."""
+        """Keys that waited at the start and have not had a run; None before the start."""
 
     def request(self, key: K, after: float = 0.0) -> None:
         """Run `key` now, or after some seconds; an earlier request wins."""
@@ -115,7 +115,7 @@ class WorkQueue(Generic[K]):
             self._wake.set()
 
     def forget(self, key: K) -> None:
-        """The object is gone: no timer, no backoff."""
+        """Drop timer and backoff of a deleted object."""
         self._due.pop(key, None)
         self._failures.pop(key, None)
 
@@ -128,19 +128,20 @@ class WorkQueue(Generic[K]):
 
     @property
     def depth(self) -> int:
-        """Keys that wait to be run now."""
+        """Number of keys that wait to run now."""
         return len(self._ready)
 
     @property
     def caught_up(self) -> bool:
-        """Whether every key that waited at the start has had a run. What came since does not count: a tenant that asks
-        for more and more must not keep the operator from being ready."""
+        """Whether every key that waited at the start has had a run. Later keys do not count: a tenant that requests
+        more and more must not keep the operator from being ready."""
         return self._at_first is not None and not self._at_first
 
     def stuck_for(self) -> float:
-        """Seconds that the longest run takes, or that keys wait and no run begins: grows without end when we are stuck.
+        """Seconds that the longest run has taken, or that keys have waited while no run began; grows without end if
+        stuck.
 
-        How long a key has waited says nothing: a tenant that asks for more than can be done waits behind itself.
+        How long one key has waited says nothing: a tenant that requests too much waits for its own work.
         """
         now = asyncio.get_running_loop().time()
         oldest = self._ready.oldest()
@@ -148,7 +149,7 @@ class WorkQueue(Generic[K]):
         return max((now - t for t in times), default=0.0)
 
     async def run(self) -> None:
-        """Work until cancelled; then running keys are cancelled too."""
+        """Work until cancelled; then running keys are also cancelled."""
         self._at_first = self._ready.keys()
         async with asyncio.TaskGroup() as group:
             while True:
@@ -175,7 +176,7 @@ class WorkQueue(Generic[K]):
         return self._slots[tenant] >= (alone if self._recent.keys() <= {tenant} else among_others)
 
     def _move_due(self) -> float | None:
-        """Make due keys ready; the seconds until the next one is."""
+        """Make due keys ready; returns the seconds until the next one is due."""
         now = asyncio.get_running_loop().time()
         while self._timers:
             when, _, key = self._timers[0]
@@ -190,7 +191,7 @@ class WorkQueue(Generic[K]):
         return None
 
     async def _run(self, key: K) -> None:
-        self._due.pop(key, None)  # this run decides anew when to come again
+        self._due.pop(key, None)  # this run decides again when the next is due
         try:
             async with asyncio.timeout(self._run_limit):
                 after = await self._process(key)
@@ -205,7 +206,7 @@ class WorkQueue(Generic[K]):
             self._wake.set()
         if key in self._again:
             self._again.discard(key)
-            # A key that fails is not run at once because it was asked for: that would defeat the backoff.
+            # A failing key is not run at once when requested: that would defeat the backoff.
             if key not in self._failures:
                 self.request(key)
                 return

@@ -1,4 +1,4 @@
-"""The Job that stages a base model in the store; it asks for no GPU."""
+"""The Job that stages a base model in the store; it requests no GPU."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What pods that download need; pods that train get none of it."""
+"""Settings for pods that download; pods that train get none of them."""
 
 from pathlib import PurePosixPath
 
@@ -9,7 +9,7 @@ SECRET = PurePosixPath("/secrets/source")
 
 
 def hub_environment(platform: Platform) -> dict[str, str]:
-    """Where huggingface_hub looks; a mirror in air-gapped clusters."""
+    """The address of the hub for huggingface_hub; a mirror in air-gapped clusters."""
     return {"HF_ENDPOINT": platform.hugging_face_endpoint} if platform.hugging_face_endpoint else {}
 
 

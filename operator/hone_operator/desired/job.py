@@ -1,4 +1,4 @@
-"""A plan's ConfigMap and the Job that carries it out; one pod, or one for each node of a run."""
+"""A plan's ConfigMap and the Job that carries it out: one pod, or one for each node of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import CONTAINER, CONTAINERS, Work, plan_text, template
 
 DECIDED_EXIT_CODES = sorted({ExitCode.DATA, ExitCode.DIVERGED, ExitCode.IO, ExitCode.INTERRUPTED, ExitCode.CONFIG})
-"""Exit codes of the contract; the API server refuses them in any other than ascending order."""
+"""Exit codes of the contract, ascending: the API server refuses any other order."""
 
 
 @dataclass(frozen=True)
 class JobName:
-    """How the objects of one piece of work are called and labelled."""
+    """Name and labels of the objects for one piece of work."""
 
     name: str
     labels: Mapping[str, str]
@@ -37,7 +37,7 @@ def plan_config(owner: Mapping[str, Any], job: JobName, work: Work, platform: Pl
 
 
 def job(owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, nodes: int = 1) -> list[dict[str, Any]]:
-    """[ConfigMap, Job]: `nodes` pods that are tried once. Who tries again, and when, is the operator's decision."""
+    """[ConfigMap, Job]: `nodes` pods without retries. The operator decides whether and when to retry."""
     config = plan_config(owner, job, work, platform)
     return [config, with_plan(config["metadata"]["name"], owner, job, work, platform, nodes)]
 
@@ -45,7 +45,7 @@ def job(owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, 
 def with_plan(
     plan: str, owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, nodes: int = 1
 ) -> dict[str, Any]:
-    """The Job alone; ConfigMap `plan` has its plan.json."""
+    """Only the Job; ConfigMap `plan` has its plan.json."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -56,7 +56,7 @@ def with_plan(
             "parallelism": nodes,
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            # Every rule ends the Job; they are here so that its condition says which pod and why.
+            # Every rule fails the Job; the rules are here so that its condition says which pod and why.
             "podFailurePolicy": {
                 "rules": [
                     {
@@ -82,7 +82,7 @@ def with_plan(
 
 
 def suspension(job: Mapping[str, Any], value: bool) -> dict[str, Any]:
-    """The one field of a Job that the operator changes; uid as precondition."""
+    """The one field of a Job that the operator changes; the uid is a precondition."""
     meta = job["metadata"]
     return {
         "apiVersion": "batch/v1",

@@ -1,4 +1,4 @@
-"""The Job that materialises a Dataset."""
+"""The Job that materializes a Dataset."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,27 +19,27 @@ from hone_operator.desired.synthesis import generation as generation_of
 
 SOURCE = PurePosixPath("/source")
 INCOMING = "incoming"
-"""Folder of the store with one for each Job that makes rows, until they are published."""
+"""Folder of the store with a subfolder for each Job that makes rows, until they are published."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """The objects of the namespace that the curation and the mixture name, as they are now."""
+    """The objects of the namespace that the curation and the mixture refer to, in their current state."""
 
     parts: Sequence[DatasetInput] = ()
-    """Of a mixture: every split of every Dataset, share is the weight."""
+    """For a mixture: every split of every Dataset; share is the weight."""
     evaluation_sets: Sequence[DatasetInput] = ()
     classifiers: Mapping[str, PinnedModel] = field(default_factory=dict)
 
 
 def named_datasets(spec: Mapping[str, Any]) -> set[str]:
-    """Names of the Datasets that a Dataset's spec has; the spec may be older than its schema."""
+    """Names of the Datasets that a Dataset's spec refers to; the spec may be older than its schema."""
     contamination = (spec.get("curation") or {}).get("contamination") or {}
     return {d["name"] for d in (*(contamination.get("datasets") or ()), *(spec.get("mixture") or ()))}
 
 
 def named_versions(spec: Mapping[str, Any]) -> set[str]:
-    """Names of the ModelVersions that a Dataset's spec has."""
+    """Names of the ModelVersions that a Dataset's spec refers to."""
     return {n for s in (spec.get("curation") or {}).get("scores") or () if (n := s.get("modelVersion"))}
 
 
@@ -49,17 +49,19 @@ def source_mount(uri: str) -> tuple[Mount | None, str | None]:
     if scheme == "pvc":
         return Mount.claim("source", SOURCE, head), str(SOURCE / path)
     if scheme == "configmap":
-        # Optional: a ConfigMap deleted after the check ends in a report by the pod, not in a pod that hangs.
+        # Optional: if the ConfigMap is deleted after the check, the pod reports it instead of hanging.
         volume = {"configMap": {"name": head, "optional": True, "items": [{"key": path, "path": path}]}}
         return Mount("source", SOURCE, volume), str(SOURCE / path)
     return None, None
 
 
 def in_two_steps(owner: Mapping[str, Any], spec: DatasetSpec, job_name: str, work: Work, platform: Platform) -> Work:
-    """The work, so that what parses foreign data writes no more of the store than a folder of its Job's own, and the
-    batch of generated rows. A second container publishes from there; what runs rely on or have made it can only read.
+    """The work in two containers. The first parses foreign data and may write only a folder of its own Job in the
+    store,
+    and the batch of generated rows. The second publishes from there. Everything that runs rely on is read-only for the
+    first.
 
-    Its store is one mount, since a rename does not cross mounts.
+    The first container's store is one mount, since a rename cannot cross mounts.
     """
     folder = f"{INCOMING}/{job_name}"
     batch = [str(batch_folder(owner["metadata"]["name"], spec.synthesis))] if spec.synthesis else []
@@ -82,13 +84,13 @@ def materialize(
     named: Named | None = None,
     known: str | None = None,
 ) -> list[dict[str, Any]]:
-    """ConfigMap and Job of try `number` for the Dataset's present generation.
+    """ConfigMap and Job of attempt `number` for the Dataset's present generation.
 
     Args:
-        known: sourceVersion of what is served; a source that has it still is not read.
+        known: sourceVersion of the content in use; a source that still has this version is not read again.
 
     Raises:
-        names.InvalidReferenceError: when the source's path leaves its root.
+        names.InvalidReferenceError: the source's path leaves its root.
     """
     named = named or Named()
     work = _mix(owner, spec, platform, named) if spec.mixture else _read(owner, spec, platform, named, known)
@@ -141,7 +143,7 @@ def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named
 
 
 def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: Named) -> Work:
-    """Mix other Datasets, which lie in the store already."""
+    """Mix other Datasets, which are in the store already."""
     plan = MixPlan(
         name=owner["metadata"]["name"],
         parts=list(named.parts),
@@ -163,6 +165,6 @@ def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named:
 
 
 def _previous(owner: Mapping[str, Any]) -> str | None:
-    """The content that is being replaced."""
+    """Digest of the content that is being replaced."""
     digest: str | None = (owner.get("status") or {}).get("digest")
     return digest

@@ -1,4 +1,4 @@
-"""A finished run -> its ModelVersion, and the ledger that hands out version numbers."""
+"""Builds the ModelVersion of a finished run, and the ledger that allocates version numbers."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -24,22 +24,22 @@ from hone_api.report import TrainingResult
 from hone_operator.desired import names
 
 REMEMBERED = 64
-"""Runs a model whose number the ledger remembers: more than can be between allocation and creation at once."""
+"""Runs of a model whose number the ledger remembers: more than can be between allocation and creation at one time."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A number, and the ledger that must be written before the number is used."""
+    """A version number, and the ledger that must be written before the number is used."""
 
     number: int
     ledger: dict[str, Any] | None
-    """None: the number was already this run's."""
+    """None: the run already had this number."""
 
 
 def allocate(
     owner: Mapping[str, Any], model: str, ledger: Mapping[str, Any] | None, existing: Iterable[Mapping[str, Any]]
 ) -> Version:
-    """The version number of this run's model: its own if it has one, else one that was never used.
+    """The version number for this run's model: the run's existing one, or one that was never used.
 
     `ledger` is the namespace's ConfigMap as read (its resourceVersion guards the write), `existing` the
     ModelVersions of the namespace: the ledger may have been lost, they may have been deleted.
@@ -74,7 +74,7 @@ def allocate(
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that succeeded, with everything that its model's record needs."""
+    """A successful run, with everything that the record of its model needs."""
 
     owner: Mapping[str, Any]
     plan: TrainingPlan
@@ -88,7 +88,7 @@ class FinishedRun:
 
 
 def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
-    """The record, by value. No owner reference: deleting the job must not delete its model."""
+    """The record, by value. It has no owner reference, because deleting the job must not delete its model."""
     meta, plan = run.owner["metadata"], run.plan
     root = f"pvc://{run.store_claim}/models/{meta['uid']}"
     spec = ModelVersionSpec(
@@ -141,25 +141,25 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
 
 
 def _approval(result: TrainingResult) -> Approval:
-    """A model that did not pass its gate is kept, and rejected: a person may still decide otherwise."""
+    """A model that failed its gate is kept and rejected; a person can still approve it."""
     if not result.rejected:
         return Approval()
-    # Its words begin with the field whose gate it did not pass.
+    # The message begins with the field whose gate failed.
     return Approval(state="Rejected", by=result.rejected.partition(":")[0][:253], comment=result.rejected)
 
 
 def _data(plan: TrainingPlan, result: TrainingResult) -> list[DatasetLineage]:
-    """The Datasets, and what each gave where the termination message had room to say it."""
+    """The Datasets, and what each contributed if the termination message had room for it."""
     used = {(use.name, use.split): use for use in result.datasets}
-    found = []
+    lineages = []
     for data in plan.datasets:
         use = used.get((data.name, data.split))
         counts = {"rows": use.rows, "tokens": use.tokens} if use else {}
-        found.append(DatasetLineage(name=data.name, split=data.split, digest=data.digest, **counts))
-    return found
+        lineages.append(DatasetLineage(name=data.name, split=data.split, digest=data.digest, **counts))
+    return lineages
 
 
 def _hyper_parameters(plan: TrainingPlan, result: TrainingResult) -> dict[str, Any]:
-    """The plan without its places, and what the trainer chose where the plan left it open."""
+    """The plan without its paths, and the values that the trainer chose where the plan left them open."""
     values = {k: v for k, v in plan.to_json().items() if k not in PLACES}
     return {**values, "resolved": dict(result.resolved)} if result.resolved else values

@@ -1,4 +1,4 @@
-"""ModelVersions as the input of a run: where their weights lie, and how a pod sees them."""
+"""ModelVersions as inputs of a run: where their weights are, and how a pod mounts them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Mount
 
 MODELS = PurePosixPath("/models")
-"""Where volumes other than the store are mounted that hold ModelVersions."""
+"""Where volumes other than the store that hold ModelVersions are mounted."""
 MAX_ANCESTORS = 16
 STANDALONE: tuple[ArtifactForm, ...] = ("Merged", "Full")
-"""Forms that load by themselves, the preferred first."""
+"""Forms that load without another model, in order of preference."""
 
 
 class UnusableModelError(ValueError):
-    """A ModelVersion that no run can begin with; the message says why."""
+    """A ModelVersion that no run can start from; the message says why."""
 
 
 def pin(name: str, spec: ModelVersionSpec) -> PinnedModel:
-    """Where the weights of a ModelVersion lie: its merged or full form, else its base and the adapter to merge.
+    """Locate the weights of a ModelVersion: its merged or full form, else its base and the adapter to merge.
 
     Raises:
-        UnusableModelError: when it has neither, or it is an adapter whose base nobody wrote down.
+        UnusableModelError: it has neither, or it is an adapter whose base is not recorded.
     """
     forms = {a.format: a for a in spec.artifacts}
     for form in STANDALONE:
@@ -45,7 +45,8 @@ def pin(name: str, spec: ModelVersionSpec) -> PinnedModel:
 
 
 def ancestors(name: str, spec: ModelVersionSpec, pinned: PinnedModel) -> list[Ancestor]:
-    """The chain up to and with this ModelVersion, by value, oldest first; of a very long one the newest stages."""
+    """The chain up to and including this ModelVersion, by value, oldest first; only the newest stages of a very long
+    one."""
     lineage = spec.lineage
     parent = Ancestor(
         **{field: getattr(lineage, field) for field in Ancestor.model_fields if hasattr(lineage, field)},
@@ -57,15 +58,15 @@ def ancestors(name: str, spec: ModelVersionSpec, pinned: PinnedModel) -> list[An
 
 @dataclass(frozen=True)
 class Place:
-    """A folder of some volume as pods see it."""
+    """A folder of a volume as pods see it."""
 
     path: PurePosixPath
     claim: str | None
-    """The volume to mount for it; None: the store, which every run mounts."""
+    """The volume to mount; None: the store, which every run mounts."""
 
     @classmethod
     def of(cls, uri: str, platform: Platform) -> "Place":
-        """Where `pvc://claim/path` is seen."""
+        """The place of `pvc://claim/path` in pods."""
         _, claim, path = names.split_uri(uri)
         if claim == platform.store_claim:
             return cls(names.STORE / path, None)
@@ -80,14 +81,14 @@ class Place:
 def places(models: Iterable[PinnedModel], platform: Platform) -> list[Mount]:
     """Mounts for all folders of these models, each volume once."""
     uris = [uri for m in models for uri in (m.uri, m.adapter_uri) if uri]
-    found = {place.claim: place for place in (Place.of(uri, platform) for uri in uris)}
-    return [mount for place in found.values() if (mount := place.mount())]
+    by_claim = {place.claim: place for place in (Place.of(uri, platform) for uri in uris)}
+    return [mount for place in by_claim.values() if (mount := place.mount())]
 
 
 def folder(uri: str) -> str:
-    """The folder of a volume, at most two levels deep, that has all that `pvc://claim/path` consists of.
+    """The folder of a volume, at most two levels deep, that contains everything that `pvc://claim/path` needs.
 
-    Two: a cache of huggingface_hub has links from `models--org--name/snapshots` to its sibling `blobs`.
+    Two, because a cache of huggingface_hub has links from `models--org--name/snapshots` to its sibling `blobs`.
     """
     _, _, path = names.split_uri(uri)
     return "/".join(PurePosixPath(path).parts[:2])
@@ -100,21 +101,21 @@ def stored(models: Iterable[PinnedModel], platform: Platform) -> list[str]:
 
 
 def model_input(model: PinnedModel, platform: Platform) -> ModelInput:
-    """The model as the trainer reads it."""
+    """The model as the trainer's plan names it."""
     return ModelInput(
         path=str(Place.of(model.uri, platform).path), digest=model.digest, adapter=adapter_input(model, platform)
     )
 
 
 def adapter_input(model: PinnedModel, platform: Platform) -> ArtifactInput | None:
-    """The adapter to merge first, where there is one."""
+    """The adapter to merge first, if any."""
     if model.adapter_uri is None or model.adapter_digest is None:
         return None
     return ArtifactInput(path=str(Place.of(model.adapter_uri, platform).path), digest=model.adapter_digest)
 
 
 def references(spec: Mapping[str, Any]) -> list[str]:
-    """Names of the ModelVersions that a job reads beside its base, e.g. the reward model."""
+    """Names of the ModelVersions that a job reads in addition to its base, e.g. the reward model."""
     named = [(spec.get("ppo") or {}).get("rewardModelVersion")]
     for block in ("grpo", "evaluation"):
         rewards = (spec.get(block) or {}).get("rewards") or ()
@@ -124,18 +125,18 @@ def references(spec: Mapping[str, Any]) -> list[str]:
 
 
 def datasets(spec: Mapping[str, Any]) -> set[str]:
-    """Names of the Datasets that a job trains and is measured on; the spec may be older than its schema."""
+    """Names of the Datasets that a job is trained or measured on; the spec may be older than its schema."""
     fields = [spec.get("datasets"), spec.get("evaluationDatasets")]
     fields.append(((spec.get("evaluation") or {}).get("retention") or {}).get("datasets"))
     return {d["name"] for named in fields for d in named or ()}
 
 
 def versions(spec: Mapping[str, Any]) -> set[str]:
-    """Names of the ModelVersions that a job begins with or reads beside its base."""
+    """Names of the ModelVersions that a job starts from or reads in addition to its base."""
     base = spec["model"].get("modelVersion")
     return {*references(spec), *([base] if base else ())}
 
 
 def teacher(spec: Mapping[str, Any]) -> str | None:
-    """The one of them that answers instead of giving scores."""
+    """The ModelVersion among them that answers prompts instead of scoring."""
     return (spec.get("distillation") or {}).get("teacherModelVersion")

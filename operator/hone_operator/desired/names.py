@@ -1,4 +1,4 @@
-"""Names, labels, owner references, addresses of things in the store."""
+"""Names, labels, owner references, and addresses in the store."""
 
 import hashlib
 import json
@@ -15,26 +15,26 @@ DATASET = "hone.dev/dataset"
 MODELVERSION = "hone.dev/modelversion"
 ATTEMPT = "hone.dev/attempt"
 RUN = "hone.dev/run"
-"""Label on an attempt's Job and pods: uid of the FineTuneJob, whose work folder they write."""
+"""Label on an attempt's Job and pods: uid of the FineTuneJob whose work folder they write."""
 TRY = "hone.dev/try"
 CONTENT = "hone.dev/content"
-"""Label of work that FineTuneJobs share: what it stages, see `shared`."""
+"""Label on work that FineTuneJobs share: the content that is staged, see `shared`."""
 GENERATION = "hone.dev/generation"
 RESOLVED = "hone.dev/resolved"
-"""Annotation on an attempt's Job: what its plan was resolved to. The Job is the record that cannot lag."""
+"""Annotation on an attempt's Job: what its plan was resolved to. Unlike the status, the Job cannot lag."""
 ANCESTORS = "hone.dev/ancestors"
-"""Annotation on an attempt's Job: the chain that its base came from, by value; a parent may be deleted meanwhile."""
+"""Annotation on an attempt's Job: the chain that its base came from, by value, because a parent may be deleted."""
 RESTORED = "hone.dev/restored"
-"""Annotation by which whoever restores a backup says so, with any value but false."""
+"""Annotation with which whoever restores a backup declares it; any value except false."""
 VELERO = "velero.io/restore-name"
-"""Label that Velero puts on every object that it restores."""
+"""Label that Velero puts on every object it restores."""
 OWNER_LABEL = {"FineTuneJob": FINETUNEJOB, "Dataset": DATASET, "ModelVersion": MODELVERSION}
 
 LEDGER = "hone-model-versions"
 """ConfigMap that remembers the last version number of each model of a namespace."""
 
 CONTENTS = "hone-contents"
-"""ConfigMap that remembers the contents of Datasets in a namespace's store."""
+"""ConfigMap that remembers the content of Datasets in a namespace's store."""
 
 STORE = PurePosixPath("/store")
 PLAN_FOLDER = PurePosixPath("/etc/hone")
@@ -48,7 +48,7 @@ def digest(*parts: Any, length: int = 8) -> str:
 
 
 def fit(name: str, suffix: str, limit: int = 63) -> str:
-    """`name-suffix` as a DNS label of at most `limit` characters; a name that must be cut gets its digest."""
+    """`name-suffix` as a DNS label of at most `limit` characters; a name that must be cut gets a digest."""
     name = name.replace(".", "-")
     room = limit - len(suffix) - 1
     if len(name) > room:
@@ -57,17 +57,18 @@ def fit(name: str, suffix: str, limit: int = 63) -> str:
 
 
 def attempt(job: str, number: int) -> str:
-    """Job and Service of attempt `number`; pods are `<this>-<rank>` (at most 63 characters, see the CRD)."""
+    """Name of the Job and Service of attempt `number`; pods are `<this>-<rank>` (at most 63 characters, see the
+    CRD)."""
     return f"{job}-{number}"
 
 
 def materialize(dataset: str, uid: str, generation: int, number: int) -> str:
-    """The Job that materialises a generation of a Dataset, try `number`."""
+    """The Job that materializes a generation of a Dataset, attempt `number`."""
     return fit(dataset, f"data-{digest(uid, generation, number)}", 52)
 
 
 def verify(version: str, uid: str, number: int) -> str:
-    """The Job that re-hashes the files of a ModelVersion, try `number`."""
+    """The Job that re-hashes the files of a ModelVersion, attempt `number`."""
     return fit(version, f"verify-{digest(uid, number)}", 52)
 
 
@@ -82,12 +83,12 @@ def model_version(model: str, number: int) -> str:
 
 
 def plan(job: str, content: str) -> str:
-    """ConfigMap of a plan, named by its content: a Job that names it can only get the plan it was made with."""
+    """ConfigMap of a plan, named by its content: a Job that refers to it can only get the plan it was created with."""
     return f"{job}-{digest(content)}"
 
 
 def labels(component: str, owner: Mapping[str, Any], **extra: str) -> dict[str, str]:
-    """Labels of every object of ours; never copied from the owner (tracking labels of GitOps tools live there)."""
+    """Labels of every object that we create; never copied from the owner, where GitOps tools keep tracking labels."""
     name = owner["metadata"]["name"]
     out = {"app.kubernetes.io/managed-by": FIELD_MANAGER, COMPONENT: component, **extra}
     if len(name) <= 63 and owner["kind"] in OWNER_LABEL:
@@ -123,14 +124,14 @@ def metadata(
 
 
 class InvalidReferenceError(ValueError):
-    """A URI that cannot be mounted; the message names it."""
+    """A URI that cannot be mounted; the message quotes it."""
 
 
 def split_uri(uri: str) -> tuple[str, str, str]:
     """(scheme, first segment, path below it) of `pvc://claim/path` and the like.
 
     Raises:
-        InvalidReferenceError: when the path leaves its root.
+        InvalidReferenceError: the path leaves its root.
     """
     scheme, _, rest = uri.partition("://")
     head, _, path = rest.partition("/")

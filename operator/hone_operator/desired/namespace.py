@@ -1,4 +1,5 @@
-"""What the operator makes once in a namespace that opts in by label: its own rights, and closed ports of its pods."""
+"""Objects that the operator creates once in a namespace that opts in by label: its own rights, and closed ports of
+pods."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ RBAC = "rbac.authorization.k8s.io"
 
 @dataclass(frozen=True)
 class Setup:
-    """Of one namespace."""
+    """The setup of one namespace."""
 
     namespace: str
     role: str
-    """ClusterRole, whose name all has; it owns all, so that the garbage collector removes it with the chart."""
+    """The ClusterRole. All objects have its name, and it owns them, so they are removed with the chart."""
     role_uid: str
 
     @property
@@ -30,7 +31,7 @@ class Setup:
         }
 
     def binding(self, service_account: str, of_namespace: str) -> dict[str, Any]:
-        """The RoleBinding of the operator's service account."""
+        """The RoleBinding for the operator's service account."""
         return {
             "apiVersion": f"{RBAC}/v1",
             "kind": "RoleBinding",
@@ -40,9 +41,10 @@ class Setup:
         }
 
     def closed_ports(self, metrics_from: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The NetworkPolicy by which nobody reaches a pod of Hone, and these peers its metrics; no peers: everybody.
+        """The NetworkPolicy that closes the ports of Hone's pods, except their metrics to these peers (no peers: to
+        everybody).
 
-        Ranks of one run reach each other by the policy of that run.
+        The ranks of a run reach each other by the policy of that run.
         """
         metrics: dict[str, Any] = {"ports": [{"protocol": "TCP", "port": METRICS_PORT}]}
         if metrics_from:
@@ -57,7 +59,8 @@ class Setup:
 
 
 def _as_stored(value: Any) -> Any:
-    """As the API server gives it back: without empty lists and labels. An empty selector stays: it selects all."""
+    """The value as the API server returns it: without empty lists and labels. An empty selector stays: it selects
+    all."""
     if isinstance(value, list):
         return [_as_stored(item) for item in value]
     if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What the platform team chose, as far as it shapes pods; the operator's settings are mapped to this once."""
+"""Choices of the platform team that affect pods; mapped once from the operator's settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from hone_api.plan import Limits
 
 @dataclass(frozen=True)
 class Bounds:
-    """What tenants may ask for. An entry is a name, or a prefix and `*`."""
+    """What tenants may use. An entry is a name, or a prefix and `*`."""
 
     secret_prefix: str = ""
     priority_classes: tuple[str, ...] = ("*",)
@@ -19,27 +19,27 @@ class Bounds:
 
 @dataclass(frozen=True)
 class PodLimits:
-    """What no pod of Hone may exceed, beside its memory."""
+    """Limits for every pod of Hone, in addition to its memory."""
 
     cpu_factor: int = 4
     """CPU limit as a multiple of the request; 0: no CPU limit."""
     least_cpu: str = "4"
     """The CPU limit is never below this."""
     ephemeral_storage_request: str = "64Mi"
-    """Empty: neither request nor limit, for nodes that do not account for it."""
+    """Empty: neither request nor limit, for nodes that do not track ephemeral storage."""
     staging_seconds: int = 7 * 24 * 3600
-    """Longest run of a pod that reads, fetches, verifies or sweeps."""
+    """Maximum duration of a pod that reads, fetches, verifies or sweeps."""
     training_seconds: int = 30 * 24 * 3600
-    """Longest run of a pod that trains: it saves a checkpoint, and the next attempt goes on from there."""
+    """Maximum duration of a pod that trains: it saves a checkpoint, and the next attempt continues from it."""
 
 
 @dataclass(frozen=True)
 class Platform:
-    """Everything beside the user's spec that a desired object depends on."""
+    """Everything that a desired object depends on in addition to the user's spec."""
 
     trainer_image: str
     vllm_image: str = ""
-    """The trainer's image with vLLM; empty: this installation has none."""
+    """The trainer's image with vLLM; empty if this installation has none."""
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     store_claim: str = "hone-store"
@@ -47,7 +47,7 @@ class Platform:
     store_class: str | None = None
     store_access_mode: str = "ReadWriteMany"
     store_keep_unused_seconds: int = 3600
-    """How long the content of a Dataset stays when nothing refers to it any more."""
+    """How long the content of a Dataset is kept after the last reference to it."""
     isolate_runs: bool = True
     """Whether a pod mounts only the folders of the store that it needs."""
     cluster_domain: str = "cluster.local"
@@ -63,17 +63,17 @@ class Platform:
     scratch_size: str = "20Gi"
     staging_cpu: str = "100m"
     staging_memory: str = "2Gi"
-    """Of a pod that downloads a base model: files are streamed to the store, nothing is loaded."""
+    """For a pod that downloads a base model: files are streamed to the store, nothing is loaded."""
     training_runtime: str = ""
     """RuntimeClass of the pods that train; empty: none."""
     staging_runtime: str = ""
     """RuntimeClass of all other pods; empty: none."""
     extra_env: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
-    """Bounds on downloads."""
+    """Limits on downloads."""
     bounds: Bounds = field(default_factory=Bounds)
     pod_limits: PodLimits = field(default_factory=PodLimits)
     metrics_from: tuple[Mapping[str, Any], ...] = ()
-    """Peers of a NetworkPolicy that may read the metrics of ranks; empty: everybody."""
+    """NetworkPolicy peers that may read the metrics of ranks; empty: everybody."""
     rows_in_status: bool = True
     """Whether status, records and events may quote rows."""

@@ -1,4 +1,4 @@
-"""Pods of the trainer image: all of them pass Pod Security `restricted`, and never get a shell."""
+"""Pods of the trainer image: all pass Pod Security `restricted`, and none has a shell."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ from hone_operator.desired.podlimits import resources
 USER = 10001
 CONTAINER = "trainer"
 READER = "reader"
-"""Container that runs before CONTAINER, which publishes what this one has made of foreign data."""
+"""Container that runs before CONTAINER, which publishes what this one made from foreign data."""
 CONTAINERS = (READER, CONTAINER)
-"""All of a pod of ours, in the order in which they run; a mesh may add others."""
+"""All containers of our pods, in the order in which they run; a service mesh may add others."""
 TRAINING = "training"
 """Component of the pods that train."""
 PLAN = "plan"
@@ -29,18 +29,18 @@ METRICS_PORT = 9400
 
 @dataclass(frozen=True)
 class Mount:
-    """A volume and where the container sees it."""
+    """A volume and its path in the container."""
 
     name: str
     path: PurePosixPath
     source: Mapping[str, Any]
     read_only: bool = True
     sub_path: str | None = None
-    """Folder of the volume; None: the whole."""
+    """Folder of the volume; None: the whole volume."""
 
     @property
     def claim_name(self) -> str | None:
-        """Of a persistent volume."""
+        """Name of the claim of a persistent volume."""
         name: str | None = self.source.get("persistentVolumeClaim", {}).get("claimName")
         return name
 
@@ -55,7 +55,8 @@ class Mount:
 
     @classmethod
     def secret(cls, name: str, path: PurePosixPath, secret: str) -> Self:
-        """Optional: the pod itself reports a missing secret, so that the operator needs no right on secrets."""
+        """A Secret, optional so that the pod itself reports a missing one and the operator needs no right on
+        secrets."""
         return cls(name, path, {"secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}})
 
     @classmethod
@@ -66,7 +67,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Work:
-    """What a pod of the trainer image is to do, and what it needs for that."""
+    """The work of a pod of the trainer image, and what it needs."""
 
     component: str
     verb: str
@@ -79,11 +80,11 @@ class Work:
     """Extended resources, e.g. GPUs."""
     ports: Mapping[str, int] = field(default_factory=dict)
     pod: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of the pod's spec: scheduling, subdomain."""
+    """Additional fields of the pod's spec: scheduling, subdomain."""
     image: str | None = None
-    """None: the trainer's."""
+    """None: the trainer's image."""
     publisher: tuple[Mount, ...] = ()
-    """Of a second container, which runs `publish` once the verb has ended well; empty: there is none."""
+    """Mounts of a second container, which runs `publish` after the verb has succeeded; empty: there is none."""
 
 
 def store(platform: Platform) -> Mount:
@@ -92,9 +93,10 @@ def store(platform: Platform) -> Mount:
 
 
 def writable(platform: Platform, *folders: str) -> tuple[Mount, ...]:
-    """Folders of the store that the pod may write, and nothing else of it; the whole store where pods are not isolated.
+    """Folders of the store that the pod may write, and nothing else; the whole store if pods are not isolated.
 
-    The kubelet makes a missing folder, as root, with the mode of the volume's root, and its group when that has setgid.
+    The kubelet creates a missing folder as root, with the mode of the volume's root, and with its group if setgid is
+    set.
     """
     if not platform.isolate_runs:
         return (store(platform),)
@@ -104,7 +106,7 @@ def writable(platform: Platform, *folders: str) -> tuple[Mount, ...]:
 
 
 def read_only(platform: Platform, *folders: str) -> tuple[Mount, ...]:
-    """Folders of the store that the pod may only read, also when it mounts the store writable; "" is the whole."""
+    """Folders of the store that the pod may only read, even if it mounts the store writable; "" is the whole store."""
     if not platform.isolate_runs:
         return ()
     mounts = (Mount.claim("store", names.STORE / f, platform.store_claim) for f in dict.fromkeys(folders))
@@ -114,14 +116,14 @@ def read_only(platform: Platform, *folders: str) -> tuple[Mount, ...]:
 
 
 def plan_text(work: Work) -> str:
-    """The plan as its ConfigMap has it, with the release that wrote it: a trainer of an older image reads it, too."""
+    """The plan for its ConfigMap, with the release that wrote it: a trainer from an older image also reads it."""
     return work.plan.model_copy(update={"release": RELEASE}).model_dump_json(by_alias=True, exclude_none=True, indent=1)
 
 
 def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
-    """Environment in a stable order. `$` is doubled: the kubelet would expand `$(VAR)`."""
+    """Environment in a stable order. `$` is doubled, because the kubelet would expand `$(VAR)`."""
     env = {
-        # No entry in /etc/passwd for the numeric user: libraries that ask for a home or a name need these.
+        # The numeric user has no entry in /etc/passwd: libraries that look up a home or a name need these.
         "HOME": "/tmp",
         "USER": "hone",
         "HF_HOME": "/tmp/huggingface",
@@ -132,7 +134,7 @@ def environment(work: Work, platform: Platform) -> list[dict[str, str]]:
         **work.env,
         **({} if platform.rows_in_status else {ROWS_ENV: "false"}),
         **({SECRETS_ENV: json.dumps(secrets)} if (secrets := _secret_names(work.mounts)) else {}),
-        # The trainer compares it: a pod carries out the plan that it was made for, or none.
+        # The trainer compares it, so a pod carries out only the plan that it was created for.
         PLAN_SHA256_ENV: hashlib.sha256(plan_text(work).encode()).hexdigest(),
     }
     return [{"name": k, "value": v.replace("$", "$$")} for k, v in env.items()]
@@ -143,7 +145,7 @@ def _secret_names(mounts: Sequence[Mount]) -> dict[str, str]:
 
 
 def one_volume_a_claim(mounts: Sequence[Mount]) -> list[Mount]:
-    """The same mounts, of one volume where they are of one claim: the kubelet starts no pod that has a claim twice."""
+    """The same mounts, with one volume for each claim: the kubelet does not start a pod that has a claim twice."""
     first: dict[str, Mount] = {}
     writable = {m.claim_name for m in mounts if not m.read_only}
     out = []
@@ -187,8 +189,8 @@ def container(name: str, verb: str, mounts: Sequence[Mount], work: Work, platfor
 def containers(work: Work, plan_name: str, platform: Platform) -> tuple[dict[str, Any], list[Mount]]:
     """(containers as fields of the pod's spec, mounts of all of them).
 
-    What publishes shares no scratch space with what has parsed foreign data, nor any credential: HOME is /tmp, and
-    Python imports what it finds there.
+    The publishing container shares no scratch space with the container that parses foreign data, and has no credential:
+    HOME is /tmp, and Python imports what it finds there.
     """
     plan = Mount(PLAN, names.PLAN_FOLDER, {"configMap": {"name": plan_name, "defaultMode": 0o444}})
     scratch = Mount.scratch("tmp", PurePosixPath("/tmp"), platform.scratch_size)
@@ -227,6 +229,6 @@ def template(work: Work, labels: Mapping[str, str], plan_name: str, platform: Pl
         spec["runtimeClassName"] = runtime
     if platform.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": s} for s in platform.image_pull_secrets]
-    # What kubectl logs shows without -c.
+    # The container that kubectl logs shows without -c.
     reader = {"annotations": {"kubectl.kubernetes.io/default-container": READER}} if work.publisher else {}
     return {"metadata": {"labels": dict(labels), **reader}, "spec": spec}

@@ -1,4 +1,5 @@
-"""Requests, limits and the longest time of a pod. Each pod has all of them: a runaway ends, and hurts no neighbour."""
+"""Requests, limits and maximum duration of a pod. Each pod has all of them, so a runaway ends and hurts no
+neighbour."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +9,7 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.quantity import cores
 
 OUTSIDE_SCRATCH = 2**30
-"""Bytes of ephemeral storage beside the scratch volume: the container's log."""
+"""Bytes of ephemeral storage in addition to the scratch volume, for the container's log."""
 
 
 def resources(cpu: str, memory: str, extended: Mapping[str, str], platform: Platform) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def resources(cpu: str, memory: str, extended: Mapping[str, str], platform: Plat
     if limits.cpu_factor:
         most["cpu"] = cores(max(value(cpu) * limits.cpu_factor, value(limits.least_cpu)))
     if limits.ephemeral_storage_request:
-        # Without a request of its own, the limit would be the request.
+        # Without an explicit request, the request would equal the limit.
         requests["ephemeral-storage"] = limits.ephemeral_storage_request
         most["ephemeral-storage"] = str(int(value(platform.scratch_size)) + OUTSIDE_SCRATCH)
     return {"requests": requests, "limits": most}

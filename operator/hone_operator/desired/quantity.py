@@ -1,4 +1,4 @@
-"""What follows from the quantities that a pod asks for."""
+"""Conversions of resource quantities."""
 
 from decimal import Decimal
 

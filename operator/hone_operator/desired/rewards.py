@@ -1,4 +1,4 @@
-"""What the rewards of a job bring into its pods: programs from ConfigMaps and the keys of judges."""
+"""Volumes for the rewards of a job: programs from ConfigMaps and the keys of judges."""
 
 from pathlib import PurePosixPath
 
@@ -11,7 +11,7 @@ _FILE = "reward.py"
 
 
 def mounts(spec: FineTuneJobSpec) -> list[Mount]:
-    """A volume for each reward that brings something along. All are optional: the pod itself says what is missing."""
+    """A volume for each reward that needs one. All are optional, so that the pod itself reports what is missing."""
     out = []
     for number, reward in enumerate(all_rewards(spec.grpo, spec.evaluation)):
         name, path = f"reward-{number}", FOLDER / str(number)
@@ -25,7 +25,7 @@ def mounts(spec: FineTuneJobSpec) -> list[Mount]:
 
 
 def paths(spec: FineTuneJobSpec) -> dict[str, str]:
-    """Where the pod finds them, by the rewards' names."""
+    """Paths of these volumes in the pod, by the rewards' names."""
     out = {}
     for number, reward in enumerate(all_rewards(spec.grpo, spec.evaluation)):
         if reward.python:

@@ -1,4 +1,4 @@
-"""Where pods may run: the user's words, plus what GPUs need."""
+"""Where pods may run: the user's settings, and what GPUs need."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def scheduling(spec: FineTuneJobSpec) -> dict[str, Any]:
     out: dict[str, Any] = {}
     tolerations = [t.to_json() for t in wish.tolerations or []]
     if resources.gpus_per_node:
-        # What the ExtendedResourceToleration admission plugin would add, where it is on.
+        # The same as the ExtendedResourceToleration admission plugin would add.
         tolerations.append({"key": resources.gpu_resource_name, "operator": "Exists", "effect": "NoSchedule"})
     if tolerations:
         out["tolerations"] = tolerations

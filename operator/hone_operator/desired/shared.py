@@ -1,7 +1,7 @@
 """Staging work that the FineTuneJobs of a namespace share: equal work has one Job, owned by the store's claim.
 
-The Job is also the record of what the store holds: its result serves every FineTuneJob that asks for the same. It goes
-with the claim, or when no FineTuneJob asks for its work any more (see `sweeping`).
+The Job is also the record of what is in the store: its result serves every FineTuneJob with the same work. It is
+deleted with the claim, or when no FineTuneJob needs its work any more (see `sweeping`).
 """
 
 import re
@@ -15,39 +15,40 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work
 
 Spec = Mapping[str, Any]
-"""Of a FineTuneJob, as the API server has it."""
+"""Spec of a FineTuneJob, as the API server returns it."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """One piece of such work."""
+    """One piece of shared work."""
 
     component: str
     key: str
-    """Digest of all that its Job depends on: equal keys, equal work."""
+    """Digest of everything that its Job depends on: equal keys, equal work."""
     title: str
-    """What the name of its Job begins with."""
+    """Prefix of the Job's name."""
     lasting: bool = False
-    """Whether its result never changes: it names a commit."""
+    """Whether its result never changes, because it names a commit."""
 
     def job_name(self, number: int) -> str:
         """Name of attempt `number`."""
         return names.fit(self.title, f"{self.component}-{self.key[:8]}-{number}", 52)
 
     def objects(self, claim: Mapping[str, Any], number: int, work: Work, platform: Platform) -> list[dict[str, Any]]:
-        """[Job, ConfigMap] of attempt `number`. The claim owns the Job, the Job its plan: they go one after another."""
+        """[Job, ConfigMap] of attempt `number`. The claim owns the Job and the Job owns its plan, so both are deleted
+        in turn."""
         labels = names.labels(self.component, claim, **{names.TRY: str(number), names.CONTENT: self.key})
         name = JobName(self.job_name(number), labels)
         config = plan_config(claim, name, work, platform)
         job = with_plan(config["metadata"]["name"], claim, name, work, platform)
-        # The uid is filled in when the Job has been made: see `controllers`.
+        # The uid is set when the Job has been created: see `controllers`.
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name.name, "uid": "", "controller": True}
         config["metadata"]["ownerReferences"] = [{**owner, "blockOwnerDeletion": False}]
         return [job, config]
 
 
 def base_model(spec: Spec, platform: Platform) -> Shared | None:
-    """The base model; None when nothing has to be downloaded."""
+    """The base model; None if nothing must be downloaded."""
     model = spec.get("model") or {}
     uri = model.get("uri") or ""
     if not uri or uri.startswith("pvc://"):
@@ -66,13 +67,14 @@ def harness_tasks(spec: Spec, platform: Platform) -> Shared | None:
 
 
 def wanted(spec: Spec, platform: Platform) -> list[Shared]:
-    """All that this FineTuneJob asks for."""
-    found = (base_model(spec, platform), harness_tasks(spec, platform))
-    return [shared for shared in found if shared]
+    """All shared work that this FineTuneJob needs."""
+    work = (base_model(spec, platform), harness_tasks(spec, platform))
+    return [shared for shared in work if shared]
 
 
 def _key(component: str, what: list[Any], platform: Platform) -> str:
-    """A new image, limits or mounts make new work: a Job that cannot succeed does not outlive what is wrong with it."""
+    """A new image, limits or mounts define new work, so a Job that cannot succeed is replaced when its cause is
+    fixed."""
     shaped_by = [
         platform.trainer_image,
         platform.hugging_face_endpoint,

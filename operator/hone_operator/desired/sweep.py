@@ -1,4 +1,4 @@
-"""The ConfigMap that remembers the contents of a namespace's store, and the Job that removes some of them."""
+"""The ConfigMap that remembers the content of a namespace's store, and the Job that removes some of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ PlanOf = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 def ledger(namespace: str, contents: Mapping[str, str], stored: str | None = None) -> dict[str, Any]:
-    """ConfigMap of the contents, by hexadecimal digest or run: empty, or since when nothing refers to it.
+    """ConfigMap of the content, by hexadecimal digest or run. A value is empty, or the time of the last reference.
 
-    It belongs to nobody: what it remembers outlives every object.
+    It has no owner, because it outlives every object that it is about.
     """
     return {
         "apiVersion": "v1",
@@ -37,22 +37,22 @@ def ledger(namespace: str, contents: Mapping[str, str], stored: str | None = Non
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a Job is to remove, and what is there."""
+    """What a Job is to remove, and what exists."""
 
     contents: Sequence[str] = ()
-    """Hexadecimal digests that nothing refers to."""
+    """Hexadecimal digests without a reference."""
     datasets: Sequence[str] = ()
     """Names of all Datasets."""
     jobs: Sequence[str] | None = ()
-    """uids of all runs that are there; None: all others stay, too."""
+    """uids of all existing runs; None: all others also stay."""
     checkpoints: Sequence[str] = ()
-    """uids of those of them whose checkpoints nobody needs."""
+    """uids of the runs among them whose checkpoints are no longer needed."""
     models: Sequence[str] = ()
-    """Models that go with their ModelVersion, as <run>/<attempt>."""
+    """Models that are deleted with their ModelVersion, as <run>/<attempt>."""
     exports: Sequence[str] | None = None
-    """What stays below models/, as in a SweepPlan; None: all of it."""
+    """What stays below models/, as in a SweepPlan; None: everything."""
     making: Sequence[str] | None = None
-    """Names of the Jobs that may still make rows; None: what any Job left behind stays."""
+    """Names of the Jobs that may still make rows; None: keep what any Job left behind."""
 
 
 def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:
@@ -72,16 +72,16 @@ def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:
 
 
 def sweep(owner: Mapping[str, Any], plan: SweepPlan, platform: Platform) -> tuple[dict[str, Any], PlanOf]:
-    """The Job, and what makes the ConfigMap of its plan when the Job is there; owner is the ledger.
+    """The Job, and a function that builds the ConfigMap of its plan once the Job exists; owner is the ledger.
 
-    The plan belongs to the Job, and goes with it: the operator deletes no ConfigMaps.
+    The Job owns the plan and takes it along when deleted: the operator deletes no ConfigMaps.
     """
     work = Work(component="sweep", verb="sweep", plan=plan, cpu=CPU, memory=MEMORY, mounts=(store(platform),))
     name = JobName(names.fit("hone-sweep", names.digest(plan.to_json())), names.labels("sweep", owner))
     config, body = job(owner, name, work, platform)
 
-    def plan_of(made: Mapping[str, Any]) -> dict[str, Any]:
-        owned = names.metadata(config["metadata"]["name"], {**made, "kind": "Job"}, name.labels)
+    def plan_of(created: Mapping[str, Any]) -> dict[str, Any]:
+        owned = names.metadata(config["metadata"]["name"], {**created, "kind": "Job"}, name.labels)
         return {**config, "metadata": owned}
 
     return body, plan_of

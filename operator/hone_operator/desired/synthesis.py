@@ -1,4 +1,4 @@
-"""What the materialising pod needs to ask models for rows, and what people have decided by now."""
+"""What the materializing pod needs to ask models for rows, and the decisions of reviewers so far."""
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -14,7 +14,7 @@ ENDPOINT_SECRET, JUDGE_SECRET = PurePosixPath("/secrets/endpoint"), PurePosixPat
 
 
 def reviewed(dataset: Mapping[str, Any]) -> str | None:
-    """The mark that reviewers left: it changes whenever decisions did."""
+    """The mark that reviewers leave; it changes with every decision."""
     return (dataset["metadata"].get("annotations") or {}).get(REVIEW)
 
 

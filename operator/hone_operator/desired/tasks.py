@@ -1,4 +1,4 @@
-"""The Job that stages the data sets of evaluation.harness in the store; it asks for no GPU."""
+"""The Job that stages the data sets of evaluation.harness in the store; it requests no GPU."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from hone_operator.desired.pod import Work, writable
 from hone_operator.desired.shared import Shared
 
 CPU, MEMORY = "1", "4Gi"
-"""Data sets are converted in pieces; every task is made once from its rows."""
+"""Data sets are converted in pieces; every task is built once from its rows."""
 
 
 def tasks(

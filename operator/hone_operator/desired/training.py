@@ -28,7 +28,7 @@ TOKEN_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Attempt:
-    """What an attempt is made of, beside the owner's spec."""
+    """The inputs of an attempt, in addition to the owner's spec."""
 
     owner: Mapping[str, Any]
     spec: FineTuneJobSpec
@@ -43,20 +43,20 @@ class Attempt:
 
 
 def spec_digest(spec: FineTuneJobSpec) -> str:
-    """SHA-256 of what the user asked for, without the fields that may change; a new default does not change it."""
-    asked = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"suspend", "cleanup"})
-    scheduling = {k: v for k, v in asked.pop("scheduling", {}).items() if k != "priorityClassName"}
-    asked |= {"scheduling": scheduling} if scheduling else {}
-    return f"sha256:{names.digest(asked, length=64)}"
+    """SHA-256 of the user's spec, without mutable fields; a changed default does not change it."""
+    fields = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"suspend", "cleanup"})
+    scheduling = {k: v for k, v in fields.pop("scheduling", {}).items() if k != "priorityClassName"}
+    fields |= {"scheduling": scheduling} if scheduling else {}
+    return f"sha256:{names.digest(fields, length=64)}"
 
 
 def processes_per_node(spec: FineTuneJobSpec) -> int:
-    """Ranks of one pod: one a GPU; on CPU one."""
+    """Ranks of one pod: one for each GPU; one on CPU."""
     return max(1, spec.resources.gpus_per_node)
 
 
 def image(spec: FineTuneJobSpec, platform: Platform) -> str:
-    """Of the pods that train; empty where this installation has none that can."""
+    """Image of the pods that train; empty if this installation has none that can."""
     return platform.vllm_image if spec.grpo and spec.grpo.generation.is_colocated else platform.trainer_image
 
 
@@ -66,7 +66,8 @@ def world_size(spec: FineTuneJobSpec) -> int:
 
 
 def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
-    """The attempt, fully resolved. Every attempt finds the checkpoints by the job's uid; each exports apart."""
+    """The attempt, fully resolved. All attempts find the checkpoints by the job's uid; each exports to its own
+    folder."""
     meta, spec, resolved = attempt.owner["metadata"], attempt.spec, attempt.resolved
     uid = meta["uid"]
     several = spec.resources.nodes > 1
@@ -109,7 +110,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
 
 
 def _options(spec: FineTuneJobSpec) -> dict[str, Any]:
-    """The block of the method, where the spec has it."""
+    """The block of the method, if the spec has it."""
     block = spec.method.lower()
     options = getattr(spec, block)
     return {block: options} if options else {}
@@ -122,7 +123,7 @@ def _teacher_key(spec: FineTuneJobSpec) -> tuple[list[Mount], str | None]:
 
 
 def _generation_key(spec: FineTuneJobSpec) -> tuple[list[Mount], str | None]:
-    """The same of a server that generates samples."""
+    """The same for a server that generates samples."""
     return secret_mounts(spec.grpo.generation.secret_name if spec.grpo else None, "generation", GENERATION_SECRET)
 
 
@@ -148,7 +149,7 @@ def _input(rows: str, resolved: Resolved, share: str | None = None) -> DatasetIn
 
 
 def _model(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> dict[str, Any]:
-    """Fields of the plan that say where the base model is and what it is."""
+    """Fields of the plan about the base model and its location."""
     if (version := resolved.model_version) is None:
         return {
             "model_path": str(_model_path(spec, resolved)),
@@ -167,7 +168,7 @@ def _model(spec: FineTuneJobSpec, resolved: Resolved, platform: Platform) -> dic
 
 
 def _model_path(spec: FineTuneJobSpec, resolved: Resolved) -> PurePosixPath:
-    """Folder of the base model in the pod: in the store when it was fetched, else on the user's own volume."""
+    """Folder of the base model in the pod: in the store if it was fetched, else on the user's own volume."""
     scheme, _, path = names.split_uri(spec.model.uri or "")
     if scheme == "pvc":
         return MODEL / path
@@ -194,7 +195,7 @@ def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
 
 
 def _stored(attempt: Attempt, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
-    """Of the store: the run's own folders to write; the rows, and the models and tasks that the plan names, to read."""
+    """Mounts of the store: the run's own folders writable; rows, models and tasks that the plan names read-only."""
     uid, resolved = attempt.owner["metadata"]["uid"], attempt.resolved
     read = ["datasets", *modelref.stored(versions, platform)]
     if resolved.model_version is None and (resolved.model_uri or "").startswith(
@@ -207,17 +208,17 @@ def _stored(attempt: Attempt, versions: list[PinnedModel], platform: Platform) -
 
 
 def _own_volume(uri: str, platform: Platform) -> list[Mount]:
-    """The user's volume with the base model; of the store only the model's folder."""
+    """The user's volume with the base model; from the store, only the model's folder."""
     scheme, claim, _ = names.split_uri(uri)
     if scheme != "pvc":
         return []
-    found = Mount.claim("model", MODEL, claim)
+    volume = Mount.claim("model", MODEL, claim)
     part = modelref.folder(uri) if claim == platform.store_claim and platform.isolate_runs else ""
-    return [replace(found, path=MODEL / part, sub_path=part or None)]
+    return [replace(volume, path=MODEL / part, sub_path=part or None)]
 
 
 def environment(attempt: Attempt, platform: Platform) -> dict[str, str]:
-    """The trainer needs no network but its ranks and the progress server."""
+    """The trainer needs the network only for its ranks and the progress server."""
     spec, meta = attempt.spec, attempt.owner["metadata"]
     env = {
         "HF_HUB_OFFLINE": "1",
@@ -260,8 +261,8 @@ def service(owner: Mapping[str, Any], number: int) -> dict[str, Any]:
 
 
 def isolation(owner: Mapping[str, Any], number: int, platform: Platform) -> dict[str, Any]:
-    """NetworkPolicy of attempt `number`: its ranks are reached by each other alone, on any port (gloo and NCCL choose
-    theirs), and their metrics by a Prometheus. The rendezvous and the collectives know no password."""
+    """NetworkPolicy of attempt `number`: only its own ranks reach each other, on any port (gloo and NCCL choose
+    theirs), and a Prometheus reaches their metrics. The rendezvous and the collectives have no password."""
     metrics: dict[str, Any] = {"ports": [{"port": METRICS_PORT, "protocol": "TCP"}]}
     if platform.metrics_from:
         metrics["from"] = [dict(peer) for peer in platform.metrics_from]
@@ -283,12 +284,13 @@ def isolation(owner: Mapping[str, Any], number: int, platform: Platform) -> dict
 
 
 def network(owner: Mapping[str, Any], number: int, platform: Platform) -> list[dict[str, Any]]:
-    """[NetworkPolicy, Service] by which the ranks of several nodes find each other, and nobody else finds them."""
+    """[NetworkPolicy, Service] for the ranks of several nodes, so that they find each other and nobody else reaches
+    them."""
     return [isolation(owner, number, platform), service(owner, number)]
 
 
 def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
-    """[ConfigMap, NetworkPolicy and Service when there are several nodes, Job] of the attempt."""
+    """[ConfigMap, NetworkPolicy and Service if there are several nodes, Job] of the attempt."""
     spec = attempt.spec
     resources = spec.resources
     labels = attempt_labels(attempt.owner, attempt.number)

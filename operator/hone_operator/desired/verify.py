@@ -19,20 +19,20 @@ def claims(spec: ModelVersionSpec) -> list[str]:
     """Volume claims that hold the artifacts, each once.
 
     Raises:
-        names.InvalidReferenceError: for an artifact that lies on no volume of the namespace.
+        names.InvalidReferenceError: an artifact is not on a volume of the namespace.
     """
-    found = []
+    names_of_claims = []
     for artifact in spec.artifacts:
         scheme, claim, _ = names.split_uri(artifact.uri)
         if scheme != "pvc":
             raise names.InvalidReferenceError(f"{artifact.uri}: only artifacts on pvc:// can be verified")
-        if claim not in found:
-            found.append(claim)
-    return found
+        if claim not in names_of_claims:
+            names_of_claims.append(claim)
+    return names_of_claims
 
 
 def verify(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platform: Platform) -> list[dict[str, Any]]:
-    """ConfigMap and Job of try `number`.
+    """ConfigMap and Job of attempt `number`.
 
     Raises:
         names.InvalidReferenceError: see `claims`.

@@ -1,1 +1,1 @@
-"""The progress server: what running pods report, over TLS, each in the name of its own pod only."""
+"""The progress server: takes reports from running pods over TLS, each for its own pod only."""

@@ -1,4 +1,4 @@
-"""Who reports: the pod that a token is bound to, by TokenReview; answers are kept, so that reports cost no API call."""
+"""Identifies the pod that a token is bound to, by TokenReview; answers are cached, so that reports cost no API call."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hone_operator.progress.ratelimit import RateLimit
 
 POD_NAME, POD_UID = "authentication.kubernetes.io/pod-name", "authentication.kubernetes.io/pod-uid"
 REFRESH_BEFORE_EXPIRY, KEEP_ACCEPTED, KEEP_REFUSED = 60.0, 600.0, 10.0
-"""Seconds. A token stays valid until it expires or its pod is gone; the second is checked with each report."""
+"""Seconds. A token stays valid until it expires or its pod is gone; each report checks the pod."""
 MAX_TOKENS = 8192
 CONCURRENT_REVIEWS = 8
 
 
 class ReviewsTokens(Protocol):
-    """The API server's TokenReview."""
+    """Reviews tokens with the API server's TokenReview."""
 
     async def review_token(self, token: str, audience: str) -> Mapping[str, Any]:
         """The `status` of the TokenReview."""
@@ -40,12 +40,12 @@ class Caller:
 
 
 class TooManyReviewsError(Exception):
-    """Too many tokens that nobody knows came from one place; the API server is not asked about this one."""
+    """Too many unknown tokens came from one address; the API server is not asked about this one."""
 
 
 @dataclass(frozen=True)
 class _Claim:
-    """What a token says of itself, unverified: it only spares the API server reviews that it would refuse anyway."""
+    """What a token claims, unverified; used only to skip reviews that the API server would refuse anyway."""
 
     expires: float
     pod: tuple[str, str, str]
@@ -59,7 +59,7 @@ class _Known:
 
 
 class Authenticator:
-    """Tokens to callers; at most `MAX_TOKENS` answers are kept, by the token's hash."""
+    """Maps tokens to callers; at most `MAX_TOKENS` answers are cached, by the token's hash."""
 
     def __init__(
         self,
@@ -67,33 +67,33 @@ class Authenticator:
         clock: Callable[[], float] = time.time,
         is_pod: Callable[[str, str, str], bool] = lambda namespace, name, uid: False,
     ):
-        """`is_pod` says whether we watch a pod of this namespace, name and uid."""
+        """`is_pod` says whether a watch has seen a pod with this namespace, name and uid."""
         self._reviews = reviews
         self._clock = clock
         self._is_pod = is_pod
         self._strangers = RateLimit(rate=1, burst=20)
-        """Reviews by address, of tokens that name a pod we do not watch (yet)."""
+        """Reviews by address, for tokens that name a pod we do not watch (yet)."""
         self._pods = RateLimit(rate=0.2, burst=5)
-        """Reviews by address and claimed pod: a hostile neighbour behind the same address spends only its own."""
+        """Reviews by address and claimed pod: a hostile neighbour at the same address uses up only its own."""
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._pending: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._slots = asyncio.Semaphore(CONCURRENT_REVIEWS)
 
     async def authenticate(self, token: str, address: str = "") -> Caller | None:
-        """The caller at `address`; None for a token that is not valid, not ours or bound to no pod.
+        """The caller at `address`; None if the token is not valid, not for our audience, or bound to no pod.
 
         Raises:
             TooManyReviewsError: too many unknown tokens came from this address.
-            Whatever the API server's client raises when it cannot be asked; nothing is remembered then.
+            Any error of the API server's client if the review fails; nothing is cached then.
         """
         claim = _claim(token)
         if claim is None or claim.expires <= self._clock():
             return None
         key = hashlib.sha256(token.encode()).digest()
-        known = self._known.get(key)
-        if known and known.until > self._clock():
+        cached = self._known.get(key)
+        if cached and cached.until > self._clock():
             self._known.move_to_end(key)
-            return known.caller
+            return cached.caller
         if key not in self._pending:
             if not self._may_review(claim, address):
                 raise TooManyReviewsError("too many unknown tokens from this address; try again in a few seconds")
@@ -121,15 +121,15 @@ class Authenticator:
 
 
 def _claim(token: str) -> _Claim | None:
-    """What a JWT says that claims to be for us; None otherwise."""
+    """The claims of a JWT that is for our audience; None otherwise."""
     try:
         _, payload, _ = token.split(".")
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         audiences = [claims["aud"]] if isinstance(claims["aud"], str) else claims["aud"]
         bound = claims.get("kubernetes.io") or {}
         pod = bound.get("pod") or {}
-        named = (str(bound.get("namespace")), str(pod.get("name")), str(pod.get("uid")))
-        return _Claim(float(claims["exp"]), named) if AUDIENCE in audiences else None
+        bound_to = (str(bound.get("namespace")), str(pod.get("name")), str(pod.get("uid")))
+        return _Claim(float(claims["exp"]), bound_to) if AUDIENCE in audiences else None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, binascii.Error):
         return None
 

@@ -1,4 +1,4 @@
-"""Which job a pod may report for: only that of the attempt it belongs to. Pure."""
+"""Which job a pod may report for: only the one whose attempt it belongs to. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Object = Mapping[str, Any]
 
 
 class RefusedError(Exception):
-    """Why a report is not taken: HTTP status, reason, message."""
+    """Why a report is refused: HTTP status, reason, message."""
 
     def __init__(self, status: int, reason: str, message: str):
         super().__init__(message)
@@ -25,7 +25,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Chain:
-    """The objects that tie a pod to a FineTuneJob, each as last seen; None: it does not exist."""
+    """The objects that link a pod to a FineTuneJob, each as last seen; None: it does not exist."""
 
     job: Object
     batch_job: Object | None
@@ -33,7 +33,7 @@ class Chain:
 
 
 def attempt_of(caller: Caller, chain: Chain) -> int:
-    """The attempt that the caller's pod belongs to, when it is the job's newest and the job has not ended.
+    """The attempt that the caller's pod belongs to, if it is the job's newest and the job has not ended.
 
     Raises:
         RefusedError

@@ -1,8 +1,8 @@
-"""Which connections of the progress port stay open: a caller is nobody until one of its reports was accepted.
+"""Which connections to the progress port stay open: a caller is untrusted until one of its reports was accepted.
 
-Everything here is bounded: connections in all and of one address, new connections a second, the time that a connection
-may take to prove itself. When a bound is reached, the oldest connection that has proved nothing makes room. An honest
-report takes milliseconds, so it is served even when it shares its address (source NAT of a node) with a hostile pod.
+Everything is bounded: connections in total and by address, new connections a second, and the time until a connection
+must prove itself. At a bound, the oldest unproven connection is closed. An honest report takes milliseconds, so it is
+served even if it shares its address (source NAT of a node) with a hostile pod.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from hone_operator.progress.refusals import Refusals, let_go
 
 MAX_CONNECTIONS, MAX_OF_ADDRESS = 512, 64
 NEW_A_SECOND, NEW_AT_ONCE = 100, 400
-"""Of one address; a TLS handshake costs about a millisecond of CPU."""
+"""Connections from one address; a TLS handshake costs about a millisecond of CPU."""
 PROVE_SECONDS, IDLE_SECONDS = 10, 20
-"""From opening to the first accepted report (handshake, head and token); from an accepted report to the next."""
+"""Seconds from opening to the first accepted report (handshake, head and token), and between accepted reports."""
 TLS_BUFFER_BYTES = 32 * 1024
 """asyncio gives each connection 256 KiB. A TLS record has at most 16 KiB."""
 
@@ -52,7 +52,7 @@ class Connections:
         return self._count
 
     def admit(self, peer: Peer, close: Callable[[], None]) -> bool:
-        """Whether this new connection may stay. `close` ends it at once, whatever it is doing."""
+        """Whether this new connection may stay. `close` ends it at once, whatever its state."""
         address, loop = peer[0], asyncio.get_running_loop()
         if not self._pace.allow(address, loop.time()):
             self._refusals.add("connections too fast", address)
@@ -66,7 +66,7 @@ class Connections:
         return True
 
     def trust(self, peer: Peer) -> None:
-        """A report was accepted on this connection: it may stay for the next one, and is the last to make room."""
+        """Record an accepted report: the connection may stay for the next one, and is the last to be closed."""
         if connection := self._open.get(peer[0], {}).pop(peer, None):
             connection.deadline.cancel()
             loop = asyncio.get_running_loop()
@@ -74,7 +74,7 @@ class Connections:
             self._open[peer[0]][peer] = _Connection(connection.close, deadline, trusted=True)
 
     def left(self, peer: Peer) -> None:
-        """The connection is closed."""
+        """Record that the connection is closed."""
         of_address = self._open.get(peer[0], {})
         if connection := of_address.pop(peer, None):
             connection.deadline.cancel()
@@ -101,9 +101,9 @@ class Connections:
 
 
 class BoundedTls(sslproto.SSLProtocol):
-    """asyncio's server side of TLS; counted from the first packet on, and with a small buffer.
+    """asyncio's server side of TLS, counted from the first packet and with a small buffer.
 
-    `asyncio` counts and hands over a connection only after the handshake, when the memory is already spent.
+    `asyncio` reports a connection only after the handshake, when the memory is already spent.
     """
 
     max_size = TLS_BUFFER_BYTES
@@ -113,7 +113,7 @@ class BoundedTls(sslproto.SSLProtocol):
             asyncio.get_running_loop(),
             handler,
             context,
-            waiter=cast("asyncio.Future[None]", None),  # typeshed does not know that there may be none
+            waiter=cast("asyncio.Future[None]", None),  # None is allowed, but typeshed does not declare it
             server_side=True,
             ssl_handshake_timeout=PROVE_SECONDS,
             ssl_shutdown_timeout=1,
@@ -123,7 +123,7 @@ class BoundedTls(sslproto.SSLProtocol):
         self._unread: deque[tuple[object, object]] = getattr(handler, "_messages", deque())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake if there is room."""
+        """Begin the handshake if another connection is allowed."""
         assert isinstance(transport, asyncio.Transport)
         self._peer = peer_of(transport)
         admitted = self._connections.admit(self._peer, transport.abort)
@@ -132,7 +132,7 @@ class BoundedTls(sslproto.SSLProtocol):
             transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Make room."""
+        """Remove the connection from the counts."""
         self._connections.left(self._peer)
         super().connection_lost(exc)
         for message, _ in self._unread:  # errors that aiohttp had no time to answer
@@ -146,7 +146,7 @@ def peer_of(transport: asyncio.BaseTransport | None) -> Peer:
 
 
 class BoundedSite(web.BaseSite):
-    """A listening socket of an aiohttp application whose connections are bounded."""
+    """A listening socket of an aiohttp application with bounded connections."""
 
     def __init__(self, runner: web.AppRunner, host: str, port: int, tls: ssl.SSLContext, connections: Connections):
         super().__init__(runner)

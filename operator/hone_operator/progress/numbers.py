@@ -1,4 +1,4 @@
-"""A report becomes the `status.progress` of its job. Pure."""
+"""Turns a report into the `status.progress` of its job. Pure."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hone_api.reading import read_known
 from hone_api.report import ProgressReport
 
 KUBEFLOW_NAMES = {measured.kubeflow: measured.name for measured in MEASURED if measured.kubeflow}
-"""Names under which stock Hugging Face scripts log what we show. Everything else a report holds is dropped."""
+"""Names under which stock Hugging Face scripts log metrics that we show. Everything else in a report is dropped."""
 STEPPING = frozenset({"Training", "Evaluating"})
-"""Stages in which steps say more than the stage."""
+"""Stages in which the step count is more informative than the stage."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Latest:
     """Step of the newest complete checkpoint."""
     eta_seconds: int | None = None
     start_step: int | None = None
-    """Step that the attempt's first pods went on from; None until our trainer has told it."""
+    """Step that the attempt's first pods resumed from; None until our trainer has reported it."""
     lost: int = 0
-    """Steps that had been reported, and that this attempt trained again."""
+    """Steps that had been reported and that this attempt trained again."""
     pod_created: datetime | None = None
-    """When the pod was made whose steps these are; None: not known, the operator has restarted since."""
+    """Creation time of the pod that reported these steps; None if unknown, because the operator restarted."""
     step_told: datetime | None = None
-    """When the step was told last: a report of a pod that is loading tells none."""
+    """When the step was last reported: a pod that is loading reports none."""
     ours: bool = False
-    """Our own trainer reports: what transformers' reporter says beside it, 100 % at any end, is not believed."""
+    """Whether our own trainer reports; then transformers' own reports, which claim 100 % at any end, are ignored."""
 
     @property
     def step(self) -> int:
@@ -47,24 +47,24 @@ class Latest:
 
     @property
     def trained(self) -> bool:
-        """Whether the attempt has trained a step: all its ranks have found each other."""
+        """Whether the attempt has trained a step, so all its ranks have found each other."""
         return self.step > (self.start_step or 0)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Who reports, and what is known of the time before."""
+    """Who reports, and what is known about earlier attempts."""
 
     pod_created: datetime | None = None
     reached: int = 0
-    """Last step that the attempt before this one reported."""
+    """Last step that the previous attempt reported."""
 
 
 UNKNOWN = Origin()
 
 
 def number(text: str | None) -> str | None:
-    """The number in at most six significant digits; 'nan', 'inf' and '-inf' stay; None for anything else."""
+    """The number in at most six significant digits; 'nan', 'inf' and '-inf' are kept; None for anything else."""
     try:
         return format(float(text), ".6g") if text is not None else None
     except ValueError:
@@ -84,14 +84,14 @@ def duration(seconds: int) -> str:
 
 
 def remembered(status: Mapping[str, Any], attempt: int) -> Latest | None:
-    """What the status of a job still tells of its newest attempt: all that is known after a restart of the operator."""
+    """What the status of a job says about its newest attempt: all that is known after the operator restarted."""
     attempts, progress = status.get("attempts") or (), status.get("progress") or {}
     if not attempts or attempts[-1]["number"] != attempt:
         return None
-    told, started = progress.get("lastUpdatedTime"), attempts[-1].get("startTime")
-    if not told or not started or datetime.fromisoformat(told) < datetime.fromisoformat(started):
+    reported_at, started = progress.get("lastUpdatedTime"), attempts[-1].get("startTime")
+    if not reported_at or not started or datetime.fromisoformat(reported_at) < datetime.fromisoformat(started):
         return None  # of an earlier attempt
-    received = datetime.fromisoformat(told)
+    received = datetime.fromisoformat(reported_at)
     return Latest(
         attempt,
         read_known(JobProgress, progress)[0],
@@ -104,13 +104,13 @@ def remembered(status: Mapping[str, Any], attempt: int) -> Latest | None:
 
 
 def newest(status: Mapping[str, Any]) -> Latest | None:
-    """What the status still tells of the attempt that was its newest one."""
+    """What the status says about the attempt that was its newest."""
     attempts = status.get("attempts")
     return remembered(status, attempts[-1]["number"]) if attempts else None
 
 
 def reached_before(status: Mapping[str, Any], attempt: int) -> int:
-    """Last step that the attempt before this one reported."""
+    """Last step that the previous attempt reported."""
     earlier = [a for a in status.get("attempts") or () if a["number"] < attempt]
     return earlier[-1].get("endStep", 0) if earlier else 0
 
@@ -118,10 +118,10 @@ def reached_before(status: Mapping[str, Any], attempt: int) -> int:
 def update(
     report: ProgressReport, attempt: int, previous: Latest | None, now: datetime, origin: Origin = UNKNOWN
 ) -> Latest | None:
-    """What is known after this report; None when it is not news.
+    """The new state after this report; None if the report is not news.
 
-    A report need not hold everything: numbers that it lacks keep their last value. Within an attempt the step never
-    falls, but when newer pods go on from a checkpoint: after a suspension.
+    A report may be partial: missing numbers keep their last value. Within an attempt the step never falls, except when
+    newer pods continue from a checkpoint after a suspension.
     """
     if previous and previous.attempt > attempt:
         return None
@@ -129,34 +129,34 @@ def update(
         previous = None
     if previous and (_of_older_pod(previous, origin) or (previous.ours and report.hone is None)):
         return None
-    known = previous.progress if previous else JobProgress()
-    step, total = _steps(report, known)
+    merged = previous.progress if previous else JobProgress()
+    step, total = _steps(report, merged)
     start = report.hone.start_step if report.hone else None
     loading = report.hone is not None and start is None and step == 0
     if loading:
-        step = known.step
+        step = merged.step
     resumed = previous is not None and not loading and _of_newer_pod(previous, origin)
-    if step < known.step and not resumed:
+    if step < merged.step and not resumed:
         return None
     lost = previous.lost if previous else 0
     if start is not None and (previous is None or previous.start_step is None):
         lost = max(0, origin.reached - start)
     elif resumed:
-        lost += max(0, known.step - (step if start is None else start))
-    told = report.trainer_status.progress_percentage or 0
-    percent = min(100, 100 * step // total) if total else max(known.percent, told)
+        lost += max(0, merged.step - (step if start is None else start))
+    percentage = report.trainer_status.progress_percentage or 0
+    percent = min(100, 100 * step // total) if total else max(merged.percent, percentage)
     eta = report.trainer_status.estimated_remaining_seconds
-    stage = report.hone.stage if report.hone else known.stage
-    progress = known.model_copy(
+    stage = report.hone.stage if report.hone else merged.stage
+    progress = merged.model_copy(
         update={
             **_numbers(report),
-            "checkpoint_bytes": _checkpoint_bytes(report, known),
-            "metrics": {**(known.metrics or {}), **_metrics(report)} or None,
+            "checkpoint_bytes": _checkpoint_bytes(report, merged),
+            "metrics": {**(merged.metrics or {}), **_metrics(report)} or None,
             "step": step,
             "total_steps": total,
             "percent": percent,
             "summary": _summary(step, total, percent, stage),
-            "eta": known.eta if eta is None else duration(eta),
+            "eta": merged.eta if eta is None else duration(eta),
             "stage": stage,
             "last_updated_time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
@@ -182,7 +182,7 @@ def _checkpoint_bytes(report: ProgressReport, known: JobProgress) -> int | None:
 
 
 def _summary(step: int, total: int | None, percent: int, stage: str | None) -> str:
-    """For people: 412/1000 41%; before the first step what the pods do instead, e.g. "Evaluating base"."""
+    """For people: 412/1000 41%; before the first step the stage, e.g. "Evaluating base"."""
     if step == 0 and stage and stage not in STEPPING:
         return words(stage)
     return f"{step}/{total} {percent}%" if total else f"{percent}%"
@@ -198,13 +198,13 @@ def _of_older_pod(previous: Latest, origin: Origin) -> bool:
 
 
 def _of_newer_pod(previous: Latest, origin: Origin) -> bool:
-    """After a restart of the operator only the time of the last step is known: the pod that told it is older."""
+    """After a restart of the operator only the time of the last step is known: the pod that reported it is older."""
     before = previous.pod_created or previous.step_told
     return bool(before and origin.pod_created and origin.pod_created > before)
 
 
 def _steps(report: ProgressReport, known: JobProgress) -> tuple[int, int | None]:
-    """(step, total). A resumed stock script first says 0 % without a step, and its last report has no step either."""
+    """(step, total). A resumed stock script first reports 0 % without a step, and its last report also has no step."""
     if report.hone:
         return report.hone.step, report.hone.total_steps or known.total_steps
     metrics = {m.name: m.value for m in report.trainer_status.metrics}
@@ -224,14 +224,14 @@ def _count(text: str | None) -> int | None:
 
 
 def _metrics(report: ProgressReport) -> dict[str, str]:
-    """The method's own metrics; stock scripts' are dropped."""
-    found = report.hone.metrics if report.hone else {}
-    return {name: text for name, value in found.items() if (text := number(value)) is not None}
+    """The method's own metrics; those of stock scripts are dropped."""
+    metrics = report.hone.metrics if report.hone else {}
+    return {name: text for name, value in metrics.items() if (text := number(value)) is not None}
 
 
 def _numbers(report: ProgressReport) -> dict[str, str]:
-    found = {KUBEFLOW_NAMES[m.name]: m.value for m in report.trainer_status.metrics if m.name in KUBEFLOW_NAMES}
+    values = {KUBEFLOW_NAMES[m.name]: m.value for m in report.trainer_status.metrics if m.name in KUBEFLOW_NAMES}
     if report.hone:
         sent = {measured.name: getattr(report.hone, measured.name) for measured in MEASURED}
-        found |= {name: value for name, value in sent.items() if value is not None}
-    return {name: text for name, value in found.items() if (text := number(value)) is not None}
+        values |= {name: value for name, value in sent.items() if value is not None}
+    return {name: text for name, value in values.items() if (text := number(value)) is not None}

@@ -1,6 +1,6 @@
-"""What the progress port refused, counted; the log gets one line in a while, whatever callers send.
+"""Counts what the progress port refused; logs at most one line per interval, whatever callers send.
 
-Callers' own words never reach the log: an over-long header holds a token.
+Callers' input never reaches the log, because an over-long header contains a token.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ log = logging.getLogger(__name__)
 
 
 class Refusals(Collector):
-    """Counts by kind and address, and tells them in at most one line in `LINE_SECONDS`; a collector of /metrics."""
+    """Counts by kind and address, logs them in at most one line per `LINE_SECONDS`, and exports them on /metrics."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.total: Counter[str] = Counter()
-        """By kind, since the start."""
+        """Counts by kind, since the start."""
         self._clock = clock
         self._untold: Counter[tuple[str, str]] = Counter()
         self._next = clock()
 
     def add(self, kind: str, address: str) -> None:
-        """One more."""
+        """Count one refusal."""
         self.total[kind] += 1
         place = (kind, address)
         if place not in self._untold and len(self._untold) >= MAX_PLACES:
@@ -47,14 +47,14 @@ class Refusals(Collector):
         yield CounterMetricFamily(METRIC, HELP, labels=["reason"])
 
     def collect(self) -> Iterator[Metric]:
-        """The metric by reason."""
+        """The metric, by reason."""
         family = CounterMetricFamily(METRIC, HELP, labels=["reason"])
         for kind, count in list(self.total.items()):
             family.add_metric([kind], count)
         yield family
 
     def tell(self) -> None:
-        """Log what has not been told yet."""
+        """Log what has not been logged yet."""
         worst = ", ".join(f"{count} x {kind} from {address}" for (kind, address), count in self._untold.most_common(5))
         more = f" and {len(self._untold) - 5} more" if len(self._untold) > 5 else ""
         log.warning("the progress port refused %d: %s%s", self._untold.total(), worst, more)
@@ -63,7 +63,7 @@ class Refusals(Collector):
 
 
 class HttpLog(logging.Filter):
-    """For aiohttp's logger: a request that is not HTTP is counted instead of logged with a traceback and its text."""
+    """For aiohttp's logger: a request that is not HTTP is counted, not logged with a traceback and its text."""
 
     def __init__(self, refusals: Refusals):
         super().__init__()
@@ -81,7 +81,7 @@ class HttpLog(logging.Filter):
 
 
 def let_go(error: BaseException | None) -> None:
-    """Drop the frames, which would hold the connection and its buffers until a full garbage collection."""
+    """Drop the traceback, whose frames would keep the connection and its buffers until a full garbage collection."""
     while error is not None:
         error.__traceback__ = None
         error = error.__cause__ or error.__context__

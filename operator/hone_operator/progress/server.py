@@ -1,7 +1,7 @@
-"""HTTPS endpoint for reports; Kubeflow Trainer's protocol (KEP-2779) with our own path and further fields.
+"""HTTPS endpoint for reports: Kubeflow Trainer's protocol (KEP-2779) with our own path and additional fields.
 
-Answers: 200 with the report as it was understood; 401 no valid token; 403 not this job's pod; 404 no such job;
-409 the job has ended; 413 more than 64 KiB; 422 not a report (all errors told); 429 too many; 503 try again.
+Answers: 200 with the report as understood; 401 no valid token; 403 not this job's pod; 404 no such job;
+409 the job has ended; 413 more than 64 KiB; 422 not a report (lists all errors); 429 too many; 503 try again.
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/finetunejobs/{{name}}/
 BODY_SECONDS = 10
 MAX_TOKEN_BYTES = 8192
 CLOSING = frozenset({401, 408, 413})
-"""Answers that end the connection: who guesses tokens pays a TLS handshake for each."""
+"""Answers that close the connection, so that guessing tokens costs a TLS handshake each time."""
 HTTP_LOG = f"{__name__}.http"
 
 
 class Directory(Protocol):
-    """What the server must know of the cluster; `kind` is FineTuneJob, Job or Pod."""
+    """What the server needs to know about the cluster; `kind` is FineTuneJob, Job or Pod."""
 
     def cached(self, kind: str, namespace: str, name: str) -> Object | None:
         """The object as last seen by a watch."""
 
     async def read(self, kind: str, namespace: str, name: str) -> Object | None:
-        """The object as the API server has it now: a pod's first report can be faster than our watch."""
+        """The object as the API server has it at present: a pod's first report can arrive before our watch sees the
+        pod."""
 
 
 class ProgressServer:
-    """Authenticates a report, binds it to an attempt and puts it in the store."""
+    """Authenticates a report, binds it to an attempt and puts it into the store."""
 
     def __init__(
         self,
@@ -110,20 +111,20 @@ class ProgressServer:
         report = await _read(request)
         status = job.get("status") or {}
         origin = Origin(_created(chain.pod), reached_before(status, attempt))
-        known = remembered(status, attempt)
-        self._store.accept(job["metadata"]["uid"], (namespace, name), attempt, report, known, origin)
+        latest = remembered(status, attempt)
+        self._store.accept(job["metadata"]["uid"], (namespace, name), attempt, report, latest, origin)
         return report
 
     async def _authenticate(self, request: web.Request) -> Caller:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        told = scheme.lower() == "bearer" and 0 < len(token) <= MAX_TOKEN_BYTES
-        caller = await self._authenticator.authenticate(token.strip(), request.remote or "") if told else None
+        has_token = scheme.lower() == "bearer" and 0 < len(token) <= MAX_TOKEN_BYTES
+        caller = await self._authenticator.authenticate(token.strip(), request.remote or "") if has_token else None
         if caller:
             return caller
         raise RefusedError(401, "Unauthorized", "a token of the pod, for our audience, is required")
 
     def _job_of(self, caller: Caller, namespace: str, name: str) -> Object:
-        """The job that the path names. Nobody learns which jobs exist in another namespace."""
+        """The job that the path names. Callers cannot learn which jobs exist in another namespace."""
         if caller.namespace != namespace:
             raise RefusedError(403, "Forbidden", "a pod may report only for jobs of its namespace")
         if not self._pods.allow(caller.pod_uid, time.monotonic()):
@@ -143,10 +144,10 @@ class ProgressServer:
         )
 
     async def _find(self, kind: str, namespace: str, name: str, uid: str | None = None) -> Object | None:
-        known = self._directory.cached(kind, namespace, name)
-        if known is None or (uid and known["metadata"]["uid"] != uid):
+        body = self._directory.cached(kind, namespace, name)
+        if body is None or (uid and body["metadata"]["uid"] != uid):
             return await self._directory.read(kind, namespace, name)
-        return known
+        return body
 
 
 def _created(pod: Object | None) -> datetime | None:

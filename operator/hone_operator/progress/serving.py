@@ -1,4 +1,4 @@
-"""Run the progress server with certificates that are renewed while it runs."""
+"""Runs the progress server with certificates that are renewed while it runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def hosts(service_host: str, cluster_domain: str) -> list[str]:
-    """Names under which pods may reach the Service: as configured, and fully qualified."""
+    """Names under which pods reach the Service: as configured, and fully qualified."""
     return [service_host, f"{service_host}.{cluster_domain}"] if service_host.endswith(".svc") else [service_host]
 
 
@@ -29,11 +29,11 @@ def hosts(service_host: str, cluster_domain: str) -> list[str]:
 async def serving(
     settings: Settings, backing: ClusterBacking, store: ProgressStore, refusals: Refusals
 ) -> AsyncIterator[str | None]:
-    """Serve for the block; yields the PEM that pods verify the server with, or None when pods do not report.
+    """Serve during the block; yields the PEM with which pods verify the server, or None if pods do not report.
 
     Raises:
-        hone_operator.tls.TlsError: when the Secret of the certificates does not exist.
-        OSError: when the port is taken.
+        hone_operator.tls.TlsError: the Secret of the certificates does not exist.
+        OSError: the port is in use.
     """
     progress = settings.progress
     if progress.service_host is None:
@@ -55,7 +55,7 @@ async def serving(
 async def _renew(
     settings: Settings, backing: ClusterBacking, names: list[str], context: ssl.SSLContext, served: tls.Certificates
 ) -> None:
-    """Renewal begins a month before the end, so that a check that fails only waits for the next."""
+    """Renew the certificate. Renewal starts a month before expiry, so a failed check can wait for the next."""
     while True:
         await asyncio.sleep(RENEW_CHECK_SECONDS)
         try:

@@ -1,4 +1,4 @@
-"""The newest report of each job, and a nudge to the work queue, at most one in each status interval."""
+"""Keeps the newest report of each job, and adds the job to the work queue at most once per status interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Key = tuple[str, str]
 
 @dataclass
 class _Nudge:
-    """When a job's queue key was last added, and the timer that will add it again."""
+    """When a job's queue key was last added, and the timer that adds it again."""
 
     last: float
     timer: asyncio.TimerHandle | None = None
@@ -36,7 +36,7 @@ class ProgressStore:
         self._nudges: dict[str, _Nudge] = {}
 
     def latest(self, job_uid: str) -> Latest | None:
-        """What the job's newest attempt that reported has told; None when nothing was reported since the start."""
+        """The newest report of the job's newest reporting attempt; None if nothing was reported since the start."""
         return self._latest.get(job_uid)
 
     def accept(
@@ -48,7 +48,7 @@ class ProgressStore:
         remembered: Latest | None = None,
         origin: Origin = UNKNOWN,
     ) -> bool:
-        """Take a report; False when it is older than what is known here, or else than what is `remembered`."""
+        """Take a report; False if it is older than the one held here, or else older than `remembered`."""
         latest = update(report, attempt, self._latest.get(job_uid, remembered), datetime.now(UTC), origin)
         if latest is None:
             return False
@@ -57,7 +57,7 @@ class ProgressStore:
         return True
 
     def drop(self, job_uid: str) -> None:
-        """Forget a job that is gone."""
+        """Forget a job that was deleted."""
         self._latest.pop(job_uid, None)
         nudge = self._nudges.pop(job_uid, None)
         if nudge and nudge.timer:
