@@ -1,1 +1,1 @@
-"""Deciding, without I/O: what the observed objects mean, and what should be."""
+"""Decisions, without I/O: what the observed objects mean, and what should exist."""

@@ -26,7 +26,7 @@ class Refused(NamedTuple):
 
 
 def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: Draft, platform: Platform) -> Refused | None:
-    """What this version or this installation cannot do; None: nothing."""
+    """What this version or this installation cannot do; None if it can do everything."""
     if fields := asked_for(spec):
         return Refused(FailureCode.NOT_SUPPORTED_YET, unsupported.message(fields))
     wrong = [
@@ -53,14 +53,15 @@ def begun(draft: Draft, seen: Observed) -> bool:
 
 
 def tell_refused(draft: Draft, refused: Refused) -> None:
-    """Condition Accepted of a run that has begun."""
+    """Set condition Accepted of a run that has begun."""
     words = f"{refused.message}. It was accepted before, so a running attempt continues, but no other is started."
     draft.conditions.set(ConditionType.ACCEPTED, False, refused.reason, words)
     draft.tell_change(ConditionType.ACCEPTED, warning=True)
 
 
 def refuse(draft: Draft, seen: Observed, refused: Refused) -> Outcome:
-    """Final before the first attempt; after it the run is left as it is, until a version comes that can read it."""
+    """Final before the first attempt. After it the run is left unchanged until a version comes that can read the
+    spec."""
     if begun(draft, seen):
         draft.conditions.keep_all()
         tell_refused(draft, refused)

@@ -1,4 +1,4 @@
-"""The attempts of a FineTuneJob: what each came to, and whether there is another."""
+"""The attempts of a FineTuneJob: how each ended, and whether there is another."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from hone_operator.times import parse_time
 
 MAX_RECORDS = 128
 KEPT_JOBS = 3
-"""Ended attempts of a run that keep their Jobs, with pods and logs."""
+"""Number of ended attempts of a run that keep their Jobs, with pods and logs."""
 STOPPED_BY_USER = frozenset({FailureCode.INTERRUPTED, FailureCode.DISRUPTED})
 
 
 @dataclass
 class Attempts:
-    """status.attempts brought up to date with the Jobs that exist."""
+    """status.attempts, updated from the Jobs that exist."""
 
     records: list[dict[str, Any]]
     job: ObservedJob | None = None
-    """Job of the last attempt, while that attempt has not been closed."""
+    """Job of the last attempt, while its record is open."""
     cause: Cause | None = None
-    """Why the last attempt ended, when it has just failed."""
+    """Why the last attempt ended, if it failed just now."""
 
     @property
     def count(self) -> int:
@@ -47,16 +47,16 @@ class Attempts:
         return bool(self.records) and "endTime" not in self.records[-1]
 
     def number(self, outcome: AttemptOutcome) -> int:
-        """Attempts that ended so."""
+        """Number of attempts with this outcome."""
         return sum(1 for r in self.records if r["outcome"] == outcome)
 
     def to_list(self) -> list[dict[str, Any]]:
-        """As status.attempts; the oldest of very many go."""
+        """The value of status.attempts; the oldest of very many are dropped."""
         return self.records[-MAX_RECORDS:]
 
 
 def is_open(body: Mapping[str, Any], job: ObservedJob) -> bool:
-    """Whether the status does not know yet how this Job's attempt ended."""
+    """Whether the status does not yet say how this Job's attempt ended."""
     number = job.label(names.ATTEMPT)
     for record in (body.get("status") or {}).get("attempts") or ():
         if record["number"] == number:
@@ -65,10 +65,10 @@ def is_open(body: Mapping[str, Any], job: ObservedJob) -> bool:
 
 
 def surplus(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> list[ObservedJob]:
-    """Jobs of ended attempts that may go: newer ones have ended too, and the status has the records of these.
+    """Jobs of ended attempts that may be deleted: newer ones have also ended, and the status has their records.
 
     Args:
-        jobs: of the run's attempts.
+        jobs: the run's attempts.
     """
     ended = sorted((j for j in jobs if j.finished), key=lambda j: j.label(names.ATTEMPT))
     return [job for job in ended[:-KEPT_JOBS] if not is_open(body, job)]
@@ -76,28 +76,29 @@ def surplus(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> list[Observ
 
 @dataclass(frozen=True)
 class Now:
-    """What a record is closed by, beside its Job."""
+    """Inputs for closing a record, in addition to its Job."""
 
     suspended: bool
     report: Latest | None = None
-    """The newest report, of whichever attempt."""
+    """The newest report, of any attempt."""
     job_deleted_at: str | None = None
-    """When the last attempt, which has not ended, was found without its Job and without pods that may run."""
+    """When the last open attempt was seen without its Job and without pods that may run."""
     stranded: Sequence[str] = ()
     """Names of its pods that can never start."""
 
 
 def last_open(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> Mapping[str, Any] | None:
-    """The last attempt's record when it has not ended and its Job is not there: somebody deleted it."""
+    """The last attempt's record if it is open and its Job is missing, because somebody deleted it."""
     records = (body.get("status") or {}).get("attempts") or ()
     if not records or "endTime" in records[-1]:
         return None
-    # A later Job, whose record was not written any more, tells that this attempt ended.
+    # A later Job, whose record was never written, shows that this attempt ended.
     return None if any(j.label(names.ATTEMPT) >= records[-1]["number"] for j in jobs) else records[-1]
 
 
 def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: Now) -> Attempts:
-    """The attempts so far. A closed record stays as it is (but see `_settle`); the last open one comes from its Job."""
+    """The attempts so far. A closed record stays unchanged (except for `_settle`); the last open one follows its
+    Job."""
     born = body["metadata"].get("creationTimestamp", "")
     records = [
         {"outcome": AttemptOutcome.RUNNING, "startTime": born, **r}
@@ -132,9 +133,9 @@ def _bring_up_to_date(
     following: Mapping[str, Any] | None,
     now: Now,
 ) -> Cause | None:
-    """Close an open record if its attempt has ended; the cause if it failed."""
+    """Close an open record if its attempt has ended; returns the cause if it failed."""
     if job is None:
-        if following is not None:  # ended unseen: its Job is gone, and there is a later one
+        if following is not None:  # it ended unnoticed: its Job is gone, and there is a later one
             record |= {
                 "outcome": AttemptOutcome.FAILED,
                 "reason": FailureCode.RANK_FAILED,
@@ -155,7 +156,7 @@ def _bring_up_to_date(
         return _close(record, job.ended_at, _cause(job), now)
     _close(record, job.ended_at, None, now)
     _started(record, before, result.start_step)
-    # The result counts to the exported step, to which early stopping goes back; the last report may be missing.
+    # The result is at the exported step, to which early stopping goes back; the last report may be missing.
     record["endStep"] = max(record.get("endStep", 0), result.steps)
     return None
 
@@ -165,9 +166,9 @@ def _stranded(pod: str) -> str:
 
 
 def _settle(records: Sequence[dict[str, Any]], job: ObservedJob | None) -> None:
-    """Correct the records if the last attempt trained nothing and reported an earlier one's result.
+    """Correct the records if the last attempt trained nothing and reported an earlier attempt's result.
 
-    The earlier one had finished the run, and its Job was deleted before the operator saw how it ended.
+    The earlier one finished the run, and its Job was deleted before the operator saw how it ended.
     """
     result = trained(job) if job else None
     finisher = [r for r in records[:-1] if result and r["number"] == result.finished_attempt]
@@ -179,14 +180,14 @@ def _settle(records: Sequence[dict[str, Any]], job: ObservedJob | None) -> None:
 
 
 def trained(job: ObservedJob) -> TrainingResult | None:
-    """The result of an attempt that ended well; None: it did not, or what it left is not a model."""
+    """The result of an attempt that succeeded; None if it did not, or its result is not a model."""
     ending = job.result() if job.succeeded else None
     result = ending.result if ending else None
     return result if isinstance(result, TrainingResult) and result.artifacts else None
 
 
 def _take_steps(record: dict[str, Any], before: Mapping[str, Any] | None, report: Latest | None) -> None:
-    """What the attempt's pods have told so far: where they went on from, and how far they are."""
+    """Record what the attempt's pods have reported: the step they resumed from, and the current step."""
     if report is None or report.attempt != record["number"]:
         return
     if report.start_step is not None:
@@ -197,17 +198,15 @@ def _take_steps(record: dict[str, Any], before: Mapping[str, Any] | None, report
 
 
 def _started(record: dict[str, Any], before: Mapping[str, Any] | None, step: int) -> None:
-    """The attempt went on from this step; what the one before it had done beyond is lost."""
+    """Record that the attempt resumed from this step; later steps of the attempt before it are lost."""
     record.setdefault("startStep", step)
     record.setdefault("lostSteps", max(0, (before or {}).get("endStep", 0) - record["startStep"]))
 
 
 def _close(record: dict[str, Any], ended_at: str, cause: Cause | None, now: Now) -> Cause | None:
-    """The attempt has ended; well, when there is no cause."""
+    """Close the record of an ended attempt; without a cause it succeeded."""
     record["endTime"] = ended_at
-    if (
-        cause and cause.code == FailureCode.INTERRUPTED and cause.step is not None
-    ):  # its report may not have come through
+    if cause and cause.code == FailureCode.INTERRUPTED and cause.step is not None:  # its report may have been lost
         record["endStep"] = cause.step
     if cause:
         record["outcome"] = _outcome(cause, now.suspended or record["outcome"] == AttemptOutcome.SUSPENDED)
@@ -230,7 +229,7 @@ def _outcome(cause: Cause, suspended: bool) -> AttemptOutcome:
 
 
 def final_cause(attempts: Attempts, budget: Restarts) -> Cause | None:
-    """The cause that ends the run, or None when another attempt follows the last closed one."""
+    """The cause that ends the run, or None if another attempt follows the last closed one."""
     cause = attempts.cause
     if cause is None:
         return None
@@ -259,7 +258,7 @@ def _exhausted(cause: Cause, what: str, allowed: int) -> Cause:
 
 
 def next_start(attempts: Attempts) -> datetime | None:
-    """When the next attempt may start; None: at once. Only failures of the run wait."""
+    """When the next attempt may start; None: at once. Only failures of the run cause a wait."""
     last = attempts.last
     if last is None or last["outcome"] != AttemptOutcome.FAILED:
         return None

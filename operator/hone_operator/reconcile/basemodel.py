@@ -1,4 +1,4 @@
-"""The models a job reads: on a volume, another job's result, or staged by a fetch Job before any GPU is asked for."""
+"""The models a job reads: on a volume, another job's result, or staged by a fetch Job before any GPU is requested."""
 
 from dataclasses import dataclass, field, replace
 
@@ -21,38 +21,38 @@ from hone_operator.reconcile.upstream import Found, Upstream, Wait
 
 @dataclass(frozen=True)
 class Sources:
-    """What is known of where the models come from."""
+    """What is known about the sources of the models."""
 
     store: Stage
     claim_exists: bool | None
     upstream: Upstream
     pinned: Resolved | None
-    """What the first attempt began with. From then on nothing else matters: what is upstream may go."""
+    """The inputs of the first attempt. From then on nothing else matters, and upstream objects may be deleted."""
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Where the models are, or why the job cannot go on."""
+    """The locations of the models, or why the job cannot continue."""
 
     ready: bool = False
     commit: str | None = None
     uri: str | None = None
     digest: str | None = None
-    """Of the manifest of what was fetched; a ModelVersion has its own."""
+    """Digest of the manifest of a fetched model; a ModelVersion has its own."""
     failure: Cause | None = None
-    """Final: trying again cannot help."""
+    """Final: another attempt cannot help."""
     version: PinnedModel | None = None
     shape: ModelShape | None = None
-    """Its sizes, where they are known: a volume of the user's is not looked into."""
+    """Its sizes, if known: a user's volume is not inspected."""
     ancestors: list[Ancestor] = field(default_factory=list)
     others: tuple[PinnedModel, ...] = ()
-    """ModelVersions that the method reads beside the base."""
+    """ModelVersions that the method reads in addition to the base."""
     teacher: ModelShape | None = None
-    """Sizes of the one of them that is a teacher, where they are known."""
+    """Sizes of the teacher among them, if known."""
 
 
 def base_model(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
-    """Sets condition ModelReady, and asks for a fetch Job where one is due."""
+    """Set condition ModelReady, and request a fetch Job if one is due."""
     if pinned := sources.pinned:
         return _ready(draft, BaseModel(True, pinned.model_commit, pinned.model_uri, version=pinned.model_version))
     if spec.model.uri is None:
@@ -64,26 +64,26 @@ def base_model(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: 
     return _with_others(draft, model, sources.upstream) if model.ready else model
 
 
-def _chained(draft: Draft, found: Found | Wait | Cause) -> BaseModel:
+def _chained(draft: Draft, resolved: Found | Wait | Cause) -> BaseModel:
     """The base is a ModelVersion."""
-    if not isinstance(found, Found):
-        return _not_found(draft, found)
-    pin = found.model
+    if not isinstance(resolved, Found):
+        return _not_found(draft, resolved)
+    pin = resolved.model
     digest = pin.adapter_digest or pin.digest
-    made = BaseModel(True, digest, pin.uri, version=pin, shape=found.shape, ancestors=found.ancestors)
-    return _ready(draft, made)
+    model = BaseModel(True, digest, pin.uri, version=pin, shape=resolved.shape, ancestors=resolved.ancestors)
+    return _ready(draft, model)
 
 
 def _with_others(draft: Draft, model: BaseModel, objects: Upstream) -> BaseModel:
-    """The reward models and the teacher, too."""
+    """Resolve the reward models and the teacher as well."""
     spec, others, teacher = draft.body["spec"], list[PinnedModel](), None
     for name in modelref.references(spec):
         teaches = name == modelref.teacher(spec)
-        found = upstream.version(name, objects, reward=not teaches)
-        if not isinstance(found, Found):
-            return _not_found(draft, found)
-        others.append(found.model)
-        teacher = found.shape if teaches else teacher
+        resolved = upstream.version(name, objects, reward=not teaches)
+        if not isinstance(resolved, Found):
+            return _not_found(draft, resolved)
+        others.append(resolved.model)
+        teacher = resolved.shape if teaches else teacher
     return replace(model, others=tuple(others), teacher=teacher)
 
 
@@ -117,18 +117,18 @@ def _ready(draft: Draft, model: BaseModel) -> BaseModel:
 def _fetched(draft: Draft, spec: FineTuneJobSpec, sources: Sources, platform: Platform) -> BaseModel:
     shared = shared_model(draft.body["spec"], platform)
     if shared is None:
-        raise AssertionError("only what is downloaded comes here")
-    wanted = Staging(
+        raise AssertionError("only models that are downloaded are fetched")
+    work = Staging(
         shared,
         ConditionType.MODEL_READY,
         FetchResult,
         f"{spec.model.uri} is",
         lambda claim, number: fetch(claim, shared, spec, number, platform),
     )
-    found = stage(draft, wanted, sources.store, platform)
-    if isinstance(found, Cause):
-        return BaseModel(failure=found)
-    if found is None:
+    staged = stage(draft, work, sources.store, platform)
+    if isinstance(staged, Cause):
+        return BaseModel(failure=staged)
+    if staged is None:
         return BaseModel()
-    uri = f"pvc://{platform.store_claim}/{found.path.strip('/')}"
-    return _ready(draft, BaseModel(True, found.commit, uri, digest=found.digest, shape=found.shape))
+    uri = f"pvc://{platform.store_claim}/{staged.path.strip('/')}"
+    return _ready(draft, BaseModel(True, staged.commit, uri, digest=staged.digest, shape=staged.shape))

@@ -1,7 +1,7 @@
-"""What the platform team lets tenants ask for: which Secrets, and where pods run.
+"""Limits of the platform team for tenants: which Secrets, and where pods run.
 
-The chart's admission policy says the same at the API server. Here it holds for objects that are older than the policy
-or come to a cluster without it, too.
+The chart's admission policy enforces the same at the API server. This module also covers objects that are older than
+the policy, and clusters without it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,9 +33,9 @@ def secret_names(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
-    """Every field of an object that asks for what is not allowed; none once its present generation was accepted.
+    """Every field of an object with a value that is not allowed; empty once its present generation was accepted.
 
-    An object that was accepted under other bounds goes on: tightening a bound ends no run.
+    An object that was accepted under other limits continues: a tighter limit ends no run.
     """
     accepted = condition(body, ConditionType.ACCEPTED)
     same = body["kind"] == "FineTuneJob" or accepted.get("observedGeneration") == body["metadata"].get("generation")
@@ -55,7 +55,7 @@ def _secrets(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
 
 
 def placement(scheduling: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
-    """Where spec.scheduling asks for what is not allowed."""
+    """Fields of spec.scheduling with a value that is not allowed."""
     if (name := scheduling.get("priorityClassName")) and not _class_allowed(name, bounds):
         yield f"spec.scheduling.priorityClassName {name} {_of('tenants.priorityClasses', bounds.priority_classes)}"
     for key in scheduling.get("nodeSelector") or {}:

@@ -9,7 +9,7 @@ from hone_api.states import KSTATUS, AnyReason, ConditionType, Reason
 
 MAX_MESSAGE = 4096
 TROUBLE = frozenset({Reason.INTERNAL_ERROR, Reason.STATUS_REFUSED})
-"""Reasons of a decision that failed: the next one that succeeds does not keep them."""
+"""Reasons of a failed decision: the next successful decision does not keep them."""
 
 
 class KubeCondition(StrEnum):
@@ -26,7 +26,7 @@ class KubeCondition(StrEnum):
 
 
 class Conditions:
-    """The conditions of one object: set one by one, written with those first that a person needs first.
+    """The conditions of one object: set one by one, written in the order in which a person needs them.
 
     lastTransitionTime moves only when a status flips, so the same state is the same list.
     """
@@ -56,7 +56,7 @@ class Conditions:
         }
 
     def keep(self, type_: ConditionType, reason: AnyReason) -> None:
-        """As it was before; Unknown for this reason when it was not there."""
+        """Keep the previous condition; Unknown with this reason if there was none."""
         if type_ in self._previous:
             self._keep(type_)
         else:
@@ -71,63 +71,63 @@ class Conditions:
             self._write(type_, value, old["reason"], old.get("message", ""))
 
     def keep_all(self) -> None:
-        """All as they were before, for the present generation."""
+        """Keep all previous conditions, for the present generation."""
         for type_ in self._previous:
             self._keep(type_)
 
     def before(self, type_: ConditionType) -> Mapping[str, Any]:
-        """As it was before; empty when it was not there."""
+        """The previous condition; empty if there was none."""
         return self._previous.get(type_, {})
 
     def keep_rest(self) -> None:
-        """Those that were not set now as they were before, for the present generation."""
+        """Keep the previous value of conditions that were not set, for the present generation."""
         for type_ in [t for t in self._previous if t not in self._now]:
             self._keep(type_)
 
     def kept(self, type_: ConditionType, reason: AnyReason, message: str) -> str:
-        """The message as it was for the same reason: the kubelet words one obstacle differently every second."""
+        """The previous message if the reason is the same: the kubelet words one obstacle differently every second."""
         old = self.before(type_)
         return old["message"] if old.get("reason") == reason else message
 
     def failed_before(self, type_: ConditionType) -> bool:
-        """Whether this condition told of a failure: it stays in view while another try is under way."""
+        """Whether this condition reported a failure: it stays visible while another attempt is under way."""
         return self._previous.get(type_, {}).get("reason") in FAILURES
 
     def changed(self, type_: ConditionType) -> bool:
-        """Whether status or reason differ from before."""
+        """Whether status or reason differ from the previous ones."""
         old, new = self._previous.get(type_), self._now.get(type_)
         if old is None or new is None:
             return old is not new
         return (old["status"], old["reason"]) != (new["status"], new["reason"])
 
     def is_true(self, type_: ConditionType) -> bool:
-        """As set now."""
+        """The status that was set in this decision."""
         return self._now.get(type_, {}).get("status") == "True"
 
     def was_true(self, type_: ConditionType) -> bool:
-        """As it was before."""
+        """The previous status."""
         return self._previous.get(type_, {}).get("status") == "True"
 
     def has(self, type_: ConditionType) -> bool:
-        """Whether it was set now."""
+        """Whether it was set in this decision."""
         return type_ in self._now
 
     def get(self, type_: ConditionType) -> Mapping[str, Any]:
-        """As set now.
+        """The condition that was set in this decision.
 
         Raises:
-            KeyError: when it was not set.
+            KeyError: it was not set.
         """
         return self._now[type_]
 
     def to_list(self) -> list[dict[str, Any]]:
-        """As for status.conditions."""
+        """The value of status.conditions."""
         first = [self._now[type_] for type_ in KSTATUS if type_ in self._now]
         return [*first, *(c for type_, c in self._now.items() if type_ not in KSTATUS)]
 
 
 def condition(body: Mapping[str, Any], type_: ConditionType | KubeCondition) -> Mapping[str, Any]:
-    """A condition of an observed object; one without status when it has none."""
+    """A condition of an observed object; one without status if it has none."""
     for c in (body.get("status") or {}).get("conditions") or ():
         if c["type"] == type_:
             return c

@@ -1,9 +1,10 @@
-"""Contents of a namespace's store: which are referred to, and which may go. Pure.
+"""Content of a namespace's store: which is referred to, and which may be removed. Pure.
 
-A content is referred to by the Dataset that has it now, by every job that was started on it, and by every ModelVersion
-that was made of it: as long as a model is there, so are the rows it learned from. The work folder of a run, with its
+Content is referred to by the Dataset that has it at present, by every job that was started on it, and by every
+ModelVersion that was trained on it: as long as a model exists, so do its rows. The work folder of a run, with its
 checkpoints, is referred to by its FineTuneJob for as long as spec.checkpoints.retain says, and by its Jobs and pods.
-Both are referred to by whatever names a folder of them by its address, e.g. a run that begins with a checkpoint.
+Both are also referred to by any object that has the address of a folder in them, e.g. a run that starts from a
+checkpoint.
 """
 
 import json
@@ -19,19 +20,19 @@ from hone_operator.reconcile.references import addresses, needs_run, run_of
 from hone_operator.times import format_time, parse_time, read_time
 
 Ledger = Mapping[str, str]
-"""Contents by hexadecimal digest, runs by `run.` and uid, and models that are to go with their ModelVersion (see
-`models`): empty, or since when nothing refers to it."""
+"""Content by hexadecimal digest, runs by `run.` and uid, and models that are deleted with their ModelVersion (see
+`models`). The value is empty, or the time of the last reference."""
 RUN = "run."
 FOLDERS = {"runs": RUN, "datasets": ""}
-"""Folders of the store that are swept, and what their names begin with in the ledger."""
+"""Folders of the store that are swept, and the prefix of their names in the ledger."""
 _ENTRY = re.compile(rf"[0-9a-f]{{64}}|run\.[-._a-zA-Z0-9]{{1,240}}|{models.PATTERN}")
 MOST = 500
-"""Contents that one Job removes."""
+"""Number of contents that one Job removes."""
 RETRY = timedelta(hours=1)
 
 
 def referred(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> set[str]:
-    """What these objects, with their kinds, refer to, as in the ledger; `claim` is the store's."""
+    """Ledger keys that these objects, with their kinds, refer to; `claim` is the store's."""
     pairs = list(objects)
     digests = {digest.removeprefix("sha256:") for kind, body in pairs for digest in _digests(kind, body) if digest}
     runs = {f"{RUN}{uid}" for kind, body in pairs if (uid := run_of(kind, body)) and needs_run(kind, body)}
@@ -39,7 +40,7 @@ def referred(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> se
 
 
 def _addressed(kind: str, body: Mapping[str, Any], claim: str) -> Iterator[str]:
-    """Contents, runs and models in which a folder is that this object names by its address, as in the ledger."""
+    """Ledger keys of content, runs and models in which this object refers to a folder by its address."""
     for path in addresses(kind, body, claim):
         if len(path) > 1 and path[0] in FOLDERS:
             yield f"{FOLDERS[path[0]]}{path[1]}"
@@ -48,18 +49,20 @@ def _addressed(kind: str, body: Mapping[str, Any], claim: str) -> Iterator[str]:
 
 
 def being_made(objects: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """Names of the Jobs that have not ended, and of those whose pods have not: their rows are still being made."""
-    found = set()
+    """Names of the Jobs that have not ended, or whose pods have not: their rows are still being made."""
+    job_names = set()
     for kind, body in objects:
         if kind not in ("Job", "Pod") or not needs_run(kind, body):
             continue
         owners = body["metadata"].get("ownerReferences") or ()
-        found |= {body["metadata"]["name"]} if kind == "Job" else {o["name"] for o in owners if o.get("kind") == "Job"}
-    return sorted(found)
+        job_names |= (
+            {body["metadata"]["name"]} if kind == "Job" else {o["name"] for o in owners if o.get("kind") == "Job"}
+        )
+    return sorted(job_names)
 
 
 def runs_that_stay(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> list[str]:
-    """uids of all FineTuneJobs, and of those that are gone while their pods still run or somebody names a folder."""
+    """uids of all FineTuneJobs, and of deleted ones whose pods still run or whose folder somebody refers to."""
     pairs = list(objects)
     jobs = {run_of(kind, body) for kind, body in pairs if kind == "FineTuneJob"}
     needed = {content.removeprefix(RUN) for content in referred(pairs, claim) if content.startswith(RUN)}
@@ -75,44 +78,44 @@ def _digests(kind: str, body: Mapping[str, Any]) -> Iterator[str | None]:
     elif kind == "ModelVersion":
         yield from (dataset.get("digest") for dataset in (body["spec"].get("lineage") or {}).get("datasets") or ())
     elif kind == "Job":
-        # An attempt's Job exists before its owner's status tells of it.
+        # An attempt's Job exists before its owner's status mentions it.
         yield from _pinned((body["metadata"].get("annotations") or {}).get(names.RESOLVED, ""))
 
 
 def _pinned(resolved: str) -> list[str]:
-    """Digests in an annotation; none when it was not written by an operator."""
+    """Digests in an annotation; empty if an operator did not write it."""
     try:
-        found = json.loads(resolved)["datasetDigests"].values()
+        digests = json.loads(resolved)["datasetDigests"].values()
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return []
-    return [digest for digest in found if isinstance(digest, str)]
+    return [digest for digest in digests if isinstance(digest, str)]
 
 
 def updated(
     ledger: Ledger, now_referred: set[str], now: datetime, claims: Mapping[str, bool] | None = None
 ) -> dict[str, str]:
-    """The ledger with what is referred to now.
+    """The ledger, updated with the current references.
 
-    Users may edit it: what is none of its keys is dropped, and a time that nobody can read begins again.
+    Users may edit it: unknown keys are dropped, and a time that cannot be parsed starts again.
 
     Args:
-        claims: from `models.claimed`, of the ModelVersions that are there and of those that have just gone.
+        claims: from `models.claimed`, for existing ModelVersions and those that were just deleted.
     """
-    known = models.tracked(ledger, claims or {})
-    idle = {content: _time(since) or format_time(now) for content, since in known.items()}
-    found = idle | {content: "" for content in now_referred if content in known or not models.is_key(content)}
-    return {content: found[content] for content in sorted(found) if _ENTRY.fullmatch(content)}
+    tracked = models.tracked(ledger, claims or {})
+    idle = {content: _time(since) or format_time(now) for content, since in tracked.items()}
+    entries = idle | {content: "" for content in now_referred if content in tracked or not models.is_key(content)}
+    return {content: entries[content] for content in sorted(entries) if _ENTRY.fullmatch(content)}
 
 
 def _time(since: str) -> str | None:
-    """The time as it is written, unless it is none of ours."""
+    """The time in our format, or None for any other text."""
     return since if read_time(since) else None
 
 
-def without(ledger: Ledger, done: SweepPlan) -> dict[str, str]:
-    """The ledger after a Job has removed its contents; one that is referred to again stays."""
-    gone = _listed(done)
-    stay = {f"{RUN}{uid}" for uid in done.jobs} if done.jobs is not None else None
+def without(ledger: Ledger, plan: SweepPlan) -> dict[str, str]:
+    """The ledger after a Job has removed its content; content that is referred to again stays."""
+    gone = _listed(plan)
+    stay = {f"{RUN}{uid}" for uid in plan.jobs} if plan.jobs is not None else None
 
     def went(content: str) -> bool:
         return content in gone or (content.startswith(RUN) and stay is not None and content not in stay)
@@ -141,16 +144,16 @@ def is_outdated(plan: SweepPlan, now_referred: set[str], exports: set[str], whol
 
 
 def _listed(plan: SweepPlan) -> set[str]:
-    """What a plan removes by name, as in the ledger."""
+    """Ledger keys that a plan removes."""
     digests = {digest.removeprefix("sha256:") for digest in plan.remove}
     return digests | {f"{RUN}{uid}" for uid in plan.checkpoints} | {k for p in plan.models if (k := models.key_of(p))}
 
 
 def due(ledger: Ledger, keep: timedelta) -> datetime | None:
-    """When the next content may go; None: all are referred to."""
+    """When the next content may be removed; None if all is referred to."""
     return min((parse_time(since) + keep for since in ledger.values() if since), default=None)
 
 
 def idle(ledger: Ledger, keep: timedelta, now: datetime) -> list[str]:
-    """What may go now."""
+    """Content that may be removed now."""
     return [content for content, since in ledger.items() if since and parse_time(since) + keep <= now][:MOST]

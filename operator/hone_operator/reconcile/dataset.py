@@ -1,4 +1,4 @@
-"""Dataset: materialised once for each generation; tried again with backoff while trying can help."""
+"""Dataset: materialized once for each generation; retried with backoff while that can help."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,14 +31,14 @@ RECHECK_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that the decision depends on beside the Dataset itself."""
+    """Everything that the decision depends on in addition to the Dataset itself."""
 
     jobs: Sequence[ObservedJob] = ()
     missing: str | None = None
     """`kind/name` of a source object in the namespace that does not exist."""
     refusals: Sequence[Refusal] = field(default_factory=tuple)
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """The other Datasets that the spec names, and likewise ModelVersions; those that do not exist are absent."""
+    """The other Datasets and the ModelVersions that the spec refers to; missing ones are absent."""
     versions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -74,14 +74,14 @@ def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platfor
 
 
 def is_ready(dataset: Mapping[str, Any]) -> bool:
-    """Whether the present generation was materialised, with every decision on it: nothing is left to do."""
+    """Whether the present generation was materialized with every review decision, so that nothing is left to do."""
     status = dataset.get("status") or {}
     current = status.get("observedGeneration") == dataset["metadata"].get("generation")
     return current and is_true(dataset, ConditionType.READY) and review.seen(dataset)
 
 
 def is_news(dataset: Mapping[str, Any], job: ObservedJob) -> bool:
-    """Whether the status does not know yet what came of this Job."""
+    """Whether the status does not yet have the result of this Job."""
     return not is_ready(dataset) or refresh.is_news(dataset["status"], job)
 
 
@@ -129,7 +129,7 @@ def _look(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, platfor
 
 
 def _refuse(draft: Draft, reason: AnyReason, message: str) -> Outcome:
-    if is_ready(draft.body):  # another version accepted and materialised it: what it holds is as good as before
+    if is_ready(draft.body):  # another version accepted and materialized it: its content is as good as before
         draft.conditions.keep_all()
         draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
         draft.tell_change(ConditionType.ACCEPTED, warning=True)
@@ -217,7 +217,7 @@ def _try(draft: Draft, seen: Observed, tries: Tries, number: int, cause: Cause |
         draft.check_in(RECHECK_SECONDS)
         return _not_ready(draft, refusal.reason, refusal.message, DatasetPhase.PENDING, warning=True)
     if cause:
-        # What went wrong stays in view until the new try has an answer.
+        # The failure stays visible until the new attempt has a result.
         return _not_ready(draft, cause.code, retrying.underway(cause.advice, number), DatasetPhase.FAILED)
     return _not_ready(
         draft, Reason.MATERIALIZING, f"Attempt {number} is reading the source.", DatasetPhase.MATERIALIZING

@@ -1,4 +1,4 @@
-"""An Outcome in the making: conditions, status, objects, events of one decision."""
+"""Builds an Outcome: the conditions, status, objects and events of one decision."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -14,7 +14,7 @@ START_SECONDS = 15.0
 
 
 class Draft:
-    """Collects what one reconcile decides; `outcome` closes it. Lives within one call of a pure function."""
+    """Collects the results of one reconcile; `outcome` completes it. Lives within one call of a pure function."""
 
     def __init__(self, body: Mapping[str, Any], now: datetime):
         self.body = body
@@ -34,7 +34,7 @@ class Draft:
         self.check_again_in: float | None = None
 
     def put(self, **fields: Any) -> None:
-        """Set fields of the status by JSON name; None removes one."""
+        """Set fields of the status by their JSON names; None removes a field."""
         for name, value in fields.items():
             if value is None:
                 self.status.pop(name, None)
@@ -42,28 +42,28 @@ class Draft:
                 self.status[name] = value
 
     def check_in(self, seconds: float | None) -> None:
-        """Decide again after so many seconds at the latest."""
+        """Decide again after at most this many seconds."""
         if seconds is not None:
             self.check_again_in = soonest(self.check_again_in, max(0.0, seconds))
 
     def until(self, time: datetime) -> float:
-        """Seconds from now."""
+        """Seconds from now until a time."""
         return (time - self.now).total_seconds()
 
     def tell(self, reason: AnyReason, message: str, warning: bool = False) -> None:
-        """One Event."""
+        """Add an Event."""
         self.events.append(Event(reason, message[:1024], "Warning" if warning else "Normal"))
 
     def tell_change(self, type_: ConditionType, warning: bool = False) -> None:
-        """An Event when status or reason of this condition changed in this decision."""
+        """Add an Event if status or reason of this condition changed in this decision."""
         if self.conditions.changed(type_):
             c = self.conditions.get(type_)
             self.tell(c["reason"], c["message"], warning)
 
     def await_start(self, job: ObservedJob) -> None:
-        """A Job whose pods have no container yet: look again, for no news comes of a mount that fails.
+        """Check again a Job whose pods have no container yet, because a failing mount causes no event.
 
-        Without its plan it can never start: it goes, so that another is made.
+        A Job without its plan can never start: it is deleted, so that another one is created.
         """
         if starting(job.pods):
             self.check_in(START_SECONDS)
@@ -77,17 +77,18 @@ class Draft:
     def ready(
         self, ready: bool, reason: AnyReason, message: str, *, reconciling: bool = False, stalled: bool = False
     ) -> None:
-        """The three conditions of kstatus. Ready has the message, and the other one that is true, where tools look."""
+        """Set the three conditions of kstatus. The message is in Ready and in the other true one, where tools look for
+        it."""
         self.conditions.set(ConditionType.READY, ready, reason, message)
         self.conditions.set(ConditionType.RECONCILING, reconciling, reason, message if reconciling else "")
         self.conditions.set(ConditionType.STALLED, stalled, reason, message if stalled else "")
 
     def to_json(self) -> dict[str, Any]:
-        """The whole status as decided by now."""
+        """The whole status as decided so far."""
         return {"observedGeneration": self.generation, **self.status, "conditions": self.conditions.to_list()}
 
     def outcome(self, delete: Iterable[Mapping[str, Any]] = ()) -> Outcome:
-        """The finished decision."""
+        """The complete decision."""
         status = self.to_json()
         return Outcome(
             create=tuple(self.create),
@@ -101,7 +102,7 @@ class Draft:
 
 
 def same_status(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    """Whether a write would tell nothing new: the time of a report that says the same, the order of conditions."""
+    """Whether a write would add nothing: only the time of an equal report, or the order of conditions, differs."""
     return _news(new) == _news(old)
 
 

@@ -1,8 +1,9 @@
-"""A run whose ModelVersion exists has finished, whatever became of its status and of its Job. Pure.
+"""A run whose ModelVersion exists has finished, whatever happened to its status and its Job. Pure.
 
-Status is lost when an object is restored from a backup, or edited away. The ModelVersion is the record: it names the
-job that made it, and nothing of it can change. So no attempt begins when there is one, and the status is made of it.
-The record of a run that failed is a ConfigMap.
+The status is lost if an object is restored from a backup, or edited. The ModelVersion is the record: it names the job
+that made it, and is immutable. So no attempt begins if there is one, and the status is restored from it. The record of
+a
+failed run is a ConfigMap.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,17 +27,17 @@ FAILED = Reason.RESTORED_FROM_RECORD
 
 
 def is_restored(job: Body) -> bool:
-    """Whether this object came from a backup: it has a new uid, and is still the same run."""
+    """Whether this object was restored from a backup: it has a new uid but is the same run."""
     meta = job["metadata"]
     marked = (meta.get("annotations") or {}).get(RESTORED, "false") != "false"
     return marked or VELERO in (meta.get("labels") or {})
 
 
 def made_by(job: Body, versions: Iterable[Body]) -> Body | None:
-    """The ModelVersion that this run has made; the newest of several, None when there is none.
+    """The ModelVersion that this run made; the newest of several, None if there is none.
 
     Args:
-        versions: ModelVersions of the job's namespace whose lineage names the job, by uid or by name.
+        versions: ModelVersions of the job's namespace whose lineage refers to the job, by uid or by name.
     """
     meta = job["metadata"]
     by_uid, by_name = [], []
@@ -55,7 +56,7 @@ def _maker(version: Body) -> Body:
 
 
 def _of_this_spec(job: Body, version: Body) -> bool:
-    """A ModelVersion of an operator that recorded no digest of the spec is recognised by the model's name."""
+    """Whether the spec is the same. Older operators recorded no digest: then the model's name decides."""
     if (job["spec"].get("output") or {}).get("modelName") != version["spec"].get("modelName"):
         return False
     recorded = _maker(version).get("specDigest")
@@ -66,9 +67,9 @@ def _of_this_spec(job: Body, version: Body) -> bool:
 
 
 def restore(draft: Draft, version: Body, unfinished: Iterable[Body]) -> Outcome:
-    """The end of the run as its ModelVersion tells it; Jobs that still run are deleted.
+    """Restore the end of the run from its ModelVersion; Jobs that still run are deleted.
 
-    What only the status knew, its curves and the records of its attempts, is gone.
+    Curves and records of attempts were only in the status, and are lost.
     """
     name, lineage = version["metadata"]["name"], version["spec"].get("lineage") or {}
     ended_at, steps = lineage.get("finishedAt") or draft.time, lineage.get("steps")
@@ -91,7 +92,7 @@ def restore(draft: Draft, version: Body, unfinished: Iterable[Body]) -> Outcome:
 
 
 def restore_failure(draft: Draft, cause: Cause, ended_at: str, unfinished: Iterable[Body]) -> Outcome:
-    """The end of a run that failed, as its record tells it (see `ending.record`); Jobs that still run are deleted."""
+    """Restore the end of a failed run from its record (see `ending.record`); Jobs that still run are deleted."""
     words = "The status was lost, and is restored from the record of the run's end: it does not start again."
     _conditions(draft, FAILED, words)
     draft.put(attempts=_closed(draft, ended_at, None) or None)
@@ -102,7 +103,7 @@ def restore_failure(draft: Draft, cause: Cause, ended_at: str, unfinished: Itera
 
 
 def _conditions(draft: Draft, reason: Reason, words: str) -> None:
-    """Those of the stages before the end, which nobody can tell any more."""
+    """Set the conditions of the earlier stages, about which nothing is known any more."""
     harness = [t for t in (ConditionType.TASKS_READY,) if (draft.body["spec"].get("evaluation") or {}).get("harness")]
     draft.conditions.set(ConditionType.ACCEPTED, True, Reason.ACCEPTED, "")
     for type_ in (ConditionType.DATASET_READY, ConditionType.MODEL_READY, *harness, ConditionType.ADMITTED):
@@ -113,7 +114,7 @@ def _conditions(draft: Draft, reason: Reason, words: str) -> None:
 
 
 def _closed(draft: Draft, ended_at: str, made_by_attempt: int | None) -> list[dict[str, Any]]:
-    """The attempts that the status still knows; one that had not ended is closed."""
+    """The attempts that the status still has; open ones are closed."""
     records = [dict(r) for r in draft.old.get("attempts") or ()]
     for record in records:
         if "endTime" not in record:
@@ -134,10 +135,10 @@ def _progress(draft: Draft, steps: int | None) -> dict[str, Any] | None:
 
 def _resolved(lineage: Body) -> dict[str, Any] | None:
     base = lineage.get("baseModel") or {}
-    found = {
+    fields = {
         "modelCommit": base.get("commit"),
         "modelUri": base.get("location"),
         "datasetDigests": {d["name"]: d["digest"] for d in lineage.get("datasets") or ()},
         "image": lineage.get("image"),
     }
-    return {name: value for name, value in found.items() if value} or None
+    return {name: value for name, value in fields.items() if value} or None

@@ -1,4 +1,4 @@
-"""The end of a run: success, failure, and what is removed afterwards."""
+"""The end of a run: success, failure, and the removal of objects afterwards."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,11 +21,11 @@ from hone_operator.times import parse_time
 
 FAILURE = "failure.json"
 GATES = (ConditionType.DATASET_READY, ConditionType.MODEL_READY, ConditionType.TASKS_READY)
-"""Conditions that hold before the first attempt; the last only where evaluation.harness is set."""
+"""Conditions that are true before the first attempt; the last one only if evaluation.harness is set."""
 
 
 def succeed(draft: Draft, reason: AnyReason, message: str, ended_at: str) -> Outcome:
-    """The ModelVersion is recorded: the run is over."""
+    """End a run whose ModelVersion is recorded."""
     draft.conditions.set(ConditionType.SUCCEEDED, True, reason, message)
     draft.conditions.set(ConditionType.FAILED, False, Reason.SUCCEEDED, "")
     draft.conditions.set(ConditionType.FINISHED, True, Reason.SUCCEEDED, "")
@@ -37,7 +37,7 @@ def succeed(draft: Draft, reason: AnyReason, message: str, ended_at: str) -> Out
 
 
 def fail(draft: Draft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -> Outcome:
-    """Final: the status says why, and the Jobs that still run are deleted."""
+    """End a run for good: the status says why, and the Jobs that still run are deleted."""
     draft.create.clear()
     last = (draft.status.get("attempts") or [None])[-1]
     if last and "endTime" not in last:
@@ -49,9 +49,9 @@ def fail(draft: Draft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -
 
 
 def record(job: Mapping[str, Any], cause: Cause) -> dict[str, Any]:
-    """The ConfigMap that remembers the end of a run that failed, where its status and its Jobs are lost.
+    """The ConfigMap that remembers the end of a failed run if its status and Jobs are lost.
 
-    Of a run that succeeded, its ModelVersion does. It has no time: it is the same whenever it is made.
+    For a successful run, its ModelVersion is the record. Without a time, the object is always the same.
     """
     meta = job["metadata"]
     failure = {"code": cause.code, "message": cause.message[:MAX_MESSAGE]}
@@ -65,7 +65,7 @@ def record(job: Mapping[str, Any], cause: Cause) -> dict[str, Any]:
 
 
 def recorded(body: Mapping[str, Any]) -> Cause | None:
-    """The cause in such a ConfigMap; None when nobody can read it, or a status could not hold it."""
+    """The cause in such a ConfigMap; None if it cannot be parsed, or does not fit a status."""
     try:
         failure = json.loads(body["data"][FAILURE])
         code, message = failure["code"], failure["message"]
@@ -78,7 +78,7 @@ def recorded(body: Mapping[str, Any]) -> Cause | None:
 
 
 def reject(draft: Draft, cause: Cause, ended_at: str) -> Outcome:
-    """The ModelVersion is recorded, and did not pass its gate: the run is over, and failed."""
+    """End a run whose model is recorded but failed its gate: the run has failed."""
     _failed(draft, cause, ended_at or draft.time)
     return draft.outcome()
 
@@ -96,10 +96,10 @@ def _failed(draft: Draft, cause: Cause, ended_at: str) -> None:
 def after_end(
     job: Mapping[str, Any], children: Sequence[ObservedJob], made: Mapping[str, Any] | None, now: datetime
 ) -> Outcome:
-    """Nothing of the result changes any more; Jobs that still run are stopped, all go after cleanup.podsAfter.
+    """The result is final. Jobs that still run are stopped; all Jobs are deleted after cleanup.podsAfter.
 
     Args:
-        made: the ModelVersion of this run, where there is one.
+        made: the ModelVersion of this run, if it exists.
     """
     draft = Draft(job, now)
     draft.conditions.keep_all()
@@ -120,7 +120,7 @@ def after_end(
 
 
 def _deleted_version(job: Mapping[str, Any]) -> str | None:
-    """The ModelVersion that the status names and that is gone by now; None where the run cannot have made it."""
+    """The deleted ModelVersion that the status names; None if this run cannot have made it."""
     status = job.get("status") or {}
     rejected = (status.get("failure") or {}).get("code") == FailureCode.RETENTION_GATE_FAILED
     named = str(status.get("modelVersionName") or "")
@@ -130,7 +130,7 @@ def _deleted_version(job: Mapping[str, Any]) -> str | None:
 
 
 def phase(conditions: Conditions, attempts: int) -> JobPhase:
-    """Derived last, for people."""
+    """The phase, for people; derived from everything else."""
     if conditions.is_true(ConditionType.SUSPENDED):
         return JobPhase.SUSPENDED
     if conditions.is_true(ConditionType.RUNNING):

@@ -1,4 +1,4 @@
-"""The failure taxonomy: from the pods of a failed Job to one cause with a hint."""
+"""Failure analysis: from the pods of a failed Job to one cause with a hint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from hone_operator.reconcile.pods import ObservedJob, disrupted, ending_of, rank
 
 MAX_LOG_TAIL = 8192
 SECONDARY = frozenset({FailureCode.RANK_FAILED, FailureCode.INTERRUPTED})
-"""Codes by which a rank says that something else ended it."""
+"""Codes with which a rank reports that something else ended it."""
 VAGUE = FailureCode.TRAINER_ERROR
 SIGKILL = 137
 
@@ -27,7 +27,7 @@ class Cause:
     exit_code: int | None = None
     log_tail: str | None = None
     step: int | None = None
-    """The last step that the run finished, where the trainer told it."""
+    """The last step that the run finished, if the trainer reported it."""
 
     @property
     def retry(self) -> Retry:
@@ -39,7 +39,7 @@ class Cause:
         return f"{self.message.rstrip('.')}. {self.hint or FAILURES[self.code].hint}"
 
     def to_json(self) -> dict[str, Any]:
-        """As status.failure of a FineTuneJob."""
+        """The value of status.failure of a FineTuneJob."""
         out = {
             "code": self.code,
             "message": self.message[:4096],
@@ -53,10 +53,11 @@ class Cause:
 
 
 def failed_pods(job: ObservedJob) -> list[Mapping[str, Any]]:
-    """Pods that did not end well, the root cause first.
+    """Pods that failed, the root cause first.
 
-    A rank that reports its own specific failure beats one that was killed, which beats those that only
-    noticed that another went away; among equals the earliest end wins.
+    A rank that reports a specific failure of its own comes before one that was killed, which comes before ranks that
+    only
+    lost contact with another; among equals the earliest end comes first.
     """
     bad = [p for p in job.pods if not _ended_well(p)]
     return sorted(bad, key=lambda p: (_weight(p), _finished_at(p), rank(p)))
@@ -107,12 +108,12 @@ def _weight(pod: Mapping[str, Any]) -> int:
 
 
 def _finished_at(pod: Mapping[str, Any]) -> str:
-    # RFC 3339 in UTC sorts as text; a pod that left no time comes last.
+    # RFC 3339 in UTC sorts as text; a pod without a time comes last.
     return (terminated(pod) or {}).get("finishedAt") or "~"
 
 
 def _from_exit(pod: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[FailureCode, str]:
-    """(code, message) of a pod that left no report."""
+    """(code, message) for a pod without a report."""
     name, exit_code = pod["metadata"]["name"], state.get("exitCode")
     status = pod.get("status") or {}
     if state.get("reason") == "OOMKilled":
@@ -139,7 +140,7 @@ def _from_exit(pod: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Failur
 
 
 def _without_pods(job: ObservedJob) -> Cause:
-    """The pods are gone: the Job's own words are all that is left."""
+    """The cause if the pods are gone, so that only the Job's own condition is left."""
     words = condition(job.body, KubeCondition.FAILED)
     text = f"{words.get('reason', 'Failed')}: {words.get('message', '')}"
     if KubeCondition.DISRUPTION_TARGET in text:

@@ -1,4 +1,4 @@
-"""FineTuneJob: what should be, from what is. Read `reconcile` top to bottom."""
+"""FineTuneJob: from what exists to what should exist. Read `reconcile` top to bottom."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -38,7 +38,8 @@ from hone_operator.times import format_time, parse_time
 
 RECHECK_SECONDS = 15.0
 NETWORK_SECONDS = 300.0
-"""Between looks at the Service and the NetworkPolicy of ranks that train; before the first step they may be waiting."""
+"""Seconds between checks of the Service and NetworkPolicy of training ranks; before the first step they may be
+waiting."""
 STOPPING_SECONDS = 2.0
 AS_PLANNED = frozenset(
     {
@@ -49,7 +50,7 @@ AS_PLANNED = frozenset(
         Reason.SUSPENDED,
     }
 )
-"""Reasons of waiting that nobody has to mend."""
+"""Reasons for waiting that need no action."""
 UNKNOWN = Reason.NOT_KNOWN_YET
 
 
@@ -79,7 +80,7 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
 
 
 def _leaves_result(training: Sequence[ObservedJob]) -> bool:
-    """Whether the last attempt's Job tells how the run ended: it says more than the ModelVersion."""
+    """Whether the last attempt's Job shows how the run ended: it has more details than the ModelVersion."""
     last = max(training, key=lambda j: j.label(names.ATTEMPT), default=None)
     return last is not None and trained(last) is not None
 
@@ -91,7 +92,7 @@ class _Run:
         self.draft, self.spec, self.seen, self.platform = draft, spec, seen, platform
         self.conditions = draft.conditions
         self._warnings: list[str] = []
-        """What the attempt's curves say is wrong."""
+        """Problems that the attempt's curves show."""
         jobs = self._jobs = of_component(seen.jobs, "training")
         deleted = draft.time if seen.stopping == 0 else None
         now = Now(spec.suspend, seen.report or newest(draft.old), deleted, seen.stranded)
@@ -99,7 +100,9 @@ class _Run:
 
     def decide(self) -> Outcome:
         draft, attempts = self.draft, self.attempts
-        draft.put(modelVersionName=None, completionTime=None, failure=None)  # whoever wrote them: it has not ended
+        draft.put(
+            modelVersionName=None, completionTime=None, failure=None
+        )  # the run has not ended, whoever wrote these
         data_ready = self._datasets()
         model = self._model()
         tasks = self._tasks()
@@ -134,7 +137,7 @@ class _Run:
     # -- the gates before the first attempt ------------------------------------------------------
 
     def _datasets(self) -> bool:
-        """Condition DatasetReady: every Dataset Ready now, or once: an attempt pins their digests."""
+        """Set condition DatasetReady: every Dataset is Ready, or was: an attempt pins their digests."""
         if self.attempts.records and self._pinned():
             self.conditions.set(ConditionType.DATASET_READY, True, Reason.READY, "")
             return True
@@ -145,14 +148,14 @@ class _Run:
         return True
 
     def _model(self) -> BaseModel:
-        """Condition ModelReady; an attempt pins the models."""
+        """Set condition ModelReady; an attempt pins the models."""
         seen = self.seen
         pinned = self._pinned() if self.attempts.records else None
         sources = Sources(self._store(), seen.claim_exists, seen.upstream, pinned)
         return base_model(self.draft, self.spec, sources, self.platform)
 
     def _tasks(self) -> EvaluationTasks:
-        """Condition TasksReady, with evaluation.harness; an attempt pins the data sets."""
+        """Set condition TasksReady if evaluation.harness is set; an attempt pins the data sets."""
         pinned = self._pinned() if self.attempts.records else None
         return evaluation_tasks(self.draft, self.spec, self._store(), pinned, self.platform)
 
@@ -161,7 +164,7 @@ class _Run:
         return replace(seen.store, refusals=seen.refusals, hold=inputs.hold(self.spec, seen.datasets))
 
     def _look_ahead(self, data_ready: bool, model: BaseModel) -> Cause | None:
-        """Conditions Advised and Accepted: when data and model are known, so is what the run needs."""
+        """Set conditions Advised and Accepted: once data and model are known, so are the needs of the run."""
         begun, known = (
             bool(self.attempts.records),
             condition(self.draft.body, ConditionType.ADVISED).get("reason", UNKNOWN),
@@ -170,7 +173,7 @@ class _Run:
             self.conditions.keep(ConditionType.ADVISED, UNKNOWN)
             return None
         misfit = forecast.look_ahead(self.draft, self.spec, model, self.seen.datasets)
-        if begun:  # the Job of attempt 1 was made, and the operator ended before it told of this
+        if begun:  # the Job of attempt 1 was created, and the operator ended before it recorded this
             return None
         if misfit:
             self.conditions.set(ConditionType.ACCEPTED, False, misfit.code, misfit.message)
@@ -179,7 +182,7 @@ class _Run:
     def _wait(self, gate: ConditionType) -> Outcome:
         self.conditions.set(ConditionType.ADMITTED, None, Reason.WAITING, "")
         self._not_running(Reason.WAITING)
-        for refusal in self.seen.refusals:  # of a Job that stages what the gate waits for
+        for refusal in self.seen.refusals:  # of a Job that stages what this gate waits for
             self.conditions.set(gate, False, refusal.reason, f"{refusal.kind} {refusal.name}: {refusal.message}")
             self.draft.check_in(RECHECK_SECONDS)
         return self._not_done(gate)
@@ -187,7 +190,7 @@ class _Run:
     # -- attempts --------------------------------------------------------------------------------
 
     def _resolved(self, model: BaseModel, tasks: EvaluationTasks) -> Resolved:
-        """What the newest attempt was resolved to; for the first one: what is Ready now."""
+        """The resolved inputs of the newest attempt; for the first attempt, the objects that are Ready now."""
         if pinned := self._pinned():
             return pinned
         spec = self.spec
@@ -213,7 +216,7 @@ class _Run:
         return given.ancestors(of_component(self.seen.jobs, "training")) or model.ancestors
 
     def _start(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:
-        """The next attempt, when it is due."""
+        """Start the next attempt if it is due."""
         draft, attempts = self.draft, self.attempts
         resolved = self._resolved(model, tasks).model_copy(update={"image": image(self.spec, self.platform)})
         number, start = attempts.count + 1, next_start(attempts)
@@ -253,7 +256,7 @@ class _Run:
         return self._not_done(ConditionType.RUNNING)
 
     def _stopping(self) -> Outcome:
-        """Two sets of pods must not write the same checkpoints: the next attempt waits for the last one's pods."""
+        """Wait for the last attempt's pods: two sets of pods must not write the same checkpoints."""
         last = self.attempts.last or {}
         self.conditions.keep(ConditionType.ADMITTED, Reason.PENDING)
         self._not_running(Reason.STOPPING, f"Job {last.get('jobName')} was deleted; its pods are stopping.")
@@ -282,7 +285,7 @@ class _Run:
             self.draft.tell(reason, f"{cause.code}: {cause.message}", warning=True)
 
     def _watch(self, job: ObservedJob) -> Outcome:
-        """An attempt whose Job has not ended."""
+        """Follow an attempt whose Job has not ended."""
         if job.body["spec"].get("suspend", False) != self.spec.suspend:
             self.draft.apply.append(suspension(job.body, self.spec.suspend))
         pinned = self._pinned()
@@ -328,12 +331,12 @@ class _Run:
         return self._not_done(ConditionType.RUNNING)
 
     def _image_corrected(self) -> bool:
-        """Whether the platform has another image than when the attempt began, e.g. after `helm rollback`."""
+        """Whether the platform's image has changed since the attempt began, e.g. by `helm rollback`."""
         pinned = self._pinned()
         return (pinned and pinned.image) not in (None, image(self.spec, self.platform))
 
     def _with_new_image(self, job: ObservedJob, message: str) -> Outcome:
-        """Another attempt; none of this one's pods can have trained."""
+        """Replace the attempt; none of its pods can have trained."""
         self.draft.delete.append(job.body)
         self.draft.tell(Reason.IMAGE_CHANGED, f"{message} The next attempt uses the image that the platform has now.")
         self._not_running(Reason.IMAGE_CHANGED, message)
@@ -342,7 +345,7 @@ class _Run:
     # -- what goes along with every stage --------------------------------------------------------
 
     def _suspension(self) -> None:
-        """Condition Suspended, as the user wants it."""
+        """Set condition Suspended from the user's spec."""
         if self.spec.suspend:
             self.conditions.set(ConditionType.SUSPENDED, True, Reason.SUSPENDED_BY_USER, "spec.suspend is true.")
         else:
@@ -373,7 +376,7 @@ class _Run:
         return self.draft.old.get("startTime") or (records[0]["startTime"] if records else None)
 
     def _over_deadline(self) -> Cause | None:
-        """Condition-free: time alone can end a run. Sets the next look."""
+        """Whether time alone ends the run. Sets no condition, only the next check."""
         start = self._start_time()
         if not self.spec.deadline or not start:
             return None
@@ -392,7 +395,7 @@ class _Run:
         self.conditions.set(ConditionType.RUNNING, False, reason, message)
 
     def _not_done(self, gate: ConditionType) -> Outcome:
-        """Close a decision that ends neither well nor badly; `gate` is the condition that holds things up."""
+        """Close a decision without an end; `gate` is the condition that is waited for."""
         c = self.conditions
         for type_ in (ConditionType.SUCCEEDED, ConditionType.FAILED, ConditionType.FINISHED):
             c.set(type_, False, Reason.NOT_FINISHED, "")
@@ -410,10 +413,10 @@ class _Run:
         return self.draft.outcome()
 
     def _finish(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:
-        """The last attempt succeeded. Comes again after a crash until it is in status."""
+        """Record the last attempt's success. Called again after a crash until the status has it."""
         result = trained(self.attempts.job) if self.attempts.job else None
         if result is None:
-            raise AssertionError("a closed attempt succeeded only with a result")
+            raise AssertionError("a closed attempt has succeeded only if it has a result")
         resolved, ancestors = self._resolved(model, tasks), self._ancestors(model)
         attempt = Attempt(self.draft.body, self.spec, self.attempts.count, resolved, ancestors)
         self._not_running(Reason.SUCCEEDED)

@@ -1,4 +1,4 @@
-"""What is known of a run before it asks for a GPU: advice, the memory it needs, and whether that can fit."""
+"""Forecast for a run before it requests a GPU: advice, the memory it needs, and whether it can fit."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,14 +23,15 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.inputs import Datasets
 
 SURE = 1.1
-"""An estimate is refused only where it is above the memory by more than its own error."""
+"""A run is refused only if the estimate exceeds the memory by more than the estimate's own error."""
 TIGHT = 0.95
 DOCUMENT_TOKENS = 2048
-"""Tokens of a sequence of packed documents, when the job names none."""
+"""Tokens of a sequence of packed documents if the job sets none."""
 
 
 def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: Datasets) -> Cause | None:
-    """Sets condition Advised and the estimate in status; the cause when the run cannot fit on what it asks for."""
+    """Set condition Advised and the estimate in status; returns the cause if the run cannot fit the requested
+    resources."""
     packed = longest_sequence(spec, _longest(spec, model.shape, datasets)) if model.shape else None
     sentences = advise(spec, _rows(spec, datasets), _tokens(spec, datasets), packed)
     cause = None
@@ -38,26 +39,26 @@ def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: 
         devices = memory.devices(spec)
         rooms = {name: memory.capacity(spec, name) or 0 for name in devices}
         plans = {name: _setup(spec, model.shape, model.teacher, datasets, gpu) for name, gpu in devices.items()}
-        found = {name: estimate(s) for name, s in plans.items()}
+        estimates = {name: estimate(s) for name, s in plans.items()}
         largest = max(rooms, key=rooms.__getitem__)
-        draft.put(memory=_memory(spec, found[largest]))
-        if all(rooms.values()):  # on what nobody knows it may fit
-            cause = _misfit(spec, largest, plans[largest], found[largest])
+        draft.put(memory=_memory(spec, estimates[largest]))
+        if all(rooms.values()):  # on an unknown device it may fit
+            cause = _misfit(spec, largest, plans[largest], estimates[largest])
         if plans[largest].adapts_experts and (wrong := expert_problems(spec.adapter)):
             cause = Cause(FailureCode.CONFLICTING_FIELDS, "; ".join(f"spec.{words}" for words in wrong))
         sentences += [
             f"memory is tight on {name}: about {gib(e.total)} of {gib(rooms[name])}."
-            for name, e in found.items()
+            for name, e in estimates.items()
             if rooms[name] and e.total > TIGHT * rooms[name]
         ]
-        sentences += _host(spec, found)
+        sentences += _host(spec, estimates)
     told(draft, sentences)
     return cause
 
 
-def _host(spec: FineTuneJobSpec, found: Mapping[str, Estimate]) -> Iterator[str]:
-    """Whether rows and what is offloaded fill the memory of a pod with GPUs."""
-    need = max(e.host for e in found.values()) * processes_per_node(spec)
+def _host(spec: FineTuneJobSpec, estimates: Mapping[str, Estimate]) -> Iterator[str]:
+    """Warn if rows and offloaded data fill the memory of a pod with GPUs."""
+    need = max(e.host for e in estimates.values()) * processes_per_node(spec)
     room = memory.capacity(spec, "CPU")
     if spec.resources.gpus_per_node and room and need > TIGHT * room:
         yield (
@@ -71,7 +72,7 @@ def _holds_teacher(spec: FineTuneJobSpec) -> bool:
 
 
 def told(draft: Draft, sentences: list[str]) -> None:
-    """Condition Advised; an Event the first time."""
+    """Set condition Advised; add an Event the first time."""
     if sentences:
         draft.conditions.set(ConditionType.ADVISED, True, Reason.ADVICE, " ".join(sentences))
         draft.tell_change(ConditionType.ADVISED)
@@ -80,14 +81,14 @@ def told(draft: Draft, sentences: list[str]) -> None:
 
 
 def told_more(draft: Draft, sentences: Iterable[str]) -> None:
-    """Adds to condition Advised, which was set before, what it does not say yet."""
+    """Add sentences to condition Advised, which was set before, unless it has them."""
     before = draft.conditions.get(ConditionType.ADVISED).get("message", "")
     if new := [sentence for sentence in sentences if sentence not in before]:
         told(draft, [*([before] if before else []), *new])
 
 
 def _rows(spec: FineTuneJobSpec, datasets: Datasets) -> int:
-    """Rows of the splits that are trained on."""
+    """Number of training rows."""
     counts = {
         (name, s["name"]): s["rows"]
         for name, dataset in datasets.items()
@@ -97,15 +98,15 @@ def _rows(spec: FineTuneJobSpec, datasets: Datasets) -> int:
 
 
 def _tokens(spec: FineTuneJobSpec, datasets: Datasets) -> int:
-    """Tokens of the rows that are trained on, as the Datasets count them; 0: one of them does not say."""
+    """Tokens of the training rows, as counted by the Datasets; 0 if a Dataset has no count."""
     means = [s.get("mean", 0) for s in _statistics(spec, datasets)]
     return round(_rows(spec, datasets) * sum(means) / len(means)) if all(means) else 0
 
 
 def _statistics(spec: FineTuneJobSpec, datasets: Datasets) -> list[Mapping[str, Any]]:
-    """What each Dataset counts of its rows' tokens; nothing of one that was deleted after the run began."""
-    found = [datasets.get(ref.name, {}) for ref in spec.datasets]
-    return [(dataset.get("status") or {}).get("tokens") or {} for dataset in found]
+    """Token statistics of each Dataset; empty for one that was deleted after the run began."""
+    datasets_used = [datasets.get(ref.name, {}) for ref in spec.datasets]
+    return [(dataset.get("status") or {}).get("tokens") or {} for dataset in datasets_used]
 
 
 def _setup(
@@ -134,25 +135,27 @@ def _longest(spec: FineTuneJobSpec, shape: ModelShape, datasets: Datasets) -> in
     return min(longest, shape.context or longest)
 
 
-def _memory(spec: FineTuneJobSpec, found: Estimate) -> Mapping[str, Any]:
-    """As status.memory: of all ranks of a pod together, as the peak is measured."""
-    terms = sorted(found.terms.items(), key=lambda t: -t[1])
+def _memory(spec: FineTuneJobSpec, needs: Estimate) -> Mapping[str, Any]:
+    """The value of status.memory: all ranks of a pod together, like the measured peak."""
+    terms = sorted(needs.terms.items(), key=lambda t: -t[1])
     return {
-        "estimated": found.total * processes_per_node(spec),
+        "estimated": needs.total * processes_per_node(spec),
         "terms": [{"name": name, "bytes": size} for name, size in terms],
     }
 
 
-def _misfit(spec: FineTuneJobSpec, name: str, s: Setup, found: Estimate) -> Cause | None:
-    """Why the run cannot fit on this device, of known memory."""
+def _misfit(spec: FineTuneJobSpec, name: str, s: Setup, needs: Estimate) -> Cause | None:
+    """Why the run cannot fit on this device, whose memory is known."""
     room = memory.capacity(spec, name) or 0
-    if found.total > SURE * room:
+    if needs.total > SURE * room:
         beside = " beside vLLM" if memory.share(spec) else ""
         where = f"resources.memory {spec.resources.memory}" if name == "CPU" else f"{name} with {gib(room)}{beside}"
         way = change_that_fits(s, int(TIGHT * room))
         hint = f"The cheapest change that fits: {way}." if way else "No setting makes it fit there: use more memory."
         return Cause(
-            FailureCode.DOES_NOT_FIT, f"A rank needs about {gib(found.total)} ({found.words()}), {where}. {hint}", hint
+            FailureCode.DOES_NOT_FIT,
+            f"A rank needs about {gib(needs.total)} ({needs.words()}), {where}. {hint}",
+            hint,
         )
     gpu, need = gpus.find(name), of_vllm(s)
     if gpu and (share := memory.share(spec)) and need > share * gpu.memory:

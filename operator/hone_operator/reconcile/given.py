@@ -1,4 +1,4 @@
-"""What the newest attempt of a run was given, as its Job and the status say; both may be of somebody else's making."""
+"""Inputs of the newest attempt of a run, from its Job and the status; somebody else may have written either."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,23 +17,23 @@ from hone_operator.reconcile.pods import ObservedJob
 
 
 def resolved(spec: FineTuneJobSpec, jobs: Sequence[ObservedJob], status: Mapping[str, Any]) -> Resolved | None:
-    """What the run was resolved to; None where no record can be used, and what is Ready now must be taken.
+    """The resolved inputs of the run; None if no record is usable, so that the objects that are Ready now are used.
 
     Args:
-        jobs: of the run's attempts.
-        status: of the FineTuneJob, as it is.
+        jobs: the run's attempts.
+        status: the FineTuneJob's current status.
     """
     for source in (_recorded(jobs, names.RESOLVED), status.get("resolved")):
         if isinstance(source, dict) and source.get("datasetDigests"):
             with suppress(ValidationError):
-                found = read_known(Resolved, source)[0]
-                if inputs.are_pinned(spec, found):
-                    return found
+                record = read_known(Resolved, source)[0]
+                if inputs.are_pinned(spec, record):
+                    return record
     return None
 
 
 def ancestors(jobs: Sequence[ObservedJob]) -> list[Ancestor]:
-    """The chain that the base came from; empty: none, or nobody can read it."""
+    """The chain that the base came from; empty if there is none, or it cannot be parsed."""
     recorded = _recorded(jobs, names.ANCESTORS)
     if isinstance(recorded, list):
         with suppress(ValidationError):
@@ -42,7 +42,7 @@ def ancestors(jobs: Sequence[ObservedJob]) -> list[Ancestor]:
 
 
 def _recorded(jobs: Sequence[ObservedJob], annotation: str) -> Any:
-    """From the newest training Job: it cannot lag behind what the pods were given. None: nobody can read it."""
+    """The annotation of the newest training Job, which cannot lag behind its pods. None: it cannot be parsed."""
     if not jobs:
         return None
     newest = max(jobs, key=lambda j: j.label(names.ATTEMPT))

@@ -1,4 +1,4 @@
-"""The Datasets of a FineTuneJob: whether all are Ready, and what its first attempt pins of them."""
+"""The Datasets of a FineTuneJob: whether all are Ready, and what its first attempt pins."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -13,21 +13,21 @@ from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.upstream import Wait
 
 Datasets = Mapping[str, Mapping[str, Any]]
-"""By name; those that do not exist are absent."""
+"""Datasets by name; missing ones are absent."""
 VALIDATION = "validation"
 HEALTHY = frozenset({Reason.DATASET_NOT_READY})
-"""Reasons of waiting in a normal start: an event, and no warning. A Dataset that failed has a warning of its own."""
+"""Reasons for waiting in a normal start: an Event, but no Warning. A failed Dataset has its own Warning."""
 
 
 class Purpose(NamedTuple):
-    """What rows are for."""
+    """What rows are used for."""
 
     name: str
     takes: tuple[Format, ...]
 
 
 def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, Purpose]]:
-    """(Dataset, split, what for) of all rows that the job names."""
+    """(Dataset, split, purpose) of all rows that the job uses."""
     taken = Purpose(f"method {spec.method}", METHODS[spec.method].formats)
     if spec.distillation and spec.distillation.by_logits:
         taken = Purpose("distillation.level Logits (Sequence needs no answers)", FORMATS_BY_LOGITS)
@@ -38,36 +38,36 @@ def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, Purpose]]:
 
 
 def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[AnyReason, str] | None:
-    """(reason, message) of the first Dataset that cannot be used now."""
+    """(reason, message) for the first Dataset that cannot be used now."""
     for name, split, purpose in used(spec):
-        if found := dataset_problem(name, split, datasets) or _mismatch(datasets[name], purpose):
-            return found
+        if reason_and_message := dataset_problem(name, split, datasets) or _mismatch(datasets[name], purpose):
+            return reason_and_message
     return _unanswered(spec, datasets) if spec.evaluation.rewards else None
 
 
 def hold(spec: FineTuneJobSpec, datasets: Datasets) -> Wait | None:
-    """Why nothing is staged now. A Dataset that is still being read holds up nothing: GPUs need both."""
+    """Why nothing is staged now. A Dataset that is still being read does not block staging: GPUs need both."""
     if spec.suspend:
         return Wait(Reason.SUSPENDED, "spec.suspend is true.")
-    found = problem(spec, datasets)
-    if found and found[0] == Reason.DATASET_NOT_FOUND:
-        return Wait(Reason.WAITING_FOR_DATASET, f"Nothing is staged before the Dataset exists: {found[1]}")
+    missing_dataset = problem(spec, datasets)
+    if missing_dataset and missing_dataset[0] == Reason.DATASET_NOT_FOUND:
+        return Wait(Reason.WAITING_FOR_DATASET, f"Nothing is staged before the Dataset exists: {missing_dataset[1]}")
     return None
 
 
 def _unanswered(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[AnyReason, str] | None:
     """Why there are no prompts whose answers could be scored."""
-    found = held_out(spec, datasets)
-    if not found:
+    held_out_splits = held_out(spec, datasets)
+    if not held_out_splits:
         words = "name evaluationDatasets, or a Dataset with a split validation"
         return Reason.SPLIT_NOT_FOUND, f"spec.evaluation.rewards needs held-out rows: {words}."
     purpose = Purpose("evaluation.rewards", FORMATS_ANSWERED)
-    wrong = (_mismatch(datasets[rows.partition("/")[0]], purpose) for rows in found)
+    wrong = (_mismatch(datasets[rows.partition("/")[0]], purpose) for rows in held_out_splits)
     return next((problem for problem in wrong if problem), None)
 
 
 def dataset_problem(name: str, split: str | None, datasets: Datasets) -> tuple[AnyReason, str] | None:
-    """(reason, message) when the split cannot be read now; no split: any will do."""
+    """(reason, message) if the split cannot be read now; split None: any split."""
     if name not in datasets:
         return Reason.DATASET_NOT_FOUND, f"Dataset {name} does not exist in this namespace: create it."
     dataset = datasets[name]
@@ -83,22 +83,22 @@ def dataset_problem(name: str, split: str | None, datasets: Datasets) -> tuple[A
 
 
 def _mismatch(dataset: Mapping[str, Any], purpose: Purpose) -> tuple[AnyReason, str] | None:
-    """A Dataset whose rows are of no use: said before a pod asks for a GPU."""
-    found = str(dataset["status"].get("formatDetected") or "").split(" ")[0]
-    if found not in set(Format) or found in purpose.takes:
+    """(reason, message) if the format does not suit the purpose; reported before a pod requests a GPU."""
+    actual = str(dataset["status"].get("formatDetected") or "").split(" ")[0]
+    if actual not in set(Format) or actual in purpose.takes:
         return None
     name, takes = dataset["metadata"]["name"], ", ".join(purpose.takes)
-    message = f"Dataset {name} has the format {found}; {purpose.name} takes {takes}."
+    message = f"Dataset {name} has the format {actual}; {purpose.name} takes {takes}."
     return FailureCode.DATASET_FORMAT_MISMATCH, message
 
 
 def digests(spec: FineTuneJobSpec, datasets: Datasets) -> dict[str, str]:
-    """The content of each Dataset as it is now."""
+    """The present content of each Dataset."""
     return {name: datasets[name]["status"]["digest"] for name, _, _ in used(spec)}
 
 
 def are_pinned(spec: FineTuneJobSpec, resolved: Resolved) -> bool:
-    """Whether a record of what a run was given has a digest for all rows that the run names."""
+    """Whether a record of a run's inputs has a digest for all rows that the run uses."""
     named = {name for name, _, _ in used(spec)} | {
         rows.partition("/")[0] for rows in resolved.evaluation_datasets or ()
     }
@@ -106,15 +106,17 @@ def are_pinned(spec: FineTuneJobSpec, resolved: Resolved) -> bool:
 
 
 def held_out(spec: FineTuneJobSpec, datasets: Datasets) -> list[str]:
-    """What is evaluated on, as <Dataset>/<split>: what the spec names, else the validation split of each Dataset."""
+    """Evaluation splits as <Dataset>/<split>: those in the spec, else the validation split of each Dataset."""
     if spec.evaluation_datasets is not None:
         return [f"{ref.name}/{ref.split}" for ref in spec.evaluation_datasets]
     trained = {(ref.name, ref.split) for ref in spec.datasets}
     named = dict.fromkeys(ref.name for ref in spec.datasets)
-    found = [name for name in named if VALIDATION in splits(datasets[name]) and (name, VALIDATION) not in trained]
-    return [f"{name}/{VALIDATION}" for name in found]
+    with_validation = [
+        name for name in named if VALIDATION in splits(datasets[name]) and (name, VALIDATION) not in trained
+    ]
+    return [f"{name}/{VALIDATION}" for name in with_validation]
 
 
 def splits(dataset: Mapping[str, Any]) -> list[str]:
-    """Names of the splits that hold rows."""
+    """Names of the splits that have rows."""
     return sorted(s["name"] for s in (dataset.get("status") or {}).get("splits") or () if s["rows"])

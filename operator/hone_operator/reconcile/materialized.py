@@ -1,4 +1,4 @@
-"""What a materialising pod found, as a Dataset's status tells it."""
+"""The result of a materializing pod, for a Dataset's status."""
 
 from typing import Any
 
@@ -32,8 +32,8 @@ RESULT_FIELDS = (
 
 
 def describe(draft: Draft, result: DatasetResult, platform: Platform) -> None:
-    """Rows, errors, statistics, and where the report lies."""
-    if not platform.rows_in_status:  # of a pod from before the setting
+    """Set rows, errors, statistics, and the location of the report."""
+    if not platform.rows_in_status:  # from a pod that started before the setting changed
         result = result.model_copy(deep=True)
         hide_rows(result)
     values = result.to_json()
@@ -46,7 +46,7 @@ def describe(draft: Draft, result: DatasetResult, platform: Platform) -> None:
 
 
 def _review_pod(result: DatasetResult, platform: Platform) -> dict[str, Any] | None:
-    """From the platform's settings alone: reviewers start a pod of it with rights of their own."""
+    """The review pod, built from the platform's settings only: reviewers create it with their own rights."""
     if not result.synthetic:
         return None
     return ReviewPod(
@@ -58,7 +58,7 @@ def _review_pod(result: DatasetResult, platform: Platform) -> dict[str, Any] | N
 
 
 def serve(draft: Draft, result: DatasetResult, platform: Platform) -> None:
-    """The content that jobs get from now on."""
+    """Set the content that jobs use from now on."""
     path = (result.path or "").strip("/")
     draft.put(digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", failure=None, phase=DatasetPhase.READY)
     draft.put(splitSettings=result.split_settings, sizeBytes=result.size_bytes)

@@ -1,7 +1,8 @@
-"""Models in a namespace's store, at models/<run>/<attempt>: which go with their ModelVersion, which stay. Pure.
+"""Models in a namespace's store, at models/<run>/<attempt>: which are deleted with their ModelVersion, which stay.
+Pure.
 
-A folder goes when every ModelVersion that had it said `deletionPolicy: Delete`, all of them are gone, and no object
-names it by its address. The ledger of contents remembers that it is to go: no ModelVersion is there to say so.
+A folder is deleted if every ModelVersion that had it said `deletionPolicy: Delete`, all of them are gone, and no object
+refers to it by its address. The ledger remembers that it is to be deleted, because no ModelVersion is left to say so.
 """
 
 import re
@@ -15,63 +16,64 @@ from hone_operator.reconcile.references import addresses, needs_run, run_of, who
 FOLDER = "models"
 KEY = "model."
 PATTERN = r"model\.[-_a-zA-Z0-9]{1,120}\.[-_a-zA-Z0-9]{1,120}"
-"""Of the ledger's keys."""
+"""Prefix of the ledger's keys."""
 _KEY = re.compile(PATTERN)
 Pairs = Iterable[tuple[str, Mapping[str, Any]]]
-"""Kinds and bodies of the objects of a namespace."""
+"""Kinds and bodies of the objects in a namespace."""
 
 
 def is_key(content: str) -> bool:
-    """Whether an entry of the ledger is about a model."""
+    """Whether a key of the ledger is about a model."""
     return content.startswith(KEY)
 
 
 def key_of(place: str) -> str | None:
-    """The ledger's key of <run>/<attempt>; None: no run of ours made a folder of this name."""
+    """The ledger's key for <run>/<attempt>; None: none of our runs made a folder of this name."""
     run, _, attempt = place.partition("/")
     key = f"{KEY}{run}.{attempt}"
     return key if _KEY.fullmatch(key) else None
 
 
 def place_of(key: str) -> str:
-    """<run>/<attempt> of the ledger's key."""
+    """<run>/<attempt> from the ledger's key."""
     return key.removeprefix(KEY).replace(".", "/")
 
 
 def claimed(objects: Pairs, claim: str) -> dict[str, bool]:
-    """Keys of the folders that ModelVersions have in the store `claim`, and whether these are to go with them."""
-    found: dict[str, bool] = {}
+    """Keys of the folders that ModelVersions have in the store `claim`, and whether the folders are deleted with
+    them."""
+    deletable: dict[str, bool] = {}
     for kind, body in objects:
         if kind == "ModelVersion":
             goes = body["spec"].get("deletionPolicy") == "Delete"
             own = named([(kind, {"spec": {"artifacts": body["spec"].get("artifacts")}})], claim)
             for key in filter(None, map(key_of, own)):
-                found[key] = goes and found.get(key, True)
-    return found
+                deletable[key] = goes and deletable.get(key, True)
+    return deletable
 
 
 def tracked(ledger: Mapping[str, str], claims: Mapping[str, bool]) -> dict[str, str]:
-    """The ledger with the models that are to go, and without those of which a ModelVersion says that they stay."""
+    """The ledger with models that are to be deleted, and without those that a ModelVersion keeps."""
     others = {key: since for key, since in ledger.items() if claims.get(key, True)}
     return dict.fromkeys((key for key, goes in claims.items() if goes), "") | others
 
 
 def named(objects: Pairs, claim: str) -> set[str]:
-    """<run>/<attempt> of every model in the store that an object names by its address; <run> where it names no more."""
+    """<run>/<attempt> of every model in the store that an object refers to by address; <run> if it says no more."""
     paths = (path for kind, body in objects for path in addresses(kind, body, claim))
     return {place for path in paths if (place := place_in(path))}
 
 
 def place_in(path: tuple[str, ...]) -> str | None:
-    """<run>/<attempt>, or <run>, of a path below the store; None: it is not one of a model."""
+    """<run>/<attempt>, or <run>, for a path in the store; None: not the path of a model."""
     return "/".join(path[1:3]) if len(path) > 1 and path[0] == FOLDER else None
 
 
 def that_stay(objects: Pairs, claim: str, orphaned: set[str] | None) -> set[str] | None:
-    """What stays below models/, whatever else goes: `named` and `not_over`; None: all of it.
+    """What stays below models/, whatever else is deleted: `named` and `not_over`; None: everything.
 
     Args:
-        orphaned: uids of runs that pods without a label write; None: nobody can tell.
+        orphaned: uids of runs that pods without a label write; None: unknown.
     """
     pairs = list(objects)
     return (
@@ -85,7 +87,7 @@ def stays(place: str, exports: set[str] | None) -> bool:
 
 
 def not_over(objects: Pairs) -> set[str]:
-    """uids of the runs that have not finished, and of those that a Job or pod may still write."""
+    """uids of the unfinished runs, and of those that a Job or pod may still write."""
     return {uid for kind, body in objects if (uid := run_of(kind, body)) and _writes(kind, body)}
 
 

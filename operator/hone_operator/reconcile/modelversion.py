@@ -28,7 +28,7 @@ RECHECK_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that the decision depends on beside the ModelVersion itself."""
+    """Everything that the decision depends on in addition to the ModelVersion itself."""
 
     jobs: Sequence[ObservedJob] = ()
     missing_claim: str | None = None
@@ -51,13 +51,13 @@ def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platfor
         accept(draft, unknown)
     _columns(draft, spec)
     if draft.old.get("verifiedAt"):
-        draft.delete += [job.body for job in seen.jobs]  # they say no more than the status; failed ones stay, with logs
+        draft.delete += [job.body for job in seen.jobs]  # the status has all they say; failed ones stay, for their logs
         return _verified(draft, draft.old["verifiedAt"])
     return _verify(draft, spec, seen, observe_tries(seen.jobs), platform)
 
 
 def _refuse(draft: Draft, reason: AnyReason, message: str) -> Outcome:
-    """Final, but for a model that another version has verified: it stays as good as it was."""
+    """Final, except for a model that another version has verified, which stays verified."""
     if not draft.old.get("verifiedAt"):
         return _unverified(draft, reason, message, final=True)
     draft.conditions.keep_all()

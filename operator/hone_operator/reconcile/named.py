@@ -19,7 +19,7 @@ Body = Mapping[str, Any]
 def resolve(
     name: str, spec: DatasetSpec, datasets: inputs.Datasets, versions: Mapping[str, Body]
 ) -> Named | Wait | Cause:
-    """Where all that the spec of Dataset `name` names lies; or why to wait for it, or that it cannot be."""
+    """Resolve everything the Dataset refers to: its inputs, a Wait, or a final Cause."""
     if spec.mixture:
         return _mixture(name, spec.mixture, datasets)
     if spec.curation is None:
@@ -28,41 +28,41 @@ def resolve(
 
 
 def _mixture(name: str, parts: Sequence[MixturePart], datasets: inputs.Datasets) -> Named | Wait | Cause:
-    found = []
+    inputs_of_parts = []
     for part in parts:
         if part.name == name:
             return Cause(FailureCode.CIRCULAR_REFERENCE, f"spec.mixture names this Dataset, {name}, itself")
         if problem := inputs.dataset_problem(part.name, None, datasets):
             return Wait(*problem)
         dataset = datasets[part.name]
-        found += [_input(part.name, dataset, split, part.weight) for split in inputs.splits(dataset)]
-    return Named(parts=found)
+        inputs_of_parts += [_input(part.name, dataset, split, part.weight) for split in inputs.splits(dataset)]
+    return Named(parts=inputs_of_parts)
 
 
 def _curation(
     name: str, curation: Curation, datasets: inputs.Datasets, versions: Mapping[str, Body]
 ) -> Named | Wait | Cause:
     sets: list[DatasetInput] = []
-    for wanted in curation.contamination.datasets if curation.contamination else ():
-        if wanted.name == name:
+    for reference in curation.contamination.datasets if curation.contamination else ():
+        if reference.name == name:
             return Cause(
                 FailureCode.CIRCULAR_REFERENCE, f"spec.curation.contamination names this Dataset, {name}, itself"
             )
-        if problem := inputs.dataset_problem(wanted.name, wanted.split, datasets):
+        if problem := inputs.dataset_problem(reference.name, reference.split, datasets):
             return Wait(*problem)
-        sets += _splits(wanted, datasets[wanted.name])
+        sets += _splits(reference, datasets[reference.name])
     models = {}
     for version in dict.fromkeys(s.model_version for s in curation.scores or () if s.model_version):
-        found = upstream.version(version, Upstream(versions=versions), reward=True)
-        if isinstance(found, Wait | Cause):
-            return found
-        models[version] = found.model
+        scorer = upstream.version(version, Upstream(versions=versions), reward=True)
+        if isinstance(scorer, Wait | Cause):
+            return scorer
+        models[version] = scorer.model
     return Named(evaluation_sets=sets, classifiers=models)
 
 
-def _splits(wanted: EvaluationSet, dataset: Body) -> Iterator[DatasetInput]:
-    for split in [wanted.split] if wanted.split else inputs.splits(dataset):
-        yield _input(wanted.name, dataset, split)
+def _splits(reference: EvaluationSet, dataset: Body) -> Iterator[DatasetInput]:
+    for split in [reference.split] if reference.split else inputs.splits(dataset):
+        yield _input(reference.name, dataset, split)
 
 
 def _input(name: str, dataset: Body, split: str, share: str | None = None) -> DatasetInput:

@@ -1,4 +1,4 @@
-"""An object in a namespace that has not let the operator in: it waits, and its status says how to change that."""
+"""An object in a namespace that has not opted in: it waits, and its status says how to change that."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,7 +13,7 @@ REASON = Reason.NAMESPACE_NOT_ENABLED
 
 
 def not_enabled(body: Mapping[str, Any], now: datetime, message: str) -> Outcome:
-    """Status only: there is no right to anything else."""
+    """Write only the status: the operator has no other right there."""
     draft = Draft(body, now)
     if body["metadata"].get("deletionTimestamp") or is_true(body, ConditionType.FINISHED) or _is_settled(body):
         return Outcome()
@@ -27,6 +27,6 @@ def not_enabled(body: Mapping[str, Any], now: datetime, message: str) -> Outcome
 
 
 def _is_settled(body: Mapping[str, Any]) -> bool:
-    """A Dataset or ModelVersion that is Ready in this generation stays so: nothing has to be done for it."""
+    """A Dataset or ModelVersion that is Ready in this generation stays Ready: nothing has to be done for it."""
     seen = (body.get("status") or {}).get("observedGeneration") == body["metadata"].get("generation")
     return body["kind"] != "FineTuneJob" and seen and is_true(body, ConditionType.READY)

@@ -1,4 +1,4 @@
-"""What an object shows when the operator fails: an error of ours, or a status that the API server refuses. Pure."""
+"""What an object shows if the operator fails: a bug, or a status that the API server refuses. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ _CREDENTIALS = re.compile(r"://[^/\s@]+@")
 
 
 def internal_error(body: Mapping[str, Any], now: datetime, error: BaseException) -> Outcome:
-    """Reconciling=True with the error's type and text; everything else stays as it was."""
+    """Reconciling=True with the error's type and text; everything else stays unchanged."""
     message = f"The operator failed and retries: {type(error).__name__}: {_text(error)}. Report it with this object."
     return _not_reconciled(body, now, Reason.INTERNAL_ERROR, message)
 
 
 def status_refused(body: Mapping[str, Any], now: datetime, words: str) -> Outcome:
-    """The same when the API server has refused the status that was decided."""
+    """The same if the API server refused the decided status."""
     message = f"The API server refuses the status that the operator writes; the operator retries: {_scrub(words)}"
     return _not_reconciled(body, now, Reason.STATUS_REFUSED, message)
 
@@ -41,7 +41,7 @@ def _not_reconciled(body: Mapping[str, Any], now: datetime, reason: Reason, mess
 
 
 def _text(error: BaseException) -> str:
-    """Without values of the object: they may be long, or private."""
+    """The error's text without values of the object, which may be long or private."""
     if isinstance(error, ValidationError):
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         return _scrub("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in problems))

@@ -1,4 +1,4 @@
-"""What is seen of a FineTuneJob's surroundings."""
+"""The observed surroundings of a FineTuneJob."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,36 +14,36 @@ from hone_operator.reconcile.upstream import Upstream
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that the decision depends on beside the FineTuneJob itself."""
+    """Everything that the decision depends on in addition to the FineTuneJob itself."""
 
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By name; those that do not exist are absent."""
+    """Datasets by name; missing ones are absent."""
     jobs: Sequence[ObservedJob] = ()
-    """Child Jobs, owned by this very object."""
+    """Child Jobs, owned by exactly this object."""
     report: Latest | None = None
     """The newest report of the job's pods."""
     store: Stage = field(default_factory=Stage)
     """Where the base model and the data sets of evaluation.harness are staged."""
     claim_exists: bool | None = None
-    """Whether the claim of a pvc:// model exists; None: not looked, it is not needed now."""
+    """Whether the claim of a pvc:// model exists; None: not checked, because it is not needed now."""
     upstream: Upstream = field(default_factory=Upstream)
     ledger: Mapping[str, Any] | None = None
     versions: Sequence[Mapping[str, Any]] = ()
-    """ModelVersions of the namespace; with the ledger, read only when a run has just succeeded."""
+    """ModelVersions of the namespace; read, with the ledger, only if a run has just succeeded."""
     made: Mapping[str, Any] | None = None
-    """The ModelVersion that this run has made already."""
+    """The ModelVersion that this run has already made."""
     refusals: Sequence[Refusal] = ()
-    """What the API server did not take when this decision was carried out a moment ago."""
+    """What the API server refused when this decision was carried out a moment ago."""
     stopping: int | None = None
-    """Pods that still run of the last attempt, whose Job somebody has deleted; None: its Job is there."""
+    """Running pods of the last attempt if somebody deleted its Job; None: the Job exists."""
     stranded: Sequence[str] = ()
-    """Names of others of its pods, which can never start: their plan is gone, too."""
+    """Names of its other pods, which can never start because their plan is also gone."""
     network_lost: bool = False
-    """The Service or the NetworkPolicy of the running attempt's ranks was deleted."""
+    """Whether the Service or the NetworkPolicy of the running attempt's ranks was deleted."""
     network_left: Sequence[Mapping[str, Any]] = ()
     """Service and NetworkPolicy of attempts that have ended."""
 
 
 def of_component(jobs: Sequence[ObservedJob], component: str) -> list[ObservedJob]:
-    """Those of one kind of work."""
+    """The Jobs of one component."""
     return [j for j in jobs if j.body["metadata"].get("labels", {}).get(names.COMPONENT) == component]

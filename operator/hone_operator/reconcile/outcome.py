@@ -1,4 +1,4 @@
-"""What a reconcile decided: data, carried out by `controllers`."""
+"""The result of a reconcile: data, carried out by `controllers`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from hone_api.states import AnyReason
 
 @dataclass(frozen=True)
 class Event:
-    """One transition, told once."""
+    """One transition, reported once."""
 
     reason: AnyReason
     message: str
@@ -18,40 +18,41 @@ class Event:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An object that the API server did not take, and why."""
+    """An object that the API server refused, and why."""
 
     kind: str
     name: str
     reason: AnyReason
     message: str
     final: bool = False
-    """A field is invalid: the same object will never be taken."""
+    """A field is invalid, so the same object will always be refused."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Carried out in the order of the fields; any prefix of it is a state to go on from."""
+    """Carried out in the order of the fields; the operator can continue from any prefix of it."""
 
     create: tuple[dict[str, Any], ...] = ()
-    """Whole objects that must exist; existing ones of ours are left as they are."""
+    """Whole objects that must exist; existing ones of ours are left unchanged."""
     apply: tuple[dict[str, Any], ...] = ()
-    """Server-side applied; with metadata.uid and resourceVersion as preconditions where they are set."""
+    """Server-side applied; metadata.uid and resourceVersion are preconditions if set."""
     record: tuple[dict[str, Any], ...] = ()
     """Created after `apply` succeeded: objects that need what it wrote."""
     status: dict[str, Any] | None = None
-    """The whole status; None: leave it."""
+    """The whole status; None: unchanged."""
     events: tuple[Event, ...] = ()
-    """Emitted when the status was written."""
+    """Emitted after the status was written."""
     delete: tuple[Mapping[str, Any], ...] = ()
-    """Observed objects that must go, if they are still the same (uid)."""
+    """Observed objects to delete, unless they were replaced (uid)."""
     check_again_in: float | None = None
     """Seconds until time alone changes the decision."""
 
     def creation_steps(self) -> Iterator[list[dict[str, Any]]]:
-        """`create` in its order, together what can be made at once.
+        """`create` in its order, grouped into steps whose objects can be created concurrently.
 
-        A Job is a step of its own, since its pods need what stands before it; so is what belongs to an object that
-        has no uid yet, since it is made by this outcome, too.
+        A Job is a separate step, since its pods need the objects before it. So is an object whose owner has no uid yet,
+        since
+        the same outcome creates that owner.
         """
         step: list[dict[str, Any]] = []
         for body in self.create:
@@ -68,12 +69,12 @@ class Outcome:
 
 
 def soonest(*seconds: float | None) -> float | None:
-    """The smallest that is set."""
+    """The smallest value that is set."""
     return min((s for s in seconds if s is not None), default=None)
 
 
 def backoff(tries: int) -> float:
-    """Seconds to wait after the `tries`-th try failed: 10 s, doubled each time, at most 5 minutes."""
+    """Seconds to wait after failure number `tries`: 10 s, doubled each time, at most 5 minutes."""
     return float(min(300, 10 * 2 ** min(max(tries, 1) - 1, 10)))
 
 

@@ -1,4 +1,4 @@
-"""Reading Jobs and Pods: has it ended, how, and what does it wait for?"""
+"""Reads Jobs and Pods: has it ended, how, and what does it wait for?"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Waiting:
     reason: AnyReason
     message: str
     code: FailureCode | None = None
-    """Failure code if it never gets better."""
+    """Failure code if waiting cannot help."""
     since: datetime | None = None
     scheduled: bool = False
 
@@ -44,15 +44,15 @@ class ObservedJob:
     body: Mapping[str, Any]
     pods: Sequence[Mapping[str, Any]] = ()
     refused: str | None = None
-    """Words of the API server when the Job controller could not create pods."""
+    """The API server's message if the Job controller could not create pods."""
     log_tail: str | None = None
     """Last lines of the pod that failed first; read once the Job has failed."""
     claims: tuple[str, ...] = ()
-    """What is said of the volume claims that a pod without a node waits for."""
+    """Messages about the volume claims that a pod without a node waits for."""
     stuck: Waiting | None = None
-    """The kubelet's words when it does not get so far as to create a container."""
+    """The kubelet's message if it cannot create a container."""
     plan_lost: bool = False
-    """Its plan's ConfigMap is gone, and a pod has not read it yet: it can never start."""
+    """Whether its plan's ConfigMap is gone before a pod has read it: it can never start."""
 
     @property
     def name(self) -> str:
@@ -64,7 +64,7 @@ class ObservedJob:
 
     @property
     def failed(self) -> bool:
-        """All pods have ended, too."""
+        """Whether it failed and all pods have ended."""
         return is_true(self.body, KubeCondition.FAILED)
 
     @property
@@ -73,7 +73,7 @@ class ObservedJob:
 
     @property
     def ended_at(self) -> str:
-        """When it finished; empty before."""
+        """When it finished; empty before that."""
         for type_ in (KubeCondition.COMPLETE, KubeCondition.FAILED):
             if is_true(self.body, type_):
                 return condition(self.body, type_).get("lastTransitionTime", "")
@@ -81,16 +81,16 @@ class ObservedJob:
 
     @property
     def nodes(self) -> int:
-        """Pods that it has when it is ours."""
+        """Number of pods, for a Job of ours."""
         return self.body["spec"].get("completions") or 1
 
     def label(self, name: str) -> int:
-        """A label with a number; 0 when it has none."""
+        """A numeric label; 0 if absent."""
         text = self.body["metadata"].get("labels", {}).get(name, "")
         return int(text) if text.isdigit() else 0
 
     def result(self) -> Ending | None:
-        """What the pod of rank 0 left as termination message."""
+        """The termination message of the pod of rank 0."""
         for pod in sorted(self.pods, key=rank):
             ending = ending_of(pod)
             if ending and ending.result:
@@ -99,60 +99,60 @@ class ObservedJob:
 
 
 def rank(pod: Mapping[str, Any]) -> int:
-    """Completion index of a pod; nodes are counted from 0. A pod of somebody else's making may have anything there."""
+    """Completion index of a pod, from 0. A pod that somebody else created may have any value."""
     meta = pod["metadata"]
     text = meta.get("labels", {}).get(INDEX) or meta.get("annotations", {}).get(INDEX) or "0"
     return int(text) if text.isdecimal() else 0
 
 
 def deciding(pod: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Status of the container by which the pod is judged: the first of ours that has not ended well, else the last.
+    """Status of the container that decides about the pod: the first of ours that did not succeed, else the last.
 
-    They run one after another, so those behind it have not begun. Empty when the kubelet has told of none.
+    They run one after another, so later ones have not begun. Empty if the kubelet has reported none.
     """
-    found: Mapping[str, Any] = {}
+    chosen: Mapping[str, Any] = {}
     for status in statuses(pod):
         if status["name"] in CONTAINERS:
-            found = status
+            chosen = status
             if (status.get("state", {}).get("terminated") or {}).get("exitCode") != 0:
                 break
-    return found
+    return chosen
 
 
 def statuses(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Of all containers, in the order in which they start."""
+    """Statuses of all containers, in the order in which they start."""
     status = pod.get("status") or {}
     return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
 
 
 def terminated(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """State of the container by which the pod is judged, once it has ended."""
+    """State of the container that decides about the pod, once it has ended."""
     return deciding(pod).get("state", {}).get("terminated")
 
 
 def ending_of(pod: Mapping[str, Any]) -> Ending | None:
-    """The termination message, when it is ours."""
+    """The termination message, if it is ours."""
     state = terminated(pod)
     return parse_outcome(state["message"]) if state and state.get("message") else None
 
 
 def disrupted(pod: Mapping[str, Any]) -> bool:
-    """Whether the cluster took the pod: eviction, drain, preemption, taint, node loss."""
+    """Whether the cluster ended the pod: eviction, drain, preemption, taint, node loss."""
     return is_true(pod, KubeCondition.DISRUPTION_TARGET)
 
 
 def scheduled(pods: Iterable[Mapping[str, Any]]) -> int:
-    """Pods that have a node."""
+    """Number of pods that have a node."""
     return sum(1 for p in pods if is_true(p, KubeCondition.POD_SCHEDULED))
 
 
 def running(pods: Iterable[Mapping[str, Any]]) -> int:
-    """Pods whose container runs or has run."""
+    """Number of pods whose container runs or has run."""
     return sum(1 for p in pods if (p.get("status") or {}).get("phase") in ("Running", "Succeeded", "Failed"))
 
 
 def waiting(job: ObservedJob) -> Waiting | None:
-    """The first obstacle in the way of an unfinished Job's pods, or None."""
+    """The first obstacle for an unfinished Job's pods, or None."""
     if job.refused:
         quota = "exceeded quota" in job.refused
         return Waiting(FailureCode.QUOTA_EXCEEDED if quota else FailureCode.POD_REFUSED, job.refused)
@@ -163,12 +163,12 @@ def waiting(job: ObservedJob) -> Waiting | None:
 
 
 def starting(pods: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Pods that have a node and wait for their volumes or network; no news comes of those that wait in vain."""
+    """Pods that have a node and wait for volumes or network; no event reports those that wait for ever."""
     return [p for p in pods if is_true(p, KubeCondition.POD_SCHEDULED) and _container_reason(p) in MOUNTING_REASONS]
 
 
 def slow_start(pods: Iterable[Mapping[str, Any]], now: datetime) -> Mapping[str, Any] | None:
-    """The first of them that has waited for so long that the kubelet should be asked why."""
+    """The first of them that has waited so long that the kubelet's events should be read."""
     for pod in sorted(starting(pods), key=rank):
         if _scheduled_at(pod) + SLOW_START <= now:
             return pod
@@ -189,23 +189,23 @@ def _scheduled_at(pod: Mapping[str, Any]) -> datetime:
 
 
 def _container_reason(pod: Mapping[str, Any]) -> str | None:
-    """Why the container waits; None when it does not: it runs or has ended."""
+    """Why the container waits; None if it runs or has ended."""
     if (pod.get("status") or {}).get("phase", "Pending") != "Pending":
         return None
     state = deciding(pod).get("state", {})
-    # A pod whose first container of two runs is pending still.
+    # A pod is still Pending while the first of its two containers runs.
     return None if state.keys() & {"running", "terminated"} else state.get("waiting", {}).get("reason", "")
 
 
 def unbound_claims(pods: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Names of the volume claims that the scheduler may wait for; worth a look at each of them."""
-    found = set()
+    """Names of the volume claims that the scheduler may wait for."""
+    claims = set()
     for pod in pods:
         unscheduled = condition(pod, KubeCondition.POD_SCHEDULED)
         if unscheduled.get("status") == "False" and "persistent" in unscheduled.get("message", "").lower():
             volumes = (pod.get("spec") or {}).get("volumes") or ()
-            found |= {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
-    return found
+            claims |= {v["persistentVolumeClaim"]["claimName"] for v in volumes if "persistentVolumeClaim" in v}
+    return claims
 
 
 def _pod_waiting(pod: Mapping[str, Any], claims: tuple[str, ...]) -> Waiting | None:

@@ -1,4 +1,4 @@
-"""Reports of the trainer -> status.progress and the decimated curves of status.metrics."""
+"""From the trainer's reports to status.progress and the thinned curves of status.metrics."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,20 @@ from hone_operator.progress.numbers import number
 MAX_POINTS = 64
 STEP = re.compile(r"[0-9]{1,16}")
 WORTH_TELLING = 5
-"""Points of a curve, one after the other, that are no accident."""
+"""Consecutive points of a curve that are not a coincidence."""
 CURVES = {number.name: number.json_name for number in PROGRESS_NUMBERS if number.curve}
 """Name of a curve -> field of status.progress."""
 
 
 class Point(NamedTuple):
-    """A value of a curve, and the optimiser step that it belongs to."""
+    """A value of a curve, and its optimiser step."""
 
     step: int
     value: str
 
 
 def finished(previous: Mapping[str, Any], result: TrainingResult) -> dict[str, Any]:
-    """status.progress of a run that succeeded: what was reported last, closed by the result."""
+    """status.progress of a successful run: the last report, completed by the result."""
     out = {k: v for k, v in previous.items() if k not in ("eta", "stage")}
     out |= {"step": result.steps, "totalSteps": result.steps, "percent": 100}
     out["summary"] = f"{result.steps}/{result.steps} 100%"
@@ -38,10 +38,10 @@ def finished(previous: Mapping[str, Any], result: TrainingResult) -> dict[str, A
 
 
 def warnings(curves: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the newest points of the curves say of a run that is under way.
+    """Warnings from the newest points of the curves of a running run.
 
     Args:
-        curves: of status.metrics.
+        curves: from status.metrics.
     """
     by_name = {series["name"]: points(series) for series in curves}
     clipped = [float(point.value) for point in by_name.get("clipped_ratio", ())[-WORTH_TELLING:]]
@@ -60,7 +60,7 @@ def curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -
     newest = {name: progress.get(field) for name, field in CURVES.items()} | (progress.get("metrics") or {})
     for name, value in newest.items():
         curve = old.setdefault(name, [])
-        # A resumed attempt goes over some steps again: its values replace those after its start.
+        # A resumed attempt repeats some steps: its values replace those after its start.
         while curve and curve[-1].step > step:
             curve.pop()
         repeated = curve and (curve[-1].step == step or (name.startswith("eval_") and curve[-1].value == value))
@@ -72,10 +72,10 @@ def curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -
 
 
 def points(series: Mapping[str, Any]) -> list[Point]:
-    """The points of an entry of status.metrics, of this or an earlier version; those that nobody can read are left out.
+    """The points of an entry of status.metrics, of this or an earlier version; unreadable ones are left out.
 
     Args:
-        series: `curve` is the text, `points` the list that an earlier version wrote.
+        series: `curve` is text; earlier versions wrote a list, `points`.
     """
     pairs = [part.partition(":")[::2] for part in str(series.get("curve") or "").split()]
     pairs += [(str(point.get("step")), str(point.get("value"))) for point in series.get("points") or ()]

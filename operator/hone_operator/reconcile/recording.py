@@ -1,4 +1,4 @@
-"""A run that succeeded: a version number, the ModelVersion, the end of the job."""
+"""Records a successful run: a version number, the ModelVersion, the end of the job."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,14 +26,14 @@ def record(
     versions: Sequence[Mapping[str, Any]],
     platform: Platform,
 ) -> Outcome:
-    """Allocate a number, make the ModelVersion, succeed. The same again, after a crash, gives the same."""
-    if not platform.rows_in_status:  # of a pod from before the setting
+    """Allocate a number, create the ModelVersion, end the run. Repeating it after a crash gives the same result."""
+    if not platform.rows_in_status:  # from a pod that started before the setting changed
         result = result.model_copy(update={"samples": []})
     ended_at = draft.status["attempts"][-1]["endTime"]
     version = allocate(draft.body, attempt.spec.output.model_name, ledger, versions)
     if version.ledger:
-        known = "resourceVersion" in version.ledger["metadata"]
-        (draft.apply if known else draft.create).append(version.ledger)
+        exists = "resourceVersion" in version.ledger["metadata"]
+        (draft.apply if exists else draft.create).append(version.ledger)
     run = FinishedRun(
         owner=draft.body,
         plan=training_plan(attempt, platform),
@@ -52,8 +52,8 @@ def record(
         progress=reports.finished(draft.status.get("progress") or {}, result),
         modelVersionName=body["metadata"]["name"],
     )
-    told = {"estimated": result.estimated_memory_bytes, "peak": result.peak_memory_bytes}
-    if memory := {**(draft.status.get("memory") or {}), **{k: v for k, v in told.items() if v}}:
+    memory_bytes = {"estimated": result.estimated_memory_bytes, "peak": result.peak_memory_bytes}
+    if memory := {**(draft.status.get("memory") or {}), **{k: v for k, v in memory_bytes.items() if v}}:
         draft.put(memory=memory)
     if result.advice:
         forecast.told_more(draft, result.advice)
@@ -65,7 +65,7 @@ def record(
 
 
 def merge_resolved(resolved: Resolved, result: TrainingResult) -> dict[str, Any]:
-    """What the operator pinned, and what the trainer chose where it is a field of status.resolved."""
+    """The operator's pinned inputs, and the trainer's choices that are fields of status.resolved."""
     chosen: dict[str, Any] = {}
     for name, info in Resolved.model_fields.items():
         for key in (name, info.alias or name):

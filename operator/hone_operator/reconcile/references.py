@@ -1,4 +1,4 @@
-"""What an object refers to in a namespace's store: the run that it is about, and folders that it names. Pure."""
+"""References of an object to a namespace's store: the run that it belongs to, and folders that it names. Pure."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,9 +16,9 @@ SWEPT = ("datasets", "models", "runs")
 
 
 def addresses(kind: str, body: Body, claim: str) -> Iterator[tuple[str, ...]]:
-    """Paths below the store `claim` that this object names by an address `pvc://claim/path`, in parts; none: all of it.
+    """Paths in the store `claim` that this object refers to by an address `pvc://claim/path`, in parts.
 
-    A Job names what it was resolved to, until it has ended.
+    A Job refers to its resolved inputs until it has ended.
     """
     for uri in {text for text in _named(kind, body) if text.startswith(f"pvc://{claim}/")}:
         with suppress(names.InvalidReferenceError):
@@ -35,8 +35,8 @@ def _named(kind: str, body: Body) -> list[str]:
     if kind in ("Dataset", "FineTuneJob", "ModelVersion"):
         return [*_texts(body.get("spec")), *_texts((body.get("status") or {}).get("resolved"))]
     if kind == "Job" and needs_run(kind, body):
-        # An attempt's Job exists before its owner's status tells of it, and may outlive its owner.
-        with suppress(ValueError, RecursionError):  # it was not written by an operator
+        # An attempt's Job exists before its owner's status mentions it, and may outlive its owner.
+        with suppress(ValueError, RecursionError):  # an operator did not write it
             return list(_texts(json.loads((body["metadata"].get("annotations") or {}).get(names.RESOLVED, "{}"))))
     return []
 
@@ -51,7 +51,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def run_of(kind: str, body: Body) -> str | None:
-    """uid of the run whose work folder this object is about."""
+    """uid of the run whose work folder this object uses."""
     meta = body["metadata"]
     if kind == "FineTuneJob":
         return meta.get("uid")
@@ -62,7 +62,7 @@ def run_of(kind: str, body: Body) -> str | None:
 
 
 def needs_run(kind: str, body: Body) -> bool:
-    """Whether the checkpoints are still needed."""
+    """Whether this object still needs the checkpoints."""
     if kind == "FineTuneJob":
         retain = ((body.get("spec") or {}).get("checkpoints") or {}).get("retain")
         return not (retain == "UntilSucceeded" and is_true(body, ConditionType.SUCCEEDED))

@@ -1,5 +1,5 @@
-"""A Ready Dataset that is looked at again on a schedule. It stays Ready, with the content it has, until there is
-another; condition UpToDate says what came of the last look."""
+"""A Ready Dataset that is refreshed on a schedule. It stays Ready with its content until there is new content;
+condition UpToDate has the result of the last look."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -25,11 +25,11 @@ from hone_operator.times import parse_time
 
 UP_TO_DATE = ConditionType.UP_TO_DATE
 LEAST, MOST = timedelta(minutes=5), timedelta(hours=1)
-"""Between two looks; until a look that failed is made again."""
+"""Between two looks, until a failed look is retried."""
 
 
 def problems(spec: DatasetSpec) -> list[str]:
-    """What the CRD's rules cannot tell of spec.refresh."""
+    """Problems of spec.refresh that the CRD's rules cannot detect."""
     refresh = spec.refresh
     if refresh is None:
         return []
@@ -53,19 +53,19 @@ def next_look(refresh: Refresh, last: datetime) -> datetime:
     """When to look again after a look at `last`.
 
     Raises:
-        CronSimError, StopIteration, ZoneInfoNotFoundError, ValueError: as `problems` tells them.
+        CronSimError, StopIteration, ZoneInfoNotFoundError, ValueError: for schedules that `problems` reports.
     """
     if refresh.every:
         return last + timedelta(seconds=duration_seconds(refresh.every))
     zone = ZoneInfo(refresh.time_zone or "UTC")
-    found: datetime = next(CronSim(refresh.schedule or "", last.astimezone(zone)))
-    return max(found.astimezone(UTC), last + LEAST)
+    following: datetime = next(CronSim(refresh.schedule or "", last.astimezone(zone)))
+    return max(following.astimezone(UTC), last + LEAST)
 
 
 def due(refresh: Refresh, status: Mapping[str, Any]) -> datetime | None:
-    """When to look again; None: now, as no look is known.
+    """When to look again; None: now, because no look is recorded.
 
-    A look that failed is made again after a tenth of the time between two looks, 5 minutes to an hour.
+    A failed look is retried after a tenth of the time between two looks, but at least 5 minutes and at most an hour.
     """
     read, tried = status.get("readTime"), status.get("lastTryTime")
     if not read:
@@ -80,28 +80,28 @@ def due(refresh: Refresh, status: Mapping[str, Any]) -> datetime | None:
 
 
 def is_news(status: Mapping[str, Any], job: ObservedJob) -> bool:
-    """Whether the status does not know yet how this Job of a Ready Dataset ended."""
+    """Whether the status does not yet say how this Job of a Ready Dataset ended."""
     return job.finished and job.ended_at != status.get("lastTryTime")
 
 
 def same_parts(parts: Sequence[DatasetInput], status: Mapping[str, Any]) -> bool:
-    """Whether a mixture was made of the contents that its parts have now."""
+    """Whether a mixture was made from the present content of its parts."""
     return {(p.name, p.digest) for p in parts} == {(u["name"], u.get("digest")) for u in status.get("mixture") or ()}
 
 
 def unchanged(draft: Draft, at: str) -> None:
-    """Looked, and there is nothing new."""
+    """Record a look that found nothing new."""
     draft.put(readTime=at)
     draft.conditions.set(UP_TO_DATE, True, Reason.UNCHANGED, "The source has not changed since it was read.")
 
 
 def first(draft: Draft) -> None:
-    """The source was read for the first time of this generation."""
+    """Record the first reading of the source in this generation."""
     draft.conditions.set(UP_TO_DATE, True, Reason.READ, "The source was read.")
 
 
 def take(draft: Draft, tries: Tries, platform: Platform) -> None:
-    """What the finished look found: nothing new, another content, or an error that leaves all as it is."""
+    """Take the result of a finished look: nothing new, new content, or an error that changes nothing."""
     assert tries.job is not None
     ended = tries.job.ended_at
     draft.put(lastTryTime=ended)
@@ -118,22 +118,22 @@ def take(draft: Draft, tries: Tries, platform: Platform) -> None:
         draft.put(changes=changes)
         draft.conditions.set(UP_TO_DATE, True, Reason.SAME_CONTENT, "The source was read again and gave the same rows.")
         return None
-    said = f"{result.rows} rows, {result.rejected} rejected."
+    sentence = f"{result.rows} rows, {result.rejected} rejected."
     if result.changes:
-        said = f"{result.changes.added} rows added, {result.changes.removed} removed: {said}"
-    draft.conditions.set(UP_TO_DATE, True, Reason.REFRESHED, said)
+        sentence = f"{result.changes.added} rows added, {result.changes.removed} removed: {sentence}"
+    draft.conditions.set(UP_TO_DATE, True, Reason.REFRESHED, sentence)
     draft.ready(True, Reason.MATERIALIZED, f"{result.rows} rows, {result.rejected} rejected.")
-    draft.tell(Reason.REFRESHED, f"{said} Jobs that have started keep {before}.")
+    draft.tell(Reason.REFRESHED, f"{sentence} Jobs that have started keep {before}.")
     return None
 
 
 def failed(draft: Draft, cause: Cause) -> None:
-    """The look failed: jobs go on with the content that is there."""
+    """Record a failed look: jobs continue with the present content."""
     _outdated(draft, cause.code, cause.advice)
 
 
 def put_off(draft: Draft, why: Wait | Cause) -> Outcome:
-    """What the look needs is not there."""
+    """Record that something the look needs is missing."""
     _outdated(draft, *((why.reason, why.message) if isinstance(why, Wait) else (why.code, why.advice)))
     return draft.outcome()
 
@@ -145,6 +145,6 @@ def _outdated(draft: Draft, reason: AnyReason, message: str) -> None:
 
 
 def _final(status: Mapping[str, Any]) -> bool:
-    """Whether the last look failed in a way that soon trying again cannot help."""
+    """Whether the last look failed in a way that an early retry cannot fix."""
     reason = next((c["reason"] for c in status.get("conditions") or () if c["type"] == UP_TO_DATE), "")
     return reason in FAILURES and FAILURES[reason].retry is Retry.NEVER

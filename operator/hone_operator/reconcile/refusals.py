@@ -1,4 +1,4 @@
-"""What the API server did not take: whether it may take it later, and what the status says."""
+"""Refusals of the API server: whether it may accept the object later, and what the status says."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from hone_operator.reconcile.outcome import Refusal
 
 INVALID = 422
 ADMISSION = ("ValidatingAdmissionPolicy", "admission webhook")
-"""Words of admission, which somebody may change; a field that is invalid stays so."""
+"""Messages of admission, whose rules somebody may change; an invalid field stays invalid."""
 
 
 def refusal(body: dict[str, Any], status: int, message: str) -> Refusal:
-    """A 403 or 422 of the API server to a create."""
+    """Classify a 403 or 422 of the API server to a create."""
     quota = "exceeded quota" in message
     final = status == INVALID and not quota and not any(words in message for words in ADMISSION)
     return Refusal(
@@ -27,7 +27,7 @@ def refusal(body: dict[str, Any], status: int, message: str) -> Refusal:
 
 
 def final_refusal(refusals: Sequence[Refusal]) -> Cause | None:
-    """Why trying again cannot help: the API server calls a field invalid, and the specification cannot change."""
+    """Why another attempt cannot help: the API server calls a field invalid, and the spec is immutable."""
     for each in refusals:
         if each.final:
             return Cause(FailureCode.CREATE_REFUSED, f"The API server refuses {each.kind} {each.name}: {each.message}")
@@ -35,7 +35,7 @@ def final_refusal(refusals: Sequence[Refusal]) -> Cause | None:
 
 
 def storage_note(nodes: int, platform: Platform) -> str:
-    """What to know of the store before a run of several nodes begins; empty where all is well."""
+    """Advice about the store before a run of several nodes; empty if there is none."""
     if nodes == 1 or platform.store_access_mode == "ReadWriteMany":
         return ""
     return (

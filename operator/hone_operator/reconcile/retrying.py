@@ -1,4 +1,4 @@
-"""How a condition says that a failed attempt of staging is made again: the reason stays, the message's end changes."""
+"""Wording for a condition while a failed staging attempt is retried: same reason, another end of the message."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _END = re.compile(r" (Attempt \d+ (starts at|is under way|waits)\b.*)?$", re.DOT
 
 
 def later(message: str, number: int, start: datetime) -> str:
-    """Attempt `number` has not begun. A time, not a countdown: the same state is the same message."""
+    """Attempt `number` has not begun. A time instead of a countdown keeps the message stable."""
     return f"{message.rstrip()} Attempt {number} starts at {format_time(start)}."
 
 
@@ -23,12 +23,12 @@ def underway(message: str, number: int) -> str:
 
 
 def held_up(message: str, number: int, obstacle: str) -> str:
-    """Attempt `number` exists and cannot run yet."""
+    """Attempt `number` exists but cannot run yet."""
     return f"{message.rstrip()} Attempt {number} waits: {obstacle}"
 
 
 def still(before: Mapping[str, Any], tries: Tries) -> tuple[AnyReason, str]:
-    """Reason and message while a new attempt has no answer; `before` is the condition that told of the failure."""
+    """Reason and message while a new attempt has no result; `before` is the condition that reported the failure."""
     failed = cut(before.get("message", ""))
     if tries.obstacle:
         return Quoted(before["reason"]), held_up(failed, tries.number, tries.obstacle.message)
@@ -36,5 +36,5 @@ def still(before: Mapping[str, Any], tries: Tries) -> tuple[AnyReason, str]:
 
 
 def cut(message: str) -> str:
-    """What went wrong, without what was said of the next attempt."""
+    """The failure, without the part about the next attempt."""
     return _END.sub("", f"{message} ").rstrip()

@@ -1,7 +1,7 @@
 """A Dataset whose generated rows wait for people.
 
-The pod reads rows and decisions; the operator only knows the mark that reviewers leave on the Dataset when they have
-decided (the annotation `hone.dev/review`), and lets the pod look again when that differs from what it saw last.
+The pod reads rows and decisions. The operator only sees the mark that reviewers leave on the Dataset after decisions
+(the annotation `hone.dev/review`), and starts the pod again if it differs from the mark of the last result.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from hone_operator.reconcile.outcome import Outcome
 
 
 def seen(dataset: Mapping[str, Any]) -> bool:
-    """Whether what was materialised last knows all decisions. True where nothing is generated."""
+    """Whether the last result includes all decisions. True if nothing is generated."""
     if not dataset["spec"].get("synthesis"):
         return True
     synthetic = (dataset.get("status") or {}).get("synthetic") or {}
@@ -25,13 +25,13 @@ def seen(dataset: Mapping[str, Any]) -> bool:
 
 
 def news(dataset: Mapping[str, Any], spec: DatasetSpec, result: DatasetResult) -> bool:
-    """Whether people have decided more since this result."""
-    known = result.synthetic.review if result.synthetic else None
-    return spec.synthesis is not None and known != reviewed(dataset)
+    """Whether reviewers have decided more since this result."""
+    seen_mark = result.synthetic.review if result.synthetic else None
+    return spec.synthesis is not None and seen_mark != reviewed(dataset)
 
 
 def set_condition(draft: Draft, spec: DatasetSpec) -> None:
-    """ReviewPending, once rows were generated: as the newest result has it, also while another try is under way."""
+    """Set ReviewPending once rows were generated, from the newest result, even while another attempt is under way."""
     if spec.synthesis is None or not (known := draft.status.get("synthetic")):
         return
     rows = SyntheticRows.model_validate(known)
@@ -42,7 +42,7 @@ def set_condition(draft: Draft, spec: DatasetSpec) -> None:
 
 
 def wait(draft: Draft, rows: SyntheticRows, number: int) -> Outcome:
-    """Not Ready until people have decided. No time limit: nobody is told to hurry."""
+    """Not Ready until reviewers have decided. There is no time limit."""
     draft.put(phase=DatasetPhase.AWAITING_REVIEW, tries=number, failure=None)
     draft.ready(False, Reason.AWAITING_REVIEW, sentence(draft, rows), reconciling=True)
     draft.tell_change(ConditionType.READY)
@@ -50,7 +50,7 @@ def wait(draft: Draft, rows: SyntheticRows, number: int) -> Outcome:
 
 
 def sentence(draft: Draft, rows: SyntheticRows) -> str:
-    """What was decided, and the command that goes on."""
+    """The decisions so far, and the command to continue."""
     wanted = f" of {rows.wanted} wanted" if rows.wanted else ""
     decided = f"{rows.accepted}{wanted} generated rows are accepted, {rows.rejected} rejected"
     decided += f", {rows.conflicts} of them in conflict" if rows.conflicts else ""

@@ -1,4 +1,4 @@
-"""kube-scheduler's words about a pod without a node, in plain English first. What is unknown passes unchanged.
+"""Translates kube-scheduler's messages about a pod without a node into plain English; unknown ones pass unchanged.
 
 The strings are those of Kubernetes 1.29 to 1.34 (pkg/scheduler/framework: FitError and the plugins' reasons).
 """
@@ -18,16 +18,16 @@ _NAMES = {"cpu": "CPU", "memory": "memory", "ephemeral-storage": "ephemeral stor
 
 @dataclass(frozen=True)
 class Needs:
-    """What a pod asks for, as far as the scheduler's reasons are about it."""
+    """What a pod needs, as far as the scheduler's reasons are about it."""
 
     requests: Mapping[str, str] = field(default_factory=dict)
     node_selector: Mapping[str, str] = field(default_factory=dict)
     claims: tuple[str, ...] = ()
-    """Words about each volume claim that is not bound."""
+    """Messages about each unbound volume claim."""
 
     @classmethod
     def of(cls, pod: Mapping[str, Any], claims: tuple[str, ...] = ()) -> "Needs":
-        """From a Pod as the cache keeps it."""
+        """From a Pod in the cache."""
         spec = pod.get("spec") or {}
         requests: dict[str, str] = {}
         for container in spec.get("containers") or ():
@@ -36,29 +36,30 @@ class Needs:
 
 
 def explain(message: str, needs: Needs) -> str:
-    """The same in plain English, followed by the scheduler's own words, shortened; an unknown message as it is."""
+    """The message in plain English, then the scheduler's own words, shortened; an unknown message is returned
+    unchanged."""
     head = _HEAD.match(message)
     if head is None:
         return message
     total, words = int(head[1]), _filtered(head[2])
-    known, phrases = False, list[str]()
+    translated, phrases = False, list[str]()
     for reason in _NEXT.split(words):
         counted = _COUNTED.fullmatch(reason)
         count, text = (int(counted[1]), counted[2]) if counted else (total, reason)
         phrase = _translate(text, needs)
-        known = known or phrase is not None
+        translated = translated or phrase is not None
         if phrase is None or not phrase.alone:
             phrases.append(f"{_nodes(count, total)}: {phrase.text if phrase else text}")
         else:
             phrases.append(phrase.text.replace(WHO, _who(count, total)))
-    if not known:
+    if not translated:
         return message
     plain = "; ".join(dict.fromkeys(phrases))
     return f"{plain[0].upper()}{plain[1:]}. (kube-scheduler: {_short(f'0/{total} nodes are available: {words}')})"
 
 
 def _filtered(words: str) -> str:
-    """Without what PostFilter plugins add: what preemption could not do either."""
+    """The message without what PostFilter plugins add about preemption."""
     end = words.find(". ")
     return (words if end < 0 else words[:end]).rstrip(".")
 
@@ -79,7 +80,7 @@ def _who(count: int, total: int) -> str:
 class _Phrase:
     text: str
     alone: bool = False
-    """Whether it is a sentence by itself, with WHO in it; else it is what so many nodes do."""
+    """Whether it is a complete sentence that contains WHO; otherwise it follows a number of nodes."""
 
 
 def _translate(reason: str, needs: Needs) -> _Phrase | None:
@@ -89,8 +90,8 @@ def _translate(reason: str, needs: Needs) -> _Phrase | None:
     return None
 
 
-def _insufficient(found: re.Match[str], needs: Needs) -> _Phrase:
-    resource = found[1]
+def _insufficient(match: re.Match[str], needs: Needs) -> _Phrase:
+    resource = match[1]
     amount = needs.requests.get(resource, "")
     name = _NAMES.get(resource, resource)
     if resource.endswith("/gpu"):
@@ -111,8 +112,8 @@ def _claims(_: re.Match[str], needs: Needs) -> _Phrase:
 
 
 def _says(text: str, alone: bool = False) -> Callable[[re.Match[str], Needs], _Phrase]:
-    def phrase(found: re.Match[str], _: Needs) -> _Phrase:
-        return _Phrase(found.expand(text), alone)
+    def phrase(match: re.Match[str], _: Needs) -> _Phrase:
+        return _Phrase(match.expand(text), alone)
 
     return phrase
 
@@ -163,15 +164,15 @@ TABLE: tuple[tuple[str, Callable[[re.Match[str], Needs], _Phrase]], ...] = (
         _says(r"PersistentVolumeClaim \1 is bound to PersistentVolume \2, which does not exist", alone=True),
     ),
 )
-"""Reason of a plugin -> what so many nodes do, or a sentence of its own."""
+"""Reason of a plugin -> what so many nodes do, or a complete sentence."""
 
 
 def unbound(claim: Mapping[str, Any], event: str | None) -> str:
-    """Words about a claim that has no volume: its name, its class, and what the provisioner last said."""
+    """Message about a claim without a volume: its name, its class, and the provisioner's last event."""
     meta, spec = claim["metadata"], claim.get("spec") or {}
     class_ = spec.get("storageClassName")
     of = f"storage class {class_}" if class_ else "no storage class, and the cluster has no default one"
-    said = f": {event}" if event else ""
+    latest = f": {event}" if event else ""
     return (
-        f"PersistentVolumeClaim {meta['name']} ({of}, {', '.join(spec.get('accessModes') or ())}) has no volume{said}"
+        f"PersistentVolumeClaim {meta['name']} ({of}, {', '.join(spec.get('accessModes') or ())}) has no volume{latest}"
     )

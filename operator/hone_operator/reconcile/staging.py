@@ -1,4 +1,4 @@
-"""What a CPU Job stages in the store before any GPU is asked for: one Job for all FineTuneJobs that want the same."""
+"""Staging by a CPU Job before any GPU is requested: one Job for all FineTuneJobs that need the same."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,104 +24,105 @@ from hone_operator.times import parse_time
 RECHECK_SECONDS = 15.0
 CLAIM_SECONDS = 1.0
 FRESH = timedelta(minutes=10)
-"""How long before a FineTuneJob was created a branch may have been resolved for it."""
+"""How long before a FineTuneJob's creation a branch may have been resolved for it."""
 R = TypeVar("R", bound=ApiModel)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is seen of the namespace's store."""
+    """The observed state of the namespace's store."""
 
     claim: Mapping[str, Any] | None = None
     """Its claim; None: it does not exist yet."""
     jobs: Sequence[ObservedJob] = ()
-    """Shared Jobs of all the work that this FineTuneJob asks for."""
+    """Shared Jobs of all the work that this FineTuneJob needs."""
     refusals: Sequence[Refusal] = ()
-    """What the API server did not take when this decision was carried out a moment ago."""
+    """What the API server refused when this decision was carried out a moment ago."""
     hold: Wait | None = None
     """Why no new attempt begins now; None: it may."""
 
     def of(self, shared: Shared) -> list[ObservedJob]:
-        """Those of one piece of work."""
+        """The Jobs of one piece of work."""
         return [j for j in self.jobs if j.body["metadata"]["labels"].get(names.CONTENT) == shared.key]
 
 
 @dataclass(frozen=True)
 class Staging(Generic[R]):
-    """One piece of this work, as one FineTuneJob sees it."""
+    """One piece of shared work, as one FineTuneJob sees it."""
 
     shared: Shared
     condition: ConditionType
     result: type[R]
-    """What its Job leaves."""
+    """The type of its Job's result."""
     what: str
     """For messages: what is staged."""
     make: Callable[[Mapping[str, Any], int], list[dict[str, Any]]]
-    """The objects of an attempt, by the store's claim and its number."""
+    """The objects of an attempt, from the store's claim and its number."""
 
 
-def stage(draft: Draft, wanted: Staging[R], seen: Stage, platform: Platform) -> R | Cause | None:
-    """The result; why there will be none; or None: not yet, the condition says why, an attempt is asked for when one
-    is due."""
-    jobs, asked = seen.of(wanted.shared), parse_time(draft.body["metadata"]["creationTimestamp"])
-    tries = _current(observe_tries(jobs), asked, wanted.shared)
-    before = _current(observe_tries([j for j in jobs if j is not tries.job]), asked, wanted.shared)
+def stage(draft: Draft, work: Staging[R], seen: Stage, platform: Platform) -> R | Cause | None:
+    """The result; the cause if there will be none; or None if it is not ready: then the condition says why, and an
+    attempt is requested if one is due."""
+    jobs, created = seen.of(work.shared), parse_time(draft.body["metadata"]["creationTimestamp"])
+    tries = _current(observe_tries(jobs), created, work.shared)
+    before = _current(observe_tries([j for j in jobs if j is not tries.job]), created, work.shared)
     for found in (tries, before):
-        if found.ending and isinstance(found.ending.result, wanted.result):
+        if found.ending and isinstance(found.ending.result, work.result):
             draft.delete += found.older
             return found.ending.result
     cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or tries.cause is None):
-        draft.conditions.set(wanted.condition, False, cause.code, cause.message)
+        draft.conditions.set(work.condition, False, cause.code, cause.message)
         return cause
     if tries.active and tries.job:
         draft.await_start(tries.job)
     start = tries.next_start()
     due = not tries.active and (start is None or start <= draft.now)
     if due and seen.hold is None:
-        _begin(draft, wanted, tries, seen.claim, platform)
+        _begin(draft, work, tries, seen.claim, platform)
     elif start:
         draft.check_in(draft.until(start))
     if tries.obstacle:
         draft.check_in(RECHECK_SECONDS)
-    draft.conditions.set(wanted.condition, False, *_why(wanted.what, seen.hold, tries, cause or before.cause, due))
+    draft.conditions.set(work.condition, False, *_why(work.what, seen.hold, tries, cause or before.cause, due))
     if due and seen.hold is None:
         for refusal in seen.refusals:
             message = f"{refusal.kind} {refusal.name}: {refusal.message}"
-            draft.conditions.set(wanted.condition, False, refusal.reason, message)
+            draft.conditions.set(work.condition, False, refusal.reason, message)
             draft.check_in(RECHECK_SECONDS)
     return None
 
 
-def _current(tries: Tries, asked: datetime, shared: Shared) -> Tries:
-    """The newest attempt as it concerns a FineTuneJob that was created at `asked`.
+def _current(tries: Tries, created: datetime, shared: Shared) -> Tries:
+    """The newest attempt, as far as it counts for a FineTuneJob that was created at `asked`.
 
-    A failure from before it is no answer to it: what was wrong may have been put right. Nor is a branch that was
-    resolved long before.
+    An earlier failure does not count, since its cause may have been fixed. A branch that was resolved long before does
+    not
+    count either.
     """
     if tries.job is None or tries.active:
         return tries
     if tries.cause:
-        current = parse_time(tries.job.ended_at) >= asked
+        current = parse_time(tries.job.ended_at) >= created
     else:
         began = parse_time(tries.job.body["metadata"]["creationTimestamp"])
-        current = shared.lasting or began + FRESH >= asked
+        current = shared.lasting or began + FRESH >= created
     return tries if current else replace(tries, ending=None, cause=None)
 
 
-def _begin(draft: Draft, wanted: Staging[R], tries: Tries, store: Mapping[str, Any] | None, platform: Platform) -> None:
-    """The next attempt; first of all the claim that owns it."""
+def _begin(draft: Draft, work: Staging[R], tries: Tries, store: Mapping[str, Any] | None, platform: Platform) -> None:
+    """Request the next attempt; before it, the claim that owns it."""
     if store is None:
         draft.create.append(claim(draft.body["metadata"]["namespace"], platform))
         draft.check_in(CLAIM_SECONDS)
         return
-    draft.create += wanted.make(store, tries.number + 1)
-    draft.delete += tries.older  # the last one stays until there is an answer: all who wait are to see how it ended
+    draft.create += work.make(store, tries.number + 1)
+    draft.delete += tries.older  # the last one stays until there is a result, so that all waiting jobs see how it ended
 
 
 def _why(what: str, hold: Wait | None, tries: Tries, cause: Cause | None, due: bool) -> tuple[AnyReason, str]:
-    """Reason and message of the condition; `cause`: why the last attempt that ended failed. Its code is the reason
-    until there is a result."""
+    """Reason and message of the condition. `cause` is why the last ended attempt failed; its code is the reason until
+    there is a result."""
     upcoming, start, obstacle = tries.number + 1, tries.next_start(), tries.obstacle
     if cause and tries.active:
         words = cause.advice

@@ -1,4 +1,4 @@
-"""The data sets of evaluation.harness: staged by a Job before any GPU is asked for, pinned by the first attempt."""
+"""The data sets of evaluation.harness: staged by a Job before any GPU is requested, pinned by the first attempt."""
 
 from dataclasses import dataclass
 
@@ -16,42 +16,42 @@ from hone_operator.reconcile.staging import Stage, Staging, stage
 
 @dataclass(frozen=True)
 class EvaluationTasks:
-    """Where they are, or why the job cannot go on."""
+    """Where they are, or why the job cannot continue."""
 
     ready: bool = False
     staged: StagedTasks | None = None
     """None: the job has no evaluation.harness, or they are not ready."""
     failure: Cause | None = None
-    """Final: trying again cannot help."""
+    """Final: another attempt cannot help."""
 
 
 def evaluation_tasks(
     draft: Draft, spec: FineTuneJobSpec, store: Stage, pinned: Resolved | None, platform: Platform
 ) -> EvaluationTasks:
-    """Sets condition TasksReady where there is something to stage, and asks for a Job where one is due.
+    """Set condition TasksReady if there is something to stage, and request a Job if one is due.
 
     Args:
-        pinned: what the first attempt began with; from then on nothing else matters.
+        pinned: the inputs of the first attempt; from then on nothing else matters.
     """
     harness, shared = spec.evaluation.harness, harness_tasks(draft.body["spec"], platform)
     if harness is None or shared is None:
         return EvaluationTasks(ready=True)
     if pinned:
         return _ready(draft, pinned.evaluation_tasks)
-    wanted = Staging(
+    work = Staging(
         shared,
         ConditionType.TASKS_READY,
         TasksResult,
         f"The data sets of {', '.join(harness.tasks)} are",
         lambda claim, number: tasks(claim, shared, spec, harness, number, platform),
     )
-    found = stage(draft, wanted, store, platform)
-    if isinstance(found, Cause):
-        return EvaluationTasks(failure=found)
-    if found is None:
+    stored = stage(draft, work, store, platform)
+    if isinstance(stored, Cause):
+        return EvaluationTasks(failure=stored)
+    if stored is None:
         return EvaluationTasks()
-    uri = f"pvc://{platform.store_claim}/{found.path.strip('/')}"
-    staged = StagedTasks(uri=uri, digest=found.digest, version=found.version, data_sets=found.data_sets)
+    uri = f"pvc://{platform.store_claim}/{stored.path.strip('/')}"
+    staged = StagedTasks(uri=uri, digest=stored.digest, version=stored.version, data_sets=stored.data_sets)
     return _ready(draft, staged)
 
 

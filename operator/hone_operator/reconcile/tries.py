@@ -1,4 +1,4 @@
-"""Work outside a run (materialise, fetch, verify): one Job a try, and when to try again."""
+"""Work outside a run (materialize, fetch, verify): one Job for each attempt, and when to retry."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,31 +16,31 @@ from hone_operator.times import parse_time
 
 @dataclass(frozen=True)
 class Tries:
-    """The newest try of one piece of work, and what it came to."""
+    """The newest attempt at one piece of work, and how it ended."""
 
     number: int
-    """0: none yet."""
+    """0: there is none yet."""
     job: ObservedJob | None
     older: Sequence[Mapping[str, Any]]
-    """Jobs of earlier tries, to be deleted when a newer one exists."""
+    """Jobs of earlier attempts, to be deleted once a newer one exists."""
     ending: Ending | None = None
     cause: Cause | None = None
     obstacle: Waiting | None = None
 
     @property
     def active(self) -> bool:
-        """Whether a Job is at it."""
+        """Whether its Job has not ended."""
         return self.job is not None and not self.job.finished
 
     def next_start(self) -> datetime | None:
-        """When the next try may start; None when the cause says that trying again cannot help."""
+        """When the next attempt may start; None if the cause says that another attempt cannot help."""
         if self.cause is None or self.job is None or self.cause.retry is Retry.NEVER:
             return None
         return parse_time(self.job.ended_at) + timedelta(seconds=backoff(self.number))
 
 
 def observe_tries(jobs: Sequence[ObservedJob]) -> Tries:
-    """The state of the newest of these Jobs (all of one piece of work)."""
+    """The state of the newest of these Jobs, which all belong to one piece of work."""
     ordered = sorted(jobs, key=lambda j: j.label(names.TRY))
     if not ordered:
         return Tries(0, None, ())
@@ -58,7 +58,7 @@ def observe_tries(jobs: Sequence[ObservedJob]) -> Tries:
 
 
 def timed_out(tries: Tries, now: datetime, seconds: float) -> Cause | None:
-    """The cause when the newest try's pod could not start for too long."""
+    """The cause if the newest attempt's pod could not start for too long."""
     obstacle = tries.obstacle
     if not obstacle or not obstacle.code or not obstacle.since:
         return None

@@ -1,4 +1,4 @@
-"""What this version does not run: fields that are not supported yet, and fields that contradict each other."""
+"""What this version does not run: unsupported fields, and fields that contradict each other."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -9,7 +9,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.unsupported import Unsupported
 
 TOLERANCE = Decimal("0.02")
-"""Three times 33.33% is meant as all."""
+"""Three times 33.33% counts as all."""
 
 
 def message(fields: Sequence[Unsupported]) -> str:
@@ -18,7 +18,7 @@ def message(fields: Sequence[Unsupported]) -> str:
 
 
 def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
-    """What each field allows and the fields together do not."""
+    """Combinations of fields that are allowed individually but not together."""
     out = []
     training = spec.training
     if spec.deepspeed and world_size == 1:
@@ -48,7 +48,7 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[str]:
 
 
 def dataset_contradictions(spec: DatasetSpec) -> list[str]:
-    """The same of a Dataset."""
+    """The same for a Dataset."""
     if not spec.mixture:
         return []
     out = []
@@ -71,7 +71,7 @@ def _sum(shares: Sequence[str | None]) -> Decimal:
 
 
 def _shares(spec: FineTuneJobSpec) -> str | None:
-    """CEL could not add up shares within its cost."""
+    """CEL cannot add up shares within its cost limit."""
     shares = [d.share for d in spec.datasets]
     stated = _sum(shares)
     if None in shares and stated >= 100:

@@ -1,4 +1,4 @@
-"""What a job is built on: a ModelVersion by name, or the one that another job makes. Waits, pins, or gives up."""
+"""What a job is built on: a ModelVersion by name, or the one that another job makes. Waits, pins, or fails."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Upstream:
-    """The objects of the namespace that a job names, directly or through other jobs; absent ones do not exist."""
+    """The objects of the namespace that a job refers to, directly or through other jobs; missing ones are absent."""
 
     jobs: Mapping[str, Body] = field(default_factory=dict)
     versions: Mapping[str, Body] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Found:
 
 
 def cycle(job: Body, upstream: Upstream) -> list[str] | None:
-    """Names along spec.model.fineTuneJob from this job until one comes again; None when the chain has a beginning."""
+    """Names along spec.model.fineTuneJob from this job until one repeats; None if the chain has a beginning."""
     names, here = [job["metadata"]["name"]], job
     while (name := here["spec"]["model"].get("fineTuneJob")) is not None:
         names.append(name)
@@ -60,7 +60,7 @@ def cycle(job: Body, upstream: Upstream) -> list[str] | None:
 
 
 def base(spec: Body, upstream: Upstream) -> Found | Wait | Cause:
-    """The ModelVersion that spec.model means."""
+    """The ModelVersion that spec.model refers to."""
     if name := spec["model"].get("modelVersion"):
         return version(name, upstream, reward=False)
     name = spec["model"]["fineTuneJob"]
@@ -82,7 +82,7 @@ def base(spec: Body, upstream: Upstream) -> Found | Wait | Cause:
 
 
 def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Cause:
-    """A ModelVersion by name; `reward` says whether it is to score answers, or to be trained on."""
+    """A ModelVersion by name; `reward`: whether it is used to score answers instead of being trained."""
     body = upstream.versions.get(name)
     if body is None:
         return Wait(
@@ -114,7 +114,7 @@ def version(name: str, upstream: Upstream, *, reward: bool) -> Found | Wait | Ca
 
 
 def _wrong_kind(name: str, spec: ModelVersionSpec, reward: bool) -> str | None:
-    """A reward model gives a number and no text; a language model gives no number."""
+    """A reward model returns a number and no text; a language model returns text."""
     scores = spec.lineage.method == Method.REWARD
     if reward and not scores:
         return f"ModelVersion {name} was made by {spec.lineage.method}: name one that method Reward made."

@@ -1,4 +1,4 @@
-"""Reading a spec that another version may have written or checked."""
+"""Reads a spec that another version may have written or validated."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -17,14 +17,14 @@ def read_spec(model: type[M], body: Mapping[str, Any]) -> tuple[M, list[str]]:
     """The spec, and the paths of fields that this version does not know.
 
     Raises:
-        ValidationError: when a field that it knows is wrong.
+        ValidationError: a field that it knows is wrong.
     """
     spec, unknown = read_known(model, body["spec"])
     return spec, [*body["metadata"].get(UNKNOWN, ()), *(f"spec.{path}" for path in unknown)][:MAX_NAMED]
 
 
 def accept(draft: Draft, unknown: list[str], note: str = "") -> None:
-    """Condition Accepted, with a note. The API server took the object: what only another version knows is a warning."""
+    """Set condition Accepted, with a note. The API server accepted the object, so unknown fields are only a warning."""
     if not unknown:
         draft.conditions.set(ConditionType.ACCEPTED, True, Reason.ACCEPTED, note)
         return
@@ -38,5 +38,5 @@ def accept(draft: Draft, unknown: list[str], note: str = "") -> None:
 
 
 def spec_problems(error: ValidationError) -> str:
-    """Every wrong field at once."""
+    """Every wrong field, in one message."""
     return "; ".join(f"spec.{words}" for words in in_words(error))
