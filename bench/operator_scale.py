@@ -65,7 +65,7 @@ def dataset() -> dict[str, Any]:
 
 
 def dataset_status(generation: int) -> dict[str, Any]:
-    """What the materialising Job would have led to: here no pod runs."""
+    """What the materializing Job would have led to: here no pod runs."""
     digest = "sha256:" + "0" * 64
     ready = {
         "type": "Ready",

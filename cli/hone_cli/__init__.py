@@ -1,1 +1,1 @@
-"""The command `hone`: what people do with their own hands, beside kubectl."""
+"""The command `hone`: work of people on Hone's objects that kubectl does not do."""

@@ -10,7 +10,7 @@ import typer
 from hone_cli import dataset
 from hone_cli.reviews import ReviewError
 
-_HELP = """What people do with their own hands on the objects of Hone; kubectl does the rest.
+_HELP = """Work of people on the objects of Hone; kubectl does the rest.
 
 \b
 kubectl get dset                     which Datasets wait for a review
@@ -23,17 +23,17 @@ app.add_typer(dataset.app, name="dataset")
 
 @app.callback()
 def _hone() -> None:
-    """Keeps `dataset` a name of its own while it is the only one."""
+    """Keeps `dataset` a subcommand while it is the only one."""
 
 
 def printable(text: str) -> str:
-    """One line without control characters: it can quote a pod's log, and a terminal carries them out."""
+    """The text on one line, without control characters: it can quote a pod's log, and a terminal would execute them."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def main() -> None:
-    """Run one command; what is wrong is said in one line."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was begun is put away
+    """Run one command; an error is printed on one line."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean-up code runs
     try:
         app()
     except ReviewError as error:

@@ -1,7 +1,7 @@
-"""A review in a cluster: a pod beside the data, made and reached with the reviewer's own rights.
+"""A review in a cluster: a pod next to the data, created and reached with the reviewer's own rights.
 
-Decisions are written where the rows are. In the end the Dataset is marked with what was decided, and the operator lets
-its Job look again.
+Decisions are written where the rows are. At the end the Dataset is marked with the decisions, and the operator starts
+its Job again.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from hone_cli.server import digest
 from hone_cli.tunnel import Tunnel
 
 _START_SECONDS = 300.0
-"""Longest wait for the pod; an image that is not on the node yet is large."""
+"""Longest wait for the pod; an image that is not yet on the node is large."""
 T = TypeVar("T")
 
 
 @dataclass
 class Kube:
-    """What a review needs of the API server. All raise ReviewError with the server's words."""
+    """The API calls of a review. All raise ReviewError with the server's message."""
 
     namespace: str
     configuration: client.Configuration
@@ -51,7 +51,7 @@ class Kube:
 
     @classmethod
     def load(cls, context: str | None, namespace: str | None) -> Kube:
-        """As kubectl: KUBECONFIG, its current context and that one's namespace."""
+        """Like kubectl: KUBECONFIG, its current context and that context's namespace."""
         configuration = client.Configuration()
         try:
             config.load_kube_config(context=context, client_configuration=configuration)
@@ -62,29 +62,29 @@ class Kube:
         return cls(namespace or chosen["context"].get("namespace") or "default", configuration)
 
     def user(self) -> str | None:
-        """Who the API server takes us for; None: it has no such call (before 1.28), or refuses it.
+        """The user name that the API server has for us; None: it has no such call (before 1.28), or refuses it.
 
         Raises:
-            ReviewError: it does not answer.
+            ReviewError: the API server does not answer.
         """
         try:
-            found = client.AuthenticationV1Api(self._api).create_self_subject_review({})
+            review = client.AuthenticationV1Api(self._api).create_self_subject_review({})
         except ApiException as error:
             if error.status in (403, 404):
                 return None
             raise ReviewError(_words(error)) from None
         except HTTPError as error:
             raise _unreachable(error) from None
-        return str(found.status.user_info.username)
+        return str(review.status.user_info.username)
 
     def dataset(self, name: str) -> dict[str, Any]:
         """A Dataset."""
         custom = client.CustomObjectsApi(self._api)
-        found = _asked(lambda: custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, "datasets", name))
-        return dict(found)
+        body = _asked(lambda: custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, "datasets", name))
+        return dict(body)
 
     def mark(self, dataset: str, mark: str) -> None:
-        """Tell the operator that people have decided."""
+        """Notify the operator of decisions."""
         custom = client.CustomObjectsApi(self._api)
         body = {"metadata": {"annotations": {REVIEW: mark}}}
         _asked(
@@ -95,7 +95,7 @@ class Kube:
 
     def stream(self, name: str) -> tuple[Any, Callable[[], None]]:
         """One connection to the review's port in a pod."""
-        # A client of its own: opening a stream changes it for the moment, and connections come in parallel.
+        # A separate client: opening a stream changes the client for the moment, and connections come in parallel.
         core = client.CoreV1Api(client.ApiClient(self.configuration))
         forward = portforward(core.connect_get_namespaced_pod_portforward, name, self.namespace, ports=str(pod.PORT))
         return forward.socket(pod.PORT), forward.close
@@ -103,7 +103,7 @@ class Kube:
 
 @dataclass
 class Session:
-    """A review while its pod runs."""
+    """A review during which its pod runs."""
 
     kube: Kube
     dataset: dict[str, Any]
@@ -111,17 +111,17 @@ class Session:
     tunnel: Tunnel
 
     def wait_for_page(self) -> None:
-        """Tell the page's address, and wait for Ctrl-C."""
+        """Print the page's address, and wait for Ctrl-C."""
         with contextlib.suppress(KeyboardInterrupt):
             tell_page(self.tunnel.port, self.reviews.token)
             threading.Event().wait()
 
     def finish(self) -> SyntheticRows:
-        """Mark the Dataset, where anything was decided that it does not know; gives the counts."""
+        """Mark the Dataset if there are decisions that it does not include; returns the counts."""
         state = self.reviews.state()
         meta = self.dataset["metadata"]
-        known = (meta.get("annotations") or {}).get(REVIEW)
-        if state.mark and state.mark != known:
+        marked = (meta.get("annotations") or {}).get(REVIEW)
+        if state.mark and state.mark != marked:
             self.kube.mark(meta["name"], state.mark)
             typer.echo(
                 f"Dataset {meta['name']} takes the decisions in: "
@@ -134,36 +134,36 @@ class Session:
 def session(
     name: str, namespace: str | None, context: str | None, reviewer: str | None, port: int
 ) -> Iterator[Session]:
-    """A review of a Dataset's batch, in a pod that is deleted in the end.
+    """A review of a Dataset's batch, in a pod that is deleted at the end.
 
     Raises:
-        ReviewError: there is no such Dataset, nothing of it is generated, or the pod cannot run.
+        ReviewError: the Dataset does not exist or has no generated rows, or the pod cannot run.
     """
     kube = Kube.load(context, namespace)
     dataset = kube.dataset(name)
     token = secrets.token_urlsafe(32)
-    made = start(kube, dataset, token, reviewer)
+    pod_name = start(kube, dataset, token, reviewer)
     try:
-        _wait(kube, made)
-        tunnel = Tunnel(lambda: kube.stream(made), port)
+        _wait(kube, pod_name)
+        tunnel = Tunnel(lambda: kube.stream(pod_name), port)
         try:
             yield Session(kube, dataset, Remote(tunnel.url, token), tunnel)
         finally:
             tunnel.close()
     finally:
         with contextlib.suppress(ReviewError):
-            _asked(lambda: kube.core.delete_namespaced_pod(made, kube.namespace))
+            _asked(lambda: kube.core.delete_namespaced_pod(pod_name, kube.namespace))
 
 
 def signature(name: str | None, user: str | None) -> str:
-    """How a review in a cluster is signed: by the user that the API server knows, whatever name is given.
+    """The signature of a review in a cluster: the user that the API server knows, whatever name is given.
 
     Args:
-        name: of the option --reviewer; it tells people apart who share a user.
-        user: of the API server.
+        name: of the option --reviewer; it distinguishes people who share a user.
+        user: from the API server.
 
     Raises:
-        ReviewError: it is longer than a decision can hold.
+        ReviewError: it is longer than a decision allows.
     """
     if user is None:
         signed = f"{name or getpass.getuser()} (not confirmed by the API server)"
@@ -177,31 +177,31 @@ def signature(name: str | None, user: str | None) -> str:
 
 
 def start(kube: Kube, dataset: Mapping[str, Any], token: str, reviewer: str | None) -> str:
-    """Make the pod of a review; gives its name.
+    """Create the pod of a review and return its name.
 
     Raises:
         ReviewError: `pod.review_pod` has nothing to show, or the API server refuses.
     """
     body = pod.review_pod(dataset, digest(token), signature(reviewer, kube.user()))
-    made = str(body["metadata"]["name"])
-    typer.echo(f"Starting pod {made} from image {body['spec']['containers'][0]['image']} …")
+    pod_name = str(body["metadata"]["name"])
+    typer.echo(f"Starting pod {pod_name} from image {body['spec']['containers'][0]['image']} …")
     _asked(lambda: kube.core.create_namespaced_pod(kube.namespace, body))
-    return made
+    return pod_name
 
 
 def _wait(kube: Kube, name: str) -> None:
-    """Until the pod serves."""
+    """Wait until the pod serves."""
     deadline = time.monotonic() + _START_SECONDS
     while True:
-        found = _asked(lambda: kube.core.read_namespaced_pod(name, kube.namespace))
-        statuses = found.status.container_statuses or []
-        if found.status.phase in ("Failed", "Succeeded"):
+        pod = _asked(lambda: kube.core.read_namespaced_pod(name, kube.namespace))
+        statuses = pod.status.container_statuses or []
+        if pod.status.phase in ("Failed", "Succeeded"):
             log = _asked(lambda: kube.core.read_namespaced_pod_log(name, kube.namespace, tail_lines=5))
             raise ReviewError(f"pod {name} ended: {log}")
         if statuses and statuses[0].ready and _listens(kube, name):
             return
         if time.monotonic() > deadline:
-            raise ReviewError(f"pod {name} does not start: {_obstacle(found) or found.status.phase}")
+            raise ReviewError(f"pod {name} does not start: {_obstacle(pod) or pod.status.phase}")
         time.sleep(1)
 
 
@@ -210,11 +210,11 @@ def _listens(kube: Kube, name: str) -> bool:
     return pod.LISTENING in log
 
 
-def _obstacle(found: Any) -> str | None:
-    for status in found.status.container_statuses or []:
+def _obstacle(pod: Any) -> str | None:
+    for status in pod.status.container_statuses or []:
         if status.state.waiting:
             return f"{status.state.waiting.reason}: {status.state.waiting.message or ''}"
-    for condition in found.status.conditions or []:
+    for condition in pod.status.conditions or []:
         if condition.status == "False" and condition.message:
             return str(condition.message)
     return None
@@ -234,7 +234,7 @@ def _unreachable(error: HTTPError) -> ReviewError:
 
 
 def _words(error: ApiException) -> str:
-    """The API server's message: it names the object, and the right that is missing."""
+    """The API server's message, which names the object and the missing right."""
     try:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):

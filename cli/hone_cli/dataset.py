@@ -1,4 +1,4 @@
-"""`hone dataset`: what people do to the data."""
+"""`hone dataset`: work of people on the data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hone_cli.reviews import ReviewError, Reviews, words
 
 app = typer.Typer(no_args_is_help=True, help="Data: review generated rows.")
 _IDLE_SECONDS = 2 * 3600.0
-"""After which the pod of a review that nobody uses ends by itself."""
+"""Seconds after which an unused review pod ends by itself."""
 
 
 @app.command()
@@ -35,7 +35,7 @@ def review(
 
     \b
     Keys:  a accept   e edit   r reject   s skip   u undo   c next conflict   q quit
-    Each decision is on disk at once; another day, or another person, goes on with what is left.
+    Each decision is saved at once; you or another person can continue later.
 
     \b
     hone dataset review answers                   in the terminal, as your kubeconfig
@@ -59,7 +59,7 @@ def review(
 
 @app.command("serve-review", hidden=True)
 def serve_review(batch: Path) -> None:
-    """What the pod of a review runs; the token's digest and the reviewer come by its environment."""
+    """Run in the review pod; the token's digest and the reviewer come from its environment."""
     try:
         token_digest, reviewer = os.environ[pod.DIGEST_ENV], os.environ[pod.REVIEWER_ENV]
     except KeyError as error:
@@ -70,7 +70,7 @@ def serve_review(batch: Path) -> None:
 def _in_terminal(reviews: Reviews, row: str | None) -> SyntheticRows | None:
     from hone_cli.terminal import Terminal
 
-    reviews.state(row=row)  # what is wrong is said before the screen is taken
+    reviews.state(row=row)  # errors are printed before the screen changes
     return Terminal(reviews, row).run()
 
 

@@ -1,4 +1,4 @@
-"""A batch in a folder: read as it grows, decided on in a file of the reviewer's own."""
+"""A batch in a folder: read while it grows; decisions are in a file of each reviewer."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ AnyModel = TypeVar("AnyModel", bound=ApiModel)
 
 
 def find(path: Path, dataset: str) -> Path:
-    """The batch in a folder: that folder itself, or the newest batch of this Dataset in a store.
+    """The batch in a folder: the folder itself, or the newest batch of this Dataset in a store.
 
     Raises:
         ReviewError: there is none.
     """
     if (path / REQUEST).is_file():
         return path
-    found = sorted(path.glob(f"synthesis/{dataset}/*/{REQUEST}"), key=lambda file: file.stat().st_mtime)
-    if not found:
+    batches = sorted(path.glob(f"synthesis/{dataset}/*/{REQUEST}"), key=lambda file: file.stat().st_mtime)
+    if not batches:
         raise ReviewError(f"{path} is neither a batch (with {REQUEST}) nor a store with synthesis/{dataset}/")
-    return found[-1].parent
+    return batches[-1].parent
 
 
 @dataclass
 class _Lines:
-    """A file of JSON lines that grows: only what is new is read, and a half-written line not yet."""
+    """A growing file of JSON lines: only new lines are read, and a half-written line later."""
 
     file: Path
     offset: int = 0
@@ -82,19 +82,19 @@ class Folder:
 
     def __post_init__(self) -> None:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.reviewer)[:40].strip(".-") or "reviewer"
-        # Different reviewers never share a file, whatever their names have in common after cleaning.
+        # Different reviewers never share a file, even if their names are equal after cleaning.
         unique = hashlib.sha256(self.reviewer.encode()).hexdigest()[:8]
         self._own = self.path / DECISIONS / f"{name}-{unique}.jsonl"
 
     def state(self, skipped: Collection[str] = (), row: str | None = None) -> State:
-        """As `Reviews.state`."""
+        """See `Reviews.state`."""
         verified = self._verified()
         request = self._request
         if row is not None and row not in self.candidates:
             raise ReviewError(f"there is no row {row}")
         chosen = self.candidates[row] if row else self._next(verified, skipped)
         standing = self._standings()
-        found = standing.get(chosen.id, Standing()) if chosen else Standing()
+        chosen_standing = standing.get(chosen.id, Standing()) if chosen else Standing()
         generated = sum(self._filtered.values()) + len(self.candidates)
         return State(
             dataset=request.dataset,
@@ -104,17 +104,17 @@ class Folder:
             decided=sum(id in self.candidates for id in standing),
             mark=self._mark(),
             candidate=chosen,
-            others=found.decisions,
+            others=chosen_standing.decisions,
             disputed=[c.id for c in self.candidates.values() if c.id in standing and standing[c.id].conflict],
         )
 
     def listing(self, status: Status | None = None, offset: int = 0) -> Listing:
-        """As `Reviews.listing`."""
+        """See `Reviews.listing`."""
         self._read()
         return page_of(list(self.candidates.values()), self._standings(), status, offset)
 
     def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
-        """As `Reviews.decide`; an edit names the whole row."""
+        """See `Reviews.decide`; an edit contains the whole row."""
         self._read()
         candidate = self.candidates.get(id)
         if candidate is None:
@@ -125,7 +125,7 @@ class Folder:
         self._append(Decision(id=id, verdict=verdict, row=row if verdict == Verdict.EDIT else None, **self._signed()))
 
     def undo(self) -> str | None:
-        """As `Reviews.undo`."""
+        """See `Reviews.undo`."""
         self._read()
         standing: dict[str, Decision] = {}
         for decision in self._decisions.get(self._own, []):
@@ -155,8 +155,8 @@ class Folder:
             if dropped := _parsed(line, Filtered):
                 self._filtered[dropped.reason] = self._filtered.get(dropped.reason, 0) + 1
         for file in (self.path / DECISIONS).glob("*.jsonl"):
-            found = (_parsed(line, Decision) for line in self._tail(file).new())
-            self._decisions.setdefault(file, []).extend(decision for decision in found if decision)
+            decisions = (_parsed(line, Decision) for line in self._tail(file).new())
+            self._decisions.setdefault(file, []).extend(decision for decision in decisions if decision)
 
     def _tail(self, file: Path) -> _Lines:
         return self._tails.setdefault(file, _Lines(file))
@@ -172,17 +172,17 @@ class Folder:
         return standings(self._all_decisions())
 
     def _mark(self) -> str:
-        """Number of rows decided on, and a digest of what stands."""
-        found = self._standings()
+        """Number of rows with a decision, and a digest of the decisions in force."""
+        standings = self._standings()
         if not self._all_decisions():
             return ""
-        last = sorted((id, d.verdict, d.reviewer, d.time) for id, s in found.items() for d in s.decisions)
-        return f"{len(found)}-{hashlib.sha256(json.dumps(last).encode()).hexdigest()[:12]}"
+        last = sorted((id, d.verdict, d.reviewer, d.time) for id, s in standings.items() for d in s.decisions)
+        return f"{len(standings)}-{hashlib.sha256(json.dumps(last).encode()).hexdigest()[:12]}"
 
     def _next(self, verified: Verified, skipped: Collection[str]) -> Candidate | None:
-        """In an order of each reviewer's own, so that two of them rarely look at the same row."""
-        left = (c for c in verified.asked if c.id not in skipped)
-        return min(left, key=lambda c: hashlib.sha256(f"{self.reviewer}:{c.id}".encode()).digest(), default=None)
+        """The next candidate, in a different order for each reviewer, so that two rarely see the same row."""
+        remaining = (c for c in verified.asked if c.id not in skipped)
+        return min(remaining, key=lambda c: hashlib.sha256(f"{self.reviewer}:{c.id}".encode()).digest(), default=None)
 
     def _signed(self) -> dict[str, str]:
         return {"reviewer": self.reviewer, "time": datetime.now(UTC).isoformat(timespec="microseconds")}
@@ -198,7 +198,7 @@ class Folder:
             raise ReviewError(f"the decision is not kept: {error}") from None
 
     def _mended(self) -> bytes:
-        """What ends a line that a killed process left half-written."""
+        """The bytes that complete a line which a killed process left half-written."""
         if not self._own.is_file() or not (size := self._own.stat().st_size):
             return b""
         with open(self._own, "rb") as file:
@@ -207,10 +207,10 @@ class Folder:
 
 
 def _parsed(line: bytes, kind: type[AnyModel]) -> AnyModel | None:
-    """None for a line that is not JSON: the end of a killed process."""
+    """Parse a line; None if it is not JSON: the end of a killed process."""
     try:
         return kind.model_validate_json(line)
     except ValidationError as error:
         if error.errors()[0]["type"] != "json_invalid":
-            raise ReviewError(f"a line of the batch is not what it should be: {error}") from None
+            raise ReviewError(f"a line of the batch has not the expected fields: {error}") from None
         return None

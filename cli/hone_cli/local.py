@@ -1,4 +1,4 @@
-"""The page on this machine, until it is interrupted."""
+"""The page on this machine, until interrupted."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LOOPBACK = "127.0.0.1"
 
 
 def serve(reviews: Reviews, port: int) -> SyntheticRows:
-    """Serve the page on loopback until Ctrl-C or SIGTERM; gives the counts by then."""
-    reviews.state()  # what is wrong is said first
+    """Serve the page on loopback until Ctrl-C or SIGTERM; returns the final counts."""
+    reviews.state()  # errors are reported first
     token = secrets.token_urlsafe(32)
     asyncio.run(_serve(application(reviews, digest(token)), port, token))
     return reviews.state().counts
 
 
 async def _serve(app: web.Application, port: int, token: str) -> None:
-    stop = interruption()  # before anybody is told of Ctrl-C
+    stop = interruption()  # before the message about Ctrl-C is printed
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -39,7 +39,7 @@ async def _serve(app: web.Application, port: int, token: str) -> None:
 
 
 def serve_in_pod(reviews: Reviews, token_digest: str, port: int, idle_seconds: float) -> None:
-    """Serve on the pod's loopback until SIGTERM, or until nobody has asked for anything for so long."""
+    """Serve on the pod's loopback until SIGTERM, or until there was no request for `idle_seconds`."""
     reviews.state()
     asyncio.run(_serve_in_pod(reviews, token_digest, port, idle_seconds))
 
@@ -58,20 +58,20 @@ async def _serve_in_pod(reviews: Reviews, token_digest: str, port: int, idle_sec
     try:
         await web.TCPSite(runner, LOOPBACK, port).start()
         typer.echo(LISTENING)
-        while (left := last + idle_seconds - loop.time()) > 0 and not stopped.done():
-            await asyncio.wait([stopped], timeout=left)
+        while (remaining := last + idle_seconds - loop.time()) > 0 and not stopped.done():
+            await asyncio.wait([stopped], timeout=remaining)
     finally:
         stopped.cancel()
         await runner.cleanup()
 
 
 def tell_page(port: int, token: str) -> None:
-    """The address of the page; its fragment stays in the browser."""
+    """Print the address of the page; its fragment stays in the browser."""
     typer.echo(f"Review at http://{LOOPBACK}:{port}/#token={token}\nCtrl-C ends it; what is decided is kept.")
 
 
 def interruption() -> asyncio.Event:
-    """Is set by Ctrl-C and SIGTERM from now on."""
+    """An event that Ctrl-C and SIGTERM set from now on."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

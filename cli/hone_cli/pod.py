@@ -1,7 +1,7 @@
 """The pod that a review runs in, from a fixed template.
 
-A reviewer starts it with rights of their own. So nothing of it may come from an object that a tenant can write: image,
-registry secrets and claim come from the Dataset's status, which the operator alone writes, and the rest stands here.
+A reviewer starts it with their own rights. So no part of it may come from an object that a tenant can write: image,
+registry secrets and claim come from the Dataset's status, which only the operator writes; the rest is constant here.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from hone_cli.reviews import ReviewError
 DIGEST_ENV, REVIEWER_ENV = "HONE_REVIEW_TOKEN_SHA256", "HONE_REVIEWER"
 PORT = 8080
 LISTENING = "The review listens."
-"""What the pod's log says once it serves."""
+"""The line in the pod's log once it serves."""
 BATCH = "/batch"
 STORE, SCRATCH = "store", "tmp"
 _USER = 10001
 """The user that owns the files of the store."""
 _SECONDS = 12 * 3600
-"""A pod that its reviewer's machine could not delete goes by then."""
+"""Time limit of a pod that the reviewer's machine could not delete."""
 
 
 def review_pod(dataset: Mapping[str, Any], token_digest: str, reviewer: str) -> dict[str, Any]:
-    """A pod that serves one batch on its own loopback: only a port-forward reaches it. It sees no more of the store.
+    """A pod that serves one batch on its own loopback: only a port-forward reaches it. It mounts nothing else of the
+    store.
 
     Args:
-        token_digest: of `server.digest`. Whoever may read pods reads it, and cannot make the token of it.
-        reviewer: who signs the decisions.
+        token_digest: from `server.digest`. Whoever may read pods can read it, but cannot derive the token from it.
+        reviewer: the signature of the decisions.
 
     Raises:
-        ReviewError: nothing is generated yet, or the status does not say what to start.
+        ReviewError: no rows are generated yet, or the status does not say what to start.
     """
     meta = dataset["metadata"]
     folder, platform = _batch_folder(dataset), _platform(dataset)
@@ -100,7 +101,7 @@ def _container(platform: ReviewPod, folder: str, env: Mapping[str, str]) -> dict
 
 
 def _batch_folder(dataset: Mapping[str, Any]) -> str:
-    """Where the batch is below the store. A pod reported it, so it must be a batch of this Dataset."""
+    """The batch's folder in the store. A pod reported it, so check that it is a batch of this Dataset."""
     name = dataset["metadata"]["name"]
     folder = ((dataset.get("status") or {}).get("synthetic") or {}).get("folder")
     if not folder:
@@ -115,15 +116,15 @@ def _batch_folder(dataset: Mapping[str, Any]) -> str:
 
 def _platform(dataset: Mapping[str, Any]) -> ReviewPod:
     meta = dataset["metadata"]
-    found = (dataset.get("status") or {}).get("reviewPod")
-    if not found:
+    reported = (dataset.get("status") or {}).get("reviewPod")
+    if not reported:
         raise ReviewError(
             f"status.reviewPod of Dataset {meta['name']} is empty: its operator is older than this command (upgrade "
             f"the chart), or its rows are older than the operator: kubectl annotate dataset {meta['name']} --namespace "
             f"{meta['namespace']} --overwrite {REVIEW}=again"
         )
     try:
-        return ReviewPod.model_validate(found)
+        return ReviewPod.model_validate(reported)
     except ValidationError as error:
         raise ReviewError(
             f"status.reviewPod of Dataset {meta['name']} is not what this version of hone knows: install the version "

@@ -25,37 +25,37 @@ class Remote:
     _session: requests.Session = field(default_factory=requests.Session)
 
     def __post_init__(self) -> None:
-        self._session.trust_env = False  # no proxy between here and loopback
+        self._session.trust_env = False  # no proxy for loopback
         self._session.headers["Authorization"] = f"Bearer {self.token}"
 
     def state(self, skipped: Collection[str] = (), row: str | None = None) -> State:
-        """As `Reviews.state`."""
+        """See `Reviews.state`."""
         return _read(State, self._call("state", {"skipped": sorted(skipped), "row": row}))
 
     def listing(self, status: Status | None = None, offset: int = 0) -> Listing:
-        """As `Reviews.listing`."""
+        """See `Reviews.listing`."""
         return _read(Listing, self._call("list", {"status": status, "offset": offset}))
 
     def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
-        """As `Reviews.decide`."""
+        """See `Reviews.decide`."""
         self._call("decide", {"id": id, "verdict": verdict, "row": row})
 
     def undo(self) -> str | None:
-        """As `Reviews.undo`."""
+        """See `Reviews.undo`."""
         return self._call("undo", {}).get("id")
 
     def _call(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
             response = self._session.post(f"{self.url}/api/{name}", json=body, timeout=_SECONDS)
-            found = response.json()
+            reply = response.json()
         except (requests.RequestException, ValueError) as error:
             raise ReviewError(
                 f"the connection to the review's pod is lost ({type(error).__name__}): quit, and start "
                 "hone again; what was decided is kept"
             ) from None
         if response.status_code != 200:
-            raise ReviewError(str(found.get("error") if isinstance(found, dict) else found))
-        answer: dict[str, Any] = found
+            raise ReviewError(str(reply.get("error") if isinstance(reply, dict) else reply))
+        answer: dict[str, Any] = reply
         return answer
 
 

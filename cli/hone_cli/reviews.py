@@ -1,4 +1,4 @@
-"""What a reviewer sees and does, wherever the batch lies."""
+"""What a reviewer sees and does, wherever the batch is."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hone_api.review import Candidate, Decision, Row, Standing, Verdict
 from hone_api.synthesis import SyntheticRows
 
 PAGE = 50
-"""Rows of one page of a list."""
+"""Rows on one page of a list."""
 EXCERPT = 120
 """Characters of a row in a list."""
 
 
 class ReviewError(Exception):
-    """What the reviewer must be told; nothing was decided."""
+    """An error for the reviewer; no decision was saved."""
 
 
 class State(BaseModel):
@@ -30,19 +30,19 @@ class State(BaseModel):
     reviewer: str
     counts: SyntheticRows
     decided: int = 0
-    """Rows that somebody has decided on; with those that wait they are what the review is about."""
+    """Rows with a decision; together with the waiting rows they are the review."""
     mark: str = ""
-    """Changes whenever the decisions do; empty: there is none."""
+    """Changes with every decision; empty: there is none."""
     candidate: Candidate | None
-    """The row to decide on; None: there is none left that was not skipped."""
+    """The row to decide on; None: all remaining rows were skipped, or none is left."""
     others: Sequence[Decision] = ()
-    """What has been decided on it before."""
+    """Earlier decisions on it."""
     disputed: Sequence[str] = ()
     """Ids of the rows on which reviewers disagree."""
 
 
 class Status(StrEnum):
-    """What has become of a row so far."""
+    """The state of a row so far."""
 
     UNDECIDED = "Undecided"
     ACCEPTED = "Accepted"
@@ -71,7 +71,7 @@ class Entry(BaseModel):
 
 
 class Listing(BaseModel):
-    """One page of the rows that have a status, in the order in which they were generated."""
+    """One page of the rows with a status, in the order in which they were generated."""
 
     model_config = ConfigDict(extra="ignore")
     entries: Sequence[Entry]
@@ -90,22 +90,22 @@ class Reviews(Protocol):
     """
 
     def state(self, skipped: Collection[str] = (), row: str | None = None) -> State:
-        """The next row that is neither decided on nor skipped, or the one that is named."""
+        """The next row that is neither decided nor skipped, or the named one."""
 
     def listing(self, status: Status | None = None, offset: int = 0) -> Listing:
-        """At most PAGE rows of a status, or of all, from the row number `offset` on."""
+        """At most PAGE rows of a status, or of all, from row number `offset` on."""
 
     def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
-        """Keep a decision; it is on disk when this returns."""
+        """Save a decision; it is on disk when this returns."""
 
     def undo(self) -> str | None:
-        """Take this reviewer's last decision back; gives the id of its row."""
+        """Withdraw this reviewer's last decision; returns the id of its row."""
 
 
 def page_of(
     candidates: Sequence[Candidate], standings: Mapping[str, Standing], status: Status | None, offset: int
 ) -> Listing:
-    """At most PAGE rows of a status, or of all for None, from the row number `offset` on."""
+    """At most PAGE rows of a status, or of all for None, from row number `offset` on."""
     statuses = {c.id: _STATUS[standings.get(c.id, Standing()).verdict] for c in candidates}
     rows = [c for c in candidates if status in (None, statuses[c.id])]
     return Listing(
@@ -117,7 +117,7 @@ def page_of(
 
 
 def _entry(candidate: Candidate, standing: Standing, status: Status) -> Entry:
-    """With its text as edited, if it was."""
+    """The entry with its text as edited, if it was."""
     row = (standing.deciding and standing.deciding.row) or candidate.row
     text = " ".join(next(iter(texts(row).values()), "").split())
     shown = text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
@@ -125,7 +125,7 @@ def _entry(candidate: Candidate, standing: Standing, status: Status) -> Entry:
 
 
 def words(counts: SyntheticRows) -> str:
-    """One line on how far the review is."""
+    """The progress of the review on one line."""
     wanted = f" of {counts.wanted} wanted" if counts.wanted else ""
     parts = [f"{counts.accepted}{wanted} accepted", f"{counts.rejected} rejected", f"{counts.pending} wait"]
     if counts.conflicts:
@@ -134,7 +134,7 @@ def words(counts: SyntheticRows) -> str:
 
 
 def after(ids: Sequence[str], id: str | None) -> str:
-    """The id that follows, round and round; the first one for an id that is none of them."""
+    """The id that follows, in a circle; the first id if `id` is not among them."""
     return ids[(ids.index(id) + 1) % len(ids)] if id in ids else ids[0]
 
 
@@ -147,12 +147,12 @@ def edited(row: Row, changes: dict[str, str]) -> Row:
     """The row with some texts changed.
 
     Raises:
-        ReviewError: a field that the row does not have as text, or a text that says nothing.
+        ReviewError: the row has no such text field, or the new text is empty.
     """
     allowed = texts(row)
     for name, value in changes.items():
         if name not in allowed:
-            raise ReviewError(f"{name} is no text of this row")
+            raise ReviewError(f"{name} is not a text of this row")
         if not isinstance(value, str) or not value.strip():
             raise ReviewError(f"{name} is empty: reject the row instead")
     return {**row, **changes}

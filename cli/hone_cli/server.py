@@ -1,9 +1,10 @@
 """The review as a web server on loopback: a page for people, and the same calls for `hone` itself.
 
-Who knows the token may decide; the server knows its digest alone, which may be read. The token travels in a header
-(the page has it from the fragment of its URL, which browsers send nowhere), so that no other site's page can use a
-browser that has it. Names other than loopback in Host are refused: a page of another site cannot reach the server by a
-name that it points here. Requests of a page of another origin are refused even with the token.
+Whoever has the token may decide. The server has only its digest, which may be public. The token travels in a header
+(the page reads it from the fragment of its URL, which browsers never send), so another site's page cannot use a browser
+that has it. Host names other than loopback are refused, so another site's page cannot reach the server under a name
+that
+it points here. Requests from another origin are refused even with the token.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hone_api.review import Row, Verdict
 from hone_cli.reviews import ReviewError, Reviews, Status
 
 MAX_BYTES = 8 * 2**20
-"""Of a request: an edited row."""
+"""Bytes of a request, which contains an edited row."""
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class _Asked(BaseModel):
-    """A body of a request. Pydantic's parser bounds its depth and takes UTF-8 alone."""
+    """The body of a request. Pydantic's parser limits its depth and accepts only UTF-8."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -72,7 +73,7 @@ AnyAsked = TypeVar("AnyAsked", bound=_Asked)
 
 
 def digest(token: str) -> str:
-    """SHA-256 of a token, hexadecimal. The token is random and long: nobody finds it from this."""
+    """SHA-256 of a token, hexadecimal. The token is random and long, so it cannot be derived from this."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -98,9 +99,9 @@ def application(reviews: Reviews, token_digest: str, on_request: Callable[[], No
 
 
 def _refused(request: web.Request) -> web.Response | None:
-    """The answer to who may not ask."""
+    """The refusal for callers who may not use the server; None if they may."""
     if request.host.rpartition(":")[0] not in _HOSTS and request.host not in _HOSTS:
-        return _error(403, "this server is at 127.0.0.1 alone")
+        return _error(403, "this server is only at 127.0.0.1")
     if request.headers.get("Origin", origin := f"http://{request.host}") != origin:
         return _error(403, "a page of another origin asks: open the URL that hone printed")
     if request.path.startswith("/api/"):
@@ -116,15 +117,15 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     except ReviewError as error:
         return _error(409, str(error))
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)[0]
-        return _error(400, f"not a request of this page: {'.'.join(map(str, found['loc']))} {found['msg']}")
+        problem = error.errors(include_url=False, include_input=False)[0]
+        return _error(400, f"not a request of this page: {'.'.join(map(str, problem['loc']))} {problem['msg']}")
     except web.HTTPException as error:
         return _error(error.status, error.reason)
     except web.RequestPayloadError:
         return _error(400, "the body of the request cannot be decoded")
     except Exception:
         log.exception("%s %s", request.method, request.rel_url.raw_path)
-        return _error(500, "the review's server has a fault: its log tells more")
+        return _error(500, "the review's server has a fault: see its log")
 
 
 def _error(status: int, message: str) -> web.Response:

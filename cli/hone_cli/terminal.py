@@ -1,4 +1,4 @@
-"""The review in a terminal: a key a decision, and no mouse."""
+"""The review in a terminal: one key for each decision, and no mouse."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hone_cli.reviews import ReviewError, Reviews, State, after, edited, texts, 
 
 
 class Edit(ModalScreen[Row | None]):
-    """The texts of a row, to be changed."""
+    """Edits the texts of a row."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "save", "Save", priority=True),
         Binding("escape", "cancel", "Cancel", priority=True),
-        # Before the field sees it: keys that follow at once must find the next field.
+        # Before the field sees it: the next keys must go to the next field.
         Binding("tab", "app.focus_next", "Next field", priority=True),
     ]
     AUTO_FOCUS = "TextArea"
@@ -53,7 +53,7 @@ class Edit(ModalScreen[Row | None]):
 
 
 class Terminal(App[SyntheticRows]):
-    """Shows a row, takes a decision, shows the next. Gives the last counts."""
+    """Shows a row, takes a decision, shows the next. Returns the last counts."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "decide('Accept')", "Accept"),
@@ -137,7 +137,7 @@ class Terminal(App[SyntheticRows]):
     def _next(self, row: str | None = None) -> None:
         try:
             state = self._reviews.state(self._skipped, row)
-            if state.candidate is None and self._skipped:  # once round
+            if state.candidate is None and self._skipped:  # all skipped rows come again
                 self._skipped.clear()
                 state = self._reviews.state()
         except ReviewError as error:
@@ -157,7 +157,7 @@ class Terminal(App[SyntheticRows]):
 
 
 def _page(state: State) -> Text:
-    """The row and what the model was shown, as plain text: a row holds no markup."""
+    """The row and its context, as plain text: no part of a row is markup."""
     if state.candidate is None:
         return Text("Nothing is left to decide on. Press q.")
     page = Text()
@@ -169,7 +169,7 @@ def _page(state: State) -> Text:
 
 
 def visible(text: str) -> str:
-    """Control characters as signs: a row must not command the terminal."""
+    """Replace control characters by visible symbols, so that a row cannot control the terminal."""
     return text.translate(_SIGNS)
 
 

@@ -1,4 +1,4 @@
-"""A port of loopback that leads to a port of a pod, as `kubectl port-forward` makes one."""
+"""A loopback port that forwards to a port of a pod, like `kubectl port-forward`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hone_cli.local import LOOPBACK
 
 _CHUNK = 2**16
 Stream = Callable[[], tuple[Any, Callable[[], None]]]
-"""Opens one connection into the pod: (socket, what closes it)."""
+"""Opens one connection into the pod: (socket, function that closes it)."""
 
 
 @dataclass
 class Tunnel:
-    """Listens until it is closed; each connection is one of its own into the pod."""
+    """Listens until closed; each connection opens its own connection into the pod."""
 
     open_stream: Stream
     port: int = 0
@@ -31,12 +31,12 @@ class Tunnel:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL on which it listens."""
         return f"http://{LOOPBACK}:{self.port}"
 
     def close(self) -> None:
-        """Take no more connections."""
-        with contextlib.suppress(OSError):  # wakes who waits in accept, which would take one more
+        """Accept no more connections."""
+        with contextlib.suppress(OSError):  # wakes the waiting accept, which would take one more
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -52,7 +52,7 @@ class Tunnel:
         try:
             far, close = self.open_stream()
         except Exception:
-            # Who connected sees the connection close, and says so; the pod's state tells why.
+            # The client sees the connection close, and reports it; the pod's state tells why.
             near.close()
             return
         back = threading.Thread(target=_pump, args=(far, near), daemon=True)
@@ -64,7 +64,7 @@ class Tunnel:
 
 
 def _pump(source: Any, target: Any) -> None:
-    """Bytes of one direction until it ends."""
+    """Copy bytes in one direction until it ends."""
     with contextlib.suppress(OSError):
         while data := source.recv(_CHUNK):
             target.sendall(data)

@@ -8,4 +8,4 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 RELEASE = "0.1.0"
-"""Release of Hone that this is."""
+"""The release of Hone that contains this file."""

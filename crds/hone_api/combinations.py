@@ -1,4 +1,4 @@
-"""What cannot be combined: settings each right by itself that make no run together. Operator and trainer both ask."""
+"""Combinations of settings that are valid individually but not together. Used by operator and trainer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from hone_api.rewards import VERIFIERS, Reward
 from hone_api.training import Adapter, AdapterType, Evaluation, EvaluationMetric, Training
 
 LARGEST_MICRO_BATCH = 8
-"""Rows of a pass that nobody asked for: more rarely help, and memory grows with them."""
+"""Maximum rows of a micro batch by default: more rarely help, and memory grows with them."""
 _PAIRS_METRICS = {"accuracy", "margin"}
-"""Of methods on pairs reward_accuracy and reward_margin are metrics of their own."""
+"""Methods on pairs have their own metrics reward_accuracy and reward_margin."""
 
 
 def divisors(rows: int) -> list[int]:
-    """How many of the `rows` of a rank a pass may have so that all are alike, the most first; [1] at least."""
+    """Numbers of rows that a micro batch can have so that a rank's `rows` divide equally, largest first; always has
+    1."""
     return [d for d in range(min(rows, LARGEST_MICRO_BATCH), 1, -1) if rows % d == 0] + [1]
 
 
@@ -27,7 +28,7 @@ def problems(
     grpo: GrpoMethod | None = None,
     ppo: PpoMethod | None = None,
 ) -> list[str]:
-    """What a method cannot be combined with, each with the way out. Operator and trainer both ask."""
+    """What a method cannot be combined with, each with the way out. Used by operator and trainer."""
     out = []
     if training.packing and method != Method.SFT:
         way_out = "DAPT packs by dapt.pack" if method == Method.DAPT else f"{method} looks at whole answers"
@@ -48,7 +49,7 @@ def problems(
 
 
 def generation_problems(grpo: GrpoMethod | None, adapter: Adapter, *, sharded: bool) -> list[str]:
-    """Why vLLM cannot generate the samples of a run, each with the way out. Operator and trainer both ask."""
+    """Why vLLM cannot generate the samples of a run, each with the way out. Used by operator and trainer."""
     if grpo is None or not grpo.generation.is_vllm:
         return []
     out = []
@@ -61,7 +62,7 @@ def generation_problems(grpo: GrpoMethod | None, adapter: Adapter, *, sharded: b
             "remove endpoint, for a vLLM on the GPUs of the job"
         )
     if float(adapter.dropout or 0):
-        # TRL computes what vLLM's probabilities are compared with in training mode.
+        # TRL computes the probabilities that it compares with vLLM's in training mode.
         out.append("adapter.dropout: vLLM samples without it, training would compare probabilities with it: remove it")
     if sharded:
         out.append("grpo.generation.engine VLLM needs whole weights on each rank: remove deepspeed")
@@ -69,10 +70,11 @@ def generation_problems(grpo: GrpoMethod | None, adapter: Adapter, *, sharded: b
 
 
 def expert_problems(adapter: Adapter) -> list[str]:
-    """What an adapter of experts cannot have, each with the way out.
+    """What an adapter of experts does not support, each with the way out.
 
-    The experts of a layer are one parameter, which peft adapts by its weight alone (no dropout, no DoRA) and
-    bitsandbytes does not hold in 4 bits.
+    The experts of a layer are one parameter, which peft adapts only by its weight (no dropout, no DoRA) and
+    bitsandbytes
+    does not load in 4 bits.
     """
     out, way_out = [], "or name the attention layers in adapter.targets"
     if float(adapter.dropout or 0):
@@ -85,7 +87,7 @@ def expert_problems(adapter: Adapter) -> list[str]:
 
 
 def start_problems(training: Training, adapter: Adapter, *, sharded: bool) -> list[str]:
-    """Why weights cannot be held at their start, each with the way out. Operator and trainer both ask."""
+    """Why weights cannot be pulled to their start, each with the way out. Used by operator and trainer."""
     if training.l2_to_start is None:
         return []
     out = []
@@ -107,7 +109,7 @@ def evaluation_problems(
     sharded: bool,
     grpo: GrpoMethod | None = None,
 ) -> list[str]:
-    """What of `evaluation` a run cannot measure, each with the way out. Operator and trainer both ask."""
+    """Parts of `evaluation` that a run cannot measure, each with the way out. Used by operator and trainer."""
     out, retention = [], evaluation.retention
     if method == Method.REWARD and (evaluation.metrics or evaluation.rewards or retention or evaluation.harness):
         out.append(
@@ -134,7 +136,7 @@ def evaluation_problems(
 
 
 def _pass_at_problems(evaluation: Evaluation) -> list[str]:
-    """What the API server refuses; a plan without a cluster has none."""
+    """Problems that the API server also refuses; a plan without a cluster never reaches it."""
     options, out = evaluation.pass_at, []
     if options and not any(reward.type in VERIFIERS for reward in evaluation.rewards):
         out.append(f"evaluation.passAt needs a reward of type {', '.join(VERIFIERS)} in evaluation.rewards")
@@ -150,8 +152,8 @@ def _scoring_problems(method: Method | str, rewards: list[Reward], grpo: GrpoMet
     titles = [reward.title for reward in rewards]
     if twice := _twice(titles):
         out.append(f"evaluation.rewards: more than one is named {twice}: give them names")
-    if taken := sorted(_PAIRS_METRICS.intersection(titles)):
-        out.append(f"evaluation.rewards: {', '.join(taken)}: methods have metrics of this name: give it another")
+    if reserved := sorted(_PAIRS_METRICS.intersection(titles)):
+        out.append(f"evaluation.rewards: {', '.join(reserved)}: methods have metrics of this name: give it another")
     if weighted := [reward.title for reward in rewards if float(reward.weight) != 1]:
         out.append(f"evaluation.rewards: each is reported separately: remove the weight of {', '.join(weighted)}")
     trained = {reward.title: reward for reward in grpo.rewards} if grpo else {}
@@ -162,12 +164,14 @@ def _scoring_problems(method: Method | str, rewards: list[Reward], grpo: GrpoMet
 
 
 def _schema_problems(field: str, rewards: list[Reward]) -> list[str]:
-    found = ((one.title, json_schemas.problem(one.json_schema.schema_)) for one in rewards if one.json_schema)
-    return [f"{field}: the jsonSchema.schema of {title} {problem}" for title, problem in found if problem]
+    problems_by_title = (
+        (one.title, json_schemas.problem(one.json_schema.schema_)) for one in rewards if one.json_schema
+    )
+    return [f"{field}: the jsonSchema.schema of {title} {problem}" for title, problem in problems_by_title if problem]
 
 
 def _alike(one: Reward, other: Reward) -> bool:
-    """But for the weight."""
+    """Whether both are equal except for the weight."""
     return one == other.model_copy(update={"weight": one.weight})
 
 

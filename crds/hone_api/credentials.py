@@ -1,6 +1,6 @@
-"""Credentials in text: patterns that the trainer and the operator hide before logs and messages are read by others.
+"""Patterns of credentials, which trainer and operator hide before others read logs and messages.
 
-Each pattern takes time in proportion to the text: whoever writes a log must not be able to stop who reads it.
+Each pattern takes time linear in the text: whoever writes a log must not be able to stall its reader.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 _PATTERNS = (
     (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.S), "***"),
-    # The end of a key whose begin was cut off.
+    # The end of a key whose beginning was cut off.
     (re.compile(r"\A.*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----", re.S), "***"),
     (re.compile(r"\bhf_[A-Za-z0-9]{8,}"), "hf_***"),
     (re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"), "***"),
@@ -38,7 +38,7 @@ _PATTERNS = (
 
 
 def hidden(text: str) -> str:
-    """The text with all that looks like a credential replaced by ***."""
+    """The text with everything that looks like a credential replaced by ***."""
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text

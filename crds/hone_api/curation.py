@@ -23,7 +23,7 @@ class PersonalData(StrEnum):
 
 
 PHONE_REGIONS = ("US", "DE", "ES", "FR", "GB")
-"""Regions whose national phone numbers are found where a Dataset names none."""
+"""Regions for national phone numbers if a Dataset names none."""
 Region = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$", max_length=2)]
 
 

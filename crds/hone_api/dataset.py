@@ -1,4 +1,4 @@
-"""Dataset: rows from a source, validated, split and materialised once into the namespace's store."""
+"""Dataset: rows from a source, validated, split and materialized once into the namespace's store."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Refresh(ApiModel):
 
 
 class DatasetResources(ApiModel):
-    """What the materialising pod requests."""
+    """What the materializing pod requests."""
 
     rules = (at_least("cpu", "10m", "500m"), at_least("memory", "64Mi", "2Gi"))
 
@@ -137,7 +137,7 @@ class DatasetResources(ApiModel):
 
 
 class DatasetSpec(ApiModel):
-    """Desired state. An edit materialises a new revision with a new digest; running jobs keep their revision."""
+    """Desired state. An edit materializes a new revision with a new digest; running jobs keep their revision."""
 
     rules = (
         Rule("!has(self.mixture) || self.mixture.size() > 0", "name the parts of the mixture", field_path=".mixture"),
@@ -203,8 +203,8 @@ class DatasetSpec(ApiModel):
         description="Builds a RAFT set of the source's documents (text) and questions (question, answer, oracle); "
         "default: the rows are already RAFT rows.",
     )
-    resources: DatasetResources = Field(default_factory=DatasetResources, description="The materialising pod.")
-    suspend: bool = Field(default=False, description="True stops materialising; default false.")
+    resources: DatasetResources = Field(default_factory=DatasetResources, description="The materializing pod.")
+    suspend: bool = Field(default=False, description="True stops materializing; default false.")
 
 
 DATASET = Kind(

@@ -132,7 +132,7 @@ class DatasetStatus(ApiModel):
         description="Path of the complete report in the store: a web page, with the same content as JSON next to it.",
     )
     format_detected: ShortText | None = Field(default=None, description="Format used and, for Auto, why.")
-    digest: Digest | None = Field(default=None, description="Digest of the materialised content.")
+    digest: Digest | None = Field(default=None, description="Digest of the materialized content.")
     revision: ShortText | None = Field(default=None, description="Commit of an hf:// source, or SHA-256 of the source.")
     uri: ShortText | None = Field(default=None, description="Folder of the rows in the store.")
     size_bytes: int | None = Field(
@@ -174,6 +174,6 @@ class DatasetStatus(ApiModel):
     )
     failure: DatasetFailure | None = Field(default=None, description="Why the Dataset is not Ready.")
     tries: int | None = Field(
-        default=None, ge=0, le=MAX_COUNT, description="Number of materialising Jobs of this generation so far."
+        default=None, ge=0, le=MAX_COUNT, description="Number of materializing Jobs of this generation so far."
     )
     last_try_time: Timestamp | None = Field(default=None, description="When the last of them ended.")

@@ -1,6 +1,6 @@
-"""Where the rows of a split are kept as tokens: an address by all that their encoding depends on.
+"""Where the encoded rows of a split are stored: an address computed from everything that the encoding depends on.
 
-Operator and trainer compute it from the plan alone. Two jobs whose splits have the same key read the same folder,
+Operator and trainer compute it from the plan only. Two jobs whose splits have the same key read the same folder,
 `<plan.encoded_path>/<key>`.
 """
 
@@ -16,17 +16,17 @@ from hone_api.methods import METHODS
 from hone_api.plan import DatasetInput, TrainingPlan
 
 ENCODER_VERSION = 1
-"""Raise it with every change after which the same rows give other tokens, labels or files: in the trainer's encoders,
-in its format on the disk, or in the libraries that render and tokenise (see `tests/api/test_encoding.py`)."""
+"""Increment it with every change that makes equal rows give other tokens, labels or files: in the trainer's encoders,
+in its format on disk, or in the libraries that render and tokenise (see `tests/api/test_encoding.py`)."""
 KEY_LENGTH = 40
 """Hexadecimal digits of a key."""
 FOLDER = "encoded"
-"""Folder of a store that has the folders of all keys."""
+"""Folder of a store with the folders of all keys."""
 _UNCHECKED = "sha256:" + "0" * 64
 
 
 def key(plan: TrainingPlan, source: DatasetInput, model: str | None = None) -> str | None:
-    """The address of a split of the plan, encoded; None where the plan does not say what the tokens depend on.
+    """The address of an encoded split of the plan; None if the plan does not define all that the tokens depend on.
 
     Args:
         source: one of the plan's `datasets` or `evaluation_datasets`.
@@ -48,7 +48,8 @@ def key(plan: TrainingPlan, source: DatasetInput, model: str | None = None) -> s
 
 
 def model_identity(plan: TrainingPlan) -> str | None:
-    """What names the base model's files, whatever folder they are in; None: the plan has neither digest nor commit."""
+    """The identity of the base model's files, whatever folder they are in; None: the plan has neither digest nor
+    commit."""
     if plan.model_digest is None and plan.model_commit is None:
         return None
     own = plan.model_digest or f"{plan.model_uri}@{plan.model_commit}"
@@ -56,33 +57,33 @@ def model_identity(plan: TrainingPlan) -> str | None:
 
 
 def is_answered_later(plan: TrainingPlan) -> bool:
-    """Whether a teacher writes the answers when the run has started: before, there is nothing to encode."""
+    """Whether a teacher writes the answers after the run has started, so that nothing can be encoded before."""
     return plan.distillation is not None and not plan.distillation.by_logits
 
 
 def splits(plan: TrainingPlan) -> list[DatasetInput]:
-    """What is encoded for the plan: each split once, those that are trained on first."""
-    found: dict[tuple[str, str], DatasetInput] = {}
+    """The splits to encode for the plan, each once, training splits first."""
+    by_path: dict[tuple[str, str], DatasetInput] = {}
     for source in (*plan.datasets, *plan.evaluation_datasets):
-        found.setdefault((source.path, source.digest), source)
-    return list(found.values())
+        by_path.setdefault((source.path, source.digest), source)
+    return list(by_path.values())
 
 
 def keys(plan: TrainingPlan) -> list[str] | None:
-    """The keys of `splits`, each once; None where one of them cannot be known before the run."""
-    found = [key(plan, source) for source in splits(plan)]
-    return None if None in found else list(dict.fromkeys(name for name in found if name is not None))
+    """The keys of `splits`, each once; None if one of them is unknown before the run."""
+    all_keys = [key(plan, source) for source in splits(plan)]
+    return None if None in all_keys else list(dict.fromkeys(name for name in all_keys if name is not None))
 
 
 def digest(manifests: Mapping[str, Digest]) -> Digest:
-    """One digest over the encoded splits of a plan: of their keys and the digests of their manifest.json."""
+    """One digest over the encoded splits of a plan, from their keys and the digests of their manifest.json."""
     return f"sha256:{_hash(sorted(manifests.items()))}"
 
 
 def _options(plan: TrainingPlan) -> dict[str, Any]:
-    """The options of the method that change what its rows are as tokens."""
+    """The options of the method that affect its tokens."""
     match METHODS[plan.method].encodes:
-        case "Conversations":  # of Distillation, only level Logits comes here
+        case "Conversations":  # for Distillation, only at level Logits
             return {"trainOn": "Assistant" if plan.distillation else plan.sft.train_on}
         case "Prompts":
             own = plan.grpo or plan.ppo

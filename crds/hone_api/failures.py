@@ -1,7 +1,7 @@
-"""The closed list of failure codes: what each means to the operator, and what to tell people.
+"""The complete list of failure codes: what each means to the operator, and the hint for people.
 
 One table for both sides: the trainer exits with `exit_code`, the operator decides by `retry`.
-Exit codes follow sysexits(3) where it has one.
+Exit codes follow sysexits(3) if it has one.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class ExitCode(IntEnum):
 
 
 class Retry(StrEnum):
-    """Whether trying again can help."""
+    """Whether another attempt can help."""
 
     NEVER = "Never"
     """The same input gives the same failure."""
     ATTEMPT = "Attempt"
     """Another attempt can succeed; it spends the restart budget."""
     DISRUPTION = "Disruption"
-    """The cluster took the pod; another attempt, without spending the restart budget."""
+    """The cluster ended the pod; another attempt, without using the restart budget."""
     HEAL = "Heal"
-    """The cause lies outside and may go away: try again with backoff, without end."""
+    """The cause is external and may disappear: retry with backoff, without limit."""
 
 
 class FailureCode(StrEnum):
@@ -127,7 +127,7 @@ class Failure:
     retry: Retry
     hint: str
     command: str = ""
-    """What shows more, or does what the hint says; NAME and words like it are for the reader to replace."""
+    """A command that shows more or applies the hint; the reader replaces NAME and similar words."""
 
 
 FAILURES: dict[str, Failure] = {

@@ -36,7 +36,7 @@ def files() -> dict[Path, str]:
 
 
 def main() -> int:
-    """Exit code 1 with --check when a file differs from what the models say."""
+    """Exit code 1 with --check if a file is out of date."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; fail when a file is out of date")
     args = parser.parse_args()

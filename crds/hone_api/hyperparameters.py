@@ -1,7 +1,7 @@
 """The bounded schema of a ModelVersion's hyperParameters: the shape of a training plan.
 
-Rules and patterns stay away: a record that an older or newer version made must stay valid. What it holds was checked
-when the run was accepted.
+It has no rules and patterns: a record from an older or newer version must stay valid. Its content was checked when the
+run was accepted.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ PLACES = frozenset(
         "metricsPort",
     }
 )
-"""What of a plan says where and by which release a run happened, not what it was."""
+"""Fields of a plan that say where and with which release a run happened, not what it was."""
 MAX_TEXT, MAX_ENTRIES = 4096, 128
 
 
 def plan_shape() -> dict[str, Any]:
-    """Types and sizes of a TrainingPlan without its places, and of `resolved`: what the trainer chose."""
+    """Types and sizes of a TrainingPlan without its paths, and of `resolved`: the trainer's choices."""
     fields = {k: _shape(v) for k, v in structural(TrainingPlan)["properties"].items() if k not in PLACES}
     chosen = {"x-kubernetes-int-or-string": True, "maxLength": MAX_TEXT}
     fields["resolved"] = {"type": "object", "maxProperties": MAX_ENTRIES, "additionalProperties": chosen}
@@ -56,4 +56,4 @@ def _shape(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 HyperParameters = Annotated[dict[str, Any], WithJsonSchema(plan_shape())]
-"""Read as it is; the API server keeps what the schema has."""
+"""Read unchanged; the API server keeps the fields that the schema has."""

@@ -1,4 +1,4 @@
-"""JSON Schemas that a user writes: they must be complete in themselves, since nothing is ever fetched for one."""
+"""JSON Schemas that a user writes: they must be self-contained, since nothing is ever fetched."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 def problem(text: str) -> str | None:
-    """Why a JSON Schema is refused before anything reads it, with the way out; None when nothing is wrong.
+    """Why a JSON Schema is refused before it is used, with the way out; None if it is accepted.
 
-    A reference must begin with `#`. One that names an address or a file would make whoever validates with the schema
-    fetch it.
+    A reference must begin with `#`: one with a URL or file name would make any validator fetch it.
     """
     try:
         schema = json.loads(text)
@@ -28,7 +27,7 @@ def problem(text: str) -> str | None:
 
 
 def _foreign(schema: Any) -> Iterator[str]:
-    """A property that is named like a reference has a schema and not a text as its value."""
+    """A property with the name of a reference keyword has a schema, not a text, as its value."""
     if isinstance(schema, dict):
         for key, value in schema.items():
             if key in _REFERENCES and isinstance(value, str) and not value.startswith("#"):

@@ -1,4 +1,4 @@
-"""What all three kinds share: the model base class, conditions, field types, kind descriptions."""
+"""Shared by all three kinds: the model base class, conditions, field types, kind descriptions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Rule:
     field_path: str | None = None
     reason: str | None = None
     optional_old_self: bool = False
-    """Whether `oldSelf` is an optional, which a new object leaves empty; else a rule with it is for changes only."""
+    """Whether `oldSelf` is optional and empty for a new object; otherwise a rule with it applies only to changes."""
 
     def to_json(self) -> dict[str, str | bool]:
         out: dict[str, str | bool] = {"rule": self.rule, "message": self.message}
@@ -43,7 +43,7 @@ class ApiModel(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
-        """Adds what pydantic leaves out: the CEL rules, and the defaults that a factory makes."""
+        """Add what pydantic leaves out: the CEL rules, and defaults from a factory."""
         reference: dict[str, Any] = handler(core_schema)
         schema = handler.resolve_ref_schema(reference)
         if cls.rules:
@@ -51,7 +51,7 @@ class ApiModel(BaseModel):
         for info in cls.model_fields.values():
             if info.default_factory is not None:
                 value = info.default_factory()  # type: ignore[call-arg]
-                # {} is enough for an object: the API server goes on with the defaults of its fields.
+                # {} is enough for an object: the API server fills in the defaults of its fields.
                 schema["properties"][info.alias]["default"] = {} if isinstance(value, BaseModel) else value
         return reference
 
@@ -77,7 +77,7 @@ SIGNED_DECIMAL = r"^-?" + DECIMAL.removeprefix("^")
 def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
     """A rule on the parent of a decimal string; `low` and `high` are comparisons, e.g. '> 0.0' and '<= 1.0'.
 
-    What is no number is told in the same words; double() alone would add an evaluation error to the refusal.
+    Text that is not a number gets the same message; double() alone would add an evaluation error to the refusal.
     """
     text_of = f"string(self.{name})"
     number = f"{text_of}.matches(r'{SIGNED_DECIMAL}')"
@@ -89,7 +89,7 @@ def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
 
 
 def at_least(name: str, quantity: str, example: str) -> Rule:
-    """A rule on the parent of a quantity: what is less cannot run at all."""
+    """A rule on the parent of a quantity: a smaller value cannot run at all."""
     return Rule(
         f"!has(self.{name}) || quantity(string(self.{name})).compareTo(quantity('{quantity}')) >= 0",
         f"{name} must be at least {quantity}, e.g. {example}",
@@ -104,7 +104,7 @@ _DOT_SEGMENT_MESSAGE = "a URI must not contain a . or .. segment: write the full
 
 
 def uri_rules(name: str = "uri") -> tuple[Rule, ...]:
-    """Rules on the parent of a URI: what a pattern could refuse only without saying the way out."""
+    """Rules on the parent of a URI, where a pattern could only refuse without a way out."""
     return tuple(
         Rule(f"!has(self.{name}) || !self.{name}.matches(r'{pattern}')", message, field_path=f".{name}")
         for pattern, message in ((_CREDENTIALS, _CREDENTIALS_MESSAGE), (_DOT_SEGMENT, _DOT_SEGMENT_MESSAGE))
@@ -112,7 +112,7 @@ def uri_rules(name: str = "uri") -> tuple[Rule, ...]:
 
 
 def _checked_uri(uri: str) -> str:
-    """The same where no API server checks: in a plan on a laptop."""
+    """The same without an API server: in a plan on a laptop."""
     for pattern, message in ((_CREDENTIALS, _CREDENTIALS_MESSAGE), (_DOT_SEGMENT, _DOT_SEGMENT_MESSAGE)):
         if re.search(pattern, uri):
             raise ValueError(message)
@@ -120,17 +120,17 @@ def _checked_uri(uri: str) -> str:
 
 
 def _number_as_text(value: Any) -> Any:
-    """A number that is written without quotes, as text. The API server takes integers so, a plan on a laptop all."""
+    """A number without quotes, as text. The API server accepts such integers; a plan on a laptop, any number."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _storable(text: Any) -> Any:
-    """Half of a surrogate pair, as a row or a file name can hold, has no UTF-8 form: it becomes `?`."""
+    """Replace half of a surrogate pair, which a row or a file name can contain, by `?`: it has no UTF-8 form."""
     return text.encode("utf-8", "replace").decode() if isinstance(text, str) else text
 
 
 MAX_COUNT = 2**53 - 1
-"""Largest count: every JSON reader keeps it exactly (RFC 8259, section 6)."""
+"""Largest count: every JSON parser keeps it exact (RFC 8259, section 6)."""
 
 # Field types. Floats are strings, as in the Kubernetes API conventions; integers need no quotes.
 NUMBER = "x-kubernetes-int-or-string"
@@ -164,7 +164,7 @@ Storable = BeforeValidator(_storable)
 ShortText = Annotated[str, StringConstraints(max_length=253), Storable]
 Text = Annotated[str, StringConstraints(max_length=4096), Storable]
 KnownUri = Annotated[str, StringConstraints(max_length=1024)]
-"""A URI of a spec, copied to a status or a record: it was checked there, and is never longer."""
+"""A URI that was copied from a spec to a status or a record: the spec was checked, and no URI is longer."""
 Timestamp = Annotated[str, StringConstraints(max_length=40), Field(json_schema_extra={"format": "date-time"})]
 _REST = r"[^\x00-\x20\x7f]+"
 _HF = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9._/]+)?"
@@ -181,7 +181,7 @@ _HUB_PAGE_MESSAGE = "write hf://owner/name: the address of its page on the hub i
 
 
 def base_model_rules() -> tuple[Rule, ...]:
-    """Rules on the parent of a base model's URI: the pattern lets all through, so that sentences can refuse them."""
+    """Rules on the parent of a base model's URI: the pattern accepts all, so that sentences can refuse."""
     return (
         Rule(f"!has(self.uri) || self.uri.matches(r'{_MODEL}')", _BASE_MESSAGE, field_path=".uri"),
         Rule(f"!has(self.uri) || !self.uri.matches(r'{_HUB_PAGE}')", _HUB_PAGE_MESSAGE, field_path=".uri"),
@@ -211,7 +211,7 @@ NOT_READ = {
     r"^hf://datasets/": "write hf://owner/name, without datasets/; select its files with files",
     r"^hf://[^/@]+/[^/@]+/": "write hf://owner/name, without a path; select its files with files",
 }
-"""Addresses that people write and that no source reads, with the way out."""
+"""URIs that people write but no source supports, with the way out."""
 
 
 _OTHERS = rf"(gs|az|abfss?|http)://{_REST}|hf://(datasets|[^/@]+/[^/@]+)/{_REST}"
@@ -223,7 +223,7 @@ _ROWS_MESSAGE = (
 
 
 def not_read_rules() -> tuple[Rule, ...]:
-    """Rules on the parent of a URI of rows: the pattern lets all through, so that sentences can refuse them."""
+    """Rules on the parent of a URI of rows: the pattern accepts all, so that sentences can refuse."""
     return (
         Rule(f"self.uri.matches(r'{_ROWS}')", _ROWS_MESSAGE, field_path=".uri"),
         *(
@@ -292,7 +292,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Kind:
-    """All that a CustomResourceDefinition needs beyond the schema of spec and status."""
+    """Everything that a CustomResourceDefinition needs in addition to the schema of spec and status."""
 
     kind: str
     plural: str
@@ -304,4 +304,4 @@ class Kind:
     selectable: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = field(default=())
     not_supported: tuple[str, ...] = ()
-    """Paths below spec of fields that are described and not supported yet."""
+    """Paths below spec of fields that are described but not supported yet."""

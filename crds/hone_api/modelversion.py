@@ -60,7 +60,7 @@ class DatasetLineage(ApiModel):
 
     name: Name = Field(description="Name of the Dataset.")
     split: ShortText = Field(description="Split used.")
-    digest: Digest = Field(description="Digest of the materialised content.")
+    digest: Digest = Field(description="Digest of the materialized content.")
     rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rows per epoch, including repetitions.")
     tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Tokens per epoch.")
 

@@ -1,6 +1,6 @@
-"""The plan: all that a pod of the trainer image needs, resolved, in one JSON file.
+"""The plan: everything that a pod of the trainer image needs, resolved, in one JSON file.
 
-Operator -> trainer. There is no Kubernetes in it: the same file runs on a laptop.
+From operator to trainer. It has no Kubernetes in it: the same file works on a laptop.
 Relative paths are relative to the plan file's folder.
 """
 
@@ -37,8 +37,8 @@ from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Ev
 CONTRACT: Literal[1] = 1
 PLAN_SHA256_ENV = "HONE_PLAN_SHA256"
 SECRETS_ENV = "HONE_SECRETS"
-"""In a pod: names of the mounted Secrets by folder, as JSON, so that a message can name the one that is missing."""
-"""SHA-256 of the plan's file, hexadecimal, in a pod's environment; a pod of an older operator has none."""
+"""In a pod: names of the mounted Secrets by folder, as JSON, so that a message can name a missing one."""
+"""SHA-256 of the plan's file, hexadecimal, in a pod's environment; absent in a pod of an older operator."""
 
 
 def _checked_cidr(text: str) -> str:
@@ -84,7 +84,7 @@ Release = Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+([-+
 
 
 class PlanFields(ApiModel):
-    """What all plans share."""
+    """Fields that all plans share."""
 
     contract: Literal[1] = CONTRACT
     release: Release | None = Field(
@@ -95,7 +95,7 @@ class PlanFields(ApiModel):
 
 
 class DatasetInput(ApiModel):
-    """A materialised split."""
+    """A materialized split."""
 
     name: str
     split: str = "train"
@@ -108,9 +108,8 @@ class DatasetInput(ApiModel):
 
 
 class SweepPlan(PlanFields):
-    """Removes from `store` contents that nothing refers to any more, reports of Datasets that are gone, the work
-    folders of runs that are gone, exports that were never completed, and models that are to go with their ModelVersion;
-    measures what is left."""
+    """Removes from `store` content without references, reports of deleted Datasets, work folders of deleted runs,
+    incomplete exports, and models that are deleted with their ModelVersion; measures the rest."""
 
     kind: Literal["Sweep"] = "Sweep"
     store: PlanPath = Field(description="Path of the store.")
@@ -160,7 +159,7 @@ class ModelInput(ApiModel):
 
 
 class RowsPlan(PlanFields):
-    """What the plans share that make rows of a Dataset."""
+    """Fields that plans for rows of a Dataset share."""
 
     name: str = Field(description="Dataset, for messages.")
     store: PlanPath = Field(description="Path of the store.")
@@ -218,7 +217,7 @@ class MaterializePlan(RowsPlan):
 
 
 class MixPlan(RowsPlan):
-    """Materialised Datasets -> one, split by split, in `store`/datasets/<digest>."""
+    """Mixes materialized Datasets into one, split by split, in `store`/datasets/<digest>."""
 
     kind: Literal["Mix"] = "Mix"
     parts: Annotated[list[DatasetInput], Field(min_length=1)] = Field(
@@ -351,7 +350,8 @@ class TrainingPlan(PlanBlocks, _Attempt):
 
     @model_serializer(mode="wrap")
     def _with_its_own_options(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the options of other methods, which would only puzzle whoever reads the plan or a model's lineage."""
+        """The plan without the options of other methods, which would confuse readers of the plan or a model's
+        lineage."""
         own = self.method.lower()
         return {name: value for name, value in handler(self).items() if name == own or name not in METHOD_BLOCKS}
 
@@ -370,27 +370,27 @@ _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 
 def parse_plan(text: str | bytes) -> AnyPlan:
-    """The plan in a JSON text; of one that a newer release wrote, what this one knows of it.
+    """Parse a plan; from a plan of a newer release, the fields that this release knows.
 
     Raises:
-        pydantic.ValidationError: with every wrong field at once.
+        pydantic.ValidationError: lists every wrong field.
     """
     return read_plan(text)[0]
 
 
 def read_plan(text: str | bytes) -> tuple[AnyPlan, list[str]]:
-    """The same, and the paths of what a newer release wrote and this one does not know, e.g. `training.future`.
+    """The same, and the paths of fields of a newer release that this one does not know, e.g. `training.future`.
 
     Raises:
-        pydantic.ValidationError: with every wrong field at once.
+        pydantic.ValidationError: lists every wrong field.
     """
     try:
         return _PLAN.validate_json(text), []
     except ValidationError as error:
         if not _is_of_newer_release(text):
             raise
-        known, unknown = without_unknown(json.loads(text), error)
-    plan = _PLAN.validate_json(json.dumps(known))
+        reduced, unknown = without_unknown(json.loads(text), error)
+    plan = _PLAN.validate_json(json.dumps(reduced))
     return plan, [path.removeprefix(f"{plan.kind}.") for path in unknown]  # pydantic begins each with the kind
 
 

@@ -32,14 +32,14 @@ def absolute(plan: ModelT, folder: Path) -> ModelT:
 
 def listed(plan: BaseModel) -> Iterator[tuple[str, str]]:
     """Each path that is set, after the place of its field, e.g. ("datasets[0].path", "rows.jsonl")."""
-    found: list[tuple[str, str]] = []
+    places: list[tuple[str, str]] = []
 
     def note(place: str, path: str) -> str:
-        found.append((place, path))
+        places.append((place, path))
         return path
 
     _with_paths(plan, "", note)
-    return iter(found)
+    return iter(places)
 
 
 def _with_paths(model: ModelT, place: str, change: Callable[[str, str], str]) -> ModelT:

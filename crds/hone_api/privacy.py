@@ -1,4 +1,4 @@
-"""Outcomes without the text of rows: for installations in which status is read by people who may not read the data."""
+"""Outcomes without the text of rows, for installations where people read the status who may not read the data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hone_api.failures import FAILURES, ExitCode
 from hone_api.report import DatasetResult, Outcome, TrainingResult
 
 ROWS_ENV = "HONE_ROWS_IN_STATUS"
-"""Environment variable of a pod; `false`: what it leaves for the status holds no text of a row."""
+"""Environment variable of a pod; `false`: what it leaves for the status contains no text of a row."""
 WITHHELD = "What happened may quote rows and is withheld (privacy.rowsInStatus of the chart): see the pod's log."
 _QUOTED = re.compile("“[^”]*”")
 _MAY_QUOTE = (ExitCode.DATA, ExitCode.SOFTWARE)
@@ -27,13 +27,13 @@ def without_rows(outcome: Outcome) -> Outcome:
 
 
 def quoted(text: str) -> str:
-    """Text of a row inside a sentence, on one line, in marks by which `hide_rows` finds it."""
+    """A row's text inside a sentence, on one line, in quotation marks that `hide_rows` recognises."""
     inner = " ".join(text.split()).replace("”", '"')
     return f"“{inner}”"
 
 
 def hide_rows(result: DatasetResult) -> None:
-    """Remove the examples of rejected and removed rows, and what advice quotes, in place; counts and numbers stay."""
+    """Remove examples of rejected and removed rows, and quotes in advice, in place; counts and numbers stay."""
     result.advice = [_QUOTED.sub("“…”", sentence) for sentence in result.advice]
     for error in result.errors:
         error.example = None
@@ -42,5 +42,5 @@ def hide_rows(result: DatasetResult) -> None:
 
 
 def _may_quote(code: str) -> bool:
-    known = FAILURES.get(code)
-    return known is None or known.exit_code in _MAY_QUOTE
+    failure = FAILURES.get(code)
+    return failure is None or failure.exit_code in _MAY_QUOTE

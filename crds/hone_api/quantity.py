@@ -11,6 +11,6 @@ _FACTOR = {
 
 
 def value(quantity: str) -> Decimal:
-    """The number that a quantity stands for: '500m' is 0.5, '8Gi' is 8589934592."""
+    """The value of a quantity: '500m' is 0.5, '8Gi' is 8589934592."""
     digits = quantity.rstrip("mkKMGTPEi")
     return Decimal(digits) * _FACTOR[quantity[len(digits) :]]

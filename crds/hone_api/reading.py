@@ -1,4 +1,4 @@
-"""Reading what a neighbouring version wrote: a field that this version does not know is left out and named."""
+"""Reads objects that another version wrote: unknown fields are left out and named."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ def read_known(model: type[M], value: Any) -> tuple[M, list[str]]:
     """`value` without the fields that `model` does not know, and the paths of those, e.g. `training.future`.
 
     Raises:
-        pydantic.ValidationError: when what it does know is wrong.
+        pydantic.ValidationError: a known field is wrong.
     """
     try:
         return model.model_validate(value), []
     except ValidationError as error:
-        known, unknown = without_unknown(value, error)
-    return model.model_validate(known), unknown
+        reduced, unknown = without_unknown(value, error)
+    return model.model_validate(reduced), unknown
 
 
 def without_unknown(value: Any, error: ValidationError) -> tuple[Any, list[str]]:
-    """A copy of `value` without the fields that it was refused for because nobody knows them, and their paths."""
+    """A copy of `value` without the unknown fields for which it was refused, and their paths."""
     problems = error.errors(include_url=False, include_input=False, include_context=False)
     unknown = [e["loc"] for e in problems if e["type"] == "extra_forbidden"]
-    known = copy.deepcopy(value)
+    reduced = copy.deepcopy(value)
     for place in unknown:
-        _remove(known, place)
-    return known, [".".join(map(str, place)) for place in unknown]
+        _remove(reduced, place)
+    return reduced, [".".join(map(str, place)) for place in unknown]
 
 
 def in_words(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
-    """Each problem as `place: what is wrong`, without values: they may be long, or private.
+    """Each problem as `place: problem`, without values, which may be long or private.
 
     Args:
-        model: what was read; with it an unknown field is told the nearest name that there is.
+        model: the type that was read; with it, the message for an unknown field names the nearest field.
     """
     return [_in_words(e, model) for e in error.errors(include_url=False, include_input=False, include_context=False)]
 
 
 def only_unknown(error: ValidationError) -> bool:
-    """Whether all that is wrong is names of fields that do not exist."""
+    """Whether unknown fields are the only problem."""
     return all(e["type"] == "extra_forbidden" for e in error.errors(include_url=False, include_input=False))
 
 
@@ -55,20 +55,20 @@ def _in_words(problem: ErrorDetails, model: type[BaseModel] | None) -> str:
     if problem["type"] != "extra_forbidden":
         return f"{place}: {problem['msg'].removeprefix('Value error, ')}" if place else problem["msg"]
     *parent, name = problem["loc"]
-    known = _fields(model, parent) if model else ()
-    nearest = difflib.get_close_matches(str(name), known, n=1)
+    fields = _fields(model, parent) if model else ()
+    nearest = difflib.get_close_matches(str(name), fields, n=1)
     return f"{place}: unknown field" + (f", did you mean {nearest[0]}?" if nearest else "")
 
 
 def _fields(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """Names of the fields of the object at `place`; empty where that is no object of ours."""
-    found: type[BaseModel] | None = model
+    """Names of the fields of the object at `place`; empty if it is not one of our objects."""
+    type_here: type[BaseModel] | None = model
     for step in place:
-        if found is None or isinstance(step, int):
+        if type_here is None or isinstance(step, int):
             continue  # an item is of the type that its list names
-        info = next((i for name, i in found.model_fields.items() if step in (name, i.alias)), None)
-        found = _model_in(info.annotation) if info else None
-    return [info.alias or name for name, info in found.model_fields.items()] if found else []
+        info = next((i for name, i in type_here.model_fields.items() if step in (name, i.alias)), None)
+        type_here = _model_in(info.annotation) if info else None
+    return [info.alias or name for name, info in type_here.model_fields.items()] if type_here else []
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -79,7 +79,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _remove(node: Any, place: Sequence[int | str]) -> None:
-    """Delete what is at `place`; a step that is not there is the name that pydantic gives to a member of a union."""
+    """Delete the value at `place`; missing steps are names that pydantic gives to members of a union."""
     for step in place[:-1]:
         if isinstance(step, int) or (isinstance(node, dict) and step in node):
             node = node[step]

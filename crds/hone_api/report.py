@@ -1,6 +1,6 @@
-"""The report: what a pod of the trainer image tells.
+"""The report of a pod of the trainer image.
 
-Live, a `ProgressReport` by POST; in the end, an `Outcome` as termination message (at most 4096 bytes).
+During the run, a `ProgressReport` by POST; at the end, an `Outcome` as termination message (at most 4096 bytes).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ CA_ENV = "KUBEFLOW_TRAINER_SERVER_CA_CERT"
 Short = Annotated[str, StringConstraints(max_length=64)]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 Address = Annotated[str, StringConstraints(pattern=r"^[!-~]+$", max_length=253)]
-"""A path or revision that our own code made: it is never cut, so it must be short."""
+"""A path or revision that our own code creates: it is never cut, so it must be short."""
 
 
 def _first(count: int) -> AfterValidator:
-    """As many entries as the object that the operator copies them to may hold."""
+    """At most as many entries as the object allows to which the operator copies them."""
     return AfterValidator(lambda entries: entries[:count])
 
 
@@ -77,7 +77,7 @@ class HoneStatus(ProgressNumbers[Short]):
 
 
 class ProgressReport(ApiModel):
-    """Body of the POST. Unknown fields are dropped: other trainers may send more."""
+    """Body of the POST. Unknown fields are dropped, because other trainers may send more."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
     trainer_status: TrainerStatus
@@ -122,7 +122,7 @@ class TrainingResult(ApiModel):
 
 
 class DatasetResult(ApiModel):
-    """A materialised Dataset; also sent with a data failure."""
+    """A materialized Dataset; also sent with a data failure."""
 
     kind: Literal["Materialize"] = "Materialize"
     digest: Digest | None = None
@@ -203,7 +203,7 @@ class EncodeResult(ApiModel):
 
 
 MAX_UNCLAIMED = 8
-"""Folders that a SweepResult names: it must fit in a termination message."""
+"""Number of folders in a SweepResult, which must fit in a termination message."""
 StoredBytes = Annotated[dict[Short, Annotated[int, Field(ge=0, le=MAX_COUNT)]], Field(max_length=16)]
 """Bytes by folder of a store."""
 
@@ -268,7 +268,7 @@ class Outcome(ApiModel):
 
 
 def _reductions(outcome: Outcome) -> Iterator[None]:
-    """Each step makes the outcome smaller in place. After the last it fits whatever its texts hold."""
+    """Each step makes the outcome smaller in place. After the last one it fits, whatever its texts contain."""
     result, failure = outcome.result, outcome.failure
     if failure:
         failure.message = _cut(failure.message, 1000)
@@ -362,7 +362,7 @@ def _shorten(sample: Sample, limit: int = 400) -> Sample:
 
 
 def _cut(text: str, limit: int) -> str:
-    """At most `limit` characters, with a sign where text is missing. In JSON a character takes up to 6 bytes."""
+    """At most `limit` characters, with a sign where text was cut. In JSON a character takes up to 6 bytes."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -371,7 +371,7 @@ def _encode(outcome: Outcome) -> bytes:
 
 
 def parse_outcome(text: str) -> Outcome | None:
-    """The outcome in a termination message, without credentials; None when it is not ours (the kubelet leaves logs)."""
+    """Parse a termination message, without credentials; None if it is not ours (the kubelet may put logs there)."""
     try:
         outcome, _ = read_known(Outcome, hidden_in(json.loads(text)))
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Review: the files in which generated rows wait for people, and what people's decisions come to.
+"""Review: the files with generated rows and decisions, and the result of the decisions.
 
 One folder of the store holds a batch: `candidates.jsonl` (a `Candidate` a line), `filtered.jsonl` (a `Filtered` a
 line), `review.json` (a `ReviewRequest`) and `decisions/`, a file of `Decision`s for each reviewer, so that several
@@ -31,9 +31,9 @@ Row = dict[str, Any]
 
 
 def batch_folder(dataset: str, synthesis: Synthesis) -> PurePosixPath:
-    """Folder below the store: rows of the same Dataset and prompts share it, so that more rows can be asked for.
+    """Folder in the store: rows with the same Dataset and prompts share it, so that more rows can be requested.
 
-    Neither endpoint nor source is part of it: a model that moved, or a source that grew, costs nobody's decisions.
+    Endpoint and source are not part of it: decisions stay valid if the model moves or the source grows.
     """
     settings = synthesis.model_dump(
         mode="json", include={"template", "model", "instructions", "seed", "temperature", "max_tokens"}
@@ -91,11 +91,11 @@ class Verdict(StrEnum):
     EDIT = "Edit"
     REJECT = "Reject"
     UNDO = "Undo"
-    """Takes the reviewer's earlier decision back."""
+    """Withdraws the reviewer's earlier decision."""
 
 
 class Decision(ApiModel):
-    """One keystroke of a reviewer."""
+    """One decision of a reviewer."""
 
     id: RowId
     verdict: Verdict
@@ -105,37 +105,38 @@ class Decision(ApiModel):
 
 
 def row_id(row: Row) -> str:
-    """Id of a row: the same content has the same."""
+    """Id of a row: equal content has the same id."""
     text = json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What all decisions on one row come to."""
+    """The result of all decisions on one row."""
 
     decisions: tuple[Decision, ...] = ()
-    """The last one of each reviewer, without those taken back."""
+    """The last decision of each reviewer, without withdrawn ones."""
 
     @property
     def conflict(self) -> bool:
-        """Whether one rejects what another accepts."""
+        """Whether one reviewer rejects what another accepts."""
         return len({d.verdict == Verdict.REJECT for d in self.decisions}) > 1
 
     @property
     def deciding(self) -> Decision | None:
-        """A rejection wins over all else, an edit over an acceptance, the later over the earlier."""
+        """The decision that counts: a rejection before all others, an edit before an acceptance, later before
+        earlier."""
         order = (Verdict.ACCEPT, Verdict.EDIT, Verdict.REJECT)
         return max(self.decisions, key=lambda d: (order.index(Verdict(d.verdict)), d.time), default=None)
 
     @property
     def verdict(self) -> Verdict | None:
-        """None: nobody has decided."""
+        """The verdict; None without a decision."""
         return Verdict(self.deciding.verdict) if self.deciding else None
 
 
 def standings(decisions: Iterable[Decision]) -> dict[str, Standing]:
-    """What the decisions, each reviewer's in the order in which they were taken, come to, by row."""
+    """The result of the decisions for each row; each reviewer's decisions are in the order in which they were made."""
     last: dict[str, dict[str, Decision]] = {}
     for decision in decisions:
         of_row = last.setdefault(decision.id, {})
@@ -147,10 +148,10 @@ def standings(decisions: Iterable[Decision]) -> dict[str, Standing]:
 
 @dataclass(frozen=True)
 class Verified:
-    """A batch after the decisions that there are."""
+    """A batch with the decisions so far."""
 
     complete: bool
-    """Whether the review is done and left something to train on."""
+    """Whether the review is complete and left something to train on."""
     accepted: list[tuple[Candidate, Decision | None]]
     """Rows to train on once the review is complete; without a decision where a sample or the spec accepts them."""
     asked: list[Candidate]
@@ -160,7 +161,7 @@ class Verified:
     sample: str | None = None
 
     def counts(self, generated: int, filtered: Mapping[str, int], review: Review) -> SyntheticRows:
-        """For report and status."""
+        """Counts for report and status."""
         return SyntheticRows(
             generated=generated,
             filtered=[FilteredRows(reason=reason, count=count) for reason, count in sorted(filtered.items())],
@@ -176,27 +177,29 @@ class Verified:
 
 
 def verify(candidates: Sequence[Candidate], decisions: Iterable[Decision], request: Synthesis) -> Verified:
-    """What people have made of the batch so far."""
-    known = {c.id for c in candidates}
-    found = {id: standing for id, standing in standings(decisions).items() if id in known}
+    """The state of the batch after these decisions."""
+    ids = {c.id for c in candidates}
+    standing_by_id = {id: standing for id, standing in standings(decisions).items() if id in ids}
     review = request.review
-    undecided = [c for c in candidates if c.id not in found]
+    undecided = [c for c in candidates if c.id not in standing_by_id]
     accepted = [
-        (c, found[c.id].deciding) for c in candidates if c.id in found and found[c.id].verdict != Verdict.REJECT
+        (c, standing_by_id[c.id].deciding)
+        for c in candidates
+        if c.id in standing_by_id and standing_by_id[c.id].verdict != Verdict.REJECT
     ]
-    rejected = sum(1 for s in found.values() if s.verdict == Verdict.REJECT)
-    conflicts = sum(1 for s in found.values() if s.conflict)
+    rejected = sum(1 for s in standing_by_id.values() if s.verdict == Verdict.REJECT)
+    conflicts = sum(1 for s in standing_by_id.values() if s.conflict)
     everything = accepted + [(c, None) for c in undecided]
     if not review.required:
         return Verified(True, everything, [], rejected, conflicts)
     if review.sampling:
         sampled = sample(candidates, review.sampling.size, request.seed)
-        asked = [c for c in sampled if c.id not in found]
-        defects = sum(1 for c in sampled if c.id in found and found[c.id].verdict != Verdict.ACCEPT)
-        words = _sample_words(len(candidates), len(sampled), len(asked), defects, review)
+        to_review = [c for c in sampled if c.id not in standing_by_id]
+        defects = sum(1 for c in sampled if c.id in standing_by_id and standing_by_id[c.id].verdict != Verdict.ACCEPT)
+        words = _sample_words(len(candidates), len(sampled), len(to_review), defects, review)
         if defects <= review.sampling.max_defects:
-            complete = bool(everything) and not asked
-            return Verified(complete, everything if complete else accepted, asked, rejected, conflicts, words)
+            complete = bool(everything) and not to_review
+            return Verified(complete, everything if complete else accepted, to_review, rejected, conflicts, words)
         return Verified(bool(accepted) and not undecided, accepted, undecided, rejected, conflicts, words)
     if review.accepted:
         return Verified(len(accepted) >= review.accepted, accepted, undecided, rejected, conflicts)
@@ -204,7 +207,7 @@ def verify(candidates: Sequence[Candidate], decisions: Iterable[Decision], reque
 
 
 def sample(candidates: Sequence[Candidate], size: int, seed: int) -> list[Candidate]:
-    """A random sample of at most `size` rows: which rows are in it depends on the seed and their content alone."""
+    """A random sample of at most `size` rows; only the seed and the rows' content decide which."""
     return sorted(candidates, key=lambda c: hashlib.sha256(f"{seed}:{c.id}".encode()).digest())[:size]
 
 
@@ -224,15 +227,15 @@ def _sample_words(rows: int, size: int, open_: int, defects: int, review: Review
 
 
 _ROUNDING = 1e-6
-"""Larger than the relative error of logarithms of factorials: what is rounded never makes the bound too low."""
+"""More than the relative error of logarithms of factorials, so that rounding never makes the bound too low."""
 
 
 def most_defective(rows: int, size: int, defects: int, confidence: float) -> int:
-    """Upper confidence bound of the bad rows in a batch of which a sample, without replacement, had `defects`.
+    """Upper confidence bound on the bad rows in a batch, if a sample without replacement had `defects` bad rows.
 
     The exact one-sided bound for a finite batch (Wright 1991, Exact Confidence Bounds when Sampling from Small Finite
     Universes): the largest D with P(at most `defects` in the sample | D in the batch) >= 1 - confidence, by the
-    hypergeometric distribution. It falls in D, so bisection finds it. Of a large batch it is the binomial bound of
+    hypergeometric distribution. It decreases in D, so bisection finds it. For a large batch it is the binomial bound of
     Clopper and Pearson (1934).
     """
     low, high = defects, rows - (size - defects)
@@ -253,8 +256,8 @@ def _at_most(defects: int, rows: int, bad: int, size: int) -> float:
         return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
 
     least = max(0, size - (rows - bad))
-    whole = log_choose(rows, size)
+    samples = log_choose(rows, size)
     return sum(
-        exp(log_choose(bad, k) + log_choose(rows - bad, size - k) - whole)
+        exp(log_choose(bad, k) + log_choose(rows - bad, size - k) - samples)
         for k in range(least, min(defects, bad, size) + 1)
     )

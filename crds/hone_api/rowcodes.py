@@ -13,7 +13,7 @@ class RowCode:
     """One code."""
 
     meaning: str
-    """What the row is or has, as a sentence."""
+    """The problem of the row, as a sentence."""
     hint: str
     """What to do."""
 

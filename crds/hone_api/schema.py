@@ -94,7 +94,7 @@ def _convert(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Put in what a reference or an optional type stands for; what is said beside it wins."""
+    """Resolve a reference or an optional type; keywords next to it take precedence."""
     options = [option for option in node.get("anyOf", []) if option.get("type") != "null"]
     if options:
         (option,) = options  # a union of two types is not structural
@@ -107,7 +107,7 @@ def _resolve(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def _without_defaults(node: Any) -> Any:
-    """Defaults are for what users write; the API server must invent no status."""
+    """Remove defaults: they are for user input, and the API server must not invent a status."""
     if isinstance(node, dict):
         # A property may itself be called default; then its value is a schema, not a value.
         return {

@@ -48,7 +48,7 @@ class ConditionType(State):
 
 _JOB, _DATASET, _VERSION = "FineTuneJob", "Dataset", "ModelVersion"
 KSTATUS = (ConditionType.READY, ConditionType.STALLED, ConditionType.RECONCILING)
-"""What a person looks for first: whether it is done, whether it can go on, what is being done."""
+"""What a person looks for first: is it done, can it continue, what is happening."""
 CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
     _JOB: (
         *KSTATUS,

@@ -22,7 +22,7 @@ from hone_api.meta import (
 )
 
 REVIEW = "hone.dev/review"
-"""Annotation on a Dataset: what was decided by then. A value that differs from the last one materialises again."""
+"""Annotation on a Dataset: what was decided by then. A value that differs from the last one materializes again."""
 
 
 class Template(StrEnum):
@@ -186,7 +186,7 @@ class SyntheticRows(ApiModel):
     )
     folder: ShortText | None = Field(default=None, description="Folder of rows and decisions, relative to the store.")
     review: ShortText | None = Field(
-        default=None, description="Value of the annotation hone.dev/review that was materialised last."
+        default=None, description="Value of the annotation hone.dev/review that was materialized last."
     )
 
 

@@ -1,4 +1,4 @@
-"""What the API describes and this version does not run yet: one table for the API server, the docs and the operator.
+"""Fields that the API describes but this version does not run: one table for API server, docs and operator.
 
 Each entry becomes a CEL rule that refuses new objects, the words "Not supported yet:" in front of the field's
 description, and the operator's check. The rules are asked of new objects only: these fields never change, so an object
@@ -36,7 +36,7 @@ class Unsupported:
     cel: str
     """A CEL expression over spec, true where it is asked for."""
     is_asked: Callable[[FineTuneJobSpec], bool]
-    """The same of a spec that was read."""
+    """The same for a parsed spec."""
     whole: bool = True
     """Whether every use of the field is refused."""
 
@@ -57,7 +57,7 @@ class Unsupported:
 
 
 def _field(path: str, instead: str, harmless: Any = None) -> Unsupported:
-    """A field that nothing reads; `harmless` is the one value that asks for nothing."""
+    """A field that nothing reads; `harmless` is the one value that requests nothing."""
     cel = " && ".join(f"has(self.{step})" for step in accumulate(path.split("."), "{}.{}".format))
     if harmless is not None:
         cel += f" && self.{path} != {json.dumps(harmless)}"
@@ -98,5 +98,5 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
 
 
 def asked_for(spec: FineTuneJobSpec) -> list[Unsupported]:
-    """What of this spec is not supported yet."""
+    """The unsupported parts of this spec."""
     return [each for each in UNSUPPORTED if each.is_asked(spec)]

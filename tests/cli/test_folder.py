@@ -114,7 +114,7 @@ def test_an_edit_that_changes_nothing_is_an_acceptance(make_batch):
 
 @pytest.mark.parametrize(
     ("row", "words"),
-    [({"prompt": " "}, "prompt is empty: reject the row instead"), ({"other": "x"}, "other is no text of this row")],
+    [({"prompt": " "}, "prompt is empty: reject the row instead"), ({"other": "x"}, "other is not a text of this row")],
 )
 def test_an_edit_that_cannot_be_is_told_and_decides_nothing(make_batch, row, words):
     batch = make_batch(1)

@@ -32,7 +32,7 @@ def make_data() -> Any:
 
 @pytest.fixture(scope="module")
 def curated(tmp_path_factory) -> tuple[Any, list[dict[str, str]]]:
-    """(result, rows) of the curated Dataset, materialised as its Job would."""
+    """(result, rows) of the curated Dataset, materialized as its Job would."""
     folder = tmp_path_factory.mktemp("curated")
     data = yaml.safe_load((FOLDER / "data.yaml").read_text())["data"]
     specs = {d["metadata"]["name"]: d["spec"] for d in yaml.safe_load_all((FOLDER / "dataset.yaml").read_text())}

@@ -76,7 +76,7 @@ def test_what_is_missing_heals_when_it_appears(namespace, operator, spec):
     namespace.until(lambda: reason(namespace, "Dataset", "rows", "Ready") == "ConfigMapNotFound", "ConfigMapNotFound")
     assert namespace.names("Job") == []
     namespace.create("ConfigMap", "answers", data={"rows.jsonl": "{}"})
-    job = namespace.until(lambda: namespace.names("Job"), "the materialising Job")[0]
+    job = namespace.until(lambda: namespace.names("Job"), "the materializing Job")[0]
     result = {"kind": "Materialize", "digest": "sha256:" + "1" * 64, "path": "datasets/1"}
     result |= {"rows": 10, "splits": [{"name": "train", "rows": 10}]}
     namespace.succeed(job, result)

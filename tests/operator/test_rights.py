@@ -97,7 +97,7 @@ def test_a_life_with_no_more_rights_than_the_chart_gives(
     namespace.create("ConfigMap", "lines", data={"rows.jsonl": '{"prompt": "a", "completion": "b"}\n'})
     namespace.create("Dataset", "lines", {"source": {"uri": "configmap://lines/rows.jsonl"}})
     namespace.create("Dataset", "lost", {"source": {"uri": "configmap://nothing/rows.jsonl"}})
-    namespace.until(lambda: [n for n in namespace.names("Job") if n.startswith("lines-data")], "a materialising Job")
+    namespace.until(lambda: [n for n in namespace.names("Job") if n.startswith("lines-data")], "a materializing Job")
     namespace.until(
         lambda: namespace.condition("Dataset", "lost", "Ready").get("reason") == "ConfigMapNotFound", "a missing source"
     )

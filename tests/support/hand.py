@@ -62,7 +62,7 @@ class Namespace:
         self.create("PersistentVolumeClaim", name, spec)
 
     def dataset(self, name: str = "rows", digit: str = "0") -> None:
-        """A Dataset that has been materialised; its digest is that digit 64 times."""
+        """A Dataset that has been materialized; its digest is that digit 64 times."""
         made = self.create("Dataset", name, {"source": {"uri": "pvc://data/rows.jsonl"}, "suspend": True})
         wait_until(lambda: self.condition("Dataset", name, "Ready"), "the operator has seen the Dataset")
         ready = {

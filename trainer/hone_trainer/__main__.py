@@ -108,7 +108,7 @@ def _interrupted(*_: object) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hone_trainer",
-        description="Materialise data, fetch models, train, evaluate and verify.",
+        description="Materialize data, fetch models, train, evaluate and verify.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "run": "train as a Training plan says",
         "plan": "estimate what a Training plan needs, without running it",
         "materialize": "rows of a source, validated and split, into the store",
-        "mix": "several materialised Datasets as one, into the store",
+        "mix": "several materialized Datasets as one, into the store",
         "publish": "the rows that materialize or mix left in the plan's `incoming`, into the store",
         "sweep": "remove from the store what nothing refers to",
         "fetch": "a base model into the store, pinned to a commit",

@@ -1,1 +1,1 @@
-"""What a run will need: memory of a rank, micro batch, cost, cheaper settings, and what looks wrong."""
+"""Estimates for a run: memory of a rank, micro batch, cost, cheaper settings, and advice."""

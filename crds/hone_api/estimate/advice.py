@@ -1,4 +1,4 @@
-"""What looks wrong in a job, but may be meant: told before it starts, never refused. Pure."""
+"""Settings that look wrong but may be intended: reported before the job starts, never refused. Pure."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from hone_api.methods import METHODS, Method
 from hone_api.training import DEFAULT_RANK, Adapter, AdapterType, Training
 
 FAR = 100
-"""Times off that cannot be a matter of taste."""
+"""Factor from which a difference is not a matter of taste."""
 SERVED_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM takes for --max-lora-rank (vllm/config/lora.py)."""
 FEW_ROWS = 50
 MANY_ROWS = 1.5
-"""Rows of a packed sequence from which a batch is another one than its number says."""
+"""Rows of a packed sequence from which a batch differs much from its number."""
 
 
 def advise(plan: Plan, rows: int, tokens: int = 0, length: int | None = None) -> list[str]:
-    """Sentences for people, each with the way out.
+    """Advice for people, each with the way out.
 
     Args:
-        rows: of an epoch, over all Datasets.
-        tokens: of these rows; 0: not known.
+        rows: rows of an epoch, over all Datasets.
+        tokens: tokens of these rows; 0: unknown.
         length: tokens of a packed sequence.
     """
     return [
@@ -53,7 +53,7 @@ def _served(plan: Plan) -> Iterator[str]:
 
 
 def _packed(plan: Plan, rows: int, tokens: int, length: int) -> Iterator[str]:
-    """With packing a step has many times the rows that the same batchSize has without."""
+    """With packing, a step has many times the rows of the same batchSize without packing."""
     if plan.method == Method.DAPT or not packs(plan):
         return
     batch, sequences = plan.training.batch_size, max(1, math.ceil(tokens / length))

@@ -1,37 +1,39 @@
-"""Disk and time that a run needs, beside memory. Pure."""
+"""Disk and time that a run needs, in addition to memory. Pure."""
 
 from __future__ import annotations
 
 from hone_api.estimate.memory import ADAM_BYTES, Setup
 
 MFU = 0.35
-"""Share of a GPU's peak that training reaches, assumed: large dense models on A100 and H100 reach 0.3 to 0.5
-(PaLM, arXiv 2204.02311, appendix B; torchtune and Megatron-LM report the like)."""
+"""Assumed fraction of a GPU's peak that training reaches: large dense models on A100 and H100 reach 0.3 to 0.5
+(PaLM, arXiv 2204.02311, appendix B; torchtune and Megatron-LM report similar values)."""
 CPU_TFLOPS = 0.05
-"""Of one core in float32, assumed."""
+"""Assumed peak of one core in float32."""
 
 
 def disk(s: Setup, *, keep: int, merge: bool) -> dict[str, int]:
-    """Bytes in the store, by what for.
+    """Bytes in the store, by purpose.
 
     Args:
-        keep: newest checkpoints kept; the best one and the one being written come on top.
-        merge: whether base and adapter are exported merged, too.
+        keep: newest checkpoints kept, in addition to the best one and the one being written.
+        merge: whether the merge of base and adapter is also exported.
     """
     width = 2 if s.bf16 else 4
-    whole = width * s.shape.parameters
+    model_bytes = width * s.shape.parameters
     out = {"base model": 2 * s.shape.parameters, "checkpoints": (keep + 2) * s.trained * (4 + ADAM_BYTES)}
     if not s.adapted:
-        return {**out, "full model": whole}
-    return {**out, "adapter": 4 * s.trained, **({"merged model": whole} if merge else {})}
+        return {**out, "full model": model_bytes}
+    return {**out, "adapter": 4 * s.trained, **({"merged model": model_bytes} if merge else {})}
 
 
 def flops(s: Setup, tokens: int) -> float:
-    """Floating-point operations of training on so many tokens (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
+    """Floating-point operations of training on this many tokens (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
 
-    Two a weight for the forward pass; two for the gradient of what comes in; two for that of the weights, of which a
-    frozen base has none; two more where activations are computed again. Attention's own come on top, and the forward
-    pass of a teacher whose distribution is learned.
+    For each weight: two for the forward pass; two for the gradient of the input; two for the gradient of the weight,
+        except
+    in a frozen base; two more if activations are recomputed. Attention's own are added, and the forward pass of a
+    teacher
+    whose distribution is learned.
     """
     per_weight = 2 + 2 + (0 if s.adapted else 2) + (2 if s.checkpointing else 0)
     attention = 6 * s.shape.layers * s.shape.query * s.max_length
@@ -40,10 +42,10 @@ def flops(s: Setup, tokens: int) -> float:
 
 
 def seconds(s: Setup, tokens: int, tflops: float) -> float:
-    """Time of training on so many tokens, over all ranks, at the assumed share of the peak.
+    """Time of training on this many tokens, over all ranks, at the assumed fraction of the peak.
 
     Args:
-        tflops: peak of one device; of a CPU what it reaches.
+        tflops: peak of one device; for a CPU, what it reaches.
     """
     reached = tflops * 1e12 * (MFU if s.gpu else 1)
     return flops(s, tokens) / (reached * s.ranks)

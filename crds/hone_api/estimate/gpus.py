@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 MIB = 2**20
 _VGPU = re.compile(r"\d+[ABCQ]")
-"""The share of a virtual GPU, as in NVIDIA-A40-8Q."""
+"""The suffix of a virtual GPU, as in NVIDIA-A40-8Q."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One model."""
+    """One GPU model."""
 
     name: str
     memory: int
-    """Bytes, as nvidia-smi shows them."""
+    """Memory in bytes, as nvidia-smi shows it."""
     tflops: float
     """Peak of dense matrix products in bfloat16 (float16 where it has no bfloat16), from the vendor's data sheet."""
 
     @property
     def bf16(self) -> bool:
-        """Whether it multiplies in bfloat16: from Ampere on."""
+        """Whether it supports bfloat16: from Ampere on."""
         return not self.name.startswith("Tesla-")
 
 
@@ -45,16 +45,16 @@ TABLE = tuple(
         ("NVIDIA-B200", 183_359, 2250),
     )
 )
-"""Smallest first among those of one price class; memory decides what fits, not the name's round number."""
+"""Smallest first within one price class, by memory, not by the round number in the name."""
 
 
 def find(product: str) -> Gpu | None:
     """The GPU of a product label, e.g. NVIDIA-A100-SXM4-80GB or NVIDIA-H100-80GB-HBM3; None for one not in the table.
 
-    Every word of the table's name must be in the label: words between (SXM4, PCIE, SHARED) change nothing.
+    Every word of the table's name must be in the label; additional words (SXM4, PCIE, SHARED) are ignored.
     """
     words = set(product.upper().split("-"))
-    if words & {"MIG", "LAPTOP"} or any(_VGPU.fullmatch(word) for word in words):  # a part of one, or a smaller one
+    if words & {"MIG", "LAPTOP"} or any(_VGPU.fullmatch(word) for word in words):  # part of a GPU, or a smaller one
         return None
-    found = [gpu for gpu in TABLE if set(gpu.name.upper().split("-")) - {"NVIDIA", "TESLA"} <= words]
-    return max(found, key=lambda gpu: len(gpu.name), default=None)
+    matching = [gpu for gpu in TABLE if set(gpu.name.upper().split("-")) - {"NVIDIA", "TESLA"} <= words]
+    return max(matching, key=lambda gpu: len(gpu.name), default=None)

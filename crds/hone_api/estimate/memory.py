@@ -1,8 +1,8 @@
-"""How much memory a run needs, term by term, from the plan and the model's sizes alone. Pure; no torch.
+"""Estimates the memory of a run, term by term, from the plan and the model's sizes. Pure; no torch.
 
-Activations are those that autograd keeps, counted on transformers' Llama with `saved_tensors_hooks` (with SDPA, which
-keeps no attention matrix): exact for its family, near for other decoders. States are of AdamW in float32.
-`bench/memory_estimate.py` holds all of it against real runs.
+Activations are the tensors that autograd keeps, counted on transformers' Llama with `saved_tensors_hooks` (with SDPA,
+which keeps no attention matrix): exact for its family, approximate for other decoders. States are those of AdamW in
+float32. `bench/memory_estimate.py` compares the estimate with real runs.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8
 ADAM_BYTES = 8
 MASTER_BYTES = 4
 HEAD_CHUNK = 128
-"""Tokens whose logits are in memory at a time; with them their exponentials and gradients."""
+"""Tokens whose logits are in memory at the same time, with their exponentials and gradients."""
 HEAD_COPIES = 3
 ORPO_COPIES = 4
-"""Of the logits of all tokens: TRL's ORPO computes both likelihoods of them."""
+"""Copies of the logits of all tokens: TRL's ORPO computes both likelihoods from them."""
 GPU_TILE = (4096, 32_768)
-"""Tokens and vocabulary whose logits are in memory at a time on a GPU."""
+"""Tokens and vocabulary whose logits are in memory at the same time on a GPU."""
 RUNTIME_GPU = int(0.9 * 2**30)
 """CUDA context, cuBLAS workspaces, NCCL."""
 RUNTIME_CPU = 2**30
 """Python with torch, transformers, TRL and datasets."""
 FRAGMENTATION = 0.05
-"""Share of what is allocated and freed again on a GPU that the caching allocator cannot hand out."""
+"""Fraction of allocated and freed GPU memory that the caching allocator cannot reuse."""
 QLORA_HOLES = 1.2
-"""Factor on them for 4-bit weights, which every pass expands for a moment."""
+"""Factor on it for 4-bit weights, which every forward pass expands temporarily."""
 HEAP_HOLES = {(True, False): 1.0, (True, True): 4.0, (False, False): 0.25, (False, True): 0.7}
-"""Share of the activations, by whether the model is adapted and whether it checkpoints, that is lost between them in
-the C library's heap on a CPU: the small results of adapters lie between large ones that are freed, and with
-checkpointing every layer that is computed again leaves some. Measured by the benchmark."""
+"""Fraction of the activations, by whether the model is adapted and whether it checkpoints, that is lost to
+fragmentation of the C library's heap on a CPU: small results of adapters are allocated between large ones that are
+freed, and with checkpointing every recomputed layer leaves some. Measured by the benchmark."""
 QLORA_LEFT = 0.5
-"""Share of the weights as they were loaded that stays in the C library's heap after they were rounded to 4 bits.
+"""Fraction of the weights as loaded that stays in the C library's heap after they were rounded to 4 bits.
 Measured, see `tests/api/estimate/test_memory.py`."""
 DORA_HOLES = 1.25
-"""Factor on them for DoRA with checkpointing: each layer that is computed again normalises its matrices."""
+"""Factor on them for DoRA with checkpointing: each recomputed layer normalises its matrices."""
 ROW_BYTES = 100
-"""Bytes of a token of the training rows in the host's memory: lists of ids and labels, and an Arrow table of both. Each
-rank has its own. Measured: 102 (SFT), 97 (DAPT), 80 (GRPO), 68 (DPO)."""
+"""Bytes for each token of the training rows in the host's memory: lists of ids and labels, and an Arrow table of both.
+Each rank has a copy. Measured: 102 (SFT), 97 (DAPT), 80 (GRPO), 68 (DPO)."""
 EXPERT_NAMES = frozenset({"experts", "gate_up_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 """Last parts of targets that reach routed experts."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What decides how much memory a rank needs. Batches in rows, lengths in tokens."""
+    """Everything that determines the memory of a rank. Batches in rows, lengths in tokens."""
 
     shape: ModelShape
     method: str
@@ -65,23 +65,23 @@ class Setup:
     micro_batch: int
     checkpointing: bool
     zero_stage: int
-    """0: not sharded."""
+    """0: no sharding."""
     offload: str
     ranks: int
     keeps_start: bool = False
-    """Whether a copy of the weights at the start is kept."""
+    """Whether a copy of the initial weights is kept."""
     teacher: ModelShape | None = None
-    """Of Distillation at level Logits: a second model beside the trained one."""
+    """For Distillation at level Logits: a second model next to the trained one."""
     packed: bool = False
-    """Whether the rows of a pass lie end to end as one sequence, under a mask of all tokens by all tokens."""
+    """Whether a micro batch is one padding-free sequence, with a mask of all tokens by all tokens."""
     generated: int | None = None
-    """Rows whose samples are generated together; None: those of a pass."""
+    """Rows whose samples are generated together; None: those of a micro batch."""
     reference: bool = False
-    """Whether a second model is held beside it, in float32: of PPO and GRPO in full fine-tuning."""
+    """Whether a second model is held in float32: for PPO and GRPO in full fine-tuning."""
     reward_models: int = 0
-    """Of GRPO; of the sizes of the base, since their own are not known here."""
+    """For GRPO: assumed to have the size of the base, since its own sizes are unknown here."""
     row_tokens: int = 0
-    """Tokens of all training rows; 0: not known."""
+    """Tokens of all training rows; 0: unknown."""
 
     @property
     def adapted(self) -> bool:
@@ -94,14 +94,14 @@ class Setup:
 
     @property
     def trained(self) -> int:
-        """Weights that are trained."""
+        """Number of trained weights."""
         if not self.adapted:
             return self.shape.parameters
         if self.shape.experts:
             return self.rank * self._mixture
-        wanted = [s for name, s in self.shape.linear.items() if self.targets is None or name in self.targets]
-        # Layers by other names than the usual: as if all were adapted, which is the most there can be.
-        sizes = wanted or list(self.shape.linear.values())
+        adapted_sizes = [s for name, s in self.shape.linear.items() if self.targets is None or name in self.targets]
+        # Unusual layer names: assume that all layers are adapted, which is the maximum.
+        sizes = adapted_sizes or list(self.shape.linear.values())
         dora = sum(out for _, out in sizes) if self.adapter == AdapterType.DORA else 0
         return self.shape.layers * (self.rank * sum(i + o for i, o in sizes) + dora)
 
@@ -112,7 +112,7 @@ class Setup:
 
     @property
     def _mixture(self) -> int:
-        """Weights of an adapter of rank 1 on a mixture of experts: each expert has the full rank."""
+        """Weights of a rank-1 adapter on a mixture of experts: each expert has the full rank."""
         shape, names = self.shape, {name.rsplit(".", 1)[-1] for name in self.targets or ()}
         attention = [size for name, size in shape.attention.items() if not names or name in names]
         total = shape.layers * sum(i + o for i, o in attention)
@@ -127,13 +127,13 @@ class Setup:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of one rank at the peak, by term."""
+    """Peak bytes of one rank, by term."""
 
     terms: dict[str, int]
     host: int = 0
-    """Bytes in the memory of the host: what is moved there, and the rows of a run on a GPU."""
+    """Bytes in the host's memory: offloaded data, and the rows of a run on a GPU."""
     loading: int = 0
-    """The peak while the weights are read, where that can be higher."""
+    """The peak while the weights are loaded, if it can be higher."""
 
     @property
     def training(self) -> int:
@@ -153,7 +153,7 @@ def estimate(s: Setup) -> Estimate:
     """The peak of one rank, by term."""
     frozen, trained = s.shape.parameters, s.trained
     sharded = s.zero_stage
-    master = MASTER_BYTES if sharded and s.bf16 else 0  # DeepSpeed keeps bfloat16 weights and float32 masters
+    master = MASTER_BYTES if sharded and s.bf16 else 0  # DeepSpeed keeps bfloat16 weights and float32 master weights
     width = 2 if master else 4
     split = s.ranks if sharded else 1
     weights, copies = _weights(s, width)
@@ -172,7 +172,7 @@ def estimate(s: Setup) -> Estimate:
     terms = {
         "weights": weights,
         "reference": 4 * frozen if s.reference else 0,
-        # PPO's is of the same base, or it would have another tokenizer
+        # PPO's reward model has the same base, otherwise its tokenizer would differ
         "rewardModel": whole or s.reward_models * frozen * (2 if s.bf16 else 4),
         "teacher": teacher,
         "start": weights if s.keeps_start else 0,
@@ -187,7 +187,7 @@ def estimate(s: Setup) -> Estimate:
         "runtime": RUNTIME_GPU if s.gpu else RUNTIME_CPU,
         "rows": 0 if s.gpu else ROW_BYTES * s.row_tokens,
     }
-    # On a CPU a 4-bit base is loaded whole, and rounded afterwards.
+    # On a CPU a 4-bit base is loaded in full and then rounded.
     unrounded = (s.shape.parameters - s.shape.embeddings) * (2 if s.bf16 else 4) * (s.adapter == AdapterType.QLORA)
     if s.gpu:
         host += ROW_BYTES * s.row_tokens
@@ -197,13 +197,13 @@ def estimate(s: Setup) -> Estimate:
         holes = HEAP_HOLES[s.adapted, s.checkpointing] * (QLORA_HOLES if s.adapter == AdapterType.QLORA else 1)
         holes *= DORA_HOLES if s.adapter == AdapterType.DORA and s.checkpointing else 1
         terms["fragmentation"] = int(holes * terms["activations"]) + int(QLORA_LEFT * unrounded)
-    # On a CPU the pages of the file that is read count, too, until it is closed.
+    # On a CPU the pages of the open file also count, until it is closed.
     loading = 0 if s.gpu else terms["runtime"] + weights + unrounded + max(frozen * (2 if s.bf16 else 4), 2 * teacher)
     return Estimate({name: size for name, size in terms.items() if size}, host=host, loading=loading)
 
 
 def _weights(s: Setup, width: int) -> tuple[int, int]:
-    """Bytes of the weights, and of the copies that autocast makes of those it must convert."""
+    """Bytes of the weights, and of the converted copies that autocast makes."""
     shape = s.shape
     if not s.adapted:
         copies = 2 * shape.parameters if s.bf16 and width == 4 else 0
@@ -217,7 +217,7 @@ def _weights(s: Setup, width: int) -> tuple[int, int]:
 
 
 def _activations(s: Setup) -> int:
-    """What autograd keeps of a forward pass."""
+    """Bytes that autograd keeps from a forward pass."""
     shape = s.shape
     if s.bf16:
         by_hidden, by_query, by_other = (18, 6, 2) if s.adapted else (26, 4, 2)
@@ -237,15 +237,15 @@ def _activations(s: Setup) -> int:
 
 
 def _reaches_experts(target: str) -> bool:
-    """Whether an entry of adapter.targets names routed experts: by a last part alone, or below `experts`."""
+    """Whether an entry of adapter.targets names routed experts: only by the last part, or below `experts`."""
     *path, last = target.split(".")
     return (last in EXPERT_NAMES and path[-1:] in ([], ["experts"])) or last == "experts"
 
 
 def _experts(s: Setup) -> int:
-    """The sums of experts and their updates, which PEFT makes.
+    """Sums of expert weights and their updates, which PEFT computes.
 
-    Autograd keeps those of all layers (of one at a time with checkpointing), and backward makes the gradient of one.
+    Autograd keeps the sums of all layers (with checkpointing, of one layer), and backward computes the gradient of one.
     """
     shape = s.shape
     if not s.adapts_experts:
@@ -256,8 +256,8 @@ def _experts(s: Setup) -> int:
 
 
 def _masks(s: Setup) -> int:
-    """SDPA makes a matrix of the mask in every layer, and autograd keeps it: over all tokens of packed rows, and over
-    each padded row. Rows on a CPU lie end to end without one (`hone_trainer.row_attention`)."""
+    """SDPA makes a matrix from the mask in every layer, and autograd keeps it: for all tokens of packed rows, and for
+    each padded row. Padding-free rows on a CPU need none (`hone_trainer.row_attention`)."""
     if s.packed:
         numbers = s.tokens**2
     elif s.gpu and s.micro_batch > 1:
@@ -268,7 +268,7 @@ def _masks(s: Setup) -> int:
 
 
 def _workspace(s: Setup) -> int:
-    """What backward of one layer needs for a moment, and the matrix that 4-bit weights are expanded to."""
+    """Temporary memory of one layer's backward pass, and the matrix that 4-bit weights are expanded to."""
     shape, width = s.shape, 2 if s.bf16 else 4
     moment = s.tokens * width * (3 * shape.intermediate + 2 * shape.hidden)
     largest = max(i * o for i, o in shape.linear.values())
@@ -277,25 +277,28 @@ def _workspace(s: Setup) -> int:
     if s.adapter == AdapterType.DORA:
         moment += 2 * largest * 4
     if s.zero_stage == 3:
-        moment += 2 * largest * width * len(shape.linear)  # two layers are gathered at a time
+        moment += 2 * largest * width * len(shape.linear)  # two layers are gathered at the same time
     return moment
 
 
 def _logits(s: Setup) -> int:
-    """The loss head scores some tokens at a time; ORPO's library code and PPO all of them; a reward has none. Of a
-    teacher's distribution there are the student's logits, their gradients, and the teacher's."""
+    """The loss head processes some tokens at a time; ORPO's library code and PPO process all; a reward model has no
+    such
+    head. To learn a teacher's distribution takes the student's logits, their gradients, and the teacher's logits."""
     if s.method == Method.REWARD:
         return 0
     if s.teacher:
-        ours, theirs = (10, 2) if s.bf16 else (8, 4)  # logits and gradients are float32, and on their way bfloat16
+        ours, theirs = (
+            (10, 2) if s.bf16 else (8, 4)
+        )  # logits and gradients are float32, with bfloat16 copies in between
         return s.tokens * (ours * s.shape.vocabulary + theirs * s.teacher.vocabulary) + _head_chunk(s)
     copies = {Method.ORPO: ORPO_COPIES, Method.PPO: HEAD_COPIES}.get(Method(s.method))
     return s.tokens * s.shape.vocabulary * 4 * copies if copies else _head_chunk(s)
 
 
 def _head_chunk(s: Setup) -> int:
-    """On a CPU it is our head; on a GPU TRL's (trl.kernels.chunked_logprob): a tile of logits, and the gradients of
-    the hidden states and of a trained head in float32."""
+    """Our loss head on a CPU, TRL's on a GPU (trl.kernels.chunked_logprob): a tile of logits, and the gradients of the
+    hidden states and of a trained head in float32."""
     if not s.gpu:
         return min(s.tokens, HEAD_CHUNK) * s.shape.vocabulary * 4 * HEAD_COPIES
     rows, columns = min(s.tokens, GPU_TILE[0]), min(s.shape.vocabulary, GPU_TILE[1])
@@ -304,18 +307,18 @@ def _head_chunk(s: Setup) -> int:
 
 
 def _kv_cache(s: Setup) -> int:
-    """Keys and values of the answers that are generated together: PPO's of a pass, GRPO's of a step (TRL's
-    `steps_per_generation`); vLLM has memory of its own."""
+    """Keys and values of answers that are generated together: PPO's of a micro batch, GRPO's of a step (TRL's
+    `steps_per_generation`); vLLM has its own memory."""
     tokens = s.tokens if s.generated is None else s.generated * s.max_length
     return 2 * s.shape.layers * s.shape.key_value * (2 if s.bf16 else 4) * tokens
 
 
 def of_vllm(s: Setup) -> int:
-    """Bytes that a vLLM beside the rank needs at least: its own weights, and the cache of one sample."""
+    """Least bytes for a vLLM that shares the rank's GPU: its own weights, and the cache of one sample."""
     width = 2 if s.bf16 else 4
     return width * (s.shape.parameters + 2 * s.shape.layers * s.shape.key_value * s.max_length)
 
 
 def gib(size: float) -> str:
-    """Bytes for people."""
+    """A size for people."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 or not size else f"{size / 2**20:.0f} MiB"

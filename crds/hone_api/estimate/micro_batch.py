@@ -1,4 +1,4 @@
-"""How large a forward pass of a plan is, so that it fits: the run and its estimates agree on it."""
+"""The size of a micro batch that fits, for the run and its estimates."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hone_api.plan import TrainingPlan
 from hone_api.training import DEFAULT_RANK, AdapterType
 
 CPU_TOKENS = 1024
-"""Tokens of a pass on a CPU: memory grows with them, and short rows want some (`bench/trainer_defaults.py`)."""
+"""Tokens of a micro batch on a CPU: memory grows with them, and short rows need some (`bench/trainer_defaults.py`)."""
 FILLED = 0.9
-"""Share of the memory that a pass may be estimated to need: the rest is for the error of the estimate."""
+"""Fraction of the memory that a micro batch may need by estimate; the rest covers the error of the estimate."""
 
 Plan = TrainingPlan | FineTuneJobSpec
 
@@ -34,17 +34,17 @@ def setup(
     teacher: ModelShape | None = None,
     row_tokens: int = 0,
 ) -> Setup:
-    """Of a plan or a spec.
+    """The setup of a plan or a spec.
 
     Args:
-        bf16: whether the ranks compute in bfloat16, where the plan does not forbid it.
+        bf16: whether the ranks compute in bfloat16, unless the plan forbids it.
         longest: tokens of the longest sequence.
-        memory: bytes that a rank has; None: not known.
-        teacher: sizes of the teacher; it counts where its distribution is learned.
-        row_tokens: tokens of all training rows; 0: not known.
+        memory: bytes of a rank; None: unknown.
+        teacher: sizes of the teacher; used if its distribution is learned.
+        row_tokens: tokens of all training rows; 0: unknown.
     """
     training, adapter = plan.training, plan.adapter
-    made = Setup(
+    result = Setup(
         shape=shape,
         method=str(plan.method),
         adapter=str(adapter.type),
@@ -65,11 +65,11 @@ def setup(
         row_tokens=row_tokens,
         **_beside(plan, ranks),
     )
-    return fitted(made, plan, memory)
+    return fitted(result, plan, memory)
 
 
 def fitted(s: Setup, plan: Plan, memory: int | None) -> Setup:
-    """With the rows of a pass that go into so many bytes a rank; None: with the most that there may be."""
+    """The setup with as many rows in a micro batch as fit into `memory` bytes a rank; None: with the maximum."""
 
     def fits(rows: int) -> bool:
         return not memory or estimate(replace(s, micro_batch=rows)).training <= FILLED * memory
@@ -81,17 +81,17 @@ def fitted(s: Setup, plan: Plan, memory: int | None) -> Setup:
 def micro_batch(
     plan: Plan, *, ranks: int, gpu: bool, longest: int, fits: Callable[[int], bool] = lambda rows: True
 ) -> int:
-    """Rows of a rank's forward pass: those that the plan names, or the largest divisor of its rows of a step that fits.
+    """Rows of a rank's micro batch: the plan's number, or the largest divisor of its rows in a step that fits.
 
     Args:
         longest: tokens of the longest sequence.
-        fits: whether so many rows do.
+        fits: whether this many rows fit.
     """
     if plan.training.micro_batch_size:
         return plan.training.micro_batch_size
     limit = LARGEST_MICRO_BATCH
     if gpu and packs(plan):
-        limit = 1  # a packed sequence is full, and more of them under one mask cost their square
+        limit = 1  # a packed sequence is full, and memory is quadratic in their number under one mask
     if not gpu and METHODS[plan.method].by_tokens:
         limit = CPU_TOKENS // longest
     several = [rows for rows in divisors(plan.training.batch_size // ranks) if 1 < rows <= limit]
@@ -99,14 +99,14 @@ def micro_batch(
 
 
 def packs(plan: Plan) -> bool:
-    """Whether short rows are put together to sequences of one length."""
+    """Whether short rows are packed into sequences of one length."""
     if plan.method == Method.DAPT:
         return plan.dapt is None or plan.dapt.pack
     return plan.training.packing
 
 
 def longest_sequence(plan: Plan, row: int) -> int:
-    """Tokens of the longest sequence that is to be expected when the longest row, or document, has `row` tokens."""
+    """Expected tokens of the longest sequence if the longest row, or document, has `row` tokens."""
     sampling, most = _sampling(plan), plan.training.max_length
     if most and (plan.method == Method.DAPT or packs(plan)):
         return most
@@ -119,7 +119,7 @@ def _sampling(plan: Plan) -> PpoMethod | GrpoMethod | None:
 
 
 def _beside(plan: Plan, ranks: int) -> dict[str, Any]:
-    """What methods that sample hold beside the model."""
+    """Additional memory of methods that sample."""
     full, grpo = plan.adapter.type == AdapterType.NONE, plan.grpo
     if plan.method == Method.PPO:
         return {"reference": full}

@@ -1,4 +1,4 @@
-"""What makes a run that does not fit need less memory, the cheapest change first. Pure."""
+"""Changes that reduce the memory of a run that does not fit, the cheapest first. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hone_api.training import AdapterType
 
 
 def cheaper(s: Setup) -> list[tuple[str, Setup]]:
-    """Changes that need less memory, each with its price in words, the cheapest first."""
+    """Changes that reduce memory, each with its price in words, the cheapest first."""
     out = []
-    if s.method == Method.KTO:  # whose passes have two rows at least
+    if s.method == Method.KTO:  # its micro batches have at least two rows
         if s.micro_batch > 2 and s.micro_batch % 2 == 0:
             out.append(("training.microBatchSize: 2 (KTO's KL of fewer rows)", replace(s, micro_batch=2)))
     elif s.micro_batch > 1:
@@ -39,7 +39,8 @@ def cheaper(s: Setup) -> list[tuple[str, Setup]]:
 
 
 def change_that_fits(s: Setup, capacity: int) -> str | None:
-    """The cheapest change with which the run fits into so many bytes a rank; several, when one is not enough."""
+    """The cheapest change with which the run fits into `capacity` bytes a rank; several changes if one is not
+    enough."""
     for words, changed in cheaper(s):
         if estimate(changed).total <= capacity:
             return words

@@ -12,11 +12,11 @@ from hone_api.meta import MAX_COUNT, ApiModel
 UNGATED = frozenset(
     {"gpt2", "gpt_neox", "gptj", "opt", "bloom", "falcon", "phi", "starcoder2", "gpt_bigcode", "codegen", "xglm", "mpt"}
 )
-"""Model types whose feed-forward has two matrices; that of all others has a gate, too."""
+"""Model types whose feed-forward has two matrices; all others also have a gate."""
 
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "num_routed_experts")
-"""Names of the number of routed experts of a layer."""
+"""Config keys for the number of routed experts in a layer."""
 
 
 class LatentAttention(ApiModel):
@@ -64,7 +64,7 @@ class ModelShape(ApiModel):
 
     @property
     def expert_parameters(self) -> int:
-        """Weights of all routed experts: two matrices in, one out."""
+        """Weights of all routed experts: two input matrices, one output matrix."""
         return (self.layers - self.dense_layers) * self.experts * 3 * self.hidden * self.expert_width
 
     @property
@@ -79,7 +79,7 @@ class ModelShape(ApiModel):
 
     @property
     def attention(self) -> dict[str, tuple[int, int]]:
-        """The part of `linear` that is attention."""
+        """The attention layers of `linear`."""
         if (latent := self.latent) is None:
             return {
                 "q_proj": (self.hidden, self.query),
@@ -100,17 +100,17 @@ class ModelShape(ApiModel):
 
 
 def expert_count(config: Mapping[str, Any]) -> int:
-    """Routed experts of a layer, from a config.json; 0 without."""
+    """Number of routed experts in a layer, from a config.json; 0 if none."""
     text = {**config, **(config.get("text_config") or {})}
     return next((int(text[name]) for name in EXPERTS if isinstance(text.get(name), int)), 0)
 
 
 def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
-    """The shape that a config.json tells; None where it has another kind of numbers (state-space models).
+    """The shape in a config.json; None if it has other parameters (state-space models).
 
     Args:
         config: of a causal model, or of one with more parts, whose language model is in `text_config`.
-        parameters: counted in the files: what a config says of it is not enough.
+        parameters: counted in the files, because a config is not sufficient.
     """
     text = {**config, **(config.get("text_config") or {})}
 
@@ -124,9 +124,9 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
     if not (hidden and heads and layers and vocabulary):
         return None
     latent = _latent(text, heads)
-    # Of latent attention head_dim is the part with positions alone.
-    whole = (number("qk_rope_head_dim") or 0) + (number("qk_nope_head_dim") or 0) if latent else number("head_dim")
-    head = whole or hidden // heads
+    # With latent attention, head_dim is only the part with positions.
+    head_dim = (number("qk_rope_head_dim") or 0) + (number("qk_nope_head_dim") or 0) if latent else number("head_dim")
+    head = head_dim or hidden // heads
     experts = number("num_experts_per_tok") or 1
     wide = number("moe_intermediate_size") if experts > 1 else None
     wide = wide or number("intermediate_size", "n_inner", "ffn_dim") or 4 * hidden
@@ -147,7 +147,7 @@ def shape_of(config: Mapping[str, Any], parameters: int) -> ModelShape | None:
 
 
 def _latent(text: Mapping[str, Any], heads: int) -> LatentAttention | None:
-    """As transformers' DeepseekV3Attention has it; None where keys and values are not compressed."""
+    """As in transformers' DeepseekV3Attention; None if keys and values are not compressed."""
     sizes = [text.get(name) for name in ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")]
     if not all(isinstance(size, int) for size in sizes):
         return None
@@ -163,7 +163,7 @@ def _latent(text: Mapping[str, Any], heads: int) -> LatentAttention | None:
 
 
 def _mixture(text: Mapping[str, Any], layers: int, width: int) -> dict[str, int]:
-    """The fields of a mixture of experts; none of a dense model.
+    """The fields of a mixture of experts; empty for a dense model.
 
     Args:
         width: of one expert.

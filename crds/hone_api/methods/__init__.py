@@ -92,7 +92,7 @@ FORMATS_ANSWERED = (*ANSWERS, Format.PREFERENCE, Format.KTO, Format.VERIFIABLE)
 
 
 def block_rules() -> tuple[Rule, ...]:
-    """CEL rules of a spec: each block belongs to its method, and some methods cannot do without theirs."""
+    """CEL rules of a spec: each block belongs to its method, and some methods require theirs."""
     return (
         *(
             Rule(
@@ -115,7 +115,7 @@ def block_rules() -> tuple[Rule, ...]:
 
 
 def all_rewards(grpo: GrpoMethod | None, evaluation: Evaluation) -> list[Reward]:
-    """Those that are trained on, and those that only evaluation has; their titles differ."""
+    """The rewards for training, and those only for evaluation; their titles differ."""
     trained = list(grpo.rewards) if grpo else []
     titles = {reward.title for reward in trained}
     return [*trained, *(reward for reward in evaluation.rewards if reward.title not in titles)]

@@ -73,7 +73,7 @@ class DistillationMethod(ApiModel):
 
     @property
     def by_logits(self) -> bool:
-        """Whether the teacher's distribution is learned, and not answers that it gives beforehand."""
+        """Whether the student learns the teacher's distribution, not its answers."""
         return self.level == "Logits"
 
 

@@ -12,7 +12,7 @@ from hone_api.methods.info import ANSWERS, Method, MethodInfo, Rates
 from hone_api.rewards import Reward
 
 VLLM_SHARE = 0.3
-"""Of a GPU's memory for a vLLM that shares it: its copy of the weights, and the cache of keys and values."""
+"""Fraction of a GPU's memory for a vLLM that shares it: its copy of the weights, and the key-value cache."""
 
 
 class Generation(ApiModel):
@@ -63,12 +63,12 @@ class Generation(ApiModel):
 
     @property
     def is_colocated(self) -> bool:
-        """Whether vLLM runs in the ranks' own processes; it is a server otherwise."""
+        """Whether vLLM runs in the ranks' own processes; otherwise it is a server."""
         return self.is_vllm and self.endpoint is None
 
     @property
     def share(self) -> float:
-        """Of each GPU's memory, that vLLM takes from training."""
+        """Fraction of each GPU's memory that vLLM takes from training."""
         return float(self.gpu_memory_utilization or VLLM_SHARE) if self.is_colocated else 0.0
 
 
@@ -170,7 +170,7 @@ class GrpoMethod(ApiModel):
 
     @property
     def clip_range(self) -> tuple[float, float]:
-        """How far the ratio to the sampling model may move down and up; CISPO bounds it from above alone."""
+        """How far the ratio to the sampling model may move down and up; CISPO limits it only upwards."""
         low, high = CLIP_RANGES.get(self.loss or "DAPO", (0.2, 0.2))
         if self.epsilon is not None:
             low = high = float(self.epsilon)

@@ -1,4 +1,5 @@
-"""What Hone knows of a method apart from its options: one record, which everything that tells methods apart reads."""
+"""What Hone knows about a method apart from its options: one record, which all code that distinguishes methods
+reads."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates of a method when the user names none.
+    """Learning rates of a method if the user sets none.
 
-    Adapters want about ten times the rate of full fine-tuning ("LoRA without regret", Thinking Machines, 2025).
+    Adapters need about ten times the rate of full fine-tuning ("LoRA without regret", Thinking Machines, 2025).
     """
 
     adapter: float
@@ -49,11 +50,12 @@ class MethodInfo:
     encodes: Encodes = "Conversations"
     """What its rows become as tokens."""
     needs: str | None = None
-    """What its block must have, in words, where the method cannot do without the block."""
+    """What its block must have, in words, if the method requires the block."""
     paired: bool = False
-    """Whether a row has two sequences. KTO's second one, for its KL estimate, has no gradient and so keeps nothing."""
+    """Whether a row has two sequences. KTO's second one, for its KL estimate, has no gradient, so nothing is kept for
+    it."""
     samples: bool = False
-    """Whether the model in training generates what it is trained on."""
+    """Whether the model in training generates its training data."""
     row_by_row: bool = False
     """Whether the loss is a mean over rows or tokens of the step, so that how many share a micro batch changes nothing.
     ORPO's likelihood is a mean over the tokens of a micro batch; KTO and the methods that sample compare its rows."""

@@ -59,7 +59,7 @@ class World:
         }
 
     def dataset(self, ready: bool = True, **status: Any) -> dict[str, Any]:
-        """A Dataset, materialised or not."""
+        """A Dataset, materialized or not."""
         reason = "Materialized" if ready else "TooManyBadRows"
         condition = {"type": "Ready", "status": str(ready), "reason": reason, "message": "7 of 9 rows"}
         return {

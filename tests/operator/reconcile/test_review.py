@@ -1,4 +1,4 @@
-"""A Dataset of generated rows: it waits for people, and materialises again whenever they have decided."""
+"""A Dataset of generated rows: it waits for people, and materializes again whenever they have decided."""
 
 from __future__ import annotations
 

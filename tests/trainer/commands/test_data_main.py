@@ -246,7 +246,7 @@ def test_unknown_arguments_are_refused(tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["materialize", "fetch", "verify"])
 def test_light_commands_import_neither_torch_nor_transformers(tmp_path, command):
-    """A materialising pod must not pay for gigabytes of CUDA libraries."""
+    """A materializing pod must not pay for gigabytes of CUDA libraries."""
     plans = {
         "materialize": dataset(tmp_path),
         "fetch": write(tmp_path / "f.json", kind="Fetch", model={"uri": "hf://a/b"}, store="store"),

@@ -1,4 +1,4 @@
-"""Materialise: from a source to the store, complete or not there; the same rows give the same digest."""
+"""Materialize: from a source to the store, complete or not there; the same rows give the same digest."""
 
 import json
 import multiprocessing

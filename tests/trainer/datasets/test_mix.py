@@ -21,7 +21,7 @@ pytestmark = pytest.mark.trainer
 
 
 class Store:
-    """A store, what is materialised into it, and what is mixed of that."""
+    """A store, what is materialized into it, and what is mixed of that."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

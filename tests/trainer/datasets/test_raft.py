@@ -30,7 +30,7 @@ def as_rows(documents: dict[str, str]) -> Rows:
 
 @pytest.fixture
 def built(tmp_path: Path) -> Callable[..., tuple[Any, Rows]]:
-    """Materialises these rows with these settings of raft; gives the result and the records."""
+    """Materializes these rows with these settings of raft; gives the result and the records."""
 
     def run(rows: Rows, raft: dict[str, Any], **fields: Any) -> tuple[Any, Rows]:
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,4 +1,4 @@
-"""From seed rows through a real model and a person's decisions to a materialised Dataset."""
+"""From seed rows through a real model and a person's decisions to a materialized Dataset."""
 
 from __future__ import annotations
 

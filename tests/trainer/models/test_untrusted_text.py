@@ -259,7 +259,7 @@ ROWS = b'{"text": "a row"}\n'
 
 
 def _dataset(store: Path) -> Path:
-    """The file of a materialised split, in a folder with the name of its content."""
+    """The file of a materialized split, in a folder with the name of its content."""
     (store / "new").mkdir(parents=True)
     (store / "new" / "train.jsonl").write_bytes(ROWS)
     (store / "new" / "report.json").write_text("{}")

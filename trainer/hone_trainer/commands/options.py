@@ -24,7 +24,7 @@ def evaluate(arguments: Sequence[str]) -> argparse.Namespace:
     """Of `python -m hone_trainer evaluate`."""
     parser = _parser("evaluate", "the numbers of a finished run again, from its artifact alone")
     parser.add_argument("artifact", type=Path, help="folder of an exported adapter, merged or full model")
-    parser.add_argument("--data", type=Path, required=True, help="JSON Lines file of held-out rows, as materialised")
+    parser.add_argument("--data", type=Path, required=True, help="JSON Lines file of held-out rows, as materialized")
     parser.add_argument("--base", type=Path, help="folder of the base model; default: where the run had it")
     return parser.parse_args(arguments)
 

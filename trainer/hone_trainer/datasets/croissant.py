@@ -164,7 +164,7 @@ def _try(get: Callable[[], bytes]) -> Croissant | None:
 
 
 def merged(parts: Iterable[Path]) -> Croissant | None:
-    """Licences and citations of materialised folders, each once."""
+    """Licences and citations of materialized folders, each once."""
     found = [about for about in (read(p.read_bytes()) for p in parts if p.is_file()) if about]
     licences, citations = _each([about.license for about in found]), _each([about.cite_as for about in found])
     return Croissant(license=licences[:253], cite_as=citations[:600]) if licences or citations else None
@@ -175,7 +175,7 @@ def _each(texts: Sequence[str | None]) -> str:
 
 
 def write(folder: Path, name: str, splits: Sequence[str], source: str, about: Croissant | None) -> None:
-    """Describe the splits of a materialised folder, in version 1.0 of the format."""
+    """Describe the splits of a materialized folder, in version 1.0 of the format."""
     files = [folder / f"{split}.jsonl" for split in splits]
     told = about.to_json() if about else {}
     document: dict[str, Any] = {

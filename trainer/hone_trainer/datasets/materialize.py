@@ -1,4 +1,4 @@
-"""Materialise a Dataset: source -> valid rows -> curated -> splits -> `store`/datasets/<digest>, complete or not there.
+"""Materialize a Dataset: source -> valid rows -> curated -> splits -> `store`/datasets/<digest>, complete or not there.
 
 Two passes over the rows, both one row at a time: the first normalises and curates into a spool beside a hash, the
 second divides the spool. The digest addresses the content of the split files alone: the same rows give the same folder,
@@ -46,7 +46,7 @@ _REJECTED_LOGGED = 20
 
 
 def run(plan: MaterializePlan, files: Sequence[Path] = ()) -> DatasetResult:
-    """Materialise the plan's Dataset, or find that it already is, and publish it.
+    """Materialize the plan's Dataset, or find that it already is, and publish it.
 
     Args:
         files: several files of a laptop, in place of the plan's source.

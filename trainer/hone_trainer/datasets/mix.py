@@ -1,4 +1,4 @@
-"""Mix materialised Datasets into one, split by split: what a part holds out stays held out.
+"""Mix materialized Datasets into one, split by split: what a part holds out stays held out.
 
 The first part's train rows are used once, the others' left out or repeated for their weights (`mixing`). Held-out rows
 are never repeated, and those that the mixture also trains on are left out. Rows of all parts lie among each other.

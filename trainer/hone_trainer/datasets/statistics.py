@@ -12,7 +12,7 @@ from hone_trainer.datasets.rows import Record, RowError
 from hone_trainer.datasets.texts import texts
 
 BYTES_PER_TOKEN = 4
-"""No model is known when rows are materialised. Tokenizers make a token of about four characters of English, and of
+"""No model is known when rows are materialized. Tokenizers make a token of about four characters of English, and of
 fewer where a character is several bytes: so bytes of UTF-8 are nearer to tokens than characters are."""
 CONTEXTS = (512, 1024, 2048, 4096, 8192, 32768)
 """Usual values of training.maxLength."""

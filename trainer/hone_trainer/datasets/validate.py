@@ -64,7 +64,7 @@ class Request:
 
 
 def run(request: Request) -> DatasetResult:
-    """Materialise the rows into a folder that is thrown away, and print what came of it.
+    """Materialize the rows into a folder that is thrown away, and print what came of it.
 
     Raises:
         ConfigError, DataError, SourceError: as `materialize.run`.

@@ -31,7 +31,7 @@ class Method:
     """One method. The pipeline calls the fields from top to bottom."""
 
     encoder: Callable[[TrainingPlan, Base], RecordEncoder]
-    """Records of the materialised splits to examples."""
+    """Records of the materialized splits to examples."""
     dataset: Callable[[TrainingPlan, Sequence[Any], int], Any]
     """Plan, examples, tokens of the longest sequence -> a `datasets.Dataset` as the trainer takes it."""
     arguments: Callable[[TrainingPlan, Settings], Any]

@@ -1,7 +1,7 @@
 """Synthesis: rows that a model makes of a source's rows or documents, and that wait for people.
 
 source -> what the model is shown (material) -> prompts and answers (templates, endpoint, generate) -> filters -> the
-batch in the store (batch) -> people's decisions (hone_api.review) -> rows that are materialised as any others.
+batch in the store (batch) -> people's decisions (hone_api.review) -> rows that are materialized as any others.
 """
 
 from __future__ import annotations
