@@ -1,4 +1,5 @@
-"""Write what is generated from the models: the CRDs (also into the chart) and the pages of the reference.
+"""Write what is generated from the models: the CRDs (also into the chart), the types of
+statuses, and the pages of the reference.
 
 python -m hone_api.generate [--check]
 """
@@ -17,6 +18,7 @@ from hone_api.meta import Kind
 from hone_api.modelversion import MODEL_VERSION
 from hone_api.reference import conditions, reference
 from hone_api.schema import crd
+from hone_api.status_types import status_types
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS: tuple[Kind, ...] = (FINE_TUNE_JOB, DATASET, MODEL_VERSION)
@@ -32,6 +34,7 @@ def files() -> dict[Path, str]:
             out[ROOT / folder / f"{kind.plural}.yaml"] = text
     out[ROOT / "docs/reference/api.md"] = reference(KINDS)
     out[ROOT / "docs/reference/conditions.md"] = conditions()
+    out[ROOT / "crds/hone_api/status_json.py"] = status_types(KINDS)
     return out
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
@@ -30,7 +30,7 @@ from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import dataset, earlier, finetunejob, modelversion
 from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.ending import recorded
 from hone_operator.reconcile.notenabled import not_enabled
@@ -240,7 +240,7 @@ class Controllers:
             return None
         unfinished = [j.body for j in await self._jobs(body, lambda _: False) if not j.finished]
         ended_at = config_map["metadata"]["creationTimestamp"]
-        return earlier.restore_failure(Draft(body, self.now()), cause, ended_at, unfinished)
+        return earlier.restore_failure(JobDraft(body, self.now()), cause, ended_at, unfinished)
 
     def _upstream(self, body: Mapping[str, Any]) -> Upstream:
         """The jobs along spec.model.fineTuneJob, and the ModelVersions that this job or its parent refers to."""
@@ -329,7 +329,7 @@ class Controllers:
 
 
 Decide = Callable[[Any], Outcome]
-DECIDERS: dict[str, Callable[[Controllers, Mapping[str, Any]], Any]] = {
+DECIDERS: dict[str, Callable[[Controllers, Mapping[str, Any]], Awaitable[Decide]]] = {
     "FineTuneJob": Controllers._observe_finetunejob,
     "Dataset": Controllers._observe_dataset,
     "ModelVersion": Controllers._observe_modelversion,

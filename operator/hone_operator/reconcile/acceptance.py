@@ -9,7 +9,7 @@ from hone_api.unsupported import asked_for
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import image, world_size
 from hone_operator.reconcile import bounds, unsupported
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.ending import fail
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component
@@ -25,7 +25,7 @@ class Refused(NamedTuple):
     message: str
 
 
-def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: Draft, platform: Platform) -> Refused | None:
+def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: JobDraft, platform: Platform) -> Refused | None:
     """What this version or this installation cannot do; None if it can do everything."""
     if fields := asked_for(spec):
         return Refused(FailureCode.NOT_SUPPORTED_YET, unsupported.message(fields))
@@ -47,19 +47,19 @@ def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: Draft, platform: P
     return None
 
 
-def begun(draft: Draft, seen: Observed) -> bool:
+def begun(draft: JobDraft, seen: Observed) -> bool:
     """Whether an attempt was started: then another version of Hone, or other settings, accepted the spec."""
     return bool(draft.old.get("attempts") or of_component(seen.jobs, "training"))
 
 
-def tell_refused(draft: Draft, refused: Refused) -> None:
+def tell_refused(draft: JobDraft, refused: Refused) -> None:
     """Set condition Accepted of a run that has begun."""
     words = f"{refused.message}. It was accepted before, so a running attempt continues, but no other is started."
     draft.conditions.set(ConditionType.ACCEPTED, False, refused.reason, words)
     draft.tell_change(ConditionType.ACCEPTED, warning=True)
 
 
-def refuse(draft: Draft, seen: Observed, refused: Refused) -> Outcome:
+def refuse(draft: JobDraft, seen: Observed, refused: Refused) -> Outcome:
     """Final before the first attempt. After it the run is left unchanged until a version comes that can read the
     spec."""
     if begun(draft, seen):

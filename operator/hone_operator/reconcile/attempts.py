@@ -9,6 +9,7 @@ from hone_api.failures import FailureCode, Retry
 from hone_api.placement import Restarts
 from hone_api.report import TrainingResult
 from hone_api.states import AttemptOutcome
+from hone_api.status_json import AttemptJson
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.failures import Cause, root_cause
@@ -26,7 +27,7 @@ STOPPED_BY_USER = frozenset({FailureCode.INTERRUPTED, FailureCode.DISRUPTED})
 class Attempts:
     """status.attempts, updated from the Jobs that exist."""
 
-    records: list[dict[str, Any]]
+    records: list[AttemptJson]
     job: ObservedJob | None = None
     """Job of the last attempt, while its record is open."""
     cause: Cause | None = None
@@ -38,7 +39,7 @@ class Attempts:
         return self.records[-1]["number"] if self.records else 0
 
     @property
-    def last(self) -> dict[str, Any] | None:
+    def last(self) -> AttemptJson | None:
         return self.records[-1] if self.records else None
 
     @property
@@ -50,7 +51,7 @@ class Attempts:
         """Number of attempts with this outcome."""
         return sum(1 for r in self.records if r["outcome"] == outcome)
 
-    def to_list(self) -> list[dict[str, Any]]:
+    def to_list(self) -> list[AttemptJson]:
         """The value of status.attempts; the oldest of very many are dropped."""
         return self.records[-MAX_RECORDS:]
 
@@ -100,10 +101,8 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
     """The attempts so far. A closed record stays unchanged (except for `_settle`); the last open one follows its
     Job."""
     born = body["metadata"].get("creationTimestamp", "")
-    records = [
-        {"outcome": AttemptOutcome.RUNNING, "startTime": born, **r}
-        for r in (body.get("status") or {}).get("attempts") or ()
-    ]
+    recorded: Sequence[AttemptJson] = (body.get("status") or {}).get("attempts") or ()
+    records = [_whole(record, born) for record in recorded]
     by_number = {j.label(names.ATTEMPT): j for j in jobs}
     known = {r["number"] for r in records}
     for number, made in sorted(by_number.items()):
@@ -126,11 +125,19 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
     return attempts
 
 
+def _whole(record: AttemptJson, born: str) -> AttemptJson:
+    """A copy that also has the fields that every attempt of ours has."""
+    whole: AttemptJson = {**record}
+    whole.setdefault("outcome", AttemptOutcome.RUNNING)
+    whole.setdefault("startTime", born)
+    return whole
+
+
 def _bring_up_to_date(
-    record: dict[str, Any],
+    record: AttemptJson,
     job: ObservedJob | None,
-    before: Mapping[str, Any] | None,
-    following: Mapping[str, Any] | None,
+    before: AttemptJson | None,
+    following: AttemptJson | None,
     now: Now,
 ) -> Cause | None:
     """Close an open record if its attempt has ended; returns the cause if it failed."""
@@ -165,7 +172,7 @@ def _stranded(pod: str) -> str:
     return f"Its pod {pod} was left behind without its plan and can never start: delete it."
 
 
-def _settle(records: Sequence[dict[str, Any]], job: ObservedJob | None) -> None:
+def _settle(records: Sequence[AttemptJson], job: ObservedJob | None) -> None:
     """Correct the records if the last attempt trained nothing and reported an earlier attempt's result.
 
     The earlier one finished the run, and its Job was deleted before the operator saw how it ended.
@@ -186,7 +193,7 @@ def trained(job: ObservedJob) -> TrainingResult | None:
     return result if isinstance(result, TrainingResult) and result.artifacts else None
 
 
-def _take_steps(record: dict[str, Any], before: Mapping[str, Any] | None, report: Latest | None) -> None:
+def _take_steps(record: AttemptJson, before: AttemptJson | None, report: Latest | None) -> None:
     """Record what the attempt's pods have reported: the step they resumed from, and the current step."""
     if report is None or report.attempt != record["number"]:
         return
@@ -197,13 +204,13 @@ def _take_steps(record: dict[str, Any], before: Mapping[str, Any] | None, report
         record["endStep"] = report.step
 
 
-def _started(record: dict[str, Any], before: Mapping[str, Any] | None, step: int) -> None:
+def _started(record: AttemptJson, before: AttemptJson | None, step: int) -> None:
     """Record that the attempt resumed from this step; later steps of the attempt before it are lost."""
     record.setdefault("startStep", step)
-    record.setdefault("lostSteps", max(0, (before or {}).get("endStep", 0) - record["startStep"]))
+    record.setdefault("lostSteps", max(0, (before.get("endStep", 0) if before else 0) - record["startStep"]))
 
 
-def _close(record: dict[str, Any], ended_at: str, cause: Cause | None, now: Now) -> Cause | None:
+def _close(record: AttemptJson, ended_at: str, cause: Cause | None, now: Now) -> Cause | None:
     """Close the record of an ended attempt; without a cause it succeeded."""
     record["endTime"] = ended_at
     if cause and cause.code == FailureCode.INTERRUPTED and cause.step is not None:  # its report may have been lost

@@ -128,10 +128,8 @@ class Conditions:
 
 def condition(body: Mapping[str, Any], type_: ConditionType | KubeCondition) -> Mapping[str, Any]:
     """A condition of an observed object; one without status if it has none."""
-    for c in (body.get("status") or {}).get("conditions") or ():
-        if c["type"] == type_:
-            return c
-    return {}
+    conditions: Iterable[Mapping[str, Any]] = (body.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] == type_), {})
 
 
 def is_true(body: Mapping[str, Any], type_: ConditionType | KubeCondition) -> bool:

@@ -11,12 +11,13 @@ from hone_api.dataset import DatasetSpec
 from hone_api.failures import FailureCode, Retry
 from hone_api.report import DatasetResult
 from hone_api.states import AnyReason, ConditionType, DatasetPhase, Reason
+from hone_api.status_json import DatasetFailureJson
 from hone_operator.desired import names
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import bounds, inputs, materialized, refresh, retrying, review, unsupported
 from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import DatasetDraft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.named import resolve
 from hone_operator.reconcile.outcome import Outcome, Refusal
@@ -46,7 +47,7 @@ def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platfor
     """The next step of this Dataset. Pure."""
     if dataset["metadata"].get("deletionTimestamp"):
         return Outcome()
-    draft = Draft(dataset, now)
+    draft = DatasetDraft(dataset, now)
     try:
         spec, unknown = read_spec(DatasetSpec, dataset)
         if spec.source:
@@ -85,7 +86,7 @@ def is_news(dataset: Mapping[str, Any], job: ObservedJob) -> bool:
     return not is_ready(dataset) or refresh.is_news(dataset["status"], job)
 
 
-def _look_again(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+def _look_again(draft: DatasetDraft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
     """The next step of refreshing a Ready Dataset."""
     assert spec.refresh is not None
     job = tries.job
@@ -107,7 +108,7 @@ def _look_again(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, p
     return _look(draft, spec, seen, tries, platform)
 
 
-def _look(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+def _look(draft: DatasetDraft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
     """Start the look that is due."""
     named = resolve(draft.body["metadata"]["name"], spec, seen.datasets, seen.versions)
     if seen.missing or isinstance(named, Wait | Cause):
@@ -128,7 +129,7 @@ def _look(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, platfor
     return draft.outcome()
 
 
-def _refuse(draft: Draft, reason: AnyReason, message: str) -> Outcome:
+def _refuse(draft: DatasetDraft, reason: AnyReason, message: str) -> Outcome:
     if is_ready(draft.body):  # another version accepted and materialized it: its content is as good as before
         draft.conditions.keep_all()
         draft.conditions.set(ConditionType.ACCEPTED, False, reason, message)
@@ -140,7 +141,13 @@ def _refuse(draft: Draft, reason: AnyReason, message: str) -> Outcome:
 
 
 def _not_ready(
-    draft: Draft, reason: AnyReason, message: str, phase: DatasetPhase, *, stalled: bool = False, warning: bool = False
+    draft: DatasetDraft,
+    reason: AnyReason,
+    message: str,
+    phase: DatasetPhase,
+    *,
+    stalled: bool = False,
+    warning: bool = False,
 ) -> Outcome:
     draft.ready(False, reason, message, reconciling=not stalled, stalled=stalled)
     draft.put(phase=phase)
@@ -149,7 +156,7 @@ def _not_ready(
     return draft.outcome()
 
 
-def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+def _materialize(draft: DatasetDraft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
     number = max(tries.number, draft.status.get("tries") or 0)
     if tries.job and tries.job.finished:
         draft.put(lastTryTime=tries.job.ended_at)
@@ -190,7 +197,7 @@ def _materialize(draft: Draft, spec: DatasetSpec, seen: Observed, tries: Tries, 
     return _try(draft, seen, tries, number + 1, cause)
 
 
-def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
+def _working(draft: DatasetDraft, tries: Tries, number: int) -> Outcome:
     draft.put(tries=number)
     if tries.job:
         draft.await_start(tries.job)
@@ -198,7 +205,7 @@ def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
         draft.check_in(RECHECK_SECONDS)
     if number > 1 and draft.conditions.failed_before(ConditionType.READY):
         reason, message = retrying.still(draft.conditions.before(ConditionType.READY), tries)
-        return _not_ready(draft, reason, message, DatasetPhase(draft.old.get("phase", DatasetPhase.FAILED)))
+        return _not_ready(draft, reason, message, DatasetPhase(draft.old.get("phase") or DatasetPhase.FAILED))
     if tries.obstacle:
         return _not_ready(draft, tries.obstacle.reason, tries.obstacle.message, DatasetPhase.PENDING, warning=True)
     return _not_ready(
@@ -206,7 +213,7 @@ def _working(draft: Draft, tries: Tries, number: int) -> Outcome:
     )
 
 
-def _try(draft: Draft, seen: Observed, tries: Tries, number: int, cause: Cause | None) -> Outcome:
+def _try(draft: DatasetDraft, seen: Observed, tries: Tries, number: int, cause: Cause | None) -> Outcome:
     draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
     draft.put(tries=number)
     if refused := final_refusal(seen.refusals):
@@ -224,7 +231,7 @@ def _try(draft: Draft, seen: Observed, tries: Tries, number: int, cause: Cause |
     )
 
 
-def _source_missing(draft: Draft, missing: str) -> Outcome:
+def _source_missing(draft: DatasetDraft, missing: str) -> Outcome:
     wait = _missing(missing)
     draft.check_in(RECHECK_SECONDS)
     return _not_ready(draft, wait.reason, wait.message, DatasetPhase.PENDING, warning=True)
@@ -236,7 +243,7 @@ def _missing(missing: str) -> Wait:
     return Wait(reason, f"{kind} {name} of spec.source.uri does not exist in this namespace: create it.")
 
 
-def _ready(draft: Draft, spec: DatasetSpec, result: DatasetResult, number: int, platform: Platform) -> Outcome:
+def _ready(draft: DatasetDraft, spec: DatasetSpec, result: DatasetResult, number: int, platform: Platform) -> Outcome:
     materialized.serve(draft, result, platform)
     draft.put(tries=number, readTime=draft.status.get("lastTryTime"))
     if spec.refresh:
@@ -247,6 +254,7 @@ def _ready(draft: Draft, spec: DatasetSpec, result: DatasetResult, number: int, 
     return draft.outcome()
 
 
-def _fail(draft: Draft, cause: Cause, number: int) -> None:
+def _fail(draft: DatasetDraft, cause: Cause, number: int) -> None:
     failure = cause.to_json()
-    draft.put(failure={k: failure[k] for k in ("code", "message", "hint") if k in failure}, tries=number)
+    found: DatasetFailureJson = {"code": failure["code"], "message": failure["message"], "hint": failure["hint"]}
+    draft.put(failure=found, tries=number)

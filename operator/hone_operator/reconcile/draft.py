@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Unpack
 
+from hone_api.meta import ApiModel
 from hone_api.states import AnyReason, ConditionType, Reason
+from hone_api.status_json import DatasetStatusJson, FineTuneJobStatusJson, ModelVersionStatusJson
 from hone_operator.reconcile.conditions import Conditions
 from hone_operator.reconcile.outcome import Event, Outcome, soonest
 from hone_operator.reconcile.pods import ObservedJob, starting
@@ -14,18 +16,19 @@ START_SECONDS = 15.0
 
 
 class Draft:
-    """Collects the results of one reconcile; `outcome` completes it. Lives within one call of a pure function."""
+    """Collects the results of one reconcile; `outcome` completes it. Lives within one call of a pure function.
+
+    The status is written through the class of the object's kind, which knows its fields.
+    """
 
     def __init__(self, body: Mapping[str, Any], now: datetime):
         self.body = body
         self.now = now
         self.time = format_time(now)
-        self.old: Mapping[str, Any] = body.get("status") or {}
+        self._old: Any = body.get("status") or {}
         self.generation: int = body["metadata"].get("generation", 1)
-        self.conditions = Conditions(self.old.get("conditions") or (), self.generation, self.time)
-        self.status: dict[str, Any] = {
-            k: v for k, v in self.old.items() if k not in ("conditions", "observedGeneration")
-        }
+        self.conditions = Conditions(self._old.get("conditions") or (), self.generation, self.time)
+        self._status: Any = {k: v for k, v in self._old.items() if k not in ("conditions", "observedGeneration")}
         self.create: list[dict[str, Any]] = []
         self.apply: list[dict[str, Any]] = []
         self.record: list[dict[str, Any]] = []
@@ -33,13 +36,12 @@ class Draft:
         self.events: list[Event] = []
         self.check_again_in: float | None = None
 
-    def put(self, **fields: Any) -> None:
-        """Set fields of the status by their JSON names; None removes a field."""
+    def _put(self, fields: Mapping[str, object]) -> None:
         for name, value in fields.items():
             if value is None:
-                self.status.pop(name, None)
+                self._status.pop(name, None)
             else:
-                self.status[name] = value
+                self._status[name] = value
 
     def check_in(self, seconds: float | None) -> None:
         """Decide again after at most this many seconds."""
@@ -85,7 +87,7 @@ class Draft:
 
     def to_json(self) -> dict[str, Any]:
         """The whole status as decided so far."""
-        return {"observedGeneration": self.generation, **self.status, "conditions": self.conditions.to_list()}
+        return {"observedGeneration": self.generation, **self._status, "conditions": self.conditions.to_list()}
 
     def outcome(self, delete: Iterable[Mapping[str, Any]] = ()) -> Outcome:
         """The complete decision."""
@@ -94,11 +96,62 @@ class Draft:
             create=tuple(self.create),
             apply=tuple(self.apply),
             record=tuple(self.record),
-            status=None if same_status(status, self.old) else status,
+            status=None if same_status(status, self._old) else status,
             events=tuple(self.events),
             delete=(*self.delete, *delete),
             check_again_in=self.check_again_in,
         )
+
+
+class JobDraft(Draft):
+    """Of a FineTuneJob."""
+
+    def __init__(self, body: Mapping[str, Any], now: datetime):
+        super().__init__(body, now)
+        self.old: FineTuneJobStatusJson = self._old
+        self.status: FineTuneJobStatusJson = self._status
+
+    def put(self, **fields: Unpack[FineTuneJobStatusJson]) -> None:
+        """Set fields of the status by their JSON names; None removes a field."""
+        self._put(fields)
+
+
+class DatasetDraft(Draft):
+    """Of a Dataset."""
+
+    def __init__(self, body: Mapping[str, Any], now: datetime):
+        super().__init__(body, now)
+        self.old: DatasetStatusJson = self._old
+        self.status: DatasetStatusJson = self._status
+
+    def put(self, **fields: Unpack[DatasetStatusJson]) -> None:
+        """Set fields of the status by their JSON names; None removes a field."""
+        self._put(fields)
+
+
+class VersionDraft(Draft):
+    """Of a ModelVersion."""
+
+    def __init__(self, body: Mapping[str, Any], now: datetime):
+        super().__init__(body, now)
+        self.old: ModelVersionStatusJson = self._old
+        self.status: ModelVersionStatusJson = self._status
+
+    def put(self, **fields: Unpack[ModelVersionStatusJson]) -> None:
+        """Set fields of the status by their JSON names; None removes a field."""
+        self._put(fields)
+
+
+def draft_of(body: Mapping[str, Any], now: datetime) -> JobDraft | DatasetDraft | VersionDraft:
+    """A draft for an object of any of our kinds."""
+    if body["kind"] == "FineTuneJob":
+        return JobDraft(body, now)
+    return DatasetDraft(body, now) if body["kind"] == "Dataset" else VersionDraft(body, now)
+
+
+def as_json(model: ApiModel) -> Any:
+    """A model of the API as a part of a status. The model has checked the names, so the type checker need not."""
+    return model.to_json()
 
 
 def same_status(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import AttemptOutcome, ConditionType, Reason
+from hone_api.status_json import AttemptJson, JobProgressJson, ResolvedJson
 from hone_operator.desired.names import RESTORED, VELERO
 from hone_operator.desired.training import spec_digest
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.ending import reject, succeed
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
@@ -66,7 +67,7 @@ def _of_this_spec(job: Body, version: Body) -> bool:
         return False
 
 
-def restore(draft: Draft, version: Body, unfinished: Iterable[Body]) -> Outcome:
+def restore(draft: JobDraft, version: Body, unfinished: Iterable[Body]) -> Outcome:
     """Restore the end of the run from its ModelVersion; Jobs that still run are deleted.
 
     Curves and records of attempts were only in the status, and are lost.
@@ -91,7 +92,7 @@ def restore(draft: Draft, version: Body, unfinished: Iterable[Body]) -> Outcome:
     return succeed(draft, REASON, f"{made} {words}", ended_at)
 
 
-def restore_failure(draft: Draft, cause: Cause, ended_at: str, unfinished: Iterable[Body]) -> Outcome:
+def restore_failure(draft: JobDraft, cause: Cause, ended_at: str, unfinished: Iterable[Body]) -> Outcome:
     """Restore the end of a failed run from its record (see `ending.record`); Jobs that still run are deleted."""
     words = "The status was lost, and is restored from the record of the run's end: it does not start again."
     _conditions(draft, FAILED, words)
@@ -102,7 +103,7 @@ def restore_failure(draft: Draft, cause: Cause, ended_at: str, unfinished: Itera
     return reject(draft, cause, ended_at)
 
 
-def _conditions(draft: Draft, reason: Reason, words: str) -> None:
+def _conditions(draft: JobDraft, reason: Reason, words: str) -> None:
     """Set the conditions of the earlier stages, about which nothing is known any more."""
     harness = [t for t in (ConditionType.TASKS_READY,) if (draft.body["spec"].get("evaluation") or {}).get("harness")]
     draft.conditions.set(ConditionType.ACCEPTED, True, Reason.ACCEPTED, "")
@@ -113,9 +114,9 @@ def _conditions(draft: Draft, reason: Reason, words: str) -> None:
     draft.conditions.keep(ConditionType.ADVISED, reason)
 
 
-def _closed(draft: Draft, ended_at: str, made_by_attempt: int | None) -> list[dict[str, Any]]:
+def _closed(draft: JobDraft, ended_at: str, made_by_attempt: int | None) -> list[AttemptJson]:
     """The attempts that the status still has; open ones are closed."""
-    records = [dict(r) for r in draft.old.get("attempts") or ()]
+    records: list[AttemptJson] = [{**r} for r in draft.old.get("attempts") or ()]
     for record in records:
         if "endTime" not in record:
             record["endTime"] = ended_at
@@ -126,19 +127,23 @@ def _closed(draft: Draft, ended_at: str, made_by_attempt: int | None) -> list[di
     return records
 
 
-def _progress(draft: Draft, steps: int | None) -> dict[str, Any] | None:
-    old = {k: v for k, v in (draft.old.get("progress") or {}).items() if k not in ("eta", "stage")}
-    if steps is None:
-        return old or None
-    return old | {"step": steps, "totalSteps": steps, "percent": 100, "summary": f"{steps}/{steps} 100%"}
+def _progress(draft: JobDraft, steps: int | None) -> JobProgressJson | None:
+    progress: JobProgressJson = {**(draft.old.get("progress") or {})}
+    progress.pop("eta", None)
+    progress.pop("stage", None)
+    if steps is not None:
+        progress |= {"step": steps, "totalSteps": steps, "percent": 100, "summary": f"{steps}/{steps} 100%"}
+    return progress or None
 
 
-def _resolved(lineage: Body) -> dict[str, Any] | None:
-    base = lineage.get("baseModel") or {}
-    fields = {
-        "modelCommit": base.get("commit"),
-        "modelUri": base.get("location"),
-        "datasetDigests": {d["name"]: d["digest"] for d in lineage.get("datasets") or ()},
-        "image": lineage.get("image"),
-    }
-    return {name: value for name, value in fields.items() if value} or None
+def _resolved(lineage: Body) -> ResolvedJson | None:
+    base, resolved = lineage.get("baseModel") or {}, ResolvedJson()
+    if commit := base.get("commit"):
+        resolved["modelCommit"] = commit
+    if location := base.get("location"):
+        resolved["modelUri"] = location
+    if digests := {d["name"]: d["digest"] for d in lineage.get("datasets") or ()}:
+        resolved["datasetDigests"] = digests
+    if image := lineage.get("image"):
+        resolved["image"] = image
+    return resolved or None

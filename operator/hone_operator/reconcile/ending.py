@@ -12,7 +12,7 @@ from hone_api.states import AnyReason, AttemptOutcome, ConditionType, JobPhase, 
 from hone_operator.desired import names
 from hone_operator.reconcile.attempts import surplus
 from hone_operator.reconcile.conditions import MAX_MESSAGE, Conditions, is_true
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome, duration_seconds
@@ -24,7 +24,7 @@ GATES = (ConditionType.DATASET_READY, ConditionType.MODEL_READY, ConditionType.T
 """Conditions that are true before the first attempt; the last one only if evaluation.harness is set."""
 
 
-def succeed(draft: Draft, reason: AnyReason, message: str, ended_at: str) -> Outcome:
+def succeed(draft: JobDraft, reason: AnyReason, message: str, ended_at: str) -> Outcome:
     """End a run whose ModelVersion is recorded."""
     draft.conditions.set(ConditionType.SUCCEEDED, True, reason, message)
     draft.conditions.set(ConditionType.FAILED, False, Reason.SUCCEEDED, "")
@@ -36,10 +36,11 @@ def succeed(draft: Draft, reason: AnyReason, message: str, ended_at: str) -> Out
     return draft.outcome()
 
 
-def fail(draft: Draft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -> Outcome:
+def fail(draft: JobDraft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()) -> Outcome:
     """End a run for good: the status says why, and the Jobs that still run are deleted."""
     draft.create.clear()
-    last = (draft.status.get("attempts") or [None])[-1]
+    attempts = draft.status.get("attempts") or []
+    last = attempts[-1] if attempts else None
     if last and "endTime" not in last:
         last |= {"outcome": AttemptOutcome.FAILED, "endTime": draft.time, "reason": cause.code}
     if last:
@@ -77,13 +78,13 @@ def recorded(body: Mapping[str, Any]) -> Cause | None:
     return Cause(FailureCode(code), message) if code in FAILURES else None
 
 
-def reject(draft: Draft, cause: Cause, ended_at: str) -> Outcome:
+def reject(draft: JobDraft, cause: Cause, ended_at: str) -> Outcome:
     """End a run whose model is recorded but failed its gate: the run has failed."""
     _failed(draft, cause, ended_at or draft.time)
     return draft.outcome()
 
 
-def _failed(draft: Draft, cause: Cause, ended_at: str) -> None:
+def _failed(draft: JobDraft, cause: Cause, ended_at: str) -> None:
     draft.conditions.set(ConditionType.SUCCEEDED, False, Reason.FAILED, "")
     draft.conditions.set(ConditionType.FAILED, True, cause.code, cause.message)
     draft.conditions.set(ConditionType.FINISHED, True, Reason.FAILED, "")
@@ -101,17 +102,18 @@ def after_end(
     Args:
         made: the ModelVersion of this run, if it exists.
     """
-    draft = Draft(job, now)
+    draft = JobDraft(job, now)
     draft.conditions.keep_all()
     succeeded = is_true(job, ConditionType.SUCCEEDED)
     draft.put(phase=(JobPhase.SUCCEEDED if succeeded else JobPhase.FAILED))
-    draft.put(reason=None if succeeded else (draft.old.get("failure") or {}).get("code"))
+    failure = draft.old.get("failure")
+    draft.put(reason=failure.get("code") if failure and not succeeded else None)
     draft.put(modelVersionName=made["metadata"]["name"] if made else _deleted_version(job))
     old = surplus(job, of_component(children, "training"))
     gone = [c.body for c in children if not c.finished or c in old]
     after = read_known(Cleanup, job["spec"].get("cleanup") or {})[0].pods_after
-    if after and draft.old.get("completionTime"):
-        end = parse_time(draft.old["completionTime"]) + timedelta(seconds=duration_seconds(after))
+    if after and (ended_at := draft.old.get("completionTime")):
+        end = parse_time(ended_at) + timedelta(seconds=duration_seconds(after))
         if end <= now:
             gone = [c.body for c in children]
         elif children:

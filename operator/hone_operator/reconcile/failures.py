@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.failures import FAILURES, ExitCode, FailureCode, Retry
+from hone_api.status_json import JobFailureJson
 from hone_operator.reconcile.conditions import KubeCondition, condition
 from hone_operator.reconcile.pods import ObservedJob, disrupted, ending_of, rank, terminated
 
@@ -38,18 +39,22 @@ class Cause:
         """What happened and what to do, as sentences."""
         return f"{self.message.rstrip('.')}. {self.hint or FAILURES[self.code].hint}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JobFailureJson:
         """The value of status.failure of a FineTuneJob."""
-        out = {
+        out: JobFailureJson = {
             "code": self.code,
             "message": self.message[:4096],
             "hint": self.hint or FAILURES[self.code].hint,
-            "rank": self.rank,
-            "pod": self.pod,
-            "exitCode": self.exit_code,
-            "logTail": self.log_tail[-MAX_LOG_TAIL:] if self.log_tail else None,
         }
-        return {k: v for k, v in out.items() if v is not None}
+        if self.rank is not None:
+            out["rank"] = self.rank
+        if self.pod is not None:
+            out["pod"] = self.pod
+        if self.exit_code is not None:
+            out["exitCode"] = self.exit_code
+        if self.log_tail:
+            out["logTail"] = self.log_tail[-MAX_LOG_TAIL:]
+        return out
 
 
 def failed_pods(job: ObservedJob) -> list[Mapping[str, Any]]:

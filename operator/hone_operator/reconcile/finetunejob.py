@@ -12,6 +12,7 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import Ancestor
 from hone_api.states import AnyReason, AttemptOutcome, ConditionType, Reason
+from hone_api.status_json import JobProgressJson
 from hone_operator.desired import names
 from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
@@ -23,7 +24,7 @@ from hone_operator.reconcile.acceptance import Refused, begun, refuse, tell_refu
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts, surplus, trained
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
 from hone_operator.reconcile.conditions import condition, is_true
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import JobDraft, as_json
 from hone_operator.reconcile.ending import GATES, after_end, fail, phase
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component
@@ -60,7 +61,7 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
         return Outcome()
     if is_true(job, ConditionType.FINISHED):
         return after_end(job, seen.jobs, seen.made, now)
-    draft = Draft(job, now)
+    draft = JobDraft(job, now)
     if seen.made and not _leaves_result(of_component(seen.jobs, "training")):
         return earlier.restore(draft, seen.made, [j.body for j in seen.jobs if not j.finished])
     try:
@@ -88,7 +89,7 @@ def _leaves_result(training: Sequence[ObservedJob]) -> bool:
 class _Run:
     """One decision about an accepted job; each method sets the conditions of one stage."""
 
-    def __init__(self, draft: Draft, spec: FineTuneJobSpec, seen: Observed, platform: Platform):
+    def __init__(self, draft: JobDraft, spec: FineTuneJobSpec, seen: Observed, platform: Platform):
         self.draft, self.spec, self.seen, self.platform = draft, spec, seen, platform
         self.conditions = draft.conditions
         self._warnings: list[str] = []
@@ -233,9 +234,9 @@ class _Run:
             self._not_running(bounds.CODE)
             return self._not_done(ConditionType.RUNNING)
         if start and start > draft.now:
-            last = attempts.last or {}
+            reason = attempts.last.get("reason") if attempts.last else None
             used = f"{attempts.number(AttemptOutcome.FAILED)} of {self.spec.restarts.max_restarts} restarts used"
-            failed = f"Attempt {number - 1} failed with {last.get('reason')}"
+            failed = f"Attempt {number - 1} failed with {reason}"
             message = f"{failed}; attempt {number} starts at {format_time(start)} ({used})."
             self._not_running(Reason.BACK_OFF, message)
             draft.check_in(draft.until(start))
@@ -243,7 +244,7 @@ class _Run:
             return self._not_done(ConditionType.RUNNING)
         attempt = Attempt(draft.body, self.spec, number, resolved, self._ancestors(model))
         draft.create += training(attempt, self.platform)
-        draft.put(resolved=resolved.to_json())
+        draft.put(resolved=as_json(resolved))
         self._tell_end_of_attempt()
         self._not_running(Reason.STARTING, f"Attempt {number} is starting.")
         if self.seen.refusals:
@@ -257,9 +258,9 @@ class _Run:
 
     def _stopping(self) -> Outcome:
         """Wait for the last attempt's pods: two sets of pods must not write the same checkpoints."""
-        last = self.attempts.last or {}
+        job_name = self.attempts.last.get("jobName") if self.attempts.last else None
         self.conditions.keep(ConditionType.ADMITTED, Reason.PENDING)
-        self._not_running(Reason.STOPPING, f"Job {last.get('jobName')} was deleted; its pods are stopping.")
+        self._not_running(Reason.STOPPING, f"Job {job_name} was deleted; its pods are stopping.")
         self.draft.check_in(STOPPING_SECONDS)
         return self._not_done(ConditionType.RUNNING)
 
@@ -289,7 +290,7 @@ class _Run:
         if job.body["spec"].get("suspend", False) != self.spec.suspend:
             self.draft.apply.append(suspension(job.body, self.spec.suspend))
         pinned = self._pinned()
-        self.draft.put(resolved=pinned.to_json() if pinned else self.draft.old.get("resolved"))
+        self.draft.put(resolved=as_json(pinned) if pinned else self.draft.old.get("resolved"))
         self.draft.await_start(job)
         if self.seen.network_lost:
             self.draft.create += network(self.draft.body, self.attempts.count, self.platform)
@@ -366,7 +367,7 @@ class _Run:
         report = self.seen.report
         if report is None or report.attempt != self.attempts.count:
             return
-        merged = report.progress.to_json()
+        merged: JobProgressJson = as_json(report.progress)
         curves = reports.curves(self.draft.old.get("metrics") or (), merged)
         self.draft.put(progress=merged, metrics=curves or None)
         self._warnings = reports.warnings(curves)

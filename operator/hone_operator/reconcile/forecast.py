@@ -15,10 +15,11 @@ from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.methods import Method
 from hone_api.states import ConditionType, Reason
+from hone_api.status_json import MemoryJson
 from hone_operator.desired import memory
 from hone_operator.desired.training import processes_per_node, world_size
 from hone_operator.reconcile.basemodel import BaseModel
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.inputs import Datasets
 
@@ -29,7 +30,7 @@ DOCUMENT_TOKENS = 2048
 """Tokens of a sequence of packed documents if the job sets none."""
 
 
-def look_ahead(draft: Draft, spec: FineTuneJobSpec, model: BaseModel, datasets: Datasets) -> Cause | None:
+def look_ahead(draft: JobDraft, spec: FineTuneJobSpec, model: BaseModel, datasets: Datasets) -> Cause | None:
     """Set condition Advised and the estimate in status; returns the cause if the run cannot fit the requested
     resources."""
     packed = longest_sequence(spec, _longest(spec, model.shape, datasets)) if model.shape else None
@@ -71,7 +72,7 @@ def _holds_teacher(spec: FineTuneJobSpec) -> bool:
     return bool(spec.distillation and spec.distillation.by_logits)
 
 
-def told(draft: Draft, sentences: list[str]) -> None:
+def told(draft: JobDraft, sentences: list[str]) -> None:
     """Set condition Advised; add an Event the first time."""
     if sentences:
         draft.conditions.set(ConditionType.ADVISED, True, Reason.ADVICE, " ".join(sentences))
@@ -80,7 +81,7 @@ def told(draft: Draft, sentences: list[str]) -> None:
         draft.conditions.set(ConditionType.ADVISED, False, Reason.NOTHING_TO_ADVISE)
 
 
-def told_more(draft: Draft, sentences: Iterable[str]) -> None:
+def told_more(draft: JobDraft, sentences: Iterable[str]) -> None:
     """Add sentences to condition Advised, which was set before, unless it has them."""
     before = draft.conditions.get(ConditionType.ADVISED).get("message", "")
     if new := [sentence for sentence in sentences if sentence not in before]:
@@ -135,7 +136,7 @@ def _longest(spec: FineTuneJobSpec, shape: ModelShape, datasets: Datasets) -> in
     return min(longest, shape.context or longest)
 
 
-def _memory(spec: FineTuneJobSpec, needs: Estimate) -> Mapping[str, Any]:
+def _memory(spec: FineTuneJobSpec, needs: Estimate) -> MemoryJson:
     """The value of status.memory: all ranks of a pod together, like the measured peak."""
     terms = sorted(needs.terms.items(), key=lambda t: -t[1])
     return {

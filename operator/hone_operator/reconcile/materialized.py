@@ -1,37 +1,16 @@
 """The result of a materializing pod, for a Dataset's status."""
 
-from typing import Any
-
 from hone_api.privacy import hide_rows
 from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
 from hone_api.states import DatasetPhase
+from hone_api.status_json import ReviewPodJson
 from hone_api.synthesis import ReviewPod
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile.draft import Draft
-
-RESULT_FIELDS = (
-    "summary",
-    "advice",
-    "rows",
-    "splits",
-    "rejected",
-    "errors",
-    "duplicates",
-    "curation",
-    "tokens",
-    "languages",
-    "formatDetected",
-    "revision",
-    "synthetic",
-    "mixture",
-    "changes",
-    "croissant",
-    "sourceVersion",
-)
+from hone_operator.reconcile.draft import DatasetDraft, as_json
 
 
-def describe(draft: Draft, result: DatasetResult, platform: Platform) -> None:
+def describe(draft: DatasetDraft, result: DatasetResult, platform: Platform) -> None:
     """Set rows, errors, statistics, and the location of the report."""
     if not platform.rows_in_status:  # from a pod that started before the setting changed
         result = result.model_copy(deep=True)
@@ -42,22 +21,43 @@ def describe(draft: Draft, result: DatasetResult, platform: Platform) -> None:
             error["hint"] = known.hint
     report = f"pvc://{platform.store_claim}/{result.report}" if result.report else None
     draft.put(report=report, reviewPod=_review_pod(result, platform))
-    draft.put(**{name: values.get(name) for name in RESULT_FIELDS})
+    draft.put(
+        summary=values.get("summary"),
+        advice=values.get("advice"),
+        rows=values.get("rows"),
+        splits=values.get("splits"),
+        rejected=values.get("rejected"),
+        errors=values.get("errors"),
+        duplicates=values.get("duplicates"),
+        curation=values.get("curation"),
+        tokens=values.get("tokens"),
+        languages=values.get("languages"),
+        formatDetected=values.get("formatDetected"),
+        revision=values.get("revision"),
+        synthetic=values.get("synthetic"),
+        mixture=values.get("mixture"),
+        changes=values.get("changes"),
+        croissant=values.get("croissant"),
+        sourceVersion=values.get("sourceVersion"),
+    )
 
 
-def _review_pod(result: DatasetResult, platform: Platform) -> dict[str, Any] | None:
+def _review_pod(result: DatasetResult, platform: Platform) -> ReviewPodJson | None:
     """The review pod, built from the platform's settings only: reviewers create it with their own rights."""
     if not result.synthetic:
         return None
-    return ReviewPod(
-        image=platform.trainer_image,
-        image_pull_policy=platform.image_pull_policy,
-        image_pull_secrets=list(platform.image_pull_secrets),
-        claim=platform.store_claim,
-    ).to_json()
+    pod: ReviewPodJson = as_json(
+        ReviewPod(
+            image=platform.trainer_image,
+            image_pull_policy=platform.image_pull_policy,
+            image_pull_secrets=list(platform.image_pull_secrets),
+            claim=platform.store_claim,
+        )
+    )
+    return pod
 
 
-def serve(draft: Draft, result: DatasetResult, platform: Platform) -> None:
+def serve(draft: DatasetDraft, result: DatasetResult, platform: Platform) -> None:
     """Set the content that jobs use from now on."""
     path = (result.path or "").strip("/")
     draft.put(digest=result.digest, uri=f"pvc://{platform.store_claim}/{path}", failure=None, phase=DatasetPhase.READY)

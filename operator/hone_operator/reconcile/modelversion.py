@@ -16,7 +16,7 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.verify import claims, verify
 from hone_operator.reconcile import retrying
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import VersionDraft
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
@@ -39,7 +39,7 @@ def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platfor
     """The next step of this ModelVersion. Pure."""
     if version["metadata"].get("deletionTimestamp"):
         return Outcome()
-    draft = Draft(version, now)
+    draft = VersionDraft(version, now)
     try:
         spec, unknown = read_spec(ModelVersionSpec, version)
         claims(spec)
@@ -50,13 +50,13 @@ def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platfor
     if unknown:
         accept(draft, unknown)
     _columns(draft, spec)
-    if draft.old.get("verifiedAt"):
+    if verified_at := draft.old.get("verifiedAt"):
         draft.delete += [job.body for job in seen.jobs]  # the status has all they say; failed ones stay, for their logs
-        return _verified(draft, draft.old["verifiedAt"])
+        return _verified(draft, verified_at)
     return _verify(draft, spec, seen, observe_tries(seen.jobs), platform)
 
 
-def _refuse(draft: Draft, reason: AnyReason, message: str) -> Outcome:
+def _refuse(draft: VersionDraft, reason: AnyReason, message: str) -> Outcome:
     """Final, except for a model that another version has verified, which stays verified."""
     if not draft.old.get("verifiedAt"):
         return _unverified(draft, reason, message, final=True)
@@ -66,7 +66,7 @@ def _refuse(draft: Draft, reason: AnyReason, message: str) -> Outcome:
     return draft.outcome()
 
 
-def _columns(draft: Draft, spec: ModelVersionSpec) -> None:
+def _columns(draft: VersionDraft, spec: ModelVersionSpec) -> None:
     base = spec.lineage.base_model
     loss = next((n for n in spec.evaluation.numbers if n.name == "loss"), None)
     draft.put(
@@ -85,7 +85,7 @@ def _short(value: str | None) -> str | None:
         return value
 
 
-def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+def _verify(draft: VersionDraft, spec: ModelVersionSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
     number = max(tries.number, draft.status.get("tries") or 0)
     if tries.job and tries.job.finished:
         draft.put(lastTryTime=tries.job.ended_at, tries=number)
@@ -126,7 +126,7 @@ def _verify(draft: Draft, spec: ModelVersionSpec, seen: Observed, tries: Tries, 
     return _unverified(draft, Reason.VERIFYING, "Every file is being hashed.")
 
 
-def _unverified(draft: Draft, reason: AnyReason, message: str, final: bool = False) -> Outcome:
+def _unverified(draft: VersionDraft, reason: AnyReason, message: str, final: bool = False) -> Outcome:
     draft.conditions.set(ConditionType.VERIFIED, False, reason, message)
     draft.ready(False, reason, message, reconciling=not final, stalled=final)
     if reason != Reason.VERIFYING:
@@ -134,7 +134,7 @@ def _unverified(draft: Draft, reason: AnyReason, message: str, final: bool = Fal
     return draft.outcome()
 
 
-def _verified(draft: Draft, at: str) -> Outcome:
+def _verified(draft: VersionDraft, at: str) -> Outcome:
     draft.put(verifiedAt=at)
     draft.conditions.set(ConditionType.VERIFIED, True, Reason.VERIFIED, "Every file matches its manifest.")
     draft.ready(True, Reason.VERIFIED, "Every file matches its manifest.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from hone_api.states import ConditionType, JobPhase, Reason
 from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import JobDraft, VersionDraft, draft_of
 from hone_operator.reconcile.outcome import Outcome
 
 REASON = Reason.NAMESPACE_NOT_ENABLED
@@ -14,14 +14,14 @@ REASON = Reason.NAMESPACE_NOT_ENABLED
 
 def not_enabled(body: Mapping[str, Any], now: datetime, message: str) -> Outcome:
     """Write only the status: the operator has no other right there."""
-    draft = Draft(body, now)
+    draft = draft_of(body, now)
     if body["metadata"].get("deletionTimestamp") or is_true(body, ConditionType.FINISHED) or _is_settled(body):
         return Outcome()
     draft.conditions.keep_all()
     draft.ready(False, REASON, message, reconciling=True)
-    if body["kind"] != "ModelVersion" and "phase" not in draft.status:
+    if not isinstance(draft, VersionDraft) and "phase" not in draft.status:
         draft.put(phase=JobPhase.PENDING)
-    if body["kind"] == "FineTuneJob":
+    if isinstance(draft, JobDraft):
         draft.put(reason=REASON)
     return draft.outcome()
 

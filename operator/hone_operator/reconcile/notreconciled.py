@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.states import ConditionType, Reason
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import JobDraft, draft_of
 from hone_operator.reconcile.outcome import Outcome
 
 MAX_TEXT = 400
@@ -29,12 +29,12 @@ def status_refused(body: Mapping[str, Any], now: datetime, words: str) -> Outcom
 
 
 def _not_reconciled(body: Mapping[str, Any], now: datetime, reason: Reason, message: str) -> Outcome:
-    draft = Draft(body, now)
+    draft = draft_of(body, now)
     draft.conditions.keep_all()
     if not draft.conditions.is_true(ConditionType.READY):
         draft.conditions.set(ConditionType.READY, False, reason, message)
     draft.conditions.set(ConditionType.RECONCILING, True, reason, message)
-    if body["kind"] == "FineTuneJob" and not draft.conditions.is_true(ConditionType.READY):
+    if isinstance(draft, JobDraft) and not draft.conditions.is_true(ConditionType.READY):
         draft.put(reason=reason)
     draft.tell_change(ConditionType.RECONCILING, warning=True)
     return draft.outcome()

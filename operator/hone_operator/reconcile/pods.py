@@ -56,7 +56,8 @@ class ObservedJob:
 
     @property
     def name(self) -> str:
-        return self.body["metadata"]["name"]
+        name: str = self.body["metadata"]["name"]
+        return name
 
     @property
     def succeeded(self) -> bool:
@@ -76,7 +77,8 @@ class ObservedJob:
         """When it finished; empty before that."""
         for type_ in (KubeCondition.COMPLETE, KubeCondition.FAILED):
             if is_true(self.body, type_):
-                return condition(self.body, type_).get("lastTransitionTime", "")
+                ended_at: str = condition(self.body, type_).get("lastTransitionTime", "")
+                return ended_at
         return ""
 
     @property
@@ -127,7 +129,8 @@ def statuses(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def terminated(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """State of the container that decides about the pod, once it has ended."""
-    return deciding(pod).get("state", {}).get("terminated")
+    state: Mapping[str, Any] | None = deciding(pod).get("state", {}).get("terminated")
+    return state
 
 
 def ending_of(pod: Mapping[str, Any]) -> Ending | None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_api.report import TrainingResult
+from hone_api.status_json import JobProgressJson, MetricSeriesJson
 from hone_operator.progress.numbers import number
 
 MAX_POINTS = 64
@@ -23,9 +24,11 @@ class Point(NamedTuple):
     value: str
 
 
-def finished(previous: Mapping[str, Any], result: TrainingResult) -> dict[str, Any]:
+def finished(previous: JobProgressJson, result: TrainingResult) -> JobProgressJson:
     """status.progress of a successful run: the last report, completed by the result."""
-    out = {k: v for k, v in previous.items() if k not in ("eta", "stage")}
+    out: JobProgressJson = {**previous}
+    out.pop("eta", None)
+    out.pop("stage", None)
     out |= {"step": result.steps, "totalSteps": result.steps, "percent": 100}
     out["summary"] = f"{result.steps}/{result.steps} 100%"
     if result.train_loss:
@@ -53,7 +56,7 @@ def warnings(curves: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> list[dict[str, Any]]:
+def curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> list[MetricSeriesJson]:
     """status.metrics with the newest values; thinned by dropping every second point when full."""
     old = {series["name"]: points(series) for series in previous}
     step = progress.get("step", 0)

@@ -7,19 +7,20 @@ from hone_api.failures import FailureCode
 from hone_api.finetunejob_status import Resolved
 from hone_api.report import TrainingResult
 from hone_api.states import Quoted
+from hone_api.status_json import MemoryJson, ResolvedJson
 from hone_operator.desired.model_version import FinishedRun, allocate, model_version
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, spec_digest, training_plan
 from hone_operator.reconcile import forecast
 from hone_operator.reconcile import progress as reports
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.ending import reject, succeed
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
 
 
 def record(
-    draft: Draft,
+    draft: JobDraft,
     attempt: Attempt,
     result: TrainingResult,
     ledger: Mapping[str, Any] | None,
@@ -29,7 +30,7 @@ def record(
     """Allocate a number, create the ModelVersion, end the run. Repeating it after a crash gives the same result."""
     if not platform.rows_in_status:  # from a pod that started before the setting changed
         result = result.model_copy(update={"samples": []})
-    ended_at = draft.status["attempts"][-1]["endTime"]
+    ended_at = (draft.status.get("attempts") or [])[-1]["endTime"]
     version = allocate(draft.body, attempt.spec.output.model_name, ledger, versions)
     if version.ledger:
         exists = "resourceVersion" in version.ledger["metadata"]
@@ -52,8 +53,12 @@ def record(
         progress=reports.finished(draft.status.get("progress") or {}, result),
         modelVersionName=body["metadata"]["name"],
     )
-    memory_bytes = {"estimated": result.estimated_memory_bytes, "peak": result.peak_memory_bytes}
-    if memory := {**(draft.status.get("memory") or {}), **{k: v for k, v in memory_bytes.items() if v}}:
+    memory: MemoryJson = {**(draft.status.get("memory") or {})}
+    if result.estimated_memory_bytes:
+        memory["estimated"] = result.estimated_memory_bytes
+    if result.peak_memory_bytes:
+        memory["peak"] = result.peak_memory_bytes
+    if memory:
         draft.put(memory=memory)
     if result.advice:
         forecast.told_more(draft, result.advice)
@@ -64,7 +69,7 @@ def record(
     return succeed(draft, Quoted(result.reason), message, ended_at)
 
 
-def merge_resolved(resolved: Resolved, result: TrainingResult) -> dict[str, Any]:
+def merge_resolved(resolved: Resolved, result: TrainingResult) -> ResolvedJson:
     """The operator's pinned inputs, and the trainer's choices that are fields of status.resolved."""
     chosen: dict[str, Any] = {}
     for name, info in Resolved.model_fields.items():
@@ -75,4 +80,6 @@ def merge_resolved(resolved: Resolved, result: TrainingResult) -> dict[str, Any]
                 chosen[info.alias or name] = str(value) if wants_text else value
     if result.datasets:
         chosen["datasets"] = [use.to_json() for use in result.datasets]
-    return {**chosen, **resolved.to_json()}
+    merged: Any = {**chosen, **resolved.to_json()}  # names are those of the model
+    found: ResolvedJson = merged
+    return found

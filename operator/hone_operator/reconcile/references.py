@@ -54,11 +54,13 @@ def run_of(kind: str, body: Body) -> str | None:
     """uid of the run whose work folder this object uses."""
     meta = body["metadata"]
     if kind == "FineTuneJob":
-        return meta.get("uid")
+        uid: str | None = meta.get("uid")
+        return uid
     if kind not in ("Job", "Pod"):
         return None
     owners = (o["uid"] for o in meta.get("ownerReferences") or () if o.get("kind") == "FineTuneJob")
-    return (meta.get("labels") or {}).get(names.RUN) or next(owners, None)
+    run: str | None = (meta.get("labels") or {}).get(names.RUN) or next(owners, None)
+    return run
 
 
 def needs_run(kind: str, body: Body) -> bool:

@@ -15,7 +15,7 @@ from hone_api.report import DatasetResult
 from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import materialized
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import DatasetDraft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome, duration_seconds
 from hone_operator.reconcile.pods import ObservedJob
@@ -89,18 +89,18 @@ def same_parts(parts: Sequence[DatasetInput], status: Mapping[str, Any]) -> bool
     return {(p.name, p.digest) for p in parts} == {(u["name"], u.get("digest")) for u in status.get("mixture") or ()}
 
 
-def unchanged(draft: Draft, at: str) -> None:
+def unchanged(draft: DatasetDraft, at: str) -> None:
     """Record a look that found nothing new."""
     draft.put(readTime=at)
     draft.conditions.set(UP_TO_DATE, True, Reason.UNCHANGED, "The source has not changed since it was read.")
 
 
-def first(draft: Draft) -> None:
+def first(draft: DatasetDraft) -> None:
     """Record the first reading of the source in this generation."""
     draft.conditions.set(UP_TO_DATE, True, Reason.READ, "The source was read.")
 
 
-def take(draft: Draft, tries: Tries, platform: Platform) -> None:
+def take(draft: DatasetDraft, tries: Tries, platform: Platform) -> None:
     """Take the result of a finished look: nothing new, new content, or an error that changes nothing."""
     assert tries.job is not None
     ended = tries.job.ended_at
@@ -127,18 +127,18 @@ def take(draft: Draft, tries: Tries, platform: Platform) -> None:
     return None
 
 
-def failed(draft: Draft, cause: Cause) -> None:
+def failed(draft: DatasetDraft, cause: Cause) -> None:
     """Record a failed look: jobs continue with the present content."""
     _outdated(draft, cause.code, cause.advice)
 
 
-def put_off(draft: Draft, why: Wait | Cause) -> Outcome:
+def put_off(draft: DatasetDraft, why: Wait | Cause) -> Outcome:
     """Record that something the look needs is missing."""
     _outdated(draft, *((why.reason, why.message) if isinstance(why, Wait) else (why.code, why.advice)))
     return draft.outcome()
 
 
-def _outdated(draft: Draft, reason: AnyReason, message: str) -> None:
+def _outdated(draft: DatasetDraft, reason: AnyReason, message: str) -> None:
     message = f"{message.rstrip('.')}. The content of {draft.status.get('readTime')} stays in use."
     draft.conditions.set(UP_TO_DATE, False, reason, message)
     draft.tell_change(UP_TO_DATE, warning=True)

@@ -12,7 +12,7 @@ from hone_api.report import DatasetResult
 from hone_api.states import ConditionType, DatasetPhase, Reason
 from hone_api.synthesis import SyntheticRows
 from hone_operator.desired.synthesis import reviewed
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import DatasetDraft
 from hone_operator.reconcile.outcome import Outcome
 
 
@@ -30,7 +30,7 @@ def news(dataset: Mapping[str, Any], spec: DatasetSpec, result: DatasetResult) -
     return spec.synthesis is not None and seen_mark != reviewed(dataset)
 
 
-def set_condition(draft: Draft, spec: DatasetSpec) -> None:
+def set_condition(draft: DatasetDraft, spec: DatasetSpec) -> None:
     """Set ReviewPending once rows were generated, from the newest result, even while another attempt is under way."""
     if spec.synthesis is None or not (known := draft.status.get("synthetic")):
         return
@@ -41,7 +41,7 @@ def set_condition(draft: Draft, spec: DatasetSpec) -> None:
     )
 
 
-def wait(draft: Draft, rows: SyntheticRows, number: int) -> Outcome:
+def wait(draft: DatasetDraft, rows: SyntheticRows, number: int) -> Outcome:
     """Not Ready until reviewers have decided. There is no time limit."""
     draft.put(phase=DatasetPhase.AWAITING_REVIEW, tries=number, failure=None)
     draft.ready(False, Reason.AWAITING_REVIEW, sentence(draft, rows), reconciling=True)
@@ -49,7 +49,7 @@ def wait(draft: Draft, rows: SyntheticRows, number: int) -> Outcome:
     return draft.outcome()
 
 
-def sentence(draft: Draft, rows: SyntheticRows) -> str:
+def sentence(draft: DatasetDraft, rows: SyntheticRows) -> str:
     """The decisions so far, and the command to continue."""
     wanted = f" of {rows.wanted} wanted" if rows.wanted else ""
     decided = f"{rows.accepted}{wanted} generated rows are accepted, {rows.rejected} rejected"

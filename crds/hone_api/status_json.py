@@ -1,0 +1,306 @@
+"""Statuses as JSON, as the operator writes them. Generated from the models by `make crds`; do not edit.
+
+Fields of a status itself can be None: setting one to None removes it.
+"""
+
+from typing import Literal, Required, TypedDict
+
+
+class ConditionJson(TypedDict, total=False):
+    type: Required[str]
+    status: Required[Literal["True", "False", "Unknown"]]
+    reason: Required[str]
+    message: str
+    observedGeneration: int
+    lastTransitionTime: str
+
+
+class JobProgressJson(TypedDict, total=False):
+    step: int
+    totalSteps: int
+    epoch: str
+    loss: str
+    evalLoss: str
+    learningRate: str
+    gradNorm: str
+    tokensPerSecond: str
+    checkpointBytes: int
+    percent: int
+    metrics: dict[str, str]
+    eta: str
+    stage: str
+    summary: str
+    lastUpdatedTime: str
+
+
+class MetricPointJson(TypedDict, total=False):
+    step: Required[int]
+    value: Required[str]
+
+
+class MetricSeriesJson(TypedDict, total=False):
+    name: Required[str]
+    curve: str
+    points: list[MetricPointJson]
+
+
+class LatentAttentionJson(TypedDict, total=False):
+    queryRank: int
+    rank: Required[int]
+    rotary: Required[int]
+    expanded: Required[int]
+    value: Required[int]
+
+
+class ModelShapeJson(TypedDict, total=False):
+    parameters: Required[int]
+    layers: Required[int]
+    hidden: Required[int]
+    query: Required[int]
+    keyValue: Required[int]
+    intermediate: Required[int]
+    experts: int
+    expertWidth: int
+    sharedWidth: int
+    denseLayers: int
+    denseWidth: int
+    matrices: int
+    vocabulary: Required[int]
+    tied: bool
+    latent: LatentAttentionJson
+    context: int
+
+
+class PinnedModelJson(TypedDict, total=False):
+    name: Required[str]
+    uri: Required[str]
+    digest: str
+    adapterUri: str
+    adapterDigest: str
+
+
+class DatasetUseJson(TypedDict, total=False):
+    name: Required[str]
+    split: Required[str]
+    digest: str
+    rows: Required[int]
+    tokens: Required[int]
+    rowShare: Required[str]
+    tokenShare: Required[str]
+    passes: Required[str]
+
+
+class StagedTasksJson(TypedDict, total=False):
+    uri: Required[str]
+    digest: Required[str]
+    version: Required[str]
+    dataSets: Required[list[str]]
+
+
+class ResolvedJson(TypedDict, total=False):
+    modelCommit: str
+    modelUri: str
+    modelDigest: str
+    modelShape: ModelShapeJson
+    modelVersion: PinnedModelJson
+    modelVersions: list[PinnedModelJson]
+    datasetDigests: dict[str, str]
+    datasets: list[DatasetUseJson]
+    evaluationDatasets: list[str]
+    evaluationTasks: StagedTasksJson
+    learningRate: str
+    microBatchSize: int
+    gradientAccumulationSteps: int
+    worldSize: int
+    maxLength: int
+    adapterRank: int
+    adapterAlpha: int
+    adaptedModules: int
+    adaptedLayers: str
+    image: str
+
+
+class MemoryTermJson(TypedDict, total=False):
+    name: Required[str]
+    bytes: Required[int]
+
+
+class MemoryJson(TypedDict, total=False):
+    estimated: int
+    terms: list[MemoryTermJson]
+    peak: int
+
+
+class AttemptJson(TypedDict, total=False):
+    number: Required[int]
+    jobName: Required[str]
+    startTime: str
+    endTime: str
+    outcome: str
+    reason: str
+    startStep: int
+    endStep: int
+    lostSteps: int
+
+
+class JobFailureJson(TypedDict, total=False):
+    code: Required[str]
+    message: str
+    hint: str
+    rank: int
+    pod: str
+    exitCode: int
+    logTail: str
+
+
+class FineTuneJobStatusJson(TypedDict, total=False):
+    observedGeneration: int | None
+    phase: str | None
+    reason: str | None
+    conditions: list[ConditionJson] | None
+    progress: JobProgressJson | None
+    metrics: list[MetricSeriesJson] | None
+    resolved: ResolvedJson | None
+    memory: MemoryJson | None
+    attempts: list[AttemptJson] | None
+    queue: str | None
+    failure: JobFailureJson | None
+    modelVersionName: str | None
+    startTime: str | None
+    completionTime: str | None
+
+
+class SplitRowsJson(TypedDict, total=False):
+    name: Required[str]
+    rows: Required[int]
+
+
+class RowErrorJson(TypedDict, total=False):
+    code: Required[str]
+    count: Required[int]
+    rows: list[int]
+    example: str
+    hint: str
+
+
+class CurationStepJson(TypedDict, total=False):
+    step: Required[str]
+    removed: int
+    changed: int
+    otherAnswers: int
+    rows: list[int]
+    example: str
+
+
+class OverContextJson(TypedDict, total=False):
+    context: Required[int]
+    rows: Required[int]
+    share: Required[str]
+
+
+class TokenStatisticsJson(TypedDict, total=False):
+    unit: str
+    total: int
+    mean: int
+    median: int
+    p95: int
+    max: int
+    over: list[OverContextJson]
+
+
+class LanguageRowsJson(TypedDict, total=False):
+    language: Required[str]
+    rows: Required[int]
+    share: Required[str]
+
+
+class FilteredRowsJson(TypedDict, total=False):
+    reason: Required[str]
+    count: Required[int]
+
+
+class SyntheticRowsJson(TypedDict, total=False):
+    generated: int
+    filtered: list[FilteredRowsJson]
+    pending: int
+    accepted: int
+    edited: int
+    rejected: int
+    conflicts: int
+    wanted: int
+    complete: bool
+    sample: str
+    folder: str
+    review: str
+
+
+class ReviewPodJson(TypedDict, total=False):
+    image: Required[str]
+    imagePullPolicy: Literal["Always", "IfNotPresent", "Never"]
+    imagePullSecrets: list[str]
+    claim: Required[str]
+
+
+class ChangesJson(TypedDict, total=False):
+    previous: Required[str]
+    added: Required[int]
+    removed: Required[int]
+
+
+class CroissantJson(TypedDict, total=False):
+    name: str
+    description: str
+    license: str
+    citeAs: str
+    url: str
+
+
+class DatasetFailureJson(TypedDict, total=False):
+    code: Required[str]
+    message: str
+    hint: str
+
+
+class DatasetStatusJson(TypedDict, total=False):
+    observedGeneration: int | None
+    phase: str | None
+    conditions: list[ConditionJson] | None
+    summary: str | None
+    advice: list[str] | None
+    report: str | None
+    formatDetected: str | None
+    digest: str | None
+    revision: str | None
+    uri: str | None
+    sizeBytes: int | None
+    rows: int | None
+    splits: list[SplitRowsJson] | None
+    splitSettings: str | None
+    rejected: int | None
+    errors: list[RowErrorJson] | None
+    duplicates: int | None
+    curation: list[CurationStepJson] | None
+    tokens: TokenStatisticsJson | None
+    languages: list[LanguageRowsJson] | None
+    synthetic: SyntheticRowsJson | None
+    reviewPod: ReviewPodJson | None
+    mixture: list[DatasetUseJson] | None
+    changes: ChangesJson | None
+    croissant: CroissantJson | None
+    sourceVersion: str | None
+    readTime: str | None
+    failure: DatasetFailureJson | None
+    tries: int | None
+    lastTryTime: str | None
+
+
+class ModelVersionStatusJson(TypedDict, total=False):
+    observedGeneration: int | None
+    conditions: list[ConditionJson] | None
+    base: str | None
+    evalLoss: str | None
+    baseEvalLoss: str | None
+    sizeBytes: int | None
+    verifiedAt: str | None
+    tries: int | None
+    lastTryTime: str | None
