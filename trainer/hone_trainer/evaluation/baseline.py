@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hone_api.modelversion import Sample
 from hone_trainer import ranks
@@ -51,7 +51,7 @@ class Baseline(TrainerCallback):
         """Scores of `run.benchmarks`, in their order."""
         self._answers: list[Answer] | None = None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not self._run.is_measured:
             return
         if self._file.is_file():

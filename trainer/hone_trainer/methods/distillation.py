@@ -97,8 +97,8 @@ class Taught(Loop):
         self.tokens = self.tokens + self.accelerator.gather(inputs["attention_mask"].sum()).sum()
         return (loss, output) if return_outputs else loss
 
-    def log(self, logs: dict[str, float], *args: Any) -> None:
-        super().log({**logs, "num_tokens": float(self.tokens)}, *args)  # type: ignore[misc]
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log({**logs, "num_tokens": float(self.tokens)}, start_time)
 
 
 def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list[Any]) -> Any:

@@ -62,8 +62,8 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
             self.tokens = self.tokens + self.accelerator.gather(masks).sum()  # read when it is logged
             return super().compute_loss(model, inputs, *args, **kwargs)
 
-        def log(self, logs: dict[str, float], *args: Any) -> None:
-            super().log({**logs, "num_tokens": float(self.tokens)}, *args)
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            super().log({**logs, "num_tokens": float(self.tokens)}, start_time)
 
     add_fused_lm_head(model)  # for our evaluation alone: TRL's ORPO computes whole logits
     made = Orpo(

@@ -36,7 +36,7 @@ class WithReference(Loop):
         self._compared = False
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super().compute_loss(*args, **kwargs)  # type: ignore[misc]
+        loss = super().compute_loss(*args, **kwargs)
         if not (self._compared or self.state.global_step):
             check_first_loss(self._compared_loss(loss), self.first_loss, bf16=self.run.settings.bf16)
         self._compared = True
@@ -65,7 +65,7 @@ class WithReference(Loop):
         """The reference's log-probabilities for full fine-tuning, kept for `compare`. A collective."""
         from trl.models import prepare_deepspeed
 
-        model = prepare_deepspeed(self.model, self.accelerator) if self.is_deepspeed_enabled else self.model  # type: ignore[attr-defined]
+        model = prepare_deepspeed(self.model, self.accelerator) if self.is_deepspeed_enabled else self.model
 
         def poll() -> None:
             if ranks.any_rank(run.stop.requested):

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hone_trainer import ranks, rewards
 from hone_trainer.encoding.prompts import Prompt
@@ -135,7 +135,14 @@ class Differences(TrainerCallback):
         self._run = run
         self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
         parts = {key: value for key, value in (logs or {}).items() if key.startswith("reward_") and key != "reward_std"}
         if parts:
             self._run.reporters.update(metrics=dict(sorted(parts.items())[:_MOST_PARTS]))
@@ -179,7 +186,7 @@ class Cut(TrainerCallback):
         self._grpo = run.plan.grpo
         self._patience = min(run.plan.grpo.constant_steps, run.settings.total_steps)
 
-    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         sampled = [entry[CLIPPED] for entry in state.log_history if CLIPPED in entry]
         newest = sampled[-self._patience :]
         if not self._grpo.mask_truncated_completions or len(newest) < self._patience or min(newest) < 1:

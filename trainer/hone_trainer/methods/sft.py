@@ -108,12 +108,12 @@ class Supervised(Loop):
     def _keep(self, name: str, value: Any) -> None:
         self._metrics["train"][name].append(value)
 
-    def log(self, logs: dict[str, float], *args: Any) -> None:
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         kept = {name: values for name, values in self._metrics["train"].items() if values}
         names = list(kept)
         *means, tokens = finite.read([*(sum(kept[name]) / len(kept[name]) for name in names), self.tokens])
         self._metrics["train"].update({name: [mean] for name, mean in zip(names, means, strict=True)})
-        super().log({**logs, "num_tokens": tokens}, *args)  # type: ignore[misc]
+        super().log({**logs, "num_tokens": tokens}, start_time)
 
 
 def trainer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hone_trainer import ranks
 from hone_trainer.scoring import early_stopping
@@ -21,10 +21,10 @@ class SaveAndEvaluateSchedule(TrainerCallback):
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._run.stop.hold()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         step, settings = state.global_step, self._run.settings
         last = step >= state.max_steps
         control.should_evaluate = bool(self._run.held_out) and (last or step % settings.evaluation_every == 0)
@@ -41,7 +41,7 @@ class StopEarly(TrainerCallback):
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         early = self._run.plan.early_stopping
         if early is None:
             return
@@ -69,7 +69,7 @@ class Report(TrainerCallback):
         tokens = self._tokens - self._earlier_tokens
         return tokens / self._seconds if self._seconds and tokens else None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._first_step = state.global_step
         self._tokens = self._earlier_tokens = float(state.num_input_tokens_seen)  # GRPO's count goes on when resumed
         first = state.global_step
@@ -82,7 +82,7 @@ class Report(TrainerCallback):
         )
         self._mark = time.monotonic()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         now = time.monotonic()
         self._seconds += now - self._mark
         self._mark = now
@@ -90,7 +90,14 @@ class Report(TrainerCallback):
         left = self._seconds / done * (state.max_steps - state.global_step)
         self._run.reporters.update(step=state.global_step, epoch=state.epoch, eta_seconds=round(left))
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
         if not logs or "loss" not in logs:
             return
         speed = self._run.reporters.progress.tokens_per_second
@@ -107,8 +114,8 @@ class Report(TrainerCallback):
             metrics={name: value for name, value in ours.items() if value is not None},
         )
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._mark = time.monotonic()
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._mark = time.monotonic()

@@ -12,6 +12,7 @@ import types
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK = 128
@@ -53,7 +54,7 @@ def _is_whole(head: Any, kwargs: dict[str, Any]) -> bool:
     return head.weight.numel() > 0 and "shift_labels" not in kwargs and not kwargs.get("output_router_logits")
 
 
-def _output(hidden: Any, head: Any, labels: Any, count: Any) -> Any:
+def _output(hidden: Tensor, head: Any, labels: Tensor, count: Tensor | int | None) -> Any:
     from trl.trainer.utils import FusedCausalLMOutput
 
     mask = labels != IGNORED
@@ -64,7 +65,9 @@ def _output(hidden: Any, head: Any, labels: Any, count: Any) -> Any:
     return FusedCausalLMOutput(loss=loss, log_probs=log_probs, entropy=entropy, is_top1=is_top1, label_mask=mask)
 
 
-def token_log_probs(hidden: Any, weight: Any, bias: Any, labels: Any) -> tuple[Any, Any, Any]:
+def token_log_probs(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probability of each label, entropy of each distribution in nats, and whether the label is the likeliest.
 
     Only the log-probability has a gradient.
@@ -74,7 +77,8 @@ def token_log_probs(hidden: Any, weight: Any, bias: Any, labels: Any) -> tuple[A
         weight: (vocabulary, hidden size); bias: (vocabulary) or None.
         labels: (tokens), ids below the vocabulary.
     """
-    return _TokenLogProbs.apply(hidden, weight, bias, labels)
+    found: tuple[Tensor, Tensor, Tensor] = _TokenLogProbs.apply(hidden, weight, bias, labels)
+    return found
 
 
 class _TokenLogProbs(torch.autograd.Function):
@@ -83,7 +87,9 @@ class _TokenLogProbs(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Any, weight: Any, bias: Any, labels: Any) -> tuple[Any, Any, Any]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         tokens = len(labels)
         log_probs, entropy = hidden.new_empty(tokens, dtype=torch.float32), hidden.new_empty(tokens)
         is_top1 = torch.empty(tokens, dtype=torch.bool)
@@ -103,7 +109,7 @@ class _TokenLogProbs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Any, *_: Any) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, labels, slope = ctx.saved_tensors
         if not ctx.head_is_trained:
             return (None if slope is None else slope * grad[:, None].to(slope.dtype)), None, None, None
@@ -120,7 +126,7 @@ class _TokenLogProbs(torch.autograd.Function):
         return to_hidden, to_weight, to_bias, None
 
 
-def _log_softmax(hidden: Any, weight: Any, bias: Any) -> Any:
+def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.nn.functional.linear(hidden, weight, bias).float().log_softmax(1)
 
 

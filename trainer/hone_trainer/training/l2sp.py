@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class L2ToStart(TrainerCallback):
@@ -20,10 +20,14 @@ class L2ToStart(TrainerCallback):
         self._strength = strength
         self._weights: list[tuple[Any, Any]] = []
 
-    def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
         self._weights = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad]
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         for weight, start in self._weights:
             if weight.grad is not None:
                 weight.grad.add_(weight.detach() - start.to(weight.device), alpha=self._strength)

@@ -28,11 +28,17 @@ from hone_trainer.training.checkpoints import Checkpoints, naming_disk_errors
 from hone_trainer.training.settings import Settings
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import Trainer
+
     from hone_trainer.harness.tasks import Benchmark
     from hone_trainer.scoring.probe_suite import Probe
     from hone_trainer.training.method import Method
     from hone_trainer.training.selfcheck import Shown
 
+    _Trainer = Trainer
+else:
+    _Trainer = object  # a mix-in: transformers is not imported, and TRL's trainers bring the real base
 
 ZERO_STEPS = 20
 """Steps from the start after which a run is given up that never had a gradient."""
@@ -84,17 +90,10 @@ class StopRequested(Exception):  # noqa: N818 - not an error
     """A stop was asked for in the middle of an evaluation."""
 
 
-class Loop:
+class Loop(_Trainer):
     """Mix-in; goes before the trainer class in the bases. `attach` must be called before `train`."""
 
     run: Run
-    args: Any
-    callback_handler: Any
-    control: Any
-    is_deepspeed_enabled: bool
-    model: Any
-    model_wrapped: Any
-    state: Any
     PRIVATE: ClassVar[tuple[str, ...]] = ("training_args.bin", "README.md")
     """Files that transformers and TRL put into a checkpoint and nothing reads; the first is a pickle."""
 
@@ -108,13 +107,13 @@ class Loop:
 
     # A stop at the first non-finite number, before it reaches the weights
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         if not self._is_checked:
             self._before_first_step(inputs)
         apart = self.run.settings.flat and "cu_seq_lens_q" in inputs
         try:
             with row_attention.by_row(self.model.config) if apart else nullcontext():
-                loss = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[misc]
+                loss = super().training_step(model, inputs, num_items_in_batch)
         except generate.NotFiniteError as error:
             raise self._diverged(str(error), [inputs]) from None
         # It is read at the end of the step: reading it here would make the host wait for the device each time.
@@ -130,7 +129,7 @@ class Loop:
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float | None:
         """The gradient norm of a step, read together with the losses of its micro batches. The optimizer comes next."""
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         micro, self._micro_batches = self._micro_batches, []
         *losses, found = finite.read([*(loss for _, loss in micro), 0.0 if norm is None else norm])
         for (inputs, _), loss in zip(micro, losses, strict=True):
@@ -198,7 +197,7 @@ class Loop:
         self.run.scores = {step: scores}
         total = sum(scores[1:], scores[0])
         metrics = {f"eval_{name}": total.value(name) for name in self.run.method.metrics}
-        self.log(dict(metrics))  # type: ignore[attr-defined]
+        self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.run.reporters.update(stage="Training", eval_loss=metrics.pop("eval_loss", None), metrics=metrics)
         return metrics
@@ -235,7 +234,7 @@ class Loop:
     # Control flow
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        prepared = super()._prepare_for_training(*args, **kwargs)  # type: ignore[misc]
+        prepared = super()._prepare_for_training(*args, **kwargs)
         if self.run.plan.deepspeed is not None:
             deepspeed.assert_sharded(self)
         return prepared
@@ -245,7 +244,7 @@ class Loop:
         if self.finished():
             self.control.should_training_stop = True
             return
-        super()._run_epoch(*args, **kwargs)  # type: ignore[misc]
+        super()._run_epoch(*args, **kwargs)
 
     def finished(self) -> bool:
         """Whether no step is left: the last was done, early stopping fired, or a stop was asked for."""
@@ -265,4 +264,4 @@ class Loop:
     def load_step(self, path: Path) -> None:
         """Put the weights of a checkpoint into the model; a collective."""
         self.state.best_model_checkpoint = str(path)
-        self._load_best_model()  # type: ignore[attr-defined]
+        self._load_best_model()

@@ -10,7 +10,7 @@ from hone_trainer.scoring.early_stopping import Goal
 
 if TYPE_CHECKING:
     from hone_api.plan import TrainingPlan
-    from hone_trainer.encoding.split_file import RecordEncoder
+    from hone_trainer.encoding.split_file import Example, RecordEncoder
     from hone_trainer.models.base_model import Base, Head
     from hone_trainer.scoring.heldout import HeldOut
     from hone_trainer.scoring.scores import Best, Score
@@ -30,7 +30,7 @@ Poll = Callable[[], None]
 class Method:
     """One method. The pipeline calls the fields from top to bottom."""
 
-    encoder: Callable[[TrainingPlan, Base], RecordEncoder]
+    encoder: Callable[[TrainingPlan, Base], RecordEncoder[Example]]
     """Records of the materialized splits to examples."""
     dataset: Callable[[TrainingPlan, Sequence[Any], int], Any]
     """Plan, examples, tokens of the longest sequence -> a `datasets.Dataset` as the trainer takes it."""

@@ -1,0 +1,9 @@
+from typing import Any
+
+from transformers import Trainer, TrainingArguments
+
+class ORPOConfig(TrainingArguments): ...
+
+class ORPOTrainer(Trainer):
+    def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> tuple[Any, ...]: ...
+    def tokenize_row(self, feature: dict[str, Any], model: Any = None) -> dict[str, Any]: ...
