@@ -16,9 +16,10 @@ from hone_trainer.artifacts.run_summary import Effort
 from hone_trainer.encoding.split_file import Example
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters, base_model, gguf
+from hone_trainer.models.network import Generating
 from hone_trainer.store import manifest
 from hone_trainer.training.checkpoints import naming_disk_errors
-from hone_trainer.training.loop import Run
+from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.selfcheck import Shown
 
 MERGE_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.25}
@@ -54,7 +55,7 @@ class Record:
     """Time and memory of the run; None for a checkpoint that is exported later."""
 
 
-def weights(trainer: Any) -> dict[str, Any]:
+def weights(trainer: Loop) -> dict[str, Any]:
     """The trained weights on the CPU, by their names in the file: those of the adapter, or of the whole model.
 
     A collective: sharded weights are gathered. Tied weights appear once. Only the first rank's return value counts.
@@ -145,7 +146,7 @@ def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, reco
     return _finish(run, folder, "Adapter", record)
 
 
-def _full(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: Record) -> Artifact:
+def _full(run: Run, folder: Path, trained: dict[str, Any], network: Generating, record: Record) -> Artifact:
     import torch
 
     _fresh(folder)
@@ -279,12 +280,12 @@ def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
                 yield name, file.get_tensor(name)
 
 
-def _untied(network: Any) -> dict[str, Any]:
+def _untied(network: Generating) -> dict[str, Any]:
     tied = set(network.all_tied_weights_keys)
     return {name: tensor for name, tensor in network.state_dict().items() if name not in tied}
 
 
-def _read_back(folder: Path, network: Any, expected: Collection[str]) -> Iterable[tuple[str, Any]]:
+def _read_back(folder: Path, network: Generating, expected: Collection[str]) -> Iterable[tuple[str, Any]]:
     """The tensors of an artifact, by their names in the model.
 
     Experts are one tensor in memory but separate tensors in the file, in the layout of their family (transformers 5).
@@ -293,11 +294,12 @@ def _read_back(folder: Path, network: Any, expected: Collection[str]) -> Iterabl
     names = {name for name, _ in _stored(folder)}
     if names == set(expected) or not getattr(network, "_weight_conversions", None):
         return _stored(folder)
-    loaded = type(network).from_pretrained(folder, dtype="auto", use_safetensors=True, local_files_only=True)
+    kind: Any = type(network)
+    loaded = kind.from_pretrained(folder, dtype="auto", use_safetensors=True, local_files_only=True)
     return _untied(loaded).items()
 
 
-def _logits(network: Any, rows: Sequence[Example]) -> list[Any]:
+def _logits(network: Generating, rows: Sequence[Example]) -> list[Any]:
     import torch
 
     network.eval()

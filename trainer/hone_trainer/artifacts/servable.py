@@ -10,6 +10,7 @@ from typing import Any
 
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.base_model import Head
+from hone_trainer.models.network import Generating
 
 
 def base_name(uri: str) -> str:
@@ -75,7 +76,7 @@ def check(folder: Path, base: Any, head: Head) -> None:
         raise TrainerError("TrainerError", f"PEFT cannot load the exported adapter: {'; '.join(wrong[:5])}")
 
 
-def _not_loaded(folder: Path, network: Any, base: Any) -> list[str]:
+def _not_loaded(folder: Path, network: Generating, base: Any) -> list[str]:
     """The file's tensors that differ in the network after PEFT has loaded the file as PeftModel.from_pretrained
     does."""
     import torch
@@ -97,7 +98,7 @@ def _not_loaded(folder: Path, network: Any, base: Any) -> list[str]:
     ]
 
 
-def _state(network: Any) -> dict[str, Any]:
+def _state(network: Generating) -> dict[str, Any]:
     from peft import get_peft_model_state_dict
 
     state: dict[str, Any] = get_peft_model_state_dict(network)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from hone_api.modelversion import EvaluationNumber
 from hone_trainer.commands.exported import Exported
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
+from hone_trainer.models.network import Generating
 from hone_trainer.run import preflight, rows
 from hone_trainer.scoring import heldout, scores
 from hone_trainer.scoring.heldout import HeldOut
@@ -42,7 +42,7 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
         print(warning)
     held_out = HeldOut(str(data), encoded.rows[: plan.evaluation.max_rows], data)
 
-    def score(network: Any) -> Score:
+    def score(network: Generating) -> Score:
         pad = opened.tokenizer.pad_token_id
         return heldout.score(network, held_out.rows, pad_id=pad, bf16=exported.bf16, poll=lambda: None)
 

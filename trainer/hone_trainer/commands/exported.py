@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters, base_model
+from hone_trainer.models.network import Generating
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,28 @@ class Exported:
         bf16 = report["resolved"]["precision"] == "BFloat16"
         return cls(folder, plan, bf16, is_adapter, base, base_model.open_base(base if is_adapter else folder))
 
-    def load_alone(self) -> Any:
+    def load_alone(self) -> Generating:
         """The merged or full model, or an adapter's base."""
         return _load(self.opened, self.plan, self.bf16, quantize=self.is_adapter)
 
-    def load_base(self) -> Any:
+    def load_base(self) -> Generating:
         """The base of a merged or full model."""
         return _load(base_model.open_base(self.base), self.plan, self.bf16, quantize=True)
 
-    def with_adapter(self, network: Any) -> Any:
+    def with_adapter(self, network: Generating) -> Generating:
         """An adapter on its loaded base."""
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(network, self.folder)
+        tuned: Generating = PeftModel.from_pretrained(network, self.folder)
+        return tuned
 
-    def load(self) -> Any:
+    def load(self) -> Generating:
         """The trained model."""
         network = self.load_alone()
         return self.with_adapter(network) if self.is_adapter else network
 
 
-def _load(opened: base_model.Base, plan: TrainingPlan, bf16: bool, *, quantize: bool) -> Any:
+def _load(opened: base_model.Base, plan: TrainingPlan, bf16: bool, *, quantize: bool) -> Generating:
     """The model with TRL's fused loss head, on the GPU where there is one."""
     import torch
     from trl.trainer.utils import add_fused_lm_head

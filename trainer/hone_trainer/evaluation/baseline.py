@@ -27,7 +27,7 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import interrupted
 from hone_trainer.store.manifest import write_atomically
-from hone_trainer.training.loop import Run, StopRequested
+from hone_trainer.training.loop import Loop, Run, StopRequested
 
 MEASURED = ("scores", "probes", "graded", "harness")
 """Attributes of `Baseline` that are kept as lists of scores."""
@@ -36,7 +36,7 @@ MEASURED = ("scores", "probes", "graded", "harness")
 class Baseline(TrainerCallback):
     """Measures the base when training begins, unless an earlier attempt did."""
 
-    trainer: Any
+    trainer: Loop
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -59,7 +59,7 @@ class Baseline(TrainerCallback):
         elif state.global_step == 0:  # a resumed full fine-tuning without the file has lost them
             self._measure()
 
-    def samples(self, trainer: Any) -> tuple[list[Sample], list[str]]:
+    def samples(self, trainer: Loop) -> tuple[list[Sample], list[str]]:
         """Each question with both models' answers, and warnings about how the answers end. A collective."""
         if not self._questions:
             return [], []
@@ -106,7 +106,7 @@ class Baseline(TrainerCallback):
             setattr(self, name, [Score.from_json(score) for score in body.get(name, ())])
         self._answers = [Answer.from_json(answer) for answer in body["answers"] or ()]
 
-    def _answer(self, trainer: Any) -> list[Answer]:
+    def _answer(self, trainer: Loop) -> list[Answer]:
         return heldout.answers(
             trainer.model,
             [row.prompt_ids for row, _, _ in self._questions],

@@ -13,7 +13,7 @@ from hone_trainer.harness import measuring
 from hone_trainer.scoring import paired, probe_suite, scores
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import interrupted
-from hone_trainer.training.loop import Run, StopRequested
+from hone_trainer.training.loop import Loop, Run, StopRequested
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Appraisal:
     resolved: dict[str, int | str] = field(default_factory=dict)
 
 
-def appraise(trainer: Any, base: Baseline, step: int) -> Appraisal:
+def appraise(trainer: Loop, base: Baseline, step: int) -> Appraisal:
     """Measure the model in its current state, which is that of `step`. A collective.
 
     Raises:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_trainer.models import adapters, base_model
+from hone_trainer.models.network import Generating
 from hone_trainer.scoring import probe_suite
 from hone_trainer.scoring.early_stopping import Goal
 from hone_trainer.scoring.probe_suite import Probe
 from hone_trainer.scoring.scores import Score
+from hone_trainer.training.loop import Loop, Run
 
 WEIGHTS = (0.2, 0.4, 0.6, 0.8)
 """Weights that are measured in addition to base and tuned model."""
@@ -37,7 +39,7 @@ class Point:
         """`value` as a cost, where lower is better."""
         return goal.cost(self.value(goal))
 
-    def to_json(self, run: Any) -> dict[str, Any]:
+    def to_json(self, run: Run) -> dict[str, Any]:
         """Weight and metrics, keyed by metric and rows."""
         metrics = {
             f"{name} on {split.name}": score.value(name)
@@ -52,7 +54,7 @@ class Point:
         return {"weight": self.weight, "metrics": metrics}
 
 
-def measure(trainer: Any) -> list[Point]:
+def measure(trainer: Loop) -> list[Point]:
     """The points between base and tuned model. A collective; the model's weights are restored afterwards."""
     points = []
     for weight in WEIGHTS:
@@ -63,7 +65,7 @@ def measure(trainer: Any) -> list[Point]:
 
 
 @contextmanager
-def between(trainer: Any, weight: float) -> Iterator[None]:
+def between(trainer: Loop, weight: float) -> Iterator[None]:
     """Set the trainer's model to this point of the line while the context is open."""
     run = trainer.run
     if adapters.is_adapter(run.plan.adapter):
@@ -75,7 +77,7 @@ def between(trainer: Any, weight: float) -> Iterator[None]:
 
 
 @contextmanager
-def _scaled(network: Any, weight: float) -> Iterator[None]:
+def _scaled(network: Generating, weight: float) -> Iterator[None]:
     """The update of a LoRA layer is a factor times B A: multiply that factor by the weight."""
     layers = list(lora_layers(network))
     before = [dict(layer.scaling) for layer in layers]
@@ -88,7 +90,7 @@ def _scaled(network: Any, weight: float) -> Iterator[None]:
             layer.scaling = factors
 
 
-def lora_layers(network: Any) -> Iterator[Any]:
+def lora_layers(network: Generating) -> Iterator[Any]:
     """PEFT's layers with a low-rank update."""
     from peft.tuners.lora import LoraLayer
 
@@ -96,7 +98,7 @@ def lora_layers(network: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _mixed(network: Any, base: dict[str, Any], weight: float) -> Iterator[None]:
+def _mixed(network: Generating, base: dict[str, Any], weight: float) -> Iterator[None]:
     import torch
 
     tuned = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
@@ -112,19 +114,19 @@ def _mixed(network: Any, base: dict[str, Any], weight: float) -> Iterator[None]:
                 parameter.copy_(tuned[name])
 
 
-def _base(run: Any) -> dict[str, Any]:
+def _base(run: Run) -> dict[str, Any]:
     network = base_model.load(run.base, bf16=False, cpu=True, quantize=False, frozen=False, head=run.method.head)
     return dict(network.named_parameters())
 
 
-def best(points: Sequence[Point], base: Sequence[Score], run: Any) -> Point | None:
+def best(points: Sequence[Point], base: Sequence[Score], run: Run) -> Point | None:
     """The point with the best held-out value among those within the retention limit; None if there is none."""
     limit = probe_suite.limit(run.plan)
     kept = [p for p in points if not probe_suite.beyond(probe_suite.regressions(run.probes, base, p.probes), limit)]
     return min(kept, key=lambda p: p.cost(run.method.goal), default=None)
 
 
-def sentence(choice: Point | None, tuned: Point, base: Sequence[Score], run: Any) -> str | None:
+def sentence(choice: Point | None, tuned: Point, base: Sequence[Score], run: Run) -> str | None:
     """What the curve shows in addition to the tuned model; None if the tuned model is the best point."""
     if choice is None:
         return "evaluation.retention.interpolate: no point between base and tuned model keeps what must be kept."

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.rewards import VERIFIERS
@@ -25,7 +25,7 @@ from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.paired import REWARD, pass_at, pass_name
 from hone_trainer.scoring.scores import Mean, Score
-from hone_trainer.training.loop import Run
+from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Poll
 
 WIDTH = 4
@@ -64,7 +64,7 @@ def longest_answer(plan: TrainingPlan) -> int:
     return max(plan.evaluation.max_new_tokens, own.max_completion_length if own else 0)
 
 
-def measure(trainer: Any, poll: Poll, *, check: bool = False) -> list[Score]:
+def measure(trainer: Loop, poll: Poll, *, check: bool = False) -> list[Score]:
     """One score for each split of `run.prompts`, of the model in its current state. A collective.
 
     Args:
@@ -87,7 +87,7 @@ def measure(trainer: Any, poll: Poll, *, check: bool = False) -> list[Score]:
         return [_score(trainer, combined, split, poll) for split in run.prompts]
 
 
-def _score(trainer: Any, combined: Combined, split: HeldOut, poll: Poll) -> Score:
+def _score(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> Score:
     tokens, metrics = _greedy(trainer, combined, split, poll)
     if trainer.run.plan.evaluation.pass_at:
         metrics += _sampled(trainer, combined, split, poll)
@@ -123,7 +123,7 @@ def _tell(run: Run, combined: Combined, split: HeldOut, graded: Graded) -> None:
         run.reporters.say(f"{graded.name} on {split.name}: {masked} of {rows} rows got no score and are left out{why}")
 
 
-def _greedy(trainer: Any, combined: Combined, split: HeldOut, poll: Poll) -> tuple[int, list[Graded]]:
+def _greedy(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> tuple[int, list[Graded]]:
     """Tokens of the likeliest answers, and their rewards."""
     run: Run = trainer.run
     longest, pad = longest_answer(run.plan), run.base.tokenizer.pad_token_id
@@ -143,7 +143,7 @@ def _greedy(trainer: Any, combined: Combined, split: HeldOut, poll: Poll) -> tup
     return int(sum(tokens)), out
 
 
-def _sampled(trainer: Any, combined: Combined, split: HeldOut, poll: Poll) -> list[Graded]:
+def _sampled(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> list[Graded]:
     """pass@k of each reward that scores right or wrong. The seeds do not depend on the model's weights."""
     run: Run = trainer.run
     options, pad = run.plan.evaluation.pass_at, run.base.tokenizer.pad_token_id

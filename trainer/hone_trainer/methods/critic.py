@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hone_trainer.models.network import Generating
+
 NAME = "value_head"
 
 
@@ -21,7 +23,7 @@ class Views:
     """Reward expected from here on; None without a value head."""
 
 
-def install(model: Any) -> None:
+def install(model: Generating) -> None:
     """Add the head to a causal model, before peft wraps it. It begins at 0: nothing is expected yet."""
     import torch
 
@@ -31,7 +33,7 @@ def install(model: Any) -> None:
     setattr(model, NAME, head)
 
 
-def views(model: Any, inputs: dict[str, Any], answers_from: int, temperature: float, head: Any = None) -> Views:
+def views(model: Generating, inputs: dict[str, Any], answers_from: int, temperature: float, head: Any = None) -> Views:
     """The model's views of the tokens from column `answers_from` on.
 
     Args:
@@ -54,6 +56,6 @@ def views(model: Any, inputs: dict[str, Any], answers_from: int, temperature: fl
     return Views(log_probs, entropy, values)
 
 
-def head_of(model: Any) -> Any:
+def head_of(model: Generating) -> Any:
     """The head that was installed, in peft's wrapping where there is one."""
     return next(module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] == NAME)

@@ -8,21 +8,25 @@ predicted from a stranger. A document longer than a sequence goes on in the next
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.split_file import IGNORED, Encoder, Row
 from hone_trainer.methods import sft
 from hone_trainer.models.base_model import Base
+from hone_trainer.models.network import Tokenizer
 from hone_trainer.scoring import heldout
 from hone_trainer.training.method import Method
 from hone_trainer.training.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 
 class DocumentEncoder(Encoder):
     """Records {text} to rows of at most `length` tokens."""
 
-    def __init__(self, tokenizer: Any, length: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, length: int) -> None:
         super().__init__(tokenizer)
         self._length = length
 
@@ -49,7 +53,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
     return sft.sequences(rows, max_length if plan.dapt.pack else None)
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
     """TRL's SFTConfig."""
     return sft.config(plan, settings, packing=plan.dapt.pack)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.split_file import Encoder, Row
@@ -14,8 +14,13 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.methods import divergence, sft
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.teachers import from_model, sequence
 from hone_trainer.training.loop import Loop, Run
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import TrainerCallback, TrainingArguments
 
 
 class AnsweredEncoder(Encoder):
@@ -76,7 +81,7 @@ class Taught(Loop):
     tokens: Any = 0
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Network, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         import torch
 
@@ -101,12 +106,19 @@ class Taught(Loop):
         super().log({**logs, "num_tokens": float(self.tokens)}, start_time)
 
 
-def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+def trainer(
+    run: Run,
+    args: TrainingArguments,
+    network: Generating,
+    peft_config: PeftConfig | None,
+    callbacks: list[TrainerCallback],
+) -> Loop:
     """A trainer that is ready to train."""
     options = sequence.options_of(run.plan)
     if not options.by_logits:
         return sft.trainer(run, args, network, peft_config, callbacks)
     made = sft.trainer(run, args, network, peft_config, callbacks, loop=Taught)
+    assert isinstance(made, Taught)
     opened, numbers = from_model.open_teacher(run.plan, run.base), run.settings
     theirs = base_model.load(opened, bf16=numbers.bf16, cpu=numbers.cpu, quantize=False, frozen=True)
     made.teacher = theirs.to(args.device).eval().requires_grad_(False)

@@ -5,7 +5,7 @@ the hinge loss (Zhao et al. 2023, SLiC-HF, arXiv 2305.10425), by TRL's DPOTraine
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.methods import pairs
@@ -13,11 +13,16 @@ from hone_trainer.methods.arguments import common
 from hone_trainer.methods.pairs import Poll
 from hone_trainer.methods.reference import WithReference
 from hone_trainer.models import adapters
+from hone_trainer.models.network import Generating
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
-from hone_trainer.training.loop import Run
+from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import TrainerCallback, TrainingArguments
 
 LOSSES = {"Sigmoid": "sigmoid", "IPO": "ipo", "Hinge": "hinge"}
 """Our names -> TRL's."""
@@ -33,7 +38,7 @@ FORMULAS: dict[str, Loss] = {
 """
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
     """TRL's DPOConfig."""
     from trl import DPOConfig
 
@@ -47,7 +52,13 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
     )
 
 
-def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+def trainer(
+    run: Run,
+    args: TrainingArguments,
+    model: Generating,
+    peft_config: PeftConfig | None,
+    callbacks: list[TrainerCallback],
+) -> Loop:
     """A trainer that is ready to train."""
     from transformers import PrinterCallback
     from trl import DPOTrainer
@@ -81,7 +92,7 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     return made
 
 
-def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+def score(trainer: WithReference, split: HeldOut, poll: Poll) -> Score:
     """Loss, reward accuracy and reward margin on held-out pairs. The reward of an answer is beta times its log-ratio to
     the reference, so before training every margin is 0 and the accuracy 0.5."""
     beta, loss = float(trainer.run.plan.dpo.beta), FORMULAS[trainer.run.plan.dpo.loss]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_api.estimate.micro_batch import longest_sequence
 from hone_api.methods import GrpoMethod
@@ -20,10 +20,16 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.methods import generation, rewarding, samples, served
 from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
+from hone_trainer.models.network import Generating
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.samplers import PromptOrder
 from hone_trainer.training.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import TrainerCallback, TrainingArguments
+    from trl import GRPOConfig, RLOOConfig
 
 LOSSES: dict[str, dict[str, str]] = {
     "GRPO": {"loss_type": "grpo"},
@@ -64,7 +70,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
     return Dataset.from_dict({"prompt": [row.prompt_ids for row in rows], "row": list(range(len(rows)))})
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
     """TRL's GRPOConfig, or its RLOOConfig for advantages that leave one out."""
     from trl import GRPOConfig, RLOOConfig
 
@@ -97,7 +103,13 @@ def _bounds(grpo: GrpoMethod) -> dict[str, float]:
     return {"epsilon": low, "epsilon_high": 1 + high if grpo.loss == "CISPO" else high}
 
 
-def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+def trainer(
+    run: Run,
+    args: GRPOConfig | RLOOConfig,
+    model: Generating,
+    peft_config: PeftConfig | None,
+    callbacks: list[TrainerCallback],
+) -> Loop:
     """A trainer that is ready to train, after the rewards have shown that they know the right answers."""
     from transformers import PrinterCallback
     from trl import GRPOTrainer, RLOOTrainer

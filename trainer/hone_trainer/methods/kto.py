@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.preferences import Judged, JudgedEncoder
@@ -18,11 +18,16 @@ from hone_trainer.methods.pairs import Poll
 from hone_trainer.methods.reference import WithReference
 from hone_trainer.models import adapters
 from hone_trainer.models.base_model import Base
+from hone_trainer.models.network import Generating
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
-from hone_trainer.training.loop import Run
+from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import TrainerCallback, TrainingArguments
 
 _MASKS = ("completion_mask", "KL_completion_mask")
 """Columns of a dataset and of its batches: which tokens of the answers count."""
@@ -52,7 +57,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -> Any:
     return made
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
     """TRL's KTOConfig."""
     from trl import KTOConfig
 
@@ -66,7 +71,13 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
     )
 
 
-def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+def trainer(
+    run: Run,
+    args: TrainingArguments,
+    model: Generating,
+    peft_config: PeftConfig | None,
+    callbacks: list[TrainerCallback],
+) -> Loop:
     """A trainer that is ready to train."""
     from transformers import PrinterCallback
     from trl import KTOTrainer
@@ -107,7 +118,7 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     return made
 
 
-def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+def score(trainer: WithReference, split: HeldOut, poll: Poll) -> Score:
     """Loss, reward accuracy and reward margin on held-out answers.
 
     The loss is that of eq. 7 with the KL term estimated from the whole split; an answer is right when the sign of its

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hone_trainer.models.network import Adapted, Generating
+
 ADAPTER = "default"
 """peft's name of the one that is trained."""
 BASE = ".base_layer.weight"
 """End of the names of frozen weights that have an update."""
 
 
-def parameters(network: Any) -> Iterator[tuple[str, Any]]:
+def parameters(network: Adapted) -> Iterator[tuple[str, Any]]:
     """Names and weights of the base with the adapter merged into a copy, one at a time.
 
     In place of `VLLMGeneration._iter_named_params`, for models that are whole on each rank.
@@ -34,7 +36,7 @@ def _plain(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".base_layer", "")
 
 
-def _merged(network: Any, name: str) -> Any:
+def _merged(network: Generating, name: str) -> Any:
     """The weight that peft's own merge would write, of an adapted layer."""
     import torch
 

@@ -7,18 +7,23 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.preferences import Pair, labels
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
 from hone_trainer.methods.pairs import Poll
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import TrainerCallback, TrainingArguments
 
 _LIKELY = "chosen_likely_labels"
 
@@ -31,14 +36,20 @@ def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     return made
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
     """TRL's ORPOConfig."""
     from trl.experimental.orpo import ORPOConfig
 
     return ORPOConfig(**common(plan, settings), beta=float(plan.orpo.weight), max_length=settings.max_length)
 
 
-def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+def trainer(
+    run: Run,
+    args: TrainingArguments,
+    model: Generating,
+    peft_config: PeftConfig | None,
+    callbacks: list[TrainerCallback],
+) -> Loop:
     """A trainer that is ready to train."""
     from transformers import PrinterCallback
     from trl.experimental.orpo import ORPOTrainer
@@ -52,12 +63,12 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
         def tokenize_row(self, feature: dict[str, Any], *_: Any) -> dict[str, Any]:
             return _columns(feature)
 
-        def concatenated_forward(self, model: Any, batch: dict[str, Any]) -> Any:
+        def concatenated_forward(self, model: Network, batch: dict[str, Any]) -> Any:
             """TRL's likelihood is that of every token of prompt and chosen answer, context in the answer included."""
             found = super().concatenated_forward(model, batch)
             return (*found[:4], _likelihood(found[2], batch[_LIKELY]), *found[5:]) if _LIKELY in batch else found
 
-        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        def compute_loss(self, model: Network, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             masks = inputs["chosen_attention_mask"].sum() + inputs["rejected_attention_mask"].sum()
             self.tokens = self.tokens + self.accelerator.gather(masks).sum()  # read when it is logged
             return super().compute_loss(model, inputs, *args, **kwargs)
@@ -79,7 +90,7 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     return made
 
 
-def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+def score(trainer: Loop, split: HeldOut, poll: Poll) -> Score:
     """Loss, reward accuracy and reward margin on held-out pairs. The reward of an answer is the weight times its mean
     log-probability per token.
 

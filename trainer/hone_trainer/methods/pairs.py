@@ -12,6 +12,7 @@ from hone_trainer.encoding.conversation import IGNORED
 from hone_trainer.encoding.preferences import Compared, Pair, PairEncoder
 from hone_trainer.encoding.split_file import Example
 from hone_trainer.models.base_model import Base
+from hone_trainer.models.network import Network
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training.loop import Run
@@ -65,7 +66,7 @@ class MaskedCollator:
 
 
 def log_probs(
-    run: Run, model: Any, rows: Sequence[Compared], poll: Poll, *, prompts: bool = False
+    run: Run, model: Network, rows: Sequence[Compared], poll: Poll, *, prompts: bool = False
 ) -> list[list[float]]:
     """The log-probability in nats of what counts of each row's answers: of a pair, of chosen and rejected.
 

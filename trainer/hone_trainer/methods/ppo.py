@@ -5,7 +5,7 @@ in 1.13), so this is our own, small: formulas in ppo_math.py, value head in crit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_api.methods import PpoMethod
 from hone_api.plan import TrainingPlan
@@ -17,12 +17,19 @@ from hone_trainer.methods.judge import Judge
 from hone_trainer.methods.pairs import Poll
 from hone_trainer.models import base_model, generate
 from hone_trainer.models.base_model import Base
+from hone_trainer.models.network import Generating
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
-from hone_trainer.training.loop import Run
+from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import TrainerCallback, TrainingArguments
+
+    from hone_trainer.methods.ppo_loop import Ppo
 
 
 def options(plan: TrainingPlan) -> PpoMethod:
@@ -49,14 +56,20 @@ def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
     return Dataset.from_dict({"prompt_ids": [row.prompt_ids for row in rows]})
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
     """transformers' TrainingArguments."""
     from transformers import TrainingArguments
 
     return TrainingArguments(**common(plan, settings), remove_unused_columns=False)
 
 
-def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+def trainer(
+    run: Run,
+    args: TrainingArguments,
+    network: Generating,
+    peft_config: PeftConfig | None,
+    callbacks: list[TrainerCallback],
+) -> Loop:
     """A trainer that is ready to train."""
     from accelerate.utils import set_seed
     from peft import get_peft_model
@@ -98,7 +111,7 @@ def trainer(run: Run, args: Any, network: Any, peft_config: Any, callbacks: list
     return made
 
 
-def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+def score(trainer: Ppo, split: HeldOut, poll: Poll) -> Score:
     """Mean reward of greedy answers to held-out prompts, and the KL divergence to the reference over their tokens in
     nats an answer; of the base that is 0. A collective."""
     run: Run = trainer.run
@@ -117,7 +130,7 @@ def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
     return Score({"reward": Mean(rewards, ones), "kl": Mean(kl, ones)}, tokens=int(sum(lengths)))
 
 
-def _divergence(trainer: Any, prompt: list[int], answer: list[int]) -> float:
+def _divergence(trainer: Ppo, prompt: list[int], answer: list[int]) -> float:
     import torch
 
     inputs = {"input_ids": torch.tensor([prompt + answer], device=trainer.args.device), "use_cache": False}

@@ -22,6 +22,7 @@ from hone_trainer.methods.judge import Judge
 from hone_trainer.methods.reference import TOLERANCE
 from hone_trainer.methods.rollouts import Rollout
 from hone_trainer.models import generate
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.training import finite
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.samplers import PromptOrder
@@ -58,7 +59,7 @@ class Ppo(Loop, Trainer):
         self.prompts, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         return [{**batch, "part": part} for part, batch in enumerate(self.prompts)], None
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+    def training_step(self, model: Network, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         # Not before: a resumed run gets its rollouts and random state back after `get_batch_samples`.
         if inputs["part"] == 0 and (self.state.global_step % self.ppo.iterations == 0 or not self.rollouts):
             try:
@@ -163,7 +164,7 @@ class Ppo(Loop, Trainer):
 
     # Learning
 
-    def compute_loss(self, model: Any, inputs: Rollout, *_: Any, **__: Any) -> Any:
+    def compute_loss(self, model: Generating, inputs: Rollout, *_: Any, **__: Any) -> Any:
         """The mean over all tokens of the step: transformers divides by the micro batches, DDP by the ranks."""
         head = critic.head_of(self.model)
         now = critic.views(model, inputs.inputs, inputs.answers_from, self.temperature, head)

@@ -5,19 +5,24 @@ arXiv 2203.02155, eq. 1), by TRL's RewardTrainer fed with our own ids.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.preferences import Pair
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
 from hone_trainer.methods.pairs import Poll
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import TrainerCallback, TrainingArguments
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
@@ -28,7 +33,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     return Dataset.from_dict({"chosen_ids": list(chosen), "rejected_ids": list(rejected)})
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
     """TRL's RewardConfig."""
     from trl import RewardConfig
 
@@ -40,7 +45,13 @@ def arguments(plan: TrainingPlan, settings: Settings) -> Any:
     )
 
 
-def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any]) -> Any:
+def trainer(
+    run: Run,
+    args: TrainingArguments,
+    model: Generating,
+    peft_config: PeftConfig | None,
+    callbacks: list[TrainerCallback],
+) -> Loop:
     """A trainer that is ready to train."""
     from transformers import PrinterCallback
     from trl import RewardTrainer
@@ -64,7 +75,7 @@ def trainer(run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[A
     return made
 
 
-def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+def score(trainer: Loop, split: HeldOut, poll: Poll) -> Score:
     """Loss, reward accuracy and reward margin on held-out pairs; of the base, with the untrained head."""
     run = trainer.run
     found = rewards(trainer.scoring_model(), split.rows, run.base.tokenizer.pad_token_id, run.settings.bf16, poll)
@@ -73,7 +84,7 @@ def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
     return pairs.score(split.rows, losses, [chosen - rejected for chosen, rejected in found])
 
 
-def rewards(model: Any, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll) -> list[list[float]]:
+def rewards(model: Network, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll) -> list[list[float]]:
     """The reward of each sequence of each row. A collective."""
 
     def forward(batch: Sequence[Any]) -> list[list[float]]:

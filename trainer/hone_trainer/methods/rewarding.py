@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -12,6 +12,7 @@ from hone_trainer import ranks, rewards
 from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import generate
+from hone_trainer.models.network import Generating
 from hone_trainer.rewards import Masked, gold
 from hone_trainer.rewards.combined import Scores
 from hone_trainer.sandbox import Workers
@@ -198,13 +199,21 @@ class Cut(TrainerCallback):
         raise TrainerError("NoGradient", message, step=state.global_step)
 
 
-def score(trainer: Any, split: HeldOut, poll: Poll) -> Score:
+class Rewarded(Protocol):
+    """A trainer whose answers rewards score."""
+
+    run: Run
+    model: Generating
+    rewards: Rewards
+
+
+def score(trainer: Rewarded, split: HeldOut, poll: Poll) -> Score:
     """Mean reward of greedy answers to held-out prompts. A collective.
 
     Raises:
         TrainerError: see `Rewards.give_up`, when no answer got a score.
     """
-    run: Run = trainer.run
+    run = trainer.run
     assert run.plan.grpo is not None
     longest, pad = run.plan.grpo.max_completion_length, run.base.tokenizer.pad_token_id
 

@@ -20,6 +20,7 @@ from hone_trainer import ranks
 from hone_trainer.endpoints.client import TRIES, Access, Endpoint, in_parallel
 from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.methods.arguments import COLLECTIVE_TIMEOUT
+from hone_trainer.models.network import Adapted, Generating
 from hone_trainer.signals import Stop
 from hone_trainer.store import folders
 from hone_trainer.store.hub import secret_key
@@ -67,7 +68,7 @@ class Served:
     def __init__(
         self,
         endpoint: Endpoint,
-        network: Any,
+        network: Generating,
         folder: Path,
         run: str,
         sampling: Mapping[str, Any],
@@ -240,7 +241,7 @@ def attach(trainer: Any, run: Run) -> None:
     trainer.at_end.callback(served.close)
 
 
-def refuse_experts(network: Any, model_type: str) -> None:
+def refuse_experts(network: Adapted, model_type: str) -> None:
     """Refuse an adapter of experts that a server would refuse or, of Mixtral, leave out without a word.
 
     vLLM takes experts that are held together only when it is told so for each adapter, and by the names of a checkpoint

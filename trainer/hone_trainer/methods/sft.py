@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.split_file import Encoder, Row
 from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
 from hone_trainer.training import chunked_loss, finite
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.samplers import WithinStep
 from hone_trainer.training.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import TrainerCallback, TrainingArguments
+    from trl import SFTConfig
 
 
 def encoder(plan: TrainingPlan, base: Base) -> Encoder:
@@ -45,13 +51,13 @@ def sequences(rows: Sequence[Row], packed_length: int | None) -> Any:
     return pack_dataset(data, packed_length, "bfd")
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> Any:
+def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
     """TRL's SFTConfig."""
     noise = plan.sft.neftune_alpha
     return config(plan, settings, packing=plan.training.packing, neftune_noise_alpha=float(noise) if noise else None)
 
 
-def config(plan: TrainingPlan, settings: Settings, **more: Any) -> Any:
+def config(plan: TrainingPlan, settings: Settings, **more: Any) -> SFTConfig:
     """SFTConfig for rows that are ready: cut by the plan's policy, and counted."""
     from trl import SFTConfig
 
@@ -73,7 +79,7 @@ class Supervised(Loop):
     tokens: Any = 0
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Network, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         import torch
 
@@ -117,8 +123,13 @@ class Supervised(Loop):
 
 
 def trainer(
-    run: Run, args: Any, model: Any, peft_config: Any, callbacks: list[Any], loop: type[Loop] = Supervised
-) -> Any:
+    run: Run,
+    args: TrainingArguments,
+    model: Generating,
+    peft_config: PeftConfig | None,
+    callbacks: list[TrainerCallback],
+    loop: type[Loop] = Supervised,
+) -> Loop:
     """A trainer that is ready to train.
 
     Args:

@@ -10,6 +10,7 @@ from hone_api.combinations import expert_problems
 from hone_api.training import DEFAULT_RANK, Adapter
 from hone_trainer.models import targets
 from hone_trainer.models.base_model import Head
+from hone_trainer.models.network import Generating, Network
 
 CONFIG_NAME = "adapter_config.json"
 LAYERS = ("target_modules", "target_parameters", "rank_pattern", "alpha_pattern")
@@ -37,7 +38,7 @@ def resolved(adapter: Adapter) -> dict[str, int]:
     return {"adapterRank": rank, "adapterAlpha": adapter.alpha or round(alpha)}
 
 
-def to_peft(adapter: Adapter, network: Any, head: Head = "LanguageModel", checkpoint: Path | None = None) -> Any:
+def to_peft(adapter: Adapter, network: Generating, head: Head = "LanguageModel", checkpoint: Path | None = None) -> Any:
     """peft's LoraConfig for a loaded model; a reward head is trained in full, in addition to the adapter.
 
     Args:
@@ -66,7 +67,7 @@ def to_peft(adapter: Adapter, network: Any, head: Head = "LanguageModel", checkp
     return config
 
 
-def in_float32(model: Any) -> None:
+def in_float32(model: Network) -> None:
     """Cast the trained weights to float32: bfloat16 would lose updates smaller than 1/256 of a weight.
 
     TRL casts the adapters of a quantised base to bfloat16, and a reward head is loaded in the base's own type. Call
@@ -78,7 +79,7 @@ def in_float32(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
-def problems(adapter: Adapter, network: Any) -> list[str]:
+def problems(adapter: Adapter, network: Generating) -> list[str]:
     """The settings of an adapter that the model does not support, each with the way out.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import quantized, safe_config
+from hone_trainer.models.network import Generating, Tokenizer
 
 UNBOUNDED = 1_000_000_000
 """Context of a model whose config has none (state-space models)."""
@@ -23,7 +24,7 @@ class Base:
 
     path: Path
     config: Any
-    tokenizer: Any
+    tokenizer: Tokenizer
 
     @property
     def context(self) -> int:
@@ -115,7 +116,7 @@ def _refuse_unsafe(folder: Path) -> None:
 
 def load(
     base: Base, *, bf16: bool, cpu: bool, quantize: bool, frozen: bool, head: Head = "LanguageModel", seed: int = 0
-) -> Any:
+) -> Generating:
     """The model with its weights.
 
     Args:
@@ -140,7 +141,7 @@ def load(
         # The reward is read at the last token that is not padding.
         kind = AutoModelForSequenceClassification
         options |= {"num_labels": 1, "pad_token_id": base.tokenizer.pad_token_id}
-    network = kind.from_pretrained(
+    network: Generating = kind.from_pretrained(
         base.path, dtype=dtype, trust_remote_code=False, use_safetensors=True, local_files_only=True, **options
     )
     if quantize:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hone_trainer.errors import TrainerError
+from hone_trainer.models.network import Generating, Tokenizer
+
+if TYPE_CHECKING:
+    pass
 
 NEUTRAL: dict[str, Any] = {
     "num_beams": 1,
@@ -38,7 +42,7 @@ class NotFiniteError(TrainerError):
         super().__init__("Diverged", "the logits of an answer are not finite")
 
 
-def guard(model: Any) -> None:
+def guard(model: Generating) -> None:
     """Make `model.generate` raise NotFiniteError if a logit is NaN or infinite.
 
     torch cannot sample from such a distribution: on a CPU it raises a RuntimeError, on a GPU an assertion makes the
@@ -74,11 +78,11 @@ class StopStrings(NamedTuple):
     """Texts that end an answer wherever they occur in it, independent of token boundaries."""
 
     texts: Sequence[str]
-    tokenizer: Any
+    tokenizer: Tokenizer
 
 
 def greedy(
-    model: Any,
+    model: Generating,
     prompts: Sequence[Sequence[int]],
     *,
     pad_id: int,
@@ -113,7 +117,7 @@ def greedy(
 
 
 def drawn(
-    model: Any,
+    model: Generating,
     prompts: Sequence[Sequence[int]],
     *,
     seed: int,
@@ -135,7 +139,13 @@ def drawn(
 
 
 def sampled(
-    model: Any, inputs: dict[str, Any], *, temperature: float, pad_id: int, stop_ids: frozenset[int], longest: int
+    model: Generating,
+    inputs: dict[str, Any],
+    *,
+    temperature: float,
+    pad_id: int,
+    stop_ids: frozenset[int],
+    longest: int,
 ) -> Any:
     """Prompts with one answer each, sampled from the model's own distribution; top-k and repetition settings in its
     generation_config.json are ignored. Returns ids (rows, tokens), padded after an answer's end.

@@ -12,6 +12,7 @@ from typing import Any
 
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError
+from hone_trainer.models.network import Network
 
 ROWS = 4
 """Inputs that a layer is checked with."""
@@ -19,13 +20,13 @@ AGREE = 0.99
 """Smallest cosine of a layer's gradient with that of its dequantised weights; rounding to bfloat16 leaves 0.9999."""
 
 
-def keep_layout(model: Any) -> None:
+def keep_layout(model: Network) -> None:
     """Stop bitsandbytes from repacking the model's 4-bit weights. Call before the first forward pass."""
     for _, layer in _layers(model):
         layer.support_avx512bf16_for_cpu = False
 
 
-def check_gradient(model: Any) -> None:
+def check_gradient(model: Network) -> None:
     """Check that every 4-bit layer passes on the gradient of its dequantised weights after a forward pass in evaluation
     mode.
 
@@ -47,7 +48,7 @@ def check_gradient(model: Any) -> None:
             raise TrainerError("GradientMismatch", message, rank=ranks.rank())
 
 
-def _layers(model: Any) -> Iterator[tuple[str, Any]]:
+def _layers(model: Network) -> Iterator[tuple[str, Any]]:
     from bitsandbytes.nn import Linear4bit
 
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Linear4bit))

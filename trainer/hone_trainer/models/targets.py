@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hone_trainer.models.network import Generating
+
 ALL_LINEAR = "all-linear"
 ROUTER = re.compile(r"(^|_)(gate|router)$")
 """Last part of the name of a router, or of the gate of a shared expert."""
@@ -46,7 +48,7 @@ class Targets:
     """Whether experts that are parameters are adapted: this excludes dropout, DoRA and QLoRA."""
 
 
-def choose(network: Any, wanted: list[str] | None) -> Targets:
+def choose(network: Generating, wanted: list[str] | None) -> Targets:
     """Choose what an adapter is put on.
 
     Args:
@@ -66,7 +68,7 @@ def choose(network: Any, wanted: list[str] | None) -> Targets:
     return Targets(modules, [*experts, *weights], bool(experts))
 
 
-def unknown(network: Any, wanted: list[str]) -> list[str]:
+def unknown(network: Generating, wanted: list[str]) -> list[str]:
     """Names in `wanted` that match nothing adaptable."""
     linear, fused = linear_modules(network), expert_parameters(network)
     return [
@@ -76,12 +78,12 @@ def unknown(network: Any, wanted: list[str]) -> list[str]:
     ]
 
 
-def known(network: Any) -> list[str]:
+def known(network: Generating) -> list[str]:
     """Last parts of the names of all adaptable modules, sorted."""
     return sorted({_leaf(name) for name in (*linear_modules(network), *expert_parameters(network))})
 
 
-def half_fused(network: Any, wanted: list[str]) -> list[str]:
+def half_fused(network: Generating, wanted: list[str]) -> list[str]:
     """Names in `wanted` for half of a fused parameter whose other half is not wanted."""
     if not any(name.endswith(".gate_up_proj") for name in expert_parameters(network)):
         return []
@@ -91,12 +93,12 @@ def half_fused(network: Any, wanted: list[str]) -> list[str]:
     return [w for w in wanted if _leaf(w) in lone and any(_matches_experts(n, w) for n in expert_parameters(network))]
 
 
-def is_mixture(network: Any) -> bool:
+def is_mixture(network: Generating) -> bool:
     """Whether a model is a mixture of experts."""
     return any("experts" in name.split(".") or type(m).__name__.endswith("Experts") for name, m in _modules(network))
 
 
-def expert_parameters(network: Any) -> list[str]:
+def expert_parameters(network: Generating) -> list[str]:
     """Names of the parameters that hold all routed experts of a layer: (experts, in, out) or (experts, out, in)."""
     return [
         f"{name}.{own}"
@@ -107,7 +109,7 @@ def expert_parameters(network: Any) -> list[str]:
     ]
 
 
-def linear_modules(network: Any) -> list[str]:
+def linear_modules(network: Generating) -> list[str]:
     """Names of the linear modules, except the head and, in a mixture of experts, the routers."""
     import torch
 
@@ -122,7 +124,7 @@ def linear_modules(network: Any) -> list[str]:
     ]
 
 
-def adapted(network: Any) -> Counter[str]:
+def adapted(network: Generating) -> Counter[str]:
     """Number of modules with an adapter, by name."""
     from peft.tuners.lora import LoraLayer
     from peft.tuners.lora.layer import ParamWrapper
@@ -138,7 +140,7 @@ def adapted(network: Any) -> Counter[str]:
     return counts
 
 
-def described(network: Any) -> dict[str, int | str]:
+def described(network: Generating) -> dict[str, int | str]:
     """The adapted modules for a status: their number, and the count for each name, highest first."""
     counts = adapted(network)
     if not counts:
@@ -161,7 +163,7 @@ def _matches_experts(name: str, wanted: str) -> bool:
     return matches(name, renamed) or matches(container, wanted)
 
 
-def _modules(network: Any) -> Iterator[tuple[str, Any]]:
+def _modules(network: Generating) -> Iterator[tuple[str, Any]]:
     return iter(network.named_modules())
 
 

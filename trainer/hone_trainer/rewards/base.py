@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hone_trainer.encoding import harmony
 from hone_trainer.endpoints.client import Access
+from hone_trainer.models.network import Tokenizer
 
 if TYPE_CHECKING:
     from hone_api.rewards import Reward as RewardSpec
@@ -36,7 +37,7 @@ class Sample:
         return next((str(turn["content"]) for turn in reversed(prompt) if turn["role"] == "user"), "")
 
 
-def as_samples(tokenizer: Any, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[Sample]:
+def as_samples(tokenizer: Tokenizer, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[Sample]:
     """Samples from prompts and their answers, which are token ids including the end-of-turn token."""
     pairs = zip(rows, answers, strict=True)
     return [Sample(harmony.decoded(tokenizer, ids), row.record, len(ids)) for row, ids in pairs]

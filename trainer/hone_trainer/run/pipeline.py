@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hone_api.estimate.advice import advise
 from hone_api.plan import TrainingPlan
@@ -31,7 +31,10 @@ from hone_trainer.store import finished
 from hone_trainer.training import callbacks, deepspeed, selfcheck, settings
 from hone_trainer.training.checkpoints import Checkpoints, step_of
 from hone_trainer.training.l2sp import L2ToStart
-from hone_trainer.training.loop import Run
+from hone_trainer.training.loop import Loop, Run
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 LONGEST_SENTENCE = 600
 """Characters of a sentence in the result."""
@@ -80,7 +83,7 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: live.Reporters, started: flo
 class Training:
     """A run whose last step is done; the model is that of step `exported`."""
 
-    trainer: Any
+    trainer: Loop
     base: baseline.Baseline
     speed: callbacks.Report
     start: int
@@ -94,7 +97,7 @@ class Training:
 def _trained(run: Run) -> Training:
     """Train to the end, from the newest checkpoint where there is one, and load the best step."""
     base, speed = baseline.Baseline(run), callbacks.Report(run)
-    hooks: list[Any] = [base, callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run), speed]
+    hooks: list[TrainerCallback] = [base, callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run), speed]
     if run.plan.training.l2_to_start:
         hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
     newest = run.checkpoints.newest_valid(run.reporters.say)
@@ -119,7 +122,7 @@ def _trained(run: Run) -> Training:
     return Training(trainer, base, speed, step_of(newest) if newest else 0, step, exported, outcome.training_loss)
 
 
-def _trainer(run: Run, hooks: list[Any], newest: Path | None) -> Any:
+def _trainer(run: Run, hooks: list[TrainerCallback], newest: Path | None) -> Loop:
     """The method's trainer around the loaded model, to go on from the checkpoint `newest`."""
     plan, method = run.plan, run.method
     arguments = method.arguments(plan, run.settings)

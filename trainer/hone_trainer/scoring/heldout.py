@@ -16,6 +16,7 @@ from hone_trainer import ranks
 from hone_trainer.encoding import harmony
 from hone_trainer.encoding.split_file import IGNORED, Example, Row, longest
 from hone_trainer.models import generate
+from hone_trainer.models.network import Generating, Network, Tokenizer
 from hone_trainer.scoring import endings
 from hone_trainer.scoring.endings import Answer
 from hone_trainer.scoring.scores import Mean, Score
@@ -38,7 +39,7 @@ class HeldOut:
 
 
 def score(
-    model: Any, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Callable[[], None], fused: bool = True
+    model: Network, rows: Sequence[Row], *, pad_id: int, bf16: bool, poll: Callable[[], None], fused: bool = True
 ) -> Score:
     """Loss and token accuracy of the model on `rows`; a collective.
 
@@ -65,7 +66,7 @@ def score(
     return Score(means, tokens=int(sum(tokens)))
 
 
-def _from_logits(model: Any, inputs: dict[str, Any]) -> list[list[float]]:
+def _from_logits(model: Network, inputs: dict[str, Any]) -> list[list[float]]:
     """Loss, right tokens and counted tokens of each row."""
     labels = inputs.pop("labels")
     totals = []
@@ -85,7 +86,7 @@ def score_language_model(trainer: Any, split: HeldOut, poll: Callable[[], None])
 
 
 def sweep(
-    model: Any,
+    model: Network,
     rows: Sequence[E],
     forward: Callable[[Sequence[E]], Sequence[Sequence[float]]],
     *,
@@ -127,10 +128,10 @@ def sweep(
 
 
 def answers(
-    model: Any,
+    model: Generating,
     prompts: Sequence[Sequence[int]],
     *,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     stop_ids: frozenset[int],
     max_new_tokens: int = SAMPLE_TOKENS,
     sharded: bool = False,

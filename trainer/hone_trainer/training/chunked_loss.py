@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hone_trainer.models.network import Generating
+
 CHUNK = 128
 """Tokens whose logits are in memory at a time: 25 MB at a vocabulary of 49,152."""
 IGNORED = -100
 
 
-def install(model: Any) -> None:
+def install(model: Generating) -> None:
     """Let `model(..., labels=, fused_lm_head=True)` use this head on a CPU; all else is left to TRL's.
 
     Args:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
 from hone_trainer.training.settings import Settings
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 SHM_OP = "deepspeed_shm_comm"
 """DeepSpeed's shared-memory collectives for CPU ranks of one node: a speed-up that needs a C++ compiler."""
@@ -62,7 +65,7 @@ def prepare(cpu: bool) -> None:
     _skip_shm_unless_built()
 
 
-def assert_sharded(trainer: Any) -> None:
+def assert_sharded(trainer: Trainer) -> None:
     """That the run is sharded as asked: accelerate has ways to fall back to plain data parallelism without a word.
 
     Raises:

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hone_trainer.models.network import Network
+
 
 class L2ToStart(TrainerCallback):
     """Adds the penalty's gradient, strength * (w - start), to the one of the loss once that is clipped.
@@ -21,9 +23,15 @@ class L2ToStart(TrainerCallback):
         self._weights: list[tuple[Any, Any]] = []
 
     def on_init_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Network | None = None,
+        **_: Any,
     ) -> None:
-        self._weights = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad]
+        weights = model.parameters() if model is not None else ()
+        self._weights = [(p, p.detach().clone()) for p in weights if p.requires_grad]
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any

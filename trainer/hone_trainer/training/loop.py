@@ -18,6 +18,7 @@ from hone_trainer.encoding.split_file import Example
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters, generate, quantized
 from hone_trainer.models.base_model import Base
+from hone_trainer.models.network import Network
 from hone_trainer.reporting.live import Reporters
 from hone_trainer.scoring import early_stopping
 from hone_trainer.scoring.heldout import HeldOut
@@ -107,7 +108,7 @@ class Loop(_Trainer):
 
     # A stop at the first non-finite number, before it reaches the weights
 
-    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+    def training_step(self, model: Network, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         if not self._is_checked:
             self._before_first_step(inputs)
         apart = self.run.settings.flat and "cu_seq_lens_q" in inputs
@@ -127,7 +128,7 @@ class Loop(_Trainer):
         if adapters.is_quantized(self.run.plan.adapter):
             quantized.check_gradient(self.model)
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> float | None:
+    def _get_grad_norm(self, model: Network, grad_norm: Any = None) -> float | None:
         """The gradient norm of a step, read together with the losses of its micro batches. The optimizer comes next."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         micro, self._micro_batches = self._micro_batches, []
@@ -167,7 +168,7 @@ class Loop(_Trainer):
     def _get_output_dir(self, trial: Any = None) -> str:
         return str(self.run.checkpoints.partial)
 
-    def _save_checkpoint(self, model: Any, trial: Any = None) -> None:
+    def _save_checkpoint(self, model: Network, trial: Any = None) -> None:
         """transformers' checkpoint, written aside by all ranks and made complete by the first. A collective."""
         from transformers import Trainer
 
@@ -222,9 +223,10 @@ class Loop(_Trainer):
         if ranks.any_rank(self.run.stop.requested):
             raise StopRequested
 
-    def scoring_model(self) -> Any:
+    def scoring_model(self) -> Network:
         """The model to run forward: DeepSpeed's engine where weights are sharded."""
-        return self.model_wrapped if self.is_deepspeed_enabled else self.model
+        model: Network = self.model_wrapped if self.is_deepspeed_enabled else self.model
+        return model
 
     def best_step(self) -> int | None:
         """Step with the best held-out value so far; None without early stopping."""

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 from hone_trainer.scoring.early_stopping import Goal
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import TrainerCallback, TrainingArguments
+
     from hone_api.plan import TrainingPlan
     from hone_trainer.encoding.split_file import Example, RecordEncoder
     from hone_trainer.models.base_model import Base, Head
+    from hone_trainer.models.network import Generating
     from hone_trainer.scoring.heldout import HeldOut
     from hone_trainer.scoring.scores import Best, Score
-    from hone_trainer.training.loop import Run
+    from hone_trainer.training.loop import Loop, Run
     from hone_trainer.training.settings import Settings
 
 
@@ -34,9 +38,9 @@ class Method:
     """Records of the materialized splits to examples."""
     dataset: Callable[[TrainingPlan, Sequence[Any], int], Any]
     """Plan, examples, tokens of the longest sequence -> a `datasets.Dataset` as the trainer takes it."""
-    arguments: Callable[[TrainingPlan, Settings], Any]
+    arguments: Callable[[TrainingPlan, Settings], TrainingArguments]
     """The library's configuration; made before the model is loaded, since ZeRO-3 shards weights while loading."""
-    trainer: Callable[[Run, Any, Any, Any, list[Any]], Any]
+    trainer: Callable[[Run, Any, Generating, PeftConfig | None, list[TrainerCallback]], Loop]
     """Run, arguments, model, peft's config or None, callbacks -> a `Loop` that is ready to train."""
     score: Callable[[Any, HeldOut, Poll], Score]
     """Trainer, held-out split, poll -> the score of the model as it is. A collective."""

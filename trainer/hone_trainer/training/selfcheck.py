@@ -14,6 +14,7 @@ from hone_trainer.encoding.preferences import Compared
 from hone_trainer.encoding.split_file import IGNORED, Example, Row
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.base_model import Base
+from hone_trainer.models.network import Tokenizer
 
 LONGEST = 4000
 """Characters of a row that are shown."""
@@ -29,7 +30,7 @@ class Shown:
     trained: bool
 
 
-def shown(row: Example, tokenizer: Any) -> list[Shown]:
+def shown(row: Example, tokenizer: Tokenizer) -> list[Shown]:
     """The row as the model reads it, special tokens included, in pieces that are trained or not."""
     pieces, room = [], LONGEST
     for trained, tokens in groupby(zip(*_masked(row), strict=True), key=lambda token: token[1]):
