@@ -17,6 +17,7 @@ from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Bounds, Platform, PodLimits
 from hone_operator.health import Health, serve
 from hone_operator.metrics import Metrics
+from hone_operator.networkpatrol import NetworkPatrol
 from hone_operator.optin import OptIn
 from hone_operator.progress.backing import ClusterBacking
 from hone_operator.progress.refusals import Refusals
@@ -112,11 +113,12 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         await opt_in.fill()
         opt_in.changed = watches.request_all_in
         watches.request_all()
-        await _watch_and_work(config, watches, opt_in, stop)
+        patrol = NetworkPatrol(cluster, cache, controllers.network_lost, opt_in.enabled)
+        await _watch_and_work(config, watches, opt_in, patrol, stop)
 
 
 async def _watch_and_work(
-    config: settings.Settings, watches: handlers.Watches, opt_in: OptIn, stop: asyncio.Event
+    config: settings.Settings, watches: handlers.Watches, opt_in: OptIn, patrol: NetworkPatrol, stop: asyncio.Event
 ) -> None:
     registry = kopf.OperatorRegistry()
     watches.register(registry)
@@ -140,6 +142,7 @@ async def _watch_and_work(
         asyncio.create_task(watches.queue.run(), name="reconcile"),
         asyncio.create_task(watches.resync(config.resync_seconds), name="resync"),
         asyncio.create_task(opt_in.refresh(), name="opt-in"),
+        asyncio.create_task(patrol.run(), name="networks"),
         asyncio.create_task(garbage.keep_aside(GARBAGE_SECONDS), name="garbage"),
         asyncio.create_task(stop.wait(), name="stop"),
     }

@@ -229,6 +229,18 @@ class Cluster:
             raise UnreadableObjectError(0, error.reason, f"{kind} {namespace}/{name}: {error.message}") from None
         return found
 
+    async def exists(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether the object is there, from the API server's memory: cheap, and perhaps a moment old.
+
+        Raises:
+            ClusterError: also when the namespace is gone.
+        """
+        try:
+            await self._call("GET", path(kind, namespace, name), query={"resourceVersion": "0"}, accept=METADATA_ONLY)
+        except NotFoundError:
+            return False
+        return True
+
     async def list(self, kind: str, namespace: str | None, labels: str = "", fields: str = "") -> list[dict[str, Any]]:
         """Objects by label and field selector."""
         return [body async for body in self._chunks(kind, namespace, labels, fields)]

@@ -24,6 +24,7 @@ from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.desired.platform import Platform
 from hone_operator.existence import Existence
 from hone_operator.jobs import JobReader
+from hone_operator.networkpatrol import Attempt
 from hone_operator.optin import Closed, OptIn
 from hone_operator.pace import Pace
 from hone_operator.progress.numbers import Latest
@@ -117,6 +118,11 @@ class Controllers:
     def gone(self, kind: str, body: Mapping[str, Any]) -> None:
         """An object of ours was deleted."""
         note_gone(self.departed, kind, body, self.platform.store_claim)
+
+    def network_lost(self, attempt: Attempt) -> None:
+        """The Service or NetworkPolicy of a running attempt seems to be gone."""
+        networks.forget(self._networks, attempt.namespace, attempt.name)
+        self.request(attempt.job)
 
     async def process(self, key: Key) -> float | None:
         """One reconcile of one object; returns the seconds until the next, or None."""

@@ -36,6 +36,10 @@ class Existence:
         """The same for a PersistentVolumeClaim."""
         return await self.of("PersistentVolumeClaim", namespace, name)
 
+    def forget(self, kind: str, namespace: str, name: str) -> None:
+        """Ask the API server again, the next time."""
+        self._until.pop((kind, namespace, name), None)
+
     def _forget(self, now: float) -> None:
         while self._until and (len(self._until) > self.remembered or next(iter(self._until.values())) <= now):
             self._until.popitem(last=False)

@@ -40,6 +40,12 @@ async def is_lost(existence: Existence, jobs: Sequence[ObservedJob], report: Lat
     return False
 
 
+def forget(existence: Existence, namespace: str, name: str) -> None:
+    """Ask for both again: one of them seems to be gone."""
+    for kind in KINDS:
+        existence.forget(kind, namespace, name)
+
+
 async def left(cluster: Cluster, body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> list[Mapping[str, Any]]:
     """Service and NetworkPolicy of attempts that ended unnoticed, if this FineTuneJob owns them."""
     ended = [j for j in jobs if j.finished and j.nodes > 1 and is_open(body, j)]
