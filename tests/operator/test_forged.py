@@ -90,6 +90,40 @@ def settles(cluster: MemoryCluster, kind: str) -> None:
     assert written[-1] == written[-2], cluster.writes[-4:]
 
 
+# -- spec: durations ---------------------------------------------------------------------------------
+
+LONG = ("3000000d", "99999999999999999999999d", "9999999h9999999m9999999s")
+STARTED = {
+    "startTime": NOW,
+    "attempts": [{"number": 1, "jobName": "it-1", "startTime": NOW, "outcome": "Running"}],
+}
+DURATIONS: dict[str, tuple[str, Body, Any]] = {
+    "deadline": ("FineTuneJob", STARTED, lambda text: {"deadline": text}),
+    "podsAfter": (
+        "FineTuneJob",
+        {"conditions": [condition("Finished"), condition("Succeeded")], "completionTime": NOW},
+        lambda text: {"cleanup": {"podsAfter": text}},
+    ),
+    "every": (
+        "Dataset",
+        {"conditions": [condition("Ready")], "digest": DIGEST, "observedGeneration": 1, "readTime": NOW},
+        lambda text: {"refresh": {"every": text}},
+    ),
+}
+
+
+@pytest.mark.parametrize("text", LONG)
+@pytest.mark.parametrize("field", DURATIONS)
+def test_a_duration_beyond_every_date_is_no_error_of_the_operator(
+    field: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, status, spec = DURATIONS[field]
+    monkeypatch.setitem(SPECS, kind, {**SPECS[kind], **spec(text)})
+    cluster = world(kind, copy.deepcopy(status))
+    settles(cluster, kind)
+    assert "InternalError" not in json.dumps(cluster.objects[kind, "ns", "it"]["status"])
+
+
 # -- status, field by field --------------------------------------------------------------------------
 
 
