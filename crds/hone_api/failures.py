@@ -82,6 +82,9 @@ class FailureCode(StrEnum):
     CIRCULAR_REFERENCE = "CircularReference"
     UNUSABLE_MODEL_VERSION = "UnusableModelVersion"
     PLATFORM_UNSUITABLE = "PlatformUnsuitable"
+    HARDWARE_UNSUITABLE = "HardwareUnsuitable"
+    MODEL_UNSUITABLE = "ModelUnsuitable"
+    HELD_OUT_ROWS_MISSING = "HeldOutRowsMissing"
     FILE_NOT_FOUND = "FileNotFound"
     INVALID_ARGUMENT = "InvalidArgument"
     INVALID_CONFIGURATION = "InvalidConfiguration"
@@ -294,6 +297,24 @@ FAILURES: dict[str, Failure] = {
         Retry.NEVER,
         "Change the field, or ask the platform team for the value of the chart that the message names.",
         "helm get values RELEASE --namespace NAMESPACE --all",
+    ),
+    FailureCode.HARDWARE_UNSUITABLE: Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Change the field that the message names, or request another kind of GPU in resources.gpuProducts.",
+        "kubectl get nodes -L nvidia.com/gpu.product",
+    ),
+    FailureCode.MODEL_UNSUITABLE: Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Change the field that the message names, or choose another base model: this one cannot have it so.",
+        "kubectl get ftj NAME -o jsonpath='{.status.resolved.modelShape}'",
+    ),
+    FailureCode.HELD_OUT_ROWS_MISSING: Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Name held-out rows in spec.evaluationDatasets, or set splits.validation of the Dataset.",
+        "kubectl get dset -o custom-columns=NAME:.metadata.name,SPLITS:.status.splits[*].name",
     ),
     FailureCode.FILE_NOT_FOUND: Failure(
         ExitCode.CONFIG,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from hone_api.combinations.rules import RUN_RULES
 from hone_api.finetunejob_status import FineTuneJobStatus
 from hone_api.meta import (
     ApiModel,
@@ -44,10 +45,12 @@ class ModelRef(ApiModel):
         Rule(
             "[has(self.uri), has(self.modelVersion), has(self.fineTuneJob)].filter(x, x).size() == 1",
             "set exactly one of uri, modelVersion and fineTuneJob",
+            holds=lambda model: [model.uri, model.model_version, model.fine_tune_job].count(None) == 2,
         ),
         Rule(
             "!has(self.secretName) || has(self.uri)",
             "secretName is for uri only: remove it, or name the model by uri",
+            holds=lambda model: model.secret_name is None or model.uri is not None,
         ),
         *uri_rules(),
         *base_model_rules(),
@@ -192,27 +195,7 @@ class FineTuneJobSpec(SpecBlocks, _WhatToTrain):
 
     rules = (
         *block_rules(),
-        Rule(
-            "!('GGUF' in self.output.formats) || self.adapter.type == 'None' || self.output.merge",
-            "GGUF holds a whole model: set output.merge to true, or remove GGUF from output.formats",
-            field_path=".output.formats",
-        ),
-        Rule(
-            "!('GGUF' in self.output.formats) || self.method != 'Reward'",
-            "llama.cpp cannot run a reward model: remove GGUF from output.formats",
-            field_path=".output.formats",
-        ),
-        Rule(
-            "!has(self.deepspeed) || self.deepspeed.zeroStage != 3 || self.adapter.type != 'QLoRA'",
-            "ZeRO-3 cannot shard 4-bit weights: use zeroStage 2, or adapter type LoRA",
-            field_path=".deepspeed",
-        ),
-        Rule(
-            "!has(self.deepspeed) || self.deepspeed.zeroStage != 3 || !has(self.distillation) || "
-            "self.distillation.level != 'Logits'",
-            "distillation.level Logits needs whole weights on each rank: use zeroStage 2, or level Sequence",
-            field_path=".deepspeed",
-        ),
+        *RUN_RULES,
         _once("datasets"),
         _once("evaluationDatasets"),
         *(immutable("spec", name, NEW_JOB) for name in IMMUTABLE),

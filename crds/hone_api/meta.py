@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,6 +22,10 @@ class Rule:
     reason: str | None = None
     optional_old_self: bool = False
     """Whether `oldSelf` is optional and empty for a new object; otherwise a rule with it applies only to changes."""
+    holds: Callable[[Any], bool] | None = None
+    """The same in Python, of the model that has the rule: for plans that no API server has seen."""
+    one_field: bool = False
+    """Whether one value is wrong by itself, and not only together with others."""
 
     def to_json(self) -> dict[str, str | bool]:
         out: dict[str, str | bool] = {"rule": self.rule, "message": self.message}
@@ -85,7 +91,24 @@ def between(name: str, text: str, low: str, high: str, example: str) -> Rule:
         f"!has(self.{name}) || {number} && double({text_of}) {low} && double({text_of}) {high}",
         f"{name} must be {text}, e.g. '{example}'",
         field_path=f".{name}",
+        holds=lambda model: _is_between(value_of(model, name), low, high),
+        one_field=True,
     )
+
+
+_COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+def value_of(model: BaseModel, alias: str) -> Any:
+    """The value of a field by its JSON name."""
+    return next(
+        getattr(model, name) for name, info in type(model).model_fields.items() if (info.alias or name) == alias
+    )
+
+
+def _is_between(value: str | None, *bounds: str) -> bool:
+    comparisons = (bound.split() for bound in bounds)
+    return value is None or all(_COMPARISONS[sign](float(value), float(limit)) for sign, limit in comparisons)
 
 
 def at_least(name: str, quantity: str, example: str) -> Rule:

@@ -34,6 +34,7 @@ class Resources(ApiModel):
         Rule(
             "!has(self.gpuProducts) || self.gpusPerNode > 0",
             "gpuProducts needs GPUs: set gpusPerNode to at least 1, or remove gpuProducts",
+            holds=lambda resources: resources.gpu_products is None or resources.gpus_per_node > 0,
         ),
         at_least("cpu", "10m", "500m"),
         at_least("memory", "64Mi", "8Gi"),
@@ -63,15 +64,18 @@ class Toleration(ApiModel):
             "self.operator != 'Exists' || !has(self.value) || self.value == ''",
             "operator Exists matches every value: remove value, or use operator Equal",
             field_path=".value",
+            holds=lambda toleration: toleration.operator != "Exists" or not toleration.value,
         ),
         Rule(
             "has(self.key) && self.key != '' || self.operator == 'Exists'",
             "a toleration without key matches every taint: name the key, or set operator to Exists",
+            holds=lambda toleration: bool(toleration.key) or toleration.operator == "Exists",
         ),
         Rule(
             "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
             "tolerationSeconds is for effect NoExecute: set it, or remove tolerationSeconds",
             field_path=".tolerationSeconds",
+            holds=lambda toleration: toleration.toleration_seconds is None or toleration.effect == "NoExecute",
         ),
     )
     key: TaintKey | None = Field(default=None, description="Taint key, e.g. nvidia.com/gpu; absent matches all.")

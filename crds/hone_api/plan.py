@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from hone_api import RELEASE
+from hone_api.combinations.rules import RUN_RULES
 from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Splits
 from hone_api.finetunejob import ModelRef, Output
@@ -272,6 +273,8 @@ class _Attempt(PlanFields):
 
 class TrainingPlan(PlanBlocks, _Attempt):
     """One attempt of one run."""
+
+    rules = RUN_RULES
 
     reward_paths: dict[str, PlanPath] = Field(
         default_factory=dict,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import ApiModel, HttpUrl, Name, Quantity, Rule, SignedDecimal, between, uri_rules
+from hone_api.meta import ApiModel, HttpUrl, Name, Quantity, Rule, SignedDecimal, between, uri_rules, value_of
 
 RewardName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=24)]
 ConfigMapKey = Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)]
@@ -78,10 +79,12 @@ class LengthReward(ApiModel):
         Rule(
             "has(self.min) || has(self.max)",
             "length needs min or max, or both",
+            holds=lambda length: length.min is not None or length.max is not None,
         ),
         Rule(
             "!has(self.min) || !has(self.max) || self.min <= self.max",
             "length.min must be at most length.max",
+            holds=lambda length: length.min is None or length.max is None or length.min <= length.max,
         ),
     )
     min: int | None = Field(default=None, ge=0, le=1_000_000, description="Fewest tokens; default: no limit.")
@@ -157,6 +160,14 @@ _BLOCKS: dict[str, tuple[RewardType, ...]] = {
 _OPTIONAL = ("final", "code")
 
 
+def _is_for(block: str, types: tuple[RewardType, ...]) -> Callable[[Any], bool]:
+    return lambda reward: value_of(reward, block) is None or reward.type in types
+
+
+def _is_needed_by(type_: RewardType, block: str) -> Callable[[Any], bool]:
+    return lambda reward: reward.type != type_ or value_of(reward, block) is not None
+
+
 class Reward(ApiModel):
     """One reward: its type, its weight in the sum, and the options of its type in the block of the same name."""
 
@@ -166,6 +177,7 @@ class Reward(ApiModel):
                 f"!has(self.{block}) || self.type in {[str(t) for t in types]}",
                 f"the block {block} is for type {' and '.join(types)}: remove it, or change type",
                 field_path=f".{block}",
+                holds=_is_for(block, types),
             )
             for block, types in _BLOCKS.items()
         ),
@@ -174,6 +186,7 @@ class Reward(ApiModel):
                 f"self.type != '{types[0]}' || has(self.{block})",
                 f"type {types[0]} needs the block {block}",
                 field_path=f".{block}",
+                holds=_is_needed_by(types[0], block),
             )
             for block, types in _BLOCKS.items()
             if block not in _OPTIONAL

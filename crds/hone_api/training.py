@@ -41,6 +41,7 @@ class Adapter(ApiModel):
             "self.type != 'None' || !has(self.rank) && !has(self.alpha) && !has(self.dropout) && !has(self.targets)"
             " && !(has(self.rankStabilized) && self.rankStabilized)",
             "type None trains all weights: remove rank, alpha, dropout, targets, rankStabilized, or set type to LoRA",
+            holds=lambda adapter: adapter.type != AdapterType.NONE or adapter == Adapter(type=AdapterType.NONE),
         ),
         between("dropout", "at least 0 and below 1", ">= 0.0", "< 1.0", "0.05"),
     )
@@ -76,10 +77,12 @@ class Training(ApiModel):
         Rule(
             "!(has(self.epochs) && has(self.maxSteps))",
             "set epochs or maxSteps, not both: remove one of them",
+            holds=lambda training: training.epochs is None or training.max_steps is None,
         ),
         Rule(
             "!has(self.microBatchSize) || self.batchSize % self.microBatchSize == 0",
             "batchSize must be a multiple of microBatchSize: change one of them, e.g. 8 and 4",
+            holds=lambda training: training.batch_size % (training.micro_batch_size or 1) == 0,
         ),
         between("epochs", "above 0 and at most 1000", "> 0.0", "<= 1000.0", "3"),
         between("learningRate", "above 0 and at most 1", "> 0.0", "<= 1.0", "2e-4"),
@@ -242,8 +245,15 @@ class PassAt(ApiModel):
             "self.k.all(n, n <= self.generations)",
             "k must not be larger than generations: lower k, or raise generations",
             field_path=".k",
+            holds=lambda options: max(options.k) <= options.generations,
         ),
-        Rule("self.k.all(n, self.k.exists_one(m, m == n))", "k has one number twice: remove it", field_path=".k"),
+        Rule(
+            "self.k.all(n, self.k.exists_one(m, m == n))",
+            "k has one number twice: remove it",
+            field_path=".k",
+            holds=lambda options: len(set(options.k)) == len(options.k),
+            one_field=True,
+        ),
         between("temperature", "above 0 and at most 10", "> 0.0", "<= 10.0", "0.8"),
     )
     k: Annotated[list[Annotated[int, Field(ge=1, le=256)]], Field(min_length=1, max_length=4)] = Field(
@@ -268,6 +278,7 @@ class Harness(ApiModel):
             "self.tasks.all(t, self.tasks.exists_one(u, u == t))",
             "tasks has one name twice: remove it",
             field_path=".tasks",
+            holds=lambda harness: len(set(harness.tasks)) == len(harness.tasks),
         ),
     )
     tasks: Annotated[list[TaskName], Field(min_length=1, max_length=16)] = Field(
@@ -304,6 +315,7 @@ class Evaluation(ApiModel):
             f"!has(self.passAt) || self.rewards.exists(r, r.type in {[str(t) for t in VERIFIERS]})",
             f"passAt needs a reward that is right or wrong: add one of type {', '.join(VERIFIERS)} to rewards",
             field_path=".passAt",
+            holds=lambda evaluation: evaluation.pass_at is None or any(r.type in VERIFIERS for r in evaluation.rewards),
         ),
     )
     every_steps: int | None = Field(

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hone_api.combinations import evaluation_problems
+from hone_api.combinations.evaluation import evaluation_problems
 from hone_api.json_schemas import problem
 from hone_api.training import Adapter, Evaluation
 

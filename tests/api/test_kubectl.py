@@ -222,6 +222,7 @@ def test_the_commands_of_the_troubleshooting_guide_work(run: Kubectl, command: s
 
 def test_every_cause_in_a_configuration_has_a_command() -> None:
     causes = ("InvalidValue", "UnknownField", "ConflictingFields", "CircularReference", "UnusableModelVersion")
+    causes += ("HardwareUnsuitable", "ModelUnsuitable", "HeldOutRowsMissing")
     causes += ("PlatformUnsuitable", "FileNotFound", "InvalidArgument", "InvalidConfiguration", "NotSupportedYet")
     assert [code for code in causes if not FAILURES[code].command] == []
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hone_api.combinations import LARGEST_MICRO_BATCH, divisors
+from hone_api.combinations.batches import LARGEST_MICRO_BATCH, divisors
 from hone_api.estimate.memory import Setup, estimate
 from hone_api.estimate.shape import ModelShape
 from hone_api.finetunejob import FineTuneJobSpec

@@ -4,8 +4,11 @@ module of the trainer's `methods`, and its entries in the tables of both. A meth
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from hone_api.dataset import Format
-from hone_api.meta import Rule
+from hone_api.meta import Rule, value_of
 from hone_api.methods import dapt, distillation, dpo, grpo, kto, orpo, ppo, reward, sft
 from hone_api.methods.dapt import DaptMethod
 from hone_api.methods.distillation import DistillationMethod, TeacherEndpoint
@@ -99,6 +102,7 @@ def block_rules() -> tuple[Rule, ...]:
                 f"!has(self.{info.block}) || self.method == '{info.name}'",
                 f"the block {info.block} is for method {info.name}: remove it, or set method to {info.name}",
                 field_path=f".{info.block}",
+                holds=_is_for(info),
             )
             for info in METHODS.values()
         ),
@@ -107,11 +111,20 @@ def block_rules() -> tuple[Rule, ...]:
                 f"self.method != '{info.name}' || has(self.{info.block})",
                 f"method {info.name} needs the block {info.block} with {info.needs}",
                 field_path=f".{info.block}",
+                holds=_has_its_block(info),
             )
             for info in METHODS.values()
             if info.needs
         ),
     )
+
+
+def _is_for(info: MethodInfo) -> Callable[[Any], bool]:
+    return lambda run: value_of(run, info.block) is None or run.method == info.name
+
+
+def _has_its_block(info: MethodInfo) -> Callable[[Any], bool]:
+    return lambda run: run.method != info.name or value_of(run, info.block) is not None
 
 
 def all_rewards(grpo: GrpoMethod | None, evaluation: Evaluation) -> list[Reward]:

@@ -29,9 +29,7 @@ def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: JobDraft, platform
     """What this version or this installation cannot do; None if it can do everything."""
     if fields := asked_for(spec):
         return Refused(FailureCode.NOT_SUPPORTED_YET, unsupported.message(fields))
-    wrong = [
-        Refused(FailureCode.CONFLICTING_FIELDS, words) for words in unsupported.contradictions(spec, world_size(spec))
-    ]
+    wrong = [Refused(*problem) for problem in unsupported.contradictions(spec, world_size(spec))]
     if not image(spec, platform):
         words = "spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage"
         wrong.append(Refused(FailureCode.PLATFORM_UNSUITABLE, words))

@@ -137,7 +137,10 @@ def test_a_refused_job_has_the_condition_too(new_life, conditions):
     ("spec", "words"),
     [
         ({"method": "Reward", "evaluation": {"harness": HARNESS}}, "a reward model generates no answers"),
-        ({"evaluation": {"harness": {"tasks": ["gsm8k", "gsm8k"]}}}, "evaluation.harness.tasks names gsm8k twice"),
+        (
+            {"evaluation": {"harness": {"tasks": ["gsm8k", "gsm8k"]}}},
+            "spec.evaluation.harness: tasks has one name twice",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused(new_life, conditions, spec, words):

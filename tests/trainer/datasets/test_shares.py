@@ -50,7 +50,7 @@ def test_a_total_is_divided_by_the_shares() -> None:
 def test_shares_that_cannot_be_are_refused(shares: tuple[str | None, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         amounts([rows("a", 10, shares[0]), rows("b", 10, shares[1])])
-    assert caught.value.code == "InvalidConfiguration"
+    assert caught.value.code == "ConflictingFields"
 
 
 def test_rows_are_repeated_as_evenly_as_can_be() -> None:

@@ -71,7 +71,7 @@ def test_shares_that_cannot_be_end_the_run_before_the_weights(replay: Any) -> No
     plan = replay(share="100%")
     with pytest.raises(TrainerError, match="nothing is left for places/train") as caught:
         rows.load(plan, base_model.open_base(plan.model_path))
-    assert caught.value.code == "InvalidConfiguration"
+    assert caught.value.code == "ConflictingFields"
 
 
 def test_another_share_is_another_run(replay: Any) -> None:

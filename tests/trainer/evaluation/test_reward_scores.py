@@ -279,5 +279,5 @@ def test_pass_at_k_is_of_samples_by_the_same_seeds(runs: Any, drawn: Any) -> Non
 def test_pass_at_k_without_a_cluster_is_checked_by_the_trainer(runs: Any, make_plan: Any) -> None:
     with pytest.raises(TrainerError) as raised:
         runs.finish(make_plan(evaluation=graded(passAt={"k": [9]})))
-    for words in ("needs a reward of type Number", "9 is more than generations 8"):
+    for words in ("add one of type Number", "k must not be larger than generations"):
         assert words in raised.value.message

@@ -129,17 +129,27 @@ def asked_of(plan: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("fields", "wrong"),
+    ("fields", "wrong", "code"),
     [
-        ({"training": {"maxLength": 100_000}}, "training.maxLength 100000 is over the model's context"),
-        ({"training": {"batchSize": 3}, "processesPerNode": 2}, "batchSize 3 is not a multiple of the 2 ranks"),
+        (
+            {"training": {"maxLength": 100_000}},
+            "training.maxLength 100000 is over the model's context",
+            "ModelUnsuitable",
+        ),
+        (
+            {"training": {"batchSize": 3}, "processesPerNode": 2},
+            "batchSize 3 must be a multiple of 2 ranks",
+            "ConflictingFields",
+        ),
     ],
 )
-def test_a_job_that_is_refused_asks_nothing(plan_of: Any, tmp_path: Path, fields: dict[str, Any], wrong: str) -> None:
+def test_a_job_that_is_refused_asks_nothing(
+    plan_of: Any, tmp_path: Path, fields: dict[str, Any], wrong: str, code: str
+) -> None:
     model = Scripted()
     with modelserver.serve(model) as url, pytest.raises(TrainerError, match=wrong) as raised:
         launch.run(plan_of(url, **fields), tmp_path)
-    assert raised.value.code == "InvalidConfiguration"
+    assert raised.value.code == code
     assert model.asked == []
 
 

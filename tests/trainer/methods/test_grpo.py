@@ -485,7 +485,7 @@ def test_every_wrong_number_is_named_at_once(runs: Any, plan_of: Any) -> None:
     )
     with pytest.raises(TrainerError) as raised:
         runs.finish(plan)
-    assert raised.value.code == "InvalidConfiguration"
+    assert raised.value.code == "ConflictingFields"
     for words in (
         "batchSize 16 counts samples",
         "maxLength 64 counts prompt and answer",

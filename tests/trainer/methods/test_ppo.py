@@ -324,7 +324,7 @@ def test_a_loss_that_is_not_finite_names_its_rows(
     [
         ({"deepspeed": {"zeroStage": 2}, "processesPerNode": 1}, "NotSupportedYet", "deepspeed with method PPO"),
         ({"training": {"batchSize": 64}}, "InvalidConfiguration", "more than the 40 prompts"),
-        ({"training": {"maxLength": 8}}, "InvalidConfiguration", "above ppo.maxCompletionLength 8"),
+        ({"training": {"maxLength": 8}}, "ConflictingFields", "above ppo.maxCompletionLength 8"),
     ],
 )
 def test_what_cannot_work_is_refused(runs: Any, plan_of: Any, fields: dict[str, Any], code: str, words: str) -> None:

@@ -261,4 +261,4 @@ def test_what_a_method_cannot_be_combined_with(
 ) -> None:
     with pytest.raises(TrainerError, match=words) as caught:
         runs.finish(plan_of(method, **fields))
-    assert caught.value.code == "InvalidConfiguration"
+    assert caught.value.code == "ConflictingFields"

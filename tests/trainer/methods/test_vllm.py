@@ -247,4 +247,4 @@ def test_a_server_that_is_not_there_is_told(served_plan: Any, runs: Any) -> None
 def test_what_a_server_does_not_take_is_refused(served_plan: Any, runs: Any, type_: str, what: str) -> None:
     with pytest.raises(TrainerError, match=f"not {what}: use adapter type LoRA, or remove endpoint") as raised:
         runs.finish(served_plan("wrong", "http://vllm:8000", adapter={"type": type_}))
-    assert raised.value.code == "InvalidConfiguration"
+    assert raised.value.code == "ConflictingFields"

@@ -103,7 +103,7 @@ def test_an_end_mark_that_the_model_does_not_have_is_refused(runs: Any, make_pla
         TrainerError, match=r"eos token zebra199 has id 5[0-9]+, the model's vocabulary is 512"
     ) as caught:
         runs.finish(make_plan(modelPath=str(folder)))
-    assert caught.value.code == "InvalidConfiguration"
+    assert caught.value.code == "ModelUnsuitable"
 
 
 def test_a_tokenizer_without_an_end_mark_is_refused(with_tokenizer: Any) -> None:

@@ -300,7 +300,7 @@ def test_targets_that_the_model_does_not_have_are_refused(runs: Any, make_plan: 
     plan = make_plan(adapter={"type": "LoRA", "targets": ["q_proj", "query"]}, training={"maxLength": 1000})
     with pytest.raises(TrainerError) as caught:
         runs.finish(plan)
-    assert caught.value.code == "InvalidConfiguration"
+    assert caught.value.code == "ModelUnsuitable"
     assert "targets query match no layer of the model that can be adapted (it has down_proj," in caught.value.message
     assert "maxLength 1000 is over the model's context of 256" in caught.value.message
 

@@ -46,4 +46,4 @@ def test_the_gradient_is_that_of_the_penalty() -> None:
 def test_what_it_cannot_hold_is_refused(runs: Any, make_plan: Any, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(TrainerError, match=words) as caught:
         runs.finish(make_plan(training={"maxSteps": 2, "l2ToStart": "0.1"}, **changes))
-    assert caught.value.code == "InvalidConfiguration"
+    assert caught.value.code == "ConflictingFields"

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 
+from hone_api.combinations.shares import share_of, share_problem, total_of
+from hone_api.failures import FailureCode
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.errors import ConfigError
 
-TOLERANCE = Fraction(2, 10_000)
-"""How far shares may be from 100 % together: three times 33.33 % is meant as all."""
 MANY_PASSES = 4
 """Repeated up to four times, rows are about as good as new ones (Muennighoff et al. 2023, arXiv 2305.16264)."""
 
@@ -39,17 +38,16 @@ def amounts(parts: Sequence[Part], total: int | None = None) -> list[int]:
         ConfigError: shares that are not 100 % together, or leave nothing for parts without one.
     """
     shares = [None if part.share is None else share_of(part.share) for part in parts]
-    stated = sum((share for share in shares if share is not None), Fraction(0))
+    without = ", ".join(part.name for part in parts if part.share is None)
+    if words := share_problem([part.share for part in parts], rest=without):
+        raise ConfigError(words, FailureCode.CONFLICTING_FIELDS)
+    stated = total_of([part.share for part in parts])
     has = [sum(part.sizes) for part in parts]
     if all(share is None for share in shares):
         return has
     if None in shares:
-        if stated >= 1:
-            raise ConfigError(f"the shares are {_percent(stated)} together: nothing is left for {_without(parts)}")
         whole = sum(size for size, share in zip(has, shares, strict=True) if share is None) / (1 - stated)
     else:
-        if abs(stated - 1) > TOLERANCE:
-            raise ConfigError(f"the shares are {_percent(stated)} together, not 100%")
         whole = total / stated if total else has[0] / (shares[0] or Fraction(1))
     return [size if share is None else max(1, round(whole * share)) for size, share in zip(has, shares, strict=True)]
 
@@ -81,19 +79,6 @@ def pick(part: Part, amount: int, seed: int) -> list[int]:
     return list(every) * passes + sorted(more)
 
 
-def share_of(percent: str) -> Fraction:
-    """'5%' as 1/20."""
-    return Fraction(Decimal(percent.removesuffix("%"))) / 100
-
-
 def percent(part: int, whole: int) -> str:
     """A share for people, e.g. 10.0%."""
     return f"{100 * part / whole:.1f}%" if whole else "0.0%"
-
-
-def _percent(share: Fraction) -> str:
-    return f"{float(100 * share):g}%"
-
-
-def _without(parts: Sequence[Part]) -> str:
-    return ", ".join(part.name for part in parts if part.share is None)

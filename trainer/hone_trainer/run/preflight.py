@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 
-from hone_api.combinations import evaluation_problems, generation_problems, problems, start_problems
+from hone_api.combinations import Problem, problems
 from hone_api.estimate.shape import expert_count
-from hone_api.methods import DistillationMethod
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
 from hone_trainer.device import Device
@@ -26,29 +26,21 @@ def plan(plan: TrainingPlan, device: Device, *, methods: Collection[str]) -> Non
     """What needs neither model nor data.
 
     Raises:
-        TrainerError: InvalidConfiguration or NotSupportedYet, with every wrong field.
+        TrainerError: NotSupportedYet, or the code of the first problem; the message has every wrong field.
     """
     missing = list(_not_supported(plan, methods))
     if missing:
-        raise TrainerError("NotSupportedYet", "; ".join(missing))
-    _refuse(
-        [
-            *_plan(plan, device),
-            *problems(plan.method, plan.training, plan.adapter, device.world_size, plan.grpo, plan.ppo),
-            *generation_problems(plan.grpo, plan.adapter, sharded=plan.deepspeed is not None),
-            *start_problems(plan.training, plan.adapter, sharded=plan.deepspeed is not None),
-            *_evaluation(plan),
-        ]
-    )
+        raise TrainerError(FailureCode.NOT_SUPPORTED_YET, "; ".join(missing))
+    _refuse([*problems(plan, device.world_size), *_plan(plan), *_hardware(plan, device), *_held_out(plan)])
 
 
 def base(plan: TrainingPlan, base: Base) -> None:
     """What needs the model's config.
 
     Raises:
-        TrainerError: InvalidConfiguration, with every wrong field; what the method's own check raises.
+        TrainerError: ModelUnsuitable, with every wrong field; what the method's own check raises.
     """
-    _refuse(list(_base(plan, base)))
+    _refuse([Problem(FailureCode.MODEL_UNSUITABLE, words) for words in _base(plan, base)])
     METHODS[plan.method].check(plan, base)
     if "GGUF" in plan.output.formats and ranks.is_first():
         gguf.check(base.path)
@@ -66,12 +58,12 @@ def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
     for row in encoded.rows:
         if (largest := max(map(max, row.sequences))) >= base.vocabulary:
             raise TrainerError(
-                "InvalidRow",
+                FailureCode.INVALID_ROW,
                 f"{where}, line {row.number}: token id {largest} is outside the model's vocabulary of "
                 f"{base.vocabulary}: tokenizer and model do not fit together",
             )
         if not row.trained:
-            raise TrainerError("InvalidRow", f"{where}, line {row.number}: no token counts in the loss")
+            raise TrainerError(FailureCode.INVALID_ROW, f"{where}, line {row.number}: no token counts in the loss")
     counts, warnings = encoded.counts, []
     if counts.rows_with_end_mark < STOP_SHARE * counts.rows:
         warnings.append(
@@ -90,58 +82,42 @@ def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str
         yield "output.push"
     if plan.method == "PPO" and plan.deepspeed:
         yield "deepspeed with method PPO (GRPO can shard, with a reward of type RewardModel)"
-    if plan.adapter.type == "QLoRA" and plan.deepspeed and plan.deepspeed.zero_stage == 3:
-        yield "adapter.type QLoRA with deepspeed.zeroStage 3 (4-bit weights cannot be sharded: use zeroStage 2)"
-    if plan.distillation and plan.distillation.by_logits and plan.deepspeed and plan.deepspeed.zero_stage == 3:
-        yield "distillation.level Logits with deepspeed.zeroStage 3 (use zeroStage 2, or level Sequence)"
 
 
-def _plan(plan: TrainingPlan, device: Device) -> Iterator[str]:
-    training, world_size = plan.training, device.world_size
-    per_rank, rest = divmod(training.batch_size, world_size)
-    if rest:
-        yield f"training.batchSize {training.batch_size} is not a multiple of the {world_size} ranks"
-    elif training.micro_batch_size and per_rank % training.micro_batch_size:
-        yield (
-            f"training.batchSize {training.batch_size} over {world_size} ranks is {per_rank} rows a rank, "
-            f"not a multiple of training.microBatchSize {training.micro_batch_size}"
-        )
-    if training.precision == "BFloat16" and not device.bf16:
-        yield "training.precision BFloat16 needs a GPU or CPU that multiplies in it: use Auto or Float32"
-    if float(training.warmup_ratio) > 1:
-        yield f"training.warmupRatio {training.warmup_ratio} is above 1"
-    if float(plan.adapter.dropout or 0) >= 1:
-        yield f"adapter.dropout {plan.adapter.dropout} must be below 1"
-    if "GGUF" in plan.output.formats and plan.adapter.type != "None" and not plan.output.merge:
-        yield "output.formats GGUF holds a whole model: set output.merge"
-    if plan.early_stopping and not plan.evaluation_datasets:
-        yield "earlyStopping needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
+def _plan(plan: TrainingPlan) -> Iterator[Problem]:
+    """What only a plan has: the objects that a spec refers to are resolved in it."""
     if plan.grpo and plan.grpo.generation.endpoint and plan.model_adapter:
-        yield (
+        yield _conflict(
             "grpo.generation.endpoint: the base is an adapter that is merged for this run alone, which no server has: "
             "set output.merge in the job that trains it"
         )
-    if plan.distillation:
-        yield from _distillation(plan.distillation)
-    retention = plan.evaluation.retention
-    if retention and retention.interpolate and not plan.evaluation_datasets:
-        yield "evaluation.retention.interpolate needs held-out rows: name evaluationDatasets"
     if plan.evaluation.harness and not plan.harness_tasks:
-        yield "evaluation.harness needs harnessTasks: stage them by `python -m hone_trainer tasks`"
-    if plan.evaluation.rewards and not plan.evaluation_datasets:
-        yield "evaluation.rewards needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
+        yield _conflict("evaluation.harness needs harnessTasks: stage them by `python -m hone_trainer tasks`")
 
 
-def _evaluation(plan: TrainingPlan) -> list[str]:
-    sharded = plan.deepspeed is not None
-    return evaluation_problems(plan.method, plan.evaluation, plan.adapter, sharded=sharded, grpo=plan.grpo)
+def _hardware(plan: TrainingPlan, device: Device) -> Iterator[Problem]:
+    if plan.training.precision == "BFloat16" and not device.bf16:
+        words = "training.precision BFloat16 needs a GPU or CPU that multiplies in it: use Auto or Float32"
+        yield Problem(FailureCode.HARDWARE_UNSUITABLE, words)
 
 
-def _distillation(options: DistillationMethod) -> Iterator[str]:
-    if (options.teacher_model_version is None) == (options.teacher_endpoint is None):
-        yield "distillation: set exactly one of teacherModelVersion and teacherEndpoint"
-    elif options.teacher_endpoint and options.by_logits:
-        yield "distillation.teacherEndpoint shows no whole distribution: use level Sequence, or teacherModelVersion"
+def _held_out(plan: TrainingPlan) -> Iterator[Problem]:
+    """Fields that need held-out rows, where the plan has none."""
+    if plan.evaluation_datasets:
+        return
+    retention = plan.evaluation.retention
+    asking = {
+        "earlyStopping": plan.early_stopping is not None,
+        "evaluation.retention.interpolate": retention is not None and retention.interpolate,
+        "evaluation.rewards": bool(plan.evaluation.rewards),
+    }
+    for field in (field for field, asks in asking.items() if asks):
+        words = "needs held-out rows: name evaluationDatasets, or a Dataset with a validation split"
+        yield Problem(FailureCode.HELD_OUT_ROWS_MISSING, f"{field} {words}")
+
+
+def _conflict(words: str) -> Problem:
+    return Problem(FailureCode.CONFLICTING_FIELDS, words)
 
 
 def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
@@ -156,6 +132,7 @@ def _base(plan: TrainingPlan, base: Base) -> Iterator[str]:
         yield from adapters.problems(plan.adapter, adapters.without_weights(base.config))
 
 
-def _refuse(problems: list[str]) -> None:
+def _refuse(problems: list[Problem]) -> None:
+    """All at once; the code is that of the first."""
     if problems:
-        raise TrainerError("InvalidConfiguration", "; ".join(problems))
+        raise TrainerError(problems[0].code, "; ".join(problem.message for problem in problems))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hone_api.failures import FailureCode
 from hone_api.methods import Rates
 from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
@@ -97,7 +98,7 @@ def check_alike(settings: Settings) -> None:
     """That every rank has come to the same numbers: GPUs of different kinds may not. A collective.
 
     Raises:
-        TrainerError: InvalidConfiguration.
+        TrainerError: HardwareUnsuitable.
     """
     mine = [float(settings.micro_batch_size), float(settings.bf16)]
     if ranks.add_up(mine) != [settings.world_size * number for number in mine]:
@@ -106,4 +107,4 @@ def check_alike(settings: Settings) -> None:
             f"rank {ranks.rank()} has {settings.micro_batch_size} rows a pass in {precision}, others differ: name one "
             "product in resources.gpuProducts, or training.precision and training.microBatchSize"
         )
-        raise TrainerError("InvalidConfiguration", message)
+        raise TrainerError(FailureCode.HARDWARE_UNSUITABLE, message)

@@ -1,0 +1,68 @@
+"""Rules that the API server checks by CEL, checked in Python: for plans and objects that it has not checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hone_api.meta import ApiModel, Rule
+
+RUN_RULES = (
+    Rule(
+        "!('GGUF' in self.output.formats) || self.adapter.type == 'None' || self.output.merge",
+        "GGUF holds a whole model: set output.merge to true, or remove GGUF from output.formats",
+        field_path=".output.formats",
+        holds=lambda run: "GGUF" not in run.output.formats or run.adapter.type == "None" or run.output.merge,
+    ),
+    Rule(
+        "!('GGUF' in self.output.formats) || self.method != 'Reward'",
+        "llama.cpp cannot run a reward model: remove GGUF from output.formats",
+        field_path=".output.formats",
+        holds=lambda run: "GGUF" not in run.output.formats or run.method != "Reward",
+    ),
+    Rule(
+        "!has(self.deepspeed) || self.deepspeed.zeroStage != 3 || self.adapter.type != 'QLoRA'",
+        "ZeRO-3 cannot shard 4-bit weights: use zeroStage 2, or adapter type LoRA",
+        field_path=".deepspeed",
+        holds=lambda run: run.deepspeed is None or run.deepspeed.zero_stage != 3 or run.adapter.type != "QLoRA",
+    ),
+    Rule(
+        "!has(self.deepspeed) || self.deepspeed.zeroStage != 3 || !has(self.distillation) || "
+        "self.distillation.level != 'Logits'",
+        "distillation.level Logits needs whole weights on each rank: use zeroStage 2, or level Sequence",
+        field_path=".deepspeed",
+        holds=lambda run: (
+            run.deepspeed is None
+            or run.deepspeed.zero_stage != 3
+            or run.distillation is None
+            or not run.distillation.by_logits
+        ),
+    ),
+)
+"""Rules across the blocks of a run; spec and plan have the same names for what they look at."""
+
+
+class Broken(NamedTuple):
+    """A rule that an object breaks."""
+
+    path: str
+    """Of the object that has the rule; empty for the root."""
+    rule: Rule
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.rule.message}" if self.path else self.rule.message
+
+
+def broken_rules(model: ApiModel, path: str = "") -> Iterator[Broken]:
+    """Every rule with a twin in Python that an object, or an object within it, breaks."""
+    for rule in type(model).rules:
+        if rule.holds and not rule.holds(model):
+            yield Broken(path, rule)
+    for name, info in type(model).model_fields.items():
+        value, here = getattr(model, name), f"{path}.{info.alias or name}".lstrip(".")
+        if isinstance(value, ApiModel):
+            yield from broken_rules(value, here)
+        elif isinstance(value, list):
+            for number, each in enumerate(value):
+                if isinstance(each, ApiModel):
+                    yield from broken_rules(each, f"{here}[{number}]")
