@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, device
+from transformers.trainer_callback import CallbackHandler
 
 class TrainerState:
     global_step: int
@@ -51,11 +52,6 @@ class TrainerCallback:
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None: ...
 
 class PrinterCallback(TrainerCallback): ...
-
-class CallbackHandler:
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict[str, float]
-    ) -> TrainerControl: ...
 
 class Trainer:
     accelerator: Any
