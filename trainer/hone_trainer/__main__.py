@@ -1,4 +1,4 @@
-"""`python -m hone_trainer`: what a pod of the trainer image runs, and a person on a laptop too.
+"""`python -m hone_trainer`: what a pod of the trainer image runs, and a person on a laptop.
 
 Whatever happens ends as an `Outcome` in the termination message and an exit code of `hone_api.failures`.
 """

@@ -9,7 +9,7 @@ from hone_trainer import ranks
 
 @dataclass(frozen=True)
 class Device:
-    """Ranks alike: `bf16` says whether they multiply in bfloat16 by hardware."""
+    """The device, the same for all ranks; `bf16` is whether their hardware multiplies in bfloat16."""
 
     world_size: int
     cuda: bool

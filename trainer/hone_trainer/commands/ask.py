@@ -23,10 +23,10 @@ NOTES = {
 
 def main(options: argparse.Namespace) -> None:
     """Print the answer; how it ended, unless by itself, goes to stderr."""
-    found = answer(options.artifact, options.question, options.base, max(1, options.max_new_tokens))
-    print(found.text)
-    if found.ending:
-        print(NOTES[found.ending], file=sys.stderr)
+    reply = answer(options.artifact, options.question, options.base, max(1, options.max_new_tokens))
+    print(reply.text)
+    if reply.ending:
+        print(NOTES[reply.ending], file=sys.stderr)
 
 
 def answer(artifact: Path, question: str, base: Path | None = None, max_new_tokens: int = TOKENS) -> Answer:

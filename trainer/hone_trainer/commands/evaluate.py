@@ -28,7 +28,7 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
 
     Args:
         artifact: folder with report.json, as exported.
-        base: folder of the base model; needed for an adapter unless it lies where the run had it.
+        base: folder of the base model; needed for an adapter unless it is where the run had it.
 
     Raises:
         TrainerError: FileNotFound when `artifact` is none, or an adapter's base is not there; InvalidConfiguration.

@@ -53,12 +53,12 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
 
     Args:
         checkpoint: a complete one: every file is compared with its manifest.
-        plan: of the run; its model and data must still lie where it says.
+        plan: the run's plan; its model and data must still be at the same paths.
         weight: 1 for the checkpoint's weights, less for a point on the line to the base (see interpolation.py).
 
     Raises:
         StoreError: ManifestMismatch.
-        TrainerError: InvalidConfiguration, for a weight that cannot be had, a folder that is no checkpoint, or an
+        TrainerError: InvalidConfiguration, for an impossible weight, a folder that is not a checkpoint, or an
             output that holds a finished export.
     """
     finished.place(plan)
@@ -73,7 +73,7 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
     trained = _weights(checkpoint, run)
     if weight != 1:
         trained = _towards_base(trained, run, weight)
-    told = f"Exported from the checkpoint of step {step}" + (f", weight {weight:g}." if weight != 1 else ".")
+    title = f"Exported from the checkpoint of step {step}" + (f", weight {weight:g}." if weight != 1 else ".")
     record = export.Record(
         numbers=[],
         samples=[],
@@ -82,12 +82,12 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
         curves=history,
         data=run.data,
         example=run.example,
-        advice=[told, *_evaluated(history)],
+        advice=[title, *_evaluated(history)],
     )
     folder = finished.begin(plan)
-    made = export.write(run, trained, _shell(checkpoint, run), record, folder)
+    artifacts = export.write(run, trained, _shell(checkpoint, run), record, folder)
     finished.close(folder)
-    return made
+    return artifacts
 
 
 def _wrong(checkpoint: Path, plan: TrainingPlan, weight: float) -> list[str]:
@@ -110,10 +110,10 @@ def _history(checkpoint: Path) -> list[dict[str, Any]]:
 
 def _evaluated(history: Sequence[dict[str, Any]]) -> list[str]:
     """The newest held-out metrics that the run had measured by then."""
-    found = [entry for entry in history if any(name.startswith("eval_") for name in entry)]
-    if not found:
+    evaluations = [entry for entry in history if any(name.startswith("eval_") for name in entry)]
+    if not evaluations:
         return []
-    newest = found[-1]
+    newest = evaluations[-1]
     words = ", ".join(f"{name} {newest[name]:.4f}" for name in newest if name.startswith("eval_"))
     return [f"Held-out metrics that the run measured at step {newest['step']}: {words}."]
 
@@ -127,9 +127,9 @@ def _weights(checkpoint: Path, run: Run) -> dict[str, Any]:
     if not files:
         message = f"{checkpoint} holds no {pattern}: let the run continue from it, and export its end"
         raise TrainerError("InvalidConfiguration", message)
-    found = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
     left_out = f".{run.method.training_only}."
-    return {name: tensor for name, tensor in found.items() if left_out not in f".{name}"}
+    return {name: tensor for name, tensor in tensors.items() if left_out not in f".{name}"}
 
 
 def _towards_base(trained: dict[str, Any], run: Run, weight: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 TOKENS = 256
-"""Most tokens of an answer, unless the user says otherwise."""
+"""Maximum tokens of an answer by default."""
 
 
 def ask(arguments: Sequence[str]) -> argparse.Namespace:

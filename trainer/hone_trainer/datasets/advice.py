@@ -26,9 +26,9 @@ _CLASSES = 200
 _IMBALANCE = 10
 _CONFLICTING = Decimal("0.01")
 _FEW_ANSWERS = 20
-"""Pairs, or answers of one label, below which lengths say nothing."""
+"""Number of pairs, or answers of one label, below which lengths are not meaningful."""
 _LENGTH_BIAS = Decimal("0.75")
-"""Share of pairs; in HH-RLHF (harmless) the chosen answer is the shorter one in 55 %, which is not told."""
+"""Share of pairs; in HH-RLHF (harmless) the chosen answer is the shorter one in 55 %, which is not reported."""
 _LENGTH_RATIO = 2
 
 
@@ -245,12 +245,12 @@ def _validation(result: DatasetResult) -> Iterator[str]:
 
 
 def _languages(result: DatasetResult) -> Iterator[str]:
-    told = [entry for entry in result.languages if entry.language not in (OTHER, UNKNOWN)]
-    total = sum(entry.rows for entry in told)
-    mixed = [entry for entry in told if entry.rows > _MIXED_LANGUAGE * total]
+    identified = [entry for entry in result.languages if entry.language not in (OTHER, UNKNOWN)]
+    total = sum(entry.rows for entry in identified)
+    mixed = [entry for entry in identified if entry.rows > _MIXED_LANGUAGE * total]
     if len(mixed) > 1:
-        found = ", ".join(f"{entry.language} {entry.share}" for entry in mixed)
-        yield f"Several languages: {found}. If that is not meant, name those wanted in checks.languages."
+        listed = ", ".join(f"{entry.language} {entry.share}" for entry in mixed)
+        yield f"Several languages: {listed}. If that is not meant, name those wanted in checks.languages."
 
 
 def _pages(names: Sequence[str]) -> Iterator[str]:

@@ -14,17 +14,17 @@ from hone_trainer.datasets.rows import RowError
 BATCH_ROWS = 256
 READ_BYTES = 2**20
 STREAM_MARK = b"\xff\xff\xff\xff"
-"""A stream of Arrow messages begins with a continuation mark (Arrow columnar format, encapsulated message)."""
+"""A stream of Arrow messages begins with a continuation marker (Arrow columnar format, encapsulated message)."""
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _UNREADABLE = (ValueError, OverflowError, TypeError, ArithmeticError, LookupError, NotImplementedError)
 """What becomes of a value that Python cannot hold, such as a date after the year 9999."""
 BATCH_BYTES = 64 * 2**20
-"""Unpacked bytes of a batch, by what the file says of its rows."""
+"""Unpacked bytes of a batch, as the file declares its rows."""
 Batches = Iterator[Any]
 
 
 class DamagedError(Exception):
-    """The file ends early or is not what its first bytes say; row is the first that could not be read."""
+    """The file ends early or its content differs from its type; row is the first that could not be read."""
 
     def __init__(self, kind: str, row: int, why: Exception | str) -> None:
         super().__init__(f"the {kind} file is damaged after row {row - 1}: {why}"[:300])
@@ -32,7 +32,7 @@ class DamagedError(Exception):
 
 
 class TooLargeError(Exception):
-    """What the file unpacks to is over a bound; the message says which."""
+    """The unpacked file exceeds a limit; the message says which."""
 
 
 def parquet(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
@@ -49,14 +49,14 @@ def parquet(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
     def batches() -> Batches:
         import pyarrow.parquet
 
-        # Buffered ahead, which is pyarrow's default, the whole file comes to lie in memory.
-        with pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as found:
-            groups = [found.metadata.row_group(index) for index in range(found.num_row_groups)]
+        # With pyarrow's default, pre-buffering, the whole file would be in memory.
+        with pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as reader:
+            groups = [reader.metadata.row_group(index) for index in range(reader.num_row_groups)]
             if sum(group.total_byte_size for group in groups) > max_bytes:
                 raise TooLargeError(f"unpacked, it is over {max_bytes} bytes")
             largest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
             rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, largest)))
-            yield from map(_decoded, found.iter_batches(batch_size=rows))
+            yield from map(_decoded, reader.iter_batches(batch_size=rows))
 
     return _rows("Parquet", batches, max_bytes)
 
@@ -68,11 +68,11 @@ def arrow_file(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
         import pyarrow
         import pyarrow.ipc
 
-        with pyarrow.ipc.open_file(file) as found:
-            for index in range(found.num_record_batches):
-                yield from _slices(found.get_batch(index))
-            if (written := _written_batches(file)) != found.num_record_batches:
-                raise pyarrow.ArrowInvalid(f"its footer lists {found.num_record_batches} of {written} batches")
+        with pyarrow.ipc.open_file(file) as reader:
+            for index in range(reader.num_record_batches):
+                yield from _slices(reader.get_batch(index))
+            if (written := _written_batches(file)) != reader.num_record_batches:
+                raise pyarrow.ArrowInvalid(f"its footer lists {reader.num_record_batches} of {written} batches")
 
     return _rows("Arrow", batches, max_bytes)
 
@@ -94,8 +94,8 @@ def arrow_stream(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
         import pyarrow.ipc
 
         watched = _Watched(file)
-        with pyarrow.ipc.open_stream(watched) as found:
-            for batch in found:
+        with pyarrow.ipc.open_stream(watched) as reader:
+            for batch in reader:
                 yield from _slices(batch)
         if watched.last != _END_OF_STREAM:
             raise pyarrow.ArrowInvalid("it ends without its end marker: it was truncated")
@@ -175,14 +175,14 @@ def class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
     """The names of classes by column, where `datasets` wrote the file: it stores numbers from 0."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-        found = {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
+        labels = {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
-    return {name: names for name, names in found.items() if isinstance(names, list)}
+    return {name: names for name, names in labels.items() if isinstance(names, list)}
 
 
 def _named(row: dict[str, Any], classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The row with the names of its classes; -1 is no class."""
+    """The row with the names of its classes; -1 means no class."""
     for column, names in classes.items():
         number = row.get(column)
         if isinstance(number, int) and number < len(names):

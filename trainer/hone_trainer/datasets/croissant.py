@@ -1,6 +1,6 @@
 """Croissant, the metadata of data sets (https://docs.mlcommons.org/croissant): read with a source, written with rows.
 
-What is read only informs: a file that is absent, broken or too large is no error.
+It is informative only: a missing, broken or too large file is not an error.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ _TYPES: dict[type, str] = {str: "sc:Text", bool: "sc:Boolean", int: "sc:Integer"
 
 
 def read(text: bytes) -> Croissant | None:
-    """What the metadata says; None when it says nothing, or is none."""
+    """Parse the metadata; None if it is empty or not Croissant."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return None
     entry = _dataset(document)
-    found = {name: _text(_value(entry, name)) for name in _LENGTHS}
-    found["citeAs"] = found["citeAs"] or _text(_value(entry, "citation"))
-    cut = {name: text[: _LENGTHS[name]] for name, text in found.items() if text}
+    fields = {name: _text(_value(entry, name)) for name in _LENGTHS}
+    fields["citeAs"] = fields["citeAs"] or _text(_value(entry, "citation"))
+    cut = {name: text[: _LENGTHS[name]] for name, text in fields.items() if text}
     return Croissant.model_validate(cut) if cut else None
 
 
@@ -85,20 +85,20 @@ def _text(value: Any) -> str | None:
     if isinstance(value, str):
         return value.strip() or None
     if isinstance(value, dict):
-        known = ("@value", "en", "url", "@id", "name")
-        return next((value[key] for key in known if isinstance(value.get(key), str) and value[key]), None)
+        keys = ("@value", "en", "url", "@id", "name")
+        return next((value[key] for key in keys if isinstance(value.get(key), str) and value[key]), None)
     if isinstance(value, list):
         return ", ".join(text for text in map(_text, value) if text) or None
     return None
 
 
-# -- beside sources ------------------------------------------------------------------------------
+# -- with sources --------------------------------------------------------------------------------
 
 
 def of_hub(
     repository: hub.Repository, snapshot: hub.Snapshot, card: Mapping[str, Any], folder: Path
 ) -> Croissant | None:
-    """The repository's own file, else what the hub makes of it, else what its card says of name and licence."""
+    """The repository's own file, else the hub's metadata, else name and licence from its card."""
 
     def get() -> bytes:
         hub.download(repository, snapshot, [NAME], folder)
@@ -107,13 +107,13 @@ def of_hub(
     own = _try(get) if 0 < snapshot.files.get(NAME, 0) <= _MAX_BYTES else None
     if found := own or _try(lambda: hub.metadata(repository)):
         return found
-    told: dict[str, str | None] = {"name": _text(card.get("pretty_name"))}
-    told |= {"license": _text(card.get("license") or card.get("license_name"))}
-    return Croissant(**{name: text[:253] for name, text in told.items() if text}) if any(told.values()) else None
+    fields: dict[str, str | None] = {"name": _text(card.get("pretty_name"))}
+    fields |= {"license": _text(card.get("license") or card.get("license_name"))}
+    return Croissant(**{name: text[:253] for name, text in fields.items() if text}) if any(fields.values()) else None
 
 
 def of_web(client: Client, url: str, folder: Path) -> Croissant | None:
-    """The file beside the source's, on the same server."""
+    """The file next to the source's, on the same server."""
 
     def get() -> bytes:
         client.download(urljoin(url.partition("?")[0], NAME), folder / NAME)
@@ -125,7 +125,7 @@ def of_web(client: Client, url: str, folder: Path) -> Croissant | None:
 
 
 def of_bucket(bucket: Bucket, path: str, folder: Path, deadline: float) -> Croissant | None:
-    """The object in the source's folder, or beside the source's object."""
+    """The object in the source's folder, or next to the source's object."""
 
     def get() -> bytes:
         for place in (path.rstrip("/"), path.rpartition("/")[0]):
@@ -142,7 +142,7 @@ def of_bucket(bucket: Bucket, path: str, folder: Path, deadline: float) -> Crois
 
 
 def of_mount(path: Path, root: Path) -> Croissant | None:
-    """The file in the source's folder, or beside the source's file."""
+    """The file in the source's folder, or next to the source's file."""
     place = Path(os.path.realpath((path if path.is_dir() else path.parent) / NAME))
 
     def get() -> bytes:
@@ -160,13 +160,13 @@ def _try(get: Callable[[], bytes]) -> Croissant | None:
         return None
 
 
-# -- beside rows ---------------------------------------------------------------------------------
+# -- with rows -----------------------------------------------------------------------------------
 
 
 def merged(parts: Iterable[Path]) -> Croissant | None:
     """Licences and citations of materialized folders, each once."""
-    found = [about for about in (read(p.read_bytes()) for p in parts if p.is_file()) if about]
-    licences, citations = _each([about.license for about in found]), _each([about.cite_as for about in found])
+    metadata = [about for about in (read(p.read_bytes()) for p in parts if p.is_file()) if about]
+    licences, citations = _each([about.license for about in metadata]), _each([about.cite_as for about in metadata])
     return Croissant(license=licences[:253], cite_as=citations[:600]) if licences or citations else None
 
 
@@ -177,15 +177,15 @@ def _each(texts: Sequence[str | None]) -> str:
 def write(folder: Path, name: str, splits: Sequence[str], source: str, about: Croissant | None) -> None:
     """Describe the splits of a materialized folder, in version 1.0 of the format."""
     files = [folder / f"{split}.jsonl" for split in splits]
-    told = about.to_json() if about else {}
+    body = about.to_json() if about else {}
     document: dict[str, Any] = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": name,
-        "description": told.get("description") or f"Rows of {source}, validated and split.",
-        **{key: told[key] for key in ("license", "citeAs", "url") if key in told},
-        "isBasedOn": told.get("name") or source,
+        "description": body.get("description") or f"Rows of {source}, validated and split.",
+        **{key: body[key] for key in ("license", "citeAs", "url") if key in body},
+        "isBasedOn": body.get("name") or source,
         "distribution": [_file(path) for path in files],
         "recordSet": [_record_set(path) for path in files],
     }

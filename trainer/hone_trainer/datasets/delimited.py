@@ -78,7 +78,7 @@ def rows(stream: Stream, delimiter: str = ",") -> Iterator[Item]:
     except _TooLargeError:
         yield broken(":1", f"the header is over {MAX_ROW_BYTES} bytes")
         return
-    if first.lower().startswith("sep=") and len(first.strip()) == 5:  # spreadsheets tell the delimiter so
+    if first.lower().startswith("sep=") and len(first.strip()) == 5:  # spreadsheets declare the delimiter like this
         delimiter, first = first[4], next(lines, "")
     else:
         unquoted = _QUOTED.sub("", first)

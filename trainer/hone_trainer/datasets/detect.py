@@ -16,10 +16,10 @@ from hone_trainer.datasets.rows import Record, RowError
 from hone_trainer.errors import ConfigError, DataError
 
 SAMPLE_ROWS = 100
-# Beside a text these are what is to be answered, and the text is no document.
+# Next to a text, these columns are the question, and the text is not a document.
 _LABELS = {"category", "label", "intent", "class"}
 _TOLD_BY_COLUMNS = (Format.CHAT, Format.SHAREGPT, Format.ALPACA, Format.PROMPT_COMPLETION, Format.TEXT)
-# Names in the wild for roles, for a hint: what is to be learned from them, nobody can tell.
+# Names in the wild for roles, for a hint only: their meaning for training is unknown.
 _MEANT: tuple[dict[str, str], ...] = (
     {"question": "question", "oracle": "oracle_context", "distractors": "context", "answer": "cot_answer"},
     *(
@@ -38,7 +38,7 @@ _NO_HEADER = "If the first line of the file is a row already, add a line with th
 
 @dataclass(frozen=True)
 class Detected:
-    """A format, the columns that its roles are read from, and for Auto what it was told by."""
+    """A format, the columns that its roles are read from, and for Auto the evidence."""
 
     format: RowFormat
     columns: dict[str, str] = field(default_factory=dict)
@@ -84,31 +84,33 @@ def choose(
     _check_expressions(columns, sample)
     rows = [{name: value for name, value in row.items() if name not in ignored} for row in sample]
     if format == Format.AUTO:
-        found = _recognise(columns, rows)
+        detected = _recognise(columns, rows)
     elif format in FORMATS:
-        found = Detected(FORMATS[format], columns)
+        detected = Detected(FORMATS[format], columns)
     else:
         raise ConfigError(f"format {format}: this version has {', '.join(FORMATS)}", "NotSupportedYet")
-    unknown = sorted(set(columns) - set(found.format.roles))
+    unknown = sorted(set(columns) - set(detected.format.roles))
     if unknown:
-        roles = ", ".join(found.format.roles)
-        raise ConfigError(f"columns {', '.join(unknown)}: format {found.format.name} has the roles {roles}")
-    if why := _left_out(found, rows):
+        roles = ", ".join(detected.format.roles)
+        raise ConfigError(f"columns {', '.join(unknown)}: format {detected.format.name} has the roles {roles}")
+    if why := _left_out(detected, rows):
         raise DataError("UnreadColumns", why)
-    return replace(found, ignored=frozenset(ignored))
+    return replace(detected, ignored=frozenset(ignored))
 
 
-def _left_out(found: Detected, sample: Sequence[dict[str, Any]]) -> str | None:
+def _left_out(detected: Detected, sample: Sequence[dict[str, Any]]) -> str | None:
     """Why columns of the rows that have the format must not be left out."""
-    shaped = [row for row in sample if _has_shape(found.format, found.columns, row) or _is_accepted(found, row)]
-    fields = [_fields(found.format, found.columns, row) for row in shaped]
-    return problem(found.format.name, _read(found.format, found.columns), shaped, fields)
+    shaped = [
+        row for row in sample if _has_shape(detected.format, detected.columns, row) or _is_accepted(detected, row)
+    ]
+    fields = [_fields(detected.format, detected.columns, row) for row in shaped]
+    return problem(detected.format.name, _read(detected.format, detected.columns), shaped, fields)
 
 
-def _is_accepted(found: Detected, row: dict[str, Any]) -> bool:
+def _is_accepted(detected: Detected, row: dict[str, Any]) -> bool:
     """Whether the row is one of the format's, though Auto would not know it: a KTO label of 0 or 1."""
     try:
-        found.normalise(row)
+        detected.normalise(row)
     except RowError:
         return False
     return True
@@ -147,7 +149,7 @@ def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Det
     if not columns and (shape := _shape(USUAL, sample)):
         return shape
     for entry in map(FORMATS.__getitem__, _TOLD_BY_COLUMNS):
-        # The columns are there and hold something else: the rows' own errors say what.
+        # The columns exist but contain something else: the rows' own errors say what.
         needed = {columns.get(role, role) for role in entry.required}
         if set(columns) <= set(entry.roles) and sum(needed <= row.keys() for row in sample) * 2 > len(sample):
             reason = f"the first {len(sample)} rows have the columns {', '.join(sorted(needed))}"
@@ -179,10 +181,10 @@ def _is_labelled_text(sample: Sequence[dict[str, Any]]) -> bool:
 
 
 def _way_out(sample: Sequence[dict[str, Any]]) -> str:
-    """What to write, where the columns' names or the only row say what is meant."""
+    """The mapping to write, if the names of the columns or a single row make it clear."""
     row = sample[0] if sample else {}
-    if len(sample) == 1 and (told := _one_object(row)):
-        return told
+    if len(sample) == 1 and (hint := _one_object(row)):
+        return hint
     if len(row) == 1:
         (name, *_) = row
         if separator := next((mark for mark in ";\t|" if mark in name), None):
@@ -194,9 +196,9 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
         if set(mapping.values()) <= row.keys():
             if classes := _classes(mapping.get("completion"), sample):
                 mapping = {**mapping, "completion": class_name(mapping["completion"], classes)}
-            wanted = ", ".join(f"{role}: {column}" for role, column in mapping.items())
+            pairs = ", ".join(f"{role}: {column}" for role, column in mapping.items())
             other = ", or format Text" if "text" in row else ""
-            return f"Perhaps spec.columns {{{wanted}}} is meant{other}."
+            return f"Perhaps spec.columns {{{pairs}}} is meant{other}."
     shapes = "; ".join(f"{entry.name}: {entry.why}" for entry in FORMATS.values())
     header = f" {_NO_HEADER}" if texts and any(name.count(" ") > 1 for name in row) else ""
     return f"Map them in spec.columns to those of a format: {shapes}.{header}"
@@ -257,6 +259,6 @@ def _named(entry: RowFormat, columns: dict[str, str]) -> str:
 
 
 def _idle(entry: RowFormat, columns: dict[str, str], seen: list[str]) -> str:
-    """Columns that are not read, so that nobody takes them for learned."""
+    """Columns that are not read, so that users notice."""
     idle = [name for name in seen if name not in _read(entry, columns)]
     return f"; not read: {', '.join(idle[:5])}{', …' if len(idle) > 5 else ''}" if idle else ""

@@ -52,7 +52,7 @@ class Exports:
             yield from (run for run in sorted(self._root.iterdir()) if run.name not in self._stay)
 
     def _unnamed(self) -> Iterator[Path]:
-        """What lies in folders of runs that are over, and is named by nothing; a link or a file as it is."""
+        """Entries in folders of finished runs that nothing refers to; a link or a file is returned unchanged."""
         for run in self._runs():
             if not _is_folder(run):
                 yield run

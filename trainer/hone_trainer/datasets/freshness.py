@@ -1,4 +1,5 @@
-"""Whether a Dataset must be made again: by the mark of its source, and by all else that its rows depend on."""
+"""Whether a Dataset must be materialized again: by the mark of its source, and by everything else its rows depend
+on."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> sources.Fe
 
 
 def version(plan: MaterializePlan, fetched: sources.Fetched) -> str | None:
-    """What the next plan may call known; None where the source has no mark."""
+    """The value for `known` in the next plan; None if the source has no mark."""
     return f"{fetched.mark}{_SEPARATOR}{_surroundings(plan)}" if fetched.mark else None
 
 
@@ -39,7 +40,7 @@ def _mark(plan: MaterializePlan) -> str | None:
 
 
 def _surroundings(plan: MaterializePlan) -> str:
-    """What the rows depend on beside the source: the spec is the same in all plans of one generation."""
+    """What the rows depend on in addition to the source: the spec is the same in all plans of one generation."""
     sets = [[one.name, one.split, one.digest] for one in plan.evaluation_sets]
     models = {name: model.digest for name, model in plan.classifiers.items()}
     return hashlib.sha256(json.dumps([sets, models], sort_keys=True).encode()).hexdigest()[:12]

@@ -41,7 +41,7 @@ class _Text:
         """The JSON value that begins here.
 
         Raises:
-            ValueError: there is none, or it is over the limit; the message says which.
+            ValueError: there is none, or it exceeds the limit; the message says which.
         """
         chunk = _CHUNK
         while True:

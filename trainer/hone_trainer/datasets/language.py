@@ -48,9 +48,9 @@ class LanguageSample:
 def shares(rows: Counter[str]) -> list[LanguageRows]:
     """The most common languages, the rest as `other`; `unknown` last."""
     total = rows.total()
-    known = [(language, count) for language, count in rows.most_common() if language != UNKNOWN]
-    rest = sum(count for _, count in known[_SHOWN - 1 :])
-    entries = [*known[: _SHOWN - 1], (OTHER, rest), (UNKNOWN, rows[UNKNOWN])]
+    identified = [(language, count) for language, count in rows.most_common() if language != UNKNOWN]
+    rest = sum(count for _, count in identified[_SHOWN - 1 :])
+    entries = [*identified[: _SHOWN - 1], (OTHER, rest), (UNKNOWN, rows[UNKNOWN])]
     return [
         LanguageRows(language=language, rows=count, share=f"{100 * count / total:.1f}%")
         for language, count in entries
@@ -58,10 +58,10 @@ def shares(rows: Counter[str]) -> list[LanguageRows]:
     ]
 
 
-def share_in(rows: Counter[str], wanted: list[str]) -> float | None:
-    """Share of rows in the wanted languages, of those whose language can be told; None when there is none."""
-    told = rows.total() - rows[UNKNOWN]
-    return sum(rows[language] for language in set(wanted)) / told if told else None
+def share_in(rows: Counter[str], languages: list[str]) -> float | None:
+    """Share of rows in the wanted languages among rows whose language is known; None if there are none."""
+    identified = rows.total() - rows[UNKNOWN]
+    return sum(rows[language] for language in set(languages)) / identified if identified else None
 
 
 @cache

@@ -23,7 +23,7 @@ _WORDS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _SUBJECTS = {"training", "testing", "evaluation"}
-"""Words of splits that documents are about, too."""
+"""Words of splits that are also subjects of documents."""
 
 
 def choose(
@@ -50,14 +50,14 @@ def choose(
             raise SourceError("SourceNotFound", f"{what} has no configuration {config}")
         splits = by_name(folder)
     if split is None:
-        found = splits.get(TRAIN) or [name for files in splits.values() for name in files]
+        files_of_train = splits.get(TRAIN) or [name for files in splits.values() for name in files]
     elif split in splits:
-        found = splits[split]
+        files_of_train = splits[split]
     else:
         raise SourceError(
             "SourceNotFound", f"{what} has no split {split}; it has {', '.join(sorted(splits)) or 'none'}"
         )
-    return sorted(set(found))
+    return sorted(set(files_of_train))
 
 
 def of_config(names: Sequence[str], card: Mapping[str, Any], config: str | None, what: str) -> list[str]:
@@ -72,40 +72,40 @@ def of_config(names: Sequence[str], card: Mapping[str, Any], config: str | None,
 
 
 def by_name(names: Sequence[str]) -> dict[str, list[str]]:
-    """Files by the split that a word of their path tells; those without one are train when no file tells train."""
-    found: dict[str, list[str]] = {}
+    """Files by the split in their path; files without one are train if no file is named train."""
+    by_split: dict[str, list[str]] = {}
     for name in names:
         words = re.split(r"[^a-z]+", name.lower())
-        told = [split for split, known in _WORDS.items() if set(words) & set(known)]
-        found.setdefault(told[0] if told else "", []).append(name)
-    plain = found.pop("", [])
+        matching = [split for split, split_words in _WORDS.items() if set(words) & set(split_words)]
+        by_split.setdefault(matching[0] if matching else "", []).append(name)
+    plain = by_split.pop("", [])
     if plain:
-        found.setdefault(TRAIN, []).extend(plain)
-    return found
+        by_split.setdefault(TRAIN, []).extend(plain)
+    return by_split
 
 
 def documents(names: Sequence[str]) -> dict[str, list[str]]:
     """Texts by split, as a corpus has them: train.txt, wiki.test.txt, dev/0.md; empty where they are pages.
 
-    A page about tests is no split: a folder, or the name (of .txt its first or last word) has to be a split's, and one
-    has to be that of train, or half of them those of some. The others are then train, where none tells train.
+    A page about tests is not a split: a folder, or the name (of .txt its first or last word) has to be a split's, and
+    one has to be that of train, or half of them those of some. The others are then train, if none is named train.
     """
-    told = {name: split for name in names if (split := _told(PurePosixPath(base_name(name))))}
-    if TRAIN not in told.values() and 2 * len(told) < len(names):
+    by_file = {name: split for name in names if (split := _told(PurePosixPath(base_name(name))))}
+    if TRAIN not in by_file.values() and 2 * len(by_file) < len(names):
         return {}
-    found: dict[str, list[str]] = {}
-    for name in told if TRAIN in told.values() else names:
-        found.setdefault(told.get(name, TRAIN), []).append(name)
-    return found
+    by_split: dict[str, list[str]] = {}
+    for name in by_file if TRAIN in by_file.values() else names:
+        by_split.setdefault(by_file.get(name, TRAIN), []).append(name)
+    return by_split
 
 
 def _told(path: PurePosixPath) -> str | None:
-    """The split that a document's path tells."""
+    """The split in a document's path."""
     words = [re.sub(r"[\W_]*\d+(-of-\d+)?", "", part) for part in (*path.parts[:-1], path.stem)]
     if path.suffix == ".txt":
         inner = re.split(r"[\W\d_]+", path.stem)
         words += [inner[0], inner[-1]]
-    return next((split for split, known in _WORDS.items() if {*words} & {*known} - _SUBJECTS), None)
+    return next((split for split, split_words in _WORDS.items() if {*words} & {*split_words} - _SUBJECTS), None)
 
 
 def entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -> Mapping[str, Any]:
@@ -114,15 +114,19 @@ def entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -
     Raises:
         SourceError: SourceNotFound.
     """
-    known = {str(one["config_name"]): one for one in configs}
+    configs_by_name = {str(one["config_name"]): one for one in configs}
     if config is None:
         default = [one for one in configs if one.get("default") or one["config_name"] == "default"]
-        if default or len(known) == 1:
+        if default or len(configs_by_name) == 1:
             return (default or configs)[0]
-        raise SourceError("SourceNotFound", f"{what} has no default configuration: name one of {', '.join(known)}")
-    if config not in known:
-        raise SourceError("SourceNotFound", f"{what} has no configuration {config}; it has {', '.join(known)}")
-    return known[config]
+        raise SourceError(
+            "SourceNotFound", f"{what} has no default configuration: name one of {', '.join(configs_by_name)}"
+        )
+    if config not in configs_by_name:
+        raise SourceError(
+            "SourceNotFound", f"{what} has no configuration {config}; it has {', '.join(configs_by_name)}"
+        )
+    return configs_by_name[config]
 
 
 def _splits_of(described: Mapping[str, Any], names: Sequence[str]) -> dict[str, list[str]]:
@@ -131,9 +135,9 @@ def _splits_of(described: Mapping[str, Any], names: Sequence[str]) -> dict[str, 
     if files is None:
         folder = str(described.get("data_dir") or "").strip("/")
         return by_name([name for name in names if not folder or name.startswith(f"{folder}/")])
-    found: dict[str, list[str]] = {}
+    by_split: dict[str, list[str]] = {}
     for one in files if isinstance(files, list) else [files]:
         split, paths = (str(one.get("split", TRAIN)), one.get("path")) if isinstance(one, dict) else (TRAIN, one)
         for glob in paths if isinstance(paths, list) else [paths]:
-            found.setdefault(split, []).extend(fnmatch.filter(names, str(glob)))
-    return found
+            by_split.setdefault(split, []).extend(fnmatch.filter(names, str(glob)))
+    return by_split

@@ -79,13 +79,13 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
             progress.say(f"dataset {plan.name}: the source has not changed")
             return DatasetResult(unchanged=True)
         rows = read_rows(fetched.files, plan.limits.max_source_bytes)
-        made = synthesis.run(plan, rows, fetched.revision, progress) if plan.synthesis else None
-        if made and not made.counts.complete:
-            progress.say(f"dataset {plan.name}: {made.counts.pending} rows wait for review")
-            return DatasetResult(revision=fetched.revision, synthetic=made.counts)
-        if made:
-            plan, rows = made.plan, made.rows()
-            made.write_provenance(content, partial(personal_data.redacted, plan=plan))
+        synthesized = synthesis.run(plan, rows, fetched.revision, progress) if plan.synthesis else None
+        if synthesized and not synthesized.counts.complete:
+            progress.say(f"dataset {plan.name}: {synthesized.counts.pending} rows wait for review")
+            return DatasetResult(revision=fetched.revision, synthetic=synthesized.counts)
+        if synthesized:
+            plan, rows = synthesized.plan, synthesized.rows()
+            synthesized.write_provenance(content, partial(personal_data.redacted, plan=plan))
         elif plan.raft:
             plan, rows = synthesis.raft.built(plan, rows)
         tally = Tally(plan, fetched.revision, pages=fetched.left_out, before=remembered.Before.of(plan))
@@ -104,7 +104,7 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
             raise
         tally.digest = contents.digest_of(content)
         result = tally.result()
-        result.synthetic = made.counts if made else None
+        result.synthetic = synthesized.counts if synthesized else None
         result.source_version, result.croissant = freshness.version(plan, fetched), fetched.about
         result.changes = changes.since(plan.previous, Path(plan.store) / "datasets", content, tally.digest)
         write_report(tally, result, content)
@@ -147,43 +147,43 @@ def _normalise(
             progress.say(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
 
     head = list(itertools.islice(rows, detect.SAMPLE_ROWS))
-    # What the columns are is told in messages: so it is found out from rows without personal data.
+    # Messages quote the columns, so they are detected from rows without personal data.
     sample = [personal_data.redacted(row.value, plan) for row in head if row.value is not None]
     if not sample:  # nothing, or nothing that can be read
         for row in itertools.chain(head, rows):
             refuse(row, row.error or RowError("WrongType", "the row is empty"))
         return
     try:
-        found = detect.choose(plan.format, plan.columns, sample, plan.ignore_columns)
+        detected = detect.choose(plan.format, plan.columns, sample, plan.ignore_columns)
     except DataError as error:
         for row in head:
             if row.error:
                 refuse(row, row.error)
         raise DataError(error.code, error.message, tally.result()) from None
-    tally.format = str(found)[:253]
+    tally.format = str(detected)[:253]
     for row in itertools.chain(head, rows):
         progress.add_row()
         try:
             if row.value is None:
                 raise row.error or RowError("WrongType", "the row is empty")
-            record = found.normalise(row.value)
+            record = detected.normalise(row.value)
             check_length(record, plan.checks.max_tokens)
-            told = (_group(plan, row.value), _label(plan, row.value), _stratum(plan, row.value))
-            valid = Row(row.number, canonical(record), *told)
+            keys = (_group(plan, row.value), _label(plan, row.value), _stratum(plan, row.value))
+            valid = Row(row.number, canonical(record), *keys)
         except RowError as error:
-            refuse(row, _shown(error, found, row, plan))
+            refuse(row, _shown(error, detected, row, plan))
             continue
         tally.valid += 1
         yield valid
 
 
-def _shown(error: RowError, found: detect.Detected, row: RawRow, plan: MaterializePlan) -> RowError:
+def _shown(error: RowError, detected: detect.Detected, row: RawRow, plan: MaterializePlan) -> RowError:
     """The error as the row without personal data has it: messages quote the beginning of what they are about."""
     value = personal_data.redacted(row.value, plan)
     if value is row.value:
         return error
     try:
-        found.normalise(value)
+        detected.normalise(value)
     except RowError as clean:
         return clean
     return error
@@ -222,8 +222,8 @@ def _split_of_rows(tally: Tally) -> Callable[[int, int], str]:
     places = tally.strata.places() if tally.strata else None
     if tally.before:
         codes = tally.before.codes_of(tally.duplicates.hashes, tally.groups)
-        found = remembered.divided(tally.plan.splits, places or tally.groups, codes)
-        return lambda number, _: found[number]
+        divided = remembered.divided(tally.plan.splits, places or tally.groups, codes)
+        return lambda number, _: divided[number]
     for place in places or ():
         tally.division.see(place)
     tally.division.settle()

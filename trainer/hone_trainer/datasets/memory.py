@@ -1,7 +1,7 @@
 """A bound on the memory that reading one piece of a file may take.
 
-A columnar file says in few bytes that many rows share one large value, or that a part unpacks to gigabytes. The
-library allocates what the file says; without a bound the kernel ends the pod, which is then tried again.
+A columnar file can declare in few bytes that many rows share one large value, or that a part unpacks to gigabytes. The
+library allocates what the file declares; without a limit the kernel kills the pod, which is then retried.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def bounded(size: int) -> Iterator[None]:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = pages * resource.getpagesize() + size
-    known = [value for value in (soft, hard) if value != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([limit, *known]), hard))
+    limits = [value for value in (soft, hard) if value != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([limit, *limits]), hard))
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """Mix materialized Datasets into one, split by split: what a part holds out stays held out.
 
 The first part's train rows are used once, the others' left out or repeated for their weights (`mixing`). Held-out rows
-are never repeated, and those that the mixture also trains on are left out. Rows of all parts lie among each other.
+are never repeated, and those that the mixture also trains on are left out. Rows of all parts are interleaved.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from hone_trainer.store import contents
 
 @dataclass
 class Part:
-    """A split of a Dataset: where each row lies, its hash and its estimated tokens; 24 bytes of memory a row."""
+    """A split of a Dataset: each row's position, hash and estimated tokens; 24 bytes of memory a row."""
 
     given: DatasetInput
     file: IO[bytes]
@@ -61,8 +61,8 @@ class Part:
         """Forget rows whose hash is among these."""
         import numpy
 
-        known = numpy.concatenate([numpy.array(some, dtype=numpy.uint64) for some in hashes])
-        keep = numpy.flatnonzero(~numpy.isin(numpy.array(self.hashes, dtype=numpy.uint64), known))
+        hashes_seen = numpy.concatenate([numpy.array(some, dtype=numpy.uint64) for some in hashes])
+        keep = numpy.flatnonzero(~numpy.isin(numpy.array(self.hashes, dtype=numpy.uint64), hashes_seen))
         for name in ("offsets", "hashes", "tokens"):
             setattr(self, name, array("Q", numpy.array(getattr(self, name), dtype=numpy.uint64)[keep].tobytes()))
 
@@ -97,7 +97,7 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
     with Progress(f"dataset {plan.name}") as progress:
         tally = Tally(_as_source(plan), _revision(plan.parts))
         tally.format = _format(plan.parts)
-        if all(Path(given.path).is_file() for given in plan.parts):  # else `Part.open` tells
+        if all(Path(given.path).is_file() for given in plan.parts):  # else `Part.open` reports it
             contents.verify(plan.parts)
         used: list[DatasetUse] = []
         trained: list[array[int]] = []
@@ -131,8 +131,8 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
 def _choose(plan: MixPlan, split: str, parts: Sequence[Part]) -> list[list[int]]:
     """Indices of each part's rows."""
     sized = [part.sized(plan.by) for part in parts]
-    wanted = shares.amounts(sized, plan.total) if split == "train" else shares.amounts_once(sized)
-    return [shares.pick(part, amount, plan.seed) for part, amount in zip(sized, wanted, strict=True)]
+    amounts = shares.amounts(sized, plan.total) if split == "train" else shares.amounts_once(sized)
+    return [shares.pick(part, amount, plan.seed) for part, amount in zip(sized, amounts, strict=True)]
 
 
 def _write(plan: MixPlan, parts: Sequence[Part], chosen: list[list[int]], path: Path, tally: Tally) -> int:
@@ -173,12 +173,12 @@ def _used(parts: Sequence[Part], chosen: Sequence[Sequence[int]]) -> list[Datase
 
 
 def _format(parts: Sequence[DatasetInput]) -> str:
-    """The parts' format when they have one, as their reports tell."""
-    found = set()
+    """The format of the parts, from their reports, if it is the same for all."""
+    formats = set()
     for given in parts:
-        told = json.loads((Path(given.path).parent / report.DATA).read_text(encoding="utf-8"))
-        found.add(str(told["result"].get("formatDetected") or "").partition(" ")[0])
-    return found.pop() if len(found) == 1 else f"Mixture of {', '.join(sorted(found))}"
+        part_report = json.loads((Path(given.path).parent / report.DATA).read_text(encoding="utf-8"))
+        formats.add(str(part_report["result"].get("formatDetected") or "").partition(" ")[0])
+    return formats.pop() if len(formats) == 1 else f"Mixture of {', '.join(sorted(formats))}"
 
 
 def _revision(parts: Sequence[DatasetInput]) -> str:
@@ -187,7 +187,7 @@ def _revision(parts: Sequence[DatasetInput]) -> str:
 
 
 def _as_source(plan: MixPlan) -> MaterializePlan:
-    """For the report, which tells where rows came from; the words are no URI, so they are not validated as one."""
+    """The origin of the rows, for the report. It is not a URI, so it is not validated as one."""
     names = ", ".join(dict.fromkeys(f"{given.share} {given.name}" for given in plan.parts))
     source = DatasetSource.model_construct(uri=f"mixture of {names}")
     return MaterializePlan.model_construct(name=plan.name, source=source, checks=plan.checks, store=plan.store)

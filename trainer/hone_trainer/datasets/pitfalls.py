@@ -88,8 +88,8 @@ class Pitfalls:
     answers: Answers = field(default_factory=Answers)
 
     def see(self, record: Record, text: str) -> None:
-        """Count one row; text is all that it says."""
-        if "text" in record:  # a document: it asks nothing, and is no conversation
+        """Count one row; text is all of its text."""
+        if "text" in record:  # a document has no question and is not a conversation
             return
         turns = _turns(record)
         self.without_answer_last += "messages" in record and turns[-1]["role"] != "assistant"
@@ -147,7 +147,7 @@ def _text(part: Any) -> str:
 
 
 def _said(answer: Any) -> str:
-    """What the assistant says in an answer, without what tools and users say in between."""
+    """The assistant's text in an answer, without the turns of tools and users in between."""
     return _text([turn for turn in answer if turn["role"] == "assistant"] if isinstance(answer, list) else answer)
 
 

@@ -41,7 +41,7 @@ def at_once(plan: RowsPlan, make: Make) -> DatasetResult:
 
 
 def hand_over(plan: RowsPlan, make: Make) -> None:
-    """Make rows, and leave them in plan.incoming with what is to be told of them.
+    """Make rows, and leave them in plan.incoming with their outcome.
 
     Raises:
         DataError: there is nothing to publish, not even a report.
@@ -54,8 +54,8 @@ def hand_over(plan: RowsPlan, make: Make) -> None:
         if manifest.is_complete(work / CONTENT):
             folders.replace(work / CONTENT, folder / CONTENT)
     # Credentials are known to this process alone.
-    told = Outcome.model_validate(scrub_in(outcome.to_json()))
-    manifest.write_atomically(folder / OUTCOME, told.model_dump_json(by_alias=True).encode())
+    scrubbed = Outcome.model_validate(scrub_in(outcome.to_json()))
+    manifest.write_atomically(folder / OUTCOME, scrubbed.model_dump_json(by_alias=True).encode())
 
 
 def run(plan: RowsPlan) -> DatasetResult:
@@ -64,7 +64,7 @@ def run(plan: RowsPlan) -> DatasetResult:
     Raises:
         ConfigError: the plan names no folder.
         DataError: as whoever made the rows raised it.
-        StoreError: what lies there is not what a manifest says, or is no outcome.
+        StoreError: the content differs from its manifest, or is not an outcome.
     """
     if plan.incoming is None:
         raise ConfigError(f"the plan of Dataset {plan.name} has no `incoming`: whoever makes its rows publishes them")
@@ -76,12 +76,12 @@ def run(plan: RowsPlan) -> DatasetResult:
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether the folder is complete, and its content the one that its name says."""
+    """Whether the folder is complete, and has the content that its name says."""
     return folders.is_intact(folder) and contents.recorded(folder) == f"sha256:{folder.name}"
 
 
 def _made(make: Make, work: Path) -> Outcome:
-    """What is to be told; a failure only where there is a report of it."""
+    """The outcome to report; a failure only if it has a report."""
     (work / CONTENT).mkdir()
     try:
         return Outcome(result=make(work))
@@ -128,7 +128,7 @@ def _published(plan: RowsPlan, content: Path, outcome: Outcome) -> DatasetResult
 
 
 def _verify(content: Path) -> None:
-    """Check that the folder holds what its manifest says, a report among it, and no other folder.
+    """Check that the folder contains what its manifest lists, including a report, and no other folder.
 
     Other readings of the same rows compare their report with this one. A folder without write permission could not be
     removed, and one inside another without end could not even be read.
@@ -138,13 +138,15 @@ def _verify(content: Path) -> None:
         others = sorted(path.name for path in content.iterdir() if path.name not in names)
         missing = sorted({report.DATA, report.PAGE} - names)
         if others or missing:
-            found = f"the folder {others[0]!r}" if others else f"no {missing[0]}"
-            raise StoreError("ManifestMismatch", f"{content} has {found}: only files are published, with their report")
+            problem = f"the folder {others[0]!r}" if others else f"no {missing[0]}"
+            raise StoreError(
+                "ManifestMismatch", f"{content} has {problem}: only files are published, with their report"
+            )
     manifest.verify(content)
 
 
 def _into_place(plan: RowsPlan, content: Path, result: DatasetResult) -> None:
-    """Publish rows that match their manifest under the digest that they have, whatever the result says."""
+    """Publish rows that match their manifest under their actual digest, whatever the result says."""
     digest = contents.recorded(content)
     if digest != result.digest:
         raise StoreError("ManifestMismatch", f"the rows of Dataset {plan.name} are {digest}, and not {result.digest}")

@@ -87,7 +87,7 @@ def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
 
 
 def _misnamed(file: DataFile, head: bytes) -> str | None:
-    """Why a file that is not what its name says is a damaged one."""
+    """Why a file whose content differs from its name counts as damaged."""
     suffix = PurePath(file.name.lower()).suffix
     if suffix in compression.SUFFIXES:
         with open(file.path, "rb") as plain:
@@ -105,7 +105,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def _columns(file: DataFile, stream: Stream, head: bytes, max_bytes: int) -> Iterator[Item]:
-    """Rows of a Parquet or Arrow file; a packed one is unpacked beside it, since their index is at their end."""
+    """Rows of a Parquet or Arrow file; a packed one is unpacked next to it, since the index is at the end."""
     read = columnar.parquet if head.startswith(b"PAR1") else columnar.arrow_file
     try:
         if head.startswith(columnar.STREAM_MARK):
@@ -162,7 +162,7 @@ def _json_lines(stream: Stream) -> Iterator[Item]:
     for line, data in lines(stream):
         if isinstance(data, RowError):
             yield Item(f":{line}", error=data)
-        elif (data := data.removeprefix(_BOM)).strip():  # joined files have a mark at each beginning
+        elif (data := data.removeprefix(_BOM)).strip():  # concatenated files each begin with a byte order mark
             yield _parsed(f":{line}", data)
 
 

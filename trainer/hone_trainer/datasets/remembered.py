@@ -55,9 +55,9 @@ class Before:
             path = folder / f"{split}.jsonl"
             if path.is_file():
                 with open(path, "rb") as lines:
-                    found = numpy.unique(numpy.array([hash_of(line[:-1], 0) for line in lines], dtype=numpy.uint64))
-                hashes.append(found)
-                codes.append(numpy.full(len(found), code, dtype=numpy.uint8))
+                    distinct = numpy.unique(numpy.array([hash_of(line[:-1], 0) for line in lines], dtype=numpy.uint64))
+                hashes.append(distinct)
+                codes.append(numpy.full(len(distinct), code, dtype=numpy.uint8))
         every, first, count = numpy.unique(numpy.concatenate(hashes), return_index=True, return_counts=True)
         return cls(every, numpy.where(count == 1, numpy.concatenate(codes)[first], NEW).astype(numpy.uint8))
 
@@ -69,11 +69,11 @@ class Before:
         """
         import numpy
 
-        wanted = numpy.array(lines, dtype=numpy.uint64)
-        at = numpy.minimum(numpy.searchsorted(self.hashes, wanted), len(self.hashes) - 1)
-        codes = numpy.where(self.hashes[at] == wanted, self.codes[at], NEW)
+        hashes = numpy.array(lines, dtype=numpy.uint64)
+        at = numpy.minimum(numpy.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
+        codes = numpy.where(self.hashes[at] == hashes, self.codes[at], NEW)
         _, group = numpy.unique(numpy.array(groups, dtype=numpy.uint64), return_inverse=True)
-        highest = numpy.zeros(len(wanted), dtype=numpy.uint8)
+        highest = numpy.zeros(len(hashes), dtype=numpy.uint8)
         numpy.maximum.at(highest, group, codes)
         return highest[group]
 
@@ -101,10 +101,10 @@ def divided(splits: Splits, places: Sequence[int], codes: Any) -> list[str]:
         for row in numpy.flatnonzero(kept == NEW).tolist():
             division.see(places[row])
         division.settle({SPLITS[code - 1] for code in numpy.unique(kept) if code != NEW})
-        found = [
+        assigned = [
             SPLITS[code - 1] if code != NEW else division.split_of(place)
             for place, code in zip(places, kept.tolist(), strict=True)
         ]
-        if set(wanted(splits)) <= set(found):
+        if set(wanted(splits)) <= set(assigned):
             break
-    return found
+    return assigned

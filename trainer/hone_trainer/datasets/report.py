@@ -1,6 +1,6 @@
 """The whole report of a Dataset: report.json for programs, report.html for people, from the same numbers.
 
-The page is one file that loads nothing. Rows are nobody's friend: everything from them is escaped, and a content
+The page is one file that loads nothing. Rows are untrusted input: everything from them is escaped, and a content
 security policy forbids scripts besides.
 """
 
@@ -40,7 +40,7 @@ def data(tally: Tally, result: DatasetResult, failure: FailureReport | None = No
             "splits": plan.splits.to_json(),
             "checks": plan.checks.to_json(),
             "failure": failure.to_json() if failure else None,
-            # When the source was read and where this is kept say nothing of the rows: equal rows have equal reports.
+            # The report has no time of reading and no path, so that equal rows have equal reports.
             "result": result.model_copy(update={"source_version": None, "report": None}).to_json(),
             "lengths": [{"upTo": bound, "rows": rows} for bound, rows in tally.lengths.histogram()],
             "profile": tally.profile.to_json(),

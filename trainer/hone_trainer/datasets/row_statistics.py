@@ -155,10 +155,10 @@ class Tally:
         checks = self.plan.checks
         if not checks.languages:
             return
-        found = self.profile.languages.count()
-        share = language.share_in(found, checks.languages)
+        counts = self.profile.languages.count()
+        share = language.share_in(counts, checks.languages)
         if share is None or Decimal(share) < percent(checks.min_language_share):
-            seen = ", ".join(f"{entry.language} {entry.share}" for entry in language.shares(found))
+            seen = ", ".join(f"{entry.language} {entry.share}" for entry in language.shares(counts))
             message = (
                 f"{'none' if share is None else f'{100 * share:.1f}%'} of the rows whose language can be told are"
                 f" {' or '.join(checks.languages)}, checks.minLanguageShare is {checks.min_language_share}: {seen}"

@@ -36,7 +36,7 @@ class RawRow:
 
 
 def text_of(value: Any, what: str) -> str:
-    """The value as text that says something.
+    """The value as text that is not empty.
 
     Raises:
         RowError: MissingColumn, WrongType, EmptyContent or NotUTF8.
@@ -98,11 +98,11 @@ def _refuse_constant(name: str) -> None:
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """RFC 8259 leaves open which of equal keys counts: readers differ, so none is right."""
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    result = dict(pairs)
+    if len(result) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in made if keys.count(key) > 1)[:40]!r} is given twice")
-    return made
+        raise ValueError(f"the key {next(key for key in result if keys.count(key) > 1)[:40]!r} is given twice")
+    return result
 
 
 DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)

@@ -119,7 +119,7 @@ class Bucket:
         Raises:
             SourceError: SourceNotFound, SourceUnreachable, SourceRefused, SourceTooLarge.
         """
-        found: dict[str, Object] = {}
+        objects: dict[str, Object] = {}
         with _translated(f"s3://{self.name}/{path}"):
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=path):
                 for entry in page.get("Contents", ()):
@@ -128,12 +128,12 @@ class Bucket:
                         return {path.rpartition("/")[2]: one}
                     name = one.key.removeprefix(path if not path or path.endswith("/") else f"{path}/")
                     if (name and name != one.key) or not path:
-                        found[name] = one
-                if len(found) > _MAX_OBJECTS:
+                        objects[name] = one
+                if len(objects) > _MAX_OBJECTS:
                     raise SourceError("SourceTooLarge", f"s3://{self.name}/{path} has over {_MAX_OBJECTS} objects")
-        if not found:
+        if not objects:
             raise SourceError("SourceNotFound", f"s3://{self.name}/{path}: there is no such object or folder")
-        return {name: one for name, one in found.items() if not name.endswith("/")}
+        return {name: one for name, one in objects.items() if not name.endswith("/")}
 
     def download(self, one: Object, target: Path, deadline: float, progress: Callable[[int], None]) -> None:
         """The object as it was listed, to a file.
@@ -160,15 +160,15 @@ def credentials(secret_path: str | None) -> dict[str, str]:
         SourceError: SecretNotFound or SecretKeyNotFound.
     """
     if secret_path is None:
-        found = {name: os.environ.get(name, "") for name in (KEY, SECRET, SESSION)}
-        found = found if found[KEY] and found[SECRET] else {}
+        values = {name: os.environ.get(name, "") for name in (KEY, SECRET, SESSION)}
+        values = values if values[KEY] and values[SECRET] else {}
     else:
-        found = {name: hub.secret_key(secret_path, name) for name in (KEY, SECRET)}
-        found[SESSION] = read_key(secret_path, SESSION) or ""
+        values = {name: hub.secret_key(secret_path, name) for name in (KEY, SECRET)}
+        values[SESSION] = read_key(secret_path, SESSION) or ""
     for name in (SECRET, SESSION):
-        if found.get(name):
-            remember(found[name])
-    return {name: value for name, value in found.items() if value}
+        if values.get(name):
+            remember(values[name])
+    return {name: value for name, value in values.items() if value}
 
 
 @contextmanager

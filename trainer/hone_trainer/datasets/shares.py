@@ -60,7 +60,7 @@ def amounts_once(parts: Sequence[Part]) -> list[int]:
 
 
 def pick(part: Part, amount: int, seed: int) -> list[int]:
-    """Indices of the rows that make up about `amount`, ascending: whole passes over all, then some of them once more.
+    """Indices of the rows that make up about `amount`, ascending: whole passes over all, then some of them again.
 
     Which ones depends on seed, name and index alone, and those of a smaller amount are among those of a larger one.
     """

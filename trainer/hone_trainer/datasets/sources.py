@@ -70,7 +70,7 @@ def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
 
     Raises:
         SourceError: missing, unreachable, refused, too large, or not what sha256 promised.
-        UnchangedError: the source has the mark plan.known.
+        UnchangedError: the source still has the mark plan.known.
     """
     scheme = plan.source.uri.partition("://")[0]
     if scheme not in SOURCES:
@@ -97,7 +97,7 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
 
 
 def card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> dict[str, Any]:
-    """The front matter of the repository's README.md; empty when it has none, or none that can be read."""
+    """The front matter of the repository's README.md; empty if it has none, or none that can be parsed."""
     from huggingface_hub import metadata_load
 
     if snapshot.files.get("README.md", _MAX_CARD_BYTES) >= _MAX_CARD_BYTES:
@@ -105,7 +105,7 @@ def card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> di
     hub.download(repository, snapshot, ["README.md"], folder)
     try:
         return metadata_load(folder / "README.md") or {}
-    except Exception as error:  # whatever its author wrote is no reason to fail: files are then chosen by name
+    except Exception as error:  # a broken card is not a reason to fail: files are then chosen by name
         _log.warning("the card of %s cannot be read: %s", repository, error)
         return {}
 
@@ -116,9 +116,9 @@ def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     name = "".join(c for c in PurePosixPath(path).name if c.isprintable())[-100:] or "data"
     target = folder / "download"
     progress.say(f"downloading {name}")
-    known = Mark.parse(plan.known) if plan.known else None
+    known_mark = Mark.parse(plan.known) if plan.known else None
     client = Client(plan.limits, authorization)
-    mark = client.download(plan.source.uri, target, progress.add_bytes, known)
+    mark = client.download(plan.source.uri, target, progress.add_bytes, known_mark)
     fetched = _hashed([DataFile(target, name)], plan, str(mark) if mark else None)
     return replace(fetched, about=croissant.of_web(client, plan.source.uri, folder))
 
@@ -126,19 +126,19 @@ def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
 def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
     bucket, what = s3.Bucket.of(plan), shown(plan.source.uri)
     path = plan.source.uri.removeprefix("s3://").partition("/")[2]
-    found = bucket.list(path)
-    names, pages = _chosen({name: one.size for name, one in found.items()}, plan.source.files, what)
+    objects = bucket.list(path)
+    names, pages = _chosen({name: one.size for name, one in objects.items()}, plan.source.files, what)
     _check_one_split(names, plan.source.files, what)
-    if sum(found[name].size for name in names) > plan.limits.max_source_bytes:
+    if sum(objects[name].size for name in names) > plan.limits.max_source_bytes:
         raise SourceError("SourceTooLarge", f"{what}: over {plan.limits.max_source_bytes} bytes")
-    mark = _digest([[name, found[name].size, found[name].etag] for name in names])
+    mark = _digest([[name, objects[name].size, objects[name].etag] for name in names])
     _compare(plan, mark)
     progress.say(f"downloading {len(names)} files of {what}")
     deadline = time.monotonic() + plan.limits.timeout_seconds
     # Keys are anything, so files are called by their number.
     files = [DataFile(folder / str(number), name) for number, name in enumerate(names)]
     for file in files:
-        bucket.download(found[file.name], file.path, deadline, progress.add_bytes)
+        bucket.download(objects[file.name], file.path, deadline, progress.add_bytes)
     about = croissant.of_bucket(bucket, path, folder, deadline)
     return replace(_hashed(files, plan, mark), about=about, left_out=pages)
 
@@ -153,10 +153,10 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetc
     inside = _inside(path, root)
     pages: tuple[str, ...] = ()
     if inside.is_dir():
-        found = {p.relative_to(inside).as_posix(): p for p in _walk(inside)}
-        names, pages = _chosen({name: 0 for name in found}, plan.source.files, shown(plan.source.uri))
+        by_path = {p.relative_to(inside).as_posix(): p for p in _walk(inside)}
+        names, pages = _chosen({name: 0 for name in by_path}, plan.source.files, shown(plan.source.uri))
         _check_one_split(names, plan.source.files, shown(plan.source.uri))
-        files = [DataFile(_inside(found[name], root), name) for name in names]
+        files = [DataFile(_inside(by_path[name], root), name) for name in names]
     elif inside.is_file():
         files = [DataFile(inside, path.name)]
     else:  # a pipe would be read for ever
@@ -183,7 +183,7 @@ def _digest(value: object) -> str:
 
 
 def _root(path: Path) -> Path:
-    """What the source must not leave: the volume that it lies on; on a laptop the folder that it is, or is in."""
+    """The boundary of the source: the volume that it is on; on a laptop, the folder that it is or is in."""
     for parent in path.absolute().parents:
         if os.path.ismount(parent) and parent != Path("/"):
             return parent.resolve()
@@ -196,7 +196,7 @@ def _walk(root: Path) -> list[Path]:
     Raises:
         SourceError: SourceRefused for folders that are nested more deeply than a path can be long.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     todo = [root]
     while todo:  # no recursion: whoever made the source chose how deep it is
         folder = todo.pop()
@@ -207,7 +207,7 @@ def _walk(root: Path) -> list[Path]:
                 if path.is_dir() and not path.is_symlink():
                     todo.append(path)
                 elif path.is_file():
-                    found.append(path)
+                    paths.append(path)
         except PermissionError:
             _log.warning("%s cannot be read, and is left out", folder.relative_to(root))
         except OSError as error:
@@ -215,7 +215,7 @@ def _walk(root: Path) -> list[Path]:
                 raise
             name = folder.relative_to(root).as_posix()[:80]
             raise SourceError("SourceRefused", f"{name}…: folders are nested too deeply to be read") from None
-    return sorted(found)
+    return sorted(paths)
 
 
 def _inside(path: Path, root: Path) -> Path:
@@ -231,7 +231,7 @@ def _inside(path: Path, root: Path) -> Path:
 
 
 def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) -> tuple[list[str], tuple[str, ...]]:
-    """The names that the globs choose, or all data files, and the pages beside them that are left out; sorted.
+    """The names that match the globs, or all data files, and the pages next to them that are left out; sorted.
 
     Raises:
         SourceError: SourceNotFound when there is none, or a glob matches nothing.
@@ -243,42 +243,42 @@ def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) ->
             raise SourceError("SourceNotFound", f"{what}: no file matches {', '.join(idle)}")
         chosen = sorted(name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns))
     else:
-        found = sorted(name for name in names if is_data(name))
-        rows = [name for name in found if not base_name(name).endswith(_PAGE)]
-        chosen, pages = (rows, tuple(name for name in found if name not in {*rows})) if rows else (found, ())
+        data_files = sorted(name for name in names if is_data(name))
+        rows = [name for name in data_files if not base_name(name).endswith(_PAGE)]
+        chosen, pages = (rows, tuple(name for name in data_files if name not in {*rows})) if rows else (data_files, ())
     if not chosen:
-        known = f"{', '.join(DATA_SUFFIXES)}, or those with {' or '.join(SUFFIXES)}"
-        raise SourceError("SourceNotFound", f"{what} has no data file ({known})")
+        readable = f"{', '.join(DATA_SUFFIXES)}, or those with {' or '.join(SUFFIXES)}"
+        raise SourceError("SourceNotFound", f"{what} has no data file ({readable})")
     if len(chosen) > _MAX_FILES:
         raise SourceError("SourceTooLarge", f"{what} has {len(chosen)} files, more than {_MAX_FILES}")
     return chosen, pages
 
 
 def _check_one_split(names: Sequence[str], patterns: Sequence[str] | None, what: str) -> None:
-    """Refuse a folder whose files are splits, where nobody has said which: an exam must not be trained on.
+    """Refuse a folder whose files are splits, if the spec does not choose one: test rows must not be trained on.
 
     Raises:
         SourceError: SeveralSplits.
     """
-    found = splits_of(names)
-    if patterns or len(found) < 2:
+    by_split = splits_of(names)
+    if patterns or len(by_split) < 2:
         return
-    told = "; ".join(f"{split}: files: {json.dumps(_glob(files))}" for split, files in found.items())
+    globs = "; ".join(f"{split}: files: {json.dumps(_glob(files))}" for split, files in by_split.items())
     every = json.dumps(sorted({f"*{PurePosixPath(name).suffix}" for name in names}))
     raise SourceError(
         "SeveralSplits",
-        f"{what} has the files of several splits. Choose one in spec.source.files ({told}), and make a Dataset of each;"
-        f" to split all rows again, write files: {every}"[:1000],
+        f"{what} has the files of several splits. Choose one in spec.source.files ({globs}), and make a Dataset of "
+        f"each; to split all rows again, write files: {every}"[:1000],
     )
 
 
 def splits_of(names: Sequence[str]) -> dict[str, list[str]]:
-    """Files by the split that their names tell, train first."""
+    """Files by the split in their names, train first."""
     texts = [name for name in names if base_name(name).endswith(_DOCUMENTS)]
-    found = layout.by_name([name for name in names if name not in {*texts}])
+    by_split = layout.by_name([name for name in names if name not in {*texts}])
     for split, files in layout.documents(texts).items():
-        found.setdefault(split, []).extend(files)
-    return {split: found[split] for split in (layout.TRAIN, "validation", "test") if split in found}
+        by_split.setdefault(split, []).extend(files)
+    return {split: by_split[split] for split in (layout.TRAIN, "validation", "test") if split in by_split}
 
 
 def _glob(files: Sequence[str]) -> list[str]:

@@ -117,8 +117,8 @@ class Strata:
         begin = numpy.array([hash_of(name.encode(), self._splits.seed) for name in self._number], dtype=numpy.uint64)
         place = numpy.empty(len(first), dtype=numpy.uint64)
         place[order] = begin[stratum[order]] + (numpy.arange(len(first)) - starts).astype(numpy.uint64) * _STEP
-        found: list[int] = place[group].tolist()
-        return found
+        rows_of_group: list[int] = place[group].tolist()
+        return rows_of_group
 
 
 def wanted(splits: Splits) -> list[str]:

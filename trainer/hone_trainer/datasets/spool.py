@@ -61,8 +61,8 @@ class Spool:
     def append(self, row: Row) -> None:
         """Add a row at the end."""
         # JSON escapes tabs and line ends, so that they can stand between fields and rows.
-        told = "\t".join(text and json.dumps(text) for text in (row.group, row.label, row.stratum))
-        text = f"{row.number}\t{told}\t{row.line}\n".encode()
+        keys = "\t".join(text and json.dumps(text) for text in (row.group, row.label, row.stratum))
+        text = f"{row.number}\t{keys}\t{row.line}\n".encode()
         self._file.write(text)
         self._offsets.append(self._end)
         self._end += len(text)
@@ -83,5 +83,5 @@ class Spool:
 
 def _row(text: bytes) -> Row:
     number, group, label, stratum, line = text.decode().rstrip("\n").split("\t", 4)
-    told = (text and json.loads(text) for text in (group, label, stratum))
-    return Row(int(number), line, *told)
+    keys = (text and json.loads(text) for text in (group, label, stratum))
+    return Row(int(number), line, *keys)

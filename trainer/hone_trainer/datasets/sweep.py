@@ -54,8 +54,8 @@ def _reports(plan: SweepPlan) -> list[Path]:
     """Those of Datasets that are gone; folders that are being written have a dot before their name."""
     if plan.datasets is None:
         return []
-    found = Path(plan.store).glob("reports/*")
-    return sorted(path for path in found if path.name not in plan.datasets and not path.name.startswith("."))
+    reports = Path(plan.store).glob("reports/*")
+    return sorted(path for path in reports if path.name not in plan.datasets and not path.name.startswith("."))
 
 
 def _runs(plan: SweepPlan) -> list[Path]:
@@ -65,16 +65,16 @@ def _runs(plan: SweepPlan) -> list[Path]:
     gone = [] if plan.jobs is None else [f for f in root.glob("[!.]*") if f.name not in plan.jobs]
     gone += root.glob(".work-*")  # of a sweep that was interrupted
     kept = [root / uid for uid in plan.checkpoints if not (root / uid).is_symlink()]
-    done = [inner for folder in kept for inner in folder.glob("*") if inner.is_dir() and not inner.is_symlink()]
-    return [folder for folder in sorted([*gone, *done]) if _newest(folder) < since]
+    checkpoints = [inner for folder in kept for inner in folder.glob("*") if inner.is_dir() and not inner.is_symlink()]
+    return [folder for folder in sorted([*gone, *checkpoints]) if _newest(folder) < since]
 
 
 def _incoming(plan: SweepPlan) -> list[Path]:
     """What killed pods left; a Job that runs may be silent for long while it waits for a model's answers."""
     if plan.making is None:
         return []
-    found = (path for path in Path(plan.store).glob("incoming/*") if path.name not in plan.making)
-    return [folder for folder in sorted(found) if _newest(folder) < plan.as_of - plan.grace_seconds]
+    candidates = (path for path in Path(plan.store).glob("incoming/*") if path.name not in plan.making)
+    return [folder for folder in sorted(candidates) if _newest(folder) < plan.as_of - plan.grace_seconds]
 
 
 def _newest(folder: Path) -> float:
@@ -86,18 +86,18 @@ def _newest(folder: Path) -> float:
 
 def _stored(store: Path) -> dict[str, int]:
     """Bytes by folder of the store; what others keep there is `other`."""
-    found = dict.fromkeys(KINDS, 0)
+    sizes = dict.fromkeys(KINDS, 0)
     for path in folders.walk(store):
         with suppress(FileNotFoundError):
             mode = path.lstat()
             if stat.S_ISREG(mode.st_mode):
                 top = path.relative_to(store).parts[0]
-                found[top if top in KINDS else "other"] += mode.st_size
-    return found
+                sizes[top if top in KINDS else "other"] += mode.st_size
+    return sizes
 
 
 def _taken(folder: Path, since: float) -> Path | None:
-    """The folder, renamed so that nobody finds half of it; None when it is not there, or was touched since."""
+    """The folder, renamed so that nothing reads half of it; None if it is missing, or was used since."""
     if folder.is_symlink() or not folder.is_dir() or folder.stat().st_mtime >= since:
         return None
     aside = folder.with_name(f".work-{uuid.uuid4().hex}")

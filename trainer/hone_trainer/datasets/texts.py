@@ -17,7 +17,7 @@ _CALLS = "tool_calls"
 
 
 def is_answer(field: str) -> bool:
-    """Whether the model is to say what stands there; field is one of `texts`."""
+    """Whether the model is trained to write this text; field is one of `texts`."""
     return field in ANSWER_FIELDS or field.startswith(_CALLS)
 
 
@@ -33,12 +33,12 @@ def joined(record: Record) -> str:
 
 def sides(record: Record) -> tuple[str, str]:
     """What is asked, without system turns, and what is answered; plain text is all asked."""
-    asked: list[str] = []
+    questions: list[str] = []
     answered: list[str] = []
     for field, text in texts(record):
         if field != "system":
-            (answered if is_answer(field) else asked).append(text)
-    return "\n".join(asked), "\n".join(answered)
+            (answered if is_answer(field) else questions).append(text)
+    return "\n".join(questions), "\n".join(answered)
 
 
 def _texts(where: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -59,7 +59,7 @@ def _texts(where: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _called(where: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Names and arguments; numbers too, since the model writes them."""
+    """Names and arguments; also numbers, since the model writes them."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _called(f"{_CALLS}:{key}", inner)

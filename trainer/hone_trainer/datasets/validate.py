@@ -163,8 +163,8 @@ def _source(sources: Sequence[str], spec: DatasetSpec | None) -> tuple[Source, l
         try:
             return Source(uri=sources[0], files=described.files if described else None), []
         except ValidationError as error:
-            told = "; ".join(_words(e["msg"]) for e in error.errors())
-            raise ConfigError(f"{sources[0]}: {told}") from None
+            problems = "; ".join(_words(e["msg"]) for e in error.errors())
+            raise ConfigError(f"{sources[0]}: {problems}") from None
     paths = [path for source in sources for path in _paths(source)]
     if len(paths) > 1 and not (described and described.files):
         _check_one_split(paths)
@@ -173,7 +173,7 @@ def _source(sources: Sequence[str], spec: DatasetSpec | None) -> tuple[Source, l
 
 
 def _words(message: str) -> str:
-    """What pydantic says of a value, without the word that it puts before a validator's own."""
+    """pydantic's message about a value, without the prefix that it adds to a validator's own message."""
     return message.removeprefix("Value error, ")
 
 
@@ -185,14 +185,14 @@ def _check_one_split(paths: Sequence[Path]) -> None:
     """
     top = os.path.commonpath([path.absolute().parent for path in paths])
     by_name = {path.absolute().relative_to(top).as_posix(): path for path in paths}
-    found = splits_of([*by_name])
-    if len(found) < 2:
+    by_split = splits_of([*by_name])
+    if len(by_split) < 2:
         return
-    told = "; ".join(f"{split}: {', '.join(names[:4])}" for split, names in found.items())
-    held = by_name[next(names[0] for split, names in found.items() if split != layout.TRAIN)]
+    listed = "; ".join(f"{split}: {', '.join(names[:4])}" for split, names in by_split.items())
+    held = by_name[next(names[0] for split, names in by_split.items() if split != layout.TRAIN)]
     raise SourceError(
         "SeveralSplits",
-        f"the files are of several splits ({told}). Name those of one; --against {held} finds its rows in them."
+        f"the files are of several splits ({listed}). Name those of one; --against {held} finds its rows in them."
         " To split all rows again, name a manifest by --dataset whose spec.source.files has them."[:1000],
     )
 
@@ -211,12 +211,12 @@ def _paths(source: str) -> list[Path]:
 
 def _write_keys(names: Sequence[str], folder: Path) -> bool:
     """Write the variables of the environment that are set as a mounted secret has them; gives whether one is."""
-    found = {name: value for name in names if (value := os.environ.get(name))}
-    if found:
+    keys = {name: value for name in names if (value := os.environ.get(name))}
+    if keys:
         folder.mkdir(parents=True, mode=0o700)
-    for name, value in found.items():
+    for name, value in keys.items():
         (folder / name).write_text(value)
-    return bool(found)
+    return bool(keys)
 
 
 def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
@@ -233,12 +233,12 @@ def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
         raise ConfigError(f"--dataset {path}: there is no such file", "FileNotFound") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"--dataset {path}: {error}") from None
-    found = [one for one in documents if isinstance(one, dict) and one.get("kind") == "Dataset"]
-    if len(found) != 1:
-        raise ConfigError(f"--dataset {path}: has {len(found)} Datasets, not one")
+    datasets = [one for one in documents if isinstance(one, dict) and one.get("kind") == "Dataset"]
+    if len(datasets) != 1:
+        raise ConfigError(f"--dataset {path}: has {len(datasets)} Datasets, not one")
     try:
-        name = str((found[0].get("metadata") or {}).get("name") or "rows")
-        return name, DatasetSpec.model_validate(found[0].get("spec") or {})
+        name = str((datasets[0].get("metadata") or {}).get("name") or "rows")
+        return name, DatasetSpec.model_validate(datasets[0].get("spec") or {})
     except ValidationError as error:
         lines = "; ".join(f"spec.{words}" for words in in_words(error, DatasetSpec))
         code = "UnknownField" if only_unknown(error) else "InvalidValue"
@@ -246,7 +246,7 @@ def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
 
 
 def _settings(spec: DatasetSpec, request: Request) -> dict[str, Any]:
-    """What of a spec can be had without its cluster; what cannot is said."""
+    """The parts of a spec that work without its cluster; the others are reported."""
     synthesis = request.synthesis
     curation = spec.curation or Curation()
     scores = [score for score in curation.scores or () if score.scorer != Scorer.CLASSIFIER]
@@ -317,9 +317,9 @@ def _report(result: DatasetResult) -> str:
 
 def _told(step: CurationStep) -> str:
     counts = {"removed": step.removed, "changed": step.changed}
-    done = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
-    done += f" ({step.other_answers:,} with another answer)" if step.other_answers else ""
-    return f"{step.step}: {done or 'nothing'}" + (f"; {step.example}" if step.example else "")
+    summary = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+    summary += f" ({step.other_answers:,} with another answer)" if step.other_answers else ""
+    return f"{step.step}: {summary or 'nothing'}" + (f"; {step.example}" if step.example else "")
 
 
 def _first_row(folder: Path) -> str:

@@ -34,7 +34,7 @@ def common(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
         "max_grad_norm": float(training.max_grad_norm),
         "optim": _optimizer(plan, settings, is_sharded=sharded is not None),
         "bf16": settings.bf16,
-        "use_cpu": settings.cpu and sharded is None,  # accelerate refuses DeepSpeed when told to use the CPU
+        "use_cpu": settings.cpu and sharded is None,  # accelerate refuses DeepSpeed if use_cpu is set
         "deepspeed": sharded,
         "seed": training.seed,
         "data_seed": training.seed,

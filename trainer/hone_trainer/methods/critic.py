@@ -13,7 +13,7 @@ NAME = "value_head"
 
 @dataclass
 class Views:
-    """What a model says of answers, each tensor float32 (rows, tokens of the answers)."""
+    """A model's outputs for answers, each tensor float32 (rows, tokens of the answers)."""
 
     log_probs: Any
     """Of the tokens, by the distribution that they are sampled from."""

@@ -2,7 +2,7 @@
 
 Documents are packed whole, best fit first, and no document attends to another (Ding et al. 2024, arXiv 2404.10830;
 Zhao et al. 2024, arXiv 2402.13991): the classic concatenation cuts documents at random places and lets a document be
-predicted from a stranger. A document longer than a sequence goes on in the next one.
+predicted from another document. A document longer than a sequence continues in the next one.
 """
 
 from __future__ import annotations

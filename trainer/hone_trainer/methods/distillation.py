@@ -72,7 +72,7 @@ class Taught(Loop):
     count in the whole batch of a step, of all ranks."""
 
     teacher: Any
-    """Frozen; of no checkpoint, since it is no part of the model."""
+    """Frozen, and absent from checkpoints, since it is not part of the model."""
     temperature: float
     accelerator: Any
     aux_loss_enabled: bool
@@ -86,15 +86,17 @@ class Taught(Loop):
         import torch
 
         positions, counts = divergence.counted(inputs["labels"])
-        asked = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        asked |= {"use_cache": False, "logits_to_keep": positions}
+        inputs_only = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        inputs_only |= {"use_cache": False, "logits_to_keep": positions}
         with torch.no_grad():
-            theirs = self.teacher(**asked).logits
-        output = model(**asked)
-        found = divergence.summed(output.logits, theirs, counts, self.temperature)
+            theirs = self.teacher(**inputs_only).logits
+        output = model(**inputs_only)
+        distance = divergence.summed(output.logits, theirs, counts, self.temperature)
         # The batch's count is that of all ranks, and DDP averages their gradients.
         of_all = num_items_in_batch is not None and self.args.average_tokens_across_devices
-        loss = found / torch.as_tensor(counts.sum() if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+        loss = distance / torch.as_tensor(counts.sum() if num_items_in_batch is None else num_items_in_batch).clamp(
+            min=1
+        )
         loss = loss * self.accelerator.num_processes if of_all else loss
         if self.aux_loss_enabled:  # experts are kept in balance, as in SFT
             loss = loss + self.router_aux_loss_coef * output.aux_loss / self.current_gradient_accumulation_steps
@@ -117,13 +119,13 @@ def trainer(
     options = sequence.options_of(run.plan)
     if not options.by_logits:
         return sft.trainer(run, args, network, peft_config, callbacks)
-    made = sft.trainer(run, args, network, peft_config, callbacks, loop=Taught)
-    assert isinstance(made, Taught)
+    distiller = sft.trainer(run, args, network, peft_config, callbacks, loop=Taught)
+    assert isinstance(distiller, Taught)
     opened, numbers = from_model.open_teacher(run.plan, run.base), run.settings
     theirs = base_model.load(opened, bf16=numbers.bf16, cpu=numbers.cpu, quantize=False, frozen=True)
-    made.teacher = theirs.to(args.device).eval().requires_grad_(False)
-    made.temperature = float(options.temperature or 1)
-    return made
+    distiller.teacher = theirs.to(args.device).eval().requires_grad_(False)
+    distiller.temperature = float(options.temperature or 1)
+    return distiller
 
 
 METHOD = replace(

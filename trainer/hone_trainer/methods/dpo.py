@@ -74,11 +74,11 @@ def trainer(
             return dataset  # the ids are ready
 
         def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
-            found = self.before_training(run, {"": run.rows, **{s.name: s.rows for s in run.held_out}})
-            chosen, rejected = zip(*found.pop(""), strict=True)
+            log_probs = self.before_training(run, {"": run.rows, **{s.name: s.rows for s in run.held_out}})
+            chosen, rejected = zip(*log_probs.pop(""), strict=True)
             return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
 
-    made = Dpo(
+    dpo = Dpo(
         model=model,
         args=args,
         train_dataset=run.dataset,
@@ -86,10 +86,10 @@ def trainer(
         peft_config=peft_config,
         callbacks=callbacks,
     )
-    made.data_collator = pairs.MaskedCollator(made.data_collator, {"completion_mask": pairs.MASKS})
-    made.remove_callback(PrinterCallback)  # our reporters tell
-    made.attach(run)
-    return made
+    dpo.data_collator = pairs.MaskedCollator(dpo.data_collator, {"completion_mask": pairs.MASKS})
+    dpo.remove_callback(PrinterCallback)  # our reporters report
+    dpo.attach(run)
+    return dpo
 
 
 def score(trainer: WithReference, split: HeldOut, poll: Poll) -> Score:

@@ -21,7 +21,7 @@ PRIVATE = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # TRL reaches for the weights of an engine in its own process
 }
-"""Environment that vLLM reads when it is imported; it tells nobody that it is used."""
+"""Environment that vLLM reads at import; it disables usage statistics."""
 WEIGHED = {"vllm_importance_sampling_mode": "token_truncate"}
 """For TRL's GRPOConfig; RLOOConfig weighs nothing. vLLM gives a token another probability than the trainer does, so the
 loss of each token is multiplied by their ratio, at most TRL's 3: truncated importance sampling (Yao et al. 2025, "Your

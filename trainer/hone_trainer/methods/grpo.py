@@ -154,7 +154,7 @@ def trainer(
     rewards = rewarding.Rewards(run)
     model.generation_config.eos_token_id = sorted(run.stop_ids)
     generation.end_at(args, run.stop_ids)
-    made = Grpo(
+    grpo = Grpo(
         model=model,
         reward_funcs=[rewards.score],
         args=args,
@@ -163,14 +163,14 @@ def trainer(
         peft_config=peft_config,
         callbacks=[*callbacks, rewarding.Differences(run), rewarding.Cut(run)],
     )
-    made.rewards, made.at_end = rewards, ExitStack()
+    grpo.rewards, grpo.at_end = rewards, ExitStack()
     if options(run.plan).generation.is_colocated:
-        generation.attach(made, run.plan)
+        generation.attach(grpo, run.plan)
     elif options(run.plan).generation.is_vllm:
-        served.attach(made, run)
-    made.remove_callback(PrinterCallback)  # our reporters tell
-    made.attach(run)
-    return made
+        served.attach(grpo, run)
+    grpo.remove_callback(PrinterCallback)  # our reporters report
+    grpo.attach(run)
+    return grpo
 
 
 def _file(folder: str) -> Path:

@@ -19,7 +19,7 @@ class Judge:
         device: where it computes.
 
     Raises:
-        TrainerError: UnsupportedModel, when it is no reward model, or has another tokenizer or chat template.
+        TrainerError: UnsupportedModel, if it is not a reward model, or has another tokenizer or chat template.
     """
 
     def __init__(self, name: str, path: str, policy: Base, device: Any) -> None:

@@ -99,12 +99,12 @@ def trainer(
                     Judged(row["prompt_ids"], row[f"{answer}_ids"], True, 0, row.get(f"{answer}_mask"))
                     for row in dataset
                 ]
-            found = self.before_training(run, splits)
+            log_probs = self.before_training(run, splits)
             for name in columns:
-                dataset = dataset.add_column(name, [value for (value,) in found.pop(name)])
+                dataset = dataset.add_column(name, [value for (value,) in log_probs.pop(name)])
             return dataset
 
-    made = Kto(
+    kto = Kto(
         model=model,
         args=args,
         train_dataset=run.dataset,
@@ -112,10 +112,10 @@ def trainer(
         peft_config=peft_config,
         callbacks=callbacks,
     )
-    made.data_collator = pairs.MaskedCollator(made.data_collator, {name: [name] for name in _MASKS})
-    made.remove_callback(PrinterCallback)  # our reporters tell
-    made.attach(run)
-    return made
+    kto.data_collator = pairs.MaskedCollator(kto.data_collator, {name: [name] for name in _MASKS})
+    kto.remove_callback(PrinterCallback)  # our reporters report
+    kto.attach(run)
+    return kto
 
 
 def score(trainer: WithReference, split: HeldOut, poll: Poll) -> Score:
@@ -133,8 +133,8 @@ def score(trainer: WithReference, split: HeldOut, poll: Poll) -> Score:
     kl = max(sum(mismatched) / len(rows), 0.0)
     signs = [1 if row.label else -1 for row in rows]
     losses = [1 - _sigmoid(sign * beta * (ratio - kl)) for sign, ratio in zip(signs, ratios, strict=True)]
-    found = pairs.score(rows, losses, [sign * beta * ratio for sign, ratio in zip(signs, ratios, strict=True)])
-    return Score({**found.means, "reward_margin": _margin(signs, [beta * r for r in ratios])}, found.tokens)
+    scored = pairs.score(rows, losses, [sign * beta * ratio for sign, ratio in zip(signs, ratios, strict=True)])
+    return Score({**scored.means, "reward_margin": _margin(signs, [beta * r for r in ratios])}, scored.tokens)
 
 
 def _margin(signs: Sequence[int], rewards: Sequence[float]) -> Mean:

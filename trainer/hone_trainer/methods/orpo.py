@@ -65,8 +65,10 @@ def trainer(
 
         def concatenated_forward(self, model: Network, batch: dict[str, Any]) -> Any:
             """TRL's likelihood is that of every token of prompt and chosen answer, context in the answer included."""
-            found = super().concatenated_forward(model, batch)
-            return (*found[:4], _likelihood(found[2], batch[_LIKELY]), *found[5:]) if _LIKELY in batch else found
+            outputs = super().concatenated_forward(model, batch)
+            return (
+                (*outputs[:4], _likelihood(outputs[2], batch[_LIKELY]), *outputs[5:]) if _LIKELY in batch else outputs
+            )
 
         def compute_loss(self, model: Network, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             masks = inputs["chosen_attention_mask"].sum() + inputs["rejected_attention_mask"].sum()
@@ -77,7 +79,7 @@ def trainer(
             super().log({**logs, "num_tokens": float(self.tokens)}, start_time)
 
     add_fused_lm_head(model)  # for our evaluation alone: TRL's ORPO computes whole logits
-    made = Orpo(
+    orpo = Orpo(
         model=model,
         args=args,
         train_dataset=run.dataset,
@@ -85,9 +87,9 @@ def trainer(
         peft_config=peft_config,
         callbacks=callbacks,
     )
-    made.remove_callback(PrinterCallback)  # our reporters tell
-    made.attach(run)
-    return made
+    orpo.remove_callback(PrinterCallback)  # our reporters report
+    orpo.attach(run)
+    return orpo
 
 
 def score(trainer: Loop, split: HeldOut, poll: Poll) -> Score:
@@ -98,8 +100,8 @@ def score(trainer: Loop, split: HeldOut, poll: Poll) -> Score:
     answer, while the odds are of the answers alone.
     """
     weight = float(trainer.run.plan.orpo.weight)
-    found = pairs.log_probs(trainer.run, trainer.scoring_model(), split.rows, poll, prompts=True)
-    rows = list(zip(found, split.rows, strict=True))
+    log_probs = pairs.log_probs(trainer.run, trainer.scoring_model(), split.rows, poll, prompts=True)
+    rows = list(zip(log_probs, split.rows, strict=True))
     means = [(c / sum(p.masks[0]), r / sum(p.masks[1])) for (c, r, *_), p in rows]
     # Each token but the first is predicted.
     whole = [sequence / (len(p.prompt_ids) + sum(p.masks[0]) - 1) for (_, _, sequence, _), p in rows]
@@ -113,25 +115,25 @@ def odds_loss(chosen: float, rejected: float) -> float:
 
 
 def _log_odds(mean: float) -> float:
-    """Of a sure answer, whose every token has probability 1, the largest that float64 tells from it."""
+    """For a certain answer, whose every token has probability 1: the largest value below it in float64."""
     mean = min(mean, -sys.float_info.epsilon)
     return mean - math.log(-math.expm1(mean))
 
 
 def _columns(feature: dict[str, Any]) -> dict[str, Any]:
     """What ORPOTrainer's own tokenisation gives, and the labels of the likelihood where answers have context."""
-    prompt, found = feature["prompt_ids"], {}
+    prompt, columns = feature["prompt_ids"], {}
     for name in ("chosen", "rejected"):
         answer = feature[f"{name}_ids"]
-        found[f"{name}_input_ids"] = prompt + answer
-        found[f"{name}_attention_mask"] = [1] * len(prompt + answer)
-        found[f"{name}_labels"] = labels(prompt, answer, feature.get(f"{name}_mask", [1] * len(answer)))
+        columns[f"{name}_input_ids"] = prompt + answer
+        columns[f"{name}_attention_mask"] = [1] * len(prompt + answer)
+        columns[f"{name}_labels"] = labels(prompt, answer, feature.get(f"{name}_mask", [1] * len(answer)))
     if "chosen_mask" in feature:
-        found[_LIKELY] = prompt + found["chosen_labels"][len(prompt) :]
-    return found
+        columns[_LIKELY] = prompt + columns["chosen_labels"][len(prompt) :]
+    return columns
 
 
-def _likelihood(logits: Any, wanted: Any) -> Any:
+def _likelihood(logits: Any, targets: Any) -> Any:
     """Mean negative log-likelihood in nats a token.
 
     Args:
@@ -140,8 +142,8 @@ def _likelihood(logits: Any, wanted: Any) -> Any:
     """
     from torch.nn import functional
 
-    wanted = wanted[:, 1:].to(logits.device)
-    return functional.cross_entropy(logits[:, : wanted.shape[1]].flatten(0, 1), wanted.flatten())
+    targets = targets[:, 1:].to(logits.device)
+    return functional.cross_entropy(logits[:, : targets.shape[1]].flatten(0, 1), targets.flatten())
 
 
 METHOD = Method(

@@ -87,8 +87,8 @@ def log_probs(
             each.to(inputs["input_ids"].device) for each in _placed(answers, inputs["input_ids"].shape)
         )
         labels = inputs["input_ids"].masked_fill(~(counts | of_prompt if prompts else counts), IGNORED)
-        found = model(**inputs, labels=labels, fused_lm_head=True).log_probs.double()
-        sums = [found.masked_fill(~counts[:, 1:], 0).sum(1), *([found.sum(1)] if prompts else [])]
+        token_log_probs = model(**inputs, labels=labels, fused_lm_head=True).log_probs.double()
+        sums = [token_log_probs.masked_fill(~counts[:, 1:], 0).sum(1), *([token_log_probs.sum(1)] if prompts else [])]
         columns: list[list[float]] = torch.cat([each.view(len(batch), width) for each in sums], 1).tolist()
         return columns
 

@@ -95,7 +95,7 @@ def trainer(
             network.enable_input_require_grads()
     disable_dropout_in_model(network)  # policy and sampler are the same model, or their ratio is noise
     pad = run.base.tokenizer.pad_token_id
-    made = Ppo(
+    ppo = Ppo(
         model=network,
         args=args,
         train_dataset=run.dataset,
@@ -103,12 +103,12 @@ def trainer(
         processing_class=run.base.tokenizer,
         callbacks=callbacks,
     )
-    made.remove_callback(PrinterCallback)  # our reporters tell
-    made.judge = judge
-    made.reference = reference and made.accelerator.prepare_model(reference, evaluation_mode=True)
-    made.attach(run)
+    ppo.remove_callback(PrinterCallback)  # our reporters report
+    ppo.judge = judge
+    ppo.reference = reference and ppo.accelerator.prepare_model(reference, evaluation_mode=True)
+    ppo.attach(run)
     set_seed(args.seed, device_specific=True)  # ranks sample differently
-    return made
+    return ppo
 
 
 def score(trainer: Ppo, split: HeldOut, poll: Poll) -> Score:

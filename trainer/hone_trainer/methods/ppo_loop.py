@@ -1,7 +1,7 @@
 """The loop of PPO on transformers' Trainer, whose step is one optimiser step.
 
 Every `iterations` steps the policy samples an answer to each prompt of a batch; the steps between learn from the same
-answers. These are kept in checkpoints, so that a resumed run goes on with the answers it had.
+answers. These are kept in checkpoints, so that a resumed run continues with the same answers.
 """
 
 from __future__ import annotations
@@ -71,30 +71,30 @@ class Ppo(Loop, Trainer):
 
     def _sample(self) -> list[Rollout]:
         """Rollouts of a whole step; their advantages are whitened together. A collective."""
-        found = [self._answers(super(Ppo, self)._prepare_inputs(batch)) for batch in self.prompts]
-        kl = _mean([part["kl"] for part in found])
+        batches = [self._answers(super(Ppo, self)._prepare_inputs(batch)) for batch in self.prompts]
+        kl = _mean([part["kl"] for part in batches])
         self._check_kl(kl)
-        self._check_rewards(torch.cat([part["raw"] for part in found]))
-        for part in found:
+        self._check_rewards(torch.cat([part["raw"] for part in batches]))
+        for part in batches:
             mask, values = part["mask"], part["values"]
             rewards = ppo_math.token_rewards(part["scores"], part["log_ratio"], mask, self.kl.value)
             advantages = ppo_math.advantages(rewards, values, mask, float(self.ppo.gamma), float(self.ppo.gae_lambda))
             part |= {"advantages": advantages, "returns": advantages + values}
-        whitened = ppo_math.whitened([p["advantages"] for p in found], [p["mask"] for p in found], ranks.add_up)
+        whitened = ppo_math.whitened([p["advantages"] for p in batches], [p["mask"] for p in batches], ranks.add_up)
         self._note(
-            reward=_mean([part["raw"] for part in found]),
-            completion_length=_mean([part["mask"].sum(1) for part in found]),
+            reward=_mean([part["raw"] for part in batches]),
+            completion_length=_mean([part["mask"].sum(1) for part in batches]),
             kl=kl,
             kl_coefficient=self.kl.value,
         )
         self.kl.update(kl)
-        for part, advantages in zip(found, whitened, strict=True):
+        for part, advantages in zip(batches, whitened, strict=True):
             part["advantages"] = advantages
-        return [Rollout(**{field.name: part[field.name] for field in fields(Rollout)}) for part in found]
+        return [Rollout(**{field.name: part[field.name] for field in fields(Rollout)}) for part in batches]
 
     @torch.no_grad()
     def _answers(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Sampled answers to some prompts, with what policy, reference and reward model say of them."""
+        """Sampled answers to prompts, with the outputs of policy, reference and reward model for them."""
         stop_ids, start = self.run.stop_ids, batch["input_ids"].shape[1]
         pad = self.run.base.tokenizer.pad_token_id
         self.model.eval()
@@ -150,7 +150,7 @@ class Ppo(Loop, Trainer):
             raise TrainerError("Diverged", message, rank=ranks.rank(), step=step)
 
     def _check_rewards(self, rewards: Any) -> None:
-        """A reward model that tells no answers apart has nothing to teach."""
+        """Stop if the reward model gives all answers the same score: there is nothing to learn."""
         if self.state.global_step or len(rewards) == 1 or ranks.any_rank(bool((rewards != rewards[0]).any())):
             return
         message = (

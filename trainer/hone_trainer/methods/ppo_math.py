@@ -41,13 +41,13 @@ def advantages(rewards: Any, values: Any, mask: Any, gamma: float, lam: float) -
     """
     import torch
 
-    found, following = torch.zeros_like(rewards), torch.zeros_like(rewards[:, 0])
+    result, following = torch.zeros_like(rewards), torch.zeros_like(rewards[:, 0])
     next_value = torch.zeros_like(following)
     for t in reversed(range(rewards.shape[1])):
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         following = (delta + gamma * lam * following) * mask[:, t]
-        found[:, t], next_value = following, values[:, t] * mask[:, t]
-    return found
+        result[:, t], next_value = following, values[:, t] * mask[:, t]
+    return result
 
 
 def whitened(values: Sequence[Any], masks: Sequence[Any], add_up: AddUp) -> list[Any]:

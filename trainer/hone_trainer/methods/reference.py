@@ -1,7 +1,7 @@
 """The reference of DPO and KTO: the model that training starts from, held fixed.
 
 With an adapter it is the model without it. Full fine-tuning changes the model itself, so the reference's
-log-probabilities are computed before the first step, by every attempt anew: each starts from the same base.
+log-probabilities are computed before the first step, again by every attempt: each starts from the same base.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def trainer(
     class Reward(Loop, RewardTrainer):
         """TRL's reward model with our loop."""
 
-    made = Reward(
+    reward_trainer = Reward(
         model=model,
         args=args,
         train_dataset=run.dataset,
@@ -67,21 +67,21 @@ def trainer(
         peft_config=peft_config,
         callbacks=callbacks,
     )
-    for name, weight in made.model.named_parameters():
+    for name, weight in reward_trainer.model.named_parameters():
         if weight.requires_grad and ".score." in f".{name}":
             weight.data = weight.data.float()  # bfloat16 would lose its updates
-    made.remove_callback(PrinterCallback)  # our reporters tell
-    made.attach(run)
-    return made
+    reward_trainer.remove_callback(PrinterCallback)  # our reporters report
+    reward_trainer.attach(run)
+    return reward_trainer
 
 
 def score(trainer: Loop, split: HeldOut, poll: Poll) -> Score:
     """Loss, reward accuracy and reward margin on held-out pairs; of the base, with the untrained head."""
     run = trainer.run
-    found = rewards(trainer.scoring_model(), split.rows, run.base.tokenizer.pad_token_id, run.settings.bf16, poll)
+    scores = rewards(trainer.scoring_model(), split.rows, run.base.tokenizer.pad_token_id, run.settings.bf16, poll)
     center = float(run.plan.reward.center_rewards or 0)
-    losses = [pairs.log_loss(chosen - rejected) + center * (chosen + rejected) ** 2 for chosen, rejected in found]
-    return pairs.score(split.rows, losses, [chosen - rejected for chosen, rejected in found])
+    losses = [pairs.log_loss(chosen - rejected) + center * (chosen + rejected) ** 2 for chosen, rejected in scores]
+    return pairs.score(split.rows, losses, [chosen - rejected for chosen, rejected in scores])
 
 
 def rewards(model: Network, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll) -> list[list[float]]:
@@ -90,8 +90,8 @@ def rewards(model: Network, rows: Sequence[Any], pad_id: int, bf16: bool, poll: 
     def forward(batch: Sequence[Any]) -> list[list[float]]:
         sequences = [ids for row in batch for ids in row.sequences]
         logits = model(**pairs.padded(sequences, pad_id, next(model.parameters()).device)).logits
-        found: list[list[float]] = logits.double().view(len(batch), -1).tolist()
-        return found
+        values: list[list[float]] = logits.double().view(len(batch), -1).tolist()
+        return values
 
     return heldout.sweep(model, rows, forward, bf16=bf16, poll=poll)
 

@@ -62,7 +62,7 @@ class Rewards:
             run.reporters.say(sentence)
 
     def __call__(self, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Scores:
-        """Scores of answers, given as token ids with their end mark."""
+        """Scores of answers, which are token ids including the end-of-turn token."""
         samples = rewards.as_samples(self._run.base.tokenizer, rows, answers) if rows else []
         self._last = scores = self._combined(samples) if samples else Scores([], {})
         self._tell(scores)
@@ -91,10 +91,10 @@ class Rewards:
         log_metric(MASKED, 1 - sum(self.kept) / len(row))
         log_metric(FAILED, failed / len(row))
         self._check(failed, sum(cut), len(row))
-        for name, found in scores.parts.items():
-            known = [score for score in found if not isinstance(score, Masked)]
-            if known and len(scores.parts) > 1:
-                log_metric(f"reward_{name}", sum(known) / len(known))
+        for name, results in scores.parts.items():
+            numbers = [score for score in results if not isinstance(score, Masked)]
+            if numbers and len(scores.parts) > 1:
+                log_metric(f"reward_{name}", sum(numbers) / len(numbers))
         return [totals.get(i) for i in range(len(row))]
 
     def _check(self, failed: int, cut: int, samples: int) -> None:
@@ -104,7 +104,7 @@ class Rewards:
             self.give_up(f"none of {count:.0f} samples got a score")
 
     def give_up(self, what: str) -> None:
-        """End the run: `what` has no score, and the last samples tell why. A collective.
+        """End the run: `what` has no score; the message has the reasons of the last samples. A collective.
 
         Raises:
             TrainerError: SandboxFailed, EndpointUnreachable or RewardFailed, the same on every rank.

@@ -45,13 +45,13 @@ def positions(attention_mask: Any) -> dict[str, Any]:
 
 
 def answer_mask(answers: Any, stop_ids: frozenset[int]) -> Any:
-    """1 up to and with the first end mark of each row of token ids."""
+    """1 up to and including the first end-of-turn token of each row of token ids."""
     ends = _is_end(answers, stop_ids).long()
     return (ends.cumsum(1) - ends == 0).long()
 
 
 def ended(answers: Any, mask: Any, stop_ids: frozenset[int]) -> Any:
-    """Whether each answer ends with an end mark, (rows) of bool."""
+    """Whether each answer has an end-of-turn token, (rows) of bool."""
     return _is_end(answers.gather(1, mask.sum(1, keepdim=True) - 1), stop_ids)[:, 0]
 
 

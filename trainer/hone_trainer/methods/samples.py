@@ -25,8 +25,8 @@ def load(path: Path, device: Any) -> list[Batch]:
     """What `save` wrote."""
     from safetensors.torch import load_file
 
-    found: dict[int, Batch] = {}
+    batches: dict[int, Batch] = {}
     for key, tensor in load_file(path, device=str(device)).items():
         number, _, name = key.partition(".")
-        found.setdefault(int(number), {})[name] = tensor
-    return [found[number] for number in sorted(found)]
+        batches.setdefault(int(number), {})[name] = tensor
+    return [batches[number] for number in sorted(batches)]

@@ -38,19 +38,19 @@ FORGET_SECONDS = 10.0
 BYTES = 2**28
 """Most of the samples of a prompt as JSON, in which a token is about 100 bytes."""
 RESTART = 16
-"""Tries of a request once training goes on: some ten minutes, in which a server that restarts loads its model."""
+"""Tries of a request once training has begun: about ten minutes, in which a restarting server loads its model."""
 FOLDER = "served"
 """Of the adapters in the run's work folder."""
 EXPERTS_AS_SAVED = frozenset({"gpt_oss"})
 """Model types whose experts vLLM loads as PEFT writes them."""
 _LOADED = "has already been loaded"
-"""What vLLM says of an adapter's name."""
+"""vLLM's messages about an adapter's name."""
 _NEEDS = "start it with --enable-lora, --max-lora-rank and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
 NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
 """The server would sample by the model's generation_config.json else, which training knows nothing of."""
 
 Sample = tuple[list[int], list[float | None]]
-"""Token ids with their end mark, and the log-probability of each, in nats; None: not known."""
+"""Token ids including the end-of-turn token, and the log-probability of each, in nats; None: unknown."""
 
 
 class Served:
@@ -62,7 +62,7 @@ class Served:
         run: name of the run, for people who look at the server.
         sampling: of each request.
         check: called each second of waiting; ends it by an exception.
-        say: told why a prompt has no samples.
+        say: called with the reason if a prompt has no samples.
     """
 
     def __init__(
@@ -119,16 +119,16 @@ class Served:
             raise errors[0]
         for words in dict.fromkeys(error.message for error in errors):
             self._say(f"samples of a prompt are left out: {words}")
-        found: list[Sample] = []
+        samples: list[Sample] = []
         self.failed = []
         for (prompt, number), answer in zip(groups, answers, strict=True):
-            found += [(prompt[-1:], [None])] * number if isinstance(answer, SourceError) else answer
+            samples += [(prompt[-1:], [None])] * number if isinstance(answer, SourceError) else answer
             self.failed += [isinstance(answer, SourceError)] * number
-        completions = [ids for ids, _ in found]
+        completions = [ids for ids, _ in samples]
         return (
             prompts,
             completions,
-            [[[x] for x in values] for _, values in found],
+            [[[x] for x in values] for _, values in samples],
             [[[i] for i in c] for c in completions],
         )
 
@@ -152,7 +152,7 @@ class Served:
             (work / name).rename(self._folder / name)
 
     def _tell(self, name: str, tries: int, until: float) -> None:
-        """Have the adapter loaded; it may be, when an answer was lost or another thread asked, too."""
+        """Load the adapter; the server may have it already if an answer was lost or another thread asked."""
         path = self._folder / name
         try:
             self._endpoint.ask("POST", "/load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, tries, until)
@@ -177,7 +177,7 @@ class Served:
             return error
 
     def _ask(self, prompt: list[int], number: int, until: float) -> list[Sample]:
-        """The samples of one prompt; a server that was restarted meanwhile is told the adapter again."""
+        """The samples of one prompt; a server that was restarted meanwhile gets the adapter again."""
         body = {**self._sampling, "model": self._name, "prompt": prompt, "n": number}
         try:
             answer = self._endpoint.request("POST", "/completions", body, RESTART, until)
@@ -285,9 +285,9 @@ def _connect(run: Run) -> Endpoint:
 
 def _samples(answer: Mapping[str, Any], number: int, host: str) -> list[Sample]:
     try:
-        found = [(choice["token_ids"], choice["logprobs"]["token_logprobs"]) for choice in answer["choices"]]
-        if len(found) == number and all(len(ids) == len(values) for ids, values in found):
-            return found
+        choices = [(choice["token_ids"], choice["logprobs"]["token_logprobs"]) for choice in answer["choices"]]
+        if len(choices) == number and all(len(ids) == len(values) for ids, values in choices):
+            return choices
     except (KeyError, TypeError):
         pass
     raise SourceError("EndpointRefused", f"grpo.generation.endpoint: {host} answers no token ids with logprobs")

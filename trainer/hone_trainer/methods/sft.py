@@ -29,7 +29,7 @@ def encoder(plan: TrainingPlan, base: Base) -> Encoder:
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
-    """The rows as TRL takes them, packed when the plan says so."""
+    """The rows as TRL takes them, packed if the plan requires it."""
     return sequences(rows, max_length if plan.training.packing else None)
 
 
@@ -61,7 +61,7 @@ def config(plan: TrainingPlan, settings: Settings, **more: Any) -> SFTConfig:
     """SFTConfig for rows that are ready: cut by the plan's policy, and counted."""
     from trl import SFTConfig
 
-    # Packed sequences lie end to end anyway.
+    # Packed sequences are padding-free anyway.
     more |= {"padding_free": settings.flat and settings.micro_batch_size > 1 and not more["packing"]}
     ready = {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
     return SFTConfig(**common(plan, settings), **ready, **more)
@@ -83,10 +83,10 @@ class Supervised(Loop):
     ) -> Any:
         import torch
 
-        asked = {"use_cache": False, "fused_lm_head": True}
+        options = {"use_cache": False, "fused_lm_head": True}
         if self.aux_loss_enabled:
-            asked["output_router_logits"] = True
-        output = model(**inputs, **asked)
+            options["output_router_logits"] = True
+        output = model(**inputs, **options)
         count = output.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
         loss = -output.log_probs.sum() / torch.as_tensor(count).clamp(min=1)
         # The batch's count is that of all ranks, and DDP averages their gradients.
@@ -150,7 +150,7 @@ def trainer(
                 loader.set_sampler(WithinStep(loader.get_sampler(), lengths, plan.training.batch_size))
             return loader
 
-    made = Sft(
+    sft = Sft(
         model=model,
         args=args,
         train_dataset=run.dataset,
@@ -158,10 +158,10 @@ def trainer(
         peft_config=peft_config,
         callbacks=callbacks,
     )
-    made.remove_callback(PrinterCallback)  # our reporters tell
-    made.attach(run)
-    chunked_loss.install(made.model)
-    return made
+    sft.remove_callback(PrinterCallback)  # our reporters report
+    sft.attach(run)
+    chunked_loss.install(sft.model)
+    return sft
 
 
 METHOD = Method(

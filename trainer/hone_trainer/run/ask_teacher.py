@@ -94,9 +94,9 @@ def _main(plan_file: Path, outcome: Path) -> int:
         _check(plan)
         sequence.answer(plan)
     except Exception as error:
-        found = to_outcome(error)
-        outcome.write_text(found.model_dump_json(by_alias=True))
-        return int(found.exit_code)
+        failure_outcome = to_outcome(error)
+        outcome.write_text(failure_outcome.model_dump_json(by_alias=True))
+        return int(failure_outcome.exit_code)
     return 0
 
 

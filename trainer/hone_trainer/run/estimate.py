@@ -32,7 +32,7 @@ def show(plan: TrainingPlan) -> None:
     Raises:
         TrainerError: what would end the run before its first step; UnsupportedModel where no estimate knows the model.
     """
-    plan = plan.model_copy(update={"memory": None})  # the tables tell of other devices than the plan's
+    plan = plan.model_copy(update={"memory": None})  # the tables are about other devices than the plan's
     ranks = plan.nodes * plan.processes_per_node
     on_gpus, on_cpus = Device(ranks, cuda=True, bf16=True), Device(ranks, cuda=False, bf16=False)
     preflight.plan(plan, on_gpus, methods=METHODS)
@@ -52,7 +52,7 @@ def show(plan: TrainingPlan) -> None:
     console.print(_memory(on_gpu, on_cpu))
 
     if beside := estimate(on_gpu).host:
-        console.print(f"host memory of each rank on a GPU node: {gib(beside)} for rows and what is offloaded")
+        console.print(f"host memory of each rank on a GPU node: {gib(beside)} for rows and offloaded data")
 
     fits = Table("GPU", "memory", "fits", "micro batch", "time", "cheapest change that fits")
     for gpu in TABLE:
@@ -74,10 +74,10 @@ def show(plan: TrainingPlan) -> None:
 def _memory(on_gpu: Setup, on_cpu: Setup) -> Table:
     """The terms of both."""
     table = Table("memory of a rank", "on a GPU", "on a CPU", title_justify="left")
-    found = [estimate(on_gpu), estimate(on_cpu)]
-    for name in dict.fromkeys(name for one in found for name in one.terms):
-        table.add_row(name, *(gib(one.terms.get(name, 0)) for one in found))
-    table.add_row("peak", *(gib(one.total) for one in found))
+    estimates = [estimate(on_gpu), estimate(on_cpu)]
+    for name in dict.fromkeys(name for one in estimates for name in one.terms):
+        table.add_row(name, *(gib(one.terms.get(name, 0)) for one in estimates))
+    table.add_row("peak", *(gib(one.total) for one in estimates))
     table.add_row("rows of a pass", str(on_gpu.micro_batch), str(on_cpu.micro_batch))
     return table
 
@@ -87,16 +87,16 @@ def of_run(run: Run) -> int | None:
     numbers = run.settings
     device = Device(numbers.world_size, cuda=not numbers.cpu, bf16=numbers.bf16)
     tokens = sum(use.tokens for use in run.used)
-    made = resolve.sized(run.plan, run.base, device, resolve.longest(run.plan, run.dataset, run.rows), tokens)
-    return estimate(made).total * run.plan.processes_per_node if made else None
+    sized = resolve.sized(run.plan, run.base, device, resolve.longest(run.plan, run.dataset, run.rows), tokens)
+    return estimate(sized).total * run.plan.processes_per_node if sized else None
 
 
 def _known(plan: TrainingPlan, base: base_model.Base, device: Device, longest: int, tokens: int) -> Setup:
-    made = resolve.sized(plan, base, device, longest, tokens)
-    if made is None:
+    sized = resolve.sized(plan, base, device, longest, tokens)
+    if sized is None:
         words = f"no estimate knows a {base.config.model_type}, or the teacher"
         raise TrainerError("UnsupportedModel", f"{base.path}: {words}")
-    return made
+    return sized
 
 
 def _time(s: Setup, tokens: int, tflops: float) -> str:

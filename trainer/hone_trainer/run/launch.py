@@ -51,7 +51,7 @@ _LOST_PEER = re.compile(r"connection (closed|reset)|broken pipe|timed out waitin
 
 
 def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
-    """Train as the plan says, on this node's share of the ranks.
+    """Carry out the training plan on this node's ranks.
 
     Args:
         plan_dir: folder that the plan's relative paths are relative to.
@@ -66,8 +66,8 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     stop = Stop().install().leave_at_once(partial(_leave, plan))
     os.environ.update(OFFLINE)
     first = _node() == 0
-    if (done := finished.result(plan)) is not None:
-        return done if first else None
+    if (finished_run := finished.result(plan)) is not None:
+        return finished_run if first else None
     finished.place(plan)  # what cannot be exported is not trained
     try:
         ready = merge_base.prepare(contents.checked(plan), first)
@@ -167,12 +167,12 @@ Outcomes = dict[int, tuple[float, Outcome]]
 def first_failure(outcomes: Outcomes, exits: dict[int, int], *, signalled: bool) -> TrainerError:
     """The failure that explains the end of all ranks. Pure.
 
-    The others lose contact (RankFailed) or are told to stop by the agent (Interrupted); the cause is the earliest
+    The others lose contact (RankFailed) or are stopped by the agent (Interrupted); the cause is the earliest
     report of another kind, else a rank that died without a report, else an orderly stop.
 
     Args:
         exits: exit codes of the ranks that failed (negative: signal).
-        signalled: whether this node was told to stop.
+        signalled: whether this node received a signal to stop.
     """
     failed = sorted((when, rank, o.failure) for rank, (when, o) in outcomes.items() if o.failure)
     causes = [(rank, f) for _, rank, f in failed if f.code not in ("RankFailed", "Interrupted")]
@@ -202,11 +202,11 @@ def _death(exit_code: int) -> str:
 
 def _outcomes(folder: Path) -> Outcomes:
     """What the ranks of this node wrote, with the time."""
-    found = {}
+    outcomes = {}
     for file in folder.glob("rank-*.json"):
         rank = int(file.stem.removeprefix("rank-"))
-        found[rank] = (file.stat().st_mtime, Outcome.model_validate_json(file.read_text()))
-    return found
+        outcomes[rank] = (file.stat().st_mtime, Outcome.model_validate_json(file.read_text()))
+    return outcomes
 
 
 def _rank_main(plan_file: Path, folder: Path) -> None:

@@ -41,7 +41,7 @@ LONGEST_SENTENCE = 600
 
 
 def run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
-    """Train as the plan says. Every rank calls this; the first one answers with the result, the others with None.
+    """Carry out the training plan. Every rank calls this; the first one returns the result, the others None.
 
     Raises:
         TrainerError: with the code of the failure; Interrupted after a checkpoint when a stop was asked for.
@@ -61,17 +61,17 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: live.Reporters, started: flo
     if ranks.is_first():
         rows.claim(plan)
     training = _trained(run)
-    found = appraise(training.trainer, training.base, training.exported)
+    appraisal = appraise(training.trainer, training.base, training.exported)
     peak = _peak_memory(run)
     weights = export.weights(training.trainer)
-    result = _result(run, training, found, peak)
+    result = _result(run, training, appraisal, peak)
     if ranks.is_first():
         folder = finished.begin(plan)
         run.reporters.update(stage="Exporting")
-        for sentence in (*found.advice, *filter(None, [found.rejected])):
+        for sentence in (*appraisal.advice, *filter(None, [appraisal.rejected])):
             run.reporters.say(sentence)
         effort = _effort(run, training, peak, time.monotonic() - started)
-        record = _record(run, training, found, result, effort)
+        record = _record(run, training, appraisal, result, effort)
         result.artifacts = export.write(run, weights, training.trainer.model, record, folder)
         finished.keep(plan, Outcome(result=result))
         finished.close(folder)
@@ -144,29 +144,29 @@ def _trainer(run: Run, hooks: list[TrainerCallback], newest: Path | None) -> Loo
     return trainer
 
 
-def _result(run: Run, training: Training, found: Appraisal, peak: int) -> TrainingResult:
+def _result(run: Run, training: Training, appraisal: Appraisal, peak: int) -> TrainingResult:
     """What the operator gets; without artifacts yet."""
     early = training.step < run.settings.total_steps
     speed = training.speed.tokens_per_second
     return TrainingResult(
         artifacts=[],
-        numbers=found.numbers,
-        samples=found.samples,
+        numbers=appraisal.numbers,
+        samples=appraisal.samples,
         steps=training.exported,
         stopped_early=early,
         reason=Reason.EARLY_STOPPED if early else Reason.COMPLETED,
         start_step=training.start,
         peak_memory_bytes=peak,
         estimated_memory_bytes=estimate.of_run(run),
-        advice=[sentence[:LONGEST_SENTENCE] for sentence in (*run.advice, *found.advice)],
-        rejected=found.rejected[:LONGEST_SENTENCE] or None,
+        advice=[sentence[:LONGEST_SENTENCE] for sentence in (*run.advice, *appraisal.advice)],
+        rejected=appraisal.rejected[:LONGEST_SENTENCE] or None,
         train_loss=f"{training.loss:.6f}" if training.step > training.start else None,
         tokens_per_second=f"{speed:.1f}" if speed else None,
         resolved={
             **run.settings.to_resolved(),
             **adapters.resolved(run.plan.adapter),
             **targets.described(training.trainer.model),
-            **found.resolved,
+            **appraisal.resolved,
         },
         datasets=run.used,
     )
@@ -183,26 +183,28 @@ def _effort(run: Run, training: Training, peak: int, seconds: float) -> Effort:
     )
 
 
-def _record(run: Run, training: Training, found: Appraisal, result: TrainingResult, effort: Effort) -> export.Record:
-    """What is to be said of the model."""
+def _record(
+    run: Run, training: Training, appraisal: Appraisal, result: TrainingResult, effort: Effort
+) -> export.Record:
+    """The content of the model's card and report."""
     return export.Record(
         numbers=result.numbers,
-        samples=found.samples,
+        samples=appraisal.samples,
         resolved=result.resolved,
         steps=training.exported,
         curves=[*training.base.curve(), *training.trainer.state.log_history],
         data=run.data,
         example=run.example,
         advice=result.advice,
-        rejected=found.rejected,
-        interpolation=found.curve,
+        rejected=appraisal.rejected,
+        interpolation=appraisal.curve,
         lowest=measuring.lowest(run.benchmarks),
         effort=effort,
     )
 
 
 def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
-    """Everything before the weights: all that can be refused is refused here.
+    """Everything before the weights are loaded: whatever can be refused is refused here.
 
     Raises:
         TrainerError: with the code of what is wrong.
@@ -220,8 +222,8 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
     dataset, resolved = resolve.settle(plan, base, data, hardware)
     advice = advise(plan, len(data.train), data.tokens, resolved.max_length)
     if ranks.is_first():
-        told = (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example), *benchmarks.sentences)
-        for sentence in (*told, *advice):
+        sentences = (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example), *benchmarks.sentences)
+        for sentence in (*sentences, *advice):
             reporters.say(sentence)
     return Run(
         plan=plan,

@@ -19,7 +19,7 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.training import selfcheck
 
 STOP_SHARE = 0.99
-"""Share of rows that should teach the end mark; below it the model may not learn to stop."""
+"""Share of rows that should train the end-of-turn token; below it the model may not learn to stop."""
 
 
 def plan(plan: TrainingPlan, device: Device, *, methods: Collection[str]) -> None:

@@ -27,7 +27,7 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
     length = plan.training.max_length or method.longest(base) or data.longest
     dataset = method.dataset(plan, data.train, length)
     tokens = longest(plan, dataset, data.train)
-    made = sized(plan, base, device, tokens, data.tokens)
+    result = sized(plan, base, device, tokens, data.tokens)
     ranks, gpu = device.world_size, device.cuda
     unsized = micro_batch.micro_batch(plan, ranks=ranks, gpu=gpu, longest=tokens)
     return dataset, settings.resolve(
@@ -36,14 +36,14 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
         sequences=len(dataset) * method.repeats(plan),
         max_length=length,
         device=device,
-        micro_batch_size=made.micro_batch if made else unsized,
+        micro_batch_size=result.micro_batch if result else unsized,
         flat=not gpu and method.flat(plan) and row_attention.fits(base.config),
     )
 
 
 def longest(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> int:
     """Tokens of the longest sequence of a run."""
-    if INFOS[plan.method].by_tokens:  # what is trained is what lies in the dataset
+    if INFOS[plan.method].by_tokens:  # the data set has exactly the rows that are trained
         return max(map(len, dataset["input_ids"]))
     return micro_batch.longest_sequence(plan, max(map(split_file.longest, examples)))
 

@@ -29,12 +29,12 @@ def numbers(inputs: Any, rows: Sequence[Example]) -> list[int]:
     inputs = getattr(inputs, "prompts", inputs)
     if not isinstance(inputs, Mapping):
         return []
-    wanted = set(_sequences(inputs))
-    return list(dict.fromkeys(row.number for row in rows if wanted and _is_among(row, wanted)))
+    sequences = set(_sequences(inputs))
+    return list(dict.fromkeys(row.number for row in rows if sequences and _is_among(row, sequences)))
 
 
-def _is_among(row: Example, wanted: set[tuple[int, ...]]) -> bool:
-    return any(tuple(ids) in wanted for ids in row.sequences)
+def _is_among(row: Example, sequences: set[tuple[int, ...]]) -> bool:
+    return any(tuple(ids) in sequences for ids in row.sequences)
 
 
 def _sequences(inputs: Mapping[str, Any]) -> Iterator[tuple[int, ...]]:

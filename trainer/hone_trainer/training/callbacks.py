@@ -71,7 +71,9 @@ class Report(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._first_step = state.global_step
-        self._tokens = self._earlier_tokens = float(state.num_input_tokens_seen)  # GRPO's count goes on when resumed
+        self._tokens = self._earlier_tokens = float(
+            state.num_input_tokens_seen
+        )  # GRPO continues its count when resumed
         first = state.global_step
         self._run.reporters.update(
             stage="Training",
@@ -86,8 +88,8 @@ class Report(TrainerCallback):
         now = time.monotonic()
         self._seconds += now - self._mark
         self._mark = now
-        done = state.global_step - self._first_step
-        left = self._seconds / done * (state.max_steps - state.global_step)
+        steps_done = state.global_step - self._first_step
+        left = self._seconds / steps_done * (state.max_steps - state.global_step)
         self._run.reporters.update(step=state.global_step, epoch=state.epoch, eta_seconds=round(left))
 
     def on_log(

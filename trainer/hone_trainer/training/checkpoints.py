@@ -67,7 +67,7 @@ class Checkpoints:
         On the first rank only, after all ranks have written.
 
         Args:
-            best: step that is kept beside the newest ones.
+            best: step that is kept in addition to the newest ones.
             drop: names of files that nothing reads.
         """
         target = self.path(step)
@@ -87,7 +87,7 @@ class Checkpoints:
         return target
 
     def newest_valid(self, tell: Callable[[str], None]) -> Path | None:
-        """The newest checkpoint whose every file matches its manifest; tells about those that do not."""
+        """The newest checkpoint whose every file matches its manifest; reports those that do not."""
         for step in reversed(self.steps()):
             path = self.path(step)
             try:

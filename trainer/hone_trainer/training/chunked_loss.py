@@ -60,9 +60,9 @@ def _output(hidden: Tensor, head: Any, labels: Tensor, count: Tensor | int | Non
     from trl.trainer.utils import FusedCausalLMOutput
 
     mask = labels != IGNORED
-    found = token_log_probs(hidden[mask], head.weight, head.bias, labels[mask])
+    result = token_log_probs(hidden[mask], head.weight, head.bias, labels[mask])
     # masked_scatter keeps a batch without any counted token differentiable.
-    log_probs, entropy, is_top1 = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in found)
+    log_probs, entropy, is_top1 = (x.new_zeros(mask.shape).masked_scatter(mask, x) for x in result)
     loss = -log_probs.sum() / (mask.sum().clamp(min=1) if count is None else count)
     return FusedCausalLMOutput(loss=loss, log_probs=log_probs, entropy=entropy, is_top1=is_top1, label_mask=mask)
 
@@ -85,7 +85,7 @@ def token_log_probs(
 
 class _TokenLogProbs(torch.autograd.Function):
     """d log p(y) / d h = w_y - sum_v p_v w_v: with a frozen head it is known as soon as the probabilities are, so
-    backward computes no logits again. A trained head needs (onehot - p) once more, chunk by chunk.
+    backward computes no logits again. A trained head needs (onehot - p) again, chunk by chunk.
     """
 
     @staticmethod

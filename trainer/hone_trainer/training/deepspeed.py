@@ -43,8 +43,8 @@ def config(plan: TrainingPlan, settings: Settings) -> dict[str, Any] | None:
 def prepare(cpu: bool) -> None:
     """Make this process fit for DeepSpeed; before anything of transformers or accelerate is set up.
 
-    On CPUs accelerate refuses DeepSpeed when told to use the CPU (and then trains without sharding, silently), and
-    finds no backend when not told. So it is not told, and gets gloo.
+    On CPUs accelerate refuses DeepSpeed if use_cpu is set (and silently trains without sharding), and finds no
+    backend if it is not set. So it is not set, and the backend is set to gloo.
     """
     if not cpu:
         return

@@ -15,5 +15,5 @@ def read(values: Sequence[Any]) -> list[float]:
     import torch
 
     tensors = [value for value in values if torch.is_tensor(value)]
-    found = iter(torch.stack([t.detach().double() for t in tensors]).tolist() if tensors else [])
-    return [next(found) if torch.is_tensor(value) else float(value) for value in values]
+    numbers = iter(torch.stack([t.detach().double() for t in tensors]).tolist() if tensors else [])
+    return [next(numbers) if torch.is_tensor(value) else float(value) for value in values]

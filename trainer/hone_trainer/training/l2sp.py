@@ -14,7 +14,7 @@ from hone_trainer.models.network import Network
 class L2ToStart(TrainerCallback):
     """Adds the penalty's gradient, strength * (w - start), to the one of the loss once that is clipped.
 
-    It keeps a copy of the weights. Those of a resumed run, too, are the first attempt's: the trainer is made before the
+    It keeps a copy of the weights. A resumed run also has the first attempt's: the trainer is made before the
     checkpoint is read.
     """
 

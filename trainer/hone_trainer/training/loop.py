@@ -63,7 +63,7 @@ class Run:
     reporters: Reporters
     stop: Stop
     stop_ids: frozenset[int]
-    """Token ids that end a generation: the model's own and the end marks that the rows train."""
+    """Token ids that end a generation: the model's own, and the end-of-turn tokens that the rows train."""
     data: dict[str, str] = field(default_factory=dict)
     """What became of each split, in words."""
     used: list[DatasetUse] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Run:
     scores: dict[int, list[Score]] = field(default_factory=dict)
     """Scores of the held-out splits by the step they were measured at, of this attempt."""
     probes: list[Probe] = field(default_factory=list)
-    """What is measured beside the method's own metrics, before and after training."""
+    """Probes that are measured in addition to the method's own metrics, before and after training."""
     prompts: list[HeldOut] = field(default_factory=list)
     """Held-out prompts whose answers evaluation.rewards score, before and after training."""
     benchmarks: Sequence[Benchmark] = ()
@@ -132,15 +132,15 @@ class Loop(_Trainer):
         """The gradient norm of a step, read together with the losses of its micro batches. The optimizer comes next."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         micro, self._micro_batches = self._micro_batches, []
-        *losses, found = finite.read([*(loss for _, loss in micro), 0.0 if norm is None else norm])
+        *losses, total_norm = finite.read([*(loss for _, loss in micro), 0.0 if norm is None else norm])
         for (inputs, _), loss in zip(micro, losses, strict=True):
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}", [inputs])
-        if not math.isfinite(found):
-            raise self._diverged(f"the gradient norm is {found}", [inputs for inputs, _ in micro])
+        if not math.isfinite(total_norm):
+            raise self._diverged(f"the gradient norm is {total_norm}", [inputs for inputs, _ in micro])
         if norm is not None:
-            self._count_zero(found)
-        return None if norm is None else found
+            self._count_zero(total_norm)
+        return None if norm is None else total_norm
 
     def _count_zero(self, norm: float) -> None:
         """GRPO can have steps without a gradient, and looks at their reasons itself; DeepSpeed's norm is not of all

@@ -49,7 +49,7 @@ class Method:
     repeats: Callable[[TrainingPlan], int] = lambda _: 1
     """How often an epoch uses each example: several answers are sampled for a prompt."""
     logged: Mapping[str, str] = field(default_factory=dict)
-    """Names in the library's logs -> names of metrics that are reported while training, beside the loss."""
+    """Names in the library's logs -> names of metrics that are reported during training, in addition to the loss."""
     length: int | None = None
     """Tokens of a sequence when the plan names none; None: those of the longest row."""
     head: Head = "LanguageModel"
@@ -57,7 +57,7 @@ class Method:
     training_only: str | None = None
     """Name of a module that only training needs: it is left out of what is exported."""
     flat: Callable[[TrainingPlan], bool] = lambda _: False
-    """Whether the rows of a pass may lie end to end, as its trainer takes them, where the model's attention allows."""
+    """Whether its trainer supports padding-free micro batches, if the model's attention allows them."""
     check: Callable[[TrainingPlan, Base], object] = _nothing_more
     """Checked before the first step besides what every method needs; raises TrainerError."""
     samples: bool = True

@@ -1,4 +1,4 @@
-"""Attention where the rows of a batch lie end to end, on a CPU: each row by itself, so that nothing is padded.
+"""Padding-free attention on a CPU: rows are concatenated, and each attends only to itself.
 
 transformers' own way on a CPU is one mask over all tokens x tokens of the batch, of which all but the blocks on the
 diagonal is thrown away. Kernels that take the bounds of rows (FlashAttention's varlen) are for GPUs.
@@ -22,7 +22,7 @@ the kernel always wins). The probabilities that they keep are then less than a t
 
 
 def fits(config: Any) -> bool:
-    """Whether `config` is of a model whose rows may lie end to end here."""
+    """Whether the model of `config` supports padding-free rows here."""
     text = config.get_text_config()
     windowed = getattr(text, "sliding_window", None) is not None
     layers = set(getattr(text, "layer_types", None) or ["full_attention"])

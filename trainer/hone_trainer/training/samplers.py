@@ -38,7 +38,7 @@ class WithinStep:
 
 
 class PromptOrder:
-    """TRL's RepeatSampler with an order for each epoch: by itself it goes on with one generator, of which a run that is
+    """TRL's RepeatSampler with an order for each epoch: TRL's continues one generator, of which a run that is
     resumed in a later epoch knows nothing. The first epoch's order is TRL's."""
 
     def __init__(self, inner: Any, seed: int) -> None:

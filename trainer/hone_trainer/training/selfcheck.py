@@ -19,7 +19,7 @@ from hone_trainer.models.network import Tokenizer
 LONGEST = 4000
 """Characters of a row that are shown."""
 _MARK = re.compile(r"<\|[^|<>{}\s]+\|>|<(?:start|end)_of_turn>|\[/?INST\]")
-"""How the well-known families write the marks of turns in their templates."""
+"""Turn markers in the chat templates of well-known model families."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def _masked(row: Example) -> tuple[Sequence[int], Sequence[bool]]:
 
 
 def in_words(pieces: Sequence[Shown]) -> str:
-    """The row in one line; what is trained stands in double brackets."""
+    """The row on one line; trained tokens are in double brackets."""
     text = "".join(f"⟦{piece.text}⟧" if piece.trained else piece.text for piece in pieces)
     return f"the first row as the model reads it, with what is trained in ⟦⟧: {text!r}"
 

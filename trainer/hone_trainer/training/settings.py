@@ -1,4 +1,4 @@
-"""From the plan and facts about data and model to every number of the run. Pure, but for the ranks' agreement."""
+"""From the plan and facts about data and model to every number of the run. Pure, except for the ranks' agreement."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Settings:
     bf16: bool
     cpu: bool
     flat: bool = False
-    """Whether the rows of a pass lie end to end, and none is padded (see `row_attention`)."""
+    """Whether micro batches are padding-free (see `row_attention`)."""
 
     def to_resolved(self) -> dict[str, int | str]:
         """The part that the user did not choose, for status and model card."""
@@ -67,7 +67,7 @@ def resolve(
         max_length: tokens of the longest sequence.
         device: what the ranks compute on; their number must divide `plan.training.batch_size` (see `preflight.plan`).
         micro_batch_size: rows of a rank's pass (see `hone_api.sizing`).
-        flat: whether rows lie end to end.
+        flat: whether micro batches are padding-free.
     """
     training = plan.training
     per_rank = max(1, training.batch_size // device.world_size)

@@ -50,8 +50,8 @@ def steps(plan: MaterializePlan) -> dict[str, Step]:
     """
 
     def made(makers: dict[str, Maker]) -> dict[str, Step]:
-        found = {name: make(plan) for name, make in makers.items()}
-        return {name: step for name, step in found.items() if step is not None}
+        steps_by_name = {name: make(plan) for name, make in makers.items()}
+        return {name: step for name, step in steps_by_name.items() if step is not None}
 
     return {**made(BEFORE), **scores.steps(plan), **made(AFTER)}
 

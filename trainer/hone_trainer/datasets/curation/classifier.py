@@ -26,7 +26,7 @@ class Classifier:
 
     Raises:
         StoreError: ManifestMismatch, when the ModelVersion is not what was pinned.
-        ConfigError: it is no sequence classifier, or does not know the label.
+        ConfigError: it is not a sequence classifier, or does not have the label.
     """
 
     def __init__(self, model: ModelInput, label: str | None, room: Path) -> None:
@@ -72,5 +72,5 @@ class Classifier:
             try:
                 return list(Encoder(self._tokenizer, "LastAssistant").encode(record)[-1].input_ids)
             except (TrainerError, ValueError):
-                pass  # a format that is no conversation
+                pass  # a format without conversations
         return list(self._tokenizer(joined(record))["input_ids"])

@@ -27,7 +27,7 @@ _LEAST = 5
 """n-grams that count at least, or half of them in a text of fewer than twice as many: short questions of one form share
 some, e.g. all but the name of a city."""
 _TEMPLATE_ROWS = 10
-"""GPT-3's bound: an n-gram that is met more often tells nothing."""
+"""GPT-3's bound: an n-gram that occurs more often is not evidence."""
 
 
 def step(plan: MaterializePlan) -> Each | None:

@@ -1,4 +1,5 @@
-"""Exact duplicates: rows of one label, with texts equal but for case, white space and Unicode form. The first stays."""
+"""Exact duplicates: rows of one label, with texts that differ only in case, white space or Unicode form. The first
+stays."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from hone_trainer.datasets.texts import texts
 
 
 def step(plan: MaterializePlan) -> ExactDuplicates | None:
-    """The step that curation.deduplicate asks for: near duplicates need it, too."""
+    """The step for curation.deduplicate; removal of near duplicates also needs it."""
     return None if plan.curation.deduplicate == "None" else ExactDuplicates()
 
 

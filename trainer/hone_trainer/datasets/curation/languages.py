@@ -1,4 +1,4 @@
-"""Languages: rows in others than those wanted. A row whose language cannot be told is kept."""
+"""Languages: removes rows in other languages than the required ones. A row of unknown language is kept."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hone_trainer.datasets.texts import joined
 
 def step(plan: MaterializePlan) -> Each | None:
     """The step that curation.languages asks for."""
-    wanted = frozenset(plan.curation.languages or ())
-    return Each(lambda row: _judge(row, wanted)) if wanted else None
+    allowed = frozenset(plan.curation.languages or ())
+    return Each(lambda row: _judge(row, allowed)) if allowed else None
 
 
-def _judge(row: Row, wanted: frozenset[str]) -> Verdict:
-    found = language_of(joined(row.record))
-    if found in wanted or found == UNKNOWN:
+def _judge(row: Row, allowed: frozenset[str]) -> Verdict:
+    language = language_of(joined(row.record))
+    if language in allowed or language == UNKNOWN:
         return Verdict(row)
-    return Verdict(row, removed=f"is in language {found}")
+    return Verdict(row, removed=f"is in language {language}")

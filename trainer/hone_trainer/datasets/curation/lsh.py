@@ -1,7 +1,7 @@
 """MinHash with locality-sensitive hashing: pairs of sets that may be similar, without comparing each with each.
 
 Sources: Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3. The signatures are rensa's
-R-MinHash. Bands lie on disk and are looked at one by one, as an index of all of them takes some 2 kB a row.
+R-MinHash. Bands are on disk and processed one by one, since an index of all of them takes about 2 kB a row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ODD = numpy.uint64(0x9E3779B97F4A7C15)
 _BATCH = 1024
 _RECALL = 0.99
 _ANSWER_SIGNATURE = 8
-"""Numbers of the MinHash of an answer: band k is told apart by number k, modulo this."""
+"""Numbers of the MinHash of an answer: number k, modulo this, is added to band k."""
 
 
 def rows_per_band(similarity: float) -> int:
@@ -50,8 +50,8 @@ class Bands:
     def add(self, items: list[str], question: str = "", answer: list[str] | None = None) -> None:
         """Add a set, and what its row asks and answers."""
         self._pending.append(_signature(SIGNATURE, items))
-        asked = int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest())
-        self._pending_sides.append([asked, *_signature(_ANSWER_SIGNATURE, answer)])
+        question_hash = int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest())
+        self._pending_sides.append([question_hash, *_signature(_ANSWER_SIGNATURE, answer)])
         self._count += 1
         if len(self._pending) == _BATCH:
             self._flush()

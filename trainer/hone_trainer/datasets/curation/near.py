@@ -3,7 +3,7 @@
 MinHash finds the pairs (`lsh`), their exact Jaccard similarity confirms them, and clusters are what pairs connect, as
 in Lee et al. 2022, Deduplicating Training Data Makes Language Models Better.
 
-Several questions about one document are alike in nearly all words and are no duplicates. So a row is removed only for
+Several questions about one document share nearly all words but are not duplicates. So a row is removed only for
 one that has its answer, in about the same words, or its very question. In the splits they are one group all the same:
 who has read a document in training is not tested on it.
 """
@@ -39,15 +39,15 @@ def step(plan: MaterializePlan) -> NearDuplicates | None:
 
 def grouping(plan: MaterializePlan) -> NearDuplicateGroups | None:
     """Grouping, where splits.nearDuplicates asks for it and no near duplicates are left out anyway."""
-    wanted = plan.splits.near_duplicates == "Group" and plan.curation.deduplicate != "Near"
-    return NearDuplicateGroups(plan.curation.near_duplicates) if wanted else None
+    groups = plan.splits.near_duplicates == "Group" and plan.curation.deduplicate != "Near"
+    return NearDuplicateGroups(plan.curation.near_duplicates) if groups else None
 
 
 _FEW_WORDS = 5
 _SIGNS = re.compile(r"(?<!\w)-|!=|(?<!\w)!(?=\w)|[^\w\s.,;:!?'\"`*()\[\]…–—。，、！？-]")
 """Of formulas, code and emoji; neither punctuation nor Markdown."""
 _ANSWER_HEAD = 40
-"""Words of an answer by which rows about one document are told apart before they are compared."""
+"""Words of an answer that distinguish rows about one document before they are compared."""
 
 
 class Clusters:
@@ -87,17 +87,17 @@ class _Parts(NamedTuple):
 def _words(row: Row) -> tuple[list[str], list[str], list[str]]:
     """Words of all of a row, of what it asks, and of what it answers."""
     every: list[str] = []
-    asked: list[str] = []
+    question_words: list[str] = []
     answered: list[str] = []
     for field, text in texts(row.record):
-        found = words(text)
-        said = answered if is_answer(field) else asked
-        if len(found) < (_FEW_WORDS if said is answered else 1) and (signs := _SIGNS.findall(text)):
-            # x = -1 is not x = 1, nor C++ C#, and an emoji is no word
-            found[:1] = ["".join([*signs, *found[:1]])]
-        every += found
-        said += found
-    return every, asked, answered
+        text_words = words(text)
+        said = answered if is_answer(field) else question_words
+        if len(text_words) < (_FEW_WORDS if said is answered else 1) and (signs := _SIGNS.findall(text)):
+            # x = -1 is not x = 1, nor C++ C#, and an emoji is not a word
+            text_words[:1] = ["".join([*signs, *text_words[:1]])]
+        every += text_words
+        said += text_words
+    return every, question_words, answered
 
 
 class _Finder:
@@ -110,21 +110,21 @@ class _Finder:
         """Whether rows whose questions and answers differ are none."""
 
     def parts(self, row: Row) -> _Parts:
-        every, asked, answered = _words(row)
+        every, question_words, answered = _words(row)
         grams = set(ngrams(every, self._length))
         if not self._by_answer:
             return _Parts(grams, "", set())
-        return _Parts(grams, " ".join(asked), set(ngrams(answered, self._length)), row.record.get("label"))
+        return _Parts(grams, " ".join(question_words), set(ngrams(answered, self._length)), row.record.get("label"))
 
     def fill(self, spool: Spool, rows: Iterator[Row], room: Path) -> Clusters:
         """Rows into the spool, and their clusters."""
         bands = Bands(room, self._least)
         for row in rows:
             spool.append(row)
-            every, asked, answered = _words(row)
+            every, question_words, answered = _words(row)
             if self._by_answer:
                 head = ngrams(answered[:_ANSWER_HEAD], self._length)
-                bands.add(ngrams(every, self._length), " ".join(asked), head)
+                bands.add(ngrams(every, self._length), " ".join(question_words), head)
             else:
                 bands.add(ngrams(every, self._length))
         clusters = Clusters(len(spool))

@@ -1,4 +1,4 @@
-"""Personal data: redacted in the row, or the row is removed; and kept out of what is said of rows."""
+"""Personal data: redacted in the row, or the row is removed; messages about rows never contain it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _judge(row: Row, finder: Finder, refuse: bool) -> Verdict:
     if not redaction.counts:
         return Verdict(row)
     holds = "holds " + ", ".join(f"{count} {kind}" for kind, count in sorted(redaction.counts.items()))
-    # A removed row is kept for people to look at: without the data, too.
+    # A removed row is kept for people to inspect, also without the data.
     clean = replace(row, line=canonical(record))
     return Verdict(clean, removed=holds) if refuse else Verdict(clean, changed=holds)
 
@@ -100,20 +100,20 @@ class _Redaction:
     def _text(self, text: str) -> str:
         if len(text) < _SHORTEST or (len(text) < _SHORTEST_IBAN and text.isidentifier()):
             return text  # role, content, assistant: most strings of a row are words of its format
-        found = self._finder.find(text)
-        if not found:
+        matches = self._finder.find(text)
+        if not matches:
             return text
-        self.counts.update(one.kind for one in found)
-        return redact(text, found)
+        self.counts.update(one.kind for one in matches)
+        return redact(text, matches)
 
     def _object(self, value: dict[Any, Any]) -> dict[Any, Any]:
-        made: dict[Any, Any] = {}
+        cleaned: dict[Any, Any] = {}
         for key, inner in value.items():
             name = self.of(key)
             if name is not key:
-                name = _free(name, made.keys() | value.keys())
-            made[name] = self.of(inner)
-        return value if all(made.get(key) is value[key] for key in value) else made
+                name = _free(name, cleaned.keys() | value.keys())
+            cleaned[name] = self.of(inner)
+        return value if all(cleaned.get(key) is value[key] for key in value) else cleaned
 
 
 def _free(name: str, taken: Any) -> str:

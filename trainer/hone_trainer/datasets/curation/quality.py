@@ -17,7 +17,7 @@ _STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"}
 _BULLET = re.compile(r"\s*(?:[-*•‣●]|\d+[.)])\s")
 _SYMBOL = re.compile(r"#|\.\.\.|…")
 _FEW_WORDS = 20
-"""A rule about shares of words says nothing about fewer."""
+"""A rule about shares of words is not meaningful for fewer words."""
 
 
 class _Text(NamedTuple):

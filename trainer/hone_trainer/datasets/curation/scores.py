@@ -45,9 +45,9 @@ def _toxicity(filter: ScoreFilter, plan: MaterializePlan, room: Path) -> Scoring
     from profanity_check import predict_prob
 
     def scores(rows: Sequence[Row]) -> list[Score]:
-        found = [[text for _, text in texts(row.record)] for row in rows]
-        every = iter(predict_prob([text for row in found for text in row] or [""]))
-        return [Score(float(max(itertools.islice(every, len(row)), default=0.0))) for row in found]
+        texts_of_rows = [[text for _, text in texts(row.record)] for row in rows]
+        every = iter(predict_prob([text for row in texts_of_rows for text in row] or [""]))
+        return [Score(float(max(itertools.islice(every, len(row)), default=0.0))) for row in texts_of_rows]
 
     return scores
 
@@ -70,12 +70,12 @@ SCORERS: dict[Scorer, Callable[[ScoreFilter, MaterializePlan, Path], Scoring]] =
 
 
 def steps(plan: MaterializePlan) -> dict[str, Step]:
-    """A step for each of curation.scores, by the scorer's name; a number tells those of one scorer apart."""
-    made: dict[str, Step] = {}
+    """A step for each of curation.scores, by the scorer's name; numbered if one scorer occurs several times."""
+    by_name: dict[str, Step] = {}
     for filter in plan.curation.scores or ():
-        number = sum(name.partition("-")[0] == filter.scorer for name in made) + 1
-        made[filter.scorer if number == 1 else f"{filter.scorer}-{number}"] = Scores(filter, plan)
-    return made
+        number = sum(name.partition("-")[0] == filter.scorer for name in by_name) + 1
+        by_name[filter.scorer if number == 1 else f"{filter.scorer}-{number}"] = Scores(filter, plan)
+    return by_name
 
 
 class Scores:
@@ -88,8 +88,8 @@ class Scores:
         """As `Step.run`."""
         score = SCORERS[Scorer(self._filter.scorer)](self._filter, self._plan, room)
         while batch := list(itertools.islice(rows, _BATCH)):
-            for row, found in zip(batch, score(batch), strict=True):
-                yield Verdict(row, removed=self._out_of_bounds(found))
+            for row, row_scores in zip(batch, score(batch), strict=True):
+                yield Verdict(row, removed=self._out_of_bounds(row_scores))
 
     def _out_of_bounds(self, score: Score) -> str | None:
         least, most = self._filter.minimum, self._filter.maximum

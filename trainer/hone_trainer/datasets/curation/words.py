@@ -8,10 +8,10 @@ import unicodedata
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 """Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: there each character counts as a word."""
 _MARKS = "".join(chr(code) for code in range(0x300, 0xE00) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
-"""Vowels and other marks of Hebrew, Arabic, Devanagari, Tamil …: parts of a word, though \\w has them not."""
+"""Vowels and other marks of Hebrew, Arabic, Devanagari, Tamil …: parts of a word, although \\w excludes them."""
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:[{_MARKS}]+[^\W{_UNSPACED}]*)*")
 _ACCENTS = re.compile("[\u0300-\u036f]")
-"""Marks of the Latin, Greek and Cyrillic scripts alone: elsewhere a mark can be a vowel."""
+"""Marks of the Latin, Greek and Cyrillic scripts only: in other scripts a mark can be a vowel."""
 _ASCII_BLANKS = {code: " " for code in range(128) if not (chr(code).isalnum() or chr(code) == "_")}
 """Faster than the pattern, for the text that most rows are: three times."""
 

@@ -39,14 +39,14 @@ class RowFormat:
         Raises:
             RowError: an expression cannot be evaluated.
         """
-        found: Fields = {}
+        values: Fields = {}
         for role in self.roles:
             column = columns.get(role, role)
             if column in row:
-                found[role] = row[column]
+                values[role] = row[column]
             elif role in columns and (value := expressions.evaluate(column, row)) is not None:
-                found[role] = value
-        return found
+                values[role] = value
+        return values
 
     def normalise(self, row: dict[str, Any], columns: dict[str, str]) -> Record:
         """The normalised record of a row.

@@ -24,7 +24,7 @@ _ROLES = {
 _ASSISTANTS = {"model": "assistant", "chatbot": "assistant"}
 """Names of Gemini and Cohere."""
 _SAID = ("content", "parts", "message")
-"""What a turn says, as OpenAI, Gemini and the older Cohere call it."""
+"""Keys for the content of a turn in the formats of OpenAI, Gemini and older Cohere."""
 
 
 def _chat(fields: Fields) -> Record:
@@ -55,15 +55,15 @@ def _turns(raw: dict[str, Any], where: str) -> list[talk.Turn]:
         raise RowError("BrokenToolCall", f"{where} calls a tool, but is not the assistant's")
     if said.results and not said.texts:
         return said.results
-    made = talk.turn(role, talk.content_of(said, where), f"{where}.content", calls=calls or None)
-    if made is None:
+    turn = talk.turn(role, talk.content_of(said, where), f"{where}.content", calls=calls or None)
+    if turn is None:
         return []
     for key in ("name", *(("tool_call_id",) if role == "tool" else ())):
         if raw.get(key) is not None:
-            made[key] = text_of(raw[key], f"{where}.{key}")
+            turn[key] = text_of(raw[key], f"{where}.{key}")
     if not talk.is_trained(talk.weight_of(raw), role, where):
-        made["weight"] = 0
-    return [*said.results, made]
+        turn["weight"] = 0
+    return [*said.results, turn]
 
 
 def _calls(raw: dict[str, Any], where: str) -> list[Call]:

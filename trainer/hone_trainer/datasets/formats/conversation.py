@@ -16,7 +16,7 @@ from hone_trainer.datasets.formats.tools import Tool, tools_of
 from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of, type_name
 
 Turn = dict[str, Any]
-# Fields of a turn that change what it says or whether it is learned.
+# Fields of a turn that change its content or whether it is trained.
 _MEANINGFUL = ("audio", "image", "images", "video", "videos", "refusal", "train_detail")
 _TRAINING = ("train", "training", "trainable", "loss")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -69,13 +69,13 @@ def said_in(raw: Turn, key: str, role: str, where: str) -> parts.Said:
 
 
 def content_of(said: parts.Said, where: str) -> str | None:
-    """The text of a turn, after its reasoning; None where it has none."""
+    """The text of a turn, after its reasoning; None if it has none."""
     content = "".join(said.texts) if said.texts else None
     return parts.with_reasoning("\n\n".join(said.reasoning), content, where) if said.reasoning else content
 
 
 def turn(role: str, content: Any, where: str, *, calls: list[Any] | None = None) -> Turn | None:
-    """A normalised turn; None for a system turn that says nothing, which is as good as none.
+    """A normalised turn; None for an empty system turn, which counts as absent.
 
     Raises:
         RowError: MissingContent, EmptyContent, WrongType or NotUTF8.
@@ -154,13 +154,13 @@ def refuse_unknown_tools(answers: Sequence[Turn], tools: list[Tool], what: str) 
     Raises:
         RowError: UnknownTool.
     """
-    known = {tool["function"]["name"] for tool in tools}
+    tool_names = {tool["function"]["name"] for tool in tools}
     for answer in answers:
         for call in answer.get("tool_calls", ()):
             name = call["function"]["name"]
-            if known and name not in known:
+            if tool_names and name not in tool_names:
                 raise RowError(
-                    "UnknownTool", f"{what} calls {name[:60]!r}; the tools are {', '.join(sorted(known))}"[:400]
+                    "UnknownTool", f"{what} calls {name[:60]!r}; the tools are {', '.join(sorted(tool_names))}"[:400]
                 )
 
 

@@ -85,7 +85,7 @@ def columns_read(text: str) -> set[str]:
 
 
 def evaluate(text: str, row: Mapping[str, Any]) -> Any:
-    """The value of a column or expression in a row; None where it has none.
+    """The value of a column or expression in a row; None if it has none.
 
     Raises:
         RowError: WrongType or BrokenJson, where a value of the row is none that the expression can take.

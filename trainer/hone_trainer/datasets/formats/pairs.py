@@ -17,7 +17,7 @@ from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
 from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of, type_name
 
-# The end mark of OpenAI's legacy completion files; the encoder adds the model's own.
+# The end marker of OpenAI's legacy completion files; the encoder adds the model's own token.
 _LEGACY_END = "<|endoftext|>"
 
 
@@ -45,8 +45,8 @@ def _prompt_completion(fields: Fields) -> Record:
         untrained = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in before]
         return talk.conversation([*untrained, *chat.messages_of(completion, "completion")], fields, "completion")
     if isinstance(completion, int) and not isinstance(completion, bool):
-        told = f"write the name of a class by spec.columns {{completion: {class_name('label')}}}"
-        raise RowError("WrongType", f"completion is a number, not text; {told}")
+        hint = f"write the name of a class by spec.columns {{completion: {class_name('label')}}}"
+        raise RowError("WrongType", f"completion is a number, not text; {hint}")
     text = text_of(completion, "completion").removesuffix(_LEGACY_END)
     if not text.strip():
         raise RowError("EmptyContent", "completion is empty")

@@ -20,7 +20,7 @@ THINK = ("<think>\n", "\n</think>\n\n")
 
 @dataclass
 class Said:
-    """What the parts of one turn say."""
+    """The content of one turn's parts."""
 
     texts: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Said:
 
 
 def read(content: Any, where: str) -> Said | None:
-    """What a list of parts says; None for content that is no list.
+    """The content of a list of parts; None for content that is not a list.
 
     Raises:
         RowError: NotText or BrokenToolCall.

@@ -3,7 +3,7 @@
 Read as TRL's documentation has them ("Dataset formats and types"), with the shapes of the public sets: prompt and
 answers as texts or as turns; whole conversations whose common turns are the prompt; LLaMA-Factory's `conversations`
 with a chosen and a rejected turn; Anthropic's transcripts ("\\n\\nHuman: …\\n\\nAssistant: …", github.com/anthropics/
-hh-rlhf). An answer begins and ends with an assistant turn; what tools and users say in between is its context.
+hh-rlhf). An answer begins and ends with an assistant turn; the turns of tools and users in between are its context.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ and the short forms of titles, letters and reports in English, German, Spanish a
 
 def _preference(fields: Fields) -> Record:
     chosen, rejected = _both(fields)
-    asked = fields.get("conversations", fields.get("prompt"))
-    if isinstance(chosen, str) and isinstance(rejected, str) and not isinstance(asked, list):
+    question = fields.get("conversations", fields.get("prompt"))
+    if isinstance(chosen, str) and isinstance(rejected, str) and not isinstance(question, list):
         return _checked(_texts(fields, chosen, rejected))
-    prompt = _turns(asked, "prompt", "user")
+    prompt = _turns(question, "prompt", "user")
     good, bad = _turns(chosen, "chosen", "assistant"), _turns(rejected, "rejected", "assistant")
     if good[:1] and good[0]["role"] != "assistant":  # whole conversations, whatever else the prompt column has
         prompt, good, bad = _parted(good, bad)
@@ -87,17 +87,17 @@ def _tools(fields: Fields, turns: Sequence[talk.Turn]) -> Record:
 
 
 def _both(fields: Fields) -> tuple[Any, Any]:
-    found = {name: fields.get(name) for name in ("chosen", "rejected")}
+    answers = {name: fields.get(name) for name in ("chosen", "rejected")}
     missing = [
         name
-        for name, value in found.items()
+        for name, value in answers.items()
         if value in (None, "", []) or (isinstance(value, str) and not value.strip())
     ]
     if len(missing) == 1:
         raise RowError("OneSided", f"{missing[0]} is missing or empty: a preference has two answers")
     if missing:
         raise RowError("MissingColumn", "chosen and rejected are missing or empty")
-    return found["chosen"], found["rejected"]
+    return answers["chosen"], answers["rejected"]
 
 
 def _texts(fields: Fields, chosen: str, rejected: str) -> Record:
@@ -107,9 +107,9 @@ def _texts(fields: Fields, chosen: str, rejected: str) -> Record:
     if (prompt := optional_text(fields.get("prompt"), "prompt")) is not None:
         return _prompted(fields, prompt, chosen=chosen, rejected=rejected)
     if _SPEAKER.match(chosen) and _SPEAKER.match(rejected):
-        asked, good, bad = _parted(_transcript(chosen), _transcript(rejected))
+        question, good, bad = _parted(_transcript(chosen), _transcript(rejected))
         return {
-            "prompt": _asked(asked, fields),
+            "prompt": _asked(question, fields),
             "chosen": _answer(good, "chosen"),
             "rejected": _answer(bad, "rejected"),
         }
@@ -124,8 +124,8 @@ def _texts(fields: Fields, chosen: str, rejected: str) -> Record:
 def _sentences(left: str, right: str) -> str:
     """What both begin with up to its last whole sentence or line: a prompt does not end in the middle of one."""
     shared = left[: _shared(left, right)]
-    found = ((match, match.end()) for match in _END.finditer(shared))
-    ends = [end for match, end in found if _is_end(match, left[end : end + 1] + right[end : end + 1])]
+    sentence_ends = ((match, match.end()) for match in _END.finditer(shared))
+    ends = [end for match, end in sentence_ends if _is_end(match, left[end : end + 1] + right[end : end + 1])]
     return shared[: ends[-1]] if ends else ""
 
 
@@ -238,7 +238,7 @@ def _has_both(fields: Fields) -> bool:
 
 
 def _has_verdict(fields: Fields) -> bool:
-    """A label alone says little: data for classification have one, too. A CSV has texts alone."""
+    """A label alone is weak evidence: classification data also have one. A CSV has only texts."""
     answered = "messages" in fields or "conversations" in fields or {"prompt", "completion"} <= fields.keys()
     label = fields.get("label")
     return answered and (isinstance(label, bool) or str(label).strip().lower() in ("true", "false"))

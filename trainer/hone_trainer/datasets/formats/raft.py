@@ -1,4 +1,4 @@
-"""RAFT: a question, documents of which one has the answer and others distract, and the answer with its reasoning.
+"""RAFT: a question, documents, one with the answer and others as distractors, and the answer with its reasoning.
 
 Zhang et al. 2024, "RAFT: Adapting Language Model to Domain Specific RAG" (arXiv 2403.10131): the model sees the oracle
 among distractors, in some rows distractors alone, and learns to answer with the reasoning first, quoting the oracle.
@@ -21,7 +21,7 @@ from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of,
 def prompt_of(question: str, documents: Sequence[str]) -> str:
     """The documents, in the order of a hash of them all and the question, and the question.
 
-    The order must tell nothing of which document is the oracle, and must be the same whenever the row is read.
+    The order must not reveal the oracle, and must be the same whenever the row is read.
     """
     key = json.dumps([question, sorted(documents)]).encode()
     shuffled = sorted(documents)

@@ -72,7 +72,7 @@ def _turns(column: str, *keys: str) -> Callable[[Row], bool]:
 
 
 def _is_dialog_of_texts(column: str) -> Callable[[Row], bool]:
-    """Two texts or more: one alone, e.g. the question of a benchmark, is no dialog."""
+    """At least two texts: a single one, e.g. the question of a benchmark, is not a dialog."""
     return lambda row: isinstance(row[column], list) and len(row[column]) > 1 and all(map(_is_text, row[column]))
 
 
@@ -81,7 +81,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _asks_alone(row: Row) -> bool:
-    """Whether nothing stands beside the prompt but remarks."""
+    """Whether the columns in addition to the prompt are only remarks."""
     return all(name == "prompt" or is_remark(name) for name in row)
 
 

@@ -46,21 +46,21 @@ def _turn(raw: dict[str, Any], where: str) -> talk.Turn | None:
     talk.refuse_other_meaning(raw, where)
     value = raw.get("value")
     if role == _CALL:
-        made = talk.turn("assistant", None, where, calls=calls_of(value, f"{where}.value"))
+        turn = talk.turn("assistant", None, where, calls=calls_of(value, f"{where}.value"))
     else:
         said = talk.said_in(raw, "value", role, where)
         if said.calls or said.results:
             raise RowError(
                 "BrokenToolCall", f"{where}.value has a tool's call in parts: use the roles function_call, observation"
             )
-        made = talk.turn(role, talk.content_of(said, where), f"{where}.value")
-    if made is not None and not talk.is_trained(talk.weight_of(raw), made["role"], where):
-        made["weight"] = 0
-    return made
+        turn = talk.turn(role, talk.content_of(said, where), f"{where}.value")
+    if turn is not None and not talk.is_trained(talk.weight_of(raw), turn["role"], where):
+        turn["weight"] = 0
+    return turn
 
 
 def _from_first_question(turns: list[talk.Turn]) -> list[talk.Turn]:
-    """Without what the assistant says before the first user turn, if there is one; system turns stay."""
+    """The turns without what the assistant says before the first user turn, if there is one; system turns stay."""
     first = next((i for i, turn in enumerate(turns) if turn["role"] == "user"), 0)
     return [turn for i, turn in enumerate(turns) if i >= first or turn["role"] == "system"]
 

@@ -67,9 +67,13 @@ def _call(call: Any, where: str) -> Call:
     function = call.get("function", call) if isinstance(call, dict) else None
     if not isinstance(function, dict):
         raise RowError("BrokenToolCall", f"{where} is not a call of a function")
-    made = {"name": _name(function, where), "arguments": _arguments(function.get("arguments"), where)}
+    normalised = {"name": _name(function, where), "arguments": _arguments(function.get("arguments"), where)}
     identity = call.get("id")
-    return {**({"id": text_of(identity, f"{where}.id")} if identity else {}), "type": "function", "function": made}
+    return {
+        **({"id": text_of(identity, f"{where}.id")} if identity else {}),
+        "type": "function",
+        "function": normalised,
+    }
 
 
 def _arguments(value: Any, where: str) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def _name(function: dict[str, Any], where: str) -> str:
 
 
 def _parsed(value: Any, where: str) -> Any:
-    """The value of a JSON text; what is no text as it is; nothing for an empty text."""
+    """Parse a JSON text; a value that is not a text is returned unchanged; an empty text gives nothing."""
     if not isinstance(value, str):
         return value
     if not value.strip():

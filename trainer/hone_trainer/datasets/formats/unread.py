@@ -15,7 +15,7 @@ VERDICTS = {
     **dict.fromkeys(("true", "1", "1.0", "good"), True),
     **dict.fromkeys(("false", "0", "0.0", "-1", "-1.0", "bad"), False),
 }
-"""How a label says that an answer is a good or a bad one, in small letters."""
+"""Labels that mean a good or a bad answer, in lower case."""
 _SAYS = (
     *("question", "instruction", "query", "input", "context", "passage", "document", "problem", "system_prompt"),
     *("history", "title_and_text"),
@@ -58,8 +58,8 @@ def problem(
     unread -= {*read}
     if format in (Format.PROMPT_COMPLETION, Format.CHAT, Format.SHAREGPT, Format.ALPACA):
         for name in (name for name in _LABELS if name in unread and _judges(name, sample)):
-            wanted = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {name}}}"
-            return f"The column {name} is not read: {wanted}; {_INSIST}."
+            hint = f"if it says whether an answer is good, set format: KTO and spec.columns {{label: {name}}}"
+            return f"The column {name} is not read: {hint}; {_INSIST}."
     if format == Format.PREFERENCE and any(_lacks_prompt(row) for row in fields):
         texts = [name for name in sorted(unread) if not is_remark(name) and _is_text(name, sample)]
         if asks := [name for name in _SAYS if name in texts] or texts[:1]:
@@ -69,8 +69,8 @@ def problem(
             return f"There is no prompt, and {what}: map it, spec.columns {{prompt: {prompt}}}; {_INSIST}."
     if format in _ANSWERED:
         for name in (name for name in _SAYS if name in unread and _is_text(name, sample)):
-            wanted = f'map it to a role, e.g. spec.columns {{prompt: "lines({name}, …)"}}'
-            return f"The column {name} is not read, and seems to belong to the question: {wanted}; {_INSIST}."
+            hint = f'map it to a role, e.g. spec.columns {{prompt: "lines({name}, …)"}}'
+            return f"The column {name} is not read, and seems to belong to the question: {hint}; {_INSIST}."
     return None
 
 
@@ -92,5 +92,5 @@ def _lacks_prompt(fields: dict[str, Any]) -> bool:
 
 
 def is_remark(name: str) -> bool:
-    """Whether a column says where a row is from, by its name."""
+    """Whether the name of a column suggests the origin of a row."""
     return name.lower() in _REMARKS or name.lower().endswith(_REMARK_ENDINGS)

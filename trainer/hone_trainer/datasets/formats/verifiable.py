@@ -17,19 +17,19 @@ CHECKED_BY = ("answer", "tests")
 
 
 def _verifiable(fields: Fields) -> Record:
-    known = {
+    fields_used = {
         "answer": _answer(fields.get("answer")),
         "tests": _tests(fields.get("tests")),
         "entryPoint": optional_text(fields.get("entryPoint"), "entryPoint"),
         "solution": optional_text(fields.get("solution"), "solution"),
     }
-    if not any(known[name] for name in CHECKED_BY):
+    if not any(fields_used[name] for name in CHECKED_BY):
         raise RowError("MissingColumn", "the row has neither answer nor tests: nothing to check an answer by")
-    return {"prompt": _prompt(fields), **{name: value for name, value in known.items() if value}}
+    return {"prompt": _prompt(fields), **{name: value for name, value in fields_used.items() if value}}
 
 
 def _prompt(fields: Fields) -> Any:
-    """A text as it is; with a system text, or from a list, turns of which the last is not the assistant's."""
+    """A text as it is; with a system text, or from a list, turns whose last is not the assistant's."""
     prompt, system = fields["prompt"], optional_text(fields.get("system"), "system")
     if not isinstance(prompt, list):
         text = text_of(prompt, "prompt")
@@ -63,8 +63,8 @@ def _tests(value: Any) -> str | None:
 
 
 def _recognises(fields: Fields) -> bool:
-    asked = isinstance(fields.get("prompt"), str | list)
-    return asked and (bool(fields.get("tests")) or fields.get("answer") not in (None, ""))
+    has_prompt = isinstance(fields.get("prompt"), str | list)
+    return has_prompt and (bool(fields.get("tests")) or fields.get("answer") not in (None, ""))
 
 
 VERIFIABLE = RowFormat(

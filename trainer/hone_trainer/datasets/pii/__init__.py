@@ -46,42 +46,42 @@ class Finder:
     def find(self, text: str) -> list[Found]:
         """What the text holds, in order and without overlap: a secret counts first, then the longer one."""
         text = plain(text)
-        found: list[Found] = []
+        matches: list[Found] = []
         if PersonalData.EMAIL in self._kinds and "@" in text:
-            found += emails.find(text)
+            matches += emails.find(text)
         if PersonalData.EMAIL in self._kinds and ("(" in text or "[" in text or "{" in text):
-            found += emails.find_spelled(text)
+            matches += emails.find_spelled(text)
         if PersonalData.SECRET in self._kinds:
-            found += keys.find(text)
-        found += self._numbers(text)
-        return _apart(found) if found else found
+            matches += keys.find(text)
+        matches += self._numbers(text)
+        return _apart(matches) if matches else matches
 
     def _numbers(self, text: str) -> list[Found]:
         places = [match.span() for match in _NUMBER.finditer(text)]
-        found = [*numbers.addresses(text, places)] if PersonalData.IP_ADDRESS in self._kinds else []
+        matches = [*numbers.addresses(text, places)] if PersonalData.IP_ADDRESS in self._kinds else []
         if not places:
-            return found
-        found += numbers.cards_and_ssns(text, places, self._kinds)
+            return matches
+        matches += numbers.cards_and_ssns(text, places, self._kinds)
         if PersonalData.IBAN in self._kinds:
-            found += ibans.find(text)
+            matches += ibans.find(text)
         if PersonalData.PHONE in self._kinds:
-            found += phones.find(text, places, self._regions)
-        return found
+            matches += phones.find(text, places, self._regions)
+        return matches
 
 
-def redact(text: str, found: list[Found]) -> str:
-    """The text with a mark in place of each."""
+def redact(text: str, matches: list[Found]) -> str:
+    """The text with a placeholder for each."""
     parts, at = [], 0
-    for start, end, kind in found:
+    for start, end, kind in matches:
         parts += [text[at:start], MARKS[kind]]
         at = end
     return "".join([*parts, text[at:]])
 
 
-def _apart(found: list[Found]) -> list[Found]:
+def _apart(matches: list[Found]) -> list[Found]:
     apart: list[Found] = []
     """In order, so that only two can overlap with one more: a text may hold a hundred thousand addresses."""
-    for one in sorted(found, key=lambda f: (f.kind != PersonalData.SECRET, f.start - f.end)):
+    for one in sorted(matches, key=lambda f: (f.kind != PersonalData.SECRET, f.start - f.end)):
         at = bisect(apart, one)
         if (at == 0 or apart[at - 1].end <= one.start) and (at == len(apart) or one.end <= apart[at].start):
             apart.insert(at, one)

@@ -34,8 +34,8 @@ def find(text: str) -> Iterator[Found]:
     """Addresses of people: neither git@host:path nor the user of a URL, as in https://user@host, is one."""
     at = text.find("@")
     while at >= 0:
-        if found := _around(text, at):
-            yield found
+        if match := _around(text, at):
+            yield match
         at = text.find("@", at + 1)
 
 

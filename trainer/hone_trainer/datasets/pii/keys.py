@@ -35,7 +35,7 @@ _KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.*?(?:---
 _FORMS = re2.compile(
     "|".join(
         (
-            r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",  # id of an AWS key: Kingfisher wants the key beside it
+            r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",  # id of an AWS key: Kingfisher requires the key next to it
             r"\bGOCSPX-[\w-]{28}",  # Google OAuth client
             r"\bhf_[A-Za-z0-9]{34,}\b",  # Hugging Face: Kingfisher knows those without digits
             r"\bsk-(?:proj|svcacct|admin|ant|or)-[\w-]{32,}",  # OpenAI, Anthropic, OpenRouter: of any length
@@ -44,7 +44,7 @@ _FORMS = re2.compile(
         )
     )
 )
-"""Keys that Kingfisher does not find, or only beside others."""
+"""Keys that Kingfisher does not find, or only next to others."""
 _URL_PASSWORD = re.compile(r"://[^\s/:@]{0,64}:([^\s/@:$<{%*][^\s/@]{0,127})@")
 _NAMED = re.compile(
     r"(?:(?<![^\W_])|(?<=[a-z])(?-i:(?=[A-Z]))|(?=[密パ비]))(?:[\w-]{0,40}[_-])?"
@@ -65,7 +65,7 @@ _LETTER, _SIGN = re.compile(r"[^\W\d_]"), re.compile(r"[\d!@#%^+=?~]")
 _PUNCTUATION = str.maketrans(dict.fromkeys(",;|<>()[]{}*»«„“”’…", " "))
 _END_OF_SENTENCE = re.compile(r"[.!?:]+(?=\s|$)")
 _SHORTEST = 8
-"""What is shorter, such as the name of an account, is no secret by itself."""
+"""Shorter values, such as the name of an account, are not secrets on their own."""
 
 
 def find(text: str) -> Iterator[Found]:
@@ -93,7 +93,7 @@ def _secret(match: re.Match[str], group: int = 0) -> Found:
 
 
 def _is_mixed(value: str) -> bool:
-    """Whether it has letters and digits or other signs, and is no name as programs have: a.b1."""
+    """Whether it has letters and digits or other signs, and is not a name in a program, like a.b1."""
     return not _DOTTED_NAME.fullmatch(value) and _LETTER.search(value) is not None and _SIGN.search(value) is not None
 
 

@@ -60,14 +60,14 @@ def _is_card(digits: str) -> bool:
 
 
 def addresses(text: str, places: Places) -> Iterator[Found]:
-    """Public IP addresses: private and special ones tell nothing of a person.
+    """Public IP addresses: private and special ones do not identify a person.
 
-    `a::b` in code is an address, too, but none in use.
+    `a::b` in code is also an address, but an unused one.
     """
-    found = [match for start, end in places for match in _V4.finditer(text, start, end + 3)]
+    matches = [match for start, end in places for match in _V4.finditer(text, start, end + 3)]
     if text.count(":") > 1 and _MAY_BE_V6.search(text):
-        found += _V6.finditer(text)
-    for match in found:
+        matches += _V6.finditer(text)
+    for match in matches:
         start, end = match.span()
         before = text[max(0, start - 16) : start]
         if _LONGER.search(before) or _VERSION.search(before) or match[0].endswith(".0"):

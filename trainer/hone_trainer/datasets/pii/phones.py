@@ -61,7 +61,7 @@ def find(text: str, places: Places, regions: Sequence[str]) -> Iterator[Found]:
 
 def _candidates(text: str, places: Places) -> Iterator[re.Match[str]]:
     for start, end in places:
-        # A little more at both ends: what stands before and after a number counts.
+        # A little more at both ends: the context of a number matters.
         yield from _NUMBER.finditer(text, max(0, start - 3), end + 4)
         if end - start > _MOST:
             yield from _ONE_OF_SEVERAL.finditer(text, max(0, start - 1), end + 2)

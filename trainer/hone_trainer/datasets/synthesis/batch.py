@@ -1,4 +1,5 @@
-"""A batch on disk: generated rows, what filters removed, decisions. Files only grow, so a killed Job goes on."""
+"""A batch on disk: generated rows, what filters removed, decisions. Files only grow, so that a killed Job can
+continue."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Batch:
 
     @classmethod
     def open(cls, folder: Path, dataset: str, synthesis: Synthesis) -> Batch:
-        """The batch in a folder, made if absent; what is wanted of it is written anew."""
+        """The batch in a folder, created if absent; its request is always rewritten."""
         (folder / DECISIONS).mkdir(parents=True, exist_ok=True)
         request = ReviewRequest(dataset=dataset, synthesis=synthesis)
         write_atomically(folder / REQUEST, request.model_dump_json(by_alias=True, indent=1).encode())

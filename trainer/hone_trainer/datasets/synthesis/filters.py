@@ -44,8 +44,8 @@ class Similar:
         if self.limit >= 1:
             return None
         for other in list(self._seen):
-            if (found := rouge_l(words, other, self.limit)) > self.limit:
-                return found
+            if (similarity := rouge_l(words, other, self.limit)) > self.limit:
+                return similarity
         return None
 
 
@@ -65,7 +65,7 @@ class Scorer:
     settings: Judge
 
     def score(self, text: str, seed: int) -> int | None:
-        """1 to 5; None: the judge said something else.
+        """1 to 5; None: the judge's answer has no score.
 
         Raises:
             PromptRefusedError: its server takes others.
@@ -73,5 +73,5 @@ class Scorer:
         """
         messages = [{"role": "user", "content": _RUBRIC + text}]
         answer = self.endpoint.chat(self.model, messages, temperature=0.0, max_tokens=512, seed=seed)
-        found = re.findall(r"(?<![\d.])[1-5](?![\d.]*\d)", answer.text)
-        return int(found[-1]) if found else None
+        scores = re.findall(r"(?<![\d.])[1-5](?![\d.]*\d)", answer.text)
+        return int(scores[-1]) if scores else None

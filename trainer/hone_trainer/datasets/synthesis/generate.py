@@ -1,6 +1,6 @@
 """Generation: requests to the endpoint until enough rows have passed the filters; what is on disk is not asked again.
 
-Request i depends on seed, i and source alone, so that a killed Job goes on where it was.
+Request i depends on seed, i and source alone, so that a killed Job continues where it was.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hone_trainer.reporting.task import Progress
 from hone_trainer.store import hub
 
 _REQUESTS_PER_ROW = 10
-"""A model of which filters keep less than a tenth is told to the user instead of asked for ever."""
+"""If filters keep less than a tenth of a model's rows, the user gets an error instead of endless requests."""
 _SAID_EVERY = 15.0
 REFUSED = "Refused"
 """Reason of a filter: the server of the model, or that of the judge, refuses what it is sent."""
@@ -113,16 +113,16 @@ def _in_order(
 
 
 def _settle(answer: _Answer, worker: _Worker, batch: Batch) -> None:
-    """Keep the row, or say why not. Duplicates are told here again: another request may have been faster.
+    """Keep the row, or record why not. Duplicates are checked here again: another request may have been faster.
 
     Raises:
         SourceError: EndpointRefused, where the server refuses too many prompts; this one is asked again another time.
     """
     refused = answer.refused or worker.duplicate(answer.row or {})
     if refused and refused.reason == REFUSED:
-        count, asked = batch.filtered[REFUSED] + 1, batch.generated + 1
-        if too_many(count, asked, worker.synthesis.rows):
-            raise SourceError("EndpointRefused", f"{count} of {asked} prompts are refused, the last one: {refused}")
+        count, requests = batch.filtered[REFUSED] + 1, batch.generated + 1
+        if too_many(count, requests, worker.synthesis.rows):
+            raise SourceError("EndpointRefused", f"{count} of {requests} prompts are refused, the last one: {refused}")
     if refused:
         batch.drop(
             Filtered(
@@ -193,16 +193,16 @@ class _Worker:
 
     def duplicate(self, row: dict[str, Any]) -> AnswerError | None:
         """Why the row is too near to one that was seen; None: it is not."""
-        found = self.similar.nearest(self._compared(row))
-        if found is None:
+        similar_row = self.similar.nearest(self._compared(row))
+        if similar_row is None:
             return None
-        return AnswerError("Duplicate", f"ROUGE-L {found:.2f} with a seed or an earlier row")
+        return AnswerError("Duplicate", f"ROUGE-L {similar_row:.2f} with a seed or an earlier row")
 
     def _compared(self, row: dict[str, Any]) -> str:
         return " ".join(str(row[name]) for name in self.template.compared)
 
     def answer(self, index: int) -> _Answer:
-        """One request, and what becomes of its answer as far as it can be told alone."""
+        """One request, and the fate of its answer as far as it depends on nothing else."""
         synthesis = self.synthesis
         ask = self.template.ask(self.material, Random(f"{synthesis.seed}:{index}"), self.plan)
         try:

@@ -16,7 +16,7 @@ _INLINE = (
     *("span", "strike", "strong", "sub", "sup", "thead", "tbody", "tfoot", "td", "th", "tt", "u", "var", "picture"),
 )
 _TAG = re.compile(rf"<(/?)({'|'.join((*_BLOCKS, *_LINES, *_INLINE))})\b{_ATTRIBUTES}", re.IGNORECASE)
-"""Of these names alone: <T> in a text about generics is no tag."""
+"""Only these names: <T> in a text about generics is not a tag."""
 _UNSEEN = re.compile(
     r"<!--(?:(?!<!--).)*?-->|<(script|style)\b[^<>]*>(?:(?!<\1\b).)*?</\1\s*>", re.IGNORECASE | re.DOTALL
 )

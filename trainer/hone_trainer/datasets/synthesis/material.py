@@ -77,15 +77,15 @@ def load(plan: MaterializePlan, rows: Iterator[RawRow]) -> Material:
     sample = [personal_data.redacted(row.value, plan) for row in head if row.value is not None]
     if not sample:
         raise DataError("EmptySource", f"the source of Dataset {plan.name} holds no row that can be read")
-    wanted = Format.TEXT if documents and plan.format == Format.AUTO else plan.format
-    found = detect.choose(wanted, plan.columns, sample, plan.ignore_columns)
+    expected = Format.TEXT if documents and plan.format == Format.AUTO else plan.format
+    detected = detect.choose(expected, plan.columns, sample, plan.ignore_columns)
     material, problem = Material([], []), ""
     unusable = 0
     for row in itertools.islice(itertools.chain(head, rows), MAX_ITEMS):
         try:
             if row.value is None:
                 raise row.error or RowError("WrongType", "the row is empty")
-            record = found.normalise(personal_data.redacted(row.value, plan))
+            record = detected.normalise(personal_data.redacted(row.value, plan))
             group = _group(plan, row.value)
             if documents:
                 material.passages.extend(_passages(record, group))

@@ -20,7 +20,7 @@ from hone_trainer.datasets.rows import RawRow, RowError
 from hone_trainer.errors import ConfigError
 
 BEGIN, END = "##begin_quote##", "##end_quote##"
-"""The paper's marks of what is copied from a document."""
+"""The paper's markers around quotes from a document."""
 ROLES = ("question", "oracle", "distractors", "reasoning", "answer", "system", "text", "id")
 Row = dict[str, Any]
 
@@ -34,7 +34,7 @@ def build(rows: Iterator[RawRow], plan: MaterializePlan) -> Iterator[RawRow]:
     """RAFT rows from rows with a question, and rows without one, which are documents.
 
     A document is a row with `text`; its name is its `id`, or its file's name. A question's `oracle` is a document's
-    name or the document itself. Every oracle is a document, too. Reads all rows before it gives the first.
+    name or the document itself. Every oracle is also a document. Reads all rows before it gives the first.
 
     Raises:
         ConfigError: the source has fewer documents than raft.distractors asks for.
@@ -76,8 +76,8 @@ def _built(value: Row, documents: dict[str, str], pool: Sequence[str], settings:
 
 
 def _oracle(value: Row, documents: dict[str, str]) -> list[str]:
-    found = value["oracle"] if isinstance(value["oracle"], list) else [value["oracle"]]
-    return [documents.get(text, text) for text in found if isinstance(text, str) and text.strip()]
+    oracles = value["oracle"] if isinstance(value["oracle"], list) else [value["oracle"]]
+    return [documents.get(text, text) for text in oracles if isinstance(text, str) and text.strip()]
 
 
 def distractors(pool: Sequence[str], oracle: Sequence[str], count: int, seed: int, key: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """Templates: what a model is asked for, and how its answer becomes a row. One entry of `TEMPLATES` a template.
 
-Answers are sections with a label at the start of a line: small models keep to that, too.
+Answers are sections with a label at the start of a line: small models also follow this format.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN_SEEDS = 3
 
 
 class AnswerError(ValueError):
-    """An answer that is no row; reason is one of `hone_api.synthesis.FilteredRows`."""
+    """An answer that is not a row; reason is one of `hone_api.synthesis.FilteredRows`."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ class Template:
     verify: Callable[[str, Row, Ask], str | None]
     """What is wrong with a row by a check that needs no judgement; None: nothing."""
     compared: Sequence[str]
-    """Fields whose text tells a duplicate."""
+    """Fields that are compared to find duplicates."""
     own_group: bool = False
     """Whether rows of the same seeds may be in different splits."""
 
@@ -78,13 +78,13 @@ def sections(text: str, *labels: str) -> list[str]:
         AnswerError: WrongFormat.
     """
     again = list(re.finditer(rf"^\W*{labels[0]}\W*?:", text, re.M | re.I))
-    if len(again) > 1:  # a model that goes on with further examples
+    if len(again) > 1:  # the model continued with more examples
         text = text[: again[1].start()]
     pattern = "".join(rf"^\W*{label}\W*?:\W*?(?P<{label}>.+?)\s*" for label in labels)
-    found = re.search(pattern.removesuffix(r"\s*") + r"\s*\Z", text.strip(), re.S | re.M | re.I)
-    if not found:
+    match = re.search(pattern.removesuffix(r"\s*") + r"\s*\Z", text.strip(), re.S | re.M | re.I)
+    if not match:
         raise AnswerError("WrongFormat", f"the answer has no {', '.join(f'{label}:' for label in labels)}")
-    parts = [found[label].strip(" \t\r\n*") for label in labels]
+    parts = [match[label].strip(" \t\r\n*") for label in labels]
     for label, part in zip(labels, parts, strict=True):
         if not part:
             raise AnswerError("WrongFormat", f"{label} is empty")
