@@ -1,6 +1,6 @@
 """`make attack`: every hostile input against the part it is aimed at; prints how many were tried and how many held.
 
-A new input is one more parameter of a test marked `@pytest.mark.attack("area")`, in the tier that runs the real part.
+A new input is another parameter of a test with `@pytest.mark.attack("area")`, in the tier that runs the real part.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def down() -> None:
 
 @cluster.command()
 def clean() -> None:
-    """Remove the caches too: programs, images, models."""
+    """Remove the caches: programs, images, models."""
     embedded.clean()
 
 

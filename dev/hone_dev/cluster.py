@@ -178,7 +178,7 @@ def down() -> None:
             if supervisor.pid("containerd"):
                 cleanup.forget_containers(node)
         with step("stopping the control plane"):
-            for name in (*reversed(NAMES), *supervisor.names()):  # the rest: what others started beside it
+            for name in (*reversed(NAMES), *supervisor.names()):  # also what others started in it
                 supervisor.stop(name)
         with step("removing mounts, network and data"):
             cleanup.unmount_below(state)
@@ -191,9 +191,9 @@ def down() -> None:
 
 
 def clean() -> None:
-    """Remove all caches: programs, images, models. What needs them makes them anew.
+    """Remove all caches: programs, images, models. They are made again when needed.
 
-    Raises HoneDevError while the cluster is there, which stands on them.
+    Raises HoneDevError while the cluster runs, because it uses them.
     """
     folder, locks = paths.cache(), paths.cache("locks")
     with locked(locks / "cluster.lock"), locked(locks / "images.lock"), locked(locks / "models.lock"):

@@ -39,7 +39,7 @@ class ControlPlane:
     controller_port: int = 10257
     service_cidr: str = "10.96.0.0/16"
     service_address: str = "10.96.0.1"  # the first of service_cidr: `kubernetes.default`
-    pod_cidr: str | None = None  # None: nobody can reach pods; the API server publishes no endpoint
+    pod_cidr: str | None = None  # None: pods are unreachable; the API server publishes no endpoint
     fsync: bool = False  # the data is worth nothing after a power cut, and this is many times faster
 
     @property
@@ -186,7 +186,7 @@ class ControlPlane:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens on now."""
+    """Unused ports of loopback."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:

@@ -35,7 +35,7 @@ TARGETS = {
 }
 DEFAULT = ("operator", "trainer")
 """Those that the tests and the demo run; vLLM's is twice as large, and for GPUs."""
-# What tells the builder how this machine reaches its package index; never part of an image.
+# The builder's access to the package index; never part of an image.
 BUILD_ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 BUILD_PREFIXES = ("PIP_INDEX", "PIP_EXTRA", "PIP_TRUSTED", "PIP_DEFAULT_TIMEOUT", "UV_")
 _RUNROOT = "/run/hone-dev-buildah"  # what buildah has mounted; gone after each build
@@ -90,7 +90,7 @@ def _buildah(*argv: str | Path, log: Path | None = None) -> str:
 
 
 def _base_image() -> str:
-    """Debian with Python, made from the Debian archive: there is no registry to pull one from."""
+    """Debian with Python, made from the Debian archive, because there may be no registry to pull it from."""
     key = hashlib.sha256(f"{SUITE} {BASE_PACKAGES}".encode()).hexdigest()[:12]
     name = f"localhost/hone/base:{key}"
     if name in _images():

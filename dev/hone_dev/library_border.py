@@ -390,4 +390,4 @@ NAMES: tuple[LibraryName, ...] = (
         "A site of our own.",
     ),
 )
-"""By library; a name that two files use stands there twice."""
+"""By library; a name that two files use occurs twice."""

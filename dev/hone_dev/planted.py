@@ -134,7 +134,7 @@ def _grams(row: Row, length: int) -> set[tuple[str, ...]]:
 
 
 def _disguised(rng: random.Random, row: Row) -> Row:
-    """The same but for case, white space or Unicode form."""
+    """The same row with another case, white space or Unicode form."""
     ways: tuple[Callable[[str], str], ...] = (
         str,
         str.upper,

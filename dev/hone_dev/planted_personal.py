@@ -1,7 +1,7 @@
 """Texts with planted personal data in English, German, Spanish and French, and harmless ones that look alike.
 
-Every value is made from a seed: no key here was ever issued, and none stands in a file. Phone numbers are of the form
-that people of a country write; a few are of ranges that regulators keep for fiction, the others may be somebody's.
+Every value is made from a seed: no key here was ever issued, and none is stored in a file. Phone numbers are of the
+form that people of a country write; a few are of ranges that regulators keep for fiction, the others may be somebody's.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Sample(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Personal data at text[start:end], as a detector says."""
+    """Personal data at text[start:end], as a detector reports it."""
 
     start: int
     end: int
@@ -57,9 +57,9 @@ class Score:
     """How much of what was planted is found, and how much of what is found was planted."""
 
     recall: dict[str, tuple[int, int]]
-    """By form: values that are covered from end to end by spans of their kind, and all values."""
+    """By form: values that spans of their kind cover completely, and all values."""
     touched: dict[str, int]
-    """By form: values of which a part is found, as by a scanner that tells where to look and redacts nothing."""
+    """By form: values that are found in part, as by a scanner that reports positions and redacts nothing."""
     right: int
     """Spans over a planted value of their kind."""
     wrong: dict[str, int]
@@ -117,7 +117,7 @@ def score(planted: Sequence[Sample], find: Callable[[str], Iterable[Span]]) -> S
 
 
 def _sample(rng: random.Random, fakers: dict[str, Faker], form: str, made: str, kind: PersonalData | None) -> Sample:
-    """The value in a sentence; what stands in « » is beside the value and not personal."""
+    """The value in a sentence; text in « » surrounds the value and is not personal."""
     language = rng.choice(sorted(SENTENCES))
     text = rng.choice(SENTENCES[language]).format(name=fakers[language].first_name(), value=_written(made))
     return Sample(text, form, _BESIDE.sub("", made), kind)
@@ -227,7 +227,7 @@ def _ipv6(rng: random.Random) -> str:
 
 
 def _keys(rng: random.Random) -> dict[str, Callable[[], str]]:
-    """Keys that tell by their form whose they are."""
+    """Keys whose form shows their service."""
 
     def text(count: int, letters: str = _ALNUM) -> str:
         return _text(rng, count, letters)
@@ -275,7 +275,7 @@ def _keys(rng: random.Random) -> dict[str, Callable[[], str]]:
 
 
 def _named(rng: random.Random) -> dict[str, Callable[[], str]]:
-    """Secrets that only the name beside them tells."""
+    """Secrets that only the name next to them reveals."""
 
     def password() -> str:
         return _text(rng, 10) + rng.choice(_DIGITS) + rng.choice("!#$%")

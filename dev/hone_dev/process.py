@@ -33,7 +33,7 @@ class Component:
 
 
 def started_at(pid: int) -> str | None:
-    """The kernel's start time of a live process, or None: tells a process from a later one with its pid.
+    """The kernel's start time of a live process, or None: distinguishes a process from a later one with its pid.
 
     A killed process is a zombie as soon as its first thread is; its ports and files are held until the last one is.
     """

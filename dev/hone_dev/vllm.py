@@ -1,4 +1,4 @@
-"""A Python with the trainer's packages and vLLM for CPUs, beside .venv: vLLM pins an older torch than the rest."""
+"""A Python with the trainer's packages and vLLM for CPUs, next to .venv: vLLM pins an older torch than the rest."""
 
 from __future__ import annotations
 

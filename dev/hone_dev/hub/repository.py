@@ -50,7 +50,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class Access:
-    """Who may read: gated hides files, private hides that the repository exists. Read anew at each request."""
+    """Who may read: gated hides files, private hides that the repository exists. Read again at each request."""
 
     gated: bool = False
     private: bool = False

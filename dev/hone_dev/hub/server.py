@@ -177,7 +177,7 @@ async def _croissant(request: web.Request) -> web.Response:
 
 
 async def _resolve(request: web.Request) -> web.StreamResponse:
-    """A file, whole or a range of it; HEAD tells commit, ETag and size."""
+    """A file, whole or a range of it; HEAD returns commit, ETag and size."""
     repository = _repository(request)
     _require_access(request, repository)
     commit = await _commit(request, repository)
