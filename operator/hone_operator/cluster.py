@@ -223,11 +223,11 @@ class Cluster:
         except NotFoundError:
             return None
         try:
-            found: dict[str, Any] = decode(raw)
+            body: dict[str, Any] = decode(raw)
         except UnreadableError as error:
             self.note(kind, Skipped(error.reason, error.message, identity(raw)))
             raise UnreadableObjectError(0, error.reason, f"{kind} {namespace}/{name}: {error.message}") from None
-        return found
+        return body
 
     async def exists(self, kind: str, namespace: str, name: str) -> bool:
         """Whether the object is there, from the API server's memory: cheap, and perhaps a moment old.

@@ -258,8 +258,8 @@ class Controllers:
             name = job["spec"]["model"].get("fineTuneJob")
         made_by = jobs.get(spec["model"].get("fineTuneJob"), {}).get("status") or {}
         named = [spec["model"].get("modelVersion"), made_by.get("modelVersionName"), *modelref.references(spec)]
-        found = {n: self.cache.get("ModelVersion", namespace, n) for n in named if n}
-        return Upstream(jobs, {n: v for n, v in found.items() if v is not None})
+        version_bodies = {n: self.cache.get("ModelVersion", namespace, n) for n in named if n}
+        return Upstream(jobs, {n: v for n, v in version_bodies.items() if v is not None})
 
     async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
         uri = body["spec"]["model"].get("uri", "")

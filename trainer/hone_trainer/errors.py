@@ -92,9 +92,11 @@ def classify(error: BaseException) -> TrainerError:
 
 def to_outcome(error: BaseException) -> Outcome:
     """The failed outcome of an error, without secrets."""
-    known = classify(error)
-    message = scrub(known.message)
+    described = classify(error)
+    message = scrub(described.message)
     if len(message) > _MAX_MESSAGE:
         message = message[: _MAX_MESSAGE - 1] + "…"
-    report = FailureReport(code=known.code, message=message, hint=known.hint, rank=known.rank, step=known.step)
-    return Outcome(result=known.result if isinstance(known, DataError) else None, failure=report)
+    report = FailureReport(
+        code=described.code, message=message, hint=described.hint, rank=described.rank, step=described.step
+    )
+    return Outcome(result=described.result if isinstance(described, DataError) else None, failure=report)

@@ -24,7 +24,7 @@ def remember(value: str) -> None:
 
 
 def scrub(text: str) -> str:
-    """The text with every remembered credential, and all that looks like one, replaced by ***.
+    """The text with every remembered credential, and everything that looks like one, replaced by ***.
 
     What looks like a credential goes first: a remembered value may be a part of it, whose rest would look like nothing.
     A remembered value that this hides in part is found by what is left of it.
@@ -60,7 +60,7 @@ class ScrubbingFilter(logging.Filter):
 
 
 def secret_name(folder: str) -> str | None:
-    """The name of the Secret that is mounted there; None on a laptop, where a folder stands for it."""
+    """The name of the Secret that is mounted there; None on a laptop, where a folder replaces it."""
     try:
         name: str | None = json.loads(os.environ.get(SECRETS_ENV, "{}")).get(folder)
     except (ValueError, AttributeError):

@@ -256,5 +256,5 @@ def _ready(draft: DatasetDraft, spec: DatasetSpec, result: DatasetResult, number
 
 def _fail(draft: DatasetDraft, cause: Cause, number: int) -> None:
     failure = cause.to_json()
-    found: DatasetFailureJson = {"code": failure["code"], "message": failure["message"], "hint": failure["hint"]}
-    draft.put(failure=found, tries=number)
+    failure_body: DatasetFailureJson = {"code": failure["code"], "message": failure["message"], "hint": failure["hint"]}
+    draft.put(failure=failure_body, tries=number)

@@ -88,8 +88,8 @@ def restore(draft: JobDraft, version: Body, unfinished: Iterable[Body]) -> Outco
     if gate.get("state") == "Rejected" and (gate.get("comment") or "").startswith(f"{gate.get('by')}:"):
         kept = f"{gate['comment']} ModelVersion {name} is kept, rejected."
         return reject(draft, Cause(FailureCode.RETENTION_GATE_FAILED, kept), ended_at)
-    made = f"ModelVersion {name} was made" + (f" in {steps} steps." if steps is not None else ".")
-    return succeed(draft, REASON, f"{made} {words}", ended_at)
+    sentence = f"ModelVersion {name} was made" + (f" in {steps} steps." if steps is not None else ".")
+    return succeed(draft, REASON, f"{sentence} {words}", ended_at)
 
 
 def restore_failure(draft: JobDraft, cause: Cause, ended_at: str, unfinished: Iterable[Body]) -> Outcome:

@@ -17,8 +17,8 @@ def describe(draft: DatasetDraft, result: DatasetResult, platform: Platform) -> 
         hide_rows(result)
     values = result.to_json()
     for error in values.get("errors", ()):
-        if known := ROW_CODES.get(error["code"]):
-            error["hint"] = known.hint
+        if row_code := ROW_CODES.get(error["code"]):
+            error["hint"] = row_code.hint
     report = f"pvc://{platform.store_claim}/{result.report}" if result.report else None
     draft.put(report=report, reviewPod=_review_pod(result, platform))
     draft.put(

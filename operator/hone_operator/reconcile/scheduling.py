@@ -85,8 +85,8 @@ class _Phrase:
 
 def _translate(reason: str, needs: Needs) -> _Phrase | None:
     for pattern, make in TABLE:
-        if found := re.fullmatch(pattern, reason, re.DOTALL):
-            return make(found, needs)
+        if match := re.fullmatch(pattern, reason, re.DOTALL):
+            return make(match, needs)
     return None
 
 

@@ -66,10 +66,10 @@ def stage(draft: Draft, work: Staging[R], seen: Stage, platform: Platform) -> R 
     jobs, created = seen.of(work.shared), parse_time(draft.body["metadata"]["creationTimestamp"])
     tries = _current(observe_tries(jobs), created, work.shared)
     before = _current(observe_tries([j for j in jobs if j is not tries.job]), created, work.shared)
-    for found in (tries, before):
-        if found.ending and isinstance(found.ending.result, work.result):
-            draft.delete += found.older
-            return found.ending.result
+    for observed in (tries, before):
+        if observed.ending and isinstance(observed.ending.result, work.result):
+            draft.delete += observed.older
+            return observed.ending.result
     cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or tries.cause is None):
         draft.conditions.set(work.condition, False, cause.code, cause.message)

@@ -81,7 +81,7 @@ def weights(trainer: Loop) -> dict[str, Any]:
     return {name: tensor.detach().to("cpu").contiguous() for name, tensor in state.items()}
 
 
-def check_weights(found: Iterable[tuple[str, Any]], expected: dict[str, Any]) -> None:
+def check_weights(stored: Iterable[tuple[str, Any]], expected: dict[str, Any]) -> None:
     """Check that the weights read back are the trained ones: same names, bit-equal, not empty, finite.
 
     Args:
@@ -93,7 +93,7 @@ def check_weights(found: Iterable[tuple[str, Any]], expected: dict[str, Any]) ->
     import torch
 
     wrong, missing = [], set(expected)
-    for name, tensor in found:
+    for name, tensor in stored:
         missing.discard(name)
         if name not in expected:
             wrong.append(f"{name}: unexpected")

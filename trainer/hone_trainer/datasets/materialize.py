@@ -1,6 +1,6 @@
 """Materialize a Dataset: source -> valid rows -> curated -> splits -> `store`/datasets/<digest>, complete or not there.
 
-Two passes over the rows, both one row at a time: the first normalises and curates into a spool beside a hash, the
+Two passes over the rows, both one row at a time: the first normalises and curates into a spool with a hash, the
 second divides the spool. The digest addresses the content of the split files alone: the same rows give the same folder,
 whenever and from wherever they came.
 """

@@ -76,7 +76,7 @@ def run(plan: RowsPlan) -> DatasetResult:
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether the folder is complete, and has the content that its name says."""
+    """Whether the folder is complete, and has the content that its name promises."""
     return folders.is_intact(folder) and contents.recorded(folder) == f"sha256:{folder.name}"
 
 

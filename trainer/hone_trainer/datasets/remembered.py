@@ -3,7 +3,7 @@
 A hash alone cannot: while a wanted split is empty, a bound moves to give it a row (`splits`), and the rows that are
 appended later move it back. So the content before, which is in the store, decides about the rows that it has; the
 hash decides about the others. It does so only if it was divided by the same settings: an edit of spec.splits is
-meant to divide anew.
+meant to divide again.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ _DOCUMENTS = (".txt", _PAGE)
 class Fetched:
     """Files of a source; revision is a hub commit, or the SHA-256 of the content.
 
-    mark tells this content of the source from another without reading it; None: nothing does. about is what the
+    mark identifies this content of the source without reading it; None: there is no mark. about is what the
     source's Croissant metadata says, where there is any. left_out are pages about the rows, which are not read.
     """
 

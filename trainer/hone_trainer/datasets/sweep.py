@@ -59,7 +59,7 @@ def _reports(plan: SweepPlan) -> list[Path]:
 
 
 def _runs(plan: SweepPlan) -> list[Path]:
-    """Work folders of runs that are gone, and checkpoints that nobody needs; of both only what has been still for the
+    """Work folders of deleted runs, and checkpoints that are no longer needed; of both only those unchanged for the
     grace period, whoever wrote it. How a run that is there ended stays known: its files are small."""
     root, since = Path(plan.store) / "runs", plan.as_of - plan.grace_seconds
     gone = [] if plan.jobs is None else [f for f in root.glob("[!.]*") if f.name not in plan.jobs]

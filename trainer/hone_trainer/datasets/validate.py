@@ -1,6 +1,6 @@
 """Validate: what Hone makes of rows, for a person on a laptop: files, globs, or an address, with a manifest or without.
 
-Nothing is kept but what is asked for: the report as a page (html), the rows and all that is known of them (out).
+Only what the options request is kept: the report as a page (html), the rows and everything about them (out).
 """
 
 from __future__ import annotations

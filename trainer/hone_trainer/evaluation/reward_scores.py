@@ -172,9 +172,9 @@ def _sampled(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> l
     values = heldout.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
     columns, out = list(zip(*values, strict=True)), []
     for index, part in enumerate(verifiers.parts):
-        known, right, *blamed = columns[WIDTH * index : WIDTH * (index + 1)]
+        has_score, right, *blamed = columns[WIDTH * index : WIDTH * (index + 1)]
         for k in options.k:
-            out.append(Graded(part.name, pass_name(k, part.name), pass_at(k, known, right), _failure(*blamed)))
+            out.append(Graded(part.name, pass_name(k, part.name), pass_at(k, has_score, right), _failure(*blamed)))
     return out
 
 

@@ -228,8 +228,8 @@ def _describe(one: Chosen, place: Path) -> None:
     infos = one.card.get("dataset_info") or []
     infos = [infos] if isinstance(infos, Mapping) else infos
     features = [{k: i[k] for k in ("config_name", "features") if k in i} for i in infos if isinstance(i, Mapping)]
-    if found := [info for info in features if info.get("config_name", config or "default") == (config or "default")]:
-        card["dataset_info"] = found
+    if matching := [info for info in features if info.get("config_name", config or "default") == (config or "default")]:
+        card["dataset_info"] = matching
     (place / CARD).write_text(f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n", encoding="utf-8")
 
 

@@ -72,7 +72,7 @@ def load(folder: Path, options: Harness) -> Loaded:
     for name, task in built.items():
         sentences += _examples(name, task, options.few_shot)
     benchmarks = [_benchmark(w["name"], {t["name"]: built[t["name"]] for t in w["tasks"]}) for w in entries]
-    sentences += [sentence for _, told in benchmarks for sentence in told]
+    sentences += [sentence for _, task_sentences in benchmarks for sentence in task_sentences]
     return Loaded(tuple(benchmark for benchmark, _ in benchmarks), tuple(sentences))
 
 
@@ -179,7 +179,7 @@ def _benchmark(name: str, tasks: Mapping[str, Any]) -> tuple[Benchmark, list[str
     Raises:
         ConfigError: InvalidConfiguration, if no metric can be counted.
     """
-    metrics_of = {task: of_task(made) for task, made in tasks.items()}
+    metrics_of = {task: of_task(task_object) for task, task_object in tasks.items()}
     metrics, left_out = next(iter(metrics_of.values()))
     names = [metric.name for metric in metrics]
     if not names:

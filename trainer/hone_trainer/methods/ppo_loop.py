@@ -184,7 +184,7 @@ class Ppo(Loop, Trainer):
     def _prepare_inputs(self, inputs: Any) -> Any:
         return inputs  # rollouts are where the model is
 
-    # What is told and what is kept
+    # What is reported and what is kept
 
     def _note(self, **numbers: Any) -> None:
         """Numbers, or tensors that are read when they are logged."""

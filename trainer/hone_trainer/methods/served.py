@@ -103,7 +103,7 @@ class Served:
     ) -> tuple[Any, list[list[int]], list[list[list[float | None]]], list[list[list[int]]]]:
         """A sample for each prompt: prompts, samples, log-probabilities of their tokens, and of which tokens those are.
 
-        A prompt that the server fails on has the last token of the prompt as its samples, and `failed` tells which
+        A prompt that the server fails on has the last token of the prompt as its samples, and `failed` marks which
         they are. A collective.
 
         Raises:

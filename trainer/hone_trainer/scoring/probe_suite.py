@@ -167,7 +167,7 @@ def _answers(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> lis
     run, out = trainer.run, []
     for start in range(0, len(rows), GENERATION_BATCH):
         poll()
-        found = heldout.answers(
+        generated = heldout.answers(
             trainer.model,
             [row.prompt_ids for row in rows[start : start + GENERATION_BATCH]],
             tokenizer=run.base.tokenizer,
@@ -175,7 +175,7 @@ def _answers(trainer: Any, rows: Sequence[Row], poll: Callable[[], None]) -> lis
             max_new_tokens=run.plan.evaluation.max_new_tokens,
             sharded=run.plan.shards_weights,
         )
-        out += [answer.text for answer in found]
+        out += [answer.text for answer in generated]
     return out
 
 
@@ -240,7 +240,7 @@ def verdict(suite: Sequence[Probe], base: Sequence[Score] | None, tuned: Sequenc
     return gate("evaluation.retention", None if base is None else regressions(suite, base, tuned), limit(plan))
 
 
-def gate(field: str, found: Mapping[str, float] | None, allowed: float | None) -> str:
+def gate(field: str, changes: Mapping[str, float] | None, allowed: float | None) -> str:
     """Why the model fails a field's gate, as a sentence that begins with the field; empty if it passes.
 
     Args:
@@ -249,9 +249,9 @@ def gate(field: str, found: Mapping[str, float] | None, allowed: float | None) -
     """
     if allowed is None:
         return ""
-    if found is None:
+    if changes is None:
         return f"{field}: the base model's numbers are lost, so nothing can be compared: train again."
-    words = ", ".join(f"{name} {_by(worse)}" for name, worse in beyond(found, allowed).items())
+    words = ", ".join(f"{name} {_by(worse)}" for name, worse in beyond(changes, allowed).items())
     return f"{field}: worse than the base model beyond {allowed:.1%}: {words}." if words else ""
 
 

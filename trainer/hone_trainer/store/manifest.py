@@ -146,7 +146,7 @@ def _read_manifest(root: Path) -> bytes:
 
 def _files(root: Path) -> list[str]:
     """Relative paths of all files below root except its manifest, sorted. Links and devices are refused."""
-    found: list[Path] = []
+    scan: list[Path] = []
     todo = [root]
     while todo:  # no recursion: whoever made the folder chose how deep it is
         for path, mode in _level(root, todo.pop()):
@@ -156,8 +156,8 @@ def _files(root: Path) -> list[str]:
                 name = path.relative_to(root).as_posix()
                 raise _mismatch(root, [f"{name}: neither a file nor a folder (links are refused)"])
             elif path != root / MANIFEST:
-                found.append(path)
-    return [path.relative_to(root).as_posix() for path in sorted(found)]
+                scan.append(path)
+    return [path.relative_to(root).as_posix() for path in sorted(scan)]
 
 
 def _level(root: Path, folder: Path) -> list[tuple[Path, int]]:

@@ -167,7 +167,7 @@ def _answer(teacher: Teacher, split: _Split, refusals: Refusals) -> None:
         raise DataError("NoTrainableRows", f"{split.name}: the teacher finished no answer to {count} rows{reasons}")
     _say(f"{split.name}: the teacher answered {len(answered)} of {count} rows{reasons}")
     if left:
-        _write(skipped.file_of(split.target), (found.entry(row) for row, found in left.items()))
+        _write(skipped.file_of(split.target), (skip.entry(row) for row, skip in left.items()))
     _write(split.target, answered)
     for start in starts:
         split.part(start).unlink()

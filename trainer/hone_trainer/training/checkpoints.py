@@ -62,7 +62,7 @@ class Checkpoints:
         return self.partial
 
     def complete(self, step: int, best: int | None, drop: Iterable[str] = ()) -> Path:
-        """Make the partial checkpoint the one of `step`, and remove those that are no longer kept.
+        """Make the partial checkpoint the one of `step`, and remove checkpoints that are no longer kept.
 
         On the first rank only, after all ranks have written.
 

@@ -79,8 +79,8 @@ def token_log_probs(
         weight: (vocabulary, hidden size); bias: (vocabulary) or None.
         labels: (tokens), ids below the vocabulary.
     """
-    found: tuple[Tensor, Tensor, Tensor] = _TokenLogProbs.apply(hidden, weight, bias, labels)
-    return found
+    log_probs: tuple[Tensor, Tensor, Tensor] = _TokenLogProbs.apply(hidden, weight, bias, labels)
+    return log_probs
 
 
 class _TokenLogProbs(torch.autograd.Function):

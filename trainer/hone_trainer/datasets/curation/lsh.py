@@ -32,7 +32,7 @@ def rows_per_band(similarity: float) -> int:
 class Bands:
     """Add sets in order, then ask for the pairs. Sets are known by their index, from 0.
 
-    Rows about one document share nearly all of their text, so many of them meet in a band that are no duplicates. So
+    Rows about one document share nearly all of their text, so many that are not duplicates meet in a band. So
     those that also share the answer, or the question, are paired among themselves as well.
     """
 

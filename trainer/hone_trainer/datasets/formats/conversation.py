@@ -50,7 +50,7 @@ def role_of(value: Any, where: str, roles: dict[str, str]) -> str:
 
 
 def said_in(raw: Turn, key: str, role: str, where: str) -> parts.Said:
-    """What a raw turn says under `key`, as a text or in parts, with its reasoning.
+    """The content of a raw turn under `key`, as a text or in parts, with its reasoning.
 
     Raises:
         RowError: NotText, WrongType, UnsupportedField or BrokenToolCall.

@@ -1,7 +1,8 @@
-"""Content in parts, as providers write it, to what a turn says: texts, reasoning, calls of tools and their answers.
+"""Converts content in parts, as providers write it, to the content of a turn: texts, reasoning, calls of tools and
+their answers.
 
 One entry of `_PARTS` a kind of part: OpenAI's and Anthropic's (`type`), LLaMA-Factory's (`type` and `value`), Bedrock's
-and Gemini's (the only key says the kind).
+and Gemini's (the only key names the kind).
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _texts_in(part: dict[str, Any], keys: tuple[str, ...], where: str) -> str:
 
 
 def _call(key: str | None, name: str, arguments: str, identity: str) -> Callable[[dict[str, Any], Said, str], None]:
-    """Reads a call that stands under `key`, or is the part itself."""
+    """Reads a call under `key`, or the part itself as a call."""
 
     def read_call(part: dict[str, Any], said: Said, where: str) -> None:
         call = part.get(key) if key else part

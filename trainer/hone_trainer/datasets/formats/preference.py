@@ -130,7 +130,7 @@ def _sentences(left: str, right: str) -> str:
 
 
 def _is_end(match: re.Match[str], rest: str) -> bool:
-    """Whether a sentence or line ends here: with no abbreviation, and neither text goes on with it.
+    """Whether a sentence or line ends here: with no abbreviation, and neither text continues it.
 
     Args:
         match: of `_END`.

@@ -1,6 +1,7 @@
 """ShareGPT, which Vicuna was trained on: conversations of {from, value}, under the role names used in the wild.
 
-As FastChat reads them (fastchat/train/train.py), turns before the first of a human are left out: nobody asked. As
+As FastChat reads them (fastchat/train/train.py), turns before the first human turn are left out: they answer nothing.
+As
 LLaMA-Factory reads them (data/converter.py), `function_call` is a JSON text {name, arguments}, one or a list of them;
 `observation` is what the tool answered, and `tools` a JSON text that lists the tools.
 """

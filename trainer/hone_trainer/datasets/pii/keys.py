@@ -1,4 +1,4 @@
-"""Secrets: keys and tokens of services, and passwords beside a name that says so.
+"""Secrets: keys and tokens of services, and passwords next to a name that identifies them.
 
 Kingfisher's rules know keys by their form. They are made for source files, where a quote or a blank follows a key: so
 the punctuation of prose is blanked first, without which two thirds of the keys in sentences are missed. Its rules take
