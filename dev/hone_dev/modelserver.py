@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -131,23 +130,10 @@ async def _complete(request: web.Request) -> web.Response:
 @contextmanager
 def serve(model: Model, key: str = "") -> Iterator[str]:
     """Serve on a free port of loopback from a thread; yields the base URL."""
-    loop = asyncio.new_event_loop()
-    runner = web.AppRunner(application(model, key), access_log=None)
+    from hone_dev.threaded import served  # in a pod, this file is alone
 
-    async def start() -> str:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield asyncio.run_coroutine_threadsafe(start(), loop).result(30)
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(60)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
-        loop.close()
+    with served(application(model, key)) as url:
+        yield f"{url}/v1"
 
 
 def main() -> None:

@@ -50,6 +50,8 @@ class Operator:
             if not self.alive():
                 raise AssertionError(f"the operator ended:\n{self.log()}") from error
             return False
+        except requests.Timeout:  # it has no processor for the moment
+            return False
 
     def peak_memory(self) -> int:
         """The most that it had in memory so far, bytes."""

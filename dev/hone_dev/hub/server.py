@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from aiohttp.typedefs import Middleware
 from huggingface_hub import metadata_load
 
 from hone_dev.hub.repository import DEFAULT, Commit, Repository, find
+from hone_dev.threaded import served
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ROOT = web.AppKey("root", Path)
@@ -198,20 +198,5 @@ async def _healthz(request: web.Request) -> web.Response:
 @contextmanager
 def serve(root: Path, host: str = "127.0.0.1", port: int = 0, drip: str | None = None) -> Iterator[str]:
     """Serve `root` from a thread of this process; yields the URL for HF_ENDPOINT. Port 0 takes a free one."""
-    loop = asyncio.new_event_loop()
-    runner = web.AppRunner(application(root, drip), access_log=None)
-
-    async def start() -> str:
-        await runner.setup()
-        await web.TCPSite(runner, host, port).start()
-        return f"http://{host}:{runner.addresses[0][1]}"
-
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
-        yield asyncio.run_coroutine_threadsafe(start(), loop).result(30)
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(30)
-        loop.close()
+    with served(application(root, drip), host, port) as url:
+        yield url

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from inspect import isawaitable
@@ -15,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from hone_api.plan import MaterializePlan
+from hone_dev.threaded import served
 from hone_trainer.datasets import materialize
 from hone_trainer.endpoints.addresses import Resolution
 from hone_trainer.endpoints.client import Access, Endpoint, PromptRefusedError
@@ -66,25 +66,12 @@ class Script:
 @pytest.fixture
 def script() -> Iterator[Script]:
     """A `Script` on loopback, its base URL in `url`."""
-    made, loop = Script(), asyncio.new_event_loop()
-    app = web.Application()
+    made, app = Script(), web.Application()
     app.router.add_post("/v1/chat/completions", made.answer)
     app.router.add_get("/v1/models", made.models)
-    runner = web.AppRunner(app, access_log=None)
-
-    async def start() -> int:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return int(runner.addresses[0][1])
-
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    made.url = f"http://127.0.0.1:{asyncio.run_coroutine_threadsafe(start(), loop).result(30)}/v1"
-    yield made
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(30)
-    loop.close()
+    with served(app) as url:
+        made.url = f"{url}/v1"
+        yield made
 
 
 @pytest.fixture
