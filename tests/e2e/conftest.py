@@ -101,9 +101,13 @@ NewNamespace = Callable[[str], AbstractContextManager[Kubectl]]
 
 
 @pytest.fixture(scope="session")
-def new_namespace(cluster: Path) -> NewNamespace:
-    """Makes namespaces that enforce the restricted Pod Security Standard, and deletes them at the end."""
+def new_namespace(cluster: Path) -> Iterator[NewNamespace]:
+    """Makes namespaces that enforce the restricted Pod Security Standard, and deletes them at the end.
+
+    No test waits until its pods have gone; after the last test, all namespaces must be gone.
+    """
     everywhere = Kubectl(cluster)
+    deleted: list[str] = []
 
     @contextmanager
     def make(title: str) -> Iterator[Kubectl]:
@@ -112,9 +116,12 @@ def new_namespace(cluster: Path) -> NewNamespace:
         labels = {"pod-security.kubernetes.io/enforce": "restricted", "hone.dev/enabled": "true"}
         everywhere.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
         yield Kubectl(cluster, name)
-        everywhere("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
+        everywhere("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+        deleted.append(f"namespace/{name}")
 
-    return make
+    yield make
+    if deleted:
+        everywhere("wait", "--for=delete", *deleted, "--timeout=600s")
 
 
 @pytest.fixture

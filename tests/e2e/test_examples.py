@@ -56,10 +56,15 @@ def version_of(kubectl: Any, job: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("example", "training"), [("02-two-nodes", {}), ("03-qlora", {"maxSteps": 6})])
-def test_an_example_ends_in_a_model_version(kubectl, example, training) -> None:
+def test_an_example_ends_in_a_model_version_that_outlives_its_job(kubectl, example, training) -> None:
     """In few steps: how much QLoRA learns is what `bench/learning.py` compares."""
     job = finished(kubectl, applied(kubectl, example, training=training))
-    check_lineage(kubectl, job, version_of(kubectl, job)["spec"])
+    version = version_of(kubectl, job)
+    check_lineage(kubectl, job, version["spec"])
+    name = version["metadata"]["name"]
+    kubectl("delete", "ftj", job["metadata"]["name"], "--timeout=120s")
+    assert kubectl.get("mv", name)["metadata"]["name"] == name
+    assert "Ready" in _true(kubectl.get("mv", name))
 
 
 def test_the_first_model_learns_and_its_numbers_can_be_recomputed(kubectl) -> None:
@@ -137,14 +142,6 @@ def check_lineage(kubectl: Any, job: dict[str, Any], spec: dict[str, Any]) -> No
     assert lineage["steps"] == job["spec"]["training"]["maxSteps"]
     (dataset,) = kubectl.get("dset")["items"]
     assert {d["digest"] for d in lineage["datasets"]} == {dataset["status"]["digest"]}
-
-
-def test_the_model_outlives_its_job(kubectl) -> None:
-    name = applied(kubectl, "03-qlora", training={"maxSteps": 2})
-    version = version_of(kubectl, finished(kubectl, name))["metadata"]["name"]
-    kubectl("delete", "ftj", name, "--timeout=120s")
-    assert kubectl.get("mv", version)["metadata"]["name"] == version
-    assert "Ready" in _true(kubectl.get("mv", version))
 
 
 def test_a_rank_that_dies_ends_the_attempt_and_the_next_one_resumes(kubectl) -> None:
