@@ -26,6 +26,7 @@ import aiohttp
 import pytest
 import yaml
 from aiohttp import web
+from kube import GUARD_SECONDS
 
 pytestmark = pytest.mark.apiserver
 Point = Literal["before", "carried out", "answered"]
@@ -47,33 +48,42 @@ class KillingProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        self._started.wait(30)
+        assert self._started.wait(GUARD_SECONDS)
 
     def arm(self, at: tuple[int, Point] | None, kill: Any) -> None:
         """Kill at this write, counted from now; None: only count."""
         self.writes, self.kill_at, self.kill = [], at, kill
 
     def stop(self) -> None:
+        """End the server and what it still forwards: a killed operator leaves its watches open."""
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(GUARD_SECONDS)
+        assert self._loop.is_closed()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._serve())
         self._started.set()
         self._loop.run_forever()
-        self._loop.run_until_complete(self._session.close())
+        self._loop.run_until_complete(self._close())
+        left = asyncio.all_tasks(self._loop)
+        assert not left, left
+        self._loop.close()
+
+    async def _close(self) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
 
     async def _serve(self) -> None:
         connector = aiohttp.TCPConnector(ssl=self._context, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{tail:.*}", self._forward)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
-        self.port = runner.addresses[0][1]
+        self.port = self._runner.addresses[0][1]
 
     def _is_due(self, point: Point, number: int) -> bool:
         return self.kill_at == (number, point)
@@ -276,7 +286,7 @@ class Sweep:
         space.create("Dataset", "rows", {"source": {"uri": "pvc://data/rows.jsonl"}})
         space.create("FineTuneJob", "run", self.spec())
         player = Player(space, self.result)
-        end = time.monotonic() + 30
+        end = time.monotonic() + GUARD_SECONDS
         while not player.step():
             if time.monotonic() > end:
                 raise AssertionError(
