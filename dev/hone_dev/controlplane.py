@@ -41,6 +41,7 @@ class ControlPlane:
     service_address: str = "10.96.0.1"  # the first of service_cidr: `kubernetes.default`
     pod_cidr: str | None = None  # None: pods are unreachable; the API server publishes no endpoint
     fsync: bool = False  # the data is worth nothing after a power cut, and this is many times faster
+    memory: str = ""  # what the API server's garbage collector tries to stay below, e.g. 2GiB
 
     @property
     def server(self) -> str:
@@ -154,7 +155,8 @@ class ControlPlane:
             "--audit-log-maxbackup=2",
             "--profiling=false",
         ]
-        return Component("kube-apiserver", tuple(argv), lambda: self.healthy(f"{self.server}/readyz"), (policy,))
+        env = {"GOMEMLIMIT": self.memory} if self.memory else {}
+        return Component("kube-apiserver", tuple(argv), lambda: self.healthy(f"{self.server}/readyz"), (policy,), env)
 
     def controller_manager(self) -> Component:
         authority, config = self.authority, self.user("system:kube-controller-manager")
@@ -195,16 +197,16 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def control_plane(folder: Path, controllers: bool = False, fsync: bool = False) -> Iterator[Path]:
+def control_plane(folder: Path, controllers: bool = False, fsync: bool = False, memory: str = "") -> Iterator[Path]:
     """Run etcd and kube-apiserver (with `controllers` the controller manager too) for the block.
 
     Needs neither root nor a node: objects are real, pods never run. Listens on free ports of
     loopback, keeps everything under `folder`, yields the administrator's kubeconfig. The audit
-    log of writes is `folder`/logs/audit.log.
+    log of writes is `folder`/logs/audit.log. `memory` is the API server's soft limit, e.g. 2GiB.
     """
     folder = folder.resolve()
     port, etcd_port, peer_port, controller_port = _free_ports(4)
-    plane = ControlPlane(folder, "127.0.0.1", port, etcd_port, peer_port, controller_port, fsync=fsync)
+    plane = ControlPlane(folder, "127.0.0.1", port, etcd_port, peer_port, controller_port, fsync=fsync, memory=memory)
     supervisor = Supervisor(folder, outlive_us=False)
     components = [plane.etcd(), plane.apiserver()] + ([plane.controller_manager()] if controllers else [])
     try:

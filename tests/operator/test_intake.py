@@ -10,6 +10,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ SHAPES: dict[str, Callable[[], str]] = {
     "9000 deep": lambda: '{"a":' * 9000 + "1" + "}" * 9000,
     "largest": lambda: "[" + ",".join(["{}"] * 430_000) + "]",
 }
+DEEPEST = "9000 deep"
+"""Such an object costs the API server some hundred MiB for a moment: it records who owns which of the levels."""
+SHARED, OWN = "shared", "own"
+"""Which API server: the deepest objects have one of their own, which ends with them."""
+API_SERVER_MEMORY = "2GiB"
+"""Beyond it the API server frees more eagerly. Without a limit it kept 8 GiB, and answered too late."""
 REASON = {"1000 deep": "TooDeep", "9000 deep": "TooDeep", "largest": "TooLarge"}
 
 
@@ -83,11 +90,10 @@ def nested(keys: list[str], value: str) -> str:
     return value
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Kube]]:
+@contextmanager
+def lenient_server(folder: Path) -> Iterator[tuple[Path, Kube]]:
     """An API server whose definitions keep what they do not know. No other test has it: what is put there is large."""
-    folder = tmp_path_factory.mktemp("intake")
-    with control_plane(folder / "cluster") as kubeconfig:
+    with control_plane(folder / "cluster", memory=API_SERVER_MEMORY) as kubeconfig:
         kube = connect(kubeconfig, folder)
         for kind in KINDS:
             url, body = f"{CRDS}/{kind.plural}.hone.dev", lenient(crd(kind))
@@ -136,9 +142,45 @@ class Tenants:
         return self.kube.call("GET", path("Event", self.hostile.name) + query)["items"]  # type: ignore[no-any-return]
 
 
+class Servers:
+    """One API server with its tenants at a time."""
+
+    def __init__(self, folders: pytest.TempPathFactory):
+        self._folders, self._stack = folders, ExitStack()
+        self._name = ""
+        self._tenants: Tenants | None = None
+
+    def named(self, name: str) -> Tenants:
+        """The tenants on the server of this name; another one that is there ends first."""
+        if self._tenants is None or name != self._name:
+            self.close()
+            kubeconfig, kube = self._stack.enter_context(lenient_server(self._folders.mktemp("intake")))
+            folder = self._folders.mktemp("operator")
+            self._name, self._tenants = name, self._stack.enter_context(two_tenants(kubeconfig, kube, folder))
+        return self._tenants
+
+    def close(self) -> None:
+        self._tenants = None
+        self._stack.close()
+
+
 @pytest.fixture(scope="module")
-def tenants(server: tuple[Path, Kube], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
-    kubeconfig, kube = server
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    found = Servers(tmp_path_factory)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def tenants(request: pytest.FixtureRequest, servers: Servers) -> Tenants:
+    """By the name of an API server, which ends when a test names the other one: tests of one stand together."""
+    assert request.param in (SHARED, OWN)
+    return servers.named(request.param)
+
+
+@contextmanager
+def two_tenants(kubeconfig: Path, kube: Kube, folder: Path) -> Iterator[Tenants]:
+    """With the operator, until they are not needed any more."""
     spaces = []
     for _ in range(2):
         name = f"t-{uuid.uuid4().hex[:8]}"
@@ -155,7 +197,7 @@ def tenants(server: tuple[Path, Kube], tmp_path_factory: pytest.TempPathFactory)
         "HONE_PORTS__METRICS": str(free_ports(1)[0]),
         "HONE_RESYNC_SECONDS": "5",
     }
-    operator = Operator(kubeconfig, tmp_path_factory.mktemp("operator"), env).start()
+    operator = Operator(kubeconfig, folder, env).start()
     good.dataset()
     good.create("FineTuneJob", "run", fine_tune_job())
     wait_until(lambda: good.get("Job", "run-1"), "the other tenant's job runs")
@@ -165,13 +207,17 @@ def tenants(server: tuple[Path, Kube], tmp_path_factory: pytest.TempPathFactory)
         operator.kill()
 
 
-INPUTS = [(kind, field, shape) for kind, field in fields() for shape in ("1000 deep", "9000 deep")] + [
-    (kind.kind, "spec.podOverrides", "largest") for kind in KINDS
+INPUTS = [
+    *[(SHARED, kind, field, "1000 deep") for kind, field in fields()],
+    *[(SHARED, kind.kind, "spec.podOverrides", "largest") for kind in KINDS],
+    *[(OWN, kind, field, DEEPEST) for kind, field in fields()],
 ]
+on_shared = pytest.mark.parametrize("tenants", [SHARED], indirect=True)
+on_own = pytest.mark.parametrize("tenants", [OWN], indirect=True)
 
 
 @pytest.mark.attack("objects at the API server")
-@pytest.mark.parametrize(("kind", "field", "shape"), INPUTS)
+@pytest.mark.parametrize(("tenants", "kind", "field", "shape"), INPUTS, indirect=["tenants"])
 def test_the_owner_of_a_hostile_object_is_told(tenants: Tenants, kind: str, field: str, shape: str) -> None:
     name = f"x-{uuid.uuid4().hex[:8]}"
     post(tenants.kube, kind, tenants.hostile.name, name, field, SHAPES[shape]())
@@ -182,6 +228,8 @@ def test_the_owner_of_a_hostile_object_is_told(tenants: Tenants, kind: str, fiel
     url = tenants.kube.server + path(kind, tenants.hostile.name, name)
     assert '"manager":"hone"' not in tenants.kube._session.get(url, timeout=60).text
     assert tenants.operator.alive()
+    if shape == DEEPEST:  # each list would cost as much again
+        tenants.kube.call("DELETE", path(kind, tenants.hostile.name, name))
 
 
 def write(kube: Kube, kind: str, namespace: str, name: str, keys: list[str], value: str) -> None:
@@ -201,11 +249,29 @@ def write(kube: Kube, kind: str, namespace: str, name: str, keys: list[str], val
 
 
 @pytest.mark.attack("objects at the API server")
+@on_own
+def test_the_deepest_objects_do_not_end_an_operator_that_starts(tenants: Tenants) -> None:
+    """One of each kind, in the first list."""
+    names = {kind.kind: f"start-{uuid.uuid4().hex[:8]}" for kind in KINDS}
+    for kind, name in names.items():
+        write(tenants.kube, kind, tenants.hostile.name, name, ["spec", "podOverrides"], SHAPES[DEEPEST]())
+    tenants.operator.kill()
+    tenants.operator.start()
+    wait_until(tenants.operator.ready, "the operator has looked at everything")
+    for kind, name in names.items():
+        assert tenants.skipped(kind, REASON[DEEPEST]) > 0
+        tenants.kube.call("DELETE", path(kind, tenants.hostile.name, name))
+    tenants.still_served()
+
+
+@pytest.mark.attack("objects at the API server")
 @pytest.mark.parametrize("every", [pytest.param(16, id="some"), pytest.param(1, id="all", marks=pytest.mark.long)])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("tenants", "shape"), [(OWN, DEEPEST), (SHARED, "1000 deep"), (SHARED, "largest")], indirect=["tenants"]
+)
 def test_no_field_at_any_place_ends_the_operator(tenants: Tenants, shape: str, every: int) -> None:
     """At the places of spec and status; the largest, 1.3 MB each, right below spec and status."""
-    if shape == "9000 deep":  # costs the API server two seconds each: it keeps who owns which of the levels
+    if shape == DEEPEST:  # costs the API server two seconds each: it keeps who owns which of the levels
         every *= 16
     found = [(kind, keys) for kind, keys in places() if shape != "largest" or len(keys) == 2][::every]
     reason, value = REASON[shape], SHAPES[shape]()
@@ -229,6 +295,7 @@ def test_no_field_at_any_place_ends_the_operator(tenants: Tenants, shape: str, e
 
 
 @pytest.mark.attack("objects at the API server")
+@on_shared
 def test_many_hostile_objects_stay_within_the_memory_limit(tenants: Tenants) -> None:
     """Objects of about 1 MiB, half of them beyond the bound, half of them parsed: in the watch, then at a start."""
     before = tenants.skipped("FineTuneJob", "TooLarge")
@@ -274,6 +341,7 @@ CHILDREN = {"annotations": None, "labels": "TooLarge", "env": "TooLarge", "deep"
 @pytest.mark.attack("objects at the API server")
 @pytest.mark.parametrize("shape", CHILDREN)
 @pytest.mark.parametrize("kind", ["Job", "Pod"])
+@on_shared
 def test_a_deep_or_large_child_costs_its_owner_alone(tenants: Tenants, kind: str, shape: str) -> None:
     reason, name = CHILDREN[shape], f"x-{uuid.uuid4().hex[:8]}"
     before = tenants.skipped(kind, reason) if reason else 0.0

@@ -69,7 +69,7 @@ async def test_an_attempt_that_lacks_one_of_the_two_is_told_of_in_each_round(kin
     assert world.lost == [first, first, other]
 
 
-UNCONCERNED = {
+UNCONCERNED: dict[str, dict[str, Any]] = {
     "one node": {"spec": {"completions": 1}},
     "ended": {"status": {"conditions": [{"type": "Complete", "status": "True"}]}},
     "no pod has a node": {"where": "False"},
