@@ -11,5 +11,9 @@ def cores(number: Decimal) -> str:
 
 
 def threads(cpu: str, processes: int) -> int:
-    """OpenMP threads for each of `processes` that share a CPU request: spinning threads without a core are slow."""
-    return max(1, int(value(cpu) / processes))
+    """OpenMP threads for each of `processes` that share a CPU request: spinning threads without a core are slow.
+
+    A half core counts as one. A request is not a limit, and a pod that wants both cores of a small node cannot request
+    them whole, since other pods are there.
+    """
+    return max(1, int((value(cpu) + Decimal("0.5")) // processes))

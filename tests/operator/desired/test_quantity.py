@@ -63,3 +63,11 @@ def test_known_values(text: str, number: object) -> None:
 def test_threads_of_a_small_request() -> None:
     assert threads("100m", 1) == 1
     assert threads("8", 2) == 4
+    assert threads("1499m", 1) == 1
+    assert threads("8", 3) == 2
+
+
+def test_half_a_core_makes_a_thread() -> None:
+    assert threads("1500m", 1) == 2
+    assert threads("1500m", 2) == 1
+    assert threads("500m", 1) == 1
