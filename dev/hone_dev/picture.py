@@ -1,8 +1,7 @@
 """The picture of the README, from a real run: its loss and what base and tuned model answer to an unseen question.
 
-    .venv/bin/python bench/learning.py examples/01-first-model --work /tmp/run \\
-        --set evaluation.everySteps=10 --set evaluation.samples=6
-    .venv/bin/python -m hone_dev.picture /tmp/run/kubernetes-tutor-seed-0/out/adapter --sample 5 \\
+    .venv/bin/python bench/learning.py examples/01-first-model --work /tmp/run
+    .venv/bin/python -m hone_dev.picture /tmp/run/ops-commands-seed-0/out/adapter --sample 2 \\
         > docs/images/first-model.svg
 
 Nothing is drawn that the artifact does not hold: `report.json` has the numbers and answers, `metrics.jsonl` the curves.
@@ -67,12 +66,18 @@ def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], sampl
     return environment.get_template("picture.svg.j2").render(
         title=f"{plan['output']['modelName']}: {base} after {report['steps']} steps of {plan['method']} ({trained})",
         result=f"Loss on {loss['rows']} held-out rows: {before} before training, {after} after. "
-        f"95 % interval of the change: {low} to {high}",
+        f"95 % interval of the change: {low} to {high}{right_answers(report['numbers'])}",
         plot=plot,
         styles=STYLES,
         boxes=boxes,
         height=max(box.y + box.height for box in boxes) + MARGIN,
     )
+
+
+def right_answers(numbers: Sequence[Mapping[str, Any]]) -> str:
+    """The share of right answers, as a sentence that goes on; empty where it was not measured."""
+    found = next((n for n in numbers if n["name"] == "exact_match" and n["purpose"] == "HeldOut"), None)
+    return f". Right answers: {float(found['base']):.0%} before, {float(found['tuned']):.0%} after" if found else ""
 
 
 def points(curves: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:

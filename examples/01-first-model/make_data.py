@@ -1,232 +1,243 @@
 #!/usr/bin/env python3
-"""Make questions and answers about the Kubernetes API from the descriptions in its OpenAPI document.
+"""Make requests to a platform team with the JSON that a program needs to act on them.
 
     python examples/01-first-model/make_data.py
 
-writes the ConfigMaps `data.yaml` of the examples. The document comes in the Go module k8s.io/kubernetes
-(`go mod download`), so nothing but the Go module proxy is needed. The same module gives the same bytes.
+writes `data.yaml`. Nothing is drawn from a clock or from elsewhere: the same program gives the same bytes.
 
-One row a description: a description is kept once, at the place that names it best, and what differs from it in case,
-white space or a few words only is dropped. Hence no split of the rows can put the same answer on both sides.
+A row belongs to one of `GROUPS` groups. Each group has its own sentences and its own names of services, which no other
+group has. The Dataset holds whole groups out, so that no held-out row has a sentence or a service that was trained on.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-import subprocess
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
-MODULE = "k8s.io/kubernetes@v1.34.4"
-DOCUMENT = "api/openapi-spec/swagger.json"
-EXAMPLES = Path(__file__).resolve().parent.parent
-SMALL_ROWS = 160
-MAX_CHARACTERS = 300  # of an answer; longer ones end at the last sentence before it
-MIN_WORDS = 6
-NEAR = 0.8  # Jaccard similarity of the word sets from which two answers are the same
-MAX_DEPTH = 7
+GROUPS = 24
+ROWS_PER_GROUP = 30
+NAMES_PER_GROUP = 6
+SEED = 0
 
-# Where several places share a description, the kind that people meet first names it.
-KINDS = (
-    *("Pod", "Deployment", "Service", "ConfigMap", "Secret", "Job", "CronJob", "StatefulSet", "DaemonSet"),
-    *("PersistentVolumeClaim", "PersistentVolume", "Ingress", "NetworkPolicy", "Node", "Namespace", "ServiceAccount"),
-    *("Role", "RoleBinding", "HorizontalPodAutoscaler", "PodDisruptionBudget", "StorageClass", "Event"),
-)
-QUESTIONS = {
-    "spec": (
-        "What does the field `{path}` of {a} {kind} do?",
-        "In Kubernetes, what is `{path}` of {a} {kind} for?",
-        "Explain the field `{path}` of {a} {kind}.",
-        "What do I set with `{path}` in {a} {kind}?",
-    ),
-    "status": (
-        "What does the field `{path}` of {a} {kind} tell?",
-        "In Kubernetes, what does `{path}` of {a} {kind} mean?",
-        "Explain the field `{path}` of {a} {kind}.",
-        "What can I read from `{path}` of {a} {kind}?",
-    ),
+ACTIONS = {
+    "scale": """
+        Scale {s} to {n} replicas in {e}.
+        We need {n} copies of {s} running in {e}.
+        Can you bring {s} in {e} up to {n} pods?
+        Traffic on {e} is climbing, please set {s} to {n} replicas.
+        {s} in {e} should have {n} instances.
+        Run {n} replicas of {s} in {e} from now on.
+        Could {s} get {n} replicas in {e}?
+        Change the replica count of {s} to {n}, it is in {e}.
+        In {e}, resize {s} to {n} pods.
+        Set replicas={n} for {s} in {e}.
+        {e}: {s} has too few pods, make it {n}.
+        The sale starts tonight. Give {s} {n} instances in {e}.
+        Increase {s} to {n} replicas in {e}.
+        I want {n} pods for {s} in {e}.
+        Let {s} run with {n} instances in {e}.
+        Reduce {s} in {e} to {n} replicas.
+        {n} pods of {s} are enough in {e}, please adjust it.
+        For the load test we want {s} at {n} replicas in {e}.
+        Make sure that {e} has {n} replicas of {s}.
+        Grow {s} to {n} pods in {e}.
+        Shrink {s} to {n} instances in {e} for the night.
+        Please have {n} replicas of {s} up in {e} by noon.
+        How about {n} instances of {s} in {e}? Do it, please.
+        {s} is slow in {e}. Put it on {n} replicas.
+    """,
+    "restart": """
+        Restart {s} in {e}.
+        {s} hangs in {e}, give it a restart.
+        Can you bounce {s} in {e}?
+        Kick {s} in {e}, it does not answer.
+        {e}: {s} is stuck again, restart it.
+        Do a rolling restart of {s} in {e}.
+        {s} leaks memory in {e}. Restart it, please.
+        We changed a secret, so restart {s} in {e}.
+        The pods of {s} in {e} need a restart.
+        Could somebody restart {s}? It is the one in {e}.
+        In {e}, please restart {s}.
+        Reboot {s} in {e}.
+        Start {s} again in {e}, it froze.
+        {s} shows stale data in {e}, a restart should help.
+        Time for a restart of {s} in {e}.
+        Turn {s} off and on again in {e}.
+        I need {s} restarted in {e}.
+        Cycle the pods of {s} in {e}.
+        Recycle {s} in {e}, its connections are dead.
+        {s} on {e} must be restarted after the change of the config.
+        A fresh start for {s} in {e}, please.
+        Every pod of {s} in {e} should be restarted.
+        Relaunch {s} in {e}.
+        {e} is acting up: restart {s}.
+    """,
+    "deploy": """
+        Deploy {s} {v} to {e}.
+        Ship version {v} of {s} to {e}.
+        {s} {v} is ready, put it on {e}.
+        Can we have {s} {v} in {e}?
+        Roll out {v} of {s} to {e}.
+        Release {s} {v} in {e}.
+        Please update {s} in {e} to {v}.
+        {e} should run {s} {v}.
+        Upgrade {s} to {v} in {e}.
+        Bring {s} in {e} to version {v}.
+        Install {v} of {s} on {e}.
+        The tests of {s} {v} are green, deploy it to {e}.
+        Push {s} {v} out to {e}.
+        In {e}, move {s} to {v}.
+        We want release {v} of {s} in {e}.
+        Get {s} {v} onto {e}.
+        Take {s} to {v} in {e}.
+        QA has approved {s} {v}. Deploy to {e}.
+        Time to ship {s} {v} to {e}.
+        Publish {s} at version {v} in {e}.
+        Set the image of {s} in {e} to {v}.
+        Start the rollout of {s} {v} in {e}.
+        {e}: please deploy {s}, version {v}.
+        Let us have {v} of {s} live in {e}.
+    """,
+    "rollback": """
+        Roll {s} back to {v} in {e}.
+        {s} in {e} is broken, go back to {v}.
+        Revert {s} to {v} in {e}.
+        Please undo the release of {s} in {e}, {v} was fine.
+        Return {s} in {e} to version {v}.
+        {e}: the new {s} throws errors, roll back to {v}.
+        Back to {v} with {s} in {e}.
+        The last release of {s} was bad. Restore {v} in {e}.
+        Can you revert {s}? {v} worked in {e}.
+        In {e}, put {s} back on {v}.
+        Downgrade {s} to {v} in {e}.
+        We have to go back to {s} {v} in {e}.
+        {s} {v} was the last good one, roll {e} back to it.
+        Rollback of {s} in {e} to {v}, quickly.
+        Undo! {s} on {e} must be {v} again.
+        Reset {s} to the old version {v} in {e}.
+        Please take back the update of {s} in {e}; it ran well on {v}.
+        Customers complain about {s} in {e}. Roll back to {v}.
+        {e} needs the previous {s}, which is {v}.
+        Switch {s} in {e} back to {v}.
+        I want the old {s} {v} back in {e}.
+        Bring back version {v} of {s} in {e}.
+        Abort the release in {e} and return to {v} of {s}.
+        {s} was better at {v}. Roll it back in {e}.
+    """,
+    "logs": """
+        Show me the logs of {s} in {e} for the last {m} minutes.
+        What did {s} write to its log in {e} in the last {m} minutes?
+        Get {m} minutes of logs from {s} in {e}.
+        I need the log of {s}, {e}, last {m} minutes.
+        Fetch the logs of {s} from {e}, {m} minutes back.
+        Can I see {m} minutes of {s} logs in {e}?
+        Print what {s} wrote in {e} during the past {m} minutes.
+        {e}: logs of {s}, {m} minutes please.
+        Send me the last {m} minutes of {s} output from {e}.
+        Look into the logs of {s} in {e}, the past {m} minutes.
+        Pull logs for {s} in {e}, {m} minutes.
+        {s} failed in {e} about {m} minutes ago, show its logs since then.
+        Give me the {e} logs of {s} over the last {m} minutes.
+        In {e}, dump {m} minutes of logs of {s}.
+        Read out the last {m} minutes that {s} logged in {e}.
+        Which lines did {s} write in {e} in {m} minutes?
+        Download the logs of {s} in {e}: {m} minutes.
+        I would like to read the logs of {s} in {e}, {m} minutes of them.
+        Let me see how {s} did in {e} for {m} minutes: logs, please.
+        Tail {s} in {e}, from {m} minutes ago.
+        Open the log of {s} for {e}; {m} minutes will do.
+        Something happened to {s} in {e}. Show {m} minutes of logs.
+        Collect the log lines of {s} in {e} of the last {m} minutes.
+        Display {m} minutes of the log of {s} in {e}.
+    """,
 }
-_BOILERPLATE = re.compile(r"deprecated|no longer|not used|placeholder|reserved for future|tombstone", re.I)
-_LINK = re.compile(r"https?://|\]\(")
-_MORE_INFO = re.compile(
-    r"\(?\b(more info(rmation)?|for (more )?(info(rmation)?|details)|read more|see( also)?)\b.*", re.I
-)
-_SENTENCE = re.compile(r"(?<=[a-z0-9`'\")\]][.!])\s+(?=[A-Z`\"'(])")
-_NOT_AN_END = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|ex|approx|resp)|\b[A-Z])\.$")
+"""For each action a sentence for each group: {s} service, {e} environment, {n} number, {m} minutes, {v} version."""
+ENVIRONMENTS = {
+    "production": ("production", "prod", "the live cluster"),
+    "staging": ("staging", "stage", "the staging cluster"),
+    "development": ("development", "dev", "the dev cluster"),
+}
+"""What stands in the answer, and how people say it."""
+NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 8: "eight", 10: "ten", 12: "twelve"}
+OPENINGS = ("", "", "", "Hi! ", "Hello! ", "Good morning! ", "Quick one. ", "Urgent! ")
+CLOSINGS = ("", "", "", " Thanks!", " Thank you.", " Cheers!", " It is urgent.")
+SERVICES = """
+    cart ledger parcel ticket invoice catalog pricing stock coupon refund wallet profile session avatar mailer
+    digest banner gallery podcast playlist comment review rating survey badge quest arena lobby forum wiki search
+    ranking crawler indexer tagger parser renderer encoder thumbnail uploader archive backup snapshot mirror router
+    gateway proxy balancer limiter cache queue broker scheduler cron notifier webhook pager beacon sensor meter
+    gauge tracker locator geofence weather tariff booking roster payroll vacation expense contract tender claims
+    policy quote dispatch fleet depot freight customs harbor runway berth turbine boiler valve orchard greenhouse
+    bakery brewery pantry recipe menu kitchen waiter receipt tipjar ballot census permit registry passport visa
+    library lecture exam grading campus dormitory stadium museum theater cinema jukebox karaoke telescope rocket
+    satellite radar sonar compass lantern anchor falcon otter heron badger lynx marmot copper cobalt quartz granite
+    marble amber topaz indigo saffron juniper clover thistle bramble willow maple
+"""
+"""First words of the names of services; each is used in one group alone."""
+SECOND = ("api", "service", "worker", "web", "backend", "")
 
 
-@dataclass(frozen=True)
-class Place:
-    """A field of a kind, by its path from the top of the object."""
-
-    kind: str
-    version: str
-    path: tuple[str, ...]
-    description: str
-    type: str
-
-    @property
-    def rank(self) -> tuple:
-        """Sorts the best name of a description first: stable versions, short paths, well-known kinds."""
-        stable = not re.search("alpha|beta", self.version)
-        known = KINDS.index(self.kind) if self.kind in KINDS else len(KINDS)
-        return (not stable, len(self.path), known, self.kind, self.path)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One question with its answer."""
-
-    prompt: str
-    completion: str
-
-
-def document() -> dict:
-    """The OpenAPI document, from the Go module cache or proxy."""
-    command = ["go", "mod", "download", "-json", MODULE]
-    folder = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd="/").stdout)["Dir"]
-    return json.loads(Path(folder, DOCUMENT).read_text())
-
-
-def places(definitions: dict) -> Iterator[Place]:
-    """Every described field of every kind that one can create."""
-    for schema in definitions.values():
-        kinds = schema.get("x-kubernetes-group-version-kind", ())
-        # Types that belong to every group (DeleteOptions, WatchEvent) and lists are not kinds of their own.
-        if len(kinds) != 1 or kinds[0]["kind"].endswith("List") or "metadata" not in schema.get("properties", {}):
-            continue
-        yield from _walk(definitions, schema, kinds[0]["kind"], kinds[0]["version"], ())
-
-
-def _walk(definitions: dict, schema: dict, kind: str, version: str, path: tuple[str, ...]) -> Iterator[Place]:
-    for field, value in sorted(schema.get("properties", {}).items()):
-        if field in ("apiVersion", "kind", "metadata"):
-            continue
-        inner, suffix = value, ""
-        if "items" in value:
-            inner, suffix = value["items"], "[]"
-        here = (*path, field + suffix)
-        if "description" in value and here not in (("spec",), ("status",)):
-            yield Place(kind, version, here, value["description"], type_of(value))
-        reference = inner.get("$ref", "").removeprefix("#/definitions/")
-        if reference and len(here) < MAX_DEPTH and not _recursive(reference):
-            yield from _walk(definitions, definitions[reference], kind, version, here)
-
-
-def _recursive(reference: str) -> bool:
-    """JSON schemas describe themselves, and describe the schema language rather than Kubernetes."""
-    return "JSONSchemaProps" in reference or "ManagedFields" in reference
-
-
-def type_of(schema: dict) -> str:
-    """E.g. integer, LabelSelector, list of Container, map of string."""
-    if "items" in schema:
-        return f"list of {type_of(schema['items'])}"
-    if "additionalProperties" in schema:
-        return f"map of {type_of(schema['additionalProperties'])}"
-    return schema["$ref"].rsplit(".", 1)[1] if "$ref" in schema else schema.get("type", "any value")
-
-
-def sentences(text: str) -> list[str]:
-    """Sentences of a text with single spaces; an abbreviation does not end one."""
-    found: list[str] = []
-    for part in _SENTENCE.split(text):
-        if found and _NOT_AN_END.search(found[-1]):
-            found[-1] += f" {part}"
-        else:
-            found.append(part)
+def rows() -> list[dict[str, str]]:
+    """All rows, their groups mixed."""
+    draw = random.Random(SEED)
+    found = [row for group in range(GROUPS) for row in rows_of(group, draw)]
+    draw.shuffle(found)
     return found
 
 
-def answer(description: str) -> str | None:
-    """The first paragraph without links, ended at a sentence; None where too little is left to learn from."""
-    text = re.split(r"\n\s*\n|\n\s*[-*\d]|\s+[-*] [\"`\w]+:", description)[0]
-    kept: list[str] = []
-    for sentence in sentences(" ".join(text.split())):
-        if _LINK.search(sentence):
-            sentence = _MORE_INFO.sub("", sentence).strip(" ,;.")
-            sentence = "" if _LINK.search(sentence) or len(sentence.split()) < MIN_WORDS else f"{sentence}."
-        if kept and len(" ".join([*kept, sentence])) > MAX_CHARACTERS:
-            break
-        if sentence:
-            kept.append(sentence)
-    while kept and kept[-1].endswith(":"):  # it announced a list
-        kept.pop()
-    text = re.sub(r"^\w+ is [Oo]ptional:", "Optional:", " ".join(kept))
-    if len(text.split()) < MIN_WORDS or len(text) > MAX_CHARACTERS or _BOILERPLATE.search(text):
-        return None
-    return text if text[-1] in ".!?" else f"{text}."
+def rows_of(group: int, draw: random.Random) -> Iterator[dict[str, str]]:
+    """The rows of a group: every action equally often, no request twice."""
+    words = SERVICES.split()[group * NAMES_PER_GROUP : (group + 1) * NAMES_PER_GROUP]
+    names = [f"{word}-{end}" if (end := draw.choice(SECOND)) else word for word in words]
+    seen: set[str] = set()
+    while len(seen) < ROWS_PER_GROUP:
+        action = list(ACTIONS)[len(seen) % len(ACTIONS)]
+        request, command = one(action, sentences(action)[group], draw.choice(names), draw)
+        if request not in seen:
+            seen.add(request)
+            yield {"request": request, "command": json.dumps(command, separators=(",", ":")), "group": f"part-{group}"}
 
 
-def words(text: str) -> frozenset[str]:
-    """What is left of a text without case, white space and punctuation."""
-    return frozenset(re.findall(r"[a-z0-9]+", text.casefold()))
+def sentences(action: str) -> list[str]:
+    return [line.strip() for line in ACTIONS[action].strip().splitlines()]
 
 
-def distinct(candidates: Iterable[Place]) -> Iterator[tuple[Place, str]]:
-    """Places in order of rank with their answers, without those whose answer was nearly there before."""
-    by_word: dict[str, list[frozenset[str]]] = defaultdict(list)
-    seen: set[frozenset[str] | tuple] = set()
-    for place in sorted(candidates, key=lambda place: place.rank):
-        text = answer(place.description)
-        bag = words(text or "")
-        field = (place.kind, place.path)  # older versions of a kind describe it in other words
-        if not text or bag in seen or field in seen or "deprecated" in place.path[0]:
-            continue
-        seen |= {bag, field}
-        # A set this near to `bag` holds at least one of any so many words of it: the longest are the rarest.
-        probes = sorted(bag, key=lambda word: (-len(word), word))[: len(bag) - int(NEAR * len(bag)) + 1]
-        others = {other for probe in probes for other in by_word[probe]}
-        if any(len(bag & other) >= NEAR * len(bag | other) for other in others):
-            continue
-        for word in bag:
-            by_word[word].append(bag)
-        yield place, text
+def one(action: str, sentence: str, service: str, draw: random.Random) -> tuple[str, dict[str, str | int]]:
+    """A request and its command."""
+    environment = draw.choice(list(ENVIRONMENTS))
+    said = {"s": draw.choice((service, service, f"the {service}")), "e": draw.choice(ENVIRONMENTS[environment])}
+    command: dict[str, str | int] = {"action": action, "service": service, "environment": environment}
+    if action == "scale":
+        command["replicas"] = number = draw.choice(list(NUMBERS))
+        said["n"] = draw.choice((str(number), NUMBERS[number]))
+    elif action == "logs":
+        command["minutes"] = minutes = draw.choice((5, 10, 15, 20, 30, 45, 60, 90))
+        said["m"] = str(minutes)
+    elif action in ("deploy", "rollback"):
+        command["version"] = version = f"{draw.randint(0, 9)}.{draw.randint(0, 20)}.{draw.randint(0, 9)}"
+        said["v"] = draw.choice((version, f"v{version}"))
+    text = sentence.format(**said)
+    return draw.choice(OPENINGS) + text[0].upper() + text[1:] + draw.choice(CLOSINGS), command
 
 
-def question(place: Place) -> str:
-    """A question that names field and kind; which wording is drawn by the path."""
-    group = "status" if place.path[0] == "status" else "spec"
-    path = ".".join(place.path)
-    draw = int(hashlib.sha256(f"{place.kind} {path}".encode()).hexdigest(), 16)
-    wording = QUESTIONS[group][draw % len(QUESTIONS[group])]
-    return wording.format(path=path, kind=place.kind, a="an" if place.kind[0] in "AEIOU" else "a")
-
-
-def rows() -> list[Row]:
-    """All rows, in an order that is neither by kind nor by field."""
-    chosen = distinct(places(document()["definitions"]))
-    found = [Row(question(place), f"{text} Type: {place.type}.") for place, text in chosen]
-    return sorted(found, key=lambda row: hashlib.sha256(row.prompt.encode()).hexdigest())
-
-
-def config_map(name: str, chosen: list[Row]) -> str:
+def config_map(found: list[dict[str, str]]) -> str:
     """A ConfigMap with the rows as JSON Lines, readable as they are."""
-    lines = [json.dumps({"question": row.prompt, "answer": row.completion}, ensure_ascii=False) for row in chosen]
     head = (
-        f"# {len(chosen)} questions and answers about the Kubernetes API, from {DOCUMENT} of\n"
-        f"# {MODULE} (Apache-2.0, see examples/01-first-model/NOTICE) by examples/01-first-model/make_data.py.\n"
-        f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  rows.jsonl: |\n"
+        f"# {len(found)} requests to a platform team, each with the command that a program needs to act on it, by\n"
+        "# examples/01-first-model/make_data.py.\n"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: ops-requests\ndata:\n  rows.jsonl: |\n"
     )
-    return head + "".join(f"    {line}\n" for line in lines)
+    return head + "".join(f"    {json.dumps(row)}\n" for row in found)
 
 
 def files() -> dict[Path, str]:
     """What is committed, by path."""
-    every = rows()
-    small = config_map("kubernetes-api-small", every[:SMALL_ROWS])
-    return {
-        EXAMPLES / "01-first-model" / "data.yaml": config_map("kubernetes-api", every),
-        EXAMPLES / "02-two-nodes" / "data.yaml": small,
-        EXAMPLES / "03-qlora" / "data.yaml": small,
-    }
+    return {Path(__file__).with_name("data.yaml"): config_map(rows())}
 
 
 if __name__ == "__main__":
     for path, text in files().items():
         path.write_text(text)
-        print(f"{path.relative_to(EXAMPLES)}: {text.count(chr(10))} lines, {len(text.encode()) // 1000} kB")
+        print(f"{path.name}: {text.count(chr(10))} lines, {len(text.encode()) // 1000} kB")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Make the data of the examples 04 to 07 from the rows of example 01.
+"""Make the data of the examples 04 to 07 from the rows of example 02.
 
     python examples/05-dpo/make_data.py
 
-writes `data.yaml` of each of them. It takes the rows from `examples/01-first-model/data.yaml`; the same rows give the
-same bytes. Made up here is only how an assistant says it: to the point, which is preferred, or with the small talk that
-people complain about.
+writes `data.yaml` of each of them. It takes the rows from `examples/02-two-nodes/kubernetes-api.jsonl`; the same rows
+give the same bytes. Made up here is only how an assistant says it: to the point, which is preferred, or with the small
+talk that people complain about.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 EXAMPLES = Path(__file__).resolve().parent.parent
 MAX_WORDS = 16  # of an answer: short rows keep the examples short
@@ -53,9 +51,8 @@ class Fact:
 
 
 def facts() -> list[Fact]:
-    """All rows of example 01, in their order there."""
-    (config_map,) = yaml.safe_load_all((EXAMPLES / "01-first-model" / "data.yaml").read_text())
-    rows = [json.loads(line) for line in config_map["data"]["rows.jsonl"].splitlines()]
+    """The rows about the Kubernetes API, in their order there."""
+    rows = [json.loads(line) for line in (EXAMPLES / "02-two-nodes" / "kubernetes-api.jsonl").read_text().splitlines()]
     found = []
     for row in rows:
         field = _FIELD.search(row["question"])
@@ -104,8 +101,8 @@ def answers(known: list[Fact]) -> list[dict[str, str]]:
 def config_map(name: str, about: str, **keys: list[dict[str, str]]) -> str:
     """A ConfigMap with rows as JSON Lines, a file a key."""
     text = (
-        f"# {about} By examples/05-dpo/make_data.py from examples/01-first-model/data.yaml\n"
-        f"# (Apache-2.0, see examples/01-first-model/NOTICE).\n"
+        f"# {about} By examples/05-dpo/make_data.py from\n# examples/02-two-nodes/kubernetes-api.jsonl "
+        f"(Apache-2.0, see examples/02-two-nodes/NOTICE).\n"
         f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n"
     )
     for key, rows in keys.items():

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Make rows of mixed quality: answers of example 01 among what a team's own export holds beside them.
+"""Make rows of mixed quality: answers of example 02 among what a team's own export holds beside them.
 
     python examples/09-curated-data/make_data.py
 
-writes `data.yaml`. It takes the rows from `examples/01-first-model/data.yaml`; the same rows give the same bytes. What
-is no answer is made up here, and all of it is of a kind that people find in their own files: the auto-reply of a help
-desk, answers in another language, pasted logs, rows that are there many times.
+writes `data.yaml`. It takes the rows from `examples/02-two-nodes/kubernetes-api.jsonl`; the same rows give the same
+bytes. What is no answer is made up here, and all of it is of a kind that people find in their own files: the auto-reply
+of a help desk, answers in another language, pasted logs, rows that are there many times.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
-
-import yaml
 
 EXAMPLES = Path(__file__).resolve().parent.parent
 CONFIG_MAP = "help-desk"
@@ -43,9 +41,9 @@ Row = dict[str, object]
 
 
 def source() -> list[Row]:
-    """The rows of example 01, from the last one on: examples 02 and 03 have the first ones."""
-    document = yaml.safe_load((EXAMPLES / "01-first-model" / "data.yaml").read_text())
-    return [json.loads(line) for line in reversed(document["data"]["rows.jsonl"].splitlines())]
+    """The rows about the Kubernetes API, from the last one on: examples 02 and 03 have the first ones."""
+    lines = (EXAMPLES / "02-two-nodes" / "kubernetes-api.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in reversed(lines)]
 
 
 def rows() -> tuple[list[Row], list[Row]]:
@@ -89,9 +87,8 @@ def data() -> str:
     """What is committed."""
     raw, held_out = rows()
     head = (
-        f"# {len(raw)} rows of mixed quality and {len(held_out)} clean ones, from examples/01-first-model/data.yaml"
-        " by\n"
-        "# examples/09-curated-data/make_data.py (see NOTICE).\n"
+        f"# {len(raw)} rows of mixed quality and {len(held_out)} clean ones, from\n"
+        "# examples/02-two-nodes/kubernetes-api.jsonl by examples/09-curated-data/make_data.py (see NOTICE).\n"
         f"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {CONFIG_MAP}\ndata:\n"
     )
     return head + "".join(

@@ -85,7 +85,7 @@ def files() -> dict[Path, str]:
     pages = [{"text": row["text"][:PAGE_CHARACTERS]} for row in _rows("04-dapt", "pages.jsonl")[:PAGES]]
     parts = {"pages": pages, "questions": _rows("03-qlora", "rows.jsonl"), "everyday": everyday()}
     text = (
-        "# Pages and questions about the Kubernetes API (Apache-2.0, see examples/01-first-model/NOTICE), and\n"
+        "# Pages and questions about the Kubernetes API (Apache-2.0, see examples/02-two-nodes/NOTICE), and\n"
         "# everyday questions. By examples/11-chain/make_data.py.\n"
         "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: kubernetes-course\ndata:\n"
     )

@@ -16,7 +16,7 @@ from hone_dev.demo import ask, command, follow, runs, summary, targets
 pytestmark = pytest.mark.pure
 
 
-def job(name="kubernetes-tutor", conditions=(), **status):
+def job(name="ops-commands", conditions=(), **status):
     listed = [{"type": t, "status": s, "reason": r, "message": m} for t, s, r, m in conditions]
     return {"metadata": {"name": name}, "status": {"conditions": listed, **status}}
 
@@ -28,38 +28,38 @@ def finished(name):
 @pytest.mark.parametrize(
     ("existing", "expected"),
     [
-        ([], runs.Run("kubernetes-tutor", new=True)),
-        ([finished("kubernetes-tutor")], runs.Run("kubernetes-tutor-2", new=True)),
-        ([job("kubernetes-tutor")], runs.Run("kubernetes-tutor", new=False)),
-        ([{"metadata": {"name": "kubernetes-tutor"}}], runs.Run("kubernetes-tutor", new=False)),
-        ([finished("kubernetes-tutor"), job("kubernetes-tutor-2")], runs.Run("kubernetes-tutor-2", new=False)),
-        ([finished(f"kubernetes-tutor-{n}") for n in (2, 10, 9)], runs.Run("kubernetes-tutor-11", new=True)),
-        ([job("kubernetes-tutor-of-mine"), job("other")], runs.Run("kubernetes-tutor", new=True)),
-        ([job(conditions=[("Stalled", "True", "NotSupportedYet", "")])], runs.Run("kubernetes-tutor-2", new=True)),
+        ([], runs.Run("ops-commands", new=True)),
+        ([finished("ops-commands")], runs.Run("ops-commands-2", new=True)),
+        ([job("ops-commands")], runs.Run("ops-commands", new=False)),
+        ([{"metadata": {"name": "ops-commands"}}], runs.Run("ops-commands", new=False)),
+        ([finished("ops-commands"), job("ops-commands-2")], runs.Run("ops-commands-2", new=False)),
+        ([finished(f"ops-commands-{n}") for n in (2, 10, 9)], runs.Run("ops-commands-11", new=True)),
+        ([job("ops-commands-of-mine"), job("other")], runs.Run("ops-commands", new=True)),
+        ([job(conditions=[("Stalled", "True", "NotSupportedYet", "")])], runs.Run("ops-commands-2", new=True)),
         (
-            [{"metadata": {"name": "kubernetes-tutor", "deletionTimestamp": "2026-01-01T00:00:00Z"}}],
-            runs.Run("kubernetes-tutor-2", new=True),
+            [{"metadata": {"name": "ops-commands", "deletionTimestamp": "2026-01-01T00:00:00Z"}}],
+            runs.Run("ops-commands-2", new=True),
         ),
     ],
 )
 def test_an_unfinished_run_is_followed_and_a_finished_one_stays(existing, expected):
-    assert runs.choose("kubernetes-tutor", existing) == expected
+    assert runs.choose("ops-commands", existing) == expected
 
 
 def test_a_new_run_has_its_own_name_and_the_same_data():
     objects = runs.manifests(command.EXAMPLE)
-    applied = runs.to_apply(objects, runs.Run("kubernetes-tutor-2", new=True))
+    applied = runs.to_apply(objects, runs.Run("ops-commands-2", new=True))
     assert [(o["kind"], o["metadata"]["name"]) for o in applied] == [
-        ("ConfigMap", "kubernetes-api"),
-        ("Dataset", "kubernetes-api"),
-        ("FineTuneJob", "kubernetes-tutor-2"),
+        ("ConfigMap", "ops-requests"),
+        ("Dataset", "ops-requests"),
+        ("FineTuneJob", "ops-commands-2"),
     ]
     assert runs.job_of(applied)["spec"] == runs.job_of(objects)["spec"]
-    assert runs.job_of(objects)["metadata"]["name"] == "kubernetes-tutor"
+    assert runs.job_of(objects)["metadata"]["name"] == "ops-commands"
 
 
 def test_a_run_under_way_is_not_applied_again():
-    applied = runs.to_apply(runs.manifests(command.EXAMPLE), runs.Run("kubernetes-tutor", new=False))
+    applied = runs.to_apply(runs.manifests(command.EXAMPLE), runs.Run("ops-commands", new=False))
     assert [o["kind"] for o in applied] == ["ConfigMap", "Dataset"]
 
 
@@ -182,12 +182,12 @@ def test_without_a_current_context_nothing_is_used(monkeypatch, tmp_path):
 
 
 VERSION = {
-    "metadata": {"name": "kubernetes-tutor-v1"},
+    "metadata": {"name": "ops-commands-v1"},
     "spec": {
         "artifacts": [{"format": "Adapter", "uri": "pvc://hone-store/models/x/adapter", "sizeBytes": 19_600_000}],
         "lineage": {
             "baseModel": {"uri": "hf://HuggingFaceTB/SmolLM2-135M-Instruct", "commit": "a6262f7ccb60ccb9"},
-            "datasets": [{"name": "kubernetes-api", "split": "train", "digest": "sha256:" + "0" * 64}],
+            "datasets": [{"name": "ops-requests", "split": "train", "digest": "sha256:" + "0" * 64}],
             "method": "SFT",
             "seed": 42,
             "steps": 60,
@@ -206,12 +206,32 @@ def test_the_summary_shows_what_was_gained_and_where_the_time_went(monkeypatch):
     monkeypatch.setattr(summary, "Console", lambda **_: Console(file=out, width=110))
     run = job(startTime="2026-01-01T00:01:00Z", completionTime="2026-01-01T00:12:00Z")
     run["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
-    summary.show(run, VERSION, 90)
+    summary.show(run, VERSION, 80, 10)
     text = out.getvalue()
-    for part in ("kubernetes-tutor-v1", "3.8", "1.9", "-50 %", "What is [x]?", "No idea.", "A field.", "The field."):
+    for part in ("ops-commands-v1", "3.8", "1.9", "-50 %", "What is [x]?", "No idea.", "A field.", "The field."):
         assert part in text
+    assert "1m 20s" in text  # cluster
     assert "11m 0s" in text  # training
     assert "13m 35s" in text  # in all
+
+
+def test_three_questions_stand_with_both_answers_and_which_is_right(monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr(summary, "Console", lambda **_: Console(file=out, width=110))
+    run = job()
+    run["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    right = [{"prompt": f"q{n}", "base": f"b{n}", "tuned": f"t{n}", "reference": f"t{n}"} for n in range(3)]
+    wrong = {"prompt": "q3", "base": "b3", "tuned": "t3", "reference": "own"}
+    numbers = [{"name": "exact_match", "base": "0.0", "tuned": "0.95", "rows": 40}]
+    for samples, marks in (([*right, wrong], 3), ([wrong], 0)):
+        spec = {**VERSION["spec"], "evaluation": {"samples": samples, "numbers": numbers}}
+        summary.show(run, {**VERSION, "spec": spec}, 80, 10)
+        text = out.getvalue()
+        assert text.count("✓ right") == marks
+        assert "+0.95" in text
+        assert ("q3" in text) == (samples == [wrong]), "only the first three are shown"
+        out.seek(out.truncate(0))
+    assert "the row's own answer: own" in text
 
 
 def test_the_summary_shows_warnings_and_marks_an_answer_that_loops(monkeypatch):
@@ -221,8 +241,8 @@ def test_the_summary_shows_warnings_and_marks_an_answer_that_loops(monkeypatch):
     run["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
     sample = {"prompt": "?", "base": "b", "tuned": "a a a", "baseEnding": "Cut", "tunedEnding": "Repeats"}
     version = {**VERSION, "spec": {**VERSION["spec"], "evaluation": {"samples": [sample]}}}
-    summary.show(run, version, 90)
-    for part in ("Warnings", "1 of 2 sample answers loop", "tuned: loops: it repeats itself", "base: cut at the token"):
+    summary.show(run, version, 80, 10)
+    for part in ("Warnings", "1 of 2 sample answers loop", "a a a", "(loops: it repeats itself", "(cut at the token"):
         assert part in out.getvalue()
     assert summary.advice(job(conditions=[("Advised", "False", "NothingToAdvise", "")])) == ""
 
@@ -261,7 +281,7 @@ def test_the_last_line_of_the_demo_is_a_command_of_the_program():
     python, *words = shlex.split(line)
     assert python == ".venv/bin/python"
     assert words == ["-m", "hone_dev", "ask", "--cluster", "kind", "What's `spec.x` for $1?"]
-    assert ask.command("embedded", []) == ".venv/bin/python -m hone_dev ask 'What is a Pod?'"
+    assert ask.command("embedded", []) == ".venv/bin/python -m hone_dev ask 'Restart checkout in production.'"
     assert CliRunner().invoke(app, ["ask", "--help"]).exit_code == 0
 
 

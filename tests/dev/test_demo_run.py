@@ -51,17 +51,17 @@ def names(target):
 
 def test_the_example_is_accepted_and_a_second_start_follows(target):
     first, second = command.start(target), command.start(target)
-    assert (first.name, first.new, second.name, second.new) == ("kubernetes-tutor", True, "kubernetes-tutor", False)
-    assert names(target) == ["kubernetes-tutor"]
+    assert (first.name, first.new, second.name, second.new) == ("ops-commands", True, "ops-commands", False)
+    assert names(target) == ["ops-commands"]
     labels = target.get("namespace", command.TENANT)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 def test_a_finished_run_stays_beside_the_next(target):
     command.start(target)
-    set_status(target, "kubernetes-tutor", {"conditions": ended("Succeeded", "Completed")})
-    assert command.start(target).name == "kubernetes-tutor-2"
-    assert names(target) == ["kubernetes-tutor", "kubernetes-tutor-2"]
+    set_status(target, "ops-commands", {"conditions": ended("Succeeded", "Completed")})
+    assert command.start(target).name == "ops-commands-2"
+    assert names(target) == ["ops-commands", "ops-commands-2"]
 
 
 def test_a_run_is_shown_until_it_ends(target, capsys):

@@ -50,6 +50,13 @@ def test_it_shows_what_the_artifact_holds() -> None:
     assert {name: len(points.split()) for name, points in lines.items()} == {"train": 2, "held": 2}
 
 
+def test_it_says_how_many_answers_are_right_where_that_was_measured() -> None:
+    right = {"name": "exact_match", "purpose": "HeldOut", "rows": 24, "base": "0.041667", "tuned": "0.958333"}
+    shown = words(picture.render({**REPORT, "numbers": [*REPORT["numbers"], right]}, CURVES))
+    assert "to -1.40. Right answers: 4% before, 96% after" in shown
+    assert "Right answers" not in words(picture.render(REPORT, CURVES))
+
+
 def test_another_answer_can_be_chosen_and_long_ones_are_cut_with_a_mark() -> None:
     assert "four" in words(picture.render(REPORT, CURVES, sample=1))
     assert "think …" in words(picture.render(REPORT, CURVES))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import yaml
 
 from hone_api.failures import FAILURES
 from hone_trainer.__main__ import main
@@ -53,8 +53,7 @@ def test_commands_say_what_the_page_shows(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HONE_TERMINATION_LOG", str(tmp_path / "termination-log"))
-    example = yaml.safe_load((ROOT / "examples/01-first-model/data.yaml").read_text(encoding="utf-8"))
-    Path("rows.jsonl").write_text(example["data"]["rows.jsonl"], encoding="utf-8")
+    shutil.copy(ROOT / "examples/02-two-nodes/kubernetes-api.jsonl", "rows.jsonl")
     for block in FENCE.finditer(page.read_text(encoding="utf-8")):
         if block["title"]:
             Path(block["title"]).write_text(block["text"], encoding="utf-8")

@@ -68,15 +68,31 @@ def test_an_example_ends_in_a_model_version_that_outlives_its_job(kubectl, examp
 
 
 def test_the_first_model_learns_and_its_numbers_can_be_recomputed(kubectl) -> None:
-    """Ten minutes on one quiet core: the loss on unseen rows falls by at least 30 % of the base model's."""
+    """Most of the commands for unseen requests are right; of the base model's none is (0.71 and 0 with seed 0)."""
     job = finished(kubectl, applied(kubectl, "01-first-model"))
     spec = version_of(kubectl, job)["spec"]
     check_lineage(kubectl, job, spec)
-    loss = numbers_of(spec)["loss"]
-    assert loss["tuned"] <= 0.7 * loss["base"]
+    numbers = numbers_of(spec)
+    loss, right = numbers["loss"], numbers["exact_match"]
+    assert loss["tuned"] <= 0.1 * loss["base"]
+    assert right["tuned"] >= right["base"] + 0.4
+    samples = spec["evaluation"]["samples"]
+    assert len(samples) == 3
+    assert [command(sample["base"]) for sample in samples] == [None] * 3
+    assert all(command(sample["tuned"]) for sample in samples)
     again = recomputed(kubectl, job, spec["artifacts"][0]["uri"])
-    for name, values in numbers_of(spec).items():
-        assert again[name] == pytest.approx(values, rel=1e-4), name
+    assert set(again) == set(numbers) - {"exact_match"}
+    for name, values in again.items():
+        assert values == pytest.approx(numbers[name], rel=1e-4), name
+
+
+def command(answer: str) -> dict[str, Any] | None:
+    """The command that a program can act on; None: the answer is no JSON object that names what to do where."""
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and {"action", "service", "environment"} <= set(found) else None
 
 
 def numbers_of(spec: dict[str, Any]) -> dict[str, dict[str, float]]:

@@ -16,7 +16,7 @@ PATIENCE = 600.0
 """Seconds for pulling the image, loading the model and answering."""
 FORMS = ("Merged", "Full", "Adapter")
 """Forms that the trainer loads, the preferred first."""
-QUESTION = "What is a Pod?"
+QUESTION = "Restart checkout in production."
 TRAINER = ("python", "-m", "hone_trainer", "ask")
 SCRIPT = 'if "$@" 2>/tmp/errors; then grep "^note: " /tmp/errors || true; else cat /tmp/errors; exit 1; fi'
 """Runs its arguments. A pod's log mixes both streams: of what libraries print to stderr only our notes are shown."""

@@ -28,9 +28,10 @@ def demo(cluster: str) -> None:
     """
     started = time.monotonic()
     target = target_of(cluster)
+    reached = time.monotonic()
     install(target)
     run = start(target)
-    installed = time.monotonic() - started
+    installed = time.monotonic()
     try:
         job = follow(target, TENANT, run.name)
     except KeyboardInterrupt:
@@ -42,7 +43,7 @@ def demo(cluster: str) -> None:
     with step(f"every file of {name} against its manifest"):
         target.kubectl("--namespace", TENANT, "wait", "--for=condition=Ready", f"mv/{name}", "--timeout=600s")
     version = target.get("--namespace", TENANT, "mv", name)
-    summary.show(job, version, installed)
+    summary.show(job, version, reached - started, installed - reached)
     note(f"look around: {_kubectl(target)} -n {TENANT} get dset,ftj,mv")
     note(f"ask it yourself: {ask.command(cluster, version['spec']['evaluation'].get('samples', []))}")
 

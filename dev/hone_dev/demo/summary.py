@@ -1,8 +1,8 @@
-"""What the demo ends with: the ModelVersion, what was gained, one answer before and after, and the time it took."""
+"""What the demo ends with: the ModelVersion, answers before and after, what was gained, and the time it took."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,20 +13,24 @@ from rich.text import Text
 
 from hone_api.states import ConditionType
 
-ENDINGS = {"Repeats": " loops: it repeats itself to the end", "Cut": " cut at the token limit"}
+ENDINGS = {"Repeats": "loops: it repeats itself to the end", "Cut": "cut at the token limit"}
 """Marks of answers that did not end by themselves."""
 
 
-def show(job: Mapping[str, Any], version: Mapping[str, Any], install: float) -> None:
-    """Print it to standard output. `install` is in seconds."""
+SHOWN = 3
+"""Questions, at most."""
+
+
+def show(job: Mapping[str, Any], version: Mapping[str, Any], cluster: float, chart: float) -> None:
+    """Print it to standard output. `cluster` and `chart` are the seconds until each was ready."""
     out = Console(highlight=False)
     out.print(_version(version))
+    if samples := version["spec"]["evaluation"].get("samples", []):
+        out.print(_answers(samples[:SHOWN]))
     out.print(_evaluation(version))
-    for sample in version["spec"]["evaluation"].get("samples", [])[:1]:
-        out.print(_answers(sample))
     if warnings := advice(job):
         out.print(Panel(Text(warnings), title="Warnings", title_align="left", border_style="yellow"))
-    out.print(_times(job, version, install))
+    out.print(_times(job, version, cluster, chart))
 
 
 def _version(version: Mapping[str, Any]) -> Table:
@@ -52,11 +56,12 @@ def _evaluation(version: Mapping[str, Any]) -> Table:
 
 
 def change(base: str | None, tuned: str) -> str:
-    """Relative change in percent, e.g. -38 %; empty where there is none."""
+    """Relative change in percent, e.g. -38 %; from 0 the difference, e.g. +0.95; empty where there is none."""
     try:
-        return f"{100 * (float(tuned) / float(base or '') - 1):+.0f} %"
-    except (ValueError, ZeroDivisionError):
+        before, after = float(base or ""), float(tuned)
+    except ValueError:
         return ""
+    return f"{100 * (after / before - 1):+.0f} %" if before else f"{after:+.2f}"
 
 
 def advice(job: Mapping[str, Any]) -> str:
@@ -67,28 +72,41 @@ def advice(job: Mapping[str, Any]) -> str:
     )
 
 
-def _answers(sample: Mapping[str, Any]) -> Panel:
-    parts = (("question", "prompt"), ("base", "base"), ("tuned", "tuned"), ("reference", "reference"))
-    text = Text()
-    for label, key in parts:
-        if sample.get(key):
-            text.append(f"{label}:", style="bold").append(ENDINGS.get(sample.get(f"{key}Ending", ""), ""), style="red")
-            text.append(f"\n{sample[key].strip()}\n\n")
-    text.rstrip()
-    return Panel(text, title="One question neither has seen", title_align="left")
+def _answers(samples: Sequence[Mapping[str, Any]]) -> Table:
+    """Questions, and what base and tuned model answer, side by side."""
+    table = _table("Questions that neither model has seen", "question", "base", "tuned")
+    table.show_lines = True
+    for sample in samples:
+        table.add_row(Text(sample["prompt"].strip()), _answer(sample, "base"), _answer(sample, "tuned"))
+    return table
 
 
-def _times(job: Mapping[str, Any], version: Mapping[str, Any], install: float) -> Table:
+def _answer(sample: Mapping[str, Any], model: str) -> Text:
+    """A model's answer, how it ended unless by itself, and whether it is the row's own."""
+    text, own = (sample.get(model) or "").strip(), (sample.get("reference") or "").strip()
+    shown = Text(text)
+    if ending := ENDINGS.get(sample.get(f"{model}Ending", "")):
+        shown.append(f"\n({ending})", style="red")
+    if own:
+        shown.append("\n✓ right" if text == own else "", style="green")
+        if model == "tuned" and text != own:
+            shown.append(f"\nthe row's own answer: {own}", style="yellow")
+    return shown
+
+
+def _times(job: Mapping[str, Any], version: Mapping[str, Any], cluster: float, chart: float) -> Table:
     created = _time(job["metadata"]["creationTimestamp"])
     status = job["status"]
     start, end = _time(status.get("startTime")), _time(status.get("completionTime"))
     verified = _time(version.get("status", {}).get("verifiedAt"))
     table = _table("Where the time went", "", "")
-    table.add_row("cluster, images, chart", duration(install))
+    table.add_row("cluster, images, model hub", duration(cluster))
+    table.add_row("chart", duration(chart))
     table.add_row("data and base model into the store", _between(created, start))
     table.add_row("training and evaluation", _between(start, end))
     table.add_row("verifying every file", _between(end, verified))
-    total = install + ((verified or end or created) - created).total_seconds() if created else install
+    installed = cluster + chart
+    total = installed + ((verified or end or created) - created).total_seconds() if created else installed
     table.add_row("total", duration(total))
     return table
 
