@@ -57,6 +57,7 @@ def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], sampl
     held_out = [(0.0, float(loss["base"])), *((s, y) for s, y in points(curves, "eval_loss") if s)]
     plot = plots.plot({"training": points(curves, "loss"), "held out": held_out}, SIZE)
     boxes = answers(report["samples"][sample], top=SIZE.height + 92)
+    right = right_answers(report["numbers"])
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -65,8 +66,8 @@ def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], sampl
     before, after, low, high = (f"{float(loss[key]):.2f}" for key in ("base", "tuned", "changeLow", "changeHigh"))
     return environment.get_template("picture.svg.j2").render(
         title=f"{plan['output']['modelName']}: {base} after {report['steps']} steps of {plan['method']} ({trained})",
-        result=f"Loss on {loss['rows']} held-out rows: {before} before training, {after} after. "
-        f"95 % interval of the change: {low} to {high}{right_answers(report['numbers'])}",
+        result=f"{right}Loss on {loss['rows']} held-out rows: {before} before training, {after} after"
+        + ("" if right else f". 95 % interval of the change: {low} to {high}"),
         plot=plot,
         styles=STYLES,
         boxes=boxes,
@@ -75,9 +76,9 @@ def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], sampl
 
 
 def right_answers(numbers: Sequence[Mapping[str, Any]]) -> str:
-    """The share of right answers, as a sentence that goes on; empty where it was not measured."""
+    """The share of right answers, as a sentence before another; empty where it was not measured."""
     found = next((n for n in numbers if n["name"] == "exact_match" and n["purpose"] == "HeldOut"), None)
-    return f". Right answers: {float(found['base']):.0%} before, {float(found['tuned']):.0%} after" if found else ""
+    return f"Right answers: {float(found['base']):.0%} before, {float(found['tuned']):.0%} after. " if found else ""
 
 
 def points(curves: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
