@@ -44,6 +44,8 @@ def key(plan: TrainingPlan, source: DatasetInput, model: str | None = None) -> s
         "encodes": METHODS[plan.method].encodes,
         **_options(plan),
     }
+    if plan.template_date and body["encodes"] != "Documents":  # some chat templates print it
+        body["date"] = plan.template_date.isoformat()
     return _hash(body)[:KEY_LENGTH]
 
 

@@ -6,6 +6,7 @@ Relative paths are relative to the plan file's folder.
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import json
 import re
@@ -326,6 +327,11 @@ class TrainingPlan(PlanBlocks, _Attempt):
         default=None,
         ge=1,
         description="Bytes that a rank has: training.microBatchSize is chosen so that it fits; none: not known.",
+    )
+    template_date: datetime.date | None = Field(
+        default=None,
+        description="What chat templates print as the date of today, in every attempt; in a cluster the day on which "
+        "the FineTuneJob was created, in UTC. None: the day of the first attempt, which the work folder keeps.",
     )
     master_address: str | None = Field(default=None, description="Host name of node 0; needed for several nodes.")
     master_port: int = Field(default=29500, ge=1, le=65535)

@@ -109,6 +109,13 @@ NAMES: tuple[LibraryName, ...] = (
         "trainer/hone_trainer/artifacts/servable.py",
         "A model for checking is made whole although the run's ZeRO-3 configuration is alive.",
     ),
+    LibraryName(
+        "transformers.utils.chat_template_utils",
+        "_compile_jinja_template",
+        "imports",
+        "trainer/hone_trainer/encoding/rendering.py",
+        "Chat templates print the day of the run; arguments of apply_chat_template cannot hold a function.",
+    ),
     *(
         LibraryName(
             "transformers.models.auto.modeling_auto",

@@ -66,6 +66,7 @@ def test_every_method_has_an_address_that_paths_and_training_do_not_change(metho
         {"training": {"maxLength": 128}},
         {"training": {"truncation": "Truncate"}},
         {"sft": {"trainOn": "LastAssistant"}},
+        {"templateDate": "2026-11-27"},
         {"method": "DAPT"},
         {"method": "DPO"},
         {"method": "KTO"},
@@ -76,6 +77,11 @@ def test_every_method_has_an_address_that_paths_and_training_do_not_change(metho
 def test_what_the_tokens_depend_on_changes_it(change: dict[str, Any]) -> None:
     fields = {"method": "SFT", **change}
     assert key(fields.pop("method"), **fields) not in (key(), None)
+
+
+def test_text_without_a_template_has_no_date() -> None:
+    assert key("DAPT", templateDate="2026-11-27") == key("DAPT")
+    assert key(templateDate="2026-11-27") != key(templateDate="2026-11-28")
 
 
 def test_the_room_for_an_answer_decides_which_prompts_fit() -> None:

@@ -40,6 +40,7 @@ def owner(kind: str, name: str) -> dict[str, Any]:
         "name": name,
         "namespace": "team",
         "uid": "0000-uid",
+        "creationTimestamp": "2026-11-26T23:59:59Z",
         "generation": 2,
         "labels": {"app.kubernetes.io/instance": "argo"},
         "annotations": {"argocd.argoproj.io/tracking-id": "x"},

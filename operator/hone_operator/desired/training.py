@@ -18,6 +18,7 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import METRICS_PORT, TRAINING, Mount, Work, read_only, writable
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.scheduling import scheduling
+from hone_operator.times import read_time
 
 MODEL = PurePosixPath("/model")
 TEACHER_SECRET = PurePosixPath("/secrets/teacher")
@@ -95,6 +96,7 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         nodes=spec.resources.nodes,
         processes_per_node=processes_per_node(spec),
         memory=memory.smallest(spec),
+        template_date=created.date() if (created := read_time(meta.get("creationTimestamp"))) else None,
         master_address=host if several else None,
         cluster_domain=platform.cluster_domain,
         allow_private_addresses=platform.limits.allow_private_addresses,

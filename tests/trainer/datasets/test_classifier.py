@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import clock
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -116,3 +117,16 @@ def test_a_scoring_model_that_names_a_kernel_is_refused_before_it_is_read(tmp_pa
         with pytest.raises(SourceError, match="has attn_implementation") as raised:
             load()
     assert raised.value.code == "UnsafeModel"
+
+
+def test_a_row_has_the_same_score_on_every_day(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a chat template that prints the date."""
+    folder = make("poor", "good")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = clock.LLAMA_3
+    tokenizer.save_pretrained(folder)
+    scorer = Classifier(ModelInput(path=str(folder)), None, tmp_path)
+    clock.stands_at(monkeypatch, "2026-11-27")
+    scores = scorer.scores(ROWS)
+    clock.stands_at(monkeypatch, "2031-02-03")
+    assert scorer.scores(ROWS) == scores

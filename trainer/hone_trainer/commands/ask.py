@@ -9,6 +9,7 @@ from typing import Any
 
 from hone_trainer.commands.exported import Exported
 from hone_trainer.commands.options import TOKENS
+from hone_trainer.encoding import rendering
 from hone_trainer.encoding.conversation import Encoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
@@ -48,8 +49,9 @@ def answer(artifact: Path, question: str, base: Path | None = None, max_new_toke
         prompt, stop_ids = tokenizer(question)["input_ids"], exported.opened.stop_ids
     else:
         encoder = Encoder(tokenizer, "LastAssistant")
-        # An answer must be there to prove where it begins; its text does not matter.
-        (row,) = encoder.encode({"prompt": question, "completion": "Yes."})
+        with rendering.on_day(exported.plan.template_date):
+            # An answer must be there to prove where it begins; its text does not matter.
+            (row,) = encoder.encode({"prompt": question, "completion": "Yes."})
         prompt, stop_ids = row.prompt_ids, exported.opened.stop_ids | encoder.end_marks
     options: dict[str, Any] = {"tokenizer": tokenizer, "stop_ids": stop_ids, "max_new_tokens": max_new_tokens}
     return heldout.answers(exported.load(), [prompt], **options)[0]

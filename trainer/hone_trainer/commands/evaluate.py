@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hone_api.modelversion import EvaluationNumber
 from hone_trainer.commands.exported import Exported
+from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.models.network import Generating
@@ -37,7 +38,8 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
     plan, opened, method = exported.plan, exported.opened, METHODS[exported.plan.method]
     if method.score is not heldout.score_language_model:
         raise TrainerError("InvalidConfiguration", f"the numbers of method {plan.method} need the run's own reference")
-    encoded = rows.encode(plan, opened, str(data))
+    with rendering.on_day(plan.template_date):
+        encoded = rows.encode(plan, opened, str(data))
     for warning in preflight.rows(encoded, opened, str(data)):
         print(warning)
     held_out = HeldOut(str(data), encoded.rows[: plan.evaluation.max_rows], data)

@@ -13,6 +13,7 @@ from hone_api import plan_paths
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan, parse_plan
 from hone_trainer.artifacts import export
+from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters, base_model
 from hone_trainer.reporting import live
@@ -68,7 +69,8 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
     manifest.verify(checkpoint)
     # One process exports what any number of ranks has trained.
     alone = plan.model_copy(update={"deepspeed": None, "nodes": 1, "processes_per_node": 1})
-    run = pipeline.prepare(alone, Stop(), live.Reporters())
+    with rendering.on_day(plan.template_date):
+        run = pipeline.prepare(alone, Stop(), live.Reporters())
     step, history = checkpoints.step_of(checkpoint), _history(checkpoint)
     trained = _weights(checkpoint, run)
     if weight != 1:

@@ -1,5 +1,11 @@
-"""Bounds on a chat template. It is a program of the model's author: jinja's sandbox keeps it from code and files, and a
-limit keeps it from running for ever or filling the pod's memory: an operator like '%99999999999d' would."""
+"""How a chat template is applied: within bounds, and on the day of the run.
+
+A template is a program of the model's author: jinja's sandbox keeps it from code and files, and a limit keeps it from
+running for ever or filling the pod's memory: an operator like '%99999999999d' would.
+
+Templates of Llama 3 and gpt-oss print the date of today by `strftime_now`. Within `on_day` that is the day of the run,
+so that a run that is resumed on another day has the same prompts.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +14,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, datetime, time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from hone_trainer.errors import ConfigError
 
@@ -19,6 +27,41 @@ MAX_CHARACTERS = 2**26
 """Longest conversation as text; a row has at most 2**24 bytes."""
 MORE_BYTES = 2**30
 """Address space that one rendering may add to what the process has."""
+_day: date | None = None
+
+
+@contextmanager
+def on_day(day: date | None) -> Iterator[None]:
+    """Within, `strftime_now` of every template that `applied` renders is 00:00 of this day; None: what the clock says.
+
+    It holds for all threads of the process: a process works for one run at a time.
+    """
+    global _day
+    before, _day = _day, day
+    try:
+        yield
+    finally:
+        _day = before
+
+
+def applied(tokenizer: Any, messages: list[Any], **options: Any) -> Any:
+    """What `tokenizer.apply_chat_template` returns, within bounds and on the day of the run.
+
+    Raises:
+        ConfigError, MemoryError: see `bounded`.
+        jinja2.TemplateError: the template's own.
+    """
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    with bounded():
+        # Arguments cannot hold a function: transformers gives the template a text in its place.
+        template = _compile_jinja_template(tokenizer.get_chat_template(tools=options.get("tools")))
+        template.environment.globals["strftime_now"] = _strftime
+        return tokenizer.apply_chat_template(messages, **options)
+
+
+def _strftime(format: str) -> str:
+    return (datetime.now() if _day is None else datetime.combine(_day, time())).strftime(format)
 
 
 @contextmanager

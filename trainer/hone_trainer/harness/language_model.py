@@ -69,12 +69,11 @@ class TunedModel(TemplateLM):
         """The conversation as text. If the template has no place for a system turn, the turn is dropped, as in
         lm-eval."""
         options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
-        with rendering.bounded():
-            try:
-                text = self.tokenizer.apply_chat_template(chat_history, tokenize=False, **options)
-            except TemplateError:
-                chat = [turn for turn in chat_history if turn["role"] != "system"]
-                text = self.tokenizer.apply_chat_template(chat, tokenize=False, **options)
+        try:
+            text = rendering.applied(self.tokenizer, chat_history, tokenize=False, **options)
+        except TemplateError:
+            chat = [turn for turn in chat_history if turn["role"] != "system"]
+            text = rendering.applied(self.tokenizer, chat, tokenize=False, **options)
         return str(text)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:

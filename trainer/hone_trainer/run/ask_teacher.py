@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
 from hone_api.report import Outcome
+from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.signals import Stop
 from hone_trainer.teachers import sequence
@@ -92,7 +93,8 @@ def _main(plan_file: Path, outcome: Path) -> int:
     assert isinstance(plan, TrainingPlan)
     try:
         _check(plan)
-        sequence.answer(plan)
+        with rendering.on_day(plan.template_date):
+            sequence.answer(plan)
     except Exception as error:
         failure_outcome = to_outcome(error)
         outcome.write_text(failure_outcome.model_dump_json(by_alias=True))

@@ -17,6 +17,7 @@ from hone_api.estimate.micro_batch import fitted
 from hone_api.estimate.savings import change_that_fits
 from hone_api.plan import TrainingPlan
 from hone_trainer.device import Device
+from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.models import base_model
@@ -38,7 +39,8 @@ def show(plan: TrainingPlan) -> None:
     preflight.plan(plan, on_gpus, methods=METHODS)
     base = base_model.open_base(plan.model_path)
     preflight.base(plan, base)
-    data = rows.load(plan, base)
+    with rendering.on_day(plan.template_date):
+        data = rows.load(plan, base)
     dataset, numbers = resolve.settle(plan, base, data, on_gpus)
     longest = resolve.longest(plan, dataset, data.train)
     on_gpu, on_cpu = (_known(plan, base, device, longest, data.tokens) for device in (on_gpus, on_cpus))

@@ -25,7 +25,7 @@ from hone_trainer.distributed import loopback, messages
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.models import merge_base
 from hone_trainer.reporting import termination
-from hone_trainer.run import ask_teacher
+from hone_trainer.run import ask_teacher, template_date
 from hone_trainer.secrets import scrub
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import contents, finished
@@ -70,6 +70,7 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
         return finished_run if first else None
     finished.place(plan)  # what cannot be exported is not trained
     try:
+        plan = template_date.fixed(plan, stop, first)
         ready = merge_base.prepare(contents.checked(plan), first)
         result = _run(ask_teacher.prepare(ready, stop, first), stop)
     except Exception as error:

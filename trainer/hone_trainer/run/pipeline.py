@@ -16,6 +16,7 @@ from hone_api.states import Reason
 from hone_trainer import device, ranks
 from hone_trainer.artifacts import export
 from hone_trainer.artifacts.run_summary import Effort
+from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import baseline, reward_scores
 from hone_trainer.evaluation.final import Appraisal, appraise
@@ -51,7 +52,8 @@ def run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
     if plan.metrics_port is not None and ranks.is_first():
         reporters.add(Metrics(plan.run, plan.metrics_port))
     try:
-        return _run(plan, stop, reporters, started)
+        with rendering.on_day(plan.template_date):
+            return _run(plan, stop, reporters, started)
     finally:
         reporters.close()
 
@@ -222,8 +224,8 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
     dataset, resolved = resolve.settle(plan, base, data, hardware)
     advice = advise(plan, len(data.train), data.tokens, resolved.max_length)
     if ranks.is_first():
-        sentences = (*data.sentences, *selfcheck.advice(base), selfcheck.in_words(example), *benchmarks.sentences)
-        for sentence in (*sentences, *advice):
+        about_rows = (*data.sentences, *selfcheck.advice(base), *selfcheck.dated(base, plan.template_date))
+        for sentence in (*about_rows, selfcheck.in_words(example), *benchmarks.sentences, *advice):
             reporters.say(sentence)
     return Run(
         plan=plan,

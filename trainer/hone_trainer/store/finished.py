@@ -34,6 +34,7 @@ NOT_THE_RUN = {
     "metrics_port",
     "cluster_domain",
     "memory",
+    "template_date",
     "allow_private_addresses",
     "namespace",
     "services",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import groupby
 from typing import Any
 
@@ -55,6 +56,13 @@ def in_words(pieces: Sequence[Shown]) -> str:
     """The row on one line; trained tokens are in double brackets."""
     text = "".join(f"⟦{piece.text}⟧" if piece.trained else piece.text for piece in pieces)
     return f"the first row as the model reads it, with what is trained in ⟦⟧: {text!r}"
+
+
+def dated(base: Base, day: date | None) -> list[str]:
+    """For people: the date that the prompts have, of a chat template that prints one."""
+    if day is None or "strftime_now" not in str(base.tokenizer.chat_template):
+        return []
+    return [f"the chat template prints the date of today: in every attempt of this run it is {day}"]
 
 
 def problems(base: Base) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from hone_api.plan import ModelInput
@@ -15,6 +16,9 @@ from hone_trainer.store import manifest
 _BATCH = 16
 _LONGEST = 1024
 """Tokens that are read; of a longer row its end, where the answer is."""
+_DAY = date(2024, 7, 26)
+"""What chat templates print as the date of today, so that a row has the same score on every day. Llama 3's template has
+this date where there is no clock."""
 
 
 class Classifier:
@@ -66,11 +70,13 @@ class Classifier:
 
     def _ids(self, record: Record) -> list[int]:
         """The conversation by the model's own chat template, as reward models are trained; plain text without one."""
+        from hone_trainer.encoding import rendering
         from hone_trainer.encoding.conversation import Encoder
 
         if self._tokenizer.chat_template and "text" not in record:
             try:
-                return list(Encoder(self._tokenizer, "LastAssistant").encode(record)[-1].input_ids)
+                with rendering.on_day(_DAY):
+                    return list(Encoder(self._tokenizer, "LastAssistant").encode(record)[-1].input_ids)
             except (TrainerError, ValueError):
                 pass  # a format without conversations
         return list(self._tokenizer(joined(record))["input_ids"])
