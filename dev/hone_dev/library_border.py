@@ -153,13 +153,6 @@ NAMES: tuple[LibraryName, ...] = (
         f"{_METHODS}/reference.py",
         "The experts' balance loss is taken out of the first loss.",
     ),
-    LibraryName(
-        "trl.trainer.sft_trainer:SFTTrainer",
-        "_metrics",
-        "sets",
-        f"{_METHODS}/sft.py",
-        "Our loss adds its numbers where TRL's log() averages them.",
-    ),
     LibraryName(_GRPO, "_tokenize_prompts", "overrides", f"{_METHODS}/grpo.py", _ENCODED),
     LibraryName(
         _GRPO,

@@ -21,6 +21,7 @@ from hone_trainer.encoding.plain_text import as_text
 from hone_trainer.encoding.preferences import Judged, JudgedEncoder, Pair, PairEncoder
 from hone_trainer.encoding.split_file import encode_split
 from hone_trainer.methods import pairs
+from hone_trainer.methods.reward import Ranked
 from hone_trainer.scoring import probe_suite
 from hone_trainer.training.selfcheck import shown
 
@@ -274,14 +275,14 @@ def reward_by_hand(hand: Hand, model: Any, inputs: Any, _: str) -> float:
 
 
 def trainers() -> dict[str, tuple[Any, str, Callable[..., float]]]:
-    from trl import DPOTrainer, KTOTrainer, RewardTrainer
+    from trl import DPOTrainer, KTOTrainer
     from trl.experimental.orpo import ORPOTrainer
 
     return {
         "DPO": (DPOTrainer, "_compute_loss", dpo_by_hand),
         "KTO": (KTOTrainer, "_compute_loss", kto_by_hand),
         "ORPO": (ORPOTrainer, "compute_loss", orpo_by_hand),
-        "Reward": (RewardTrainer, "compute_loss", reward_by_hand),
+        "Reward": (Ranked, "compute_loss", reward_by_hand),
     }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
@@ -17,6 +17,7 @@ from hone_trainer.methods.pairs import Poll
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
+from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.settings import Settings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import TrainerCallback, TrainingArguments
 
+PAIR = ("chosen", "rejected")
 _LIKELY = "chosen_likely_labels"
 
 
@@ -55,10 +57,12 @@ def trainer(
     from trl.experimental.orpo import ORPOTrainer
     from trl.trainer.utils import add_fused_lm_head
 
-    class Orpo(Loop, ORPOTrainer):
-        """TRL's ORPO with our loop and rows."""
+    class Orpo(Deferred, ORPOTrainer):
+        """TRL's ORPO with our loop and rows, and numbers that are read once a step."""
 
-        tokens: Any = 0
+        odds_ratio_loss: Callable[..., Any]
+        aux_loss_enabled: bool
+        aux_loss_coef: float
 
         def tokenize_row(self, feature: dict[str, Any], *_: Any) -> dict[str, Any]:
             return _columns(feature)
@@ -70,13 +74,21 @@ def trainer(
                 (*outputs[:4], _likelihood(outputs[2], batch[_LIKELY]), *outputs[5:]) if _LIKELY in batch else outputs
             )
 
-        def compute_loss(self, model: Network, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            masks = inputs["chosen_attention_mask"].sum() + inputs["rejected_attention_mask"].sum()
-            self.tokens = self.tokens + self.accelerator.gather(masks).sum()  # read when it is logged
-            return super().compute_loss(model, inputs, *args, **kwargs)
-
-        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            super().log({**logs, "num_tokens": float(self.tokens)}, start_time)
+        def get_batch_loss_metrics(self, model: Network, batch: dict[str, Any], *_: Any, **__: Any) -> Any:
+            outputs = self.concatenated_forward(model, batch)
+            chosen, rejected, *logits, likelihood = outputs[:5]
+            losses, good, bad, ratio, odds = self.odds_ratio_loss(chosen, rejected)
+            loss = likelihood - losses.mean()
+            numbers = {"rewards/chosen": good, "rewards/rejected": bad, "rewards/accuracies": (good > bad).float()}
+            numbers |= {"rewards/margins": good - bad, "logps/chosen": chosen, "logps/rejected": rejected}
+            numbers |= {"nll_loss": likelihood, "log_odds_ratio": ratio, "log_odds_chosen": odds}
+            numbers |= {f"logits/{name}": of.detach().mean() for name, of in zip(PAIR, logits, strict=True)}
+            for name, value in numbers.items():
+                self.keep_mean(name, value)
+            self.count(sum(batch[f"{name}_attention_mask"].sum() for name in PAIR))
+            if self.aux_loss_enabled:  # experts are kept in balance
+                loss = loss + self.aux_loss_coef * outputs[5]
+            return loss, {}
 
     add_fused_lm_head(model)  # for our evaluation alone: TRL's ORPO computes whole logits
     orpo = Orpo(
@@ -122,8 +134,8 @@ def _log_odds(mean: float) -> float:
 
 def _columns(feature: dict[str, Any]) -> dict[str, Any]:
     """What ORPOTrainer's own tokenisation gives, and the labels of the likelihood where answers have context."""
-    prompt, columns = feature["prompt_ids"], {}
-    for name in ("chosen", "rejected"):
+    prompt, columns = feature["prompt_ids"], dict[str, Any]()
+    for name in PAIR:
         answer = feature[f"{name}_ids"]
         columns[f"{name}_input_ids"] = prompt + answer
         columns[f"{name}_attention_mask"] = [1] * len(prompt + answer)

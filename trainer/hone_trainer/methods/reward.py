@@ -16,6 +16,7 @@ from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
+from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.settings import Settings
@@ -45,6 +46,35 @@ def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
     )
 
 
+class Ranked(Deferred):
+    """A `Deferred` with TRL's loss and numbers."""
+
+    args: Any
+
+    def compute_loss(
+        self, model: Network, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        from torch.nn import functional
+
+        outputs = model(**inputs, use_cache=False)
+        chosen, rejected = outputs.logits.squeeze(-1).chunk(2)
+        loss = -functional.logsigmoid(chosen - rejected).mean()
+        if self.args.center_rewards_coefficient is not None:
+            loss = loss + self.args.center_rewards_coefficient * ((chosen + rejected) ** 2).mean()
+        self._note(outputs.logits.detach(), inputs["attention_mask"])
+        return (loss, outputs) if return_outputs else loss
+
+    def _note(self, rewards: Any, mask: Any) -> None:
+        chosen, rejected = rewards.squeeze(-1).chunk(2)
+        everywhere = self.accelerator.gather(rewards)
+        self.keep("min_reward", everywhere.min())
+        self.keep("mean_reward", everywhere.mean())
+        self.keep("max_reward", everywhere.max())
+        self.keep_mean("accuracy", (chosen > rejected).float())
+        self.keep_mean("margin", chosen - rejected)
+        self.count(mask.sum())
+
+
 def trainer(
     run: Run,
     args: TrainingArguments,
@@ -56,8 +86,8 @@ def trainer(
     from transformers import PrinterCallback
     from trl import RewardTrainer
 
-    class Reward(Loop, RewardTrainer):
-        """TRL's reward model with our loop."""
+    class Reward(Ranked, RewardTrainer):
+        """TRL's reward model with our loop and loss."""
 
     reward_trainer = Reward(
         model=model,

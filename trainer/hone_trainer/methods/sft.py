@@ -11,7 +11,8 @@ from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
-from hone_trainer.training import chunked_loss, finite
+from hone_trainer.training import chunked_loss
+from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.samplers import WithinStep
@@ -67,16 +68,12 @@ def config(plan: TrainingPlan, settings: Settings, **more: Any) -> SFTConfig:
     return SFTConfig(**common(plan, settings), **ready, **more)
 
 
-class Supervised(Loop):
-    """A `Loop` with TRL's loss and numbers, which are left on the device until they are logged. TRL reads four of them
-    in each micro batch, and the host waits for the device each time."""
+class Supervised(Deferred):
+    """A `Deferred` with TRL's loss and numbers."""
 
-    accelerator: Any
     aux_loss_enabled: bool
     router_aux_loss_coef: float
     current_gradient_accumulation_steps: int
-    _metrics: dict[str, dict[str, list[Any]]]
-    tokens: Any = 0
 
     def compute_loss(
         self, model: Network, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -95,7 +92,7 @@ class Supervised(Loop):
         if self.aux_loss_enabled:
             steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
             loss = loss + self.router_aux_loss_coef * output.aux_loss / steps
-            self._keep("aux_loss", self.accelerator.gather(output.aux_loss.detach()).mean())
+            self.keep_mean("aux_loss", output.aux_loss)
         self._note(output, inputs)
         return (loss, output) if return_outputs else loss
 
@@ -104,22 +101,12 @@ class Supervised(Loop):
 
         mask = inputs.get("attention_mask")
         tokens = inputs["input_ids"].new_tensor(inputs["input_ids"].numel()) if mask is None else mask.sum()
-        mine = [output.entropy.detach().sum(), output.is_top1.sum(), output.label_mask.sum(), tokens]
+        self.count(tokens)
+        mine = [output.entropy.detach().sum(), output.is_top1.sum(), output.label_mask.sum()]
         sums = self.accelerator.gather(torch.stack([value.double() for value in mine])[None]).sum(0)
         counted = sums[2].clamp(min=1)
-        self._keep("entropy", sums[0] / counted)
-        self._keep("mean_token_accuracy", sums[1] / counted)
-        self.tokens = self.tokens + sums[3]
-
-    def _keep(self, name: str, value: Any) -> None:
-        self._metrics["train"][name].append(value)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        kept = {name: values for name, values in self._metrics["train"].items() if values}
-        names = list(kept)
-        *means, tokens = finite.read([*(sum(kept[name]) / len(kept[name]) for name in names), self.tokens])
-        self._metrics["train"].update({name: [mean] for name, mean in zip(names, means, strict=True)})
-        super().log({**logs, "num_tokens": tokens}, start_time)
+        self.keep("entropy", sums[0] / counted)
+        self.keep("mean_token_accuracy", sums[1] / counted)
 
 
 def trainer(
