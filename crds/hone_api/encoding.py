@@ -35,9 +35,19 @@ def key(plan: TrainingPlan, source: DatasetInput, model: str | None = None) -> s
     model = model or model_identity(plan)
     if model is None or source.digest == _UNCHECKED or is_answered_later(plan):
         return None
+    return address(plan, [source.digest, source.split], model)
+
+
+def address(plan: TrainingPlan, rows: list[str], model: str) -> str:
+    """The same of rows and a model that are known by other names than the plan's.
+
+    Args:
+        rows: what identifies the rows.
+        model: what identifies the model's config, tokenizer and template.
+    """
     body = {
         "version": ENCODER_VERSION,
-        "rows": [source.digest, source.split],
+        "rows": rows,
         "model": model,
         "maxLength": plan.training.max_length,
         "truncation": plan.training.truncation,

@@ -63,6 +63,7 @@ examples:
   python -m hone_trainer materialize dataset.json         rows -> store/datasets/<digest>
   python -m hone_trainer fetch model.json                 hf:// model -> store/base-models/<owner>--<name>/<commit>
   python -m hone_trainer tasks tasks.json                 data sets of evaluation.harness -> store/evaluation-tasks/
+  python -m hone_trainer encode plan.json                 its rows as tokens, for this run and others
   python -m hone_trainer plan plan.json                   what the run needs: memory, disk, time, and which GPUs fit
   python -m hone_trainer run plan.json                    train; the same plan as in the cluster
   python -m hone_trainer ask out/adapter 'What is a Pod?'   one answer of an exported model
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         "sweep": "remove from the store what nothing refers to",
         "fetch": "a base model into the store, pinned to a commit",
         "tasks": "the data sets of evaluation.harness into the store, pinned to commits",
+        "encode": "rows of a Training plan as tokens into its `encodedPath`, before it runs",
         "verify": "hash every file of artifacts against their manifests",
     }
     for name, text in helps.items():
@@ -218,6 +220,13 @@ def _tasks(options: argparse.Namespace, _: list[str]) -> Result:
     return staging.run(plan)
 
 
+def _encode(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _read_plan(options.plan, TrainingPlan)
+    from hone_trainer.run import encode
+
+    return encode.run(plan)
+
+
 def _verify(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, VerifyPlan)
     from hone_trainer.store import verify
@@ -274,6 +283,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "sweep": _sweep,
     "fetch": _fetch,
     "tasks": _tasks,
+    "encode": _encode,
     "verify": _verify,
     "ask": _ask,
     "evaluate": _evaluate,

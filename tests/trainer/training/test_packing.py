@@ -6,11 +6,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from datasets import Dataset
+from trl import pack_dataset
 
 from hone_trainer.encoding import split_file
 from hone_trainer.methods import sft
 from hone_trainer.training import batch_rows, chunked_loss
+from hone_trainer.training.packing import Packs
 
 pytestmark = pytest.mark.trainer
 
@@ -27,6 +31,16 @@ def packed(tiny_model: Path, rows_files: tuple[Path, Path]) -> tuple[Any, list[s
     assert len(data) < len(rows)
     batch = DataCollatorForLanguageModeling(tokenizer.pad_token_id, padding_free=True)(list(data))
     return AutoModelForCausalLM.from_pretrained(tiny_model).eval(), rows, batch
+
+
+@pytest.mark.parametrize(("rows", "longest"), [(3000, 64), (2500, 512), (1999, 33), (1, 8)])
+def test_packs_are_those_of_trl(rows: int, longest: int) -> None:
+    """Also over the border of the rows that are packed together."""
+    lengths = np.random.default_rng(rows).integers(1, longest + 1, rows)
+    data = Dataset.from_dict({"input_ids": [[row] * int(length) for row, length in enumerate(lengths)]})
+    theirs, ours = pack_dataset(data, longest, "bfd"), Packs(lengths, longest)
+    assert [[row for row in ours[i] for _ in range(lengths[row])] for i in range(len(ours))] == theirs["input_ids"][:]
+    assert ours.lengths.tolist() == [len(ids) for ids in theirs["input_ids"]]
 
 
 def test_packed_rows_give_the_logits_of_separate_ones(packed: tuple[Any, list[split_file.Row], Any]) -> None:

@@ -12,7 +12,7 @@ from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.models.network import Generating
-from hone_trainer.run import preflight, rows
+from hone_trainer.run import encode, preflight
 from hone_trainer.scoring import heldout, scores
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
@@ -39,7 +39,7 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
     if method.score is not heldout.score_language_model:
         raise TrainerError("InvalidConfiguration", f"the numbers of method {plan.method} need the run's own reference")
     with rendering.on_day(plan.template_date):
-        encoded = rows.encode(plan, opened, str(data))
+        encoded = encode.in_memory(plan, opened, str(data))
     for warning in preflight.rows(encoded, opened, str(data)):
         print(warning)
     held_out = HeldOut(str(data), encoded.rows[: plan.evaluation.max_rows], data)

@@ -63,9 +63,10 @@ class Row:
         row = Row(self.input_ids[:length], self.labels[:length], self.number)
         return row if row.trained else None
 
-    def ends_in(self, marks: set[int]) -> bool:
-        """Whether the last token is trained and one of `marks`."""
-        return self.labels[-1] in marks
+    @property
+    def last_tokens(self) -> tuple[int, ...]:
+        """The last token, or `IGNORED` where it is not trained."""
+        return (self.labels[-1],)
 
     @property
     def prompt_ids(self) -> list[int]:

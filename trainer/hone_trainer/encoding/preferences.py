@@ -58,10 +58,10 @@ class Pair:
         masks = (None if mask is None else mask[:left] for mask in (self.chosen_mask, self.rejected_mask))
         return Pair(self.prompt_ids, chosen, rejected, self.number, *masks)
 
-    def ends_in(self, marks: set[int]) -> bool:
-        """Whether what counts of both answers ends with one of `marks`."""
-        answers = zip((self.chosen_ids, self.rejected_ids), self.masks, strict=True)
-        return all(ids[-1] in marks and mask[-1] == 1 for ids, mask in answers)
+    @property
+    def last_tokens(self) -> tuple[int, ...]:
+        """The last token of each answer, or `IGNORED` where it does not count."""
+        return _last(self.chosen_ids, self.chosen_mask), _last(self.rejected_ids, self.rejected_mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,10 @@ class Judged:
         mask = None if self.mask is None else self.mask[:left]
         return Judged(self.prompt_ids, self.completion_ids[:left], self.label, self.number, mask)
 
-    def ends_in(self, marks: set[int]) -> bool:
-        """Whether what counts of the answer ends with one of `marks`."""
-        return self.completion_ids[-1] in marks and self.masks[0][-1] == 1
+    @property
+    def last_tokens(self) -> tuple[int, ...]:
+        """The last token of the answer, or `IGNORED` where it does not count."""
+        return (_last(self.completion_ids, self.mask),)
 
 
 Compared = Pair | Judged
@@ -201,6 +202,10 @@ def labels(prompt_ids: list[int], answer_ids: list[int], mask: Mask) -> list[int
     """The ids of the answer that count, `IGNORED` for all else: as long as prompt and answer."""
     kept = (token if counts else IGNORED for token, counts in zip(answer_ids, mask, strict=True))
     return [IGNORED] * len(prompt_ids) + list(kept)
+
+
+def _last(ids: list[int], mask: Mask | None) -> int:
+    return ids[-1] if mask is None or mask[-1] == 1 else IGNORED
 
 
 def _whole(mask: Mask | None, ids: list[int]) -> Mask:

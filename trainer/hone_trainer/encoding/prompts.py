@@ -48,9 +48,10 @@ class Prompt:
         """A prompt cannot be cut: it would ask something else."""
         return self if len(self.prompt_ids) <= length else None
 
-    def ends_in(self, marks: set[int]) -> bool:
-        """True: the model learns from its own answers where to end."""
-        return True
+    @property
+    def last_tokens(self) -> tuple[int, ...]:
+        """None: the model learns from its own answers where to end."""
+        return ()
 
 
 class PromptEncoder:

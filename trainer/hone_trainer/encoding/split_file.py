@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +40,9 @@ class Example(Protocol):
     def cut(self, length: int) -> Self | None:
         """The example with at most `length` tokens a sequence; None when nothing is left to learn."""
 
-    def ends_in(self, marks: set[int]) -> bool:
-        """Whether the last trained token, of each sequence, is one of `marks`."""
+    @property
+    def last_tokens(self) -> tuple[int, ...]:
+        """The last token of each sequence that ends in an answer; `IGNORED` where it does not count."""
 
 
 E_co = TypeVar("E_co", bound=Example, covariant=True)
@@ -73,6 +75,11 @@ class Refused:
     lines: list[int] = field(default_factory=list)
     example: str = ""
 
+    def add(self, later: Refused) -> None:
+        """Count lines that follow these in the file."""
+        self.count += later.count
+        self.lines += later.lines[: _MAX_ROWS_NAMED - len(self.lines)]
+
 
 @dataclass
 class Counts:
@@ -82,7 +89,6 @@ class Counts:
     rows: int = 0
     tokens: int = 0
     trained_tokens: int = 0
-    rows_with_end_mark: int = 0
     longest: int = 0
     """Tokens of the longest row before truncation."""
     too_long: int = 0
@@ -99,15 +105,44 @@ class Counts:
     prompt_options: dict[str, Any] = field(default_factory=dict)
     """Options of the chat template that prompts need at serving, e.g. {'enable_thinking': False}."""
 
-    def summary(self) -> str:
-        """One line for the log."""
+    last_tokens: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    """How many rows end in which tokens: one for each sequence of a row, `IGNORED` where it is not trained."""
+
+    @property
+    def rows_with_end_mark(self) -> int:
+        """Rows whose every sequence trains an end-of-turn token as its last one."""
+        ended = (count for last, count in self.last_tokens.items() if self.end_marks.issuperset(last))
+        return sum(ended)
+
+    def add(self, later: Counts) -> None:
+        """Count lines that follow these in the file."""
+        self.lines += later.lines
+        self.rows += later.rows
+        self.tokens += later.tokens
+        self.trained_tokens += later.trained_tokens
+        self.longest = max(self.longest, later.longest)
+        self.too_long += later.too_long
+        self.truncated += later.truncated
+        self.without_labels += later.without_labels
+        self.tokens_lost += later.tokens_lost
+        for code, refused in later.refused.items():
+            self.refused.setdefault(code, Refused(example=refused.example)).add(refused)
+        self.end_marks |= later.end_marks
+        self.prompt_options |= later.prompt_options
+        self.last_tokens.update(later.last_tokens)
+
+    def summary(self, *, examples: bool = True) -> str:
+        """One line for the log.
+
+        Args:
+            examples: whether it may quote a refused row.
+        """
         parts = [f"{self.rows} rows, {self.tokens} tokens, {self.trained_tokens} trained"]
         if self.too_long:
             what = f"{self.truncated} truncated, {self.too_long - self.truncated} dropped"
             parts.append(f"{self.too_long} over the maximal length ({what}, {self.tokens_lost} tokens lost)")
-        parts += [
-            f"{r.count} refused: {code} (e.g. line {r.lines[0]}: {r.example})" for code, r in self.refused.items()
-        ]
+        for code, r in self.refused.items():
+            parts.append(f"{r.count} refused: {code} (e.g. line {r.lines[0]}{f': {r.example}' if examples else ''})")
         return "; ".join(parts)
 
 
@@ -118,6 +153,16 @@ class Encoded:
     rows: list[Any]
     """Examples, all of one kind."""
     counts: Counts
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What becomes of sequences that are too long."""
+
+    max_length: int | None
+    """Tokens per sequence; None for no bound."""
+    truncation: str = "Drop"
+    """Drop rows over max_length, Truncate their end, or Refuse the split."""
 
 
 def encode_split(
@@ -138,30 +183,69 @@ def encode_split(
         DataError: InvalidRow, DatasetFormatMismatch, RowTooLong (policy Refuse), or NoTrainableRows.
     """
     counts = Counts(end_marks=encoder.end_marks, prompt_options=encoder.prompt_options)
-    rows: list[Example] = []
-    for number, record in records(Path(path)):
+    policy = Policy(max_length, truncation)
+    rows = list(encode_records(records(Path(path)), encoder, policy, Path(path), counts))
+    refuse_empty(counts, path)
+    return Encoded(rows, counts)
+
+
+def encode_records(
+    found: Iterable[tuple[int, dict[str, Any]]],
+    encoder: RecordEncoder[Example],
+    policy: Policy,
+    path: Path,
+    counts: Counts,
+) -> Iterator[Example]:
+    """The examples of normalised records.
+
+    Args:
+        found: line of the file and record.
+        path: the file, for messages.
+        counts: grows.
+
+    Raises:
+        ConfigError, DataError: as `encode_split`.
+    """
+    for number, record in found:
         counts.lines += 1
         try:
             if wrong := encoder.takes(record):
                 raise DataError("DatasetFormatMismatch", f"{path}, line {number}: {wrong}")
-            found = encoder.encode(record, number)
+            examples = encoder.encode(record, number)
         except RowRefusedError as error:
             _count_refusal(counts, error, number)
             continue
         except NOT_NORMALISED as error:
             what = f"not a row as `materialize` writes it ({type(error).__name__}: {str(error)[:200]})"
             raise DataError("InvalidRow", f"{path}, line {number}: {what}") from error
-        for row in found:
+        for row in examples:
             counts.longest = max(counts.longest, longest(row))
-            fitted = _fit(row, max_length, truncation, counts, Path(path))
+            fitted = _fit(row, policy, counts, path)
             if fitted is not None:
                 _count_row(counts, fitted)
-                rows.append(fitted)
-    if not rows:
+                yield fitted
+
+
+def refuse_empty(counts: Counts, path: str | Path) -> None:
+    """Refuse a split without a row.
+
+    Raises:
+        DataError: NoTrainableRows.
+    """
+    if not counts.rows:
         raise DataError(
             "NoTrainableRows", f"{path}: none of {counts.lines} lines can be trained on: {counts.summary()}"
         )
-    return Encoded(rows, counts)
+
+
+def problem(example: Example, vocabulary: int) -> str | None:
+    """Why an example cannot be trained on by a model of so many token ids, with its line; None: it can."""
+    if (largest := max(map(max, example.sequences))) >= vocabulary:
+        return (
+            f"line {example.number}: token id {largest} is outside the model's vocabulary of "
+            f"{vocabulary}: tokenizer and model do not fit together"
+        )
+    return None if example.trained else f"line {example.number}: no token counts in the loss"
 
 
 def longest(example: Example) -> int:
@@ -169,9 +253,9 @@ def longest(example: Example) -> int:
     return max(map(len, example.sequences))
 
 
-def _fit(row: Example, max_length: int | None, truncation: str, counts: Counts, path: Path) -> Example | None:
+def _fit(row: Example, policy: Policy, counts: Counts, path: Path) -> Example | None:
     """The example within max_length, or None when the policy or the loss of all that counts drops it."""
-    length = longest(row)
+    length, max_length, truncation = longest(row), policy.max_length, policy.truncation
     if max_length is None or length <= max_length:
         return row
     if truncation == "Refuse":
@@ -193,7 +277,7 @@ def _count_row(counts: Counts, row: Example) -> None:
     counts.rows += 1
     counts.tokens += _tokens(row)
     counts.trained_tokens += row.trained
-    counts.rows_with_end_mark += row.ends_in(counts.end_marks)
+    counts.last_tokens[row.last_tokens] += 1
 
 
 def _count_refusal(counts: Counts, error: RowRefusedError, number: int) -> None:
@@ -211,13 +295,22 @@ def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(_lines(file, path), 1):
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise DataError("InvalidRow", f"{path}, line {number}: not JSON: {error}") from None
-            if not isinstance(record, dict):
-                raise DataError("InvalidRow", f"{path}, line {number}: not an object")
-            yield number, record
+            yield number, parsed(line, path, number)
+
+
+def parsed(line: str, path: Path, number: int) -> dict[str, Any]:
+    """The row of a line.
+
+    Raises:
+        DataError: InvalidRow.
+    """
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataError("InvalidRow", f"{path}, line {number}: not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise DataError("InvalidRow", f"{path}, line {number}: not an object")
+    return record
 
 
 def _lines(file: Iterable[str], path: Path) -> Iterator[str]:

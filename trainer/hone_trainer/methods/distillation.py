@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
+from hone_trainer.encoding import mapped
 from hone_trainer.encoding.split_file import Encoder, Row
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import divergence, sft
@@ -57,7 +58,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
     """
     if sequence.options_of(plan).by_logits:
         name, folder = from_model.named(plan)
-        context, longest = base_model.open_base(folder).context, max(len(row.input_ids) for row in rows)
+        context, longest = base_model.open_base(folder).context, mapped.most(rows)
         if longest > context:
             message = (
                 f"distillation.teacherModelVersion {name} reads {context} tokens, and the longest row has {longest}: "

@@ -21,6 +21,7 @@ from hone_trainer.methods import generation, rewarding, samples, served
 from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating
+from hone_trainer.training import indexed
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.samplers import PromptOrder
@@ -58,8 +59,6 @@ def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
     Raises:
         TrainerError: InvalidConfiguration, when they do not fill one step.
     """
-    from datasets import Dataset
-
     samples, generations = plan.training.batch_size, options(plan).generations
     if len(rows) < samples // generations:
         message = (
@@ -67,7 +66,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
             f"step, and there are {len(rows)}: lower batchSize, or raise generations"
         )
         raise TrainerError("InvalidConfiguration", message)
-    return Dataset.from_dict({"prompt": [row.prompt_ids for row in rows], "row": list(range(len(rows)))})
+    return indexed.dataset(len(rows), lambda index: {"prompt": rows[index].prompt_ids, "row": index})
 
 
 def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:

@@ -9,7 +9,10 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hone_api.plan import TrainingPlan
+from hone_trainer.encoding import mapped
 from hone_trainer.encoding.preferences import Judged, JudgedEncoder
 from hone_trainer.errors import DataError
 from hone_trainer.methods import pairs
@@ -21,6 +24,7 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
+from hone_trainer.training import indexed
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.settings import Settings
@@ -44,17 +48,18 @@ def dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -> Any:
     Raises:
         DataError: OneSidedData when all answers are good, or all are bad.
     """
-    from datasets import Dataset
-
     good = sum(row.label for row in rows)
     if good in (0, len(rows)):
         raise DataError("OneSidedData", f"all {len(rows)} answers have the label {str(bool(good)).lower()}")
-    rows = random.Random(plan.training.seed).sample(list(rows), len(rows))
-    columns = ("prompt_ids", "completion_ids", "label")
-    made = Dataset.from_dict({name: [getattr(row, name) for row in rows] for name in columns})
-    if any(row.mask for row in rows):
-        made = made.add_column("completion_mask", [row.masks[0] for row in rows])
-    return made
+    order = np.array(random.Random(plan.training.seed).sample(range(len(rows)), len(rows)), np.int32)
+    masked = mapped.has_masks(rows)
+
+    def columns(index: int) -> dict[str, Any]:
+        row = rows[int(order[index])]
+        found = {name: getattr(row, name) for name in ("prompt_ids", "completion_ids", "label")}
+        return {**found, **({"completion_mask": row.masks[0]} if masked else {})}
+
+    return indexed.dataset(len(rows), columns)
 
 
 def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
@@ -89,7 +94,7 @@ def trainer(
 
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             """With the answers for the KL term: in a micro batch, each prompt gets the answer of its neighbour."""
-            return dataset.map(_mismatch, batched=True, batch_size=args.per_device_train_batch_size)
+            return _with_neighbours(dataset, args.per_device_train_batch_size)
 
         def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
             splits = {name: rows for s in run.held_out for name, rows in _with_mismatched(s).items()}
@@ -152,9 +157,17 @@ def _with_mismatched(split: HeldOut) -> dict[str, list[Judged]]:
     return {split.name: rows, f"{split.name}, mismatched": others}
 
 
-def _mismatch(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    names = [name for name in ("completion_ids", "completion_mask") if name in batch]
-    return {f"KL_{name}": [batch[name][-1], *batch[name][:-1]] for name in names}
+def _with_neighbours(dataset: Any, size: int) -> Any:
+    """The dataset, and for each row the answer of the row before it in its micro batch; for the first, of the last."""
+    own, rows = indexed.rows(dataset), len(dataset)
+
+    def columns(index: int) -> dict[str, Any]:
+        first = index - index % size
+        neighbour = own(index - 1 if index > first else min(first + size, rows) - 1)
+        answer = {name: value for name, value in neighbour.items() if name in ("completion_ids", "completion_mask")}
+        return {**own(index), **{f"KL_{name}": value for name, value in answer.items()}}
+
+    return indexed.dataset(rows, columns)
 
 
 def _sigmoid(x: float) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
+from hone_trainer.encoding import mapped
 from hone_trainer.encoding.preferences import Pair, labels
 from hone_trainer.methods import pairs
 from hone_trainer.methods.arguments import common
@@ -17,6 +18,7 @@ from hone_trainer.methods.pairs import Poll
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
+from hone_trainer.training import indexed
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
@@ -31,11 +33,14 @@ _LIKELY = "chosen_likely_labels"
 
 
 def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
-    """The pairs, with the texts that TRL looks for and does not need."""
-    made = pairs.dataset(plan, rows, max_length)
-    for name in ("prompt", "chosen", "rejected"):
-        made = made.add_column(name, [""] * len(rows))
-    return made
+    """The pairs as ORPOTrainer tokenises them itself, with the texts that TRL looks for and does not need."""
+    masked = mapped.has_masks(rows)
+
+    def columns(index: int) -> dict[str, Any]:
+        own = pairs.columns(rows[index], masked=masked)
+        return {**own, **_columns(own), "prompt": "", "chosen": "", "rejected": ""}
+
+    return indexed.dataset(len(rows), columns)
 
 
 def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
@@ -53,6 +58,7 @@ def trainer(
     callbacks: list[TrainerCallback],
 ) -> Loop:
     """A trainer that is ready to train."""
+    from datasets import Dataset
     from transformers import PrinterCallback
     from trl.experimental.orpo import ORPOTrainer
     from trl.trainer.utils import add_fused_lm_head
@@ -65,7 +71,7 @@ def trainer(
         aux_loss_coef: float
 
         def tokenize_row(self, feature: dict[str, Any], *_: Any) -> dict[str, Any]:
-            return _columns(feature)
+            return feature
 
         def concatenated_forward(self, model: Network, batch: dict[str, Any]) -> Any:
             """TRL's likelihood is that of every token of prompt and chosen answer, context in the answer included."""
@@ -94,11 +100,12 @@ def trainer(
     orpo = Orpo(
         model=model,
         args=args,
-        train_dataset=run.dataset,
+        train_dataset=Dataset.from_list([run.dataset[0]]),  # of all rows, TRL would hold what it makes of them
         processing_class=run.base.tokenizer,
         peft_config=peft_config,
         callbacks=callbacks,
     )
+    orpo.train_dataset = run.dataset
     orpo.remove_callback(PrinterCallback)  # our reporters report
     orpo.attach(run)
     return orpo

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.plan import TrainingPlan
+from hone_trainer.encoding import mapped
 from hone_trainer.encoding.conversation import IGNORED
 from hone_trainer.encoding.preferences import Compared, Pair, PairEncoder
 from hone_trainer.encoding.split_file import Example
@@ -15,6 +16,7 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Network
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.scores import Mean, Score
+from hone_trainer.training import indexed
 from hone_trainer.training.loop import Run
 
 Poll = Callable[[], None]
@@ -31,14 +33,14 @@ def encoder(plan: TrainingPlan, base: Base) -> PairEncoder:
 
 def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     """The pairs as TRL's DPOTrainer tokenises them itself; with the masks of the answers, where some have context."""
-    from datasets import Dataset
+    masked = mapped.has_masks(rows)
+    return indexed.dataset(len(rows), lambda index: columns(rows[index], masked=masked))
 
-    columns = ("prompt_ids", "chosen_ids", "rejected_ids")
-    made = Dataset.from_dict({name: [getattr(row, name) for row in rows] for name in columns})
-    if any(row.chosen_mask or row.rejected_mask for row in rows):
-        for name, masks in zip(MASKS, zip(*(row.masks for row in rows), strict=True), strict=True):
-            made = made.add_column(name, list(masks))
-    return made
+
+def columns(row: Pair, *, masked: bool) -> dict[str, list[int]]:
+    """A pair by column; with its masks where `masked`."""
+    found = {name: getattr(row, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
+    return {**found, **(dict(zip(MASKS, row.masks, strict=True)) if masked else {})}
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from hone_trainer.models.network import Generating
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
+from hone_trainer.training import indexed
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
 from hone_trainer.training.settings import Settings
@@ -48,12 +49,10 @@ def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
     Raises:
         TrainerError: InvalidConfiguration, when they do not fill one batch.
     """
-    from datasets import Dataset
-
     if len(rows) < plan.training.batch_size:
         message = f"training.batchSize {plan.training.batch_size} is more than the {len(rows)} prompts: lower it"
         raise TrainerError("InvalidConfiguration", message)
-    return Dataset.from_dict({"prompt_ids": [row.prompt_ids for row in rows]})
+    return indexed.dataset(len(rows), lambda index: {"prompt_ids": rows[index].prompt_ids})
 
 
 def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:

@@ -16,6 +16,7 @@ from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
+from hone_trainer.training import indexed
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 
 def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     """Both conversations of each pair."""
-    from datasets import Dataset
-
-    chosen, rejected = zip(*(row.sequences for row in rows), strict=True)
-    return Dataset.from_dict({"chosen_ids": list(chosen), "rejected_ids": list(rejected)})
+    names = ("chosen_ids", "rejected_ids")
+    return indexed.dataset(len(rows), lambda index: dict(zip(names, rows[index].sequences, strict=True)))
 
 
 def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hone_trainer import ranks
+from hone_trainer.encoding import mapped
 from hone_trainer.endpoints.client import TRIES, Access, Endpoint, in_parallel
 from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.methods.arguments import COLLECTIVE_TIMEOUT
@@ -270,7 +271,7 @@ def _connect(run: Run) -> Endpoint:
         (served,) = in_parallel(endpoint.models, [time.monotonic() + SECONDS], 1, Patience(run.stop))
     except SourceError as error:
         raise SourceError(error.code, f"grpo.generation.endpoint: {error.message}") from None
-    longest = max(len(row.prompt_ids) for row in run.rows) + plan.grpo.max_completion_length
+    longest = mapped.most(run.rows) + plan.grpo.max_completion_length
     lengths = [model["max_model_len"] for model in served if isinstance(model.get("max_model_len"), int)]
     if not lengths:
         raise SourceError("EndpointRefused", f"grpo.generation.endpoint: {endpoint.host} is not a vLLM server")

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
+from hone_trainer.encoding import mapped
 from hone_trainer.encoding.split_file import Encoder, Row
 from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring import heldout
-from hone_trainer.training import chunked_loss
+from hone_trainer.training import chunked_loss, indexed
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import Method
+from hone_trainer.training.packing import Packs
 from hone_trainer.training.samplers import WithinStep
 from hone_trainer.training.settings import Settings
 
@@ -42,14 +44,24 @@ def sequences(rows: Sequence[Row], packed_length: int | None) -> Any:
             arXiv 2404.10830); no row is longer than that, so none is cut. TRL's collator gives each row positions
             from 0, from which transformers masks attention across rows.
     """
-    from datasets import Dataset
-
-    data = Dataset.from_dict({"input_ids": [r.input_ids for r in rows], "labels": [r.labels for r in rows]})
+    lengths = mapped.lengths(rows)
     if packed_length is None:
-        return data
-    from trl import pack_dataset
+        return indexed.dataset(len(rows), lambda index: _columns([rows[index]]), lengths)
+    packs = Packs(lengths, packed_length)
 
-    return pack_dataset(data, packed_length, "bfd")
+    def pack(index: int) -> dict[str, list[int]]:
+        together = [rows[row] for row in packs[index]]
+        return {**_columns(together), "seq_lengths": [len(row.input_ids) for row in together]}
+
+    return indexed.dataset(len(packs), pack, packs.lengths)
+
+
+def _columns(rows: Sequence[Row]) -> dict[str, list[int]]:
+    """A sequence of rows, one after the other."""
+    return {
+        "input_ids": [token for row in rows for token in row.input_ids],
+        "labels": [label for row in rows for label in row.labels],
+    }
 
 
 def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
@@ -133,7 +145,7 @@ def trainer(
         def get_train_dataloader(self) -> Any:
             loader = super().get_train_dataloader()
             if self.args.gradient_accumulation_steps > 1 and not plan.training.packing:
-                lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
+                lengths = indexed.lengths(self.train_dataset)
                 loader.set_sampler(WithinStep(loader.get_sampler(), lengths, plan.training.batch_size))
             return loader
 

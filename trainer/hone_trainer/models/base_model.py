@@ -48,11 +48,12 @@ class Base:
         return frozenset(i for i in ids if i is not None)
 
 
-def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
+def open_base(path: str | Path, head: Head = "LanguageModel", tokenizer_path: str | Path | None = None) -> Base:
     """Read config and tokenizer of the model in folder `path`.
 
     Args:
         head: the output that the model must have.
+        tokenizer_path: folder of the tokenizer, where it is not the model's own.
 
     Raises:
         TrainerError: ModelNotFound, UnsafeModel (pickled weights, or code in the repository), UnsupportedModel,
@@ -71,7 +72,9 @@ def open_base(path: str | Path, head: Head = "LanguageModel") -> Base:
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer_path or folder, trust_remote_code=False, local_files_only=True
+        )
     except (ValueError, OSError, KeyError) as error:
         raise TrainerError("UnsupportedModel", f"{folder}: {error}") from error
     families, kind = {

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
@@ -72,27 +71,13 @@ def _ask(plan: TrainingPlan, stop: Stop) -> None:
         raise TrainerError(failure.code, failure.message)
 
 
-def _check(plan: TrainingPlan) -> None:
-    """What training would refuse before it reads rows: answers cost, and would be for nothing.
-
-    Raises:
-        TrainerError: see `preflight.plan` and `preflight.base`.
-    """
-    from hone_trainer import device
-    from hone_trainer.methods import METHODS
-    from hone_trainer.models import base_model
-    from hone_trainer.run import preflight
-
-    ranks = plan.nodes * plan.processes_per_node
-    preflight.plan(plan, replace(device.here(), world_size=ranks), methods=METHODS)
-    preflight.base(plan, base_model.open_base(plan.model_path))
-
-
 def _main(plan_file: Path, outcome: Path) -> int:
     plan = parse_plan(plan_file.read_bytes())
     assert isinstance(plan, TrainingPlan)
+    from hone_trainer.run import preflight
+
     try:
-        _check(plan)
+        preflight.before_ranks(plan)  # answers cost, and would be for nothing
         with rendering.on_day(plan.template_date):
             sequence.answer(plan)
     except Exception as error:

@@ -45,7 +45,7 @@ def show(plan: TrainingPlan) -> None:
     longest = resolve.longest(plan, dataset, data.train)
     on_gpu, on_cpu = (_known(plan, base, device, longest, data.tokens) for device in (on_gpus, on_cpus))
     epochs = numbers.total_steps * plan.training.batch_size / max(1, len(dataset))
-    tokens = int(epochs * sum(len(ids) for row in data.train for ids in row.sequences))
+    tokens = int(epochs * data.tokens)
     console = Console()
     console.print(
         f"{plan.method} by {plan.adapter.type}: {numbers.total_steps:,} steps, {tokens:,} tokens, {ranks} ranks"

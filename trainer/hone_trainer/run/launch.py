@@ -25,7 +25,7 @@ from hone_trainer.distributed import loopback, messages
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.models import merge_base
 from hone_trainer.reporting import termination
-from hone_trainer.run import ask_teacher, template_date
+from hone_trainer.run import ask_teacher, encode, template_date
 from hone_trainer.secrets import scrub
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import contents, finished
@@ -72,7 +72,8 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     try:
         plan = template_date.fixed(plan, stop, first)
         ready = merge_base.prepare(contents.checked(plan), first)
-        result = _run(ask_teacher.prepare(ready, stop, first), stop)
+        answered = ask_teacher.prepare(ready, stop, first)
+        result = _run(encode.prepare(answered, stop, first), stop)
     except Exception as error:
         _keep_outcome(plan, to_outcome(error))
         raise

@@ -218,7 +218,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
     preflight.base(plan, base)
     if plan.deepspeed is not None:
         deepspeed.prepare(cpu=not hardware.cuda)
-    data = rows.load(plan, base)
+    data = rows.load(plan, base, reporters)
     example = selfcheck.shown(data.train[0], base.tokenizer)
     benchmarks = measuring.load(plan, base)
     dataset, resolved = resolve.settle(plan, base, data, hardware)

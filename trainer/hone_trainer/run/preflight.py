@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 
 from hone_api.combinations import Problem, problems
 from hone_api.estimate.shape import expert_count
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
-from hone_trainer import ranks
+from hone_trainer import device, ranks
 from hone_trainer.device import Device
-from hone_trainer.encoding.split_file import Encoded
+from hone_trainer.encoding.split_file import Counts, Encoded, problem
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.models import adapters, gguf
-from hone_trainer.models.base_model import Base
+from hone_trainer.models.base_model import Base, open_base
 from hone_trainer.training import selfcheck
 
 STOP_SHARE = 0.99
@@ -46,6 +47,18 @@ def base(plan: TrainingPlan, base: Base) -> None:
         gguf.check(base.path)
 
 
+def before_ranks(run: TrainingPlan) -> Base:
+    """The base, once plan and base were checked, in a process that works for the ranks.
+
+    Raises:
+        TrainerError: see `plan` and `base`.
+    """
+    plan(run, replace(device.here(), world_size=run.nodes * run.processes_per_node), methods=METHODS)
+    found = open_base(run.model_path)
+    base(run, found)
+    return found
+
+
 def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
     """What must hold for encoded rows; `where` names their split.
 
@@ -56,21 +69,19 @@ def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
         TrainerError: InvalidRow.
     """
     for row in encoded.rows:
-        if (largest := max(map(max, row.sequences))) >= base.vocabulary:
-            raise TrainerError(
-                FailureCode.INVALID_ROW,
-                f"{where}, line {row.number}: token id {largest} is outside the model's vocabulary of "
-                f"{base.vocabulary}: tokenizer and model do not fit together",
-            )
-        if not row.trained:
-            raise TrainerError(FailureCode.INVALID_ROW, f"{where}, line {row.number}: no token counts in the loss")
-    counts, warnings = encoded.counts, []
-    if counts.rows_with_end_mark < STOP_SHARE * counts.rows:
-        warnings.append(
-            f"{where}: only {counts.rows_with_end_mark} of {counts.rows} rows train their end-of-turn token; "
-            "the model may not learn to stop"
-        )
-    return warnings
+        if bad := problem(row, base.vocabulary):
+            raise TrainerError(FailureCode.INVALID_ROW, f"{where}, {bad}")
+    return end_marks(encoded.counts, where)
+
+
+def end_marks(counts: Counts, where: str) -> list[str]:
+    """A warning when many rows do not teach the model to stop; `where` names their split."""
+    if counts.rows_with_end_mark >= STOP_SHARE * counts.rows:
+        return []
+    return [
+        f"{where}: only {counts.rows_with_end_mark} of {counts.rows} rows train their end-of-turn token; "
+        "the model may not learn to stop"
+    ]
 
 
 def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str]:

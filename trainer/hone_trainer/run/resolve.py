@@ -11,14 +11,14 @@ from hone_api.estimate.memory import Setup
 from hone_api.methods import METHODS as INFOS
 from hone_api.plan import TrainingPlan
 from hone_trainer.device import Device
-from hone_trainer.encoding import split_file
+from hone_trainer.encoding import mapped
 from hone_trainer.encoding.split_file import Example
 from hone_trainer.methods import METHODS
 from hone_trainer.models import read_shape
 from hone_trainer.models.base_model import Base
 from hone_trainer.run import rows
 from hone_trainer.teachers import from_model
-from hone_trainer.training import row_attention, settings
+from hone_trainer.training import indexed, row_attention, settings
 
 
 def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> tuple[Any, settings.Settings]:
@@ -44,8 +44,8 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
 def longest(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> int:
     """Tokens of the longest sequence of a run."""
     if INFOS[plan.method].by_tokens:  # the data set has exactly the rows that are trained
-        return max(map(len, dataset["input_ids"]))
-    return micro_batch.longest_sequence(plan, max(map(split_file.longest, examples)))
+        return int(indexed.lengths(dataset).max())
+    return micro_batch.longest_sequence(plan, mapped.most(examples))
 
 
 def sized(plan: TrainingPlan, base: Base, device: Device, longest: int, row_tokens: int) -> Setup | None:

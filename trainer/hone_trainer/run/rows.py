@@ -6,16 +6,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hone_api.dataset_status import DatasetUse
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer.datasets import shares
-from hone_trainer.encoding.split_file import Encoded, encode_split, longest
+from hone_trainer.encoding.mapped import Examples, Joined, Mapped, Picked, most
 from hone_trainer.errors import TrainerError
-from hone_trainer.methods import METHODS
 from hone_trainer.models.base_model import Base
-from hone_trainer.run import preflight
+from hone_trainer.reporting.live import Reporters
+from hone_trainer.run import encode, preflight
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.store.manifest import write_atomically
 from hone_trainer.teachers import skipped
@@ -23,9 +22,9 @@ from hone_trainer.teachers import skipped
 
 @dataclass(frozen=True)
 class Data:
-    """All examples of a run."""
+    """All examples of a run, read from the disk when they are asked for."""
 
-    train: list[Any]
+    train: Examples
     held_out: list[HeldOut]
     end_marks: frozenset[int]
     summaries: dict[str, str]
@@ -47,11 +46,14 @@ class Data:
     @property
     def longest(self) -> int:
         """Tokens of the longest training sequence."""
-        return max(map(longest, self.train))
+        return most(self.train)
 
 
-def load(plan: TrainingPlan, base: Base) -> Data:
-    """Encode every split of the plan.
+def load(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) -> Data:
+    """Every split of the plan, encoded: before, or now.
+
+    Args:
+        reporters: are told how far the encoding is.
 
     Raises:
         TrainerError: InvalidRow, DatasetFormatMismatch, RowTooLong, NoTrainableRows; UnsupportedModel for an unusable
@@ -60,20 +62,22 @@ def load(plan: TrainingPlan, base: Base) -> Data:
     marks: set[int] = set()
     summaries: dict[str, str] = {}
     warnings: list[str] = []
+    splits = encode.ready(plan, base, reporters)
 
-    def encoded(source: DatasetInput) -> Encoded:
+    def encoded(source: DatasetInput) -> Mapped:
         name = f"{source.name}/{source.split}"
-        found = encode(plan, base, source.path)
+        found = splits[source.path]
+        counts = found.counts
         unanswered = skipped.read(Path(source.path)) if plan.distillation else {}
-        warnings.extend(skipped.warnings(name, found.counts.lines + len(unanswered), unanswered))
-        warnings.extend(preflight.rows(found, base, name))
-        summaries[name] = found.counts.summary() + skipped.summary(unanswered)
-        marks.update(found.counts.end_marks)
+        warnings.extend(skipped.warnings(name, counts.lines + len(unanswered), unanswered))
+        warnings.extend(preflight.end_marks(counts, name))
+        summaries[name] = counts.summary() + skipped.summary(unanswered)
+        marks.update(counts.end_marks)
         return found
 
-    train, used = _mixed(plan, [encoded(source).rows for source in plan.datasets])
+    train, used = _mixed(plan, [encoded(source) for source in plan.datasets])
     held_out = [
-        HeldOut(f"{s.name}/{s.split}", encoded(s).rows[: plan.evaluation.max_rows], Path(s.path))
+        HeldOut(f"{s.name}/{s.split}", encoded(s)[: plan.evaluation.max_rows], Path(s.path))
         for s in plan.evaluation_datasets
     ]
     for use in used:
@@ -82,17 +86,20 @@ def load(plan: TrainingPlan, base: Base) -> Data:
     return Data(train, held_out, frozenset(marks), summaries, warnings, used)
 
 
-def _mixed(plan: TrainingPlan, found: list[list[Any]]) -> tuple[list[Any], list[DatasetUse]]:
+def _mixed(plan: TrainingPlan, found: list[Mapped]) -> tuple[Examples, list[DatasetUse]]:
     """The examples of one epoch in the order of the Datasets, and what each gave. The sampler shuffles them by seed."""
+    names = [f"{source.name}/{source.split}" for source in plan.datasets]
     parts = [
-        shares.Part(f"{source.name}/{source.split}", [1] * len(examples), source.share)
-        for source, examples in zip(plan.datasets, found, strict=True)
+        shares.Part(name, [len(examples)], source.share)
+        for name, source, examples in zip(names, plan.datasets, found, strict=True)
     ]
-    picked = [
-        [examples[index] for index in shares.pick(part, amount, plan.training.seed)]
-        for part, amount, examples in zip(parts, shares.amounts(parts), found, strict=True)
+    picked: list[Examples] = [
+        examples
+        if amount == len(examples)
+        else Picked(examples, shares.pick_rows(name, len(examples), amount, plan.training.seed))
+        for name, amount, examples in zip(names, shares.amounts(parts), found, strict=True)
     ]
-    tokens = [sum(map(_tokens, examples)) for examples in picked]
+    tokens = [int(examples.tokens.sum(dtype="int64")) for examples in picked]
     rows = [len(examples) for examples in picked]
     used = [
         DatasetUse(
@@ -106,11 +113,7 @@ def _mixed(plan: TrainingPlan, found: list[list[Any]]) -> tuple[list[Any], list[
         )
         for i, source in enumerate(plan.datasets)
     ]
-    return [example for examples in picked for example in examples], used
-
-
-def _tokens(example: Any) -> int:
-    return sum(map(len, example.sequences))
+    return picked[0] if len(picked) == 1 else Joined(picked), used
 
 
 def _summary(use: DatasetUse) -> str:
@@ -124,17 +127,6 @@ def _worn(use: DatasetUse) -> list[str]:
         return []
     advice = "add rows, or lower the share"
     return [f"{use.name}/{use.split}: a row is used {use.passes} times an epoch to reach the share: {advice}"]
-
-
-def encode(plan: TrainingPlan, base: Base, path: str) -> Encoded:
-    """One split by the plan's method, under its length and truncation policy."""
-    method = METHODS[plan.method]
-    return encode_split(
-        path,
-        method.encoder(plan, base),
-        max_length=plan.training.max_length or method.longest(base) or base.context,
-        truncation=plan.training.truncation,
-    )
 
 
 def claim(plan: TrainingPlan) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hone_trainer import ranks
-from hone_trainer.encoding import harmony
-from hone_trainer.encoding.split_file import IGNORED, Example, Row, longest
+from hone_trainer.encoding import harmony, mapped
+from hone_trainer.encoding.split_file import IGNORED, Example, Row
 from hone_trainer.models import generate
 from hone_trainer.models.network import Generating, Network, Tokenizer
 from hone_trainer.scoring import endings
@@ -175,8 +175,9 @@ def _batches(rows: Sequence[Example], limit: int) -> Iterator[list[int]]:
     """Batches of row indices, with rows of similar length together: at most `limit` tokens with padding, at least one
     row."""
     batch: list[int] = []
-    for index in sorted(range(len(rows)), key=lambda i: longest(rows[i])):
-        if batch and longest(rows[index]) * len(rows[index].sequences) * (len(batch) + 1) > limit:
+    lengths, width = mapped.lengths(rows), len(rows[0].sequences) if len(rows) else 0
+    for index in lengths.argsort(kind="stable").tolist():
+        if batch and lengths[index] * width * (len(batch) + 1) > limit:
             yield batch
             batch = []
         batch.append(index)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -71,12 +72,15 @@ def write(folder: str | Path) -> str:
     return _digest(text)
 
 
-def verify(folder: str | Path, digest: str | None = None) -> Verified:
+def verify(
+    folder: str | Path, digest: str | None = None, hashed: Callable[[str], bool] = lambda path: True
+) -> Verified:
     """Hash every file of the folder again.
 
     Args:
         folder: a folder with a manifest.json.
         digest: expected digest of manifest.json; None skips that comparison.
+        hashed: whether the content of the file at a path is compared; of the others only whether they are there.
 
     Raises:
         StoreError: ManifestMismatch, naming each file that differs, is missing or is not listed (the first ten).
@@ -96,7 +100,8 @@ def verify(folder: str | Path, digest: str | None = None) -> Verified:
     present = set(_files(root))
     problems = [f"{path}: missing" for path in sorted(set(listed) - present)]
     problems += [f"{path}: not in the manifest" for path in sorted(present - set(listed))]
-    problems += [p for path in sorted(present & set(listed)) if (p := _difference(root, listed[path]))]
+    both = sorted(path for path in present & set(listed) if hashed(path))
+    problems += [p for path in both if (p := _difference(root, listed[path]))]
     if problems:
         raise _mismatch(root, problems)
     return Verified(_digest(text), len(listed), sum(e.size for e in manifest.files))

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
+from hone_trainer.encoding import mapped
 from hone_trainer.encoding.split_file import Example
 
 ANSWERS = ("chosen", "rejected")
@@ -30,7 +33,10 @@ def numbers(inputs: Any, rows: Sequence[Example]) -> list[int]:
     if not isinstance(inputs, Mapping):
         return []
     sequences = set(_sequences(inputs))
-    return list(dict.fromkeys(row.number for row in rows if sequences and _is_among(row, sequences)))
+    if not sequences:
+        return []
+    likely = np.flatnonzero(np.isin(mapped.lengths(rows), [len(ids) for ids in sequences]))
+    return list(dict.fromkeys(row.number for i in likely if _is_among(row := rows[int(i)], sequences)))
 
 
 def _is_among(row: Example, sequences: set[tuple[int, ...]]) -> bool:

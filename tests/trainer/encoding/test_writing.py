@@ -1,0 +1,212 @@
+"""Encoded rows on the disk: the same examples, counts and refusals as one process finds in memory, by any number."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from hone_trainer.encoding import chunks, mapped, writing
+from hone_trainer.encoding.conversation import Encoder, RowRefusedError
+from hone_trainer.encoding.mapped import Joined, Mapped, Picked
+from hone_trainer.encoding.preferences import JudgedEncoder, PairEncoder
+from hone_trainer.encoding.prompts import PromptEncoder
+from hone_trainer.encoding.split_file import Policy, encode_split
+from hone_trainer.errors import DataError, TrainerError
+from hone_trainer.methods.dapt import DocumentEncoder
+
+pytestmark = pytest.mark.trainer
+SMALL = 2000
+"""Bytes of a chunk here, so that there are many."""
+Row = dict[str, Any]
+
+
+def _turn(role: str, content: str, **more: Any) -> Row:
+    return {"role": role, "content": content, **more}
+
+
+def _chat(n: int) -> Row:
+    """Two answers, the first not always trained; every 50th holds a control token."""
+    word = "<|im_end|>" if n % 50 == 7 else "near " * (1 + n % 7)
+    weight = {"weight": 0} if n % 3 == 0 else {}
+    turns = [_turn("user", f"Where is {n}?"), _turn("assistant", word, **weight), _turn("user", "And?")]
+    return {"messages": [*turns, _turn("assistant", f"It is {n}.")]}
+
+
+def _pair(n: int) -> Row:
+    between = [_turn("assistant", f"One {n}."), _turn("user", "And?"), _turn("assistant", "Two.")]
+    chosen = between if n % 2 else [_turn("assistant", f"Near {n}.")]
+    return {"prompt": [_turn("user", f"Where is {n}?")], "chosen": chosen, "rejected": [_turn("assistant", "No.")]}
+
+
+def _judged(n: int) -> Row:
+    if n % 2:
+        return _pair(n)
+    return {"prompt": f"Where is {n}?", "completion": f"Near {n}.", "label": n % 4 == 0}
+
+
+def _prompt(n: int) -> Row:
+    return {"prompt": f"What is {n} + 1?", "answer": str(n + 1), "tests": ["é", {"a": [1.5, None, True]}]}
+
+
+def _document(n: int) -> Row:
+    return {"text": "The tower is near the river. " * (1 + n % 9)}
+
+
+CASES: dict[str, tuple[Callable[[int], Row], Callable[[Any], Any]]] = {
+    "Row": (_chat, Encoder),
+    "Row of last answers": (_chat, lambda tokenizer: Encoder(tokenizer, "LastAssistant")),
+    "Document": (_document, lambda tokenizer: DocumentEncoder(tokenizer, 40)),
+    "Pair": (_pair, PairEncoder),
+    "Judged": (_judged, JudgedEncoder),
+    "Prompt": (_prompt, lambda tokenizer: PromptEncoder(tokenizer, 60)),
+}
+
+
+def _file(folder: Path, rows: list[Row]) -> Path:
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def _whole(folder: Path, rows: list[Row], encoder: type[Encoder] = Encoder, workers: int = 2) -> Mapped:
+    """The rows, encoded without a bound on their length."""
+    return _write(_file(folder, rows), encoder(tiny.tokenizer()), folder / "out", Policy(None), workers)
+
+
+def _write(file: Path, encoder: Any, target: Path, policy: Policy, workers: int) -> Mapped:
+    task = writing.Task(file, encoder, policy, 512, "rows/train")
+    writing.write(task, target, chunks.chunks(file, SMALL), lambda lines, tokens: None, workers)
+    return Mapped(target)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("policy", [Policy(None), Policy(58, "Truncate"), Policy(58, "Drop")], ids=str)
+def test_what_is_read_is_what_was_encoded_by_any_number_of_workers(tmp_path: Path, name: str, policy: Policy) -> None:
+    row, encoder = CASES[name]
+    file, tokenizer = _file(tmp_path, [row(n) for n in range(120)]), tiny.tokenizer()
+    known = encode_split(file, encoder(tokenizer), max_length=policy.max_length, truncation=policy.truncation)
+    one, three = (_write(file, encoder(tokenizer), tmp_path / f"by-{n}", policy, n) for n in (1, 3))
+    assert len(chunks.chunks(file, SMALL)) > 3
+    assert list(one) == known.rows
+    assert one.counts == known.counts
+    assert one.counts.summary() == known.counts.summary()
+    assert one.lengths.tolist() == [max(map(len, row.sequences)) for row in known.rows]
+    assert one.tokens.tolist() == [sum(map(len, row.sequences)) for row in known.rows]
+    assert mapped.has_masks(one) == mapped.has_masks(known.rows)
+    for file in sorted(one.folder.iterdir()):
+        assert file.read_bytes() == (three.folder / file.name).read_bytes(), file.name
+
+
+@pytest.mark.parametrize(
+    ("line", "broken"),
+    [
+        (3, b'{"messages": \n'),
+        (77, b"[1]\n"),
+        (78, b'{"question": "a"}\n'),
+        (110, b'{"messages": [{"role": "assistant", "content": null}]}\n'),
+    ],
+)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_broken_row_is_named_as_in_memory(tmp_path: Path, line: int, broken: bytes, workers: int) -> None:
+    lines = [json.dumps(_chat(n)).encode() + b"\n" for n in range(120)]
+    lines[line - 1] = broken
+    lines[115] = b"{\n"  # a later one
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b"".join(lines))
+    with pytest.raises(DataError) as known:
+        encode_split(file, Encoder(tiny.tokenizer()), max_length=None)
+    with pytest.raises(DataError) as caught:
+        _write(file, Encoder(tiny.tokenizer()), tmp_path / "out", Policy(None), workers)
+    assert (caught.value.code, caught.value.message) == (known.value.code, known.value.message)
+    assert f"line {line}:" in caught.value.message
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_utf_8_is_named_by_the_line_before(tmp_path: Path) -> None:
+    lines = [json.dumps(_chat(n)).encode() + b"\n" for n in range(120)]
+    lines[77] = b'{"text": "\xff"}\n'
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b"".join(lines))
+    with pytest.raises(DataError, match="after line 77: not UTF-8"):
+        _write(file, Encoder(tiny.tokenizer()), tmp_path / "out", Policy(None), 2)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("last", [True, False])
+def test_lines_are_counted_as_text_has_them(tmp_path: Path, end: bytes, last: bool) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(end.join(json.dumps(_chat(n)).encode() for n in range(60)) + (end if last else b""))
+    found = chunks.chunks(file, 700)
+    assert sum(chunk.lines for chunk in found) == 60
+    numbers = [number for chunk in found for number, _ in chunks.records(file, chunk)]
+    assert numbers == list(range(1, 61))
+    assert [chunk.line for chunk in found] == [next(chunks.records(file, chunk))[0] for chunk in found]
+
+
+def test_a_row_for_another_vocabulary_is_refused_once_all_rows_were_read(tmp_path: Path) -> None:
+    file = _file(tmp_path, [_chat(n) for n in range(60)])
+    task = writing.Task(file, Encoder(tiny.tokenizer()), Policy(None), 100, "rows/train")
+    with pytest.raises(DataError, match=r"rows/train, line 1: token id \d+ is outside the model's vocabulary of 100"):
+        writing.write(task, tmp_path / "out", chunks.chunks(file, SMALL), lambda *_: None, 2)
+
+
+class Deadly(Encoder):
+    """Kills its own process at a row, as the kernel does when memory runs out."""
+
+    def encode(self, record: Row, number: int = 1) -> Any:
+        if number == 90:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode(record, number)
+
+
+def test_a_killed_worker_ends_with_a_code_and_leaves_nothing(tmp_path: Path) -> None:
+    file = _file(tmp_path, [_chat(n) for n in range(120)])
+    with pytest.raises(TrainerError, match="was killed") as caught:
+        _write(file, Deadly(tiny.tokenizer()), tmp_path / "out", Policy(None), 2)
+    assert caught.value.code == "OutOfMemory"
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+class Strict(Encoder):
+    """Refuses most rows."""
+
+    def encode(self, record: Row, number: int = 1) -> Any:
+        if number % 4:
+            raise RowRefusedError("NotProved" if number % 2 else "NoContent", f"row {number}")
+        return super().encode(record, number)
+
+
+def test_the_first_ten_lines_of_a_reason_are_named(tmp_path: Path) -> None:
+    found = _write(
+        _file(tmp_path, [_chat(n) for n in range(120)]), Strict(tiny.tokenizer()), tmp_path / "out", Policy(None), 3
+    )
+    refused = found.counts.refused
+    assert list(refused)[:2] == ["NotProved", "NoContent"]
+    assert refused["NotProved"].lines == list(range(1, 20, 2))
+    assert (refused["NotProved"].count, refused["NotProved"].example) == (60, "row 1")
+
+
+def test_sequences_of_rows_are_picked_and_joined_by_index(tmp_path: Path) -> None:
+    rows = _whole(tmp_path, [_document(n) for n in range(40)], workers=1)
+    whole = list(rows)
+    assert (rows[3], rows[-1], list(rows[5:9])) == (whole[3], whole[39], whole[5:9])
+    with pytest.raises(IndexError):
+        rows[40]
+    some = Picked(rows, mapped.np.array([7, 7, 2]))
+    both = Joined([some, rows])
+    assert list(both) == [whole[7], whole[7], whole[2], *whole]
+    assert both.lengths.tolist() == [len(row.input_ids) for row in both]
+    assert list(both[2:4]) == [whole[2], whole[0]]
+
+
+def test_short_rows_take_at_most_6_bytes_a_token(tmp_path: Path) -> None:
+    found = _whole(tmp_path, [_chat(n) for n in range(2000)], workers=2)
+    size = sum(file.stat().st_size for file in found.folder.iterdir())
+    assert size <= 6 * found.counts.tokens

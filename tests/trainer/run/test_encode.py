@@ -1,0 +1,126 @@
+"""`python -m hone_trainer encode`: rows become tokens once, and a run reads those and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api import encoding
+from hone_api.report import EncodeResult, Outcome
+from hone_trainer.errors import StoreError, TrainerError
+from hone_trainer.models import base_model
+from hone_trainer.run import encode, rows
+from hone_trainer.signals import Stop
+from hone_trainer.store import manifest
+
+pytestmark = pytest.mark.trainer
+
+
+def _staged(make_plan: Any, tmp_path: Path, name: str = "run", **fields: Any) -> Any:
+    return make_plan(name, encodedPath=str(tmp_path / "store" / "encoded"), **fields)
+
+
+def _command(plan: Any, folder: Path) -> tuple[int, Outcome, str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
+    env = {**os.environ, "HONE_TERMINATION_LOG": str(folder / "termination")}
+    command = [sys.executable, "-m", "hone_trainer", "encode", str(folder / "plan.json")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    return done.returncode, Outcome.model_validate_json((folder / "termination").read_text()), done.stderr
+
+
+def test_the_command_encodes_reports_and_reuses(make_plan: Any, tmp_path: Path) -> None:
+    plan = _staged(make_plan, tmp_path)
+    code, outcome, log = _command(plan, tmp_path / "first")
+    assert code == 0, log
+    result = outcome.result
+    assert isinstance(result, EncodeResult)
+    keys = encoding.keys(plan)
+    assert keys is not None
+    folders = {key: Path(plan.encoded_path) / key for key in keys}
+    assert sorted(path.name for path in Path(plan.encoded_path).iterdir()) == sorted(folders)
+    assert result.digest == encoding.digest({key: manifest.digest_of(folder) for key, folder in folders.items()})
+    assert (result.splits, result.reused, result.rows) == (2, 0, 96)
+    assert result.size_bytes == sum(map(manifest.size_of, folders.values()))
+    assert float(result.tokens_per_second or 0) > 0
+    assert [text.partition(":")[0] for text in result.summary] == ["places/train", "places/validation"]
+    assert "Encoding 96/96" in log
+    again = encode.run(plan)
+    assert (again.reused, again.digest, again.tokens) == (2, result.digest, result.tokens)
+
+
+def test_a_run_reads_what_was_staged_and_encodes_nothing(
+    make_plan: Any, runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, alone = _staged(make_plan, tmp_path), make_plan("alone")
+    plan = plan.model_copy(update={"encoded_digest": encode.run(plan).digest})
+    monkeypatch.setattr(encode._Work, "encode", None)
+    runs.finish(encode.prepare(plan, Stop(), first=True))
+    assert not (Path(plan.work_path) / encoding.FOLDER).exists()
+    monkeypatch.undo()
+    runs.finish(alone)
+    assert runs.curve(plan) == runs.curve(alone)
+
+
+def test_a_damaged_folder_is_not_read(make_plan: Any, tmp_path: Path) -> None:
+    plan = _staged(make_plan, tmp_path)
+    result = encode.run(plan)
+    (folder, *_) = [Path(plan.encoded_path) / key for key in encoding.keys(plan) or ()]
+    arrow = folder / "rows.arrow"
+    content = arrow.read_bytes()
+    arrow.write_bytes(content[:-9] + b"\x01" + content[-8:])
+    with pytest.raises(StoreError, match=r"rows\.arrow: SHA-256"):
+        encode.checked(plan.model_copy(update={"encoded_digest": result.digest}))
+    assert encode.checked(plan).encoded_path is None, "without a pin the run encodes the rows itself"
+    assert encode.run(plan).digest == result.digest, "the stage makes the folder again"
+    with pytest.raises(StoreError, match=r"and not sha256:0000"):
+        encode.checked(plan.model_copy(update={"encoded_digest": "sha256:" + "0" * 64}))
+
+
+def test_a_damaged_cache_is_made_again(make_plan: Any) -> None:
+    plan = make_plan()
+    base = base_model.open_base(plan.model_path)
+    before = list(rows.load(plan, base).train)
+    (folder, _) = sorted((Path(plan.work_path) / encoding.FOLDER).iterdir())
+    (folder / "lengths.npy").write_bytes(b"")
+    assert encode.checked(plan) == plan
+    assert not folder.exists()
+    assert list(rows.load(plan, base).train) == before
+
+
+def test_a_bad_row_ends_the_stage_with_its_line_and_code(make_plan: Any, tmp_path: Path) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n{\n")
+    source = {"name": "bad", "split": "train", "path": str(file), "digest": "sha256:" + "0" * 64}
+    code, outcome, log = _command(make_plan(datasets=[source], held_out=False), tmp_path / "bad")
+    assert code == 65, log
+    assert outcome.failure is not None
+    assert (outcome.failure.code, outcome.failure.message.partition(": not JSON")[0]) == (
+        "InvalidRow",
+        f"{file}, line 2",
+    )
+
+
+def test_rows_that_a_teacher_answers_later_are_refused(make_plan: Any, tiny_model: Path) -> None:
+    block = {"teacherModelVersion": "large-v1"}
+    plan = make_plan(method="Distillation", distillation=block, models={"large-v1": {"path": str(tiny_model)}})
+    with pytest.raises(TrainerError, match="no rows exist yet"):
+        encode.run(plan)
+
+
+def test_rows_without_a_digest_are_known_by_their_file(make_plan: Any, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    source = {"name": "own", "split": "train", "path": str(file), "digest": "sha256:" + "0" * 64}
+    plan = make_plan(datasets=[source], held_out=False)
+    base = base_model.open_base(plan.model_path)
+    seen = []
+    for text in ("near", "far away"):
+        file.write_text(json.dumps({"prompt": "Where?", "completion": text}) + "\n")
+        seen.append(rows.load(plan, base).train[0])
+    assert seen[0] != seen[1]

@@ -1,0 +1,69 @@
+"""A file of JSON Lines in pieces that can be read apart, with the numbers of their lines."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hone_trainer.encoding.split_file import parsed
+from hone_trainer.errors import DataError
+
+SIZE = 2 * 2**20
+"""Bytes of a chunk, to the end of a line. Its examples are in memory at once: about 40 MiB."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Whole lines of a file."""
+
+    start: int
+    """First byte."""
+    end: int
+    line: int
+    """Number of its first line, from 1."""
+    lines: int
+
+
+def chunks(path: Path, size: int = SIZE) -> list[Chunk]:
+    """The chunks of a file, in their order. They depend on the file alone, not on who reads them."""
+    found: list[Chunk] = []
+    start, line = 0, 1
+    with open(path, "rb") as file:
+        while block := file.read(size):
+            block += file.readline() if not block.endswith(b"\n") else b""
+            # As in text mode, \r and \r\n end a line as well.
+            lines = block.count(b"\n") + block.count(b"\r") - block.count(b"\r\n")
+            lines += not block.endswith((b"\n", b"\r"))
+            found.append(Chunk(start, start + len(block), line, lines))
+            start, line = start + len(block), line + lines
+    return found
+
+
+def records(path: Path, chunk: Chunk) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line from 1, row) of a chunk.
+
+    Raises:
+        DataError: InvalidRow.
+    """
+    with open(path, "rb") as file:
+        file.seek(chunk.start)
+        block = file.read(chunk.end - chunk.start)
+    text, problem = _decoded(block)
+    number = chunk.line - 1
+    for line in io.StringIO(text, newline=None):
+        number += 1
+        yield number, parsed(line, path, number)
+    if problem is not None:
+        raise DataError("InvalidRow", f"{path}, after line {number}: not UTF-8: {problem}")
+
+
+def _decoded(block: bytes) -> tuple[str, UnicodeDecodeError | None]:
+    """The text, up to the line that is not UTF-8."""
+    try:
+        return block.decode(), None
+    except UnicodeDecodeError as error:
+        good = block[: error.start]
+        return good[: max(good.rfind(b"\n"), good.rfind(b"\r")) + 1].decode(), error

@@ -1,0 +1,150 @@
+"""Examples as Arrow columns, and back. Token ids take as few bytes as the vocabulary needs. Labels and masks are not a
+second copy of the ids, but runs: begin and end of each stretch of tokens that counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hone_trainer.encoding.conversation import IGNORED, Row
+from hone_trainer.encoding.preferences import Judged, Pair
+from hone_trainer.encoding.prompts import Prompt
+from hone_trainer.encoding.split_file import Example
+
+KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (Row, Pair, Judged, Prompt)}
+"""What a file of encoded rows can hold, by the name in its schema."""
+IDS = ("input_ids", "prompt_ids", "chosen_ids", "rejected_ids", "completion_ids")
+MASKS = {"labels": "input_ids", "chosen_mask": "chosen_ids", "rejected_mask": "rejected_ids", "mask": "completion_ids"}
+"""Fields that are kept as runs, and the ids whose tokens they count."""
+RUNS = pa.list_(pa.int32())
+PLAIN = {"number": pa.uint32(), "label": pa.bool_(), "record": pa.string()}
+_KIND, _VOCABULARY = b"hone.kind", b"hone.vocabulary"
+
+
+def schema(kind: str, vocabulary: int) -> pa.Schema:
+    """The columns of examples of one kind, named as their fields.
+
+    Args:
+        vocabulary: ids are below it.
+    """
+    of_ids = pa.list_(pa.uint16() if vocabulary <= 2**16 else pa.uint32())
+    types = {**dict.fromkeys(IDS, of_ids), **dict.fromkeys(MASKS, RUNS), **PLAIN}
+    columns = [(field.name, types[field.name]) for field in fields(KINDS[kind])]
+    return pa.schema(columns, metadata={_KIND: kind.encode(), _VOCABULARY: str(vocabulary).encode()})
+
+
+def batch(examples: Sequence[Example], vocabulary: int) -> pa.RecordBatch:
+    """Examples of one kind as a batch; their ids must be below `vocabulary`."""
+    kind = type(examples[0]).__name__
+    of = schema(kind, vocabulary)
+    return pa.record_batch([_column(field, examples) for field in of], schema=of)
+
+
+def _column(field: pa.Field, examples: Sequence[Any]) -> pa.Array:
+    values = [getattr(example, field.name) for example in examples]
+    if field.name in IDS:
+        return _lists(values, field.type)
+    if field.name == "labels":
+        return _label_runs(values)
+    if field.name in MASKS:
+        return pa.array([None if mask is None else _runs(np.array(mask) == 1) for mask in values], RUNS)
+    if field.name == "record":
+        return pa.array([json.dumps(record, ensure_ascii=False) for record in values], field.type)
+    return pa.array(values, field.type)
+
+
+def _lists(values: Sequence[Sequence[int]], of: pa.DataType) -> pa.Array:
+    flat = _flat(values).astype(of.value_type.to_pandas_dtype())
+    return pa.ListArray.from_arrays(pa.array(_offsets(values)), pa.array(flat, of.value_type))
+
+
+def _label_runs(labels: Sequence[Sequence[int]]) -> pa.Array:
+    """The runs of all rows at once: where what is trained begins and ends, counted from the first token of the row."""
+    offsets = _offsets(labels)
+    counts = _flat(labels) != IGNORED
+    before = np.concatenate([[False], counts[:-1]])
+    after = np.concatenate([counts[1:], [False]])
+    before[offsets[:-1]] = False
+    after[offsets[1:] - 1] = False
+    begins, ends = np.flatnonzero(counts & ~before), np.flatnonzero(counts & ~after) + 1
+    row = np.searchsorted(offsets, begins, side="right") - 1
+    flat = np.stack([begins - offsets[row], ends - offsets[row]], axis=1).astype(np.int32).ravel()
+    starts = np.concatenate([[0], np.cumsum(2 * np.bincount(row, minlength=len(labels)))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(starts), pa.array(flat))
+
+
+def _runs(counts: Any) -> list[int]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], counts.astype(np.int8), [0]])))
+    return [int(edge) for edge in edges]
+
+
+def _flat(values: Sequence[Sequence[int]]) -> Any:
+    return np.fromiter(chain.from_iterable(values), np.int64, sum(map(len, values)))
+
+
+def _offsets(values: Sequence[Sequence[int]]) -> Any:
+    return np.concatenate([[0], np.cumsum([len(value) for value in values])]).astype(np.int32)
+
+
+class Batch:
+    """The examples of a batch, each made when it is asked for. Nothing of the batch's memory is copied before."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self._batch = batch
+        self._kind = KINDS[batch.schema.metadata[_KIND].decode()]
+
+    def __len__(self) -> int:
+        return int(self._batch.num_rows)
+
+    def example(self, index: int) -> Example:
+        """The example at `index` of the batch."""
+        found: dict[str, Any] = {}
+        for name, read in self._readers.items():
+            found[name] = read(index)
+        for name, ids in MASKS.items():
+            if name in found:
+                found[name] = _unrolled(name, found[name], found[ids])
+        made: Example = self._kind(**found)
+        return made
+
+    @cached_property
+    def _readers(self) -> dict[str, Callable[[int], Any]]:
+        """How each field of an example is read."""
+        columns = {field.name: self._batch.column(i) for i, field in enumerate(self._batch.schema)}
+        return {name: _reader(name, column) for name, column in columns.items()}
+
+
+def _reader(name: str, column: pa.Array) -> Callable[[int], Any]:
+    if name in IDS or name in MASKS:
+        values, offsets = column.values.to_numpy(), column.offsets.to_numpy()
+        missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
+
+        def read(index: int) -> list[int] | None:
+            if missing is not None and missing[index]:
+                return None
+            found: list[int] = values[offsets[index] : offsets[index + 1]].tolist()
+            return found
+
+        return read
+    if name == "record":
+        return lambda index: json.loads(column[index].as_py())
+    return lambda index: column[index].as_py()
+
+
+def _unrolled(name: str, runs: list[int] | None, ids: list[int]) -> list[int] | None:
+    """Labels, or a mask; None as it is: every token counts."""
+    if runs is None:
+        return None
+    is_label = name == "labels"
+    found = [IGNORED if is_label else 0] * len(ids)
+    for begin, end in zip(runs[::2], runs[1::2], strict=True):
+        found[begin:end] = ids[begin:end] if is_label else [1] * (end - begin)
+    return found

@@ -1,0 +1,293 @@
+"""Rows to tokens, once: before a GPU is asked for (`python -m hone_trainer encode`), else once a node before the ranks.
+
+Each split has a folder of its own, by the key of `hone_api.encoding`: below `encodedPath` of the plan where the stage
+made it, else below workPath. Ranks map it.
+
+`python -m hone_trainer.run.encode <plan.json> <file of the outcome>` encodes before several ranks start, in a process
+whose memory is not theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from hone_api import encoding
+from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
+from hone_api.report import EncodeResult, Outcome
+from hone_trainer.encoding import chunks, rendering, writing
+from hone_trainer.encoding.mapped import Mapped
+from hone_trainer.encoding.split_file import Encoded, Policy, encode_split
+from hone_trainer.encoding.writing import Task
+from hone_trainer.errors import StoreError, TrainerError, to_outcome
+from hone_trainer.methods import METHODS
+from hone_trainer.models import base_model
+from hone_trainer.models.base_model import Base
+from hone_trainer.reporting import live
+from hone_trainer.reporting.live import Reporters
+from hone_trainer.run import preflight
+from hone_trainer.signals import Stop
+from hone_trainer.store import contents, folders, manifest
+
+STAGE = "Encoding"
+_MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
+_REPORTED_SECONDS = 1.0
+log = logging.getLogger("hone.trainer")
+
+
+def run(plan: TrainingPlan) -> EncodeResult:
+    """Encode every split of the plan into `encodedPath`, or find that it is there.
+
+    Raises:
+        TrainerError: what reading the model and the rows raises; InvalidConfiguration for a plan whose rows a teacher
+            has yet to answer.
+        StoreError: DatasetChanged, ManifestMismatch; the folder cannot be written.
+    """
+    if encoding.is_answered_later(plan):
+        message = "distillation.level Sequence: the teacher answers once the run has started, so no rows exist yet"
+        raise TrainerError("InvalidConfiguration", message)
+    reporters = live.from_environment()
+    try:
+        base = _checked_base(contents.checked(plan))
+        work = _Work(plan, base, reporters, counts_steps=True)
+        places = {source.path: place(plan, source, writes=True) for source in encoding.splits(plan)}
+        work.encode({path: folder for path, folder in places.items() if not folders.is_intact(folder)})
+        return _result(plan, places, work)
+    finally:
+        reporters.close()
+
+
+def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
+    """The plan, once what was encoded before is checked, and the rest is encoded; before several ranks start.
+
+    Args:
+        first: whether this is the first node, which encodes; the others wait for it.
+
+    Raises:
+        StoreError: ManifestMismatch, when encoded rows are not those that the plan names.
+        TrainerError: what went wrong in the process that encodes; Interrupted.
+    """
+    plan = checked(plan)
+    targets = [place(plan, source) for source in encoding.splits(plan)]
+    if plan.nodes * plan.processes_per_node == 1:  # the one rank does it itself
+        return plan
+    if first and not all(map(manifest.is_complete, targets)):
+        _apart(plan, stop)
+    while not all(map(manifest.is_complete, targets)):
+        stop.check("while waiting for the encoded rows")
+        time.sleep(1)
+    return plan
+
+
+def checked(plan: TrainingPlan) -> TrainingPlan:
+    """The plan, once every encoded folder that it uses was hashed; without `encodedPath` if one there is damaged.
+
+    Raises:
+        StoreError: ManifestMismatch, when the plan pins the folders, and they are not those.
+    """
+    places = {source.path: place(plan, source) for source in encoding.splits(plan)}
+    complete = {folder for folder in places.values() if manifest.is_complete(folder)}
+    outside = {folder for folder in complete if plan.encoded_path and folder.parent == Path(plan.encoded_path)}
+    if plan.encoded_digest is not None and outside == set(places.values()):
+        found = encoding.digest({folder.name: manifest.digest_of(folder) for folder in outside})
+        if found != plan.encoded_digest:
+            message = f"{plan.encoded_path}: the encoded rows are {found}, and not {plan.encoded_digest} of the plan"
+            raise StoreError("ManifestMismatch", message)
+    for folder in sorted(complete):
+        try:
+            manifest.verify(folder)
+        except StoreError as error:
+            if folder in outside and plan.encoded_digest is not None:
+                raise
+            log.warning("%s; the rows are encoded again", error.message)
+            if folder in outside:
+                return checked(plan.model_copy(update={"encoded_path": None, "encoded_digest": None}))
+            folders.remove(folder)
+    return plan
+
+
+def ready(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) -> Mapping[str, Mapped]:
+    """The rows of every split of the plan by the split's path; what nobody has encoded yet is encoded now."""
+    places = {source.path: place(plan, source) for source in encoding.splits(plan)}
+    missing = {path: folder for path, folder in places.items() if not manifest.is_complete(folder)}
+    if missing:
+        _Work(plan, base, reporters or Reporters()).encode(missing)
+    return {path: Mapped(folder) for path, folder in places.items()}
+
+
+def in_memory(plan: TrainingPlan, base: Base, path: str) -> Encoded:
+    """A file of rows by the plan's method, for a look at it alone."""
+    policy = _policy(plan, base)
+    encoder = METHODS[plan.method].encoder(plan, base)
+    return encode_split(path, encoder, max_length=policy.max_length, truncation=policy.truncation)
+
+
+def place(plan: TrainingPlan, source: DatasetInput, *, writes: bool = False) -> Path:
+    """The folder of a split's encoded rows.
+
+    Args:
+        writes: whether it is that of the stage that encodes: below `encodedPath`, also when it is not there yet.
+    """
+    key = encoding.key(plan, source)
+    if key is not None and plan.encoded_path is not None:
+        staged = Path(plan.encoded_path) / key
+        if writes or manifest.is_complete(staged):
+            return staged
+    return Path(plan.work_path) / encoding.FOLDER / (key or _local_key(plan, source))
+
+
+def _local_key(plan: TrainingPlan, source: DatasetInput) -> str:
+    """The key of rows or a model that the plan does not identify: by what is on this machine's disk."""
+    rows = [source.digest, source.split]
+    if source.digest == contents.UNKNOWN or encoding.is_answered_later(plan):
+        found = Path(source.path).stat()
+        rows = [source.path, str(found.st_size), str(found.st_mtime_ns), str(found.st_ino)]
+    return encoding.address(plan, rows, encoding.model_identity(plan) or _model_files(Path(plan.model_path)))
+
+
+def _model_files(folder: Path) -> str:
+    """SHA-256 over config, tokenizer and template."""
+    hasher = hashlib.sha256()
+    for file in sorted(file for pattern in _MODEL_FILES for file in folder.glob(pattern)):
+        with open(file, "rb") as opened:
+            hasher.update(f"{file.name}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return hasher.hexdigest()
+
+
+def _policy(plan: TrainingPlan, base: Base) -> Policy:
+    method = METHODS[plan.method]
+    longest = plan.training.max_length or method.longest(base) or base.context
+    return Policy(longest, plan.training.truncation)
+
+
+def _checked_base(plan: TrainingPlan) -> Base:
+    """Config and tokenizer of the base, each file of them as the plan pins it; the weights are not read."""
+    adapter = plan.model_adapter
+    for folder, digest in (
+        (plan.model_path, plan.model_digest),
+        (adapter and adapter.path, adapter and adapter.digest),
+    ):
+        if folder and digest:
+            manifest.verify(folder, digest, hashed=lambda path: not path.endswith(".safetensors"))
+    return base_model.open_base(plan.model_path, tokenizer_path=adapter.path if adapter else None)
+
+
+def _result(plan: TrainingPlan, places: Mapping[str, Path], work: _Work) -> EncodeResult:
+    names = {source.path: f"{source.name}/{source.split}" for source in encoding.splits(plan)}
+    done = set(places.values())
+    counts = {path: Mapped(folder).counts for path, folder in places.items()}
+    return EncodeResult(
+        digest=encoding.digest({folder.name: manifest.digest_of(folder) for folder in done}),
+        splits=len(done),
+        reused=len(done) - len(work.made),
+        rows=sum(found.rows for found in counts.values()),
+        tokens=sum(found.tokens for found in counts.values()),
+        size_bytes=sum(map(manifest.size_of, done)),
+        tokens_per_second=f"{work.speed:.0f}" if work.made else None,
+        summary=[f"{names[path]}: {found.summary(examples=False)}"[:600] for path, found in counts.items()],
+        advice=[text[:600] for path, found in counts.items() for text in preflight.end_marks(found, names[path])],
+    )
+
+
+@dataclass
+class _Work:
+    """Encodes splits, and tells how far it is."""
+
+    plan: TrainingPlan
+    base: Base
+    reporters: Reporters
+    counts_steps: bool = False
+    """Whether lines are reported as steps: in a run those are its optimiser steps."""
+    made: set[Path] = field(default_factory=set)
+    tokens: int = 0
+    _lines: int = 0
+    _all: int = 0
+    _started: float = field(default_factory=time.monotonic)
+    _next: float = 0.0
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second so far."""
+        return self.tokens / max(time.monotonic() - self._started, 1e-6)
+
+    def encode(self, targets: Mapping[str, Path]) -> None:
+        """Encode the splits of these paths into their folders, one after the other, each on all cores."""
+        pieces = {path: chunks.chunks(Path(path)) for path in targets}
+        self._all = sum(chunk.lines for found in pieces.values() for chunk in found)
+        for source in encoding.splits(self.plan):
+            folder = targets.get(source.path)
+            if folder is None or folder in self.made:
+                continue
+            task = Task(
+                path=Path(source.path),
+                encoder=METHODS[self.plan.method].encoder(self.plan, self.base),
+                policy=_policy(self.plan, self.base),
+                vocabulary=self.base.vocabulary,
+                where=f"{source.name}/{source.split}",
+            )
+            with rendering.on_day(self.plan.template_date):
+                writing.write(task, folder, pieces[source.path], partial(self._note, self._lines, self.tokens))
+            self.made.add(folder)
+
+    def _note(self, lines_before: int, tokens_before: int, lines: int, tokens: int) -> None:
+        """Report what is done: of this split so many lines and tokens, after those of the splits before."""
+        self._lines, self.tokens = lines_before + lines, tokens_before + tokens
+        now = time.monotonic()
+        if now < self._next and self._lines < self._all:
+            return
+        self._next = now + _REPORTED_SECONDS
+        rest = (self._all - self._lines) * (now - self._started) / max(self._lines, 1)
+        steps = {"step": self._lines, "total_steps": self._all} if self.counts_steps else {}
+        self.reporters.update(stage=STAGE, tokens_per_second=self.speed, eta_seconds=round(rest), **steps)
+
+
+def _apart(plan: TrainingPlan, stop: Stop) -> None:
+    """Encode in a process of its own, to its end.
+
+    Raises:
+        TrainerError: of the process.
+    """
+    with tempfile.TemporaryDirectory(prefix="hone-encoding-") as folder:
+        plan_file, outcome = Path(folder) / "plan.json", Path(folder) / "outcome.json"
+        plan_file.write_text(plan.model_dump_json(by_alias=True))
+        process = subprocess.Popen([sys.executable, "-m", "hone_trainer.run.encode", str(plan_file), str(outcome)])
+        try:
+            while process.poll() is None:
+                stop.check("while the rows were encoded")
+                time.sleep(0.2)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode == 0:
+            return
+        failure = Outcome.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
+        if failure is None:
+            raise TrainerError("TrainerError", f"the encoding of rows ended with exit code {process.returncode}")
+        raise TrainerError(failure.code, failure.message)
+
+
+def _main(plan_file: Path, outcome: Path) -> int:
+    plan = parse_plan(plan_file.read_bytes())
+    assert isinstance(plan, TrainingPlan)
+    reporters = live.from_environment()
+    try:
+        ready(plan, preflight.before_ranks(plan), reporters)
+    except Exception as error:
+        found = to_outcome(error)
+        outcome.write_text(found.model_dump_json(by_alias=True))
+        return int(found.exit_code)
+    finally:
+        reporters.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(Path(sys.argv[1]), Path(sys.argv[2])))
