@@ -46,6 +46,7 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "models": {"j": MODEL},
             "datasets": [SPLIT],
             "evaluationDatasets": [SPLIT | {"path": "e"}],
+            "encodedPath": "tokens",
             "retentionDatasets": [SPLIT | {"path": "k"}],
             "harnessTasks": {"path": "tasks", "digest": DIGEST, "version": "1", "dataSets": []},
             "output": {"modelName": "o"},
