@@ -66,6 +66,7 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
             "e",
             "k",
             "tasks",
+            "tokens",
             "work",
             "out",
         ],
