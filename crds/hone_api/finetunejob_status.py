@@ -24,6 +24,9 @@ from hone_api.meta import (
 from hone_api.progress_numbers import ProgressNumbers
 from hone_api.states import AttemptOutcome, JobPhase
 
+EncodingKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+"""See `hone_api.encoding.key`."""
+
 
 class JobProgress(ProgressNumbers[ShortText]):
     """Progress of the current attempt."""
@@ -151,6 +154,29 @@ class StagedTasks(ApiModel):
     )
 
 
+class EncodedRows(ApiModel):
+    """The rows of the run as tokens, in the store."""
+
+    keys: Annotated[list[EncodingKey], Field(max_length=32)] = Field(
+        description="Folders of encoded/ in the store, one for each split."
+    )
+    digest: Digest = Field(description="SHA-256 over their keys and manifests: the run accepts no others.")
+
+
+class Encoding(ApiModel):
+    """Encoding of the rows before the first attempt."""
+
+    work: ShortText = Field(description="Label hone.dev/content of the Job that encodes. Equal rows share it.")
+    keys: Annotated[list[EncodingKey], Field(max_length=32)] = Field(
+        description="Folders of encoded/ in the store, one for each split."
+    )
+    percent: int | None = Field(default=None, ge=0, le=100, description="Rows encoded, percent.")
+    tokens_per_second: ShortText | None = Field(default=None, description="Tokens encoded per second.")
+    eta: ShortText | None = Field(default=None, description="Estimated time to the end, e.g. 8m.")
+    rows: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Examples of all splits.")
+    tokens: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Their tokens.")
+
+
 class Resolved(ApiModel):
     """Values that Hone chose or pinned."""
 
@@ -178,6 +204,9 @@ class Resolved(ApiModel):
         default=None, description="Held-out rows, as <Dataset>/<split>."
     )
     evaluation_tasks: StagedTasks | None = Field(default=None, description="The data sets of evaluation.harness.")
+    encoded_rows: EncodedRows | None = Field(
+        default=None, description="The rows as tokens, where a Job encoded them before the first attempt."
+    )
     learning_rate: ShortText | None = Field(default=None, description="Peak learning rate.")
     micro_batch_size: int | None = Field(
         default=None, ge=0, le=MAX_COUNT, description="Rows per rank and forward pass."
@@ -210,6 +239,9 @@ class FineTuneJobStatus(ApiModel):
     progress: JobProgress | None = Field(default=None, description="Progress of the current attempt.")
     metrics: Annotated[list[MetricSeries], Field(max_length=16)] | None = Field(
         default=None, description="Decimated curves."
+    )
+    encoding: Encoding | None = Field(
+        default=None, description="Encoding of the rows before the first attempt; absent where the run encodes them."
     )
     resolved: Resolved | None = Field(default=None, description="Values that Hone chose or pinned.")
     memory: Memory | None = Field(default=None, description="Memory of one pod.")

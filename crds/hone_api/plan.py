@@ -27,7 +27,7 @@ from hone_api.combinations.rules import RUN_RULES
 from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Splits
 from hone_api.finetunejob import ModelRef, Output
-from hone_api.finetunejob_status import TaskDataSet
+from hone_api.finetunejob_status import EncodingKey, TaskDataSet
 from hone_api.meta import ApiModel, Digest, Name, Percent, ShortText
 from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.plan_paths import PlanPath
@@ -116,6 +116,9 @@ class SweepPlan(PlanFields):
     kind: Literal["Sweep"] = "Sweep"
     store: PlanPath = Field(description="Path of the store.")
     remove: list[Digest] = Field(description="Digests that no Dataset, run or model refers to.")
+    encoded: list[EncodingKey] = Field(
+        default_factory=list, description="Folders of encoded/ that no run refers to any more."
+    )
     datasets: list[Name] | None = Field(
         default=None, description="Names of all Datasets: reports of others go; None: all reports stay."
     )

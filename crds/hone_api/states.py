@@ -25,7 +25,8 @@ class State(StrEnum):
 
 
 class ConditionType(State):
-    """Conditions of the three kinds. A FineTuneJob has all of its own from the first status on, except TasksReady."""
+    """Conditions of the three kinds. A FineTuneJob has all of its own from the first status on, except TasksReady and
+    RowsEncoded."""
 
     READY = "Ready", "The object can be used: the rows are in the store, the run made its model, or the files match"
     RECONCILING = "Reconciling", "Something still happens by itself"
@@ -34,6 +35,7 @@ class ConditionType(State):
     DATASET_READY = "DatasetReady", "All Datasets of the job are Ready"
     MODEL_READY = "ModelReady", "The base model is in the store, at a pinned commit"
     TASKS_READY = "TasksReady", "The data sets of `evaluation.harness` are in the store; absent without that field"
+    ROWS_ENCODED = "RowsEncoded", "The rows are in the store as tokens; absent where the run encodes them itself"
     ADMITTED = "Admitted", "All pods of the attempt have a node"
     RUNNING = "Running", "All pods of the attempt are running"
     SUSPENDED = "Suspended", "`spec.suspend` is true"
@@ -56,6 +58,7 @@ CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
         ConditionType.DATASET_READY,
         ConditionType.MODEL_READY,
         ConditionType.TASKS_READY,
+        ConditionType.ROWS_ENCODED,
         ConditionType.ADMITTED,
         ConditionType.RUNNING,
         ConditionType.SUSPENDED,
@@ -92,6 +95,8 @@ class Reason(State):
     MODEL_VERSION_REJECTED = "ModelVersionRejected", "A person or a gate has rejected the ModelVersion"
     WAITING_FOR_MODEL_VERSION = "WaitingForModelVersion", "The ModelVersion is not verified yet"
     FETCHING = "Fetching", "A Job is staging the model or the tasks in the store"
+    ENCODING = "Encoding", "A Job is encoding the rows as tokens; `status.encoding` says how far it is"
+    ENCODED = "Encoded", "The rows are in the store as tokens"
     AVAILABLE = "Available", "The model or the tasks can be read"
     # Of attempts
     WAITING = "Waiting", "A condition before this one does not hold yet"

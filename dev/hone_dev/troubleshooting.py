@@ -49,6 +49,7 @@ The API server checks a manifest before it stores anything, and names every wron
 | `DatasetReady` | See `kubectl describe dset`: its Ready condition has the reason, `status.errors` the rows |
 | `ModelReady` | The base model is not staged yet; the reason is one of the codes below |
 | `TasksReady` | The data sets of `evaluation.harness` are not staged yet; only present if that field is set |
+| `RowsEncoded` | A CPU Job is still turning the rows into tokens; only present for large Datasets |
 | `Admitted` | The pods of the attempt have no node yet; the message names what is missing and quotes the scheduler |
 
 A Dataset with [`refresh`](data/refresh.md) stays Ready if a check of its source fails; its condition `UpToDate` has the

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import kopf
 
+from hone_api.quantity import value
 from hone_operator import __version__, garbage, handlers, settings
 from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster
@@ -55,6 +56,9 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         scratch_size=trainer.scratch_size,
         staging_cpu=config.staging.cpu,
         staging_memory=config.staging.memory,
+        encode_from_bytes=int(value(config.encoding.from_size)),
+        encoding_cpu=config.encoding.cpu,
+        encoding_memory=config.encoding.memory,
         training_runtime=trainer.runtime_class_name,
         staging_runtime=config.staging.runtime_class_name,
         extra_env=dict(trainer.extra_env),

@@ -22,6 +22,7 @@ from hone_operator.cluster import (
 from hone_operator.desired import modelref, names
 from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.desired.platform import Platform
+from hone_operator.desired.shared import Shared
 from hone_operator.existence import Existence
 from hone_operator.jobs import JobReader
 from hone_operator.networkpatrol import Attempt
@@ -33,6 +34,7 @@ from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.earlier import made_by
+from hone_operator.reconcile.encoding import Encoder
 from hone_operator.reconcile.ending import recorded
 from hone_operator.reconcile.notenabled import not_enabled
 from hone_operator.reconcile.notreconciled import internal_error
@@ -208,7 +210,15 @@ class Controllers:
         if any(j.succeeded and is_open(body, j) for j in attempts):
             ledger = await self.cluster.get("ConfigMap", namespace, names.LEDGER)
             seen = replace(seen, ledger=ledger, versions=self.cache.items("ModelVersion", namespace))
+        if work := finetunejob.reconcile(body, seen, self.now(), self.platform).look:
+            seen = replace(seen, encoder=await self._encoder(namespace, work))
         return lambda refusals: finetunejob.reconcile(body, replace(seen, refusals=refusals), self.now(), self.platform)
+
+    async def _encoder(self, namespace: str, work: Shared) -> Encoder:
+        """The shared Job that encodes the rows of a FineTuneJob, and what its pod reports."""
+        stage = await self._stores.stage(namespace, [work])
+        uids = [job.body["metadata"]["uid"] for job in stage.jobs if not job.finished]
+        return Encoder(stage, next(filter(None, map(self.reports.latest, uids)), None))
 
     async def _attempts(self, body: Mapping[str, Any]) -> tuple[list[ObservedJob], "Left | None"]:
         """Child Jobs, and the remaining pods of the last attempt if somebody deleted its Job."""

@@ -77,10 +77,11 @@ class Watches:
     def changed(self, kind: str, body: Mapping[str, Any]) -> None:
         """Request a run of every key that this object concerns; forget the state kept for a deleted one."""
         meta = body["metadata"]
-        if kind in OWNER_LABEL and self.cache.get(kind, meta["namespace"], meta["name"]) is None:
+        if self.cache.get(kind, meta["namespace"], meta["name"]) is None and kind in (*OWNER_LABEL, "Job"):
             for tell in self.gone:
                 tell(meta["uid"])
-            self.removed(kind, body)
+            if kind in OWNER_LABEL:
+                self.removed(kind, body)
         for key in concerned(kind, body, self.cache):
             self.queue.request(key)
 

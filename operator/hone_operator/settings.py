@@ -88,6 +88,15 @@ class Staging(Section):
     """RuntimeClass of all pods that do not train; most of them parse untrusted data. Empty: the node's default."""
 
 
+class Encoding(Section):
+    """Pods that encode rows before a run asks for GPUs."""
+
+    from_size: Quantity = "32Mi"
+    """Size of a job's Datasets from which on their rows are encoded so; smaller ones are encoded by the run itself."""
+    cpu: Quantity = "4"
+    memory: Quantity = "8Gi"
+
+
 class HuggingFace(Section):
     """Where hf:// is resolved."""
 
@@ -202,6 +211,7 @@ class Settings(BaseSettings):
     privacy: Privacy = Field(default_factory=Privacy)
     trainer: Trainer
     staging: Staging = Field(default_factory=Staging)
+    encoding: Encoding = Field(default_factory=Encoding)
     hugging_face: HuggingFace = Field(default_factory=HuggingFace)
     store: Store = Field(default_factory=Store)
     progress: Progress = Field(default_factory=Progress)

@@ -1,7 +1,7 @@
 """Reads a namespace's store: its claim, and the shared Jobs that stage base models and tasks in it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +41,10 @@ class StoreReader:
         pinned = (status.get("resolved") or {}).get("datasetDigests")
         begun = bool(status.get("attempts") and pinned) or is_true(body, ConditionType.FINISHED)
         work = [] if begun else shared.wanted(body["spec"], self.platform)
-        if not work:
-            return Stage()
-        namespace = body["metadata"]["namespace"]
+        return await self.stage(body["metadata"]["namespace"], work) if work else Stage()
+
+    async def stage(self, namespace: str, work: Sequence[Shared]) -> Stage:
+        """The store and the shared Jobs of this work."""
         jobs = [j for each in work for j in self.cache.shared(namespace, each.key) if self._is_staging(j, each)]
         return Stage(await self._claim(namespace), [await self._staging(job) for job in jobs])
 

@@ -23,6 +23,7 @@ from hone_operator import modelpods, orphans
 from hone_operator.cache import Cache
 from hone_operator.cluster import AlreadyExistsError, Cluster, NotFoundError, RefusedError
 from hone_operator.desired import names
+from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
@@ -30,6 +31,7 @@ from hone_operator.desired.sweep import PLAN, STORED, Wanted, ledger, sweep
 from hone_operator.desired.sweep import plan as plan_of
 from hone_operator.reconcile import contents, models, references
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.references import encoding_work
 from hone_operator.times import format_time, parse_time, read_time
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 REFERRERS = ("Dataset", "FineTuneJob", "ModelVersion", "Job", "Pod")
 MEASURED = timedelta(days=1)
 """Longest interval between measurements of a store; leftovers of long-deleted jobs are removed as well."""
+NEW = timedelta(minutes=1)
 WAITS = timedelta(minutes=1)
 """Interval at which an unfinished Job is compared with the references of objects."""
 BYTES: TypeAdapter[dict[str, int]] = TypeAdapter(StoredBytes)
@@ -130,15 +133,13 @@ class Sweeper:
 
     async def _forget_staging(self, namespace: str) -> None:
         """Delete the shared Jobs whose work no FineTuneJob of the namespace needs, running or not."""
-        needed = {
-            work.key
-            for job in self.cache.items("FineTuneJob", namespace)
-            for work in wanted(job["spec"], self.platform)
-        }
+        runs = self.cache.items("FineTuneJob", namespace)
+        needed = {work.key for job in runs for work in wanted(job["spec"], self.platform)}
+        needed |= {work for job in runs if (work := encoding_work(job))}
         for job in self.cache.items("Job", namespace):
             meta, owner = job["metadata"], caches.owner_of(job)
             content = (meta.get("labels") or {}).get(names.CONTENT)
-            if not content or content in needed:
+            if not content or content in needed or self._may_not_be_named_yet(job):
                 continue
             if (
                 owner
@@ -146,6 +147,13 @@ class Sweeper:
                 and not meta.get("deletionTimestamp")
             ):
                 await self.cluster.delete("Job", job)
+
+    def _may_not_be_named_yet(self, job: Mapping[str, Any]) -> bool:
+        """Whether a Job encodes rows, and was created so recently that the status of its FineTuneJob may not."""
+        meta = job["metadata"]
+        return (
+            meta["labels"].get(names.COMPONENT) == ENCODE and parse_time(meta["creationTimestamp"]) + NEW > self.now()
+        )
 
     def _job(self, body: Mapping[str, Any] | None) -> ObservedJob | None:
         jobs = self.cache.children({**body, "kind": "ConfigMap"}, "Job") if body else []
@@ -250,7 +258,8 @@ class Sweeper:
     def _wanted(self, live: Objects, remove: Sequence[str], orphaned: set[str] | None) -> Wanted:
         runs = contents.runs_that_stay(live, self.platform.store_claim)
         return Wanted(
-            contents=[c for c in remove if not (c.startswith(contents.RUN) or models.is_key(c))],
+            contents=[c for c in remove if not (c.startswith((contents.RUN, contents.ENCODED)) or models.is_key(c))],
+            encoded=[c.removeprefix(contents.ENCODED) for c in remove if c.startswith(contents.ENCODED)],
             datasets=[body["metadata"]["name"] for kind, body in live if kind == "Dataset"],
             jobs=None if orphaned is None else sorted({*runs, *orphaned}),
             checkpoints=[uid for uid in runs if f"{contents.RUN}{uid}" in remove],

@@ -72,6 +72,16 @@ class Staging(Values):
     )
 
 
+class Encoding(Values):
+    from_size: Quantity = Field(
+        "32Mi",
+        description="Total size of a job's Datasets above which a CPU Job encodes their rows as tokens before any GPU "
+        "is requested. Smaller Datasets are encoded by the run itself, within seconds. 0 means always.",
+    )
+    cpu: Quantity = Field("4", description="CPU request of these pods. They use all cores of their CPU limit.")
+    memory: Quantity = Field("8Gi", description="Memory request and limit of these pods.")
+
+
 class HuggingFace(Values):
     endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@]+(/[^\s]*)?)?$")] = Field(
         "", description="Mirror for hf:// URIs, for clusters without internet access. Empty: huggingface.co."
@@ -288,6 +298,7 @@ class ChartValues(Values):
     )
     trainer: Trainer = Field(default_factory=Trainer)
     staging: Staging = Field(default_factory=Staging)
+    encoding: Encoding = Field(default_factory=Encoding)
     hugging_face: HuggingFace = Field(default_factory=HuggingFace)
     store: Store = Field(default_factory=Store)
     progress: Progress = Field(default_factory=Progress)

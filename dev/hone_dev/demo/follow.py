@@ -24,6 +24,7 @@ GATES = (
     ConditionType.DATASET_READY,
     ConditionType.MODEL_READY,
     ConditionType.TASKS_READY,
+    ConditionType.ROWS_ENCODED,
     ConditionType.ADMITTED,
     ConditionType.RUNNING,
 )

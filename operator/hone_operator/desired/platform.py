@@ -64,6 +64,10 @@ class Platform:
     staging_cpu: str = "100m"
     staging_memory: str = "2Gi"
     """For a pod that downloads a base model: files are streamed to the store, nothing is loaded."""
+    encode_from_bytes: int = 32 * 2**20
+    """Total size of a job's Datasets from which a CPU Job encodes their rows; smaller ones are encoded by the run."""
+    encoding_cpu: str = "4"
+    encoding_memory: str = "8Gi"
     training_runtime: str = ""
     """RuntimeClass of the pods that train; empty: none."""
     staging_runtime: str = ""

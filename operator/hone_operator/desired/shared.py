@@ -54,7 +54,7 @@ def base_model(spec: Spec, platform: Platform) -> Shared | None:
     if not uri or uri.startswith("pvc://"):
         return None
     name, _, revision = uri.partition("@")
-    key = _key("fetch", [uri, model.get("secretName")], platform)
+    key = work_key("fetch", [uri, model.get("secretName")], platform)
     return Shared("fetch", key, _title(name), lasting=re.fullmatch("[0-9a-f]{40}", revision) is not None)
 
 
@@ -63,7 +63,9 @@ def harness_tasks(spec: Spec, platform: Platform) -> Shared | None:
     harness = (spec.get("evaluation") or {}).get("harness")
     if not harness:
         return None
-    return Shared("tasks", _key("tasks", [harness, (spec.get("model") or {}).get("secretName")], platform), "harness")
+    return Shared(
+        "tasks", work_key("tasks", [harness, (spec.get("model") or {}).get("secretName")], platform), "harness"
+    )
 
 
 def wanted(spec: Spec, platform: Platform) -> list[Shared]:
@@ -72,9 +74,9 @@ def wanted(spec: Spec, platform: Platform) -> list[Shared]:
     return [shared for shared in work if shared]
 
 
-def _key(component: str, what: list[Any], platform: Platform) -> str:
-    """A new image, limits or mounts define new work, so a Job that cannot succeed is replaced when its cause is
-    fixed."""
+def work_key(component: str, what: list[Any], platform: Platform) -> str:
+    """Equal for equal work. A new image, limits or mounts define new work, so a Job that cannot succeed is replaced
+    when its cause is fixed."""
     shaped_by = [
         platform.trainer_image,
         platform.hugging_face_endpoint,

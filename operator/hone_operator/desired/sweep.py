@@ -41,6 +41,8 @@ class Wanted:
 
     contents: Sequence[str] = ()
     """Hexadecimal digests without a reference."""
+    encoded: Sequence[str] = ()
+    """Keys of encoded splits without a reference."""
     datasets: Sequence[str] = ()
     """Names of all Datasets."""
     jobs: Sequence[str] | None = ()
@@ -60,6 +62,7 @@ def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:
     return SweepPlan(
         store=str(names.STORE),
         remove=[f"sha256:{content}" for content in wanted.contents],
+        encoded=sorted(wanted.encoded),
         datasets=sorted(wanted.datasets),
         jobs=None if wanted.jobs is None else sorted(wanted.jobs),
         checkpoints=sorted(wanted.checkpoints),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from hone_api import encoding
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
 from hone_api.modelversion import Ancestor
@@ -85,6 +86,8 @@ def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
         models={m.name: modelref.model_input(m, platform) for m in resolved.model_versions or ()},
         datasets=[_input(f"{d.name}/{d.split}", resolved, d.share) for d in spec.datasets],
         evaluation_datasets=[_input(name, resolved) for name in resolved.evaluation_datasets or ()],
+        encoded_path=str(names.STORE / encoding.FOLDER) if resolved.encoded_rows else None,
+        encoded_digest=resolved.encoded_rows.digest if resolved.encoded_rows else None,
         retention_datasets=_retention(spec, resolved),
         harness_tasks=_harness(resolved),
         adapter=spec.adapter,
@@ -188,25 +191,44 @@ def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
         *_own_volume(spec.model.uri or "", platform),
         *modelref.places(versions, platform),
     ]
-    out += [*rewards.mounts(spec), *_teacher_key(spec)[0], *_generation_key(spec)[0]]
-    if platform.progress_url:
-        token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
-        source = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}
-        out.append(Mount("progress", TOKEN_FOLDER, source))
+    out += [*rewards.mounts(spec), *_teacher_key(spec)[0], *_generation_key(spec)[0], *progress_token(platform)]
     return tuple(out)
+
+
+def inputs(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
+    """Rows and base model of the run, to read."""
+    base = attempt.resolved.model_version
+    versions = [base] if base else []
+    rows_and_base = read_only(platform, "datasets", *modelref.stored(versions, platform), *_fetched(attempt, platform))
+    volumes = (*_own_volume(attempt.spec.model.uri or "", platform), *modelref.places(versions, platform))
+    return (*rows_and_base, *volumes)
+
+
+def progress_token(platform: Platform) -> tuple[Mount, ...]:
+    """The token by which a pod reports its progress; none where pods do not report."""
+    if not platform.progress_url:
+        return ()
+    token = {"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+    source = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}
+    return (Mount("progress", TOKEN_FOLDER, source),)
 
 
 def _stored(attempt: Attempt, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
     """Mounts of the store: the run's own folders writable; rows, models and tasks that the plan names read-only."""
     uid, resolved = attempt.owner["metadata"]["uid"], attempt.resolved
-    read = ["datasets", *modelref.stored(versions, platform)]
-    if resolved.model_version is None and (resolved.model_uri or "").startswith(
-        f"pvc://{platform.store_claim}/base-models/"
-    ):
-        read.append(modelref.folder(resolved.model_uri or ""))
+    read = ["datasets", *modelref.stored(versions, platform), *_fetched(attempt, platform)]
     if resolved.evaluation_tasks:
         read.append("evaluation-tasks")
+    if resolved.encoded_rows:
+        read.append(encoding.FOLDER)
     return (*writable(platform, f"runs/{uid}", f"models/{uid}"), *read_only(platform, *read))
+
+
+def _fetched(attempt: Attempt, platform: Platform) -> list[str]:
+    """Folder of the store that has the base model, where it was fetched."""
+    uri = attempt.resolved.model_uri or ""
+    fetched = uri.startswith(f"pvc://{platform.store_claim}/base-models/")
+    return [modelref.folder(uri)] if fetched and attempt.resolved.model_version is None else []
 
 
 def _own_volume(uri: str, platform: Platform) -> list[Mount]:

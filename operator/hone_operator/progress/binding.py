@@ -9,6 +9,7 @@ from typing import Any
 from hone_api.states import ConditionType
 from hone_operator.cache import controls
 from hone_operator.desired import names
+from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.progress.auth import Caller
 
 Object = Mapping[str, Any]
@@ -54,6 +55,20 @@ def attempt_of(caller: Caller, chain: Chain) -> int:
     if finished(job):
         raise RefusedError(409, "Conflict", f"finetunejob {name} has ended: reports are not taken any more")
     return number
+
+
+def encodes(caller: Caller, job: Object | None, pod: Object | None) -> Object:
+    """The Job that encodes rows in the caller's pod.
+
+    Raises:
+        RefusedError
+    """
+    if pod is None or pod["metadata"]["uid"] != caller.pod_uid:
+        raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} does not exist any more")
+    labels = (job["metadata"].get("labels") or {}) if job else {}
+    if job is None or labels.get(names.COMPONENT) != ENCODE or not controls(job, pod):
+        raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} does not encode rows for this Job")
+    return job
 
 
 def labelled_attempt(pod: Object) -> int | None:

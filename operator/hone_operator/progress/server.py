@@ -10,6 +10,8 @@ import asyncio
 import logging
 import ssl
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -20,14 +22,16 @@ from hone_api import GROUP, VERSION
 from hone_api.report import MAX_REPORT_BYTES, ProgressReport
 from hone_operator.desired import names
 from hone_operator.progress.auth import Authenticator, Caller, TooManyReviewsError
-from hone_operator.progress.binding import Chain, Object, RefusedError, attempt_of, labelled_attempt
+from hone_operator.progress.binding import Chain, Object, RefusedError, attempt_of, encodes, labelled_attempt
 from hone_operator.progress.connections import IDLE_SECONDS, BoundedSite, Connections, peer_of
-from hone_operator.progress.numbers import Origin, reached_before, remembered
+from hone_operator.progress.numbers import Latest, Origin, reached_before, remembered
 from hone_operator.progress.ratelimit import RateLimit
 from hone_operator.progress.refusals import HttpLog, Refusals
-from hone_operator.progress.store import ProgressStore
+from hone_operator.progress.store import Key, ProgressStore
 
 PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/finetunejobs/{{name}}/status"
+ENCODING_PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/encodings/{{name}}/status"
+"""`name` is that of a Job that encodes rows for all runs that use them."""
 BODY_SECONDS = 10
 MAX_TOKEN_BYTES = 8192
 CLOSING = frozenset({401, 408, 413})
@@ -44,6 +48,23 @@ class Directory(Protocol):
     async def read(self, kind: str, namespace: str, name: str) -> Object | None:
         """The object as the API server has it at present: a pod's first report can arrive before our watch sees the
         pod."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Whose progress a report is."""
+
+    uid: str
+    """Of the FineTuneJob, or of the Job that encodes."""
+    key: Key | None
+    """The FineTuneJob whose status changes; None: those who wait look for themselves."""
+    attempt: int
+    known: Latest | None
+    origin: Origin
+
+
+Bind = Callable[[Caller, str, str], Awaitable[Bound]]
+"""Of a caller, a namespace and a name."""
 
 
 class ProgressServer:
@@ -67,6 +88,7 @@ class ProgressServer:
         """The application, without a socket."""
         app = web.Application(client_max_size=MAX_REPORT_BYTES)
         app.router.add_post(PATH, self._post)
+        app.router.add_post(ENCODING_PATH, self._post_encoding)
         return app
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext) -> web.AppRunner:
@@ -86,19 +108,25 @@ class ProgressServer:
         return runner
 
     async def _post(self, request: web.Request) -> web.Response:
+        return await self._answer(request, self._job_and_attempt)
+
+    async def _post_encoding(self, request: web.Request) -> web.Response:
+        return await self._answer(request, self._encoding)
+
+    async def _answer(self, request: web.Request, bind: Bind) -> web.Response:
         try:
-            report = await self._take(request, request.match_info["namespace"], request.match_info["name"])
+            report = await self._take(request, bind)
         except RefusedError as refusal:
             self.refusals.add(f"{refusal.status} {refusal.reason}", request.remote or "")
             return _refuse(refusal)
         return web.json_response(report.model_dump(mode="json", by_alias=True, exclude_none=True))
 
-    async def _take(self, request: web.Request, namespace: str, name: str) -> ProgressReport:
+    async def _take(self, request: web.Request, bind: Bind) -> ProgressReport:
+        namespace, name = request.match_info["namespace"], request.match_info["name"]
         try:
             caller = await self._authenticate(request)
-            job = self._job_of(caller, namespace, name)
-            chain = await self._chain(caller, job)
-            attempt = attempt_of(caller, chain)
+            self._permit(caller, namespace)
+            bound = await bind(caller, namespace, name)
         except RefusedError:
             raise
         except TooManyReviewsError as error:
@@ -109,11 +137,23 @@ class ProgressServer:
             raise RefusedError(503, "ServiceUnavailable", message) from error
         self.connections.trust(peer_of(request.transport))
         report = await _read(request)
+        self._store.accept(bound.uid, bound.key, bound.attempt, report, bound.known, bound.origin)
+        return report
+
+    async def _job_and_attempt(self, caller: Caller, namespace: str, name: str) -> Bound:
+        job = self._directory.cached("FineTuneJob", namespace, name)
+        if job is None:
+            raise RefusedError(404, "NotFound", f"there is no finetunejob {name} in {namespace}")
+        chain = await self._chain(caller, job)
+        attempt = attempt_of(caller, chain)
         status = job.get("status") or {}
         origin = Origin(_created(chain.pod), reached_before(status, attempt))
-        latest = remembered(status, attempt)
-        self._store.accept(job["metadata"]["uid"], (namespace, name), attempt, report, latest, origin)
-        return report
+        return Bound(job["metadata"]["uid"], (namespace, name), attempt, remembered(status, attempt), origin)
+
+    async def _encoding(self, caller: Caller, namespace: str, name: str) -> Bound:
+        pod = await self._find("Pod", namespace, caller.pod_name, caller.pod_uid)
+        job = encodes(caller, await self._find("Job", namespace, name), pod)
+        return Bound(job["metadata"]["uid"], None, 0, None, Origin(_created(pod)))
 
     async def _authenticate(self, request: web.Request) -> Caller:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -123,16 +163,12 @@ class ProgressServer:
             return caller
         raise RefusedError(401, "Unauthorized", "a token of the pod, for our audience, is required")
 
-    def _job_of(self, caller: Caller, namespace: str, name: str) -> Object:
-        """The job that the path names. Callers cannot learn which jobs exist in another namespace."""
+    def _permit(self, caller: Caller, namespace: str) -> None:
+        """Callers cannot learn which jobs exist in another namespace."""
         if caller.namespace != namespace:
             raise RefusedError(403, "Forbidden", "a pod may report only for jobs of its namespace")
         if not self._pods.allow(caller.pod_uid, time.monotonic()):
             raise RefusedError(429, "TooManyRequests", "a pod may send two reports a second")
-        job = self._directory.cached("FineTuneJob", namespace, name)
-        if job is None:
-            raise RefusedError(404, "NotFound", f"there is no finetunejob {name} in {namespace}")
-        return job
 
     async def _chain(self, caller: Caller, job: Object) -> Chain:
         pod = await self._find("Pod", caller.namespace, caller.pod_name, caller.pod_uid)

@@ -42,18 +42,23 @@ class ProgressStore:
     def accept(
         self,
         job_uid: str,
-        key: Key,
+        key: Key | None,
         attempt: int,
         report: ProgressReport,
         remembered: Latest | None = None,
         origin: Origin = UNKNOWN,
     ) -> bool:
-        """Take a report; False if it is older than the one held here, or else older than `remembered`."""
+        """Take a report; False if it is older than the one held here, or else older than `remembered`.
+
+        Args:
+            key: None: no reconcile is requested.
+        """
         latest = update(report, attempt, self._latest.get(job_uid, remembered), datetime.now(UTC), origin)
         if latest is None:
             return False
         self._latest[job_uid] = latest
-        self._nudge(job_uid, key)
+        if key:
+            self._nudge(job_uid, key)
         return True
 
     def drop(self, job_uid: str) -> None:

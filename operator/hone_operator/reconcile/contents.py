@@ -16,16 +16,17 @@ from typing import Any
 from hone_api.plan import SweepPlan
 from hone_operator.desired import names
 from hone_operator.reconcile import models
-from hone_operator.reconcile.references import addresses, needs_run, run_of
+from hone_operator.reconcile.references import addresses, encoded_keys, needs_run, run_of
 from hone_operator.times import format_time, parse_time, read_time
 
 Ledger = Mapping[str, str]
-"""Content by hexadecimal digest, runs by `run.` and uid, and models that are deleted with their ModelVersion (see
-`models`). The value is empty, or the time of the last reference."""
+"""Content by hexadecimal digest, runs by `run.` and uid, encoded splits by `encoded.` and key, and models that are
+deleted with their ModelVersion (see `models`). The value is empty, or the time of the last reference."""
 RUN = "run."
+ENCODED = "encoded."
 FOLDERS = {"runs": RUN, "datasets": ""}
 """Folders of the store that are swept, and the prefix of their names in the ledger."""
-_ENTRY = re.compile(rf"[0-9a-f]{{64}}|run\.[-._a-zA-Z0-9]{{1,240}}|{models.PATTERN}")
+_ENTRY = re.compile(rf"[0-9a-f]{{64}}|run\.[-._a-zA-Z0-9]{{1,240}}|encoded\.[0-9a-f]{{40}}|{models.PATTERN}")
 MOST = 500
 """Number of contents that one Job removes."""
 RETRY = timedelta(hours=1)
@@ -36,7 +37,9 @@ def referred(objects: Iterable[tuple[str, Mapping[str, Any]]], claim: str) -> se
     pairs = list(objects)
     digests = {digest.removeprefix("sha256:") for kind, body in pairs for digest in _digests(kind, body) if digest}
     runs = {f"{RUN}{uid}" for kind, body in pairs if (uid := run_of(kind, body)) and needs_run(kind, body)}
-    return digests | runs | {content for kind, body in pairs for content in _addressed(kind, body, claim)}
+    jobs = [body for kind, body in pairs if kind == "FineTuneJob"]
+    encoded = {f"{ENCODED}{key}" for body in jobs for key in encoded_keys(body)}
+    return digests | runs | encoded | {content for kind, body in pairs for content in _addressed(kind, body, claim)}
 
 
 def _addressed(kind: str, body: Mapping[str, Any], claim: str) -> Iterator[str]:
@@ -146,7 +149,8 @@ def is_outdated(plan: SweepPlan, now_referred: set[str], exports: set[str], whol
 def _listed(plan: SweepPlan) -> set[str]:
     """Ledger keys that a plan removes."""
     digests = {digest.removeprefix("sha256:") for digest in plan.remove}
-    return digests | {f"{RUN}{uid}" for uid in plan.checkpoints} | {k for p in plan.models if (k := models.key_of(p))}
+    runs = {f"{RUN}{uid}" for uid in plan.checkpoints} | {f"{ENCODED}{key}" for key in plan.encoded}
+    return digests | runs | {k for p in plan.models if (k := models.key_of(p))}
 
 
 def due(ledger: Ledger, keep: timedelta) -> datetime | None:

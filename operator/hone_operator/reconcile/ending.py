@@ -20,8 +20,13 @@ from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import parse_time
 
 FAILURE = "failure.json"
-GATES = (ConditionType.DATASET_READY, ConditionType.MODEL_READY, ConditionType.TASKS_READY)
-"""Conditions that are true before the first attempt; the last one only if evaluation.harness is set."""
+GATES = (
+    ConditionType.DATASET_READY,
+    ConditionType.MODEL_READY,
+    ConditionType.TASKS_READY,
+    ConditionType.ROWS_ENCODED,
+)
+"""Conditions that are true before the first attempt; the last two exist only if there is such work."""
 
 
 def succeed(draft: JobDraft, reason: AnyReason, message: str, ended_at: str) -> Outcome:

@@ -18,7 +18,7 @@ from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import Attempt, image, network, training, world_size
 from hone_operator.progress.numbers import newest
-from hone_operator.reconcile import bounds, earlier, forecast, given, inputs
+from hone_operator.reconcile import bounds, earlier, encoding, forecast, given, inputs
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import Refused, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts, surplus, trained
@@ -45,6 +45,7 @@ STOPPING_SECONDS = 2.0
 AS_PLANNED = frozenset(
     {
         Reason.FETCHING,
+        Reason.ENCODING,
         Reason.WAITING_FOR_DATASET,
         Reason.WAITING_FOR_JOB,
         Reason.WAITING_FOR_MODEL_VERSION,
@@ -107,13 +108,16 @@ class _Run:
         data_ready = self._datasets()
         model = self._model()
         tasks = self._tasks()
+        rows = self._encoded(data_ready, model, tasks)
+        if rows.look:
+            return Outcome(look=rows.look)
         self._suspension()
         self._merge_progress()
         draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
         misfit = self._look_ahead(data_ready, model)
         forecast.told_more(draft, self._warnings)
         draft.delete += [*self.seen.network_left, *(j.body for j in surplus(draft.body, self._jobs))]
-        cause = model.failure or tasks.failure or misfit or final_cause(attempts, self.spec.restarts)
+        cause = model.failure or tasks.failure or rows.failure or misfit or final_cause(attempts, self.spec.restarts)
         if not (attempts.job and not attempts.job.finished):
             cause = cause or final_refusal(self.seen.refusals)
         if cause := cause or self._over_deadline():
@@ -121,7 +125,7 @@ class _Run:
             self._not_running(cause.code)
             return fail(draft, cause, self._unfinished())
         if attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED:
-            return self._finish(model, tasks)
+            return self._finish(model, tasks, rows)
         if attempts.job and not attempts.job.finished:
             return self._watch(attempts.job)
         if attempts.open:
@@ -130,10 +134,11 @@ class _Run:
             ConditionType.DATASET_READY: data_ready,
             ConditionType.MODEL_READY: model.ready,
             ConditionType.TASKS_READY: tasks.ready,
+            ConditionType.ROWS_ENCODED: rows.ready,
         }
         if closed := [gate for gate, is_open in gates.items() if not is_open]:
             return self._wait(closed[0])
-        return self._start(model, tasks)
+        return self._start(model, tasks, rows)
 
     # -- the gates before the first attempt ------------------------------------------------------
 
@@ -160,9 +165,25 @@ class _Run:
         pinned = self._pinned() if self.attempts.records else None
         return evaluation_tasks(self.draft, self.spec, self._store(), pinned, self.platform)
 
+    def _encoded(self, data_ready: bool, model: BaseModel, tasks: EvaluationTasks) -> encoding.Rows:
+        """Condition RowsEncoded, where a Job encodes the rows; an attempt pins them."""
+        if self.attempts.records and (pinned := self._pinned()):
+            return encoding.pinned(self.draft, pinned)
+        if not (data_ready and model.ready):
+            return encoding.Rows()
+        encoder = self.seen.encoder and replace(self.seen.encoder, stage=self._held(self.seen.encoder.stage))
+        first = self._attempt(1, self._resolved(model, tasks), model)
+        return encoding.rows(self.draft, first, self.seen.datasets, encoder, self.platform)
+
+    def _attempt(self, number: int, resolved: Resolved, model: BaseModel) -> Attempt:
+        return Attempt(self.draft.body, self.spec, number, resolved, self._ancestors(model))
+
     def _store(self) -> Stage:
+        return self._held(self.seen.store)
+
+    def _held(self, store: Stage) -> Stage:
         seen = self.seen
-        return replace(seen.store, refusals=seen.refusals, hold=inputs.hold(self.spec, seen.datasets))
+        return replace(store, refusals=seen.refusals, hold=inputs.hold(self.spec, seen.datasets))
 
     def _look_ahead(self, data_ready: bool, model: BaseModel) -> Cause | None:
         """Set conditions Advised and Accepted: once data and model are known, so are the needs of the run."""
@@ -190,7 +211,7 @@ class _Run:
 
     # -- attempts --------------------------------------------------------------------------------
 
-    def _resolved(self, model: BaseModel, tasks: EvaluationTasks) -> Resolved:
+    def _resolved(self, model: BaseModel, tasks: EvaluationTasks, rows: encoding.Rows | None = None) -> Resolved:
         """The resolved inputs of the newest attempt; for the first attempt, the objects that are Ready now."""
         if pinned := self._pinned():
             return pinned
@@ -205,6 +226,7 @@ class _Run:
             dataset_digests=inputs.digests(spec, self.seen.datasets),
             evaluation_datasets=inputs.held_out(spec, self.seen.datasets),
             evaluation_tasks=tasks.staged,
+            encoded_rows=rows.encoded if rows else None,
             world_size=world_size(spec),
             image=image(spec, self.platform),
         )
@@ -216,10 +238,10 @@ class _Run:
         """The chain that the base came from."""
         return given.ancestors(of_component(self.seen.jobs, "training")) or model.ancestors
 
-    def _start(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:
+    def _start(self, model: BaseModel, tasks: EvaluationTasks, rows: encoding.Rows) -> Outcome:
         """Start the next attempt if it is due."""
         draft, attempts = self.draft, self.attempts
-        resolved = self._resolved(model, tasks).model_copy(update={"image": image(self.spec, self.platform)})
+        resolved = self._resolved(model, tasks, rows).model_copy(update={"image": image(self.spec, self.platform)})
         number, start = attempts.count + 1, next_start(attempts)
         if self.spec.suspend:
             return self._paused()
@@ -242,7 +264,7 @@ class _Run:
             draft.check_in(draft.until(start))
             self._tell_end_of_attempt()
             return self._not_done(ConditionType.RUNNING)
-        attempt = Attempt(draft.body, self.spec, number, resolved, self._ancestors(model))
+        attempt = self._attempt(number, resolved, model)
         draft.create += training(attempt, self.platform)
         draft.put(resolved=as_json(resolved))
         self._tell_end_of_attempt()
@@ -413,13 +435,12 @@ class _Run:
         self.draft.put(phase=shown, reason=cause["reason"] if cause["reason"] != shown else None)
         return self.draft.outcome()
 
-    def _finish(self, model: BaseModel, tasks: EvaluationTasks) -> Outcome:
+    def _finish(self, model: BaseModel, tasks: EvaluationTasks, rows: encoding.Rows) -> Outcome:
         """Record the last attempt's success. Called again after a crash until the status has it."""
         result = trained(self.attempts.job) if self.attempts.job else None
         if result is None:
             raise AssertionError("a closed attempt has succeeded only if it has a result")
-        resolved, ancestors = self._resolved(model, tasks), self._ancestors(model)
-        attempt = Attempt(self.draft.body, self.spec, self.attempts.count, resolved, ancestors)
+        attempt = self._attempt(self.attempts.count, self._resolved(model, tasks, rows), model)
         self._not_running(Reason.SUCCEEDED)
         self.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
         return record(self.draft, attempt, result, self.seen.ledger, self.seen.versions, self.platform)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hone_api.states import AnyReason
+from hone_operator.desired.shared import Shared
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Outcome:
     """Observed objects to delete, unless they were replaced (uid)."""
     check_again_in: float | None = None
     """Seconds until time alone changes the decision."""
+    look: Shared | None = None
+    """Shared work that must be observed first: this decision is made again with it, and never carried out."""
 
     def creation_steps(self) -> Iterator[list[dict[str, Any]]]:
         """`create` in its order, grouped into steps whose objects can be created concurrently.

@@ -63,6 +63,23 @@ def run_of(kind: str, body: Body) -> str | None:
     return run
 
 
+def encoding_work(job: Body) -> str | None:
+    """Label of the Job that encodes the rows of this FineTuneJob, until the run has ended."""
+    return None if is_true(job, "Finished") else _encoding(job).get("work")
+
+
+def encoded_keys(job: Body) -> list[str]:
+    """Folders of encoded/ that this FineTuneJob reads, until the run has ended."""
+    if is_true(job, "Finished"):
+        return []
+    pinned = ((job.get("status") or {}).get("resolved") or {}).get("encodedRows") or {}
+    return [*(_encoding(job).get("keys") or ()), *(pinned.get("keys") or ())]
+
+
+def _encoding(job: Body) -> Mapping[str, Any]:
+    return (job.get("status") or {}).get("encoding") or {}
+
+
 def needs_run(kind: str, body: Body) -> bool:
     """Whether this object still needs the checkpoints."""
     if kind == "FineTuneJob":

@@ -58,6 +58,8 @@ class Staging(Generic[R]):
     """For messages: what is staged."""
     make: Callable[[Mapping[str, Any], int], list[dict[str, Any]]]
     """The objects of an attempt, from the store's claim and its number."""
+    underway: Reason = Reason.FETCHING
+    """Reason of the condition while nothing is wrong."""
 
 
 def stage(draft: Draft, work: Staging[R], seen: Stage, platform: Platform) -> R | Cause | None:
@@ -84,7 +86,7 @@ def stage(draft: Draft, work: Staging[R], seen: Stage, platform: Platform) -> R 
         draft.check_in(draft.until(start))
     if tries.obstacle:
         draft.check_in(RECHECK_SECONDS)
-    draft.conditions.set(work.condition, False, *_why(work.what, seen.hold, tries, cause or before.cause, due))
+    draft.conditions.set(work.condition, False, *_why(work, seen.hold, tries, cause or before.cause, due))
     if due and seen.hold is None:
         for refusal in seen.refusals:
             message = f"{refusal.kind} {refusal.name}: {refusal.message}"
@@ -120,7 +122,7 @@ def _begin(draft: Draft, work: Staging[R], tries: Tries, store: Mapping[str, Any
     draft.delete += tries.older  # the last one stays until there is a result, so that all waiting jobs see how it ended
 
 
-def _why(what: str, hold: Wait | None, tries: Tries, cause: Cause | None, due: bool) -> tuple[AnyReason, str]:
+def _why(work: Staging[R], hold: Wait | None, tries: Tries, cause: Cause | None, due: bool) -> tuple[AnyReason, str]:
     """Reason and message of the condition. `cause` is why the last ended attempt failed; its code is the reason until
     there is a result."""
     upcoming, start, obstacle = tries.number + 1, tries.next_start(), tries.obstacle
@@ -139,4 +141,4 @@ def _why(what: str, hold: Wait | None, tries: Tries, cause: Cause | None, due: b
         return obstacle.reason, obstacle.message
     if hold and not tries.active:
         return hold.reason, hold.message
-    return Reason.FETCHING, f"{what} being staged in the store."
+    return work.underway, f"{work.what} being staged in the store."

@@ -99,12 +99,21 @@ class World:
         path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/default/token"
         return (await self.kube("POST", path, {"spec": spec}))["status"]["token"]
 
-    async def post(self, job: str, token: str | None, body: Any, namespace: str = "") -> tuple[int, dict[str, Any]]:
+    async def encoder(self, name: str, component: str = "encode") -> str:
+        """Make a Job that encodes rows and its pod; the pod's name."""
+        labels = {"hone.dev/component": component, "hone.dev/content": "0" * 16}
+        body = {"metadata": {"name": name, "labels": labels}, "spec": {"template": {"spec": pod_spec()}}}
+        made = await self.kube("POST", f"/apis/batch/v1/namespaces/{self.namespace}/jobs", body)
+        return await self.pod(f"{name}-0", labels, reference("Job", name, made["metadata"]["uid"]))
+
+    async def post(
+        self, job: str, token: str | None, body: Any, namespace: str = "", kind: str = "finetunejobs"
+    ) -> tuple[int, dict[str, Any]]:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         context = ssl.create_default_context(cadata=self.ca)
         async with aiohttp.ClientSession(trust_env=False) as session:
-            url = self.path(job, namespace)
+            url = self.path(job, namespace).replace("/finetunejobs/", f"/{kind}/")
             async with session.post(url, data=data, headers=headers, ssl=context) as answer:
                 return answer.status, await answer.json()
 
@@ -222,6 +231,21 @@ async def test_other_namespaces_unknown_jobs_and_ended_jobs(world):
     world.knows("a", finished=True)
     assert (await world.post("a", token, REPORT))[0] == 409
     assert world.store.latest(OWNER) is None
+
+
+async def test_a_pod_that_encodes_rows_reports_for_its_job_alone(world):
+    report = {"trainerStatus": {"progressPercentage": 42, "estimatedRemainingSeconds": 90, "metrics": []}}
+    encoder = await world.token(await world.encoder("rows-encode-1"))
+    assert (await world.post("rows-encode-1", encoder, report, kind="encodings"))[0] == 200
+    job = await world.kube("GET", f"/apis/batch/v1/namespaces/{world.namespace}/jobs/rows-encode-1")
+    latest = world.store.latest(job["metadata"]["uid"])
+    assert (latest.progress.percent, latest.progress.eta) == (42, "1m")
+    assert (await world.post("rows-encode-2", encoder, report, kind="encodings"))[0] == 403, "of another Job"
+    assert (await world.post("rows-encode-1", encoder, report, "other", kind="encodings"))[0] == 403
+    world.knows("rows-encode")
+    assert (await world.post("rows-encode", encoder, report))[0] == 403, "it is no attempt of a run"
+    stager = await world.token(await world.encoder("model-fetch-1", component="fetch"))
+    assert (await world.post("model-fetch-1", stager, report, kind="encodings"))[0] == 403
 
 
 async def test_bad_bodies(world):

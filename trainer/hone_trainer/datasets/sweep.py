@@ -19,7 +19,7 @@ from hone_api.report import MAX_UNCLAIMED, SweepResult
 from hone_trainer.datasets.exports import Exports
 from hone_trainer.store import folders
 
-KINDS = ("datasets", "incoming", "base-models", "evaluation-tasks", "runs", "models", "reports", "other")
+KINDS = ("datasets", "encoded", "incoming", "base-models", "evaluation-tasks", "runs", "models", "reports", "other")
 """Folders of a store; `other` is what users keep there, e.g. exports."""
 
 
@@ -29,7 +29,7 @@ def run(plan: SweepPlan) -> SweepResult:
     removed, size, since = 0, 0, plan.as_of - plan.grace_seconds
     exports = Exports(plan)
     models = [folder for folder in exports.removable() if _newest(folder) < since]
-    for folder in [*_contents(plan), *_reports(plan), *_runs(plan), *_incoming(plan), *models]:
+    for folder in [*_contents(plan), *_encoded(plan), *_reports(plan), *_runs(plan), *_incoming(plan), *models]:
         aside = _taken(folder, since)
         if aside is None:
             continue
@@ -48,6 +48,13 @@ def run(plan: SweepPlan) -> SweepResult:
 
 def _contents(plan: SweepPlan) -> list[Path]:
     return [Path(plan.store) / "datasets" / digest.removeprefix("sha256:") for digest in plan.remove]
+
+
+def _encoded(plan: SweepPlan) -> list[Path]:
+    """Encoded splits that no run reads any more, and what interrupted Jobs left."""
+    root, since = Path(plan.store) / "encoded", plan.as_of - plan.grace_seconds
+    left = [folder for folder in root.glob(".*") if folder.is_dir() and _newest(folder) < since]
+    return [*(root / key for key in plan.encoded), *sorted(left)]
 
 
 def _reports(plan: SweepPlan) -> list[Path]:

@@ -1,0 +1,125 @@
+"""The rows of a run as tokens: encoded by a CPU Job before any GPU is requested, pinned by the first attempt.
+
+A small Dataset is encoded by the run itself: starting a pod would take longer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api import encoding
+from hone_api.finetunejob_status import EncodedRows, Encoding, Resolved
+from hone_api.report import EncodeResult
+from hone_api.states import ConditionType, Reason
+from hone_operator.desired.encode import encode, encode_plan, encoded
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.shared import Shared
+from hone_operator.desired.training import Attempt
+from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile import inputs
+from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.staging import RECHECK_SECONDS, Stage, Staging, stage
+
+CONDITION = ConditionType.ROWS_ENCODED
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Whether the run can start as far as its rows are concerned, or why it cannot."""
+
+    ready: bool = False
+    encoded: EncodedRows | None = None
+    """None: the run encodes its rows itself, or they are not ready."""
+    failure: Cause | None = None
+    """Final: another try cannot help."""
+    look: Shared | None = None
+    """What must be observed before this can be decided."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What is seen of the shared Job that encodes the rows."""
+
+    stage: Stage
+    report: Latest | None = None
+    """Its pod's newest report."""
+
+
+def rows(draft: Draft, attempt: Attempt, datasets: inputs.Datasets, seen: Encoder | None, platform: Platform) -> Rows:
+    """Sets the condition RowsEncoded where a Job encodes the rows, and asks for that Job when one is due.
+
+    Args:
+        attempt: the first one, as it would start now.
+        seen: None: nothing was observed yet; `Rows.look` says what to observe.
+    """
+    keys = encoding.keys(encode_plan(attempt, platform))
+    if not keys or _size(attempt, datasets) < platform.encode_from_bytes:
+        draft.put(encoding=None)
+        return Rows(ready=True)
+    shared = encoded(keys, platform)
+    known = Encoding(work=shared.key, keys=keys)
+    if seen is None:
+        draft.conditions.set(CONDITION, None, Reason.ENCODING, "")
+        return Rows(look=shared)
+    wanted = Staging(
+        shared,
+        CONDITION,
+        EncodeResult,
+        "The rows are",
+        lambda claim, number: encode(claim, shared, attempt, number, platform),
+        Reason.ENCODING,
+    )
+    found = stage(draft, wanted, seen.stage, platform)
+    if isinstance(found, EncodeResult):
+        draft.put(encoding=_done(known, found).to_json())
+        return ready(draft, EncodedRows(keys=keys, digest=found.digest), _words(found))
+    if isinstance(found, Cause):
+        draft.put(encoding=known.to_json())
+        return Rows(failure=found)
+    draft.put(encoding=_underway(known, seen.report).to_json())
+    draft.check_in(RECHECK_SECONDS)
+    return Rows()
+
+
+def ready(draft: Draft, found: EncodedRows, words: str = "") -> Rows:
+    """The rows are in the store."""
+    draft.conditions.set(CONDITION, True, Reason.ENCODED, words)
+    return Rows(ready=True, encoded=found)
+
+
+def pinned(draft: Draft, resolved: Resolved) -> Rows:
+    """What the first attempt started with; from then on nothing else matters."""
+    if resolved.encoded_rows is None:
+        return Rows(ready=True)
+    return ready(draft, resolved.encoded_rows, draft.conditions.before(CONDITION).get("message", ""))
+
+
+def _size(attempt: Attempt, datasets: inputs.Datasets) -> int:
+    """Bytes of the Datasets that the run is trained and evaluated on."""
+    named = {d.name for d in attempt.spec.datasets}
+    named |= {rows.partition("/")[0] for rows in attempt.resolved.evaluation_datasets or ()}
+    return sum(_bytes(datasets.get(name) or {}) for name in named)
+
+
+def _bytes(dataset: Mapping[str, Any]) -> int:
+    return (dataset.get("status") or {}).get("sizeBytes") or 0
+
+
+def _done(known: Encoding, result: EncodeResult) -> Encoding:
+    done = {"rows": result.rows, "tokens": result.tokens, "percent": 100}
+    return known.model_copy(update={**done, "tokens_per_second": result.tokens_per_second})
+
+
+def _underway(known: Encoding, report: Latest | None) -> Encoding:
+    if report is None:
+        return known
+    said = report.progress
+    update = {"percent": said.percent, "eta": said.eta, "tokens_per_second": said.tokens_per_second}
+    return known.model_copy(update=update)
+
+
+def _words(result: EncodeResult) -> str:
+    """For people: what became of the rows, and what looks wrong."""
+    head = f"{result.rows} examples, {result.tokens} tokens"
+    return "; ".join([head, *result.summary, *result.advice])
