@@ -65,12 +65,12 @@ def run_of(kind: str, body: Body) -> str | None:
 
 def encoding_work(job: Body) -> str | None:
     """Label of the Job that encodes the rows of this FineTuneJob, until the run has ended."""
-    return None if is_true(job, "Finished") else _encoding(job).get("work")
+    return None if is_true(job, ConditionType.FINISHED) else _encoding(job).get("work")
 
 
 def encoded_keys(job: Body) -> list[str]:
     """Folders of encoded/ that this FineTuneJob reads, until the run has ended."""
-    if is_true(job, "Finished"):
+    if is_true(job, ConditionType.FINISHED):
         return []
     pinned = ((job.get("status") or {}).get("resolved") or {}).get("encodedRows") or {}
     return [*(_encoding(job).get("keys") or ()), *(pinned.get("keys") or ())]

@@ -47,7 +47,8 @@ class Encoding:
     def tick(self, seconds: float = 10, **seen: Any) -> Any:
         if (outcome := self.life.tick(seconds, **seen)).look is None:
             return outcome
-        assert outcome.create == () and outcome.status is None
+        assert outcome.create == ()
+        assert outcome.status is None
         jobs = [j for j in self.life.shared if j.body["metadata"]["labels"]["hone.dev/content"] == outcome.look.key]
         return self.life.tick(seconds, encoder=Encoder(Stage(self.life.claim, jobs), self.report), **seen)
 
@@ -122,7 +123,8 @@ def test_the_run_reads_what_was_encoded_and_nothing_else(large, conditions):
     mounts = job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     assert [m["readOnly"] for m in mounts if m["mountPath"] == "/store/encoded"] == [True]
     message = next(c["message"] for c in status["conditions"] if c["type"] == "RowsEncoded")
-    assert "34567 tokens" in message and "20000 trained" in message
+    assert "34567 tokens" in message
+    assert "20000 trained" in message
 
     large.life.datasets = {}
     large.life.shared.clear()
