@@ -6,12 +6,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from hone_api import encoding
 from hone_api.dataset import DatasetSpec
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import DatasetInput
 from hone_operator.desired import sweep
+from hone_operator.desired.encode import encode, encode_plan, encoded
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.materialize import Named, materialize
 from hone_operator.desired.platform import Platform
@@ -23,7 +25,7 @@ from hone_operator.desired.training import Attempt, training
 from hone_operator.desired.verify import verify
 
 DIGEST = "sha256:" + "0" * 64
-LASTING = ("base-models", "evaluation-tasks", "models", "runs")
+LASTING = ("base-models", "encoded", "evaluation-tasks", "models", "runs")
 """Folders of the store that pods which make rows may only read."""
 PLATFORM = Platform(
     "registry.example/hone/trainer@sha256:" + "1" * 64,
@@ -151,6 +153,24 @@ def harness_tasks() -> list[dict[str, Any]]:
     return tasks(owner("PersistentVolumeClaim", "hone-store"), shared, spec, spec.evaluation.harness, 2, PLATFORM)
 
 
+def encoded_rows() -> list[dict[str, Any]]:
+    spec = FineTuneJobSpec.model_validate(
+        {"model": {"uri": "hf://org/model"}, "datasets": [{"name": "rows"}], "output": {"modelName": "m"}}
+    )
+    resolved = Resolved(
+        model_uri="pvc://hone-store/base-models/org--model/abc",
+        model_commit="abc",
+        model_digest=DIGEST,
+        dataset_digests={"rows": "sha256:" + "5" * 64},
+        evaluation_datasets=["rows/validation"],
+        image=PLATFORM.trainer_image,
+    )
+    first = Attempt(owner("FineTuneJob", "run"), spec, 1, resolved)
+    keys = encoding.keys(encode_plan(first, PLATFORM))
+    assert keys is not None
+    return encode(owner("PersistentVolumeClaim", "hone-store"), encoded(keys, PLATFORM), first, 1, PLATFORM)
+
+
 def model_verify() -> list[dict[str, Any]]:
     artifacts = [
         {"format": f, "uri": f"pvc://{c}/models/x/{f.lower()}", "digest": DIGEST, "sizeBytes": 1}
@@ -191,6 +211,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "materialize-mixture": mixture,
     "fetch": model_fetch,
     "tasks": harness_tasks,
+    "encode": encoded_rows,
     "verify": model_verify,
     "sweep": swept,
     "store": lambda: [claim("team", PLATFORM)],

@@ -71,7 +71,7 @@ def in_two_steps(owner: Mapping[str, Any], spec: DatasetSpec, job_name: str, wor
         mounts=(*writable(platform, folder, *batch), *work.mounts),
         publisher=(
             store(platform),
-            *read_only(platform, "base-models", "evaluation-tasks", "models", "runs"),
+            *read_only(platform, "base-models", "encoded", "evaluation-tasks", "models", "runs"),
         ),
     )
 

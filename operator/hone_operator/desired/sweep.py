@@ -41,8 +41,6 @@ class Wanted:
 
     contents: Sequence[str] = ()
     """Hexadecimal digests without a reference."""
-    encoded: Sequence[str] = ()
-    """Keys of encoded splits without a reference."""
     datasets: Sequence[str] = ()
     """Names of all Datasets."""
     jobs: Sequence[str] | None = ()
@@ -55,6 +53,8 @@ class Wanted:
     """What stays below models/, as in a SweepPlan; None: everything."""
     making: Sequence[str] | None = None
     """Names of the Jobs that may still make rows; None: keep what any Job left behind."""
+    encoded: Sequence[str] = ()
+    """Keys of encoded splits without a reference."""
 
 
 def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:

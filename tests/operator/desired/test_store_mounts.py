@@ -37,6 +37,7 @@ MAY_WRITE: dict[str, set[str]] = {
     "materialize-mixture": {"incoming/mix-data-e14762a9"},
     "fetch": {"base-models"},
     "tasks": {"evaluation-tasks"},
+    "encode": {"encoded"},
     "verify": set(),
     "sweep": {""},
 }
