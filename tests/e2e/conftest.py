@@ -93,6 +93,8 @@ def hone(cluster: Path) -> Target:
     """The chart of the present sources, installed as the demo does it, with the model hub beside the cluster."""
     with _one_worker_at_a_time():
         target = targets.embedded()
+        # So small that a Dataset in a ConfigMap can be large.
+        target.values["encoding"] = {"fromSize": "400Ki", "cpu": "500m", "memory": "2Gi"}
         command.install(target)
     return target
 

@@ -61,8 +61,8 @@ class Namespace:
         spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
         self.create("PersistentVolumeClaim", name, spec)
 
-    def dataset(self, name: str = "rows", digit: str = "0") -> None:
-        """A Dataset that has been materialized; its digest is that digit 64 times."""
+    def dataset(self, name: str = "rows", digit: str = "0", size: int = 1000) -> None:
+        """A Dataset of so many bytes that has been materialized; its digest is that digit 64 times."""
         made = self.create("Dataset", name, {"source": {"uri": "pvc://data/rows.jsonl"}, "suspend": True})
         wait_until(lambda: self.condition("Dataset", name, "Ready"), "the operator has seen the Dataset")
         ready = {
@@ -77,6 +77,7 @@ class Namespace:
             "observedGeneration": made["metadata"]["generation"],
             "conditions": [ready],
             "digest": f"sha256:{digit * 64}",
+            "sizeBytes": size,
             "splits": [{"name": "train", "rows": 90}, {"name": "validation", "rows": 10}],
         }
         self.patch("Dataset", name, {"status": status}, "status")

@@ -11,6 +11,7 @@ from hone_api.states import CONDITIONS_OF
 from hone_operator.reconcile.outcome import Outcome
 
 pytestmark = pytest.mark.pure
+ALWAYS = {str(t) for t in CONDITIONS_OF["FineTuneJob"]} - {"TasksReady", "RowsEncoded"}
 GRPO = {"rewards": [{"type": "Number"}]}
 VLLM = {"method": "GRPO", "grpo": {**GRPO, "generation": {"engine": "VLLM"}}, "resources": {"gpusPerNode": 1}}
 SERVED = {"method": "GRPO", "grpo": {**GRPO, "generation": {"engine": "VLLM", "endpoint": "http://vllm:8000"}}}
@@ -18,7 +19,10 @@ SERVED = {"method": "GRPO", "grpo": {**GRPO, "generation": {"engine": "VLLM", "e
 
 def test_the_first_status_has_every_condition(life, conditions):
     life.tick()
-    assert set(conditions(life.status)) == {str(t) for t in CONDITIONS_OF["FineTuneJob"]} - {"TasksReady", "RowsEncoded"}
+    assert set(conditions(life.status)) == {str(t) for t in CONDITIONS_OF["FineTuneJob"]} - {
+        "TasksReady",
+        "RowsEncoded",
+    }
     assert {c["observedGeneration"] for c in life.status["conditions"]} == {1}
 
 
@@ -70,7 +74,10 @@ def test_what_is_not_supported_yet_is_refused_by_name(new_life, conditions, spec
     assert conditions(life.status)["Accepted"] == "False/NotSupportedYet"
     assert conditions(life.status)["Stalled"] == "True/NotSupportedYet"
     assert named in life.status["failure"]["message"]
-    assert set(conditions(life.status)) == {str(t) for t in CONDITIONS_OF["FineTuneJob"]} - {"TasksReady", "RowsEncoded"}
+    assert set(conditions(life.status)) == {str(t) for t in CONDITIONS_OF["FineTuneJob"]} - {
+        "TasksReady",
+        "RowsEncoded",
+    }
 
 
 def test_all_unsupported_fields_are_named_at_once(new_life):

@@ -1,0 +1,48 @@
+"""The rows of a large Dataset are encoded once for all jobs that use them, on a real API server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hand import Namespace
+from operator_process import Operator
+
+pytestmark = pytest.mark.apiserver
+FETCHED = {"kind": "Fetch", "path": "base-models/org--model/abc", "commit": "c" * 40, "digest": "sha256:" + "6" * 64}
+ENCODED = {"kind": "Encode", "digest": "sha256:" + "7" * 64, "splits": 2, "rows": 100, "tokens": 34567}
+
+
+def jobs_of(namespace: Namespace, component: str) -> list[str]:
+    found = namespace.list("Job")
+    return sorted(j["metadata"]["name"] for j in found if j["metadata"]["labels"]["hone.dev/component"] == component)
+
+
+def test_jobs_with_equal_rows_share_one_encoding(
+    namespace: Namespace, operator: Operator, spec: Callable[..., dict[str, Any]]
+) -> None:
+    namespace.dataset(digit="5", size=10**9)
+    for rate in ("1e-4", "2e-4", "3e-4"):
+        wanted = spec(model={"uri": "hf://org/model"}, training={"learningRate": rate})
+        namespace.create("FineTuneJob", f"run-{rate}", wanted)
+    (fetch,) = namespace.until(lambda: jobs_of(namespace, "fetch"), "the base model is staged")
+    namespace.succeed(fetch, FETCHED)
+    (encode,) = namespace.until(lambda: jobs_of(namespace, "encode"), "the rows are encoded")
+    wait = {c["reason"] for c in [namespace.condition("FineTuneJob", "run-1e-4", "RowsEncoded")] if c}
+    assert wait <= {"Encoding"}
+    assert jobs_of(namespace, "training") == []
+    namespace.succeed(encode, ENCODED)
+    namespace.until(lambda: len(jobs_of(namespace, "training")) == 3, "all train")
+    assert jobs_of(namespace, "encode") == [encode]
+    for rate in ("1e-4", "2e-4", "3e-4"):
+        status = namespace.get("FineTuneJob", f"run-{rate}")["status"]
+        assert status["resolved"]["encodedRows"]["digest"] == ENCODED["digest"]
+        assert status["encoding"]["tokens"] == 34567
+    namespace.until(
+        lambda: (
+            set(status["encoding"]["keys"])
+            <= {key.removeprefix("encoded.") for key in namespace.get("ConfigMap", "hone-contents").get("data", {})}
+        ),
+        "the ledger knows what is encoded",
+    )
