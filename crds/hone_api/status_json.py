@@ -44,6 +44,16 @@ class MetricSeriesJson(TypedDict, total=False):
     points: list[MetricPointJson]
 
 
+class EncodingJson(TypedDict, total=False):
+    work: Required[str]
+    keys: Required[list[str]]
+    percent: int
+    tokensPerSecond: str
+    eta: str
+    rows: int
+    tokens: int
+
+
 class LatentAttentionJson(TypedDict, total=False):
     queryRank: int
     rank: Required[int]
@@ -97,6 +107,11 @@ class StagedTasksJson(TypedDict, total=False):
     dataSets: Required[list[str]]
 
 
+class EncodedRowsJson(TypedDict, total=False):
+    keys: Required[list[str]]
+    digest: Required[str]
+
+
 class ResolvedJson(TypedDict, total=False):
     modelCommit: str
     modelUri: str
@@ -108,6 +123,7 @@ class ResolvedJson(TypedDict, total=False):
     datasets: list[DatasetUseJson]
     evaluationDatasets: list[str]
     evaluationTasks: StagedTasksJson
+    encodedRows: EncodedRowsJson
     learningRate: str
     microBatchSize: int
     gradientAccumulationSteps: int
@@ -160,6 +176,7 @@ class FineTuneJobStatusJson(TypedDict, total=False):
     conditions: list[ConditionJson] | None
     progress: JobProgressJson | None
     metrics: list[MetricSeriesJson] | None
+    encoding: EncodingJson | None
     resolved: ResolvedJson | None
     memory: MemoryJson | None
     attempts: list[AttemptJson] | None
