@@ -24,7 +24,7 @@ from hone_api.meta import (
 from hone_api.progress_numbers import ProgressNumbers
 from hone_api.states import AttemptOutcome, JobPhase
 
-EncodingKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+EncodingKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$", max_length=40)]
 """See `hone_api.encoding.key`."""
 
 

@@ -19,6 +19,8 @@ DEFINED = ("crds/hone_api/states.py", "crds/hone_api/failures.py")
 STATES: tuple[type[State], ...] = (ConditionType, Reason, JobPhase, DatasetPhase, AttemptOutcome)
 POD, JOB, NODE = "phase of a pod", "word of the Job API", "condition of a node"
 OTHER_THINGS = {
+    ("trainer/hone_trainer/encoding/split_file.py", "Encoded"): "the name of a class",
+    ("trainer/hone_trainer/run/encode.py", "Encoding"): "a stage of a pod, as its reports name it",
     ("cli/hone_cli/cluster.py", "Succeeded"): POD,
     ("cli/hone_cli/cluster.py", "Failed"): POD,
     ("cli/hone_cli/reviews.py", "Accepted"): "a reviewer's verdict",

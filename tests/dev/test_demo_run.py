@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -71,12 +72,19 @@ def test_a_run_is_shown_until_it_ends(target, capsys):
 
     set_status(target, run.name, {"conditions": running, "progress": progress})
     end = {"conditions": ended("Succeeded", "Completed"), "modelVersionName": "m-v1"}
-    timer = threading.Timer(3.0, set_status, (target, run.name, end))
-    timer.start()
+    shown = ""
+
+    def end_once_shown():
+        nonlocal shown
+        while "Training 30/60 50%  loss 2.50" not in shown:
+            shown += capsys.readouterr().err
+            time.sleep(0.05)
+        set_status(target, run.name, end)
+
+    threading.Thread(target=end_once_shown, daemon=True).start()
     job = follow(target, command.TENANT, run.name)
-    timer.join()
     assert job["status"]["modelVersionName"] == "m-v1"
-    assert "Training 30/60 50%  loss 2.50" in capsys.readouterr().err
+    assert "Training 30/60 50%  loss 2.50" in shown
 
 
 def test_a_failed_run_is_told_with_its_hint(target):
