@@ -17,7 +17,7 @@ from hone_operator.desired.shared import Shared
 from hone_operator.desired.training import Attempt
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import inputs
-from hone_operator.reconcile.draft import Draft
+from hone_operator.reconcile.draft import JobDraft, as_json
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.staging import RECHECK_SECONDS, Stage, Staging, stage
 
@@ -46,7 +46,9 @@ class Encoder:
     """Its pod's newest report."""
 
 
-def rows(draft: Draft, attempt: Attempt, datasets: inputs.Datasets, seen: Encoder | None, platform: Platform) -> Rows:
+def rows(
+    draft: JobDraft, attempt: Attempt, datasets: inputs.Datasets, seen: Encoder | None, platform: Platform
+) -> Rows:
     """Sets the condition RowsEncoded where a Job encodes the rows, and asks for that Job when one is due.
 
     Args:
@@ -72,23 +74,23 @@ def rows(draft: Draft, attempt: Attempt, datasets: inputs.Datasets, seen: Encode
     )
     found = stage(draft, wanted, seen.stage, platform)
     if isinstance(found, EncodeResult):
-        draft.put(encoding=_done(known, found).to_json())
+        draft.put(encoding=as_json(_done(known, found)))
         return ready(draft, EncodedRows(keys=keys, digest=found.digest), _words(found))
     if isinstance(found, Cause):
-        draft.put(encoding=known.to_json())
+        draft.put(encoding=as_json(known))
         return Rows(failure=found)
-    draft.put(encoding=_underway(known, seen.report).to_json())
+    draft.put(encoding=as_json(_underway(known, seen.report)))
     draft.check_in(RECHECK_SECONDS)
     return Rows()
 
 
-def ready(draft: Draft, found: EncodedRows, words: str = "") -> Rows:
+def ready(draft: JobDraft, found: EncodedRows, words: str = "") -> Rows:
     """The rows are in the store."""
     draft.conditions.set(CONDITION, True, Reason.ENCODED, words)
     return Rows(ready=True, encoded=found)
 
 
-def pinned(draft: Draft, resolved: Resolved) -> Rows:
+def pinned(draft: JobDraft, resolved: Resolved) -> Rows:
     """What the first attempt started with; from then on nothing else matters."""
     if resolved.encoded_rows is None:
         return Rows(ready=True)
