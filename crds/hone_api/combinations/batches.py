@@ -9,7 +9,7 @@ LARGEST_MICRO_BATCH = 8
 
 
 def divisors(rows: int) -> list[int]:
-    """Sizes of a micro batch that divide a rank\'s `rows` equally, largest first; the last is 1."""
+    """Sizes of a micro batch that divide a rank's `rows` equally, largest first; the last is 1."""
     return [d for d in range(min(rows, LARGEST_MICRO_BATCH), 1, -1) if rows % d == 0] + [1]
 
 

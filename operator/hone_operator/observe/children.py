@@ -1,0 +1,51 @@
+"""What all kinds read: child Jobs with their pods, and the objects that a spec refers to."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from hone_operator.cache import Cache
+from hone_operator.cluster import Cluster
+from hone_operator.desired.platform import Platform
+from hone_operator.jobs import JobReader
+from hone_operator.reconcile.pods import ObservedJob
+
+
+@dataclass(frozen=True)
+class Children:
+    """Reads the children of one object at a time."""
+
+    cluster: Cluster
+    cache: Cache
+    platform: Platform
+    now: Callable[[], datetime]
+
+    @property
+    def read(self) -> JobReader:
+        """Reads what the cache does not have of a Job."""
+        return JobReader(self.cluster, self.now)
+
+    async def jobs(self, body: Mapping[str, Any], undigested: Callable[[ObservedJob], bool]) -> list[ObservedJob]:
+        """Child Jobs with pods; for Jobs that ended unnoticed, the pods as the API server has them at present."""
+        out = []
+        for job in self.cache.children(body, "Job"):
+            if job["metadata"].get("deletionTimestamp"):
+                continue
+            seen = ObservedJob(job, self.cache.children(job, "Pod"))
+            if seen.finished:
+                # Only a FineTuneJob's status has room for the log, which may quote rows.
+                with_log = body["kind"] == "FineTuneJob" and self.platform.rows_in_status
+                seen = await self.read.ended(seen, with_log) if undigested(seen) else seen
+            else:
+                seen = await self.read.in_progress(seen)
+            out.append(seen)
+        return out
+
+    def named(
+        self, kind: str, body: Mapping[str, Any], names_of: Callable[[Mapping[str, Any]], set[str]]
+    ) -> dict[str, Mapping[str, Any]]:
+        """The objects of this kind that the spec refers to, by name; those that do not exist are absent."""
+        namespace = body["metadata"]["namespace"]
+        by_name = {name: self.cache.get(kind, namespace, name) for name in names_of(body["spec"])}
+        return {name: other for name, other in by_name.items() if other is not None}

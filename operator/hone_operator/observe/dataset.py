@@ -1,0 +1,44 @@
+"""What a decision about a Dataset depends on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_operator.desired.materialize import named_datasets, named_versions
+from hone_operator.existence import Existence
+from hone_operator.observe.children import Children
+from hone_operator.reconcile import dataset
+from hone_operator.reconcile.dataset import Observed
+from hone_operator.reconcile.pods import ObservedJob
+
+
+@dataclass(frozen=True)
+class DatasetReader:
+    """Reads the surroundings of one Dataset at a time."""
+
+    children: Children
+    exists: Existence
+
+    async def observe(self, body: Mapping[str, Any]) -> Observed:
+        """What is seen of the Dataset and of what it refers to."""
+        jobs = await self.children.jobs(body, lambda job: dataset.is_news(body, job))
+        return Observed(
+            jobs=jobs,
+            missing=await self._missing_source(body, jobs),
+            datasets=self.children.named("Dataset", body, named_datasets),
+            versions=self.children.named("ModelVersion", body, named_versions),
+        )
+
+    async def _missing_source(self, body: Mapping[str, Any], jobs: list[ObservedJob]) -> str | None:
+        """`kind/name` of a source in the namespace that does not exist; looked up only when an attempt is due."""
+        uri = (body["spec"].get("source") or {}).get("uri", "")
+        if (dataset.is_ready(body) and not body["spec"].get("refresh")) or any(not j.finished for j in jobs):
+            return None
+        namespace = body["metadata"]["namespace"]
+        scheme, _, rest = uri.partition("://")
+        name = rest.partition("/")[0]
+        if scheme == "configmap" and await self.children.cluster.get("ConfigMap", namespace, name) is None:
+            return f"ConfigMap/{name}"
+        if scheme == "pvc" and not await self.exists.of_claim(namespace, name):
+            return f"PersistentVolumeClaim/{name}"
+        return None

@@ -1,0 +1,120 @@
+"""What a decision about a FineTuneJob depends on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+from hone_api.states import ConditionType
+from hone_operator import cache as caches
+from hone_operator import networks as ranks_networks
+from hone_operator.desired import modelref, names
+from hone_operator.desired.shared import Shared
+from hone_operator.existence import Existence
+from hone_operator.observe.children import Children
+from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile.attempts import is_open, last_open
+from hone_operator.reconcile.conditions import is_true
+from hone_operator.reconcile.earlier import made_by
+from hone_operator.reconcile.encoding import Encoder
+from hone_operator.reconcile.observed import Observed, of_component
+from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.upstream import Upstream
+from hone_operator.stores import StoreReader
+
+
+class Reports(Protocol):
+    """The progress server's store."""
+
+    def latest(self, job_uid: str) -> Latest | None: ...
+
+
+class Left(NamedTuple):
+    """Names of the pods of a Job that is gone."""
+
+    stopping: Sequence[str]
+    stranded: Sequence[str]
+    """Pods that can never start."""
+
+
+@dataclass(frozen=True)
+class FineTuneJobReader:
+    """Reads the surroundings of one FineTuneJob at a time."""
+
+    children: Children
+    exists: Existence
+    stores: StoreReader
+    networks: Existence
+    reports: Reports
+
+    async def observe(self, body: Mapping[str, Any]) -> Observed:
+        """What is seen of the job and of what it refers to."""
+        meta, namespace = body["metadata"], body["metadata"]["namespace"]
+        jobs, left = await self._attempts(body)
+        report, attempts = self.reports.latest(body["metadata"]["uid"]), of_component(jobs, "training")
+        seen = Observed(
+            datasets=self.children.named("Dataset", body, modelref.datasets),
+            jobs=jobs,
+            report=report,
+            claim_exists=await self._model_claim(body),
+            upstream=self._upstream(body),
+            store=await self.stores.observe(body),
+            stopping=None if left is None else len(left.stopping),
+            stranded=left.stranded if left else (),
+            network_lost=await ranks_networks.is_lost(self.networks, attempts, report),
+            network_left=await ranks_networks.left(self.children.cluster, body, attempts),
+            made=made_by(body, self.children.cache.made_by(namespace, meta["name"], meta["uid"])),
+        )
+        if any(j.succeeded and is_open(body, j) for j in attempts):
+            ledger = await self.children.cluster.get("ConfigMap", namespace, names.LEDGER)
+            seen = replace(seen, ledger=ledger, versions=self.children.cache.items("ModelVersion", namespace))
+        return seen
+
+    async def encoder(self, namespace: str, work: Shared) -> Encoder:
+        """The shared Job that encodes the rows of a FineTuneJob, and what its pod reports."""
+        stage = await self.stores.stage(namespace, [work])
+        uids = [job.body["metadata"]["uid"] for job in stage.jobs if not job.finished]
+        return Encoder(stage, next(filter(None, map(self.reports.latest, uids)), None))
+
+    async def _attempts(self, body: Mapping[str, Any]) -> tuple[list[ObservedJob], "Left | None"]:
+        """Child Jobs, and the remaining pods of the last attempt if somebody deleted its Job."""
+        jobs = await self.children.jobs(body, lambda job: is_open(body, job))
+        training = of_component(jobs, "training")
+        if is_true(body, ConditionType.FINISHED) or (record := last_open(body, training)) is None:
+            return jobs, None
+        namespace, name = body["metadata"]["namespace"], record["jobName"]
+        # Not trusting the cache: another attempt next to a running Job would spoil its checkpoints.
+        job = await self.children.cluster.get("Job", namespace, name)
+        if job is not None and caches.controls(body, job) and self.children.cache.put("Job", job):
+            return await self._attempts(body)
+        pods = await self.children.cluster.list("Pod", namespace, labels=f"batch.kubernetes.io/job-name={name}")
+        pods = [p for p in pods if p["metadata"]["labels"].get(names.COMPONENT) == "training" and _of_job(p, name)]
+        left = [p for p in pods if p["status"].get("phase") not in ("Succeeded", "Failed")]
+        stranded = [p["metadata"]["name"] for p in left if await self.children.read.never_starts(p)]
+        return jobs, Left([n for p in left if (n := p["metadata"]["name"]) not in stranded], stranded)
+
+    def _upstream(self, body: Mapping[str, Any]) -> Upstream:
+        """The jobs along spec.model.fineTuneJob, and the ModelVersions that this job or its parent refers to."""
+        namespace, spec = body["metadata"]["namespace"], body["spec"]
+        jobs: dict[str, Mapping[str, Any]] = {}
+        name = spec["model"].get("fineTuneJob")
+        while name and name not in jobs and (job := self.children.cache.get("FineTuneJob", namespace, name)):
+            jobs[name] = job
+            name = job["spec"]["model"].get("fineTuneJob")
+        made_by = jobs.get(spec["model"].get("fineTuneJob"), {}).get("status") or {}
+        named = [spec["model"].get("modelVersion"), made_by.get("modelVersionName"), *modelref.references(spec)]
+        found = {n: self.children.cache.get("ModelVersion", namespace, n) for n in named if n}
+        return Upstream(jobs, {n: v for n, v in found.items() if v is not None})
+
+    async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
+        uri = body["spec"]["model"].get("uri", "")
+        started = bool((body.get("status") or {}).get("attempts"))
+        if not uri.startswith("pvc://") or started or is_true(body, ConditionType.FINISHED):
+            return None
+        claim = uri.removeprefix("pvc://").partition("/")[0]
+        return await self.exists.of_claim(body["metadata"]["namespace"], claim)
+
+
+def _of_job(pod: Mapping[str, Any], name: str) -> bool:
+    """Whether a Job with this name was the controller of a pod; the Job is gone, so its uid is unknown."""
+    owner = caches.owner_of(pod)
+    return owner is not None and (owner.api_version, owner.kind, owner.name) == ("batch/v1", "Job", name)
