@@ -222,7 +222,10 @@ def _tasks(options: argparse.Namespace, _: list[str]) -> Result:
 
 def _encode(options: argparse.Namespace, _: list[str]) -> Result:
     plan = _read_plan(options.plan, TrainingPlan)
-    from hone_trainer.run import encode
+    from hone_trainer.run import launch
+
+    os.environ.update(launch.OFFLINE)
+    from hone_trainer.run import encode  # its libraries read OFFLINE when they are imported
 
     return encode.run(plan)
 

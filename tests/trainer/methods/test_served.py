@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.endpoints.client import Access, Endpoint, in_parallel
 from hone_trainer.errors import SourceError, TrainerError
 from hone_trainer.methods import served
@@ -182,7 +183,7 @@ def run_of(make_plan: Any, tmp_path: Path) -> Any:
         options = {"engine": "VLLM", "endpoint": url, "secretName": "vllm"}
         grpo = {"rewards": [{"type": "Number"}], "maxCompletionLength": 8, "generation": options}
         plan = make_plan(method="GRPO", grpo=grpo, allowPrivateAddresses=True, generationSecretPath=str(folder))
-        return SimpleNamespace(plan=plan, rows=[SimpleNamespace(prompt_ids=[1, 2])], stop=Stop())
+        return SimpleNamespace(plan=plan, rows=[Prompt([1, 2], {}, 1)], stop=Stop())
 
     return make
 

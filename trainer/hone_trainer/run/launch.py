@@ -25,7 +25,7 @@ from hone_trainer.distributed import loopback, messages
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.models import merge_base
 from hone_trainer.reporting import termination
-from hone_trainer.run import ask_teacher, encode, template_date
+from hone_trainer.run import ask_teacher, template_date
 from hone_trainer.secrets import scrub
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import contents, finished
@@ -65,6 +65,8 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
     plan = plan_paths.absolute(plan, plan_dir)
     stop = Stop().install().leave_at_once(partial(_leave, plan))
     os.environ.update(OFFLINE)
+    from hone_trainer.run import encode  # its libraries read OFFLINE when they are imported
+
     first = _node() == 0
     if (finished_run := finished.result(plan)) is not None:
         return finished_run if first else None
