@@ -129,7 +129,7 @@ def test_every_tier_of_make_test_is_in_one_lane() -> None:
     chosen = [tier for tier in tiers.TIERS if not tier.by_name]
     planned = tiers.planned(chosen)
     assert sorted(tier.name for lane in planned for tier in lane) == sorted([*(t.name for t in chosen), "programs"])
-    assert [tier.name for tier in planned[-1]] == ["programs", "e2e"]
+    assert [tier.name for tier in planned[-1]] == ["programs"]
 
 
 def test_programs_are_compiled_only_for_a_tier_that_runs_them() -> None:
