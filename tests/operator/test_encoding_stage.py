@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,12 @@ def jobs_of(namespace: Namespace, component: str) -> list[str]:
     return sorted(j["metadata"]["name"] for j in found if j["metadata"]["labels"]["hone.dev/component"] == component)
 
 
+def resolved(namespace: Namespace, run: str) -> dict[str, Any] | None:
+    """The status of a run once it has what the first attempt was given; it is written after the Job exists."""
+    status = namespace.get("FineTuneJob", run).get("status") or {}
+    return status if "resolved" in status else None
+
+
 def test_jobs_with_equal_rows_share_one_encoding(
     namespace: Namespace, operator: Operator, spec: Callable[..., dict[str, Any]]
 ) -> None:
@@ -29,14 +36,17 @@ def test_jobs_with_equal_rows_share_one_encoding(
     (fetch,) = namespace.until(lambda: jobs_of(namespace, "fetch"), "the base model is staged")
     namespace.succeed(fetch, FETCHED)
     (encode,) = namespace.until(lambda: jobs_of(namespace, "encode"), "the rows are encoded")
-    wait = {c["reason"] for c in [namespace.condition("FineTuneJob", "run-1e-4", "RowsEncoded")] if c}
-    assert wait <= {"Encoding"}
+    runs = [f"run-{rate}" for rate in ("1e-4", "2e-4", "3e-4")]
+    namespace.until(
+        lambda: {namespace.condition("FineTuneJob", run, "RowsEncoded").get("reason") for run in runs} == {"Encoding"},
+        "all wait for their rows",
+    )
     assert jobs_of(namespace, "training") == []
     namespace.succeed(encode, ENCODED)
     namespace.until(lambda: len(jobs_of(namespace, "training")) == 3, "all train")
     assert jobs_of(namespace, "encode") == [encode]
-    for rate in ("1e-4", "2e-4", "3e-4"):
-        status = namespace.get("FineTuneJob", f"run-{rate}")["status"]
+    for run in runs:
+        status = namespace.until(partial(resolved, namespace, run), "the status of the run")
         assert status["resolved"]["encodedRows"]["digest"] == ENCODED["digest"]
         assert status["encoding"]["tokens"] == 34567
     namespace.until(

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from hone_api import encoding
 from hone_api.dataset import DatasetSpec
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
@@ -166,9 +165,8 @@ def encoded_rows() -> list[dict[str, Any]]:
         image=PLATFORM.trainer_image,
     )
     first = Attempt(owner("FineTuneJob", "run"), spec, 1, resolved)
-    keys = encoding.keys(encode_plan(first, PLATFORM))
-    assert keys is not None
-    return encode(owner("PersistentVolumeClaim", "hone-store"), encoded(keys, PLATFORM), first, 1, PLATFORM)
+    shared = encoded(encode_plan(first, PLATFORM), PLATFORM)
+    return encode(owner("PersistentVolumeClaim", "hone-store"), shared, first, 1, PLATFORM)
 
 
 def model_verify() -> list[dict[str, Any]]:

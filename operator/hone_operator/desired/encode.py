@@ -1,12 +1,14 @@
 """The Job that encodes the rows of a run as tokens before any GPU is requested; runs with equal rows share it."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from hone_api import GROUP, VERSION, encoding
+from hone_api.finetunejob import Output
+from hone_api.methods import METHODS
 from hone_api.plan import TrainingPlan
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV
+from hone_api.training import Training
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work, writable
@@ -18,15 +20,42 @@ COMPONENT = "encode"
 
 
 def encode_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
-    """The plan of the first attempt, with the folder that takes the encoded splits."""
-    own = replace(attempt, resolved=attempt.resolved.model_copy(update={"encoded_rows": None}))
-    return training_plan(own, platform).model_copy(update={"encoded_path": str(names.STORE / encoding.FOLDER)})
+    """A plan of what the tokens depend on, without anything else of the run: two runs that need the same tokens at the
+    same moment create the same Job."""
+    run = training_plan(attempt, platform)
+    folder = str(names.STORE / encoding.FOLDER)
+    return TrainingPlan(
+        run=COMPONENT,
+        method=run.method,
+        model_path=run.model_path,
+        model_uri=run.model_uri,
+        model_commit=run.model_commit,
+        model_digest=run.model_digest,
+        model_adapter=run.model_adapter,
+        template_date=run.template_date,
+        datasets=[source.model_copy(update={"share": None}) for source in run.datasets],
+        evaluation_datasets=run.evaluation_datasets,
+        encoded_path=folder,
+        output=Output(model_name=COMPONENT),
+        work_path=folder,
+        output_path=folder,
+        **_options(run),
+    )
 
 
-def encoded(keys: list[str], platform: Platform) -> Shared:
-    """The work of encoding the splits that have these keys."""
-    shaped_by = [platform.encoding_cpu, platform.encoding_memory]
-    return Shared(COMPONENT, work_key(COMPONENT, [keys, shaped_by], platform), "rows", lasting=True)
+def _options(run: TrainingPlan) -> dict[str, Any]:
+    """Of training and of the method's block what tokens depend on; all of it where the rest must fit together."""
+    info = METHODS[run.method]
+    if info.encodes == "Prompts" or run.distillation:
+        return {"training": run.training, info.block: getattr(run, info.block)}
+    lengths = Training(max_length=run.training.max_length, truncation=run.training.truncation)
+    return {"training": lengths, "sft": type(run.sft)(train_on=run.sft.train_on)}
+
+
+def encoded(plan: TrainingPlan, platform: Platform) -> Shared:
+    """The work of encoding the splits of this plan, which is from `encode_plan`."""
+    what = [plan.to_json(), platform.encoding_cpu, platform.encoding_memory]
+    return Shared(COMPONENT, work_key(COMPONENT, what, platform), "rows", lasting=True)
 
 
 def encode(

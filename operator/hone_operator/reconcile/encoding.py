@@ -55,11 +55,12 @@ def rows(
         attempt: the first one, as it would start now.
         seen: None: nothing was observed yet; `Rows.look` says what to observe.
     """
-    keys = encoding.keys(encode_plan(attempt, platform))
+    plan = encode_plan(attempt, platform)
+    keys = encoding.keys(plan)
     if not keys or _size(attempt, datasets) < platform.encode_from_bytes:
         draft.put(encoding=None)
         return Rows(ready=True)
-    shared = encoded(keys, platform)
+    shared = encoded(plan, platform)
     known = Encoding(work=shared.key, keys=keys)
     if seen is None:
         draft.conditions.set(CONDITION, None, Reason.ENCODING, "")

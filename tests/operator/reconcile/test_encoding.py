@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -145,6 +146,26 @@ def test_another_job_with_the_same_rows_uses_the_same_work(world, new_life, larg
     outcome = second.tick(70)
     assert of_component(outcome, "encode") == []
     assert len(of_component(outcome, "training")) == 1
+
+
+def test_two_jobs_that_ask_at_the_same_moment_create_equal_objects(world, new_life, large):
+    """Neither has seen the other's Job: of unequal ones, the second would be refused because its name is taken."""
+    other = new_life(
+        model={"uri": "hf://org/model"},
+        datasets=[{"name": "rows", "share": "100%"}],
+        training={"learningRate": "1e-3", "batchSize": 4},
+        sft={"neftuneAlpha": "5"},
+        adapter={"type": "None"},
+    )
+    other.job["metadata"] |= {"name": "other", "uid": "other-uid"}
+    other.shared = list(large.life.shared)
+    other.datasets = large.life.datasets
+    second = Encoding.__new__(Encoding)
+    second.world, second.life, second.report = world, other, None
+    made = [[b for b in each.tick().create if b["kind"] in ("Job", "ConfigMap")] for each in (large, second)]
+    plain = [json.dumps(bodies, sort_keys=True, default=str) for bodies in made]
+    assert len(made[0]) == 2
+    assert plain[0] == plain[1]
 
 
 @pytest.mark.parametrize("change", [{"training": {"maxLength": 64}}, {"sft": {"trainOn": "LastAssistant"}}])

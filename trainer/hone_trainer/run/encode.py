@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,10 @@ def run(plan: TrainingPlan) -> EncodeResult:
         base = _checked_base(contents.checked(plan))
         work = _Work(plan, base, reporters, counts_steps=True)
         places = {source.path: place(plan, source, writes=True) for source in encoding.splits(plan)}
-        work.encode({path: folder for path, folder in places.items() if not folders.is_intact(folder)})
+        missing = {path: folder for path, folder in places.items() if not folders.is_intact(folder)}
+        for folder in set(places.values()) - set(missing.values()):
+            os.utime(folder)  # a sweep keeps recently used folders
+        work.encode(missing)
         return _result(plan, places, work)
     finally:
         reporters.close()
