@@ -1,4 +1,4 @@
-"""Rows to tokens, once: before a GPU is asked for (`python -m hone_trainer encode`), else once a node before the ranks.
+"""Rows to tokens, once: before a GPU is requested (`python -m hone_trainer encode`), or else before the ranks start.
 
 Each split has a folder of its own, by the key of `hone_api.encoding`: below `encodedPath` of the plan where the stage
 made it, else below workPath. Ranks map it.
@@ -12,9 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,19 +20,19 @@ from functools import partial
 from pathlib import Path
 
 from hone_api import encoding
-from hone_api.plan import DatasetInput, TrainingPlan, parse_plan
-from hone_api.report import EncodeResult, Outcome
+from hone_api.plan import DatasetInput, TrainingPlan
+from hone_api.report import EncodeResult
 from hone_trainer.encoding import chunks, rendering, writing
 from hone_trainer.encoding.mapped import Mapped
 from hone_trainer.encoding.split_file import Encoded, Policy, encode_split
 from hone_trainer.encoding.writing import Task
-from hone_trainer.errors import StoreError, TrainerError, to_outcome
+from hone_trainer.errors import StoreError, TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
 from hone_trainer.reporting import live
 from hone_trainer.reporting.live import Reporters
-from hone_trainer.run import preflight
+from hone_trainer.run import apart, preflight
 from hone_trainer.signals import Stop
 from hone_trainer.store import contents, folders, manifest
 
@@ -84,7 +82,7 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     if plan.nodes * plan.processes_per_node == 1:  # the one rank does it itself
         return plan
     if first and not all(map(manifest.is_complete, targets)):
-        _apart(plan, stop)
+        apart.run("hone_trainer.run.encode", plan, stop, "the encoder")
     while not all(map(manifest.is_complete, targets)):
         stop.check("while waiting for the encoded rows")
         time.sleep(1)
@@ -203,7 +201,7 @@ def _result(plan: TrainingPlan, places: Mapping[str, Path], work: _Work) -> Enco
 
 @dataclass
 class _Work:
-    """Encodes splits, and tells how far it is."""
+    """Encodes splits and reports its progress."""
 
     plan: TrainingPlan
     base: Base
@@ -253,45 +251,13 @@ class _Work:
         self.reporters.update(stage=STAGE, tokens_per_second=self.speed, eta_seconds=round(rest), **steps)
 
 
-def _apart(plan: TrainingPlan, stop: Stop) -> None:
-    """Encode in a process of its own, to its end.
-
-    Raises:
-        TrainerError: of the process.
-    """
-    with tempfile.TemporaryDirectory(prefix="hone-encoding-") as folder:
-        plan_file, outcome = Path(folder) / "plan.json", Path(folder) / "outcome.json"
-        plan_file.write_text(plan.model_dump_json(by_alias=True))
-        process = subprocess.Popen([sys.executable, "-m", "hone_trainer.run.encode", str(plan_file), str(outcome)])
-        try:
-            while process.poll() is None:
-                stop.check("while the rows were encoded")
-                time.sleep(0.2)
-        finally:
-            process.kill()
-            process.wait()
-        if process.returncode == 0:
-            return
-        failure = Outcome.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
-        if failure is None:
-            raise TrainerError("TrainerError", f"the encoding of rows ended with exit code {process.returncode}")
-        raise TrainerError(failure.code, failure.message)
-
-
-def _main(plan_file: Path, outcome: Path) -> int:
-    plan = parse_plan(plan_file.read_bytes())
-    assert isinstance(plan, TrainingPlan)
+def _encode(plan: TrainingPlan) -> None:
     reporters = live.from_environment()
     try:
         ready(plan, preflight.before_ranks(plan), reporters)
-    except Exception as error:
-        found = to_outcome(error)
-        outcome.write_text(found.model_dump_json(by_alias=True))
-        return int(found.exit_code)
     finally:
         reporters.close()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(_main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(apart.main(_encode))

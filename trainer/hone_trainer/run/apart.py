@@ -1,0 +1,58 @@
+"""Work on a plan in a process of its own, whose memory is given back when it ends; used before several ranks start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hone_api.plan import TrainingPlan, parse_plan
+from hone_api.report import Outcome
+from hone_trainer.errors import TrainerError, to_outcome
+from hone_trainer.signals import Stop
+
+
+def run(module: str, plan: TrainingPlan, stop: Stop, what: str) -> None:
+    """Run `python -m <module> <plan.json> <file of the outcome>` to its end.
+
+    Args:
+        module: it calls `main`.
+        what: for messages, e.g. "the encoder".
+
+    Raises:
+        TrainerError: the error of the process; Interrupted, after which the process is gone.
+    """
+    with tempfile.TemporaryDirectory(prefix="hone-apart-") as folder:
+        plan_file, outcome = Path(folder) / "plan.json", Path(folder) / "outcome.json"
+        plan_file.write_text(plan.model_dump_json(by_alias=True))
+        process = subprocess.Popen([sys.executable, "-m", module, str(plan_file), str(outcome)])
+        try:
+            while process.poll() is None:
+                stop.check(f"while {what} was running")
+                time.sleep(0.2)
+        finally:
+            process.kill()
+            process.wait()
+        if process.returncode == 0:
+            return
+        failure = Outcome.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
+        if failure is None:
+            raise TrainerError("TrainerError", f"{what} ended with exit code {process.returncode}")
+        raise TrainerError(failure.code, failure.message)
+
+
+def main(work: Callable[[TrainingPlan], object]) -> int:
+    """The process: carry out `work`, and leave its error in the file of the outcome. Returns the exit code."""
+    plan_file, outcome_file = map(Path, sys.argv[1:3])
+    plan = parse_plan(plan_file.read_bytes())
+    assert isinstance(plan, TrainingPlan)
+    try:
+        work(plan)
+    except Exception as error:
+        outcome = to_outcome(error)
+        outcome_file.write_text(outcome.model_dump_json(by_alias=True))
+        return int(outcome.exit_code)
+    return 0
