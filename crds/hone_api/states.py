@@ -48,6 +48,13 @@ class ConditionType(State):
     VERIFIED = "Verified", "Every file of the model matches its manifest"
 
 
+GATES = (
+    ConditionType.DATASET_READY,
+    ConditionType.MODEL_READY,
+    ConditionType.TASKS_READY,
+    ConditionType.ROWS_ENCODED,
+)
+"""Conditions that are true before the first attempt; the last two exist only if there is such work."""
 _JOB, _DATASET, _VERSION = "FineTuneJob", "Dataset", "ModelVersion"
 KSTATUS = (ConditionType.READY, ConditionType.STALLED, ConditionType.RECONCILING)
 """What a person looks for first: is it done, can it continue, what is happening."""
@@ -55,10 +62,7 @@ CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
     _JOB: (
         *KSTATUS,
         ConditionType.ACCEPTED,
-        ConditionType.DATASET_READY,
-        ConditionType.MODEL_READY,
-        ConditionType.TASKS_READY,
-        ConditionType.ROWS_ENCODED,
+        *GATES,
         ConditionType.ADMITTED,
         ConditionType.RUNNING,
         ConditionType.SUSPENDED,

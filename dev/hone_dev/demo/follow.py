@@ -11,7 +11,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from hone_api import GROUP, VERSION
-from hone_api.states import ConditionType, JobPhase
+from hone_api.states import GATES, ConditionType, JobPhase
 from hone_dev.console import HoneDevError, console, note
 from hone_dev.demo.runs import is_finished
 from hone_dev.demo.targets import Target
@@ -19,15 +19,7 @@ from hone_dev.demo.targets import Target
 PATIENCE = 20 * 60.0  # seconds without any change of the status
 # field of status.progress, its name for people, digits after the point
 NUMBERS = (("loss", "loss", 2), ("evalLoss", "held-out loss", 2), ("tokensPerSecond", "tokens/s", 0), ("eta", "ETA", 0))
-GATES = (
-    ConditionType.ACCEPTED,
-    ConditionType.DATASET_READY,
-    ConditionType.MODEL_READY,
-    ConditionType.TASKS_READY,
-    ConditionType.ROWS_ENCODED,
-    ConditionType.ADMITTED,
-    ConditionType.RUNNING,
-)
+STAGES = (ConditionType.ACCEPTED, *GATES, ConditionType.ADMITTED, ConditionType.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ def view(job: Mapping[str, Any]) -> View:
     progress = status.get("progress") or {}
     running = conditions.get(ConditionType.RUNNING, {}).get("status") == "True"
     if not (running and progress.get("stage")):
-        closed = next((c for gate in GATES if (c := conditions.get(gate)) and c["status"] != "True"), None)
+        closed = next((c for gate in STAGES if (c := conditions.get(gate)) and c["status"] != "True"), None)
         words = f"{closed['type']}: {closed['reason']}. {closed.get('message', '')}".strip() if closed else "starting"
         return View(status.get("phase", JobPhase.PENDING) if running else words)
     shown = "  ".join(

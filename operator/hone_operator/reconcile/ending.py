@@ -8,7 +8,7 @@ from typing import Any
 from hone_api.failures import FAILURES, FailureCode
 from hone_api.placement import Cleanup
 from hone_api.reading import read_known
-from hone_api.states import AnyReason, AttemptOutcome, ConditionType, JobPhase, Reason
+from hone_api.states import GATES, AnyReason, AttemptOutcome, ConditionType, JobPhase, Reason
 from hone_operator.desired import names
 from hone_operator.reconcile.attempts import surplus
 from hone_operator.reconcile.conditions import MAX_MESSAGE, Conditions, is_true
@@ -20,13 +20,6 @@ from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import parse_time
 
 FAILURE = "failure.json"
-GATES = (
-    ConditionType.DATASET_READY,
-    ConditionType.MODEL_READY,
-    ConditionType.TASKS_READY,
-    ConditionType.ROWS_ENCODED,
-)
-"""Conditions that are true before the first attempt; the last two exist only if there is such work."""
 
 
 def succeed(draft: JobDraft, reason: AnyReason, message: str, ended_at: str) -> Outcome:

@@ -1,7 +1,6 @@
 """FineTuneJob: from what exists to what should exist. Read `reconcile` top to bottom."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,31 +8,27 @@ from pydantic import ValidationError
 
 from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
-from hone_api.finetunejob_status import Resolved
-from hone_api.modelversion import Ancestor
-from hone_api.states import AnyReason, AttemptOutcome, ConditionType, Reason
+from hone_api.states import GATES, AnyReason, AttemptOutcome, ConditionType, Reason
 from hone_api.status_json import JobProgressJson
 from hone_operator.desired import names
 from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import Attempt, image, network, training, world_size
+from hone_operator.desired.training import image, network, training
 from hone_operator.progress.numbers import newest
-from hone_operator.reconcile import bounds, earlier, encoding, forecast, given, inputs
+from hone_operator.reconcile import bounds, earlier, forecast, inputs
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import Refused, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts, surplus, trained
-from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
-from hone_operator.reconcile.conditions import condition, is_true
+from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import JobDraft, as_json
-from hone_operator.reconcile.ending import GATES, after_end, fail, phase
+from hone_operator.reconcile.ending import after_end, fail, phase
 from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.gates import GateKeeper, Gates
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, duration_seconds
 from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
 from hone_operator.reconcile.recording import record
 from hone_operator.reconcile.refusals import final_refusal, storage_note
-from hone_operator.reconcile.staging import Stage
-from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 from hone_operator.times import format_time, parse_time
 
@@ -53,7 +48,6 @@ AS_PLANNED = frozenset(
     }
 )
 """Reasons for waiting that need no action."""
-UNKNOWN = Reason.NOT_KNOWN_YET
 
 
 def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: Platform) -> Outcome:
@@ -99,25 +93,22 @@ class _Run:
         deleted = draft.time if seen.stopping == 0 else None
         now = Now(spec.suspend, seen.report or newest(draft.old), deleted, seen.stranded)
         self.attempts = observe_attempts(draft.body, jobs, now)
+        self.gate_keeper = GateKeeper(draft, spec, seen, platform, begun=bool(self.attempts.records))
 
     def decide(self) -> Outcome:
         draft, attempts = self.draft, self.attempts
-        draft.put(
-            modelVersionName=None, completionTime=None, failure=None
-        )  # the run has not ended, whoever wrote these
-        data_ready = self._datasets()
-        model = self._model()
-        tasks = self._tasks()
-        rows = self._encoded(data_ready, model, tasks)
-        if rows.look:
-            return Outcome(look=rows.look)
+        # The run has not ended, whoever wrote these.
+        draft.put(modelVersionName=None, completionTime=None, failure=None)
+        gates = self.gate_keeper.check()
+        if gates.rows.look:
+            return Outcome(look=gates.rows.look)
         self._suspension()
         self._merge_progress()
         draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
-        misfit = self._look_ahead(data_ready, model)
+        misfit = self.gate_keeper.look_ahead(gates)
         forecast.told_more(draft, self._warnings)
         draft.delete += [*self.seen.network_left, *(j.body for j in surplus(draft.body, self._jobs))]
-        cause = model.failure or tasks.failure or rows.failure or misfit or final_cause(attempts, self.spec.restarts)
+        cause = gates.failure or misfit or final_cause(attempts, self.spec.restarts)
         if not (attempts.job and not attempts.job.finished):
             cause = cause or final_refusal(self.seen.refusals)
         if cause := cause or self._over_deadline():
@@ -125,81 +116,16 @@ class _Run:
             self._not_running(cause.code)
             return fail(draft, cause, self._unfinished())
         if attempts.last and attempts.last["outcome"] == AttemptOutcome.SUCCEEDED:
-            return self._finish(model, tasks, rows)
+            return self._finish(gates)
         if attempts.job and not attempts.job.finished:
             return self._watch(attempts.job)
         if attempts.open:
             return self._stopping()
-        gates = {
-            ConditionType.DATASET_READY: data_ready,
-            ConditionType.MODEL_READY: model.ready,
-            ConditionType.TASKS_READY: tasks.ready,
-            ConditionType.ROWS_ENCODED: rows.ready,
-        }
-        if closed := [gate for gate, is_open in gates.items() if not is_open]:
-            return self._wait(closed[0])
-        return self._start(model, tasks, rows)
+        if (gate := gates.closed) is not None:
+            return self._wait(gate)
+        return self._start(gates)
 
-    # -- the gates before the first attempt ------------------------------------------------------
-
-    def _datasets(self) -> bool:
-        """Set condition DatasetReady: every Dataset is Ready, or was: an attempt pins their digests."""
-        if self.attempts.records and self._pinned():
-            self.conditions.set(ConditionType.DATASET_READY, True, Reason.READY, "")
-            return True
-        if problem := inputs.problem(self.spec, self.seen.datasets):
-            self.conditions.set(ConditionType.DATASET_READY, False, *problem)
-            return False
-        self.conditions.set(ConditionType.DATASET_READY, True, Reason.READY, "")
-        return True
-
-    def _model(self) -> BaseModel:
-        """Set condition ModelReady; an attempt pins the models."""
-        seen = self.seen
-        pinned = self._pinned() if self.attempts.records else None
-        sources = Sources(self._store(), seen.claim_exists, seen.upstream, pinned)
-        return base_model(self.draft, self.spec, sources, self.platform)
-
-    def _tasks(self) -> EvaluationTasks:
-        """Set condition TasksReady if evaluation.harness is set; an attempt pins the data sets."""
-        pinned = self._pinned() if self.attempts.records else None
-        return evaluation_tasks(self.draft, self.spec, self._store(), pinned, self.platform)
-
-    def _encoded(self, data_ready: bool, model: BaseModel, tasks: EvaluationTasks) -> encoding.Rows:
-        """Condition RowsEncoded, where a Job encodes the rows; an attempt pins them."""
-        if self.attempts.records and (pinned := self._pinned()):
-            return encoding.pinned(self.draft, pinned)
-        if not (data_ready and model.ready):
-            return encoding.Rows()
-        encoder = self.seen.encoder and replace(self.seen.encoder, stage=self._held(self.seen.encoder.stage))
-        first = self._attempt(1, self._resolved(model, tasks), model)
-        return encoding.rows(self.draft, first, self.seen.datasets, encoder, self.platform)
-
-    def _attempt(self, number: int, resolved: Resolved, model: BaseModel) -> Attempt:
-        return Attempt(self.draft.body, self.spec, number, resolved, self._ancestors(model))
-
-    def _store(self) -> Stage:
-        return self._held(self.seen.store)
-
-    def _held(self, store: Stage) -> Stage:
-        seen = self.seen
-        return replace(store, refusals=seen.refusals, hold=inputs.hold(self.spec, seen.datasets))
-
-    def _look_ahead(self, data_ready: bool, model: BaseModel) -> Cause | None:
-        """Set conditions Advised and Accepted: once data and model are known, so are the needs of the run."""
-        begun, known = (
-            bool(self.attempts.records),
-            condition(self.draft.body, ConditionType.ADVISED).get("reason", UNKNOWN),
-        )
-        if (begun and known != UNKNOWN) or not (data_ready and model.ready):
-            self.conditions.keep(ConditionType.ADVISED, UNKNOWN)
-            return None
-        misfit = forecast.look_ahead(self.draft, self.spec, model, self.seen.datasets)
-        if begun:  # the Job of attempt 1 was created, and the operator ended before it recorded this
-            return None
-        if misfit:
-            self.conditions.set(ConditionType.ACCEPTED, False, misfit.code, misfit.message)
-        return misfit
+    # -- attempts --------------------------------------------------------------------------------
 
     def _wait(self, gate: ConditionType) -> Outcome:
         self.conditions.set(ConditionType.ADMITTED, None, Reason.WAITING, "")
@@ -209,39 +135,10 @@ class _Run:
             self.draft.check_in(RECHECK_SECONDS)
         return self._not_done(gate)
 
-    # -- attempts --------------------------------------------------------------------------------
-
-    def _resolved(self, model: BaseModel, tasks: EvaluationTasks, rows: encoding.Rows | None = None) -> Resolved:
-        """The resolved inputs of the newest attempt; for the first attempt, the objects that are Ready now."""
-        if pinned := self._pinned():
-            return pinned
-        spec = self.spec
-        return Resolved(
-            model_commit=model.commit,
-            model_uri=model.uri,
-            model_digest=model.digest,
-            model_shape=model.shape,
-            model_version=model.version,
-            model_versions=list(model.others) or None,
-            dataset_digests=inputs.digests(spec, self.seen.datasets),
-            evaluation_datasets=inputs.held_out(spec, self.seen.datasets),
-            evaluation_tasks=tasks.staged,
-            encoded_rows=rows.encoded if rows else None,
-            world_size=world_size(spec),
-            image=image(spec, self.platform),
-        )
-
-    def _pinned(self) -> Resolved | None:
-        return given.resolved(self.spec, of_component(self.seen.jobs, "training"), self.draft.old)
-
-    def _ancestors(self, model: BaseModel) -> list[Ancestor]:
-        """The chain that the base came from."""
-        return given.ancestors(of_component(self.seen.jobs, "training")) or model.ancestors
-
-    def _start(self, model: BaseModel, tasks: EvaluationTasks, rows: encoding.Rows) -> Outcome:
+    def _start(self, gates: Gates) -> Outcome:
         """Start the next attempt if it is due."""
         draft, attempts = self.draft, self.attempts
-        resolved = self._resolved(model, tasks, rows).model_copy(update={"image": image(self.spec, self.platform)})
+        resolved = self.gate_keeper.resolved(gates).model_copy(update={"image": image(self.spec, self.platform)})
         number, start = attempts.count + 1, next_start(attempts)
         if self.spec.suspend:
             return self._paused()
@@ -264,7 +161,7 @@ class _Run:
             draft.check_in(draft.until(start))
             self._tell_end_of_attempt()
             return self._not_done(ConditionType.RUNNING)
-        attempt = self._attempt(number, resolved, model)
+        attempt = self.gate_keeper.attempt(number, resolved, gates)
         draft.create += training(attempt, self.platform)
         draft.put(resolved=as_json(resolved))
         self._tell_end_of_attempt()
@@ -311,7 +208,7 @@ class _Run:
         """Follow an attempt whose Job has not ended."""
         if job.body["spec"].get("suspend", False) != self.spec.suspend:
             self.draft.apply.append(suspension(job.body, self.spec.suspend))
-        pinned = self._pinned()
+        pinned = self.gate_keeper.pinned
         self.draft.put(resolved=as_json(pinned) if pinned else self.draft.old.get("resolved"))
         self.draft.await_start(job)
         if self.seen.network_lost:
@@ -355,7 +252,7 @@ class _Run:
 
     def _image_corrected(self) -> bool:
         """Whether the platform's image has changed since the attempt began, e.g. by `helm rollback`."""
-        pinned = self._pinned()
+        pinned = self.gate_keeper.pinned
         return (pinned and pinned.image) not in (None, image(self.spec, self.platform))
 
     def _with_new_image(self, job: ObservedJob, message: str) -> Outcome:
@@ -435,12 +332,12 @@ class _Run:
         self.draft.put(phase=shown, reason=cause["reason"] if cause["reason"] != shown else None)
         return self.draft.outcome()
 
-    def _finish(self, model: BaseModel, tasks: EvaluationTasks, rows: encoding.Rows) -> Outcome:
+    def _finish(self, gates: Gates) -> Outcome:
         """Record the last attempt's success. Called again after a crash until the status has it."""
         result = trained(self.attempts.job) if self.attempts.job else None
         if result is None:
             raise AssertionError("a closed attempt has succeeded only if it has a result")
-        attempt = self._attempt(self.attempts.count, self._resolved(model, tasks, rows), model)
+        attempt = self.gate_keeper.attempt(self.attempts.count, self.gate_keeper.resolved(gates), gates)
         self._not_running(Reason.SUCCEEDED)
         self.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
         return record(self.draft, attempt, result, self.seen.ledger, self.seen.versions, self.platform)
