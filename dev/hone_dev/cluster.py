@@ -76,11 +76,14 @@ def _node_ready() -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
 
 
-def up(beside: Sequence[Part] = ()) -> Path:
-    """Bring the cluster up, or repair what of it is not running; return the kubeconfig.
+def up(extra: Sequence[Part] = ()) -> Path:
+    """Bring the cluster up, or restart the parts that are not running; return the kubeconfig.
 
-    Can be called at any time and interrupted at any time. `beside` is made while the cluster's programs are: what needs
-    no cluster, and would be waited for afterwards. It is left out where the cluster is up.
+    Can be called and interrupted at any time.
+
+    Args:
+        extra: parts that need no cluster; they are built in parallel with the cluster's programs. Skipped if the
+            cluster is already up.
     """
     packages.require_root()
     state = paths.state()
@@ -94,7 +97,7 @@ def up(beside: Sequence[Part] = ()) -> Path:
                 "another Kubernetes node runs on this machine",
                 "stop it first, or use that cluster: make demo CLUSTER=current",
             )
-        side_by_side.run([*programs(), *beside])
+        side_by_side.run([*programs(), *extra])
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         _start_everything(Supervisor(state), _plane(), pause.archive())
     note(f"the embedded cluster is up: export KUBECONFIG={kubeconfig_path()}")
@@ -102,7 +105,7 @@ def up(beside: Sequence[Part] = ()) -> Path:
 
 
 def programs() -> list[Part]:
-    """What the cluster is made of, compiled where it is absent."""
+    """The programs of the cluster; those that are absent are compiled."""
     return [
         Part("Kubernetes", binaries.kubernetes),
         Part("CoreDNS", partial(binaries.program, "coredns")),

@@ -59,9 +59,10 @@ def step(title: str) -> Iterator[None]:
 
 @contextmanager
 def waiting() -> Iterator[Callable[[str, bool], None]]:
-    """A spinner for work in several threads, whose steps print their lines above it.
+    """A spinner for work in several threads; the lines of their steps appear above it.
 
-    Gives a function that shows a text; with True it is also a line of its own where there is no terminal.
+    Yields a function `show(text, line)` that updates the spinner. Without a terminal it prints the text if `line` is
+    true, and does nothing otherwise.
     """
     global _live
     if not console.is_terminal or _live:

@@ -1,4 +1,4 @@
-"""Parts of the work that take minutes and do not need each other, at the same time."""
+"""Runs independent parts of the work, each of which takes minutes, in parallel."""
 
 import threading
 import time
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from hone_dev import console
 
 REFRESH, REMIND = 1.0, 60.0
-"""Seconds between two looks of a spinner, and between two lines where there is no terminal."""
+"""Seconds between updates of the spinner, and between lines if there is no terminal."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Something to make; it waits for programs, not for Python, so a thread does."""
+    """Something to build. A thread is enough, because it waits for programs and not for Python."""
 
     title: str
     make: Callable[[], object]
 
 
 def run(parts: Sequence[Part]) -> None:
-    """Make all parts side by side, showing which are still being waited for; return when the last one is there.
+    """Build all parts in parallel and show which ones are still running; return when the last one has ended.
 
-    If one fails, the error is shown at once, and raised when the others have ended: what they make is kept.
+    If a part fails, its error is shown at once and raised after the others have ended, so that their results are kept.
     """
     with ThreadPoolExecutor(max(1, len(parts))) as pool, console.waiting() as show:
         started, reminded = time.monotonic(), time.monotonic()

@@ -65,7 +65,7 @@ def cluster() -> Iterator[Path]:
     by_tests = paths.state() / "brought-up-by-tests"
     with _one_worker_at_a_time():
         was_up = embedded.is_up()
-        kubeconfig = embedded.up(beside=[Part("the images", built.prepare)])
+        kubeconfig = embedded.up(extra=[Part("the images", built.prepare)])
         if not was_up:
             by_tests.touch()
     take_down = by_tests.exists() and "PYTEST_XDIST_WORKER" not in os.environ

@@ -49,14 +49,14 @@ class Target:
 
 def embedded() -> Target:
     """Real Kubernetes on this machine, with its own registry and model hub."""
-    kubeconfig = cluster.up(beside=_beside())
+    kubeconfig = cluster.up(extra=_extra())
     built = images.ensure()
     with step("model hub"):
         endpoint = _start_hub()
     return Target(kubeconfig, None, _values(built, endpoint))
 
 
-def _beside() -> list[Part]:
+def _extra() -> list[Part]:
     """What the demo needs besides the cluster, and can make without one."""
     return [
         Part("the images", images.prepare),
