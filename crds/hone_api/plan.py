@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import json
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,12 +15,9 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     StringConstraints,
-    TypeAdapter,
-    ValidationError,
     model_serializer,
 )
 
-from hone_api import RELEASE
 from hone_api.combinations.rules import RUN_RULES
 from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Splits
@@ -31,7 +26,6 @@ from hone_api.finetunejob_status import EncodingKey, TaskDataSet
 from hone_api.meta import ApiModel, Digest, Name, Percent, ShortText
 from hone_api.methods import METHOD_BLOCKS, Method, PlanBlocks
 from hone_api.plan_paths import PlanPath
-from hone_api.reading import without_unknown
 from hone_api.source import Source
 from hone_api.synthesis import Raft, Synthesis
 from hone_api.training import Adapter, Checkpoints, DeepSpeed, EarlyStopping, Evaluation, Harness, Training
@@ -378,41 +372,3 @@ class VerifyPlan(PlanFields):
 
 AnyPlan = MaterializePlan | MixPlan | FetchPlan | TasksPlan | TrainingPlan | VerifyPlan | SweepPlan
 Plan = Annotated[AnyPlan, Field(discriminator="kind")]
-_PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
-
-
-def parse_plan(text: str | bytes) -> AnyPlan:
-    """Parse a plan; from a plan of a newer release, the fields that this release knows.
-
-    Raises:
-        pydantic.ValidationError: lists every wrong field.
-    """
-    return read_plan(text)[0]
-
-
-def read_plan(text: str | bytes) -> tuple[AnyPlan, list[str]]:
-    """The same, and the paths of fields of a newer release that this one does not know, e.g. `training.future`.
-
-    Raises:
-        pydantic.ValidationError: lists every wrong field.
-    """
-    try:
-        return _PLAN.validate_json(text), []
-    except ValidationError as error:
-        if not _is_of_newer_release(text):
-            raise
-        reduced, unknown = without_unknown(json.loads(text), error)
-    plan = _PLAN.validate_json(json.dumps(reduced))
-    return plan, [path.removeprefix(f"{plan.kind}.") for path in unknown]  # pydantic begins each with the kind
-
-
-def _is_of_newer_release(text: str | bytes) -> bool:
-    try:
-        return _numbers(json.loads(text)["release"]) > _numbers(RELEASE)
-    except (ValueError, TypeError, KeyError):
-        return False
-
-
-def _numbers(release: str) -> list[int]:
-    """[1, 2, 3] of 1.2.3, and of 1.2.3-rc1."""
-    return [int(number) for number in re.findall(r"\d+", release)[:3]]

@@ -10,7 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from hone_api import plan_paths
-from hone_api.plan import AnyPlan, RowsPlan, parse_plan
+from hone_api.plan import AnyPlan, RowsPlan
+from hone_api.plan_reading import parse_plan
 
 pytestmark = pytest.mark.pure
 DIGEST = "sha256:" + "0" * 64

@@ -11,7 +11,8 @@ from hone_api.dataset_status import Changes, Croissant, DatasetUse, RowError, Sp
 from hone_api.failures import FAILURES, ExitCode, Retry
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
-from hone_api.plan import TrainingPlan, parse_plan
+from hone_api.plan import TrainingPlan
+from hone_api.plan_reading import parse_plan
 from hone_api.report import (
     MAX_TERMINATION_MESSAGE,
     DatasetResult,

@@ -19,7 +19,8 @@ from lives import RESULTS
 from memory_cluster import Body, MemoryCluster
 
 from hone_api.modelversion import Artifact
-from hone_api.plan import TrainingPlan, parse_plan
+from hone_api.plan import TrainingPlan
+from hone_api.plan_reading import parse_plan
 from hone_api.report import Outcome, TrainingResult
 from hone_operator.cache import Cache
 from hone_operator.controllers import Controllers

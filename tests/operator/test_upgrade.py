@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from world import RECORDED, World
 
-from hone_api.plan import parse_plan
+from hone_api.plan_reading import parse_plan
 from hone_operator.reconcile.conditions import is_true
 
 pytestmark = pytest.mark.pure

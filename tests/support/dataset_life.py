@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hone_api.plan import parse_plan
+from hone_api.plan_reading import parse_plan
 from hone_operator.reconcile.dataset import Observed, reconcile
 from hone_operator.reconcile.outcome import Outcome
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from hone_api.failures import FAILURES
-from hone_api.plan import parse_plan
+from hone_api.plan_reading import parse_plan
 from hone_api.report import DatasetResult
 from hone_trainer import secrets
 from hone_trainer.errors import ConfigError, DataError, SourceError, StoreError, TrainerError, classify, to_outcome

@@ -30,8 +30,8 @@ from hone_api.plan import (
     TasksPlan,
     TrainingPlan,
     VerifyPlan,
-    read_plan,
 )
+from hone_api.plan_reading import read_plan
 from hone_api.report import Outcome, Result
 from hone_trainer.commands import options as command_options
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome

@@ -24,7 +24,8 @@ from desired_objects import (
 )
 
 from hone_api import RELEASE
-from hone_api.plan import Limits, parse_plan
+from hone_api.plan import Limits
+from hone_api.plan_reading import parse_plan
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform, PodLimits
 from hone_operator.desired.podlimits import resources

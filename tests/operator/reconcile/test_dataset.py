@@ -9,7 +9,7 @@ import pytest
 from dataset_life import RESULT, Life, plan_of, ready
 from desired_objects import all_containers
 
-from hone_api.plan import parse_plan
+from hone_api.plan_reading import parse_plan
 from hone_api.rowcodes import ROW_CODES
 from hone_operator.reconcile.outcome import Outcome, Refusal
 

@@ -10,7 +10,7 @@ import pytest
 
 from hone_api import encoding
 from hone_api.finetunejob_status import JobProgress
-from hone_api.plan import parse_plan
+from hone_api.plan_reading import parse_plan
 from hone_operator.desired.platform import Platform
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import contents

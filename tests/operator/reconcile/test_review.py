@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from desired_objects import all_containers
 
-from hone_api.plan import parse_plan
+from hone_api.plan_reading import parse_plan
 from hone_operator.reconcile.dataset import Observed, reconcile
 from hone_operator.reconcile.outcome import Outcome
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from hone_api import plan_paths
 from hone_api.modelversion import Artifact
-from hone_api.plan import TrainingPlan, parse_plan
+from hone_api.plan import TrainingPlan
+from hone_api.plan_reading import parse_plan
 from hone_trainer.artifacts import export
 from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError

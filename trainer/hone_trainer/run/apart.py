@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hone_api.plan import TrainingPlan, parse_plan
+from hone_api.plan import TrainingPlan
+from hone_api.plan_reading import parse_plan
 from hone_api.report import Outcome
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.signals import Stop

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from hone_api import plan_paths
-from hone_api.plan import TrainingPlan, parse_plan
+from hone_api.plan import TrainingPlan
+from hone_api.plan_reading import parse_plan
 from hone_api.report import Outcome, TrainingResult
 from hone_trainer.distributed import loopback, messages
 from hone_trainer.errors import TrainerError, to_outcome

@@ -1,0 +1,51 @@
+"""A plan from its JSON, also one that a newer release wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from pydantic import TypeAdapter, ValidationError
+
+from hone_api import RELEASE
+from hone_api.plan import AnyPlan, Plan
+from hone_api.reading import without_unknown
+
+_PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+def parse_plan(text: str | bytes) -> AnyPlan:
+    """Parse a plan; from a plan of a newer release, the fields that this release knows.
+
+    Raises:
+        pydantic.ValidationError: lists every wrong field.
+    """
+    return read_plan(text)[0]
+
+
+def read_plan(text: str | bytes) -> tuple[AnyPlan, list[str]]:
+    """The same, and the paths of fields of a newer release that this one does not know, e.g. `training.future`.
+
+    Raises:
+        pydantic.ValidationError: lists every wrong field.
+    """
+    try:
+        return _PLAN.validate_json(text), []
+    except ValidationError as error:
+        if not _is_of_newer_release(text):
+            raise
+        reduced, unknown = without_unknown(json.loads(text), error)
+    plan = _PLAN.validate_json(json.dumps(reduced))
+    return plan, [path.removeprefix(f"{plan.kind}.") for path in unknown]  # pydantic begins each with the kind
+
+
+def _is_of_newer_release(text: str | bytes) -> bool:
+    try:
+        return _numbers(json.loads(text)["release"]) > _numbers(RELEASE)
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+def _numbers(release: str) -> list[int]:
+    """[1, 2, 3] of 1.2.3, and of 1.2.3-rc1."""
+    return [int(number) for number in re.findall(r"\d+", release)[:3]]
