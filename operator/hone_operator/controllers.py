@@ -20,6 +20,7 @@ from hone_operator.cluster import (
 )
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
+from hone_operator.desired.shared import Shared
 from hone_operator.existence import Existence
 from hone_operator.networkpatrol import Attempt
 from hone_operator.observe.children import Children
@@ -101,14 +102,17 @@ class Controllers:
     def _children(self) -> Children:
         return Children(self.cluster, self.cache, self.platform, self.now)
 
-    async def _observe(self, kind: str, body: Mapping[str, Any]) -> Decide:
-        """Read what the decision depends on; what comes back decides, given what the API server refused."""
+    async def _observe(self, kind: str, body: Mapping[str, Any], look: Shared | None = None) -> Decide:
+        """Read what the decision depends on, and the shared work `look`, which an earlier decision asked for.
+
+        The returned function decides, given what the API server refused.
+        """
         children, platform = self._children, self.platform
         if kind == "FineTuneJob":
             reader = FineTuneJobReader(children, self._exists, self._stores, self._networks, self.reports)
             job = await reader.observe(body)
-            if work := finetunejob.reconcile(body, job, self.now(), platform).look:
-                job = replace(job, encoder=await reader.encoder(body["metadata"]["namespace"], work))
+            if look:
+                job = replace(job, encoder=await reader.encoder(body["metadata"]["namespace"], look))
             return lambda refused: finetunejob.reconcile(body, replace(job, refusals=refused), self.now(), platform)
         if kind == "Dataset":
             rows = await DatasetReader(children, self._exists).observe(body)
@@ -165,12 +169,10 @@ class Controllers:
 
     async def _reconcile(self, key: Key, body: Mapping[str, Any]) -> float | None:
         started = time.monotonic()
-        decide = await self._observe(key.kind, body)
-        outcome = decide(())
+        decide, outcome = await self._decided(key.kind, body)
         if key.kind == "FineTuneJob" and _begins_work(outcome):
             if await self._has_finished(body):
-                decide = await self._observe(key.kind, body)
-                outcome = decide(())
+                decide, outcome = await self._decided(key.kind, body)
             else:
                 outcome = await self._failed_before(body) or outcome
         refusals = await self._writes.create(key, outcome)
@@ -180,6 +182,15 @@ class Controllers:
         if self.on_done:
             self.on_done(key, time.monotonic() - started)
         return outcome.check_again_in
+
+    async def _decided(self, kind: str, body: Mapping[str, Any]) -> tuple[Decide, Outcome]:
+        """How to decide, and what was decided if the API server refuses nothing."""
+        decide = await self._observe(kind, body)
+        outcome = decide(())
+        if outcome.look:
+            decide = await self._observe(kind, body, outcome.look)
+            outcome = decide(())
+        return decide, outcome
 
     async def _wait_for_namespace(self, key: Key, problem: Closed) -> float | None:
         """Say in the status why the operator may not work here."""
