@@ -7,6 +7,7 @@ from hone_api.states import ConditionType
 from hone_operator import cache as caches
 from hone_operator.cache import Cache
 from hone_operator.desired import names
+from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.reconcile.conditions import is_true
 
@@ -48,7 +49,9 @@ def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
         swept = [contents_of(namespace)] if kind == "Job" and gone else []
         return [Key(owner.kind, namespace, owner.name), *swept]
     if owner.kind == "PersistentVolumeClaim":
-        return _not_begun(namespace, cache)
+        # The ledger must have what was encoded before the last object that names it is deleted.
+        encodes = kind == "Job" and (meta.get("labels") or {}).get(names.COMPONENT) == ENCODE
+        return [*_not_begun(namespace, cache), *([contents_of(namespace)] if encodes else [])]
     if (owner.kind, owner.name) == ("ConfigMap", names.CONTENTS) and kind == "Job":
         return [contents_of(namespace)]
     return []

@@ -84,6 +84,16 @@ def test_a_job_that_goes_referred_to_rows() -> None:
     assert gone == ["FineTuneJob team/run", "Contents team/hone-contents"]
 
 
+def test_a_job_that_encodes_rows_concerns_the_contents_and_who_waits() -> None:
+    """Deleting the last object that names an encoded split must find it in the ledger."""
+    waiting = body("FineTuneJob", "first")
+    for component, also in (("encode", ["Contents team/hone-contents"]), ("fetch", [])):
+        job = body("Job", f"{component}-1")
+        job["metadata"]["labels"] = {"hone.dev/component": component}
+        job["metadata"]["ownerReferences"] = [owner("v1", "PersistentVolumeClaim", "hone-store")]
+        assert keys(job, waiting) == [*also, "FineTuneJob team/first"]
+
+
 def test_a_job_that_removes_rows_concerns_the_contents() -> None:
     job = body("Job", "hone-sweep-1")
     job["metadata"]["ownerReferences"] = [owner("v1", "ConfigMap", "hone-contents")]
