@@ -7,6 +7,8 @@ there is nothing to save, and the process ends at once: a node that is drained d
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -56,3 +58,15 @@ class Stop:
 def interrupted(where: str, step: int | None = None) -> TrainerError:
     """The error that ends an interrupted run: exit code 75, resumed without spending the restart budget."""
     return TrainerError("Interrupted", f"stopped by a signal {where}", step=step)
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Have Linux kill this process when its parent is gone (prctl(2), PR_SET_PDEATHSIG).
+
+    Args:
+        parent: its process id, where it is known: if it is gone already, this process ends now.
+    """
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)

@@ -218,6 +218,10 @@ def test_ranks_that_come_to_different_numbers_end_before_the_first_step(runs: An
         port = probe.getsockname()[1]
     nodes = {"run": "pair", "nodes": 2, "masterAddress": "127.0.0.1", "masterPort": port}
     plans = [make_plan(f"node-{rows}", **nodes, training={"microBatchSize": rows}) for rows in (4, 2)]
+    works = [Path(plan.work_path) for plan in plans]
+    for work in works:
+        work.parent.mkdir()
+    works[1].symlink_to(works[0])  # nodes share a volume
     second = runs.start(plans[1], JOB_COMPLETION_INDEX="1")
     failure = runs.wait(plans[0], runs.start(plans[0], JOB_COMPLETION_INDEX="0"), 78).failure
     second.wait()

@@ -367,9 +367,8 @@ def test_an_endpoint_that_is_away_is_tried_again_and_named(plan_of: Any, tmp_pat
     (tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True))
     program = (
         "import sys, time; time.sleep = lambda seconds: print('pause', flush=True)\n"
-        "from hone_trainer.run import ask_teacher\n"
-        "from pathlib import Path\n"
-        "sys.exit(ask_teacher._main(Path(sys.argv[1]), Path(sys.argv[2])))"
+        "from hone_trainer.run import apart, ask_teacher\n"
+        "sys.exit(apart.main(ask_teacher._answer))"
     )
     arguments = [sys.executable, "-c", program, str(tmp_path / "plan.json"), str(tmp_path / "outcome.json")]
     done = subprocess.run(arguments, capture_output=True, text=True, env={**os.environ}, check=False)

@@ -197,6 +197,18 @@ def test_sigterm_before_the_first_step_ends_the_process_at_once(runs: Any, make_
         failure = runs.wait(plan, process, 75).failure
     assert failure.code == "Interrupted"
     assert "before the first step" in failure.message
+    while has_reader(pipe):  # what the process had started ends with it
+        time.sleep(0.01)
+
+
+def has_reader(pipe: Path) -> bool:
+    try:
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ chunks are those of the file, and their results are written in its order.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import multiprocessing
 import os
@@ -33,6 +32,7 @@ from hone_trainer.encoding.split_file import (
     refuse_empty,
 )
 from hone_trainer.errors import DataError, TrainerError
+from hone_trainer.signals import die_with_parent
 from hone_trainer.store import folders, manifest
 
 AHEAD = 2
@@ -208,10 +208,7 @@ def _begin(task: Task, parent: int) -> None:
     _task = task
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    die_with_parent(parent)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 

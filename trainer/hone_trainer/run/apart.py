@@ -13,7 +13,7 @@ from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
 from hone_api.report import Outcome
 from hone_trainer.errors import TrainerError, to_outcome
-from hone_trainer.signals import Stop
+from hone_trainer.signals import Stop, die_with_parent
 
 
 def run(module: str, plan: TrainingPlan, stop: Stop, what: str) -> None:
@@ -47,6 +47,7 @@ def run(module: str, plan: TrainingPlan, stop: Stop, what: str) -> None:
 
 def main(work: Callable[[TrainingPlan], object]) -> int:
     """The process: carry out `work`, and leave its error in the file of the outcome. Returns the exit code."""
+    die_with_parent()  # a signal before the first step ends the run at once, and with it this process
     plan_file, outcome_file = map(Path, sys.argv[1:3])
     plan = parse_plan(plan_file.read_bytes())
     assert isinstance(plan, TrainingPlan)

@@ -83,6 +83,8 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
         return plan
     if first and not all(map(manifest.is_complete, targets)):
         apart.run("hone_trainer.run.encode", plan, stop, "the encoder")
+    if not all(map(manifest.is_complete, targets)):
+        log.info("waiting for the first node to encode the rows into %s", targets[0].parent)
     while not all(map(manifest.is_complete, targets)):
         stop.check("while waiting for the encoded rows")
         time.sleep(1)

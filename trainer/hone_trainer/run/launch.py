@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -28,7 +27,7 @@ from hone_trainer.models import merge_base
 from hone_trainer.reporting import termination
 from hone_trainer.run import ask_teacher, template_date
 from hone_trainer.secrets import scrub
-from hone_trainer.signals import Stop, interrupted
+from hone_trainer.signals import Stop, die_with_parent, interrupted
 from hone_trainer.store import contents, finished
 
 RENDEZVOUS_TIMEOUT = 900
@@ -90,7 +89,7 @@ def _leave(plan: TrainingPlan) -> NoReturn:
     outcome = to_outcome(interrupted(BEFORE_A_STEP))
     _keep_outcome(plan, outcome)
     termination.write(outcome)
-    print(f"Interrupted: stopped by a signal {BEFORE_A_STEP}", file=sys.stderr, flush=True)
+    os.write(2, f"Interrupted: stopped by a signal {BEFORE_A_STEP}\n".encode())  # print fails if it was interrupted
     os._exit(outcome.exit_code)
 
 
@@ -218,7 +217,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
     """One rank: run, leave the outcome in a file, and end at once (a broken process group can hang at exit)."""
     rank = int(os.environ["RANK"])
     stop = Stop().install().leave_at_once(lambda: _end(folder, rank, to_outcome(interrupted(BEFORE_A_STEP))))
-    _die_with_parent()
+    die_with_parent()  # no rank outlives a killed run
     plan = parse_plan(plan_file.read_bytes())
     assert isinstance(plan, TrainingPlan)
     try:
@@ -242,12 +241,6 @@ def _end(folder: Path, rank: int, outcome: Outcome) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(outcome.exit_code)
-
-
-def _die_with_parent() -> None:
-    """Linux sends SIGKILL to this rank when its launcher is gone: no rank outlives a killed run."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _or_lost_peer(error: BaseException) -> BaseException:
