@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,12 +196,27 @@ def test_sigterm_before_the_first_step_ends_the_process_at_once(runs: Any, make_
     process = runs.start(plan)
     with writer(pipe, process) as stream:
         stream.write(rows.read_bytes().splitlines(keepends=True)[0])
+        until_blocked(stream, process)
         process.send_signal(signal.SIGTERM)
         failure = runs.wait(plan, process, 75).failure
     assert failure.code == "Interrupted"
     assert "before the first step" in failure.message
     while has_reader(pipe):  # what the process had started ends with it
         time.sleep(0.01)
+
+
+def until_blocked(stream: Any, process: subprocess.Popen[bytes]) -> None:
+    """Until what was written has been read, and the process sleeps.
+
+    Python runs handlers between instructions, or when a system call is interrupted. A signal just before a read that
+    never ends would wait for the data, so this test must not send one there.
+    """
+    asleep, unread = 0, array.array("i", [1])
+    while asleep < 3 or unread[0]:
+        fcntl.ioctl(stream, termios.FIONREAD, unread)
+        state = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        asleep = asleep + 1 if state == "S" else 0
+        time.sleep(0.02)
 
 
 def has_reader(pipe: Path) -> bool:
