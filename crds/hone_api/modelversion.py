@@ -26,6 +26,7 @@ from hone_api.meta import (
     immutable,
 )
 
+MAX_VERSION = 1_000_000
 ArtifactForm = Literal["Adapter", "Merged", "Full", "GGUF"]
 Purpose = Literal["HeldOut", "Retention", "Harness"]
 """What a number is for."""
@@ -184,7 +185,7 @@ class ModelVersionSpec(ApiModel):
     model_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)] = Field(
         description="Name of the model."
     )
-    version: int = Field(ge=1, le=1_000_000, description="Version number; never reused within a namespace.")
+    version: int = Field(ge=1, le=MAX_VERSION, description="Version number; never reused within a namespace.")
     artifacts: Annotated[list[Artifact], Field(min_length=1, max_length=8)] = Field(description="Forms of the model.")
     lineage: Lineage = Field(description="Everything needed to make this model again.")
     evaluation: ModelEvaluation = Field(default_factory=ModelEvaluation, description="What was gained.")

@@ -29,7 +29,7 @@ from hone_operator.desired import store
 from hone_operator.desired.platform import Platform
 from hone_operator.events import event_body
 from hone_operator.existence import Existence
-from hone_operator.reconcile.notreconciled import status_refused
+from hone_operator.reconcile.notreconciled import status_refused, write_refused
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.refusals import refusal
 from hone_operator.routing import Key, concerned
@@ -117,9 +117,7 @@ class Writes:
         # Before the status: once it says that the attempt has ended, nothing looks for its networks again.
         await self._delete(gone for gone in outcome.delete if gone["kind"] in networks.KINDS)
         for target in outcome.apply:
-            stored = await self.cluster.apply(target)
-            if target["kind"] == "Job":
-                self.keep("Job", stored)
+            await self._apply(key, body, target)
         for record in outcome.record:
             await self._record(record)
         if outcome.status is not None:
@@ -142,6 +140,16 @@ class Writes:
             await self._emit(body, outcome)
         await self._delete(gone for gone in outcome.delete if gone["kind"] not in networks.KINDS)
 
+    async def _apply(self, key: Key, body: Mapping[str, Any], target: Mapping[str, Any]) -> None:
+        try:
+            stored = await self.cluster.apply(target)
+        except RefusedError as error:
+            log.error("%s: the API server refuses %s: %s", key, target["kind"], error)
+            await self._show(key, body, write_refused(body, self.now(), target, error.message))
+            raise
+        if target["kind"] == "Job":
+            self.keep("Job", stored)
+
     async def _delete(self, bodies: Iterable[Mapping[str, Any]]) -> None:
         for gone in bodies:
             await self.cluster.delete(gone["kind"], gone)
@@ -150,7 +158,9 @@ class Writes:
         """Write the previous status, which was valid, with the API server's message, which says why nothing changes."""
         log.error("%s: the API server refuses its status: %s", key, error)
         self.on_refused_status(key)
-        outcome = status_refused(body, self.now(), error.message)
+        await self._show(key, body, status_refused(body, self.now(), error.message))
+
+    async def _show(self, key: Key, body: Mapping[str, Any], outcome: Outcome) -> None:
         if outcome.status is not None:
             with contextlib.suppress(ClusterError):
                 self.keep(key.kind, await self.cluster.apply_status(key.kind, body, outcome.status))

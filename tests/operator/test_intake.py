@@ -103,13 +103,33 @@ def lenient_server(folder: Path, memory: str) -> Iterator[tuple[Path, Kube]]:
         yield kubeconfig, kube
 
 
+TRIES = 5
+"""Of a write that the API server had no time for, as whoever floods it would repeat it."""
+
+
+def send(kube: Kube, method: str, at: str, text: str, media: str = "application/json") -> requests.Response:
+    """The API server's answer to a body as text: no writer of ours could make it."""
+    for _ in range(TRIES):
+        answer = kube._session.request(
+            method, kube.server + at, data=text.encode(), headers={"Content-Type": media}, timeout=120
+        )
+        if answer.status_code != requests.codes.gateway_timeout:
+            break
+    return answer
+
+
+def create(kube: Kube, kind: str, namespace: str, name: str, text: str) -> None:
+    """Of a new name: a conflict says that a try that was answered too late has created it."""
+    answer = send(kube, "POST", path(kind, namespace), text)
+    assert answer.status_code in (requests.codes.created, requests.codes.conflict), f"{name}: {answer.text[:300]}"
+
+
 def post(kube: Kube, kind: str, namespace: str, name: str, field: str, value: str) -> None:
-    """Create the object as text: no reader of ours could make it."""
+    """Create the object as text."""
     part, _, key = field.partition(".")
     body = f'{{"apiVersion":"hone.dev/v1alpha1","kind":"{kind}","metadata":{{"name":"{name}"}},'
     body += f'"{part}":{{"{key}":{value}}}}}'
-    answer = kube._session.post(kube.server + path(kind, namespace), data=body.encode(), timeout=60)
-    assert answer.status_code == 201, answer.text[:300]
+    create(kube, kind, namespace, name, body)
 
 
 class Tenants:
@@ -239,14 +259,10 @@ def write(kube: Kube, kind: str, namespace: str, name: str, keys: list[str], val
     text = nested(keys[1:], value)
     spec = text if keys[0] == "spec" else "{}"
     head = f'{{"apiVersion":"hone.dev/v1alpha1","kind":"{kind}","metadata":{{"name":"{name}"}}'
-    made = kube._session.post(kube.server + path(kind, namespace), data=f'{head},"spec":{spec}}}'.encode(), timeout=60)
-    assert made.status_code == 201, made.text[:300]
+    create(kube, kind, namespace, name, f'{head},"spec":{spec}}}')
     if keys[0] == "status":
-        url, headers = (
-            kube.server + path(kind, namespace, name, "status"),
-            {"Content-Type": "application/merge-patch+json"},
-        )
-        written = kube._session.patch(url, data=f'{{"status":{text}}}'.encode(), headers=headers, timeout=60)
+        at = path(kind, namespace, name, "status")
+        written = send(kube, "PATCH", at, f'{{"status":{text}}}', "application/merge-patch+json")
         assert written.status_code == 200, written.text[:300]
 
 

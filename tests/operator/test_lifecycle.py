@@ -163,6 +163,25 @@ def test_version_numbers_of_many_runs_at_once_are_distinct(namespace, operator, 
     namespace.until(lambda: namespace.get("ModelVersion", "tutor-v7"), "a number that was never used")
 
 
+def test_a_ledger_that_cannot_be_changed_is_named_with_the_way_out(namespace, operator, spec, result):
+    """Whoever may create ConfigMaps can take its name, and make it immutable."""
+    namespace.dataset()
+    namespace.kube.call(
+        "POST",
+        f"/api/v1/namespaces/{namespace.name}/configmaps",
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "hone-model-versions"}, "immutable": True},
+    )
+    namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1 exists")
+    namespace.succeed("run-1", result)
+    namespace.until(lambda: reason(namespace, "FineTuneJob", "run", "Reconciling") == "WriteRefused", "it is told")
+    words = namespace.condition("FineTuneJob", "run", "Reconciling")["message"]
+    assert f"kubectl delete configmap hone-model-versions -n {namespace.name}" in words
+    namespace.delete("ConfigMap", "hone-model-versions")
+    namespace.until(lambda: is_true(namespace, "FineTuneJob", "run", "Succeeded"), "the run ends")
+    assert namespace.get("FineTuneJob", "run")["status"]["modelVersionName"] == "tutor-v1"
+
+
 def test_pods_are_admitted_where_pod_security_is_restricted(kube, namespace, operator, spec):
     kube.call(
         "PATCH",

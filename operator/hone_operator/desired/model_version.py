@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from hone_api import API_VERSION
 from hone_api.finetunejob_status import Resolved
 from hone_api.hyperparameters import PLACES
 from hone_api.modelversion import (
+    MAX_VERSION,
     Ancestor,
     Approval,
     Artifact,
@@ -25,6 +28,13 @@ from hone_operator.desired import names
 
 REMEMBERED = 64
 """Runs of a model whose number the ledger remembers: more than can be between allocation and creation at one time."""
+
+
+class _Entry(BaseModel):
+    """What the ledger has of one model, as JSON; anybody who may edit ConfigMaps can have written it."""
+
+    last: int = Field(default=0, ge=0, lt=MAX_VERSION)
+    runs: dict[str, Annotated[int, Field(gt=0, le=MAX_VERSION)]] = {}
 
 
 @dataclass(frozen=True)
@@ -46,8 +56,7 @@ def allocate(
     """
     uid = owner["metadata"]["uid"]
     data: dict[str, str] = dict((ledger or {}).get("data") or {})
-    entry = json.loads(data.get(model) or "{}")
-    runs: dict[str, int] = entry.get("runs", {})
+    last, runs = _remembered(data.get(model, ""))
     taken = {
         v["spec"]["version"]: v["spec"].get("lineage", {}).get("job", {}).get("uid")
         for v in existing
@@ -58,7 +67,7 @@ def allocate(
         return Version(own[0], None)
     if uid in runs and runs[uid] not in taken:
         return Version(runs[uid], None)
-    number = max(entry.get("last", 0), *taken, 0) + 1
+    number = max(last, *taken, 0) + 1
     runs = dict([*((u, n) for u, n in runs.items() if u != uid), (uid, number)][-REMEMBERED:])
     data[model] = json.dumps({"last": number, "runs": runs})
     metadata = {
@@ -70,6 +79,15 @@ def allocate(
         metadata["resourceVersion"] = ledger["metadata"]["resourceVersion"]
         metadata["uid"] = ledger["metadata"]["uid"]
     return Version(number, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
+
+
+def _remembered(entry: str) -> tuple[int, dict[str, int]]:
+    """The last number of a model, and those of its latest runs by uid; none if the entry is not the operator's."""
+    try:
+        found = _Entry.model_validate_json(entry)
+    except ValidationError:
+        return 0, {}
+    return found.last, found.runs
 
 
 @dataclass(frozen=True)

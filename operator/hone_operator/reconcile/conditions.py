@@ -8,7 +8,7 @@ from hone_api.failures import FAILURES
 from hone_api.states import KSTATUS, AnyReason, ConditionType, Reason
 
 MAX_MESSAGE = 4096
-TROUBLE = frozenset({Reason.INTERNAL_ERROR, Reason.STATUS_REFUSED})
+TROUBLE = frozenset({Reason.INTERNAL_ERROR, Reason.STATUS_REFUSED, Reason.WRITE_REFUSED})
 """Reasons of a failed decision: the next successful decision does not keep them."""
 
 

@@ -28,6 +28,14 @@ def status_refused(body: Mapping[str, Any], now: datetime, words: str) -> Outcom
     return _not_reconciled(body, now, Reason.STATUS_REFUSED, message)
 
 
+def write_refused(body: Mapping[str, Any], now: datetime, target: Mapping[str, Any], words: str) -> Outcome:
+    """The same if the API server refused a change of another object, which a tenant can have made immutable."""
+    kind, meta = target["kind"], target["metadata"]
+    way_out = f"if it is immutable: kubectl delete {kind.lower()} {meta['name']} -n {meta['namespace']}"
+    message = f"{kind} {meta['name']} cannot be changed; the operator retries; {way_out}. {_scrub(words)}"
+    return _not_reconciled(body, now, Reason.WRITE_REFUSED, message)
+
+
 def _not_reconciled(body: Mapping[str, Any], now: datetime, reason: Reason, message: str) -> Outcome:
     draft = draft_of(body, now)
     draft.conditions.keep_all()

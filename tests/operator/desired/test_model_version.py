@@ -78,3 +78,26 @@ def test_the_ledger_is_bounded():
         ledger = written(allocate(run(f"uid-{n}"), "tutor", ledger, []).ledger)
     entry = json.loads(ledger["data"]["tutor"])
     assert (entry["last"], len(entry["runs"])) == (REMEMBERED + 10, REMEMBERED)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "no JSON",
+        "[" * 9000,
+        "[]",
+        "7",
+        '{"last": "many"}',
+        '{"last": 1000000}',
+        '{"last": -5}',
+        '{"last": 1, "runs": {"a": 0}}',
+        '{"last": 1, "runs": {"a": "x"}}',
+        '{"last": 1, "runs": [1]}',
+    ],
+)
+def test_an_entry_that_somebody_else_wrote_is_like_a_lost_one(entry: str) -> None:
+    ledger = written(allocate(run("a"), "tutor", None, []).ledger)
+    ledger["data"] = {"tutor": entry, "other": "kept"}
+    version = allocate(run("a"), "tutor", ledger, [existing(4, "y")])
+    assert version.number == 5
+    assert version.ledger["data"] == {"tutor": '{"last": 5, "runs": {"a": 5}}', "other": "kept"}
