@@ -1,5 +1,6 @@
 """Observe, decide, carry out, for each of the three kinds. The only place where decisions meet I/O."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -171,10 +172,11 @@ class Controllers:
         started = time.monotonic()
         decide, outcome = await self._decided(key.kind, body)
         if key.kind == "FineTuneJob" and _begins_work(outcome):
-            if await self._has_finished(body):
+            has_finished, failed = await asyncio.gather(self._has_finished(body), self._failed_before(body))
+            if has_finished:
                 decide, outcome = await self._decided(key.kind, body)
             else:
-                outcome = await self._failed_before(body) or outcome
+                outcome = failed or outcome
         refusals = await self._writes.create(key, outcome)
         if refusals:
             outcome = decide(refusals)
