@@ -10,7 +10,8 @@ from hone_operator import cache as caches
 from hone_operator.cluster import Cluster
 from hone_operator.desired.pod import CONTAINER, PLAN
 from hone_operator.reconcile.failures import failed_pods
-from hone_operator.reconcile.pods import ObservedJob, deciding, disrupted, slow_start, unbound_claims, unmounted
+from hone_operator.reconcile.pod_state import PodState, read_pod
+from hone_operator.reconcile.pods import ObservedJob, slow_start, unbound_claims, unmounted
 from hone_operator.reconcile.scheduling import unbound
 
 LOG_LINES = 20
@@ -27,9 +28,9 @@ class JobReader:
         """The Job with the cluster's message if its pods do not start."""
         if not job.pods and _cannot_create_pods(job.body):
             return replace(job, refused=await self._why_no_pods(job.body))
-        if pod := slow_start(job.pods, self.now()):
+        if pod := slow_start(job.states, self.now()):
             return await self._why_not_started(job, pod)
-        if claims := sorted(unbound_claims(job.pods)):
+        if claims := sorted(unbound_claims(job.states)):
             words = [await self._about(job.body["metadata"]["namespace"], claim) for claim in claims]
             return replace(job, claims=tuple(w for w in words if w))
         return job
@@ -48,9 +49,9 @@ class JobReader:
         live = await self.cluster.list("Pod", meta["namespace"], labels=f"batch.kubernetes.io/job-name={meta['name']}")
         pods = [caches.strip("Pod", p) for p in live if caches.controls(job.body, p)]
         job = replace(job, pods=pods)
-        if with_log and job.failed and (bad := failed_pods(job)) and not disrupted(bad[0]):
-            container = deciding(bad[0]).get("name", CONTAINER)
-            tail = await self.cluster.log_tail(meta["namespace"], bad[0]["metadata"]["name"], container, LOG_LINES)
+        if with_log and job.failed and (bad := failed_pods(job)) and not bad[0].disruption.is_true:
+            container = bad[0].container or CONTAINER
+            tail = await self.cluster.log_tail(meta["namespace"], bad[0].name, container, LOG_LINES)
             job = replace(job, log_tail=tail)
         return job
 
@@ -60,9 +61,9 @@ class JobReader:
         event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},reason=FailedCreate")
         return event.get("message") if event else None
 
-    async def _why_not_started(self, job: ObservedJob, pod: Mapping[str, Any]) -> ObservedJob:
+    async def _why_not_started(self, job: ObservedJob, pod: PodState) -> ObservedJob:
         """The kubelet's message, from its newest event; and whether what it waits for can never come."""
-        meta = pod["metadata"]
+        meta = pod.body["metadata"]
         event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},type=Warning")
         if event is None:
             return job
@@ -81,7 +82,7 @@ class JobReader:
         Args:
             pod: the whole pod, as the API server has it at present.
         """
-        if not slow_start([pod], self.now()):
+        if not slow_start([read_pod(pod)], self.now()):
             return False
         meta = pod["metadata"]
         event = await self._newest_event(meta["namespace"], f"involvedObject.uid={meta['uid']},type=Warning") or {}

@@ -17,7 +17,7 @@ from hone_operator.cache import Cache
 from hone_operator.cluster import Cluster, ClusterError
 from hone_operator.desired import names
 from hone_operator.networks import KINDS
-from hone_operator.reconcile.pods import ObservedJob, scheduled
+from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.routing import Key
 from hone_operator.workqueue import FairQueue
 
@@ -76,7 +76,7 @@ class NetworkPatrol:
             if (job["spec"].get("completions") or 1) < 2:
                 continue
             owner, seen = caches.owner_of(job), ObservedJob(job, self.cache.children(job, "Pod"))
-            if owner is None or owner.kind != "FineTuneJob" or seen.finished or not scheduled(seen.pods):
+            if owner is None or owner.kind != "FineTuneJob" or seen.finished or not seen.scheduled:
                 continue
             if not caches.controls(self.cache.get(owner.kind, owner.namespace, owner.name), job):
                 continue

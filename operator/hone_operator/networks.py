@@ -10,7 +10,7 @@ from hone_operator.desired import names
 from hone_operator.existence import Existence
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.attempts import is_open
-from hone_operator.reconcile.pods import ObservedJob, scheduled
+from hone_operator.reconcile.pods import ObservedJob
 
 KINDS = ("NetworkPolicy", "Service")
 BELIEVED_SECONDS = 300.0
@@ -32,7 +32,7 @@ async def is_lost(existence: Existence, jobs: Sequence[ObservedJob], report: Lat
         report: the run's newest. Until it contains a step, ranks may be waiting for each other.
     """
     for job in jobs:
-        if job.nodes > 1 and not job.finished and scheduled(job.pods):
+        if job.nodes > 1 and not job.finished and job.scheduled:
             if report is None or report.attempt != job.label(names.ATTEMPT) or not report.trained:
                 return len(await _found(existence.cluster, job)) < len(KINDS)
             namespace = job.body["metadata"]["namespace"]

@@ -31,7 +31,7 @@ class Server:
 def attempt() -> ObservedJob:
     """A Job of two nodes, whose pods have nodes."""
     meta = {"namespace": "team", "name": "run-1", "labels": {"hone.dev/attempt": "1"}}
-    pod = {"status": {"conditions": [{"type": "PodScheduled", "status": "True"}]}}
+    pod = {"metadata": {"name": "run-1-0"}, "status": {"conditions": [{"type": "PodScheduled", "status": "True"}]}}
     return ObservedJob({"metadata": meta, "spec": {"completions": 2}, "status": {}}, [pod, pod])
 
 

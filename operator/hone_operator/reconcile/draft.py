@@ -9,7 +9,7 @@ from hone_api.states import AnyReason, ConditionType, Reason
 from hone_api.status_json import DatasetStatusJson, FineTuneJobStatusJson, ModelVersionStatusJson
 from hone_operator.reconcile.conditions import Conditions
 from hone_operator.reconcile.outcome import Event, Outcome, soonest
-from hone_operator.reconcile.pods import ObservedJob, starting
+from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import format_time
 
 START_SECONDS = 15.0
@@ -67,7 +67,7 @@ class Draft:
 
         A Job without its plan can never start: it is deleted, so that another one is created.
         """
-        if starting(job.pods):
+        if any(pod.mounting for pod in job.states):
             self.check_in(START_SECONDS)
         if job.plan_lost:
             self.delete.append(job.body)

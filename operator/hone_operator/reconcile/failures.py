@@ -1,13 +1,12 @@
 """Failure analysis: from the pods of a failed Job to one cause with a hint."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from hone_api.failures import FAILURES, ExitCode, FailureCode, Retry
 from hone_api.status_json import JobFailureJson
 from hone_operator.reconcile.conditions import KubeCondition, condition
-from hone_operator.reconcile.pods import ObservedJob, disrupted, ending_of, rank, terminated
+from hone_operator.reconcile.pod_state import PodState
+from hone_operator.reconcile.pods import ObservedJob
 
 MAX_LOG_TAIL = 8192
 SECONDARY = frozenset({FailureCode.RANK_FAILED, FailureCode.INTERRUPTED})
@@ -57,15 +56,13 @@ class Cause:
         return out
 
 
-def failed_pods(job: ObservedJob) -> list[Mapping[str, Any]]:
+def failed_pods(job: ObservedJob) -> list[PodState]:
     """Pods that failed, the root cause first.
 
     A rank that reports a specific failure of its own comes before one that was killed, which comes before ranks that
-    only
-    lost contact with another; among equals the earliest end comes first.
+    only lost contact with another; among equals the earliest end comes first.
     """
-    bad = [p for p in job.pods if not _ended_well(p)]
-    return sorted(bad, key=lambda p: (_weight(p), _finished_at(p), rank(p)))
+    return sorted((pod for pod in job.states if pod.failed), key=lambda pod: (_weight(pod), _finished_at(pod)))
 
 
 def root_cause(job: ObservedJob) -> Cause:
@@ -73,65 +70,52 @@ def root_cause(job: ObservedJob) -> Cause:
     pods = failed_pods(job)
     if not pods:
         return _without_pods(job)
-    pod = pods[0]
-    state, ending = terminated(pod) or {}, ending_of(pod)
-    where = {"rank": rank(pod), "pod": pod["metadata"]["name"], "exit_code": state.get("exitCode")}
-    report = ending.failure if ending else None
-    step = report.step if report else None
-    if disrupted(pod) and (report is None or report.code in SECONDARY):
-        reason = condition(pod, KubeCondition.DISRUPTION_TARGET)
-        text = f"Pod {where['pod']} was disrupted: {reason.get('reason')}: {reason.get('message', '')}"
-        return Cause(FailureCode.DISRUPTED, text, step=step, **where)
+    pod, report = pods[0], pods[0].failure
+    cause = Cause(VAGUE, "", rank=pod.rank, pod=pod.name, exit_code=pod.exit_code, step=report.step if report else None)
+    if pod.disruption.is_true and (report is None or report.code in SECONDARY):
+        text = f"Pod {pod.name} was disrupted: {pod.disruption.reason}: {pod.disruption.message or ''}"
+        return replace(cause, code=FailureCode.DISRUPTED, message=text)
+    cause = replace(cause, log_tail=job.log_tail)
     if report:
         code = FailureCode(report.code) if report.code in FAILURES else VAGUE
-        if report.rank is not None:
-            where["rank"] = report.rank
-        return Cause(code, report.message, report.hint, log_tail=job.log_tail, step=step, **where)
-    code, message = _from_exit(pod, state)
-    return Cause(code, message, log_tail=job.log_tail, **where)
+        rank = pod.rank if report.rank is None else report.rank
+        return replace(cause, code=code, message=report.message, hint=report.hint, rank=rank)
+    code, message = _from_exit(pod)
+    return replace(cause, code=code, message=message)
 
 
-def _ended_well(pod: Mapping[str, Any]) -> bool:
-    state = terminated(pod)
-    if state is None:
-        return (pod.get("status") or {}).get("phase") != "Failed" and not disrupted(pod)
-    return state.get("exitCode") == 0
-
-
-def _weight(pod: Mapping[str, Any]) -> int:
-    state, ending = terminated(pod) or {}, ending_of(pod)
-    code = ending.failure.code if ending and ending.failure else None
+def _weight(pod: PodState) -> int:
+    code = pod.failure.code if pod.failure else None
     if code and code not in SECONDARY and code != VAGUE:
         return 0
-    if state.get("reason") == "OOMKilled":
+    if pod.out_of_memory:
         return 1
-    if disrupted(pod):
+    if pod.disruption.is_true:
         return 2
     if code == VAGUE:
         return 3
     return 4 if code is None else 5
 
 
-def _finished_at(pod: Mapping[str, Any]) -> str:
-    # RFC 3339 in UTC sorts as text; a pod without a time comes last.
-    return (terminated(pod) or {}).get("finishedAt") or "~"
+def _finished_at(pod: PodState) -> str:
+    """When it ended; a pod without a time comes last."""
+    return (pod.termination.finished_at if pod.termination else "") or "~"
 
 
-def _from_exit(pod: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[FailureCode, str]:
+def _from_exit(pod: PodState) -> tuple[FailureCode, str]:
     """(code, message) for a pod without a report."""
-    name, exit_code = pod["metadata"]["name"], state.get("exitCode")
-    status = pod.get("status") or {}
-    if state.get("reason") == "OOMKilled":
+    name, exit_code = pod.name, pod.exit_code
+    if pod.out_of_memory:
         return FailureCode.OUT_OF_MEMORY, f"Pod {name} was killed: it used more memory than resources.memory."
-    if status.get("reason") == "Evicted":
-        return FailureCode.DISRUPTED, f"Pod {name} was evicted: {status.get('message', '')}"
-    if status.get("reason") == "DeadlineExceeded" and exit_code != ExitCode.INTERRUPTED:
+    if pod.reason == "Evicted":
+        return FailureCode.DISRUPTED, f"Pod {name} was evicted: {pod.message}"
+    if pod.reason == "DeadlineExceeded" and exit_code != ExitCode.INTERRUPTED:
         return (
             FailureCode.RANK_FAILED,
             f"Pod {name} ran for the longest time that podLimits of the chart allows, and was ended.",
         )
     if exit_code is None:
-        words = status.get("message") or status.get("reason") or "no container status"
+        words = pod.message or pod.reason or "no container status"
         return FailureCode.RANK_FAILED, f"Pod {name} failed: {words}"
     if exit_code == ExitCode.INTERRUPTED:
         return FailureCode.INTERRUPTED, f"Pod {name} was stopped after a checkpoint."

@@ -26,7 +26,7 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.gates import GateKeeper, Gates
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome, duration_seconds
-from hone_operator.reconcile.pods import ObservedJob, running, scheduled, waiting
+from hone_operator.reconcile.pods import ObservedJob, waiting
 from hone_operator.reconcile.recording import record
 from hone_operator.reconcile.refusals import final_refusal, storage_note
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
@@ -224,7 +224,7 @@ class _Run:
             self.conditions.set(ConditionType.ADMITTED, False, obstacle.reason, obstacle.message)
             self.draft.tell_change(ConditionType.ADMITTED, warning=True)
             self.draft.check_in(RECHECK_SECONDS)
-        elif scheduled(job.pods) >= nodes:
+        elif job.scheduled >= nodes:
             self.conditions.set(ConditionType.ADMITTED, True, Reason.SCHEDULED, "")
         else:
             self.conditions.set(ConditionType.ADMITTED, None, Reason.PENDING, self._asked())
@@ -240,7 +240,7 @@ class _Run:
             )
             self.draft.tell_change(ConditionType.RUNNING, warning=True)
             self.draft.check_in(self.draft.until(limit))
-        elif running(job.pods) >= nodes:
+        elif job.running >= nodes:
             self.conditions.set(
                 ConditionType.RUNNING, True, Reason.RUNNING, f"Attempt {self.attempts.count} is running."
             )

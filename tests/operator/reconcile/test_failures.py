@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hone_operator.reconcile.failures import root_cause
@@ -98,3 +100,25 @@ def test_the_log_tail_is_bounded(world, failed):
 
     job = replace(failed(world.dead(1)), log_tail="x" * 20000)
     assert len(root_cause(job).to_json()["logTail"]) == 8192
+
+
+class Counted(dict[str, Any]):
+    """A pod's status that counts how often its containers are read."""
+
+    reads = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.reads += key == "containerStatuses"
+        return super().get(key, default)
+
+
+def test_each_pod_is_read_once_however_much_is_asked(world, failed):
+    pods = [
+        world.dead(1, rank=0, seconds=40, outcome=world.failure("RankFailed")),
+        world.dead(74, 1, 45, world.failure("DiskFull", "ENOSPC")),
+    ]
+    for pod in pods:
+        pod["status"] = Counted(pod["status"])
+    job = failed(*pods)
+    assert (root_cause(job).code, job.result()) == ("DiskFull", None)
+    assert [pod["status"].reads for pod in pods] == [1, 1]

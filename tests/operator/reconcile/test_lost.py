@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
 import pytest
 
 from hone_api.finetunejob_status import JobProgress
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile.pods import slow_start, unmounted
+from hone_operator.reconcile import pods
+from hone_operator.reconcile.pod_state import read_pod
+from hone_operator.reconcile.pods import unmounted
 
 pytestmark = pytest.mark.pure
 WORDS = 'MountVolume.SetUp failed for volume "store": no such server'
+
+
+def slow_start(bodies: list[dict[str, Any]], now: datetime) -> Mapping[str, Any] | None:
+    """The body of the pod that is slow to start."""
+    state = pods.slow_start([read_pod(body) for body in bodies], now)
+    return state and state.body
 
 
 def mounting(world):
@@ -36,7 +48,7 @@ def test_no_news_comes_of_a_pod_that_mounts_so_it_is_looked_at_again(life):
 def test_a_mount_that_fails_is_told_in_the_kubelets_words_and_is_final_in_the_end(life, conditions):
     life.tick()
     pod = mounting(life.world)
-    stuck = unmounted(pod, "FailedMount", WORDS)
+    stuck = unmounted(read_pod(pod), "FailedMount", WORDS)
     life.children[-1] = life.world.child(life.children[-1].body, pod, stuck=stuck)
     outcome = life.tick(30)
     assert conditions(life.status)["Running"] == "False/FailedMount"
@@ -50,7 +62,7 @@ def test_a_mount_that_fails_is_told_in_the_kubelets_words_and_is_final_in_the_en
 def test_a_job_that_has_lost_its_plan_is_made_again(life):
     life.tick()
     pod = mounting(life.world)
-    stuck = unmounted(pod, "FailedMount", 'configmap "run-1-abc" not found')
+    stuck = unmounted(read_pod(pod), "FailedMount", 'configmap "run-1-abc" not found')
     life.children[-1] = life.world.child(life.children[-1].body, pod, stuck=stuck, plan_lost=True)
     outcome = life.tick(30)
     assert [b["metadata"]["name"] for b in outcome.delete] == ["run-1"]

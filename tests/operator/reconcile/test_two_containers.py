@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import pytest
 from dataset_life import RESULT, Life
 
 from hone_operator.cache import strip
+from hone_operator.reconcile import pods
 from hone_operator.reconcile.failures import root_cause
-from hone_operator.reconcile.pods import slow_start
+from hone_operator.reconcile.pod_state import read_pod
 
 pytestmark = pytest.mark.pure
 INITIALIZING = {"waiting": {"reason": "PodInitializing"}}
 DONE = {"terminated": {"exitCode": 0, "finishedAt": "2026-01-02T03:04:05Z", "message": "{}"}}
+
+
+def slow_start(bodies: list[dict[str, Any]], now: datetime) -> Mapping[str, Any] | None:
+    """The body of the pod that is slow to start."""
+    state = pods.slow_start([read_pod(body) for body in bodies], now)
+    return state and state.body
 
 
 @pytest.fixture
