@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from hone_api import RELEASE, plan_paths
 from hone_api.dataset import Format
+from hone_api.failures import FailureCode
 from hone_api.plan import (
     PLAN_SHA256_ENV,
     FetchPlan,
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _interrupted(*_: object) -> None:
-    raise TrainerError("Interrupted", "stopped by SIGTERM; what was begun is removed and can be begun again")
+    raise TrainerError(FailureCode.INTERRUPTED, "stopped by SIGTERM; what was begun is removed and can be begun again")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -320,7 +321,7 @@ def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
     if not isinstance(plan, kind):
         raise ConfigError(
             f"{path} is a {plan.kind} plan, this command takes a {kind.__name__.removesuffix('Plan')} plan",
-            "InvalidArgument",
+            FailureCode.INVALID_ARGUMENT,
         )
     return plan_paths.absolute(plan, path.resolve().parent)
 

@@ -9,7 +9,7 @@ import errno
 
 from pydantic import ValidationError
 
-from hone_api.failures import FAILURES, ExitCode, Retry
+from hone_api.failures import FAILURES, ExitCode, FailureCode, Retry
 from hone_api.reading import in_words, only_unknown
 from hone_api.report import DatasetResult, FailureReport, Outcome
 from hone_trainer.secrets import scrub
@@ -78,16 +78,18 @@ def classify(error: BaseException) -> TrainerError:
     if isinstance(error, TrainerError):
         return error
     if isinstance(error, ValidationError):
-        return ConfigError("; ".join(in_words(error)), "UnknownField" if only_unknown(error) else "InvalidValue")
+        return ConfigError(
+            "; ".join(in_words(error)), FailureCode.UNKNOWN_FIELD if only_unknown(error) else FailureCode.INVALID_VALUE
+        )
     if type(error).__name__ == "OutOfMemoryError":  # torch.OutOfMemoryError, without importing torch
-        return TrainerError("GpuOutOfMemory", str(error))
+        return TrainerError(FailureCode.GPU_OUT_OF_MEMORY, str(error))
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return TrainerError("OutOfMemory", str(error) or "the process ran out of memory")
+        return TrainerError(FailureCode.OUT_OF_MEMORY, str(error) or "the process ran out of memory")
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        return StoreError("DiskFull", f"no space left for {error.filename or 'the output'}")
+        return StoreError(FailureCode.DISK_FULL, f"no space left for {error.filename or 'the output'}")
     if isinstance(error, OSError) and error.errno is not None:
-        return StoreError("StorageError", str(error))
-    return TrainerError("TrainerError", f"{type(error).__name__}: {error}")
+        return StoreError(FailureCode.STORAGE_ERROR, str(error))
+    return TrainerError(FailureCode.TRAINER_ERROR, f"{type(error).__name__}: {error}")
 
 
 def to_outcome(error: BaseException) -> Outcome:

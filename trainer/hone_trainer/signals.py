@@ -14,6 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
 
 
@@ -57,7 +58,7 @@ class Stop:
 
 def interrupted(where: str, step: int | None = None) -> TrainerError:
     """The error that ends an interrupted run: exit code 75, resumed without spending the restart budget."""
-    return TrainerError("Interrupted", f"stopped by a signal {where}", step=step)
+    return TrainerError(FailureCode.INTERRUPTED, f"stopped by a signal {where}", step=step)
 
 
 def die_with_parent(parent: int | None = None) -> None:

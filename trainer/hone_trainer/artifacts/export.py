@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_api.modelversion import Artifact, ArtifactForm, EvaluationNumber, Sample
 from hone_trainer import ranks
 from hone_trainer.artifacts import model_card, run_page, servable
@@ -100,12 +101,12 @@ def check_weights(stored: Iterable[tuple[str, Any]], expected: dict[str, Any]) -
         elif tensor.numel() == 0:
             wrong.append(f"{name}: empty")
         elif not torch.isfinite(tensor).all():
-            raise TrainerError("Diverged", f"the trained weights are not finite: {name}")
+            raise TrainerError(FailureCode.DIVERGED, f"the trained weights are not finite: {name}")
         elif not torch.equal(tensor, expected[name]):
             wrong.append(f"{name}: differs from the trained weights")
     wrong += [f"{name}: missing" for name in sorted(missing)]
     if wrong:
-        raise TrainerError("TrainerError", f"the exported weights are wrong: {'; '.join(wrong[:5])}")
+        raise TrainerError(FailureCode.TRAINER_ERROR, f"the exported weights are wrong: {'; '.join(wrong[:5])}")
 
 
 def write(run: Run, trained: dict[str, Any], network: Any, record: Record, output: Path) -> list[Artifact]:
@@ -181,7 +182,9 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
     drift = _difference(before, after)
     limit = MERGE_TOLERANCE[str(merged.dtype).removeprefix("torch.")]
     if drift > limit:
-        raise TrainerError("TrainerError", f"a logit of the merged model is off by {drift:.2g} (limit {limit:g})")
+        raise TrainerError(
+            FailureCode.TRAINER_ERROR, f"a logit of the merged model is off by {drift:.2g} (limit {limit:g})"
+        )
     merged.save_pretrained(folder)
     expected = _untied(merged)
     check_weights(_read_back(folder, merged, expected), expected)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.base_model import Head
 from hone_trainer.models.network import Generating
@@ -73,7 +74,7 @@ def check(folder: Path, base: Any, head: Head) -> None:
     ]
     wrong = wrong or _not_loaded(folder, network, base)
     if wrong:
-        raise TrainerError("TrainerError", f"PEFT cannot load the exported adapter: {'; '.join(wrong[:5])}")
+        raise TrainerError(FailureCode.TRAINER_ERROR, f"PEFT cannot load the exported adapter: {'; '.join(wrong[:5])}")
 
 
 def _not_loaded(folder: Path, network: Generating, base: Any) -> list[str]:

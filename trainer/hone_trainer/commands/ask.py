@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.commands.exported import Exported
 from hone_trainer.commands.options import TOKENS
 from hone_trainer.encoding import rendering
@@ -43,7 +44,9 @@ def answer(artifact: Path, question: str, base: Path | None = None, max_new_toke
     """
     exported = Exported.read(artifact, base)
     if METHODS[exported.plan.method].head != "LanguageModel":
-        raise TrainerError("InvalidConfiguration", f"a model of method {exported.plan.method} does not answer")
+        raise TrainerError(
+            FailureCode.INVALID_CONFIGURATION, f"a model of method {exported.plan.method} does not answer"
+        )
     tokenizer = exported.opened.tokenizer
     if exported.plan.method == "DAPT":
         prompt, stop_ids = tokenizer(question)["input_ids"], exported.opened.stop_ids

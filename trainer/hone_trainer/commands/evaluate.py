@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from hone_api.failures import FailureCode
 from hone_api.modelversion import EvaluationNumber
 from hone_trainer.commands.exported import Exported
 from hone_trainer.encoding import rendering
@@ -37,7 +38,9 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
     exported = Exported.read(artifact, base)
     plan, opened, method = exported.plan, exported.opened, METHODS[exported.plan.method]
     if method.score is not heldout.score_language_model:
-        raise TrainerError("InvalidConfiguration", f"the numbers of method {plan.method} need the run's own reference")
+        raise TrainerError(
+            FailureCode.INVALID_CONFIGURATION, f"the numbers of method {plan.method} need the run's own reference"
+        )
     with rendering.on_day(plan.template_date):
         encoded = encode.in_memory(plan, opened, str(data))
     for warning in preflight.rows(encoded, opened, str(data)):

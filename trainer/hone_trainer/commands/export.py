@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from hone_api import plan_paths
+from hone_api.failures import FailureCode
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
@@ -43,10 +44,10 @@ def main(options: argparse.Namespace) -> None:
 
 def _plan(file: Path) -> TrainingPlan:
     if not file.is_file():
-        raise TrainerError("FileNotFound", f"{file} does not exist: name the run's plan with --plan")
+        raise TrainerError(FailureCode.FILE_NOT_FOUND, f"{file} does not exist: name the run's plan with --plan")
     plan = parse_plan(file.read_bytes())
     if not isinstance(plan, TrainingPlan):
-        raise TrainerError("InvalidArgument", f"{file} is a {plan.kind} plan, not that of a run")
+        raise TrainerError(FailureCode.INVALID_ARGUMENT, f"{file} is a {plan.kind} plan, not that of a run")
     return plan_paths.absolute(plan, file.resolve().parent)
 
 
@@ -66,7 +67,7 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
     finished.place(plan)
     wrong = _wrong(checkpoint, plan, weight)
     if wrong:
-        raise TrainerError("InvalidConfiguration", "; ".join(wrong))
+        raise TrainerError(FailureCode.INVALID_CONFIGURATION, "; ".join(wrong))
     manifest.verify(checkpoint)
     # One process exports what any number of ranks has trained.
     alone = plan.model_copy(update={"deepspeed": None, "nodes": 1, "processes_per_node": 1})
@@ -129,7 +130,7 @@ def _weights(checkpoint: Path, run: Run) -> dict[str, Any]:
     files = sorted(checkpoint.glob(pattern))
     if not files:
         message = f"{checkpoint} holds no {pattern}: let the run continue from it, and export its end"
-        raise TrainerError("InvalidConfiguration", message)
+        raise TrainerError(FailureCode.INVALID_CONFIGURATION, message)
     tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
     left_out = f".{run.method.training_only}."
     return {name: tensor for name, tensor in tensors.items() if left_out not in f".{name}"}

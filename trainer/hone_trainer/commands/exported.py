@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters, base_model
@@ -38,12 +39,14 @@ class Exported:
         """
         file = folder / "report.json"
         if not file.is_file():
-            raise TrainerError("FileNotFound", f"{folder} holds no report.json: name an exported artifact")
+            raise TrainerError(FailureCode.FILE_NOT_FOUND, f"{folder} holds no report.json: name an exported artifact")
         report = json.loads(file.read_text())
         plan = TrainingPlan.model_validate(report["plan"])
         base, is_adapter = base or Path(plan.model_path), report["form"] == "Adapter"
         if is_adapter and not (base / "config.json").is_file():
-            raise TrainerError("FileNotFound", f"the base model is not in {base}: name its folder with --base")
+            raise TrainerError(
+                FailureCode.FILE_NOT_FOUND, f"the base model is not in {base}: name its folder with --base"
+            )
         bf16 = report["resolved"]["precision"] == "BFloat16"
         return cls(folder, plan, bf16, is_adapter, base, base_model.open_base(base if is_adapter else folder))
 

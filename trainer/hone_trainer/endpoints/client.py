@@ -22,6 +22,7 @@ from urllib.parse import SplitResult, urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan, TrainingPlan
 from hone_trainer.endpoints.addresses import PRIVATE_WAY_OUT, Network, is_own, network_of
 from hone_trainer.endpoints.http import Resolver, pool_of, resolve, timeout_until
@@ -154,7 +155,7 @@ class Endpoint:
         """
         models = self.models()
         if not models or not isinstance(models[0].get("id"), str):
-            raise SourceError("EndpointRefused", f"{self.host} names no model: name one in the field model")
+            raise SourceError(FailureCode.ENDPOINT_REFUSED, f"{self.host} names no model: name one in the field model")
         return str(models[0]["id"])
 
     def models(self, until: float = math.inf) -> list[dict[str, Any]]:
@@ -190,7 +191,9 @@ class Endpoint:
             choice = completion["choices"][0]
             text = choice["message"]["content"]
         except (KeyError, IndexError, TypeError):
-            raise SourceError("EndpointRefused", f"{self.host} answers something else than a completion") from None
+            raise SourceError(
+                FailureCode.ENDPOINT_REFUSED, f"{self.host} answers something else than a completion"
+            ) from None
         reason = choice.get("finish_reason")
         if reason == "content_filter":
             raise PromptRefusedError(f"{self.host} cuts its answer by a content filter")
@@ -239,12 +242,12 @@ class Endpoint:
                 if status in _OF_THE_PROMPT:
                     raise PromptRefusedError(f"{self.host} {last}", words)
                 if status not in _TRY_AGAIN:
-                    raise SourceError("EndpointRefused", f"{self.host} {last}")
+                    raise SourceError(FailureCode.ENDPOINT_REFUSED, f"{self.host} {last}")
             pause = _seconds(after, number)
             if number == tries - 1 or time.monotonic() + pause >= until:
                 break
             self.access.pause(pause)
-        raise SourceError("EndpointUnreachable", f"{self.host}, after {number + 1} tries: {last}")
+        raise SourceError(FailureCode.ENDPOINT_UNREACHABLE, f"{self.host}, after {number + 1} tries: {last}")
 
     def _once(
         self, method: str, path: str, body: Mapping[str, Any] | None, until: float
@@ -272,7 +275,9 @@ class Endpoint:
         finally:
             response.release_conn()
         if len(data) > self.access.most_bytes:
-            raise SourceError("EndpointRefused", f"{self.host} answers more than {self.access.most_bytes} bytes")
+            raise SourceError(
+                FailureCode.ENDPOINT_REFUSED, f"{self.host} answers more than {self.access.most_bytes} bytes"
+            )
         return response.status, data, response.headers.get("Retry-After")
 
     def _without_key(self, words: str) -> str:
@@ -290,7 +295,7 @@ class Endpoint:
         """An address of the host, after all were checked."""
         resolution, network = self.access.resolver(self.host, port), self.access.network
         if refusal := network.refusal(self.url, resolution):
-            raise SourceError("SourceRefused", refusal)
+            raise SourceError(FailureCode.SOURCE_REFUSED, refusal)
         self._tells_words = network.tells_words(self.url, resolution)
         return resolution.addresses[0]
 
@@ -361,7 +366,7 @@ def _parsed(data: bytes, host: str) -> dict[str, Any]:
     except ValueError:
         parsed = None
     if not isinstance(parsed, dict):
-        raise SourceError("EndpointRefused", f"{host} answers something else than a JSON object")
+        raise SourceError(FailureCode.ENDPOINT_REFUSED, f"{host} answers something else than a JSON object")
     return parsed
 
 

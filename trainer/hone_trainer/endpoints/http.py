@@ -25,6 +25,7 @@ import urllib3
 import urllib3.connection
 from urllib3.exceptions import HTTPError
 
+from hone_api.failures import FailureCode
 from hone_api.plan import Limits
 from hone_trainer.endpoints.addresses import Network, Resolution
 from hone_trainer.errors import SourceError
@@ -119,7 +120,7 @@ class Client:
             if not isinstance(outcome, str):
                 return outcome
             current = checked(urljoin(current.geturl(), outcome))
-        raise SourceError("SourceRefused", f"{_shown(first)} redirects more than {_MAX_REDIRECTS} times")
+        raise SourceError(FailureCode.SOURCE_REFUSED, f"{_shown(first)} redirects more than {_MAX_REDIRECTS} times")
 
     def _get(
         self, url: SplitResult, headers: dict[str, str], target: Path, deadline: float, progress: Callable[[int], None]
@@ -146,19 +147,19 @@ class Client:
                 raise
             late = time.monotonic() >= deadline
             why = f"took longer than {self.limits.timeout_seconds} s" if late else str(error)
-            raise SourceError("SourceUnreachable", f"{_shown(url)}: {why}") from None
+            raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"{_shown(url)}: {why}") from None
         finally:
             pool.close()
 
     def _check_status(self, response: urllib3.BaseHTTPResponse, url: SplitResult) -> None:
         status, text = response.status, f"{_shown(url)} answers {response.status} {response.reason or ''}".strip()
         if status in (404, 410):
-            raise SourceError("SourceNotFound", text)
+            raise SourceError(FailureCode.SOURCE_NOT_FOUND, text)
         if status in (401, 403):
             how = "the AUTHORIZATION of its secret is not accepted" if self.authorization else "it wants credentials"
-            raise SourceError("SourceNotFound", f"{text}: {how}")
+            raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{text}: {how}")
         if status != 200:
-            raise SourceError("SourceUnreachable", text)
+            raise SourceError(FailureCode.SOURCE_UNREACHABLE, text)
         length = response.headers.get("Content-Length", "")
         if length.isdigit() and int(length) > self.limits.max_source_bytes:
             raise self._too_large(url)
@@ -179,12 +180,12 @@ class Client:
                     raise self._too_large(url)
                 if time.monotonic() > deadline:
                     message = f"{_shown(url)} took longer than {self.limits.timeout_seconds} s"
-                    raise SourceError("SourceUnreachable", message)
+                    raise SourceError(FailureCode.SOURCE_UNREACHABLE, message)
                 file.write(chunk)
                 progress(len(chunk))
 
     def _too_large(self, url: SplitResult) -> SourceError:
-        return SourceError("SourceTooLarge", f"{_shown(url)} is over {self.limits.max_source_bytes} bytes")
+        return SourceError(FailureCode.SOURCE_TOO_LARGE, f"{_shown(url)} is over {self.limits.max_source_bytes} bytes")
 
 
 def connect(
@@ -313,13 +314,13 @@ def _address(url: SplitResult, port: int, network: Network, resolver: Resolver) 
     """An address of the host, after all were checked."""
     host = str(url.hostname)
     if problem := network.problem(url.geturl()):
-        raise SourceError("SourceRefused", problem)
+        raise SourceError(FailureCode.SOURCE_REFUSED, problem)
     try:
         resolution = resolver(host, port)
     except (OSError, UnicodeError) as error:
-        raise SourceError("SourceUnreachable", f"the host name {host} cannot be resolved: {error}") from None
+        raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"the host name {host} cannot be resolved: {error}") from None
     if refusal := network.refusal(url.geturl(), resolution):
-        raise SourceError("SourceRefused", refusal)
+        raise SourceError(FailureCode.SOURCE_REFUSED, refusal)
     return resolution.addresses[0]
 
 
@@ -330,18 +331,24 @@ def checked(url: str, plain: bool = False) -> SplitResult:
         SourceError: SourceRefused.
     """
     if any(ord(character) <= 32 or ord(character) == 127 for character in url) or "\\" in url:
-        raise SourceError("SourceRefused", "the address holds white space, control characters or a backslash")
+        raise SourceError(
+            FailureCode.SOURCE_REFUSED, "the address holds white space, control characters or a backslash"
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise SourceError("SourceRefused", f"not an address: {error}") from None
+        raise SourceError(FailureCode.SOURCE_REFUSED, f"not an address: {error}") from None
     if parts.scheme not in ("https", *(["http"] if plain else [])) or not parts.hostname:
-        raise SourceError("SourceRefused", f"{parts.scheme or '?'}://{parts.hostname or ''}: only https:// is fetched")
+        raise SourceError(
+            FailureCode.SOURCE_REFUSED, f"{parts.scheme or '?'}://{parts.hostname or ''}: only https:// is fetched"
+        )
     if "@" in parts.netloc:
-        raise SourceError("SourceRefused", f"{parts.scheme}://{parts.hostname}: no user or password in an address")
+        raise SourceError(
+            FailureCode.SOURCE_REFUSED, f"{parts.scheme}://{parts.hostname}: no user or password in an address"
+        )
     if port == 0:
-        raise SourceError("SourceRefused", f"{parts.scheme}://{parts.hostname}: port 0")
+        raise SourceError(FailureCode.SOURCE_REFUSED, f"{parts.scheme}://{parts.hostname}: port 0")
     return parts
 
 

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from hone_api.failures import FailureCode
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.rewards import VERIFIERS
 from hone_trainer import ranks, rewards
@@ -47,14 +48,14 @@ def _prompts(plan: TrainingPlan, base: Base, source: DatasetInput) -> list[Promp
     rows_by_line = dict(records(Path(source.path)))
     if "text" in next(iter(rows_by_line.values()), {}):
         message = f"{source.name}/{source.split}: evaluation.rewards: rows of format Text have no prompt to answer"
-        raise TrainerError("DatasetFormatMismatch", message)
+        raise TrainerError(FailureCode.DATASET_FORMAT_MISMATCH, message)
     encoder = PromptEncoder(base.tokenizer, base.context - longest_answer(plan))
     rows = encode_split(source.path, encoder, max_length=None).rows
     # KTO's bad answers are not references.
     good = [row for row in rows if rows_by_line[row.number].get("label") is not False]
     if not good:
         message = f"{source.name}/{source.split}: evaluation.rewards: all {len(rows)} answers have the label false"
-        raise TrainerError("NoTrainableRows", message)
+        raise TrainerError(FailureCode.NO_TRAINABLE_ROWS, message)
     return good[: plan.evaluation.max_rows]
 
 

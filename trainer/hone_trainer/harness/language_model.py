@@ -14,6 +14,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, has_bos_prefix, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from hone_api.failures import FailureCode
 from hone_trainer import harness
 from hone_trainer.encoding import rendering
 from hone_trainer.encoding.split_file import IGNORED, Row
@@ -95,7 +96,7 @@ class TunedModel(TemplateLM):
         """
         if not 0 < len(follows) < self.context:
             message = f"{harness.FIELD}: an answer to score has {len(follows)} tokens, the model reads {self.context}"
-            raise TrainerError("InvalidConfiguration", f"{message}: remove its task")
+            raise TrainerError(FailureCode.INVALID_CONFIGURATION, f"{message}: remove its task")
         ids = [*context, *follows][-self.context :]
         return Row(ids, [IGNORED] * (len(ids) - len(follows)) + list(follows), number)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from hone_api.failures import FailureCode
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS
 from hone_api.plan import TasksInput, TasksPlan
 from hone_api.report import Outcome, TasksResult
@@ -77,7 +78,7 @@ def run(plan: TasksPlan) -> TasksResult:
             chosen = _choose(wanted, token, Deadline.after(plan.limits.timeout_seconds), downloads)
             if (size := sum(c.size for c in chosen)) > plan.limits.max_source_bytes:
                 limit = plan.limits.max_source_bytes
-                raise SourceError("SourceTooLarge", f"{harness.FIELD}.tasks: {size} bytes, limit {limit}")
+                raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{harness.FIELD}.tasks: {size} bytes, limit {limit}")
             index = _index(wanted, chosen)
             path = f"{FOLDER}/{hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()}"
             target = Path(plan.store) / path
@@ -115,7 +116,9 @@ def rehearse(folder: Path, options: Harness) -> list[str]:
     environment = {name: value for name, value in os.environ.items() if name != "HF_ENDPOINT"}
     process = subprocess.run(command, env=environment | OFFLINE, stdout=subprocess.PIPE, text=True, check=False)
     if process.returncode not in (0, 1):
-        raise TrainerError("TrainerError", f"{harness.FIELD}: the tasks were not made: exit code {process.returncode}")
+        raise TrainerError(
+            FailureCode.TRAINER_ERROR, f"{harness.FIELD}: the tasks were not made: exit code {process.returncode}"
+        )
     reply: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     if failure := Outcome.model_validate(reply["outcome"]).failure:
         raise TrainerError(failure.code, failure.message)
@@ -251,7 +254,7 @@ def _rows(one: Chosen, place: Path, cache: Path) -> Any:
     except (DatasetsError, ArrowException) as error:
         cause = error.__cause__ or error
         message = f"{what} cannot be read: {type(cause).__name__}: {str(cause)[:300]}"
-        raise TrainerError("DamagedFile", message) from None
+        raise TrainerError(FailureCode.DAMAGED_FILE, message) from None
     except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"{what}: {str(error)[:300]}") from None
     if missing := [split for split in one.splits if split not in splits]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_api.training import Harness
 from hone_trainer import harness
 from hone_trainer.errors import ConfigError, StoreError
@@ -128,7 +129,9 @@ def _definition(path: str) -> Path:
     root = catalogue.root().resolve()
     file = (root / path).resolve()
     if not file.is_relative_to(root):
-        raise StoreError("ManifestMismatch", f"the task definition {path[:100]!r} is not one of lm-evaluation-harness")
+        raise StoreError(
+            FailureCode.MANIFEST_MISMATCH, f"the task definition {path[:100]!r} is not one of lm-evaluation-harness"
+        )
     return file
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding import mapped
 from hone_trainer.encoding.split_file import Encoder, Row
@@ -64,7 +65,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
                 f"distillation.teacherModelVersion {name} reads {context} tokens, and the longest row has {longest}: "
                 f"set training.maxLength to {context}"
             )
-            raise TrainerError("InvalidConfiguration", message)
+            raise TrainerError(FailureCode.INVALID_CONFIGURATION, message)
     return sft.dataset(plan, rows, max_length)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hone_api.estimate.micro_batch import longest_sequence
+from hone_api.failures import FailureCode
 from hone_api.methods import GrpoMethod
 from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
@@ -65,7 +66,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
             f"training.batchSize {samples} at grpo.generations {generations} wants {samples // generations} prompts a "
             f"step, and there are {len(rows)}: lower batchSize, or raise generations"
         )
-        raise TrainerError("InvalidConfiguration", message)
+        raise TrainerError(FailureCode.INVALID_CONFIGURATION, message)
     return indexed.dataset(len(rows), lambda index: {"prompt": rows[index].prompt_ids, "row": index})
 
 

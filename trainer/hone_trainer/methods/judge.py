@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import pairs
 from hone_trainer.models import base_model
@@ -28,7 +29,7 @@ class Judge:
         opened = base_model.open_base(path, head="Reward")
         if wrong := unlike(opened.tokenizer, policy.tokenizer):
             message = f"ppo.rewardModelVersion {name} has another {wrong} than the model: train both on the same base"
-            raise TrainerError("UnsupportedModel", message)
+            raise TrainerError(FailureCode.UNSUPPORTED_MODEL, message)
         self._model = AutoModelForSequenceClassification.from_pretrained(
             path, trust_remote_code=False, use_safetensors=True, local_files_only=True
         ).to(device)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding import mapped
 from hone_trainer.encoding.preferences import Judged, JudgedEncoder
@@ -50,7 +51,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -> Any:
     """
     good = sum(row.label for row in rows)
     if good in (0, len(rows)):
-        raise DataError("OneSidedData", f"all {len(rows)} answers have the label {str(bool(good)).lower()}")
+        raise DataError(FailureCode.ONE_SIDED_DATA, f"all {len(rows)} answers have the label {str(bool(good)).lower()}")
     order = np.array(random.Random(plan.training.seed).sample(range(len(rows)), len(rows)), np.int32)
     masked = mapped.has_masks(rows)
 

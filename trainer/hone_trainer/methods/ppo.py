@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from hone_api.failures import FailureCode
 from hone_api.methods import PpoMethod
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.prompts import Prompt, PromptEncoder
@@ -51,7 +52,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
     """
     if len(rows) < plan.training.batch_size:
         message = f"training.batchSize {plan.training.batch_size} is more than the {len(rows)} prompts: lower it"
-        raise TrainerError("InvalidConfiguration", message)
+        raise TrainerError(FailureCode.INVALID_CONFIGURATION, message)
     return indexed.dataset(len(rows), lambda index: {"prompt_ids": rows[index].prompt_ids})
 
 

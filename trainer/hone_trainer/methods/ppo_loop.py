@@ -15,6 +15,7 @@ import torch
 from transformers import Trainer
 from trl.trainer.utils import RepeatSampler
 
+from hone_api.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import critic, ppo_math, rollouts
@@ -141,13 +142,13 @@ class Ppo(Loop, Trainer):
         step = self.state.global_step + 1
         if step == 1 and not kl <= TOLERANCE[self.run.settings.bf16]:
             message = f"the first answers' KL to the reference is {kl:.3g} nats; of equal models it is 0"
-            raise TrainerError("ReferenceMismatch", message, rank=ranks.rank(), step=step)
+            raise TrainerError(FailureCode.REFERENCE_MISMATCH, message, rank=ranks.rank(), step=step)
         if not kl <= float(self.ppo.max_kl):
             message = (
                 f"an answer's KL to the reference is {kl:.1f} nats at step {step}, above ppo.maxKl {self.ppo.max_kl}: "
                 "raise ppo.kl, set ppo.targetKl, or lower training.learningRate"
             )
-            raise TrainerError("Diverged", message, rank=ranks.rank(), step=step)
+            raise TrainerError(FailureCode.DIVERGED, message, rank=ranks.rank(), step=step)
 
     def _check_rewards(self, rewards: Any) -> None:
         """Stop if the reward model gives all answers the same score: there is nothing to learn."""
@@ -157,7 +158,7 @@ class Ppo(Loop, Trainer):
             f"ppo.rewardModelVersion {self.ppo.reward_model_version} gives every answer of the first step the reward "
             f"{float(rewards[0]):g}: see its reward_accuracy"
         )
-        raise TrainerError("RewardConstant", message, rank=ranks.rank(), step=1)
+        raise TrainerError(FailureCode.REWARD_CONSTANT, message, rank=ranks.rank(), step=1)
 
     def _count(self) -> float:
         return ranks.add_up([float(sum(rollout.mask.sum() for rollout in self.rollouts))])[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding.preferences import Compared
 from hone_trainer.errors import TrainerError
@@ -83,4 +84,4 @@ def check_first_loss(loss: float, expected: float, *, bf16: bool) -> None:
     """
     if abs(loss - expected) > TOLERANCE[bf16] * abs(expected):
         message = f"the first loss is {loss:.6f}; with a reference that equals the model it is {expected:.6f}"
-        raise TrainerError("ReferenceMismatch", message, rank=ranks.rank(), step=1)
+        raise TrainerError(FailureCode.REFERENCE_MISMATCH, message, rank=ranks.rank(), step=1)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hone_api.failures import FailureCode
 from hone_trainer import ranks, rewards
 from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import TrainerError
@@ -155,10 +156,10 @@ class Differences(TrainerCallback):
         if not scored:
             if self._run.plan.grpo.mask_truncated_completions and all(entry[CLIPPED] == 1 for entry in sampled):  # type: ignore[union-attr]
                 return  # see `Cut`
-            raise TrainerError("RewardFailed", f"in {step} steps no sample got a score", step=step)
+            raise TrainerError(FailureCode.REWARD_FAILED, f"in {step} steps no sample got a score", step=step)
         value = scored[-1]["reward"]
         message = f"in {step} steps no prompt's samples differed in their reward, which is {value:g} now"
-        raise TrainerError("RewardConstant", message, step=step)
+        raise TrainerError(FailureCode.REWARD_CONSTANT, message, step=step)
 
 
 def leave_out(batch: dict[str, Any], kept: Sequence[bool], add_up: Callable[[Any], Any]) -> dict[str, Any]:
@@ -196,7 +197,7 @@ class Cut(TrainerCallback):
             f"in the last {len(newest)} sampled steps every answer reached grpo.maxCompletionLength "
             f"{self._grpo.max_completion_length}, and grpo.maskTruncatedCompletions leaves such answers out"
         )
-        raise TrainerError("NoGradient", message, step=state.global_step)
+        raise TrainerError(FailureCode.NO_GRADIENT, message, step=state.global_step)
 
 
 class Rewarded(Protocol):

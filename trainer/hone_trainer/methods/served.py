@@ -16,6 +16,7 @@ from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.encoding import mapped
 from hone_trainer.endpoints.client import TRIES, Access, Endpoint, in_parallel
@@ -274,10 +275,12 @@ def _connect(run: Run) -> Endpoint:
     longest = mapped.most(run.rows) + plan.grpo.max_completion_length
     lengths = [model["max_model_len"] for model in served if isinstance(model.get("max_model_len"), int)]
     if not lengths:
-        raise SourceError("EndpointRefused", f"grpo.generation.endpoint: {endpoint.host} is not a vLLM server")
+        raise SourceError(
+            FailureCode.ENDPOINT_REFUSED, f"grpo.generation.endpoint: {endpoint.host} is not a vLLM server"
+        )
     if max(lengths) < longest:
         raise SourceError(
-            "EndpointRefused",
+            FailureCode.ENDPOINT_REFUSED,
             f"grpo.generation.endpoint: {endpoint.host} takes {max(lengths)} tokens, prompt and sample are up to "
             f"{longest}: start it with --max-model-len {longest} or more",
         )
@@ -291,4 +294,6 @@ def _samples(answer: Mapping[str, Any], number: int, host: str) -> list[Sample]:
             return choices
     except (KeyError, TypeError):
         pass
-    raise SourceError("EndpointRefused", f"grpo.generation.endpoint: {host} answers no token ids with logprobs")
+    raise SourceError(
+        FailureCode.ENDPOINT_REFUSED, f"grpo.generation.endpoint: {host} answers no token ids with logprobs"
+    )

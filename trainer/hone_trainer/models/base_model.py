@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import quantized, safe_config
 from hone_trainer.models.network import Generating, Tokenizer
@@ -61,7 +62,7 @@ def open_base(path: str | Path, head: Head = "LanguageModel", tokenizer_path: st
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
-        raise TrainerError("ModelNotFound", f"{folder} holds no config.json")
+        raise TrainerError(FailureCode.MODEL_NOT_FOUND, f"{folder} holds no config.json")
     _refuse_unreadable(folder)
     _refuse_unsafe(folder)
     from transformers import AutoConfig, AutoTokenizer
@@ -76,7 +77,7 @@ def open_base(path: str | Path, head: Head = "LanguageModel", tokenizer_path: st
             tokenizer_path or folder, trust_remote_code=False, local_files_only=True
         )
     except (ValueError, OSError, KeyError) as error:
-        raise TrainerError("UnsupportedModel", f"{folder}: {error}") from error
+        raise TrainerError(FailureCode.UNSUPPORTED_MODEL, f"{folder}: {error}") from error
     families, kind = {
         "LanguageModel": (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, "causal language model"),
         "Reward": (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES, "reward model"),
@@ -87,9 +88,9 @@ def open_base(path: str | Path, head: Head = "LanguageModel", tokenizer_path: st
     # E.g. BERT could be loaded as a causal model, but its attention sees later tokens.
     if not set(architectures) & set(supported) or (head == "Reward" and config.num_labels != 1):
         name = ", ".join(architectures) or config.model_type
-        raise TrainerError("UnsupportedModel", f"{folder}: {name} is not a {kind}")
+        raise TrainerError(FailureCode.UNSUPPORTED_MODEL, f"{folder}: {name} is not a {kind}")
     if tokenizer.eos_token is None:
-        raise TrainerError("UnsupportedModel", f"{folder}: the tokenizer has no end-of-sequence token")
+        raise TrainerError(FailureCode.UNSUPPORTED_MODEL, f"{folder}: the tokenizer has no end-of-sequence token")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # only pads; labels are masked by position, so EOS stays trained
     return Base(folder, config, tokenizer)
@@ -101,7 +102,7 @@ def _refuse_unreadable(folder: Path) -> None:
     files = sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")])
     if closed := [f.name for f in files if not os.access(f, os.R_OK, effective_ids=True)]:
         raise TrainerError(
-            "InvalidConfiguration",
+            FailureCode.INVALID_CONFIGURATION,
             f"model.uri: user {os.geteuid()} must not read {', '.join(closed[:5])} in {folder}: "
             "let others read the files (chmod -R o+rX)",
         )
@@ -111,10 +112,10 @@ def _refuse_unsafe(folder: Path) -> None:
     """Refuse code in the model's folder, weights that are not safetensors, and an adapter next to the weights."""
     safe_config.refuse_code(folder)
     if not any(folder.glob("*.safetensors")):
-        raise TrainerError("UnsafeModel", f"{folder} holds no *.safetensors file")
+        raise TrainerError(FailureCode.UNSAFE_MODEL, f"{folder} holds no *.safetensors file")
     if (folder / "adapter_config.json").exists():
         way_out = "transformers would apply it silently; name a base model, or one with the adapter merged"
-        raise TrainerError("UnsupportedModel", f"{folder} holds an adapter (adapter_config.json): {way_out}")
+        raise TrainerError(FailureCode.UNSUPPORTED_MODEL, f"{folder} holds an adapter (adapter_config.json): {way_out}")
 
 
 def load(

@@ -9,6 +9,7 @@ import fnmatch
 import json
 from pathlib import Path
 
+from hone_api.failures import FailureCode
 from hone_api.plan import FetchPlan
 from hone_api.report import FetchResult
 from hone_trainer.errors import ConfigError, SourceError
@@ -34,7 +35,7 @@ def run(plan: FetchPlan) -> FetchResult:
     """
     uri = plan.model.uri or ""
     if not uri.startswith("hf://"):
-        raise ConfigError(f"model {uri.partition('://')[0]}://: only hf:// is fetched", "NotSupportedYet")
+        raise ConfigError(f"model {uri.partition('://')[0]}://: only hf:// is fetched", FailureCode.NOT_SUPPORTED_YET)
     repository = hub.Repository.parse(
         uri, "model", hub.token_of(plan.secret_path), Deadline.after(plan.limits.timeout_seconds)
     )
@@ -43,7 +44,9 @@ def run(plan: FetchPlan) -> FetchResult:
         names = _wanted(repository, snapshot)
         size = sum(snapshot.files[name] for name in names)
         if size > plan.limits.max_source_bytes:
-            raise SourceError("SourceTooLarge", f"{repository}: {size} bytes, limit {plan.limits.max_source_bytes}")
+            raise SourceError(
+                FailureCode.SOURCE_TOO_LARGE, f"{repository}: {size} bytes, limit {plan.limits.max_source_bytes}"
+            )
         path = f"base-models/{repository.name.replace('/', '--')}/{snapshot.commit}"
         target = Path(plan.store) / path
         if folders.is_intact(target):
@@ -72,12 +75,14 @@ def _wanted(repository: hub.Repository, snapshot: hub.Snapshot) -> list[str]:
     if not any(name.endswith(".safetensors") for name in names):
         pickles = [name for name in top if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf"))]
         has = f"it has {', '.join(pickles[:3])}" if pickles else "it has no weights"
-        raise SourceError("UnsafeModel", f"{repository} has no safetensors file: {has}")
+        raise SourceError(FailureCode.UNSAFE_MODEL, f"{repository} has no safetensors file: {has}")
     if "config.json" not in names:
-        raise SourceError("UnsupportedModel", f"{repository} has no config.json")
+        raise SourceError(FailureCode.UNSUPPORTED_MODEL, f"{repository} has no config.json")
     if "adapter_config.json" in top:
         way_out = "it would be applied silently: name the base model, or one with the adapter merged"
-        raise SourceError("UnsupportedModel", f"{repository} holds an adapter (adapter_config.json), and {way_out}")
+        raise SourceError(
+            FailureCode.UNSUPPORTED_MODEL, f"{repository} holds an adapter (adapter_config.json), and {way_out}"
+        )
     return names
 
 
@@ -104,13 +109,15 @@ def check_safetensors(folder: Path) -> None:
             with safe_open(path, framework="numpy"):
                 pass
         except (SafetensorError, OSError, ValueError) as error:
-            raise SourceError("UnsafeModel", f"{path.name} is not a safetensors file: {error}") from None
+            raise SourceError(FailureCode.UNSAFE_MODEL, f"{path.name} is not a safetensors file: {error}") from None
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise SourceError("UnsafeModel", f"{index.name} is not an index of safetensors files") from None
+            raise SourceError(FailureCode.UNSAFE_MODEL, f"{index.name} is not an index of safetensors files") from None
         missing = sorted(name for name in shards if not isinstance(name, str) or not (folder / name).is_file())
         if missing:
-            raise SourceError("UnsafeModel", f"{index.name} names files that are missing: {', '.join(missing[:5])}")
+            raise SourceError(
+                FailureCode.UNSAFE_MODEL, f"{index.name} names files that are missing: {', '.join(missing[:5])}"
+            )

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.models import base_model
 
@@ -28,7 +29,9 @@ def check(base: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="hone-gguf-") as folder:
         words = _convert(base, Path(folder) / "vocabulary.gguf", "--vocab-only")
     if words:
-        raise ConfigError(f"output.formats GGUF: {words}; leave GGUF out of output.formats", "UnsupportedModel")
+        raise ConfigError(
+            f"output.formats GGUF: {words}; leave GGUF out of output.formats", FailureCode.UNSUPPORTED_MODEL
+        )
 
 
 def write(source: Path, file: Path, precision: str) -> float:
@@ -45,10 +48,12 @@ def write(source: Path, file: Path, precision: str) -> float:
     """
     words = _convert(source, file, "--outtype", PRECISIONS[precision])
     if words:
-        raise TrainerError("TrainerError", f"the conversion of {source.name} to GGUF failed: {words}")
+        raise TrainerError(FailureCode.TRAINER_ERROR, f"the conversion of {source.name} to GGUF failed: {words}")
     drift = _difference(source, file)
     if drift > TOLERANCE[precision]:
-        raise TrainerError("TrainerError", f"a weight in {file.name} is off by {drift:.2g} of its tensor's largest")
+        raise TrainerError(
+            FailureCode.TRAINER_ERROR, f"a weight in {file.name} is off by {drift:.2g} of its tensor's largest"
+        )
     return drift
 
 
@@ -74,7 +79,9 @@ def _difference(source: Path, file: Path) -> float:
     original = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options).state_dict()
     if converted.keys() != original.keys():
         missing = sorted(original.keys() ^ converted.keys())[:5]
-        raise TrainerError("TrainerError", f"{file.name} has other tensors than {source.name}: {', '.join(missing)}")
+        raise TrainerError(
+            FailureCode.TRAINER_ERROR, f"{file.name} has other tensors than {source.name}: {', '.join(missing)}"
+        )
     return max(
         float((converted[name] - tensor).abs().max() / tensor.abs().max().clamp(min=1e-12))
         for name, tensor in original.items()

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from hone_api.failures import FailureCode
 from hone_api.plan import ModelInput, TrainingPlan
 from hone_trainer.errors import TrainerError
 from hone_trainer.store import folders, manifest
@@ -95,5 +96,5 @@ def _await(folder: Path) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while not manifest.is_complete(folder):
         if time.monotonic() > deadline:
-            raise TrainerError("StorageError", f"the first node did not merge the base into {folder}")
+            raise TrainerError(FailureCode.STORAGE_ERROR, f"the first node did not merge the base into {folder}")
         time.sleep(1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.network import Network
@@ -45,7 +46,7 @@ def check_gradient(model: Network) -> None:
                 f"adapter.type QLoRA: the gradient through the 4-bit layer {name} on {device} does not agree with that "
                 f"of its dequantised weights (cosine {cosine:.3f}, at least {AGREE} is right): nothing was trained"
             )
-            raise TrainerError("GradientMismatch", message, rank=ranks.rank())
+            raise TrainerError(FailureCode.GRADIENT_MISMATCH, message, rank=ranks.rank())
 
 
 def _layers(model: Network) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import SourceError
 
 _CODE_KEYS = {
@@ -55,7 +56,7 @@ def refuse_code(folder: Path) -> None:
         content, _ = _read(config)
         if key := next(_code_keys(content), None):
             raise SourceError(
-                "UnsafeModel",
+                FailureCode.UNSAFE_MODEL,
                 f"{config} has {key}: transformers would load code that the model names. Remove the key from the file; "
                 "if the folder is below base-models/ of the store, delete it, and the next run fetches the model again",
             )
@@ -67,7 +68,7 @@ def _read(config: Path) -> tuple[Any, Any]:
         content = json.loads(config.read_text(encoding="utf-8"))
         cleaned = _without_code(content)
     except (ValueError, RecursionError):
-        raise SourceError("UnsafeModel", f"{config.name} is not JSON, or is nested too deep") from None
+        raise SourceError(FailureCode.UNSAFE_MODEL, f"{config.name} is not JSON, or is nested too deep") from None
     _check_quantization(config.name, content)
     return content, cleaned
 
@@ -78,7 +79,7 @@ def _check_quantization(name: str, content: Any) -> None:
     if kind is not None and kind not in QUANTIZATIONS:
         supported = ", ".join(QUANTIZATIONS)
         raise SourceError(
-            "UnsupportedModel", f"{name}: quantization_config of kind {str(kind)[:40]!r}; known: {supported}"
+            FailureCode.UNSUPPORTED_MODEL, f"{name}: quantization_config of kind {str(kind)[:40]!r}; known: {supported}"
         )
 
 

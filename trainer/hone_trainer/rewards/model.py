@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hone_api.failures import FailureCode
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import safe_config
@@ -21,7 +22,7 @@ class RewardModel(WithoutGold):
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         if context.path is None or not (context.path / "config.json").is_file():
-            raise TrainerError("RewardFailed", f"reward {context.spec.title}: {context.path} holds no model")
+            raise TrainerError(FailureCode.REWARD_FAILED, f"reward {context.spec.title}: {context.path} holds no model")
         safe_config.refuse_code(context.path)
         self._tokenizer = AutoTokenizer.from_pretrained(context.path, local_files_only=True, trust_remote_code=False)
         self._model = AutoModelForSequenceClassification.from_pretrained(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored
 from hone_trainer.rewards.code import limits
@@ -24,7 +25,9 @@ class Python:
         self._options, self._workers = context.spec.python, context.workers
         if context.path is None or not context.path.is_file():
             where = f"{self._options.config_map_name}/{self._options.key}"
-            raise TrainerError("ConfigMapNotFound", f"reward {context.spec.title}: there is no ConfigMap key {where}")
+            raise TrainerError(
+                FailureCode.CONFIG_MAP_NOT_FOUND, f"reward {context.spec.title}: there is no ConfigMap key {where}"
+            )
         try:
             self._source = context.path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
 from hone_api.report import Outcome
@@ -41,7 +42,7 @@ def run(module: str, plan: TrainingPlan, stop: Stop, what: str) -> None:
             return
         failure = Outcome.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
         if failure is None:
-            raise TrainerError("TrainerError", f"{what} ended with exit code {process.returncode}")
+            raise TrainerError(FailureCode.TRAINER_ERROR, f"{what} ended with exit code {process.returncode}")
         raise TrainerError(failure.code, failure.message)
 
 

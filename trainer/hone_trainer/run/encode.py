@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from hone_api import encoding
+from hone_api.failures import FailureCode
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.report import EncodeResult
 from hone_trainer.encoding import chunks, rendering, writing
@@ -52,7 +53,7 @@ def run(plan: TrainingPlan) -> EncodeResult:
     """
     if encoding.is_answered_later(plan):
         message = "distillation.level Sequence: the teacher answers once the run has started, so no rows exist yet"
-        raise TrainerError("InvalidConfiguration", message)
+        raise TrainerError(FailureCode.INVALID_CONFIGURATION, message)
     reporters = live.from_environment()
     try:
         base = _checked_base(contents.checked(plan))
@@ -104,7 +105,7 @@ def checked(plan: TrainingPlan) -> TrainingPlan:
         found = encoding.digest({folder.name: manifest.digest_of(folder) for folder in outside})
         if found != plan.encoded_digest:
             message = f"{plan.encoded_path}: the encoded rows are {found}, and not {plan.encoded_digest} of the plan"
-            raise StoreError("ManifestMismatch", message)
+            raise StoreError(FailureCode.MANIFEST_MISMATCH, message)
     for folder in sorted(complete):
         try:
             manifest.verify(folder)

@@ -15,6 +15,7 @@ from hone_api.estimate.gpus import TABLE
 from hone_api.estimate.memory import Setup, estimate, gib
 from hone_api.estimate.micro_batch import fitted
 from hone_api.estimate.savings import change_that_fits
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.device import Device
 from hone_trainer.encoding import rendering
@@ -97,7 +98,7 @@ def _known(plan: TrainingPlan, base: base_model.Base, device: Device, longest: i
     sized = resolve.sized(plan, base, device, longest, tokens)
     if sized is None:
         words = f"no estimate knows a {base.config.model_type}, or the teacher"
-        raise TrainerError("UnsupportedModel", f"{base.path}: {words}")
+        raise TrainerError(FailureCode.UNSUPPORTED_MODEL, f"{base.path}: {words}")
     return sized
 
 

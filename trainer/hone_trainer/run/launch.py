@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hone_api import plan_paths
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
 from hone_api.report import Outcome, TrainingResult
@@ -148,7 +149,7 @@ def _launch_config(plan: TrainingPlan, node: int) -> object:
 
     several = plan.nodes > 1
     if several and not plan.master_address:
-        raise TrainerError("InvalidConfiguration", "nodes > 1 needs masterAddress, the host name of node 0")
+        raise TrainerError(FailureCode.INVALID_CONFIGURATION, "nodes > 1 needs masterAddress, the host name of node 0")
     endpoint, fd = (f"{plan.master_address}:{plan.master_port}", None) if several else loopback.listen()
     return LaunchConfig(
         min_nodes=plan.nodes,
@@ -187,10 +188,10 @@ def first_failure(outcomes: Outcomes, exits: dict[int, int], *, signalled: bool)
             return interrupted("before its first checkpoint")
     silent = [rank for rank in sorted(exits) if rank not in outcomes]
     if not causes and silent:
-        return TrainerError("RankFailed", f"rank {silent[0]} {_death(exits[silent[0]])}", rank=silent[0])
+        return TrainerError(FailureCode.RANK_FAILED, f"rank {silent[0]} {_death(exits[silent[0]])}", rank=silent[0])
     causes = causes or stops or [(rank, f) for _, rank, f in failed]
     if not causes:
-        return TrainerError("RankFailed", "the ranks ended without a report")
+        return TrainerError(FailureCode.RANK_FAILED, "the ranks ended without a report")
     rank, failure = causes[0]
     at = rank if failure.rank is None else failure.rank
     return TrainerError(failure.code, failure.message, rank=at, step=failure.step)
@@ -249,7 +250,9 @@ def _or_lost_peer(error: BaseException) -> BaseException:
 
     if isinstance(error, DistError) or (isinstance(error, RuntimeError) and _LOST_PEER.search(str(error))):
         text = str(error).splitlines()[0][:300]
-        return TrainerError("RankFailed", f"lost contact with the other ranks at {time.strftime('%H:%M:%S')}: {text}")
+        return TrainerError(
+            FailureCode.RANK_FAILED, f"lost contact with the other ranks at {time.strftime('%H:%M:%S')}: {text}"
+        )
     return error
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hone_api.estimate.advice import advise
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_api.report import Outcome, TrainingResult
 from hone_api.states import Reason
@@ -116,7 +117,9 @@ def _trained(run: Run) -> Training:
     if ranks.any_rank(run.stop.requested):
         raise interrupted(f"after the checkpoint of step {step}", step=step)
     if not step:
-        raise TrainerError("SelfCheckFailed", f"training ended without a step: {len(run.dataset)} rows gave no batch")
+        raise TrainerError(
+            FailureCode.SELF_CHECK_FAILED, f"training ended without a step: {len(run.dataset)} rows gave no batch"
+        )
 
     exported = trainer.best_step() or step
     if exported != step:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hone_api.dataset_status import DatasetUse
+from hone_api.failures import FailureCode
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer.datasets import shares
 from hone_trainer.encoding.mapped import Examples, Joined, Mapped, Picked, most
@@ -142,7 +143,7 @@ def claim(plan: TrainingPlan) -> None:
     if file.is_file():
         if file.read_text() != mine:
             raise TrainerError(
-                "InvalidConfiguration",
+                FailureCode.INVALID_CONFIGURATION,
                 f"workPath {plan.work_path} holds the checkpoints of another plan: name another folder, or remove it",
             )
         return

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_api.modelversion import EvaluationNumber, Purpose
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.training import EvaluationMetric
@@ -82,10 +83,10 @@ def _probe(plan: TrainingPlan, base: Base, source: DatasetInput, purpose: Purpos
     first = next(iter(texts.values()), {})
     if "chosen" not in first and EvaluationMetric.MULTIPLE_CHOICE in metrics:
         message = f"{name}: metric MultipleChoice needs rows with chosen and rejected answers (format Preference)"
-        raise TrainerError("DatasetFormatMismatch", message)
+        raise TrainerError(FailureCode.DATASET_FORMAT_MISMATCH, message)
     if "text" in first and (generated := [m for m in metrics if m in TEXT_METRICS]):
         message = f"{name}: {', '.join(generated)}: rows of format Text have no prompt to answer"
-        raise TrainerError("DatasetFormatMismatch", message)
+        raise TrainerError(FailureCode.DATASET_FORMAT_MISMATCH, message)
     length = min(plan.training.max_length or base.context, base.context)
     examples = _answered(source, _encoder(base, first), length, name)[:limit]
     rows, pairs = list(map(_as_row, examples)), [row for row in examples if isinstance(row, Pair)]
@@ -107,7 +108,7 @@ def _answered(
     rows = encode_split(source.path, encoder, max_length=length, truncation="Drop").rows
     good = [row for row in rows if not isinstance(row, Judged) or row.label]
     if not good:
-        raise TrainerError("NoTrainableRows", f"{name}: all {len(rows)} answers have the label false")
+        raise TrainerError(FailureCode.NO_TRAINABLE_ROWS, f"{name}: all {len(rows)} answers have the label false")
     return good
 
 

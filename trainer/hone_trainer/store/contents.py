@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest
@@ -86,7 +87,7 @@ def _digest(splits: list[list[Any]]) -> str:
 
 
 def _changed(one: DatasetInput, problem: str) -> StoreError:
-    return StoreError("DatasetChanged", f"Dataset {one.name}, split {one.split}: {problem}")
+    return StoreError(FailureCode.DATASET_CHANGED, f"Dataset {one.name}, split {one.split}: {problem}")
 
 
 def _sha256(path: Path) -> str:

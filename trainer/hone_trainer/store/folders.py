@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import StoreError
 from hone_trainer.store import manifest
 
@@ -35,7 +36,7 @@ def work_folder(parent: Path) -> Iterator[Path]:
         work = parent / f"{_PREFIX}{uuid.uuid4().hex}"
         work.mkdir()
     except PermissionError as error:
-        raise StoreError("StorageError", f"the store cannot be written: {error}") from None
+        raise StoreError(FailureCode.STORAGE_ERROR, f"the store cannot be written: {error}") from None
     try:
         yield work
     finally:
@@ -143,4 +144,4 @@ def publish(content: Path, target: Path, intact: Callable[[Path], bool] = is_int
             aside = target.with_name(f"{_PREFIX}{uuid.uuid4().hex}")
             target.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
-    raise StoreError("StorageError", f"{target} is damaged and cannot be replaced")
+    raise StoreError(FailureCode.STORAGE_ERROR, f"{target} is damaged and cannot be replaced")

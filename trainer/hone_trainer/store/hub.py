@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember, secret_name
 from hone_trainer.store.deadline import NO_END, Deadline, LateError
@@ -42,7 +43,7 @@ class Repository:
         """Parse hf://owner/name[@revision]."""
         match = _URI.match(uri)
         if match is None:
-            raise SourceError("SourceRefused", f"{uri} is not hf://owner/name[@revision]")
+            raise SourceError(FailureCode.SOURCE_REFUSED, f"{uri} is not hf://owner/name[@revision]")
         return cls(match["repo"], match["revision"] or "main", kind, token, deadline)
 
     def __str__(self) -> str:
@@ -83,11 +84,11 @@ def secret_key(secret_path: str, key: str) -> str:
     except FileNotFoundError:
         way_out = f"kubectl create secret generic {name or 'NAME'} --from-literal={key}=…"
         raise SourceError(
-            "SecretNotFound",
+            FailureCode.SECRET_NOT_FOUND,
             f"Secret {name or 'named in secretName'} (key {key}) does not exist in this namespace: {way_out}",
         ) from None
     if not value:
-        raise SourceError("SecretKeyNotFound", f"Secret {name or 'named in secretName'} has no key {key}")
+        raise SourceError(FailureCode.SECRET_KEY_NOT_FOUND, f"Secret {name or 'named in secretName'} has no key {key}")
     return value
 
 
@@ -101,7 +102,9 @@ def look_up(repository: Repository) -> Snapshot:
     with _translated(repository):
         (snapshot,) = repository.deadline.run([partial(_look_up, repository)])
     if outside := [name for name in snapshot.files if not _is_inside(name)]:
-        raise SourceError("SourceRefused", f"{repository}: the hub names a file outside of it: {outside[0]!r}")
+        raise SourceError(
+            FailureCode.SOURCE_REFUSED, f"{repository}: the hub names a file outside of it: {outside[0]!r}"
+        )
     return snapshot
 
 
@@ -113,7 +116,7 @@ def _look_up(repository: Repository) -> Snapshot:
     api = HfApi(token=repository.token or False)
     info = api.repo_info(repository.name, repo_type=repository.kind, revision=repository.revision)
     if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", info.sha or ""):
-        raise SourceError("SourceUnreachable", f"{repository}: the hub returns no commit: {info.sha!r}")
+        raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"{repository}: the hub returns no commit: {info.sha!r}")
     tree = api.list_repo_tree(repository.name, recursive=True, revision=info.sha, repo_type=repository.kind)
     return Snapshot(str(info.sha), {file.path: file.size for file in tree if isinstance(file, RepoFile)})
 
@@ -143,7 +146,9 @@ def download(repository: Repository, snapshot: Snapshot, names: Sequence[str], f
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        raise SourceError("SourceUnreachable", f"{repository}: the hub did not send {', '.join(missing[:5])}")
+        raise SourceError(
+            FailureCode.SOURCE_UNREACHABLE, f"{repository}: the hub did not send {', '.join(missing[:5])}"
+        )
 
 
 def metadata(repository: Repository) -> bytes:
@@ -185,23 +190,23 @@ def _translated(repository: Repository) -> Iterator[None]:
     try:
         yield
     except LateError as error:
-        raise SourceError("SourceUnreachable", f"the hub at {_endpoint()}, {repository}: {error}") from None
+        raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"the hub at {_endpoint()}, {repository}: {error}") from None
     # GatedRepoError is a subclass of RepositoryNotFoundError, so it is caught first.
     except errors.GatedRepoError:
         who = "this token has" if repository.token else "no token was given, so it has"
         message = f"{repository} is gated and {who} no access"
-        raise SourceError("GatedModelAccessDenied", message) from None
+        raise SourceError(FailureCode.GATED_MODEL_ACCESS_DENIED, message) from None
     except (errors.RepositoryNotFoundError, errors.HFValidationError, errors.DisabledRepoError):
         message = f"the hub has no {repository.kind} {repository.name}, or it is private and the token cannot see it"
         raise SourceError(NOT_FOUND[repository.kind], message) from None
     except errors.RevisionNotFoundError:
         message = f"{repository.name} has no revision {repository.revision}"
-        raise SourceError("RevisionNotFound", message) from None
+        raise SourceError(FailureCode.REVISION_NOT_FOUND, message) from None
     except errors.HfHubHTTPError as error:
-        raise SourceError("SourceUnreachable", f"{repository}: {_first_line(error)}") from None
+        raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"{repository}: {_first_line(error)}") from None
     except (httpx2.HTTPError, errors.LocalEntryNotFoundError, errors.FileMetadataError, ConnectionError) as error:
         message = f"the hub at {_endpoint()} cannot be reached for {repository}: {_first_line(error)}"
-        raise SourceError("SourceUnreachable", message) from None
+        raise SourceError(FailureCode.SOURCE_UNREACHABLE, message) from None
 
 
 def _endpoint() -> str:

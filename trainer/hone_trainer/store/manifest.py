@@ -17,6 +17,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import StoreError
 
 MANIFEST = "manifest.json"
@@ -214,4 +215,4 @@ def _digest(text: bytes) -> str:
 
 def _mismatch(root: Path, problems: list[str]) -> StoreError:
     more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
-    return StoreError("ManifestMismatch", f"{root}: {'; '.join(problems[:10])}{more}")
+    return StoreError(FailureCode.MANIFEST_MISMATCH, f"{root}: {'; '.join(problems[:10])}{more}")

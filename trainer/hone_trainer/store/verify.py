@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hone_api.failures import FailureCode
 from hone_api.plan import VerifyPlan
 from hone_api.report import VerifyResult
 from hone_trainer.errors import StoreError
@@ -29,5 +30,5 @@ def run(plan: VerifyPlan) -> VerifyResult:
             progress.add_bytes(verified.size_bytes)
             progress.say(f"{artifact.path}: {verified.files} files match")
     if problems:
-        raise StoreError("ManifestMismatch", "; ".join(problems))
+        raise StoreError(FailureCode.MANIFEST_MISMATCH, "; ".join(problems))
     return VerifyResult(files=files, size_bytes=size)

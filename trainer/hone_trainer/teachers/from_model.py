@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding import harmony
 from hone_trainer.encoding.conversation import RowRefusedError
@@ -85,7 +86,7 @@ def open_teacher(plan: TrainingPlan, student: Base) -> Base:
             f"distillation.teacherModelVersion {name} has another vocabulary than {plan.model_uri} ({sizes}), and "
             "level Logits compares them token by token: use level Sequence, or a teacher with the same tokenizer"
         )
-        raise TrainerError("UnsupportedModel", message)
+        raise TrainerError(FailureCode.UNSUPPORTED_MODEL, message)
     return opened
 
 

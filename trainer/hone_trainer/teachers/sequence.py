@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from hone_api.failures import FailureCode
 from hone_api.methods import DistillationMethod
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_trainer.encoding import split_file
@@ -123,7 +124,7 @@ class _Split:
         for number, record in split_file.records(Path(source.path)):
             if wrong := no_prompt(record):
                 message = f"{name}, line {number}: {wrong}: distillation.level Sequence has nothing to answer"
-                raise DataError("DatasetFormatMismatch", message)
+                raise DataError(FailureCode.DATASET_FORMAT_MISMATCH, message)
             records.append(record)
         return cls(name, target, records)
 
@@ -164,7 +165,9 @@ def _answer(teacher: Teacher, split: _Split, refusals: Refusals) -> None:
     answered, left = skipped.parted(entries)
     reasons = skipped.summary(left)
     if not answered:
-        raise DataError("NoTrainableRows", f"{split.name}: the teacher finished no answer to {count} rows{reasons}")
+        raise DataError(
+            FailureCode.NO_TRAINABLE_ROWS, f"{split.name}: the teacher finished no answer to {count} rows{reasons}"
+        )
     _say(f"{split.name}: the teacher answered {len(answered)} of {count} rows{reasons}")
     if left:
         _write(skipped.file_of(split.target), (skip.entry(row) for row, skip in left.items()))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.endpoints.client import MOST_REFUSED_PERCENT, too_many
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import scrub
@@ -124,7 +125,7 @@ class Refusals:
             return
         first = "; ".join(f"{split} {_shown(refused)}" for split, refused in self._found.items() if refused)
         raise SourceError(
-            "EndpointRefused",
+            FailureCode.ENDPOINT_REFUSED,
             f"the teacher's server refuses {count} of {self._asked} prompts so far, and more than "
             f"{MOST_REFUSED_PERCENT}% end the run: {first}. Remove or shorten such rows, or let the server take them: "
             "its context must hold a prompt and distillation.maxCompletionLength",

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.store import manifest
 
@@ -112,7 +113,7 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if _is_full(folder):
-            raise TrainerError("DiskFull", f"no space left while writing {folder}: {error}") from error
+            raise TrainerError(FailureCode.DISK_FULL, f"no space left while writing {folder}: {error}") from error
         raise
 
 

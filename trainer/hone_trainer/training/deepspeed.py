@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
 from hone_trainer.training.settings import Settings
@@ -73,7 +74,7 @@ def assert_sharded(trainer: Trainer) -> None:
     """
     kind = type(trainer.model_wrapped).__name__
     if kind != "DeepSpeedEngine":
-        raise TrainerError("TrainerError", f"deepspeed was requested, but the model is wrapped by {kind}")
+        raise TrainerError(FailureCode.TRAINER_ERROR, f"deepspeed was requested, but the model is wrapped by {kind}")
 
 
 def _skip_shm_unless_built() -> None:

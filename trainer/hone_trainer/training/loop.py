@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_api.dataset_status import DatasetUse
+from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
 from hone_trainer.encoding.split_file import Example
@@ -152,7 +153,7 @@ class Loop(_Trainer):
         step, patience = self.state.global_step + 1, min(ZERO_STEPS, self.run.settings.total_steps)
         if self._zero_steps >= patience:
             message = f"the gradient was 0 in each of the {self._zero_steps} steps so far: no weight has changed"
-            raise TrainerError("NoGradient", message, rank=ranks.rank(), step=step)
+            raise TrainerError(FailureCode.NO_GRADIENT, message, rank=ranks.rank(), step=step)
 
     def _diverged(self, what: str, micro: Sequence[Any]) -> TrainerError:
         step = self.state.global_step + 1
@@ -161,7 +162,7 @@ class Loop(_Trainer):
         rows = f", rows {', '.join(map(str, numbers[:MOST_ROWS]))}" if numbers else ""
         more = " and more" if len(numbers) > MOST_ROWS else ""
         words = f"{rows}{more} of {where}" if rows else ""
-        return TrainerError("Diverged", f"{what} at step {step}{words}", rank=ranks.rank(), step=step)
+        return TrainerError(FailureCode.DIVERGED, f"{what} at step {step}{words}", rank=ranks.rank(), step=step)
 
     # Checkpoints
 
@@ -211,7 +212,7 @@ class Loop(_Trainer):
             value = score.value(method.goal.metric)
             if not math.isfinite(value):
                 message = f"the {method.goal.metric} on {split.name} is {value} after step {step}"
-                raise TrainerError("Diverged", message, step=step)
+                raise TrainerError(FailureCode.DIVERGED, message, step=step)
         return scores
 
     def poll(self) -> None:

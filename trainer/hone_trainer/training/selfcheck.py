@@ -11,6 +11,7 @@ from datetime import date
 from itertools import groupby
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.encoding.preferences import Compared
 from hone_trainer.encoding.split_file import IGNORED, Example, Row
 from hone_trainer.errors import TrainerError
@@ -106,9 +107,11 @@ def batch(inputs: Mapping[str, Any]) -> None:
         return
     counted = labels != IGNORED
     if not counted.any():
-        raise TrainerError("SelfCheckFailed", "the first batch: its mask hides every token, nothing could be learned")
+        raise TrainerError(
+            FailureCode.SELF_CHECK_FAILED, "the first batch: its mask hides every token, nothing could be learned"
+        )
     if not (labels[counted] == ids[counted]).all():
         shifted = counted[:, :-1] & (labels[:, :-1] == ids[:, 1:])
         twice = bool(shifted.sum() == counted[:, :-1].sum())
         what = "its labels are shifted, and the model shifts them again" if twice else "its labels are not its tokens"
-        raise TrainerError("SelfCheckFailed", f"the first batch: {what}")
+        raise TrainerError(FailureCode.SELF_CHECK_FAILED, f"the first batch: {what}")
