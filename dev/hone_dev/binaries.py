@@ -20,9 +20,10 @@ COMPONENTS = (
     "kubectl",
     "hostpath-provisioner",
 )
-# Programs that build from the proxy as they are. Add one line to add one (Kueue, kwok).
+# Programs that build from the proxy as they are. Add one line to add one (kwok).
 GO_INSTALL = {
     "coredns": "github.com/coredns/coredns@v1.12.4",
+    "kueue": "sigs.k8s.io/kueue/cmd/kueue@v0.17.0",
     "versitygw": "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
 }
 GO_HINT = "install Go 1.24 or newer (https://go.dev/doc/install) and put it on PATH"

@@ -14,9 +14,13 @@ cluster = typer.Typer(no_args_is_help=True, help="Real Kubernetes on this machin
 
 
 @cluster.command()
-def up() -> None:
+def up(
+    addons: Annotated[list[str], typer.Option("--with", help=f"Add {', '.join(embedded.ADDONS)}; repeatable.")] = [],  # noqa: B006
+) -> None:
     """Bring the cluster up, or repair it."""
-    embedded.up()
+    if unknown := sorted(set(addons) - set(embedded.ADDONS)):
+        raise typer.BadParameter(f"no add-on {', '.join(unknown)}; there are: {', '.join(embedded.ADDONS)}")
+    embedded.up(addons=addons)
 
 
 @cluster.command()

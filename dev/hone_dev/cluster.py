@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from hone_dev import binaries, cleanup, network, packages, paths, pause, side_by_side
+from hone_dev import binaries, cleanup, kueue, network, packages, paths, pause, side_by_side
 from hone_dev.console import HoneDevError, note, step
 from hone_dev.controlplane import ControlPlane
 from hone_dev.node import CGROUP, NAME, PAUSE, Node
@@ -76,12 +76,19 @@ def _node_ready() -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
 
 
-def up(extra: Sequence[Part] = ()) -> Path:
+ADDONS: dict[str, Callable[[ControlPlane], Component]] = {
+    "kueue": partial(kueue.component, port=9444, health_port=9445),
+}
+"""What can be added to the cluster, by name."""
+
+
+def up(extra: Sequence[Part] = (), addons: Sequence[str] = ()) -> Path:
     """Bring the cluster up, or restart the parts that are not running; return the kubeconfig.
 
     Can be called and interrupted at any time.
 
     Args:
+        addons: names of `ADDONS`; an add-on that runs stays until the cluster goes down.
         extra: parts that need no cluster; they are built in parallel with the cluster's programs. Skipped if the
             cluster is already up.
     """
@@ -89,6 +96,7 @@ def up(extra: Sequence[Part] = ()) -> Path:
     state = paths.state()
     with locked(paths.cache("locks") / "cluster.lock"):
         if is_up():
+            _add(addons)
             note(f"the embedded cluster is up: {kubeconfig_path()}")
             return kubeconfig_path()
         packages.ensure(packages.CLUSTER)
@@ -97,11 +105,21 @@ def up(extra: Sequence[Part] = ()) -> Path:
                 "another Kubernetes node runs on this machine",
                 "stop it first, or use that cluster: make demo CLUSTER=current",
             )
-        side_by_side.run([*programs(), *extra])
+        side_by_side.run([*programs(), *(Part(name, partial(binaries.program, name)) for name in addons), *extra])
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         _start_everything(Supervisor(state), _plane(), pause.archive())
+        _add(addons)
     note(f"the embedded cluster is up: export KUBECONFIG={kubeconfig_path()}")
     return kubeconfig_path()
+
+
+def _add(addons: Sequence[str]) -> None:
+    supervisor = Supervisor(paths.state())
+    for name in addons:
+        with step(name):
+            component = ADDONS[name](_plane())
+            supervisor.start(component)
+            supervisor.wait(component)
 
 
 def programs() -> list[Part]:

@@ -4,7 +4,7 @@ import socket
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,23 +197,33 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def control_plane(folder: Path, controllers: bool = False, fsync: bool = False, memory: str = "") -> Iterator[Path]:
+def control_plane(
+    folder: Path,
+    controllers: bool = False,
+    fsync: bool = False,
+    memory: str = "",
+    addons: Sequence[Callable[["ControlPlane"], Component]] = (),
+) -> Iterator[Path]:
     """Run etcd and kube-apiserver (with `controllers` the controller manager too) for the block.
 
     Needs neither root nor a node: objects are real, pods never run. Listens on free ports of
     loopback, keeps everything under `folder`, yields the administrator's kubeconfig. The audit
     log of writes is `folder`/logs/audit.log. `memory` is the API server's soft limit, e.g. 2GiB.
+    `addons` make programs that run beside them, e.g. `hone_dev.kueue.component`.
     """
     folder = folder.resolve()
     port, etcd_port, peer_port, controller_port = _free_ports(4)
     plane = ControlPlane(folder, "127.0.0.1", port, etcd_port, peer_port, controller_port, fsync=fsync, memory=memory)
     supervisor = Supervisor(folder, outlive_us=False)
-    components = [plane.etcd(), plane.apiserver()] + ([plane.controller_manager()] if controllers else [])
+    made = [ControlPlane.etcd, ControlPlane.apiserver] + ([ControlPlane.controller_manager] if controllers else [])
+    started: list[str] = []
     try:
-        for component in components:
+        for make in (*made, *addons):
+            component = make(plane)
+            started.append(component.name)
             supervisor.start(component)
             supervisor.wait(component)
         yield plane.kubeconfig
     finally:
-        for component in reversed(components):
-            supervisor.stop(component.name)
+        for name in reversed(started):
+            supervisor.stop(name)
