@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ def rows_of_page() -> dict[str, str]:
 def write_page(rows: list[str], versions: str) -> None:
     """Put the table on its page."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-    table = HEAD + "\n".join(rows) + f"\n\nSeen with {versions}.\n"
+    seen_with = textwrap.fill(f"Seen with {versions}.", 120, break_on_hyphens=False)
+    table = HEAD + "\n".join(rows) + f"\n\n{seen_with}\n"
     PAGE.write_text(f"{before}{START}\n{table}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
 
 
