@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import SourceError
 
 SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
@@ -125,6 +126,6 @@ class _Bounded(io.RawIOBase):
             raise DamagedError(f"the {self._kind} file is damaged: {error}"[:300]) from None
         self._left -= len(data)
         if self._left < 0:
-            raise SourceError("SourceTooLarge", f"{self._name}: unpacked, it is over the limit")
+            raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{self._name}: unpacked, it is over the limit")
         buffer[: len(data)] = data
         return len(data)

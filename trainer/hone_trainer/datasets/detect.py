@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from hone_api.dataset import Format
+from hone_api.failures import FailureCode
 from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
 from hone_trainer.datasets.formats.pairs import class_name
 from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, Refused, Shape
@@ -88,13 +89,13 @@ def choose(
     elif format in FORMATS:
         detected = Detected(FORMATS[format], columns)
     else:
-        raise ConfigError(f"format {format}: this version has {', '.join(FORMATS)}", "NotSupportedYet")
+        raise ConfigError(f"format {format}: this version has {', '.join(FORMATS)}", FailureCode.NOT_SUPPORTED_YET)
     unknown = sorted(set(columns) - set(detected.format.roles))
     if unknown:
         roles = ", ".join(detected.format.roles)
         raise ConfigError(f"columns {', '.join(unknown)}: format {detected.format.name} has the roles {roles}")
     if why := _left_out(detected, rows):
-        raise DataError("UnreadColumns", why)
+        raise DataError(FailureCode.UNREAD_COLUMNS, why)
     return replace(detected, ignored=frozenset(ignored))
 
 
@@ -137,11 +138,15 @@ def _read(format: RowFormat, columns: dict[str, str]) -> set[str]:
 def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Detected:
     seen = sorted({str(key)[:40] for row in sample for key in row})
     if len(sample) == 1 and _is_columns(sample[0]):
-        raise DataError("UnknownFormat", f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}")
+        raise DataError(
+            FailureCode.UNKNOWN_FORMAT, f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}"
+        )
     if not columns and (shape := _shape(DISTINCT, sample)):
         return shape
     if not columns and _is_labelled_text(sample):
-        raise DataError("UnknownFormat", f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}")
+        raise DataError(
+            FailureCode.UNKNOWN_FORMAT, f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}"
+        )
     for entry in FORMATS.values():
         if set(columns) <= set(entry.roles) and _share(entry, columns, sample) >= 0.5:
             reason = f"the first {len(sample)} rows have {_named(entry, columns)}{_idle(entry, columns, seen)}"
@@ -154,7 +159,9 @@ def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Det
         if set(columns) <= set(entry.roles) and sum(needed <= row.keys() for row in sample) * 2 > len(sample):
             reason = f"the first {len(sample)} rows have the columns {', '.join(sorted(needed))}"
             return Detected(entry, columns, reason=reason)
-    raise DataError("UnknownFormat", f"the rows have the columns {', '.join(seen[:20]) or 'none'}. {_way_out(sample)}")
+    raise DataError(
+        FailureCode.UNKNOWN_FORMAT, f"the rows have the columns {', '.join(seen[:20]) or 'none'}. {_way_out(sample)}"
+    )
 
 
 def _shape(shapes: Sequence[Shape | Refused], sample: Sequence[dict[str, Any]]) -> Detected | None:
@@ -167,7 +174,7 @@ def _shape(shapes: Sequence[Shape | Refused], sample: Sequence[dict[str, Any]]) 
         if not sample or 2 * sum(map(shape.has, sample)) < len(sample):
             continue
         if isinstance(shape, Refused):
-            raise DataError("UnknownFormat", f"These are {shape.name}. {shape.way_out}")
+            raise DataError(FailureCode.UNKNOWN_FORMAT, f"These are {shape.name}. {shape.way_out}")
         entry = FORMATS[shape.format]
         seen = sorted({str(key)[:40] for row in sample for key in row})
         reads = ", ".join(f"{role} from {text}" for role, text in shape.columns.items())

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.datasets.compression import base_name
 from hone_trainer.errors import SourceError
 
@@ -47,7 +48,7 @@ def choose(
     else:
         folder = [name for name in names if config is None or name.startswith(f"{config}/")]
         if config is not None and not folder:
-            raise SourceError("SourceNotFound", f"{what} has no configuration {config}")
+            raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{what} has no configuration {config}")
         splits = by_name(folder)
     if split is None:
         files_of_train = splits.get(TRAIN) or [name for files in splits.values() for name in files]
@@ -55,7 +56,7 @@ def choose(
         files_of_train = splits[split]
     else:
         raise SourceError(
-            "SourceNotFound", f"{what} has no split {split}; it has {', '.join(sorted(splits)) or 'none'}"
+            FailureCode.SOURCE_NOT_FOUND, f"{what} has no split {split}; it has {', '.join(sorted(splits)) or 'none'}"
         )
     return sorted(set(files_of_train))
 
@@ -120,11 +121,12 @@ def entry(configs: Sequence[Mapping[str, Any]], config: str | None, what: str) -
         if default or len(configs_by_name) == 1:
             return (default or configs)[0]
         raise SourceError(
-            "SourceNotFound", f"{what} has no default configuration: name one of {', '.join(configs_by_name)}"
+            FailureCode.SOURCE_NOT_FOUND,
+            f"{what} has no default configuration: name one of {', '.join(configs_by_name)}",
         )
     if config not in configs_by_name:
         raise SourceError(
-            "SourceNotFound", f"{what} has no configuration {config}; it has {', '.join(configs_by_name)}"
+            FailureCode.SOURCE_NOT_FOUND, f"{what} has no configuration {config}; it has {', '.join(configs_by_name)}"
         )
     return configs_by_name[config]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from hone_api.failures import FailureCode
 from hone_api.plan import RowsPlan
 from hone_api.report import DatasetResult, Outcome
 from hone_trainer.datasets import croissant, report
@@ -102,7 +103,9 @@ def _handed_over(folder: Path) -> Outcome:
             raise ValueError("a link, or too large")
         return Outcome.model_validate_json(text)
     except (OSError, ValidationError, ValueError) as error:
-        raise StoreError("StorageError", f"{folder} does not hold what was to be published: {error}") from None
+        raise StoreError(
+            FailureCode.STORAGE_ERROR, f"{folder} does not hold what was to be published: {error}"
+        ) from None
 
 
 def _published(plan: RowsPlan, content: Path, outcome: Outcome) -> DatasetResult:
@@ -117,9 +120,9 @@ def _published(plan: RowsPlan, content: Path, outcome: Outcome) -> DatasetResult
         if counted:
             _verify(content)
             counted.report = _keep_report(plan, content)
-        raise DataError(failure.code, failure.message, counted)
+        raise DataError(FailureCode(failure.code), failure.message, counted)
     if not isinstance(result, DatasetResult) or not (result.digest or result.synthetic or result.unchanged):
-        raise StoreError("StorageError", f"no result of Dataset {plan.name} was left to publish")
+        raise StoreError(FailureCode.STORAGE_ERROR, f"no result of Dataset {plan.name} was left to publish")
     result.path = result.report = None
     if result.digest:
         _verify(content)
@@ -140,7 +143,7 @@ def _verify(content: Path) -> None:
         if others or missing:
             problem = f"the folder {others[0]!r}" if others else f"no {missing[0]}"
             raise StoreError(
-                "ManifestMismatch", f"{content} has {problem}: only files are published, with their report"
+                FailureCode.MANIFEST_MISMATCH, f"{content} has {problem}: only files are published, with their report"
             )
     manifest.verify(content)
 
@@ -149,7 +152,9 @@ def _into_place(plan: RowsPlan, content: Path, result: DatasetResult) -> None:
     """Publish rows that match their manifest under their actual digest, whatever the result says."""
     digest = contents.recorded(content)
     if digest != result.digest:
-        raise StoreError("ManifestMismatch", f"the rows of Dataset {plan.name} are {digest}, and not {result.digest}")
+        raise StoreError(
+            FailureCode.MANIFEST_MISMATCH, f"the rows of Dataset {plan.name} are {digest}, and not {result.digest}"
+        )
     folder = f"datasets/{digest.removeprefix('sha256:')}"
     there = Path(plan.store) / folder
     there.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.exceptions import HTTPError
 
+from hone_api.failures import FailureCode
 from hone_api.plan import Limits, MaterializePlan
 from hone_trainer.endpoints.addresses import Network, network_of
 from hone_trainer.endpoints.http import DISK_ERRORS, Resolver, checked, connect, resolve, send_to
@@ -130,9 +131,13 @@ class Bucket:
                     if (name and name != one.key) or not path:
                         objects[name] = one
                 if len(objects) > _MAX_OBJECTS:
-                    raise SourceError("SourceTooLarge", f"s3://{self.name}/{path} has over {_MAX_OBJECTS} objects")
+                    raise SourceError(
+                        FailureCode.SOURCE_TOO_LARGE, f"s3://{self.name}/{path} has over {_MAX_OBJECTS} objects"
+                    )
         if not objects:
-            raise SourceError("SourceNotFound", f"s3://{self.name}/{path}: there is no such object or folder")
+            raise SourceError(
+                FailureCode.SOURCE_NOT_FOUND, f"s3://{self.name}/{path}: there is no such object or folder"
+            )
         return {name: one for name, one in objects.items() if not name.endswith("/")}
 
     def download(self, one: Object, target: Path, deadline: float, progress: Callable[[int], None]) -> None:
@@ -145,10 +150,12 @@ class Bucket:
         with _translated(what), open(target, "wb") as file:
             answer = self.client.get_object(Bucket=self.name, Key=one.key)
             if (answer["ContentLength"], answer.get("ETag", "")) != (one.size, one.etag):
-                raise SourceError("SourceUnreachable", f"{what} changed while it was read")
+                raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"{what} changed while it was read")
             for chunk in answer["Body"].iter_chunks(_CHUNK):
                 if time.monotonic() > deadline:
-                    raise SourceError("SourceUnreachable", f"{what} took longer than {self.limits.timeout_seconds} s")
+                    raise SourceError(
+                        FailureCode.SOURCE_UNREACHABLE, f"{what} took longer than {self.limits.timeout_seconds} s"
+                    )
                 file.write(chunk)
                 progress(len(chunk))
 
@@ -182,13 +189,15 @@ def _translated(what: str) -> Iterator[None]:
         code, words = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
         text = f"{what}: {code} {words}".strip()[:400]
         if code in _ABSENT:
-            raise SourceError("SourceNotFound", text) from None
+            raise SourceError(FailureCode.SOURCE_NOT_FOUND, text) from None
         if code in _DENIED:
-            raise SourceError("SourceNotFound", f"{text}: the credentials do not open it") from None
+            raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{text}: the credentials do not open it") from None
         if code in _ELSEWHERE:
-            raise SourceError("SourceNotFound", f"{text}: name the bucket's region in source.s3.region") from None
-        raise SourceError("SourceUnreachable", text) from None
+            raise SourceError(
+                FailureCode.SOURCE_NOT_FOUND, f"{text}: name the bucket's region in source.s3.region"
+            ) from None
+        raise SourceError(FailureCode.SOURCE_UNREACHABLE, text) from None
     except (BotoCoreError, HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
-        raise SourceError("SourceUnreachable", f"{what}: {error}"[:500]) from None
+        raise SourceError(FailureCode.SOURCE_UNREACHABLE, f"{what}: {error}"[:500]) from None

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from hone_api.dataset_status import Croissant
+from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import croissant, layout, s3
 from hone_trainer.datasets.compression import SUFFIXES, base_name
@@ -74,7 +75,7 @@ def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
     """
     scheme = plan.source.uri.partition("://")[0]
     if scheme not in SOURCES:
-        raise SourceError("NotSupportedYet", f"source {scheme}://: this version has {', '.join(SOURCES)}")
+        raise SourceError(FailureCode.NOT_SUPPORTED_YET, f"source {scheme}://: this version has {', '.join(SOURCES)}")
     return SOURCES[scheme](plan, folder, progress)
 
 
@@ -88,7 +89,7 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     if not plan.source.files:
         names = layout.choose(names, about, plan.source.config, plan.source.split, str(repository))
     if sum(snapshot.files[name] for name in names) > plan.limits.max_source_bytes:
-        raise SourceError("SourceTooLarge", f"{repository}: over {plan.limits.max_source_bytes} bytes")
+        raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{repository}: over {plan.limits.max_source_bytes} bytes")
     progress.say(f"downloading {len(names)} files of {repository.name} at {snapshot.commit[:12]}")
     hub.download(repository, snapshot, names, folder)
     files = [DataFile(folder / name, name) for name in names]
@@ -130,7 +131,7 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched
     names, pages = _chosen({name: one.size for name, one in objects.items()}, plan.source.files, what)
     _check_one_split(names, plan.source.files, what)
     if sum(objects[name].size for name in names) > plan.limits.max_source_bytes:
-        raise SourceError("SourceTooLarge", f"{what}: over {plan.limits.max_source_bytes} bytes")
+        raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{what}: over {plan.limits.max_source_bytes} bytes")
     mark = _digest([[name, objects[name].size, objects[name].etag] for name in names])
     _compare(plan, mark)
     progress.say(f"downloading {len(names)} files of {what}")
@@ -145,11 +146,13 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched
 
 def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
     if plan.source_path is None:
-        raise SourceError("SourceNotFound", f"{shown(plan.source.uri)} is not mounted: the plan has no sourcePath")
+        raise SourceError(
+            FailureCode.SOURCE_NOT_FOUND, f"{shown(plan.source.uri)} is not mounted: the plan has no sourcePath"
+        )
     path = Path(plan.source_path)
     root = _root(path)
     if not path.exists():
-        raise SourceError("SourceNotFound", f"{shown(plan.source.uri)}: there is no such file or folder")
+        raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{shown(plan.source.uri)}: there is no such file or folder")
     inside = _inside(path, root)
     pages: tuple[str, ...] = ()
     if inside.is_dir():
@@ -160,10 +163,12 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetc
     elif inside.is_file():
         files = [DataFile(inside, path.name)]
     else:  # a pipe would be read for ever
-        raise SourceError("SourceRefused", f"{shown(plan.source.uri)} is neither a file nor a folder")
+        raise SourceError(FailureCode.SOURCE_REFUSED, f"{shown(plan.source.uri)} is neither a file nor a folder")
     stats = [file.path.stat() for file in files]
     if sum(stat.st_size for stat in stats) > plan.limits.max_source_bytes:
-        raise SourceError("SourceTooLarge", f"{shown(plan.source.uri)}: over {plan.limits.max_source_bytes} bytes")
+        raise SourceError(
+            FailureCode.SOURCE_TOO_LARGE, f"{shown(plan.source.uri)}: over {plan.limits.max_source_bytes} bytes"
+        )
     if plan.source.uri.startswith("configmap://"):  # its files are as new as the pod
         fetched = _hashed(files, plan)
         _compare(plan, fetched.revision)
@@ -214,7 +219,9 @@ def _walk(root: Path) -> list[Path]:
             if error.errno != errno.ENAMETOOLONG:
                 raise
             name = folder.relative_to(root).as_posix()[:80]
-            raise SourceError("SourceRefused", f"{name}…: folders are nested too deeply to be read") from None
+            raise SourceError(
+                FailureCode.SOURCE_REFUSED, f"{name}…: folders are nested too deeply to be read"
+            ) from None
     return sorted(paths)
 
 
@@ -226,7 +233,7 @@ def _inside(path: Path, root: Path) -> Path:
     """
     resolved = path.resolve()
     if not resolved.is_relative_to(root):
-        raise SourceError("SourceRefused", f"{path.name} is a link that leads out of the source")
+        raise SourceError(FailureCode.SOURCE_REFUSED, f"{path.name} is a link that leads out of the source")
     return resolved
 
 
@@ -240,7 +247,7 @@ def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) ->
     if patterns:
         idle = [p for p in patterns if not fnmatch.filter(names, p)]
         if idle:
-            raise SourceError("SourceNotFound", f"{what}: no file matches {', '.join(idle)}")
+            raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{what}: no file matches {', '.join(idle)}")
         chosen = sorted(name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns))
     else:
         data_files = sorted(name for name in names if is_data(name))
@@ -248,9 +255,9 @@ def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) ->
         chosen, pages = (rows, tuple(name for name in data_files if name not in {*rows})) if rows else (data_files, ())
     if not chosen:
         readable = f"{', '.join(DATA_SUFFIXES)}, or those with {' or '.join(SUFFIXES)}"
-        raise SourceError("SourceNotFound", f"{what} has no data file ({readable})")
+        raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"{what} has no data file ({readable})")
     if len(chosen) > _MAX_FILES:
-        raise SourceError("SourceTooLarge", f"{what} has {len(chosen)} files, more than {_MAX_FILES}")
+        raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{what} has {len(chosen)} files, more than {_MAX_FILES}")
     return chosen, pages
 
 
@@ -266,7 +273,7 @@ def _check_one_split(names: Sequence[str], patterns: Sequence[str] | None, what:
     globs = "; ".join(f"{split}: files: {json.dumps(_glob(files))}" for split, files in by_split.items())
     every = json.dumps(sorted({f"*{PurePosixPath(name).suffix}" for name in names}))
     raise SourceError(
-        "SeveralSplits",
+        FailureCode.SEVERAL_SPLITS,
         f"{what} has the files of several splits. Choose one in spec.source.files ({globs}), and make a Dataset of "
         f"each; to split all rows again, write files: {every}"[:1000],
     )
@@ -297,10 +304,10 @@ def of_files(paths: Sequence[Path], plan: MaterializePlan) -> Fetched:
     """
     absent = [str(path) for path in paths if not path.exists()]
     if absent:
-        raise SourceError("SourceNotFound", f"there is no file {', '.join(absent[:5])}")
+        raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"there is no file {', '.join(absent[:5])}")
     odd = [str(path) for path in paths if not path.is_file()]
     if odd:
-        raise SourceError("SourceRefused", f"{', '.join(odd[:5])}: name either several files, or one folder")
+        raise SourceError(FailureCode.SOURCE_REFUSED, f"{', '.join(odd[:5])}: name either several files, or one folder")
     top = Path(os.path.commonpath([path.absolute().parent for path in paths]))
     return _hashed([DataFile(path.resolve(), path.absolute().relative_to(top).as_posix()) for path in paths], plan)
 
@@ -316,10 +323,12 @@ def _hashed(files: list[DataFile], plan: MaterializePlan, mark: str | None = Non
     hashes = [_sha256(file.path) for file in files]
     if plan.source.sha256 is not None:
         if len(files) != 1:
-            raise SourceError("ChecksumMismatch", f"sha256 is for one file, {shown(plan.source.uri)} has {len(files)}")
+            raise SourceError(
+                FailureCode.CHECKSUM_MISMATCH, f"sha256 is for one file, {shown(plan.source.uri)} has {len(files)}"
+            )
         if hashes[0] != plan.source.sha256:
             message = f"{files[0].name} has the SHA-256 {hashes[0]}, expected {plan.source.sha256}"
-            raise SourceError("ChecksumMismatch", message)
+            raise SourceError(FailureCode.CHECKSUM_MISMATCH, message)
     if len(files) == 1:
         return Fetched(files, hashes[0], mark)
     listing = "".join(f"{sha}  {file.name}\n" for sha, file in zip(hashes, files, strict=True))

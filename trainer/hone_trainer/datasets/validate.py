@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from hone_api.curation import Curation, CurationStep, Scorer
 from hone_api.dataset import DatasetSpec, Format
+from hone_api.failures import FailureCode
 from hone_api.plan import Limits, MaterializePlan
 from hone_api.reading import in_words, only_unknown
 from hone_api.report import DatasetResult
@@ -93,22 +94,26 @@ def run(request: Request) -> DatasetResult:
 
 def _check(request: Request) -> None:
     if request.format not in set(Format):
-        raise ConfigError(f"--format {request.format}: one of {', '.join(Format)}", "InvalidArgument")
+        raise ConfigError(f"--format {request.format}: one of {', '.join(Format)}", FailureCode.INVALID_ARGUMENT)
     wrong = [pair for pair in request.columns if "=" not in pair]
     if wrong:
-        raise ConfigError(f"--column {', '.join(wrong)}: write ROLE=COLUMN, e.g. prompt=question", "InvalidArgument")
+        raise ConfigError(
+            f"--column {', '.join(wrong)}: write ROLE=COLUMN, e.g. prompt=question", FailureCode.INVALID_ARGUMENT
+        )
     if request.dataset is not None and (request.columns or request.ignored or request.format != Format.AUTO):
         raise ConfigError(
-            "--dataset has format and columns: leave out --format, --column and --ignore-column", "InvalidArgument"
+            "--dataset has format and columns: leave out --format, --column and --ignore-column",
+            FailureCode.INVALID_ARGUMENT,
         )
     if not request.sources and request.dataset is None:
         raise ConfigError(
-            "name files, or by --dataset a manifest whose source is hf://, https:// or s3://", "InvalidArgument"
+            "name files, or by --dataset a manifest whose source is hf://, https:// or s3://",
+            FailureCode.INVALID_ARGUMENT,
         )
     if request.synthesis and (request.dataset is None or request.out is None):
         raise ConfigError(
             "--synthesis needs --dataset, which says what to generate, and --out, where answers are kept",
-            "InvalidArgument",
+            FailureCode.INVALID_ARGUMENT,
         )
 
 
@@ -191,7 +196,7 @@ def _check_one_split(paths: Sequence[Path]) -> None:
     listed = "; ".join(f"{split}: {', '.join(names[:4])}" for split, names in by_split.items())
     held = by_name[next(names[0] for split, names in by_split.items() if split != layout.TRAIN)]
     raise SourceError(
-        "SeveralSplits",
+        FailureCode.SEVERAL_SPLITS,
         f"the files are of several splits ({listed}). Name those of one; --against {held} finds its rows in them."
         " To split all rows again, name a manifest by --dataset whose spec.source.files has them."[:1000],
     )
@@ -205,7 +210,7 @@ def _paths(source: str) -> list[Path]:
     inner = pattern.relative_to(pattern.anchor).as_posix()
     matched = sorted(path for path in Path(pattern.anchor).glob(inner) if path.is_file())
     if not matched:
-        raise SourceError("SourceNotFound", f"there is no file {source}")
+        raise SourceError(FailureCode.SOURCE_NOT_FOUND, f"there is no file {source}")
     return matched
 
 
@@ -230,7 +235,7 @@ def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise ConfigError(f"--dataset {path}: there is no such file", "FileNotFound") from None
+        raise ConfigError(f"--dataset {path}: there is no such file", FailureCode.FILE_NOT_FOUND) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"--dataset {path}: {error}") from None
     datasets = [one for one in documents if isinstance(one, dict) and one.get("kind") == "Dataset"]
@@ -241,7 +246,7 @@ def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
         return name, DatasetSpec.model_validate(datasets[0].get("spec") or {})
     except ValidationError as error:
         lines = "; ".join(f"spec.{words}" for words in in_words(error, DatasetSpec))
-        code = "UnknownField" if only_unknown(error) else "InvalidValue"
+        code = FailureCode.UNKNOWN_FIELD if only_unknown(error) else FailureCode.INVALID_VALUE
         raise ConfigError(f"--dataset {path}: {lines}", code) from None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.encoding.split_file import parsed
 from hone_trainer.errors import DataError
 
@@ -57,7 +58,7 @@ def records(path: Path, chunk: Chunk) -> Iterator[tuple[int, dict[str, Any]]]:
         number += 1
         yield number, parsed(line, path, number)
     if problem is not None:
-        raise DataError("InvalidRow", f"{path}, after line {number}: not UTF-8: {problem}")
+        raise DataError(FailureCode.INVALID_ROW, f"{path}, after line {number}: not UTF-8: {problem}")
 
 
 def _decoded(block: bytes) -> tuple[str, UnicodeDecodeError | None]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
+from hone_api.failures import FailureCode
 from hone_trainer.encoding.conversation import IGNORED, Encoder, Row, RowRefusedError
 from hone_trainer.errors import DataError
 
@@ -210,14 +211,14 @@ def encode_records(
         counts.lines += 1
         try:
             if wrong := encoder.takes(record):
-                raise DataError("DatasetFormatMismatch", f"{path}, line {number}: {wrong}")
+                raise DataError(FailureCode.DATASET_FORMAT_MISMATCH, f"{path}, line {number}: {wrong}")
             examples = encoder.encode(record, number)
         except RowRefusedError as error:
             _count_refusal(counts, error, number)
             continue
         except NOT_NORMALISED as error:
             what = f"not a row as `materialize` writes it ({type(error).__name__}: {str(error)[:200]})"
-            raise DataError("InvalidRow", f"{path}, line {number}: {what}") from error
+            raise DataError(FailureCode.INVALID_ROW, f"{path}, line {number}: {what}") from error
         for row in examples:
             counts.longest = max(counts.longest, longest(row))
             fitted = _fit(row, policy, counts, path)
@@ -234,7 +235,7 @@ def refuse_empty(counts: Counts, path: str | Path) -> None:
     """
     if not counts.rows:
         raise DataError(
-            "NoTrainableRows", f"{path}: none of {counts.lines} lines can be trained on: {counts.summary()}"
+            FailureCode.NO_TRAINABLE_ROWS, f"{path}: none of {counts.lines} lines can be trained on: {counts.summary()}"
         )
 
 
@@ -260,7 +261,7 @@ def _fit(row: Example, policy: Policy, counts: Counts, path: Path) -> Example | 
         return row
     if truncation == "Refuse":
         message = f"{path.name}, line {row.number}: {length} tokens, training.maxLength is {max_length}"
-        raise DataError("RowTooLong", message)
+        raise DataError(FailureCode.ROW_TOO_LONG, message)
     counts.too_long += 1
     cut = row.cut(max_length) if truncation == "Truncate" else None
     counts.tokens_lost += _tokens(row) - (_tokens(cut) if cut else 0)
@@ -307,9 +308,9 @@ def parsed(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise DataError("InvalidRow", f"{path}, line {number}: not JSON: {error}") from None
+        raise DataError(FailureCode.INVALID_ROW, f"{path}, line {number}: not JSON: {error}") from None
     if not isinstance(record, dict):
-        raise DataError("InvalidRow", f"{path}, line {number}: not an object")
+        raise DataError(FailureCode.INVALID_ROW, f"{path}, line {number}: not an object")
     return record
 
 
@@ -320,4 +321,4 @@ def _lines(file: Iterable[str], path: Path) -> Iterator[str]:
             number += 1
             yield line
     except UnicodeDecodeError as error:
-        raise DataError("InvalidRow", f"{path}, after line {number}: not UTF-8: {error}") from None
+        raise DataError(FailureCode.INVALID_ROW, f"{path}, after line {number}: not UTF-8: {error}") from None

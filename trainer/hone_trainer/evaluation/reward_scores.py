@@ -103,7 +103,7 @@ class Graded(NamedTuple):
     reward: str
     name: str
     mean: Mean
-    failure: str
+    failure: FailureCode
     """Failure code if no row has a score."""
 
 
@@ -186,6 +186,8 @@ def _columns(score: Scored) -> tuple[float, ...]:
     return 1.0, score, 0.0, 0.0
 
 
-def _failure(broken: Sequence[float], unreachable: Sequence[float]) -> str:
+def _failure(broken: Sequence[float], unreachable: Sequence[float]) -> FailureCode:
     """The failure code: another attempt may reach a server that was unreachable, and evaluates the trained model."""
-    return "SandboxFailed" if any(broken) else "EndpointUnreachable" if any(unreachable) else "RewardFailed"
+    if any(broken):
+        return FailureCode.SANDBOX_FAILED
+    return FailureCode.ENDPOINT_UNREACHABLE if any(unreachable) else FailureCode.REWARD_FAILED

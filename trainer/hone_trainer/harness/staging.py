@@ -121,7 +121,7 @@ def rehearse(folder: Path, options: Harness) -> list[str]:
         )
     reply: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     if failure := Outcome.model_validate(reply["outcome"]).failure:
-        raise TrainerError(failure.code, failure.message)
+        raise TrainerError(FailureCode(failure.code), failure.message)
     return list(reply["sentences"])
 
 

@@ -111,11 +111,11 @@ class Rewards:
             TrainerError: SandboxFailed, EndpointUnreachable or RewardFailed, the same on every rank.
         """
         masks = self._last.masks() if self._last else []
-        code = "RewardFailed"
+        code = FailureCode.REWARD_FAILED
         if ranks.any_rank(any(mask.broken for mask in masks)):
-            code = "SandboxFailed"
+            code = FailureCode.SANDBOX_FAILED
         elif ranks.any_rank(any(mask.away for mask in masks) or bool(self.unanswered and any(self.unanswered()))):
-            code = "EndpointUnreachable"
+            code = FailureCode.ENDPOINT_UNREACHABLE
         reasons = self._last.masked().most_common(1) if self._last else []
         words = "".join(f"; of {count} the reason is {reason}" for reason, count in reasons)
         raise TrainerError(code, f"{what}{words}", rank=ranks.rank())

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import TrainerError
 from hone_trainer.models.network import Generating, Tokenizer
 
@@ -39,7 +40,7 @@ class NotFiniteError(TrainerError):
     """The model's logits are not finite, so there is no distribution to sample from."""
 
     def __init__(self) -> None:
-        super().__init__("Diverged", "the logits of an answer are not finite")
+        super().__init__(FailureCode.DIVERGED, "the logits of an answer are not finite")
 
 
 def guard(model: Generating) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hone_api.failures import FailureCode
 from hone_api.rewards import VERIFIERS
 from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import TrainerError
@@ -59,10 +60,10 @@ def _is_wrong(score: Scored, verifies: bool) -> bool:
     return verifies and score != 1
 
 
-def _code(score: Scored, verifies: bool) -> str:
+def _code(score: Scored, verifies: bool) -> FailureCode:
     if isinstance(score, Masked) and score.broken:
-        return "SandboxFailed"
-    return "VerifierRejectsGold" if verifies else "RewardFailed"
+        return FailureCode.SANDBOX_FAILED
+    return FailureCode.VERIFIER_REJECTS_GOLD if verifies else FailureCode.REWARD_FAILED
 
 
 def _words(score: Scored, verifies: bool) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from hone_api.failures import FAILURES, Retry
+from hone_api.failures import FAILURES, FailureCode, Retry
 from hone_api.plan import TrainingPlan
 from hone_api.report import Outcome, TrainingResult
 from hone_trainer.errors import ConfigError, StoreError, TrainerError
@@ -76,7 +76,7 @@ def result(plan: TrainingPlan) -> TrainingResult | None:
     if record.outcome.failure and plan.export_folder:
         failure = record.outcome.failure
         words = f"attempt {record.attempt} has ended this run: {failure.message}"
-        raise TrainerError(failure.code, words, rank=failure.rank, step=failure.step)
+        raise TrainerError(FailureCode(failure.code), words, rank=failure.rank, step=failure.step)
     finished = record.outcome.result
     if not isinstance(finished, TrainingResult):
         return None

@@ -25,7 +25,7 @@ from hone_trainer.store.deadline import NO_END, Deadline, LateError
 _URI = re.compile(r"^hf://(?P<repo>[^/@\s]+/[^/@\s]+)(?:@(?P<revision>[^\s]+))?$")
 SLOWEST = 4 * 2**20
 """Bytes a second: a download that takes longer than the time limit at this speed gets more time."""
-NOT_FOUND = {"model": "ModelNotFound", "dataset": "DatasetSourceNotFound"}
+NOT_FOUND = {"model": FailureCode.MODEL_NOT_FOUND, "dataset": FailureCode.DATASET_SOURCE_NOT_FOUND}
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
 from hone_api.review import Candidate, Filtered, Provenance, row_id
 from hone_api.synthesis import Synthesis
@@ -62,7 +63,9 @@ def run(plan: MaterializePlan, material: Material, batch: Batch, revision: str, 
                 raise
     progress.say(summary(batch, synthesis, usage))
     if not batch.candidates:
-        raise DataError("NothingGenerated", f"no answer of {batch.generated} became a row: {_reasons(batch)}")
+        raise DataError(
+            FailureCode.NOTHING_GENERATED, f"no answer of {batch.generated} became a row: {_reasons(batch)}"
+        )
 
 
 def summary(batch: Batch, synthesis: Synthesis, usage: Usage) -> str:
@@ -122,7 +125,9 @@ def _settle(answer: _Answer, worker: _Worker, batch: Batch) -> None:
     if refused and refused.reason == REFUSED:
         count, requests = batch.filtered[REFUSED] + 1, batch.generated + 1
         if too_many(count, requests, worker.synthesis.rows):
-            raise SourceError("EndpointRefused", f"{count} of {requests} prompts are refused, the last one: {refused}")
+            raise SourceError(
+                FailureCode.ENDPOINT_REFUSED, f"{count} of {requests} prompts are refused, the last one: {refused}"
+            )
     if refused:
         batch.drop(
             Filtered(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_api.dataset import Format
+from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
 from hone_api.synthesis import FROM_DOCUMENTS
 from hone_trainer.datasets import detect
@@ -76,7 +77,7 @@ def load(plan: MaterializePlan, rows: Iterator[RawRow]) -> Material:
     head = list(itertools.islice(rows, detect.SAMPLE_ROWS))
     sample = [personal_data.redacted(row.value, plan) for row in head if row.value is not None]
     if not sample:
-        raise DataError("EmptySource", f"the source of Dataset {plan.name} holds no row that can be read")
+        raise DataError(FailureCode.EMPTY_SOURCE, f"the source of Dataset {plan.name} holds no row that can be read")
     expected = Format.TEXT if documents and plan.format == Format.AUTO else plan.format
     detected = detect.choose(expected, plan.columns, sample, plan.ignore_columns)
     material, problem = Material([], []), ""
@@ -96,7 +97,9 @@ def load(plan: MaterializePlan, rows: Iterator[RawRow]) -> Material:
             problem = problem or personal_data.told(f"{row.place}: {error}", plan)
     if not material.seeds and not material.passages:
         what = "document" if documents else "seed row"
-        raise DataError("TooManyBadRows", f"no row of the source is a {what} for {plan.synthesis.template}: {problem}")
+        raise DataError(
+            FailureCode.TOO_MANY_BAD_ROWS, f"no row of the source is a {what} for {plan.synthesis.template}: {problem}"
+        )
     return Material(material.seeds, material.passages, unusable)
 
 
