@@ -31,7 +31,7 @@ from hone_api.review import (
     standings,
     verify,
 )
-from hone_cli.reviews import Listing, ReviewError, State, Status, edited, page_of, texts
+from hone_cli.reviews import BatchState, Listing, ReviewError, Status, edited, page_of, texts
 
 AnyModel = TypeVar("AnyModel", bound=ApiModel)
 
@@ -86,7 +86,7 @@ class Folder:
         unique = hashlib.sha256(self.reviewer.encode()).hexdigest()[:8]
         self._own = self.path / DECISIONS / f"{name}-{unique}.jsonl"
 
-    def state(self, skipped: Collection[str] = (), row: str | None = None) -> State:
+    def state(self, skipped: Collection[str] = (), row: str | None = None) -> BatchState:
         """See `Reviews.state`."""
         verified = self._verified()
         request = self._request
@@ -96,7 +96,7 @@ class Folder:
         standing = self._standings()
         chosen_standing = standing.get(chosen.id, Standing()) if chosen else Standing()
         generated = sum(self._filtered.values()) + len(self.candidates)
-        return State(
+        return BatchState(
             dataset=request.dataset,
             template=request.synthesis.template,
             reviewer=self.reviewer,

@@ -10,7 +10,7 @@ import requests
 from pydantic import BaseModel, ValidationError
 
 from hone_api.review import Row, Verdict
-from hone_cli.reviews import Listing, ReviewError, State, Status
+from hone_cli.reviews import BatchState, Listing, ReviewError, Status
 
 _SECONDS = 60
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -28,9 +28,9 @@ class Remote:
         self._session.trust_env = False  # no proxy for loopback
         self._session.headers["Authorization"] = f"Bearer {self.token}"
 
-    def state(self, skipped: Collection[str] = (), row: str | None = None) -> State:
+    def state(self, skipped: Collection[str] = (), row: str | None = None) -> BatchState:
         """See `Reviews.state`."""
-        return _read(State, self._call("state", {"skipped": sorted(skipped), "row": row}))
+        return _read(BatchState, self._call("state", {"skipped": sorted(skipped), "row": row}))
 
     def listing(self, status: Status | None = None, offset: int = 0) -> Listing:
         """See `Reviews.listing`."""

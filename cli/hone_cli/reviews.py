@@ -21,7 +21,7 @@ class ReviewError(Exception):
     """An error for the reviewer; no decision was saved."""
 
 
-class State(BaseModel):
+class BatchState(BaseModel):
     """A batch as one reviewer sees it."""
 
     model_config = ConfigDict(extra="ignore")
@@ -89,7 +89,7 @@ class Reviews(Protocol):
     All raise ReviewError.
     """
 
-    def state(self, skipped: Collection[str] = (), row: str | None = None) -> State:
+    def state(self, skipped: Collection[str] = (), row: str | None = None) -> BatchState:
         """The next row that is neither decided nor skipped, or the named one."""
 
     def listing(self, status: Status | None = None, offset: int = 0) -> Listing:

@@ -13,7 +13,7 @@ from textual.widgets import Footer, Label, Static, TextArea
 
 from hone_api.review import Row, Verdict
 from hone_api.synthesis import SyntheticRows
-from hone_cli.reviews import ReviewError, Reviews, State, after, edited, texts, words
+from hone_cli.reviews import BatchState, ReviewError, Reviews, after, edited, texts, words
 
 
 class Edit(ModalScreen[Row | None]):
@@ -76,7 +76,7 @@ class Terminal(App[SyntheticRows]):
         super().__init__()
         self._reviews, self._first = reviews, row
         self._skipped: set[str] = set()
-        self._state: State | None = None
+        self._state: BatchState | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(id="counts")
@@ -145,7 +145,7 @@ class Terminal(App[SyntheticRows]):
         self._state = state
         self._show(state)
 
-    def _show(self, state: State) -> None:
+    def _show(self, state: BatchState) -> None:
         title = Text.assemble((f"{state.dataset} {state.template}", "bold"), f" · {words(state.counts)}")
         self.query_one("#counts", Static).update(title)
         self.query_one("#row", Static).update(_page(state))
@@ -156,7 +156,7 @@ class Terminal(App[SyntheticRows]):
         self.query_one("#message", Static).update(Text(visible(text), "yellow"))
 
 
-def _page(state: State) -> Text:
+def _page(state: BatchState) -> Text:
     """The row and its context, as plain text: no part of a row is markup."""
     if state.candidate is None:
         return Text("Nothing is left to decide on. Press q.")

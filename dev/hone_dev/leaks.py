@@ -222,7 +222,7 @@ VERBATIM = (
 
 
 @dataclass(frozen=True)
-class Found:
+class LeakCounts:
     """How many rows of each kind were taken for leaks."""
 
     removed: dict[str, int]
@@ -238,7 +238,7 @@ class Found:
         return sum(self.removed[kind] for kind in kinds) / (EXAM_ROWS * len(kinds))
 
 
-def found(leaks: Leaks, settings: Contamination, folder: Path) -> Found:
+def found(leaks: Leaks, settings: Contamination, folder: Path) -> LeakCounts:
     """What the step of the curation removes with these settings."""
     path = folder / "exam.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in leaks.exam))
@@ -247,10 +247,10 @@ def found(leaks: Leaks, settings: Contamination, folder: Path) -> Found:
     def removed(rows: list[Pair]) -> int:
         return sum(index.judge(Row(n, json.dumps(row))).removed is not None for n, row in enumerate(rows, 1))
 
-    return Found({kind: removed(rows) for kind, rows in leaks.rows.items()})
+    return LeakCounts({kind: removed(rows) for kind, rows in leaks.rows.items()})
 
 
-def table(overlap: str, by_language: dict[str, Found]) -> Iterator[str]:
+def table(overlap: str, by_language: dict[str, LeakCounts]) -> Iterator[str]:
     """Lines for people."""
     yield f"{'overlap ' + overlap:32}" + "".join(f"{language:>9}" for language in by_language)
     for kind in (*KINDS, CLEAN, SAME_FORM):
@@ -260,7 +260,7 @@ def table(overlap: str, by_language: dict[str, Found]) -> Iterator[str]:
     yield f"{'recall':32}" + "".join(f"{one.recall():9.3f}" for one in by_language.values())
 
 
-def measured(overlap: str, seed: int = 0) -> dict[str, Found]:
+def measured(overlap: str, seed: int = 0) -> dict[str, LeakCounts]:
     """What is found in each language."""
     settings = Contamination.model_validate({"datasets": [{"name": "exam"}], "overlap": overlap})
     with tempfile.TemporaryDirectory() as folder:

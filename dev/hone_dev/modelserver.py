@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 
-class RefusedError(Exception):
+class RequestRefusedError(Exception):
     """A request that a `Model` refuses, with the status of HTTP."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -42,7 +42,7 @@ class Model:
         """A chat completion.
 
         Raises:
-            RefusedError: it does not answer these messages.
+            RequestRefusedError: it does not answer these messages.
         """
         encoded = self._tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -122,7 +122,7 @@ async def _complete(request: web.Request) -> web.Response:
                 int(body.get("max_tokens", 256)),
                 int(body.get("seed", 0)),
             )
-        except RefusedError as error:
+        except RequestRefusedError as error:
             return _error(error.status, str(error))
     return web.json_response(answer)
 

@@ -35,7 +35,7 @@ SENTENCES = {
 _LOCALES = {"en": "en_US", "de": "de_DE", "es": "es_ES", "fr": "fr_FR"}
 
 
-class Sample(NamedTuple):
+class PlantedText(NamedTuple):
     """A text, and the personal data in it; kind is None for a harmless text."""
 
     text: str
@@ -53,7 +53,7 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Score:
+class DetectionScore:
     """How much of what was planted is found, and how much of what is found was planted."""
 
     recall: dict[str, tuple[int, int]]
@@ -77,12 +77,12 @@ class Score:
         return sum(found for found, _ in counts) / sum(planted for _, planted in counts)
 
 
-def samples(seed: int = 0, each: int = 24) -> list[Sample]:
+def samples(seed: int = 0, each: int = 24) -> list[PlantedText]:
     """So many texts of each form, spread over the four languages."""
     rng = random.Random(seed)
     Faker.seed(seed)
     fakers = {language: Faker(locale) for language, locale in _LOCALES.items()}
-    made: list[Sample] = []
+    made: list[PlantedText] = []
     for form, (kind, make) in _forms(rng, fakers).items():
         made += (_sample(rng, fakers, form, make(), kind) for _ in range(each))
     for form, harmless in _harmless(rng, fakers["en"]).items():
@@ -95,7 +95,7 @@ def key(rng: random.Random) -> str:
     return _written(rng.choice(list(_keys(rng).values()))())
 
 
-def score(planted: Sequence[Sample], find: Callable[[str], Iterable[Span]]) -> Score:
+def score(planted: Sequence[PlantedText], find: Callable[[str], Iterable[Span]]) -> DetectionScore:
     """What `find` makes of the texts."""
     recall: dict[str, list[bool]] = defaultdict(list)
     touched: dict[str, int] = defaultdict(int)
@@ -113,14 +113,18 @@ def score(planted: Sequence[Sample], find: Callable[[str], Iterable[Span]]) -> S
         if sample.kind is not None:
             recall[sample.form].append(covered.issuperset(range(start, end)))
             touched[sample.form] += bool(covered)
-    return Score({form: (sum(all_), len(all_)) for form, all_ in recall.items()}, dict(touched), right, dict(wrong))
+    return DetectionScore(
+        {form: (sum(all_), len(all_)) for form, all_ in recall.items()}, dict(touched), right, dict(wrong)
+    )
 
 
-def _sample(rng: random.Random, fakers: dict[str, Faker], form: str, made: str, kind: PersonalData | None) -> Sample:
+def _sample(
+    rng: random.Random, fakers: dict[str, Faker], form: str, made: str, kind: PersonalData | None
+) -> PlantedText:
     """The value in a sentence; text in « » surrounds the value and is not personal."""
     language = rng.choice(sorted(SENTENCES))
     text = rng.choice(SENTENCES[language]).format(name=fakers[language].first_name(), value=_written(made))
-    return Sample(text, form, _BESIDE.sub("", made), kind)
+    return PlantedText(text, form, _BESIDE.sub("", made), kind)
 
 
 def _written(made: str) -> str:

@@ -23,7 +23,7 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import Shared
 from hone_operator.existence import Existence
-from hone_operator.networkpatrol import Attempt
+from hone_operator.networkpatrol import NetworkedJob
 from hone_operator.observe.children import Children
 from hone_operator.observe.dataset import DatasetReader
 from hone_operator.observe.finetunejob import FineTuneJobReader, Reports
@@ -125,7 +125,7 @@ class Controllers:
         """An object of ours was deleted."""
         note_gone(self.departed, kind, body, self.platform.store_claim)
 
-    def network_lost(self, attempt: Attempt) -> None:
+    def network_lost(self, attempt: NetworkedJob) -> None:
         """The Service or NetworkPolicy of a running attempt seems to be gone."""
         networks.forget(self._networks, attempt.namespace, attempt.name)
         self.request(attempt.job)

@@ -28,7 +28,7 @@ MOST = 50
 """Attempts a round: 20 reads a second, however many attempts run. With 200 of them each is looked at every 20 s."""
 
 
-class Attempt(NamedTuple):
+class NetworkedJob(NamedTuple):
     """A Job whose ranks find each other by objects of its name."""
 
     namespace: str
@@ -43,12 +43,12 @@ class NetworkPatrol:
 
     cluster: Cluster
     cache: Cache
-    lost: Callable[[Attempt], None]
+    lost: Callable[[NetworkedJob], None]
     """Told each attempt that lacks one of the two. What is read may be a moment old: to be confirmed."""
     is_served: Callable[[str], bool] = lambda namespace: True
 
     def __post_init__(self) -> None:
-        self._turns: FairQueue[Attempt] = FairQueue(lambda attempt: attempt.namespace)
+        self._turns: FairQueue[NetworkedJob] = FairQueue(lambda attempt: attempt.namespace)
 
     async def run(self) -> None:
         """Rounds without end; a round that fails is logged."""
@@ -70,7 +70,7 @@ class NetworkPatrol:
                 looked_at += 1
                 await self._look_at(found[0])
 
-    def _active(self) -> list[Attempt]:
+    def _active(self) -> list[NetworkedJob]:
         found = []
         for job in self.cache.items("Job"):
             if (job["spec"].get("completions") or 1) < 2:
@@ -83,10 +83,10 @@ class NetworkPatrol:
             if (job["metadata"].get("labels") or {}).get(names.COMPONENT) != "training":
                 continue
             if self.is_served(owner.namespace):
-                found.append(Attempt(owner.namespace, seen.name, Key(owner.kind, owner.namespace, owner.name)))
+                found.append(NetworkedJob(owner.namespace, seen.name, Key(owner.kind, owner.namespace, owner.name)))
         return found
 
-    async def _look_at(self, attempt: Attempt) -> None:
+    async def _look_at(self, attempt: NetworkedJob) -> None:
         try:
             for kind in KINDS:
                 if not await self.cluster.exists(kind, attempt.namespace, attempt.name):

@@ -14,7 +14,7 @@ from hone_operator.controllers import Controllers
 from hone_operator.desired.names import OWNER_LABEL
 from hone_operator.desired.platform import Platform
 from hone_operator.progress.auth import Caller
-from hone_operator.progress.binding import Chain, RefusedError, attempt_of
+from hone_operator.progress.binding import Chain, ReportRefusedError, attempt_of
 from hone_operator.routing import Key, concerned
 
 pytestmark = pytest.mark.pure
@@ -165,7 +165,7 @@ def test_a_pod_reports_for_no_other_job(wrong: str, link: str) -> None:
     batch = {"kind": "Job", **child_of(job, wrong if link == "job" else "")}
     pod = child_of(batch, wrong if link == "pod" else "")
     pod["metadata"]["labels"] = {"hone.dev/attempt": "1", "hone.dev/finetunejob": "run"}
-    with pytest.raises(RefusedError):
+    with pytest.raises(ReportRefusedError):
         attempt_of(caller(), Chain(job, batch, pod))
 
 

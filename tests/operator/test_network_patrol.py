@@ -9,7 +9,7 @@ import pytest
 from hone_operator import networkpatrol
 from hone_operator.cache import Cache
 from hone_operator.cluster import ClusterError, NamespaceGoneError
-from hone_operator.networkpatrol import MOST, Attempt, NetworkPatrol
+from hone_operator.networkpatrol import MOST, NetworkedJob, NetworkPatrol
 from hone_operator.routing import Key
 
 pytestmark = pytest.mark.pure
@@ -33,10 +33,10 @@ class Server:
 
 class World:
     def __init__(self, **options: Any) -> None:
-        self.server, self.cache, self.lost = Server(), Cache(), list[Attempt]()
+        self.server, self.cache, self.lost = Server(), Cache(), list[NetworkedJob]()
         self.patrol = NetworkPatrol(self.server, self.cache, self.lost.append, **options)  # type: ignore[arg-type]
 
-    def attempt(self, namespace: str = "team", run: str = "run", **job: Any) -> Attempt:
+    def attempt(self, namespace: str = "team", run: str = "run", **job: Any) -> NetworkedJob:
         """A Job of two nodes of which one pod has its node."""
         meta = {"namespace": namespace, "name": f"{run}-1", "uid": f"{namespace}-{run}", "labels": TRAINING}
         owner = {"apiVersion": "hone.dev/v1alpha1", "kind": "FineTuneJob", "name": run, "uid": "u", "controller": True}
@@ -50,7 +50,7 @@ class World:
         pod = {"namespace": namespace, "name": f"{run}-1-0", "uid": f"pod-{namespace}-{run}", "labels": TRAINING}
         status = {"conditions": [{"type": "PodScheduled", "status": where}]}
         self.cache.put("Pod", {"metadata": {**pod, "ownerReferences": [of_job]}, "status": status})
-        return Attempt(namespace, f"{run}-1", Key("FineTuneJob", namespace, run))
+        return NetworkedJob(namespace, f"{run}-1", Key("FineTuneJob", namespace, run))
 
 
 @pytest.mark.parametrize("kind", ["Service", "NetworkPolicy"])

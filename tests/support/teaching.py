@@ -26,7 +26,7 @@ class Scripted(modelserver.Model):
         self.asked.append((messages, temperature, length))
         question = messages[-1]["content"]
         if any(part in question for part in self._refused):
-            raise modelserver.RefusedError(400, "This model's maximum context length is 8 tokens.")
+            raise modelserver.RequestRefusedError(400, "This model's maximum context length is 8 tokens.")
         reason = "length" if "Rome" in question else "stop"
         text = "" if "Oslo" in question else f"You ask: {question}"
         return {"choices": [{"message": {"content": text}, "finish_reason": reason}]}

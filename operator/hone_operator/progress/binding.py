@@ -15,7 +15,7 @@ from hone_operator.progress.auth import Caller
 Object = Mapping[str, Any]
 
 
-class RefusedError(Exception):
+class ReportRefusedError(Exception):
     """Why a report is refused: HTTP status, reason, message."""
 
     def __init__(self, status: int, reason: str, message: str):
@@ -37,23 +37,25 @@ def attempt_of(caller: Caller, chain: Chain) -> int:
     """The attempt that the caller's pod belongs to, if it is the job's newest and the job has not ended.
 
     Raises:
-        RefusedError
+        ReportRefusedError
     """
     job, pod = chain.job, chain.pod
     name = job["metadata"]["name"]
     if pod is None or pod["metadata"]["uid"] != caller.pod_uid:
-        raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} does not exist any more")
+        raise ReportRefusedError(403, "Forbidden", f"pod {caller.pod_name} does not exist any more")
     number = labelled_attempt(pod)
     if number is None or pod["metadata"]["labels"].get(names.FINETUNEJOB) != name:
-        raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} is not one of finetunejob {name}")
+        raise ReportRefusedError(403, "Forbidden", f"pod {caller.pod_name} is not one of finetunejob {name}")
     if not (controls(chain.batch_job, pod) and controls(job, chain.batch_job)):
-        raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} does not belong to attempt {number} of {name}")
+        raise ReportRefusedError(
+            403, "Forbidden", f"pod {caller.pod_name} does not belong to attempt {number} of {name}"
+        )
     attempts = (job.get("status") or {}).get("attempts") or []
     newest = max((a["number"] for a in attempts), default=number)
     if number < newest:
-        raise RefusedError(403, "Forbidden", f"attempt {number} of {name} is over: attempt {newest} is current")
+        raise ReportRefusedError(403, "Forbidden", f"attempt {number} of {name} is over: attempt {newest} is current")
     if finished(job):
-        raise RefusedError(409, "Conflict", f"finetunejob {name} has ended: reports are not taken any more")
+        raise ReportRefusedError(409, "Conflict", f"finetunejob {name} has ended: reports are not taken any more")
     return number
 
 
@@ -61,13 +63,13 @@ def encodes(caller: Caller, job: Object | None, pod: Object | None) -> Object:
     """The Job that encodes rows in the caller's pod.
 
     Raises:
-        RefusedError
+        ReportRefusedError
     """
     if pod is None or pod["metadata"]["uid"] != caller.pod_uid:
-        raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} does not exist any more")
+        raise ReportRefusedError(403, "Forbidden", f"pod {caller.pod_name} does not exist any more")
     labels = (job["metadata"].get("labels") or {}) if job else {}
     if job is None or labels.get(names.COMPONENT) != ENCODE or not controls(job, pod):
-        raise RefusedError(403, "Forbidden", f"pod {caller.pod_name} does not encode rows for this Job")
+        raise ReportRefusedError(403, "Forbidden", f"pod {caller.pod_name} does not encode rows for this Job")
     return job
 
 

@@ -22,7 +22,7 @@ from hone_api import GROUP, VERSION
 from hone_api.report import MAX_REPORT_BYTES, ProgressReport
 from hone_operator.desired import names
 from hone_operator.progress.auth import Authenticator, Caller, TooManyReviewsError
-from hone_operator.progress.binding import Chain, Object, RefusedError, attempt_of, encodes, labelled_attempt
+from hone_operator.progress.binding import Chain, Object, ReportRefusedError, attempt_of, encodes, labelled_attempt
 from hone_operator.progress.connections import IDLE_SECONDS, BoundedSite, Connections, peer_of
 from hone_operator.progress.numbers import Latest, Origin, reached_before, remembered
 from hone_operator.progress.ratelimit import RateLimit
@@ -116,7 +116,7 @@ class ProgressServer:
     async def _answer(self, request: web.Request, bind: Bind) -> web.Response:
         try:
             report = await self._take(request, bind)
-        except RefusedError as refusal:
+        except ReportRefusedError as refusal:
             self.refusals.add(f"{refusal.status} {refusal.reason}", request.remote or "")
             return _refuse(refusal)
         return web.json_response(report.model_dump(mode="json", by_alias=True, exclude_none=True))
@@ -127,14 +127,14 @@ class ProgressServer:
             caller = await self._authenticate(request)
             self._permit(caller, namespace)
             bound = await bind(caller, namespace, name)
-        except RefusedError:
+        except ReportRefusedError:
             raise
         except TooManyReviewsError as error:
-            raise RefusedError(429, "TooManyRequests", str(error)) from error
+            raise ReportRefusedError(429, "TooManyRequests", str(error)) from error
         except Exception as error:
             self.refusals.add(f"API server: {type(error).__name__}", request.remote or "")
             message = "the API server cannot be asked just now; try again"
-            raise RefusedError(503, "ServiceUnavailable", message) from error
+            raise ReportRefusedError(503, "ServiceUnavailable", message) from error
         self.connections.trust(peer_of(request.transport))
         report = await _read(request)
         self._store.accept(bound.uid, bound.key, bound.attempt, report, bound.known, bound.origin)
@@ -143,7 +143,7 @@ class ProgressServer:
     async def _job_and_attempt(self, caller: Caller, namespace: str, name: str) -> Bound:
         job = self._directory.cached("FineTuneJob", namespace, name)
         if job is None:
-            raise RefusedError(404, "NotFound", f"there is no finetunejob {name} in {namespace}")
+            raise ReportRefusedError(404, "NotFound", f"there is no finetunejob {name} in {namespace}")
         chain = await self._chain(caller, job)
         attempt = attempt_of(caller, chain)
         status = job.get("status") or {}
@@ -161,14 +161,14 @@ class ProgressServer:
         caller = await self._authenticator.authenticate(token.strip(), request.remote or "") if has_token else None
         if caller:
             return caller
-        raise RefusedError(401, "Unauthorized", "a token of the pod, for our audience, is required")
+        raise ReportRefusedError(401, "Unauthorized", "a token of the pod, for our audience, is required")
 
     def _permit(self, caller: Caller, namespace: str) -> None:
         """Callers cannot learn which jobs exist in another namespace."""
         if caller.namespace != namespace:
-            raise RefusedError(403, "Forbidden", "a pod may report only for jobs of its namespace")
+            raise ReportRefusedError(403, "Forbidden", "a pod may report only for jobs of its namespace")
         if not self._pods.allow(caller.pod_uid, time.monotonic()):
-            raise RefusedError(429, "TooManyRequests", "a pod may send two reports a second")
+            raise ReportRefusedError(429, "TooManyRequests", "a pod may send two reports a second")
 
     async def _chain(self, caller: Caller, job: Object) -> Chain:
         pod = await self._find("Pod", caller.namespace, caller.pod_name, caller.pod_uid)
@@ -197,13 +197,13 @@ async def _read(request: web.Request) -> ProgressReport:
             return ProgressReport.model_validate_json(await request.read())
     except web.HTTPRequestEntityTooLarge as error:
         message = f"a report has at most {MAX_REPORT_BYTES} bytes"
-        raise RefusedError(413, "RequestEntityTooLarge", message) from error
+        raise ReportRefusedError(413, "RequestEntityTooLarge", message) from error
     except TimeoutError as error:
-        raise RefusedError(408, "Timeout", f"the body did not arrive within {BODY_SECONDS} s") from error
+        raise ReportRefusedError(408, "Timeout", f"the body did not arrive within {BODY_SECONDS} s") from error
     except ConnectionError as error:
-        raise RefusedError(400, "BadRequest", "the connection ended in the middle of the body") from error
+        raise ReportRefusedError(400, "BadRequest", "the connection ended in the middle of the body") from error
     except ValidationError as error:
-        raise RefusedError(422, "Invalid", _all_errors(error)) from error
+        raise ReportRefusedError(422, "Invalid", _all_errors(error)) from error
 
 
 def _all_errors(error: ValidationError) -> str:
@@ -211,7 +211,7 @@ def _all_errors(error: ValidationError) -> str:
     return "; ".join(problems[:20])
 
 
-def _refuse(refusal: RefusedError) -> web.Response:
+def _refuse(refusal: ReportRefusedError) -> web.Response:
     body = {
         "apiVersion": "v1",
         "kind": "Status",

@@ -8,7 +8,7 @@ from statistics import mean
 import pytest
 
 from hone_api.curation import Contamination
-from hone_dev.leaks import CLEAN, EXAM_ROWS, KINDS, LANGUAGES, SAME_FORM, VERBATIM, Found, measured, plant, table
+from hone_dev.leaks import CLEAN, EXAM_ROWS, KINDS, LANGUAGES, SAME_FORM, VERBATIM, LeakCounts, measured, plant, table
 
 pytestmark = pytest.mark.trainer
 DEFAULT = Contamination.model_fields["overlap"].default
@@ -17,7 +17,7 @@ LEAST_PRECISION, LEAST_RECALL = 0.98, 0.94
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=lambda seed: f"seed {seed}")
-def by_default(request: pytest.FixtureRequest) -> dict[str, Found]:
+def by_default(request: pytest.FixtureRequest) -> dict[str, LeakCounts]:
     return measured(DEFAULT, request.param)
 
 

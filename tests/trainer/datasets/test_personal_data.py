@@ -12,7 +12,7 @@ import pytest
 
 from hone_api.curation import PersonalData
 from hone_api.plan import MaterializePlan
-from hone_dev.planted_personal import Sample, Score, samples, score
+from hone_dev.planted_personal import DetectionScore, PlantedText, samples, score
 from hone_trainer.datasets import materialize, validate
 from hone_trainer.datasets.pii import MARKS, Finder, redact
 from hone_trainer.datasets.rows import RawRow
@@ -25,12 +25,12 @@ PRECISION, RECALL = 0.98, 0.97
 
 
 @pytest.fixture(scope="module")
-def planted() -> list[Sample]:
+def planted() -> list[PlantedText]:
     return samples(seed=7)
 
 
 @pytest.fixture(scope="module")
-def found(planted) -> Score:
+def found(planted) -> DetectionScore:
     return score(planted, Finder().find)
 
 

@@ -253,7 +253,7 @@ def test_a_server_that_refuses_many_prompts_ends_the_attempt(plan_of: Any, monke
     ],
 )
 def test_a_share_of_refused_prompts_ends_the_run(prompts: int, parts: list[tuple[int, int]], ends: bool) -> None:
-    refusals = skipped.Refusals(prompts)
+    refusals = skipped.RefusedPrompts(prompts)
 
     def add_all() -> None:
         for rows, refused in parts:

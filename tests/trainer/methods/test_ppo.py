@@ -306,14 +306,14 @@ def test_a_loss_that_is_not_finite_names_its_rows(
     """A reward model that answers infinity for one conversation."""
     from hone_trainer.methods import judge
 
-    score = judge.Judge.__call__
+    score = judge.ConversationReward.__call__
 
     def infinite(self: Any, conversations: Any) -> Any:
         found = score(self, conversations)
         found[0] = float("inf")
         return found
 
-    monkeypatch.setattr(judge.Judge, "__call__", infinite)
+    monkeypatch.setattr(judge.ConversationReward, "__call__", infinite)
     with pytest.raises(TrainerError, match=r"rows \d+") as caught:
         runs.finish(plan_of().model_copy(update={"evaluation_datasets": []}))
     assert caught.value.code == "Diverged"

@@ -64,7 +64,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Headline:
     """The first sentences of a report."""
 
     title: str
@@ -95,7 +95,7 @@ def label(name: str) -> str:
     return LABELS.get(name, name)
 
 
-def verdict(numbers: Sequence[Mapping[str, Any]], metric: str, rejected: str = "") -> Verdict:
+def verdict(numbers: Sequence[Mapping[str, Any]], metric: str, rejected: str = "") -> Headline:
     """Whether the model is better than its base.
 
     Args:
@@ -106,20 +106,20 @@ def verdict(numbers: Sequence[Mapping[str, Any]], metric: str, rejected: str = "
     goal = [n for n in numbers if n["purpose"] == "HeldOut" and n["name"] == metric]
     sentences = [*map(change, goal), *_lost(numbers)]
     if rejected:
-        return Verdict("Rejected.", "bad", [rejected, *sentences])
+        return Headline("Rejected.", "bad", [rejected, *sentences])
     if not goal:
-        return Verdict(NOT_MEASURED, "", ["No held-out rows were given, so nothing was measured.", *sentences])
+        return Headline(NOT_MEASURED, "", ["No held-out rows were given, so nothing was measured.", *sentences])
     if not any(n.get("changeLow") for n in goal):
-        return Verdict("Not compared.", "", [*sentences, "The base model's numbers are not known."])
+        return Headline("Not compared.", "", [*sentences, "The base model's numbers are not known."])
     verdicts = {n["verdict"] for n in goal} - {""}
     if verdicts == {"good"}:
-        return Verdict("Better than the base.", "good", sentences)
+        return Headline("Better than the base.", "good", sentences)
     if verdicts == {"bad"}:
-        return Verdict("Worse than the base.", "bad", sentences)
+        return Headline("Worse than the base.", "bad", sentences)
     if verdicts:
-        return Verdict("Better on some rows, worse on others.", "bad", sentences)
+        return Headline("Better on some rows, worse on others.", "bad", sentences)
     reason = "The interval includes 0: the difference may be chance. More held-out rows narrow it."
-    return Verdict("No clear difference from the base.", "", [*sentences, reason])
+    return Headline("No clear difference from the base.", "", [*sentences, reason])
 
 
 def change(number: Mapping[str, Any]) -> str:
@@ -197,12 +197,12 @@ print(pipeline("text-generation", ".")("The beginning of a text", max_new_tokens
 END"""
 
 
-def next_steps(report: Mapping[str, Any], judgement: Verdict) -> list[Step]:
+def next_steps(report: Mapping[str, Any], judgement: Headline) -> list[Step]:
     """What to do with the model, and with one that is not better."""
     return [*_improve(judgement), *_use(report), *_measure(report)]
 
 
-def _improve(judgement: Verdict) -> list[Step]:
+def _improve(judgement: Headline) -> list[Step]:
     if judgement.style == "good":
         return []
     if judgement.title == NOT_MEASURED:

@@ -11,7 +11,7 @@ from hone_api.dataset import Format
 from hone_api.failures import FailureCode
 from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
 from hone_trainer.datasets.formats.pairs import class_name
-from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, Refused, Shape
+from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, RefusedShape, Shape
 from hone_trainer.datasets.formats.unread import problem, refuse_content
 from hone_trainer.datasets.rows import Record, RowError
 from hone_trainer.errors import ConfigError, DataError
@@ -164,7 +164,7 @@ def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Det
     )
 
 
-def _shape(shapes: Sequence[Shape | Refused], sample: Sequence[dict[str, Any]]) -> Detected | None:
+def _shape(shapes: Sequence[Shape | RefusedShape], sample: Sequence[dict[str, Any]]) -> Detected | None:
     """The first of the shapes that most of the rows have.
 
     Raises:
@@ -173,7 +173,7 @@ def _shape(shapes: Sequence[Shape | Refused], sample: Sequence[dict[str, Any]]) 
     for shape in shapes:
         if not sample or 2 * sum(map(shape.has, sample)) < len(sample):
             continue
-        if isinstance(shape, Refused):
+        if isinstance(shape, RefusedShape):
             raise DataError(FailureCode.UNKNOWN_FORMAT, f"These are {shape.name}. {shape.way_out}")
         entry = FORMATS[shape.format]
         seen = sorted({str(key)[:40] for row in sample for key in row})

@@ -12,7 +12,7 @@ from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
 
 
-class Judge:
+class ConversationReward:
     """The reward of whole conversations.
 
     Args:

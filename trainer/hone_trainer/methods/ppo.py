@@ -14,7 +14,7 @@ from hone_trainer.encoding.prompts import Prompt, PromptEncoder
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import critic, ppo_math
 from hone_trainer.methods.arguments import common
-from hone_trainer.methods.judge import Judge
+from hone_trainer.methods.judge import ConversationReward
 from hone_trainer.methods.pairs import Poll
 from hone_trainer.models import base_model, generate
 from hone_trainer.models.base_model import Base
@@ -79,7 +79,7 @@ def trainer(
     from hone_trainer.methods.ppo_loop import Ppo
 
     name = options(run.plan).reward_model_version
-    judge = Judge(name, run.plan.models[name].path, run.base, args.device)
+    judge = ConversationReward(name, run.plan.models[name].path, run.base, args.device)
     reference = None
     set_seed(args.seed)  # an adapter begins at random
     critic.install(network)

@@ -19,7 +19,7 @@ from hone_api.failures import FailureCode
 from hone_trainer import ranks
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import critic, ppo_math, rollouts
-from hone_trainer.methods.judge import Judge
+from hone_trainer.methods.judge import ConversationReward
 from hone_trainer.methods.reference import TOLERANCE
 from hone_trainer.methods.rollouts import Rollout
 from hone_trainer.models import generate
@@ -32,7 +32,7 @@ from hone_trainer.training.samplers import PromptOrder
 class Ppo(Loop, Trainer):
     """transformers' loop over answers that the policy samples."""
 
-    judge: Judge
+    judge: ConversationReward
     reference: Any
     """The model that training starts from; None: the model without its adapter."""
 

@@ -23,7 +23,7 @@ from hone_trainer.encoding.prompts import no_prompt
 from hone_trainer.errors import DataError
 from hone_trainer.store.manifest import write_atomically
 from hone_trainer.teachers import skipped
-from hone_trainer.teachers.skipped import LeftOut, Refusals
+from hone_trainer.teachers.skipped import LeftOut, RefusedPrompts
 
 PART = 64
 """Rows in a part."""
@@ -144,7 +144,7 @@ def answer(plan: TrainingPlan) -> None:
     """
     splits = [_Split.of(source, target(plan, number)) for number, source in enumerate(sources(plan))]
     teacher = load(plan)
-    refusals = skipped.Refusals(sum(len(split.records) for split in splits))
+    refusals = skipped.RefusedPrompts(sum(len(split.records) for split in splits))
     for split in splits:
         if split.target.is_file():
             refusals.add(split.name, len(split.records), skipped.read(split.target))
@@ -152,7 +152,7 @@ def answer(plan: TrainingPlan) -> None:
             _answer(teacher, split, refusals)
 
 
-def _answer(teacher: Teacher, split: _Split, refusals: Refusals) -> None:
+def _answer(teacher: Teacher, split: _Split, refusals: RefusedPrompts) -> None:
     """Write the answers to a split, and the reasons for rows without one."""
     split.target.parent.mkdir(parents=True, exist_ok=True)
     starts, count = range(0, len(split.records), PART), len(split.records)
@@ -176,7 +176,7 @@ def _answer(teacher: Teacher, split: _Split, refusals: Refusals) -> None:
         split.part(start).unlink()
 
 
-def _part(teacher: Teacher, split: _Split, start: int, refusals: Refusals) -> list[dict[str, Any]]:
+def _part(teacher: Teacher, split: _Split, start: int, refusals: RefusedPrompts) -> list[dict[str, Any]]:
     """The entries of PART records, requested unless they are on disk. If too many are refused, they are not kept."""
     file, records = split.part(start), split.records[start : start + PART]
     if file.is_file():

@@ -101,7 +101,7 @@ def _cut(words: str) -> str:
 
 
 @dataclass
-class Refusals:
+class RefusedPrompts:
     """Counts prompts that the teacher's server refused in this run.
 
     Args:

@@ -1,8 +1,8 @@
 """Shapes of rows that public sets have, and how each is read. The next one is one more entry.
 
-A `Shape` gives a format and an expression for each of its roles, as a user could write them in `columns`. `Refused`
-names a shape that Hone has no use for, and the way out. Auto tries `DISTINCT` before the formats' own names, since a
-format would read one column of these rows alone; `USUAL` after them.
+A `Shape` gives a format and an expression for each of its roles, as a user could write them in `columns`.
+`RefusedShape` names a shape that Hone has no use for, and the way out. Auto tries `DISTINCT` before the formats'
+own names, since a format would read one column of these rows alone; `USUAL` after them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedShape:
     """A shape that is refused by its name."""
 
     name: str
@@ -103,7 +103,7 @@ def _object(column: str, *keys: str) -> Callable[[Row], bool]:
     return lambda row: isinstance(row.get(column), dict) and row[column].keys() >= set(keys)
 
 
-DISTINCT: tuple[Shape | Refused, ...] = (
+DISTINCT: tuple[Shape | RefusedShape, ...] = (
     Shape(
         "OpenAI preference",
         Format.PREFERENCE,
@@ -253,7 +253,7 @@ DISTINCT: tuple[Shape | Refused, ...] = (
         for column, format in (("messages", Format.CHAT), ("conversations", Format.SHAREGPT))
     ),
     *(
-        Refused(
+        RefusedShape(
             f"dialogs of texts in {column}",
             (column,),
             "Nothing says who speaks: write {messages: [{role: user, content}, {role: assistant, content}, …]}, or map"
@@ -262,37 +262,37 @@ DISTINCT: tuple[Shape | Refused, ...] = (
         )
         for column in (*_TALKS, "utterances")
     ),
-    Refused(
+    RefusedShape(
         "OASST messages of trees",
         ("message_id", "role", "text"),
         "Each row is one message, and its parent_id says what it answers: join each path from a root to a leaf into"
         " one row {messages: [{role, content}]} first.",
     ),
-    Refused(
+    RefusedShape(
         "code with a hole (fill in the middle)",
         ("prefix", "middle", "suffix"),
         "Each model has its own tokens for it, which rows must not contain. To learn how the prefix continues, map"
         " spec.columns {prompt: prefix, completion: middle}.",
         _texts("prefix", "middle", "suffix"),
     ),
-    Refused(
+    RefusedShape(
         "TRL step-wise supervision",
         ("prompt", "completions", "labels"),
         "Hone has no method that learns from judged steps. Judged whole answers are format KTO: prompt, completion and"
         " label.",
     ),
-    Refused(
+    RefusedShape(
         "ranked completions",
         ("prompt", "completions"),
         "Write one row {prompt, chosen, rejected} for each pair to compare, or map one of them:"
         " spec.columns {prompt: prompt, completion: 'completions[0]'}.",
     ),
-    Refused(
+    RefusedShape(
         "pre-tokenised rows",
         ("input_ids",),
         "Token ids belong to one tokenizer, and nobody can check them: give the texts.",
     ),
-    Refused(
+    RefusedShape(
         "Axolotl segments",
         ("segments",),
         "Write {prompt, completion}, or {messages} with weight 0 for the turns that are not trained.",
@@ -312,7 +312,7 @@ def _pair(name: str, prompt: str, completion: str, *needs: str, **more: str) -> 
     )
 
 
-USUAL: tuple[Shape | Refused, ...] = (
+USUAL: tuple[Shape | RefusedShape, ...] = (
     Shape(
         "problem, solution and answer",
         Format.VERIFIABLE,
@@ -332,7 +332,7 @@ USUAL: tuple[Shape | Refused, ...] = (
     _pair("query and response", "query", "response"),
     _pair("query and answer", "query", "answer"),
     _pair("prompt and response", "prompt", "response"),
-    Refused(
+    RefusedShape(
         "translation pairs",
         ("translation",),
         "Say which language is the question: spec.columns {prompt: translation.de, completion: translation.en}, with an"
@@ -340,7 +340,7 @@ USUAL: tuple[Shape | Refused, ...] = (
         lambda row: isinstance(row["translation"], dict),
     ),
     *(
-        Refused(
+        RefusedShape(
             "texts and summaries",
             (text, summary),
             f"A model needs to be told to summarise: spec.columns {{prompt: \"lines('Summarise:', {text})\","
@@ -348,7 +348,7 @@ USUAL: tuple[Shape | Refused, ...] = (
         )
         for text, summary in (("document", "summary"), ("article", "highlights"), ("dialogue", "summary"))
     ),
-    Refused(
+    RefusedShape(
         "prompts without answers",
         ("prompt",),
         "Add what is learned: completion (format PromptCompletion), chosen and rejected (Preference), or answer or"

@@ -17,9 +17,9 @@ from collections.abc import Collection
 from hone_api.curation import PHONE_REGIONS, PersonalData
 from hone_trainer.datasets.pii import emails, ibans, keys, numbers, phones
 from hone_trainer.datasets.pii.plain import plain
-from hone_trainer.datasets.pii.span import Found
+from hone_trainer.datasets.pii.span import PersonalSpan
 
-__all__ = ["MARKS", "Finder", "Found", "redact"]
+__all__ = ["MARKS", "Finder", "PersonalSpan", "redact"]
 
 MARKS = {
     PersonalData.EMAIL: "[EMAIL]",
@@ -43,10 +43,10 @@ class Finder:
         self._kinds = frozenset(kinds)
         self._regions = tuple(regions)
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[PersonalSpan]:
         """What the text holds, in order and without overlap: a secret counts first, then the longer one."""
         text = plain(text)
-        matches: list[Found] = []
+        matches: list[PersonalSpan] = []
         if PersonalData.EMAIL in self._kinds and "@" in text:
             matches += emails.find(text)
         if PersonalData.EMAIL in self._kinds and ("(" in text or "[" in text or "{" in text):
@@ -56,7 +56,7 @@ class Finder:
         matches += self._numbers(text)
         return _apart(matches) if matches else matches
 
-    def _numbers(self, text: str) -> list[Found]:
+    def _numbers(self, text: str) -> list[PersonalSpan]:
         places = [match.span() for match in _NUMBER.finditer(text)]
         matches = [*numbers.addresses(text, places)] if PersonalData.IP_ADDRESS in self._kinds else []
         if not places:
@@ -69,7 +69,7 @@ class Finder:
         return matches
 
 
-def redact(text: str, matches: list[Found]) -> str:
+def redact(text: str, matches: list[PersonalSpan]) -> str:
     """The text with a placeholder for each."""
     parts, at = [], 0
     for start, end, kind in matches:
@@ -78,8 +78,8 @@ def redact(text: str, matches: list[Found]) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _apart(matches: list[Found]) -> list[Found]:
-    apart: list[Found] = []
+def _apart(matches: list[PersonalSpan]) -> list[PersonalSpan]:
+    apart: list[PersonalSpan] = []
     """In order, so that only two can overlap with one more: a text may hold a hundred thousand addresses."""
     for one in sorted(matches, key=lambda f: (f.kind != PersonalData.SECRET, f.start - f.end)):
         at = bisect(apart, one)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from hone_api.curation import PersonalData
-from hone_trainer.datasets.pii.span import Found
+from hone_trainer.datasets.pii.span import PersonalSpan
 
 _LONGEST_LOCAL, _LONGEST_DOMAIN = 64, 253
 """RFC 5321; they also bound the time that a text takes."""
@@ -30,7 +30,7 @@ _OPENING = "'`*|/=#"
 """Signs that an address may have, but more likely has before it: quotes, Markdown, a URL, an assignment."""
 
 
-def find(text: str) -> Iterator[Found]:
+def find(text: str) -> Iterator[PersonalSpan]:
     """Addresses of people: neither git@host:path nor the user of a URL, as in https://user@host, is one."""
     at = text.find("@")
     while at >= 0:
@@ -39,7 +39,7 @@ def find(text: str) -> Iterator[Found]:
         at = text.find("@", at + 1)
 
 
-def find_spelled(text: str) -> Iterator[Found]:
+def find_spelled(text: str) -> Iterator[PersonalSpan]:
     """Addresses that are written to be read by people alone: name (at) example (dot) org."""
     for sign in _SPELLED.finditer(text):
         start, end = sign.span()
@@ -47,10 +47,10 @@ def find_spelled(text: str) -> Iterator[Found]:
         local = _LOCAL.search(text, max(0, start - _LONGEST_LOCAL), start)
         domain = _SPELLED_DOMAIN.match(text, end, end + _LONGEST_DOMAIN)
         if local and domain and _WORD.search(local[0]):
-            yield Found(local.start(), domain.end(), PersonalData.EMAIL)
+            yield PersonalSpan(local.start(), domain.end(), PersonalData.EMAIL)
 
 
-def _around(text: str, at: int) -> Found | None:
+def _around(text: str, at: int) -> PersonalSpan | None:
     start = max(0, at - _LONGEST_LOCAL)
     local = _LOCAL.search(text, start, at)
     domain = _DOMAIN.match(text, at + 1, at + 1 + _LONGEST_DOMAIN)
@@ -64,7 +64,7 @@ def _around(text: str, at: int) -> Found | None:
         return None
     if _PATH.match(text, domain.end()):
         return None
-    return Found(start, domain.end(), PersonalData.EMAIL)
+    return PersonalSpan(start, domain.end(), PersonalData.EMAIL)
 
 
 def _is_url_user(text: str, start: int) -> bool:

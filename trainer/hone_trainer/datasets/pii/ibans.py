@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import re2
 
 from hone_api.curation import PersonalData
-from hone_trainer.datasets.pii.span import Found
+from hone_trainer.datasets.pii.span import PersonalSpan
 
 _IBAN = re.compile(r"(?<![^\W_])[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}")
 _MAY_BE_IBAN = re2.compile(r"\b[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11}")
 _SHORTEST = 15
 
 
-def find(text: str) -> Iterator[Found]:
+def find(text: str) -> Iterator[PersonalSpan]:
     """IBANs in capitals or not, compact or in groups by blanks or dashes."""
     if not _MAY_BE_IBAN.search(text):
         return
@@ -26,7 +26,7 @@ def find(text: str) -> Iterator[Found]:
         for end in range(match.end(), match.start() + _SHORTEST - 1, -1):
             ends = end == len(text) or not text[end].isalnum()
             if ends and text[end - 1].isalnum() and _is_iban(text[match.start() : end]):
-                yield Found(match.start(), end, PersonalData.IBAN)
+                yield PersonalSpan(match.start(), end, PersonalData.IBAN)
                 at = end
                 break
 

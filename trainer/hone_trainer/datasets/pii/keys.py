@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import re2
 
 from hone_api.curation import PersonalData
-from hone_trainer.datasets.pii.span import Found
+from hone_trainer.datasets.pii.span import PersonalSpan
 
 if TYPE_CHECKING:
     from kingfisher_sdk import Scanner
@@ -68,7 +68,7 @@ _SHORTEST = 8
 """Shorter values, such as the name of an account, are not secrets on their own."""
 
 
-def find(text: str) -> Iterator[Found]:
+def find(text: str) -> Iterator[PersonalSpan]:
     """Keys and passwords in the text."""
     if not _MAY_BE_EITHER.search(text):
         return
@@ -81,15 +81,15 @@ def find(text: str) -> Iterator[Found]:
         yield from _named(text)
 
 
-def _named(text: str) -> Iterator[Found]:
+def _named(text: str) -> Iterator[PersonalSpan]:
     for pattern in (_URL_PASSWORD, _BEARER, _BARE, _NAMED):
         for match in pattern.finditer(text):
             if not _PLACEHOLDER.search(match[1]) and (pattern is _URL_PASSWORD or _is_mixed(match[1])):
                 yield _secret(match, 1)
 
 
-def _secret(match: re.Match[str], group: int = 0) -> Found:
-    return Found(match.start(group), match.end(group), PersonalData.SECRET)
+def _secret(match: re.Match[str], group: int = 0) -> PersonalSpan:
+    return PersonalSpan(match.start(group), match.end(group), PersonalData.SECRET)
 
 
 def _is_mixed(value: str) -> bool:
@@ -97,7 +97,7 @@ def _is_mixed(value: str) -> bool:
     return not _DOTTED_NAME.fullmatch(value) and _LETTER.search(value) is not None and _SIGN.search(value) is not None
 
 
-def by_kingfisher(text: str) -> Iterator[Found]:
+def by_kingfisher(text: str) -> Iterator[PersonalSpan]:
     """Keys that Kingfisher's rules know."""
     blanked = _END_OF_SENTENCE.sub(lambda match: " " * len(match[0]), text.translate(_PUNCTUATION))
     encoded = blanked.encode()
@@ -109,7 +109,7 @@ def by_kingfisher(text: str) -> Iterator[Found]:
         start, read = start + len(encoded[read:offset].decode()), offset
         at = blanked.find(finding.secret, start)
         if at >= 0:
-            yield Found(at, at + len(finding.secret), PersonalData.SECRET)
+            yield PersonalSpan(at, at + len(finding.secret), PersonalData.SECRET)
 
 
 @cache

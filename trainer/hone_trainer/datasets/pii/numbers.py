@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 import re2
 
 from hone_api.curation import PersonalData
-from hone_trainer.datasets.pii.span import Found, Places
+from hone_trainer.datasets.pii.span import PersonalSpan, Places
 
 _BY_DATAFOG = {"CREDIT_CARD": PersonalData.CREDIT_CARD, "SSN": PersonalData.SSN}
 _CARD_DIGITS, _UNION_PAY = (14, 15, 16), "62"
@@ -36,7 +36,7 @@ _VERSION = re.compile(
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
-def cards_and_ssns(text: str, places: Places, kinds: Collection[PersonalData]) -> Iterator[Found]:
+def cards_and_ssns(text: str, places: Places, kinds: Collection[PersonalData]) -> Iterator[PersonalSpan]:
     """What datafog-core finds, but what is doubtful."""
     names = [name for name, kind in _BY_DATAFOG.items() if kind in kinds]
     if not names or all(end - start < _SHORTEST_SSN for start, end in places):
@@ -47,11 +47,11 @@ def cards_and_ssns(text: str, places: Places, kinds: Collection[PersonalData]) -
         start, end = finding.codepoint_range.start, finding.codepoint_range.end
         kind, digits = _BY_DATAFOG[finding.entity_type], "".join(filter(str.isdigit, text[start:end]))
         if _is_card(digits) if kind == PersonalData.CREDIT_CARD else len(digits) < end - start:
-            yield Found(start, end, kind)
+            yield PersonalSpan(start, end, kind)
     if PersonalData.CREDIT_CARD in kinds:
         for match in (match for start, end in places for match in _CARD.finditer(text, start, end + 2)):
             if scan(match[0], {"entities": ["CREDIT_CARD"]}):
-                yield Found(*match.span(), PersonalData.CREDIT_CARD)
+                yield PersonalSpan(*match.span(), PersonalData.CREDIT_CARD)
 
 
 def _is_card(digits: str) -> bool:
@@ -59,7 +59,7 @@ def _is_card(digits: str) -> bool:
     return len(digits) in _CARD_DIGITS or (len(digits) > max(_CARD_DIGITS) and digits.startswith(_UNION_PAY))
 
 
-def addresses(text: str, places: Places) -> Iterator[Found]:
+def addresses(text: str, places: Places) -> Iterator[PersonalSpan]:
     """Public IP addresses: private and special ones do not identify a person.
 
     `a::b` in code is also an address, but an unused one.
@@ -79,7 +79,7 @@ def addresses(text: str, places: Places) -> Iterator[Found]:
         except ValueError:
             continue
         if address.is_global and not address.is_multicast and (address.version == 4 or address in _GLOBAL_UNICAST):
-            yield Found(start, end, PersonalData.IP_ADDRESS)
+            yield PersonalSpan(start, end, PersonalData.IP_ADDRESS)
 
 
 def _is_small(address: str) -> bool:

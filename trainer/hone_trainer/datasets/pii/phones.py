@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from hone_api.curation import PersonalData
-from hone_trainer.datasets.pii.span import Found, Places
+from hone_trainer.datasets.pii.span import PersonalSpan, Places
 
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
@@ -44,7 +44,7 @@ _WORD_BEFORE = re.compile(
 _NAMED_BEFORE = re.compile(r"\b(?:isbn|issn|ean|order|id|invoice|ticket|nr|no|number)\b[^\d\n]{0,8}\Z", re.IGNORECASE)
 
 
-def find(text: str, places: Places, regions: Sequence[str]) -> Iterator[Found]:
+def find(text: str, places: Places, regions: Sequence[str]) -> Iterator[PersonalSpan]:
     """Numbers in international form, and as people of the regions write them at home."""
     for match in _candidates(text, places):
         start, raw = match.start(), match[0]
@@ -56,7 +56,7 @@ def find(text: str, places: Places, regions: Sequence[str]) -> Iterator[Found]:
         else:
             good = any(_is_national(text, start, raw, digits, region) for region in regions)
         if good:
-            yield Found(start, match.end(), PersonalData.PHONE)
+            yield PersonalSpan(start, match.end(), PersonalData.PHONE)
 
 
 def _candidates(text: str, places: Places) -> Iterator[re.Match[str]]:

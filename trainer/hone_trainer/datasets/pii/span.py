@@ -10,7 +10,7 @@ Places = list[tuple[int, int]]
 """Where digits stand, with blanks, points, dashes and brackets between them: text[start:end] each."""
 
 
-class Found(NamedTuple):
+class PersonalSpan(NamedTuple):
     """Personal data at text[start:end]."""
 
     start: int
