@@ -5,15 +5,10 @@ chunks are those of the file, and their results are written in its order.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +27,9 @@ from hone_trainer.encoding.split_file import (
     refuse_empty,
 )
 from hone_trainer.errors import DataError, TrainerError
-from hone_trainer.signals import die_with_parent
+from hone_trainer.parallel import Workers, cores
 from hone_trainer.store import folders, manifest
 
-AHEAD = 2
-"""Chunks that are given to each worker before the result of its first one is written."""
 Noted = Callable[[int, int], None]
 """Called after each chunk with lines and tokens so far; may raise to give up."""
 
@@ -71,16 +64,6 @@ class Part:
     """What ended the chunk: kind, code and message. An error of ours is not pickled."""
 
 
-def cores() -> int:
-    """Processors that this process may use: of its affinity, and of its container's quota."""
-    mine = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(mine, -(-int(quota) // int(period))))
-    except (OSError, ValueError):  # no cgroup v2, or no limit
-        return mine
-
-
 def write(task: Task, target: Path, pieces: list[Chunk], noted: Noted, workers: int | None = None) -> None:
     """Encode the split into the folder `target`, which is complete or absent.
 
@@ -95,7 +78,9 @@ def write(task: Task, target: Path, pieces: list[Chunk], noted: Noted, workers: 
     """
     count = min(workers or cores(), len(pieces))
     with ExitStack() as stack:
-        parts = stack.enter_context(_Pool(task, count)).parts(pieces) if count > 1 else _here(task, pieces)
+        encode = partial(encode_chunk, task)
+        pool = stack.enter_context(Workers([encode], count, "encodes rows"))
+        parts = (part for _, part in pool.map(encode, pieces))
         work = stack.enter_context(folders.work_folder(target.parent))
         _write(task, work, parts, noted)
         manifest.write(work)
@@ -161,56 +146,3 @@ def _stream(batch: pa.RecordBatch) -> bytes:
         writer.write_batch(batch)
     made: bytes = sink.getvalue().to_pybytes()
     return made
-
-
-def _here(task: Task, pieces: list[Chunk]) -> Iterator[Part]:
-    return (encode_chunk(task, chunk) for chunk in pieces)
-
-
-class _Pool:
-    """Processes that encode chunks. They are forked at once, with the encoder as it is, before this process starts a
-    thread of the pool."""
-
-    def __init__(self, task: Task, workers: int) -> None:
-        self._workers = workers
-        context = multiprocessing.get_context("fork")
-        self._pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(task, os.getpid()))
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def parts(self, pieces: list[Chunk]) -> Iterator[Part]:
-        """The parts in the order of the chunks; few are in memory at once."""
-        waiting: deque[Future[Part]] = deque()
-        todo = iter(pieces)
-        while True:
-            while len(waiting) < AHEAD * self._workers and (chunk := next(todo, None)) is not None:
-                waiting.append(self._pool.submit(_encode, chunk))
-            if not waiting:
-                return
-            try:
-                yield waiting.popleft().result()
-            except BrokenProcessPool:
-                message = "a process that encodes rows was killed (most often by the kernel, out of memory)"
-                raise TrainerError("OutOfMemory", message) from None
-
-
-_task: Task
-"""Of a worker."""
-
-
-def _begin(task: Task, parent: int) -> None:
-    """In a worker: the signals of the parent are the parent's, and the worker ends with it."""
-    global _task
-    _task = task
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    die_with_parent(parent)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-
-def _encode(chunk: Chunk) -> Part:
-    return encode_chunk(_task, chunk)
