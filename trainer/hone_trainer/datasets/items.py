@@ -12,11 +12,12 @@ MAX_ROW_BYTES = 16 * 2**20
 
 
 class Item(NamedTuple):
-    """A row of one file: where it begins, and its value or error."""
+    """A row of one file: where it begins, and its value, its error, or a line of JSON that is not parsed yet."""
 
     where: str
     value: Any = None
     error: RowError | None = None
+    line: bytes | None = None
 
 
 def broken(where: str, message: str) -> Item:

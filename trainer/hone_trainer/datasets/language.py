@@ -33,16 +33,46 @@ class LanguageSample:
     def __init__(self) -> None:
         self._heap: list[tuple[int, str]] = []  # of negative hashes: the largest is the first to go
 
-    def see(self, value: int, text: str) -> None:
-        """Note a row; value is its hash in [0, 2^64)."""
+    def see(self, value: int, text: str) -> bool:
+        """Note a row; value is its hash in [0, 2^64). Whether it is in the sample now."""
         if len(self._heap) < SAMPLE_ROWS:
             heapq.heappush(self._heap, (-value, text[:_CHARACTERS]))
         elif -value > self._heap[0][0]:
             heapq.heapreplace(self._heap, (-value, text[:_CHARACTERS]))
+        else:
+            return False
+        return True
+
+    def add(self, other: LanguageSample) -> None:
+        """The sample of both."""
+        for value, text in other._heap:
+            self.see(-value, text)
+
+    def sieve(self) -> LanguageSample:
+        """A new sample, of those rows alone that enter this one."""
+        return _Sieved(self)
 
     def count(self) -> Counter[str]:
         """Rows of the sample by language."""
-        return Counter(language_of(text) for _, text in self._heap)
+        return Counter(language_of(text) for _, text in sorted(self._heap))
+
+
+class _Sieved(LanguageSample):
+    def __init__(self, whole: LanguageSample) -> None:
+        super().__init__()
+        self._whole = whole
+
+    def see(self, value: int, text: str) -> bool:
+        return self._whole.see(value, text) and super().see(value, text)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # without the whole
+        return _restored, (self._heap,)
+
+
+def _restored(heap: list[tuple[int, str]]) -> LanguageSample:
+    sample = LanguageSample()
+    sample._heap = heap
+    return sample
 
 
 def shares(rows: Counter[str]) -> list[LanguageRows]:

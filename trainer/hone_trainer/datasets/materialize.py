@@ -1,23 +1,25 @@
 """Materialize a Dataset: source -> valid rows -> curated -> splits -> `store`/datasets/<digest>, complete or not there.
 
-Two passes over the rows, both one row at a time: the first normalises and curates into a spool with a hash, the
-second divides the spool. The digest addresses the content of the split files alone: the same rows give the same folder,
-whenever and from wherever they came.
+Two passes over the rows, neither with all of them in memory: the first normalises and curates into a spool with a hash,
+the second divides the spool. Workers do what needs one row alone; this process reads, writes, and keeps the order, so
+that every file is the same for any number of workers. The digest addresses the content of the split files alone: the
+same rows give the same folder, whenever and from wherever they came.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
+from hone_trainer import parallel
 from hone_trainer.datasets import (
+    batches,
     changes,
     croissant,
     curation,
@@ -29,20 +31,26 @@ from hone_trainer.datasets import (
     sources,
     synthesis,
 )
+from hone_trainer.datasets.checked import Check, Refused, refused
+from hone_trainer.datasets.counted import Count
 from hone_trainer.datasets.curation import personal_data
-from hone_trainer.datasets.read import read_rows
+from hone_trainer.datasets.read import DataFile, parsed, raw_rows
 from hone_trainer.datasets.row_statistics import Tally, percent
-from hone_trainer.datasets.rows import RawRow, RowError, canonical
+from hone_trainer.datasets.rows import RawRow, RowError
 from hone_trainer.datasets.spool import Row
-from hone_trainer.datasets.statistics import check_length
 from hone_trainer.endpoints import http
 from hone_trainer.errors import ConfigError, DataError, to_outcome
+from hone_trainer.parallel import Workers
 from hone_trainer.reporting.task import Progress
 from hone_trainer.store import contents, manifest
 from hone_trainer.store.contents import SPLITS
 
 REJECTED, REMOVED = "rejected.jsonl", "removed.jsonl"
 _REJECTED_LOGGED = 20
+SMALL_BYTES = 4 * 2**20
+"""Sources below this size take less time than two processes to start and to get rows: one does all."""
+MOST_WORKERS = 8
+"""The process that reads and keeps the order has no work for more."""
 
 
 def run(plan: MaterializePlan, files: Sequence[Path] = ()) -> DatasetResult:
@@ -78,8 +86,8 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
         except http.UnchangedError:
             progress.say(f"dataset {plan.name}: the source has not changed")
             return DatasetResult(unchanged=True)
-        rows = read_rows(fetched.files, plan.limits.max_source_bytes)
-        synthesized = synthesis.run(plan, rows, fetched.revision, progress) if plan.synthesis else None
+        rows = raw_rows(fetched.files, plan.limits.max_source_bytes)
+        synthesized = synthesis.run(plan, map(parsed, rows), fetched.revision, progress) if plan.synthesis else None
         if synthesized and not synthesized.counts.complete:
             progress.say(f"dataset {plan.name}: {synthesized.counts.pending} rows wait for review")
             return DatasetResult(revision=fetched.revision, synthetic=synthesized.counts)
@@ -87,13 +95,20 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
             plan, rows = synthesized.plan, synthesized.rows()
             synthesized.write_provenance(content, partial(personal_data.redacted, plan=plan))
         elif plan.raft:
-            plan, rows = synthesis.raft.built(plan, rows)
+            plan, rows = synthesis.raft.built(plan, map(parsed, rows))
         tally = Tally(plan, fetched.revision, pages=fetched.left_out, before=remembered.Before.of(plan))
         try:
             with open(content / REJECTED, "w") as rejected, curation.Ledger(content / REMOVED) as ledger:
                 tally.curation, tally.curated_examples = ledger.steps, ledger.examples
-                valid = _normalise(plan, rows, tally, rejected, progress)
-                _spool(curation.curate(valid, steps, work / "curation", ledger), tally, work / "spool")
+                intake = _Intake(plan, tally, rejected, progress)
+                head = list(map(parsed, itertools.islice(rows, detect.SAMPLE_ROWS)))
+                check, count = intake.detect(head), Count(plan.splits.seed)
+                functions: list[Callable[..., Any]] = [count.rows, *([check.rows] if check else ())]
+                functions += itertools.chain.from_iterable(step.work for step in steps.values())
+                with Workers(functions, _workers(fetched.files), "checks rows") as workers:
+                    valid = intake.valid(itertools.chain(head, rows), check, workers)
+                    kept = curation.curate(valid, steps, work / "curation", ledger, workers)
+                    _spool(kept, count, tally, work / "spool", workers)
             tally.check_rows()
             tally.splits = _divide(work / "spool", content, tally)
             tally.check_splits()
@@ -128,73 +143,69 @@ def _check_plan(plan: MaterializePlan) -> None:
         raise ConfigError("; ".join(problems))
 
 
-def _normalise(
-    plan: MaterializePlan,
-    rows: Iterator[RawRow],
-    tally: Tally,
-    rejected: IO[str],
-    progress: Progress,
-) -> Iterator[Row]:
-    """The valid rows; the others go into rejected."""
+class _Intake:
+    """Rows as read to valid rows; the others go into rejected."""
 
-    def refuse(row: RawRow, error: RowError) -> None:
-        error = RowError(error.code, personal_data.told(str(error), plan))
-        place = personal_data.told(row.place, plan)
-        row = replace(row, value=personal_data.redacted(row.value, plan), place=place)
-        tally.reject(row, error)
-        _write_rejected(rejected, row, error)
-        if tally.rejected <= _REJECTED_LOGGED:
-            progress.say(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
+    def __init__(self, plan: MaterializePlan, tally: Tally, rejected: IO[str], progress: Progress) -> None:
+        self._plan, self._tally, self._rejected, self._progress = plan, tally, rejected, progress
 
-    head = list(itertools.islice(rows, detect.SAMPLE_ROWS))
-    # Messages quote the columns, so they are detected from rows without personal data.
-    sample = [personal_data.redacted(row.value, plan) for row in head if row.value is not None]
-    if not sample:  # nothing, or nothing that can be read
-        for row in itertools.chain(head, rows):
-            refuse(row, row.error or RowError("WrongType", "the row is empty"))
-        return
-    try:
-        detected = detect.choose(plan.format, plan.columns, sample, plan.ignore_columns)
-    except DataError as error:
-        for row in head:
-            if row.error:
-                refuse(row, row.error)
-        raise DataError(error.code, error.message, tally.result()) from None
-    tally.format = str(detected)[:253]
-    for row in itertools.chain(head, rows):
-        progress.add_row()
+    def detect(self, head: Sequence[RawRow]) -> Check | None:
+        """How rows are checked, by the first ones; None: there are none, or none that can be read.
+
+        Raises:
+            ConfigError, DataError: as `detect.choose`.
+        """
+        plan = self._plan
+        # Messages quote the columns, so they are detected from rows without personal data.
+        sample = [personal_data.redacted(row.value, plan) for row in head if row.value is not None]
+        if not sample:
+            return None
         try:
-            if row.value is None:
-                raise row.error or RowError("WrongType", "the row is empty")
-            record = detected.normalise(row.value)
-            check_length(record, plan.checks.max_tokens)
-            keys = (_group(plan, row.value), _label(plan, row.value), _stratum(plan, row.value))
-            valid = Row(row.number, canonical(record), *keys)
-        except RowError as error:
-            refuse(row, _shown(error, detected, row, plan))
-            continue
-        tally.valid += 1
-        yield valid
+            detected = detect.choose(plan.format, plan.columns, sample, plan.ignore_columns)
+        except DataError as error:
+            self._refuse_unread(row for row in head if row.error)
+            raise DataError(error.code, error.message, self._tally.result()) from None
+        self._tally.format = str(detected)[:253]
+        return Check(plan, detected)
+
+    def valid(self, rows: Iterator[RawRow], check: Check | None, workers: Workers) -> Iterator[Row]:
+        """The valid rows, in order. Without a check there are none."""
+        if check is None:
+            self._refuse_unread(map(parsed, rows))
+            return
+        for _, checked in workers.map(check.rows, batches.of_raw_rows(rows, workers.count == 1)):
+            for row in checked:
+                self._progress.add_row()
+                if isinstance(row, Refused):
+                    self._refuse(row)
+                else:
+                    self._tally.valid += 1
+                    yield row
+
+    def _refuse_unread(self, rows: Iterable[RawRow]) -> None:
+        for row in rows:
+            self._refuse(refused(row, row.error or RowError("WrongType", "the row is empty"), self._plan))
+
+    def _refuse(self, refused: Refused) -> None:
+        row, error = refused
+        self._tally.reject(row, error)
+        _write_rejected(self._rejected, row, error)
+        if self._tally.rejected <= _REJECTED_LOGGED:
+            self._progress.say(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
 
 
-def _shown(error: RowError, detected: detect.Detected, row: RawRow, plan: MaterializePlan) -> RowError:
-    """The error as the row without personal data has it: messages quote the beginning of what they are about."""
-    value = personal_data.redacted(row.value, plan)
-    if value is row.value:
-        return error
-    try:
-        detected.normalise(value)
-    except RowError as clean:
-        return clean
-    return error
+def _workers(files: Sequence[DataFile]) -> int:
+    """One for each core; a small source is done before they would have started."""
+    size = sum(file.path.stat().st_size for file in files)
+    return min(parallel.cores(), MOST_WORKERS) if size >= SMALL_BYTES else 1
 
 
-def _spool(rows: Iterator[Row], tally: Tally, path: Path) -> None:
+def _spool(rows: Iterator[Row], count: Count, tally: Tally, path: Path, workers: Workers) -> None:
     """First pass: every row into a file as '<hash of its group>\\t<record>'."""
     with open(path, "w", encoding="utf-8") as spool:
-        for row in rows:
-            value = tally.accept(row.record, row.line, row.group_key, row.stratum)
-            spool.write(f"{value:016x}\t{row.line}\n")
+        for batch, counted in workers.map(count.rows, batches.of_rows(rows)):
+            tally.accept(batch, counted)
+            spool.writelines(f"{group:016x}\t{row.line}\n" for group, row in zip(counted.groups, batch, strict=True))
 
 
 def _divide(spool: Path, folder: Path, tally: Tally) -> dict[str, int]:
@@ -228,33 +239,6 @@ def _split_of_rows(tally: Tally) -> Callable[[int, int], str]:
         tally.division.see(place)
     tally.division.settle()
     return lambda number, value: tally.division.split_of(places[number] if places else value)
-
-
-def _group(plan: MaterializePlan, row: dict[str, Any]) -> str:
-    """What must not cross splits: the value of splits.groupBy; empty: the row alone."""
-    column = plan.splits.group_by
-    return "" if column is None else _value(row, column, "splits.groupBy")
-
-
-def _label(plan: MaterializePlan, row: dict[str, Any]) -> str:
-    """The value that curation.balance counts."""
-    balance = plan.curation.balance
-    return "" if balance is None else _value(row, balance.column, "curation.balance")
-
-
-def _stratum(plan: MaterializePlan, row: dict[str, Any]) -> str:
-    """The value whose proportions every split keeps."""
-    column = plan.splits.stratify_by
-    return "" if column is None else _value(row, column, "splits.stratifyBy")
-
-
-def _value(row: dict[str, Any], column: str, field: str) -> str:
-    if row.get(column) is None:
-        raise RowError("MissingColumn", f"column {column} ({field}) is missing")
-    try:
-        return json.dumps(row[column], sort_keys=True, default=str)
-    except ValueError as error:
-        raise RowError("WrongType", f"column {column}: {error}") from None
 
 
 def _write_rejected(file: IO[str], row: RawRow, error: RowError) -> None:

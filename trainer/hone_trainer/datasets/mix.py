@@ -18,9 +18,11 @@ from hone_api.dataset_status import DatasetUse
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.report import DatasetResult
 from hone_api.source import Source as DatasetSource
-from hone_trainer.datasets import changes, croissant, materialize, publishing, report, shares
+from hone_trainer.datasets import batches, changes, croissant, materialize, publishing, report, shares
+from hone_trainer.datasets.counted import Count
 from hone_trainer.datasets.row_statistics import Tally
 from hone_trainer.datasets.splits import hash_of
+from hone_trainer.datasets.spool import Row
 from hone_trainer.datasets.statistics import length_of
 from hone_trainer.errors import DataError, SourceError
 from hone_trainer.reporting.task import Progress
@@ -145,12 +147,13 @@ def _write(plan: MixPlan, parts: Sequence[Part], chosen: list[list[int]], path: 
             places.append(hash_of(b"%d %d" % (part.hashes[index], repeat), plan.seed))
             numbers.append(number)
             rows.append(index)
+    order = numpy.argsort(numpy.array(places, dtype=numpy.uint64), kind="stable")
+    lines = (parts[numbers[at]].line(rows[at]) for at in order)
+    count = Count(tally.plan.splits.seed)
     with open(path, "wb") as file:
-        for at in numpy.argsort(numpy.array(places, dtype=numpy.uint64), kind="stable"):
-            line = parts[numbers[at]].line(rows[at])
-            text = line.decode().rstrip("\n")
-            tally.accept(json.loads(text), text, text)
-            file.write(line)
+        for batch in batches.of_rows(Row(0, line.decode().rstrip("\n")) for line in lines):
+            tally.accept(batch, count.rows(batch))
+            file.writelines(row.line.encode() + b"\n" for row in batch)
     return len(places)
 
 

@@ -43,6 +43,11 @@ class Answers:
         self._questions.append(_hash(question))
         self._answers.append(_hash(answer))
 
+    def add(self, other: Answers) -> None:
+        """Note the rows of another one."""
+        self._questions.extend(other._questions)
+        self._answers.extend(other._answers)
+
     def conflict(self) -> Conflict:
         """What is known by now."""
         import numpy
@@ -107,6 +112,12 @@ class Pitfalls:
         else:
             self.answers.see(*_asked_and_answered(record))
 
+    def add(self, other: Pitfalls) -> None:
+        """Count the rows of another one."""
+        add_numbers(self, other)
+        add_numbers(self.lengths, other.lengths)
+        self.answers.add(other.answers)
+
     def _see_pair(self, record: Record) -> None:
         question, better, worse = (_text(record[side]) for side in ("prompt", "chosen", "rejected"))
         self.same_but_form += normalised(better) == normalised(worse)
@@ -123,6 +134,13 @@ class Pitfalls:
             one.better, one.better_rows = one.better + len(answer), one.better_rows + 1
         else:
             one.worse, one.worse_rows = one.worse + len(answer), one.worse_rows + 1
+
+
+def add_numbers(to: object, counts: object) -> None:
+    """Add the fields of a dataclass that are numbers to those of another one of its class."""
+    for name, value in vars(counts).items():
+        if isinstance(value, int):
+            setattr(to, name, getattr(to, name) + value)
 
 
 def _turns(record: Record) -> Sequence[dict[str, Any]]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from hone_trainer.datasets.language import LanguageSample
-from hone_trainer.datasets.pitfalls import Pitfalls
+from hone_trainer.datasets.pitfalls import Pitfalls, add_numbers
 from hone_trainer.datasets.rows import Record, canonical
 from hone_trainer.datasets.texts import joined
 
@@ -58,6 +58,18 @@ class Profile:
         if "messages" in record:
             self._see_turns(record["messages"])
             self.with_tools += "tools" in record or any("tool_calls" in turn for turn in record["messages"])
+
+    def add(self, other: Profile) -> None:
+        """Count the rows of another one, which come after those of this one."""
+        self.turns.update(other.turns)
+        self.roles.update(other.roles)
+        for answer, rows in other.answers.items():
+            if len(self.answers) < _MAX_ANSWERS or answer in self.answers:
+                self.answers[answer] += rows
+        self.languages.add(other.languages)
+        self.pitfalls.add(other.pitfalls)
+        self.examples += other.examples[: _EXAMPLES - len(self.examples)]
+        add_numbers(self, other)
 
     def _see_turns(self, turns: Sequence[dict[str, Any]]) -> None:
         roles = [turn["role"] for turn in turns]

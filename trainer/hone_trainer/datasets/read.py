@@ -45,7 +45,17 @@ class DataFile(NamedTuple):
 
 
 def read_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
-    """All rows of all files in order. Memory does not grow with the files.
+    """As `raw_rows`, and each row is parsed."""
+    return map(parsed, raw_rows(files, max_bytes))
+
+
+def parsed(row: RawRow) -> RawRow:
+    """The row with its value or error."""
+    return row if row.line is None else _raw_row(row.number, row.place, _parsed("", row.line))
+
+
+def raw_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
+    """All rows of all files in order; lines of JSON are left to parse. Memory does not grow with the files.
 
     Args:
         max_bytes: bound on the unpacked bytes of all files.
@@ -61,6 +71,8 @@ def read_rows(files: list[DataFile], max_bytes: int) -> Iterator[RawRow]:
 
 
 def _raw_row(number: int, place: str, item: Item) -> RawRow:
+    if item.line is not None:
+        return RawRow(number, place, line=item.line)
     if item.error is None and not isinstance(item.value, dict):
         return RawRow(number, place, error=RowError("WrongType", f"the row is {type_name(item.value)}, not an object"))
     return RawRow(number, place, item.value, item.error)
@@ -163,7 +175,7 @@ def _json_lines(stream: Stream) -> Iterator[Item]:
         if isinstance(data, RowError):
             yield Item(f":{line}", error=data)
         elif (data := data.removeprefix(_BOM)).strip():  # concatenated files each begin with a byte order mark
-            yield _parsed(f":{line}", data)
+            yield Item(f":{line}", line=data)
 
 
 def _parsed(where: str, data: bytes) -> Item:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -15,9 +16,11 @@ from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_trainer.datasets import language, remembered, sources, splits
 from hone_trainer.datasets.advice import advice
+from hone_trainer.datasets.counted import Counted
 from hone_trainer.datasets.profile import Profile
 from hone_trainer.datasets.remembered import Before
-from hone_trainer.datasets.rows import RawRow, Record, RowError
+from hone_trainer.datasets.rows import RawRow, RowError
+from hone_trainer.datasets.spool import Row
 from hone_trainer.datasets.statistics import Duplicates, Lengths
 from hone_trainer.errors import DataError
 
@@ -61,21 +64,19 @@ class Tally:
         self.division = splits.Division.of(self.plan.splits)
         self.strata = splits.Strata(self.plan.splits) if self.plan.splits.stratify_by else None
 
-    def accept(self, record: Record, line: str, group: str, stratum: str = "") -> int:
-        """Count a row that is kept; gives the hash of its group, which decides its split."""
-        value = splits.hash_of(group.encode(), self.plan.splits.seed)
+    def accept(self, rows: Sequence[Row], counted: Counted) -> None:
+        """Count rows that are kept."""
         if self.before:
-            self.groups.append(value)
-        if self.strata:
-            self.strata.see(value, stratum)
-        elif not self.before:
-            self.division.see(value)
-        content = splits.hash_of(line.encode(), 0)
-        self.duplicates.see(content)
-        self.lengths.see(record)
-        self.profile.see(record, content)
-        self.rows += 1
-        return value
+            self.groups.extend(counted.groups)
+        for row, value in zip(rows, counted.groups, strict=True):
+            if self.strata:
+                self.strata.see(value, row.stratum)
+            elif not self.before:
+                self.division.see(value)
+        self.duplicates.add(counted.contents)
+        self.lengths.add(counted.lengths)
+        self.profile.add(counted.profile)
+        self.rows += len(rows)
 
     def reject(self, row: RawRow, error: RowError) -> None:
         """Count a refused row."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from hone_trainer.datasets.rows import Record
 
@@ -26,6 +27,9 @@ class Row:
     group: str = ""
     label: str = ""
     stratum: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:  # without the record
+        return Row, (self.number, self.line, self.group, self.label, self.stratum)
 
     @cached_property
     def record(self) -> Record:

@@ -44,6 +44,10 @@ class Lengths:
         """Count one record."""
         self._rows[length_of(record)] += 1
 
+    def add(self, other: Lengths) -> None:
+        """Count the rows of another one."""
+        self._rows.update(other._rows)
+
     def statistics(self) -> TokenStatistics | None:
         """None when no row was seen."""
         rows = self._rows.total()
@@ -87,9 +91,9 @@ class Duplicates:
     def __init__(self) -> None:
         self._hashes = array("Q")
 
-    def see(self, value: int) -> None:
-        """Note a row by a 64-bit hash of its content."""
-        self._hashes.append(value)
+    def add(self, values: array[int]) -> None:
+        """Note rows by 64-bit hashes of their content."""
+        self._hashes.extend(values)
 
     @property
     def hashes(self) -> Sequence[int]:

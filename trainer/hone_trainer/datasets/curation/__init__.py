@@ -24,6 +24,7 @@ from hone_trainer.datasets.curation import (
 from hone_trainer.datasets.curation.base import Step
 from hone_trainer.datasets.curation.ledger import Ledger
 from hone_trainer.datasets.spool import Row
+from hone_trainer.parallel import Workers
 
 Maker = Callable[[MaterializePlan], Step | None]
 BEFORE: dict[str, Maker] = {
@@ -56,16 +57,19 @@ def steps(plan: MaterializePlan) -> dict[str, Step]:
     return {**made(BEFORE), **scores.steps(plan), **made(AFTER)}
 
 
-def curate(rows: Iterator[Row], steps: dict[str, Step], folder: Path, ledger: Ledger) -> Iterator[Row]:
+def curate(
+    rows: Iterator[Row], steps: dict[str, Step], folder: Path, ledger: Ledger, workers: Workers
+) -> Iterator[Row]:
     """The rows that every step keeps, in the order of the source; ledger notes what became of the others.
 
     Args:
         folder: an empty folder for what does not fit in memory; the caller removes it.
+        workers: they have the `work` of every step.
     """
     for name, step in steps.items():
         room = folder / name
         room.mkdir(parents=True)
-        rows = ledger.kept(name, step.run(rows, room))
+        rows = ledger.kept(name, step.run(rows, room, workers))
     return rows
 
 

@@ -14,9 +14,10 @@ import numpy
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation import personal_data
-from hone_trainer.datasets.curation.base import Verdict
+from hone_trainer.datasets.curation.base import Step, Verdict
 from hone_trainer.datasets.splits import hash_of
 from hone_trainer.datasets.spool import Row, Spool
+from hone_trainer.parallel import Workers
 
 
 def step(plan: MaterializePlan) -> Balance | None:
@@ -31,14 +32,14 @@ def step(plan: MaterializePlan) -> Balance | None:
     return Balance(settings.max_rows, plan.curation.seed, shown)
 
 
-class Balance:
+class Balance(Step):
     """12 bytes of memory a row, and the values."""
 
     def __init__(self, most: int, seed: int, shown: Callable[[str], str] = str) -> None:
         """shown: a value as people may see it."""
         self._most, self._seed, self._shown = most, seed, shown
 
-    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
+    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
             values: dict[str, int] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from hone_trainer.datasets import batches
 from hone_trainer.datasets.spool import Row
+from hone_trainer.parallel import Workers
 
 
 class Verdict(NamedTuple):
@@ -23,19 +25,41 @@ class Verdict(NamedTuple):
 
 
 class Step(Protocol):
-    """One pass over the rows. The same rows in the same order give the same verdicts."""
+    """One pass over the rows. The same rows in the same order give the same verdicts, by any number of workers."""
 
-    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
-        """A verdict on each row, in their order; room is a folder of the step's own for what it keeps on disk."""
+    @property
+    def work(self) -> Sequence[Callable[..., Any]]:
+        """What workers do for it."""
+        return ()
+
+    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
+        """A verdict on each row, in their order.
+
+        Args:
+            room: a folder of the step's own for what it keeps on disk.
+            workers: they have its `work`.
+        """
         ...
 
 
-class Each:
-    """A step that judges each row by itself."""
+class Each(Step):
+    """A step that judges each row by itself: workers do."""
 
     def __init__(self, judge: Callable[[Row], Verdict]) -> None:
         self._judge = judge
 
-    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
+    @property
+    def work(self) -> Sequence[Callable[..., Any]]:
+        """As `Step.work`."""
+        return (self.judged,)
+
+    def judged(self, rows: Sequence[Row]) -> list[tuple[Row | None, str | None, str | None]]:
+        """For each row the fields of its verdict; None for a row that stays as it is: the parent has it."""
+        verdicts = [(row, self._judge(row)) for row in rows]
+        return [(None if new.row is row else new.row, new.removed, new.changed) for row, new in verdicts]
+
+    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
         """As `Step.run`."""
-        return map(self._judge, rows)
+        for batch, judged in workers.map(self.judged, batches.of_rows(rows)):
+            for row, (new, removed, changed) in zip(batch, judged, strict=True):
+                yield Verdict(new or row, removed, changed)

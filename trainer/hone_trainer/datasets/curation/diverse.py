@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.curation.base import Verdict
+from hone_trainer.datasets.curation.base import Step, Verdict
 from hone_trainer.datasets.embeddings import SIZE, embed
 from hone_trainer.datasets.spool import Row, Spool
 from hone_trainer.datasets.texts import joined
+from hone_trainer.parallel import Workers
 
 _BATCH = 256
 _STEPS = 127
@@ -30,13 +31,13 @@ def step(plan: MaterializePlan) -> Diverse | None:
     return Diverse(plan.curation.diverse.rows) if plan.curation.diverse else None
 
 
-class Diverse:
+class Diverse(Step):
     """Keeps `rows` rows. Embeddings take 1.5 kB of memory a row; a CPU core embeds 10 to 100 rows a second."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
 
-    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
+    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
             vectors = array("f")

@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.curation.base import Verdict
+from hone_trainer.datasets import batches
+from hone_trainer.datasets.curation.base import Step, Verdict
 from hone_trainer.datasets.curation.words import normalised
 from hone_trainer.datasets.spool import Row, Spool
 from hone_trainer.datasets.texts import texts
+from hone_trainer.parallel import Workers
 
 
 def step(plan: MaterializePlan) -> ExactDuplicates | None:
@@ -22,21 +25,31 @@ def step(plan: MaterializePlan) -> ExactDuplicates | None:
     return None if plan.curation.deduplicate == "None" else ExactDuplicates()
 
 
-class ExactDuplicates:
+class ExactDuplicates(Step):
     """24 bytes of memory a row: rows are compared by 64 bits of a SHA-256, which differ in practice."""
 
-    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
+    @property
+    def work(self) -> Sequence[Callable[..., Any]]:
+        """As `Step.work`."""
+        return (_keys,)
+
+    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
             numbers, keys = array("Q"), array("Q")
-            for row in rows:
-                spool.append(row)
-                numbers.append(row.number)
-                keys.append(_key(row))
+            for batch, keys_of_batch in workers.map(_keys, batches.of_rows(rows)):
+                for row in batch:
+                    spool.append(row)
+                    numbers.append(row.number)
+                keys.extend(keys_of_batch)
             first = _first_of_each(numpy.frombuffer(keys, dtype=numpy.uint64))
             for index, row in enumerate(spool):
                 same = int(first[index])
                 yield Verdict(row, removed=f"repeats row {numbers[same]}" if same != index else None)
+
+
+def _keys(rows: Sequence[Row]) -> array[int]:
+    return array("Q", map(_key, rows))
 
 
 def _key(row: Row) -> int:

@@ -7,9 +7,10 @@ R-MinHash. Bands are on disk and processed one by one, since an index of all of 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy
 from rensa import RMinHash
@@ -17,7 +18,6 @@ from rensa import RMinHash
 SIGNATURE = 128
 _SEED = 42
 _ODD = numpy.uint64(0x9E3779B97F4A7C15)
-_BATCH = 1024
 _RECALL = 0.99
 _ANSWER_SIGNATURE = 8
 """Numbers of the MinHash of an answer: number k, modulo this, is added to band k."""
@@ -29,6 +29,44 @@ def rows_per_band(similarity: float) -> int:
     return max(fits, default=1)
 
 
+class Compared(NamedTuple):
+    """The n-grams of a row, its question, and the n-grams that its answer is known by."""
+
+    items: list[str]
+    question: str = ""
+    answer: list[str] | None = None
+
+
+class Sketches(NamedTuple):
+    """Of rows: a column for each, of 64-bit hashes."""
+
+    bands: numpy.ndarray
+    """[bands, rows]"""
+    sides: numpy.ndarray
+    """[1 + numbers of an answer, rows]: the question's hash, and the answer's signature."""
+
+
+def sketches(rows: Iterable[Compared], similarity: float) -> Sketches:
+    """What the bands of this similarity need of rows."""
+    signatures, sides = [], []
+    for row in rows:
+        signatures.append(_signature(SIGNATURE, row.items))
+        question_hash = int.from_bytes(hashlib.blake2b(row.question.encode(), digest_size=8).digest())
+        sides.append([question_hash, *_signature(_ANSWER_SIGNATURE, row.answer)])
+    length, mix = _mix(similarity)
+    used = numpy.array(signatures, dtype=numpy.uint64)[:, : SIGNATURE // length * length]
+    hashes = (used.reshape(len(used), -1, length) * mix).sum(axis=2, dtype=numpy.uint64)
+    return Sketches(hashes.T, numpy.array(sides, dtype=numpy.uint64).T)
+
+
+@cache
+def _mix(similarity: float) -> tuple[int, numpy.ndarray]:
+    """Rows of a band, and the odd number that each is multiplied by."""
+    length = rows_per_band(similarity)
+    mix = numpy.random.default_rng(_SEED).integers(1, 2**63, length, dtype=numpy.uint64)
+    return length, mix * numpy.uint64(2) + numpy.uint64(1)
+
+
 class Bands:
     """Add sets in order, then ask for the pairs. Sets are known by their index, from 0.
 
@@ -37,24 +75,17 @@ class Bands:
     """
 
     def __init__(self, folder: Path, similarity: float) -> None:
-        self._rows = rows_per_band(similarity)
-        self._files = [open(folder / f"band-{k}", "w+b") for k in range(SIGNATURE // self._rows)]  # noqa: SIM115
-        mix = numpy.random.default_rng(_SEED).integers(1, 2**63, self._rows, dtype=numpy.uint64)
-        self._mix = mix * numpy.uint64(2) + numpy.uint64(1)
+        bands = SIGNATURE // rows_per_band(similarity)
+        self._files = [open(folder / f"band-{k}", "w+b") for k in range(bands)]  # noqa: SIM115
         names = ("question", *(f"answer-{k}" for k in range(_ANSWER_SIGNATURE)))
         self._sides = [open(folder / name, "w+b") for name in names]  # noqa: SIM115
-        self._pending: list[list[int]] = []
-        self._pending_sides: list[list[int]] = []
         self._count = 0
 
-    def add(self, items: list[str], question: str = "", answer: list[str] | None = None) -> None:
-        """Add a set, and what its row asks and answers."""
-        self._pending.append(_signature(SIGNATURE, items))
-        question_hash = int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest())
-        self._pending_sides.append([question_hash, *_signature(_ANSWER_SIGNATURE, answer)])
-        self._count += 1
-        if len(self._pending) == _BATCH:
-            self._flush()
+    def add(self, sketches: Sketches) -> None:
+        """Add sets, with what their rows ask and answer."""
+        self._count += sketches.bands.shape[1]
+        for file, band in zip((*self._files, *self._sides), (*sketches.bands, *sketches.sides), strict=True):
+            file.write(band.tobytes())
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Pairs (lower, higher) that share a band, each once, in order.
@@ -63,7 +94,6 @@ class Bands:
         and at most two pairs a set and band, however many are alike. The same again of those that share the question
         too, and the answer too.
         """
-        self._flush()
         codes = numpy.empty(0, dtype=numpy.int64)
         question = _numbers(self._sides[0])
         for number, file in enumerate(self._files):
@@ -75,18 +105,6 @@ class Bands:
             file.close()
         for code in codes:
             yield divmod(int(code), self._count)
-
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        signatures = numpy.array(self._pending, dtype=numpy.uint64)
-        used = signatures[:, : len(self._files) * self._rows]
-        hashes = (used.reshape(len(used), -1, self._rows) * self._mix).sum(axis=2, dtype=numpy.uint64)
-        for file, band in zip(self._files, hashes.T, strict=True):
-            file.write(band.tobytes())
-        for file, side in zip(self._sides, numpy.array(self._pending_sides, dtype=numpy.uint64).T, strict=True):
-            file.write(side.tobytes())
-        self._pending, self._pending_sides = [], []
 
 
 def _signature(length: int, items: list[str] | None) -> list[int]:

@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hone_api.curation import NearDuplicates as Settings
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.curation.base import Verdict
-from hone_trainer.datasets.curation.lsh import Bands
+from hone_trainer.datasets import batches
+from hone_trainer.datasets.curation import lsh
+from hone_trainer.datasets.curation.base import Step, Verdict
 from hone_trainer.datasets.curation.words import jaccard, ngrams, words
 from hone_trainer.datasets.spool import Row, Spool
 from hone_trainer.datasets.texts import is_answer, texts
+from hone_trainer.parallel import Workers
 
 _SETS_HELD = 256
 _SAME_ANSWER = 0.5
@@ -116,17 +118,24 @@ class _Finder:
             return _Parts(grams, "", set())
         return _Parts(grams, " ".join(question_words), set(ngrams(answered, self._length)), row.record.get("label"))
 
-    def fill(self, spool: Spool, rows: Iterator[Row], room: Path) -> Clusters:
+    def sketches(self, rows: Sequence[Row]) -> lsh.Sketches:
+        """What near duplicates are found by."""
+        return lsh.sketches(map(self._compared, rows), self._least)
+
+    def _compared(self, row: Row) -> lsh.Compared:
+        every, question_words, answered = _words(row)
+        if not self._by_answer:
+            return lsh.Compared(ngrams(every, self._length))
+        head = ngrams(answered[:_ANSWER_HEAD], self._length)
+        return lsh.Compared(ngrams(every, self._length), " ".join(question_words), head)
+
+    def fill(self, spool: Spool, rows: Iterator[Row], room: Path, workers: Workers) -> Clusters:
         """Rows into the spool, and their clusters."""
-        bands = Bands(room, self._least)
-        for row in rows:
-            spool.append(row)
-            every, question_words, answered = _words(row)
-            if self._by_answer:
-                head = ngrams(answered[:_ANSWER_HEAD], self._length)
-                bands.add(ngrams(every, self._length), " ".join(question_words), head)
-            else:
-                bands.add(ngrams(every, self._length))
+        bands = lsh.Bands(room, self._least)
+        for batch, sketches in workers.map(self.sketches, batches.of_rows(rows)):
+            for row in batch:
+                spool.append(row)
+            bands.add(sketches)
         clusters = Clusters(len(spool))
         held = lru_cache(_SETS_HELD)(lambda index: self.parts(spool[index]))
         for low, high in bands.pairs():
@@ -140,16 +149,21 @@ class _Finder:
         return left.same_answer(right) or left.question == right.question
 
 
-class NearDuplicates:
+class NearDuplicates(Step):
     """Keeps the first row of each cluster."""
 
     def __init__(self, settings: Settings) -> None:
         self._finder = _Finder(settings, by_answer=True)
 
-    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
+    @property
+    def work(self) -> Sequence[Callable[..., Any]]:
+        """As `Step.work`."""
+        return (self._finder.sketches,)
+
+    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
-            clusters = self._finder.fill(spool, rows, room)
+            clusters = self._finder.fill(spool, rows, room, workers)
             for index, row in enumerate(spool):
                 first = clusters.first(index)
                 yield self._removed(row, spool[first]) if first != index else Verdict(row)
@@ -162,17 +176,22 @@ class NearDuplicates:
         return Verdict(row, removed=f"{reason} with another answer", other_answer=True)
 
 
-class NearDuplicateGroups:
+class NearDuplicateGroups(Step):
     """Removes nothing: the rows of a cluster become one group of the splits, with the groups that they are in."""
 
     def __init__(self, settings: Settings) -> None:
         self._finder = _Finder(settings, by_answer=False)
 
-    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
+    @property
+    def work(self) -> Sequence[Callable[..., Any]]:
+        """As `Step.work`."""
+        return (self._finder.sketches,)
+
+    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
             groups = _Groups()
-            clusters = self._finder.fill(spool, rows, room)
+            clusters = self._finder.fill(spool, rows, room, workers)
             for index, row in enumerate(spool):
                 if (first := clusters.first(index)) != index:
                     groups.join(spool[first].group_key, row.group_key)

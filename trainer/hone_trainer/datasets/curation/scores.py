@@ -14,6 +14,7 @@ from hone_trainer.datasets.curation.quality import RULES, broken_rules
 from hone_trainer.datasets.spool import Row
 from hone_trainer.datasets.texts import joined, texts
 from hone_trainer.errors import ConfigError
+from hone_trainer.parallel import Workers
 
 _BATCH = 256
 
@@ -78,13 +79,13 @@ def steps(plan: MaterializePlan) -> dict[str, Step]:
     return by_name
 
 
-class Scores:
+class Scores(Step):
     """Keeps rows whose score is within the filter's bounds."""
 
     def __init__(self, filter: ScoreFilter, plan: MaterializePlan) -> None:
         self._filter, self._plan = filter, plan
 
-    def run(self, rows: Iterator[Row], room: Path) -> Iterator[Verdict]:
+    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
         """As `Step.run`."""
         score = SCORERS[Scorer(self._filter.scorer)](self._filter, self._plan, room)
         while batch := list(itertools.islice(rows, _BATCH)):

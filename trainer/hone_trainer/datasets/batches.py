@@ -1,0 +1,55 @@
+"""Rows in batches, for workers: few enough bytes that all that wait fit in memory, enough rows that sending them costs
+little.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from hone_trainer.datasets.rows import RawRow
+from hone_trainer.datasets.spool import Row
+
+ROWS, BYTES = 256, 2**20
+"""Of a batch; a row that is larger is a batch by itself."""
+Packed = RawRow | bytes
+"""A row as read, or pickled, where its size would not be known otherwise."""
+One = TypeVar("One")
+
+
+def of_rows(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Valid rows."""
+    return _batches(rows, lambda row: len(row.line))
+
+
+def of_raw_rows(rows: Iterable[RawRow], alone: bool) -> Iterator[list[Packed]]:
+    """Rows as read; alone: no other process gets them, so each is by itself, as it is."""
+    if alone:
+        return ([row] for row in rows)
+    return _batches(map(_packed, rows), lambda row: len(row) if isinstance(row, bytes) else len(row.line or b""))
+
+
+def unpacked(row: Packed) -> RawRow:
+    """The row as it was read."""
+    if isinstance(row, RawRow):
+        return row
+    raw: RawRow = pickle.loads(row)
+    return raw
+
+
+def _packed(row: RawRow) -> Packed:
+    return row if row.value is None else pickle.dumps(row, pickle.HIGHEST_PROTOCOL)
+
+
+def _batches(rows: Iterable[One], size: Callable[[One], int]) -> Iterator[list[One]]:
+    batch: list[One] = []
+    total = 0
+    for row in rows:
+        if batch and (len(batch) == ROWS or total + size(row) > BYTES):
+            yield batch
+            batch, total = [], 0
+        batch.append(row)
+        total += size(row)
+    if batch:
+        yield batch
