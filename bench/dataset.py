@@ -8,7 +8,10 @@ tenth of the rows repeats an earlier one exactly, a tenth but for a few words. I
 - datasets: `load_dataset` and `map` with the very functions that Hone calls, near duplicates by rensa's deduplicator;
 - personal data: the same rows with numbers, dates, paths and URLs among the words and, in one row of twenty, a planted
   sentence with personal data or what looks alike; redacted, and as they are.
-- datatrove: the MinHash steps that made FineWeb, in an environment of its own (uv fetches it; left out without one).
+- datatrove: the MinHash steps that made FineWeb, in an environment of its own (uv fetches it; left out without one);
+- workers: Hone's validation and deduplication again by two workers, by the clock and by CPU time. The clock says little
+  on a machine with other work; there, two ratios of CPU time bound the speed-up: all of it by that of one worker, and
+  the share of the parent, which does its part alone.
 
 Each measurement is a process of its own with one thread. Rates and ratios are of its CPU time, without imports: that of
 the clock on an idle machine, and the same on a busy one. Below 1 Hone is the faster one.
@@ -30,12 +33,14 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 BENCH = Path(__file__).parent
 DATATROVE = ("datatrove==0.10.1", "orjson", "regex", "tokenizers", "xxhash<4")
 COLUMNS = {"prompt": "question", "completion": "answer"}
 TOKENISED_ROWS = 20_000
 """Rows that are tokenised unless all are: each by itself, so that their rate hardly depends on how many there are."""
+WORKERS = 2
 BUDGET_MIB = 1536
 """Peak memory that Hone may take for 1 GB."""
 
@@ -226,10 +231,10 @@ MEASURED: dict[str, Callable[[Path, Path], int]] = {
 # -- the run -----------------------------------------------------------------------------------------------
 
 
-def measure(name: str, rows: Path, work: Path) -> dict[str, float]:
-    """One measurement: rows left, seconds by the clock and of CPU, peak MiB."""
+def measure(name: str, rows: Path, work: Path, workers: int = 1) -> dict[str, float]:
+    """One measurement: rows left, seconds by the clock and of CPU (of it the parent's), peak MiB of a process."""
     work.mkdir()
-    command = [sys.executable, __file__, "--measure", name, str(rows), str(work)]
+    command = [sys.executable, __file__, "--measure", name, str(rows), str(work), "--workers", str(workers)]
     if name == "datatrove":
         script = [str(BENCH / "datatrove_minhash.py"), str(rows), str(work)]
         packages = [word for package in DATATROVE for word in ("--with", package)]
@@ -245,22 +250,25 @@ def measure(name: str, rows: Path, work: Path) -> dict[str, float]:
     return found
 
 
-def measured(name: str, rows: Path, work: Path) -> None:
+def measured(name: str, rows: Path, work: Path, workers: int) -> None:
     """In the process of its own."""
     import logging
 
     if name.startswith("datasets"):
         import datasets  # noqa: F401
     import hone_trainer.datasets.materialize  # noqa: F401
+    from hone_trainer import parallel
 
     logging.disable(logging.WARNING)
     if name.endswith("tokenise"):
         _encoder()
     started, worked = time.monotonic(), time.process_time()
-    left = MEASURED[name](rows, work)
-    seconds, cpu = time.monotonic() - started, time.process_time() - worked
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"rows": left, "seconds": seconds, "cpu": cpu, "peak_mib": peak}))
+    with mock.patch.object(parallel, "cores", return_value=workers):
+        left = MEASURED[name](rows, work)
+    seconds, parent = time.monotonic() - started, time.process_time() - worked
+    mine, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    cpu, peak = parent + theirs.ru_utime + theirs.ru_stime, max(mine.ru_maxrss, theirs.ru_maxrss) / 1024
+    print(json.dumps({"rows": left, "seconds": seconds, "cpu": cpu, "parent": parent, "peak_mib": peak}))
 
 
 def run(
@@ -270,6 +278,9 @@ def run(
     rows = folder / f"rows-{megabytes}.jsonl"
     count = write_rows(rows, megabytes)
     families = ("hone", "datasets") if peers else ("hone",)
+    for step in ("validate", "deduplicate"):
+        made = measure(f"hone_{step}", rows, folder / f"hone-{step}-2", WORKERS)
+        yield f"hone_{step}_{WORKERS}", count, made
     for family in families:
         for step in ("validate", "deduplicate"):
             yield f"{family}_{step}", count, measure(f"{family}_{step}", rows, folder / f"{family}-{step}")
@@ -300,10 +311,11 @@ def main() -> None:
     )
     parser.add_argument("--folder", type=Path, help="for files of some three times the size; default: temporary")
     parser.add_argument("--measure", nargs=3, metavar=("NAME", "ROWS", "WORK"), help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         name, rows, work = options.measure
-        measured(name, Path(rows), Path(work))
+        measured(name, Path(rows), Path(work), options.workers)
         return
     totals: dict[int, float] = {}
     for megabytes in options.megabytes:
@@ -328,6 +340,8 @@ def _report(megabytes: int, folder: Path, options: argparse.Namespace) -> float:
         rate = made.get("mb", megabytes) / made["cpu"]
         print(f" {count / made['cpu']:8,.0f} {rate:6.2f} {made['peak_mib']:9,.0f}", flush=True)
     cpu = {name: made["cpu"] for name, (_, made) in found.items()}
+    for step in ("validate", "deduplicate"):
+        _report_workers(step, found[f"hone_{step}"][1], found[f"hone_{step}_{WORKERS}"][1])
     for step in ("validate", "deduplicate", "tokenise") if peers else ():
         print(f"{step}: hone / datasets {cpu[f'hone_{step}'] / cpu[f'datasets_{step}']:.2f} of the time")
     print(f"personal data: redacted / kept {cpu['hone_redact'] / cpu['hone_keep']:.2f} of the time")
@@ -341,6 +355,16 @@ def _report(megabytes: int, folder: Path, options: argparse.Namespace) -> float:
     rate = f"{count / total:,.0f} rows/s, {megabytes / total:.2f} MB/s"
     print(f"validate + deduplicate + tokenise: {rate}", flush=True)
     return cpu["hone_deduplicate"]
+
+
+def _report_workers(step: str, one: dict[str, float], several: dict[str, float]) -> None:
+    """What workers give by the clock, and what their CPU times allow on an idle machine."""
+    more, share = several["cpu"] / one["cpu"], several["parent"] / several["cpu"]
+    bound = min(WORKERS, 1 / share) / more
+    print(
+        f"{step}: {WORKERS} workers / 1 {one['seconds'] / several['seconds']:.2f} times as fast by the clock;", end=" "
+    )
+    print(f"CPU {more:.2f} times, {share:.0%} of it the parent's: at most {bound:.2f} times as fast")
 
 
 if __name__ == "__main__":
