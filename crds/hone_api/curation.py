@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hone_api.meta import MAX_COUNT, ApiModel, ColumnName, Name, Percent, Rule, ShortText, Text
+from hone_api.meta import MAX_COUNT, ApiModel, ColumnName, Name, Percent, Rule, ShortText, Text, percent_of
 
 
 class PersonalData(StrEnum):
@@ -39,10 +39,15 @@ class ScoreFilter(ApiModel):
     """Rows whose score is out of range are removed."""
 
     rules = (
-        Rule("has(self.minimum) || has(self.maximum)", "set minimum or maximum: the score that a row needs"),
+        Rule(
+            "has(self.minimum) || has(self.maximum)",
+            "set minimum or maximum: the score that a row needs",
+            holds=lambda score: score.minimum is not None or score.maximum is not None,
+        ),
         Rule(
             "(self.scorer == 'Classifier') == has(self.modelVersion)",
             "modelVersion is for scorer Classifier, which needs it",
+            holds=lambda score: (score.scorer == Scorer.CLASSIFIER) == (score.model_version is not None),
         ),
     )
 
@@ -71,6 +76,8 @@ class NearDuplicates(ApiModel):
             "!has(self.similarity) || double(self.similarity.replace('%', '')) >= 50.0",
             "similarity must be at least 50%: rows that share less are not duplicates",
             field_path=".similarity",
+            holds=lambda near: percent_of(near.similarity) >= 50,
+            one_field=True,
         ),
     )
 

@@ -22,6 +22,7 @@ from hone_api.meta import (
     Quantity,
     Rule,
     at_least,
+    percent_of,
 )
 from hone_api.source import Source
 from hone_api.synthesis import Raft, Synthesis
@@ -101,7 +102,13 @@ class MixturePart(ApiModel):
     """A Dataset and its weight in a mixture."""
 
     rules = (
-        Rule("double(self.weight.replace('%', '')) > 0.0", "weight must be above 0%, e.g. 10%", field_path=".weight"),
+        Rule(
+            "double(self.weight.replace('%', '')) > 0.0",
+            "weight must be above 0%, e.g. 10%",
+            field_path=".weight",
+            holds=lambda part: percent_of(part.weight) > 0,
+            one_field=True,
+        ),
     )
     name: Name = Field(description="Name of a Dataset in this namespace.")
     weight: Percent = Field(description="Share of the mixture, e.g. 80%; all weights must add up to 100%.")
@@ -111,9 +118,16 @@ class Refresh(ApiModel):
     """When to check whether the source has changed; an unchanged source is not read again."""
 
     rules = (
-        Rule("[has(self.every), has(self.schedule)].filter(x, x).size() == 1", "set exactly one of every and schedule"),
         Rule(
-            "!has(self.timeZone) || has(self.schedule)", "timeZone is for schedule: remove it", field_path=".timeZone"
+            "[has(self.every), has(self.schedule)].filter(x, x).size() == 1",
+            "set exactly one of every and schedule",
+            holds=lambda refresh: (refresh.every is None) != (refresh.schedule is None),
+        ),
+        Rule(
+            "!has(self.timeZone) || has(self.schedule)",
+            "timeZone is for schedule: remove it",
+            field_path=".timeZone",
+            holds=lambda refresh: refresh.time_zone is None or refresh.schedule is not None,
         ),
     )
     every: Duration | None = Field(
@@ -140,24 +154,41 @@ class DatasetSpec(ApiModel):
     """Desired state. An edit materializes a new revision with a new digest; running jobs keep their revision."""
 
     rules = (
-        Rule("!has(self.mixture) || self.mixture.size() > 0", "name the parts of the mixture", field_path=".mixture"),
+        Rule(
+            "!has(self.mixture) || self.mixture.size() > 0",
+            "name the parts of the mixture",
+            field_path=".mixture",
+            holds=lambda spec: spec.mixture is None or bool(spec.mixture),
+            one_field=True,
+        ),
         Rule(
             "has(self.mixture) || self.mixtureBy == 'Rows' && !has(self.mixtureTotal)",
             "mixtureBy and mixtureTotal are for a mixture: remove them",
+            holds=lambda spec: spec.mixture is not None or (spec.mixture_by == "Rows" and spec.mixture_total is None),
         ),
         Rule(
             "[has(self.source), has(self.mixture)].filter(x, x).size() == 1",
             "set exactly one of source and mixture",
+            holds=lambda spec: (spec.source is None) != (spec.mixture is None),
         ),
         Rule(
             "!has(self.synthesis) || has(self.source)",
             "spec.synthesis needs a source: the seed rows or documents",
+            holds=lambda spec: spec.synthesis is None or spec.source is not None,
         ),
-        Rule("!has(self.raft) || has(self.source)", "spec.raft needs a source: the documents and questions"),
+        Rule(
+            "!has(self.raft) || has(self.source)",
+            "spec.raft needs a source: the documents and questions",
+            holds=lambda spec: spec.raft is None or spec.source is not None,
+        ),
         Rule(
             "!has(self.raft) || (has(self.synthesis) ? self.synthesis.template == 'RAFT'"
             " : self.format in ['Auto', 'RAFT'])",
             "spec.raft is for format RAFT, or for synthesis.template RAFT",
+            holds=lambda spec: (
+                spec.raft is None
+                or (spec.synthesis.template == "RAFT" if spec.synthesis else spec.format in ("Auto", "RAFT"))
+            ),
         ),
     )
     source: Source | None = Field(default=None, description="Where the rows come from.")
@@ -230,10 +261,12 @@ DATASET = Kind(
         Rule(
             "size(self.metadata.name) <= 52",
             "metadata.name must be at most 52 characters: its Job is called <name>-<suffix>",
+            holds=lambda name: len(name) <= 52,
         ),
         Rule(
             "!self.metadata.name.contains('.')",
             "metadata.name must have no dot, as FineTuneJobs name it: use - instead",
+            holds=lambda name: "." not in name,
         ),
     ),
 )

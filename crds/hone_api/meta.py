@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from hone_api.quantity import value as quantity_value
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -23,7 +25,8 @@ class Rule:
     optional_old_self: bool = False
     """Whether `oldSelf` is optional and empty for a new object; otherwise a rule with it applies only to changes."""
     holds: Callable[[Any], bool] | None = None
-    """The same in Python, of the model that has the rule: for plans that no API server has seen."""
+    """The same in Python, of the model that has the rule: for plans that no API server has seen. Of a rule of a kind:
+    of the object's name."""
     one_field: bool = False
     """Whether one value is wrong by itself, and not only together with others."""
 
@@ -111,12 +114,20 @@ def _is_between(value: str | None, *bounds: str) -> bool:
     return value is None or all(_COMPARISONS[sign](float(value), float(limit)) for sign, limit in comparisons)
 
 
+def percent_of(text: str) -> float:
+    """The number of percent: '5.5%' is 5.5."""
+    return float(text.removesuffix("%"))
+
+
 def at_least(name: str, quantity: str, example: str) -> Rule:
     """A rule on the parent of a quantity: a smaller value cannot run at all."""
+    lowest = quantity_value(quantity)
     return Rule(
         f"!has(self.{name}) || quantity(string(self.{name})).compareTo(quantity('{quantity}')) >= 0",
         f"{name} must be at least {quantity}, e.g. {example}",
         field_path=f".{name}",
+        holds=lambda model: (text := value_of(model, name)) is None or quantity_value(text) >= lowest,
+        one_field=True,
     )
 
 

@@ -7,11 +7,14 @@ from typing import Any, get_args
 
 import pytest
 
+from hone_api.combinations import dataset_problems
 from hone_api.combinations.rules import broken_rules
+from hone_api.dataset import DATASET, DatasetSpec
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.meta import ApiModel, Rule
 
 JOB = "FineTuneJob"
+SPECS: dict[str, type[ApiModel]] = {JOB: FineTuneJobSpec, "Dataset": DatasetSpec}
 EXAMPLES = 60
 """Objects that are generated for each case."""
 ABSENT = object()
@@ -44,9 +47,13 @@ METHOD_BLOCKS = {
 METHODS = ("SFT", "DAPT", "DPO", "KTO", "ORPO", "Reward", "PPO", "GRPO", "Distillation")
 GRPO = {"method": "GRPO", "grpo": {"rewards": [NUMBER]}}
 ROWS = ({"name": "a"}, {"name": "a", "split": "test"}, {"name": "b"})
+GENERATED = {"template": "SelfInstruct", "endpoint": ENDPOINT, "rows": 4}
+PERCENTS = ("0%", "0.001%", "0.0%", "49.9%", "50%", "100%")
 
-# where in the spec; the spec around it; values of its fields. The fields are drawn independently of each other.
-CASES: dict[str, tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]] = {
+# where in the spec; the spec around it, without what is ABSENT; values of its fields, drawn independently of each
+# other.
+Case = tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]
+JOB_CASES: dict[str, Case] = {
     "training": (
         "training",
         {},
@@ -159,7 +166,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]] = {
     ),
     "model": (
         "model",
-        {},
+        {"model.uri": ABSENT},
         {
             "uri": (ABSENT, "hf://owner/model"),
             "modelVersion": (ABSENT, "tutor-v1"),
@@ -172,7 +179,17 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]] = {
         {},
         {name: tuple([one, two] for one in ROWS for two in ROWS) for name in ("datasets", "evaluationDatasets")},
     ),
-    "resources": ("resources", {}, {"gpuProducts": (ABSENT, ["H100"]), "gpusPerNode": (ABSENT, 0, 2)}),
+    "resources": (
+        "resources",
+        {},
+        {
+            "gpuProducts": (ABSENT, ["H100"]),
+            "gpusPerNode": (ABSENT, 0, 2),
+            "cpu": (ABSENT, 0, 2, "9m", "10m", "0.01"),
+            "memory": (ABSENT, "63Mi", "64Mi", "67108863", 67108864, "1G"),
+            "sharedMemory": (ABSENT, "1M", "1Mi"),
+        },
+    ),
     "tolerations": (
         "scheduling.tolerations[]",
         {},
@@ -185,6 +202,66 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, tuple[Any, ...]]]] = {
         },
     ),
 }
+DATASET_CASES: dict[str, Case] = {
+    "dataset": (
+        "",
+        {"source": ABSENT},
+        {
+            "source": (ABSENT, {"uri": "pvc://data/rows.jsonl"}),
+            "mixture": (ABSENT, ABSENT, [], [{"name": "a", "weight": "100%"}]),
+            "mixtureBy": (ABSENT, "Rows", "Tokens"),
+            "mixtureTotal": (ABSENT, ABSENT, 5),
+            "synthesis": (ABSENT, ABSENT, GENERATED, {**GENERATED, "template": "RAFT"}),
+            "raft": (ABSENT, {}),
+            "format": (ABSENT, "Auto", "RAFT", "Chat"),
+        },
+    ),
+    "source": (
+        "source",
+        {},
+        {
+            "uri": ("hf://owner/name", "s3://bucket/rows", "s3://Bad_Bucket/rows", "https://h.test/a", "pvc://c/a.csv"),
+            "sha256": (ABSENT, "0" * 64),
+            "s3": (ABSENT, {}),
+            "config": (ABSENT, ABSENT, "main"),
+            "split": (ABSENT, ABSENT, "test"),
+            "files": (ABSENT, [], ["a.csv"]),
+        },
+    ),
+    "score": (
+        "curation.scores[]",
+        {},
+        {
+            "scorer": ("Quality", "Toxicity", "Classifier"),
+            "minimum": (ABSENT, "50%"),
+            "maximum": (ABSENT, "50%"),
+            "modelVersion": (ABSENT, "judge-v1"),
+        },
+    ),
+    "near": ("curation.nearDuplicates", {}, {"similarity": (ABSENT, *PERCENTS)}),
+    "part": ("mixture[]", {"source": ABSENT}, {"name": ("a",), "weight": PERCENTS}),
+    "refresh": (
+        "refresh",
+        {},
+        {
+            "every": (ABSENT, "24h"),
+            "schedule": (ABSENT, "0 3 * * *"),
+            "timeZone": (ABSENT, "Europe/Berlin"),
+        },
+    ),
+    "synthesis": ("synthesis", {"synthesis": GENERATED}, {"temperature": DECIMALS}),
+    "review": (
+        "synthesis.review",
+        {"synthesis": GENERATED},
+        {"required": (ABSENT, True, False), "accepted": (ABSENT, 5), "sampling": (ABSENT, {"size": 9})},
+    ),
+    "rows' resources": (
+        "resources",
+        {},
+        {"cpu": (ABSENT, 0, "9m", "10m", 2), "memory": (ABSENT, "63Mi", "64Mi", "67108863", "1G")},
+    ),
+}
+CASES = {**JOB_CASES, **DATASET_CASES}
 
 
 def models(annotation: Any, seen: set[type[ApiModel]]) -> Iterator[type[ApiModel]]:
@@ -198,7 +275,11 @@ def models(annotation: Any, seen: set[type[ApiModel]]) -> Iterator[type[ApiModel
             yield from models(info.annotation, seen)
 
 
-RULES = [(model, rule) for model in models(FineTuneJobSpec, set()) for rule in model.rules]
+def rules_of(spec: type[ApiModel]) -> list[tuple[type[ApiModel], Rule]]:
+    return [(model, rule) for model in models(spec, set()) for rule in model.rules]
+
+
+RULES = [each for spec in SPECS.values() for each in rules_of(spec)]
 TWINS = {rule.message for _, rule in RULES if rule.holds}
 
 
@@ -219,6 +300,13 @@ def examples(case: str) -> Iterator[dict[str, Any]]:
         yield {f"{path}.{name}".lstrip("."): value for name, value in drawn.items() if value is not ABSENT}
 
 
+def remove(spec: dict[str, Any], path: str) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        spec = spec[parent]
+    del spec[name]
+
+
 @pytest.fixture(scope="module")
 def seen() -> dict[str, set[bool]]:
     """By message of a rule: whether it held in an example, was broken in one, or both."""
@@ -228,20 +316,31 @@ def seen() -> dict[str, set[bool]]:
 @pytest.mark.apiserver
 @pytest.mark.parametrize("case", CASES)
 def test_both_say_the_same(api: Any, manifest: Any, seen: dict[str, set[bool]], case: str) -> None:
-    around = CASES[case][1]
+    kind = JOB if case in JOB_CASES else "Dataset"
+    around, twins = CASES[case][1], {rule.message for _, rule in rules_of(SPECS[kind]) if rule.holds}
     for changes in examples(case):
-        body = manifest(JOB, {f"spec.{path}": value for path, value in {**around, **changes}.items()})
-        if case == "model" and "model.uri" not in changes:  # the smallest manifest has one
-            body["spec"]["model"].pop("uri")
+        values = {**around, **changes}
+        body = manifest(kind, {f"spec.{path}": value for path, value in values.items() if value is not ABSENT})
+        for path in (path for path, value in values.items() if value is ABSENT):
+            remove(body["spec"], path)  # the smallest manifest has it
         answer = api.create(body)
         assert answer.code in (201, 422), answer.body
-        by_server = {message for message in TWINS if message in answer.message}
-        by_twin = {broken.rule.message for broken in broken_rules(FineTuneJobSpec.model_validate(body["spec"]))}
+        by_server = {message for message in twins if message in answer.message}
+        by_twin = {broken.rule.message for broken in broken_rules(SPECS[kind].model_validate(body["spec"]))}
         assert by_twin == by_server, body["spec"]
-        for message in TWINS:
+        for message in twins:
             seen[message].add(message in by_server)
 
 
 @pytest.mark.apiserver
 def test_every_twin_was_seen_both_ways(seen: dict[str, set[bool]]) -> None:
     assert {message for message, ways in seen.items() if ways != {True, False}} == set()
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("name", ["rows", "a" * 52, "a" * 53, "some.rows", f"{'a' * 52}.b"])
+def test_both_say_the_same_of_a_name(api: Any, manifest: Any, name: str) -> None:
+    answer = api.create(manifest("Dataset", name=name))
+    by_server = {rule.message for rule in DATASET.rules if rule.message in answer.message}
+    spec = DatasetSpec.model_validate(manifest("Dataset")["spec"])
+    assert {problem.message for problem in dataset_problems(name, spec)} == by_server

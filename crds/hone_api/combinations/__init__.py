@@ -9,6 +9,7 @@ from hone_api.combinations.batches import batch_problems, divisors
 from hone_api.combinations.evaluation import evaluation_problems, schema_problems, twice_in
 from hone_api.combinations.rules import broken_rules
 from hone_api.combinations.shares import share_problem
+from hone_api.dataset import DATASET, DatasetSpec
 from hone_api.failures import FailureCode
 from hone_api.meta import ApiModel
 from hone_api.methods import METHODS, GrpoMethod, Method, PpoMethod
@@ -70,14 +71,29 @@ def problems(run: Run, world_size: int) -> list[Problem]:
     if words := share_problem(shares):
         rest = "" if None in shares else "; an entry without one gets the rest"
         conflicts.append(f"datasets: {words}{rest}")
-    return [*_broken(run), *(Problem(FailureCode.CONFLICTING_FIELDS, words) for words in conflicts)]
+    broken = rule_problems(run) if isinstance(run, ApiModel) else ()
+    return [*broken, *(Problem(FailureCode.CONFLICTING_FIELDS, words) for words in conflicts)]
 
 
-def _broken(run: Run) -> Iterator[Problem]:
-    """Rules of the API server that the run breaks all the same: it comes from elsewhere, or from before the rule."""
-    for each in broken_rules(run) if isinstance(run, ApiModel) else ():
+def rule_problems(model: ApiModel, path: str = "") -> Iterator[Problem]:
+    """Rules of the API server that an object breaks: it comes from a laptop, or from before the rule.
+
+    Args:
+        path: of the object, e.g. spec; messages begin with it.
+    """
+    for each in broken_rules(model, path):
         code = FailureCode.INVALID_VALUE if each.rule.one_field else FailureCode.CONFLICTING_FIELDS
         yield Problem(code, str(each))
+
+
+def dataset_problems(name: str, spec: DatasetSpec) -> list[Problem]:
+    """What the API server would refuse in a Dataset that only has values of the right type."""
+    names = [
+        Problem(FailureCode.INVALID_VALUE, rule.message)
+        for rule in DATASET.rules
+        if rule.holds and not rule.holds(name)
+    ]
+    return [*names, *rule_problems(spec, "spec")]
 
 
 def _method_problems(run: Run, world_size: int) -> list[str]:

@@ -222,6 +222,9 @@ def test_validate_by_the_manifest_of_a_dataset(tmp_path, log, capsys):
         ("{", [], "dataset.yaml: while parsing"),
         (DATASET.replace("Exact", "Maybe").replace("25%", "much"), [], "spec.splits.validation"),
         (DATASET, ["--format", "Chat"], "--dataset has format and columns"),
+        (DATASET.replace("/rows, ", "/rows, s3: {}, "), [], "spec.source: s3 is for s3:// only: remove it"),
+        (DATASET.replace("minimum: 10%", "label: bad"), [], "spec.curation.scores[1]: set minimum or maximum"),
+        (DATASET.replace("answers", "my.answers"), [], "metadata.name must have no dot"),
     ],
 )
 def test_a_manifest_that_cannot_be(tmp_path, log, capsys, text, more, words):

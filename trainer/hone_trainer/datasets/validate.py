@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from hone_api.combinations import dataset_problems
 from hone_api.curation import Curation, CurationStep, Scorer
 from hone_api.dataset import DatasetSpec, Format
 from hone_api.failures import FailureCode
@@ -242,12 +243,16 @@ def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
     if len(datasets) != 1:
         raise ConfigError(f"--dataset {path}: has {len(datasets)} Datasets, not one")
     try:
-        name = str((datasets[0].get("metadata") or {}).get("name") or "rows")
-        return name, DatasetSpec.model_validate(datasets[0].get("spec") or {})
+        spec = DatasetSpec.model_validate(datasets[0].get("spec") or {})
     except ValidationError as error:
         lines = "; ".join(f"spec.{words}" for words in in_words(error, DatasetSpec))
         code = FailureCode.UNKNOWN_FIELD if only_unknown(error) else FailureCode.INVALID_VALUE
         raise ConfigError(f"--dataset {path}: {lines}", code) from None
+    name = str((datasets[0].get("metadata") or {}).get("name") or "rows")
+    problems = dataset_problems(name, spec)
+    if problems:
+        raise ConfigError(f"--dataset {path}: {'; '.join(each.message for each in problems)}", problems[0].code)
+    return name, spec
 
 
 def _settings(spec: DatasetSpec, request: Request) -> dict[str, Any]:
