@@ -116,6 +116,13 @@ NAMES: tuple[LibraryName, ...] = (
         "trainer/hone_trainer/encoding/rendering.py",
         "Chat templates print the day of the run; arguments of apply_chat_template cannot hold a function.",
     ),
+    LibraryName(
+        "transformers:PreTrainedTokenizerFast",
+        "_encode_plus",
+        "reads",
+        "trainer/hone_trainer/encoding/conversation.py",
+        "A tokenizer class that overrides it is called by transformers; the others by the Rust library, twice as fast.",
+    ),
     *(
         LibraryName(
             "transformers.models.auto.modeling_auto",

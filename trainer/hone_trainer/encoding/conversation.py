@@ -22,11 +22,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hone_trainer.encoding import harmony, rendering, tool_calls
+from hone_trainer.encoding.sections import Sections
 from hone_trainer.encoding.tool_calls import Message
 from hone_trainer.errors import ConfigError
 
@@ -37,6 +38,11 @@ IGNORED = -100
 """Label of a token that does not count in the loss (torch's ignore_index)."""
 # With the second, templates of hybrid reasoning models render the prompt for an answer without reasoning.
 _PROMPT_OPTIONS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False})
+
+
+_PREPARED = 2**22
+"""Characters that the renderings of one conversation may have together, if they are to be in memory at once."""
+_FAILURES = (ArithmeticError, RecursionError, MemoryError, TypeError, ValueError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class Row:
     @property
     def trained(self) -> int:
         """Tokens that count in the loss; nothing predicts the first."""
-        return sum(label != IGNORED for label in self.labels[1:])
+        return len(self.labels) - self.labels.count(IGNORED) - (self.labels[:1] not in ([], [IGNORED]))
 
     def cut(self, length: int) -> Row | None:
         """The row's first `length` tokens; None when no label is left."""
@@ -101,10 +107,21 @@ REFUSALS = {
 }
 
 
+@dataclass
+class _Renderings:
+    """Beginnings of one conversation as texts, by their number of turns."""
+
+    wholes: dict[int, str] = field(default_factory=dict)
+    prompts: dict[int, str] = field(default_factory=dict)
+    """With the generation prompt."""
+
+
 class Encoder:
     """Encodes rows for one tokenizer. `end_marks` and `prompt_options` grow with what was seen."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, train_on: str = "Assistant") -> None:
+        from transformers import PreTrainedTokenizerFast
+
         if not getattr(tokenizer, "is_fast", False):
             raise ConfigError("the model has no tokenizer.json: a fast tokenizer is needed", "UnsupportedModel")
         if tokenizer.eos_token_id is None:
@@ -120,6 +137,10 @@ class Encoder:
         self._added = set(added)
         special = {token.content for token in added.values() if token.special} | set(tokenizer.all_special_tokens)
         self._special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
+        self._backend = tokenizer.backend_tokenizer
+        self._sections = Sections(tokenizer, lambda text: self._tokenize(text, add_special_tokens=False))
+        own = (type(tokenizer).__call__, type(tokenizer)._encode_plus)
+        self._is_plain = own == (PreTrainedTokenizerFast.__call__, PreTrainedTokenizerFast._encode_plus)
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""
@@ -153,11 +174,35 @@ class Encoder:
         said = [{key: value for key, value in message.items() if key != "weight"} for message in messages]
         said = harmony.with_thinking(said) if self.is_harmony else said
         shown = self._as_shown(said[: turns[-1] + 1], tools)
-        rows = [self._last_turn(shown[: i + 1], number, tools) for i in (turns[-1:] if self.last_only else turns)]
+        turns = turns[-1:] if self.last_only else turns
+        try:
+            known = self._prepared(shown, turns, tools)
+            rows = [self._last_turn(shown[: i + 1], number, tools, known) for i in turns]
+        finally:
+            self._sections.forget()
         last = rows[-1]
         if all(row.input_ids == last.input_ids[: len(row.input_ids)] for row in rows):
             return [_merge(rows)]
         return rows
+
+    def _prepared(self, messages: list[Message], turns: list[int], tools: Sequence[Any]) -> _Renderings:
+        """What the proofs of these turns will ask for, rendered at once; the longest is tokenised. No result depends on
+        it."""
+        from jinja2.exceptions import TemplateError
+
+        known = _Renderings()
+        if self.is_harmony or len(turns) * sum(len(str(m.get("content"))) for m in messages) > _PREPARED:
+            return known
+        wholes, prompts = [messages[: i + 1] for i in turns], [messages[:i] for i in turns if i]
+        requests: list[tuple[list[Any], dict[str, Any]]] = [(wholes, {}), (prompts, {"add_generation_prompt": True})]
+        try:
+            texts, heads = rendering.applied_to_all(self.tokenizer, requests, list(tools) or None)
+            self._sections.take(texts[-1])
+        except (TemplateError, *_FAILURES):  # the turn that fails says so
+            return known
+        known.wholes.update(zip(map(len, wholes), texts, strict=True))
+        known.prompts.update(zip(map(len, prompts), heads, strict=True))
+        return known
 
     def _as_shown(self, messages: list[Message], tools: Sequence[Any]) -> list[Message]:
         """The turns in the form in which the template shows all tools and calls.
@@ -180,14 +225,17 @@ class Encoder:
                 return form
         raise RowRefusedError("ToolsDropped", f"the chat template does not show {missing} as JSON or text")
 
-    def _last_turn(self, messages: Sequence[Message], number: int, tools: Sequence[Any] = ()) -> Row:
+    def _last_turn(
+        self, messages: Sequence[Message], number: int, tools: Sequence[Any] = (), known: _Renderings | None = None
+    ) -> Row:
         """The conversation with its last turn trained; it ends with the turn's end mark."""
+        known = known or _Renderings()
         if self.is_harmony:
             return self._harmony_turn(messages, number, tools)
         content = messages[-1]["content"]
-        text = self._render(messages, tools)
+        text = known.wholes.get(len(messages)) or self._render(messages, tools)
         _refuse_dropped(messages, text)
-        for ids, start, options in self._readings(messages, text, tools):
+        for ids, start, options in self._readings(messages, text, tools, known.prompts):
             calls = messages[-1].get("tool_calls")
             end = self._end_of_calls(ids, start, messages[-1]) if calls else self._end(ids, start, content)
             if end is None:
@@ -213,14 +261,16 @@ class Encoder:
         return self._row(head + ids, len(head), number)
 
     def _readings(
-        self, messages: Sequence[Message], text: str, tools: Sequence[Any]
+        self, messages: Sequence[Message], text: str, tools: Sequence[Any], prompts: dict[int, str]
     ) -> Iterator[tuple[list[int], int, dict[str, Any]]]:
         """Token ids of the conversation and a candidate for the index of its last turn's first token."""
-        whole = self._tokenize(text, add_special_tokens=False)
+        whole = self._sections.ids(text)
         for options in _PROMPT_OPTIONS:
-            prompt = self._render(messages[:-1], tools, add_generation_prompt=True, **options) if messages[:-1] else ""
+            prompt = (not options and prompts.get(len(messages) - 1)) or ""
+            if not prompt and messages[:-1]:
+                prompt = self._render(messages[:-1], tools, add_generation_prompt=True, **options)
             if text.startswith(prompt):
-                head = self._tokenize(prompt, add_special_tokens=False)
+                head = self._sections.ids(prompt)
                 ids = self._continue(head, whole, text[len(prompt) :])
                 if ids is not None:
                     yield ids, len(head), options
@@ -308,8 +358,21 @@ class Encoder:
         except (ArithmeticError, RecursionError, MemoryError) as error:
             raise RowRefusedError("TemplateRefused", f"the chat template fails: {type(error).__name__}") from None
 
-    def _tokenize(self, text: str, **options: Any) -> list[int]:
-        return list(self.tokenizer(text, **options)["input_ids"])
+    def _tokenize(self, text: str, *, add_special_tokens: bool = True, split_special_tokens: bool = False) -> list[int]:
+        """What `tokenizer(text)["input_ids"]` is, without the masks and offsets that it makes."""
+        split = split_special_tokens or self.tokenizer.split_special_tokens
+        if not self._is_plain or not isinstance(text, str):
+            options = {"add_special_tokens": add_special_tokens, "split_special_tokens": split}
+            return list(self.tokenizer(text, **options)["input_ids"])
+        backend = self._backend
+        if backend.encode_special_tokens != split:
+            backend.encode_special_tokens = split
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
+        ids: list[int] = backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
+        return ids
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
@@ -349,9 +412,8 @@ def _merge(rows: list[Row]) -> Row:
     last = rows[-1]
     labels = list(last.labels)
     for row in rows[:-1]:
-        for index, label in enumerate(row.labels):
-            if label != IGNORED:
-                labels[index] = label
+        start = row.labels.count(IGNORED)  # what is trained of a turn is the end of its row
+        labels[start : len(row.labels)] = row.labels[start:]
     return Row(last.input_ids, labels, last.number)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
@@ -51,13 +51,42 @@ def applied(tokenizer: Any, messages: list[Any], **options: Any) -> Any:
         ConfigError, MemoryError: see `bounded`.
         jinja2.TemplateError: the template's own.
     """
+    with bounded():
+        _set_day(tokenizer, options.get("tools"))
+        return tokenizer.apply_chat_template(messages, **options)
+
+
+def applied_to_all(
+    tokenizer: Any, requests: Sequence[tuple[list[Any], dict[str, Any]]], tools: list[Any] | None
+) -> list[list[str]]:
+    """The texts of several conversations for each request, within the bounds of one.
+
+    Args:
+        requests: conversations, and options of the template.
+
+    Raises:
+        ConfigError, MemoryError: see `bounded`; MemoryError also for a text of more than `MAX_CHARACTERS`.
+        jinja2.TemplateError: the template's own.
+    """
+    with bounded():
+        _set_day(tokenizer, tools)
+        found = [
+            tokenizer.apply_chat_template(conversations, tools=tools, tokenize=False, **options)
+            if conversations
+            else []
+            for conversations, options in requests
+        ]
+    if any(len(text) > MAX_CHARACTERS for texts in found for text in texts):
+        raise MemoryError
+    return found
+
+
+def _set_day(tokenizer: Any, tools: list[Any] | None) -> None:
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
-    with bounded():
-        # Arguments cannot hold a function: transformers gives the template a text in its place.
-        template = _compile_jinja_template(tokenizer.get_chat_template(tools=options.get("tools")))
-        template.environment.globals["strftime_now"] = _strftime
-        return tokenizer.apply_chat_template(messages, **options)
+    # Arguments cannot hold a function: transformers gives the template a text in its place.
+    template = _compile_jinja_template(tokenizer.get_chat_template(tools=tools))
+    template.environment.globals["strftime_now"] = _strftime
 
 
 def _strftime(format: str) -> str:
