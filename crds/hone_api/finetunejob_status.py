@@ -21,6 +21,7 @@ from hone_api.meta import (
     Text,
     Timestamp,
 )
+from hone_api.phases import AttemptPhases
 from hone_api.progress_numbers import ProgressNumbers
 from hone_api.states import AttemptOutcome, JobPhase
 
@@ -107,6 +108,14 @@ class Attempt(ApiModel):
         le=MAX_COUNT,
         description="Steps that earlier attempts had reported and that were trained again, since there was no later "
         "checkpoint.",
+    )
+    phases: AttemptPhases | None = Field(default=None, description="Where the time of the attempt went, in seconds.")
+    held_seconds_before_first_step: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_COUNT,
+        description="Seconds from the start of the first container to the first step, times the GPUs of the attempt; "
+        "without GPUs, the seconds alone. If there was no step, until the attempt ended.",
     )
 
 

@@ -20,6 +20,7 @@ from hone_api.failures import FAILURES, ExitCode
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.meta import MAX_COUNT, ApiModel, Digest, ShortText, Storable
 from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+from hone_api.phases import PhaseSeconds
 from hone_api.progress_numbers import ProgressNumbers, description
 from hone_api.reading import read_known
 from hone_api.states import Reason
@@ -74,6 +75,7 @@ class HoneStatus(ProgressNumbers[Short]):
     metrics: Annotated[dict[MetricName, Short], Field(max_length=12)] = Field(
         default_factory=dict, description="The method's own metrics by name, e.g. reward_accuracy."
     )
+    phases: PhaseSeconds = Field(default_factory=dict, description="Where the time of the attempt went so far.")
 
 
 class ProgressReport(ApiModel):
@@ -252,6 +254,7 @@ class Outcome(ApiModel):
 
     result: Result | None = None
     failure: FailureReport | None = None
+    phases: PhaseSeconds | None = Field(default=None, description="Where the time of a training attempt went.")
 
     @property
     def exit_code(self) -> int:
@@ -284,6 +287,8 @@ def _reductions(outcome: Outcome) -> Iterator[None]:
         yield
         failure.message = _cut(failure.message, 200)
         yield
+    outcome.phases = None
+    yield
 
 
 def _reductions_of_training(result: TrainingResult) -> Iterator[None]:

@@ -147,6 +147,20 @@ class MemoryJson(TypedDict, total=False):
     peak: int
 
 
+class AttemptPhasesJson(TypedDict, total=False):
+    scheduled: int
+    image: int
+    loading: int
+    encoding: int
+    evaluatingBase: int
+    firstStep: int
+    training: int
+    evaluating: int
+    saving: int
+    exporting: int
+    other: int
+
+
 class AttemptJson(TypedDict, total=False):
     number: Required[int]
     jobName: Required[str]
@@ -157,6 +171,8 @@ class AttemptJson(TypedDict, total=False):
     startStep: int
     endStep: int
     lostSteps: int
+    phases: AttemptPhasesJson
+    heldSecondsBeforeFirstStep: int
 
 
 class JobFailureJson(TypedDict, total=False):

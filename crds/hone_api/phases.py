@@ -1,0 +1,94 @@
+"""Where the time of an attempt went: one line for each phase, from which reports, status, metrics and docs are made.
+
+Pods show `scheduled` and `image`; the trainer measures the others with a monotonic clock and sends their sums so far in
+every report and in its termination message, so that nothing depends on which reports arrived. A new phase is a line of
+`PHASES` and its field in `AttemptPhases`; a trainer may send phases that an operator of another version does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from hone_api.meta import MAX_COUNT, ApiModel
+
+SCHEDULED, IMAGE, OTHER = "scheduled", "image", "other"
+LOADING, ENCODING, EVALUATING_BASE = "loading", "encoding", "evaluatingBase"
+FIRST_STEP, TRAINING, EVALUATING, SAVING, EXPORTING = "firstStep", "training", "evaluating", "saving", "exporting"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of an attempt's time."""
+
+    name: str
+    """In status, reports and the label of metrics."""
+    help: str
+    """What happens in it, without a full stop."""
+    words: str
+    """For people, e.g. in the line of a demo."""
+
+
+PHASES = (
+    Phase(SCHEDULED, "From the start of the attempt until the pod of rank 0 has a node: queue, quota", "waiting"),
+    Phase(IMAGE, "From then until its container starts: volumes, image", "image"),
+    Phase(
+        LOADING,
+        "What else comes before the first step: libraries, checks, model, checkpoint, other ranks, the first batch",
+        "loading",
+    ),
+    Phase(ENCODING, "Rows to tokens, where no Job did it before", "encoding rows"),
+    Phase(EVALUATING_BASE, "Evaluation of the base model, before the first step", "evaluating the base"),
+    Phase(FIRST_STEP, "The first optimiser step, in which kernels are compiled and memory is reserved", "first step"),
+    Phase(TRAINING, "The steps after it", "training"),
+    Phase(EVALUATING, "Evaluation during and after training", "evaluating"),
+    Phase(SAVING, "Checkpoints, while the ranks wait for them", "saving"),
+    Phase(EXPORTING, "Writing the model, its card and its report", "exporting"),
+    Phase(
+        OTHER,
+        "The rest: pods that stop, a suspension with the start of the pods after it, and what a pod that was "
+        "killed did not report",
+        "other",
+    ),
+)
+BEFORE_FIRST_STEP = (LOADING, ENCODING, EVALUATING_BASE)
+"""Phases in which containers run and nothing is trained yet."""
+MEASURED = frozenset(phase.name for phase in PHASES) - {SCHEDULED, IMAGE, OTHER}
+"""Phases that the trainer measures."""
+OF_STAGE = {
+    "Loading": LOADING,
+    "Encoding": ENCODING,
+    "EvaluatingBase": EVALUATING_BASE,
+    "Training": TRAINING,
+    "Evaluating": EVALUATING,
+    "Exporting": EXPORTING,
+}
+"""The phase of a stage that the trainer reports. In `Training`, the first step has a phase of its own."""
+
+PhaseName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-zA-Z]*$", max_length=40)]
+LONGEST = 10 * 365 * 86400
+"""Seconds: with it, and all GPUs of a job, the status still holds what a trainer reports."""
+PhaseSeconds = Annotated[
+    dict[PhaseName, Annotated[float, Field(ge=0, le=LONGEST, allow_inf_nan=False)]], Field(max_length=32)
+]
+"""Seconds by phase, as the trainer sends them: of this attempt so far, with what earlier pods of it measured."""
+_HELP: Mapping[str, str] = {phase.name: f"{phase.help}. Seconds." for phase in PHASES}
+
+
+class AttemptPhases(ApiModel):
+    """Seconds of an attempt by phase, as rank 0 saw them. Once the attempt has ended, they add up to its time."""
+
+    scheduled: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[SCHEDULED])
+    image: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[IMAGE])
+    loading: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[LOADING])
+    encoding: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[ENCODING])
+    evaluating_base: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[EVALUATING_BASE])
+    first_step: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[FIRST_STEP])
+    training: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[TRAINING])
+    evaluating: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[EVALUATING])
+    saving: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[SAVING])
+    exporting: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[EXPORTING])
+    other: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[OTHER])
