@@ -74,12 +74,13 @@ def test_it_has_a_curve_where_the_table_says_so(number: ProgressNumber, status: 
 def test_the_trainer_has_a_gauge_of_each() -> None:
     metrics = Metrics("my-job", 0, "127.0.0.1")
     try:
-        metrics.report(Progress(stage="Training", **VALUES))
+        metrics.report(Progress(stage="Training", phases={"loading": 2.5}, **VALUES))
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics") as answer:
             served = gauges(text_string_to_metric_families(answer.read().decode()))
     finally:
         metrics.close()
     served.pop("hone_trainer_last_progress_timestamp_seconds")
+    assert served.pop("hone_trainer_phase_seconds")[1] == [2.5]
     assert served == {
         f"hone_trainer_{n.gauge_name}": (n.description, [float(VALUES[n.name])]) for n in PROGRESS_NUMBERS
     }

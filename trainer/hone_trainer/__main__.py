@@ -36,7 +36,7 @@ from hone_api.plan_reading import read_plan
 from hone_api.report import Outcome, Result
 from hone_trainer.commands import options as command_options
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
-from hone_trainer.reporting import termination
+from hone_trainer.reporting import phases, termination
 from hone_trainer.secrets import ScrubbingFilter
 
 OWN_OPTIONS = ("ask", "evaluate", "export")
@@ -99,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:
         outcome = to_outcome(error)
         _explain(outcome, error)
+    outcome.phases = phases.outcome()
     termination.write(outcome)
     return outcome.exit_code
 
@@ -160,10 +161,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, _: list[str]) -> Result | None:
+    since = phases.process_start()
     plan = _read_plan(options.plan, TrainingPlan)
     from hone_trainer.run import launch
 
-    return launch.run(plan, options.plan.resolve().parent)
+    return launch.run(plan, options.plan.resolve().parent, since)
 
 
 def _plan(options: argparse.Namespace, _: list[str]) -> None:

@@ -174,12 +174,16 @@ def test_killed_inside_the_writing_of_a_checkpoint(runs: Any, make_plan: Any, in
 
 def test_sigterm_to_the_process_saves_and_exits_75(runs: Any, make_plan: Any) -> None:
     plan = make_plan(training={"maxSteps": 100000}, evaluation={"samples": 0, "everySteps": 100000})
+    started = time.time()
     process = runs.start(plan)
     runs.wait_for(checkpoints.Checkpoints(folder_of(plan), 2).path(8), process)
     process.send_signal(signal.SIGTERM)
-    failure = runs.wait(plan, process, 75).failure
+    outcome = runs.wait(plan, process, 75)
+    failure = outcome.failure
     assert failure is not None
     assert failure.code == "Interrupted"
+    assert set(outcome.phases) == {"loading", "encoding", "evaluatingBase", "firstStep", "training", "saving"}
+    assert sum(outcome.phases.values()) == pytest.approx(time_of(plan, started), abs=2)
     assert checkpoints.Checkpoints(folder_of(plan), 2).steps()[-1] == failure.step
 
 
@@ -193,16 +197,25 @@ def test_sigterm_before_the_first_step_ends_the_process_at_once(runs: Any, make_
     os.mkfifo(pipe)
     unknown = plan.datasets[0].model_copy(update={"path": str(pipe), "digest": contents.UNKNOWN})
     plan = plan.model_copy(update={"datasets": [unknown]})
+    started = time.time()
     process = runs.start(plan)
     with writer(pipe, process) as stream:
         stream.write(rows.read_bytes().splitlines(keepends=True)[0])
         until_blocked(stream, process)
         process.send_signal(signal.SIGTERM)
-        failure = runs.wait(plan, process, 75).failure
+        outcome = runs.wait(plan, process, 75)
+    failure = outcome.failure
     assert failure.code == "Interrupted"
+    assert set(outcome.phases) <= {"loading", "encoding"}
+    assert sum(outcome.phases.values()) == pytest.approx(time_of(plan, started), abs=2)
     assert "before the first step" in failure.message
     while has_reader(pipe):  # what the process had started ends with it
         time.sleep(0.01)
+
+
+def time_of(plan: Any, started: float) -> float:
+    """Seconds from `started` until the process wrote its outcome."""
+    return (Path(plan.work_path).parent / "termination-log-0").stat().st_mtime - started
 
 
 def until_blocked(stream: Any, process: subprocess.Popen[bytes]) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from hone_api.progress_numbers import MEASURED
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, Metric, ProgressReport, TrainerStatus
+from hone_trainer.reporting import phases
 from hone_trainer.reporting.refused import Refusals
 
 POST_INTERVAL = 2.0
@@ -50,6 +51,8 @@ class Progress:
     eta_seconds: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Further metrics of the method, the latest value of each, e.g. reward_accuracy."""
+    phases: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """Seconds of the attempt so far, by phase of `hone_api.phases`; they pass, and are no progress."""
 
 
 class Reporter(Protocol):
@@ -70,6 +73,7 @@ class Reporters:
 
     def __init__(self, *sinks: Reporter) -> None:
         self.sinks, self.progress = list(sinks), Progress()
+        self.clock = phases.of_process()
 
     def add(self, sink: Reporter) -> None:
         """Add a reporter."""
@@ -77,8 +81,9 @@ class Reporters:
 
     def update(self, **fields: Any) -> None:
         """Change some fields of the progress, add to its metrics, and report the result to every reporter."""
+        self.clock.enter_stage(fields.get("stage", ""))
         metrics = {**self.progress.metrics, **fields.pop("metrics", {})}
-        self.progress = replace(self.progress, **fields, metrics=metrics)
+        self.progress = replace(self.progress, **fields, metrics=metrics, phases=self.clock.seconds())
         for sink in self.sinks:
             sink.report(self.progress)
 
@@ -260,6 +265,7 @@ def to_report(progress: Progress) -> ProgressReport:
             checkpoint_step=progress.checkpoint_step,
             checkpoint_bytes=progress.checkpoint_bytes,
             metrics=further,
+            phases=dict(progress.phases),
             **values_text,
         ),
     )

@@ -22,6 +22,8 @@ class Metrics:
             n.name: Gauge(f"hone_trainer_{n.gauge_name}", n.description, [_LABEL], registry=registry)
             for n in PROGRESS_NUMBERS
         }
+        text = "Seconds of the attempt so far, by phase: see status.attempts[].phases."
+        self._phases = Gauge("hone_trainer_phase_seconds", text, [_LABEL, "phase"], registry=registry)
         self._updated = Gauge(
             "hone_trainer_last_progress_timestamp_seconds", "When progress was last seen.", [_LABEL], registry=registry
         )
@@ -37,6 +39,8 @@ class Metrics:
             value = getattr(progress, field)
             if value is not None:  # a number that is not known yet has no series instead of a wrong 0
                 gauge.labels(self._run).set(value)
+        for phase, seconds in progress.phases.items():
+            self._phases.labels(self._run, phase).set(seconds)
         self._updated.labels(self._run).set(time.time())
 
     def say(self, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
 from hone_api.report import Outcome
 from hone_trainer.errors import TrainerError, to_outcome
+from hone_trainer.reporting import phases
 from hone_trainer.signals import Stop, die_with_parent
 
 
@@ -30,7 +32,8 @@ def run(module: str, plan: TrainingPlan, stop: Stop, what: str) -> None:
     with tempfile.TemporaryDirectory(prefix="hone-apart-") as folder:
         plan_file, outcome = Path(folder) / "plan.json", Path(folder) / "outcome.json"
         plan_file.write_text(plan.model_dump_json(by_alias=True))
-        process = subprocess.Popen([sys.executable, "-m", module, str(plan_file), str(outcome)])
+        environment = {**os.environ, phases.ENV: phases.of_process().to_json()}
+        process = subprocess.Popen([sys.executable, "-m", module, str(plan_file), str(outcome)], env=environment)
         try:
             while process.poll() is None:
                 stop.check(f"while {what} was running")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from hone_api import encoding
 from hone_api.failures import FailureCode
+from hone_api.phases import ENCODING
 from hone_api.plan import DatasetInput, TrainingPlan
 from hone_api.report import EncodeResult
 from hone_trainer.encoding import chunks, rendering, writing
@@ -31,7 +32,7 @@ from hone_trainer.errors import StoreError, TrainerError
 from hone_trainer.methods import METHODS
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
-from hone_trainer.reporting import live
+from hone_trainer.reporting import live, phases
 from hone_trainer.reporting.live import Reporters
 from hone_trainer.run import apart, preflight
 from hone_trainer.signals import Stop
@@ -82,6 +83,12 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     targets = [place(plan, source) for source in encoding.splits(plan)]
     if plan.nodes * plan.processes_per_node == 1:  # the one rank does it itself
         return plan
+    with phases.of_process().within(ENCODING):
+        _await_rows(plan, targets, stop, first)
+    return plan
+
+
+def _await_rows(plan: TrainingPlan, targets: list[Path], stop: Stop, first: bool) -> None:
     if first and not all(map(manifest.is_complete, targets)):
         apart.run("hone_trainer.run.encode", plan, stop, "the encoder")
     if not all(map(manifest.is_complete, targets)):
@@ -89,7 +96,6 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     while not all(map(manifest.is_complete, targets)):
         stop.check("while waiting for the encoded rows")
         time.sleep(1)
-    return plan
 
 
 def checked(plan: TrainingPlan) -> TrainingPlan:

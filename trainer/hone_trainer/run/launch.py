@@ -25,7 +25,7 @@ from hone_api.report import Outcome, TrainingResult
 from hone_trainer.distributed import loopback, messages
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.models import merge_base
-from hone_trainer.reporting import termination
+from hone_trainer.reporting import phases, termination
 from hone_trainer.run import ask_teacher, template_date
 from hone_trainer.secrets import scrub
 from hone_trainer.signals import Stop, die_with_parent, interrupted
@@ -51,11 +51,12 @@ BEFORE_A_STEP = "before the first step: there was nothing to save"
 _LOST_PEER = re.compile(r"connection (closed|reset)|broken pipe|timed out waiting|\[.*gloo.*\]|socket timeout", re.I)
 
 
-def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
+def run(plan: TrainingPlan, plan_dir: Path, since: float | None = None) -> TrainingResult | None:
     """Carry out the training plan on this node's ranks.
 
     Args:
         plan_dir: folder that the plan's relative paths are relative to.
+        since: when the run began, by `time.monotonic()`; default: now.
 
     Returns:
         The result on node 0; None on the other nodes.
@@ -64,6 +65,7 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
         TrainerError: the failure of the rank that failed first.
     """
     plan = plan_paths.absolute(plan, plan_dir)
+    clock = phases.begin(Path(plan.work_path), plan.attempt, since)
     stop = Stop().install().leave_at_once(partial(_leave, plan))
     os.environ.update(OFFLINE)
     from hone_trainer.run import encode  # its libraries read OFFLINE when they are imported
@@ -78,17 +80,27 @@ def run(plan: TrainingPlan, plan_dir: Path) -> TrainingResult | None:
         answered = ask_teacher.prepare(ready, stop, first)
         result = _run(encode.prepare(answered, stop, first), stop)
     except Exception as error:
-        _keep_outcome(plan, to_outcome(error))
+        _keep_outcome(plan, _timed(to_outcome(error)))
         raise
+    finally:
+        if first:
+            clock.keep(Path(plan.work_path), plan.attempt)
     if result is not None:
-        _keep_outcome(plan, Outcome(result=result))
+        _keep_outcome(plan, _timed(Outcome(result=result)))
     return result
+
+
+def _timed(outcome: Outcome) -> Outcome:
+    """The outcome with where the time of the attempt went."""
+    return outcome.model_copy(update={"phases": phases.outcome()})
 
 
 def _leave(plan: TrainingPlan) -> NoReturn:
     """End without a step, from within a signal handler: no library can take it for an error of its own."""
-    outcome = to_outcome(interrupted(BEFORE_A_STEP))
+    outcome = _timed(to_outcome(interrupted(BEFORE_A_STEP)))
     _keep_outcome(plan, outcome)
+    if _node() == 0:
+        phases.of_process().keep(Path(plan.work_path), plan.attempt)
     termination.write(outcome)
     os.write(2, f"Interrupted: stopped by a signal {BEFORE_A_STEP}\n".encode())  # print fails if it was interrupted
     os._exit(outcome.exit_code)
@@ -130,6 +142,8 @@ def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult |
     stop.check("before the ranks were started")
     stop.hold()  # torch's agent has handlers of its own, and passes the signal on to the ranks
     command = ("-u", "-m", "hone_trainer.run.launch", str(plan_file), str(folder))
+    clock = phases.of_process()
+    os.environ[phases.ENV] = clock.to_json()
     try:
         elastic_launch(_launch_config(plan, node), sys.executable)(*command)
     except ChildFailedError as error:
@@ -137,6 +151,11 @@ def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult |
         raise first_failure(_outcomes(folder), exits, signalled=False) from error
     except SignalException as error:
         raise first_failure(_outcomes(folder), {}, signalled=True) from error
+    finally:
+        del os.environ[phases.ENV]
+        if node == 0:
+            _, rank_zero = _outcomes(folder).get(0, (0.0, Outcome()))
+            clock.take_over(rank_zero.phases)
     if node != 0:
         return None
     result = _outcomes(folder)[0][1].result
@@ -217,6 +236,7 @@ def _outcomes(folder: Path) -> Outcomes:
 def _rank_main(plan_file: Path, folder: Path) -> None:
     """One rank: run, leave the outcome in a file, and end at once (a broken process group can hang at exit)."""
     rank = int(os.environ["RANK"])
+    phases.of_process()  # a signal may end this process before it trains
     stop = Stop().install().leave_at_once(lambda: _end(folder, rank, to_outcome(interrupted(BEFORE_A_STEP))))
     die_with_parent()  # no rank outlives a killed run
     plan = parse_plan(plan_file.read_bytes())
@@ -237,7 +257,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
 
 def _end(folder: Path, rank: int, outcome: Outcome) -> NoReturn:
     temporary = folder / f".rank-{rank}"
-    temporary.write_text(outcome.model_dump_json(by_alias=True))
+    temporary.write_text(_timed(outcome).model_dump_json(by_alias=True))
     temporary.rename(folder / f"rank-{rank}.json")
     sys.stdout.flush()
     sys.stderr.flush()

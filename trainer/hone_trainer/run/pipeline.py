@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hone_api.estimate.advice import advise
 from hone_api.failures import FailureCode
+from hone_api.phases import EXPORTING
 from hone_api.plan import TrainingPlan
 from hone_api.report import Outcome, TrainingResult
 from hone_api.states import Reason
@@ -66,6 +67,7 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: live.Reporters, started: flo
     training = _trained(run)
     appraisal = appraise(training.trainer, training.base, training.exported)
     peak = _peak_memory(run)
+    run.reporters.clock.enter(EXPORTING)
     weights = export.weights(training.trainer)
     result = _result(run, training, appraisal, peak)
     if ranks.is_first():
@@ -222,6 +224,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
     if plan.deepspeed is not None:
         deepspeed.prepare(cpu=not hardware.cuda)
     data = rows.load(plan, base, reporters)
+    reporters.update(stage="Loading")  # what was reported last may be that rows were encoded
     example = selfcheck.shown(data.train[0], base.tokenizer)
     benchmarks = measuring.load(plan, base)
     dataset, resolved = resolve.settle(plan, base, data, hardware)

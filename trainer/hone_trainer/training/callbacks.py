@@ -84,7 +84,11 @@ class Report(TrainerCallback):
         )
         self._mark = time.monotonic()
 
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._run.reporters.clock.begin_step()
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._run.reporters.clock.end_step()
         now = time.monotonic()
         self._seconds += now - self._mark
         self._mark = now

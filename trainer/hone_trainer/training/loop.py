@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hone_api.dataset_status import DatasetUse
 from hone_api.failures import FailureCode
+from hone_api.phases import SAVING
 from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
 from hone_trainer.encoding.split_file import Example
@@ -177,7 +178,7 @@ class Loop(_Trainer):
         if ranks.is_first():
             store.begin()
         ranks.barrier()
-        with naming_disk_errors(store.folder):
+        with self.run.reporters.clock.within(SAVING), naming_disk_errors(store.folder):
             Trainer._save_checkpoint(self, model, trial)  # not TRL's, which adds a model card
             ranks.barrier()
             if ranks.is_first():
