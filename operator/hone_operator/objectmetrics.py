@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hone_api.phases import PHASES
 from hone_api.progress_numbers import PROGRESS_NUMBERS
 from hone_api.states import AttemptOutcome, ConditionType, JobPhase
 from hone_operator.cache import Body, Cache
@@ -81,6 +82,12 @@ def _restarts(body: Body) -> float:
     return float(sum(earlier.get("outcome") == AttemptOutcome.FAILED for earlier in attempts[:-1]))
 
 
+def _held(body: Body) -> float | None:
+    held = [a.get("heldSecondsBeforeFirstStep") for a in body["status"].get("attempts") or ()]
+    known = [float(seconds) for seconds in held if seconds is not None]
+    return sum(known) if known else None
+
+
 GAUGES = (
     JobGauge("progress_ratio", "Optimiser steps done, as a share of the run.", _ratio),
     *(JobGauge(n.gauge_name, n.description, _number(n.json_name)) for n in PROGRESS_NUMBERS if n.job_gauge),
@@ -103,6 +110,11 @@ GAUGES = (
         "last_progress_timestamp_seconds",
         "When the trainer last reported something new, Unix time.",
         lambda b: seconds((b["status"].get("progress") or {}).get("lastUpdatedTime")),
+    ),
+    JobGauge(
+        "held_seconds_before_first_step",
+        "GPU-seconds before the first step, of all attempts; without GPUs, seconds.",
+        _held,
     ),
 )
 COUNTERS = (
@@ -134,6 +146,7 @@ class ObjectCollector(Collector):
         yield _info(jobs)
         yield _phases(jobs)
         yield from _job_numbers(jobs)
+        yield _attempt_phases(jobs)
         yield self._eta(jobs)
         yield _pods(self._cache.items("Pod"))
         datasets = list(self._cache.items("Dataset"))
@@ -209,6 +222,19 @@ def _job_numbers(jobs: list[Body]) -> Iterator[Metric]:
     for kind, numbers in ((GaugeMetricFamily, GAUGES), (CounterMetricFamily, COUNTERS)):
         for number in numbers:
             yield _filled(kind(f"hone_job_{number.name}", number.help, labels=JOB), jobs, _numbers(number))
+
+
+def _attempt_phases(jobs: list[Body]) -> Metric:
+    text = "Seconds of all attempts of a FineTuneJob by phase, as in status.attempts[].phases."
+    family = GaugeMetricFamily("hone_job_attempt_phase_seconds", text, labels=(*JOB, "phase"))
+
+    def samples(body: Body) -> Iterator[Sample]:
+        spent = [a.get("phases") or {} for a in body["status"].get("attempts") or ()]
+        for phase in PHASES:
+            if known := [seconds[phase.name] for seconds in spent if phase.name in seconds]:
+                yield (*_ref(body), phase.name), sum(known)
+
+    return _filled(family, jobs, samples)
 
 
 def _numbers(number: JobGauge) -> Callable[[Body], Iterator[Sample]]:

@@ -62,8 +62,20 @@ RUNNING = job(
         "lastUpdatedTime": "2026-01-01T00:10:00Z",
     },
     attempts=[
-        {"number": 1, "jobName": "running-1", "outcome": "Failed"},
-        {"number": 2, "jobName": "running-2", "outcome": "Preempted"},
+        {
+            "number": 1,
+            "jobName": "running-1",
+            "outcome": "Failed",
+            "phases": {"scheduled": 3, "image": 7, "loading": 20, "other": 2},
+            "heldSecondsBeforeFirstStep": 80,
+        },
+        {
+            "number": 2,
+            "jobName": "running-2",
+            "outcome": "Preempted",
+            "phases": {"scheduled": 2, "image": 1, "loading": 15, "training": 40},
+            "heldSecondsBeforeFirstStep": 60,
+        },
         {"number": 3, "jobName": "running-3", "outcome": "Running"},
     ],
 )

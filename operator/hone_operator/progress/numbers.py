@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +40,9 @@ class Latest:
     """When the step was last reported: a pod that is loading reports none."""
     ours: bool = False
     """Whether our own trainer reports; then transformers' own reports, which claim 100 % at any end, are ignored."""
+
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the attempt by phase of `hone_api.phases`; empty before a report of this operator's time."""
 
     @property
     def step(self) -> int:
@@ -173,6 +176,7 @@ def update(
         pod_created=previous.pod_created if previous and loading else origin.pod_created,
         step_told=previous.step_told if previous and loading else now,
         ours=report.hone is not None,
+        phases=(report.hone.phases if report.hone else {}) or (previous.phases if previous else {}),
     )
 
 

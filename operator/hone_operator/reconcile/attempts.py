@@ -12,6 +12,7 @@ from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile import phases
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
 from hone_operator.reconcile.pods import ObservedJob
@@ -86,6 +87,8 @@ class Now:
     """When the last open attempt was seen without its Job and without pods that may run."""
     stranded: Sequence[str] = ()
     """Names of its pods that can never start."""
+    gpus: int = 0
+    """GPUs of an attempt; 0 on CPUs."""
 
 
 def last_open(body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> Mapping[str, Any] | None:
@@ -118,7 +121,12 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
             job = by_number.get(record["number"])
             before = records[index - 1] if index else None
             _take_steps(record, before, now.report)
+            last_word = phases.take(record, job, now.report, now.gpus)
+            suspended = record["outcome"] == AttemptOutcome.SUSPENDED
             cause = _bring_up_to_date(record, job, before, following, now)
+            if "endTime" in record:
+                waited = bool(job and job.states and not job.states[0].ran)
+                phases.close(record, now.report, now.gpus, killed=not (last_word or suspended), waited=waited)
             if following is None:
                 attempts.job, attempts.cause = job, cause
                 _settle(records, job)

@@ -10,6 +10,8 @@ from hone_api.placement import Cleanup
 from hone_api.reading import read_known
 from hone_api.states import GATES, AnyReason, AttemptOutcome, ConditionType, JobPhase, Reason
 from hone_operator.desired import names
+from hone_operator.progress.numbers import newest
+from hone_operator.reconcile import phases
 from hone_operator.reconcile.attempts import surplus
 from hone_operator.reconcile.conditions import MAX_MESSAGE, Conditions, is_true
 from hone_operator.reconcile.draft import JobDraft
@@ -40,7 +42,10 @@ def fail(draft: JobDraft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()
     attempts = draft.status.get("attempts") or []
     last = attempts[-1] if attempts else None
     if last and "endTime" not in last:
-        last |= {"outcome": AttemptOutcome.FAILED, "endTime": draft.time, "reason": cause.code}
+        ran = last["outcome"] != AttemptOutcome.SUSPENDED
+        last["endTime"] = draft.time
+        phases.close(last, newest(draft.status), phases.gpus_of(draft.body), killed=ran, waited=True)
+        last |= {"outcome": AttemptOutcome.FAILED, "reason": cause.code}
     if last:
         draft.create.append(record(draft.body, cause))
     _failed(draft, cause, draft.time)

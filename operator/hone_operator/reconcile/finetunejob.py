@@ -15,7 +15,7 @@ from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import image, network, training
 from hone_operator.progress.numbers import newest
-from hone_operator.reconcile import bounds, earlier, forecast, inputs
+from hone_operator.reconcile import bounds, earlier, forecast, inputs, phases
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import Refused, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts, surplus, trained
@@ -91,7 +91,7 @@ class _Run:
         """Problems that the attempt's curves show."""
         jobs = self._jobs = of_component(seen.jobs, "training")
         deleted = draft.time if seen.stopping == 0 else None
-        now = Now(spec.suspend, seen.report or newest(draft.old), deleted, seen.stranded)
+        now = Now(spec.suspend, seen.report or newest(draft.old), deleted, seen.stranded, phases.gpus_of(draft.body))
         self.attempts = observe_attempts(draft.body, jobs, now)
         self.gate_keeper = GateKeeper(draft, spec, seen, platform, begun=bool(self.attempts.records))
 

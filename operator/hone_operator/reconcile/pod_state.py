@@ -11,7 +11,7 @@ from hone_api.report import FailureReport, parse_outcome
 from hone_api.report import Outcome as Ending
 from hone_operator.desired.pod import CONTAINERS
 from hone_operator.reconcile.conditions import KubeCondition, condition
-from hone_operator.times import parse_time
+from hone_operator.times import parse_time, read_time
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 MOUNTING_REASONS = frozenset({"", "ContainerCreating", "PodInitializing"})
@@ -72,6 +72,8 @@ class PodState:
     """Whether the pod has a node and waits for volumes or network; no event reports those that wait for ever."""
     waits: tuple[ContainerWait, ...]
     """Of all containers, also of those that others added, in the order in which they start."""
+    started_at: datetime | None
+    """When the first of all its containers started."""
 
     @property
     def name(self) -> str:
@@ -138,6 +140,7 @@ def read_pod(pod: Mapping[str, Any]) -> PodState:
         _termination(decisive),
         scheduling.is_true and phase == "Pending" and _is_mounting(decisive.get("state", {})),
         tuple(wait for each in containers if (wait := _wait(each))),
+        min((at for each in containers if (at := _started_at(each))), default=None),
     )
 
 
@@ -177,6 +180,11 @@ def _is_mounting(state: Mapping[str, Any]) -> bool:
     return not state.keys() & {"running", "terminated"} and state.get("waiting", {}).get("reason", "") in (
         MOUNTING_REASONS
     )
+
+
+def _started_at(container: Mapping[str, Any]) -> datetime | None:
+    state = container.get("state", {})
+    return read_time((state.get("running") or state.get("terminated") or {}).get("startedAt") or "")
 
 
 def _wait(container: Mapping[str, Any]) -> ContainerWait | None:
