@@ -206,6 +206,8 @@ def test_the_summary_shows_what_was_gained_and_where_the_time_went(monkeypatch):
     monkeypatch.setattr(summary, "Console", lambda **_: Console(file=out, width=110))
     run = job(startTime="2026-01-01T00:01:00Z", completionTime="2026-01-01T00:12:00Z")
     run["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    phases = {"scheduled": 0, "image": 2, "loading": 14, "evaluatingBase": 65, "firstStep": 3, "training": 500}
+    run["status"]["attempts"] = [{"phases": phases, "heldSecondsBeforeFirstStep": 79}]
     summary.show(run, VERSION, 80, 10)
     text = out.getvalue()
     for part in ("ops-commands-v1", "3.8", "1.9", "-50 %", "What is [x]?", "No idea.", "A field.", "The field."):
@@ -213,6 +215,11 @@ def test_the_summary_shows_what_was_gained_and_where_the_time_went(monkeypatch):
     assert "1m 20s" in text  # cluster
     assert "11m 0s" in text  # training
     assert "13m 35s" in text  # in all
+    sentence = "Before the first step: image 2s, loading 14s, evaluating the base 1m 5s. 79 seconds passed in its pod."
+    assert sentence in text
+    run["spec"] = {"resources": {"gpusPerNode": 1}}
+    assert summary.before_first_step(run).endswith(" 79 GPU-seconds were held.")
+    assert summary.before_first_step(job()) == ""
 
 
 def test_three_questions_stand_with_both_answers_and_which_is_right(monkeypatch):

@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from hone_api.phases import BEFORE_FIRST_STEP, IMAGE, PHASES, SCHEDULED
 from hone_api.states import ConditionType
 
 ENDINGS = {"Repeats": "loops: it repeats itself to the end", "Cut": "cut at the token limit"}
@@ -31,6 +32,8 @@ def show(job: Mapping[str, Any], version: Mapping[str, Any], cluster: float, cha
     if warnings := advice(job):
         out.print(Panel(Text(warnings), title="Warnings", title_align="left", border_style="yellow"))
     out.print(_times(job, version, cluster, chart))
+    if sentence := before_first_step(job):
+        out.print(sentence)
 
 
 def _version(version: Mapping[str, Any]) -> Table:
@@ -109,6 +112,19 @@ def _times(job: Mapping[str, Any], version: Mapping[str, Any], cluster: float, c
     total = installed + ((verified or end or created) - created).total_seconds() if created else installed
     table.add_row("total", duration(total))
     return table
+
+
+def before_first_step(job: Mapping[str, Any]) -> str:
+    """What the last attempt did before its first step; empty if its trainer did not measure that."""
+    attempts = job["status"].get("attempts") or [{}]
+    seconds, held = attempts[-1].get("phases") or {}, attempts[-1].get("heldSecondsBeforeFirstStep")
+    if held is None:
+        return ""
+    before = [phase for phase in PHASES if phase.name in (SCHEDULED, IMAGE, *BEFORE_FIRST_STEP)]
+    parts = [f"{phase.words} {duration(seconds[phase.name])}" for phase in before if seconds.get(phase.name)]
+    gpus = ((job.get("spec") or {}).get("resources") or {}).get("gpusPerNode", 0)
+    unit = "GPU-seconds were held" if gpus else "seconds passed in its pod"
+    return f"Before the first step: {', '.join(parts)}. {held} {unit}."
 
 
 def _table(title: str, *columns: str) -> Table:
