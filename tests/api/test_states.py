@@ -18,9 +18,11 @@ SOURCES = ("crds/hone_api", "operator/hone_operator", "cli/hone_cli", "dev/hone_
 DEFINED = ("crds/hone_api/states.py", "crds/hone_api/failures.py")
 STATES: tuple[type[State], ...] = (ConditionType, Reason, JobPhase, DatasetPhase, AttemptOutcome)
 POD, JOB, NODE = "phase of a pod", "word of the Job API", "condition of a node"
+STAGE = "a stage of a pod, as its reports name it"
 OTHER_THINGS = {
     ("trainer/hone_trainer/encoding/split_file.py", "Encoded"): "the name of a class",
-    ("trainer/hone_trainer/run/encode.py", "Encoding"): "a stage of a pod, as its reports name it",
+    ("crds/hone_api/phases.py", "Encoding"): STAGE,
+    ("trainer/hone_trainer/run/encode.py", "Encoding"): STAGE,
     ("cli/hone_cli/cluster.py", "Succeeded"): POD,
     ("cli/hone_cli/cluster.py", "Failed"): POD,
     ("cli/hone_cli/reviews.py", "Accepted"): "a reviewer's verdict",
@@ -43,10 +45,10 @@ OTHER_THINGS = {
     ("operator/hone_operator/reconcile/conditions.py", "Failed"): JOB,
     ("operator/hone_operator/reconcile/failures.py", "DeadlineExceeded"): "reason of a pod",
     ("operator/hone_operator/reconcile/failures.py", "Failed"): POD,
-    ("operator/hone_operator/reconcile/pods.py", "Pending"): POD,
-    ("operator/hone_operator/reconcile/pods.py", "Running"): POD,
-    ("operator/hone_operator/reconcile/pods.py", "Succeeded"): POD,
-    ("operator/hone_operator/reconcile/pods.py", "Failed"): POD,
+    ("operator/hone_operator/reconcile/pod_state.py", "Pending"): POD,
+    ("operator/hone_operator/reconcile/pod_state.py", "Running"): POD,
+    ("operator/hone_operator/reconcile/pod_state.py", "Succeeded"): POD,
+    ("operator/hone_operator/reconcile/pod_state.py", "Failed"): POD,
     ("operator/hone_operator/reconcile/references.py", "Succeeded"): POD,
     ("operator/hone_operator/reconcile/references.py", "Failed"): POD,
     ("operator/hone_operator/unreadable.py", "Unreadable"): "kind of a key of the queue",
