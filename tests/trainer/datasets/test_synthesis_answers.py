@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from inspect import isawaitable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
+from scripted import Said, Script, scripted
 
 from hone_api.plan import MaterializePlan
-from hone_dev.threaded import served
 from hone_trainer.datasets import materialize
-from hone_trainer.endpoints.addresses import Resolution
-from hone_trainer.endpoints.client import Access, Endpoint, PromptRefusedError
-from hone_trainer.errors import ConfigError, DataError, SourceError
+from hone_trainer.errors import DataError, SourceError
 
 pytestmark = pytest.mark.trainer
 
-KEY = "sk-0123456789"
 SEEDS = [
     {"prompt": "How many moons has Mars?", "completion": "Mars has 2 moons."},
     {"prompt": "Who wrote the play Hamlet?", "completion": "William Shakespeare."},
@@ -32,46 +25,12 @@ DOCUMENTS = [
     {"text": "The museum of Lima opens at nine. It is closed on Mondays."},
     {"text": "The river of Bern is called Aare. It flows into the Rhine."},
 ]
-Said = str | tuple[int, dict[str, Any]]
-"""The text of an answer, or a status and the body that goes with it."""
-
-
-class Script:
-    """A server that says the next line at each request; the last one again and again."""
-
-    def __init__(self) -> None:
-        self.lines: list[Said | Callable[[str], Said | Awaitable[Said]]] = ["…"]
-        self.asked: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-
-    async def answer(self, request: web.Request) -> web.Response:
-        self.headers.append(dict(request.headers))
-        body = await request.json()
-        self.asked.append(body)
-        line = self.lines.pop(0) if len(self.lines) > 1 else self.lines[0]
-        shown = body["messages"][-1]["content"]
-        said = line(shown) if callable(line) else line
-        said = await said if isawaitable(said) else said
-        if isinstance(said, tuple):
-            return web.json_response(said[1], status=said[0], headers={"Retry-After": "0"})
-        whole = not said.endswith("…")
-        message = {"role": "assistant", "content": said}
-        choice = {"index": 0, "message": message, "finish_reason": "stop" if whole else "length"}
-        return web.json_response({"choices": [choice]})
-
-    async def models(self, request: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": "scripted"}]})
 
 
 @pytest.fixture
 def script() -> Iterator[Script]:
-    """A `Script` on loopback, its base URL in `url`."""
-    made, app = Script(), web.Application()
-    app.router.add_post("/v1/chat/completions", made.answer)
-    app.router.add_get("/v1/models", made.models)
-    with served(app) as url:
-        made.url = f"{url}/v1"
-        yield made
+    with scripted() as server:
+        yield server
 
 
 @pytest.fixture
@@ -275,144 +234,6 @@ def test_a_server_that_refuses_many_prompts_is_told_and_may_be_mended(plan, scri
     assert filtered(made(wanted)[0]) == {"Refused": 1}
 
 
-# -- the endpoint ----------------------------------------------------------------------------------------------
-
-
-def endpoint(script: Script, key: str | None = KEY) -> Endpoint:
-    return Endpoint(script.url, Access(allow_private=True, key=key, pause=lambda seconds: None))
-
-
-def ask(server: Endpoint) -> str:
-    return server.chat("m", [{"role": "user", "content": "Hi"}], temperature=0.5, max_tokens=9, seed=1).text
-
-
-def test_what_may_pass_is_tried_again(script):
-    busy = (429, {"error": {"message": "slow down"}})
-    script.lines = [busy, (503, {"error": "starting"}), "Hello."]
-    assert ask(endpoint(script)) == "Hello."
-    assert len(script.asked) == 3
-
-
-def test_what_does_not_pass_is_told_after_some_tries(script):
-    script.lines = [(503, {"error": {"message": "overloaded"}})]
-    with pytest.raises(SourceError, match="after 6 tries: answers 503: overloaded") as caught:
-        ask(endpoint(script))
-    assert caught.value.code == "EndpointUnreachable"
-
-
-OLD_NAME = (400, {"error": {"message": "'max_tokens' is not supported, use 'max_completion_tokens' instead."}})
-
-
-def test_newer_models_have_another_name_for_the_longest_length(script):
-    script.lines = [OLD_NAME, "Hello.", "Hello."]
-    server = endpoint(script)
-    assert [ask(server), ask(server)] == ["Hello.", "Hello."]
-    assert ["max_completion_tokens" in body for body in script.asked] == [False, True, True]
-
-
-def test_the_other_name_is_learned_by_those_who_ask_at_the_same_time(script):
-    """The second request has the old name, too, and is refused after the first one was asked again by the new name."""
-    second_came, first_came_again = asyncio.Event(), asyncio.Event()
-
-    async def first(_: str) -> Said:
-        await second_came.wait()
-        return OLD_NAME
-
-    async def second(_: str) -> Said:
-        second_came.set()
-        await first_came_again.wait()
-        return OLD_NAME
-
-    def again(_: str) -> Said:
-        first_came_again.set()
-        return "Hello."
-
-    script.lines = [first, second, again, "Hello."]
-    server = endpoint(script)
-    with ThreadPoolExecutor(2) as threads:
-        assert list(threads.map(lambda _: ask(server), range(2))) == ["Hello.", "Hello."]
-
-
-def test_the_key_goes_to_the_server_and_nowhere_else(script):
-    script.lines = [(401, {"error": {"message": f"Incorrect API key provided: {KEY}."}})]
-    with pytest.raises(SourceError) as caught:
-        ask(endpoint(script))
-    assert caught.value.code == "EndpointRefused"
-    assert "Incorrect API key provided" in caught.value.message
-    assert KEY not in caught.value.message
-    assert script.headers[0]["Authorization"] == f"Bearer {KEY}"
-
-
-@pytest.mark.parametrize("body", [lambda words: {"error": words}, lambda words: {"detail": words}])
-def test_no_part_of_a_key_is_left_where_long_words_are_cut(script, body):
-    """Wherever the cut falls."""
-    for before in range(270, 300):
-        script.lines = [(401, body("x" * before + KEY + "y" * 300))]
-        with pytest.raises(SourceError) as caught:
-            ask(endpoint(script))
-        assert KEY[:4] not in caught.value.message
-        assert len(caught.value.message) < 350
-
-
-@pytest.mark.parametrize(
-    ("status", "of_the_prompt"), [(400, True), (413, True), (422, True), (401, False), (403, False), (404, False)]
-)
-def test_what_is_refused_of_one_prompt_is_told_from_what_is_refused_of_all(script, status, of_the_prompt):
-    script.lines = [(status, {"error": {"message": "No."}})]
-    with pytest.raises(SourceError, match=f"answers {status}: No.") as caught:
-        ask(endpoint(script))
-    assert caught.value.code == "EndpointRefused"
-    assert isinstance(caught.value, PromptRefusedError) == of_the_prompt
-    assert len(script.asked) == 1
-
-
-def test_an_answer_that_a_filter_cut_is_none(script):
-    cut = {"choices": [{"message": {"content": "Once upon a"}, "finish_reason": "content_filter"}]}
-    script.lines = [(200, cut)]
-    with pytest.raises(PromptRefusedError, match="content filter"):
-        ask(endpoint(script))
-
-
-def test_a_redirect_is_not_followed(script):
-    script.lines = [(307, {"error": "elsewhere"})]
-    with pytest.raises(SourceError, match="answers 307"):
-        ask(endpoint(script))
-    assert len(script.asked) == 1
-
-
-@pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": [{"text": "old"}]}])
-def test_another_kind_of_answer_is_told(script, body):
-    script.lines = [(200, body)]
-    with pytest.raises(SourceError, match="answers something else than a completion"):
-        ask(endpoint(script))
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("http://models.example.org/v1", "plain http:// goes to Services of the cluster only; use https://"),
-        ("http://localhost:11434/v1", "validate with --allow-private-addresses; in a cluster its administrator sets"),
-        ("http://127.0.0.1:8000/v1", "validate with --allow-private-addresses"),
-        ("http://[::1]:8000/v1", "validate with --allow-private-addresses"),
-        ("http://192.168.1.7:8000/v1", "limits.allowPrivateAddresses of the chart"),
-        ("http://169.254.169.254/v1", "use https://"),
-        ("https://models.example.org/v1?key=1", "is not the base URL of an API"),
-    ],
-)
-def test_an_endpoint_that_cannot_be_is_told(url, words):
-    with pytest.raises(ConfigError, match=words):
-        Endpoint(url, Access())
-
-
-@pytest.mark.parametrize(
-    ("address", "words"), [("10.0.0.7", "public; for a server in your own network"), ("169.254.169.254", "public$")]
-)
-def test_who_may_lift_a_refusal_is_told_where_it_can_be(address: str, words: str) -> None:
-    server = Endpoint("https://models.example.org/v1", Access(resolver=lambda *_: Resolution([address])))
-    with pytest.raises(SourceError, match=words):
-        ask(server)
-
-
 def test_the_log_counts_tokens_of_answers_and_judges(plan, script, caplog):
     """Those that a filter drops are paid for, too."""
 
@@ -449,10 +270,3 @@ def test_a_table_of_a_document_is_shown_without_its_tags(plan, script):
     assert rows == [{"prompt": "When was the tower built?", "completion": "In 1890."}]
     shown = script.asked[0]["messages"][-1]["content"]
     assert "# Towers\n\nTower | Built\nOslo | 1890\n\n`<td>` is a cell of HTML." in shown
-
-
-def test_a_public_name_with_a_private_address_is_refused():
-    server = Endpoint("https://models.example.org/v1", Access(resolver=lambda *_: Resolution(["169.254.169.254"])))
-    with pytest.raises(SourceError, match="which is not public") as caught:
-        ask(server)
-    assert caught.value.code == "SourceRefused"
