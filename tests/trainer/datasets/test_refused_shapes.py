@@ -1,0 +1,180 @@
+"""Rows that would be read wrongly are refused, and the message has the mapping that reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conversations import CHAT, PAIR, TALK, Row
+
+from hone_trainer.datasets import detect
+from hone_trainer.datasets.rows import RowError
+from hone_trainer.errors import DataError
+
+pytestmark = pytest.mark.pure
+REFUSED: dict[str, tuple[Row, str, str]] = {
+    "TRL step-wise": (
+        {"prompt": "q", "completions": ["a", "b"], "labels": [True, False]},
+        "UnknownFormat",
+        "TRL step-wise supervision",
+    ),
+    "fill in the middle": (
+        {"prefix": "def f(", "middle": "x", "suffix": "): return x", "repo": "r"},
+        "UnknownFormat",
+        "{prompt: prefix, completion: middle}",
+    ),
+    "ranked completions": ({"prompt": "q", "completions": ["a", "b"]}, "UnknownFormat", "ranked completions"),
+    "pre-tokenised": ({"input_ids": [1, 2], "labels": [1, 2]}, "UnknownFormat", "give the texts"),
+    "Axolotl segments": ({"segments": [{"label": True, "text": "a"}]}, "UnknownFormat", "Axolotl segments"),
+    "OASST": (
+        {"message_id": "1", "parent_id": None, "role": "prompter", "text": "t"},
+        "UnknownFormat",
+        "a root to a leaf",
+    ),
+    "translation": ({"translation": {"de": "a", "en": "b"}}, "UnknownFormat", "prompt: translation.de"),
+    "summaries": ({"document": "d", "summary": "s"}, "UnknownFormat", "lines('Summarise:', document)"),
+    "prompts alone": ({"prompt": "q", "id": "a-1"}, "UnknownFormat", "prompts without answers. Add what is learned"),
+    "prompts of turns alone": ({"prompt": [TALK[0]]}, "UnknownFormat", "prompts without answers"),
+    **{
+        f"texts in {name}": ({name: ["hi", "hello"], "act": [1, 2]}, "UnknownFormat", f"prompt: '{name}[0]'")
+        for name in ("dialog", "utterances", "messages", "conversations")
+    },
+    "classes as numbers": (
+        {"text": "t", "label": 1},
+        "UnknownFormat",
+        """{prompt: text, completion: 'name(label, `["name of 0", "name of 1"]`)'}""",
+    ),
+    "many classes as numbers": ({"text": "t", "label": 76}, "UnknownFormat", '"name of 3", "…"]`)'),
+    "preference with a text of the asker's": (
+        {"headline": "q", "chosen": "It is so. Yes.", "rejected": "It is so. No."},
+        "UnreadColumns",
+        "{prompt: headline}",
+    ),
+    "0 and 1 beside an answer": ({"prompt": "q", "completion": "a", "label": 1}, "UnreadColumns", "format: KTO"),
+    "kto_tag": ({"prompt": "q", "completion": "a", "kto_tag": "true"}, "UnreadColumns", "format: KTO"),
+    "verdicts of 1 and -1": ({"prompt": "q", "completion": "a", "label": -1}, "UnreadColumns", "label: label"),
+    "verdicts in words": ({"prompt": "q", "completion": "a", "label": "Good"}, "UnreadColumns", "format: KTO"),
+    "is_correct": ({"prompt": "q", "completion": "a", "is_correct": False}, "UnreadColumns", "label: is_correct"),
+    "context beside prompt": ({"prompt": "q", "completion": "a", "context": "c"}, "UnreadColumns", "context"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_be_read_wrongly_is_refused_with_the_way_out(name: str) -> None:
+    row, code, words = REFUSED[name]
+    with pytest.raises(DataError) as caught:
+        detect.choose("Auto", {}, [row] * 3)
+    assert caught.value.code == code
+    assert words in caught.value.message
+
+
+def test_the_mapping_that_is_told_for_classes_reads_them() -> None:
+    rows = [{"text": "t", "label": label} for label in (0, 1)]
+    with pytest.raises(RowError, match="completion is a number") as caught:
+        detect.choose("PromptCompletion", {"prompt": "text", "completion": "label"}, rows).normalise(rows[1])
+    expression = str(caught.value).partition("completion: '")[2].removesuffix("'}")
+    found = detect.choose("PromptCompletion", {"prompt": "text", "completion": expression}, rows)
+    assert [found.normalise(row)["completion"] for row in rows] == ["name of 0", "name of 1"]
+
+
+@pytest.mark.parametrize(
+    ("label", "verdict"), [(1.0, True), (0.0, False), (-1, False), ("1", True), ("Good", True), ("bad", False)]
+)
+def test_a_verdict_that_is_told_to_be_a_label_is_read_as_one(label: Any, verdict: bool) -> None:
+    row = {"prompt": "q", "completion": "a", "is_correct": label}
+    assert detect.choose("KTO", {"label": "is_correct"}, [row]).normalise(row)["label"] is verdict
+
+
+@pytest.mark.parametrize("name", [name for name, (_, code, _) in REFUSED.items() if code == "UnreadColumns"])
+def test_who_ignores_the_column_insists(name: str) -> None:
+    row, *_ = REFUSED[name]
+    others = set(row) - {"prompt", "completion", "chosen", "rejected"}
+    found = detect.choose("Auto", {}, [row] * 3, others)
+    assert set(found.normalise(row)) <= {"prompt", "completion", "chosen", "rejected"}
+
+
+WRITTEN_OUT: dict[str, tuple[str, dict[str, str], Row, str]] = {
+    "a question beside two answers": (
+        "Preference",
+        {},
+        {"question": "q", "chosen": "It is so. Yes.", "rejected": "It is so. No."},
+        "{prompt: question}",
+    ),
+    "the same with roles mapped to their own names": (
+        "Preference",
+        {"chosen": "chosen", "rejected": "rejected"},
+        {"question": "q", "chosen": "It is so. Yes.", "rejected": "It is so. No."},
+        "{prompt: question}",
+    ),
+    "a question in two columns": (
+        "Preference",
+        {},
+        {"instruction": "q", "input": "i", "chosen": "It is so. Yes.", "rejected": "It is so. No."},
+        '{prompt: "lines(instruction, input)"}',
+    ),
+    "a label beside an answer": (
+        "PromptCompletion",
+        {"prompt": "question"},
+        {"question": "q", "completion": "a", "label": "False"},
+        "format: KTO",
+    ),
+    "a label beside a chat": ("Chat", {}, {**CHAT, "label": False}, "format: KTO"),
+    "a label beside an instruction": ("Alpaca", {}, {"instruction": "q", "output": "a", "label": 0}, "format: KTO"),
+    "context beside an answer": ("PromptCompletion", {}, {**PAIR, "context": "c"}, "lines(context"),
+    "context beside an answer to check by": (
+        "Verifiable",
+        {},
+        {"prompt": "q", "answer": "4", "context": "c"},
+        "lines(c",
+    ),
+    "context beside an answer with the verdict 0": ("KTO", {}, {**PAIR, "label": 0, "context": "c"}, "lines(context"),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN_OUT)
+def test_a_format_that_is_written_out_drops_no_column_silently(name: str) -> None:
+    format, columns, row, words = WRITTEN_OUT[name]
+    with pytest.raises(DataError, match="ignoreColumns") as caught:
+        detect.choose(format, columns, [row] * 3)
+    assert caught.value.code == "UnreadColumns"
+    assert words in caught.value.message
+    others = {"question", "instruction", "input", "label", "context"} & row.keys() - {*columns.values()}
+    needed = {*detect.FORMATS[format].required}
+    found = detect.choose(format, columns, [row] * 3, others - needed)
+    assert found.normalise(row)
+
+
+@pytest.mark.parametrize("format", ["Auto", "Chat"])
+@pytest.mark.parametrize(
+    ("column", "value", "code"),
+    [
+        *((name, ["a.png"], "NotText") for name in ("image", "images", "audio", "audios", "video", "videos")),
+        ("train_detail", [{"begin": 0}], "UnsupportedField"),
+    ],
+)
+def test_content_that_no_format_reads_is_refused(format: str, column: str, value: Any, code: str) -> None:
+    row = {**CHAT, column: value}
+    with pytest.raises(RowError, match="ignoreColumns") as caught:
+        detect.choose(format, {}, [CHAT]).normalise(row)
+    assert caught.value.code == code
+    assert detect.choose(format, {}, [row], [column]).normalise(row) == CHAT
+    assert detect.choose(format, {}, [CHAT]).normalise({**CHAT, column: []}) == CHAT
+
+
+@pytest.mark.parametrize(
+    ("turn", "code"),
+    [
+        ({"role": "assistant", "content": "a", "train_detail": [{"begin_offset": 0}]}, "UnsupportedField"),
+        ({"role": "assistant", "content": "<think>\nx\n</think>\na", "thinking": "hm"}, "UnsupportedField"),
+        ({"role": "user", "content": "a", "reasoning_content": "hm"}, "UnsupportedField"),
+        ({"role": "assistant", "content": "a", "loss_weight": 0.5}, "WrongWeight"),
+        ({"role": "assistant", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}, "NotText"),
+        ({"role": "assistant", "content": [{"type": "tool_use", "input": {}}]}, "BrokenToolCall"),
+        ({"role": "user", "content": [{"type": "tool_use", "name": "f", "input": {}}]}, "BrokenToolCall"),
+    ],
+)
+def test_a_turn_is_refused(turn: Row, code: str) -> None:
+    row = {"messages": [TALK[0], turn, *TALK]}
+    with pytest.raises(RowError) as caught:
+        detect.choose("Chat", {}, [row]).normalise(row)
+    assert caught.value.code == code
