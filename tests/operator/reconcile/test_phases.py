@@ -80,25 +80,25 @@ def test_without_gpus_seconds_are_counted_once(new_life: Any, at: Any) -> None:
     assert held(life) == 6 + 25
 
 
-def test_a_pod_that_was_killed_has_its_last_stage(life: Any, at: Any) -> None:
-    """It reports once that it loads, and then nothing: out of memory."""
+def kill(life: Any, at: Any, reported: int, stage: str, **seconds: float) -> None:
+    """The only pod reports once, after so many seconds, and is killed at 60."""
     life.tick()
     life.pods(pod(life, at))
-    report(life, 12, "Loading", loading=0.4)
-    life.tick(12)
+    report(life, reported, stage, **seconds)
+    life.tick(reported)
     life.ends("Failed", ended(life, at, 137), seconds=60)
     life.tick(61)
+
+
+def test_a_pod_that_was_killed_has_its_last_stage(life: Any, at: Any) -> None:
+    """It runs out of memory while it loads."""
+    kill(life, at, 12, "Loading", loading=0.4)
     assert phases(life) == {"scheduled": 3, "image": 7, "loading": 48, "other": 2}
     assert held(life) == 48
 
 
 def test_one_killed_in_its_first_step_was_not_loading(life: Any, at: Any) -> None:
-    life.tick()
-    life.pods(pod(life, at))
-    report(life, 30, "Training", loading=20.0)
-    life.tick(30)
-    life.ends("Failed", ended(life, at, 137), seconds=60)
-    life.tick(61)
+    kill(life, at, 30, "Training", loading=20.0)
     assert phases(life) == {"scheduled": 3, "image": 7, "loading": 20, "firstStep": 30}
 
 
