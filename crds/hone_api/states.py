@@ -148,7 +148,7 @@ class Reason(State):
     # Of the operator
     INTERNAL_ERROR = "InternalError", "The operator failed on this object and retries: report it"
     STATUS_REFUSED = "StatusRefused", "The API server refused the status that the operator wrote"
-    WRITE_REFUSED = "WriteRefused", "The API server refused an object that the operator changes; the message names it"
+    WRITE_REFUSED = "WriteRefused", "The API server refused to change an object; the message names it"
     RECOVERED = "Recovered", "The operator works on this object again"
     UNREADABLE = "Unreadable", "The object is too large, too deep or not JSON, and is skipped (Event)"
     UNWRITABLE = "Unwritable", "The object has no room for a status, and is left alone (Event)"

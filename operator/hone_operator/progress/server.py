@@ -143,7 +143,7 @@ class ProgressServer:
     async def _job_and_attempt(self, caller: Caller, namespace: str, name: str) -> Bound:
         job = self._directory.cached("FineTuneJob", namespace, name)
         if job is None:
-            raise ReportRefusedError(404, "NotFound", f"there is no finetunejob {name} in {namespace}")
+            raise ReportRefusedError(404, "NotFound", f"FineTuneJob {name} does not exist in namespace {namespace}")
         chain = await self._chain(caller, job)
         attempt = attempt_of(caller, chain)
         status = job.get("status") or {}
