@@ -1,11 +1,11 @@
-"""Tokens a CPU second of Hone's encoder beside `datasets.map` with the same template, and the same masks.
+"""Compares Hone's encoder with `datasets.map`: tokens per CPU second, with the same template and masks.
 
     make setup && .venv/bin/python bench/encode.py [--megabytes 20] [--repeats 3] [--chats FILE] [--texts FILE] [--busy]
 
 Rows are generated (chats of one to four answers, with a system prompt in every fourth; documents), or read from files
 of normalised rows. The tokenizer is SmolLM2's. On the same rows, in processes of their own, alternating:
 
-- chats: Hone's encoder, with its proofs, into its folder; `load_dataset` and `map` of `apply_chat_template(...,
+- chats: Hone's encoder, with its checks, writes its folder; `load_dataset` and `map` of `apply_chat_template(...,
   return_assistant_tokens_mask=True)`, as TRL's SFTTrainer calls it for `assistant_only_loss`, with SmolLM2's template
   and `{% generation %}` around what the assistant says. Token ids and masks of both are compared, row for row.
 - texts: Hone's encoder of DAPT, without a bound on the length; `map` of the tokenizer in batches, with end of sequence.

@@ -15,12 +15,15 @@ cluster = typer.Typer(no_args_is_help=True, help="Real Kubernetes on this machin
 
 @cluster.command()
 def up(
-    addons: Annotated[list[str], typer.Option("--with", help=f"Add {', '.join(embedded.ADDONS)}; repeatable.")] = [],  # noqa: B006
+    addons: Annotated[
+        list[str] | None, typer.Option("--with", help=f"Add {', '.join(embedded.ADDONS)}; repeatable.")
+    ] = None,
 ) -> None:
     """Bring the cluster up, or repair it."""
-    if unknown := sorted(set(addons) - set(embedded.ADDONS)):
-        raise typer.BadParameter(f"no add-on {', '.join(unknown)}; there are: {', '.join(embedded.ADDONS)}")
-    embedded.up(addons=addons)
+    wanted = addons or []
+    if unknown := sorted(set(wanted) - set(embedded.ADDONS)):
+        raise typer.BadParameter(f"unknown add-on {', '.join(unknown)}; use one of: {', '.join(embedded.ADDONS)}")
+    embedded.up(addons=wanted)
 
 
 @cluster.command()

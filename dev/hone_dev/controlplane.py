@@ -209,7 +209,7 @@ def control_plane(
     Needs neither root nor a node: objects are real, pods never run. Listens on free ports of
     loopback, keeps everything under `folder`, yields the administrator's kubeconfig. The audit
     log of writes is `folder`/logs/audit.log. `memory` is the API server's soft limit, e.g. 2GiB.
-    `addons` make programs that run beside them, e.g. `hone_dev.kueue.component`.
+    `addons` return further programs to run, e.g. `hone_dev.kueue.component`.
     """
     folder = folder.resolve()
     port, etcd_port, peer_port, controller_port = _free_ports(4)

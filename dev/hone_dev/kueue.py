@@ -23,7 +23,7 @@ SERVICE, SECRET = "kueue-webhook-service", "kueue-webhook-server-cert"
 _LEFT_OUT = frozenset({"Deployment", "Service", "ConfigMap", "ServiceAccount", "APIService"})
 """Kinds of the chart that a process of this machine does not need."""
 _GROUPS = frozenset({"kueue.x-k8s.io", "batch"})
-"""API groups of which Kueue is asked: it manages Jobs alone here."""
+"""API groups whose objects pass through Kueue's webhooks. Here it manages Jobs only."""
 
 
 def component(plane: ControlPlane, port: int = 0, health_port: int = 0) -> Component:
@@ -106,7 +106,7 @@ def _objects(port: int) -> Iterator[dict[str, Any]]:
         if body["kind"] == "CustomResourceDefinition" and "conversion" in body["spec"]:
             hooks = [body["spec"]["conversion"]["webhook"]]
         if body["kind"].endswith("WebhookConfiguration"):
-            hooks = body["webhooks"] = [hook for hook in body["webhooks"] if _is_asked(hook)]
+            hooks = body["webhooks"] = [hook for hook in body["webhooks"] if _is_kept(hook)]
         for hook in hooks:
             hook["clientConfig"]["service"]["port"] = port
         if body["kind"].endswith("Binding"):
@@ -114,7 +114,7 @@ def _objects(port: int) -> Iterator[dict[str, Any]]:
         yield body
 
 
-def _is_asked(hook: dict[str, Any]) -> bool:
+def _is_kept(hook: dict[str, Any]) -> bool:
     return all(_GROUPS.issuperset(rule["apiGroups"]) for rule in hook["rules"])
 
 

@@ -1,4 +1,4 @@
-"""Kueue beside a real API server and Job controller: quota holds, and what ends makes room. No pod runs."""
+"""Kueue with a real API server and Job controller: it enforces the quota and admits the next Job. No pod runs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Rows in batches, for workers: few enough bytes that all that wait fit in memory, enough rows that sending them costs
-little.
+"""Groups rows into batches for workers: small enough that all waiting batches fit in memory, and large enough that the
+cost of sending them is low.
 """
 
 from __future__ import annotations
