@@ -52,6 +52,11 @@ def scrape(operator):
     return urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
 
 
+ELSEWHERE = "A namespace that another test has left"
+ALSO = {("The tenant's namespace", "create", "persistentvolumeclaims"), ("The tenant's namespace", "patch", "jobs")}
+"""What the operator writes as well, where a claim is missing and when a run is suspended: below the table."""
+
+
 def writes(log, since, namespace):
     """What the operator has written, by the API server's audit log from this byte on: (where, verb, resource)."""
     operator = f"system:serviceaccount:{SYSTEM}:hone"
@@ -62,7 +67,7 @@ def writes(log, since, namespace):
         about = event["objectRef"]
         if event["user"]["username"] == operator and event["responseStatus"]["code"] < 400:
             resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
-            place = where.get(about.get("namespace"), "The tenant's namespace")  # other tests may have left tenants
+            place = where.get(about.get("namespace"), ELSEWHERE)
             found.add((place, event["verb"], resource))
     return found
 
@@ -129,7 +134,10 @@ def test_a_life_with_no_more_rights_than_the_chart_gives(
     assert "forbidden" not in operator.log().lower()  # the word of every 403 of the API server
     assert operator.stop() == 0
     known = documented_writes()
-    written = writes(audit, before, namespace)
+    everywhere = writes(audit, before, namespace)
+    elsewhere = {("The tenant's namespace", verb, resource) for at, verb, resource in everywhere if at == ELSEWHERE}
+    assert elsewhere <= known | ALSO
+    written = {write for write in everywhere if write[0] != ELSEWHERE}
     assert written <= known, "a write that the threat model does not have"
     assert "labelled" not in request.node.name or written == known
 

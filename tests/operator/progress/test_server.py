@@ -174,9 +174,10 @@ async def test_transformers_own_callback_reports(world, tmp_path, monkeypatch):
 async def test_a_report_is_echoed_as_it_was_understood(world):
     world.knows("a")
     token = await world.token(await world.attempt("a", 1))
-    understood = {**REPORT, "hone": {"stage": "Training", "step": 41, "evalLoss": "nan", "metrics": {}}}
+    hone = {"stage": "Training", "step": 41, "evalLoss": "nan", "metrics": {}, "phases": {"loading": 2.5}}
+    understood = {**REPORT, "hone": hone}
     assert await world.post("a", token, {**understood, "further": [1, 2]}) == (200, understood)
-    older = {**REPORT, "hone": {"stage": "Training", "step": 40, "metrics": {"reward": "0.5"}}}
+    older = {**REPORT, "hone": {"stage": "Training", "step": 40, "metrics": {"reward": "0.5"}, "phases": {}}}
     assert await world.post("a", token, older) == (200, older)
     assert world.store.latest(OWNER).step == 41
 
