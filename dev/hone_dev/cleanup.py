@@ -39,12 +39,17 @@ def make_cgroup(name: str) -> None:
                 own.write_text(parent.read_text())
 
 
+def _groups(name: str) -> list[Path]:
+    """The control group and those below it, deepest first. Runtimes remove some meanwhile: those are left out."""
+    # os.walk passes over folders that have gone; rglob of Python 3.11 raises.
+    return [Path(folder) for root in hierarchies() for folder, _, _ in os.walk(root / name, topdown=False)]
+
+
 def _members(name: str) -> set[int]:
     found: set[int] = set()
-    for root in hierarchies():
-        for procs in (root / name).rglob("cgroup.procs"):
-            with contextlib.suppress(OSError):
-                found.update(int(pid) for pid in procs.read_text().split())
+    for group in _groups(name):
+        with contextlib.suppress(OSError):
+            found.update(int(pid) for pid in (group / "cgroup.procs").read_text().split())
     return found
 
 
@@ -62,12 +67,9 @@ def kill_cgroup(name: str, timeout: float = 30.0) -> None:
 
 def remove_cgroup(name: str) -> None:
     """Remove the emptied control group and those below it."""
-    for root in hierarchies():
-        folders = [path for path in (root / name).rglob("*") if path.is_dir()]
-        for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-            folder.rmdir()
+    for group in _groups(name):
         with contextlib.suppress(FileNotFoundError):
-            (root / name).rmdir()
+            group.rmdir()
 
 
 def forget_containers(node: Node) -> None:
