@@ -7,8 +7,8 @@ import sys
 
 import typer
 
-from hone_cli import dataset
-from hone_cli.reviews import ReviewError
+from hone_cli import dataset, download
+from hone_cli.errors import CommandError
 
 _HELP = """Work of people on the objects of Hone; kubectl does the rest.
 
@@ -16,14 +16,12 @@ _HELP = """Work of people on the objects of Hone; kubectl does the rest.
 kubectl get dset                     which Datasets wait for a review
 hone dataset review NAME             decide on the rows that a model generated
 hone dataset review NAME --help      keys, and a page instead of the terminal
+hone download MODEL FOLDER           copy a trained model out of the cluster
 """
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 app.add_typer(dataset.app, name="dataset")
-
-
-@app.callback()
-def _hone() -> None:
-    """Keeps `dataset` a subcommand while it is the only one."""
+app.command()(download.download)
+app.command("serve-files", hidden=True)(download.serve_files)
 
 
 def printable(text: str) -> str:
@@ -36,7 +34,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # clean-up code runs
     try:
         app()
-    except ReviewError as error:
+    except CommandError as error:
         print(f"hone: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
 

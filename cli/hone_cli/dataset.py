@@ -11,7 +11,9 @@ import typer
 
 from hone_api.synthesis import SyntheticRows
 from hone_cli import folder, local, pod
-from hone_cli.reviews import ReviewError, Reviews, words
+from hone_cli.errors import CommandError
+from hone_cli.reviews import Reviews, words
+from hone_cli.server import application
 
 app = typer.Typer(no_args_is_help=True, help="Data: review generated rows.")
 _IDLE_SECONDS = 2 * 3600.0
@@ -63,8 +65,10 @@ def serve_review(batch: Path) -> None:
     try:
         token_digest, reviewer = os.environ[pod.DIGEST_ENV], os.environ[pod.REVIEWER_ENV]
     except KeyError as error:
-        raise ReviewError(f"{error} is not set: the hone that started this pod is older than the image") from None
-    local.serve_in_pod(folder.Folder(batch, reviewer), token_digest, pod.PORT, _IDLE_SECONDS)
+        raise CommandError(f"{error} is not set: the hone that started this pod is older than the image") from None
+    reviews = folder.Folder(batch, reviewer)
+    reviews.state()  # what is wrong with the batch is told before it is served
+    local.serve_in_pod(lambda asked: application(reviews, token_digest, asked), pod.PORT, _IDLE_SECONDS)
 
 
 def _in_terminal(reviews: Reviews, row: str | None) -> SyntheticRows | None:

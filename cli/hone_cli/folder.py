@@ -31,7 +31,8 @@ from hone_api.review import (
     standings,
     verify,
 )
-from hone_cli.reviews import BatchState, Listing, ReviewError, Status, edited, page_of, texts
+from hone_cli.errors import CommandError
+from hone_cli.reviews import BatchState, Listing, Status, edited, page_of, texts
 
 AnyModel = TypeVar("AnyModel", bound=ApiModel)
 
@@ -40,13 +41,13 @@ def find(path: Path, dataset: str) -> Path:
     """The batch in a folder: the folder itself, or the newest batch of this Dataset in a store.
 
     Raises:
-        ReviewError: there is none.
+        CommandError: there is none.
     """
     if (path / REQUEST).is_file():
         return path
     batches = sorted(path.glob(f"synthesis/{dataset}/*/{REQUEST}"), key=lambda file: file.stat().st_mtime)
     if not batches:
-        raise ReviewError(f"{path} is neither a batch (with {REQUEST}) nor a store with synthesis/{dataset}/")
+        raise CommandError(f"{path} is neither a batch (with {REQUEST}) nor a store with synthesis/{dataset}/")
     return batches[-1].parent
 
 
@@ -91,7 +92,7 @@ class Folder:
         verified = self._verified()
         request = self._request
         if row is not None and row not in self.candidates:
-            raise ReviewError(f"there is no row {row}")
+            raise CommandError(f"there is no row {row}")
         chosen = self.candidates[row] if row else self._next(verified, skipped)
         standing = self._standings()
         chosen_standing = standing.get(chosen.id, Standing()) if chosen else Standing()
@@ -118,7 +119,7 @@ class Folder:
         self._read()
         candidate = self.candidates.get(id)
         if candidate is None:
-            raise ReviewError(f"there is no row {id}")
+            raise CommandError(f"there is no row {id}")
         if verdict == Verdict.EDIT:
             row = edited(candidate.row, {k: v for k, v in texts(row or {}).items() if v != candidate.row.get(k)})
             verdict = Verdict.EDIT if row != candidate.row else Verdict.ACCEPT
@@ -145,7 +146,7 @@ class Folder:
         try:
             return ReviewRequest.model_validate_json((self.path / REQUEST).read_bytes())
         except (OSError, ValidationError) as error:
-            raise ReviewError(f"{self.path} holds no batch: {error}") from None
+            raise CommandError(f"{self.path} holds no batch: {error}") from None
 
     def _read(self) -> None:
         for line in self._tail(self.path / CANDIDATES).new():
@@ -195,7 +196,7 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise ReviewError(f"the decision is not kept: {error}") from None
+            raise CommandError(f"the decision is not kept: {error}") from None
 
     def _mended(self) -> bytes:
         """The bytes that complete a line which a killed process left half-written."""
@@ -212,5 +213,5 @@ def _parsed(line: bytes, kind: type[AnyModel]) -> AnyModel | None:
         return kind.model_validate_json(line)
     except ValidationError as error:
         if error.errors()[0]["type"] != "json_invalid":
-            raise ReviewError(f"a line of the batch has not the expected fields: {error}") from None
+            raise CommandError(f"a line of the batch has not the expected fields: {error}") from None
         return None

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import secrets
 import signal
+from collections.abc import Callable
 
 import typer
 from aiohttp import web
 
 from hone_api.synthesis import SyntheticRows
+from hone_cli.guard import digest
 from hone_cli.pod import LISTENING
 from hone_cli.reviews import Reviews
-from hone_cli.server import application, digest
+from hone_cli.server import application
 
 LOOPBACK = "127.0.0.1"
 
@@ -38,13 +40,16 @@ async def _serve(app: web.Application, port: int, token: str) -> None:
         await runner.cleanup()
 
 
-def serve_in_pod(reviews: Reviews, token_digest: str, port: int, idle_seconds: float) -> None:
+Serves = Callable[[Callable[[], None]], web.Application]
+"""Makes an application that calls its argument at each request."""
+
+
+def serve_in_pod(serves: Serves, port: int, idle_seconds: float) -> None:
     """Serve on the pod's loopback until SIGTERM, or until there was no request for `idle_seconds`."""
-    reviews.state()
-    asyncio.run(_serve_in_pod(reviews, token_digest, port, idle_seconds))
+    asyncio.run(_serve_in_pod(serves, port, idle_seconds))
 
 
-async def _serve_in_pod(reviews: Reviews, token_digest: str, port: int, idle_seconds: float) -> None:
+async def _serve_in_pod(serves: Serves, port: int, idle_seconds: float) -> None:
     loop = asyncio.get_running_loop()
     last = loop.time()
 
@@ -52,7 +57,7 @@ async def _serve_in_pod(reviews: Reviews, token_digest: str, port: int, idle_sec
         nonlocal last
         last = loop.time()
 
-    runner = web.AppRunner(application(reviews, token_digest, asked), access_log=None)
+    runner = web.AppRunner(serves(asked), access_log=None)
     await runner.setup()
     stopped = asyncio.create_task(interruption().wait())
     try:

@@ -1,7 +1,8 @@
-"""The pod that a review runs in, from a fixed template.
+"""The pods that people start beside the store, from a fixed template.
 
-A reviewer starts it with their own rights. So no part of it may come from an object that a tenant can write: image,
-registry secrets and claim come from the Dataset's status, which only the operator writes; the rest is constant here.
+They are started with the person's own rights. So no part of them may come from an object that a tenant can write: image
+and registry secrets come from a status, which only the operator writes; so does a review's claim. A download's claim is
+in the immutable record of the model. The rest is constant here.
 """
 
 from __future__ import annotations
@@ -9,23 +10,39 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from hone_api.modelversion import Artifact
+from hone_api.pod_image import PodImage
 from hone_api.synthesis import REVIEW, ReviewPod
-from hone_cli.reviews import ReviewError
+from hone_cli.errors import CommandError
 
 DIGEST_ENV, REVIEWER_ENV = "HONE_REVIEW_TOKEN_SHA256", "HONE_REVIEWER"
 PORT = 8080
-LISTENING = "The review listens."
+LISTENING = "The pod listens."
 """The line in the pod's log once it serves."""
-BATCH = "/batch"
+BATCH, FILES = "/batch", "/files"
 STORE, SCRATCH = "store", "tmp"
 _USER = 10001
 """The user that owns the files of the store."""
 _SECONDS = 12 * 3600
-"""Time limit of a pod that the reviewer's machine could not delete."""
+"""Time limit of a pod that the person's machine could not delete."""
+
+
+@dataclass(frozen=True)
+class _Purpose:
+    """What a pod beside the store is for."""
+
+    component: str
+    """Name of its container, part of its name, and value of its label."""
+    command: tuple[str, ...]
+    claim: str
+    mount: Mapping[str, Any]
+    """Where the store, or a part of it, appears."""
+    env: Mapping[str, str]
 
 
 def review_pod(dataset: Mapping[str, Any], token_digest: str, reviewer: str) -> dict[str, Any]:
@@ -33,23 +50,60 @@ def review_pod(dataset: Mapping[str, Any], token_digest: str, reviewer: str) -> 
     store.
 
     Args:
-        token_digest: from `server.digest`. Whoever may read pods can read it, but cannot derive the token from it.
+        token_digest: from `guard.digest`. Whoever may read pods can read it, but cannot derive the token from it.
         reviewer: the signature of the decisions.
 
     Raises:
-        ReviewError: no rows are generated yet, or the status does not say what to start.
+        CommandError: no rows are generated yet, or the status does not say what to start.
     """
-    meta = dataset["metadata"]
     folder, platform = _batch_folder(dataset), _platform(dataset)
-    owner = {"apiVersion": dataset["apiVersion"], "kind": "Dataset", "name": meta["name"], "uid": meta["uid"]}
+    purpose = _Purpose(
+        component="review",
+        command=("dataset", "serve-review", BATCH),
+        claim=platform.claim,
+        mount={"mountPath": BATCH, "subPath": folder},
+        env={DIGEST_ENV: token_digest, REVIEWER_ENV: reviewer},
+    )
+    return _pod(dataset, "Dataset", purpose, platform)
+
+
+def download_pod(version: Mapping[str, Any], artifact: Artifact, token_digest: str) -> dict[str, Any]:
+    """A pod that serves the files of one artifact on its own loopback. It mounts that folder alone, read-only.
+
+    Args:
+        version: a ModelVersion that is Ready.
+        token_digest: see `review_pod`.
+
+    Raises:
+        CommandError: the status does not say what to start, or the artifact is not on a volume.
+    """
+    scheme, _, rest = artifact.uri.partition("://")
+    claim, _, folder = rest.partition("/")
+    if scheme != "pvc" or not folder or ".." in folder.split("/"):
+        raise CommandError(f"{artifact.uri}: only a folder of a volume (pvc://claim/folder) can be downloaded")
+    purpose = _Purpose(
+        component="download",
+        command=("serve-files", FILES),
+        claim=claim,
+        mount={"mountPath": FILES, "subPath": folder, "readOnly": True},
+        env={DIGEST_ENV: token_digest},
+    )
+    return _pod(version, "ModelVersion", purpose, _image(version))
+
+
+def _pod(owner: Mapping[str, Any], kind: str, purpose: _Purpose, image: PodImage) -> dict[str, Any]:
+    """Restricted by every rule of Pod Security, and without a token of the API server."""
+    meta = owner["metadata"]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": f"{meta['name'][:45].rstrip('-')}-review-{secrets.token_hex(4)}",
+            "name": f"{meta['name'][:45].rstrip('-')}-{purpose.component}-{secrets.token_hex(4)}",
             "namespace": meta["namespace"],
-            "labels": {"app.kubernetes.io/managed-by": "hone", "hone.dev/component": "review"},
-            "ownerReferences": [owner],
+            "labels": {"app.kubernetes.io/managed-by": "hone", "hone.dev/component": purpose.component},
+            "ownerReferences": [
+                {"apiVersion": owner["apiVersion"], "kind": kind, "name": meta["name"], "uid": meta["uid"]}
+            ],
         },
         "spec": {
             "automountServiceAccountToken": False,
@@ -65,23 +119,23 @@ def review_pod(dataset: Mapping[str, Any], token_digest: str, reviewer: str) -> 
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [_container(platform, folder, {DIGEST_ENV: token_digest, REVIEWER_ENV: reviewer})],
+            "containers": [_container(purpose, image)],
             "volumes": [
-                {"name": STORE, "persistentVolumeClaim": {"claimName": platform.claim}},
+                {"name": STORE, "persistentVolumeClaim": {"claimName": purpose.claim}},
                 {"name": SCRATCH, "emptyDir": {"sizeLimit": "64Mi"}},
             ],
-            "imagePullSecrets": [{"name": name} for name in platform.image_pull_secrets],
+            "imagePullSecrets": [{"name": name} for name in image.image_pull_secrets],
         },
     }
 
 
-def _container(platform: ReviewPod, folder: str, env: Mapping[str, str]) -> dict[str, Any]:
-    env = {**env, "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}
+def _container(purpose: _Purpose, image: PodImage) -> dict[str, Any]:
+    env = {**purpose.env, "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}
     return {
-        "name": "review",
-        "image": platform.image,
-        "imagePullPolicy": platform.image_pull_policy,
-        "command": ["python", "-m", "hone_cli", "dataset", "serve-review", BATCH],
+        "name": purpose.component,
+        "image": image.image,
+        "imagePullPolicy": image.image_pull_policy,
+        "command": ["python", "-m", "hone_cli", *purpose.command],
         # The kubelet would expand $(VAR).
         "env": [{"name": name, "value": value.replace("$", "$$")} for name, value in env.items()],
         "resources": {
@@ -93,10 +147,7 @@ def _container(platform: ReviewPod, folder: str, env: Mapping[str, str]) -> dict
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": [
-            {"name": STORE, "mountPath": BATCH, "subPath": folder},
-            {"name": SCRATCH, "mountPath": "/tmp"},
-        ],
+        "volumeMounts": [{"name": STORE, **purpose.mount}, {"name": SCRATCH, "mountPath": "/tmp"}],
     }
 
 
@@ -105,9 +156,9 @@ def _batch_folder(dataset: Mapping[str, Any]) -> str:
     name = dataset["metadata"]["name"]
     folder = ((dataset.get("status") or {}).get("synthetic") or {}).get("folder")
     if not folder:
-        raise ReviewError(f"Dataset {name} has no generated rows (yet): kubectl describe dataset {name}")
+        raise CommandError(f"Dataset {name} has no generated rows (yet): kubectl describe dataset {name}")
     if not re.fullmatch(rf"synthesis/{re.escape(name)}/[A-Za-z0-9_-]{{1,64}}", folder):
-        raise ReviewError(
+        raise CommandError(
             f"status.synthetic.folder of Dataset {name} is {folder!r}, not a folder below synthesis/{name}/: no pod "
             "was started. A pod of the namespace reported it; look at who can make pods there."
         )
@@ -118,7 +169,7 @@ def _platform(dataset: Mapping[str, Any]) -> ReviewPod:
     meta = dataset["metadata"]
     reported = (dataset.get("status") or {}).get("reviewPod")
     if not reported:
-        raise ReviewError(
+        raise CommandError(
             f"status.reviewPod of Dataset {meta['name']} is empty: its operator is older than this command (upgrade "
             f"the chart), or its rows are older than the operator: kubectl annotate dataset {meta['name']} --namespace "
             f"{meta['namespace']} --overwrite {REVIEW}=again"
@@ -126,7 +177,24 @@ def _platform(dataset: Mapping[str, Any]) -> ReviewPod:
     try:
         return ReviewPod.model_validate(reported)
     except ValidationError as error:
-        raise ReviewError(
+        raise CommandError(
             f"status.reviewPod of Dataset {meta['name']} is not what this version of hone knows: install the version "
             f"of hone that the cluster runs ({error.error_count()} fields differ)"
+        ) from None
+
+
+def _image(version: Mapping[str, Any]) -> PodImage:
+    meta = version["metadata"]
+    reported = (version.get("status") or {}).get("downloadPod")
+    if not reported:
+        raise CommandError(
+            f"status.downloadPod of ModelVersion {meta['name']} is empty: its operator is older than this command; "
+            "upgrade the chart"
+        )
+    try:
+        return PodImage.model_validate(reported)
+    except ValidationError as error:
+        raise CommandError(
+            f"status.downloadPod of ModelVersion {meta['name']} is not what this version of hone knows: install the "
+            f"version of hone that the cluster runs ({error.error_count()} fields differ)"
         ) from None

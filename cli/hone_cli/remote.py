@@ -10,7 +10,8 @@ import requests
 from pydantic import BaseModel, ValidationError
 
 from hone_api.review import Row, Verdict
-from hone_cli.reviews import BatchState, Listing, ReviewError, Status
+from hone_cli.errors import CommandError
+from hone_cli.reviews import BatchState, Listing, Status
 
 _SECONDS = 60
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -49,12 +50,12 @@ class Remote:
             response = self._session.post(f"{self.url}/api/{name}", json=body, timeout=_SECONDS)
             reply = response.json()
         except (requests.RequestException, ValueError) as error:
-            raise ReviewError(
+            raise CommandError(
                 f"the connection to the review's pod is lost ({type(error).__name__}): quit, and start "
                 "hone again; what was decided is kept"
             ) from None
         if response.status_code != 200:
-            raise ReviewError(str(reply.get("error") if isinstance(reply, dict) else reply))
+            raise CommandError(str(reply.get("error") if isinstance(reply, dict) else reply))
         answer: dict[str, Any] = reply
         return answer
 
@@ -63,4 +64,4 @@ def _read(kind: type[AnyModel], body: dict[str, Any]) -> AnyModel:
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        raise ReviewError(f"the server sends other fields than this version of hone knows: {error}") from None
+        raise CommandError(f"the server sends other fields than this version of hone knows: {error}") from None

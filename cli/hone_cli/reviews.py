@@ -10,15 +10,12 @@ from pydantic import BaseModel, ConfigDict
 
 from hone_api.review import Candidate, Decision, Row, Standing, Verdict
 from hone_api.synthesis import SyntheticRows
+from hone_cli.errors import CommandError
 
 PAGE = 50
 """Rows on one page of a list."""
 EXCERPT = 120
 """Characters of a row in a list."""
-
-
-class ReviewError(Exception):
-    """An error for the reviewer; no decision was saved."""
 
 
 class BatchState(BaseModel):
@@ -86,7 +83,7 @@ class Listing(BaseModel):
 class Reviews(Protocol):
     """A batch under review by one person.
 
-    All raise ReviewError.
+    All raise CommandError.
     """
 
     def state(self, skipped: Collection[str] = (), row: str | None = None) -> BatchState:
@@ -147,12 +144,12 @@ def edited(row: Row, changes: dict[str, str]) -> Row:
     """The row with some texts changed.
 
     Raises:
-        ReviewError: the row has no such text field, or the new text is empty.
+        CommandError: the row has no such text field, or the new text is empty.
     """
     allowed = texts(row)
     for name, value in changes.items():
         if name not in allowed:
-            raise ReviewError(f"{name} is not a text of this row")
+            raise CommandError(f"{name} is not a text of this row")
         if not isinstance(value, str) or not value.strip():
-            raise ReviewError(f"{name} is empty: reject the row instead")
+            raise CommandError(f"{name} is empty: reject the row instead")
     return {**row, **changes}

@@ -1,27 +1,24 @@
 """The review as a web server on loopback: a page for people, and the same calls for `hone` itself.
 
-Whoever has the token may decide. The server has only its digest, which may be public. The token travels in a header
-(the page reads it from the fragment of its URL, which browsers never send), so another site's page cannot use a browser
-that has it. Host names other than loopback are refused, so another site's page cannot reach the server under a name
-that
-it points here. Requests from another origin are refused even with the token.
+Whoever has the token may decide. The token travels in a header (the page reads it from the fragment of its URL, which
+browsers never send), so another site's page cannot use a browser that has it. Host names other than loopback are
+refused, so another site's page cannot reach the server under a name that it points here. Requests from another origin
+are refused even with the token.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib.resources import files
 from typing import TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from hone_api.review import Row, Verdict
-from hone_cli.reviews import ReviewError, Reviews, Status
+from hone_cli.guard import guarded
+from hone_cli.reviews import Reviews, Status
 
 MAX_BYTES = 8 * 2**20
 """Bytes of a request, which contains an edited row."""
@@ -39,12 +36,8 @@ _HEADERS = {
 }
 _PAGE = {"": ("index.html", "text/html"), "review.js": ("review.js", "text/javascript")}
 _PAGE |= {"review.css": ("review.css", "text/css")}
-_HOSTS = ("127.0.0.1", "localhost")
 
 REVIEWS = web.AppKey("reviews", Reviews)
-TOKEN_DIGEST = web.AppKey("token_digest", str)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-log = logging.getLogger(__name__)
 
 
 class _Asked(BaseModel):
@@ -72,23 +65,10 @@ class _Decided(_Asked):
 AnyAsked = TypeVar("AnyAsked", bound=_Asked)
 
 
-def digest(token: str) -> str:
-    """SHA-256 of a token, hexadecimal. The token is random and long, so it cannot be derived from this."""
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
-
-
 def application(reviews: Reviews, token_digest: str, on_request: Callable[[], None] = lambda: None) -> web.Application:
     """The page at /, the calls below /api. Every answer has the security headers, errors included."""
-
-    @web.middleware
-    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        on_request()
-        response = _refused(request) or await _answered(request, handler)
-        response.headers.update(_HEADERS)
-        return response
-
-    app = web.Application(middlewares=[guarded], client_max_size=MAX_BYTES)
-    app[REVIEWS], app[TOKEN_DIGEST] = reviews, token_digest
+    app = guarded(token_digest, _HEADERS, on_request=on_request, client_max_size=MAX_BYTES)
+    app[REVIEWS] = reviews
     for path in _PAGE:
         app.router.add_get(f"/{path}", _page)
     app.router.add_post("/api/state", _state)
@@ -96,40 +76,6 @@ def application(reviews: Reviews, token_digest: str, on_request: Callable[[], No
     app.router.add_post("/api/decide", _decide)
     app.router.add_post("/api/undo", _undo)
     return app
-
-
-def _refused(request: web.Request) -> web.Response | None:
-    """The refusal for callers who may not use the server; None if they may."""
-    if request.host.rpartition(":")[0] not in _HOSTS and request.host not in _HOSTS:
-        return _error(403, "this server is only at 127.0.0.1")
-    if request.headers.get("Origin", origin := f"http://{request.host}") != origin:
-        return _error(403, "a page of another origin asks: open the URL that hone printed")
-    if request.path.startswith("/api/"):
-        sent = digest(request.headers.get("Authorization", "").removeprefix("Bearer "))
-        if not hmac.compare_digest(sent, request.app[TOKEN_DIGEST]):
-            return _error(401, "the token is missing or wrong: open the URL that hone printed")
-    return None
-
-
-async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except ReviewError as error:
-        return _error(409, str(error))
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        return _error(400, f"not a request of this page: {'.'.join(map(str, problem['loc']))} {problem['msg']}")
-    except web.HTTPException as error:
-        return _error(error.status, error.reason)
-    except web.RequestPayloadError:
-        return _error(400, "the body of the request cannot be decoded")
-    except Exception:
-        log.exception("%s %s", request.method, request.rel_url.raw_path)
-        return _error(500, "the review's server has a fault: see its log")
-
-
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
 
 
 async def _page(request: web.Request) -> web.Response:

@@ -13,7 +13,8 @@ from textual.widgets import Footer, Label, Static, TextArea
 
 from hone_api.review import Row, Verdict
 from hone_api.synthesis import SyntheticRows
-from hone_cli.reviews import BatchState, ReviewError, Reviews, after, edited, texts, words
+from hone_cli.errors import CommandError
+from hone_cli.reviews import BatchState, Reviews, after, edited, texts, words
 
 
 class Edit(ModalScreen[Row | None]):
@@ -45,7 +46,7 @@ class Edit(ModalScreen[Row | None]):
         changes = {name: text for name, text in now.items() if text != visible(self._row[name])}
         try:
             self.dismiss(edited(self._row, changes))
-        except ReviewError as error:
+        except CommandError as error:
             self.query_one("#problem", Label).update(Text(str(error), "red"))
 
     def action_cancel(self) -> None:
@@ -109,7 +110,7 @@ class Terminal(App[SyntheticRows]):
     def action_undo(self) -> None:
         try:
             id = self._reviews.undo()
-        except ReviewError as error:
+        except CommandError as error:
             return self._say(str(error))
         if id is None:
             return self._say("There is nothing to undo.")
@@ -130,7 +131,7 @@ class Terminal(App[SyntheticRows]):
         assert candidate is not None
         try:
             self._reviews.decide(candidate.id, verdict, row)
-        except ReviewError as error:
+        except CommandError as error:
             return self._say(str(error))
         self._next()
 
@@ -140,7 +141,7 @@ class Terminal(App[SyntheticRows]):
             if state.candidate is None and self._skipped:  # all skipped rows come again
                 self._skipped.clear()
                 state = self._reviews.state()
-        except ReviewError as error:
+        except CommandError as error:
             return self._say(str(error))
         self._state = state
         self._show(state)

@@ -25,6 +25,7 @@ from hone_api.meta import (
     Timestamp,
     immutable,
 )
+from hone_api.pod_image import PodImage
 
 MAX_VERSION = 1_000_000
 ArtifactForm = Literal["Adapter", "Merged", "Full", "GGUF"]
@@ -211,6 +212,9 @@ class ModelVersionStatus(ApiModel):
     verified_at: Timestamp | None = Field(default=None, description="When every file last matched its manifest.")
     tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of verifying Jobs so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last verifying Job ended.")
+    download_pod: PodImage | None = Field(
+        default=None, description="Settings of the pod from which `hone download` reads the files."
+    )
 
 
 MODEL_VERSION = Kind(

@@ -327,6 +327,12 @@ class DatasetStatusJson(TypedDict, total=False):
     lastTryTime: str | None
 
 
+class PodImageJson(TypedDict, total=False):
+    image: Required[str]
+    imagePullPolicy: Literal["Always", "IfNotPresent", "Never"]
+    imagePullSecrets: list[str]
+
+
 class ModelVersionStatusJson(TypedDict, total=False):
     observedGeneration: int | None
     conditions: list[ConditionJson] | None
@@ -337,3 +343,4 @@ class ModelVersionStatusJson(TypedDict, total=False):
     verifiedAt: str | None
     tries: int | None
     lastTryTime: str | None
+    downloadPod: PodImageJson | None

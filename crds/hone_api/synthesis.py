@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
@@ -16,10 +16,10 @@ from hone_api.meta import (
     Percent,
     Rule,
     ShortText,
-    Text,
     between,
     uri_rules,
 )
+from hone_api.pod_image import PodImage
 
 REVIEW = "hone.dev/review"
 """Annotation on a Dataset: what was decided by then. A value that differs from the last one materializes again."""
@@ -192,16 +192,9 @@ class SyntheticRows(ApiModel):
     )
 
 
-class ReviewPod(ApiModel):
-    """What the pod of a review takes from the platform. The operator writes it; a Job or a pod of a tenant cannot."""
+class ReviewPod(PodImage):
+    """What the pod of a review takes from the platform."""
 
-    image: Text = Field(description="The trainer's image.")
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
-        default="IfNotPresent", description="When the image is pulled."
-    )
-    image_pull_secrets: Annotated[list[ShortText], Field(max_length=16)] = Field(
-        default_factory=list, description="Secrets of the namespace for the image's registry."
-    )
     claim: ShortText = Field(description="PersistentVolumeClaim of the store.")
 
 

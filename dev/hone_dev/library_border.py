@@ -357,7 +357,7 @@ NAMES: tuple[LibraryName, ...] = (
         "kubernetes.client.exceptions",
         "ApiException",
         "imports",
-        "cli/hone_cli/cluster.py",
+        "cli/hone_cli/kube.py",
         "The exception of the API client, from the module that defines it.",
     ),
     # torch, aiohttp, Python

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hone_api.review import Verdict
+from hone_cli.errors import CommandError
 from hone_cli.folder import Folder, find
-from hone_cli.reviews import EXCERPT, PAGE, ReviewError, Status
+from hone_cli.reviews import EXCERPT, PAGE, Status
 
 pytestmark = pytest.mark.pure
 
@@ -118,7 +119,7 @@ def test_an_edit_that_changes_nothing_is_an_acceptance(make_batch):
 )
 def test_an_edit_that_cannot_be_is_told_and_decides_nothing(make_batch, row, words):
     batch = make_batch(1)
-    with pytest.raises(ReviewError, match=words):
+    with pytest.raises(CommandError, match=words):
         person(batch, "ann").decide(batch.ids[0], Verdict.EDIT, row)
     assert batch.decisions() == []
 
@@ -126,7 +127,7 @@ def test_an_edit_that_cannot_be_is_told_and_decides_nothing(make_batch, row, wor
 def test_a_row_that_is_not_there_is_told(make_batch):
     ann = person(make_batch(1), "ann")
     for wrong in (lambda: ann.decide("0" * 16, Verdict.ACCEPT), lambda: ann.state(row="0" * 16)):
-        with pytest.raises(ReviewError, match="there is no row 0000000000000000"):
+        with pytest.raises(CommandError, match="there is no row 0000000000000000"):
             wrong()
 
 
@@ -139,7 +140,7 @@ def test_a_batch_is_found_by_itself_and_the_newest_one_in_a_store(make_batch, tm
         (folder / "review.json").write_text("{}")
         os.utime(folder / "review.json", (1000 + age, 1000 + age))
     assert find(tmp_path / "store", "answers").name == "bbbb"
-    with pytest.raises(ReviewError, match="is neither a batch"):
+    with pytest.raises(CommandError, match="is neither a batch"):
         find(tmp_path / "store", "others")
 
 

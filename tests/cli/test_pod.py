@@ -10,8 +10,8 @@ import pytest
 from hone_cli import pod
 from hone_cli.__main__ import printable
 from hone_cli.cluster import signature
-from hone_cli.reviews import ReviewError
-from hone_cli.server import digest
+from hone_cli.errors import CommandError
+from hone_cli.guard import digest
 from hone_operator.desired.pod import USER
 
 pytestmark = pytest.mark.pure
@@ -116,20 +116,22 @@ def test_a_reviewers_name_is_no_reference_to_a_variable(reviewer: str):
 )
 def test_a_folder_that_is_no_batch_of_the_dataset_is_refused(folder: str):
     """The folder in the status comes from the report of a pod."""
-    with pytest.raises(ReviewError, match="not a folder below synthesis/answers/: no pod was started"):
+    with pytest.raises(CommandError, match="not a folder below synthesis/answers/: no pod was started"):
         made(folder=folder)
 
 
 @pytest.mark.parametrize("folder", [None, ""])
 def test_a_dataset_without_generated_rows_is_told(folder: Any):
-    with pytest.raises(ReviewError, match="has no generated rows"):
+    with pytest.raises(CommandError, match="has no generated rows"):
         made(folder=folder)
 
 
 def test_a_status_of_another_version_tells_the_way_out():
-    with pytest.raises(ReviewError, match=r"kubectl annotate dataset answers --namespace team .*hone.dev/review=again"):
+    with pytest.raises(
+        CommandError, match=r"kubectl annotate dataset answers --namespace team .*hone.dev/review=again"
+    ):
         made(platform=None)
-    with pytest.raises(ReviewError, match="install the version of hone that the cluster runs"):
+    with pytest.raises(CommandError, match="install the version of hone that the cluster runs"):
         made(platform={**PLATFORM, "runtimeClassName": "gvisor"})
 
 
@@ -153,7 +155,7 @@ def test_nobody_signs_as_another_user(name: str):
 
 
 def test_a_name_that_no_decision_can_hold_is_told():
-    with pytest.raises(ReviewError, match="shorten --reviewer"):
+    with pytest.raises(CommandError, match="shorten --reviewer"):
         signature("x" * 250, "ann")
 
 

@@ -12,7 +12,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from hone_cli.folder import Folder
-from hone_cli.server import MAX_BYTES, application, digest
+from hone_cli.guard import digest
+from hone_cli.server import MAX_BYTES, application
 
 pytestmark = pytest.mark.trainer
 

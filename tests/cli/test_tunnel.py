@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from hone_cli.errors import CommandError
 from hone_cli.folder import Folder
 from hone_cli.remote import Remote
-from hone_cli.reviews import ReviewError
 from hone_cli.tunnel import Tunnel
 
 pytestmark = pytest.mark.trainer
@@ -65,11 +65,11 @@ def test_a_pod_that_is_gone_is_told_with_what_to_do():
         raise ConnectionError("the pod is gone")
 
     tunnel = Tunnel(stream)
-    with pytest.raises(ReviewError, match="start hone again; what was decided is kept"):
+    with pytest.raises(CommandError, match="start hone again; what was decided is kept"):
         Remote(tunnel.url, "token").state()
     tunnel.close()
 
 
 def test_a_folder_that_is_none_is_told(tmp_path):
-    with pytest.raises(ReviewError, match="holds no batch"):
+    with pytest.raises(CommandError, match="holds no batch"):
         Folder(tmp_path, "ann").state()

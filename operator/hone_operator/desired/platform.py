@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hone_api.plan import Limits
+from hone_api.pod_image import PodImage
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,13 @@ class Platform:
     """NetworkPolicy peers that may read the metrics of ranks; empty: everybody."""
     rows_in_status: bool = True
     """Whether status, records and events may quote rows."""
+
+    def pod_image(self) -> PodImage:
+        """The image of the pods that the command line starts beside the store."""
+        return PodImage.model_validate(
+            {
+                "image": self.trainer_image,
+                "image_pull_policy": self.image_pull_policy,
+                "image_pull_secrets": list(self.image_pull_secrets),
+            }
+        )

@@ -46,14 +46,7 @@ def _review_pod(result: DatasetResult, platform: Platform) -> ReviewPodJson | No
     """The review pod, built from the platform's settings only: reviewers create it with their own rights."""
     if not result.synthetic:
         return None
-    pod: ReviewPodJson = as_json(
-        ReviewPod(
-            image=platform.trainer_image,
-            image_pull_policy=platform.image_pull_policy,
-            image_pull_secrets=list(platform.image_pull_secrets),
-            claim=platform.store_claim,
-        )
-    )
+    pod: ReviewPodJson = as_json(ReviewPod(**platform.pod_image().model_dump(), claim=platform.store_claim))
     return pod
 
 

@@ -16,7 +16,7 @@ from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.verify import claims, verify
 from hone_operator.reconcile import retrying
-from hone_operator.reconcile.draft import VersionDraft
+from hone_operator.reconcile.draft import VersionDraft, as_json
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
@@ -52,7 +52,7 @@ def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platfor
     _columns(draft, spec)
     if verified_at := draft.old.get("verifiedAt"):
         draft.delete += [job.body for job in seen.jobs]  # the status has all they say; failed ones stay, for their logs
-        return _verified(draft, verified_at)
+        return _verified(draft, verified_at, platform)
     return _verify(draft, spec, seen, observe_tries(seen.jobs), platform)
 
 
@@ -90,7 +90,7 @@ def _verify(draft: VersionDraft, spec: ModelVersionSpec, seen: Observed, tries: 
     if tries.job and tries.job.finished:
         draft.put(lastTryTime=tries.job.ended_at, tries=number)
     if tries.ending and isinstance(tries.ending.result, VerifyResult) and tries.job and not tries.cause:
-        return _verified(draft, tries.job.ended_at)
+        return _verified(draft, tries.job.ended_at, platform)
     cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or tries.cause is None):
         draft.delete += [tries.job.body] if tries.active and tries.job else []
@@ -134,8 +134,8 @@ def _unverified(draft: VersionDraft, reason: AnyReason, message: str, final: boo
     return draft.outcome()
 
 
-def _verified(draft: VersionDraft, at: str) -> Outcome:
-    draft.put(verifiedAt=at)
+def _verified(draft: VersionDraft, at: str, platform: Platform) -> Outcome:
+    draft.put(verifiedAt=at, downloadPod=as_json(platform.pod_image()))
     draft.conditions.set(ConditionType.VERIFIED, True, Reason.VERIFIED, "Every file matches its manifest.")
     draft.ready(True, Reason.VERIFIED, "Every file matches its manifest.")
     draft.tell_change(ConditionType.READY)

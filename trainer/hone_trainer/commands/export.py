@@ -11,6 +11,7 @@ from typing import Any
 
 from hone_api import plan_paths
 from hone_api.failures import FailureCode
+from hone_api.manifest import MANIFEST
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
@@ -96,8 +97,8 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
 
 def _wrong(checkpoint: Path, plan: TrainingPlan, weight: float) -> list[str]:
     out = []
-    if not (checkpoint / manifest.MANIFEST).is_file():
-        out.append(f"{checkpoint} is not a complete checkpoint: it has no {manifest.MANIFEST}")
+    if not (checkpoint / MANIFEST).is_file():
+        out.append(f"{checkpoint} is not a complete checkpoint: it has no {MANIFEST}")
     if not 0 < weight <= 1:
         out.append(f"--weight {weight:g} must be above 0 and at most 1")
     elif weight != 1 and (plan.adapter.type == "DoRA" or plan.method == "Reward"):

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from hone_api.manifest import MANIFEST
 from hone_api.plan import SweepPlan
-from hone_trainer.store import manifest
 from hone_trainer.store.finished import MARK
 
 MODELS = "models"
@@ -78,4 +78,4 @@ def _is_partial(folder: Path) -> bool:
     """Whether an attempt began to export there and did not come to the end."""
     if not _ATTEMPT.fullmatch(folder.name) or not _is_folder(folder):
         return False
-    return (folder / MARK).exists() or not any(folder.glob(f"*/{manifest.MANIFEST}"))
+    return (folder / MARK).exists() or not any(folder.glob(f"*/{MANIFEST}"))

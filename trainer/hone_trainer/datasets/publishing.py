@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hone_api.failures import FailureCode
+from hone_api.manifest import MANIFEST
 from hone_api.plan import RowsPlan
 from hone_api.report import DatasetResult, Outcome
 from hone_trainer.datasets import croissant, report
@@ -171,7 +172,7 @@ def _is_same(mine: Path, others: Path) -> bool:
 
 def _keep_report(plan: RowsPlan, content: Path) -> str:
     """The report without rows, with those rejected and removed, in `store`/reports/<name>, until the next such one."""
-    for leftover in (*(f"{split}.jsonl" for split in contents.SPLITS), manifest.MANIFEST, croissant.NAME):
+    for leftover in (*(f"{split}.jsonl" for split in contents.SPLITS), MANIFEST, croissant.NAME):
         (content / leftover).unlink(missing_ok=True)
     folders.replace(content, Path(plan.store) / "reports" / plan.name)
     return f"reports/{plan.name}/{report.PAGE}"

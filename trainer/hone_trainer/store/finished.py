@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from hone_api.failures import FAILURES, FailureCode, Retry
+from hone_api.manifest import MANIFEST
 from hone_api.plan import TrainingPlan
 from hone_api.report import Outcome, TrainingResult
 from hone_trainer.errors import ConfigError, StoreError, TrainerError
@@ -158,7 +159,7 @@ def _places(plan: TrainingPlan) -> Iterator[Path]:
 
 
 def _holds_export(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.glob(f"*/{manifest.MANIFEST}"))
+    return folder.is_dir() and any(folder.glob(f"*/{MANIFEST}"))
 
 
 def _is_ours(folder: Path, plan: TrainingPlan) -> bool:

@@ -12,35 +12,15 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic import ValidationError
 
 from hone_api.failures import FailureCode
+from hone_api.manifest import MANIFEST, MAX_BYTES, Entry, Manifest, manifest_digest
 from hone_trainer.errors import StoreError
 
-MANIFEST = "manifest.json"
 _CHUNK = 4 * 2**20
-MAX_BYTES = 8 * 2**20
-"""Of a manifest.json: some 35,000 files. A longer one is not read: whoever can write the folder may have made it."""
-
-
-class Entry(BaseModel):
-    """One file; path is relative to the folder, with forward slashes."""
-
-    model_config = ConfigDict(extra="forbid")
-    path: str
-    size: int = Field(ge=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-
-class Manifest(BaseModel):
-    """All files of a folder but manifest.json itself, sorted by path."""
-
-    model_config = ConfigDict(extra="forbid")
-    version: int = Field(default=1, ge=1, le=1)
-    files: Annotated[list[Entry], FailFast()]
 
 
 @dataclass(frozen=True)
@@ -70,7 +50,7 @@ def write(folder: str | Path) -> str:
     if len(text) > MAX_BYTES:
         raise _mismatch(root, [f"too many files: {MANIFEST} would have {len(text)} bytes, more than {MAX_BYTES}"])
     write_atomically(root / MANIFEST, text)
-    return _digest(text)
+    return manifest_digest(text)
 
 
 def verify(
@@ -88,14 +68,14 @@ def verify(
     """
     root = Path(folder)
     text = _read_manifest(root)
-    if digest is not None and _digest(text) != digest:
-        raise _mismatch(root, [f"{MANIFEST}: digest is {_digest(text)}, expected {digest}"])
+    if digest is not None and manifest_digest(text) != digest:
+        raise _mismatch(root, [f"{MANIFEST}: digest is {manifest_digest(text)}, expected {digest}"])
     try:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         raise _mismatch(root, [f"{MANIFEST} is not a manifest: {error.errors()[0]['msg']}"]) from None
     listed = {entry.path: entry for entry in manifest.files}
-    problems = [f"{path}: not a path inside the folder" for path in listed if not _is_inside(path)]
+    problems = [f"{path}: not a path inside the folder" for path, entry in listed.items() if not entry.is_inside]
     if problems or len(listed) != len(manifest.files):
         raise _mismatch(root, problems or [f"{MANIFEST} lists a path twice"])
     present = set(_files(root))
@@ -105,7 +85,7 @@ def verify(
     problems += [p for path in both if (p := _difference(root, listed[path]))]
     if problems:
         raise _mismatch(root, problems)
-    return Verified(_digest(text), len(listed), sum(e.size for e in manifest.files))
+    return Verified(manifest_digest(text), len(listed), sum(e.size for e in manifest.files))
 
 
 def is_complete(folder: str | Path) -> bool:
@@ -115,7 +95,7 @@ def is_complete(folder: str | Path) -> bool:
 
 def digest_of(folder: str | Path) -> str:
     """'sha256:' and the SHA-256 of the folder's manifest.json, without hashing the other files."""
-    return _digest(_read_manifest(Path(folder)))
+    return manifest_digest(_read_manifest(Path(folder)))
 
 
 def size_of(folder: str | Path) -> int:
@@ -196,21 +176,12 @@ def _difference(root: Path, expected: Entry) -> str | None:
     return None if actual == expected else f"{expected.path}: SHA-256 is {actual.sha256}, expected {expected.sha256}"
 
 
-def _is_inside(path: str) -> bool:
-    parts = PurePosixPath(path)
-    return bool(parts.parts) and not parts.is_absolute() and ".." not in parts.parts and "\0" not in path
-
-
 def _flush(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _digest(text: bytes) -> str:
-    return f"sha256:{hashlib.sha256(text).hexdigest()}"
 
 
 def _mismatch(root: Path, problems: list[str]) -> StoreError:

@@ -1,0 +1,205 @@
+"""Copies a folder with a manifest, file by file: resumes where it stopped, compares every byte with the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from hone_api.manifest import MANIFEST, MAX_BYTES, Entry, Manifest, manifest_digest
+from hone_cli.errors import CommandError
+
+WORK = ".hone-download"
+"""Folder inside a copy that is not complete: the copy's digest, and the file that is being read."""
+_DIGEST = "digest"
+_TRIES = 5
+"""Times that a connection may break without a byte in between."""
+
+
+class BrokenConnectionError(Exception):
+    """The connection broke; what came before is right as far as it goes."""
+
+
+class Source(Protocol):
+    """A folder elsewhere."""
+
+    def read(self, path: str, offset: int) -> Iterator[bytes]:
+        """The bytes of a file from an offset on.
+
+        Raises:
+            BrokenConnectionError: another try may help.
+            CommandError: none will.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A complete copy."""
+
+    files: int
+    size_bytes: int
+    read_bytes: int
+    """Bytes that came over the connection this time."""
+
+
+def copy(
+    source: Source, folder: Path, digest: str, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Copied:
+    """Copy all files; the manifest comes last, so a folder that has one is complete.
+
+    Args:
+        folder: new, empty, or of an earlier copy of the same digest, which is completed.
+        digest: 'sha256:' and the SHA-256 of the manifest, as the cluster recorded it.
+        progress: called with the bytes that are there and the bytes of all files.
+
+    Raises:
+        CommandError: the folder is not ours or has no room, the connection breaks again and again, or the files are
+            not those of the record.
+    """
+    _check_folder(folder, digest)
+    text = b"".join(_within(source.read(MANIFEST, 0), MAX_BYTES))
+    entries = _entries(text, digest)
+    total = sum(entry.size for entry in entries)
+    work = folder / WORK
+    if (folder / MANIFEST).exists() and not work.exists():
+        _check_complete(folder, entries)
+        return Copied(len(entries), total, 0)
+    work.mkdir(parents=True, exist_ok=True)
+    (work / _DIGEST).write_text(digest)
+    left = [entry for entry in entries if not _is_there(folder, entry)]
+    _check_room(folder, left)
+    there, read = total - sum(entry.size for entry in left), 0
+    for entry in left:
+        read += _fetch(source, folder, entry, _after(there, total, progress))
+        there += entry.size
+    progress(there, total)
+    (work / MANIFEST).write_bytes(text)
+    (work / MANIFEST).replace(folder / MANIFEST)
+    shutil.rmtree(work)
+    return Copied(len(entries), total, read)
+
+
+def _after(before: int, total: int, progress: Callable[[int, int], None]) -> Callable[[int], None]:
+    """The progress of one file, told as that of all."""
+    return lambda size: progress(before + size, total)
+
+
+def _check_folder(folder: Path, digest: str) -> None:
+    """Whether the folder is new, empty, or has this model, complete or not."""
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"{folder} is a file: name a folder")
+    begun, finished = folder / WORK / _DIGEST, folder / MANIFEST
+    if begun.is_file():
+        other = begun.read_text(errors="replace").strip()
+    elif finished.is_file():
+        other = manifest_digest(finished.read_bytes())
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise CommandError(f"{folder} is not empty, and what is in it is no download of hone: name another folder")
+    else:
+        return
+    if other != digest:
+        raise CommandError(f"{folder} has another model ({other[:19]}…, not {digest[:19]}…): name another folder")
+
+
+def _entries(text: bytes, digest: str) -> Sequence[Entry]:
+    if manifest_digest(text) != digest:
+        raise CommandError(
+            f"the folder in the cluster is not the one that was recorded: its {MANIFEST} has digest "
+            f"{manifest_digest(text)}, the ModelVersion says {digest}. Nothing was written."
+        )
+    try:
+        files = Manifest.model_validate_json(text).files
+    except ValidationError as error:
+        raise CommandError(f"{MANIFEST} is not a manifest: {error.errors()[0]['msg']}") from None
+    for entry in files:
+        first = entry.path.split("/")[0]
+        if not entry.is_inside or "\\" in entry.path or first in (WORK, MANIFEST):
+            raise CommandError(f"{MANIFEST} lists {entry.path!r}, which no download may write")
+    return files
+
+
+def _check_complete(folder: Path, entries: Sequence[Entry]) -> None:
+    changed = [entry.path for entry in entries if not _is_there(folder, entry)]
+    if changed:
+        raise CommandError(
+            f"{folder} was downloaded before, and {len(changed)} of its files were changed or removed since, e.g. "
+            f"{changed[0]}: name another folder, or delete this one"
+        )
+
+
+def _is_there(folder: Path, entry: Entry) -> bool:
+    path = folder / entry.path
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != entry.size:
+        return False
+    return _sha256(path) == entry.sha256
+
+
+def _check_room(folder: Path, left: Sequence[Entry]) -> None:
+    begun = sum(part.stat().st_size for part in (folder / WORK).iterdir() if part.name != _DIGEST)
+    needed, free = sum(entry.size for entry in left) - begun, shutil.disk_usage(folder).free
+    if needed > free:
+        raise CommandError(f"{folder} has room for {free:,} bytes, and {needed:,} are still to come: free some")
+
+
+def _fetch(source: Source, folder: Path, entry: Entry, progress: Callable[[int], None]) -> int:
+    """Read one file into the folder; returns the bytes that came."""
+    part = folder / WORK / entry.sha256
+    resumed = part.exists()
+    read = _read(source, entry, part, progress)
+    if _sha256(part) != entry.sha256 and resumed:  # what was there before may have been damaged
+        part.unlink()
+        read += _read(source, entry, part, progress)
+    if (actual := _sha256(part)) != entry.sha256:
+        part.unlink()
+        raise CommandError(
+            f"{entry.path} in the cluster is not the file that was recorded: its SHA-256 is {actual}, "
+            f"{MANIFEST} says {entry.sha256}. The volume was changed: restore the folder from a backup."
+        )
+    target = folder / entry.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part.replace(target)
+    return read
+
+
+def _read(source: Source, entry: Entry, part: Path, progress: Callable[[int], None]) -> int:
+    """Append what is missing of one file, over as many connections as it takes; returns the bytes that came."""
+    came = failures = 0
+    part.touch()
+    while (have := part.stat().st_size) < entry.size:
+        reason = "it ended early"
+        try:
+            with open(part, "ab") as file:
+                for piece in _within(source.read(entry.path, have), entry.size - have):
+                    file.write(piece)
+                    progress(file.tell())
+        except BrokenConnectionError as error:
+            reason = str(error)
+        more = part.stat().st_size - have
+        came += more
+        failures = 0 if more else failures + 1
+        if failures == _TRIES:
+            raise CommandError(
+                f"the connection broke {failures} times without a byte in between ({reason}): run the same command "
+                "again, it goes on with what is there"
+            )
+    return came
+
+
+def _within(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """The pieces, which must not be longer in all than announced."""
+    for piece in pieces:
+        size -= len(piece)
+        if size < 0:
+            raise CommandError("the cluster sends more bytes than its manifest says")
+        yield piece
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,133 @@
+"""`hone download`: the files of a model, from the cluster's volume to a folder here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from hone_api.modelversion import Artifact, ArtifactForm, ModelVersionSpec
+from hone_cli import files, local, pod
+from hone_cli.copying import Copied, copy
+from hone_cli.errors import CommandError
+from hone_cli.guard import digest
+from hone_cli.remote_files import RemoteFiles
+from hone_cli.versions import chosen, ready
+
+_IDLE_SECONDS = 2 * 3600.0
+"""Seconds after which an unused pod ends by itself."""
+
+
+def download(
+    model: Annotated[str, typer.Argument(help="A model (its newest version), model:version, or a ModelVersion.")],
+    folder: Annotated[Path, typer.Argument(help="A new folder, or one whose download was interrupted.")],
+    form: Annotated[
+        str | None, typer.Option(help="Adapter, Merged, Full or GGUF, where the version has several.")
+    ] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+) -> None:
+    """Copy the files of a model out of the cluster.
+
+    A pod of your own reads them beside the volume. Every byte is compared with what the ModelVersion records. An
+    interrupted download goes on where it stopped: run the same command again.
+
+    \b
+    hone download support-bot out              the newest version that is Ready
+    hone download support-bot:3 out            version 3
+    hone download support-bot-v3 out           the same, by the name of its ModelVersion
+    hone download support-bot out --form GGUF  one form, where there are several
+    """
+    from hone_cli import running
+    from hone_cli.kube import Kube
+
+    kube = Kube.load(context, namespace)
+    version = ready(chosen(kube, model))
+    artifact = choose_artifact(version, form)
+    token = secrets.token_urlsafe(32)
+    with running.reached(kube, running.create(kube, pod.download_pod(version, artifact, digest(token)))) as tunnel:
+        copied = into(folder, RemoteFiles(tunnel.url, token), artifact)
+    typer.echo(summary(version, artifact, folder, copied))
+
+
+def into(folder: Path, source: RemoteFiles, artifact: Artifact) -> Copied:
+    """Copy the artifact with a progress bar on stderr.
+
+    Raises:
+        CommandError: see `copying.copy`; or the folder cannot be written.
+    """
+    try:
+        with _bar() as progress:
+            return copy(source, folder, artifact.digest, progress)
+    except OSError as error:
+        raise CommandError(f"{error.filename or folder}: {error.strerror or error}") from None
+
+
+def choose_artifact(version: Mapping[str, Any], form: str | None) -> Artifact:
+    """The form that is asked for, or the only one.
+
+    Raises:
+        CommandError: there are several and none is named, or none of this name.
+    """
+    name = version["metadata"]["name"]
+    try:
+        artifacts = {a.format: a for a in ModelVersionSpec.model_validate(version["spec"]).artifacts}
+    except ValidationError as error:
+        raise CommandError(
+            f"ModelVersion {name} is not what this version of hone knows: install the version of hone that the "
+            f"cluster runs ({error.error_count()} fields differ)"
+        ) from None
+    forms = ", ".join(sorted(artifacts))
+    if form is None and len(artifacts) > 1:
+        raise CommandError(f"ModelVersion {name} has several forms: say which, --form {forms.replace(', ', ' or ')}")
+    wanted: dict[str, ArtifactForm] = {a.lower(): a for a in artifacts}
+    key = form.lower() if form else next(iter(wanted))
+    if key not in wanted:
+        raise CommandError(f"ModelVersion {name} has no form {form}; it has {forms}")
+    return artifacts[wanted[key]]
+
+
+def summary(version: Mapping[str, Any], artifact: Artifact, folder: Path, copied: Copied) -> str:
+    """What was copied, and what to do with it."""
+    spec = version["spec"]
+    lines = [
+        f"{folder}: {version['metadata']['name']}, {artifact.format}, {copied.files} files, "
+        f"{copied.size_bytes:,} bytes ({copied.read_bytes:,} read now); every byte is as recorded"
+    ]
+    approval = (spec.get("approval") or {}).get("state", "Candidate")
+    if approval == "Rejected":
+        lines.append(f"This version was rejected: {spec['approval'].get('comment') or 'without a comment'}")
+    base = spec["lineage"]["baseModel"]["uri"]
+    lines.append(
+        {
+            "Adapter": f"It needs its base, {base}: python -m hone_trainer ask {folder} 'a question' --base FOLDER",
+            "GGUF": f"Ask it: llama-cli -m {folder}/{spec['modelName']}.gguf -p 'a question'",
+        }.get(artifact.format, f"Ask it: python -m hone_trainer ask {folder} 'a question'")
+    )
+    return "\n".join(lines)
+
+
+def serve_files(folder: Path) -> None:
+    """Run in the pod of a download; the token's digest comes from its environment."""
+    try:
+        token_digest = os.environ[pod.DIGEST_ENV]
+    except KeyError as error:
+        raise CommandError(f"{error} is not set: the hone that started this pod is older than the image") from None
+    local.serve_in_pod(lambda asked: files.application(folder, token_digest, asked), pod.PORT, _IDLE_SECONDS)
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    from rich.console import Console
+
+    with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("download", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

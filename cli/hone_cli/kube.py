@@ -1,0 +1,135 @@
+"""What the command line asks of the API server, with the person's own rights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.stream import portforward
+from urllib3.exceptions import HTTPError
+
+from hone_api import GROUP, VERSION
+from hone_api.synthesis import REVIEW
+from hone_cli import pod
+from hone_cli.errors import CommandError
+
+T = TypeVar("T")
+
+
+@dataclass
+class Kube:
+    """The API calls of the command line. All raise CommandError with the server's message."""
+
+    namespace: str
+    configuration: client.Configuration
+    _api: client.ApiClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._api = client.ApiClient(self.configuration)
+        self.core = client.CoreV1Api(self._api)
+
+    @classmethod
+    def load(
+        cls, context: str | None, namespace: str | None, otherwise: str = "Set KUBECONFIG, or name a --context."
+    ) -> Kube:
+        """Like kubectl: KUBECONFIG, its current context and that context's namespace.
+
+        Args:
+            otherwise: what to do where there is none.
+        """
+        configuration = client.Configuration()
+        try:
+            config.load_kube_config(context=context, client_configuration=configuration)
+            contexts, active = config.list_kube_config_contexts()
+        except config.ConfigException as error:
+            raise CommandError(f"no cluster: {error}. {otherwise}") from None
+        chosen = next((c for c in contexts if c["name"] == context), active)
+        return cls(namespace or chosen["context"].get("namespace") or "default", configuration)
+
+    def user(self) -> str | None:
+        """The user name that the API server has for us; None: it has no such call (before 1.28), or refuses it.
+
+        Raises:
+            CommandError: the API server does not answer.
+        """
+        try:
+            review = client.AuthenticationV1Api(self._api).create_self_subject_review({})
+        except ApiException as error:
+            if error.status in (403, 404):
+                return None
+            raise CommandError(_words(error)) from None
+        except HTTPError as error:
+            raise _unreachable(error) from None
+        return str(review.status.user_info.username)
+
+    def dataset(self, name: str) -> dict[str, Any]:
+        """A Dataset."""
+        custom = client.CustomObjectsApi(self._api)
+        body = asked(lambda: custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, "datasets", name))
+        return dict(body)
+
+    def model_version(self, name: str) -> dict[str, Any] | None:
+        """A ModelVersion; None: there is none of this name."""
+        custom = client.CustomObjectsApi(self._api)
+        try:
+            body = custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, "modelversions", name)
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise CommandError(_words(error)) from None
+        except HTTPError as error:
+            raise _unreachable(error) from None
+        return dict(body)
+
+    def model_versions(self, model: str) -> list[dict[str, Any]]:
+        """All versions of a model."""
+        custom = client.CustomObjectsApi(self._api)
+        listed = asked(
+            lambda: custom.list_namespaced_custom_object(
+                GROUP, VERSION, self.namespace, "modelversions", field_selector=f"spec.modelName={model}"
+            )
+        )
+        return list(listed["items"])
+
+    def mark(self, dataset: str, mark: str) -> None:
+        """Notify the operator of decisions."""
+        custom = client.CustomObjectsApi(self._api)
+        body = {"metadata": {"annotations": {REVIEW: mark}}}
+        asked(
+            lambda: custom.patch_namespaced_custom_object(
+                GROUP, VERSION, self.namespace, "datasets", dataset, body, field_manager="hone-review"
+            )
+        )
+
+    def stream(self, name: str) -> tuple[Any, Callable[[], None]]:
+        """One connection to the port of a pod of ours."""
+        # A separate client: opening a stream changes the client for the moment, and connections come in parallel.
+        core = client.CoreV1Api(client.ApiClient(self.configuration))
+        forward = portforward(core.connect_get_namespaced_pod_portforward, name, self.namespace, ports=str(pod.PORT))
+        return forward.socket(pod.PORT), forward.close
+
+
+def asked(call: Callable[[], T]) -> T:
+    """What a call gives; the error of one that fails, in the words of the server."""
+    try:
+        return call()
+    except ApiException as error:
+        raise CommandError(_words(error)) from None
+    except HTTPError as error:
+        raise _unreachable(error) from None
+
+
+def _unreachable(error: HTTPError) -> CommandError:
+    return CommandError(f"the cluster does not answer: {error}")
+
+
+def _words(error: ApiException) -> str:
+    """The API server's message, which names the object and the missing right."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"

@@ -1,0 +1,83 @@
+"""A pod beside the store, for as long as a command needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import typer
+
+from hone_cli import pod
+from hone_cli.errors import CommandError
+from hone_cli.kube import Kube, asked
+from hone_cli.tunnel import Tunnel
+
+_START_SECONDS = 300.0
+"""Longest wait for the pod; an image that is not yet on the node is large."""
+
+
+def create(kube: Kube, body: Mapping[str, Any]) -> str:
+    """Create a pod of `pod` and return its name.
+
+    Raises:
+        CommandError: the API server refuses.
+    """
+    name = str(body["metadata"]["name"])
+    typer.echo(f"Starting pod {name} from image {body['spec']['containers'][0]['image']} …", err=True)
+    asked(lambda: kube.core.create_namespaced_pod(kube.namespace, body))
+    return name
+
+
+@contextlib.contextmanager
+def reached(kube: Kube, name: str, port: int = 0) -> Iterator[Tunnel]:
+    """The tunnel into a pod that was created, once it listens; the pod is deleted at the end.
+
+    Args:
+        port: of the tunnel on loopback; 0: a free one.
+
+    Raises:
+        CommandError: the pod cannot run.
+    """
+    try:
+        _wait(kube, name)
+        tunnel = Tunnel(lambda: kube.stream(name), port)
+        try:
+            yield tunnel
+        finally:
+            tunnel.close()
+    finally:
+        with contextlib.suppress(CommandError):
+            asked(lambda: kube.core.delete_namespaced_pod(name, kube.namespace))
+
+
+def _wait(kube: Kube, name: str) -> None:
+    """Wait until the pod serves."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        pod = asked(lambda: kube.core.read_namespaced_pod(name, kube.namespace))
+        statuses = pod.status.container_statuses or []
+        if pod.status.phase in ("Failed", "Succeeded"):
+            log = asked(lambda: kube.core.read_namespaced_pod_log(name, kube.namespace, tail_lines=5))
+            raise CommandError(f"pod {name} ended: {log}")
+        if statuses and statuses[0].ready and _listens(kube, name):
+            return
+        if time.monotonic() > deadline:
+            raise CommandError(f"pod {name} does not start: {_obstacle(pod) or pod.status.phase}")
+        time.sleep(1)
+
+
+def _listens(kube: Kube, name: str) -> bool:
+    log = asked(lambda: kube.core.read_namespaced_pod_log(name, kube.namespace, tail_lines=5))
+    return pod.LISTENING in log
+
+
+def _obstacle(pod: Any) -> str | None:
+    for status in pod.status.container_statuses or []:
+        if status.state.waiting:
+            return f"{status.state.waiting.reason}: {status.state.waiting.message or ''}"
+    for condition in pod.status.conditions or []:
+        if condition.status == "False" and condition.message:
+            return str(condition.message)
+    return None

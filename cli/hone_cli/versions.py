@@ -1,0 +1,76 @@
+"""Which ModelVersion a person means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from hone_api.states import ConditionType
+from hone_cli.errors import CommandError
+
+_REFERENCE = re.compile(r"(?P<name>[a-z0-9]([-a-z0-9]*[a-z0-9])?)(:(?P<version>[0-9]{1,7}))?")
+
+
+class Versions(Protocol):
+    """The ModelVersions of a namespace."""
+
+    namespace: str
+
+    def model_version(self, name: str) -> dict[str, Any] | None:
+        """By its name; None: there is none."""
+        ...
+
+    def model_versions(self, model: str) -> list[dict[str, Any]]:
+        """All of a model."""
+        ...
+
+
+def chosen(versions: Versions, reference: str) -> dict[str, Any]:
+    """The ModelVersion of `model`, `model:3` or `model-v3`.
+
+    Of a model alone it is the newest that is Ready, or else the newest.
+    A name that is both a model's and a ModelVersion's means the ModelVersion.
+
+    Raises:
+        CommandError: there is none.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if not match:
+        raise CommandError(f"{reference!r} is neither model, model:version nor the name of a ModelVersion")
+    name, number = match["name"], match["version"]
+    if number is None and (version := versions.model_version(name)):
+        return version
+    of_model = sorted(versions.model_versions(name), key=lambda v: int(v["spec"]["version"]))
+    if number is not None:
+        of_model = [v for v in of_model if v["spec"]["version"] == int(number)]
+    if not of_model:
+        raise CommandError(
+            f"namespace {versions.namespace} has no ModelVersion for {reference}: "
+            f"kubectl get modelversions.hone.dev --namespace {versions.namespace}"
+        )
+    return next((v for v in reversed(of_model) if _is_ready(v)), of_model[-1])
+
+
+def ready(version: dict[str, Any]) -> dict[str, Any]:
+    """The same version.
+
+    Raises:
+        CommandError: it is not Ready: its files are not there, or not those that were recorded.
+    """
+    if not _is_ready(version):
+        meta = version["metadata"]
+        told = next((c.get("message") for c in _conditions(version) if c.get("type") == ConditionType.READY), None)
+        raise CommandError(
+            f"ModelVersion {meta['name']} is not Ready: {told or 'the operator has not seen it yet.'} See "
+            f"kubectl describe modelversions.hone.dev {meta['name']} --namespace {meta['namespace']}"
+        )
+    return version
+
+
+def _is_ready(version: Mapping[str, Any]) -> bool:
+    return any(c.get("type") == ConditionType.READY and c.get("status") == "True" for c in _conditions(version))
+
+
+def _conditions(version: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return (version.get("status") or {}).get("conditions") or []

@@ -1,0 +1,219 @@
+"""`hone download` over its real server: what is served, to whom, and which version is meant."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from aiohttp import web
+
+from hone_api.modelversion import Artifact
+from hone_cli import files, pod
+from hone_cli.copying import copy
+from hone_cli.download import choose_artifact, summary
+from hone_cli.errors import CommandError
+from hone_cli.guard import digest
+from hone_cli.remote_files import RemoteFiles
+from hone_cli.versions import chosen, ready
+from hone_trainer.store import manifest
+
+pytestmark = pytest.mark.trainer
+
+TOKEN = "the-token-of-this-download"
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    folder = tmp_path / "adapter"
+    (folder / "nested dir").mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_config.json.gz").write_bytes(b"of another file")
+    (folder / "nested dir" / "ü?#%2e.bin").write_bytes(bytes(300_000))
+    return folder
+
+
+@pytest.fixture
+def url(exported: Path) -> Iterator[str]:
+    """The server of the pod, on loopback."""
+    loop, ready_ = asyncio.new_event_loop(), threading.Event()
+    runner = web.AppRunner(files.application(exported, digest(TOKEN)))
+    addresses: list[tuple[str, int]] = []
+
+    def serve() -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(runner.setup())
+        loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
+        addresses.extend(runner.addresses)
+        ready_.set()
+        loop.run_forever()
+        loop.run_until_complete(runner.cleanup())
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    ready_.wait()
+    yield f"http://127.0.0.1:{addresses[0][1]}"
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+def test_a_folder_comes_over_as_it_is(url, exported, tmp_path):
+    written = manifest.write(exported)
+    copied = copy(RemoteFiles(url, TOKEN), tmp_path / "here", written)
+    assert copied.files == 3
+    assert manifest.verify(tmp_path / "here", written).files == 3
+
+
+def test_a_file_is_read_from_an_offset_on(url):
+    assert b"".join(RemoteFiles(url, TOKEN).read("nested dir/ü?#%2e.bin", 299_990)) == bytes(10)
+
+
+OUTSIDE = [
+    "../secret",
+    "..%2fsecret",
+    "%2e%2e/secret",
+    "nested%20dir/../../secret",
+    "/etc/passwd",
+    "//etc/passwd",
+    "link",
+    "linked/secret",
+    "nested%20dir",
+    "nested%20dir/",
+    "%00",
+    "a" * 5000,
+]
+
+
+@pytest.mark.attack("download server")
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_nothing_outside_the_folder_is_served(url, exported, path):
+    (exported.parent / "secret").write_text("secret")
+    (exported / "link").symlink_to(exported.parent / "secret")
+    (exported / "linked").symlink_to(exported.parent)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"))  # sends the path as it is
+    connection.request("GET", files.PREFIX + path, headers={"Authorization": f"Bearer {TOKEN}"})
+    response = connection.getresponse()
+    assert response.status == 404
+    assert b"secret" not in response.read()
+
+
+@pytest.mark.attack("download server")
+@pytest.mark.parametrize("token", ["", "wrong", digest(TOKEN)])
+def test_without_the_token_nothing_is_served(url, token):
+    with pytest.raises(CommandError, match="401"):
+        list(RemoteFiles(url, token).read("adapter_config.json", 0))
+
+
+DIGEST = "sha256:" + "0" * 64
+
+
+def version(name: str, model: str, number: int, is_ready: bool = True, **spec: Any) -> dict[str, Any]:
+    artifact = {"format": "Adapter", "uri": "pvc://hone-store/models/u1/adapter", "digest": DIGEST, "sizeBytes": 1}
+    lineage = {
+        "baseModel": {"uri": "hf://owner/base"},
+        "datasets": [],
+        "job": {"name": "run", "uid": "u1"},
+        "method": "SFT",
+        "hyperParameters": {},
+        "seed": 0,
+    }
+    condition = {"type": "Ready", "status": str(is_ready), "message": "Every file is being hashed."}
+    return {
+        "apiVersion": "hone.dev/v1alpha1",
+        "kind": "ModelVersion",
+        "metadata": {"name": name, "namespace": "team", "uid": "v1"},
+        "spec": {"modelName": model, "version": number, "artifacts": [artifact], "lineage": lineage, **spec},
+        "status": {"conditions": [condition], "downloadPod": {"image": "hone/trainer:1", "imagePullSecrets": ["m"]}},
+    }
+
+
+class Namespace:
+    namespace = "team"
+
+    def __init__(self, *versions: dict[str, Any]):
+        self.versions = versions
+
+    def model_version(self, name: str) -> dict[str, Any] | None:
+        return next((v for v in self.versions if v["metadata"]["name"] == name), None)
+
+    def model_versions(self, model: str) -> list[dict[str, Any]]:
+        return [v for v in self.versions if v["spec"]["modelName"] == model]
+
+
+BOT = [version(f"bot-v{n}", "bot", n, is_ready=n != 11) for n in (9, 10, 11)]
+
+
+@pytest.mark.parametrize(
+    ("reference", "name"), [("bot", "bot-v10"), ("bot:9", "bot-v9"), ("bot-v9", "bot-v9"), ("bot:11", "bot-v11")]
+)
+def test_which_version_is_meant(reference, name):
+    assert chosen(Namespace(*BOT), reference)["metadata"]["name"] == name
+
+
+@pytest.mark.parametrize("reference", ["bot:12", "cat", "bot-v12"])
+def test_a_version_that_is_not_there(reference):
+    with pytest.raises(CommandError, match="namespace team has no ModelVersion for " + reference):
+        chosen(Namespace(*BOT), reference)
+
+
+@pytest.mark.parametrize("reference", ["", "Bot", "bot:", "bot:x", "bot@champion", "../bot", "bot:99999999"])
+def test_a_reference_that_is_none(reference):
+    with pytest.raises(CommandError, match="is neither model"):
+        chosen(Namespace(*BOT), reference)
+
+
+def test_a_version_that_is_not_ready_is_refused_in_the_operators_words():
+    with pytest.raises(CommandError, match="bot-v11 is not Ready: Every file is being hashed"):
+        ready(BOT[2])
+
+
+def test_several_forms_need_a_choice():
+    artifacts = [
+        {"format": form, "uri": f"pvc://hone-store/models/u1/{form.lower()}", "digest": DIGEST, "sizeBytes": 1}
+        for form in ("Adapter", "GGUF")
+    ]
+    body = version("bot-v1", "bot", 1, artifacts=artifacts)
+    with pytest.raises(CommandError, match="--form Adapter or GGUF"):
+        choose_artifact(body, None)
+    with pytest.raises(CommandError, match="no form Full; it has Adapter, GGUF"):
+        choose_artifact(body, "Full")
+    assert choose_artifact(body, "gguf").format == "GGUF"
+
+
+def test_the_pod_mounts_one_folder_read_only_and_no_secret():
+    body = pod.download_pod(BOT[0], choose_artifact(BOT[0], None), digest(TOKEN))
+    kubernetes_validate.validate(body, "1.33", strict=True)
+    (container,) = body["spec"]["containers"]
+    assert container["volumeMounts"][0] == {
+        "name": "store",
+        "mountPath": "/files",
+        "subPath": "models/u1/adapter",
+        "readOnly": True,
+    }
+    assert (container["image"], body["spec"]["imagePullSecrets"]) == ("hone/trainer:1", [{"name": "m"}])
+    assert TOKEN not in repr(body)
+    assert body["spec"]["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("uri", ["hf://owner/name", "pvc://claim", "pvc://claim/../other"])
+def test_an_artifact_that_is_on_no_volume(uri):
+    artifact = Artifact.model_construct(format="Adapter", uri=uri, digest=DIGEST, size_bytes=1)
+    with pytest.raises(CommandError, match="only a folder of a volume"):
+        pod.download_pod(BOT[0], artifact, digest(TOKEN))
+
+
+def test_a_rejected_version_is_told(tmp_path):
+    body = version("bot-v1", "bot", 1, approval={"state": "Rejected", "comment": "worse than its base"})
+    copied = copy_of_nothing(tmp_path)
+    assert "was rejected: worse than its base" in summary(body, choose_artifact(body, None), tmp_path, copied)
+
+
+def copy_of_nothing(folder: Path) -> Any:
+    from hone_cli.copying import Copied
+
+    return Copied(files=0, size_bytes=0, read_bytes=0)
