@@ -230,6 +230,7 @@ MODEL_VERSION = Kind(
         Column("Base-Loss", ".status.baseEvalLoss"),
         Column("Eval-Loss", ".status.evalLoss"),
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+        Column("Servable", '.status.conditions[?(@.type=="Servable")].status'),
         Column("Age", ".metadata.creationTimestamp", type="date"),
         Column("Version", ".spec.version", type="integer", priority=1),
         Column("Bytes", ".status.sizeBytes", type="integer", priority=1),

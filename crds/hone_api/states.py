@@ -46,6 +46,7 @@ class ConditionType(State):
     UP_TO_DATE = "UpToDate", "The content is what the source had at the last check, with `spec.refresh`"
     REVIEW_PENDING = "ReviewPending", "Generated rows wait for a person"
     VERIFIED = "Verified", "Every file of the model matches its manifest"
+    SERVABLE = "Servable", "vLLM or llama.cpp loads the model as it was exported; the message says how, or what to do"
 
 
 GATES = (
@@ -72,7 +73,7 @@ CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
         ConditionType.ADVISED,
     ),
     _DATASET: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.UP_TO_DATE, ConditionType.REVIEW_PENDING),
-    _VERSION: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.VERIFIED),
+    _VERSION: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.VERIFIED, ConditionType.SERVABLE),
 }
 """By kind."""
 
@@ -145,6 +146,8 @@ class Reason(State):
     # Of a ModelVersion
     VERIFYING = "Verifying", "A Job is hashing every file"
     VERIFIED = "Verified", "Every file matches its manifest"
+    LOADS = "Loads", "A server loads the model as it was exported"
+    NOT_SERVABLE = "NotServable", "No server loads what was exported; the message says what to export"
     # Of the operator
     INTERNAL_ERROR = "InternalError", "The operator failed on this object and retries: report it"
     STATUS_REFUSED = "StatusRefused", "The API server refused the status that the operator wrote"

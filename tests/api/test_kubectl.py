@@ -53,7 +53,7 @@ STATUS: dict[str, Any] = {
         "evalLoss": "0.981",
         "baseEvalLoss": "2.5",
         "sizeBytes": 7,
-        "conditions": [READY],
+        "conditions": [READY, {**READY, "type": "Servable", "status": "False"}],
     },
 }
 
@@ -103,8 +103,8 @@ def table(text: str) -> tuple[list[str], list[list[str]]]:
         ),
         (
             "mv",
-            ["NAME", "MODEL", "BASE", "BASE-LOSS", "EVAL-LOSS", "READY"],
-            ["seen", "tutor", "owner/model", "2.5", "0.981", "True"],
+            ["NAME", "MODEL", "BASE", "BASE-LOSS", "EVAL-LOSS", "READY", "SERVABLE"],
+            ["seen", "tutor", "owner/model", "2.5", "0.981", "True", "False"],
         ),
     ],
 )

@@ -28,6 +28,7 @@ OTHER_THINGS = {
     ("cli/hone_cli/reviews.py", "Accepted"): "a reviewer's verdict",
     ("crds/hone_api/dataset.py", "Ready"): "title of a column",
     ("crds/hone_api/modelversion.py", "Ready"): "title of a column",
+    ("crds/hone_api/modelversion.py", "Servable"): "title of a column",
     ("crds/hone_api/finetunejob.py", "Started"): "title of a column",
     ("dev/hone_dev/cluster.py", "Ready"): NODE,
     ("dev/hone_dev/dashboards.py", "Running"): "title of a panel",

@@ -11,6 +11,7 @@ from hone_api.failures import FailureCode, Retry
 from hone_api.meta import MAX_COUNT
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.report import VerifyResult
+from hone_api.servable import TRANSFORMERS, verdicts
 from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
@@ -50,6 +51,7 @@ def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platfor
     if unknown:
         accept(draft, unknown)
     _columns(draft, spec)
+    _servable(draft, spec)
     if verified_at := draft.old.get("verifiedAt"):
         draft.delete += [job.body for job in seen.jobs]  # the status has all they say; failed ones stay, for their logs
         return _verified(draft, verified_at, platform)
@@ -75,6 +77,14 @@ def _columns(draft: VersionDraft, spec: ModelVersionSpec) -> None:
         baseEvalLoss=_short(loss.base) if loss else None,
         sizeBytes=min(sum(artifact.size_bytes for artifact in spec.artifacts), MAX_COUNT),
     )
+
+
+def _servable(draft: VersionDraft, spec: ModelVersionSpec) -> None:
+    """By the record alone: whether the files are there and right is another condition."""
+    told = verdicts(spec)
+    serves = any(verdict.loads for verdict in told if verdict.server != TRANSFORMERS)
+    reason = Reason.LOADS if serves else Reason.NOT_SERVABLE
+    draft.conditions.set(ConditionType.SERVABLE, serves, reason, "; ".join(map(str, told)) + ".")
 
 
 def _short(value: str | None) -> str | None:

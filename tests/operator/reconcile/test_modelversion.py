@@ -69,6 +69,7 @@ def test_it_is_ready_only_after_it_was_verified(life, conditions):
         "Ready": "False/Verifying",
         "Reconciling": "True/Verifying",
         "Stalled": "False/Verifying",
+        "Servable": "True/Loads",
     }
     assert life.status["base"] == "org/model"
     assert (life.status["evalLoss"], life.status["baseEvalLoss"]) == ("2.1", "3.9")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hone_api.estimate.advice import SERVED_RANKS
+from hone_api.servable import VLLM_RANK
 from hone_api.training import DEFAULT_RANK
 from hone_trainer.artifacts.servable import base_name
 from hone_trainer.reporting.html import digits
@@ -35,8 +36,6 @@ LABELS = {
 RELATIVE = ("loss", "perplexity")
 """Metrics for which a change in percent is meaningful: they are above 0 and have a true 0."""
 GIB = 2**30
-VLLM_RANK = 16
-"""vLLM's default of --max-lora-rank."""
 NOT_MEASURED = "Not measured."
 
 

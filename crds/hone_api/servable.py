@@ -1,0 +1,97 @@
+"""Which servers load a recorded model, and why not. Pure.
+
+What vLLM takes was read in its source (vllm/config/lora.py, vllm/lora/peft_helper.py of 0.31) and run: see the page
+"Model families".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.estimate.advice import SERVED_RANKS
+from hone_api.modelversion import ModelVersionSpec
+from hone_api.training import DEFAULT_RANK, AdapterType
+
+TRANSFORMERS = "transformers"
+"""A library that answers, not a server; listed for what it loads."""
+VLLM_RANK = 16
+"""vLLM's --max-lora-rank where it is not set."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether one server loads one of the version's artifacts."""
+
+    server: str
+    loads: bool
+    why: str
+    """How, or why not and what to do; follows the server's name."""
+
+    def __str__(self) -> str:
+        return f"{self.server}: {'yes' if self.loads else 'no'}, {self.why}"
+
+
+def verdicts(spec: ModelVersionSpec) -> Sequence[Verdict]:
+    """One for vLLM, llama.cpp and PEFT each, in this order."""
+    return _vllm(spec), _llama_cpp(spec), _peft(spec)
+
+
+def _vllm(spec: ModelVersionSpec) -> Verdict:
+    if whole := _first(spec, "Merged", "Full"):
+        how = "with --runner pooling" if _is_reward(spec) else "with its path"
+        return Verdict("vLLM", True, f"the {whole.lower()} model, {how}")
+    if not _first(spec, "Adapter"):
+        return Verdict("vLLM", False, "there is neither an adapter nor a merged model")
+    merge = "train with output.merge to serve the merged model"
+    adapter = _adapter(spec)
+    if _is_reward(spec):
+        return Verdict("vLLM", False, f"an adapter with its own reward head; {merge}")
+    if adapter.get("type") == AdapterType.DORA:
+        return Verdict("vLLM", False, f"a DoRA adapter; {merge}")
+    rank = _rank(spec, adapter)
+    if rank > SERVED_RANKS[-1]:
+        return Verdict("vLLM", False, f"an adapter of rank {rank}, above {SERVED_RANKS[-1]}; {merge}")
+    room = next(served for served in SERVED_RANKS if served >= rank)
+    more = f" and --max-lora-rank {room}" if room > VLLM_RANK else ""
+    shape = spec.lineage.base_model.shape
+    experts = "; experts need the settings of the page Model families" if shape and shape.experts else ""
+    return Verdict("vLLM", True, f"the adapter on its base, with --enable-lora{more}{experts}")
+
+
+def _llama_cpp(spec: ModelVersionSpec) -> Verdict:
+    if _first(spec, "GGUF"):
+        return Verdict("llama.cpp", True, "the GGUF file")
+    return Verdict("llama.cpp", False, "there is no GGUF file; train with output.formats [Safetensors, GGUF]")
+
+
+def _peft(spec: ModelVersionSpec) -> Verdict:
+    if whole := _first(spec, "Merged", "Full"):
+        return Verdict(TRANSFORMERS, True, f"the {whole.lower()} model")
+    if _first(spec, "Adapter"):
+        return Verdict(TRANSFORMERS, True, "the adapter on its base, with PEFT")
+    return Verdict(TRANSFORMERS, False, "there is only a GGUF file")
+
+
+def _first(spec: ModelVersionSpec, *forms: str) -> str | None:
+    return next((a.format for a in spec.artifacts if a.format in forms), None)
+
+
+def _is_reward(spec: ModelVersionSpec) -> bool:
+    return spec.lineage.method == "Reward"
+
+
+def _adapter(spec: ModelVersionSpec) -> Mapping[str, Any]:
+    adapter = spec.lineage.hyper_parameters.get("adapter")
+    return adapter if isinstance(adapter, dict) else {}
+
+
+def _rank(spec: ModelVersionSpec, adapter: Mapping[str, Any]) -> int:
+    """The rank as trained: the trainer's choice, or the plan's; a record is read as it is, whoever wrote it."""
+    resolved = spec.lineage.hyper_parameters.get("resolved")
+    chosen = resolved.get("adapterRank") if isinstance(resolved, dict) else None
+    try:
+        return int(chosen or adapter.get("rank") or DEFAULT_RANK)
+    except (TypeError, ValueError):
+        return DEFAULT_RANK

@@ -1,0 +1,89 @@
+"""Which server loads which export, and what to do where none does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hone_api.modelversion import ModelVersionSpec
+from hone_api.servable import verdicts
+
+pytestmark = pytest.mark.pure
+MERGE = "train with output.merge to serve the merged model"
+NO_GGUF = "llama.cpp: no, there is no GGUF file; train with output.formats [Safetensors, GGUF]"
+ON_BASE = "vLLM: yes, the adapter on its base, with --enable-lora"
+
+
+def told(*forms: str, method: str = "SFT", experts: int = 0, **hyper_parameters: Any) -> list[str]:
+    shape = {"parameters": 10, "layers": 2, "hidden": 8, "query": 8, "keyValue": 8, "vocabulary": 10, "intermediate": 8}
+    spec = {
+        "modelName": "bot",
+        "version": 1,
+        "artifacts": [
+            {
+                "format": form,
+                "uri": f"pvc://store/models/u/{form.lower()}",
+                "digest": "sha256:" + "0" * 64,
+                "sizeBytes": 1,
+            }
+            for form in forms
+        ],
+        "lineage": {
+            "baseModel": {"uri": "hf://owner/base", "shape": {**shape, "experts": experts} if experts else None},
+            "datasets": [],
+            "job": {"name": "run", "uid": "u"},
+            "method": method,
+            "hyperParameters": hyper_parameters,
+            "seed": 0,
+        },
+    }
+    return [str(verdict) for verdict in verdicts(ModelVersionSpec.model_validate(spec))]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "vllm"),
+    [
+        ({"type": "LoRA", "rank": 16}, ON_BASE),
+        ({"type": "LoRA"}, ON_BASE),
+        ({"type": "QLoRA", "rank": 24}, f"{ON_BASE} and --max-lora-rank 32"),
+        ({"type": "LoRA", "rank": 64}, f"{ON_BASE} and --max-lora-rank 64"),
+        ({"type": "LoRA", "rank": 1024}, f"vLLM: no, an adapter of rank 1024, above 512; {MERGE}"),
+        ({"type": "DoRA", "rank": 16}, f"vLLM: no, a DoRA adapter; {MERGE}"),
+        ("of another release", ON_BASE),
+        ({"rank": {"of": "another release"}}, ON_BASE),
+    ],
+)
+def test_an_adapter(adapter, vllm):
+    assert told("Adapter", adapter=adapter) == [
+        vllm,
+        NO_GGUF,
+        "transformers: yes, the adapter on its base, with PEFT",
+    ]
+
+
+def test_the_rank_that_the_trainer_chose_counts():
+    assert told("Adapter", adapter={"type": "LoRA"}, resolved={"adapterRank": 100})[0].endswith("--max-lora-rank 128")
+
+
+def test_a_reward_model():
+    assert told("Adapter", method="Reward")[0] == f"vLLM: no, an adapter with its own reward head; {MERGE}"
+    assert told("Adapter", "Merged", method="Reward")[0] == "vLLM: yes, the merged model, with --runner pooling"
+
+
+def test_a_whole_model_is_served_whatever_the_adapter_was():
+    assert told("Adapter", "Merged", adapter={"type": "DoRA"})[0] == "vLLM: yes, the merged model, with its path"
+    assert told("Full")[0] == "vLLM: yes, the full model, with its path"
+
+
+def test_a_gguf_file():
+    assert told("Adapter", "Merged", "GGUF")[1] == "llama.cpp: yes, the GGUF file"
+    assert told("GGUF") == [
+        "vLLM: no, there is neither an adapter nor a merged model",
+        "llama.cpp: yes, the GGUF file",
+        "transformers: no, there is only a GGUF file",
+    ]
+
+
+def test_experts_name_the_page_with_their_settings():
+    assert told("Adapter", experts=8)[0] == f"{ON_BASE}; experts need the settings of the page Model families"
