@@ -45,6 +45,7 @@ def demo(cluster: str) -> None:
     version = target.get("--namespace", TENANT, "mv", name)
     summary.show(job, version, reached - started, installed - reached)
     note(f"look around: {_kubectl(target)} -n {TENANT} get dset,ftj,mv")
+    note(f"take it with you: {download_command(target, name)}")
     note(f"ask it yourself: {ask.command(cluster, version['spec']['evaluation'].get('samples', []))}")
 
 
@@ -58,6 +59,13 @@ def target_of(cluster: str) -> Target:
 def _kubectl(target: Target) -> str:
     context = f" --context {target.context}" if target.context else ""
     return f"kubectl --kubeconfig {target.kubeconfig}" if target.kubeconfig else f"kubectl{context}"
+
+
+def download_command(target: Target, version: str) -> str:
+    """The command that copies the model out of the cluster."""
+    kubeconfig = f"KUBECONFIG={target.kubeconfig} " if target.kubeconfig else ""
+    context = f" --context {target.context}" if target.context else ""
+    return f"{kubeconfig}.venv/bin/python -m hone_cli download {version} {version} --namespace {TENANT}{context}"
 
 
 def install(target: Target) -> None:
