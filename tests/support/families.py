@@ -64,13 +64,17 @@ def config(family: str) -> Any:
     return getattr(transformers, kind)(**SIZES, **sizes)
 
 
-def build(family: str) -> Any:
-    """The model with random weights; the same for each call."""
+def build(family: str, sizes: Any = None) -> Any:
+    """The model with random weights, the same for each call.
+
+    Args:
+        sizes: a config in place of the family's.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(3)
-    return AutoModelForCausalLM.from_config(config(family))
+    return AutoModelForCausalLM.from_config(sizes or config(family))
 
 
 def adapted_layers(family: str) -> list[str]:

@@ -47,12 +47,12 @@ LORA: dict[str, Any] = {
 }
 
 
-def adapted(family: str, adapter: Adapter | None = None) -> Any:
-    """A model with an adapter that does something."""
+def adapted(family: str, adapter: Adapter | None = None, sizes: Any = None) -> Any:
+    """A model with an adapter that does something; of other sizes than the family's where they are given."""
     import torch
     from peft import get_peft_model
 
-    base = build(family)
+    base = build(family, sizes)
     network = get_peft_model(base, adapters.to_peft(adapter or Adapter(type="LoRA", rank=4), base))
     for name, weight in network.named_parameters():
         if weight.requires_grad and "lora_B" in name:
@@ -162,8 +162,8 @@ def test_the_estimate_counts_latent_attention_with_whole_queries() -> None:
 
 
 def _check_count(family: str, sizes: Any, targets_: list[str] | None) -> None:
-    network = adapted(family, Adapter(type="LoRA", rank=4, targets=targets_))
-    shape = shape_of(config(family).to_dict(), 1)
+    network = adapted(family, Adapter(type="LoRA", rank=4, targets=targets_), sizes)
+    shape = shape_of(sizes.to_dict(), 1)
     assert shape is not None
     setup = Setup(shape=shape, rank=4, targets=frozenset(targets_) if targets_ else None, **LORA)
     assert setup.trained == sum(w.numel() for w in network.parameters() if w.requires_grad)
