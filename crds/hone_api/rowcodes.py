@@ -33,7 +33,7 @@ ROW_CODES: dict[str, RowCode] = {
         "Write one JSON object per line with a JSON library, e.g. Python's json.dumps.",
     ),
     "BrokenCsv": RowCode(
-        "The line's number of fields differs from the header's, or its quoting is broken.",
+        "The line's number of fields differs from the header's, its quoting is broken, or it repeats the header.",
         "Write the file with a CSV library; quotes inside a field are doubled.",
     ),
     "BrokenFile": RowCode(

@@ -122,6 +122,11 @@ def test_a_large_array_is_read_in_pieces(tmp_path):
         ("f.tsv", b'a\tb\n1\t"x" y\n', [(1, "f.tsv:2", {"a": "1", "b": '"x" y'})]),
         ("f.tsv", b'a\tb\n1\t"x\n2\ty\n3\tz"\n', [(1, "f.tsv:2", "BrokenFile")]),
         ("f.csv", b"a,b\n", []),
+        (
+            "f.csv",
+            b"a,b\n1,x\n\xef\xbb\xbfa, b\n2,y\n",
+            [(1, "f.csv:2", {"a": "1", "b": "x"}), (2, "f.csv:3", "BrokenCsv"), (3, "f.csv:4", {"a": "2", "b": "y"})],
+        ),
         ("f.tsv", b"a\tb\n1\tx,y\n", [(1, "f.tsv:2", {"a": "1", "b": "x,y"})]),
     ],
 )

@@ -127,6 +127,8 @@ def _record(
         header.extend(name.strip() for name in fields)
         repeated = sorted({name for name in header if header.count(name) > 1})
         return broken(where, f"the header names {', '.join(repeated)[:100]!r} more than once") if repeated else False
+    if [name.strip().removeprefix("\ufeff") for name in fields] == header:
+        return Item(where, error=RowError("BrokenCsv", "the header again, as where several files are one: remove it"))
     if _swallows(lines.record, delimiter, len(header)):
         held = len(lines.record) - 1
         return broken(
