@@ -72,6 +72,17 @@ def weights(*values):
             {"instruction": "i", "input": None, "output": "o", "history": []},
             {"prompt": "i", "completion": "o"},
         ),
+        (
+            "PromptCompletion",
+            {"prompt": "hi", "completion": "hello", "tools": json.dumps([WEATHER])},
+            {**HELLO, "tools": TOOLS},
+        ),
+        (
+            "PromptCompletion",
+            {"prompt": "hi", "completion": "hello", "tools": "[]"},
+            {"prompt": "hi", "completion": "hello"},
+        ),
+        ("Alpaca", {"instruction": "hi", "output": "hello", "tools": TOOLS}, {**HELLO, "tools": TOOLS}),
         ("Chat", {"messages": turns(ASK, ANSWER), "id": 1}, HELLO),
         ("Chat", {"messages": turns(ASK, ANSWER), "tools": []}, HELLO),
         (
@@ -343,6 +354,12 @@ def test_a_row_becomes(format, row, record):
         ("Chat", {"messages": [*turns(ASK), {**turns(ANSWER)[0], "train": False}]}, "UnsupportedField", "use weight 0"),
         ("Chat", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "NotText", r"messages\[0\]"),
         ("ShareGPT", {"conversations": said(("human", "hi"), ("observation", "x"))}, "NoAssistantTurn", "no assistant"),
+        (
+            "ShareGPT",
+            {"conversations": [*said(("human", "hi")), {"from": "gpt", "value": "hello", "tool_calls": [CALL]}]},
+            "UnsupportedField",
+            r"\[1\]\.tool_calls is not supported: use a turn of the role function_call",
+        ),
         ("ShareGPT", {"conversations": said(("gpt", "hello"))}, "NoUserTurn", "does not start with a user turn"),
         ("ShareGPT", {"conversations": said(("human", "hi"), ("gpt", ""))}, "EmptyContent", r"\[1\]\.value"),
         ("ShareGPT", {"conversations": said(("human", ""), ("gpt", "hello"))}, "EmptyContent", r"\[0\]\.value"),

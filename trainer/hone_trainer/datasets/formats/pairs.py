@@ -15,6 +15,7 @@ from typing import Any
 from hone_trainer.datasets.formats import chat
 from hone_trainer.datasets.formats import conversation as talk
 from hone_trainer.datasets.formats.base import Fields, RowFormat
+from hone_trainer.datasets.formats.tools import tools_of
 from hone_trainer.datasets.rows import Record, RowError, optional_text, text_of, type_name
 
 # The end marker of OpenAI's legacy completion files; the encoder adds the model's own token.
@@ -32,7 +33,8 @@ def class_name(column: str, classes: int = 2) -> str:
 
 
 def _record(prompt: str, completion: str, fields: Fields, history: list[talk.Turn] | None = None) -> Record:
-    if not history and optional_text(fields.get("system"), "system") is None:
+    is_pair = not history and optional_text(fields.get("system"), "system") is None
+    if is_pair and not tools_of(fields.get("tools"), "tools"):
         return {"prompt": prompt, "completion": completion}
     pair = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
     return talk.conversation([*(history or []), *pair], fields, "history")
@@ -94,7 +96,7 @@ PROMPT_COMPLETION = RowFormat(
 ALPACA = RowFormat(
     name="Alpaca",
     required=("instruction", "output"),
-    optional=("input", "system", "history"),
+    optional=("input", "system", "history", "tools"),
     convert=_alpaca,
     recognises=_texts("instruction", "output"),
     why="texts instruction and output",

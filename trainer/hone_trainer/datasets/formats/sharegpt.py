@@ -45,6 +45,9 @@ def _turn(raw: dict[str, Any], where: str) -> talk.Turn | None:
     name = raw.get("from")
     role = talk.role_of(name.lower() if isinstance(name, str) else name, f"{where}.from", _ROLES)
     talk.refuse_other_meaning(raw, where)
+    for key in ("tool_calls", "function_call"):
+        if raw.get(key):
+            raise RowError("UnsupportedField", f"{where}.{key} is not supported: use a turn of the role function_call")
     value = raw.get("value")
     if role == _CALL:
         turn = talk.turn("assistant", None, where, calls=calls_of(value, f"{where}.value"))
