@@ -144,6 +144,25 @@ ACCEPTED: dict[str, tuple[Row, str, Row]] = {
         "ShareGPT",
         CHAT,
     ),
+    "a preference of turns as JSON text": (
+        {"prompt": "hi", "chosen": json.dumps(TALK), "rejected": json.dumps([TALK[0], {**TALK[1], "content": "no"}])},
+        "Preference",
+        {"prompt": [TALK[0]], "chosen": [TALK[1]], "rejected": [{"role": "assistant", "content": "no"}]},
+    ),
+    "a preference with its prompt as JSON text": (
+        {
+            "prompt": json.dumps(TALK[:1]),
+            "chosen": json.dumps(TALK[1:]),
+            "rejected": json.dumps([{**TALK[1], "content": "no"}]),
+        },
+        "Preference",
+        {"prompt": [TALK[0]], "chosen": [TALK[1]], "rejected": [{"role": "assistant", "content": "no"}]},
+    ),
+    "prompt and completion as JSON text": (
+        {"prompt": json.dumps(TALK[:1]), "completion": json.dumps(TALK[1:])},
+        "PromptCompletion",
+        CHAT,
+    ),
     "Cohere": (
         {"messages": [{"role": "User", "content": "hi"}, {"role": "Chatbot", "content": "hello"}]},
         "Chat",

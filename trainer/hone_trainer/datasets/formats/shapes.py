@@ -94,6 +94,10 @@ def _is_list_in_json(column: str) -> Callable[[Row], bool]:
     return lambda row: isinstance(row.get(column), str) and "".join(row[column][:20].split()).startswith("[{")
 
 
+def _are_lists_in_json(*columns: str) -> Callable[[Row], bool]:
+    return lambda row: all(_is_list_in_json(column)(row) for column in columns)
+
+
 def _ends_with_question(row: Row) -> bool:
     turns = row.get("messages")
     return _turns("messages", "role")(row) and isinstance(turns, list) and turns[-1]["role"] != "assistant"
@@ -251,6 +255,20 @@ DISTINCT: tuple[Shape | RefusedShape, ...] = (
             frozenset({"chosen", "rejected", "label"}),
         )
         for column, format in (("messages", Format.CHAT), ("conversations", Format.SHAREGPT))
+    ),
+    *(
+        Shape(
+            f"{' and '.join(columns)} as JSON text",
+            format,
+            columns,
+            {column: f"json({column})" for column in columns},
+            _are_lists_in_json(*columns),
+        )
+        for columns, format in (
+            (("prompt", "chosen", "rejected"), Format.PREFERENCE),
+            (("chosen", "rejected"), Format.PREFERENCE),
+            (("prompt", "completion"), Format.PROMPT_COMPLETION),
+        )
     ),
     *(
         RefusedShape(
