@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conversations import CHAT, PAIR, TALK, Row
+from conversations import CHAT, PAIR, TALK, THOUGHT, Row
 
 from hone_trainer.datasets import detect
 from hone_trainer.datasets.rows import RowError
@@ -55,6 +55,36 @@ REFUSED: dict[str, tuple[Row, str, str]] = {
     "verdicts of 1 and -1": ({"prompt": "q", "completion": "a", "label": -1}, "UnreadColumns", "label: label"),
     "verdicts in words": ({"prompt": "q", "completion": "a", "label": "Good"}, "UnreadColumns", "format: KTO"),
     "is_correct": ({"prompt": "q", "completion": "a", "is_correct": False}, "UnreadColumns", "label: is_correct"),
+    **{
+        f"text and {name}": (
+            {"text": "t", name: "a", "id": "1"},
+            "UnknownFormat",
+            f"{{prompt: text, completion: {name}}} is meant, or format Text",
+        )
+        for name in ("summary", "response", "output", "target", "code")
+    },
+    "text, question and answer": (
+        {"text": "t", "question": "q", "answer": "a"},
+        "UnknownFormat",
+        '{prompt: "lines(text, question)", completion: answer}',
+    ),
+    **{
+        f"{name} beside a question": ({"question": "q", "answer": "B", name: value}, "UnreadColumns", f"column {name}")
+        for name, value in (("choices", ["x", "y"]), ("options", ["x", "y"]), ("A", "x"), ("opa", "x"))
+    },
+    **{
+        f"{name} beside an answer": (
+            {"prompt": "q", "completion": "a", name: "hm"},
+            "UnreadColumns",
+            f"content: answer, reasoning: {name}",
+        )
+        for name in ("reasoning", "reasoning_content", "thinking")
+    },
+    "tools beside an answer to check by": (
+        {"prompt": "q", "answer": "4", "tools": [{"name": "f"}]},
+        "UnreadColumns",
+        "tools is not read by format Verifiable",
+    ),
     "context beside prompt": ({"prompt": "q", "completion": "a", "context": "c"}, "UnreadColumns", "context"),
 }
 
@@ -66,6 +96,28 @@ def test_what_would_be_read_wrongly_is_refused_with_the_way_out(name: str) -> No
         detect.choose("Auto", {}, [row] * 3)
     assert caught.value.code == code
     assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "record"),
+    [
+        (
+            {"text": "t", "question": "q", "answer": "a"},
+            {"prompt": "lines(text, question)", "completion": "answer"},
+            {"prompt": "t\n\nq", "completion": "a"},
+        ),
+        (
+            {"question": "hi", "answer": "hello", "reasoning": "hm"},
+            {
+                "messages": "[{role: 'user', content: question},"
+                " {role: 'assistant', content: answer, reasoning: reasoning}]"
+            },
+            THOUGHT,
+        ),
+    ],
+)
+def test_the_mapping_that_is_told_reads_what_was_unread(row: Row, columns: dict[str, str], record: Row) -> None:
+    assert detect.choose("Auto", columns, [row] * 3).normalise(row) == record
 
 
 def test_the_mapping_that_is_told_for_classes_reads_them() -> None:
@@ -88,9 +140,9 @@ def test_a_verdict_that_is_told_to_be_a_label_is_read_as_one(label: Any, verdict
 @pytest.mark.parametrize("name", [name for name, (_, code, _) in REFUSED.items() if code == "UnreadColumns"])
 def test_who_ignores_the_column_insists(name: str) -> None:
     row, *_ = REFUSED[name]
-    others = set(row) - {"prompt", "completion", "chosen", "rejected"}
+    others = set(row) - {"prompt", "completion", "chosen", "rejected", "question", "answer"}
     found = detect.choose("Auto", {}, [row] * 3, others)
-    assert set(found.normalise(row)) <= {"prompt", "completion", "chosen", "rejected"}
+    assert set(found.normalise(row)) <= {"prompt", "completion", "chosen", "rejected", "answer"}
 
 
 WRITTEN_OUT: dict[str, tuple[str, dict[str, str], Row, str]] = {

@@ -19,17 +19,20 @@ from hone_trainer.errors import ConfigError, DataError
 SAMPLE_ROWS = 100
 # Next to a text, these columns are the question, and the text is not a document.
 _LABELS = {"category", "label", "intent", "class"}
+_ANSWERS = ("answer", "response", "completion", "output", "target", "summary", "highlights", "code", "solution")
+"""Next to a text and without a question, these columns are what is learned. Formats have some of these names."""
 _TOLD_BY_COLUMNS = (Format.CHAT, Format.SHAREGPT, Format.ALPACA, Format.PROMPT_COMPLETION, Format.TEXT)
 # Names in the wild for roles, for a hint only: their meaning for training is unknown.
 _MEANT: tuple[dict[str, str], ...] = (
     {"question": "question", "oracle": "oracle_context", "distractors": "context", "answer": "cot_answer"},
+    *({"prompt": "lines(text, question)", "completion": answer} for answer in ("answer", "response")),
     *(
         {"prompt": prompt, "completion": completion}
         for prompt, completion in (
             ("input", "output"),
             ("input", "target"),
             ("prompt", "canonical_solution"),
-            *(("text", label) for label in sorted(_LABELS)),
+            *(("text", label) for label in (*sorted(_LABELS), *_ANSWERS)),
         )
     ),
     *({"text": text} for text in ("content", "document", "body", "page_content")),
@@ -149,6 +152,10 @@ def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Det
         )
     for entry in FORMATS.values():
         if set(columns) <= set(entry.roles) and _share(entry, columns, sample) >= 0.5:
+            if not columns and entry.name == Format.TEXT and _is_answered_text(sample):
+                raise DataError(
+                    FailureCode.UNKNOWN_FORMAT, f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}"
+                )
             reason = f"the first {len(sample)} rows have {_named(entry, columns)}{_idle(entry, columns, seen)}"
             return Detected(entry, columns, reason=reason)
     if not columns and (shape := _shape(USUAL, sample)):
@@ -187,6 +194,11 @@ def _is_labelled_text(sample: Sequence[dict[str, Any]]) -> bool:
     return bool(sample) and all("text" in row and _LABELS & row.keys() for row in sample)
 
 
+def _is_answered_text(sample: Sequence[dict[str, Any]]) -> bool:
+    """Whether a text stands next to what is probably its answer, which format Text would leave out."""
+    return any(2 * sum(isinstance(row.get(name), str) for row in sample) > len(sample) for name in _ANSWERS)
+
+
 def _way_out(sample: Sequence[dict[str, Any]]) -> str:
     """The mapping to write, if the names of the columns or a single row make it clear."""
     row = sample[0] if sample else {}
@@ -200,15 +212,20 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
     if texts and any(_is_said(name) for name in row):
         return _NO_HEADER
     for mapping in _MEANT:
-        if set(mapping.values()) <= row.keys():
+        if all(expressions.columns_read(column) <= row.keys() for column in mapping.values()):
             if classes := _classes(mapping.get("completion"), sample):
                 mapping = {**mapping, "completion": class_name(mapping["completion"], classes)}
-            pairs = ", ".join(f"{role}: {column}" for role, column in mapping.items())
+            pairs = ", ".join(f"{role}: {_quoted(column)}" for role, column in mapping.items())
             other = ", or format Text" if "text" in row else ""
             return f"Perhaps spec.columns {{{pairs}}} is meant{other}."
     shapes = "; ".join(f"{entry.name}: {entry.why}" for entry in FORMATS.values())
     header = f" {_NO_HEADER}" if texts and any(name.count(" ") > 1 for name in row) else ""
     return f"Map them in spec.columns to those of a format: {shapes}.{header}"
+
+
+def _quoted(column: str) -> str:
+    """As YAML takes it inside braces."""
+    return f'"{column}"' if "," in column and column[0] not in "'\"" else column
 
 
 def _classes(column: str | None, sample: Sequence[dict[str, Any]]) -> int:

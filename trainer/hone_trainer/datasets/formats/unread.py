@@ -18,9 +18,11 @@ VERDICTS = {
 """Labels that mean a good or a bad answer, in lower case."""
 _SAYS = (
     *("question", "instruction", "query", "input", "context", "passage", "document", "problem", "system_prompt"),
-    *("history", "title_and_text"),
+    *("history", "title_and_text", "choices", "options", "A", "opa", "option_a", "optionA"),
 )
 """Names of columns that a question is made of, most often the first of them."""
+_REASONING = ("reasoning", "reasoning_content", "thinking")
+"""Names of columns with what is thought before the answer."""
 _REMARKS = (
     *("id", "uid", "uuid", "source", "dataset", "model", "category", "lang", "language", "url", "license", "split"),
     *("type", "task", "subset", "topic", "tags", "author", "date", "created_at", "timestamp", "version", "hash"),
@@ -71,6 +73,16 @@ def problem(
         for name in (name for name in _SAYS if name in unread and _is_text(name, sample)):
             hint = f'map it to a role, e.g. spec.columns {{prompt: "lines({name}, …)"}}'
             return f"The column {name} is not read, and seems to belong to the question: {hint}; {_INSIST}."
+    if format in (*_ANSWERED, Format.RAFT):
+        for name in (name for name in ("tools", "functions") if name in unread):
+            return f"The column {name} is not read by format {format}: Chat, Preference and KTO have tools; {_INSIST}."
+    if format in (Format.PROMPT_COMPLETION, Format.ALPACA):
+        for name in (name for name in _REASONING if name in unread and _is_text(name, sample)):
+            hint = (
+                "train it as a turn's reasoning, e.g. spec.columns {messages: \"[{role: 'user', content: question},"
+                f" {{role: 'assistant', content: answer, reasoning: {name}}}]\"}}"
+            )
+            return f"The column {name} is not read, and seems to belong to the answer: {hint}; {_INSIST}."
     return None
 
 
