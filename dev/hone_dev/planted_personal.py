@@ -12,7 +12,7 @@ import random
 import re
 import string
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -144,7 +144,10 @@ def _forms(rng: random.Random, fakers: dict[str, Faker]) -> dict[str, Form]:
         PersonalData.IP_ADDRESS: {"v4": fakers["en"].ipv4_public, "v6": lambda: _ipv6(rng)},
         PersonalData.SECRET: {**_keys(rng), **_named(rng)},
     }
-    return {f"{kind}/{form}": (kind, make) for kind, forms in kinds.items() for form, make in forms.items()}
+    made = {f"{kind}/{form}": (kind, make) for kind, forms in kinds.items() for form, make in forms.items()}
+    phone, address = PersonalData.PHONE, PersonalData.IP_ADDRESS
+    made |= {f"{phone}/{form}": (phone, make) for form, make in _touching(rng).items()}
+    return made | {f"{address}/after a colon": (address, lambda: f"«ip:»{fakers['en'].ipv4_public()}")}
 
 
 def _text(rng: random.Random, count: int, letters: str = _ALNUM) -> str:
@@ -168,9 +171,6 @@ def _emails(rng: random.Random, fakers: dict[str, Faker]) -> dict[str, Callable[
 
 
 def _phones(rng: random.Random) -> dict[str, Callable[[], str]]:
-    def filled(pattern: str) -> str:
-        return "".join(rng.choice("23456789") if sign == "#" else sign for sign in pattern)
-
     forms = {
         "us": ("(212) 555-01##", "415-555-01##", "212.555.01##", "+1 650 555 01##"),
         "international": (
@@ -189,6 +189,22 @@ def _phones(rng: random.Random) -> dict[str, Callable[[], str]]:
         "named": ("«tel. »6123456##", "«móvil »6123456##", "«Handy: »01712345###", "«phone: »21255501##"),
         "nbsp": ("06\u00a012\u00a034\u00a056\u00a0##", "+49\u00a030\u00a023125\u00a01##", "0171\u202f23456##"),
     }
+    return _filled(rng, forms)
+
+
+def _touching(rng: random.Random) -> dict[str, Callable[[], str]]:
+    """Phone numbers that touch a sign."""
+    forms = {
+        "in brackets": ("«(»0171/23456##«)»", "«(»030 231251##«)»", "«(»06 12 34 56 ##«)»", "«(»612 345 6##«)»"),
+        "after a colon": ("«Tel.:»0171/23456##", "«Fax:»030/231251##", "«Tél.:»06 12 34 56 ##", "«tel:»+34612345###"),
+    }
+    return _filled(rng, forms)
+
+
+def _filled(rng: random.Random, forms: Mapping[str, tuple[str, ...]]) -> dict[str, Callable[[], str]]:
+    def filled(pattern: str) -> str:
+        return "".join(rng.choice("23456789") if sign == "#" else sign for sign in pattern)
+
     return {name: lambda patterns=patterns: filled(rng.choice(patterns)) for name, patterns in forms.items()}  # type: ignore[misc]
 
 
@@ -343,9 +359,13 @@ def _harmless(rng: random.Random, fake: Faker) -> dict[str, Callable[[], str]]:
             ("hf_hub_download", "npm_config_registry", "sk_learn_estimator_html", "gsk_cipher_suite_list")
         ),
     }
-    return {f"harmless/{name}": make for name, make in groups.items()} | {
-        f"harmless/{text}": (lambda text=text: text) for text in (*_placeholders(), *_code())
+    touching: dict[str, Callable[[], str]] = {
+        "count in brackets": lambda: f"({number(600, 799)} {number(100, 999)} {number(100, 999)} rows)",
+        "port and path": lambda: f"localhost:{number(5000, 9999)}/0171{number(10**6, 10**7)}",
+        "key of digits": lambda: f"key:0171{number(10**6, 10**7)}, id=0160{number(10**6, 10**7)}",
     }
+    fixed = {text: (lambda text=text: text) for text in (*_placeholders(), *_code())}
+    return {f"harmless/{name}": make for name, make in {**groups, **fixed, **touching}.items()}
 
 
 def _placeholders() -> Iterator[str]:

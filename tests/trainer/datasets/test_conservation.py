@@ -169,6 +169,15 @@ def test_classes_that_datasets_stores_as_numbers_have_their_names(tmp_path: Path
         ("f.jsonl.bz2", bz2.compress(b'{"a": 1}\n') + b"x", "bzip2 file is damaged"),
         ("f.xlsx", b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0xl/workbook.xml", "an Excel workbook: save the sheet as CSV"),
         ("f.docx", b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0word/document.xml", "a Word document: save it as text"),
+        (
+            "f.xlsx",
+            b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0[Content_Types].xml",
+            "an Excel workbook: save the sheet as CSV",
+        ),
+        ("f.txt", b'{"prompt": "q", "completion": "a"}\n' * 3, "JSON under the name of a text file: name it .jsonl"),
+        ("f.md", b' [{"prompt": "q", "completion": "' + b"a" * 9000 + b'"}]', "JSON under the name of a text file"),
+        ("f.json", b'{ \t\n  "data": [\n', "JSON objects over several lines"),
+        ("f.csv", b"a,b\r1,2\r", "the header cannot be read: the line has a carriage return in it"),
         ("f.jsonl", '{"a": 1}'.encode("utf-16-le"), "UTF-16 text, or not text at all"),
         ("f.jsonl", b"\0" * 40, "not text at all"),
         ("f.zip", b"PK\x03\x04\x14\0\0\0\x08\0\0\0!\0rows.jsonl", "a zip archive: unpack it"),
@@ -181,6 +190,14 @@ def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path: Path, name: st
     assert last.error is not None
     assert last.error.code in HIDES_ROWS
     assert says in str(last.error)
+
+
+@pytest.mark.parametrize(
+    "text", ["[1] A note", "{curly} words", "[link](https://a.example)", '{"a": 1} is JSON', "[1]\n\n[2]"]
+)
+def test_a_text_that_only_begins_like_json_is_a_document(tmp_path: Path, text: str) -> None:
+    (tmp_path / "f").write_text(text + "\n")
+    assert [row.error for row in _read(tmp_path / "f", "f.txt")] == [None] * (1 + text.count("\n\n"))
 
 
 @pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])

@@ -24,6 +24,8 @@ Row = dict[str, Any]
         ("'a constant'", "a constant"),
         ("lines(a, empty, absent, nested.list[].text)", "A\n\nt"),
         ("lines('Summarise:', a)", "Summarise:\n\nA"),
+        ("lines(absent[].text)", None),
+        ("lines(absent, a)", "A"),
         ("json(text)", [1]),
         (
             "turns[].{role: who == 'agent' && 'assistant' || 'user', content: said}",
@@ -59,7 +61,12 @@ def test_an_expression_that_cannot_be_is_refused_with_its_role(expression: str) 
 @pytest.mark.attack("data files")
 @pytest.mark.parametrize(
     ("expression", "code"),
-    [("lines(number)", "WrongType"), ("json(text)", "BrokenJson"), ("unknown(text)", "WrongType")],
+    [
+        ("lines(number)", "WrongType"),
+        ("lines(completion, number)", "WrongType"),
+        ("json(text)", "BrokenJson"),
+        ("unknown(text)", "WrongType"),
+    ],
 )
 def test_a_value_that_an_expression_cannot_take_rejects_the_row(expression: str, code: str) -> None:
     row = {"number": 1, "text": "[", "completion": "a"}

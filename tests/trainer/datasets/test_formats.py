@@ -84,6 +84,7 @@ def weights(*values):
         ),
         ("Alpaca", {"instruction": "hi", "output": "hello", "tools": TOOLS}, {**HELLO, "tools": TOOLS}),
         ("Chat", {"messages": turns(ASK, ANSWER), "id": 1}, HELLO),
+        ("ShareGPT", {"conversations": {"from": ["human", "gpt"], "value": ["hi", "hello"]}}, HELLO),
         ("Chat", {"messages": turns(ASK, ANSWER), "tools": []}, HELLO),
         (
             "Chat",
@@ -306,6 +307,7 @@ def test_a_row_becomes(format, row, record):
         ("Text", {"text": ""}, "EmptyContent", "text"),
         ("Text", {"text": True}, "WrongType", "text is a boolean"),
         ("Chat", {"messages": "hi"}, "WrongType", "messages is text"),
+        ("Chat", {"messages": {"role": ["user"], "content": ["a", "b"]}}, "WrongType", "messages is an object"),
         ("Chat", {"messages": ["hi"]}, "WrongType", r"messages\[0\] is text"),
         ("Chat", {"messages": []}, "MissingMessages", "messages has no turn"),
         ("Chat", {"messages": None}, "MissingMessages", "column messages is missing"),

@@ -196,6 +196,20 @@ def test_a_format_that_is_written_out_drops_no_column_silently(name: str) -> Non
     assert found.normalise(row)
 
 
+@pytest.mark.parametrize("early", [{}, {"label": "", "context": None}])
+@pytest.mark.parametrize(("column", "value"), [("label", False), ("context", "c"), ("tools", [{"name": "f"}])])
+def test_a_column_that_begins_after_the_first_rows_is_not_left_out(column: str, value: Any, early: Row) -> None:
+    """Auto has seen the first 100 rows alone."""
+    question = {"instruction": "q", "output": "a"} if column != "tools" else {"prompt": "q", "answer": "4"}
+    sample = [{**question, **early, "id": "1"}] * 100
+    late = {**question, column: value, "source": "web"}
+    with pytest.raises(RowError, match=f"the first 100 rows have no column {column}") as caught:
+        detect.choose("Auto", {}, sample).normalise(late)
+    assert caught.value.code == "UnsupportedField"
+    assert detect.choose("Auto", {}, sample, [column]).normalise(late)
+    assert detect.choose("Auto", {}, sample).normalise({**question, "remark": "r", column: None})
+
+
 @pytest.mark.parametrize("format", ["Auto", "Chat"])
 @pytest.mark.parametrize(
     ("column", "value", "code"),
@@ -222,6 +236,7 @@ def test_content_that_no_format_reads_is_refused(format: str, column: str, value
         ({"role": "assistant", "content": "a", "loss_weight": 0.5}, "WrongWeight"),
         ({"role": "assistant", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}, "NotText"),
         ({"role": "assistant", "content": [{"type": "tool_use", "input": {}}]}, "BrokenToolCall"),
+        ({"role": "user", "content": [{"type": "tool_result", "content": {"png": b"1"}}]}, "WrongType"),
         ({"role": "user", "content": [{"type": "tool_use", "name": "f", "input": {}}]}, "BrokenToolCall"),
     ],
 )

@@ -235,6 +235,24 @@ ACCEPTED: dict[str, tuple[Row, str, Row]] = {
             "tools": [TOOL],
         },
     ),
+    "Bedrock without a system text": (
+        {
+            "schemaVersion": "bedrock-conversation-2024",
+            "messages": [{"role": t["role"], "content": [{"text": t["content"]}]} for t in TALK],
+        },
+        "Chat",
+        CHAT,
+    ),
+    "Gemini without a system text": (
+        {
+            "contents": [
+                {"role": "user", "parts": [{"text": "hi"}]},
+                {"role": "model", "parts": [{"text": "hello"}]},
+            ]
+        },
+        "Chat",
+        CHAT,
+    ),
     "xLAM": (
         {
             "id": 1,

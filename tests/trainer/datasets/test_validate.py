@@ -323,7 +323,8 @@ def test_a_corpus_of_splits_is_refused(tmp_path: Path, names: list[str], words: 
 @pytest.mark.parametrize(
     "names",
     [
-        ["index.md", "guide.md", "test.md", "LICENSE.txt", "NOTICE.md"],
+        ["index.md", "guide.md", "test.md", "LICENSE.txt", "NOTICE.md", "LICENSE-MIT.txt", "readme.txt"],
+        ["license_agreements.txt", "copying-machines.txt"],
         ["install.md", "testing/unit.md", "evaluation/scores.md", "training/start.md"],
         ["how-to-train-a-dog.txt", "a-test-drive.txt", "the-dev-team-at-work.txt"],
         ["test/one.txt", "test/two.txt", "test/three.txt"],
@@ -337,7 +338,8 @@ def test_pages_about_tests_are_no_splits_and_a_licence_is_no_page(
         (tmp_path / "rows" / name).write_text(f"Of {name} and its rows.\n")
     (tmp_path / "dataset.yaml").write_text(MANIFEST % "pvc://data/rows" + '  splits: {validation: "0%"}\n')
     assert main(["validate", "rows", "--dataset", "dataset.yaml"]) == 0
-    pages = [name for name in names if name not in ("LICENSE.txt", "NOTICE.md")]
+    about = ("LICENSE.txt", "NOTICE.md", "LICENSE-MIT.txt", "readme.txt")
+    pages = [name for name in names if name not in about]
     assert f"rows:       {len(pages)} valid" in capsys.readouterr().out
 
 

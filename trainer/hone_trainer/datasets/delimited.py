@@ -152,10 +152,10 @@ def _broken(error: csv.Error, start: int, lines: _Lines, header: list[str]) -> I
             f"the quote that opens in the record of line {start} ends in the middle of line {lines.number}"
             f" ({reason}): the rows between are unknown; {_QUOTES}",
         )
-    if not header:
-        return broken(where, f"the header cannot be read: {reason}")
     if "new-line character" in reason:
         reason = "the line has a carriage return in it: end lines with \\n or \\r\\n (tr '\\r' '\\n')"
+    if not header:
+        return broken(where, f"the header cannot be read: {reason}")
     return Item(where, error=RowError("BrokenCsv", reason))
 
 

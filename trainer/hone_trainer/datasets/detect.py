@@ -12,7 +12,7 @@ from hone_api.failures import FailureCode
 from hone_trainer.datasets.formats import FORMATS, RowFormat, expressions
 from hone_trainer.datasets.formats.pairs import class_name
 from hone_trainer.datasets.formats.shapes import DISTINCT, USUAL, RefusedShape, Shape
-from hone_trainer.datasets.formats.unread import problem, refuse_content
+from hone_trainer.datasets.formats.unread import has_value, problem, refuse_content
 from hone_trainer.datasets.rows import Record, RowError
 from hone_trainer.errors import ConfigError, DataError
 
@@ -49,6 +49,8 @@ class Detected:
     """Role to column or expression."""
     ignored: frozenset[str] = frozenset()
     reason: str | None = None
+    seen: frozenset[str] | None = None
+    """Columns with a value in the sample, of which it is known whether they may be left out; None: not looked at."""
 
     def __str__(self) -> str:
         return f"{self.format.name} (Auto: {self.reason})" if self.reason else self.format.name
@@ -66,7 +68,19 @@ class Detected:
         if self.ignored:
             row = {name: value for name, value in row.items() if name not in self.ignored}
         refuse_content(row, self._known)
-        return self.format.normalise(row, self.columns)
+        record = self.format.normalise(row, self.columns)
+        self._refuse_late(row)
+        return record
+
+    def _refuse_late(self, row: dict[str, Any]) -> None:
+        """Refuse a row with a column that no row of the sample has, and that must not be left out."""
+        if self.seen is None or row.keys() <= self.seen:
+            return
+        late = {name: value for name, value in row.items() if name not in self.seen and has_value(value)}
+        if late and (why := problem(self.format.name, self._known, [late], [_fields(self.format, self.columns, row)])):
+            raise RowError(
+                "UnsupportedField", f"the first {SAMPLE_ROWS} rows have no column {', '.join(late)}. {why}"[:600]
+            )
 
 
 def choose(
@@ -99,7 +113,8 @@ def choose(
         raise ConfigError(f"columns {', '.join(unknown)}: format {detected.format.name} has the roles {roles}")
     if why := _left_out(detected, rows):
         raise DataError(FailureCode.UNREAD_COLUMNS, why)
-    return replace(detected, ignored=frozenset(ignored))
+    seen = frozenset(name for row in rows for name, value in row.items() if has_value(value))
+    return replace(detected, ignored=frozenset(ignored), seen=seen)
 
 
 def _left_out(detected: Detected, sample: Sequence[dict[str, Any]]) -> str | None:

@@ -26,12 +26,15 @@ _NO_ROWS = {
     "an Excel workbook of before 2007: save the sheet as CSV (UTF-8)": (b"\xd0\xcf\x11\xe0",),
     "a pointer of Git LFS, not the file": (b"version https://git-lfs",),
     "JSON objects over several lines: write each on one line, or all as one array; of one object with the rows in a"
-    " list, write the list alone, e.g. jq .data rows.json": (b"{\n", b"{\r\n"),
+    " list, write the list alone, e.g. jq .data rows.json": (b"{\n",),
 }
 _OFFICE = {
-    "an Excel workbook: save the sheet as CSV (UTF-8)": b"xl/",
-    "a Word document: save it as text": b"word/",
+    "an Excel workbook: save the sheet as CSV (UTF-8)": ((".xlsx", ".xlsm"), b"xl/"),
+    "a Word document: save it as text": ((".docx",), b"word/"),
 }
+"""Suffixes and a member: the first members of the archive may be others."""
+_DOCUMENTS = (".txt", ".md")
+_PEEKED = 4096
 _SHORTEST = 7
 """Bytes of the shortest row: {"a":1}."""
 _COLUMNAR = (".parquet", ".arrow", ".feather")
@@ -87,7 +90,7 @@ def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
                 return
             if head.startswith(_BOM):
                 stream.read(len(_BOM))
-            if what := _no_rows(head.removeprefix(_BOM)):
+            if what := _no_rows(file.name, head.removeprefix(_BOM)) or _json_as_text(file.name, stream):
                 yield Item("", error=RowError("NotRows", f"the file is {what}"))
                 return
             if what := _misnamed(file, head):
@@ -153,15 +156,32 @@ def _reader(name: str, stream: Stream) -> Reader:
     return json_array.rows if stream.peek(64)[:64].lstrip()[:1] == b"[" else _json_lines
 
 
-def _no_rows(head: bytes) -> str | None:
+def _json_as_text(name: str, stream: Stream) -> str | None:
+    """What a file of documents is whose first line is JSON: read as documents, rows would be trained as written."""
+    if PurePath(base_name(name)).suffix not in _DOCUMENTS:
+        return None
+    line = stream.peek(64)[:_PEEKED].lstrip().partition(b"\n")[0].rstrip(b",\r ")
+    try:
+        value = json.loads(line) if line.startswith((b"{", b"[")) else None
+        is_json = bool(value) and isinstance(value[0] if isinstance(value, list) else value, dict)
+    except (ValueError, RecursionError):
+        is_json = (
+            line.startswith((b'{"', b'[{"')) and len(line) >= _PEEKED // 2
+        )  # it goes on, maybe over all of the file
+    return "JSON under the name of a text file: name it .jsonl, or .json where it is one array" if is_json else None
+
+
+def _no_rows(name: str, head: bytes) -> str | None:
     """What a file is that begins so, when it can hold no rows."""
     start = head.lstrip()[:64].lower()
     if start.startswith(b"pk\x03\x04"):
-        for kind, member in _OFFICE.items():
-            if member in head:
+        for kind, (suffixes, member) in _OFFICE.items():
+            if member in head or name.lower().endswith(suffixes):
                 return kind
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it"
+    if start.partition(b"\n")[0].rstrip() == b"{":
+        start = b"{\n"
     for kind, marks in _NO_ROWS.items():
         if start.startswith(marks):
             return kind

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,8 +40,12 @@ _NOT_ROWS = {
     "state.json",
     "readme.md",
     "croissant.json",
+    "readme.txt",
     *(f"{name}{suffix}" for name in ("license", "licence", "notice", "copying") for suffix in (".txt", ".md")),
 }
+_LICENCE = re.compile(
+    r"(?:licen[cs]e|notice|copying)[-_.](?:mit|apache|bsd|l?gpl|agpl|mpl|cc|isc|unlicense)[\w.-]*\.(?:txt|md)"
+)
 _PAGE = ".md"
 """Beside files of rows, Markdown describes them (NOTES.md); alone it is a corpus."""
 _DOCUMENTS = (".txt", _PAGE)
@@ -315,7 +320,7 @@ def of_files(paths: Sequence[Path], plan: MaterializePlan) -> Fetched:
 def is_data(name: str) -> bool:
     """Whether a file of a repository holds rows, by its name."""
     base = base_name(PurePosixPath(name).name)
-    return base not in _NOT_ROWS and base.endswith(DATA_SUFFIXES)
+    return base not in _NOT_ROWS and not _LICENCE.fullmatch(base) and base.endswith(DATA_SUFFIXES)
 
 
 def _hashed(files: list[DataFile], plan: MaterializePlan, mark: str | None = None) -> Fetched:

@@ -28,6 +28,8 @@ def turns_of(value: Any, what: str) -> list[Turn]:
     Raises:
         RowError: MissingMessages or WrongType.
     """
+    if isinstance(value, dict):
+        value = _by_turn(value)
     if value in (None, []):
         raise RowError("MissingMessages", f"{what} has no turn")
     if not isinstance(value, list):
@@ -36,6 +38,15 @@ def turns_of(value: Any, what: str) -> list[Turn]:
         if not isinstance(turn, dict):
             raise RowError("WrongType", f"{what}[{i}] is {type_name(turn)}, not an object")
     return value
+
+
+def _by_turn(columns: dict[str, Any]) -> Any:
+    """Turns whose fields are lists, as `datasets` stores a sequence of objects, as a list of turns; else the value."""
+    lists = [value for value in columns.values() if isinstance(value, list)]
+    if not columns or len(lists) != len(columns) or len({*map(len, lists)}) != 1:
+        return columns
+    turns = [dict(zip(columns, fields, strict=True)) for fields in zip(*lists, strict=True)]
+    return [{key: value for key, value in turn.items() if value is not None} for turn in turns]
 
 
 def role_of(value: Any, where: str, roles: dict[str, str]) -> str:

@@ -21,15 +21,17 @@ import jmespath
 from jmespath import functions
 from jmespath.exceptions import JMESPathError
 
-from hone_trainer.datasets.rows import RowError, strict_json
+from hone_trainer.datasets.rows import RowError, strict_json, type_name
 
 _PLAIN = re.compile(r"[\w -]+")
 
 
 class _Functions(functions.Functions):
-    @functions.signature({"types": ["string", "array-string", "null"], "variadic": True})
-    def _func_lines(self, *values: str | list[str] | None) -> str | None:
-        texts = (text for value in values for text in (value if isinstance(value, list) else [value]))
+    @functions.signature({"types": [], "variadic": True})  # of several types with array-string, null cannot be checked
+    def _func_lines(self, *values: Any) -> str | None:
+        texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
+        if wrong := next((text for text in texts if not isinstance(text, str | None)), None):
+            raise RowError("WrongType", f"lines(…) takes texts and lists of texts, not {type_name(wrong)}")
         return "\n\n".join(text for text in texts if text and text.strip()) or None
 
     @functions.signature({"types": []})
@@ -39,7 +41,8 @@ class _Functions(functions.Functions):
         try:
             return strict_json(value) if value.strip() else None
         except ValueError as error:
-            raise RowError("BrokenJson", f"json(…) of a text that is not JSON: {error}"[:300]) from None
+            how = "; it looks like Python's own form: write it by json.dumps" if "'" in value[:20] else ""
+            raise RowError("BrokenJson", f"json(…) of a text that is not JSON: {error}{how}"[:300]) from None
 
     @functions.signature({"types": ["number", "null"]}, {"types": ["array"]})
     def _func_name(self, number: float | None, names: list[Any]) -> Any:

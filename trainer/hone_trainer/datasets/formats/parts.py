@@ -119,10 +119,15 @@ def _result_text(value: Any, where: str) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     if not isinstance(value, list):
+        return _json(value, where)
+    return "".join(_json(part["json"], where) if _is_json(part) else _plain(part, where) for part in value)
+
+
+def _json(value: Any, where: str) -> str:
+    try:
         return json.dumps(value, ensure_ascii=False)
-    return "".join(
-        json.dumps(part["json"], ensure_ascii=False) if _is_json(part) else _plain(part, where) for part in value
-    )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RowError("WrongType", f"{where} holds a value that JSON has not: {error}"[:300]) from None
 
 
 def _is_json(part: Any) -> bool:

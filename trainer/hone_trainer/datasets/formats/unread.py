@@ -32,6 +32,11 @@ _ANSWERED = (Format.PROMPT_COMPLETION, Format.ALPACA, Format.PREFERENCE, Format.
 _INSIST = "or, if it does not matter, name it in spec.ignoreColumns (validate --ignore-column)"
 
 
+def has_value(value: Any) -> bool:
+    """Whether a column has something in a row."""
+    return value not in (None, "", [], {})
+
+
 def refuse_content(row: dict[str, Any], ignored: Collection[str]) -> None:
     """Refuse a row with content that no format reads: images, sounds, films, and spans that are not to be trained.
 
@@ -39,10 +44,10 @@ def refuse_content(row: dict[str, Any], ignored: Collection[str]) -> None:
         RowError: NotText or UnsupportedField.
     """
     for name in MEDIA:
-        if row.get(name) not in (None, "", [], {}) and name not in ignored:
+        if has_value(row.get(name)) and name not in ignored:
             raise RowError("NotText", f"the column {name} has something, and Hone trains text; {_INSIST}")
     for name in SPANS:
-        if row.get(name) not in (None, "", [], {}) and name not in ignored:
+        if has_value(row.get(name)) and name not in ignored:
             raise RowError("UnsupportedField", f"the column {name} is not supported; {_INSIST}")
 
 
@@ -56,7 +61,7 @@ def problem(
         sample: the first rows.
         fields: their values by role.
     """
-    unread = {name for row in sample for name, value in row.items() if value not in (None, "", [], {})}
+    unread = {name for row in sample for name, value in row.items() if has_value(value)}
     unread -= {*read}
     if format in (Format.PROMPT_COMPLETION, Format.CHAT, Format.SHAREGPT, Format.ALPACA):
         for name in (name for name in _LABELS if name in unread and _judges(name, sample)):
@@ -88,13 +93,13 @@ def problem(
 
 def _judges(name: str, sample: Sequence[dict[str, Any]]) -> bool:
     """Whether the column holds nothing but verdicts that format KTO reads."""
-    values = {str(row[name]).strip().lower() for row in sample if row.get(name) not in (None, "", [], {})}
+    values = {str(row[name]).strip().lower() for row in sample if has_value(row.get(name))}
     return values <= VERDICTS.keys()
 
 
 def _is_text(name: str, sample: Sequence[dict[str, Any]]) -> bool:
     """Whether the column is a text, or turns, in most of the rows that have it."""
-    values = [row[name] for row in sample if row.get(name) not in (None, "", [], {})]
+    values = [row[name] for row in sample if has_value(row.get(name))]
     return 2 * sum(isinstance(value, str | list) for value in values) > len(values)
 
 

@@ -27,6 +27,7 @@ _HOST = re.compile(
     r"\b(?:ip|ipv4|inet|dns|ping|hosts?|server|gateway|client|remote|peer|addr\w*|adress\w*|direcci\w+)\b", re.I
 )
 """What comes before four small numbers that are an address."""
+_NAMED = re.compile(r"\b(?:ip|ipv4|ipv6|inet|addr|address|host|server|client|remote|peer)[:=]\Z", re.IGNORECASE)
 _LONGER = re.compile(r"[0-9A-Za-z_\u00c0-\u04ff.:]\Z")
 _VERSION = re.compile(
     r"(?:\w/|\bv|\b(?:version|versión|ver|release|rel|revision|build|chart|tag)\.?[\s:=\"'v]{0,4}|[=<>~!]=\s?)\Z",
@@ -70,7 +71,7 @@ def addresses(text: str, places: Places) -> Iterator[PersonalSpan]:
     for match in matches:
         start, end = match.span()
         before = text[max(0, start - 16) : start]
-        if _LONGER.search(before) or _VERSION.search(before) or match[0].endswith(".0"):
+        if (_LONGER.search(before) and not _NAMED.search(before)) or _VERSION.search(before) or match[0].endswith(".0"):
             continue
         if _is_small(match[0]) and not _HOST.search(before):
             continue

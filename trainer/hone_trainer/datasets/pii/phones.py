@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WORD = r"0-9A-Za-z_\u00c0-\u04ff"
 """Signs of words; those of scripts without blanks may touch a number."""
-_BEFORE = rf"(?<![{_WORD}.,:/+\-@#=])"
+_BEFORE = rf"(?<![{_WORD}.,/+\-@#])"
 _AFTER = rf"(?![{_WORD}%€$£¥円元원万億年月日]|[.,:\-/+][{_WORD}]| ?[%€$£])"
 _NUMBER = re.compile(
     rf"{_BEFORE}(?:(?<!\d )|(?=\+))"
@@ -48,6 +48,12 @@ def find(text: str, places: Places, regions: Sequence[str]) -> Iterator[Personal
     """Numbers in international form, and as people of the regions write them at home."""
     for match in _candidates(text, places):
         start, raw = match.start(), match[0]
+        if raw[0] == "(" and ")" not in raw:
+            if raw[1] != "0" and text[match.end() : match.end() + 1] != ")":
+                continue
+            start, raw = start + 1, raw[1:]  # as in: Anna (0171 2345678)
+        if text[start - 1 : start] in (":", "=") and start and not _is_named(text, start, raw):
+            continue
         digits = "".join(filter(str.isdigit, raw))
         if not _FEWEST <= len(digits) <= _MOST or _DATE.search(raw) or _NO_NUMBER.fullmatch(raw):
             continue
@@ -57,6 +63,11 @@ def find(text: str, places: Places, regions: Sequence[str]) -> Iterator[Personal
             good = any(_is_national(text, start, raw, digits, region) for region in regions)
         if good:
             yield PersonalSpan(start, match.end(), PersonalData.PHONE)
+
+
+def _is_named(text: str, start: int, raw: str) -> bool:
+    """Whether what touches a colon or an equals sign is a number of a phone, and no part of a time or a port."""
+    return raw[0] == "+" or _WORD_BEFORE.search(text[max(0, start - 32) : start]) is not None
 
 
 def _candidates(text: str, places: Places) -> Iterator[re.Match[str]]:
@@ -84,7 +95,7 @@ def _is_national(text: str, start: int, raw: str, digits: str, region: str) -> b
         number = phonenumbers.parse(raw, region)
     except phonenumbers.NumberParseException:
         return False
-    if raw.startswith("0 ") or raw.count("(") != raw.count(")"):
+    if (raw[0] == "0" and not raw[1].isdigit()) or raw.count("(") != raw.count(")"):
         return False
     if not digits.startswith(_trunk(region)) or not _is_of(number, region):
         return False
