@@ -71,6 +71,8 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
             priority_classes=tuple(config.tenants.priority_classes),
             toleration_keys=tuple(config.tenants.toleration_keys),
             node_selector_keys=tuple(config.tenants.node_selector_keys),
+            models=tuple(config.tenants.models),
+            max_gpus=config.tenants.max_gpus,
         ),
     )
 

@@ -157,6 +157,10 @@ class Tenants(Section):
     """Keys of taints; `*` does not cover the control plane's."""
     node_selector_keys: list[str] = Field(default_factory=lambda: ["*"])
     """Keys of node labels; `*` does not cover the control plane's."""
+    models: list[str] = Field(default_factory=lambda: ["*"])
+    """URIs of base models."""
+    max_gpus: Annotated[int, Field(ge=0, le=65536)] = 0
+    """GPUs of one job over all its nodes; 0: any number."""
 
 
 class PodLimits(Section):

@@ -20,6 +20,8 @@ VALUES = {
         "priorityClasses": ["batch-*"],
         "tolerationKeys": ["nvidia.com/*", "team"],
         "nodeSelectorKeys": ["*"],
+        "models": ["hf://a/*", "pvc://models/smol"],
+        "maxGpus": 8,
     }
 }
 
@@ -152,6 +154,37 @@ def test_pods_do_not_go_where_they_may_not(create, scheduling):
     code, message = create("FineTuneJob", fine_tune_job(scheduling=scheduling))
     assert code == 403, message
     assert "ask the platform team" in message
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            {"model": {"uri": "hf://another/model"}},
+            "spec.model.uri hf://another/model is not allowed here",
+        ),
+        ({"model": {"uri": "pvc://models/smol2"}}, "hf://a/*, pvc://models/smol)"),
+        ({"resources": {"nodes": 3, "gpusPerNode": 3}}, "asks for 9 GPUs over all nodes, and a job may have 8 here"),
+    ],
+)
+def test_a_model_and_gpus_beyond_the_limits_are_refused(create, spec, words):
+    code, message = create("FineTuneJob", fine_tune_job(**spec))
+    assert code == 403, message
+    assert words in message
+    assert "ask the platform team" in message
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": {"uri": "hf://a/model"}},
+        {"model": {"modelVersion": "tutor-v1"}},
+        {"resources": {"nodes": 2, "gpusPerNode": 4}},
+        {"resources": {"gpusPerNode": 8}},
+    ],
+)
+def test_a_model_and_gpus_within_the_limits_are_taken(create, spec):
+    assert create("FineTuneJob", fine_tune_job(**spec)) == (201, "")
 
 
 def test_what_is_listed_is_taken(create):

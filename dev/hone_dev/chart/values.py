@@ -202,6 +202,14 @@ class Tenants(Values):
         default_factory=lambda: ["*"],
         description="Keys of node labels that jobs may select. List those of the control plane in full.",
     )
+    models: list[Text] = Field(
+        default_factory=lambda: ["*"],
+        description="URIs of base models that jobs may name, each in full or as prefix*, e.g. hf://HuggingFaceTB/*. "
+        "ModelVersions are always allowed.",
+    )
+    max_gpus: Annotated[int, Field(ge=0, le=65536)] = Field(
+        0, description="Most GPUs of one job over all its nodes. 0: any number."
+    )
 
 
 class PodLimits(Values):

@@ -16,6 +16,10 @@ class Bounds:
     priority_classes: tuple[str, ...] = ("*",)
     toleration_keys: tuple[str, ...] = ("*",)
     node_selector_keys: tuple[str, ...] = ("*",)
+    models: tuple[str, ...] = ("*",)
+    """URIs of base models."""
+    max_gpus: int = 0
+    """GPUs of one job over all its nodes; 0: any number."""
 
 
 @dataclass(frozen=True)

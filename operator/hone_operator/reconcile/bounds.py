@@ -1,4 +1,4 @@
-"""Limits of the platform team for tenants: which Secrets, and where pods run.
+"""Limits of the platform team for tenants: which Secrets and models, how many GPUs, and where pods run.
 
 The chart's admission policy enforces the same at the API server. This module also covers objects that are older than
 the policy, and clusters without it.
@@ -41,7 +41,26 @@ def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
     same = body["kind"] == "FineTuneJob" or accepted.get("observedGeneration") == body["metadata"].get("generation")
     if accepted.get("status") == "True" and same:
         return []
-    return [*_secrets(body["spec"], bounds), *placement(body["spec"].get("scheduling") or {}, bounds)]
+    spec = body["spec"]
+    found = [*_secrets(spec, bounds), *placement(spec.get("scheduling") or {}, bounds)]
+    return [*found, *_model(spec, bounds), *_gpus(spec, bounds)] if body["kind"] == "FineTuneJob" else found
+
+
+def _model(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+    """A ModelVersion is always allowed: its own base was."""
+    uri = spec["model"].get("uri")
+    if uri and not any(_matches(uri, entry) for entry in bounds.models):
+        yield f"spec.model.uri {uri} {_of('tenants.models', bounds.models)}"
+
+
+def _gpus(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:
+    resources = spec.get("resources") or {}
+    gpus = resources.get("nodes", 1) * resources.get("gpusPerNode", 0)
+    if bounds.max_gpus and gpus > bounds.max_gpus:
+        yield (
+            f"spec.resources asks for {gpus} GPUs over all nodes, and a job may have {bounds.max_gpus} here "
+            "(tenants.maxGpus of the chart): lower nodes or gpusPerNode, or ask the platform team"
+        )
 
 
 def _secrets(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:

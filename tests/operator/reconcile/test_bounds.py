@@ -11,7 +11,14 @@ from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.refusals import refusal
 
 pytestmark = pytest.mark.pure
-STRICT = Bounds("hone-", ("batch-*",), ("nvidia.com/*", "node-role.kubernetes.io/control-plane"), ("pool",))
+STRICT = Bounds(
+    "hone-",
+    ("batch-*",),
+    ("nvidia.com/*", "node-role.kubernetes.io/control-plane"),
+    ("pool",),
+    models=("hf://org/*", "pvc://models/smol"),
+    max_gpus=8,
+)
 HUB = {"uri": "hf://org/model", "secretName": "database"}
 
 
@@ -34,6 +41,12 @@ def strict(world):
         ({"scheduling": {"tolerations": [{"operator": "Exists"}]}}, "spec.scheduling.tolerations[0] has no key"),
         ({"scheduling": {"tolerations": [{"key": "x", "operator": "Exists"}]}}, "tenants.tolerationKeys of the chart"),
         ({"scheduling": {"nodeSelector": {"zone": "a"}}}, "tenants.nodeSelectorKeys of the chart: pool"),
+        ({"model": {"uri": "hf://organ/model"}}, "spec.model.uri hf://organ/model is not allowed here (tenants.models"),
+        ({"model": {"uri": "pvc://models/smol2"}}, "tenants.models of the chart: hf://org/*, pvc://models/smol)"),
+        (
+            {"resources": {"nodes": 2, "gpusPerNode": 8}, "training": {"batchSize": 16}},
+            "spec.resources asks for 16 GPUs over all nodes, and a job may have 8 here (tenants.maxGpus of the chart)",
+        ),
     ],
 )
 def test_it_is_refused_with_the_way_out(strict, new_life, conditions, spec, words):
@@ -60,6 +73,19 @@ def test_the_control_plane_is_not_covered_by_a_star(new_life, conditions, field,
     life = new_life(scheduling={field: wish})
     life.tick()
     assert conditions(life.status)["Accepted"] == "False/NotAllowed"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"model": {"uri": "pvc://models/smol"}},
+        {"model": {"uri": "pvc://models/smol"}, "resources": {"nodes": 1, "gpusPerNode": 8}},
+    ],
+)
+def test_a_listed_model_and_as_many_gpus_as_allowed_are_taken(strict, new_life, conditions, spec):
+    life = new_life(**spec)
+    life.tick()
+    assert conditions(life.status)["Accepted"] == "True/Accepted"
 
 
 def test_what_is_listed_is_taken(strict, new_life):
