@@ -59,8 +59,8 @@ TIERS = (
             [str(BIN / "python"), "-m", "hone_api.generate", "--check"],
         ),
     ),
-    Tier("pure", (_pytest("pure"),)),
-    Tier("light", (_pytest("pure", folders=LIGHT),), by_name=True),
+    Tier("pure", (_pytest("pure and not long"),)),
+    Tier("light", (_pytest("pure and not long", folders=LIGHT),), by_name=True),
     Tier("trainer", (_pytest("trainer and not long"),)),
     Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True),
     Tier(
