@@ -175,5 +175,6 @@ def test_a_finished_run_trains_no_step_again(
     assert not (Path(plan.work_path) / "checkpoints").exists()
 
 
+@pytest.mark.pure
 def test_a_new_release_of_the_operator_goes_on_with_the_same_run(plan: TrainingPlan) -> None:
     assert finished.identity(changed(plan, release="0.2.0")) == finished.identity(changed(plan, release="0.1.0"))

@@ -11,6 +11,8 @@ import pytest
 from hone_trainer import device
 from hone_trainer.training import row_attention
 
+pytestmark = pytest.mark.trainer
+
 LENGTHS = (5, 17, 1, 200, 40)
 """Of rows; one is longer than row_attention.SHORT."""
 SIZES = {
