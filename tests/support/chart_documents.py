@@ -1,5 +1,24 @@
 """Documents of the rendered chart, by kind and name."""
 
+import subprocess
+
+from hone_dev import paths, tools
+
+CHART = paths.SOURCE / "charts" / "hone"
+
+
+class HelmError(Exception):
+    """helm refused; the message is what it said."""
+
+
+def template(values: str, *arguments: str) -> str:
+    """What `helm template` makes of these values, which are JSON."""
+    command = [tools.helm(), "template", "hone", CHART, "--namespace", "hone-system", "--values", "-", *arguments]
+    result = subprocess.run(command, input=values, capture_output=True, text=True)
+    if result.returncode:
+        raise HelmError(result.stderr)
+    return result.stdout
+
 
 def of_kind(documents, *kinds):
     return [d for d in documents if d["kind"] in kinds]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import quick_yaml
 import requests
 import yaml
 
@@ -90,7 +91,7 @@ def connect(kubeconfig: Path, folder: Path) -> Kube:
     kube = Kube(kubeconfig, folder)
     crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     for file in sorted((ROOT / "crds").glob("*.yaml")):
-        body = yaml.safe_load(file.read_text())
+        body = quick_yaml.document(file.read_text())
         # Applied, not created: the chart's tests install the same definitions, and keep them.
         target = f"{crds}/{body['metadata']['name']}?fieldManager=tests&force=true"
         kube.call("PATCH", target, body, "application/apply-patch+yaml")

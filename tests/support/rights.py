@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import quick_yaml
 import requests
 import yaml
 from kube import GUARD_SECONDS, Kube, wait_until
@@ -71,7 +72,7 @@ def render(system: str, values: dict[str, Any]) -> list[dict[str, Any]]:
     document = json.dumps({"crds": {"enabled": False}, **values})
     done = subprocess.run([*command, "--values", "-"], input=document, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    objects = [d for d in yaml.safe_load_all(done.stdout) if d and d["kind"] in KINDS]
+    objects = [d for d in quick_yaml.documents(done.stdout) if d["kind"] in KINDS]
     return [d for d in objects if "helm.sh/hook" not in d["metadata"].get("annotations", {})]
 
 
