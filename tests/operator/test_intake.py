@@ -232,7 +232,11 @@ def two_tenants(kubeconfig: Path, kube: Kube, folder: Path) -> Iterator[Tenants]
 INPUTS = [
     *[(SHARED, kind, field, "1000 deep") for kind, field in fields()],
     *[(SHARED, kind.kind, "spec.podOverrides", "largest") for kind in KINDS],
-    *[(OWN, kind, field, DEEPEST) for kind, field in fields()],
+    # Each costs the API server two seconds: `make test` has one of each kind.
+    *[
+        pytest.param(OWN, kind, field, DEEPEST, marks=() if field == "spec.podOverrides" else pytest.mark.long)
+        for kind, field in fields()
+    ],
 ]
 on_shared = pytest.mark.parametrize("tenants", [SHARED], indirect=True)
 on_own = pytest.mark.parametrize("tenants", [OWN], indirect=True)
