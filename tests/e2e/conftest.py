@@ -18,6 +18,7 @@ from hone_dev import models, paths
 from hone_dev.console import HoneDevError
 from hone_dev.demo import command, targets
 from hone_dev.demo.targets import Target
+from hone_dev.process import Supervisor
 from hone_dev.shell import locked, run
 from hone_dev.side_by_side import Part
 from hone_dev.tools import kubectl as kubectl_path
@@ -123,6 +124,7 @@ def new_namespace(cluster: Path) -> Iterator[NewNamespace]:
 
     yield make
     if deleted:
+        assert Supervisor(paths.state()).pid("kubelet"), "no kubelet runs: nothing can go any more"
         everywhere("wait", "--for=delete", *deleted, "--timeout=600s")
 
 
