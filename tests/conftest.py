@@ -1,7 +1,9 @@
 """Fixtures of every tier."""
 
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ from screen import Screen, terminals
 
 TIERS = ("pure", "apiserver", "trainer", "e2e")
 CONJUNCTION = re.compile(r"(not )?\w+( and (not )?\w+)*")
+SHOWN = 30
+"""Files whose processor time is printed."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -30,6 +34,45 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     nowhere = [item.nodeid for item in items if not any(map(item.get_closest_marker, TIERS))]
     if nowhere:
         raise pytest.UsageError(f"mark these tests as one of {', '.join(TIERS)}: {', '.join(nowhere)}")
+
+
+# -- processor time, which tells what a test costs on a busy machine too ---------------------------------------
+
+used: Counter[str] = Counter()
+"""Seconds of processor time by file, of its tests and the processes that these waited for."""
+noted = 0.0
+
+
+def so_far() -> float:
+    """Seconds of processor time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def pytest_collection_finish() -> None:
+    global noted
+    noted = so_far()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What went by since the last report was used by this part of this test."""
+    global noted
+    report = yield
+    before, noted = noted, so_far()
+    report.processor_seconds = noted - before
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    # A worker that died reports without it.
+    used[report.nodeid.partition("::")[0]] += getattr(report, "processor_seconds", 0.0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.option.durations:
+        terminalreporter.section("processor time by file")
+        for file, seconds in used.most_common(SHOWN):
+            terminalreporter.line(f"{seconds:8.1f}s {file}")
 
 
 @pytest.fixture(scope="session")
