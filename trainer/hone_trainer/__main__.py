@@ -303,7 +303,8 @@ def _read_plan(path: Path, kind: type[AnyPlan]) -> AnyPlan:
     try:
         text = path.read_bytes()
     except OSError as error:
-        code = "FileNotFound" if isinstance(error, FileNotFoundError) else "InvalidArgument"
+        missing = isinstance(error, FileNotFoundError)
+        code = FailureCode.FILE_NOT_FOUND if missing else FailureCode.INVALID_ARGUMENT
         raise ConfigError(f"the plan {path} cannot be read: {error.strerror}", code) from None
     promised = os.environ.get(PLAN_SHA256_ENV)
     if promised and hashlib.sha256(text).hexdigest() != promised:

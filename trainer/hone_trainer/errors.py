@@ -28,7 +28,7 @@ class TrainerError(Exception):
         step: optimizer step, from 1, where that matters.
     """
 
-    def __init__(self, code: str, message: str, *, rank: int | None = None, step: int | None = None) -> None:
+    def __init__(self, code: FailureCode, message: str, *, rank: int | None = None, step: int | None = None) -> None:
         super().__init__(message)
         if code not in FAILURES:
             raise KeyError(f"{code} is not in hone_api.failures.FAILURES")
@@ -53,7 +53,7 @@ class TrainerError(Exception):
 class ConfigError(TrainerError):
     """The plan asks for something that cannot be."""
 
-    def __init__(self, message: str, code: str = "InvalidConfiguration") -> None:
+    def __init__(self, message: str, code: FailureCode = FailureCode.INVALID_CONFIGURATION) -> None:
         super().__init__(code, message)
 
 
@@ -64,7 +64,7 @@ class SourceError(TrainerError):
 class DataError(TrainerError):
     """The rows are not fit for training; carries what was counted until then."""
 
-    def __init__(self, code: str, message: str, result: DatasetResult | None = None) -> None:
+    def __init__(self, code: FailureCode, message: str, result: DatasetResult | None = None) -> None:
         super().__init__(code, message)
         self.result = result
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from hone_api.dataset_status import DatasetUse
+from hone_api.failures import FailureCode
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.report import DatasetResult
 from hone_api.source import Source as DatasetSource
@@ -50,7 +51,7 @@ class Part:
             part = cls(given, open(given.path, "rb"))  # noqa: SIM115
         except FileNotFoundError:
             message = f"{given.name}/{given.split} {given.digest} is not in the store"
-            raise SourceError("SourceNotFound", message) from None
+            raise SourceError(FailureCode.SOURCE_NOT_FOUND, message) from None
         at = 0
         for line in part.file:
             part.offsets.append(at)
@@ -120,7 +121,7 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
         tally.valid = tally.rows
         if tally.rows < plan.checks.min_rows:
             message = f"{tally.rows} rows, checks.minRows is {plan.checks.min_rows}"
-            raise DataError("TooFewRows", message, tally.result())
+            raise DataError(FailureCode.TOO_FEW_ROWS, message, tally.result())
         tally.digest = contents.digest_of(content)
         result = tally.result()
         result.croissant = croissant.merged({Path(given.path).with_name(croissant.NAME): None for given in plan.parts})

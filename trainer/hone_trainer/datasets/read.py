@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+from hone_api.failures import FailureCode
 from hone_trainer.datasets import columnar, compression, delimited, json_array
 from hone_trainer.datasets.compression import Stream, base_name, seekable, unpacked
 from hone_trainer.datasets.items import MAX_ROW_BYTES, Item, broken, lines, too_large
@@ -132,7 +133,7 @@ def _columns(file: DataFile, stream: Stream, head: bytes, max_bytes: int) -> Ite
             with seekable(stream, file.path.parent) as copy:
                 yield from _numbered(read(copy, max_bytes))
     except columnar.TooLargeError as error:
-        raise SourceError("SourceTooLarge", f"{file.name}: {error}") from None
+        raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{file.name}: {error}") from None
     except columnar.DamagedError as error:
         yield broken(f", row {error.row}", str(error))
 

@@ -12,6 +12,7 @@ from typing import Any
 from hone_api.curation import CurationStep
 from hone_api.dataset_status import RowError as RowErrorCount
 from hone_api.dataset_status import SplitRows
+from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
 from hone_trainer.datasets import language, remembered, sources, splits
@@ -131,16 +132,18 @@ class Tally:
         """Raises DataError: EmptySource, DamagedFile, TooManyBadRows, TooFewRows or WrongLanguage."""
         checks, total = self.plan.checks, self.valid + self.rejected
         if total == 0:
-            raise DataError("EmptySource", f"{sources.shown(self.plan.source.uri)} holds no row", self.result())
+            raise DataError(
+                FailureCode.EMPTY_SOURCE, f"{sources.shown(self.plan.source.uri)} holds no row", self.result()
+            )
         if hidden := [self.errors[code] for code in _HIDES_ROWS if code in self.errors]:
             text = "; ".join(f"{error.example}" for error in hidden)
-            raise DataError("DamagedFile", f"{text}. {self.valid} rows were read.", self.result())
+            raise DataError(FailureCode.DAMAGED_FILE, f"{text}. {self.valid} rows were read.", self.result())
         if limit := self._too_many(total):
             text = f"{self.rejected} of {total} rows are rejected ({limit})"
-            raise DataError("TooManyBadRows", f"{text}: {self._worst()}", self.result())
+            raise DataError(FailureCode.TOO_MANY_BAD_ROWS, f"{text}: {self._worst()}", self.result())
         if self.rows < checks.min_rows:
             message = f"{self._left()}, checks.minRows is {checks.min_rows}"
-            raise DataError("TooFewRows", message, self.result())
+            raise DataError(FailureCode.TOO_FEW_ROWS, message, self.result())
         self._check_languages()
 
     def _too_many(self, total: int) -> str | None:
@@ -164,7 +167,7 @@ class Tally:
                 f"{'none' if share is None else f'{100 * share:.1f}%'} of the rows whose language can be told are"
                 f" {' or '.join(checks.languages)}, checks.minLanguageShare is {checks.min_language_share}: {seen}"
             )
-            raise DataError("WrongLanguage", message, self.result())
+            raise DataError(FailureCode.WRONG_LANGUAGE, message, self.result())
 
     def _left(self) -> str:
         removed = ", ".join(f"{s.step} {s.removed}" for s in self.curation if s.removed)
@@ -183,7 +186,7 @@ class Tally:
                 f" splits.validation {self.plan.splits.validation} and splits.test {self.plan.splits.test}"
                 ' ("0%" asks for none)'
             )
-            raise DataError("EmptySplit", message, self.result())
+            raise DataError(FailureCode.EMPTY_SPLIT, message, self.result())
 
     def _worst(self) -> str:
         worst = self._errors()[:3]

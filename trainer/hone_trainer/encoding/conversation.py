@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.encoding import harmony, rendering, tool_calls
 from hone_trainer.encoding.sections import Sections
 from hone_trainer.encoding.tool_calls import Message
@@ -123,9 +124,11 @@ class Encoder:
         from transformers import PreTrainedTokenizerFast
 
         if not getattr(tokenizer, "is_fast", False):
-            raise ConfigError("the model has no tokenizer.json: a fast tokenizer is needed", "UnsupportedModel")
+            raise ConfigError(
+                "the model has no tokenizer.json: a fast tokenizer is needed", FailureCode.UNSUPPORTED_MODEL
+            )
         if tokenizer.eos_token_id is None:
-            raise ConfigError("the model's tokenizer has no end-of-sequence token", "UnsupportedModel")
+            raise ConfigError("the model's tokenizer has no end-of-sequence token", FailureCode.UNSUPPORTED_MODEL)
         self.tokenizer = tokenizer
         self.last_only = train_on == "LastAssistant"
         self.has_template = bool(tokenizer.chat_template)
@@ -165,7 +168,9 @@ class Encoder:
 
     def _chat(self, messages: Sequence[Message], number: int, tools: Sequence[Any] = ()) -> list[Row]:
         if not self.has_template:
-            raise ConfigError("rows are conversations, but the model has no chat template", "UnsupportedModel")
+            raise ConfigError(
+                "rows are conversations, but the model has no chat template", FailureCode.UNSUPPORTED_MODEL
+            )
         for text in tool_calls.texts_in([*messages, *tools]):
             self._refuse_control_tokens(text)
         turns = [i for i, m in enumerate(messages) if m["role"] == "assistant" and m.get("weight") != 0]

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from hone_api.failures import FailureCode
 from hone_trainer.errors import ConfigError
 
 SECONDS = 60.0
@@ -109,7 +110,7 @@ def bounded() -> Iterator[None]:
         raise ConfigError(
             f"the model's chat template took more than {SECONDS:.0f} s of CPU time for one conversation: it may "
             "loop for ever; look at chat_template.jinja of the model",
-            "UnsupportedModel",
+            FailureCode.UNSUPPORTED_MODEL,
         )
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hone_api.failures import FailureCode
 from hone_trainer.encoding import chunks, columns, mapped
 from hone_trainer.encoding.chunks import Chunk
 from hone_trainer.encoding.split_file import (
@@ -60,7 +61,7 @@ class Part:
     has_masks: bool = False
     problem: str | None = None
     """Why the first row that the model cannot learn from is such a row."""
-    failure: tuple[type[TrainerError], str, str] | None = None
+    failure: tuple[type[TrainerError], FailureCode, str] | None = None
     """What ended the chunk: kind, code and message. An error of ours is not pickled."""
 
 
@@ -109,7 +110,7 @@ def _write(task: Task, folder: Path, parts: Iterator[Part], noted: Noted) -> Non
             noted(total.lines, total.tokens)
     refuse_empty(total, task.path)
     if bad is not None:
-        raise DataError("InvalidRow", f"{task.where}, {bad}")
+        raise DataError(FailureCode.INVALID_ROW, f"{task.where}, {bad}")
     for name, arrays in numbers.items():
         np.save(folder / name, np.concatenate(arrays))
     body = {**mapped.counts_to(total), "hasMasks": has_masks}

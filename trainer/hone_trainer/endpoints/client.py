@@ -54,7 +54,7 @@ class PromptRefusedError(SourceError):
     """EndpointRefused, but for this prompt: others may be answered."""
 
     def __init__(self, message: str, words: str = "") -> None:
-        super().__init__("EndpointRefused", message)
+        super().__init__(FailureCode.ENDPOINT_REFUSED, message)
         self.words = words
         """The server's own message; callers may keep it out of ours."""
 

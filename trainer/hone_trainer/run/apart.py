@@ -46,7 +46,7 @@ def run(module: str, plan: TrainingPlan, stop: Stop, what: str) -> None:
         failure = Outcome.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
         if failure is None:
             raise TrainerError(FailureCode.TRAINER_ERROR, f"{what} ended with exit code {process.returncode}")
-        raise TrainerError(failure.code, failure.message)
+        raise TrainerError(FailureCode(failure.code), failure.message)
 
 
 def main(work: Callable[[TrainingPlan], object]) -> int:
