@@ -67,7 +67,7 @@ def _built(value: Row, documents: dict[str, str], pool: Sequence[str], settings:
         raise RowError("MissingColumn", "oracle is missing: the document that has the answer, or its name")
     unknown = [text for text in oracle if documents and text not in documents.values() and len(text.split()) == 1]
     if unknown:
-        raise RowError("UnknownDocument", f"oracle {unknown[0][:80]!r} is no document of the source")
+        raise RowError("UnknownDocument", f"oracle {unknown[0][:80]!r} is not a document of the source")
     own = value["distractors"] if isinstance(value["distractors"], list) else []
     key = [value["question"], oracle]
     chosen = distractors([t for t in pool if t not in own], oracle, settings.distractors - len(own), settings.seed, key)
