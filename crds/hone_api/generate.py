@@ -1,5 +1,5 @@
-"""Write what is generated from the models: the CRDs (also into the chart), the types of
-statuses, and the pages of the reference.
+"""Write what is generated from the models: the CRDs (also into the chart), the blocks of
+methods, the types of statuses, and the pages of the reference.
 
 python -m hone_api.generate [--check]
 """
@@ -7,6 +7,7 @@ python -m hone_api.generate [--check]
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import yaml
 from hone_api.dataset import DATASET
 from hone_api.finetunejob import FINE_TUNE_JOB
 from hone_api.meta import Kind
+from hone_api.methods.table import blocks
 from hone_api.modelversion import MODEL_VERSION
 from hone_api.reference import conditions, reference
 from hone_api.schema import crd
@@ -22,12 +24,13 @@ from hone_api.status_types import status_types
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS: tuple[Kind, ...] = (FINE_TUNE_JOB, DATASET, MODEL_VERSION)
+BLOCKS = ROOT / "crds/hone_api/methods/blocks.py"
 HEADER = "# Generated from crds/hone_api by `make crds`. Do not edit.\n"
 
 
 def files() -> dict[Path, str]:
     """Path and content of every generated file."""
-    out: dict[Path, str] = {}
+    out: dict[Path, str] = {BLOCKS: blocks()}
     for kind in KINDS:
         text = HEADER + yaml.safe_dump(crd(kind), sort_keys=False, width=100, allow_unicode=True)
         for folder in ("crds", "charts/hone/files/crds"):
@@ -49,6 +52,8 @@ def main() -> int:
         if not args.check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(files()[path])
+        if path == BLOCKS and not args.check:  # the models of this process lack the new method
+            os.execv(sys.executable, [sys.executable, "-m", "hone_api.generate"])
     if args.check and stale:
         print("Run `make crds` and commit the result.")
     return 1 if args.check and stale else 0

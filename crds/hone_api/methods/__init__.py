@@ -1,5 +1,5 @@
-"""The methods of fine-tuning. To add one: a module here with its options and its `INFO`, its name in `info.Method`, a
-module of the trainer's `methods`, and its entries in the tables of both. A method that one table lacks fails a test.
+"""The methods of fine-tuning. To add one: its name in `info.Method`, a module here with its options and its `INFO`,
+and a module of the trainer's `methods` with its `METHOD`. `make crds` does the rest; what is missing fails a test.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from hone_api.dataset import Format
 from hone_api.meta import Rule, value_of
-from hone_api.methods import dapt, distillation, dpo, grpo, kto, orpo, ppo, reward, sft
+from hone_api.methods.blocks import MODULES, PlanBlocks, SpecBlocks
 from hone_api.methods.dapt import DaptMethod
 from hone_api.methods.distillation import DistillationMethod, TeacherEndpoint
 from hone_api.methods.dpo import DpoMethod
@@ -52,39 +52,7 @@ __all__ = [
     "block_rules",
 ]
 
-METHODS: dict[Method, MethodInfo] = {
-    module.INFO.name: module.INFO for module in (sft, dapt, dpo, kto, orpo, reward, ppo, grpo, distillation)
-}
-
-
-class SpecBlocks(  # pydantic takes the fields of the last base first
-    distillation.InSpec,
-    grpo.InSpec,
-    ppo.InSpec,
-    reward.InSpec,
-    orpo.InSpec,
-    kto.InSpec,
-    dpo.InSpec,
-    dapt.InSpec,
-    sft.InSpec,
-):
-    """The options of each method in the spec of a FineTuneJob."""
-
-
-class PlanBlocks(  # pydantic takes the fields of the last base first
-    distillation.InPlan,
-    grpo.InPlan,
-    ppo.InPlan,
-    reward.InPlan,
-    orpo.InPlan,
-    kto.InPlan,
-    dpo.InPlan,
-    dapt.InPlan,
-    sft.InPlan,
-):
-    """The options of each method in a plan."""
-
-
+METHODS: dict[Method, MethodInfo] = {module.INFO.name: module.INFO for module in MODULES}
 METHOD_BLOCKS = tuple(info.block for info in METHODS.values())
 FORMATS_BY_LOGITS = ANSWERS
 """Formats that Distillation takes at level Logits, which learns on the rows' own answers."""

@@ -1,18 +1,10 @@
-"""The methods, by their name in the API."""
+"""The methods, by their name in the API: `METHOD` of the module that has that name in lower case."""
 
 from __future__ import annotations
 
-from hone_trainer.methods import dapt, distillation, dpo, grpo, kto, orpo, ppo, reward, sft
+from importlib import import_module
+
+from hone_api.methods import Method as Name
 from hone_trainer.training.method import Method
 
-METHODS: dict[str, Method] = {
-    "SFT": sft.METHOD,
-    "DAPT": dapt.METHOD,
-    "DPO": dpo.METHOD,
-    "KTO": kto.METHOD,
-    "ORPO": orpo.METHOD,
-    "Reward": reward.METHOD,
-    "PPO": ppo.METHOD,
-    "GRPO": grpo.METHOD,
-    "Distillation": distillation.METHOD,
-}
+METHODS: dict[str, Method] = {name: import_module(f"{__name__}.{name.lower()}").METHOD for name in Name}
