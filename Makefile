@@ -63,7 +63,7 @@ cluster-up: setup ## Bring the embedded cluster up
 cluster-down: setup ## Take it down; nothing is left behind but caches
 	@$(PY) -m hone_dev cluster down
 
-clean: setup ## Remove the caches: programs, images and models, tens of GB; the next run makes them anew
+clean: setup ## Remove the caches: programs, images and models, tens of GB; the next run makes them again
 	@$(PY) -m hone_dev cluster clean
 
 bench: setup ## Benchmarks; they print ratios against a reference in the same run
