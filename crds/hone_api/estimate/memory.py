@@ -20,8 +20,6 @@ MASTER_BYTES = 4
 HEAD_CHUNK = 128
 """Tokens whose logits are in memory at the same time, with their exponentials and gradients."""
 HEAD_COPIES = 3
-ORPO_COPIES = 4
-"""Copies of the logits of all tokens: TRL's ORPO computes both likelihoods from them."""
 GPU_TILE = (4096, 32_768)
 """Tokens and vocabulary whose logits are in memory at the same time on a GPU."""
 RUNTIME_GPU = int(0.9 * 2**30)
@@ -282,9 +280,9 @@ def _workspace(s: Setup) -> int:
 
 
 def _logits(s: Setup) -> int:
-    """The loss head processes some tokens at a time; ORPO's library code and PPO process all; a reward model has no
-    such
-    head. To learn a teacher's distribution takes the student's logits, their gradients, and the teacher's logits."""
+    """The loss head processes some tokens at a time, except for methods that need all logits at once. A reward model
+    has no such head. Learning a teacher's distribution takes the student's logits, their gradients and the teacher's
+    logits."""
     if s.method == Method.REWARD:
         return 0
     if s.teacher:
@@ -292,7 +290,7 @@ def _logits(s: Setup) -> int:
             (10, 2) if s.bf16 else (8, 4)
         )  # logits and gradients are float32, with bfloat16 copies in between
         return s.tokens * (ours * s.shape.vocabulary + theirs * s.teacher.vocabulary) + _head_chunk(s)
-    copies = {Method.ORPO: ORPO_COPIES, Method.PPO: HEAD_COPIES}.get(Method(s.method))
+    copies = METHODS[Method(s.method)].whole_logits
     return s.tokens * s.shape.vocabulary * 4 * copies if copies else _head_chunk(s)
 
 

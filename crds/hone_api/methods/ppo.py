@@ -70,4 +70,5 @@ INFO = MethodInfo(
     needs="rewardModelVersion",
     samples=True,
     compares=True,
+    whole_logits=3,  # with their exponentials and gradients
 )

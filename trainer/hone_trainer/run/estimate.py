@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,6 +16,7 @@ from hone_api.estimate.micro_batch import fitted
 from hone_api.estimate.savings import change_that_fits
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
+from hone_trainer.artifacts.run_summary import duration
 from hone_trainer.device import Device
 from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError
@@ -49,13 +49,14 @@ def show(plan: TrainingPlan) -> None:
     tokens = int(epochs * data.tokens)
     console = Console()
     console.print(
-        f"{plan.method} by {plan.adapter.type}: {numbers.total_steps:,} steps, {tokens:,} tokens, {ranks} ranks"
+        f"{plan.method} by {plan.adapter.type}: {numbers.total_steps:,} steps, {tokens:,} tokens, "
+        f"{ranks} rank{'s' if ranks > 1 else ''}"
     )
     console.print(f"trained: {on_gpu.trained:,} of {on_gpu.shape.parameters:,} weights")
     console.print(_memory(on_gpu, on_cpu))
 
-    if beside := estimate(on_gpu).host:
-        console.print(f"host memory of each rank on a GPU node: {gib(beside)} for rows and offloaded data")
+    if host := estimate(on_gpu).host:
+        console.print(f"host memory of each rank on a GPU node: {gib(host)} for rows and offloaded data")
 
     fits = Table("GPU", "memory", "fits", "micro batch", "time", "cheapest change that fits")
     for gpu in TABLE:
@@ -81,7 +82,7 @@ def _memory(on_gpu: Setup, on_cpu: Setup) -> Table:
     for name in dict.fromkeys(name for one in estimates for name in one.terms):
         table.add_row(name, *(gib(one.terms.get(name, 0)) for one in estimates))
     table.add_row("peak", *(gib(one.total) for one in estimates))
-    table.add_row("rows of a pass", str(on_gpu.micro_batch), str(on_cpu.micro_batch))
+    table.add_row("rows of a micro batch", str(on_gpu.micro_batch), str(on_cpu.micro_batch))
     return table
 
 
@@ -103,4 +104,5 @@ def _known(plan: TrainingPlan, base: base_model.Base, device: Device, longest: i
 
 
 def _time(s: Setup, tokens: int, tflops: float) -> str:
-    return str(timedelta(seconds=round(seconds(s, tokens, tflops))))
+    needed = seconds(s, tokens, tflops)
+    return "< 1 s" if needed < 1 else duration(needed)
