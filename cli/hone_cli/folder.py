@@ -32,7 +32,7 @@ from hone_api.review import (
     verify,
 )
 from hone_cli.errors import CommandError
-from hone_cli.reviews import BatchState, Listing, Status, edited, page_of, texts
+from hone_cli.reviews import BatchState, ListPage, Status, edited, page_of, texts
 
 AnyModel = TypeVar("AnyModel", bound=ApiModel)
 
@@ -52,7 +52,7 @@ def find(path: Path, dataset: str) -> Path:
 
 
 @dataclass
-class _Lines:
+class _GrowingFile:
     """A growing file of JSON lines: only new lines are read, and a half-written line later."""
 
     file: Path
@@ -79,7 +79,7 @@ class Folder:
     candidates: dict[str, Candidate] = field(default_factory=dict)
     _decisions: dict[Path, list[Decision]] = field(default_factory=dict)
     _filtered: dict[str, int] = field(default_factory=dict)
-    _tails: dict[Path, _Lines] = field(default_factory=dict)
+    _tails: dict[Path, _GrowingFile] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", self.reviewer)[:40].strip(".-") or "reviewer"
@@ -109,7 +109,7 @@ class Folder:
             disputed=[c.id for c in self.candidates.values() if c.id in standing and standing[c.id].conflict],
         )
 
-    def listing(self, status: Status | None = None, offset: int = 0) -> Listing:
+    def listing(self, status: Status | None = None, offset: int = 0) -> ListPage:
         """See `Reviews.listing`."""
         self._read()
         return page_of(list(self.candidates.values()), self._standings(), status, offset)
@@ -159,8 +159,8 @@ class Folder:
             decisions = (_parsed(line, Decision) for line in self._tail(file).new())
             self._decisions.setdefault(file, []).extend(decision for decision in decisions if decision)
 
-    def _tail(self, file: Path) -> _Lines:
-        return self._tails.setdefault(file, _Lines(file))
+    def _tail(self, file: Path) -> _GrowingFile:
+        return self._tails.setdefault(file, _GrowingFile(file))
 
     def _verified(self) -> Verified:
         self._read()

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from hone_api.review import Row, Verdict
 from hone_cli.errors import CommandError
-from hone_cli.reviews import BatchState, Listing, Status
+from hone_cli.reviews import BatchState, ListPage, Status
 
 _SECONDS = 60
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -33,9 +33,9 @@ class Remote:
         """See `Reviews.state`."""
         return _read(BatchState, self._call("state", {"skipped": sorted(skipped), "row": row}))
 
-    def listing(self, status: Status | None = None, offset: int = 0) -> Listing:
+    def listing(self, status: Status | None = None, offset: int = 0) -> ListPage:
         """See `Reviews.listing`."""
-        return _read(Listing, self._call("list", {"status": status, "offset": offset}))
+        return _read(ListPage, self._call("list", {"status": status, "offset": offset}))
 
     def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
         """See `Reviews.decide`."""

@@ -55,7 +55,7 @@ _STATUS = {
 }
 
 
-class Entry(BaseModel):
+class ListedRow(BaseModel):
     """A row in a list."""
 
     model_config = ConfigDict(extra="ignore")
@@ -67,11 +67,11 @@ class Entry(BaseModel):
     """The beginning of its first text, on one line."""
 
 
-class Listing(BaseModel):
+class ListPage(BaseModel):
     """One page of the rows with a status, in the order in which they were generated."""
 
     model_config = ConfigDict(extra="ignore")
-    entries: Sequence[Entry]
+    entries: Sequence[ListedRow]
     offset: int
     """Rows of this status before the page."""
     total: int
@@ -89,7 +89,7 @@ class Reviews(Protocol):
     def state(self, skipped: Collection[str] = (), row: str | None = None) -> BatchState:
         """The next row that is neither decided nor skipped, or the named one."""
 
-    def listing(self, status: Status | None = None, offset: int = 0) -> Listing:
+    def listing(self, status: Status | None = None, offset: int = 0) -> ListPage:
         """At most PAGE rows of a status, or of all, from row number `offset` on."""
 
     def decide(self, id: str, verdict: Verdict, row: Row | None = None) -> None:
@@ -101,11 +101,11 @@ class Reviews(Protocol):
 
 def page_of(
     candidates: Sequence[Candidate], standings: Mapping[str, Standing], status: Status | None, offset: int
-) -> Listing:
+) -> ListPage:
     """At most PAGE rows of a status, or of all for None, from row number `offset` on."""
     statuses = {c.id: _STATUS[standings.get(c.id, Standing()).verdict] for c in candidates}
     rows = [c for c in candidates if status in (None, statuses[c.id])]
-    return Listing(
+    return ListPage(
         entries=[_entry(c, standings.get(c.id, Standing()), statuses[c.id]) for c in rows[offset : offset + PAGE]],
         offset=offset,
         total=len(rows),
@@ -113,12 +113,12 @@ def page_of(
     )
 
 
-def _entry(candidate: Candidate, standing: Standing, status: Status) -> Entry:
+def _entry(candidate: Candidate, standing: Standing, status: Status) -> ListedRow:
     """The entry with its text as edited, if it was."""
     row = (standing.deciding and standing.deciding.row) or candidate.row
     text = " ".join(next(iter(texts(row).values()), "").split())
     shown = text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
-    return Entry(id=candidate.id, status=status, conflict=standing.conflict, text=shown)
+    return ListedRow(id=candidate.id, status=status, conflict=standing.conflict, text=shown)
 
 
 def words(counts: SyntheticRows) -> str:

@@ -23,7 +23,7 @@ from hone_api.states import DatasetPhase
 from hone_api.synthesis import ReviewPod, SyntheticRows
 
 
-class RowError(ApiModel):
+class RowErrorCount(ApiModel):
     """Rejected rows of one kind."""
 
     code: ShortText = Field(description="Error code, e.g. MissingColumn, NoAssistantTurn, NotUTF8.")
@@ -146,7 +146,7 @@ class DatasetStatus(ApiModel):
         "row in its split.",
     )
     rejected: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Rejected rows.")
-    errors: Annotated[list[RowError], Field(max_length=32)] | None = Field(
+    errors: Annotated[list[RowErrorCount], Field(max_length=32)] | None = Field(
         default=None, description="Rejected rows by code."
     )
     duplicates: int | None = Field(

@@ -139,7 +139,7 @@ class EvaluationNumber(ApiModel):
 Ending = Literal["Repeats", "Cut"]
 
 
-class Sample(ApiModel):
+class AnsweredPrompt(ApiModel):
     """One unseen prompt, answered by both models."""
 
     prompt: Text = Field(description="Prompt.")
@@ -160,7 +160,7 @@ class ModelEvaluation(ApiModel):
     numbers: Annotated[list[EvaluationNumber], Field(max_length=64)] = Field(
         default_factory=list, description="Metrics of base and tuned model."
     )
-    samples: Annotated[list[Sample], Field(max_length=4)] = Field(
+    samples: Annotated[list[AnsweredPrompt], Field(max_length=4)] = Field(
         default_factory=list,
         description="Unseen prompts answered by both; more are in the artifact's report.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from hone_api.failures import FAILURES, ExitCode
-from hone_api.report import DatasetResult, Outcome, TrainingResult
+from hone_api.report import DatasetResult, TerminationMessage, TrainingResult
 
 ROWS_ENV = "HONE_ROWS_IN_STATUS"
 """Environment variable of a pod; `false`: what it leaves for the status contains no text of a row."""
@@ -14,7 +14,7 @@ _QUOTED = re.compile("“[^”]*”")
 _MAY_QUOTE = (ExitCode.DATA, ExitCode.SOFTWARE)
 
 
-def without_rows(outcome: Outcome) -> Outcome:
+def without_rows(outcome: TerminationMessage) -> TerminationMessage:
     """A copy with codes, counts, row numbers and digests, and without examples, samples and quoting messages."""
     copy = outcome.model_copy(deep=True)
     if copy.failure and _may_quote(copy.failure.code):

@@ -1,6 +1,6 @@
 """The report of a pod of the trainer image.
 
-During the run, a `ProgressReport` by POST; at the end, an `Outcome` as termination message (at most 4096 bytes).
+During the run, a `ProgressReport` by POST; at the end, a `TerminationMessage` (at most 4096 bytes).
 """
 
 from __future__ import annotations
@@ -14,12 +14,20 @@ from pydantic.alias_generators import to_camel
 
 from hone_api.credentials import hidden_in
 from hone_api.curation import CurationStep
-from hone_api.dataset_status import Changes, Croissant, DatasetUse, LanguageRows, RowError, SplitRows, TokenStatistics
+from hone_api.dataset_status import (
+    Changes,
+    Croissant,
+    DatasetUse,
+    LanguageRows,
+    RowErrorCount,
+    SplitRows,
+    TokenStatistics,
+)
 from hone_api.estimate.shape import ModelShape
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS, TaskDataSet
 from hone_api.meta import MAX_COUNT, ApiModel, Digest, ShortText, Storable
-from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+from hone_api.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
 from hone_api.phases import PhaseSeconds
 from hone_api.progress_numbers import ProgressNumbers, description
 from hone_api.reading import read_known
@@ -94,7 +102,7 @@ class TrainingResult(ApiModel):
         description="uri is the folder's path below the output folder, e.g. adapter."
     )
     numbers: Annotated[list[EvaluationNumber], _first(64)] = Field(default_factory=list)
-    samples: Annotated[list[Sample], _first(4)] = Field(default_factory=list)
+    samples: Annotated[list[AnsweredPrompt], _first(4)] = Field(default_factory=list)
     steps: int = Field(ge=0, le=MAX_COUNT)
     stopped_early: bool = False
     reason: Short = Field(default=str(Reason.COMPLETED), description="Completed, EarlyStopped.")
@@ -138,7 +146,7 @@ class DatasetResult(ApiModel):
     rows: int = Field(default=0, ge=0, le=MAX_COUNT)
     splits: Annotated[list[SplitRows], Field(max_length=8)] = Field(default_factory=list)
     rejected: int = Field(default=0, ge=0, le=MAX_COUNT)
-    errors: Annotated[list[RowError], _first(32)] = Field(default_factory=list)
+    errors: Annotated[list[RowErrorCount], _first(32)] = Field(default_factory=list)
     duplicates: int = Field(default=0, ge=0, le=MAX_COUNT)
     curation: Annotated[list[CurationStep], _first(16)] = Field(default_factory=list)
     tokens: TokenStatistics | None = None
@@ -249,7 +257,7 @@ class FailureReport(ApiModel):
     step: int | None = Field(default=None, ge=0, le=MAX_COUNT)
 
 
-class Outcome(ApiModel):
+class TerminationMessage(ApiModel):
     """The termination message: a result, or a failure (with a DatasetResult when rows were read)."""
 
     result: Result | None = None
@@ -270,7 +278,7 @@ class Outcome(ApiModel):
         return _encode(outcome).decode()
 
 
-def _reductions(outcome: Outcome) -> Iterator[None]:
+def _reductions(outcome: TerminationMessage) -> Iterator[None]:
     """Each step makes the outcome smaller in place. After the last one it fits, whatever its texts contain."""
     result, failure = outcome.result, outcome.failure
     if failure:
@@ -356,7 +364,7 @@ def _reductions_of_encoding(result: EncodeResult) -> Iterator[None]:
     yield
 
 
-def _shorten(sample: Sample, limit: int = 400) -> Sample:
+def _shorten(sample: AnsweredPrompt, limit: int = 400) -> AnsweredPrompt:
     texts = {
         "prompt": _cut(sample.prompt, limit),
         "reference": _cut(sample.reference, limit) if sample.reference else None,
@@ -371,14 +379,14 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _encode(outcome: Outcome) -> bytes:
+def _encode(outcome: TerminationMessage) -> bytes:
     return outcome.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
-def parse_outcome(text: str) -> Outcome | None:
+def parse_outcome(text: str) -> TerminationMessage | None:
     """Parse a termination message, without credentials; None if it is not ours (the kubelet may put logs there)."""
     try:
-        outcome, _ = read_known(Outcome, hidden_in(json.loads(text)))
+        outcome, _ = read_known(TerminationMessage, hidden_in(json.loads(text)))
     except (ValueError, RecursionError):
         return None
     return outcome if outcome.result or outcome.failure else None

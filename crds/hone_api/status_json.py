@@ -208,7 +208,7 @@ class SplitRowsJson(TypedDict, total=False):
     rows: Required[int]
 
 
-class RowErrorJson(TypedDict, total=False):
+class RowErrorCountJson(TypedDict, total=False):
     code: Required[str]
     count: Required[int]
     rows: list[int]
@@ -310,7 +310,7 @@ class DatasetStatusJson(TypedDict, total=False):
     splits: list[SplitRowsJson] | None
     splitSettings: str | None
     rejected: int | None
-    errors: list[RowErrorJson] | None
+    errors: list[RowErrorCountJson] | None
     duplicates: int | None
     curation: list[CurationStepJson] | None
     tokens: TokenStatisticsJson | None

@@ -2,11 +2,11 @@
 
 import pytest
 
-from hone_api.dataset_status import DatasetStatus, RowError
+from hone_api.dataset_status import DatasetStatus, RowErrorCount
 from hone_api.finetunejob import ModelRef
 from hone_api.finetunejob_status import Resolved
-from hone_api.modelversion import BaseModelLineage, EvaluationNumber, ModelEvaluation, Sample
-from hone_api.report import DatasetResult, FailureReport, Outcome, TrainingResult, parse_outcome
+from hone_api.modelversion import AnsweredPrompt, BaseModelLineage, EvaluationNumber, ModelEvaluation
+from hone_api.report import DatasetResult, FailureReport, TerminationMessage, TrainingResult, parse_outcome
 
 pytestmark = pytest.mark.pure
 
@@ -16,9 +16,9 @@ def test_numbers_and_samples_fit_a_model_version() -> None:
         artifacts=[],
         steps=1,
         numbers=[EvaluationNumber(name=str(i), tuned="1") for i in range(90)],
-        samples=[Sample(prompt=str(i), tuned="a") for i in range(64)],
+        samples=[AnsweredPrompt(prompt=str(i), tuned="a") for i in range(64)],
     )
-    read = parse_outcome(Outcome(result=result).to_termination_message())
+    read = parse_outcome(TerminationMessage(result=result).to_termination_message())
     assert read
     assert isinstance(read.result, TrainingResult)
     evaluation = ModelEvaluation(numbers=read.result.numbers, samples=read.result.samples)
@@ -38,8 +38,8 @@ def test_more_than_the_trainer_sends_fits_too() -> None:
 
 
 def test_row_errors_fit_a_status() -> None:
-    result = DatasetResult(errors=[RowError(code=f"E{i}", count=1, rows=[i]) for i in range(40)])
-    read = parse_outcome(Outcome(result=result).to_termination_message())
+    result = DatasetResult(errors=[RowErrorCount(code=f"E{i}", count=1, rows=[i]) for i in range(40)])
+    read = parse_outcome(TerminationMessage(result=result).to_termination_message())
     assert read
     assert isinstance(read.result, DatasetResult)
     assert [e.code for e in DatasetStatus(errors=read.result.errors).errors or ()] == [f"E{i}" for i in range(32)]
@@ -49,8 +49,8 @@ def test_row_errors_fit_a_status() -> None:
 def test_a_text_without_utf8_form_is_told_all_the_same(text: str, told: str) -> None:
     """Rows and file names can hold half of a surrogate pair; the failure that tells of it must not fail."""
     failure = FailureReport(code="InvalidRow", message=text, hint=text)
-    result = DatasetResult(errors=[RowError(code="MissingColumn", count=1, example=text)])
-    read = parse_outcome(Outcome(result=result, failure=failure).to_termination_message())
+    result = DatasetResult(errors=[RowErrorCount(code="MissingColumn", count=1, example=text)])
+    read = parse_outcome(TerminationMessage(result=result, failure=failure).to_termination_message())
     assert read
     assert read.failure
     assert (read.failure.message, read.failure.hint) == (told, told)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from hone_api.phases import BEFORE_FIRST_STEP, MEASURED, OF_STAGE, PHASES, AttemptPhases
-from hone_api.report import HoneStatus, Outcome, parse_outcome
+from hone_api.report import HoneStatus, TerminationMessage, parse_outcome
 
 pytestmark = pytest.mark.pure
 
@@ -31,4 +31,6 @@ def test_phases_of_a_newer_trainer_are_read() -> None:
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e300])
 def test_seconds_that_a_status_could_not_hold_are_refused(seconds: float) -> None:
     with pytest.raises(ValidationError):
-        Outcome.model_validate({"failure": {"code": "Diverged", "message": "m"}, "phases": {"loading": seconds}})
+        TerminationMessage.model_validate(
+            {"failure": {"code": "Diverged", "message": "m"}, "phases": {"loading": seconds}}
+        )

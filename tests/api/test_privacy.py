@@ -6,7 +6,7 @@ import pytest
 
 from hone_api.failures import FAILURES, ExitCode
 from hone_api.privacy import without_rows
-from hone_api.report import Outcome
+from hone_api.report import TerminationMessage
 
 pytestmark = pytest.mark.pure
 ROW = "Ada Lovelace, 12 St James Square"
@@ -23,7 +23,7 @@ DATASET = {
 
 @pytest.mark.parametrize("result", [TRAINING, DATASET], ids=["training", "dataset"])
 def test_results_keep_their_numbers_and_lose_the_rows(result):
-    outcome = Outcome.model_validate({"result": result})
+    outcome = TerminationMessage.model_validate({"result": result})
     found = without_rows(outcome).to_termination_message()
     assert ROW not in found
     assert ROW in outcome.to_termination_message()
@@ -37,7 +37,7 @@ def test_results_keep_their_numbers_and_lose_the_rows(result):
 
 @pytest.mark.parametrize("code", sorted(FAILURES))
 def test_messages_that_may_quote_are_withheld(code):
-    outcome = Outcome.model_validate({"failure": {"code": code, "message": f"row 4: {ROW}", "hint": "h"}})
+    outcome = TerminationMessage.model_validate({"failure": {"code": code, "message": f"row 4: {ROW}", "hint": "h"}})
     found = without_rows(outcome)
     quotes = FAILURES[code].exit_code in (ExitCode.DATA, ExitCode.SOFTWARE)
     assert (ROW not in found.failure.message) == quotes
@@ -45,5 +45,5 @@ def test_messages_that_may_quote_are_withheld(code):
 
 
 def test_a_code_from_a_newer_trainer_may_quote():
-    outcome = Outcome.model_validate({"failure": {"code": "New", "message": ROW}})
+    outcome = TerminationMessage.model_validate({"failure": {"code": "New", "message": ROW}})
     assert ROW not in without_rows(outcome).to_termination_message()

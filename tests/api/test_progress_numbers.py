@@ -16,7 +16,7 @@ from hone_operator.objectmetrics import ObjectCollector
 from hone_operator.progress.numbers import update
 from hone_operator.reconcile.progress import curves
 from hone_trainer.reporting.live import Progress, to_report
-from hone_trainer.reporting.prometheus import Metrics
+from hone_trainer.reporting.prometheus import PrometheusReporter
 
 pytestmark = pytest.mark.pure
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -72,7 +72,7 @@ def test_it_has_a_curve_where_the_table_says_so(number: ProgressNumber, status: 
 
 
 def test_the_trainer_has_a_gauge_of_each() -> None:
-    metrics = Metrics("my-job", 0, "127.0.0.1")
+    metrics = PrometheusReporter("my-job", 0, "127.0.0.1")
     try:
         metrics.report(Progress(stage="Training", phases={"loading": 2.5}, **VALUES))
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics") as answer:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from hone_api.dataset_status import Changes, Croissant, DatasetUse, RowError, SplitRows, TokenStatistics
+from hone_api.dataset_status import Changes, Croissant, DatasetUse, RowErrorCount, SplitRows, TokenStatistics
 from hone_api.failures import FAILURES, ExitCode, Retry
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS
-from hone_api.modelversion import Artifact, EvaluationNumber, Sample
+from hone_api.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
 from hone_api.report import (
@@ -19,8 +19,8 @@ from hone_api.report import (
     EncodeResult,
     FailureReport,
     FetchResult,
-    Outcome,
     TasksResult,
+    TerminationMessage,
     TrainingResult,
     VerifyResult,
     parse_outcome,
@@ -56,7 +56,7 @@ def training(t: Texts) -> TrainingResult:
             for _ in range(t.number(64))
         ],
         samples=[
-            Sample(prompt=t.text(4096), reference=t.text(4096), base=t.text(4096), tuned=t.text(4096))
+            AnsweredPrompt(prompt=t.text(4096), reference=t.text(4096), base=t.text(4096), tuned=t.text(4096))
             for _ in range(t.number(8))
         ],
         steps=t.number(10**9),
@@ -79,7 +79,7 @@ def materialized(t: Texts) -> DatasetResult:
         splits=[SplitRows(name="s" * 32, rows=10**12) for _ in range(t.number(8))],
         rejected=10**12,
         errors=[
-            RowError(code=t.text(253), count=1, rows=[10**12] * t.number(10), example=t.text(4096))
+            RowErrorCount(code=t.text(253), count=1, rows=[10**12] * t.number(10), example=t.text(4096))
             for _ in range(t.number(40))
         ],
         duplicates=10**12,
@@ -135,17 +135,17 @@ def encoded(t: Texts) -> EncodeResult:
     )
 
 
-def outcomes(seed: int) -> list[Outcome]:
+def outcomes(seed: int) -> list[TerminationMessage]:
     t = Texts(seed)
     return [
-        Outcome(result=training(t)),
-        Outcome(result=materialized(t)),
-        Outcome(failure=failure(t)),
-        Outcome(result=materialized(t), failure=failure(t)),
-        Outcome(result=FetchResult(path="base-models/" + "m" * 241, commit="c" * 253)),
-        Outcome(result=staged_tasks()),
-        Outcome(result=encoded(t)),
-        Outcome(result=VerifyResult(files=10**9, size_bytes=2**53 - 1)),
+        TerminationMessage(result=training(t)),
+        TerminationMessage(result=materialized(t)),
+        TerminationMessage(failure=failure(t)),
+        TerminationMessage(result=materialized(t), failure=failure(t)),
+        TerminationMessage(result=FetchResult(path="base-models/" + "m" * 241, commit="c" * 253)),
+        TerminationMessage(result=staged_tasks()),
+        TerminationMessage(result=encoded(t)),
+        TerminationMessage(result=VerifyResult(files=10**9, size_bytes=2**53 - 1)),
     ]
 
 
@@ -184,16 +184,18 @@ def test_it_fits_and_keeps_what_is_decided_by(seed: int) -> None:
 
 def test_what_fits_is_not_cut() -> None:
     numbers = [EvaluationNumber(name="loss", base="3.9", tuned="2.1", rows=10)]
-    sample = Sample(prompt="What is a Pod?", tuned="The smallest unit.")
+    sample = AnsweredPrompt(prompt="What is a Pod?", tuned="The smallest unit.")
     artifact = Artifact(format="Adapter", uri="adapter", digest=DIGEST, size_bytes=7)
-    outcome = Outcome(result=TrainingResult(artifacts=[artifact], numbers=numbers, samples=[sample], steps=12))
+    outcome = TerminationMessage(
+        result=TrainingResult(artifacts=[artifact], numbers=numbers, samples=[sample], steps=12)
+    )
     assert parse_outcome(outcome.to_termination_message()) == outcome
 
 
 def test_of_a_sample_that_is_shortened_the_mark_of_a_loop_is_kept() -> None:
-    sample = Sample(prompt="?" * 4096, base="b", tuned="a" * 4096, base_ending="Cut", tuned_ending="Repeats")
+    sample = AnsweredPrompt(prompt="?" * 4096, base="b", tuned="a" * 4096, base_ending="Cut", tuned_ending="Repeats")
     read = parse_outcome(
-        Outcome(result=TrainingResult(artifacts=[], samples=[sample], steps=1)).to_termination_message()
+        TerminationMessage(result=TrainingResult(artifacts=[], samples=[sample], steps=1)).to_termination_message()
     )
     assert read is not None
     assert isinstance(read.result, TrainingResult)
@@ -218,7 +220,9 @@ def test_of_many_numbers_as_many_as_fit_are_kept() -> None:
         for n in range(24)
     ]
     artifact = Artifact(format="Adapter", uri="adapter", digest=DIGEST, size_bytes=7)
-    message = Outcome(result=TrainingResult(artifacts=[artifact], numbers=numbers, steps=12)).to_termination_message()
+    message = TerminationMessage(
+        result=TrainingResult(artifacts=[artifact], numbers=numbers, steps=12)
+    ).to_termination_message()
     read = parse_outcome(message)
     assert read
     assert isinstance(read.result, TrainingResult)
@@ -228,9 +232,11 @@ def test_of_many_numbers_as_many_as_fit_are_kept() -> None:
 
 
 def test_row_numbers_outlive_long_texts() -> None:
-    errors = [RowError(code="MissingColumn", count=9, rows=[1, 2, 3], example="é" * 4096)]
+    errors = [RowErrorCount(code="MissingColumn", count=9, rows=[1, 2, 3], example="é" * 4096)]
     failed = FailureReport(code="TooManyBadRows", message="é" * 2000, hint="Mend the rows listed.")
-    read = parse_outcome(Outcome(result=DatasetResult(errors=errors), failure=failed).to_termination_message())
+    read = parse_outcome(
+        TerminationMessage(result=DatasetResult(errors=errors), failure=failed).to_termination_message()
+    )
     assert read
     assert isinstance(read.result, DatasetResult)
     assert read.result.errors[0].rows == [1, 2, 3]
@@ -271,11 +277,13 @@ def test_every_failure_has_an_exit_code_and_a_hint(code: str) -> None:
     assert len(known.hint) <= 600, "it must fit FailureReport.hint"
     assert known.exit_code in {1, 65, 70, 74, 75, 78}, "the contract: 0 is success"
     assert (known.exit_code == ExitCode.INTERRUPTED) == (known.retry is Retry.DISRUPTION)
-    assert Outcome(failure=FailureReport(code=code, message="x", hint=known.hint)).exit_code == known.exit_code
+    assert (
+        TerminationMessage(failure=FailureReport(code=code, message="x", hint=known.hint)).exit_code == known.exit_code
+    )
 
 
 def test_success_is_exit_code_0() -> None:
-    assert Outcome(result=VerifyResult(files=1, size_bytes=1)).exit_code == 0
+    assert TerminationMessage(result=VerifyResult(files=1, size_bytes=1)).exit_code == 0
 
 
 PLAN: dict[str, Any] = {

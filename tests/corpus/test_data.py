@@ -14,7 +14,7 @@ import yaml
 
 from hone_api.failures import FAILURES
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult, Outcome
+from hone_api.report import DatasetResult, TerminationMessage
 from hone_trainer.datasets import materialize, read
 from hone_trainer.errors import to_outcome
 
@@ -26,14 +26,14 @@ EXPECTED: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "data.yaml").read_t
 GOOD = "".join(
     json.dumps({"prompt": f"What is {i}?", "completion": f"It is the number {i}."}) + "\n" for i in range(20)
 )
-Materialise = Callable[..., Outcome]
+Materialise = Callable[..., TerminationMessage]
 
 
 @pytest.fixture
 def materialise(tmp_path: Path) -> Materialise:
     """Materialises a file as a pod does; gives the outcome after its way through the termination message."""
 
-    def run(path: Path, **fields: Any) -> Outcome:
+    def run(path: Path, **fields: Any) -> TerminationMessage:
         plan = MaterializePlan.model_validate(
             {
                 "name": "rows",
@@ -44,19 +44,19 @@ def materialise(tmp_path: Path) -> Materialise:
             }
         )
         try:
-            outcome = Outcome(result=materialize.run(plan))
+            outcome = TerminationMessage(result=materialize.run(plan))
         except Exception as error:
             outcome = to_outcome(error)
-        return Outcome.model_validate_json(outcome.to_termination_message())
+        return TerminationMessage.model_validate_json(outcome.to_termination_message())
 
     return run
 
 
-def code_of(outcome: Outcome) -> str:
+def code_of(outcome: TerminationMessage) -> str:
     return outcome.failure.code if outcome.failure else "Ready"
 
 
-def result_of(outcome: Outcome) -> DatasetResult:
+def result_of(outcome: TerminationMessage) -> DatasetResult:
     assert isinstance(outcome.result, DatasetResult)
     return outcome.result
 

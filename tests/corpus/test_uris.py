@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from hone_api.failures import FAILURES
 from hone_api.plan import MaterializePlan
-from hone_api.report import Outcome
+from hone_api.report import TerminationMessage
 from hone_api.source import Source
 from hone_operator.desired import names
 from hone_trainer.datasets import materialize
@@ -87,21 +87,21 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, list[str]]], Wi
     return make
 
 
-def materialise(tmp_path: Path, uri: str, **fields: Any) -> Outcome:
+def materialise(tmp_path: Path, uri: str, **fields: Any) -> TerminationMessage:
     """As a pod does; the outcome after its way through the termination message."""
     body = {"name": "rows", "format": "Text", "store": str(tmp_path / "store"), "source": {"uri": uri}, **fields}
     try:
-        outcome = Outcome(result=materialize.run(MaterializePlan.model_validate(body)))
+        outcome = TerminationMessage(result=materialize.run(MaterializePlan.model_validate(body)))
     except Exception as error:
         outcome = to_outcome(error)
-    found = Outcome.model_validate_json(outcome.to_termination_message())
+    found = TerminationMessage.model_validate_json(outcome.to_termination_message())
     left = {path.name for path in (tmp_path / "store").iterdir()} if (tmp_path / "store").exists() else set()
     assert left <= {"datasets", "reports"}
     assert found.failure is None or not list((tmp_path / "store" / "datasets").iterdir())
     return found
 
 
-def code_of(outcome: Outcome) -> str:
+def code_of(outcome: TerminationMessage) -> str:
     return outcome.failure.code if outcome.failure else "Ready"
 
 

@@ -21,7 +21,7 @@ from memory_cluster import Body, MemoryCluster
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
-from hone_api.report import Outcome, TrainingResult
+from hone_api.report import TerminationMessage, TrainingResult
 from hone_operator.cache import Cache
 from hone_operator.controllers import Controllers
 from hone_operator.desired import names
@@ -234,7 +234,7 @@ class World:
         uri = (folder / "adapter").relative_to(plan.output_path).as_posix()
         artifact = Artifact(format="Adapter", uri=uri, digest=digest, size_bytes=7)
         result = TrainingResult(artifacts=[artifact], numbers=[], steps=STEPS)
-        finished.keep(plan, Outcome(result=result))
+        finished.keep(plan, TerminationMessage(result=result))
         finished.close(folder)
         return {"result": result.to_json()}
 

@@ -15,7 +15,7 @@ import pytest
 from desired_objects import PLATFORM, all_containers, owner
 
 from hone_api.dataset import DatasetSpec
-from hone_api.report import Outcome, parse_outcome
+from hone_api.report import TerminationMessage, parse_outcome
 from hone_operator.desired.materialize import materialize
 
 pytestmark = [
@@ -75,12 +75,12 @@ class Node:
             ["unshare", "-rm", "bash", "-c", "\n".join(script)], env=env, capture_output=True, text=True
         )
 
-    def carries_out(self, container: dict[str, Any]) -> Outcome:
+    def carries_out(self, container: dict[str, Any]) -> TerminationMessage:
         """The container to its end."""
         command = [sys.executable, *container["command"][1:4], str(self.folder / "plan.json")]
         done = self.runs(container, command)
         assert done.returncode == 0, done.stderr
-        return parse_outcome((self.folder / "log").read_text()) or Outcome()
+        return parse_outcome((self.folder / "log").read_text()) or TerminationMessage()
 
     def others(self) -> dict[str, str]:
         """All files of the volume but those of this Dataset."""
@@ -99,7 +99,7 @@ def node(tmp_path: Path) -> Node:
 def test_rows_are_made_and_published_through_the_mounts(node: Node) -> None:
     reader, publisher = all_containers(node.job)
     before = node.others()
-    assert node.carries_out(reader) == Outcome()
+    assert node.carries_out(reader) == TerminationMessage()
     assert node.others() == before
     result = node.carries_out(publisher).result
     splits = (node.folder / "volume" / result.path).glob("*.jsonl")

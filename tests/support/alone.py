@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hone_api.report import Outcome, parse_outcome
+from hone_api.report import TerminationMessage, parse_outcome
 
 ALONE = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 """Runs a command in a network that has loopback alone."""
@@ -58,7 +58,7 @@ class Alone:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         return done, [line for line in attempts.read_text().splitlines() if _leaves(*json.loads(line))]
 
-    def __call__(self, body: dict[str, Any]) -> tuple[Outcome, list[str]]:
+    def __call__(self, body: dict[str, Any]) -> tuple[TerminationMessage, list[str]]:
         """The outcome of a plan, given as its JSON, and the attempts to leave this machine."""
         plan = self.folder / "plan.json"
         plan.write_text(json.dumps(body))

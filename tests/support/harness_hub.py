@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hone_api.report import Outcome, TasksResult, parse_outcome
+from hone_api.report import TasksResult, TerminationMessage, parse_outcome
 
 TOKEN = "hf_canaryCanaryCanary42"
 WORDS = ["river", "tower", "bridge", "market", "harbour", "garden", "Rome", "Oslo", "Lima", "Cairo", "Quito", "Tokyo"]
@@ -111,12 +111,12 @@ class Stage:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.endpoint, self.store, self.output = folder, endpoint, folder / "store", ""
 
-    def __call__(self, *tasks: str, **fields: Any) -> Outcome:
+    def __call__(self, *tasks: str, **fields: Any) -> TerminationMessage:
         self._write("plan", list(tasks), **fields)
         self._run("-m", "hone_trainer", "tasks", "plan.json")
         return self._outcome("plan")
 
-    def many(self, plans: dict[str, dict[str, Any]]) -> dict[str, Outcome]:
+    def many(self, plans: dict[str, dict[str, Any]]) -> dict[str, TerminationMessage]:
         """The outcome of each plan, by name."""
         for name, fields in plans.items():
             self._write(name, **fields)
@@ -142,7 +142,7 @@ class Stage:
         )
         self.output = done.stdout + done.stderr
 
-    def _outcome(self, name: str) -> Outcome:
+    def _outcome(self, name: str) -> TerminationMessage:
         outcome = parse_outcome((self.folder / f"{name}.log").read_text())
         assert outcome is not None, self.output
         return outcome

@@ -178,7 +178,7 @@ class Runs:
 
     def wait(self, plan: Any, process: subprocess.Popen[bytes], exit_code: int = 0, node: int = 0) -> Any:
         """The outcome of a process that must end with `exit_code`."""
-        from hone_api.report import Outcome
+        from hone_api.report import TerminationMessage
 
         folder = Path(plan.work_path).parent
         try:
@@ -188,7 +188,7 @@ class Runs:
             code = -1
         assert code == exit_code, (folder / f"log-{node}").read_text()[-4000:]
         termination = folder / f"termination-log-{node}"
-        return Outcome.model_validate_json(termination.read_text()) if termination.exists() else None
+        return TerminationMessage.model_validate_json(termination.read_text()) if termination.exists() else None
 
     def wait_for(self, path: Path, process: subprocess.Popen[bytes]) -> None:
         """Until `path` exists; the process must live until then."""
@@ -233,7 +233,7 @@ def interrupt() -> Callable[[Any, int], Any]:
             self._signalled = value
 
     def until(plan: Any, step: int) -> TrainerError:
-        path = checkpoints.Checkpoints(Path(plan.work_path) / "checkpoints", 2).path(step)
+        path = checkpoints.RunCheckpoints(Path(plan.work_path) / "checkpoints", 2).path(step)
         with pytest.raises(TrainerError) as caught:
             pipeline.run(plan, StopOnceSaved(path))
         assert (caught.value.code, caught.value.exit_code) == ("Interrupted", 75)

@@ -1,6 +1,6 @@
 """`python -m hone_trainer`: what a pod of the trainer image runs, and a person on a laptop.
 
-Whatever happens ends as an `Outcome` in the termination message and an exit code of `hone_api.failures`.
+Whatever happens ends as a `TerminationMessage` and an exit code of `hone_api.failures`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from hone_api.plan import (
     VerifyPlan,
 )
 from hone_api.plan_reading import read_plan
-from hone_api.report import Outcome, Result
+from hone_api.report import Result, TerminationMessage
 from hone_trainer.commands import options as command_options
 from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.reporting import phases, termination
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     signal.signal(signal.SIGTERM, _interrupted)  # `run` has a handler of its own, which saves first
     try:
-        outcome = Outcome(result=_COMMANDS[options.command](options, rest))
+        outcome = TerminationMessage(result=_COMMANDS[options.command](options, rest))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -265,7 +265,7 @@ def _validate(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.datasets import validate
 
     return validate.run(
-        validate.Request(
+        validate.ValidationRequest(
             sources=options.sources,
             format=options.format,
             columns=options.column,
@@ -348,7 +348,7 @@ def _without(words: str) -> Callable[[logging.LogRecord], bool]:
     return lambda record: words not in str(record.msg)
 
 
-def _explain(outcome: Outcome, error: BaseException) -> None:
+def _explain(outcome: TerminationMessage, error: BaseException) -> None:
     """The failure for people; a traceback only for what we do not know."""
     failure = outcome.failure
     assert failure is not None

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from hone_api.failures import FAILURES, ExitCode, FailureCode, Retry
 from hone_api.reading import in_words, only_unknown
-from hone_api.report import DatasetResult, FailureReport, Outcome
+from hone_api.report import DatasetResult, FailureReport, TerminationMessage
 from hone_trainer.secrets import scrub
 
 _MAX_MESSAGE = 2000
@@ -92,7 +92,7 @@ def classify(error: BaseException) -> TrainerError:
     return TrainerError(FailureCode.TRAINER_ERROR, f"{type(error).__name__}: {error}")
 
 
-def to_outcome(error: BaseException) -> Outcome:
+def to_outcome(error: BaseException) -> TerminationMessage:
     """The failed outcome of an error, without secrets."""
     described = classify(error)
     message = scrub(described.message)
@@ -101,4 +101,4 @@ def to_outcome(error: BaseException) -> Outcome:
     report = FailureReport(
         code=described.code, message=message, hint=described.hint, rank=described.rank, step=described.step
     )
-    return Outcome(result=described.result if isinstance(described, DataError) else None, failure=report)
+    return TerminationMessage(result=described.result if isinstance(described, DataError) else None, failure=report)

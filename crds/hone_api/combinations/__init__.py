@@ -25,7 +25,7 @@ class Problem(NamedTuple):
     """Begins with the path of a field below the spec or the plan."""
 
 
-class Run(Protocol):
+class SpecOrPlan(Protocol):
     """What spec and plan have in common. Read-only: a plan may have narrower types."""
 
     @property
@@ -53,7 +53,7 @@ class DatasetShare(Protocol):
     def share(self) -> str | None: ...
 
 
-def problems(run: Run, world_size: int) -> list[Problem]:
+def problems(run: SpecOrPlan, world_size: int) -> list[Problem]:
     """Everything that does not go together in a run, each with the way out. Used by operator and trainer.
 
     Args:
@@ -96,7 +96,7 @@ def dataset_problems(name: str, spec: DatasetSpec) -> list[Problem]:
     return [*names, *rule_problems(spec, "spec")]
 
 
-def _method_problems(run: Run, world_size: int) -> list[str]:
+def _method_problems(run: SpecOrPlan, world_size: int) -> list[str]:
     """What a method cannot be combined with."""
     method, training, adapter, grpo, ppo = run.method, run.training, run.adapter, run.grpo, run.ppo
     out = []

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from hone_api.report import FailureReport, parse_outcome
-from hone_api.report import Outcome as Ending
+from hone_api.report import TerminationMessage as Ending
 from hone_operator.desired.pod import CONTAINERS
 from hone_operator.reconcile.conditions import KubeCondition, condition
 from hone_operator.times import parse_time, read_time

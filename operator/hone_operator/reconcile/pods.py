@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from hone_api.failures import FailureCode
-from hone_api.report import Outcome as Ending
+from hone_api.report import TerminationMessage as Ending
 from hone_api.states import AnyReason, Quoted
 from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
 from hone_operator.reconcile.pod_state import ContainerWait, PodState, read_pod

@@ -14,7 +14,7 @@ from hone_trainer.datasets.advice import advice
 from hone_trainer.datasets.language import share_in, shares
 from hone_trainer.datasets.profile import Profile
 from hone_trainer.datasets.rows import RowError
-from hone_trainer.datasets.statistics import CONTEXTS, Lengths, check_length, length_of
+from hone_trainer.datasets.statistics import CONTEXTS, LengthHistogram, check_length, length_of
 
 pytestmark = pytest.mark.pure
 
@@ -25,7 +25,7 @@ def chat(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
 
 def told(records: list[dict[str, Any]], format: str = "Chat", **fields: Any) -> str:
     """The advice on these records, a sentence a line."""
-    profile, lengths = Profile(), Lengths()
+    profile, lengths = Profile(), LengthHistogram()
     for number, record in enumerate(records):
         profile.see(record, number)
         lengths.see(record)
@@ -273,11 +273,11 @@ def test_lengths() -> None:
 
 
 def test_the_histogram_has_every_row_once() -> None:
-    lengths = Lengths()
+    lengths = LengthHistogram()
     for size in (1, 8, 9, 16, 17, 1000):
         lengths.see({"text": "x" * 4 * size})
     assert lengths.histogram() == [(8, 2), (16, 2), (32, 1), (64, 0), (128, 0), (256, 0), (512, 0), (1024, 1)]
-    assert Lengths().histogram() == []
+    assert LengthHistogram().histogram() == []
     statistics = lengths.statistics()
     assert statistics is not None
     assert [entry.rows for entry in statistics.over] == [1, 0, 0, 0, 0, 0]

@@ -18,8 +18,8 @@ from hone_trainer.datasets import materialize
 from hone_trainer.datasets.curation.classifier import Classifier
 from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.rewards.base import Context
-from hone_trainer.rewards.model import RewardModel
-from hone_trainer.sandbox.workers import Workers
+from hone_trainer.rewards.model import RewardModelScorer
+from hone_trainer.sandbox.workers import SandboxWorkers
 
 pytestmark = pytest.mark.trainer
 ROWS = [{"prompt": f"Where is the river of place {i}?", "completion": "Here. " * (i % 7 + 1)} for i in range(24)]
@@ -109,9 +109,9 @@ def test_what_is_no_classifier_or_has_no_such_label_is_refused(make: Any, tiny_m
 def test_a_scoring_model_that_names_a_kernel_is_refused_before_it_is_read(tmp_path: Path, kind: str) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama", "attn_implementation": "owner/kernel"}')
     spec = RewardSpec.model_validate({"type": "RewardModel", "rewardModel": {"modelVersion": "taste-v1"}})
-    with Workers(1) as workers:
+    with SandboxWorkers(1) as workers:
         load: Callable[[], object] = {
-            "reward": lambda: RewardModel(Context(spec, workers, tmp_path)),
+            "reward": lambda: RewardModelScorer(Context(spec, workers, tmp_path)),
             "classifier": lambda: Classifier(ModelInput(path=str(tmp_path)), None, tmp_path),
         }[kind]
         with pytest.raises(SourceError, match="has attn_implementation") as raised:

@@ -141,7 +141,7 @@ def test_the_regions_of_a_manifest_count_on_a_laptop(tmp_path, capsys):
     spec = {"source": {"uri": "pvc://c/rows.jsonl"}, "curation": {"personalData": "Redact", "phoneRegions": ["AT"]}}
     manifest.write_text(json.dumps({"kind": "Dataset", "metadata": {"name": "rows"}, "spec": spec}))
     source.write_text('{"text": "Ruf 0664 1234567 an."}\n{"text": "Llame al 612 345 678."}\n')
-    validate.run(validate.Request([str(source)], dataset=manifest))
+    validate.run(validate.ValidationRequest([str(source)], dataset=manifest))
     assert "PersonalData: 1 changed; row 1: holds 1 Phone" in capsys.readouterr().out
 
 

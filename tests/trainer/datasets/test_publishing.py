@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hone_api.plan import MaterializePlan
-from hone_api.report import DatasetResult, Outcome, parse_outcome
+from hone_api.report import DatasetResult, TerminationMessage, parse_outcome
 from hone_trainer import secrets
 from hone_trainer.__main__ import main
 from hone_trainer.datasets import materialize, publishing
@@ -36,10 +36,10 @@ class Pod:
         self.fields |= fields
         self.file.write_text(json.dumps(self.fields))
 
-    def runs(self, verb: str) -> tuple[int, Outcome]:
+    def runs(self, verb: str) -> tuple[int, TerminationMessage]:
         """(exit code, outcome) of a container."""
         code = main([verb, str(self.file)])
-        return code, parse_outcome(self.log.read_text()) or Outcome()
+        return code, parse_outcome(self.log.read_text()) or TerminationMessage()
 
     def at_once(self) -> DatasetResult:
         plan = MaterializePlan.model_validate({**self.fields, "incoming": None})
@@ -58,7 +58,7 @@ def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
 
 
 def test_what_parses_writes_its_folder_alone_and_the_result_is_that_of_one_process(pod: Pod, tmp_path: Path) -> None:
-    assert pod.runs("materialize") == (0, Outcome())
+    assert pod.runs("materialize") == (0, TerminationMessage())
     assert {path.name for path in pod.store.iterdir()} == {"incoming"}
     assert {path.name for path in pod.incoming.iterdir()} == {publishing.CONTENT, publishing.OUTCOME}
     code, outcome = pod.runs("publish")

@@ -7,14 +7,14 @@ from collections import Counter
 
 import pytest
 
-from hone_trainer.datasets.shares import Part, amounts, pick
+from hone_trainer.datasets.shares import WeightedRows, amounts, pick
 from hone_trainer.errors import ConfigError
 
 pytestmark = pytest.mark.pure
 
 
-def rows(name: str, count: int, share: str | None = None) -> Part:
-    return Part(name, [1] * count, share)
+def rows(name: str, count: int, share: str | None = None) -> WeightedRows:
+    return WeightedRows(name, [1] * count, share)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def rows(name: str, count: int, share: str | None = None) -> Part:
         ([rows("only", 7, "100%")], [7]),
     ],
 )
-def test_what_has_no_share_is_used_once_and_the_rest_follows(parts: list[Part], expected: list[int]) -> None:
+def test_what_has_no_share_is_used_once_and_the_rest_follows(parts: list[WeightedRows], expected: list[int]) -> None:
     assert amounts(parts) == expected
 
 
@@ -70,7 +70,7 @@ def test_a_smaller_amount_is_part_of_a_larger_one_and_another_seed_is_another_ch
 
 def test_by_tokens_the_sum_comes_as_near_as_a_row_allows() -> None:
     random_ = random.Random(3)
-    part = Part("general", [random_.randint(1, 200) for _ in range(500)])
+    part = WeightedRows("general", [random_.randint(1, 200) for _ in range(500)])
     for amount in (1000, 10_000, sum(part.sizes) + 5000, 3 * sum(part.sizes)):
         got = sum(part.sizes[i] for i in pick(part, amount, seed=0))
         assert abs(got - amount) <= 100

@@ -11,7 +11,7 @@ import pytest
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import sources
 from hone_trainer.errors import SourceError
-from hone_trainer.reporting.task import Progress
+from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import folders
 
 pytestmark = pytest.mark.pure
@@ -28,7 +28,7 @@ def source(tmp_path: Path) -> Iterator[Path]:
 def fetch(source: Path) -> list[str]:
     """Names of the files that a Dataset of this folder reads."""
     plan = {"name": "rows", "store": "/store", "source": {"uri": "pvc://claim/rows"}, "sourcePath": str(source)}
-    found = sources.fetch(MaterializePlan.model_validate(plan), source, Progress("rows"))
+    found = sources.fetch(MaterializePlan.model_validate(plan), source, TaskProgress("rows"))
     return [file.name for file in found.files]
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import listening
 import pytest
 
-from hone_api.report import FailureReport, Outcome
+from hone_api.report import FailureReport, TerminationMessage
 from hone_trainer.commands import evaluate
 from hone_trainer.run import launch
-from hone_trainer.training.checkpoints import Checkpoints
+from hone_trainer.training.checkpoints import RunCheckpoints
 
 pytestmark = pytest.mark.trainer
 
@@ -31,8 +31,8 @@ def run(runs: Any, plan: Any) -> Any:
     return runs.wait(plan, runs.start(plan)).result
 
 
-def store(plan: Any) -> Checkpoints:
-    return Checkpoints(Path(plan.work_path) / "checkpoints", 2)
+def store(plan: Any) -> RunCheckpoints:
+    return RunCheckpoints(Path(plan.work_path) / "checkpoints", 2)
 
 
 def pid_of_rank(process: subprocess.Popen[bytes], rank: int) -> int:
@@ -173,8 +173,8 @@ def test_a_killed_rank_ends_all_and_is_named(runs: Any, make_plan: Any) -> None:
     assert store(plan).newest_valid(print) is not None
 
 
-def failed(code: str, message: str = "") -> Outcome:
-    return Outcome(failure=FailureReport(code=code, message=message))
+def failed(code: str, message: str = "") -> TerminationMessage:
+    return TerminationMessage(failure=FailureReport(code=code, message=message))
 
 
 @pytest.mark.attack("secrets in text")
@@ -187,7 +187,7 @@ def test_the_traceback_of_a_rank_hides_credentials(make_plan: Any, tmp_path: Pat
     done = subprocess.run(command, env={**os.environ, "RANK": "0"}, capture_output=True, text=True, check=False)
     assert "Traceback (most recent call last)" in done.stderr
     assert "holds no config.json" in done.stderr
-    written = Outcome.model_validate_json((tmp_path / "rank-0.json").read_text())
+    written = TerminationMessage.model_validate_json((tmp_path / "rank-0.json").read_text())
     assert written.failure is not None
     assert written.failure.code == "ModelNotFound"
     assert "Canary" not in done.stdout + done.stderr + written.failure.message

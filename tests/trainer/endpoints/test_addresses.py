@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hone_trainer.endpoints import http as https
-from hone_trainer.endpoints.addresses import Network, Resolution, is_allowed
+from hone_trainer.endpoints.addresses import AllowedNetwork, Resolution, is_allowed
 from hone_trainer.endpoints.client import Access, Endpoint, PromptRefusedError
 from hone_trainer.errors import ConfigError, SourceError
 
@@ -39,7 +39,7 @@ def test_a_public_address_is_taken(address: str) -> None:
     assert is_allowed(address)
 
 
-OURS = Network(namespace="team", services=["judge.models", "*.shared"], cidrs=["10.96.0.0/12", "fd00:10::/64"])
+OURS = AllowedNetwork(namespace="team", services=["judge.models", "*.shared"], cidrs=["10.96.0.0/12", "fd00:10::/64"])
 SERVICES = {
     "a Service of another namespace": ("http://grade.tenant-b.svc/v1", "10.96.0.9"),
     "by its whole name": ("http://grade.tenant-b.svc.cluster.local/v1", "10.96.0.9"),
@@ -87,7 +87,7 @@ def test_a_service_that_may_be_named(url: str, canonical: str) -> None:
 
 
 def test_without_cidrs_a_service_may_have_any_private_address_but_no_loopback() -> None:
-    network, own = Network(namespace="team"), "db.team.svc.cluster.local"
+    network, own = AllowedNetwork(namespace="team"), "db.team.svc.cluster.local"
     assert network.refused("http://db", Resolution(["192.168.1.1", "10.0.0.1"], own)) == []
     local = ["127.0.0.1", "169.254.169.254"]
     assert network.refused("http://db", Resolution(local, own)) == local
@@ -110,7 +110,7 @@ LEAVING = {
 @pytest.mark.parametrize("url", ["http://db/v1", "http://db.team.svc/v1", "http://db.team.svc.cluster.local/v1"])
 @pytest.mark.parametrize("where", LEAVING)
 def test_a_service_that_leads_out_of_its_namespace_has_no_private_address(where: str, url: str) -> None:
-    network = Network(namespace="team")
+    network = AllowedNetwork(namespace="team")
     refusal = network.refusal(url, Resolution(["8.8.8.8", "172.31.0.1"], LEAVING[where]))
     assert refusal is not None
     assert "the address 172.31.0.1, which is not public" in refusal
@@ -120,7 +120,7 @@ def test_a_service_that_leads_out_of_its_namespace_has_no_private_address(where:
 
 @pytest.mark.attack("addresses")
 def test_a_listed_service_that_leads_out_of_its_namespace_has_no_private_address() -> None:
-    network = Network(namespace="team", services=["*.shared"])
+    network = AllowedNetwork(namespace="team", services=["*.shared"])
     found = Resolution(["10.0.0.1"], "db.example.org")
     assert network.refused("http://a.shared.svc", found) == ["10.0.0.1"]
 
@@ -139,13 +139,13 @@ def test_a_listed_service_that_leads_out_of_its_namespace_has_no_private_address
 )
 def test_a_pattern_of_a_namespace_matches_the_namespace_alone(pattern: str, host: str, listed: bool) -> None:
     """A pod has its own name below that of its Service: both are chosen by whoever has the namespace."""
-    network = Network(namespace="team", services=[pattern])
+    network = AllowedNetwork(namespace="team", services=[pattern])
     assert network.is_listed(f"http://{host}/v1") is listed
     assert (network.problem(f"http://{host}/v1") is None) is listed
 
 
 def test_plans_without_a_namespace_name_services_as_before() -> None:
-    assert Network().problem("http://judge.models.svc/v1") is None
+    assert AllowedNetwork().problem("http://judge.models.svc/v1") is None
 
 
 @pytest.mark.attack("endpoints")
@@ -202,7 +202,7 @@ def test_a_download_that_drips_ends_at_its_limit(tmp_path: Path, server: tuple[i
     reply += DRIPS[what]
     until = time.monotonic() + 0.5
     url = https.checked(f"http://127.0.0.1:{port}/", plain=True)
-    pool = https.connect(url, Network(allow_private=True), until)
+    pool = https.connect(url, AllowedNetwork(allow_private=True), until)
     with pytest.raises((https.HTTPError, OSError)):
         https.send_to(pool, url, "GET", {}).read(2**20)
     assert time.monotonic() - until < 20, "the server would go on for a minute"
@@ -225,7 +225,7 @@ def test_an_endpoint_that_drips_ends_at_its_limit(server: tuple[int, Reply], wha
 def test_what_a_private_server_says_is_not_repeated(server: tuple[int, Reply], monkeypatch: pytest.MonkeyPatch) -> None:
     port, reply = server
     reply.append((0, b"HTTP/1.1 400 Bad\r\nContent-Length: 6\r\nConnection: close\r\n\r\ncanary"))
-    monkeypatch.setattr(Network, "refusal", lambda *_: None)
+    monkeypatch.setattr(AllowedNetwork, "refusal", lambda *_: None)
     endpoint = Endpoint(f"http://db:{port}/v1", Access(namespace="team", resolver=lambda *_: Resolution(["127.0.0.1"])))
     with pytest.raises(PromptRefusedError) as raised:
         endpoint.request("GET", "/models", tries=1)

@@ -17,7 +17,7 @@ from hone_trainer.endpoints.client import Access
 from hone_trainer.errors import SourceError
 from hone_trainer.rewards import Masked, Sample
 from hone_trainer.rewards.base import Scored
-from hone_trainer.sandbox import Workers
+from hone_trainer.sandbox import SandboxWorkers
 
 pytestmark = pytest.mark.trainer
 HERE = Access(allow_private=True, pause=lambda _: None)
@@ -25,7 +25,7 @@ HERE = Access(allow_private=True, pause=lambda _: None)
 
 def scores(spec: dict[str, Any], path: Path | None, *completions: str, access: Access = HERE) -> list[Scored]:
     reward = RewardSpec.model_validate(spec)
-    with Workers(1) as workers:
+    with SandboxWorkers(1) as workers:
         made = rewards.make([reward], {reward.title: str(path)} if path else {}, workers, access)
         samples = [Sample(text, {"prompt": "Where is Rome?"}, len(text.split())) for text in completions]
         return made(samples).parts[reward.title]

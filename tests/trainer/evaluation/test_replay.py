@@ -83,7 +83,7 @@ class StopAtStep(Stop):
 
     def __init__(self, folder: Path, step: int) -> None:
         super().__init__()
-        self._path = checkpoints.Checkpoints(folder, 2).path(step)
+        self._path = checkpoints.RunCheckpoints(folder, 2).path(step)
 
     @property  # type: ignore[override]
     def requested(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.report import Outcome
+from hone_api.report import TerminationMessage
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import baseline, interpolation
 from hone_trainer.models import base_model
@@ -67,7 +67,7 @@ def test_what_is_kept_is_measured_before_and_after_with_intervals(runs: Any, mak
     assert losses[-1] == pytest.approx(float(held_out.tuned), abs=1e-5)
     assert losses == sorted(losses, reverse=True)  # a short run has not gone too far
     assert result.resolved["interpolation"] == "1"
-    assert len(Outcome(result=result).to_termination_message()) <= 4096
+    assert len(TerminationMessage(result=result).to_termination_message()) <= 4096
 
     # A point of the line is the model that is exported with that factor.
     opened = base_model.open_base(plan.model_path)
@@ -256,7 +256,7 @@ def test_a_point_is_told_by_its_own_number() -> None:
     """A reward may be negative, and is made large."""
     goal = Goal("reward", "Highest")
     found, tuned = (
-        interpolation.Point(weight, [scored(reward=value)], []) for weight, value in ((0.4, -1.5), (1, 2.0))
+        interpolation.InterpolatedModel(weight, [scored(reward=value)], []) for weight, value in ((0.4, -1.5), (1, 2.0))
     )
     run = SimpleNamespace(method=SimpleNamespace(goal=goal), probes=[])
     told = interpolation.sentence(found, tuned, [], run)

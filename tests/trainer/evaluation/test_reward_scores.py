@@ -202,7 +202,7 @@ def test_rows_of_every_form_with_a_prompt_have_an_answer_to_compare_with(
 def test_a_teachers_answer_takes_the_place_of_what_is_learned_alone(tiny_model: Path) -> None:
     tokenizer = base_model.open_base(tiny_model).tokenizer
     ids = [*tokenizer("4")["input_ids"], tokenizer.eos_token_id]
-    made = from_model.Model(
+    made = from_model.ModelTeacher(
         PromptEncoder(tokenizer, 64),
         lambda prompts, _: [ids] * len(prompts),
         lambda found: tokenizer.decode(found, skip_special_tokens=True),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from harness_hub import FURTHER, SPLITS, TASKS, TOKEN, Stage, card, choices, write
 
-from hone_api.report import Outcome, TasksResult
+from hone_api.report import TasksResult, TerminationMessage
 from hone_api.training import Harness
 from hone_trainer.errors import TrainerError
 from hone_trainer.harness import catalogue, tasks
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.trainer
 BROKEN = ("baber/piqa", "allenai/sciq", "allenai/openbookqa")
 
 
-def failed(outcome: Outcome, code: str) -> str:
+def failed(outcome: TerminationMessage, code: str) -> str:
     assert outcome.failure is not None, outcome
     assert outcome.failure.code == code, outcome.failure.message
     return outcome.failure.message
@@ -97,7 +97,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def outcomes(repositories: Path, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+def outcomes(
+    repositories: Path, endpoint: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, TerminationMessage]:
     """Of all of them, with data sets that are a program, lack a split, or are damaged."""
     program, split, damage = (repositories / "datasets" / name / "main" for name in BROKEN)
     program.mkdir(parents=True)
@@ -114,7 +116,7 @@ def outcomes(repositories: Path, endpoint: str, tmp_path_factory: pytest.TempPat
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_staged_says_why(outcomes: dict[str, Outcome], name: str) -> None:
+def test_what_cannot_be_staged_says_why(outcomes: dict[str, TerminationMessage], name: str) -> None:
     _, code, words = REFUSED[name]
     assert words in failed(outcomes[name], code)
 

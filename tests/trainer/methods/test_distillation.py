@@ -98,7 +98,7 @@ def test_rows_with_tools_are_left_out(tiny_model: Path) -> None:
     assert encoder.encode({"messages": asks, "tools": tools})  # the template shows them
     end = tokenizer.eos_token_id
     answer = [*tokenizer.encode("Late."), end]
-    told = local.Model(encoder, lambda prompts, _: [answer] * len(prompts), tokenizer.decode, frozenset({end}))
+    told = local.ModelTeacher(encoder, lambda prompts, _: [answer] * len(prompts), tokenizer.decode, frozenset({end}))
     with_tools, plain = told.rows([{"messages": asks, "tools": tools}, {"messages": asks}])
     assert with_tools == LeftOut("it has tools, which are not sent to the teacher")
     assert isinstance(plain, dict)

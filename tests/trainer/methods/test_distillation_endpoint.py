@@ -278,17 +278,17 @@ def test_the_log_says_how_far_the_teacher_is(
 
 def test_several_are_asked_at_a_time() -> None:
     """Were they asked one after the other, the first would wait for the others for ever."""
-    from hone_trainer.endpoints.client import Access, Answer, Endpoint
-    from hone_trainer.teachers.from_endpoint import PARALLEL, Served
+    from hone_trainer.endpoints.client import Access, Endpoint, ModelReply
+    from hone_trainer.teachers.from_endpoint import PARALLEL, EndpointTeacher
 
     together = threading.Barrier(PARALLEL, timeout=600)
 
     class Meeting(Endpoint):
-        def chat(self, *_args: Any, **_options: Any) -> Answer:
+        def chat(self, *_args: Any, **_options: Any) -> ModelReply:
             together.wait()
-            return Answer("Here.", whole=True)
+            return ModelReply("Here.", whole=True)
 
-    made = Served(Meeting("http://teacher.models.svc/v1", Access()), "large", LENGTH)
+    made = EndpointTeacher(Meeting("http://teacher.models.svc/v1", Access()), "large", LENGTH)
     found = list(made.rows([{"prompt": "Where?"}] * PARALLEL))
     assert found == [{"prompt": "Where?", "completion": "Here."}] * PARALLEL
 

@@ -31,9 +31,9 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def generation(url: str, folder: Path, stop: Stop) -> served.Served:
+def generation(url: str, folder: Path, stop: Stop) -> served.ServedGeneration:
     endpoint = Endpoint(url, Access(allow_private=True, most_seconds=served.SECONDS))
-    library = served.Served(endpoint, None, folder, "run", {}, served.Patience(stop), print)
+    library = served.ServedGeneration(endpoint, None, folder, "run", {}, served.Patience(stop), print)
     library._name = "run-adapter-0"  # as after sync_weights
     return library
 

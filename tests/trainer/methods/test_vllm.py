@@ -169,14 +169,14 @@ def test_a_server_that_has_forgotten_the_adapter_is_told_it_again(
     server: str, served_plan: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that was restarted."""
-    load = served.Served._load
+    load = served.ServedGeneration._load
 
-    def load_and_forget(self: served.Served) -> str:
+    def load_and_forget(self: served.ServedGeneration) -> str:
         name = load(self)
         requests.post(f"{server}/v1/unload_lora_adapter", json={"lora_name": name}, timeout=60).raise_for_status()
         return name
 
-    monkeypatch.setattr(served.Served, "_load", load_and_forget)
+    monkeypatch.setattr(served.ServedGeneration, "_load", load_and_forget)
     plan = served_plan("forgotten", server)
     runs.finish(plan)
     samples_are_of_the_newest_step(curve_of(plan))
@@ -197,7 +197,7 @@ def test_a_run_that_fails_leaves_nothing_at_the_server(
         assert adapters(server) != []
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(served.Served, "generate", generate)
+    monkeypatch.setattr(served.ServedGeneration, "generate", generate)
     plan = served_plan("fails", server)
     with pytest.raises(RuntimeError, match="no memory"):
         runs.finish(plan)
@@ -230,7 +230,7 @@ def test_a_server_that_does_not_fit_is_told(
 def test_a_server_that_sees_another_store_is_told(
     server: str, served_plan: Any, runs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served.Served, "_write", lambda *_: None)
+    monkeypatch.setattr(served.ServedGeneration, "_write", lambda *_: None)
     plan = served_plan("elsewhere", server)
     with pytest.raises(TrainerError, match=f"the store mounted so that it sees {plan.work_path}/served/") as raised:
         runs.finish(plan)

@@ -11,7 +11,7 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
-from hone_api.report import FetchResult, Outcome, parse_outcome
+from hone_api.report import FetchResult, TerminationMessage, parse_outcome
 from hone_dev import hub
 from hone_trainer.store import manifest
 from hone_trainer.store.deadline import Deadline
@@ -52,7 +52,7 @@ class Fetch:
         self.store = folder / "store"
         self.output = ""
 
-    def __call__(self, uri: str, secret: dict[str, str] | None = None, **limits: int) -> Outcome:
+    def __call__(self, uri: str, secret: dict[str, str] | None = None, **limits: int) -> TerminationMessage:
         plan = {"kind": "Fetch", "model": {"uri": uri}, "store": "store", "limits": limits}
         if secret is not None:
             (self.folder / "secret").mkdir(exist_ok=True)
@@ -78,13 +78,13 @@ def fetch(tmp_path, endpoint) -> Fetch:
     return Fetch(tmp_path, endpoint)
 
 
-def failed(outcome: Outcome, code: str) -> str:
+def failed(outcome: TerminationMessage, code: str) -> str:
     assert outcome.failure is not None
     assert outcome.failure.code == code, outcome.failure.message
     return outcome.failure.message
 
 
-def fetched(outcome: Outcome) -> FetchResult:
+def fetched(outcome: TerminationMessage) -> FetchResult:
     assert isinstance(outcome.result, FetchResult), outcome
     return outcome.result
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.modelversion import Sample
+from hone_api.modelversion import AnsweredPrompt
 from hone_api.plan import ArtifactInput, DatasetInput, ModelInput, TrainingPlan
 from hone_api.report import parse_outcome
 from hone_operator.cluster import Cluster
@@ -214,7 +214,7 @@ def test_an_answer_stays_text_in_the_model_card(payload: str) -> None:
 
     from hone_trainer.artifacts import model_card
 
-    text = model_card._sample(Sample(prompt=payload, reference=payload, base=payload, tuned=payload))
+    text = model_card._sample(AnsweredPrompt(prompt=payload, reference=payload, base=payload, tuned=payload))
     tokens = MarkdownIt("commonmark").parse(text + "\n\nafter " + model_card._code(payload))
     kinds = [token.type for token in tokens if token.type not in ("paragraph_open", "paragraph_close", "inline")]
     assert kinds == ["fence"] * 4

@@ -16,7 +16,7 @@ import pytest
 from hone_api.report import ProgressReport
 from hone_trainer.reporting import live
 from hone_trainer.reporting.live import Operator, Progress, Reporters
-from hone_trainer.reporting.prometheus import Metrics
+from hone_trainer.reporting.prometheus import PrometheusReporter
 
 pytestmark = pytest.mark.pure
 
@@ -152,7 +152,7 @@ def test_reporters_change_only_what_they_are_told() -> None:
 
 
 def test_lines_are_few_but_stages_and_the_end_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = live.Lines(interval=3600)
+    lines = live.LogLines(interval=3600)
     for step in range(11):
         lines.report(Progress(stage="Training", step=step, total_steps=10, loss=1.0))
     lines.report(Progress(stage="Exporting", step=10, total_steps=10))
@@ -164,7 +164,7 @@ def test_lines_are_few_but_stages_and_the_end_are_told(capsys: pytest.CaptureFix
 
 
 def test_metrics_are_served_and_unknown_numbers_have_no_series() -> None:
-    metrics = Metrics("my-job", 0, "127.0.0.1")
+    metrics = PrometheusReporter("my-job", 0, "127.0.0.1")
     try:
         metrics.report(Progress(stage="Training", step=3, total_steps=10, loss=1.25))
         with urllib.request.urlopen(f"http://127.0.0.1:{metrics.port}/metrics") as answer:

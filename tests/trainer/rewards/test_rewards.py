@@ -20,20 +20,24 @@ from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.rewards import Masked, Sample, answers, gold
 from hone_trainer.rewards.base import Scored
-from hone_trainer.sandbox import Request, Workers
+from hone_trainer.sandbox import SandboxWorkers, WorkerRequest
 
 pytestmark = pytest.mark.trainer
 DATA = Path(__file__).parents[4] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers(2) as made:
+def workers() -> Iterator[SandboxWorkers]:
+    with SandboxWorkers(2) as made:
         yield made
 
 
 def scores(
-    workers: Workers, spec: Mapping[str, Any], record: Mapping[str, Any], *completions: str, path: Path | None = None
+    workers: SandboxWorkers,
+    spec: Mapping[str, Any],
+    record: Mapping[str, Any],
+    *completions: str,
+    path: Path | None = None,
 ) -> list[Scored]:
     """What one reward gives to completions of one record."""
     reward = RewardSpec.model_validate(spec)
@@ -67,7 +71,7 @@ def test_the_last_number_of_a_text(text: str, number: Fraction | None) -> None:
     assert answers.last_number(text if final is None else final) == number
 
 
-def test_number(workers: Workers) -> None:
+def test_number(workers: SandboxWorkers) -> None:
     record = {"answer": "2 + 2 = <<2+2=4>>4\n#### 4"}
     assert scores(workers, {"type": "Number"}, record, "4", "it is 4.0", "5", "", "#### 4") == [1, 1, 0, 0, 1]
     marked = {"type": "Number", "final": {"marked": True}}
@@ -75,14 +79,14 @@ def test_number(workers: Workers) -> None:
     assert scores(workers, {"type": "Number"}, {"answer": "none"}, "none", "0") == [0, 0]
 
 
-def test_exact_match(workers: Workers) -> None:
+def test_exact_match(workers: SandboxWorkers) -> None:
     record = {"answer": "Card arrival"}
     right = ("card  arrival", "Card arrival.", "It is:\ncard arrival", "#### CARD ARRIVAL")
     assert scores(workers, {"type": "ExactMatch"}, record, *right) == [1, 1, 1, 1]
     assert scores(workers, {"type": "ExactMatch"}, record, "card", "", "card arrival or not") == [0, 0, 0]
 
 
-def test_math(workers: Workers) -> None:
+def test_math(workers: SandboxWorkers) -> None:
     pairs = [("\\frac{1}{2}", "0.5"), ("(x+1)^2", "x^2+2x+1"), ("\\{1,2\\}", "\\{2,1\\}"), ("\\sqrt{8}", "2\\sqrt{2}")]
     for answer, other in pairs:
         found = scores(workers, {"type": "Math"}, {"answer": answer}, f"So \\boxed{{{other}}}", f"${other}$", "$7$", "")
@@ -124,7 +128,7 @@ MATHS = {
 
 @pytest.mark.attack("math rewards")
 @pytest.mark.parametrize("case", MATHS)
-def test_math_runs_nothing_and_comes_back_from_what(workers: Workers, tmp_path: Path, case: str) -> None:
+def test_math_runs_nothing_and_comes_back_from_what(workers: SandboxWorkers, tmp_path: Path, case: str) -> None:
     """No point for it, no file by it, and the next answer of the same batch is scored."""
     canary = tmp_path / "canary"
     hostile = MATHS[case].replace("CANARY", str(canary))
@@ -136,7 +140,7 @@ def test_math_runs_nothing_and_comes_back_from_what(workers: Workers, tmp_path: 
 
 @pytest.mark.attack("math rewards")
 @pytest.mark.parametrize("case", ["tower", "factorial", "code in a box", "braces"])
-def test_math_comes_back_from_a_gold_answer_that_is(workers: Workers, tmp_path: Path, case: str) -> None:
+def test_math_comes_back_from_a_gold_answer_that_is(workers: SandboxWorkers, tmp_path: Path, case: str) -> None:
     canary = tmp_path / "canary"
     found = scores(workers, {"type": "Math"}, {"answer": MATHS[case].replace("CANARY", str(canary))}, "\\boxed{1}")
     assert found[0] == 0 or isinstance(found[0], Masked)
@@ -144,14 +148,14 @@ def test_math_comes_back_from_a_gold_answer_that_is(workers: Workers, tmp_path: 
     assert scores(workers, {"type": "Math"}, {"answer": "1"}, "\\boxed{1}") == [1]
 
 
-def test_regex_takes_linear_time(workers: Workers) -> None:
+def test_regex_takes_linear_time(workers: SandboxWorkers) -> None:
     full = {"type": "Regex", "regex": {"pattern": "(a+)+b"}}
     assert scores(workers, full, {}, "aab", "xaab", "a" * 100_000) == [1, 0, 0]
     search = {"type": "Regex", "regex": {"pattern": "(?i)yes", "match": "Search"}}
     assert scores(workers, search, {}, "Oh YES", "no") == [1, 0]
 
 
-def test_format(workers: Workers) -> None:
+def test_format(workers: SandboxWorkers) -> None:
     def style(name: str, *texts: str) -> list[Scored]:
         return scores(workers, {"type": "Format", "format": {"style": name}}, {}, *texts)
 
@@ -164,7 +168,7 @@ def test_format(workers: Workers) -> None:
     assert style("Marked", "so\n#### 4\n", "#### 4", "so #### 4", "#### 4\nor 5") == [1, 1, 0, 0]
 
 
-def test_length(workers: Workers) -> None:
+def test_length(workers: SandboxWorkers) -> None:
     def spec(**bounds: int) -> dict[str, Any]:
         return {"type": "Length", "length": bounds}
 
@@ -173,7 +177,7 @@ def test_length(workers: Workers) -> None:
     assert scores(workers, spec(min=2, max=2, slope=2), {}, *texts) == [0, 0.5, 1, 0.5, 0]
 
 
-def test_json_schema(workers: Workers) -> None:
+def test_json_schema(workers: SandboxWorkers) -> None:
     schema = json.dumps({"type": "object", "required": ["a"], "properties": {"a": {"pattern": "^(x+)+$"}}})
     spec = {"type": "JsonSchema", "jsonSchema": {"schema": schema}}
     fenced = 'Here:\n```json\n{"a": "x"}\n```\n'
@@ -202,12 +206,12 @@ def canary() -> Iterator[tuple[str, list[str]]]:
 @pytest.mark.attack("JSON Schema rewards")
 @pytest.mark.parametrize("reference", ["HTTP/key#/nope", "HTTP/key", "FILE#/nope", "FILE", "nowhere.json", "#/nope"])
 def test_a_worker_fetches_nothing_and_quotes_nothing(
-    workers: Workers, tmp_path: Path, canary: tuple[str, list[str]], reference: str
+    workers: SandboxWorkers, tmp_path: Path, canary: tuple[str, list[str]], reference: str
 ) -> None:
     (tmp_path / "key.json").write_text('{"SecretAccessKey": "canary"}')
     address, asked = canary
     target = reference.replace("HTTP", address).replace("FILE", (tmp_path / "key.json").as_uri())
-    (reply,) = workers.run([Request("jsonSchema", {"schema": {"$ref": target}, "instance": '{"a": "row"}'})])
+    (reply,) = workers.run([WorkerRequest("jsonSchema", {"schema": {"$ref": target}, "instance": '{"a": "row"}'})])
     assert reply.outcome == "Broken"
     assert reply.message.split() == [reply.message.split()[0], "in", "the", "sandbox"]
     assert "canary" not in reply.message
@@ -217,7 +221,7 @@ def test_a_worker_fetches_nothing_and_quotes_nothing(
             scores(workers, {"type": "JsonSchema", "jsonSchema": {"schema": json.dumps({"$ref": target})}}, {}, "1")
 
 
-def test_code(workers: Workers) -> None:
+def test_code(workers: SandboxWorkers) -> None:
     record = {"prompt": "Add.", "tests": "assert add(1, 2) == 3\nassert add(-1, 1) == 0"}
     right = "Sure:\n```python\ndef add(a, b):\n    return a + b\n```"
     spec = {"type": "Code", "code": {"seconds": 1}}
@@ -233,7 +237,7 @@ def test_code(workers: Workers) -> None:
     assert scores(workers, spec, record, right, *wrong) == [1, 0, 0, 0, 0, 0, 0, 0]
 
 
-def test_code_in_humanevals_form(workers: Workers) -> None:
+def test_code_in_humanevals_form(workers: SandboxWorkers) -> None:
     record = {
         "prompt": 'def twice(x):\n    """Twice x."""\n',
         "entryPoint": "twice",
@@ -244,7 +248,7 @@ def test_code_in_humanevals_form(workers: Workers) -> None:
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
-def test_humanevals_own_solutions_pass(workers: Workers) -> None:
+def test_humanevals_own_solutions_pass(workers: SandboxWorkers) -> None:
     rows = [json.loads(line) for line in (DATA / "humaneval/HumanEval_rows_000-081.jsonl").read_text().splitlines()]
     for row in rows[:24]:
         record = {"prompt": row["prompt"], "entryPoint": row["entry_point"], "tests": row["test"]}
@@ -252,7 +256,7 @@ def test_humanevals_own_solutions_pass(workers: Workers) -> None:
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not beside the repository")
-def test_gsm8ks_own_answers_are_right(workers: Workers) -> None:
+def test_gsm8ks_own_answers_are_right(workers: SandboxWorkers) -> None:
     rows = [json.loads(line) for line in (DATA / "gsm8k/train.jsonl").read_text().splitlines()]
     reward = rewards.make([RewardSpec(type="Number", final={"marked": True})], {}, workers)
     samples = [Sample(row["answer"], {"prompt": row["question"], "answer": row["answer"]}, 1) for row in rows]
@@ -287,7 +291,7 @@ USER = {
 
 @pytest.mark.attack("sandbox")
 @pytest.mark.parametrize("what", USER)
-def test_a_function_of_the_users_that(workers: Workers, tmp_path: Path, what: str) -> None:
+def test_a_function_of_the_users_that(workers: SandboxWorkers, tmp_path: Path, what: str) -> None:
     source, expected = USER[what]
     file = tmp_path / "reward.py"
     file.write_text(source)
@@ -296,7 +300,7 @@ def test_a_function_of_the_users_that(workers: Workers, tmp_path: Path, what: st
     assert [None if isinstance(score, Masked) else score for score in found] == expected
 
 
-def test_the_sum_is_weighted_and_masked_as_a_whole(workers: Workers, tmp_path: Path) -> None:
+def test_the_sum_is_weighted_and_masked_as_a_whole(workers: SandboxWorkers, tmp_path: Path) -> None:
     file = tmp_path / "reward.py"
     file.write_text("def reward(completion, **_): return None if 'no' in completion else 10")
     specs = [
@@ -317,7 +321,7 @@ def test_the_sum_is_weighted_and_masked_as_a_whole(workers: Workers, tmp_path: P
 def test_a_sandbox_that_fails_masks_the_sample_and_never_scores_0() -> None:
     record = {"prompt": "?", "tests": "assert f() == 1"}
     right = Sample("```python\ndef f(): return 1\n```", record, 9)
-    with Workers(1) as workers:
+    with SandboxWorkers(1) as workers:
         reward = rewards.make([RewardSpec(type="Code")], {}, workers)
         assert reward([right]).totals == [1]
         worker = workers._idle.get()
@@ -330,7 +334,7 @@ def test_a_sandbox_that_fails_masks_the_sample_and_never_scores_0() -> None:
         assert reward([right]).totals == [1]
 
 
-def test_all_rewards_that_cannot_be_are_named_at_once(workers: Workers) -> None:
+def test_all_rewards_that_cannot_be_are_named_at_once(workers: SandboxWorkers) -> None:
     specs = [
         RewardSpec.model_validate(spec)
         for spec in (
@@ -347,7 +351,7 @@ def test_all_rewards_that_cannot_be_are_named_at_once(workers: Workers) -> None:
 
 
 def check(
-    workers: Workers, spec: Mapping[str, Any], *records: Mapping[str, Any], path: Path | None = None
+    workers: SandboxWorkers, spec: Mapping[str, Any], *records: Mapping[str, Any], path: Path | None = None
 ) -> list[str]:
     reward = RewardSpec.model_validate(spec)
     made = rewards.make([reward], {reward.title: str(path)} if path else {}, workers)
@@ -355,7 +359,7 @@ def check(
     return gold.check(made, [reward.type], rows)
 
 
-def test_a_verifier_must_know_the_gold_answers(workers: Workers) -> None:
+def test_a_verifier_must_know_the_gold_answers(workers: SandboxWorkers) -> None:
     solved = {"tests": "assert f() == 1", "solution": "def f(): return 1"}
     assert check(workers, {"type": "Number"}, {"answer": "4"}, {"answer": "#### 5"}) == [
         "reward number: 1 for the answers of 2 rows"
@@ -376,7 +380,7 @@ def test_a_verifier_must_know_the_gold_answers(workers: Workers) -> None:
         assert "0 and not 1 for the row's own answer in 1 of 3 rows checked: line 2" in raised.value.message
 
 
-def test_a_users_function_must_give_a_number_for_the_gold_answers(workers: Workers, tmp_path: Path) -> None:
+def test_a_users_function_must_give_a_number_for_the_gold_answers(workers: SandboxWorkers, tmp_path: Path) -> None:
     spec = {"type": "Python", "python": {"configMapName": "mine", "seconds": 1}}
     file = tmp_path / "reward.py"
     file.write_text("def reward(**_): return 0.25")
@@ -388,7 +392,7 @@ def test_a_users_function_must_give_a_number_for_the_gold_answers(workers: Worke
     assert "no score (it computed longer than its limit)" in raised.value.message
 
 
-def test_a_config_map_key_that_is_no_text_is_named(workers: Workers, tmp_path: Path) -> None:
+def test_a_config_map_key_that_is_no_text_is_named(workers: SandboxWorkers, tmp_path: Path) -> None:
     file = tmp_path / "reward.py"
     file.write_bytes(b"def reward(**_):\n    return '\xff'\n")
     with pytest.raises(TrainerError, match=r"ConfigMap key mine/reward\.py is not UTF-8 text") as caught:
@@ -396,7 +400,7 @@ def test_a_config_map_key_that_is_no_text_is_named(workers: Workers, tmp_path: P
     assert caught.value.code == "InvalidConfiguration"
 
 
-def test_a_config_map_key_that_is_missing_is_named(workers: Workers) -> None:
+def test_a_config_map_key_that_is_missing_is_named(workers: SandboxWorkers) -> None:
     spec = {"type": "Python", "python": {"configMapName": "mine", "key": "other.py"}}
     with pytest.raises(TrainerError, match=r"there is no ConfigMap key mine/other\.py"):
         scores(workers, spec, {}, "a")

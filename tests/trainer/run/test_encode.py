@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hone_api import encoding
-from hone_api.report import EncodeResult, Outcome
+from hone_api.report import EncodeResult, TerminationMessage
 from hone_trainer.errors import StoreError, TrainerError
 from hone_trainer.models import base_model
 from hone_trainer.run import encode, rows
@@ -26,13 +26,13 @@ def _staged(make_plan: Any, tmp_path: Path, name: str = "run", **fields: Any) ->
     return make_plan(name, encodedPath=str(tmp_path / "store" / "encoded"), **fields)
 
 
-def _command(plan: Any, folder: Path) -> tuple[int, Outcome, str]:
+def _command(plan: Any, folder: Path) -> tuple[int, TerminationMessage, str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(plan.model_dump_json(by_alias=True))
     env = {**os.environ, "HONE_TERMINATION_LOG": str(folder / "termination")}
     command = [sys.executable, "-m", "hone_trainer", "encode", str(folder / "plan.json")]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
-    return done.returncode, Outcome.model_validate_json((folder / "termination").read_text()), done.stderr
+    return done.returncode, TerminationMessage.model_validate_json((folder / "termination").read_text()), done.stderr
 
 
 def test_the_command_encodes_reports_and_reuses(make_plan: Any, tmp_path: Path) -> None:

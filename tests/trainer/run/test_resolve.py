@@ -11,7 +11,7 @@ from hone_api.estimate.micro_batch import FILLED
 from hone_trainer.device import Device
 from hone_trainer.models import base_model, read_shape
 from hone_trainer.run import resolve, rows
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.settings import RunSettings
 
 pytestmark = pytest.mark.trainer
 CPU = Device(1, cuda=False, bf16=False)
@@ -19,7 +19,7 @@ TIGHT = int((RUNTIME_CPU + 5 * 2**20) / FILLED)
 """Bytes: 8 rows of the tiny model need 7 MiB beside the runtime, one row 3."""
 
 
-def settled(plan: Any) -> Settings:
+def settled(plan: Any) -> RunSettings:
     base = base_model.open_base(plan.model_path)
     return resolve.settle(plan, base, rows.load(plan, base), CPU)[1]
 

@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_is_not_used(
 ) -> None:
     plan = make_plan(training={"maxSteps": 12}, evaluation={"samples": 0})
     interrupt(plan, 8)
-    store = checkpoints.Checkpoints(folder_of(plan), 2)
+    store = checkpoints.RunCheckpoints(folder_of(plan), 2)
     assert store.steps() == [8, 9]
     file = store.path(9) / "optimizer.pt"
     if damage == "truncate":
@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(runs: Any, make_plan: Any, i
         outcome = to_outcome(caught.value)
         assert outcome.failure is not None
         assert (outcome.failure.code, outcome.exit_code) == ("DiskFull", 74)
-        store = checkpoints.Checkpoints(folder_of(plan), 2)
+        store = checkpoints.RunCheckpoints(folder_of(plan), 2)
         assert store.newest_valid(print) == store.path(5)
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
@@ -169,14 +169,14 @@ def test_killed_inside_the_writing_of_a_checkpoint(runs: Any, make_plan: Any, in
     assert result.start_step == (8 if point == "after-rename" else 5)
     runs.finish(whole)
     assert runs.curve(plan) == runs.curve(whole)
-    assert not checkpoints.Checkpoints(folder_of(plan), 2).partial.exists()
+    assert not checkpoints.RunCheckpoints(folder_of(plan), 2).partial.exists()
 
 
 def test_sigterm_to_the_process_saves_and_exits_75(runs: Any, make_plan: Any) -> None:
     plan = make_plan(training={"maxSteps": 100000}, evaluation={"samples": 0, "everySteps": 100000})
     started = time.time()
     process = runs.start(plan)
-    runs.wait_for(checkpoints.Checkpoints(folder_of(plan), 2).path(8), process)
+    runs.wait_for(checkpoints.RunCheckpoints(folder_of(plan), 2).path(8), process)
     process.send_signal(signal.SIGTERM)
     outcome = runs.wait(plan, process, 75)
     failure = outcome.failure
@@ -184,7 +184,7 @@ def test_sigterm_to_the_process_saves_and_exits_75(runs: Any, make_plan: Any) ->
     assert failure.code == "Interrupted"
     assert set(outcome.phases) == {"loading", "encoding", "evaluatingBase", "firstStep", "training", "saving"}
     assert sum(outcome.phases.values()) == pytest.approx(time_of(plan, started), abs=2)
-    assert checkpoints.Checkpoints(folder_of(plan), 2).steps()[-1] == failure.step
+    assert checkpoints.RunCheckpoints(folder_of(plan), 2).steps()[-1] == failure.step
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from hone_api.report import Outcome, TrainingResult
+from hone_api.report import TerminationMessage, TrainingResult
 from hone_trainer.artifacts import export
 from hone_trainer.commands import evaluate
 from hone_trainer.errors import TrainerError
@@ -49,7 +49,7 @@ def test_lora_run_is_evaluated_exported_and_recomputable(
     assert [s.prompt for s in result.samples] == [s.prompt for s in result.samples if s.prompt.startswith("Where is")]
     assert result.resolved["adapterRank"] == 16
     assert (result.resolved["adaptedModules"], result.resolved["adaptedLayers"]) == (14, LAYERS)
-    assert len(Outcome(result=result).to_termination_message()) <= 4096
+    assert len(TerminationMessage(result=result).to_termination_message()) <= 4096
 
     out = Path(plan.output_path)
     assert [a.format for a in result.artifacts] == ["Adapter", "Merged"]

@@ -44,7 +44,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> Attempt:
 
     def start(plan: TrainingPlan, day: str, until: int | None = None) -> Any:
         class StopOnceSaved(Stop):
-            path = checkpoints.Checkpoints(Path(plan.work_path) / "checkpoints", 2).path(until or 0)
+            path = checkpoints.RunCheckpoints(Path(plan.work_path) / "checkpoints", 2).path(until or 0)
             requested = property(lambda self: until is not None and self.path.exists(), lambda self, value: None)
 
         clock.stands_at(monkeypatch, day)

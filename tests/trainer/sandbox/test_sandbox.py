@@ -9,20 +9,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from hone_trainer.sandbox import Limits, Program, Reply, Request, Workers
+from hone_trainer.sandbox import ExecutionLimits, Program, Reply, SandboxWorkers, WorkerRequest
 from hone_trainer.sandbox import workers as pool
 
 pytestmark = pytest.mark.trainer
-SHORT = Limits(seconds=0.5)
+SHORT = ExecutionLimits(seconds=0.5)
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
-    with Workers(2) as made:
+def workers() -> Iterator[SandboxWorkers]:
+    with SandboxWorkers(2) as made:
         yield made
 
 
-def run(workers: Workers, source: str, limits: Limits = SHORT) -> Reply:
+def run(workers: SandboxWorkers, source: str, limits: ExecutionLimits = SHORT) -> Reply:
     return workers.run([Program([source], limits=limits).request()])[0]
 
 
@@ -70,7 +70,7 @@ ATTACKS = {
 
 @pytest.mark.attack("sandbox")
 @pytest.mark.parametrize("what", ATTACKS)
-def test_a_program_that(workers: Workers, what: str) -> None:
+def test_a_program_that(workers: SandboxWorkers, what: str) -> None:
     source, told = ATTACKS[what]
     reply = run(workers, source)
     assert reply.outcome == "Failed"
@@ -143,9 +143,9 @@ FORGERIES = {
 
 @pytest.mark.attack("sandbox")
 @pytest.mark.parametrize("what", FORGERIES)
-def test_a_failing_test_is_failed_though_the_program(workers: Workers, what: str) -> None:
+def test_a_failing_test_is_failed_though_the_program(workers: SandboxWorkers, what: str) -> None:
     source = FORGERIES[what].replace("REPLY", _REPLY)
-    reply = workers.run([Program([source, "assert False"], limits=Limits(seconds=2)).request()])[0]
+    reply = workers.run([Program([source, "assert False"], limits=ExecutionLimits(seconds=2)).request()])[0]
     assert reply.outcome == "Failed"
     assert reply.value is None
 
@@ -160,18 +160,18 @@ MALFORMED = {
 
 @pytest.mark.attack("sandbox")
 @pytest.mark.parametrize("what", MALFORMED)
-def test_results_that_are_none_are_the_functions_fault(workers: Workers, what: str) -> None:
+def test_results_that_are_none_are_the_functions_fault(workers: SandboxWorkers, what: str) -> None:
     """A function of the user's own replaces the harness's end, after it was called."""
     source = f"""
 import sys
 sys.modules['__main__']._results = lambda *_: ('{{"results": ' + str({MALFORMED[what] or "''"}) + '}}').encode()
 def f(): return 1
 """
-    program = Program([source], "f", [{}], Limits(seconds=2))
+    program = Program([source], "f", [{}], ExecutionLimits(seconds=2))
     assert workers.run([program.request()])[0].outcome == "Failed"
 
 
-def test_nothing_of_the_machine_is_seen(workers: Workers) -> None:
+def test_nothing_of_the_machine_is_seen(workers: SandboxWorkers) -> None:
     source = (
         "import os, sys, time, random\n"
         "def look(): return [dict(os.environ), sys.argv, os.getpid(), time.time(), random.random(), hash('a')]"
@@ -184,7 +184,7 @@ def test_nothing_of_the_machine_is_seen(workers: Workers) -> None:
     assert arguments == ["-c"]
 
 
-def test_one_call_that_fails_leaves_the_others(workers: Workers) -> None:
+def test_one_call_that_fails_leaves_the_others(workers: SandboxWorkers) -> None:
     calls = [{"x": 1}, {"x": 0}, {"y": 1}, {"x": 4}]
     program = Program(["def f(x):\n print('not a reply')\n return 1 / x"], "f", calls)
     found = workers.run([program.request()])[0].value
@@ -192,20 +192,20 @@ def test_one_call_that_fails_leaves_the_others(workers: Workers) -> None:
     assert found[1]["error"] == "ZeroDivisionError: division by zero"
 
 
-def test_replies_keep_the_order_of_requests(workers: Workers) -> None:
+def test_replies_keep_the_order_of_requests(workers: SandboxWorkers) -> None:
     programs = [Program([f"def f(): return {i}"], "f", [{}]) for i in range(12)]
     replies = workers.run([program.request() for program in programs])
     assert [reply.value[0]["value"] for reply in replies] == list(range(12))
 
 
-def test_a_limit_is_counted_and_not_timed(workers: Workers) -> None:
+def test_a_limit_is_counted_and_not_timed(workers: SandboxWorkers) -> None:
     source = "n = 0\nfor i in range({}): n += i"
     outcomes = [run(workers, source.format(n)).outcome for n in (10**4, 10**7, 10**4, 10**7)]
     assert outcomes == ["Done", "Failed", "Done", "Failed"]
 
 
 def test_a_worker_that_is_killed_breaks_its_request_alone() -> None:
-    with Workers(1) as workers:
+    with SandboxWorkers(1) as workers:
         assert run(workers, "pass").outcome == "Done"
         worker = workers._idle.get()
         assert worker is not None
@@ -218,21 +218,21 @@ def test_a_worker_that_is_killed_breaks_its_request_alone() -> None:
 
 
 def test_a_worker_that_does_not_answer_is_killed() -> None:
-    with Workers(1, patience=0.1) as workers:
-        assert run(workers, "pass", Limits(seconds=30)).outcome == "Done"
+    with SandboxWorkers(1, patience=0.1) as workers:
+        assert run(workers, "pass", ExecutionLimits(seconds=30)).outcome == "Done"
         worker = workers._idle.get()
         assert worker is not None
         os.kill(worker._process.pid, signal.SIGSTOP)
         workers._idle.put(worker)
         start = time.monotonic()
-        assert run(workers, "pass", Limits(seconds=0.01)).outcome == "Broken"
+        assert run(workers, "pass", ExecutionLimits(seconds=0.01)).outcome == "Broken"
         assert time.monotonic() - start < 60
         assert worker._process.poll() is not None
 
 
 def test_a_sandbox_that_cannot_start_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool.sys, "executable", "/nowhere/python")
-    with Workers(1) as workers:
+    with SandboxWorkers(1) as workers:
         reply = run(workers, "pass")
     assert reply.outcome == "Broken"
     assert "cannot start" in reply.message
@@ -240,7 +240,7 @@ def test_a_sandbox_that_cannot_start_is_broken(monkeypatch: pytest.MonkeyPatch) 
 
 def test_no_secret_reaches_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with Workers(1) as workers:
+    with SandboxWorkers(1) as workers:
         run(workers, "pass")
         worker = workers._idle.get()
         assert worker is not None
@@ -252,8 +252,8 @@ def test_no_secret_reaches_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_worker_stays_behind() -> None:
-    with Workers(2) as workers:
-        workers.run([Request("jsonSchema", {"schema": {}, "instance": "1"})] * 4)
+    with SandboxWorkers(2) as workers:
+        workers.run([WorkerRequest("jsonSchema", {"schema": {}, "instance": "1"})] * 4)
         worker = workers._idle.get()
         workers._idle.put(worker)
     assert worker is not None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hone_api.modelversion import Sample
+from hone_api.modelversion import AnsweredPrompt
 from hone_trainer.artifacts import model_card
 from hone_trainer.scoring import endings
 from hone_trainer.scoring.endings import Answer
@@ -75,7 +75,7 @@ def test_answers_of_an_attempt_before_an_upgrade_are_read() -> None:
 
 
 def test_the_model_card_marks_the_answer() -> None:
-    text = model_card._sample(Sample(prompt="?", base="b", tuned="a a a", tuned_ending="Repeats"))
+    text = model_card._sample(AnsweredPrompt(prompt="?", base="b", tuned="a a a", tuned_ending="Repeats"))
     assert "**Tuned (loops)**" in text
     assert "**Base**" in text
 

@@ -10,7 +10,7 @@ import pytest
 
 from hone_api.modelversion import Artifact
 from hone_api.plan import TrainingPlan
-from hone_api.report import FailureReport, Outcome, TrainingResult
+from hone_api.report import FailureReport, TerminationMessage, TrainingResult
 from hone_trainer.errors import ConfigError, TrainerError
 from hone_trainer.run import launch
 from hone_trainer.store import finished, manifest
@@ -44,7 +44,7 @@ def export(plan: TrainingPlan, close: bool = True, text: str = "weights") -> Tra
     uri = adapter.relative_to(plan.output_path).as_posix()
     result = TrainingResult(artifacts=[Artifact(format="Adapter", uri=uri, digest=digest, size_bytes=7)], steps=12)
     if close:
-        finished.keep(plan, Outcome(result=result))
+        finished.keep(plan, TerminationMessage(result=result))
         finished.close(folder)
     return result
 
@@ -96,7 +96,7 @@ def test_what_is_damaged_is_exported_again_elsewhere_and_left_as_it_is(plan: Tra
 def test_the_export_of_an_attempt_killed_after_its_record_is_closed(plan: TrainingPlan) -> None:
     """A sweep takes an export with the mark for half of one."""
     made = export(plan, close=False)
-    finished.keep(plan, Outcome(result=made))
+    finished.keep(plan, TerminationMessage(result=made))
     mark = Path(plan.output_path) / "attempt-1" / finished.MARK
     assert mark.exists()
     answer = finished.result(changed(plan, attempt=2, export_folder="attempt-2"))
@@ -144,10 +144,10 @@ def test_a_plan_of_an_older_operator_never_writes_into_an_old_export(plan: Train
 
 @pytest.mark.pure
 def test_a_final_failure_stays_final_in_a_cluster_and_other_failures_do_not(plan: TrainingPlan) -> None:
-    lost = Outcome(failure=FailureReport(code="RankFailed", message="gone"))
+    lost = TerminationMessage(failure=FailureReport(code="RankFailed", message="gone"))
     finished.keep(plan, lost)
     assert finished.result(plan) is None
-    final = Outcome(failure=FailureReport(code="DatasetFormatMismatch", message="no prompt", rank=1))
+    final = TerminationMessage(failure=FailureReport(code="DatasetFormatMismatch", message="no prompt", rank=1))
     finished.keep(changed(plan, export_folder=None), final)
     assert finished.result(plan) is None, "on a laptop the rows may be changed"
     finished.keep(plan, final)

@@ -14,7 +14,7 @@ from hone_trainer.methods import arguments
 from hone_trainer.run import preflight
 from hone_trainer.scoring import early_stopping
 from hone_trainer.training import settings
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.settings import RunSettings
 
 pytestmark = pytest.mark.pure
 
@@ -34,7 +34,7 @@ def plan(**fields: Any) -> TrainingPlan:
     return TrainingPlan.model_validate({**body, **fields})
 
 
-def resolve(plan: TrainingPlan, ranks: int = 1, cuda: bool = False, bf16: bool = False, **facts: Any) -> Settings:
+def resolve(plan: TrainingPlan, ranks: int = 1, cuda: bool = False, bf16: bool = False, **facts: Any) -> RunSettings:
     device = Device(ranks, cuda=cuda, bf16=bf16)
     facts = {"sequences": 100, "max_length": 64, "micro_batch_size": 4, **facts}
     return settings.resolve(plan, rates=METHODS[Method.SFT].rates, device=device, **facts)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hone_api.failures import FailureCode
-from hone_api.modelversion import Artifact, ArtifactForm, EvaluationNumber, Sample
+from hone_api.modelversion import AnsweredPrompt, Artifact, ArtifactForm, EvaluationNumber
 from hone_trainer import ranks
 from hone_trainer.artifacts import model_card, run_page, servable
 from hone_trainer.artifacts.run_summary import Effort
@@ -33,11 +33,11 @@ PROBES = 2
 
 
 @dataclass
-class Record:
+class RunRecord:
     """What an artifact records about its run."""
 
     numbers: list[EvaluationNumber]
-    samples: list[Sample]
+    samples: list[AnsweredPrompt]
     resolved: dict[str, int | str]
     steps: int
     curves: list[dict[str, Any]]
@@ -109,7 +109,7 @@ def check_weights(stored: Iterable[tuple[str, Any]], expected: dict[str, Any]) -
         raise TrainerError(FailureCode.TRAINER_ERROR, f"the exported weights are wrong: {'; '.join(wrong[:5])}")
 
 
-def write(run: Run, trained: dict[str, Any], network: Any, record: Record, output: Path) -> list[Artifact]:
+def write(run: Run, trained: dict[str, Any], network: Any, record: RunRecord, output: Path) -> list[Artifact]:
     """Write every artifact that the plan asks for. On the first rank only.
 
     Args:
@@ -129,7 +129,7 @@ def write(run: Run, trained: dict[str, Any], network: Any, record: Record, outpu
         return artifacts
 
 
-def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: Record) -> Artifact:
+def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, record: RunRecord) -> Artifact:
     from safetensors.torch import save_file
 
     _fresh(folder)
@@ -147,7 +147,7 @@ def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, reco
     return _finish(run, folder, "Adapter", record)
 
 
-def _full(run: Run, folder: Path, trained: dict[str, Any], network: Generating, record: Record) -> Artifact:
+def _full(run: Run, folder: Path, trained: dict[str, Any], network: Generating, record: RunRecord) -> Artifact:
     import torch
 
     _fresh(folder)
@@ -159,7 +159,7 @@ def _full(run: Run, folder: Path, trained: dict[str, Any], network: Generating, 
     return _finish(run, folder, "Full", record)
 
 
-def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
+def _merged(run: Run, folder: Path, adapter: Path, record: RunRecord) -> Artifact:
     """Base and adapter as one model, merged from the exported adapter: this also proves that the adapter loads.
 
     A QLoRA adapter is merged into the dequantised 4-bit base, since it was fitted to that. The model in training, and a
@@ -195,7 +195,7 @@ def _merged(run: Run, folder: Path, adapter: Path, record: Record) -> Artifact:
     return _finish(run, folder, "Merged", record, note)
 
 
-def _gguf(run: Run, source: Path, record: Record) -> list[Artifact]:
+def _gguf(run: Run, source: Path, record: RunRecord) -> list[Artifact]:
     """The same model for llama.cpp if the plan asks for it. The file includes the tokenizer and its template."""
     if "GGUF" not in run.plan.output.formats:
         return []
@@ -206,7 +206,7 @@ def _gguf(run: Run, source: Path, record: Record) -> list[Artifact]:
     return [_finish(run, folder, "GGUF", record, f"Precision {precision}.", note)]
 
 
-def _finish(run: Run, folder: Path, form: ArtifactForm, record: Record, *notes: str) -> Artifact:
+def _finish(run: Run, folder: Path, form: ArtifactForm, record: RunRecord, *notes: str) -> Artifact:
     """Write tokenizer, generation settings, card, report and curves; then the manifest, which is read back."""
     run.base.tokenizer.save_pretrained(folder)
     if run.method.head == "LanguageModel":

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from hone_api.modelversion import ArtifactForm, Ending, EvaluationNumber, Sample
+from hone_api.modelversion import AnsweredPrompt, ArtifactForm, Ending, EvaluationNumber
 from hone_api.plan import TrainingPlan
 
 TITLES: dict[ArtifactForm, str] = {
@@ -38,7 +38,7 @@ def render(
     *,
     task: str = "text-generation",
     numbers: Sequence[EvaluationNumber],
-    samples: Sequence[Sample],
+    samples: Sequence[AnsweredPrompt],
     resolved: dict[str, int | str],
     steps: int,
     warnings: Sequence[str] = (),
@@ -90,7 +90,7 @@ def _harness(plan: TrainingPlan) -> list[str]:
     return [f"- `{d}` (lm-evaluation-harness {staged.version})" for d in staged.data_sets] if staged else []
 
 
-def _sample(sample: Sample) -> str:
+def _sample(sample: AnsweredPrompt) -> str:
     parts = [
         ("Prompt", sample.prompt),
         ("Reference", sample.reference),

@@ -16,7 +16,7 @@ from hone_trainer.scoring import probe_suite
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from hone_trainer.training.method import Method
+    from hone_trainer.training.method import TrainingMethod
 
 NAME = "report.html"
 TRAINING, HELD_OUT = "training", "held out"
@@ -25,7 +25,7 @@ LOGGED = ("grad_norm", "learning_rate")
 """Training metrics with a figure of their own."""
 
 
-def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], method: Method) -> str:
+def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], method: TrainingMethod) -> str:
     """The page.
 
     Args:
@@ -50,7 +50,7 @@ def render(report: Mapping[str, Any], curves: Sequence[Mapping[str, Any]], metho
     )
 
 
-def _judged(number: Mapping[str, Any], method: Method, lowest: Collection[str]) -> dict[str, Any]:
+def _judged(number: Mapping[str, Any], method: TrainingMethod, lowest: Collection[str]) -> dict[str, Any]:
     """The number with its change, and a verdict: better beyond chance, worse, or neither."""
     if number["purpose"] == "Harness":
         end: str = "Lowest" if probe_suite.title(number["name"], number["dataset"]) in lowest else "Highest"

@@ -82,7 +82,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Step:
+class NextStep:
     """A recommended next action."""
 
     text: str
@@ -196,20 +196,22 @@ print(pipeline("text-generation", ".")("The beginning of a text", max_new_tokens
 END"""
 
 
-def next_steps(report: Mapping[str, Any], judgement: Headline) -> list[Step]:
+def next_steps(report: Mapping[str, Any], judgement: Headline) -> list[NextStep]:
     """What to do with the model, and with one that is not better."""
     return [*_improve(judgement), *_use(report), *_measure(report)]
 
 
-def _improve(judgement: Headline) -> list[Step]:
+def _improve(judgement: Headline) -> list[NextStep]:
     if judgement.style == "good":
         return []
     if judgement.title == NOT_MEASURED:
         return [
-            Step("Keep some rows out of training (spec.splits of the Dataset) and train again to measure the model.")
+            NextStep(
+                "Keep some rows out of training (spec.splits of the Dataset) and train again to measure the model."
+            )
         ]
     return [
-        Step(
+        NextStep(
             "Read the answers and the curves below. If the held-out loss rises while the training loss falls, use "
             "fewer epochs or a lower learningRate. If both stay high, use more steps or a higher learningRate. Good "
             "rows help in either case."
@@ -217,27 +219,29 @@ def _improve(judgement: Headline) -> list[Step]:
     ]
 
 
-def _use(report: Mapping[str, Any]) -> list[Step]:
+def _use(report: Mapping[str, Any]) -> list[NextStep]:
     """How to use a model of this form. A reward model does not answer."""
     plan, form, name = report["plan"], report["form"], shlex.quote(report["plan"]["output"]["modelName"])
     if plan["method"] == "Reward":
         return []
     if form == "GGUF":
-        return [Step("Ask it with llama.cpp, in this folder:", f"llama-cli -m {name}.gguf -p 'Your question'")]
-    ask = Step("Ask it with transformers, in this folder:", WRITE_ON if plan["method"] == "DAPT" else CHAT)
+        return [NextStep("Ask it with llama.cpp, in this folder:", f"llama-cli -m {name}.gguf -p 'Your question'")]
+    ask = NextStep("Ask it with transformers, in this folder:", WRITE_ON if plan["method"] == "DAPT" else CHAT)
     if form != "Adapter":
-        return [ask, Step("Serve it with vLLM, in this folder:", f"vllm serve . --served-model-name {name}")]
+        return [ask, NextStep("Serve it with vLLM, in this folder:", f"vllm serve . --served-model-name {name}")]
     if plan.get("modelAdapter"):
         return [
-            Step("Use the merged model next to this folder: the base of this adapter was merged for this run alone.")
+            NextStep(
+                "Use the merged model next to this folder: the base of this adapter was merged for this run alone."
+            )
         ]
     if not plan["modelUri"].startswith("hf://"):
         needs = "Serve it: adapter_config.json names the path of the base model, which the server also needs."
-        return [Step("Ask it, where the base model is mounted as in the run:", HONE_ASK), Step(needs)]
+        return [NextStep("Ask it, where the base model is mounted as in the run:", HONE_ASK), NextStep(needs)]
     return [ask, *_served_adapter(report)]
 
 
-def _served_adapter(report: Mapping[str, Any]) -> Iterator[Step]:
+def _served_adapter(report: Mapping[str, Any]) -> Iterator[NextStep]:
     plan, rank = report["plan"], report["resolved"].get("adapterRank") or DEFAULT_RANK
     room = next((most for most in SERVED_RANKS if most >= rank), None)
     if room is None or (plan.get("adapter") or {}).get("type") == "DoRA":  # vLLM does not load DoRA
@@ -245,11 +249,11 @@ def _served_adapter(report: Mapping[str, Any]) -> Iterator[Step]:
     base = shlex.quote(base_name(plan["modelUri"]))
     more = f" --max-lora-rank {room}" if room > VLLM_RANK else ""
     command = f"vllm serve {base} --enable-lora --lora-modules {shlex.quote(plan['output']['modelName'])}=.{more}"
-    yield Step("Serve it with vLLM, as an adapter on its base:", command)
+    yield NextStep("Serve it with vLLM, as an adapter on its base:", command)
 
 
-def _measure(report: Mapping[str, Any]) -> list[Step]:
+def _measure(report: Mapping[str, Any]) -> list[NextStep]:
     if report["form"] == "GGUF" or report["plan"]["method"] not in ("SFT", "DAPT"):
         return []
     command = "python -m hone_trainer evaluate . --data rows.jsonl --base FOLDER_OF_THE_BASE"
-    return [Step("Measure it on other rows:", command)]
+    return [NextStep("Measure it on other rows:", command)]

@@ -79,7 +79,7 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
     if weight != 1:
         trained = _towards_base(trained, run, weight)
     title = f"Exported from the checkpoint of step {step}" + (f", weight {weight:g}." if weight != 1 else ".")
-    record = export.Record(
+    record = export.RunRecord(
         numbers=[],
         samples=[],
         resolved=run.settings.to_resolved() | adapters.resolved(plan.adapter) | {"weight": f"{weight:g}"},

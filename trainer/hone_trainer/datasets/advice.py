@@ -14,7 +14,7 @@ from hone_api.dataset import Format
 from hone_api.privacy import quoted
 from hone_api.report import DatasetResult
 from hone_trainer.datasets.language import OTHER, UNKNOWN
-from hone_trainer.datasets.pitfalls import Lengths, Pitfalls
+from hone_trainer.datasets.pitfalls import AnswerLengths, Pitfalls
 from hone_trainer.datasets.profile import Profile
 
 _PREFERENCES = (Format.PREFERENCE, Format.KTO)
@@ -181,7 +181,7 @@ def _harmful(pitfalls: Pitfalls) -> Iterator[str]:
         )
 
 
-def _length_bias(lengths: Lengths) -> Iterator[str]:
+def _length_bias(lengths: AnswerLengths) -> Iterator[str]:
     """Preference optimisation takes length for quality where the data do: Singhal et al. 2023 (arXiv 2310.03716), Park
     et al. 2024 (arXiv 2403.19159)."""
     if lengths.pairs >= _FEW_ANSWERS and max(lengths.longer, lengths.shorter) >= _LENGTH_BIAS * lengths.pairs:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from hone_trainer.datasets.rows import RawRow
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.spool import ValidRow
 
 ROWS, BYTES = 256, 2**20
 """Of a batch; a row that is larger is a batch by itself."""
@@ -18,7 +18,7 @@ Packed = RawRow | bytes
 One = TypeVar("One")
 
 
-def of_rows(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def of_rows(rows: Iterable[ValidRow]) -> Iterator[list[ValidRow]]:
     """Valid rows."""
     return _batches(rows, lambda row: len(row.line))
 

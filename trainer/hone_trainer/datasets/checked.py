@@ -12,11 +12,11 @@ from hone_trainer.datasets import batches, read
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.detect import Detected
 from hone_trainer.datasets.rows import RawRow, RowError, canonical
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.statistics import check_length
 
 
-class Refused(NamedTuple):
+class RefusedRow(NamedTuple):
     """A row that is not valid, as people may see it: without personal data."""
 
     row: RawRow
@@ -29,11 +29,11 @@ class Check:
     def __init__(self, plan: MaterializePlan, detected: Detected) -> None:
         self._plan, self._detected = plan, detected
 
-    def rows(self, batch: Sequence[batches.Packed]) -> list[Row | Refused]:
+    def rows(self, batch: Sequence[batches.Packed]) -> list[ValidRow | RefusedRow]:
         """For each row a valid one, or the reason why it is not."""
         return [self._row(read.parsed(batches.unpacked(row))) for row in batch]
 
-    def _row(self, row: RawRow) -> Row | Refused:
+    def _row(self, row: RawRow) -> ValidRow | RefusedRow:
         plan = self._plan
         try:
             if row.value is None:
@@ -41,7 +41,7 @@ class Check:
             record = self._detected.normalise(row.value)
             check_length(record, plan.checks.max_tokens)
             keys = (_group(plan, row.value), _label(plan, row.value), _stratum(plan, row.value))
-            return Row(row.number, canonical(record), *keys)
+            return ValidRow(row.number, canonical(record), *keys)
         except RowError as error:
             return refused(row, self._shown(error, row), plan)
 
@@ -57,11 +57,11 @@ class Check:
         return error
 
 
-def refused(row: RawRow, error: RowError, plan: MaterializePlan) -> Refused:
+def refused(row: RawRow, error: RowError, plan: MaterializePlan) -> RefusedRow:
     """Row and error without personal data."""
     place = personal_data.told(row.place, plan)
     shown = replace(row, value=personal_data.redacted(row.value, plan), place=place, error=None)
-    return Refused(shown, RowError(error.code, personal_data.told(str(error), plan)))
+    return RefusedRow(shown, RowError(error.code, personal_data.told(str(error), plan)))
 
 
 def _group(plan: MaterializePlan, row: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ BATCH_BYTES = 64 * 2**20
 Batches = Iterator[Any]
 
 
-class DamagedError(Exception):
+class DamagedFileError(Exception):
     """The file ends early or its content differs from its type; row is the first that could not be read."""
 
     def __init__(self, kind: str, row: int, why: Exception | str) -> None:
@@ -31,7 +31,7 @@ class DamagedError(Exception):
         self.row = row
 
 
-class TooLargeError(Exception):
+class UnpackedTooLargeError(Exception):
     """The unpacked file exceeds a limit; the message says which."""
 
 
@@ -42,8 +42,8 @@ def parquet(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
         max_bytes: bound on the unpacked bytes.
 
     Raises:
-        DamagedError: after the rows that could be read.
-        TooLargeError: it unpacks to more than max_bytes, or some rows at once to more than memory can hold.
+        DamagedFileError: after the rows that could be read.
+        UnpackedTooLargeError: it unpacks to more than max_bytes, or some rows at once to more than memory can hold.
     """
 
     def batches() -> Batches:
@@ -53,7 +53,7 @@ def parquet(file: IO[bytes], max_bytes: int) -> Iterator[Any]:
         with pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES) as reader:
             groups = [reader.metadata.row_group(index) for index in range(reader.num_row_groups)]
             if sum(group.total_byte_size for group in groups) > max_bytes:
-                raise TooLargeError(f"unpacked, it is over {max_bytes} bytes")
+                raise UnpackedTooLargeError(f"unpacked, it is over {max_bytes} bytes")
             largest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=0)
             rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, largest)))
             yield from map(_decoded, reader.iter_batches(batch_size=rows))
@@ -146,7 +146,7 @@ def _rows(kind: str, batches: Callable[[], Batches], max_bytes: int) -> Iterator
             _check(batch)
             left -= batch.nbytes
             if left < 0:
-                raise TooLargeError(f"unpacked, it is over {max_bytes} bytes")
+                raise UnpackedTooLargeError(f"unpacked, it is over {max_bytes} bytes")
             _refuse_repeated_names(batch)
             classes = class_names(batch.schema.metadata)
             for value in _values(batch, budget):
@@ -156,9 +156,11 @@ def _rows(kind: str, batches: Callable[[], Batches], max_bytes: int) -> Iterator
         what = (
             "a damaged length, or a value that many rows share; write fewer rows to a group, or the rows as JSON Lines"
         )
-        raise TooLargeError(f"after row {row - 1} some rows need over {budget >> 20} MiB of memory: {what}") from None
+        raise UnpackedTooLargeError(
+            f"after row {row - 1} some rows need over {budget >> 20} MiB of memory: {what}"
+        ) from None
     except (pyarrow.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
-        raise DamagedError(kind, row, error) from None
+        raise DamagedFileError(kind, row, error) from None
 
 
 def _within(budget: int, batches: Batches) -> Batches:

@@ -24,7 +24,7 @@ _XZ_MEMORY = 256 * 2**20
 """Most memory of a dictionary of xz; the largest preset (-9) takes 65 MiB."""
 
 
-class DamagedError(Exception):
+class DamagedStreamError(Exception):
     """What was packed cannot be unpacked to its end."""
 
 
@@ -34,7 +34,7 @@ def unpacked(path: Path, max_bytes: int, name: str) -> Iterator[Stream]:
 
     Raises:
         SourceError: SourceTooLarge when more than max_bytes come out.
-        DamagedError: while reading.
+        DamagedStreamError: while reading.
     """
     with open(path, "rb") as file:
         head = file.read(6)
@@ -51,7 +51,7 @@ def unpacked(path: Path, max_bytes: int, name: str) -> Iterator[Stream]:
             inner, kind = pyarrow.CompressedInputStream(file, "zstd"), "zstd"
         else:
             inner, kind = file, ""
-        yield io.BufferedReader(_Bounded(inner, max_bytes, name, kind))
+        yield io.BufferedReader(_BoundedStream(inner, max_bytes, name, kind))
 
 
 @contextmanager
@@ -108,7 +108,7 @@ class _Unpacker:
                 return unpacked
 
 
-class _Bounded(io.RawIOBase):
+class _BoundedStream(io.RawIOBase):
     """A stream that refuses to give more than so many bytes: gzip can unpack to a thousand times its size."""
 
     def __init__(self, inner: Any, max_bytes: int, name: str, kind: str) -> None:
@@ -123,7 +123,7 @@ class _Bounded(io.RawIOBase):
         except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError) as error:
             if not self._kind:
                 raise
-            raise DamagedError(f"the {self._kind} file is damaged: {error}"[:300]) from None
+            raise DamagedStreamError(f"the {self._kind} file is damaged: {error}"[:300]) from None
         self._left -= len(data)
         if self._left < 0:
             raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{self._name}: unpacked, it is over the limit")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from hone_trainer.datasets.language import LanguageSample
 from hone_trainer.datasets.profile import Profile
 from hone_trainer.datasets.splits import hash_of
-from hone_trainer.datasets.spool import Row
-from hone_trainer.datasets.statistics import Lengths
+from hone_trainer.datasets.spool import ValidRow
+from hone_trainer.datasets.statistics import LengthHistogram
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Counted:
     """For each row the hash of its group, which decides its split."""
     contents: array[int] = field(default_factory=lambda: array("Q"))
     """For each row the hash of its content."""
-    lengths: Lengths = field(default_factory=Lengths)
+    lengths: LengthHistogram = field(default_factory=LengthHistogram)
     profile: Profile = field(default_factory=Profile)
 
 
@@ -33,7 +33,7 @@ class Count:
         self._sample = LanguageSample()
         """Of the batches that this process has seen: what is not in it is in no sample of more rows."""
 
-    def rows(self, batch: Sequence[Row]) -> Counted:
+    def rows(self, batch: Sequence[ValidRow]) -> Counted:
         """What the rows of a batch are."""
         counted = Counted()
         counted.profile.languages = self._sample.sieve()

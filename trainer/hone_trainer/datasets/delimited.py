@@ -32,7 +32,7 @@ class _TooLargeError(Exception):
         self.hidden = hidden
 
 
-class _Lines:
+class _RecordLines:
     """The lines of a stream as text; those of the current record are kept."""
 
     def __init__(self, stream: Stream) -> None:
@@ -71,7 +71,7 @@ class _Lines:
 def rows(stream: Stream, delimiter: str = ",") -> Iterator[Item]:
     """Records as objects by the header's names."""
     csv.field_size_limit(MAX_ROW_BYTES)
-    lines = _Lines(stream)
+    lines = _RecordLines(stream)
     header: list[str] = []
     try:
         first = next((line for line in lines if line.strip()), "")
@@ -101,7 +101,7 @@ tab_separated = partial(rows, delimiter="\t")
 
 
 def _record(
-    reader: Iterator[list[str]], lines: _Lines, start: int, header: list[str], delimiter: str
+    reader: Iterator[list[str]], lines: _RecordLines, start: int, header: list[str], delimiter: str
 ) -> Item | bool | None:
     """The next record as an item; None at the end, False for one without a row: the header, or a blank line."""
     where = f":{start}"
@@ -139,7 +139,7 @@ def _record(
     return Item(where, dict(zip(header, fields, strict=True)))
 
 
-def _broken(error: csv.Error, start: int, lines: _Lines, header: list[str]) -> Item:
+def _broken(error: csv.Error, start: int, lines: _RecordLines, header: list[str]) -> Item:
     """A record that cannot be read: broken is the row where it is one line, else the file."""
     where, reason = f":{start}", str(error)
     if "end of data" in reason:

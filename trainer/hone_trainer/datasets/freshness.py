@@ -9,13 +9,13 @@ from pathlib import Path
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import sources
-from hone_trainer.reporting.task import Progress
+from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import manifest
 
 _SEPARATOR = " with "
 
 
-def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> sources.Fetched:
+def fetch(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> sources.Fetched:
     """The source's files, as `sources.fetch`.
 
     Raises:

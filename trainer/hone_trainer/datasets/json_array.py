@@ -15,7 +15,7 @@ _SPACE = " \t\r\n"
 _UNREAD = "the rest of the file is not read"
 
 
-class _Text:
+class _TextStream:
     """The text of a stream from the current place on; grows as needed, and forgets what was read."""
 
     def __init__(self, stream: Stream) -> None:
@@ -71,7 +71,7 @@ def rows(stream: Stream) -> Iterator[Item]:
 
     Elements are separated by exactly one comma, and nothing but white space follows the array.
     """
-    text, row = _Text(stream), 1
+    text, row = _TextStream(stream), 1
     text.next_character()
     text.skip()  # the bracket by which the array was recognised
     closed = text.next_character() == "]"

@@ -31,17 +31,17 @@ from hone_trainer.datasets import (
     sources,
     synthesis,
 )
-from hone_trainer.datasets.checked import Check, Refused, refused
+from hone_trainer.datasets.checked import Check, RefusedRow, refused
 from hone_trainer.datasets.counted import Count
 from hone_trainer.datasets.curation import personal_data
 from hone_trainer.datasets.read import DataFile, parsed, raw_rows
 from hone_trainer.datasets.row_statistics import Tally, percent
 from hone_trainer.datasets.rows import RawRow, RowError
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.endpoints import http
 from hone_trainer.errors import ConfigError, DataError, to_outcome
 from hone_trainer.parallel import Workers
-from hone_trainer.reporting.task import Progress
+from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import contents, manifest
 from hone_trainer.store.contents import SPLITS
 
@@ -80,7 +80,7 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
     steps = curation.steps(plan)
     download, content = work / "source", work / publishing.CONTENT
     download.mkdir()
-    with Progress(f"dataset {plan.name}") as progress:
+    with TaskProgress(f"dataset {plan.name}") as progress:
         try:
             fetched = sources.of_files(files, plan) if files else freshness.fetch(plan, download, progress)
         except http.UnchangedError:
@@ -146,7 +146,7 @@ def _check_plan(plan: MaterializePlan) -> None:
 class _Intake:
     """Rows as read to valid rows; the others go into rejected."""
 
-    def __init__(self, plan: MaterializePlan, tally: Tally, rejected: IO[str], progress: Progress) -> None:
+    def __init__(self, plan: MaterializePlan, tally: Tally, rejected: IO[str], progress: TaskProgress) -> None:
         self._plan, self._tally, self._rejected, self._progress = plan, tally, rejected, progress
 
     def detect(self, head: Sequence[RawRow]) -> Check | None:
@@ -168,7 +168,7 @@ class _Intake:
         self._tally.format = str(detected)[:253]
         return Check(plan, detected)
 
-    def valid(self, rows: Iterator[RawRow], check: Check | None, workers: Workers) -> Iterator[Row]:
+    def valid(self, rows: Iterator[RawRow], check: Check | None, workers: Workers) -> Iterator[ValidRow]:
         """The valid rows, in order. Without a check there are none."""
         if check is None:
             self._refuse_unread(map(parsed, rows))
@@ -176,7 +176,7 @@ class _Intake:
         for _, checked in workers.map(check.rows, batches.of_raw_rows(rows, workers.count == 1)):
             for row in checked:
                 self._progress.add_row()
-                if isinstance(row, Refused):
+                if isinstance(row, RefusedRow):
                     self._refuse(row)
                 else:
                     self._tally.valid += 1
@@ -186,7 +186,7 @@ class _Intake:
         for row in rows:
             self._refuse(refused(row, row.error or RowError("WrongType", "the row is empty"), self._plan))
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: RefusedRow) -> None:
         row, error = refused
         self._tally.reject(row, error)
         _write_rejected(self._rejected, row, error)
@@ -200,7 +200,7 @@ def _workers(files: Sequence[DataFile]) -> int:
     return min(parallel.cores(), MOST_WORKERS) if size >= SMALL_BYTES else 1
 
 
-def _spool(rows: Iterator[Row], count: Count, tally: Tally, path: Path, workers: Workers) -> None:
+def _spool(rows: Iterator[ValidRow], count: Count, tally: Tally, path: Path, workers: Workers) -> None:
     """First pass: every row into a file as '<hash of its group>\\t<record>'."""
     with open(path, "w", encoding="utf-8") as spool:
         for batch, counted in workers.map(count.rows, batches.of_rows(rows)):

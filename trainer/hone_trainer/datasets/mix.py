@@ -23,15 +23,15 @@ from hone_trainer.datasets import batches, changes, croissant, materialize, publ
 from hone_trainer.datasets.counted import Count
 from hone_trainer.datasets.row_statistics import Tally
 from hone_trainer.datasets.splits import hash_of
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.statistics import length_of
 from hone_trainer.errors import DataError, SourceError
-from hone_trainer.reporting.task import Progress
+from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import contents
 
 
 @dataclass
-class Part:
+class IndexedSplit:
     """A split of a Dataset: each row's position, hash and estimated tokens; 24 bytes of memory a row."""
 
     given: DatasetInput
@@ -41,7 +41,7 @@ class Part:
     tokens: array[int] = field(default_factory=lambda: array("Q"))
 
     @classmethod
-    def open(cls, given: DatasetInput) -> Part:
+    def open(cls, given: DatasetInput) -> IndexedSplit:
         """Read the split once.
 
         Raises:
@@ -69,10 +69,10 @@ class Part:
         for name in ("offsets", "hashes", "tokens"):
             setattr(self, name, array("Q", numpy.array(getattr(self, name), dtype=numpy.uint64)[keep].tobytes()))
 
-    def sized(self, by: str) -> shares.Part:
+    def sized(self, by: str) -> shares.WeightedRows:
         """The part as `mixing` takes it."""
         sizes = self.tokens if by == "Tokens" else [1] * len(self.offsets)
-        return shares.Part(self.given.name, sizes, self.given.share)
+        return shares.WeightedRows(self.given.name, sizes, self.given.share)
 
     def line(self, index: int) -> bytes:
         self.file.seek(self.offsets[index])
@@ -97,15 +97,15 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
         DataError: TooFewRows.
     """
     content = work / publishing.CONTENT
-    with Progress(f"dataset {plan.name}") as progress:
+    with TaskProgress(f"dataset {plan.name}") as progress:
         tally = Tally(_as_source(plan), _revision(plan.parts))
         tally.format = _format(plan.parts)
-        if all(Path(given.path).is_file() for given in plan.parts):  # else `Part.open` reports it
+        if all(Path(given.path).is_file() for given in plan.parts):  # else `IndexedSplit.open` reports it
             contents.verify(plan.parts)
         used: list[DatasetUse] = []
         trained: list[array[int]] = []
         for split in contents.SPLITS:
-            opened = [Part.open(given) for given in plan.parts if given.split == split]
+            opened = [IndexedSplit.open(given) for given in plan.parts if given.split == split]
             for part in opened if trained else ():
                 part.leave_out(trained)
             parts = [part for part in opened if part.offsets]
@@ -131,14 +131,14 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
     return result
 
 
-def _choose(plan: MixPlan, split: str, parts: Sequence[Part]) -> list[list[int]]:
+def _choose(plan: MixPlan, split: str, parts: Sequence[IndexedSplit]) -> list[list[int]]:
     """Indices of each part's rows."""
     sized = [part.sized(plan.by) for part in parts]
     amounts = shares.amounts(sized, plan.total) if split == "train" else shares.amounts_once(sized)
     return [shares.pick(part, amount, plan.seed) for part, amount in zip(sized, amounts, strict=True)]
 
 
-def _write(plan: MixPlan, parts: Sequence[Part], chosen: list[list[int]], path: Path, tally: Tally) -> int:
+def _write(plan: MixPlan, parts: Sequence[IndexedSplit], chosen: list[list[int]], path: Path, tally: Tally) -> int:
     """All chosen rows, in an order that depends on the seed alone."""
     import numpy
 
@@ -152,13 +152,13 @@ def _write(plan: MixPlan, parts: Sequence[Part], chosen: list[list[int]], path: 
     lines = (parts[numbers[at]].line(rows[at]) for at in order)
     count = Count(tally.plan.splits.seed)
     with open(path, "wb") as file:
-        for batch in batches.of_rows(Row(0, line.decode().rstrip("\n")) for line in lines):
+        for batch in batches.of_rows(ValidRow(0, line.decode().rstrip("\n")) for line in lines):
             tally.accept(batch, count.rows(batch))
             file.writelines(row.line.encode() + b"\n" for row in batch)
     return len(places)
 
 
-def _used(parts: Sequence[Part], chosen: Sequence[Sequence[int]]) -> list[DatasetUse]:
+def _used(parts: Sequence[IndexedSplit], chosen: Sequence[Sequence[int]]) -> list[DatasetUse]:
     tokens = [sum(part.tokens[i] for i in indices) for part, indices in zip(parts, chosen, strict=True)]
     rows = [len(indices) for indices in chosen]
     return [

@@ -60,7 +60,7 @@ class Answers:
 
 
 @dataclass
-class Lengths:
+class AnswerLengths:
     """Characters of the answers that are preferred and of those that are not; a pair counts for both."""
 
     better: int = 0
@@ -89,7 +89,7 @@ class Pitfalls:
     """Rows with a text, or a last paragraph (an Alpaca input), that is an empty cell of pandas."""
     same_but_form: int = 0
     """Pairs whose answers differ in case and white space alone."""
-    lengths: Lengths = field(default_factory=Lengths)
+    lengths: AnswerLengths = field(default_factory=AnswerLengths)
     answers: Answers = field(default_factory=Answers)
 
     def see(self, record: Record, text: str) -> None:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from hone_api.failures import FailureCode
 from hone_api.manifest import MANIFEST
 from hone_api.plan import RowsPlan
-from hone_api.report import DatasetResult, Outcome
+from hone_api.report import DatasetResult, TerminationMessage
 from hone_trainer.datasets import croissant, report
 from hone_trainer.errors import ConfigError, DataError, StoreError, to_outcome
 from hone_trainer.secrets import scrub_in
@@ -56,7 +56,7 @@ def hand_over(plan: RowsPlan, make: Make) -> None:
         if manifest.is_complete(work / CONTENT):
             folders.replace(work / CONTENT, folder / CONTENT)
     # Credentials are known to this process alone.
-    scrubbed = Outcome.model_validate(scrub_in(outcome.to_json()))
+    scrubbed = TerminationMessage.model_validate(scrub_in(outcome.to_json()))
     manifest.write_atomically(folder / OUTCOME, scrubbed.model_dump_json(by_alias=True).encode())
 
 
@@ -82,18 +82,18 @@ def is_intact(folder: Path) -> bool:
     return folders.is_intact(folder) and contents.recorded(folder) == f"sha256:{folder.name}"
 
 
-def _made(make: Make, work: Path) -> Outcome:
+def _made(make: Make, work: Path) -> TerminationMessage:
     """The outcome to report; a failure only if it has a report."""
     (work / CONTENT).mkdir()
     try:
-        return Outcome(result=make(work))
+        return TerminationMessage(result=make(work))
     except DataError as error:
         if not manifest.is_complete(work / CONTENT):
             raise
         return to_outcome(error)
 
 
-def _handed_over(folder: Path) -> Outcome:
+def _handed_over(folder: Path) -> TerminationMessage:
     """The outcome that the first container left; it may have been taken over by what it parsed."""
     try:
         # Neither through a link, nor waiting for the other end of a pipe.
@@ -102,14 +102,14 @@ def _handed_over(folder: Path) -> Outcome:
             text = file.read(_MAX_OUTCOME + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
         if (folder / CONTENT).is_symlink() or len(text) > _MAX_OUTCOME:
             raise ValueError("a link, or too large")
-        return Outcome.model_validate_json(text)
+        return TerminationMessage.model_validate_json(text)
     except (OSError, ValidationError, ValueError) as error:
         raise StoreError(
             FailureCode.STORAGE_ERROR, f"{folder} does not hold what was to be published: {error}"
         ) from None
 
 
-def _published(plan: RowsPlan, content: Path, outcome: Outcome) -> DatasetResult:
+def _published(plan: RowsPlan, content: Path, outcome: TerminationMessage) -> DatasetResult:
     """The result, once rows and report are in the store.
 
     Rows that are there already stay in their folder, with the report of whoever read them first; another reading, of

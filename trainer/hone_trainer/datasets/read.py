@@ -98,7 +98,7 @@ def _read_file(file: DataFile, max_bytes: int) -> Iterator[Item]:
                 yield broken("", what)
                 return
             yield from _reader(file.name, stream)(stream)
-        except compression.DamagedError as error:
+        except compression.DamagedStreamError as error:
             yield broken("", str(error))
 
 
@@ -132,9 +132,9 @@ def _columns(file: DataFile, stream: Stream, head: bytes, max_bytes: int) -> Ite
         else:
             with seekable(stream, file.path.parent) as copy:
                 yield from _numbered(read(copy, max_bytes))
-    except columnar.TooLargeError as error:
+    except columnar.UnpackedTooLargeError as error:
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{file.name}: {error}") from None
-    except columnar.DamagedError as error:
+    except columnar.DamagedFileError as error:
         yield broken(f", row {error.row}", str(error))
 
 

@@ -10,8 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from hone_api.curation import CurationStep
-from hone_api.dataset_status import RowError as RowErrorCount
-from hone_api.dataset_status import SplitRows
+from hone_api.dataset_status import RowErrorCount, SplitRows
 from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
@@ -21,8 +20,8 @@ from hone_trainer.datasets.counted import Counted
 from hone_trainer.datasets.profile import Profile
 from hone_trainer.datasets.remembered import Before
 from hone_trainer.datasets.rows import RawRow, RowError
-from hone_trainer.datasets.spool import Row
-from hone_trainer.datasets.statistics import Duplicates, Lengths
+from hone_trainer.datasets.spool import ValidRow
+from hone_trainer.datasets.statistics import Duplicates, LengthHistogram
 from hone_trainer.errors import DataError
 
 _ROWS_NAMED = 10
@@ -46,7 +45,7 @@ class Tally:
     errors: dict[str, RowErrorCount] = field(default_factory=dict)
     examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """The first rejected rows by code, for the report."""
-    lengths: Lengths = field(default_factory=Lengths)
+    lengths: LengthHistogram = field(default_factory=LengthHistogram)
     profile: Profile = field(default_factory=Profile)
     duplicates: Duplicates = field(default_factory=Duplicates)
     curation: list[CurationStep] = field(default_factory=list)
@@ -65,7 +64,7 @@ class Tally:
         self.division = splits.Division.of(self.plan.splits)
         self.strata = splits.Strata(self.plan.splits) if self.plan.splits.stratify_by else None
 
-    def accept(self, rows: Sequence[Row], counted: Counted) -> None:
+    def accept(self, rows: Sequence[ValidRow], counted: Counted) -> None:
         """Count rows that are kept."""
         if self.before:
             self.groups.extend(counted.groups)

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from hone_api.failures import FailureCode
 from hone_api.plan import Limits, MaterializePlan
-from hone_trainer.endpoints.addresses import Network, network_of
+from hone_trainer.endpoints.addresses import AllowedNetwork, network_of
 from hone_trainer.endpoints.http import DISK_ERRORS, Resolver, checked, connect, resolve, send_to
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import read_key, remember
@@ -50,7 +50,7 @@ class Object:
 class Carrier:
     """Sends boto3's requests: one pinned address a host."""
 
-    network: Network
+    network: AllowedNetwork
     until: float = math.inf
     resolver: Resolver = resolve
     _pools: dict[tuple[str, str], urllib3.HTTPConnectionPool] = field(default_factory=dict)

@@ -21,7 +21,7 @@ MANY_PASSES = 4
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightedRows:
     """Rows that go into a mixture: their sizes (tokens; 1 to count rows), and the share that was asked for."""
 
     name: str
@@ -29,7 +29,7 @@ class Part:
     share: str | None = None
 
 
-def amounts(parts: Sequence[Part], total: int | None = None) -> list[int]:
+def amounts(parts: Sequence[WeightedRows], total: int | None = None) -> list[int]:
     """How much of each part is wanted, in the unit of its sizes.
 
     Args:
@@ -53,14 +53,14 @@ def amounts(parts: Sequence[Part], total: int | None = None) -> list[int]:
     return [size if share is None else max(1, round(whole * share)) for size, share in zip(has, shares, strict=True)]
 
 
-def amounts_once(parts: Sequence[Part]) -> list[int]:
+def amounts_once(parts: Sequence[WeightedRows]) -> list[int]:
     """The most of each part, in the proportions of their shares, with which no row is repeated; every part has one."""
     shares = [share_of(part.share or "100%") for part in parts]
     whole = min(sum(part.sizes) / share for part, share in zip(parts, shares, strict=True))
     return [max(1, int(whole * share)) for share in shares]
 
 
-def pick(part: Part, amount: int, seed: int) -> list[int]:
+def pick(part: WeightedRows, amount: int, seed: int) -> list[int]:
     """Indices of the rows that make up about `amount`, ascending: whole passes over all, then some of them again.
 
     Which ones depends on seed, name and index alone, and those of a smaller amount are among those of a larger one.

@@ -24,7 +24,7 @@ from hone_trainer.datasets.compression import SUFFIXES, base_name
 from hone_trainer.datasets.read import DataFile
 from hone_trainer.endpoints.http import Client, Mark, UnchangedError, checked
 from hone_trainer.errors import SourceError
-from hone_trainer.reporting.task import Progress
+from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import hub
 from hone_trainer.store.deadline import Deadline
 
@@ -71,7 +71,7 @@ def shown(uri: str) -> str:
     return uri.partition("?")[0].partition("#")[0]
 
 
-def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
+def fetch(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
     """The source's files: where they are mounted, or downloaded into folder.
 
     Raises:
@@ -84,7 +84,7 @@ def fetch(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
     return SOURCES[scheme](plan, folder, progress)
 
 
-def _from_hub(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
+def _from_hub(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
     deadline = Deadline.after(plan.limits.timeout_seconds)
     repository = hub.Repository.parse(plan.source.uri, "dataset", hub.token_of(plan.secret_path), deadline)
     snapshot = hub.look_up(repository)
@@ -116,7 +116,7 @@ def card(repository: hub.Repository, snapshot: hub.Snapshot, folder: Path) -> di
         return {}
 
 
-def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
+def _from_web(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
     authorization = hub.secret_key(plan.secret_path, "AUTHORIZATION") if plan.secret_path else None
     path = unquote(checked(plan.source.uri).path)
     name = "".join(c for c in PurePosixPath(path).name if c.isprintable())[-100:] or "data"
@@ -129,7 +129,7 @@ def _from_web(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetche
     return replace(fetched, about=croissant.of_web(client, plan.source.uri, folder))
 
 
-def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
+def _from_s3(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
     bucket, what = s3.Bucket.of(plan), shown(plan.source.uri)
     path = plan.source.uri.removeprefix("s3://").partition("/")[2]
     objects = bucket.list(path)
@@ -149,7 +149,7 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched
     return replace(_hashed(files, plan, mark), about=about, left_out=pages)
 
 
-def _from_mount(plan: MaterializePlan, folder: Path, progress: Progress) -> Fetched:
+def _from_mount(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
     if plan.source_path is None:
         raise SourceError(
             FailureCode.SOURCE_NOT_FOUND, f"{shown(plan.source.uri)} is not mounted: the plan has no sourcePath"
@@ -345,7 +345,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-Fetcher = Callable[[MaterializePlan, Path, Progress], Fetched]
+Fetcher = Callable[[MaterializePlan, Path, TaskProgress], Fetched]
 SOURCES: dict[str, Fetcher] = {
     "hf": _from_hub,
     "https": _from_web,

@@ -15,7 +15,7 @@ from hone_trainer.datasets.rows import Record
 
 
 @dataclass(frozen=True)
-class Row:
+class ValidRow:
     """A valid row: its number in the source, and its normalised record as canonical JSON.
 
     Rows of one group stay in one split; no group: the row is its own. label is its value of curation.balance.column,
@@ -29,7 +29,7 @@ class Row:
     stratum: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:  # without the record
-        return Row, (self.number, self.line, self.group, self.label, self.stratum)
+        return ValidRow, (self.number, self.line, self.group, self.label, self.stratum)
 
     @cached_property
     def record(self) -> Record:
@@ -62,7 +62,7 @@ class Spool:
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def append(self, row: Row) -> None:
+    def append(self, row: ValidRow) -> None:
         """Add a row at the end."""
         # JSON escapes tabs and line ends, so that they can stand between fields and rows.
         keys = "\t".join(text and json.dumps(text) for text in (row.group, row.label, row.stratum))
@@ -71,21 +71,21 @@ class Spool:
         self._offsets.append(self._end)
         self._end += len(text)
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[ValidRow]:
         """All rows, in their order; the spool may be read by index meanwhile."""
         self._file.flush()
         with open(self._path, "rb") as lines:
             for line in lines:
                 yield _row(line)
 
-    def __getitem__(self, index: int) -> Row:
+    def __getitem__(self, index: int) -> ValidRow:
         """The row that was appended as number `index`, from 0."""
         self._file.flush()
         self._file.seek(self._offsets[index])
         return _row(self._file.readline())
 
 
-def _row(text: bytes) -> Row:
+def _row(text: bytes) -> ValidRow:
     number, group, label, stratum, line = text.decode().rstrip("\n").split("\t", 4)
     keys = (text and json.loads(text) for text in (group, label, stratum))
-    return Row(int(number), line, *keys)
+    return ValidRow(int(number), line, *keys)

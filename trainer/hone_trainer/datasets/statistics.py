@@ -34,7 +34,7 @@ def check_length(record: Record, most: int | None) -> None:
         raise RowError("TooLong", f"about {length} tokens, checks.maxTokens is {most}")
 
 
-class Lengths:
+class LengthHistogram:
     """Counts rows by their estimated length."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Lengths:
         """Count one record."""
         self._rows[length_of(record)] += 1
 
-    def add(self, other: Lengths) -> None:
+    def add(self, other: LengthHistogram) -> None:
         """Count the rows of another one."""
         self._rows.update(other._rows)
 

@@ -43,7 +43,7 @@ _STORE = "store"
 
 
 @dataclass(frozen=True)
-class Request:
+class ValidationRequest:
     """What a person asks for."""
 
     sources: Sequence[str] = ()
@@ -65,7 +65,7 @@ class Request:
     private_addresses: bool = False
 
 
-def run(request: Request) -> DatasetResult:
+def run(request: ValidationRequest) -> DatasetResult:
     """Materialize the rows into a folder that is thrown away, and print what came of it.
 
     Raises:
@@ -93,7 +93,7 @@ def run(request: Request) -> DatasetResult:
     return result
 
 
-def _check(request: Request) -> None:
+def _check(request: ValidationRequest) -> None:
     if request.format not in set(Format):
         raise ConfigError(f"--format {request.format}: one of {', '.join(Format)}", FailureCode.INVALID_ARGUMENT)
     wrong = [pair for pair in request.columns if "=" not in pair]
@@ -118,7 +118,7 @@ def _check(request: Request) -> None:
         )
 
 
-def _plan(request: Request, store: Path, scratch: Path) -> tuple[MaterializePlan, list[Path]]:
+def _plan(request: ValidationRequest, store: Path, scratch: Path) -> tuple[MaterializePlan, list[Path]]:
     """The plan, and the files where there are several."""
     name, spec = named_manifest(request.dataset) if request.dataset else ("rows", None)
     source, paths = _source(request.sources, spec)
@@ -255,7 +255,7 @@ def named_manifest(path: Path) -> tuple[str, DatasetSpec]:
     return name, spec
 
 
-def _settings(spec: DatasetSpec, request: Request) -> dict[str, Any]:
+def _settings(spec: DatasetSpec, request: ValidationRequest) -> dict[str, Any]:
     """The parts of a spec that work without its cluster; the others are reported."""
     synthesis = request.synthesis
     curation = spec.curation or Curation()
@@ -285,7 +285,7 @@ def _settings(spec: DatasetSpec, request: Request) -> dict[str, Any]:
     }
 
 
-def _keep(store: Path, result: DatasetResult, request: Request) -> None:
+def _keep(store: Path, result: DatasetResult, request: ValidationRequest) -> None:
     """Copy what is asked for out of the store."""
     if request.html is not None and result.report:
         shutil.copyfile(store / result.report, request.html)

@@ -116,7 +116,7 @@ class Resolution:
 
 
 @dataclass(frozen=True)
-class Network:
+class AllowedNetwork:
     """The destinations that the platform allows a pod.
 
     Whoever may write Services in a namespace can point one of type ExternalName, which is a CNAME, at any host. So a
@@ -212,9 +212,9 @@ class Network:
         return f"{namespace}.svc.{self.cluster_domain}".lower() if namespace else None
 
 
-def network_of(plan: MaterializePlan | TrainingPlan) -> Network:
+def network_of(plan: MaterializePlan | TrainingPlan) -> AllowedNetwork:
     """The destinations that a plan's sources and endpoints may have."""
     bounds = plan.limits if isinstance(plan, MaterializePlan) else plan
-    return Network(
+    return AllowedNetwork(
         bounds.allow_private_addresses, plan.cluster_domain, plan.namespace, bounds.services, bounds.cluster_cidrs
     )

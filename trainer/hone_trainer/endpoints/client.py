@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError
 
 from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan, TrainingPlan
-from hone_trainer.endpoints.addresses import PRIVATE_WAY_OUT, Network, is_own, network_of
+from hone_trainer.endpoints.addresses import PRIVATE_WAY_OUT, AllowedNetwork, is_own, network_of
 from hone_trainer.endpoints.http import Resolver, pool_of, resolve, timeout_until
 from hone_trainer.endpoints.usage import Usage
 from hone_trainer.errors import ConfigError, SourceError
@@ -70,7 +70,7 @@ def too_many(refused: int, asked: int, of: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelReply:
     """A model's answer; whole is false if it was cut at the maximum length."""
 
     text: str
@@ -84,7 +84,7 @@ class Access:
     Args:
         most_bytes: of an answer.
         most_seconds: from the request to the end of its answer.
-        namespace, services, cidrs: see `Network`.
+        namespace, services, cidrs: see `AllowedNetwork`.
     """
 
     allow_private: bool = False
@@ -115,9 +115,9 @@ class Access:
         )
 
     @property
-    def network(self) -> Network:
+    def network(self) -> AllowedNetwork:
         """The permitted destinations."""
-        return Network(self.allow_private, self.cluster_domain, self.namespace, self.services, self.cidrs)
+        return AllowedNetwork(self.allow_private, self.cluster_domain, self.namespace, self.services, self.cidrs)
 
 
 @dataclass
@@ -169,7 +169,7 @@ class Endpoint:
 
     def chat(
         self, model: str, messages: Sequence[Message], *, temperature: float, max_tokens: int, seed: int
-    ) -> Answer:
+    ) -> ModelReply:
         """One answer to the messages.
 
         Raises:
@@ -197,7 +197,7 @@ class Endpoint:
         reason = choice.get("finish_reason")
         if reason == "content_filter":
             raise PromptRefusedError(f"{self.host} cuts its answer by a content filter")
-        return Answer(text if isinstance(text, str) else "", reason != "length")
+        return ModelReply(text if isinstance(text, str) else "", reason != "length")
 
     def request(
         self,

@@ -27,7 +27,7 @@ from urllib3.exceptions import HTTPError
 
 from hone_api.failures import FailureCode
 from hone_api.plan import Limits
-from hone_trainer.endpoints.addresses import Network, Resolution
+from hone_trainer.endpoints.addresses import AllowedNetwork, Resolution
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import remember
 
@@ -127,7 +127,7 @@ class Client:
     ) -> str | Mark | None:
         """One request. Returns the location of a redirect, or the mark of the file if it is complete."""
         # A Service's name makes no difference here: https:// sources are public hosts.
-        network = Network(self.limits.allow_private_addresses, by_name=False)
+        network = AllowedNetwork(self.limits.allow_private_addresses, by_name=False)
         pool = connect(url, network, deadline, self.resolver)
         send = {"User-Agent": "hone", "Accept-Encoding": "identity", **headers}
         try:
@@ -189,7 +189,7 @@ class Client:
 
 
 def connect(
-    url: SplitResult, network: Network, until: float = math.inf, resolver: Resolver = resolve
+    url: SplitResult, network: AllowedNetwork, until: float = math.inf, resolver: Resolver = resolve
 ) -> urllib3.HTTPConnectionPool:
     """Connections to one checked address of the URL's host.
 
@@ -223,7 +223,7 @@ def pool_of(
     options: dict[str, Any] = {"timeout": timeout_until(until), "maxsize": connections, "block": connections > 1}
     if tls_host is None:
         plain = urllib3.HTTPConnectionPool(address, port, **options)
-        plain.ConnectionCls = _Patient if patient else _Bounded
+        plain.ConnectionCls = _Patient if patient else _BoundedConnection
         return plain
     context = ssl.create_default_context()
     secure = urllib3.HTTPSConnectionPool(
@@ -260,7 +260,7 @@ class _Within(io.RawIOBase):
         super().close()
 
 
-class _Answer(http.client.HTTPResponse):
+class _TimedResponse(http.client.HTTPResponse):
     """An answer whose head and body must arrive within the connection's timeout."""
 
     def __init__(self, sock: socket.socket, *args: Any, seconds: float | None, idle: float, **options: Any) -> None:
@@ -269,22 +269,22 @@ class _Answer(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Within(self.fp.detach(), sock, until, idle))
 
 
-class _Bounded(urllib3.connection.HTTPConnection):
+class _BoundedConnection(urllib3.connection.HTTPConnection):
     idle: ClassVar[float] = _READ_SECONDS
 
     def getresponse(self) -> Any:
         bounds = {"seconds": self.timeout, "idle": self.idle}
-        self.response_class = functools.partial(_Answer, **bounds)  # type: ignore[assignment, arg-type]
+        self.response_class = functools.partial(_TimedResponse, **bounds)  # type: ignore[assignment, arg-type]
         return super().getresponse()
 
 
-class _Patient(_Bounded):
+class _Patient(_BoundedConnection):
     """For a server that computes for a long time before it sends the first byte."""
 
     idle = 3600.0
 
 
-class _SecureBounded(_Bounded, urllib3.connection.HTTPSConnection):
+class _SecureBounded(_BoundedConnection, urllib3.connection.HTTPSConnection):
     pass
 
 
@@ -310,7 +310,7 @@ def send_to(
     )
 
 
-def _address(url: SplitResult, port: int, network: Network, resolver: Resolver) -> str:
+def _address(url: SplitResult, port: int, network: AllowedNetwork, resolver: Resolver) -> str:
     """An address of the host, after all were checked."""
     host = str(url.hostname)
     if problem := network.problem(url.geturl()):

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hone_api.modelversion import Sample
+from hone_api.modelversion import AnsweredPrompt
 from hone_trainer import ranks
 from hone_trainer.encoding import split_file
 from hone_trainer.encoding.plain_text import as_text
@@ -59,13 +59,13 @@ class Baseline(TrainerCallback):
         elif state.global_step == 0:  # a resumed full fine-tuning without the file has lost them
             self._measure()
 
-    def samples(self, trainer: Loop) -> tuple[list[Sample], list[str]]:
+    def samples(self, trainer: Loop) -> tuple[list[AnsweredPrompt], list[str]]:
         """Each question with both models' answers, and warnings about how the answers end. A collective."""
         if not self._questions:
             return [], []
         tuned, base = self._answer(trainer), self._answers
         pairs = [
-            Sample(
+            AnsweredPrompt(
                 prompt=prompt[:4096],
                 reference=reference[:4096] if reference else None,
                 base=base[i].text[:4096] if base else None,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hone_api.modelversion import EvaluationNumber, Sample
+from hone_api.modelversion import AnsweredPrompt, EvaluationNumber
 from hone_trainer.evaluation import interpolation, loss_spikes, reward_scores
 from hone_trainer.evaluation.baseline import Baseline
-from hone_trainer.evaluation.interpolation import Point
+from hone_trainer.evaluation.interpolation import InterpolatedModel
 from hone_trainer.harness import measuring
 from hone_trainer.scoring import paired, probe_suite, scores
 from hone_trainer.scoring.scores import Score
@@ -21,7 +21,7 @@ class Appraisal:
     """Numbers and answers of base and tuned model, and the verdict."""
 
     numbers: list[EvaluationNumber]
-    samples: list[Sample]
+    samples: list[AnsweredPrompt]
     rejected: str = ""
     """Why the model fails the gate of evaluation.retention or evaluation.harness."""
     advice: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ def appraise(trainer: Loop, base: Baseline, step: int) -> Appraisal:
     if run.method.goal.metric == "loss":
         appraisal.advice += loss_spikes.sentences(trainer.state.log_history)
     if points and base.probes:
-        _interpolated(appraisal, run, base.probes, [*points, Point(1.0, tuned, probed)])
+        _interpolated(appraisal, run, base.probes, [*points, InterpolatedModel(1.0, tuned, probed)])
     return appraisal
 
 
@@ -76,7 +76,7 @@ def _interpolates(run: Run) -> bool:
     return retention is not None and retention.interpolate
 
 
-def _interpolated(appraisal: Appraisal, run: Run, base: list[Score], points: list[Point]) -> None:
+def _interpolated(appraisal: Appraisal, run: Run, base: list[Score], points: list[InterpolatedModel]) -> None:
     best = interpolation.best(points, base, run)
     words = interpolation.sentence(best, points[-1], base, run)
     appraisal.advice += [words] if words else []

@@ -24,7 +24,7 @@ WEIGHTS = (0.2, 0.4, 0.6, 0.8)
 
 
 @dataclass(frozen=True)
-class Point:
+class InterpolatedModel:
     """A model on the line from the base, 0, to the tuned model, 1."""
 
     weight: float
@@ -54,13 +54,13 @@ class Point:
         return {"weight": self.weight, "metrics": metrics}
 
 
-def measure(trainer: Loop) -> list[Point]:
+def measure(trainer: Loop) -> list[InterpolatedModel]:
     """The points between base and tuned model. A collective; the model's weights are restored afterwards."""
     points = []
     for weight in WEIGHTS:
         with between(trainer, weight):
             probes = probe_suite.measure(trainer, trainer.run.probes, trainer.poll)
-            points.append(Point(weight, trainer.scores(), probes))
+            points.append(InterpolatedModel(weight, trainer.scores(), probes))
     return points
 
 
@@ -119,14 +119,14 @@ def _base(run: Run) -> dict[str, Any]:
     return dict(network.named_parameters())
 
 
-def best(points: Sequence[Point], base: Sequence[Score], run: Run) -> Point | None:
+def best(points: Sequence[InterpolatedModel], base: Sequence[Score], run: Run) -> InterpolatedModel | None:
     """The point with the best held-out value among those within the retention limit; None if there is none."""
     limit = probe_suite.limit(run.plan)
     kept = [p for p in points if not probe_suite.beyond(probe_suite.regressions(run.probes, base, p.probes), limit)]
     return min(kept, key=lambda p: p.cost(run.method.goal), default=None)
 
 
-def sentence(choice: Point | None, tuned: Point, base: Sequence[Score], run: Run) -> str | None:
+def sentence(choice: InterpolatedModel | None, tuned: InterpolatedModel, base: Sequence[Score], run: Run) -> str | None:
     """What the curve shows in addition to the tuned model; None if the tuned model is the best point."""
     if choice is None:
         return "evaluation.retention.interpolate: no point between base and tuned model keeps what must be kept."

@@ -21,7 +21,7 @@ from hone_trainer.models import generate
 from hone_trainer.models.base_model import Base
 from hone_trainer.rewards import Combined, Masked, gold
 from hone_trainer.rewards.base import Scored
-from hone_trainer.sandbox import Workers
+from hone_trainer.sandbox import SandboxWorkers
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.paired import REWARD, pass_at, pass_name
@@ -80,7 +80,7 @@ def measure(trainer: Loop, poll: Poll, *, check: bool = False) -> list[Score]:
     if not run.prompts:
         return []
     specs = run.plan.evaluation.rewards
-    with Workers() as workers:
+    with SandboxWorkers() as workers:
         combined = rewards.of_plan(run.plan, specs, workers)
         for split in run.prompts if check else ():
             for sentence in gold.check(combined, [spec.type for spec in specs], split.rows, f"{split.name}: "):

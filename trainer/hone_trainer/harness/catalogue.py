@@ -49,7 +49,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RequestedTasks:
     """An entry of a plan: a task, or a group of tasks."""
 
     name: str
@@ -63,7 +63,7 @@ def root() -> Path:
     return Path(str(lm_eval.tasks.__file__)).parent
 
 
-def find(names: Sequence[str]) -> list[Wanted]:
+def find(names: Sequence[str]) -> list[RequestedTasks]:
     """The tasks for each name, in the order of the names.
 
     Raises:
@@ -73,7 +73,7 @@ def find(names: Sequence[str]) -> list[Wanted]:
     benchmarks, wrong = [], []
     for name in names:
         tasks, problems = _members(name, index)
-        benchmarks.append(Wanted(name, tuple(tasks)))
+        benchmarks.append(RequestedTasks(name, tuple(tasks)))
         wrong += problems
     if wrong:
         raise ConfigError(f"{harness.FIELD}.tasks: {'; '.join(dict.fromkeys(wrong))}")

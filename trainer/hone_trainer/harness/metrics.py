@@ -19,7 +19,7 @@ Row = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Metric:
+class HarnessMetric:
     """A metric of a task, after one of the task's filters."""
 
     metric: str
@@ -40,7 +40,7 @@ class Metric:
         return Mean([total for total, _ in totals], [weight for _, weight in totals])
 
 
-def of_task(task: Any) -> tuple[list[Metric], list[str]]:
+def of_task(task: Any) -> tuple[list[HarnessMetric], list[str]]:
     """(metrics of one of lm-eval's tasks, names of metrics that are not a mean over rows)."""
     kept_metrics, left_out = [], []
     better = task.higher_is_better()
@@ -55,7 +55,7 @@ def of_task(task: Any) -> tuple[list[Metric], list[str]]:
                 left_out.append(name)
             else:
                 best: Best = "Lowest" if better.get(metric) is False else "Highest"
-                kept_metrics.append(Metric(metric, filter_, name, best, row))
+                kept_metrics.append(HarnessMetric(metric, filter_, name, best, row))
     return kept_metrics, left_out
 
 

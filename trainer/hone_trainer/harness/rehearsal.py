@@ -12,14 +12,14 @@ import traceback
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from hone_api.report import Outcome
+from hone_api.report import TerminationMessage
 from hone_api.training import Harness
 from hone_trainer.errors import to_outcome
 
 
 def main(folder: str, options: str) -> int:
     """Exit code 1 if a task cannot be built."""
-    outcome, sentences = Outcome(), list[str]()
+    outcome, sentences = TerminationMessage(), list[str]()
     try:
         with redirect_stdout(sys.stderr):  # tasks may print
             from hone_trainer.harness import tasks

@@ -22,15 +22,15 @@ import yaml
 from hone_api.failures import FailureCode
 from hone_api.finetunejob_status import MAX_TASK_DATA_SETS
 from hone_api.plan import TasksInput, TasksPlan
-from hone_api.report import Outcome, TasksResult
+from hone_api.report import TasksResult, TerminationMessage
 from hone_api.training import Harness
 from hone_trainer import harness
 from hone_trainer.datasets import layout, sources
 from hone_trainer.errors import ConfigError, SourceError, TrainerError
 from hone_trainer.harness import catalogue
-from hone_trainer.harness.catalogue import DataSet, Wanted
+from hone_trainer.harness.catalogue import DataSet, RequestedTasks
 from hone_trainer.harness.tasks import DATA, INDEX
-from hone_trainer.reporting.task import Progress
+from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import folders, hub, manifest
 from hone_trainer.store.deadline import Deadline
 
@@ -71,7 +71,7 @@ def run(plan: TasksPlan) -> TasksResult:
     """
     hub.go_online()
     token = hub.token_of(plan.secret_path)
-    with Progress("evaluation tasks") as progress:
+    with TaskProgress("evaluation tasks") as progress:
         wanted = catalogue.find(plan.harness.tasks)
         parent = Path(plan.store) / FOLDER
         with folders.work_folder(parent) as downloads:
@@ -120,12 +120,12 @@ def rehearse(folder: Path, options: Harness) -> list[str]:
             FailureCode.TRAINER_ERROR, f"{harness.FIELD}: the tasks were not made: exit code {process.returncode}"
         )
     reply: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    if failure := Outcome.model_validate(reply["outcome"]).failure:
+    if failure := TerminationMessage.model_validate(reply["outcome"]).failure:
         raise TrainerError(FailureCode(failure.code), failure.message)
     return list(reply["sentences"])
 
 
-def _choose(wanted: Sequence[Wanted], token: str | None, deadline: Deadline, downloads: Path) -> list[Chosen]:
+def _choose(wanted: Sequence[RequestedTasks], token: str | None, deadline: Deadline, downloads: Path) -> list[Chosen]:
     """Every data set once, in the order of the names."""
     tasks = [task for benchmark in wanted for task in benchmark.tasks]
     splits: dict[str, list[str]] = {}
@@ -182,7 +182,7 @@ def _flat(value: Any) -> list[Any]:
     return [inner for one in value for inner in _flat(one)] if isinstance(value, list | tuple) else [value]
 
 
-def _index(wanted: Sequence[Wanted], chosen: Sequence[Chosen]) -> dict[str, Any]:
+def _index(wanted: Sequence[RequestedTasks], chosen: Sequence[Chosen]) -> dict[str, Any]:
     """The content of tasks.json; equal for equal tasks, rows and version of the harness."""
     places = {one.data.key: f"{number:03d}" for number, one in enumerate(chosen)}
     return {
@@ -205,7 +205,7 @@ def _index(wanted: Sequence[Wanted], chosen: Sequence[Chosen]) -> dict[str, Any]
 
 
 def _stage(
-    index: Mapping[str, Any], chosen: Sequence[Chosen], target: Path, downloads: Path, progress: Progress
+    index: Mapping[str, Any], chosen: Sequence[Chosen], target: Path, downloads: Path, progress: TaskProgress
 ) -> None:
     with folders.work_folder(target.parent) as folder:
         for number, one in enumerate(chosen):

@@ -15,7 +15,7 @@ from hone_api.training import Harness
 from hone_trainer import harness
 from hone_trainer.errors import ConfigError, StoreError
 from hone_trainer.harness import catalogue
-from hone_trainer.harness.metrics import Metric, of_task
+from hone_trainer.harness.metrics import HarnessMetric, of_task
 from hone_trainer.store import manifest
 
 INDEX = "tasks.json"
@@ -30,7 +30,7 @@ class Benchmark:
     name: str
     tasks: Mapping[str, Any]
     """lm-eval's tasks by their names."""
-    metrics: tuple[Metric, ...]
+    metrics: tuple[HarnessMetric, ...]
 
 
 @dataclass(frozen=True)

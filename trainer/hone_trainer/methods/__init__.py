@@ -5,6 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 
 from hone_api.methods import Method as Name
-from hone_trainer.training.method import Method
+from hone_trainer.training.method import TrainingMethod
 
-METHODS: dict[str, Method] = {name: import_module(f"{__name__}.{name.lower()}").METHOD for name in Name}
+METHODS: dict[str, TrainingMethod] = {name: import_module(f"{__name__}.{name.lower()}").METHOD for name in Name}

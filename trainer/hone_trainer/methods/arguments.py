@@ -7,7 +7,7 @@ from typing import Any
 from hone_api.plan import TrainingPlan
 from hone_api.training import AdapterType
 from hone_trainer.training import deepspeed
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.settings import RunSettings
 
 COLLECTIVE_TIMEOUT = 1800
 """Seconds that a rank waits for the others; the longest silence is the first rank's export."""
@@ -18,7 +18,7 @@ PREFETCH = 4
 SCHEDULERS = {"Linear": "linear", "Cosine": "cosine", "Constant": "constant_with_warmup"}
 
 
-def common(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
+def common(plan: TrainingPlan, settings: RunSettings) -> dict[str, Any]:
     """Keyword arguments of transformers' TrainingArguments, and of all configurations that extend it."""
     training = plan.training
     sharded = deepspeed.config(plan, settings)
@@ -55,7 +55,7 @@ def common(plan: TrainingPlan, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _loading(settings: Settings) -> dict[str, Any]:
+def _loading(settings: RunSettings) -> dict[str, Any]:
     """Batches are put together ahead of a GPU. On a CPU the cores are for training. The order of rows is drawn in this
     process, and no worker draws anything, so a resumed run is the same with workers and without."""
     if settings.cpu:
@@ -75,7 +75,7 @@ def _checkpointing() -> str:
     return new if new in TrainingArguments.__dataclass_fields__ else old
 
 
-def _optimizer(plan: TrainingPlan, settings: Settings, is_sharded: bool) -> str:
+def _optimizer(plan: TrainingPlan, settings: RunSettings, is_sharded: bool) -> str:
     """AdamW. With QLoRA its state is paged: it moves to the host while memory peaks (arXiv 2305.14314, section 3)."""
     if settings.cpu:
         return "adamw_torch"

@@ -16,8 +16,8 @@ from hone_trainer.methods import sft
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Tokenizer
 from hone_trainer.scoring import heldout
-from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -53,12 +53,12 @@ def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
     return sft.sequences(rows, max_length if plan.dapt.pack else None)
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
+def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     """TRL's SFTConfig."""
     return sft.config(plan, settings, packing=plan.dapt.pack)
 
 
-METHOD = Method(
+METHOD = TrainingMethod(
     encoder=encoder,
     dataset=dataset,
     arguments=arguments,

@@ -17,8 +17,8 @@ from hone_trainer.models.network import Generating
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -38,7 +38,7 @@ FORMULAS: dict[str, Loss] = {
 """
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
+def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     """TRL's DPOConfig."""
     from trl import DPOConfig
 
@@ -105,7 +105,7 @@ def score(trainer: WithReference, split: HeldOut, poll: Poll) -> Score:
     return pairs.score(split.rows, losses, [beta * (chosen - rejected) for chosen, rejected in ratios])
 
 
-METHOD = Method(
+METHOD = TrainingMethod(
     encoder=pairs.encoder,
     dataset=pairs.dataset,
     arguments=arguments,

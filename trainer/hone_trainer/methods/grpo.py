@@ -24,9 +24,9 @@ from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating
 from hone_trainer.training import indexed
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import Method
+from hone_trainer.training.method import TrainingMethod
 from hone_trainer.training.samplers import PromptOrder
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -70,7 +70,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
     return indexed.dataset(len(rows), lambda index: {"prompt": rows[index].prompt_ids, "row": index})
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
+def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     """TRL's GRPOConfig, or its RLOOConfig for advantages that leave one out."""
     from trl import GRPOConfig, RLOOConfig
 
@@ -177,7 +177,7 @@ def _file(folder: str) -> Path:
     return Path(folder) / f"samples-{ranks.rank()}.safetensors"
 
 
-METHOD = Method(
+METHOD = TrainingMethod(
     encoder=encoder,
     dataset=dataset,
     arguments=arguments,

@@ -27,8 +27,8 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training import indexed
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -63,7 +63,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -> Any:
     return indexed.dataset(len(rows), columns)
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
+def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     """TRL's KTOConfig."""
     from trl import KTOConfig
 
@@ -175,7 +175,7 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-METHOD = Method(
+METHOD = TrainingMethod(
     encoder=encoder,
     dataset=dataset,
     arguments=arguments,

@@ -21,8 +21,8 @@ from hone_trainer.scoring.scores import Score
 from hone_trainer.training import indexed
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -43,7 +43,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     return indexed.dataset(len(rows), columns)
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
+def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     """TRL's ORPOConfig."""
     from trl.experimental.orpo import ORPOConfig
 
@@ -165,7 +165,7 @@ def _likelihood(logits: Any, targets: Any) -> Any:
     return functional.cross_entropy(logits[:, : targets.shape[1]].flatten(0, 1), targets.flatten())
 
 
-METHOD = Method(
+METHOD = TrainingMethod(
     encoder=pairs.encoder,
     dataset=dataset,
     arguments=arguments,

@@ -24,8 +24,8 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training import indexed
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -56,7 +56,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
     return indexed.dataset(len(rows), lambda index: {"prompt_ids": rows[index].prompt_ids})
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
+def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     """transformers' TrainingArguments."""
     from transformers import TrainingArguments
 
@@ -141,7 +141,7 @@ def _divergence(trainer: Ppo, prompt: list[int], answer: list[int]) -> float:
     return float(ppo_math.divergence(ours, theirs).sum())
 
 
-METHOD = Method(
+METHOD = TrainingMethod(
     encoder=encoder,
     dataset=dataset,
     arguments=arguments,

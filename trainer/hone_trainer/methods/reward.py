@@ -19,8 +19,8 @@ from hone_trainer.scoring.scores import Score
 from hone_trainer.training import indexed
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import Method
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.method import TrainingMethod
+from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -33,7 +33,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     return indexed.dataset(len(rows), lambda index: dict(zip(names, rows[index].sequences, strict=True)))
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
+def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     """TRL's RewardConfig."""
     from trl import RewardConfig
 
@@ -85,10 +85,10 @@ def trainer(
     from transformers import PrinterCallback
     from trl import RewardTrainer
 
-    class Reward(Ranked, RewardTrainer):
+    class RankedReward(Ranked, RewardTrainer):
         """TRL's reward model with our loop and loss."""
 
-    reward_trainer = Reward(
+    reward_trainer = RankedReward(
         model=model,
         args=args,
         train_dataset=run.dataset,
@@ -125,7 +125,7 @@ def rewards(model: Network, rows: Sequence[Any], pad_id: int, bf16: bool, poll: 
     return heldout.sweep(model, rows, forward, bf16=bf16, poll=poll)
 
 
-METHOD = Method(
+METHOD = TrainingMethod(
     encoder=pairs.encoder,
     dataset=dataset,
     arguments=arguments,

@@ -15,8 +15,8 @@ from hone_trainer.errors import TrainerError
 from hone_trainer.models import generate
 from hone_trainer.models.network import Generating
 from hone_trainer.rewards import Masked, gold
-from hone_trainer.rewards.combined import Scores
-from hone_trainer.sandbox import Workers
+from hone_trainer.rewards.combined import CombinedScores
+from hone_trainer.sandbox import SandboxWorkers
 from hone_trainer.scoring import heldout
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
@@ -48,12 +48,12 @@ class Rewards:
         assert run.plan.grpo is not None
         specs = run.plan.grpo.rewards
         self._run = run
-        workers = Workers()
+        workers = SandboxWorkers()
         weakref.finalize(self, workers.close)
         self._combined = rewards.of_plan(run.plan, specs, workers)
         self._mask_cut = run.plan.grpo.mask_truncated_completions
         self._told: set[str] = set()
-        self._last: Scores | None = None
+        self._last: CombinedScores | None = None
         self.unanswered: Callable[[], Sequence[bool]] | None = None
         """Which of the newest samples a server failed to generate, where one generates."""
         self.kept: list[bool] = []
@@ -62,10 +62,10 @@ class Rewards:
         for sentence in gold.check(self._combined, [spec.type for spec in specs], prompts):
             run.reporters.say(sentence)
 
-    def __call__(self, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> Scores:
+    def __call__(self, rows: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> CombinedScores:
         """Scores of answers, which are token ids including the end-of-turn token."""
         samples = rewards.as_samples(self._run.base.tokenizer, rows, answers) if rows else []
-        self._last = scores = self._combined(samples) if samples else Scores([], {})
+        self._last = scores = self._combined(samples) if samples else CombinedScores([], {})
         self._tell(scores)
         return scores
 
@@ -120,7 +120,7 @@ class Rewards:
         words = "".join(f"; of {count} the reason is {reason}" for reason, count in reasons)
         raise TrainerError(code, f"{what}{words}", rank=ranks.rank())
 
-    def _tell(self, scores: Scores) -> None:
+    def _tell(self, scores: CombinedScores) -> None:
         """Each reason once."""
         for reason, count in scores.masked().items():
             if reason not in self._told and len(self._told) < _REASONS_TOLD:

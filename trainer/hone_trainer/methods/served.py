@@ -55,7 +55,7 @@ Sample = tuple[list[int], list[float | None]]
 """Token ids including the end-of-turn token, and the log-probability of each, in nats; None: unknown."""
 
 
-class Served:
+class ServedGeneration:
     """TRL's `VLLMGeneration` by its two methods.
 
     Args:
@@ -237,7 +237,9 @@ def attach(trainer: Any, run: Run) -> None:
         "logprobs": 0,
         "return_token_ids": True,
     }
-    served = Served(endpoint, trainer.model, folder, plan.run, sampling, Patience(run.stop), run.reporters.say)
+    served = ServedGeneration(
+        endpoint, trainer.model, folder, plan.run, sampling, Patience(run.stop), run.reporters.say
+    )
     trainer.rewards.unanswered = lambda: served.failed
     trainer.use_vllm, trainer.vllm_mode, trainer.vllm_generation, trainer._last_loaded_step = True, "server", served, -1
     trainer.at_end.callback(served.close)

@@ -15,10 +15,10 @@ from hone_trainer.scoring import heldout
 from hone_trainer.training import chunked_loss, indexed
 from hone_trainer.training.deferred import Deferred
 from hone_trainer.training.loop import Loop, Run
-from hone_trainer.training.method import Method
+from hone_trainer.training.method import TrainingMethod
 from hone_trainer.training.packing import Packs
 from hone_trainer.training.samplers import WithinStep
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -64,13 +64,13 @@ def _columns(rows: Sequence[Row]) -> dict[str, list[int]]:
     }
 
 
-def arguments(plan: TrainingPlan, settings: Settings) -> TrainingArguments:
+def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     """TRL's SFTConfig."""
     noise = plan.sft.neftune_alpha
     return config(plan, settings, packing=plan.training.packing, neftune_noise_alpha=float(noise) if noise else None)
 
 
-def config(plan: TrainingPlan, settings: Settings, **more: Any) -> SFTConfig:
+def config(plan: TrainingPlan, settings: RunSettings, **more: Any) -> SFTConfig:
     """SFTConfig for rows that are ready: cut by the plan's policy, and counted."""
     from trl import SFTConfig
 
@@ -163,7 +163,7 @@ def trainer(
     return sft
 
 
-METHOD = Method(
+METHOD = TrainingMethod(
     encoder=encoder,
     dataset=dataset,
     arguments=arguments,

@@ -15,7 +15,7 @@ from hone_api.report import FetchResult
 from hone_trainer.errors import ConfigError, SourceError
 from hone_trainer.models import read_shape
 from hone_trainer.models.safe_config import make_safe
-from hone_trainer.reporting.task import Progress
+from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import folders, hub, manifest
 from hone_trainer.store.deadline import Deadline
 
@@ -39,7 +39,7 @@ def run(plan: FetchPlan) -> FetchResult:
     repository = hub.Repository.parse(
         uri, "model", hub.token_of(plan.secret_path), Deadline.after(plan.limits.timeout_seconds)
     )
-    with Progress(f"model {repository.name}") as progress:
+    with TaskProgress(f"model {repository.name}") as progress:
         snapshot = hub.look_up(repository)
         names = _wanted(repository, snapshot)
         size = sum(snapshot.files[name] for name in names)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from hone_api.progress_numbers import MEASURED
 from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, Metric, ProgressReport, TrainerStatus
 from hone_trainer.reporting import phases
-from hone_trainer.reporting.refused import Refusals
+from hone_trainer.reporting.refused import FailedReports
 
 POST_INTERVAL = 2.0
 """Seconds between reports to the operator; a change of stage is reported sooner."""
@@ -96,7 +96,7 @@ class Reporters:
             sink.close()
 
 
-class Lines:
+class LogLines:
     """Plain lines on stderr, for a pod's log."""
 
     def __init__(self, interval: float = LINE_INTERVAL) -> None:
@@ -168,7 +168,7 @@ class Operator:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._url, self._token_file, self._interval = url, token_file, interval
-        self._refusals = Refusals(urllib.parse.urlsplit(url).netloc, say)
+        self._refusals = FailedReports(urllib.parse.urlsplit(url).netloc, say)
         self._context = ssl.create_default_context(cafile=str(ca_file)) if ca_file else None
         self._newest: Progress | None = None
         self._stage = ""
@@ -234,7 +234,7 @@ class Operator:
 
 def from_environment() -> Reporters:
     """Bar on a terminal, else lines; also the operator if the pod has its address."""
-    sinks: list[Reporter] = [Bar() if sys.stderr.isatty() else Lines()]
+    sinks: list[Reporter] = [Bar() if sys.stderr.isatty() else LogLines()]
     url, token, ca = (os.environ.get(name) for name in (URL_ENV, TOKEN_ENV, CA_ENV))
     if url and token:
         try:

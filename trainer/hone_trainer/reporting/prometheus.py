@@ -12,7 +12,7 @@ from hone_trainer.reporting.live import Progress
 _LABEL = "finetunejob"
 
 
-class Metrics:
+class PrometheusReporter:
     """A Reporter that keeps gauges and serves them."""
 
     def __init__(self, run: str, port: int, address: str = "0.0.0.0") -> None:

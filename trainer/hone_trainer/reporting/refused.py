@@ -23,7 +23,7 @@ REMEDIES = {
 """What to check, by the HTTP status of the answer."""
 
 
-class Refusals:
+class FailedReports:
     """Logs why reports fail."""
 
     def __init__(self, host: str, say: Callable[[str], None]) -> None:

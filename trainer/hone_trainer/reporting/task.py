@@ -15,7 +15,7 @@ _EVERY_SECONDS = 10
 log = logging.getLogger("hone.trainer")
 
 
-class Progress:
+class TaskProgress:
     """Counts bytes and rows of one task; use it as a context manager."""
 
     def __init__(self, title: str) -> None:
@@ -24,7 +24,7 @@ class Progress:
         self._next = time.monotonic() + _EVERY_SECONDS
         self._live: Status | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> TaskProgress:
         return self
 
     def __exit__(

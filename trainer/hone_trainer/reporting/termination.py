@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from hone_api.privacy import ROWS_ENV, without_rows
-from hone_api.report import Outcome
+from hone_api.report import TerminationMessage
 from hone_trainer.secrets import scrub_in
 
 ENV = "HONE_TERMINATION_LOG"
@@ -17,13 +17,13 @@ FILE = "/dev/termination-log"
 log = logging.getLogger(__name__)
 
 
-def write(outcome: Outcome) -> None:
+def write(outcome: TerminationMessage) -> None:
     """Write the outcome where the kubelet looks for it, without credentials and cut to size."""
     path = os.environ.get(ENV) or FILE
     if os.environ.get(ROWS_ENV) == "false":
         outcome = without_rows(outcome)
     # Scrub before cutting to size: the replacement can be longer than the credential.
-    message = Outcome.model_validate(scrub_in(outcome.to_json())).to_termination_message()
+    message = TerminationMessage.model_validate(scrub_in(outcome.to_json())).to_termination_message()
     if ENV not in os.environ and not os.access(path, os.W_OK):
         return
     try:

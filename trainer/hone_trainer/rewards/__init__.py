@@ -10,39 +10,49 @@ from hone_api.rewards import Reward as RewardSpec
 from hone_api.rewards import RewardType
 from hone_trainer.endpoints.client import Access
 from hone_trainer.errors import ConfigError
-from hone_trainer.rewards.base import Context, Masked, Reward, Sample, as_samples
-from hone_trainer.rewards.code import Code
-from hone_trainer.rewards.combined import Combined, Part, Scores
-from hone_trainer.rewards.format import Format
-from hone_trainer.rewards.json_schema import JsonSchema
-from hone_trainer.rewards.judge import Judge
-from hone_trainer.rewards.length import Length
-from hone_trainer.rewards.match import ExactMatch
-from hone_trainer.rewards.math import Math
-from hone_trainer.rewards.model import RewardModel
-from hone_trainer.rewards.number import Number
-from hone_trainer.rewards.python import Python
-from hone_trainer.rewards.regex import Regex
-from hone_trainer.sandbox import Workers
+from hone_trainer.rewards.base import Context, Masked, RewardFunction, Sample, as_samples
+from hone_trainer.rewards.code import CodeScorer
+from hone_trainer.rewards.combined import Combined, CombinedScores, WeightedReward
+from hone_trainer.rewards.format import FormatScorer
+from hone_trainer.rewards.json_schema import JsonSchemaScorer
+from hone_trainer.rewards.judge import JudgeScorer
+from hone_trainer.rewards.length import LengthScorer
+from hone_trainer.rewards.match import ExactMatchScorer
+from hone_trainer.rewards.math import MathScorer
+from hone_trainer.rewards.model import RewardModelScorer
+from hone_trainer.rewards.number import NumberScorer
+from hone_trainer.rewards.python import PythonScorer
+from hone_trainer.rewards.regex import RegexScorer
+from hone_trainer.sandbox import SandboxWorkers
 
-__all__ = ["REWARDS", "Combined", "Masked", "Reward", "Sample", "Scores", "as_samples", "make", "of_plan"]
+__all__ = [
+    "REWARDS",
+    "Combined",
+    "CombinedScores",
+    "Masked",
+    "RewardFunction",
+    "Sample",
+    "as_samples",
+    "make",
+    "of_plan",
+]
 
-REWARDS: dict[str, Callable[[Context], Reward]] = {
-    RewardType.NUMBER: Number,
-    RewardType.MATH: Math,
-    RewardType.EXACT_MATCH: ExactMatch,
-    RewardType.REGEX: Regex,
-    RewardType.JSON_SCHEMA: JsonSchema,
-    RewardType.FORMAT: Format,
-    RewardType.LENGTH: Length,
-    RewardType.CODE: Code,
-    RewardType.PYTHON: Python,
-    RewardType.REWARD_MODEL: RewardModel,
-    RewardType.JUDGE: Judge,
+REWARDS: dict[str, Callable[[Context], RewardFunction]] = {
+    RewardType.NUMBER: NumberScorer,
+    RewardType.MATH: MathScorer,
+    RewardType.EXACT_MATCH: ExactMatchScorer,
+    RewardType.REGEX: RegexScorer,
+    RewardType.JSON_SCHEMA: JsonSchemaScorer,
+    RewardType.FORMAT: FormatScorer,
+    RewardType.LENGTH: LengthScorer,
+    RewardType.CODE: CodeScorer,
+    RewardType.PYTHON: PythonScorer,
+    RewardType.REWARD_MODEL: RewardModelScorer,
+    RewardType.JUDGE: JudgeScorer,
 }
 
 
-def of_plan(plan: TrainingPlan, specs: Sequence[RewardSpec], workers: Workers) -> Combined:
+def of_plan(plan: TrainingPlan, specs: Sequence[RewardSpec], workers: SandboxWorkers) -> Combined:
     """The named rewards of the plan, with the paths, models and addresses that the plan gives them.
 
     Raises:
@@ -54,7 +64,7 @@ def of_plan(plan: TrainingPlan, specs: Sequence[RewardSpec], workers: Workers) -
 
 
 def make(
-    specs: Sequence[RewardSpec], paths: Mapping[str, str], workers: Workers, access: Access | None = None
+    specs: Sequence[RewardSpec], paths: Mapping[str, str], workers: SandboxWorkers, access: Access | None = None
 ) -> Combined:
     """The rewards of a plan.
 
@@ -76,7 +86,7 @@ def make(
         except ConfigError as error:
             problems.append(error.message)
             continue
-        parts.append(Part(spec.title, float(spec.weight), reward))
+        parts.append(WeightedReward(spec.title, float(spec.weight), reward))
     if problems:
         raise ConfigError("; ".join(problems))
     return Combined(parts)

@@ -14,7 +14,7 @@ from hone_trainer.models.network import Tokenizer
 if TYPE_CHECKING:
     from hone_api.rewards import Reward as RewardSpec
     from hone_trainer.encoding.prompts import Prompt
-    from hone_trainer.sandbox import Workers
+    from hone_trainer.sandbox import SandboxWorkers
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Masked:
 Scored = float | Masked
 
 
-class Reward(Protocol):
+class RewardFunction(Protocol):
     """Scores samples."""
 
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
@@ -74,7 +74,7 @@ class Context:
     """What a reward is built from."""
 
     spec: RewardSpec
-    workers: Workers
+    workers: SandboxWorkers
     path: Path | None = None
     """What the reward needs besides its options: a program, a key, a model."""
     access: Access = field(default_factory=Access)

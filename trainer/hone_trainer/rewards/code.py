@@ -9,7 +9,7 @@ import re2
 
 from hone_api.rewards import ProgramLimits
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored
-from hone_trainer.sandbox import Limits, Program
+from hone_trainer.sandbox import ExecutionLimits, Program
 
 if TYPE_CHECKING:
     from hone_trainer.sandbox import Reply
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _BLOCK = re2.compile(r"(?s)```(?:python|py)?[ \t]*\n(.*?)```")
 
 
-class Code:
+class CodeScorer:
     """1 if the tests run to their end, else 0; masked if the sandbox itself failed.
 
     The tests run in the program's own interpreter, so a program written for the purpose can cheat them. It cannot leave
@@ -54,9 +54,9 @@ def code_in(text: str) -> str:
     return str(blocks[-1]) if blocks else text
 
 
-def limits(options: ProgramLimits) -> Limits:
+def limits(options: ProgramLimits) -> ExecutionLimits:
     """The sandbox's limits from those in the spec."""
-    return Limits(options.seconds, to_bytes(options.memory))
+    return ExecutionLimits(options.seconds, to_bytes(options.memory))
 
 
 def to_bytes(quantity: str) -> int:

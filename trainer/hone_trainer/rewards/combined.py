@@ -7,20 +7,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hone_trainer.rewards.base import Masked, Reward, Sample, Scored
+from hone_trainer.rewards.base import Masked, RewardFunction, Sample, Scored
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightedReward:
     """One reward and its weight."""
 
     name: str
     weight: float
-    reward: Reward
+    reward: RewardFunction
 
 
 @dataclass(frozen=True)
-class Scores:
+class CombinedScores:
     """Scores of some samples."""
 
     totals: list[float | None]
@@ -54,15 +54,15 @@ class Scores:
 class Combined:
     """The rewards of a run."""
 
-    parts: list[Part]
+    parts: list[WeightedReward]
     counts: Counter[str] = field(default_factory=Counter)
     """Samples excluded so far, by reward and reason."""
 
-    def __call__(self, samples: Sequence[Sample]) -> Scores:
+    def __call__(self, samples: Sequence[Sample]) -> CombinedScores:
         """Score the samples."""
         by_reward = {part.name: part.reward(samples) for part in self.parts}
         weights = {part.name: part.weight for part in self.parts}
-        scores = Scores([_total(weights, by_reward, i) for i in range(len(samples))], by_reward)
+        scores = CombinedScores([_total(weights, by_reward, i) for i in range(len(samples))], by_reward)
         self.counts.update(scores.masked())
         return scores
 

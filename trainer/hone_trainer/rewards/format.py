@@ -17,7 +17,7 @@ STYLES = {
 ONCE = {"Think": "<think>", "ThinkAnswer": "<think>", "Boxed": "\\boxed{", "Marked": "####"}
 
 
-class Format(WithoutGold):
+class FormatScorer(WithoutGold):
     """1 or 0."""
 
     def __init__(self, context: Context) -> None:

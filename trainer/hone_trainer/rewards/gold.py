@@ -9,7 +9,7 @@ from hone_api.rewards import VERIFIERS
 from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import TrainerError
 from hone_trainer.rewards.base import Masked, Sample, Scored
-from hone_trainer.rewards.combined import Combined, Part
+from hone_trainer.rewards.combined import Combined, WeightedReward
 
 ROWS = 32
 """Number of rows checked, spread over the data."""
@@ -36,7 +36,7 @@ def check(rewards: Combined, types: Sequence[str], rows: Sequence[Prompt], where
     return [f"{where}{_check(part, type_ in VERIFIERS, sample, where)}" for part, type_ in parts]
 
 
-def _check(part: Part, verifies: bool, rows: Sequence[Prompt], where: str) -> str:
+def _check(part: WeightedReward, verifies: bool, rows: Sequence[Prompt], where: str) -> str:
     golds = [(row, text) for row in rows if (text := part.reward.gold(row.record)) is not None]
     if not golds:
         return f"reward {part.name}: no row has a right answer to check it with"

@@ -10,12 +10,12 @@ import re2
 from hone_api import json_schemas
 from hone_trainer.errors import ConfigError
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGold
-from hone_trainer.sandbox import Request
+from hone_trainer.sandbox import WorkerRequest
 
 _BLOCK = re2.compile(r"(?s)```(?:json)?[ \t]*\n(.*?)```")
 
 
-class JsonSchema(WithoutGold):
+class JsonSchemaScorer(WithoutGold):
     """1 or 0, by jsonschema in a worker of the sandbox."""
 
     def __init__(self, context: Context) -> None:
@@ -36,7 +36,7 @@ class JsonSchema(WithoutGold):
 
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
         bodies = ({"schema": self._schema, "instance": _json_in(s.completion)} for s in samples)
-        replies = self._workers.run([Request("jsonSchema", body) for body in bodies])
+        replies = self._workers.run([WorkerRequest("jsonSchema", body) for body in bodies])
         return [
             Masked(reply.message, broken=True)
             if reply.outcome == "Broken"

@@ -20,7 +20,7 @@ _SYSTEM = (
 _GRADE = re.compile(r"\d+")
 
 
-class Judge(WithoutGold):
+class JudgeScorer(WithoutGold):
     """The grade, from 0 to 1. A sample is masked if the judge is unreachable or returns no grade."""
 
     def __init__(self, context: Context) -> None:

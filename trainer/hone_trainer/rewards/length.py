@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hone_trainer.rewards.base import Context, Sample, Scored, WithoutGold
 
 
-class Length(WithoutGold):
+class LengthScorer(WithoutGold):
     """1 within the bounds. Outside, it falls to 0 over `slope` tokens, as DAPO's overlong penalty does (Yu et al. 2025,
     arXiv 2503.14476, eq. 13, plus 1)."""
 

@@ -10,7 +10,7 @@ from hone_trainer.rewards import answers
 from hone_trainer.rewards.base import Context, Sample, Scored
 
 
-class ExactMatch:
+class ExactMatchScorer:
     """1 or 0."""
 
     def __init__(self, context: Context) -> None:

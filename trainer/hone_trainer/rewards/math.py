@@ -8,13 +8,13 @@ from typing import Any
 from hone_api.rewards import AnswerReward
 from hone_trainer.rewards import answers
 from hone_trainer.rewards.base import Context, Masked, Sample, Scored
-from hone_trainer.sandbox import Request
+from hone_trainer.sandbox import WorkerRequest
 
 MAX_CHARACTERS = 500
 """Longer texts do not count as answers."""
 
 
-class Math:
+class MathScorer:
     """1 or 0, by math-verify in a worker of the sandbox. An answer on which sympy takes too long is masked."""
 
     def __init__(self, context: Context) -> None:
@@ -24,7 +24,9 @@ class Math:
     def __call__(self, samples: Sequence[Sample]) -> list[Scored]:
         pairs = [(self._gold(sample), self._answer(sample.completion)) for sample in samples]
         to_compare = {pair for pair in pairs if _worth_asking(*pair)}
-        requests = [Request("mathematics", {"gold": gold, "answer": answer}) for gold, answer in sorted(to_compare)]
+        requests = [
+            WorkerRequest("mathematics", {"gold": gold, "answer": answer}) for gold, answer in sorted(to_compare)
+        ]
         replies = dict(zip(sorted(to_compare), self._workers.run(requests), strict=True))
         scores: list[Scored] = []
         for gold, answer in pairs:

@@ -13,7 +13,7 @@ from hone_trainer.rewards.base import Context, Masked, Sample, Scored, WithoutGo
 BATCH = 8
 
 
-class RewardModel(WithoutGold):
+class RewardModelScorer(WithoutGold):
     """A sequence classifier with one output. It reads the conversation by its own chat template. An answer that the
     template cannot render, or that is longer than the model's context, is masked."""
 

@@ -11,7 +11,7 @@ from hone_trainer.rewards import answers
 from hone_trainer.rewards.base import Context, Sample, Scored
 
 
-class Number:
+class NumberScorer:
     """1 or 0."""
 
     def __init__(self, context: Context) -> None:

@@ -17,7 +17,7 @@ BATCH = 8
 """Samples in one run of the program: each start costs about 0.05 s of CPU, and a sample that loops fails its batch."""
 
 
-class Python:
+class PythonScorer:
     """What the function returns. None, an error or a limit masks the sample, with the reason."""
 
     def __init__(self, context: Context) -> None:

@@ -9,7 +9,7 @@ from hone_trainer.errors import ConfigError
 from hone_trainer.rewards.base import Context, Sample, Scored, WithoutGold
 
 
-class Regex(WithoutGold):
+class RegexScorer(WithoutGold):
     """1 or 0."""
 
     def __init__(self, context: Context) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
-from hone_api.report import Outcome
+from hone_api.report import TerminationMessage
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.reporting import phases
 from hone_trainer.signals import Stop, die_with_parent
@@ -43,7 +43,7 @@ def run(module: str, plan: TrainingPlan, stop: Stop, what: str) -> None:
             process.wait()
         if process.returncode == 0:
             return
-        failure = Outcome.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
+        failure = TerminationMessage.model_validate_json(outcome.read_text()).failure if outcome.is_file() else None
         if failure is None:
             raise TrainerError(FailureCode.TRAINER_ERROR, f"{what} ended with exit code {process.returncode}")
         raise TrainerError(FailureCode(failure.code), failure.message)

@@ -21,7 +21,7 @@ from hone_api import plan_paths
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
-from hone_api.report import Outcome, TrainingResult
+from hone_api.report import TerminationMessage, TrainingResult
 from hone_trainer.distributed import loopback, messages
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.models import merge_base
@@ -86,11 +86,11 @@ def run(plan: TrainingPlan, plan_dir: Path, since: float | None = None) -> Train
         if first:
             clock.keep(Path(plan.work_path), plan.attempt)
     if result is not None:
-        _keep_outcome(plan, _timed(Outcome(result=result)))
+        _keep_outcome(plan, _timed(TerminationMessage(result=result)))
     return result
 
 
-def _timed(outcome: Outcome) -> Outcome:
+def _timed(outcome: TerminationMessage) -> TerminationMessage:
     """The outcome with where the time of the attempt went."""
     return outcome.model_copy(update={"phases": phases.outcome()})
 
@@ -121,7 +121,7 @@ def _node() -> int:
     return int(os.environ.get(NODE_ENV, "0"))
 
 
-def _keep_outcome(plan: TrainingPlan, outcome: Outcome) -> None:
+def _keep_outcome(plan: TrainingPlan, outcome: TerminationMessage) -> None:
     """outcome.json in the work folder: the whole outcome, for people without a cluster."""
     file = Path(plan.work_path) / "outcome.json"
     with contextlib.suppress(OSError):  # the disk may be what failed
@@ -154,7 +154,7 @@ def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult |
     finally:
         del os.environ[phases.ENV]
         if node == 0:
-            _, rank_zero = _outcomes(folder).get(0, (0.0, Outcome()))
+            _, rank_zero = _outcomes(folder).get(0, (0.0, TerminationMessage()))
             clock.take_over(rank_zero.phases)
     if node != 0:
         return None
@@ -184,7 +184,7 @@ def _launch_config(plan: TrainingPlan, node: int) -> object:
     )
 
 
-Outcomes = dict[int, tuple[float, Outcome]]
+Outcomes = dict[int, tuple[float, TerminationMessage]]
 """Time and outcome by rank, of the ranks that wrote one."""
 
 
@@ -229,7 +229,7 @@ def _outcomes(folder: Path) -> Outcomes:
     outcomes = {}
     for file in folder.glob("rank-*.json"):
         rank = int(file.stem.removeprefix("rank-"))
-        outcomes[rank] = (file.stat().st_mtime, Outcome.model_validate_json(file.read_text()))
+        outcomes[rank] = (file.stat().st_mtime, TerminationMessage.model_validate_json(file.read_text()))
     return outcomes
 
 
@@ -245,7 +245,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
         messages.speak_json()
         from hone_trainer.run import pipeline
 
-        outcome = Outcome(result=pipeline.run(plan, stop))
+        outcome = TerminationMessage(result=pipeline.run(plan, stop))
     except BaseException as error:
         import traceback
 
@@ -255,7 +255,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
     _end(folder, rank, outcome)
 
 
-def _end(folder: Path, rank: int, outcome: Outcome) -> NoReturn:
+def _end(folder: Path, rank: int, outcome: TerminationMessage) -> NoReturn:
     temporary = folder / f".rank-{rank}"
     temporary.write_text(_timed(outcome).model_dump_json(by_alias=True))
     temporary.rename(folder / f"rank-{rank}.json")

@@ -13,7 +13,7 @@ from hone_api.estimate.advice import advise
 from hone_api.failures import FailureCode
 from hone_api.phases import EXPORTING
 from hone_api.plan import TrainingPlan
-from hone_api.report import Outcome, TrainingResult
+from hone_api.report import TerminationMessage, TrainingResult
 from hone_api.states import Reason
 from hone_trainer import device, ranks
 from hone_trainer.artifacts import export
@@ -26,13 +26,13 @@ from hone_trainer.harness import measuring
 from hone_trainer.methods import METHODS
 from hone_trainer.models import adapters, base_model, generate, targets
 from hone_trainer.reporting import live
-from hone_trainer.reporting.prometheus import Metrics
+from hone_trainer.reporting.prometheus import PrometheusReporter
 from hone_trainer.run import estimate, preflight, resolve, rows
 from hone_trainer.scoring import probe_suite
 from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import finished
 from hone_trainer.training import callbacks, deepspeed, selfcheck, settings
-from hone_trainer.training.checkpoints import Checkpoints, step_of
+from hone_trainer.training.checkpoints import RunCheckpoints, step_of
 from hone_trainer.training.l2sp import L2ToStart
 from hone_trainer.training.loop import Loop, Run
 
@@ -52,7 +52,7 @@ def run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
     started = time.monotonic()
     reporters = live.from_environment() if ranks.is_first() else live.Reporters()
     if plan.metrics_port is not None and ranks.is_first():
-        reporters.add(Metrics(plan.run, plan.metrics_port))
+        reporters.add(PrometheusReporter(plan.run, plan.metrics_port))
     try:
         with rendering.on_day(plan.template_date):
             return _run(plan, stop, reporters, started)
@@ -78,14 +78,14 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: live.Reporters, started: flo
         effort = _effort(run, training, peak, time.monotonic() - started)
         record = _record(run, training, appraisal, result, effort)
         result.artifacts = export.write(run, weights, training.trainer.model, record, folder)
-        finished.keep(plan, Outcome(result=result))
+        finished.keep(plan, TerminationMessage(result=result))
         finished.close(folder)
     ranks.barrier()
     return result if ranks.is_first() else None
 
 
 @dataclass(frozen=True)
-class Training:
+class FinishedTraining:
     """A run whose last step is done; the model is that of step `exported`."""
 
     trainer: Loop
@@ -99,7 +99,7 @@ class Training:
     """Mean over the steps of this attempt."""
 
 
-def _trained(run: Run) -> Training:
+def _trained(run: Run) -> FinishedTraining:
     """Train to the end, from the newest checkpoint where there is one, and load the best step."""
     base, speed = baseline.Baseline(run), callbacks.Report(run)
     hooks: list[TrainerCallback] = [base, callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run), speed]
@@ -126,7 +126,9 @@ def _trained(run: Run) -> Training:
     exported = trainer.best_step() or step
     if exported != step:
         trainer.load_step(run.checkpoints.path(exported))
-    return Training(trainer, base, speed, step_of(newest) if newest else 0, step, exported, outcome.training_loss)
+    return FinishedTraining(
+        trainer, base, speed, step_of(newest) if newest else 0, step, exported, outcome.training_loss
+    )
 
 
 def _trainer(run: Run, hooks: list[TrainerCallback], newest: Path | None) -> Loop:
@@ -151,7 +153,7 @@ def _trainer(run: Run, hooks: list[TrainerCallback], newest: Path | None) -> Loo
     return trainer
 
 
-def _result(run: Run, training: Training, appraisal: Appraisal, peak: int) -> TrainingResult:
+def _result(run: Run, training: FinishedTraining, appraisal: Appraisal, peak: int) -> TrainingResult:
     """What the operator gets; without artifacts yet."""
     early = training.step < run.settings.total_steps
     speed = training.speed.tokens_per_second
@@ -179,7 +181,7 @@ def _result(run: Run, training: Training, appraisal: Appraisal, peak: int) -> Tr
     )
 
 
-def _effort(run: Run, training: Training, peak: int, seconds: float) -> Effort:
+def _effort(run: Run, training: FinishedTraining, peak: int, seconds: float) -> Effort:
     return Effort(
         seconds=round(seconds, 1),
         gpus=0 if run.settings.cpu else ranks.world_size(),
@@ -191,10 +193,10 @@ def _effort(run: Run, training: Training, peak: int, seconds: float) -> Effort:
 
 
 def _record(
-    run: Run, training: Training, appraisal: Appraisal, result: TrainingResult, effort: Effort
-) -> export.Record:
+    run: Run, training: FinishedTraining, appraisal: Appraisal, result: TrainingResult, effort: Effort
+) -> export.RunRecord:
     """The content of the model's card and report."""
-    return export.Record(
+    return export.RunRecord(
         numbers=result.numbers,
         samples=appraisal.samples,
         resolved=result.resolved,
@@ -241,7 +243,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
         rows=data.train,
         dataset=dataset,
         held_out=data.held_out,
-        checkpoints=Checkpoints(Path(plan.work_path) / "checkpoints", plan.checkpoints.keep),
+        checkpoints=RunCheckpoints(Path(plan.work_path) / "checkpoints", plan.checkpoints.keep),
         reporters=reporters,
         stop=stop,
         stop_ids=base.stop_ids | data.end_marks,

@@ -91,7 +91,7 @@ def _mixed(plan: TrainingPlan, found: list[Mapped]) -> tuple[Examples, list[Data
     """The examples of one epoch in the order of the Datasets, and what each gave. The sampler shuffles them by seed."""
     names = [f"{source.name}/{source.split}" for source in plan.datasets]
     parts = [
-        shares.Part(name, [len(examples)], source.share)
+        shares.WeightedRows(name, [len(examples)], source.share)
         for name, source, examples in zip(names, plan.datasets, found, strict=True)
     ]
     picked: list[Examples] = [

@@ -7,7 +7,7 @@ and only repeatable randomness, so the same program gives the same result on any
 
 from __future__ import annotations
 
-from hone_trainer.sandbox.messages import Limits, Program, Reply, Request
-from hone_trainer.sandbox.workers import Workers
+from hone_trainer.sandbox.messages import ExecutionLimits, Program, Reply, WorkerRequest
+from hone_trainer.sandbox.workers import SandboxWorkers
 
-__all__ = ["Limits", "Program", "Reply", "Request", "Workers"]
+__all__ = ["ExecutionLimits", "Program", "Reply", "SandboxWorkers", "WorkerRequest"]

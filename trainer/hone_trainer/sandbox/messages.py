@@ -13,7 +13,7 @@ Outcome = Literal["Done", "Failed", "Broken"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class ExecutionLimits:
     """Limits of one program."""
 
     seconds: float = 10
@@ -33,9 +33,9 @@ class Program:
     function: str | None = None
     calls: Sequence[Mapping[str, Any]] = ()
     """Keyword arguments, of JSON types."""
-    limits: Limits = field(default_factory=Limits)
+    limits: ExecutionLimits = field(default_factory=ExecutionLimits)
 
-    def request(self) -> Request:
+    def request(self) -> WorkerRequest:
         first, second = self.sources if len(self.sources) > 1 else (*self.sources, "")
         body = {
             "sources": [first, second],
@@ -44,11 +44,11 @@ class Program:
             "instructions": self.limits.instructions,
             "memory_bytes": self.limits.memory_bytes,
         }
-        return Request("python", body)
+        return WorkerRequest("python", body)
 
 
 @dataclass(frozen=True)
-class Request:
+class WorkerRequest:
     """Something for a worker to do; `kind` is a key of `worker.KINDS`."""
 
     kind: str

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import IO, Self
 
-from hone_trainer.sandbox.messages import INSTRUCTIONS_PER_SECOND, Reply, Request
+from hone_trainer.sandbox.messages import INSTRUCTIONS_PER_SECOND, Reply, WorkerRequest
 from hone_trainer.sandbox.worker import LOAD
 
 PATIENCE_SECONDS = 30.0
@@ -25,7 +25,7 @@ LOAD_SECONDS = 300.0
 _KEPT_VARIABLES = ("HOME", "PATH", "LANG", "XDG_CACHE_HOME")
 
 
-class Workers:
+class SandboxWorkers:
     """Workers that answer requests, several in parallel.
 
     Args:
@@ -50,11 +50,11 @@ class Workers:
     ) -> None:
         self.close()
 
-    def run(self, requests: Sequence[Request]) -> list[Reply]:
+    def run(self, requests: Sequence[WorkerRequest]) -> list[Reply]:
         """A reply for each request, in order; never raises because of what a request does."""
         for kind in {request.kind for request in requests} - self._loaded:
             # One worker first: it compiles the interpreter, and the others find it in wasmtime's cache.
-            reply = self._ask(Request(LOAD, {"kind": kind}))
+            reply = self._ask(WorkerRequest(LOAD, {"kind": kind}))
             if reply.outcome != "Done":
                 return [reply] * len(requests)
             if reply.value and not self._loaded:
@@ -70,7 +70,7 @@ class Workers:
             if worker is not None:
                 worker.end()
 
-    def _ask(self, request: Request) -> Reply:
+    def _ask(self, request: WorkerRequest) -> Reply:
         worker = self._idle.get()
         try:
             worker = worker or _Worker()
@@ -84,7 +84,7 @@ class Workers:
         self._idle.put(worker)
         return reply or Reply("Broken", message=f"the sandbox did not answer: exit code {code}")
 
-    def _seconds(self, request: Request) -> float:
+    def _seconds(self, request: WorkerRequest) -> float:
         if request.kind == LOAD:
             return LOAD_SECONDS
         instructions: int = request.body.get("instructions", 0)
@@ -107,7 +107,7 @@ class _Worker:
             encoding="utf-8",
         )
 
-    def ask(self, request: Request, seconds: float) -> Reply | None:
+    def ask(self, request: WorkerRequest, seconds: float) -> Reply | None:
         """The reply, or None if the worker died or took longer than `seconds`; it has ended then."""
         watch = threading.Timer(seconds, self._process.kill)
         watch.start()

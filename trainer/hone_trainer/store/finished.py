@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from hone_api.failures import FAILURES, FailureCode, Retry
 from hone_api.manifest import MANIFEST
 from hone_api.plan import TrainingPlan
-from hone_api.report import Outcome, TrainingResult
+from hone_api.report import TerminationMessage, TrainingResult
 from hone_trainer.errors import ConfigError, StoreError, TrainerError
 from hone_trainer.store import manifest
 
@@ -50,13 +50,13 @@ NOT_THE_RUN = {
 log = logging.getLogger("hone.trainer")
 
 
-class Record(BaseModel):
+class FinishedRecord(BaseModel):
     """How a run ended."""
 
     run: str
     """Its identity."""
     attempt: int
-    outcome: Outcome
+    outcome: TerminationMessage
 
 
 def identity(plan: TrainingPlan) -> str:
@@ -129,20 +129,20 @@ def close(folder: Path) -> None:
     (folder / MARK).unlink(missing_ok=True)
 
 
-def keep(plan: TrainingPlan, outcome: Outcome) -> None:
+def keep(plan: TrainingPlan, outcome: TerminationMessage) -> None:
     """Record the end of the run. A failure that another attempt may overcome is not recorded."""
     failure = outcome.failure
     if failure and (FAILURES[failure.code].retry is not Retry.NEVER or not plan.export_folder):
         return
-    record = Record(run=identity(plan), attempt=plan.attempt, outcome=outcome)
+    record = FinishedRecord(run=identity(plan), attempt=plan.attempt, outcome=outcome)
     file = Path(plan.work_path) / RECORD
     file.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_atomically(file, record.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode())
 
 
-def _read(plan: TrainingPlan) -> Record | None:
+def _read(plan: TrainingPlan) -> FinishedRecord | None:
     try:
-        record = Record.model_validate_json((Path(plan.work_path) / RECORD).read_bytes())
+        record = FinishedRecord.model_validate_json((Path(plan.work_path) / RECORD).read_bytes())
     except (OSError, ValidationError):
         return None
     return record if record.run == identity(plan) else None

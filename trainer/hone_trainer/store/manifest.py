@@ -24,7 +24,7 @@ _CHUNK = 4 * 2**20
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedFolder:
     """A folder whose every file matches. digest is 'sha256:' and the SHA-256 of manifest.json."""
 
     digest: str
@@ -55,7 +55,7 @@ def write(folder: str | Path) -> str:
 
 def verify(
     folder: str | Path, digest: str | None = None, hashed: Callable[[str], bool] = lambda path: True
-) -> Verified:
+) -> VerifiedFolder:
     """Hash every file of the folder again.
 
     Args:
@@ -85,7 +85,7 @@ def verify(
     problems += [p for path in both if (p := _difference(root, listed[path]))]
     if problems:
         raise _mismatch(root, problems)
-    return Verified(manifest_digest(text), len(listed), sum(e.size for e in manifest.files))
+    return VerifiedFolder(manifest_digest(text), len(listed), sum(e.size for e in manifest.files))
 
 
 def is_complete(folder: str | Path) -> bool:

@@ -6,7 +6,7 @@ from hone_api.failures import FailureCode
 from hone_api.plan import VerifyPlan
 from hone_api.report import VerifyResult
 from hone_trainer.errors import StoreError
-from hone_trainer.reporting.task import Progress
+from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import manifest
 
 
@@ -18,7 +18,7 @@ def run(plan: VerifyPlan) -> VerifyResult:
     """
     files = size = 0
     problems = []
-    with Progress(f"verify {plan.name}") as progress:
+    with TaskProgress(f"verify {plan.name}") as progress:
         for artifact in plan.artifacts:
             try:
                 verified = manifest.verify(artifact.path, artifact.digest)

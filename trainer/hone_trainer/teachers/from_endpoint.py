@@ -8,7 +8,7 @@ from typing import Any
 
 from hone_api.plan import TrainingPlan
 from hone_trainer.encoding.prompts import checked_record
-from hone_trainer.endpoints.client import Access, Answer, Endpoint, PromptRefusedError, in_parallel
+from hone_trainer.endpoints.client import Access, Endpoint, ModelReply, PromptRefusedError, in_parallel
 from hone_trainer.store.hub import secret_key
 from hone_trainer.teachers import sequence, skipped
 from hone_trainer.teachers.skipped import LeftOut
@@ -17,7 +17,7 @@ PARALLEL = 8
 
 
 @dataclass(frozen=True)
-class Served:
+class EndpointTeacher:
     """A `Teacher`.
 
     Args:
@@ -51,7 +51,7 @@ class Served:
             return LeftOut("its answer is empty")
         return sequence.row(checked, answer.text)
 
-    def _ask(self, prompt: Any) -> Answer:
+    def _ask(self, prompt: Any) -> ModelReply:
         turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
         return self.endpoint.chat(self.model, turns, temperature=0, max_tokens=self.longest, seed=0)
 
@@ -63,7 +63,7 @@ def _no_question(prompt: Any) -> LeftOut | None:
     return None
 
 
-def connect(plan: TrainingPlan) -> Served:
+def connect(plan: TrainingPlan) -> EndpointTeacher:
     """Connect to the plan's teacher.
 
     Raises:
@@ -74,4 +74,4 @@ def connect(plan: TrainingPlan) -> Served:
     assert options is not None
     key = secret_key(plan.teacher_secret_path, "API_KEY") if plan.teacher_secret_path else None
     endpoint = Endpoint(options.endpoint, Access.of(plan, key, PARALLEL))
-    return Served(endpoint, options.model or endpoint.first_model(), sequence.longest_answer(plan))
+    return EndpointTeacher(endpoint, options.model or endpoint.first_model(), sequence.longest_answer(plan))

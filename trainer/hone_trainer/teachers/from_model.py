@@ -22,7 +22,7 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelTeacher:
     """A `Teacher` that works with token ids."""
 
     encoder: PromptEncoder
@@ -90,7 +90,7 @@ def open_teacher(plan: TrainingPlan, student: Base) -> Base:
     return opened
 
 
-def load(plan: TrainingPlan) -> Model:
+def load(plan: TrainingPlan) -> ModelTeacher:
     """Load the teacher with its weights, on the GPU if there is one."""
     import torch
 
@@ -109,4 +109,4 @@ def load(plan: TrainingPlan) -> Model:
         pad = base.tokenizer.pad_token_id
         return generate.greedy(network, prompts, pad_id=pad, stop_ids=stop_ids, longest=longest)
 
-    return Model(encoder, answers, partial(harmony.decoded, base.tokenizer), base.stop_ids)
+    return ModelTeacher(encoder, answers, partial(harmony.decoded, base.tokenizer), base.stop_ids)

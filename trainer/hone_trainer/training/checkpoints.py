@@ -29,7 +29,7 @@ POINTS = ("before-manifest", "before-rename", "after-rename")
 
 
 @dataclass(frozen=True)
-class Checkpoints:
+class RunCheckpoints:
     """The checkpoints of one run, in `folder`."""
 
     folder: Path

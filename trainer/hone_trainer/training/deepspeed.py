@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hone_api.failures import FailureCode
 from hone_api.plan import TrainingPlan
 from hone_trainer.errors import TrainerError
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -17,7 +17,7 @@ SHM_OP = "deepspeed_shm_comm"
 """DeepSpeed's shared-memory collectives for CPU ranks of one node: a speed-up that needs a C++ compiler."""
 
 
-def config(plan: TrainingPlan, settings: Settings) -> dict[str, Any] | None:
+def config(plan: TrainingPlan, settings: RunSettings) -> dict[str, Any] | None:
     """DeepSpeed's configuration file as a dict, or None without sharding. Batch sizes are filled in by accelerate."""
     if plan.deepspeed is None:
         return None

@@ -27,8 +27,8 @@ from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import Stop
 from hone_trainer.training import batch_rows, deepspeed, finite, row_attention, selfcheck
-from hone_trainer.training.checkpoints import Checkpoints, naming_disk_errors
-from hone_trainer.training.settings import Settings
+from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
+from hone_trainer.training.settings import RunSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from hone_trainer.harness.tasks import Benchmark
     from hone_trainer.scoring.probe_suite import Probe
-    from hone_trainer.training.method import Method
+    from hone_trainer.training.method import TrainingMethod
     from hone_trainer.training.selfcheck import Shown
 
     _Trainer = Trainer
@@ -54,14 +54,14 @@ class Run:
     """Everything the parts of one run share."""
 
     plan: TrainingPlan
-    method: Method
+    method: TrainingMethod
     base: Base
-    settings: Settings
+    settings: RunSettings
     rows: Sequence[Example]
     dataset: Any
     """The rows as the method's trainer takes them."""
     held_out: list[HeldOut]
-    checkpoints: Checkpoints
+    checkpoints: RunCheckpoints
     reporters: Reporters
     stop: Stop
     stop_ids: frozenset[int]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hone_trainer.scoring.heldout import HeldOut
     from hone_trainer.scoring.scores import Best, Score
     from hone_trainer.training.loop import Loop, Run
-    from hone_trainer.training.settings import Settings
+    from hone_trainer.training.settings import RunSettings
 
 
 def _nothing_more(plan: TrainingPlan, base: Base) -> None:
@@ -31,14 +31,14 @@ Poll = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Method:
+class TrainingMethod:
     """One method. The pipeline calls the fields from top to bottom."""
 
     encoder: Callable[[TrainingPlan, Base], RecordEncoder[Example]]
     """Records of the materialized splits to examples."""
     dataset: Callable[[TrainingPlan, Sequence[Any], int], Any]
     """Plan, examples, tokens of the longest sequence -> a `datasets.Dataset` as the trainer takes it."""
-    arguments: Callable[[TrainingPlan, Settings], TrainingArguments]
+    arguments: Callable[[TrainingPlan, RunSettings], TrainingArguments]
     """The library's configuration; made before the model is loaded, since ZeRO-3 shards weights while loading."""
     trainer: Callable[[Run, Any, Generating, PeftConfig | None, list[TrainerCallback]], Loop]
     """Run, arguments, model, peft's config or None, callbacks -> a `Loop` that is ready to train."""

@@ -17,7 +17,7 @@ CURVE_POINTS = 2000
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """The resolved numbers of one run. Batch sizes in rows, lengths in tokens, intervals in optimiser steps."""
 
     world_size: int
@@ -58,7 +58,7 @@ def resolve(
     device: Device,
     micro_batch_size: int,
     flat: bool = False,
-) -> Settings:
+) -> RunSettings:
     """All numbers of the run.
 
     Args:
@@ -76,7 +76,7 @@ def resolve(
     tenth = max(1, math.ceil(total / 10))
     adapter = plan.adapter.type != "None"
     default_rate = rates.adapter if adapter else rates.full
-    return Settings(
+    return RunSettings(
         world_size=device.world_size,
         micro_batch_size=micro_batch_size,
         accumulation=max(1, per_rank // micro_batch_size),
@@ -94,7 +94,7 @@ def resolve(
     )
 
 
-def check_alike(settings: Settings) -> None:
+def check_alike(settings: RunSettings) -> None:
     """That every rank has come to the same numbers: GPUs of different kinds may not. A collective.
 
     Raises:

@@ -23,7 +23,7 @@ from hone_trainer.datasets.curation import (
 )
 from hone_trainer.datasets.curation.base import Step
 from hone_trainer.datasets.curation.ledger import Ledger
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.parallel import Workers
 
 Maker = Callable[[MaterializePlan], Step | None]
@@ -58,8 +58,8 @@ def steps(plan: MaterializePlan) -> dict[str, Step]:
 
 
 def curate(
-    rows: Iterator[Row], steps: dict[str, Step], folder: Path, ledger: Ledger, workers: Workers
-) -> Iterator[Row]:
+    rows: Iterator[ValidRow], steps: dict[str, Step], folder: Path, ledger: Ledger, workers: Workers
+) -> Iterator[ValidRow]:
     """The rows that every step keeps, in the order of the source; ledger notes what became of the others.
 
     Args:

@@ -14,13 +14,13 @@ import numpy
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation import personal_data
-from hone_trainer.datasets.curation.base import Step, Verdict
+from hone_trainer.datasets.curation.base import CuratedRow, Step
 from hone_trainer.datasets.splits import hash_of
-from hone_trainer.datasets.spool import Row, Spool
+from hone_trainer.datasets.spool import Spool, ValidRow
 from hone_trainer.parallel import Workers
 
 
-def step(plan: MaterializePlan) -> Balance | None:
+def step(plan: MaterializePlan) -> BalanceStep | None:
     """The step that curation.balance asks for."""
     settings = plan.curation.balance
     if settings is None:
@@ -29,17 +29,17 @@ def step(plan: MaterializePlan) -> Balance | None:
     def shown(label: str) -> str:
         return json.dumps(personal_data.redacted(json.loads(label), plan), ensure_ascii=False)
 
-    return Balance(settings.max_rows, plan.curation.seed, shown)
+    return BalanceStep(settings.max_rows, plan.curation.seed, shown)
 
 
-class Balance(Step):
+class BalanceStep(Step):
     """12 bytes of memory a row, and the values."""
 
     def __init__(self, most: int, seed: int, shown: Callable[[str], str] = str) -> None:
         """shown: a value as people may see it."""
         self._most, self._seed, self._shown = most, seed, shown
 
-    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
+    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
             values: dict[str, int] = {}
@@ -53,7 +53,7 @@ class Balance(Step):
             for index, row in enumerate(spool):
                 over = rank[index] >= self._most
                 count = int(counts[labels[index]])
-                yield Verdict(row, removed=f"is one of {count} with {self._shown(row.label)[:80]}" if over else None)
+                yield CuratedRow(row, removed=f"is one of {count} with {self._shown(row.label)[:80]}" if over else None)
 
 
 def _rank_in_group(labels: array[int], hashes: array[int]) -> numpy.ndarray:

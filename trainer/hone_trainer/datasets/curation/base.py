@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from hone_trainer.datasets import batches
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.parallel import Workers
 
 
-class Verdict(NamedTuple):
+class CuratedRow(NamedTuple):
     """A row, and why it is removed or what was changed in it; neither: it passes as it came.
 
     No reason quotes personal data: it is shown in a status.
     """
 
-    row: Row
+    row: ValidRow
     removed: str | None = None
     changed: str | None = None
     other_answer: bool = False
@@ -32,7 +32,7 @@ class Step(Protocol):
         """What workers do for it."""
         return ()
 
-    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
+    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """A verdict on each row, in their order.
 
         Args:
@@ -45,7 +45,7 @@ class Step(Protocol):
 class Each(Step):
     """A step that judges each row by itself: workers do."""
 
-    def __init__(self, judge: Callable[[Row], Verdict]) -> None:
+    def __init__(self, judge: Callable[[ValidRow], CuratedRow]) -> None:
         self._judge = judge
 
     @property
@@ -53,13 +53,13 @@ class Each(Step):
         """As `Step.work`."""
         return (self.judged,)
 
-    def judged(self, rows: Sequence[Row]) -> list[tuple[Row | None, str | None, str | None]]:
+    def judged(self, rows: Sequence[ValidRow]) -> list[tuple[ValidRow | None, str | None, str | None]]:
         """For each row the fields of its verdict; None for a row that stays as it is: the parent has it."""
         verdicts = [(row, self._judge(row)) for row in rows]
         return [(None if new.row is row else new.row, new.removed, new.changed) for row, new in verdicts]
 
-    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
+    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """As `Step.run`."""
         for batch, judged in workers.map(self.judged, batches.of_rows(rows)):
             for row, (new, removed, changed) in zip(batch, judged, strict=True):
-                yield Verdict(new or row, removed, changed)
+                yield CuratedRow(new or row, removed, changed)

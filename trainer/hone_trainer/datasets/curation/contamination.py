@@ -17,10 +17,10 @@ from pathlib import Path
 
 from hone_api.curation import Contamination as Settings
 from hone_api.plan import DatasetInput, MaterializePlan
-from hone_trainer.datasets.curation.base import Each, Verdict
+from hone_trainer.datasets.curation.base import CuratedRow, Each
 from hone_trainer.datasets.curation.words import ngrams, unaccented, words
 from hone_trainer.datasets.rows import Record
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.texts import joined, sides
 
 _LEAST = 5
@@ -70,18 +70,18 @@ class Index:
                     self._texts_of.setdefault(gram, []).append(len(self._names))
                 self._names.append(name)
 
-    def judge(self, row: Row) -> Verdict:
+    def judge(self, row: ValidRow) -> CuratedRow:
         """Removed with the evaluation row that it holds the most of."""
         prompt = self._prompts.get(" ".join(words(unaccented(sides(row.record)[0]))))
         if prompt is not None:
-            return Verdict(row, removed=f"has the prompt of {prompt}")
+            return CuratedRow(row, removed=f"has the prompt of {prompt}")
         grams = self._texts_of.keys() & ngrams(words(unaccented(joined(row.record))), self._length)
         met = Counter(itertools.chain.from_iterable(self._texts_of[gram] for gram in grams))
         held = {text: count / self._needed[text] for text, count in met.items() if count >= self._needed[text]}
         if not held:
-            return Verdict(row)
+            return CuratedRow(row)
         most = min(held, key=lambda text: (-held[text], text))
-        return Verdict(row, removed=f"holds {met[most]} {self._length}-grams of {self._names[most]}")
+        return CuratedRow(row, removed=f"holds {met[most]} {self._length}-grams of {self._names[most]}")
 
 
 def _records(path: str) -> Iterator[Record]:

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.curation.base import Step, Verdict
+from hone_trainer.datasets.curation.base import CuratedRow, Step
 from hone_trainer.datasets.embeddings import SIZE, embed
-from hone_trainer.datasets.spool import Row, Spool
+from hone_trainer.datasets.spool import Spool, ValidRow
 from hone_trainer.datasets.texts import joined
 from hone_trainer.parallel import Workers
 
@@ -26,18 +26,18 @@ _STEPS = 127
 no order of adding changes which row is chosen."""
 
 
-def step(plan: MaterializePlan) -> Diverse | None:
+def step(plan: MaterializePlan) -> DiverseStep | None:
     """The step that curation.diverse asks for."""
-    return Diverse(plan.curation.diverse.rows) if plan.curation.diverse else None
+    return DiverseStep(plan.curation.diverse.rows) if plan.curation.diverse else None
 
 
-class Diverse(Step):
+class DiverseStep(Step):
     """Keeps `rows` rows. Embeddings take 1.5 kB of memory a row; a CPU core embeds 10 to 100 rows a second."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
 
-    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
+    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
             vectors = array("f")
@@ -52,7 +52,7 @@ class Diverse(Step):
             for index, row in enumerate(spool):
                 like = spool[int(nearest[index])].number
                 reason = f"row {like} stands for it (cosine similarity {cosine[index]:.0%})"
-                yield Verdict(row, removed=None if index in kept else reason)
+                yield CuratedRow(row, removed=None if index in kept else reason)
 
 
 def k_centre(vectors: numpy.ndarray, count: int) -> tuple[list[int], numpy.ndarray, numpy.ndarray]:

@@ -13,19 +13,19 @@ import numpy
 
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import batches
-from hone_trainer.datasets.curation.base import Step, Verdict
+from hone_trainer.datasets.curation.base import CuratedRow, Step
 from hone_trainer.datasets.curation.words import normalised
-from hone_trainer.datasets.spool import Row, Spool
+from hone_trainer.datasets.spool import Spool, ValidRow
 from hone_trainer.datasets.texts import texts
 from hone_trainer.parallel import Workers
 
 
-def step(plan: MaterializePlan) -> ExactDuplicates | None:
+def step(plan: MaterializePlan) -> ExactDuplicatesStep | None:
     """The step for curation.deduplicate; removal of near duplicates also needs it."""
-    return None if plan.curation.deduplicate == "None" else ExactDuplicates()
+    return None if plan.curation.deduplicate == "None" else ExactDuplicatesStep()
 
 
-class ExactDuplicates(Step):
+class ExactDuplicatesStep(Step):
     """24 bytes of memory a row: rows are compared by 64 bits of a SHA-256, which differ in practice."""
 
     @property
@@ -33,7 +33,7 @@ class ExactDuplicates(Step):
         """As `Step.work`."""
         return (_keys,)
 
-    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
+    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
             numbers, keys = array("Q"), array("Q")
@@ -45,14 +45,14 @@ class ExactDuplicates(Step):
             first = _first_of_each(numpy.frombuffer(keys, dtype=numpy.uint64))
             for index, row in enumerate(spool):
                 same = int(first[index])
-                yield Verdict(row, removed=f"repeats row {numbers[same]}" if same != index else None)
+                yield CuratedRow(row, removed=f"repeats row {numbers[same]}" if same != index else None)
 
 
-def _keys(rows: Sequence[Row]) -> array[int]:
+def _keys(rows: Sequence[ValidRow]) -> array[int]:
     return array("Q", map(_key, rows))
 
 
-def _key(row: Row) -> int:
+def _key(row: ValidRow) -> int:
     digest = hashlib.sha256(str(row.record.get("label")).encode())
     for where, text in texts(row.record):
         digest.update(f"{where}\0{normalised(text)}\0".encode("utf-8", "surrogatepass"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.curation.base import Each, Verdict
+from hone_trainer.datasets.curation.base import CuratedRow, Each
 from hone_trainer.datasets.language import UNKNOWN, language_of
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.texts import joined
 
 
@@ -15,8 +15,8 @@ def step(plan: MaterializePlan) -> Each | None:
     return Each(lambda row: _judge(row, allowed)) if allowed else None
 
 
-def _judge(row: Row, allowed: frozenset[str]) -> Verdict:
+def _judge(row: ValidRow, allowed: frozenset[str]) -> CuratedRow:
     language = language_of(joined(row.record))
     if language in allowed or language == UNKNOWN:
-        return Verdict(row)
-    return Verdict(row, removed=f"is in language {language}")
+        return CuratedRow(row)
+    return CuratedRow(row, removed=f"is in language {language}")

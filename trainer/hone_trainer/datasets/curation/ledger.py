@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from hone_api.curation import CurationStep
-from hone_trainer.datasets.curation.base import Verdict
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.curation.base import CuratedRow
+from hone_trainer.datasets.spool import ValidRow
 
 _ROWS_NAMED = 10
 _EXAMPLE_CHARACTERS = 600
@@ -48,13 +48,13 @@ class Ledger:
         """Rows removed until now."""
         return sum(step.removed for step in self._steps)
 
-    def kept(self, name: str, verdicts: Iterator[Verdict]) -> Iterator[Row]:
+    def kept(self, name: str, verdicts: Iterator[CuratedRow]) -> Iterator[ValidRow]:
         """The rows that the step called name lets pass; the others are noted."""
         entry = CurationStep(step=name)
         self._steps.append(entry)
         return self._passing(entry, verdicts)
 
-    def _passing(self, entry: CurationStep, verdicts: Iterator[Verdict]) -> Iterator[Row]:
+    def _passing(self, entry: CurationStep, verdicts: Iterator[CuratedRow]) -> Iterator[ValidRow]:
         for row, removed, changed, other_answer in verdicts:
             if removed is not None:
                 entry.removed += 1
@@ -72,7 +72,7 @@ class Ledger:
             self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115
         self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
-    def _name(self, entry: CurationStep, row: Row, reason: str) -> None:
+    def _name(self, entry: CurationStep, row: ValidRow, reason: str) -> None:
         if entry.example is None:
             entry.example = f"row {row.number}: {reason}"[:_EXAMPLE_CHARACTERS]
         if len(entry.rows) < _ROWS_NAMED:

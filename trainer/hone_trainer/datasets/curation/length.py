@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.curation.base import Each, Verdict
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.curation.base import CuratedRow, Each
+from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.statistics import length_of
 from hone_trainer.errors import ConfigError
 
@@ -23,10 +23,10 @@ def step(plan: MaterializePlan) -> Each | None:
     return Each(lambda row: _judge(row, least, most))
 
 
-def _judge(row: Row, least: int | None, most: int | None) -> Verdict:
+def _judge(row: ValidRow, least: int | None, most: int | None) -> CuratedRow:
     length = length_of(row.record)
     if least is not None and length < least:
-        return Verdict(row, removed=f"has about {length} tokens, minTokens is {least}")
+        return CuratedRow(row, removed=f"has about {length} tokens, minTokens is {least}")
     if most is not None and length > most:
-        return Verdict(row, removed=f"has about {length} tokens, maxTokens is {most}")
-    return Verdict(row)
+        return CuratedRow(row, removed=f"has about {length} tokens, maxTokens is {most}")
+    return CuratedRow(row)

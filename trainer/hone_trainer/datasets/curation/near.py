@@ -22,9 +22,9 @@ from hone_api.curation import NearDuplicates as Settings
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import batches
 from hone_trainer.datasets.curation import lsh
-from hone_trainer.datasets.curation.base import Step, Verdict
+from hone_trainer.datasets.curation.base import CuratedRow, Step
 from hone_trainer.datasets.curation.words import jaccard, ngrams, words
-from hone_trainer.datasets.spool import Row, Spool
+from hone_trainer.datasets.spool import Spool, ValidRow
 from hone_trainer.datasets.texts import is_answer, texts
 from hone_trainer.parallel import Workers
 
@@ -34,9 +34,9 @@ _SAME_ANSWER = 0.5
 leave more of its answer; another answer, even to a question of the same form, shares less."""
 
 
-def step(plan: MaterializePlan) -> NearDuplicates | None:
+def step(plan: MaterializePlan) -> NearDuplicatesStep | None:
     """Removal, where curation.deduplicate is Near."""
-    return NearDuplicates(plan.curation.near_duplicates) if plan.curation.deduplicate == "Near" else None
+    return NearDuplicatesStep(plan.curation.near_duplicates) if plan.curation.deduplicate == "Near" else None
 
 
 def grouping(plan: MaterializePlan) -> NearDuplicateGroups | None:
@@ -86,7 +86,7 @@ class _Parts(NamedTuple):
         return self.answer == other.answer or jaccard(self.answer, other.answer) >= _SAME_ANSWER
 
 
-def _words(row: Row) -> tuple[list[str], list[str], list[str]]:
+def _words(row: ValidRow) -> tuple[list[str], list[str], list[str]]:
     """Words of all of a row, of what it asks, and of what it answers."""
     every: list[str] = []
     question_words: list[str] = []
@@ -111,25 +111,25 @@ class _Finder:
         self._by_answer = by_answer
         """Whether rows whose questions and answers differ are none."""
 
-    def parts(self, row: Row) -> _Parts:
+    def parts(self, row: ValidRow) -> _Parts:
         every, question_words, answered = _words(row)
         grams = set(ngrams(every, self._length))
         if not self._by_answer:
             return _Parts(grams, "", set())
         return _Parts(grams, " ".join(question_words), set(ngrams(answered, self._length)), row.record.get("label"))
 
-    def sketches(self, rows: Sequence[Row]) -> lsh.Sketches:
+    def sketches(self, rows: Sequence[ValidRow]) -> lsh.Sketches:
         """What near duplicates are found by."""
         return lsh.sketches(map(self._compared, rows), self._least)
 
-    def _compared(self, row: Row) -> lsh.Compared:
+    def _compared(self, row: ValidRow) -> lsh.Compared:
         every, question_words, answered = _words(row)
         if not self._by_answer:
             return lsh.Compared(ngrams(every, self._length))
         head = ngrams(answered[:_ANSWER_HEAD], self._length)
         return lsh.Compared(ngrams(every, self._length), " ".join(question_words), head)
 
-    def fill(self, spool: Spool, rows: Iterator[Row], room: Path, workers: Workers) -> Clusters:
+    def fill(self, spool: Spool, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Clusters:
         """Rows into the spool, and their clusters."""
         bands = lsh.Bands(room, self._least)
         for batch, sketches in workers.map(self.sketches, batches.of_rows(rows)):
@@ -149,7 +149,7 @@ class _Finder:
         return left.same_answer(right) or left.question == right.question
 
 
-class NearDuplicates(Step):
+class NearDuplicatesStep(Step):
     """Keeps the first row of each cluster."""
 
     def __init__(self, settings: Settings) -> None:
@@ -160,20 +160,20 @@ class NearDuplicates(Step):
         """As `Step.work`."""
         return (self._finder.sketches,)
 
-    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
+    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
             clusters = self._finder.fill(spool, rows, room, workers)
             for index, row in enumerate(spool):
                 first = clusters.first(index)
-                yield self._removed(row, spool[first]) if first != index else Verdict(row)
+                yield self._removed(row, spool[first]) if first != index else CuratedRow(row)
 
-    def _removed(self, row: Row, first: Row) -> Verdict:
+    def _removed(self, row: ValidRow, first: ValidRow) -> CuratedRow:
         parts, others = self._finder.parts(row), self._finder.parts(first)
         reason = f"is like row {first.number} (Jaccard similarity {jaccard(parts.every, others.every):.0%})"
         if parts.same_answer(others):
-            return Verdict(row, removed=reason)
-        return Verdict(row, removed=f"{reason} with another answer", other_answer=True)
+            return CuratedRow(row, removed=reason)
+        return CuratedRow(row, removed=f"{reason} with another answer", other_answer=True)
 
 
 class NearDuplicateGroups(Step):
@@ -187,7 +187,7 @@ class NearDuplicateGroups(Step):
         """As `Step.work`."""
         return (self._finder.sketches,)
 
-    def run(self, rows: Iterator[Row], room: Path, workers: Workers) -> Iterator[Verdict]:
+    def run(self, rows: Iterator[ValidRow], room: Path, workers: Workers) -> Iterator[CuratedRow]:
         """As `Step.run`."""
         with Spool(room / "rows") as spool:
             groups = _Groups()
@@ -198,9 +198,9 @@ class NearDuplicateGroups(Step):
             for row in spool:
                 group = groups.first(row.group_key)
                 if group == row.group_key:
-                    yield Verdict(row)
+                    yield CuratedRow(row)
                 else:
-                    yield Verdict(replace(row, group=group), changed="goes to the split of a near duplicate")
+                    yield CuratedRow(replace(row, group=group), changed="goes to the split of a near duplicate")
 
 
 class _Groups:

@@ -11,10 +11,10 @@ from typing import Any
 
 from hone_api.curation import PHONE_REGIONS, PersonalData
 from hone_api.plan import MaterializePlan
-from hone_trainer.datasets.curation.base import Each, Verdict
+from hone_trainer.datasets.curation.base import CuratedRow, Each
 from hone_trainer.datasets.pii import Finder, redact
 from hone_trainer.datasets.rows import canonical
-from hone_trainer.datasets.spool import Row
+from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.errors import ConfigError
 
 _SHORTEST, _SHORTEST_IBAN = len("a@b.de"), 15
@@ -65,15 +65,15 @@ def _finder_of(kinds: Sequence[PersonalData], regions: Sequence[str]) -> Finder:
     return Finder(kinds, regions)
 
 
-def _judge(row: Row, finder: Finder, refuse: bool) -> Verdict:
+def _judge(row: ValidRow, finder: Finder, refuse: bool) -> CuratedRow:
     redaction = _Redaction(finder)
     record = redaction.of(row.record)
     if not redaction.counts:
-        return Verdict(row)
+        return CuratedRow(row)
     holds = "holds " + ", ".join(f"{count} {kind}" for kind, count in sorted(redaction.counts.items()))
     # A removed row is kept for people to inspect, also without the data.
     clean = replace(row, line=canonical(record))
-    return Verdict(clean, removed=holds) if refuse else Verdict(clean, changed=holds)
+    return CuratedRow(clean, removed=holds) if refuse else CuratedRow(clean, changed=holds)
 
 
 class _Redaction:

@@ -20,57 +20,57 @@ _FEW_WORDS = 20
 """A rule about shares of words is not meaningful for fewer words."""
 
 
-class _Text(NamedTuple):
+class _SplitText(NamedTuple):
     text: str
     words: list[str]
     lines: list[str]
 
 
-def _mean_word_length(t: _Text) -> bool:
+def _mean_word_length(t: _SplitText) -> bool:
     return not t.words or 3 <= sum(map(len, t.words)) / len(t.words) <= 10
 
 
-def _symbols(t: _Text) -> bool:
+def _symbols(t: _SplitText) -> bool:
     return len(_SYMBOL.findall(t.text)) <= 0.1 * max(len(t.words), 10)
 
 
-def _bullets(t: _Text) -> bool:
+def _bullets(t: _SplitText) -> bool:
     return len(t.lines) < 3 or sum(bool(_BULLET.match(line)) for line in t.lines) < 0.9 * len(t.lines)
 
 
-def _ellipses(t: _Text) -> bool:
+def _ellipses(t: _SplitText) -> bool:
     return len(t.lines) < 3 or sum(line.rstrip().endswith(("...", "…")) for line in t.lines) < 0.3 * len(t.lines)
 
 
-def _alphabetic(t: _Text) -> bool:
+def _alphabetic(t: _SplitText) -> bool:
     return sum(any(map(str.isalpha, word)) for word in t.words) >= 0.8 * len(t.words)
 
 
-def _stop_words(t: _Text) -> bool:
+def _stop_words(t: _SplitText) -> bool:
     return len(t.words) < _FEW_WORDS or len(_STOP_WORDS.intersection(t.words)) >= 2
 
 
-def _repeated_lines(t: _Text) -> bool:
+def _repeated_lines(t: _SplitText) -> bool:
     return len(t.lines) < 3 or len(t.lines) - len(set(t.lines)) <= 0.3 * len(t.lines)
 
 
-def _repeated_phrases(t: _Text) -> bool:
+def _repeated_phrases(t: _SplitText) -> bool:
     if len(t.words) < _FEW_WORDS:
         return True
     phrase, count = Counter(ngrams(t.words, 4)).most_common(1)[0]
     return count == 1 or count * len(phrase) <= 0.16 * len(t.text)
 
 
-def _placeholder(t: _Text) -> bool:
+def _placeholder(t: _SplitText) -> bool:
     return "lorem ipsum" not in t.text.lower()
 
 
-def _boilerplate(t: _Text) -> bool:
+def _boilerplate(t: _SplitText) -> bool:
     text = t.text.lower()
     return not any(sign in text for sign in ("enable javascript", "terms of use", "cookie policy", "privacy policy"))
 
 
-RULES: dict[str, Callable[[_Text], bool]] = {
+RULES: dict[str, Callable[[_SplitText], bool]] = {
     "MeanWordLength": _mean_word_length,
     "Symbols": _symbols,
     "Bullets": _bullets,
@@ -87,5 +87,5 @@ RULES: dict[str, Callable[[_Text], bool]] = {
 
 def broken_rules(text: str) -> list[str]:
     """Names of the rules that the text breaks."""
-    seen = _Text(text, words(text), [line for line in text.splitlines() if line.strip()])
+    seen = _SplitText(text, words(text), [line for line in text.splitlines() if line.strip()])
     return [name for name, keeps in RULES.items() if not keeps(seen)]

@@ -19,7 +19,7 @@ from hone_trainer.datasets.rows import RawRow
 from hone_trainer.datasets.synthesis import generate, material, raft
 from hone_trainer.datasets.synthesis.batch import Batch
 from hone_trainer.datasets.synthesis.templates import TEMPLATES
-from hone_trainer.reporting.task import Progress
+from hone_trainer.reporting.task import TaskProgress
 
 PROVENANCE = "synthetic.jsonl"
 """Beside the splits: for each row, where it comes from and who accepted it."""
@@ -62,7 +62,7 @@ def content(candidate: Candidate, decision: Decision | None) -> dict[str, Any]:
     return decision.row if edited and decision and decision.row else candidate.row
 
 
-def run(plan: MaterializePlan, rows: Iterator[RawRow], revision: str, progress: Progress) -> Synthesised:
+def run(plan: MaterializePlan, rows: Iterator[RawRow], revision: str, progress: TaskProgress) -> Synthesised:
     """Generate what is missing of the batch, and look at the decisions.
 
     Args:

@@ -57,7 +57,7 @@ def rouge_l(a: list[str], b: list[str], at_least: float = 0.0) -> float:
 
 
 @dataclass(frozen=True)
-class Scorer:
+class RowJudge:
     """A model that scores rows."""
 
     endpoint: Endpoint

@@ -21,13 +21,13 @@ from hone_api.plan import MaterializePlan
 from hone_api.review import Candidate, Filtered, Provenance, row_id
 from hone_api.synthesis import Synthesis
 from hone_trainer.datasets.synthesis.batch import Batch
-from hone_trainer.datasets.synthesis.filters import Scorer, Similar
+from hone_trainer.datasets.synthesis.filters import RowJudge, Similar
 from hone_trainer.datasets.synthesis.material import Material, Seed
-from hone_trainer.datasets.synthesis.templates import TEMPLATES, AnswerError, Ask, Template
+from hone_trainer.datasets.synthesis.templates import TEMPLATES, AnswerError, Ask, RowTemplate
 from hone_trainer.endpoints.client import Access, Endpoint, PromptRefusedError, too_many
 from hone_trainer.endpoints.usage import Usage
 from hone_trainer.errors import DataError, SourceError
-from hone_trainer.reporting.task import Progress
+from hone_trainer.reporting.task import TaskProgress
 from hone_trainer.store import hub
 
 _REQUESTS_PER_ROW = 10
@@ -37,7 +37,7 @@ REFUSED = "Refused"
 """Reason of a filter: the server of the model, or that of the judge, refuses what it is sent."""
 
 
-def run(plan: MaterializePlan, material: Material, batch: Batch, revision: str, progress: Progress) -> None:
+def run(plan: MaterializePlan, material: Material, batch: Batch, revision: str, progress: TaskProgress) -> None:
     """Ask until the batch has `synthesis.rows` rows.
 
     Raises:
@@ -49,7 +49,7 @@ def run(plan: MaterializePlan, material: Material, batch: Batch, revision: str, 
     last_index = synthesis.rows * _REQUESTS_PER_ROW
     usage = Usage()
     if len(batch.candidates) < synthesis.rows:
-        worker = _Worker.of(plan, material, batch, revision, usage)
+        worker = _Asker.of(plan, material, batch, revision, usage)
         said = time.monotonic()
         with ThreadPoolExecutor(synthesis.parallel, "ask") as threads:
             try:
@@ -84,7 +84,7 @@ def _reasons(batch: Batch) -> str:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _RequestResult:
     """What came of one request."""
 
     index: int
@@ -96,14 +96,14 @@ class _Answer:
 
 
 def _in_order(
-    worker: _Worker, batch: Batch, synthesis: Synthesis, last_index: int, threads: ThreadPoolExecutor
-) -> Iterator[_Answer]:
+    worker: _Asker, batch: Batch, synthesis: Synthesis, last_index: int, threads: ThreadPoolExecutor
+) -> Iterator[_RequestResult]:
     """Answers in the order of their requests, so that which of two similar rows stays does not depend on the time.
 
     No more requests are under way than rows are missing.
     """
     todo = iter(index for index in range(last_index) if index not in batch.done)
-    under_way: deque[Future[_Answer]] = deque()
+    under_way: deque[Future[_RequestResult]] = deque()
     while True:
         while len(under_way) < min(synthesis.parallel, synthesis.rows - len(batch.candidates)):
             index = next(todo, None)
@@ -115,7 +115,7 @@ def _in_order(
         yield under_way.popleft().result()
 
 
-def _settle(answer: _Answer, worker: _Worker, batch: Batch) -> None:
+def _settle(answer: _RequestResult, worker: _Asker, batch: Batch) -> None:
     """Keep the row, or record why not. Duplicates are checked here again: another request may have been faster.
 
     Raises:
@@ -156,21 +156,21 @@ def _settle(answer: _Answer, worker: _Worker, batch: Batch) -> None:
 
 
 @dataclass
-class _Worker:
+class _Asker:
     """Asks, in several threads."""
 
     plan: MaterializePlan
     synthesis: Synthesis
-    template: Template
+    template: RowTemplate
     material: Material
     endpoint: Endpoint
     model: str
-    scorer: Scorer | None
+    scorer: RowJudge | None
     similar: Similar
     revision: str
 
     @classmethod
-    def of(cls, plan: MaterializePlan, material: Material, batch: Batch, revision: str, usage: Usage) -> _Worker:
+    def of(cls, plan: MaterializePlan, material: Material, batch: Batch, revision: str, usage: Usage) -> _Asker:
         synthesis = plan.synthesis
         assert synthesis is not None
         endpoint = Endpoint(synthesis.endpoint, _access(plan, plan.synthesis_secret_path), usage)
@@ -206,7 +206,7 @@ class _Worker:
     def _compared(self, row: dict[str, Any]) -> str:
         return " ".join(str(row[name]) for name in self.template.compared)
 
-    def answer(self, index: int) -> _Answer:
+    def answer(self, index: int) -> _RequestResult:
         """One request, and the fate of its answer as far as it depends on nothing else."""
         synthesis = self.synthesis
         ask = self.template.ask(self.material, Random(f"{synthesis.seed}:{index}"), self.plan)
@@ -219,7 +219,7 @@ class _Worker:
                 seed=synthesis.seed + index,
             )
         except PromptRefusedError as error:
-            return _Answer(index, ask, "", self._provenance(ask), refused=AnswerError(REFUSED, error.message))
+            return _RequestResult(index, ask, "", self._provenance(ask), refused=AnswerError(REFUSED, error.message))
         provenance = self._provenance(ask)
         try:
             if not answer.whole:
@@ -232,8 +232,8 @@ class _Worker:
             if self.scorer:
                 provenance = provenance.model_copy(update={"score": self._score(row, index)})
         except AnswerError as refused:
-            return _Answer(index, ask, answer.text, provenance, refused=refused)
-        return _Answer(index, ask, answer.text, provenance, row)
+            return _RequestResult(index, ask, answer.text, provenance, refused=refused)
+        return _RequestResult(index, ask, answer.text, provenance, row)
 
     def _provenance(self, ask: Ask) -> Provenance:
         return Provenance(
@@ -259,7 +259,7 @@ class _Worker:
         return score
 
 
-def _seed_text(seed: Seed, template: Template) -> str:
+def _seed_text(seed: Seed, template: RowTemplate) -> str:
     """What of a seed a generated row is compared with."""
     fields = {"prompt": seed.prompt, "completion": seed.completion, "rejected": seed.completion}
     return " ".join(fields[name] for name in template.compared if name in fields)
@@ -271,7 +271,7 @@ def _access(plan: MaterializePlan, secret_path: str | None) -> Access:
     return Access.of(plan, key, plan.synthesis.parallel)
 
 
-def _scorer(plan: MaterializePlan, endpoint: Endpoint) -> Scorer | None:
+def _scorer(plan: MaterializePlan, endpoint: Endpoint) -> RowJudge | None:
     assert plan.synthesis is not None
     judge = plan.synthesis.filters.judge
     if judge is None:
@@ -279,4 +279,4 @@ def _scorer(plan: MaterializePlan, endpoint: Endpoint) -> Scorer | None:
     if judge.endpoint or judge.secret_name:
         path = plan.judge_secret_path or (None if judge.endpoint else plan.synthesis_secret_path)
         endpoint = Endpoint(judge.endpoint or plan.synthesis.endpoint, _access(plan, path), endpoint.usage)
-    return Scorer(endpoint, judge.model or endpoint.first_model(), judge)
+    return RowJudge(endpoint, judge.model or endpoint.first_model(), judge)

@@ -49,7 +49,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Template:
+class RowTemplate:
     """One way to make rows."""
 
     format: Format
@@ -224,14 +224,14 @@ def _raft_quotes(text: str, row: Row, ask: Ask) -> str | None:
     return raft.wrong_quotes(row["reasoning"], row["oracle"])
 
 
-TEMPLATES: dict[str, Template] = {
-    Name.SELF_INSTRUCT: Template(
+TEMPLATES: dict[str, RowTemplate] = {
+    Name.SELF_INSTRUCT: RowTemplate(
         Format.PROMPT_COMPLETION, _self_instruct, _question_and_answer, _no_check, ("prompt", "completion"), True
     ),
-    Name.PARAPHRASE: Template(Format.PROMPT_COMPLETION, _paraphrase, _paraphrased, _same_numbers, ("prompt",)),
-    Name.PREFERENCE: Template(Format.PREFERENCE, _preference, _pair, _differ, ("rejected",)),
-    Name.QUESTIONS_FROM_DOCUMENTS: Template(
+    Name.PARAPHRASE: RowTemplate(Format.PROMPT_COMPLETION, _paraphrase, _paraphrased, _same_numbers, ("prompt",)),
+    Name.PREFERENCE: RowTemplate(Format.PREFERENCE, _preference, _pair, _differ, ("rejected",)),
+    Name.QUESTIONS_FROM_DOCUMENTS: RowTemplate(
         Format.PROMPT_COMPLETION, _about_a_document, _question_from_document, _quoted, ("prompt", "completion")
     ),
-    Name.RAFT: Template(Format.RAFT, _raft, _raft_row, _raft_quotes, ("question", "answer")),
+    Name.RAFT: RowTemplate(Format.RAFT, _raft, _raft_row, _raft_quotes, ("question", "answer")),
 }
