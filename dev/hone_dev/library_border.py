@@ -153,13 +153,6 @@ NAMES: tuple[LibraryName, ...] = (
     LibraryName(_KTO, "_prepare_dataset", "overrides", f"{_METHODS}/kto.py", _ENCODED),
     LibraryName(_DPO, "_precompute_ref_logps", "overrides", f"{_METHODS}/dpo.py", _REFERENCE),
     LibraryName(_KTO, "_precompute_ref_logps", "overrides", f"{_METHODS}/kto.py", _REFERENCE),
-    LibraryName(
-        _DPO,
-        "_metrics",
-        "reads",
-        f"{_METHODS}/reference.py",
-        "The experts' balance loss is taken out of the first loss.",
-    ),
     LibraryName(_GRPO, "_tokenize_prompts", "overrides", f"{_METHODS}/grpo.py", _ENCODED),
     LibraryName(
         _GRPO,

@@ -21,6 +21,8 @@ from hone_trainer.encoding.plain_text import as_text
 from hone_trainer.encoding.preferences import Judged, JudgedEncoder, Pair, PairEncoder
 from hone_trainer.encoding.split_file import encode_split
 from hone_trainer.methods import pairs
+from hone_trainer.methods.dpo import Contrasted
+from hone_trainer.methods.kto import Valued
 from hone_trainer.methods.reward import Ranked
 from hone_trainer.scoring import probe_suite
 from hone_trainer.training.selfcheck import shown
@@ -274,15 +276,14 @@ def reward_by_hand(hand: Hand, model: Any, inputs: Any, _: str) -> float:
     return -float(torch.nn.functional.logsigmoid(chosen - rejected).mean())
 
 
-def trainers() -> dict[str, tuple[Any, str, Callable[..., float]]]:
-    from trl import DPOTrainer, KTOTrainer
+def trainers() -> dict[str, tuple[Any, Callable[..., float]]]:
     from trl.experimental.orpo import ORPOTrainer
 
     return {
-        "DPO": (DPOTrainer, "_compute_loss", dpo_by_hand),
-        "KTO": (KTOTrainer, "_compute_loss", kto_by_hand),
-        "ORPO": (ORPOTrainer, "compute_loss", orpo_by_hand),
-        "Reward": (Ranked, "compute_loss", reward_by_hand),
+        "DPO": (Contrasted, dpo_by_hand),
+        "KTO": (Valued, kto_by_hand),
+        "ORPO": (ORPOTrainer, orpo_by_hand),
+        "Reward": (Ranked, reward_by_hand),
     }
 
 
@@ -293,8 +294,8 @@ class Watched:
         self.losses: list[tuple[float, float]] = []
         self.scores: list[tuple[list[list[float]], list[list[float]]]] = []
         self._hand, self._loss = hand, loss
-        kind, name, self._by_hand = trainers()[method]
-        theirs, log_probs = getattr(kind, name), pairs.log_probs
+        kind, self._by_hand = trainers()[method]
+        theirs, log_probs = kind.compute_loss, pairs.log_probs
 
         def compute(trainer: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             expected = self._expected(trainer.model, dict(inputs))
@@ -308,7 +309,7 @@ class Watched:
             self.scores.append(([row[: len(rows[0].sequences)] for row in found], ours))
             return found
 
-        monkeypatch.setattr(kind, name, compute)
+        monkeypatch.setattr(kind, "compute_loss", compute)
         monkeypatch.setattr(pairs, "log_probs", score)
 
     def _expected(self, model: Any, inputs: Any) -> float:

@@ -82,7 +82,7 @@ def _on_gpu(settings: Any) -> Any:
     return replace(settings, cpu=False)
 
 
-@pytest.mark.parametrize("variant", ["SFT", "DAPT", "ORPO", "Reward"])
+@pytest.mark.parametrize("variant", ["SFT", "DAPT", "DPO", "KTO", "ORPO", "Reward"])
 def test_numbers_are_read_once_a_step_and_not_in_each_micro_batch(
     runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path, variant: str
 ) -> None:

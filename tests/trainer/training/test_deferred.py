@@ -21,7 +21,19 @@ def orpo(trainer: Any, model: Any, inputs: Any) -> tuple[Any, dict[str, float]]:
 
 
 def reward(trainer: Any, model: Any, inputs: Any) -> tuple[Any, dict[str, float]]:
-    loss = trl.RewardTrainer.compute_loss(trainer, model, inputs)
+    return noted(trainer, trl.RewardTrainer.compute_loss(trainer, model, inputs))
+
+
+def dpo(trainer: Any, model: Any, inputs: Any) -> tuple[Any, dict[str, float]]:
+    return noted(trainer, trl.DPOTrainer._compute_loss(trainer, model, inputs, False))
+
+
+def kto(trainer: Any, model: Any, inputs: Any) -> tuple[Any, dict[str, float]]:
+    return noted(trainer, trl.KTOTrainer._compute_loss(trainer, model, inputs, False))
+
+
+def noted(trainer: Any, loss: Any) -> tuple[Any, dict[str, float]]:
+    """With TRL's numbers of one micro batch."""
     numbers = {name: values[-1] for name, values in trainer._metrics["train"].items()}
     trainer._metrics["train"].clear()
     return loss, {name: value for name, value in numbers.items() if name != "num_tokens"}
@@ -30,8 +42,19 @@ def reward(trainer: Any, model: Any, inputs: Any) -> tuple[Any, dict[str, float]
 @pytest.mark.parametrize("experts", [False, True])
 @pytest.mark.parametrize(
     ("variant", "theirs", "block"),
-    [("ORPO", orpo, {}), ("Reward", reward, {}), ("Reward", reward, {"reward": {"centerRewards": "0.01"}})],
-    ids=["ORPO", "Reward", "Reward, centred"],
+    [
+        ("ORPO", orpo, {}),
+        ("Reward", reward, {}),
+        ("Reward", reward, {"reward": {"centerRewards": "0.01"}}),
+        *(("DPO", dpo, {"dpo": {"loss": loss}}) for loss in ("Sigmoid", "IPO", "Hinge")),
+        ("DPO", dpo, {"adapter": {"type": "None"}}),
+        ("KTO", kto, {}),
+        ("KTO", kto, {"adapter": {"type": "None"}}),
+    ],
+    ids=[
+        *("ORPO", "Reward", "Reward, centred", "DPO", "IPO", "hinge", "DPO of all weights"),
+        *("KTO", "KTO of all weights"),
+    ],
 )
 def test_loss_and_numbers_are_those_of_trl(
     runs: Any,
@@ -45,14 +68,19 @@ def test_loss_and_numbers_are_those_of_trl(
     block: Any,
     experts: bool,
 ) -> None:
-    """On each micro batch of a run, also of a mixture of experts, whose routers have a loss in ORPO."""
-    step, expected = Loop.training_step, list[dict[str, float]]()
+    """On each micro batch of a run, also of a mixture of experts, whose routers have a loss. KTO's rows are added up in
+    another order."""
+    step, sums = Loop.training_step, list[dict[str, tuple[float, float]]]()
 
     def compared(self: Any, model: Any, inputs: Any, *args: Any) -> Any:
+        self.model.train()  # TRL keeps numbers of training and of evaluation apart
         loss, numbers = theirs(self, model, dict(inputs))
-        assert self.compute_loss(model, dict(inputs)).item() == loss.item()
-        assert {name: values.pop().item() for name, values in self._kept.items()} == pytest.approx(numbers, rel=1e-6)
-        expected.append(numbers)
+        ours = self.compute_loss(model, dict(inputs))
+        assert ours.item() == (pytest.approx(loss.item(), rel=1e-6) if variant == "KTO" else loss.item())
+        kept = {name: tuple(map(float, values.pop())) for name, values in self._kept.items()}
+        means = {name: total / count for name, (total, count) in kept.items() if count}
+        assert self.logged(means) == pytest.approx(numbers, rel=1e-5, abs=1e-6)
+        sums.append(kept)
         return step(self, model, inputs, *args)
 
     monkeypatch.setattr(Loop, "training_step", compared)
@@ -60,9 +88,14 @@ def test_loss_and_numbers_are_those_of_trl(
     training = {"maxSteps": 2, "batchSize": 8, "microBatchSize": 4}
     plan = method_plans.plan_of(make_plan, variant, tmp_path, model, training=training, modelPath=str(model), **block)
     runs.finish(plan)
-    lines = (Path(plan.output_path) / "adapter" / "metrics.jsonl").read_text().splitlines()
-    logged = [point for point in map(json.loads, lines) if "loss" in point]
-    assert len(expected) == 2 * len(logged) == 4
-    for point, first, second in zip(logged, expected[::2], expected[1::2], strict=True):
+    (file,) = Path(plan.output_path).glob("*/metrics.jsonl")
+    logged = [point for point in map(json.loads, file.read_text().splitlines()) if "loss" in point]
+    assert len(sums) == 2 * len(logged) == 4
+    for point, first, second in zip(logged, sums[::2], sums[1::2], strict=True):
         for name in first:
-            assert point[name] == pytest.approx((first[name] + second[name]) / 2, rel=1e-5, abs=1e-6)
+            total, count = (a + b for a, b in zip(first[name], second[name], strict=True))
+            assert point[name] == pytest.approx(total / count, rel=1e-5, abs=1e-6)
+        if variant == "KTO":
+            assert point["rewards/margins"] == pytest.approx(
+                point["rewards/chosen"] - point["rewards/rejected"], abs=1e-6
+            )

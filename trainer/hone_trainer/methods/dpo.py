@@ -4,7 +4,7 @@ the hinge loss (Zhao et al. 2023, SLiC-HF, arXiv 2305.10425), by TRL's DPOTraine
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hone_api.plan import TrainingPlan
@@ -13,7 +13,7 @@ from hone_trainer.methods.arguments import common
 from hone_trainer.methods.pairs import Poll
 from hone_trainer.methods.reference import WithReference
 from hone_trainer.models import adapters
-from hone_trainer.models.network import Generating
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.training.loop import Loop, Run
@@ -36,6 +36,59 @@ FORMULAS: dict[str, Loss] = {
 """The losses of one pair, as TRL has them: -log sigmoid(beta x) (eq. 7 of Rafailov et al.), (x -
 1/(2 beta))^2 with x per token (eq. 17 of Azar et al.; TRL has the normalisation from its authors), max(0, 1 - beta x).
 """
+
+
+class Contrasted(WithReference):
+    """A `WithReference` with DPO's losses."""
+
+    beta: float
+    precompute_ref_logps: bool
+
+    def loss_of(self, model: Network, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+        import torch
+
+        output = self.answered(model, inputs, routed=self.aux_loss_enabled)
+        log_probs = output.log_probs.sum(1)
+        if self.precompute_ref_logps:
+            reference = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]])
+        else:
+            with torch.no_grad(), self.model.disable_adapter():
+                reference = self.answered(self.model, inputs).log_probs.sum(1)
+        ratios = log_probs - reference
+        loss = self._losses(ratios, inputs["completion_mask"]).mean()
+        self._note(output, inputs, log_probs.detach(), self.beta * ratios.detach())
+        return loss, output
+
+    def _losses(self, ratios: Any, counted: Any) -> Any:
+        """Of each pair.
+
+        Args:
+            ratios: log-ratios of the answers to the reference, all chosen ones first: (2 x pairs,).
+            counted: which tokens are of the answers: (2 x pairs, tokens).
+        """
+        import torch
+        from torch.nn import functional
+
+        kind, (chosen, rejected) = self.run.plan.dpo.loss, ratios.chunk(2)
+        if kind == "IPO":
+            chosen, rejected = (ratios / counted.sum(1).clamp(min=1.0)).chunk(2)
+            return (chosen - rejected - 1 / (2 * self.beta)) ** 2
+        margins = self.beta * (chosen - rejected)
+        return torch.relu(1 - margins) if kind == "Hinge" else -functional.logsigmoid(margins)
+
+    def _note(self, output: Any, inputs: Mapping[str, Any], log_probs: Any, rewards: Any) -> None:
+        import torch
+
+        (good, bad), (chosen, rejected) = rewards.chunk(2), log_probs.chunk(2)
+        numbers = {"rewards/chosen": good, "rewards/rejected": bad, "rewards/accuracies": (good > bad).float()}
+        numbers |= {"rewards/margins": good - bad, "logps/chosen": chosen, "logps/rejected": rejected}
+        for name, value in numbers.items():
+            self.keep_mean(name, value)
+        is_chosen = torch.arange(len(rewards), device=rewards.device) < len(good)
+        counted = inputs["completion_mask"][: len(good), 1:]
+        right = (output.is_top1[: len(good)] & counted.bool()).sum()
+        self.keep_sums({"mean_token_accuracy": (right, counted.sum())})
+        self.keep_tokens(output, inputs, is_chosen)
 
 
 def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
@@ -65,7 +118,7 @@ def trainer(
 
     options = run.plan.dpo
 
-    class Dpo(WithReference, DPOTrainer):
+    class Dpo(Contrasted, DPOTrainer):
         """TRL's DPO with our loop and rows."""
 
         first_loss = FORMULAS[options.loss](float(options.beta), 0.0, 0.0)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from hone_trainer.methods.pairs import Poll
 from hone_trainer.methods.reference import WithReference
 from hone_trainer.models import adapters
 from hone_trainer.models.base_model import Base
-from hone_trainer.models.network import Generating
+from hone_trainer.models.network import Generating, Network
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Mean, Score
 from hone_trainer.training import indexed
@@ -63,6 +63,53 @@ def dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -> Any:
     return indexed.dataset(len(rows), columns)
 
 
+class Valued(WithReference):
+    """A `WithReference` with KTO's loss (eq. 7)."""
+
+    beta: float
+    precompute_ref_logps: bool
+
+    def loss_of(self, model: Network, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+        import torch
+
+        with torch.no_grad():
+            mismatched = self.answered(model, inputs, "KL_").log_probs.sum(1)
+        output = self.answered(model, inputs, routed=self.aux_loss_enabled)
+        log_probs = output.log_probs.sum(1)
+        of_mismatched, reference = self._references(inputs)
+        kl = self.accelerator.gather((mismatched - of_mismatched).mean()).mean().clamp(min=0)
+        ratios, good = log_probs - reference, inputs["label"].bool()
+        loss = (1 - torch.sigmoid(self.beta * torch.where(good, ratios - kl, kl - ratios))).mean()
+        self.keep("kl", kl)
+        rewards = {"rewards": self.beta * ratios.detach(), "logps": log_probs.detach()}
+        sides = {"chosen": good, "rejected": ~good}
+        self.keep_sums(
+            {
+                f"{what}/{side}": ((values * rows).sum(), rows.sum())
+                for what, values in rewards.items()
+                for side, rows in sides.items()
+            }
+        )
+        self.keep_tokens(output, inputs, good)
+        return loss, output
+
+    def _references(self, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The reference's log-probabilities of the mismatched answers, and of the rows' own: (rows,) each."""
+        import torch
+
+        if self.precompute_ref_logps:
+            return inputs["ref_KL_logps"], inputs["ref_logps"]
+        with torch.no_grad(), self.model.disable_adapter():
+            mismatched, own = (self.answered(self.model, inputs, prefix).log_probs.sum(1) for prefix in ("KL_", ""))
+        return mismatched, own
+
+    def logged(self, means: dict[str, float]) -> dict[str, float]:
+        chosen, rejected = (means.get(f"rewards/{side}") for side in ("chosen", "rejected"))
+        if chosen is None or rejected is None:
+            return means
+        return {**means, "rewards/margins": chosen - rejected}
+
+
 def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     """TRL's KTOConfig."""
     from trl import KTOConfig
@@ -88,7 +135,7 @@ def trainer(
     from transformers import PrinterCallback
     from trl import KTOTrainer
 
-    class Kto(WithReference, KTOTrainer):
+    class Kto(Valued, KTOTrainer):
         """TRL's KTO with our loop and rows."""
 
         first_loss = 0.5  # 1 - sigmoid(0), whatever the label

@@ -11,23 +11,26 @@ from typing import Any
 
 from hone_api.failures import FailureCode
 from hone_trainer import ranks
+from hone_trainer.encoding.conversation import IGNORED
 from hone_trainer.encoding.preferences import Compared
 from hone_trainer.errors import TrainerError
 from hone_trainer.methods import pairs
 from hone_trainer.methods.pairs import Poll
+from hone_trainer.models.network import Network
 from hone_trainer.signals import interrupted
-from hone_trainer.training.loop import Loop, Run
+from hone_trainer.training.deferred import Deferred
+from hone_trainer.training.loop import Run
 
 TOLERANCE = {False: 1e-3, True: 5e-2}
 """Largest relative error of the first loss in float32 and, True, in bfloat16."""
 
 
-class WithReference(Loop):
-    """A `Loop` whose loss compares the model with its reference; before TRL's DPOTrainer or KTOTrainer in the bases."""
+class WithReference(Deferred):
+    """A `Deferred` whose loss compares the model with its reference; before TRL's DPOTrainer or KTOTrainer in the
+    bases. A subclass has the loss in `loss_of`, with TRL's formula and numbers."""
 
     aux_loss_enabled: bool
     router_aux_loss_coef: float
-    _metrics: dict[str, dict[str, list[float]]]
     first_loss: float
     """The loss of two equal models: anything else at the first step means that the reference is wrong."""
 
@@ -36,19 +39,57 @@ class WithReference(Loop):
         self._known: dict[str, list[list[float]]] = self.__dict__.get("_known", {})
         self._compared = False
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super().compute_loss(*args, **kwargs)
-        if not (self._compared or self.state.global_step):
-            check_first_loss(self._compared_loss(loss), self.first_loss, bf16=self.run.settings.bf16)
-        self._compared = True
-        return loss
+    def loss_of(self, model: Network, inputs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Mean loss of a micro batch, and the output of the model on its answers. A collective."""
+        raise NotImplementedError
 
-    def _compared_loss(self, loss: Any) -> float:
-        """The mean over the ranks, without what TRL adds for the balance of a mixture's experts. A collective."""
-        mean = ranks.add_up([loss.item()])[0] / ranks.world_size()
-        if not self.aux_loss_enabled:
-            return mean
-        return mean - self.router_aux_loss_coef * self._metrics["train"]["aux_loss"][-1]
+    def compute_loss(
+        self, model: Network, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss, output = self.loss_of(model, inputs)
+        if not (self._compared or self.state.global_step):
+            # The mean over the ranks.
+            mean = ranks.add_up([loss.item()])[0] / ranks.world_size()
+            check_first_loss(mean, self.first_loss, bf16=self.run.settings.bf16)
+        self._compared = True
+        if self.aux_loss_enabled:  # experts are kept in balance
+            loss = loss + self.router_aux_loss_coef * output.aux_loss
+            self.keep_mean("aux_loss", output.aux_loss)
+        return (loss, output) if return_outputs else loss
+
+    def answered(self, model: Network, inputs: Mapping[str, Any], prefix: str = "", *, routed: bool = False) -> Any:
+        """The output of a model with TRL's fused head on answers of a batch, those whose columns have the prefix.
+
+        Args:
+            routed: whether it has the loss for the balance of a mixture's experts.
+        """
+        ids, counted = inputs[f"{prefix}input_ids"], inputs[f"{prefix}completion_mask"]
+        options = {"output_router_logits": True} if routed else {}
+        return model(
+            input_ids=ids,
+            attention_mask=inputs[f"{prefix}attention_mask"],
+            labels=ids.masked_fill(counted == 0, IGNORED),
+            use_cache=False,
+            fused_lm_head=True,
+            **options,
+        )
+
+    def keep_tokens(self, output: Any, inputs: Mapping[str, Any], good: Any) -> None:
+        """Note entropy and mean logits over the tokens that count. A collective.
+
+        Args:
+            good: which rows of the batch have a chosen, or good, answer: (rows,).
+        """
+        counted = inputs["completion_mask"][:, 1:]
+        logits, rows = (output.mean_logits.detach() * counted).sum(1), counted.sum(1)
+        self.keep_sums(
+            {
+                "entropy": ((output.entropy.detach() * counted).sum(), counted.sum()),
+                "logits/chosen": ((logits * good).sum(), (rows * good).sum()),
+                "logits/rejected": ((logits * ~good).sum(), (rows * ~good).sum()),
+            }
+        )
+        self.count(inputs["attention_mask"].sum())
 
     def compare(self, name: str, rows: Sequence[Compared], poll: Poll) -> tuple[list[list[float]], list[list[float]]]:
         """Log-probabilities of `rows` by the model as it is, and by the reference. A collective.

@@ -6,6 +6,7 @@ TRL reads each number of each micro batch, and the host waits for the device eve
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from hone_trainer.training import finite
@@ -20,16 +21,31 @@ class Deferred(Loop):
 
     def attach(self, run: Run) -> None:
         super().attach(run)
-        self._kept: dict[str, list[Any]] = defaultdict(list)
+        self._kept: dict[str, list[tuple[Any, Any]]] = defaultdict(list)
+        """Sum and count of each micro batch."""
         self._tokens: Any = 0
 
     def keep(self, name: str, value: Any) -> None:
         """Note a number of a micro batch of all ranks, a scalar."""
-        self._kept[name].append(value.detach())
+        self._kept[name].append((value.detach(), 1))
 
     def keep_mean(self, name: str, value: Any) -> None:
         """Note the mean of a tensor over its elements and the ranks. A collective."""
         self.keep(name, self.accelerator.gather(value.detach()).mean())
+
+    def keep_sums(self, sums: Mapping[str, tuple[Any, Any]]) -> None:
+        """Note sums and what they count, of all ranks. A collective.
+
+        What is logged is all sums divided by all counts since the last log; nothing, where nothing was counted.
+
+        Args:
+            sums: name to a sum and a count of this rank, scalars.
+        """
+        import torch
+
+        mine = torch.stack([torch.stack([value.detach().double() for value in pair]) for pair in sums.values()])
+        for name, pair in zip(sums, self.accelerator.gather(mine[None]).sum(0), strict=True):
+            self._kept[name].append((pair[0], pair[1]))
 
     def count(self, tokens: Any) -> None:
         """Add this rank's tokens of a micro batch, a scalar, to those of the run. A collective."""
@@ -37,7 +53,13 @@ class Deferred(Loop):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         kept = self._kept if "loss" in logs else {}
-        *means, tokens = finite.read([*(sum(values) / len(values) for values in kept.values()), self._tokens])
-        found = dict(zip(kept, means, strict=True))
+        sums = [sum(part) for values in kept.values() for part in zip(*values, strict=True)]
+        *numbers, tokens = finite.read([*sums, self._tokens])
+        pairs = zip(kept, numbers[::2], numbers[1::2], strict=True)
+        means = {name: total / count for name, total, count in pairs if count}
         kept.clear()
-        super().log({**logs, **found, "num_tokens": tokens}, start_time)
+        super().log({**logs, **self.logged(means), "num_tokens": tokens}, start_time)
+
+    def logged(self, means: dict[str, float]) -> dict[str, float]:
+        """What is logged of the numbers: these, and what follows from them."""
+        return means
