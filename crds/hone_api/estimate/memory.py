@@ -39,9 +39,9 @@ QLORA_LEFT = 0.5
 Measured, see `tests/api/estimate/test_memory.py`."""
 DORA_HOLES = 1.25
 """Factor on them for DoRA with checkpointing: each recomputed layer normalises its matrices."""
-ROW_BYTES = 100
-"""Bytes for each token of the training rows in the host's memory: lists of ids and labels, and an Arrow table of both.
-Each rank has a copy. Measured: 102 (SFT), 97 (DAPT), 80 (GRPO), 68 (DPO)."""
+ROW_BYTES = 6
+"""Most bytes for each token of the training rows in the host's memory: ids of 2 or 4 bytes, and runs of labels, in
+files that all ranks of a node map, so that they share the pages. Long rows take half of it."""
 EXPERT_NAMES = frozenset({"experts", "gate_up_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
 """Last parts of targets that reach routed experts."""
 
@@ -129,7 +129,9 @@ class Estimate:
 
     terms: dict[str, int]
     host: int = 0
-    """Bytes in the host's memory: offloaded data, and the rows of a run on a GPU."""
+    """Bytes of offloaded data in the host's memory."""
+    rows: int = 0
+    """Bytes of the rows of a run on a GPU in the host's memory, which all ranks of a node share."""
     loading: int = 0
     """The peak while the weights are loaded, if it can be higher."""
 
@@ -188,7 +190,6 @@ def estimate(s: Setup) -> Estimate:
     # On a CPU a 4-bit base is loaded in full and then rounded.
     unrounded = (s.shape.parameters - s.shape.embeddings) * (2 if s.bf16 else 4) * (s.adapter == AdapterType.QLORA)
     if s.gpu:
-        host += ROW_BYTES * s.row_tokens
         moving = terms["activations"] + terms["masks"] + terms["workspace"] + terms["logits"]
         terms["fragmentation"] = int(FRAGMENTATION * (moving + gradients))
     else:
@@ -197,7 +198,8 @@ def estimate(s: Setup) -> Estimate:
         terms["fragmentation"] = int(holes * terms["activations"]) + int(QLORA_LEFT * unrounded)
     # On a CPU the pages of the open file also count, until it is closed.
     loading = 0 if s.gpu else terms["runtime"] + weights + unrounded + max(frozen * (2 if s.bf16 else 4), 2 * teacher)
-    return Estimate({name: size for name, size in terms.items() if size}, host=host, loading=loading)
+    shared = ROW_BYTES * s.row_tokens if s.gpu else 0
+    return Estimate({name: size for name, size in terms.items() if size}, host=host, rows=shared, loading=loading)
 
 
 def _weights(s: Setup, width: int) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def look_ahead(draft: JobDraft, spec: FineTuneJobSpec, model: BaseModel, dataset
 
 def _host(spec: FineTuneJobSpec, estimates: Mapping[str, Estimate]) -> Iterator[str]:
     """Warn if rows and offloaded data fill the memory of a pod with GPUs."""
-    need = max(e.host for e in estimates.values()) * processes_per_node(spec)
+    need = max(e.host * processes_per_node(spec) + e.rows for e in estimates.values())
     room = memory.capacity(spec, "CPU")
     if spec.resources.gpus_per_node and room and need > TIGHT * room:
         yield (

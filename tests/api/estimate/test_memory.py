@@ -253,7 +253,8 @@ def test_runs_on_a_cpu_that_were_measured_are_never_said_to_fit_by_more_than_5_p
 
 
 def test_the_rows_are_a_term_of_the_hosts_memory() -> None:
-    """216 million tokens of 1 GB of text: 20 GiB on each rank."""
+    """216 million tokens of 1 GB of text, in files that all ranks of a node map."""
     cpu, gpu = (estimate(on_gpu(LLAMA_7B, gpu=gpu, row_tokens=216_000_000)) for gpu in (False, True))
-    assert cpu.terms["rows"] == gpu.host == 21_600_000_000
+    assert cpu.terms["rows"] == gpu.rows == 1_296_000_000
+    assert gpu.host == 0
     assert "rows" not in gpu.terms

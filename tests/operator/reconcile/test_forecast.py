@@ -201,14 +201,16 @@ def test_a_packed_batch_is_told_in_rows_and_tokens_with_the_steps_of_an_epoch(wo
 
 
 def test_rows_that_fill_the_hosts_memory_are_told(world, new_life, conditions):
-    """200 million tokens take 100 bytes each, on each of 4 ranks."""
-    life = fetched(world, new_life, **gpus("NVIDIA-H100-80GB-HBM3", count=4))
-    statistics = {"total": 200_000_000, "mean": 2000, "max": 4000}
-    life.datasets["rows"]["status"] |= {"splits": [{"name": "train", "rows": 100_000}], "tokens": statistics}
-    life.tick(61)
-    advised = next(c for c in life.status["conditions"] if c["type"] == "Advised")
-    assert "memory of the host is tight" in advised["message"]
-    assert "take about 74.5 GiB in a pod, over all its ranks; resources.memory is 8Gi." in advised["message"]
+    """3 billion tokens of 6 bytes are too many, in files that 4 ranks share; 200 million are a gigabyte."""
+    said = {}
+    for rows in (100_000, 1_500_000):
+        life = fetched(world, new_life, **gpus("NVIDIA-H100-80GB-HBM3", count=4))
+        statistics = {"total": 2000 * rows, "mean": 2000, "max": 4000}
+        life.datasets["rows"]["status"] |= {"splits": [{"name": "train", "rows": rows}], "tokens": statistics}
+        life.tick(61)
+        said[rows] = next(c for c in life.status["conditions"] if c["type"] == "Advised")["message"]
+    assert "memory of the host is tight" not in said[100_000]
+    assert "take about 16.8 GiB in a pod, over all its ranks; resources.memory is 8Gi." in said[1_500_000]
 
 
 def test_answers_that_are_all_cut_are_told_while_the_job_runs(world, new_life, conditions):

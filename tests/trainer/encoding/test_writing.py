@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import tiny
 
+from hone_api.estimate.memory import ROW_BYTES
 from hone_trainer.encoding import chunks, mapped, writing
 from hone_trainer.encoding.conversation import Encoder, RowRefusedError
 from hone_trainer.encoding.mapped import Joined, Mapped, Picked
@@ -206,7 +207,7 @@ def test_sequences_of_rows_are_picked_and_joined_by_index(tmp_path: Path) -> Non
     assert list(both[2:4]) == [whole[2], whole[0]]
 
 
-def test_short_rows_take_at_most_6_bytes_a_token(tmp_path: Path) -> None:
+def test_short_rows_take_at_most_what_the_estimate_counts(tmp_path: Path) -> None:
     found = _whole(tmp_path, [_chat(n) for n in range(2000)], workers=2)
     size = sum(file.stat().st_size for file in found.folder.iterdir())
-    assert size <= 6 * found.counts.tokens
+    assert size <= ROW_BYTES * found.counts.tokens

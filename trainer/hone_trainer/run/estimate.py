@@ -55,8 +55,12 @@ def show(plan: TrainingPlan) -> None:
     console.print(f"trained: {on_gpu.trained:,} of {on_gpu.shape.parameters:,} weights")
     console.print(_memory(on_gpu, on_cpu))
 
-    if host := estimate(on_gpu).host:
-        console.print(f"host memory of each rank on a GPU node: {gib(host)} for rows and offloaded data")
+    on_host = estimate(on_gpu)
+    if on_host.host or on_host.rows:
+        console.print(
+            f"host memory on a GPU node: {gib(on_host.rows)} for the rows of all its ranks"
+            + (f", {gib(on_host.host)} for what each offloads" if on_host.host else "")
+        )
 
     fits = Table("GPU", "memory", "fits", "micro batch", "time", "cheapest change that fits")
     for gpu in TABLE:
