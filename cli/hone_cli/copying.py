@@ -25,7 +25,7 @@ class BrokenConnectionError(Exception):
     """The connection broke; what came before is right as far as it goes."""
 
 
-class Source(Protocol):
+class FileSource(Protocol):
     """A folder elsewhere."""
 
     def read(self, path: str, offset: int) -> Iterator[bytes]:
@@ -49,7 +49,7 @@ class Copied:
 
 
 def copy(
-    source: Source, folder: Path, digest: str, progress: Callable[[int, int], None] = lambda done, total: None
+    source: FileSource, folder: Path, digest: str, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Copied:
     """Copy all files; the manifest comes last, so a folder that has one is complete.
 
@@ -147,7 +147,7 @@ def _check_room(folder: Path, left: Sequence[Entry]) -> None:
         raise CommandError(f"{folder} has room for {free:,} bytes, and {needed:,} are still to come: free some")
 
 
-def _fetch(source: Source, folder: Path, entry: Entry, progress: Callable[[int], None]) -> int:
+def _fetch(source: FileSource, folder: Path, entry: Entry, progress: Callable[[int], None]) -> int:
     """Read one file into the folder; returns the bytes that came."""
     part = folder / WORK / entry.sha256
     resumed = part.exists()
@@ -167,7 +167,7 @@ def _fetch(source: Source, folder: Path, entry: Entry, progress: Callable[[int],
     return read
 
 
-def _read(source: Source, entry: Entry, part: Path, progress: Callable[[int], None]) -> int:
+def _read(source: FileSource, entry: Entry, part: Path, progress: Callable[[int], None]) -> int:
     """Append what is missing of one file, over as many connections as it takes; returns the bytes that came."""
     came = failures = 0
     part.touch()

@@ -21,7 +21,7 @@ VLLM_RANK = 16
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ServerVerdict:
     """Whether one server loads one of the version's artifacts."""
 
     server: str
@@ -33,45 +33,45 @@ class Verdict:
         return f"{self.server}: {'yes' if self.loads else 'no'}, {self.why}"
 
 
-def verdicts(spec: ModelVersionSpec) -> Sequence[Verdict]:
+def verdicts(spec: ModelVersionSpec) -> Sequence[ServerVerdict]:
     """One for vLLM, llama.cpp and PEFT each, in this order."""
     return _vllm(spec), _llama_cpp(spec), _peft(spec)
 
 
-def _vllm(spec: ModelVersionSpec) -> Verdict:
+def _vllm(spec: ModelVersionSpec) -> ServerVerdict:
     if whole := _first(spec, "Merged", "Full"):
         how = "with --runner pooling" if _is_reward(spec) else "with its path"
-        return Verdict("vLLM", True, f"the {whole.lower()} model, {how}")
+        return ServerVerdict("vLLM", True, f"the {whole.lower()} model, {how}")
     if not _first(spec, "Adapter"):
-        return Verdict("vLLM", False, "there is neither an adapter nor a merged model")
+        return ServerVerdict("vLLM", False, "there is neither an adapter nor a merged model")
     merge = "train with output.merge to serve the merged model"
     adapter = _adapter(spec)
     if _is_reward(spec):
-        return Verdict("vLLM", False, f"an adapter with its own reward head; {merge}")
+        return ServerVerdict("vLLM", False, f"an adapter with its own reward head; {merge}")
     if adapter.get("type") == AdapterType.DORA:
-        return Verdict("vLLM", False, f"a DoRA adapter; {merge}")
+        return ServerVerdict("vLLM", False, f"a DoRA adapter; {merge}")
     rank = _rank(spec, adapter)
     if rank > SERVED_RANKS[-1]:
-        return Verdict("vLLM", False, f"an adapter of rank {rank}, above {SERVED_RANKS[-1]}; {merge}")
+        return ServerVerdict("vLLM", False, f"an adapter of rank {rank}, above {SERVED_RANKS[-1]}; {merge}")
     room = next(served for served in SERVED_RANKS if served >= rank)
     more = f" and --max-lora-rank {room}" if room > VLLM_RANK else ""
     shape = spec.lineage.base_model.shape
     experts = "; experts need the settings of the page Model families" if shape and shape.experts else ""
-    return Verdict("vLLM", True, f"the adapter on its base, with --enable-lora{more}{experts}")
+    return ServerVerdict("vLLM", True, f"the adapter on its base, with --enable-lora{more}{experts}")
 
 
-def _llama_cpp(spec: ModelVersionSpec) -> Verdict:
+def _llama_cpp(spec: ModelVersionSpec) -> ServerVerdict:
     if _first(spec, "GGUF"):
-        return Verdict("llama.cpp", True, "the GGUF file")
-    return Verdict("llama.cpp", False, "there is no GGUF file; train with output.formats [Safetensors, GGUF]")
+        return ServerVerdict("llama.cpp", True, "the GGUF file")
+    return ServerVerdict("llama.cpp", False, "there is no GGUF file; train with output.formats [Safetensors, GGUF]")
 
 
-def _peft(spec: ModelVersionSpec) -> Verdict:
+def _peft(spec: ModelVersionSpec) -> ServerVerdict:
     if whole := _first(spec, "Merged", "Full"):
-        return Verdict(TRANSFORMERS, True, f"the {whole.lower()} model")
+        return ServerVerdict(TRANSFORMERS, True, f"the {whole.lower()} model")
     if _first(spec, "Adapter"):
-        return Verdict(TRANSFORMERS, True, "the adapter on its base, with PEFT")
-    return Verdict(TRANSFORMERS, False, "there is only a GGUF file")
+        return ServerVerdict(TRANSFORMERS, True, "the adapter on its base, with PEFT")
+    return ServerVerdict(TRANSFORMERS, False, "there is only a GGUF file")
 
 
 def _first(spec: ModelVersionSpec, *forms: str) -> str | None:

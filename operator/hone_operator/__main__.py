@@ -19,9 +19,9 @@ from hone_operator.desired.platform import Bounds, Platform, PodLimits
 from hone_operator.health import Health, serve
 from hone_operator.metrics import Metrics
 from hone_operator.networkpatrol import NetworkPatrol
-from hone_operator.optin import OptIn
+from hone_operator.optin import OptedInNamespaces
 from hone_operator.progress.backing import ClusterBacking
-from hone_operator.progress.refusals import Refusals
+from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.serving import serving
 from hone_operator.progress.store import ProgressStore
 from hone_operator.routing import Key
@@ -94,9 +94,9 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         )
         health = Health(queue.stuck_for, [watches.listing.problem], lambda: queue.caught_up)
         stack.push_async_callback((await serve(health.application(), config.ports.probes)).cleanup)
-        refusals = Refusals()
+        refusals = RefusalCounter()
         ca = await stack.enter_async_context(serving(config, ClusterBacking(cache, cluster), reports, refusals))
-        opt_in = OptIn(cluster, config)
+        opt_in = OptedInNamespaces(cluster, config)
         controllers = Controllers(cluster, cache, platform(config, ca), reports, opt_in=opt_in, unreadable=unreadable)
         metrics = Metrics(cache, reports, lambda: queue.depth, controllers.stored)
         metrics.registry.register(refusals)
@@ -124,7 +124,11 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
 
 
 async def _watch_and_work(
-    config: settings.Settings, watches: handlers.Watches, opt_in: OptIn, patrol: NetworkPatrol, stop: asyncio.Event
+    config: settings.Settings,
+    watches: handlers.Watches,
+    opt_in: OptedInNamespaces,
+    patrol: NetworkPatrol,
+    stop: asyncio.Event,
 ) -> None:
     registry = kopf.OperatorRegistry()
     watches.register(registry)
@@ -194,7 +198,7 @@ class Retried(logging.Filter):
         return True
 
 
-def set_up_logging(config: settings.Log) -> None:
+def set_up_logging(config: settings.LogSettings) -> None:
     """Log everything to standard error; libraries from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")

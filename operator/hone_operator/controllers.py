@@ -28,7 +28,7 @@ from hone_operator.observe.children import Children
 from hone_operator.observe.dataset import DatasetReader
 from hone_operator.observe.finetunejob import FineTuneJobReader, Reports
 from hone_operator.observe.modelversion import ModelVersionReader
-from hone_operator.optin import Closed, OptIn
+from hone_operator.optin import Closed, OptedInNamespaces
 from hone_operator.pace import Pace
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import dataset, earlier, finetunejob, modelversion
@@ -71,7 +71,7 @@ class Controllers:
     on_refused_status: Callable[[Key], None] = lambda key: None
     request: Callable[[Key], None] = lambda key: None
     """The queue's."""
-    opt_in: OptIn | None = None
+    opt_in: OptedInNamespaces | None = None
     """None: every namespace is served."""
     unreadable: Unreadable = field(default_factory=Unreadable)
     stored: Stored = field(default_factory=dict)

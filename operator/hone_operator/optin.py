@@ -20,7 +20,7 @@ import kopf
 
 from hone_operator.cluster import AlreadyExistsError, Cluster, ClusterError, NamespaceGoneError
 from hone_operator.desired import names
-from hone_operator.desired.namespace import Setup
+from hone_operator.desired.namespace import NamespaceSetup
 from hone_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Closed:
 
 
 @dataclass
-class OptIn:
+class OptedInNamespaces:
     """The namespaces in which the operator works."""
 
     cluster: Cluster
@@ -109,14 +109,14 @@ class OptIn:
         await (self._close_ports(setup) if self.config.opt_in.close_ports else self._open_ports(setup))
         self._bound[namespace] = time.monotonic() + REFRESH_SECONDS
 
-    async def _setup(self, namespace: str) -> Setup:
+    async def _setup(self, namespace: str) -> NamespaceSetup:
         name = self.config.opt_in.role
         role = await self.cluster.get("ClusterRole", None, name)
         if role is None:
             raise ClusterError(404, "NotFound", f"ClusterRole {name} does not exist: install the chart again")
-        return Setup(namespace, name, role["metadata"]["uid"])
+        return NamespaceSetup(namespace, name, role["metadata"]["uid"])
 
-    async def _bind(self, setup: Setup) -> None:
+    async def _bind(self, setup: NamespaceSetup) -> None:
         binding = setup.binding(self.config.opt_in.service_account, self.config.namespace)
         existing = await self.cluster.get("RoleBinding", setup.namespace, setup.role)
         if existing is None:
@@ -127,7 +127,7 @@ class OptIn:
         if existing and (existing["roleRef"], existing.get("subjects")) != (binding["roleRef"], binding["subjects"]):
             raise ClusterError(409, "NameTaken", f"RoleBinding {setup.role} binds something else: delete it")
 
-    async def _close_ports(self, setup: Setup) -> None:
+    async def _close_ports(self, setup: NamespaceSetup) -> None:
         """Create the NetworkPolicy for all pods of Hone; one that was changed, or has other settings, is replaced."""
         policy = setup.closed_ports(self.config.metrics_from)
         existing = await self.cluster.get("NetworkPolicy", setup.namespace, setup.role)
@@ -138,7 +138,7 @@ class OptIn:
             with contextlib.suppress(AlreadyExistsError):
                 await self.cluster.create(policy)
 
-    async def _open_ports(self, setup: Setup) -> None:
+    async def _open_ports(self, setup: NamespaceSetup) -> None:
         """Remove the NetworkPolicy that an operator with other settings created."""
         existing = await self.cluster.get("NetworkPolicy", setup.namespace, setup.role)
         if existing and _is_managed(existing):

@@ -49,7 +49,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Trainer(Section):
+class TrainerSettings(Section):
     """Pods of the trainer image, in the namespaces of the jobs."""
 
     image: Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
@@ -79,7 +79,7 @@ class Trainer(Section):
         return env
 
 
-class Staging(Section):
+class StagingSettings(Section):
     """Pods that download base models to the store."""
 
     cpu: Quantity = "100m"
@@ -88,7 +88,7 @@ class Staging(Section):
     """RuntimeClass of all pods that do not train; most of them parse untrusted data. Empty: the node's default."""
 
 
-class Encoding(Section):
+class EncodingSettings(Section):
     """Pods that encode rows before a run asks for GPUs."""
 
     from_size: Quantity = "32Mi"
@@ -97,14 +97,14 @@ class Encoding(Section):
     memory: Quantity = "8Gi"
 
 
-class HuggingFace(Section):
+class HuggingFaceSettings(Section):
     """Where hf:// is resolved."""
 
     endpoint: HttpUrl | None = None
     """A mirror; None: huggingface_hub's own default."""
 
 
-class Store(Section):
+class StoreSettings(Section):
     """The volume claim that holds data, base models, checkpoints and results of a namespace."""
 
     claim_name: Name = "hone-store"
@@ -119,7 +119,7 @@ class Store(Section):
     """Whether a pod mounts only the folders of the store that it needs; the kubelet creates missing ones."""
 
 
-class Progress(Section):
+class ProgressSettings(Section):
     """The server to which pods report."""
 
     service_host: Host | None = None
@@ -133,7 +133,7 @@ class Progress(Section):
     """Secret in the operator's own namespace that keeps its certificate authority across restarts."""
 
 
-class OptIn(Section):
+class OptInSettings(Section):
     """How namespaces opt in: by a label, or by this list. Without a role, the operator works in all that it sees."""
 
     role: Annotated[str, StringConstraints(max_length=253)] = ""
@@ -146,7 +146,7 @@ class OptIn(Section):
     """Whether a NetworkPolicy closes the ports of Hone's pods in labelled namespaces."""
 
 
-class Tenants(Section):
+class TenantSettings(Section):
     """What tenants may use. An entry of a list is a name, or a prefix and `*`."""
 
     secret_prefix: Annotated[str, StringConstraints(pattern=r"^([a-z0-9][-a-z0-9]*)?$", max_length=63)] = "hone-"
@@ -163,7 +163,7 @@ class Tenants(Section):
     """GPUs of one job over all its nodes; 0: any number."""
 
 
-class PodLimits(Section):
+class PodLimitSettings(Section):
     """Limits for every pod of Hone, in addition to its memory."""
 
     cpu_factor: Annotated[int, Field(ge=0, le=1000)] = 4
@@ -175,7 +175,7 @@ class PodLimits(Section):
     training_seconds: Annotated[int, Field(ge=60, le=2**31 - 1)] = 30 * 24 * 3600
 
 
-class Privacy(Section):
+class PrivacySettings(Section):
     """What is visible to people who may read objects but not the data."""
 
     rows_in_status: bool = True
@@ -189,7 +189,7 @@ class Ports(Section):
     probes: Port = 8081
 
 
-class Log(Section):
+class LogSettings(Section):
     """The operator's log, on standard error."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -207,21 +207,21 @@ class Settings(BaseSettings):
     """The operator's own namespace; in a pod it is read from the service account."""
     watch_namespaces: list[Name] = Field(default_factory=list)
     """Empty: all namespaces."""
-    opt_in: OptIn = Field(default_factory=OptIn)
-    tenants: Tenants = Field(default_factory=Tenants)
-    pod_limits: PodLimits = Field(default_factory=PodLimits)
+    opt_in: OptInSettings = Field(default_factory=OptInSettings)
+    tenants: TenantSettings = Field(default_factory=TenantSettings)
+    pod_limits: PodLimitSettings = Field(default_factory=PodLimitSettings)
     metrics_from: list[dict[str, Any]] = Field(default_factory=list)
     """NetworkPolicy peers that may read the metrics of ranks; empty: everybody."""
-    privacy: Privacy = Field(default_factory=Privacy)
-    trainer: Trainer
-    staging: Staging = Field(default_factory=Staging)
-    encoding: Encoding = Field(default_factory=Encoding)
-    hugging_face: HuggingFace = Field(default_factory=HuggingFace)
-    store: Store = Field(default_factory=Store)
-    progress: Progress = Field(default_factory=Progress)
+    privacy: PrivacySettings = Field(default_factory=PrivacySettings)
+    trainer: TrainerSettings
+    staging: StagingSettings = Field(default_factory=StagingSettings)
+    encoding: EncodingSettings = Field(default_factory=EncodingSettings)
+    hugging_face: HuggingFaceSettings = Field(default_factory=HuggingFaceSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    progress: ProgressSettings = Field(default_factory=ProgressSettings)
     ports: Ports = Field(default_factory=Ports)
     limits: SourceLimits = Field(default_factory=SourceLimits)
-    log: Log = Field(default_factory=Log)
+    log: LogSettings = Field(default_factory=LogSettings)
     resync_seconds: Seconds = 300
     """Every object is reconciled at least this often."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 16

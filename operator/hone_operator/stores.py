@@ -16,7 +16,7 @@ from hone_operator.jobs import JobReader
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.failures import failed_pods
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging import Stage
+from hone_operator.reconcile.staging import StoreState
 
 BELIEVED_SECONDS = 60.0
 
@@ -32,7 +32,7 @@ class StoreReader:
     _claims: dict[str, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
     """Claims by namespace, and until when they are believed (monotonic seconds)."""
 
-    async def observe(self, body: Mapping[str, Any]) -> Stage:
+    async def observe(self, body: Mapping[str, Any]) -> StoreState:
         """The store and the shared Jobs that this FineTuneJob needs, until its first attempt has begun.
 
         Also later if the status does not say what the attempt began with: then everything is staged again.
@@ -41,12 +41,12 @@ class StoreReader:
         pinned = (status.get("resolved") or {}).get("datasetDigests")
         begun = bool(status.get("attempts") and pinned) or is_true(body, ConditionType.FINISHED)
         work = [] if begun else shared.wanted(body["spec"], self.platform)
-        return await self.stage(body["metadata"]["namespace"], work) if work else Stage()
+        return await self.stage(body["metadata"]["namespace"], work) if work else StoreState()
 
-    async def stage(self, namespace: str, work: Sequence[Shared]) -> Stage:
+    async def stage(self, namespace: str, work: Sequence[Shared]) -> StoreState:
         """The store and the shared Jobs of this work."""
         jobs = [j for each in work for j in self.cache.shared(namespace, each.key) if self._is_staging(j, each)]
-        return Stage(await self._claim(namespace), [await self._staging(job) for job in jobs])
+        return StoreState(await self._claim(namespace), [await self._staging(job) for job in jobs])
 
     def _is_staging(self, job: Mapping[str, Any], work: Shared) -> bool:
         """Whether this Job stages that work: a label alone does not prove it."""

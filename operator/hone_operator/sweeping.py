@@ -27,7 +27,7 @@ from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
-from hone_operator.desired.sweep import PLAN, STORED, Wanted, ledger, sweep
+from hone_operator.desired.sweep import PLAN, STORED, SweepInputs, ledger, sweep
 from hone_operator.desired.sweep import plan as plan_of
 from hone_operator.reconcile import contents, models, references
 from hone_operator.reconcile.pods import ObservedJob
@@ -118,7 +118,7 @@ class Sweeper:
             return None
         return (due - self.now()).total_seconds()
 
-    async def _withdraw(self, job: ObservedJob, plan: SweepPlan, named: "Named") -> None:
+    async def _withdraw(self, job: ObservedJob, plan: SweepPlan, named: "StoreReferences") -> None:
         """Delete a waiting Job (no node, no quota) if something it is to remove is needed again."""
         if contents.is_outdated(plan, named.contents, named.exports, named.whole):
             meta = job.body["metadata"]
@@ -255,9 +255,9 @@ class Sweeper:
             stay |= used.keys()
         return {places[place] for place in stay}
 
-    def _wanted(self, live: Objects, remove: Sequence[str], orphaned: set[str] | None) -> Wanted:
+    def _wanted(self, live: Objects, remove: Sequence[str], orphaned: set[str] | None) -> SweepInputs:
         runs = contents.runs_that_stay(live, self.platform.store_claim)
-        return Wanted(
+        return SweepInputs(
             contents=[c for c in remove if not (c.startswith((contents.RUN, contents.ENCODED)) or models.is_key(c))],
             encoded=[c.removeprefix(contents.ENCODED) for c in remove if c.startswith(contents.ENCODED)],
             datasets=[body["metadata"]["name"] for kind, body in live if kind == "Dataset"],
@@ -268,7 +268,7 @@ class Sweeper:
         )
 
 
-class Named(NamedTuple):
+class StoreReferences(NamedTuple):
     """What objects say of a store."""
 
     contents: set[str]
@@ -281,8 +281,8 @@ class Named(NamedTuple):
     """What the ModelVersions say of their models."""
 
 
-def _looked_through(objects: Objects, claim: str) -> Named:
-    return Named(
+def _looked_through(objects: Objects, claim: str) -> StoreReferences:
+    return StoreReferences(
         contents.referred(objects, claim),
         models.named(objects, claim),
         references.whole(objects, claim),

@@ -67,7 +67,7 @@ class GuardedResponse(aiohttp.ClientResponse):
         """Like the parent; the content of a watch skips unreadable objects."""
         await super().start(connection)
         if self.kind and self.url.query.get("watch") == "true":
-            self.content = Lines(self.content, self.kind, self.note)  # type: ignore[assignment]
+            self.content = WatchLines(self.content, self.kind, self.note)  # type: ignore[assignment]
         return self
 
     async def json(self, **options: Any) -> Any:
@@ -85,7 +85,7 @@ class GuardedResponse(aiohttp.ClientResponse):
         return {**listed.rest, "items": listed.items}
 
 
-class Lines:
+class WatchLines:
     """The content of a watch, line by line: an unreadable object becomes a bookmark, which kopf ignores."""
 
     def __init__(self, content: aiohttp.StreamReader, kind: str, note: Note):

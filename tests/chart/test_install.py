@@ -10,7 +10,7 @@ import pytest
 
 from hone_dev import paths, tools
 from hone_dev.controlplane import control_plane
-from hone_operator.desired.namespace import Setup
+from hone_operator.desired.namespace import NamespaceSetup
 
 pytestmark = pytest.mark.apiserver
 CHART = paths.SOURCE / "charts" / "hone"
@@ -111,7 +111,7 @@ def test_users_get_their_rights_by_aggregation(server):
 def test_a_namespace_with_the_label_is_listed_afterwards(server):
     """What the operator has made in it is not in the way of what the chart makes."""
     role = f"{NAMESPACE}-hone-namespace"
-    setup = Setup("team-a", role, server.get("clusterrole", role)["metadata"]["uid"])
+    setup = NamespaceSetup("team-a", role, server.get("clusterrole", role)["metadata"]["uid"])
     server.kubectl("create", "namespace", "team-a")
     for body in (setup.binding("hone", NAMESPACE), setup.closed_ports([])):
         server.kubectl("create", "--filename=-", stdin=json.dumps(body))

@@ -59,8 +59,8 @@ VERSION = {
 }
 DECIDE = {
     "FineTuneJob": lambda o: finetunejob.reconcile(o, Observed(), NOW, PLATFORM),
-    "Dataset": lambda o: dataset.reconcile(o, dataset.Observed(), NOW, PLATFORM),
-    "ModelVersion": lambda o: modelversion.reconcile(o, modelversion.Observed(), NOW, PLATFORM),
+    "Dataset": lambda o: dataset.reconcile(o, dataset.ObservedForDataset(), NOW, PLATFORM),
+    "ModelVersion": lambda o: modelversion.reconcile(o, modelversion.ObservedForModelVersion(), NOW, PLATFORM),
 }
 
 

@@ -17,7 +17,7 @@ from hone_api.schema import crd
 from hone_operator import decoding
 from hone_operator.cache import Cache, strip
 from hone_operator.decoding import MAX_BYTES, UnreadableError, decode_list, identity
-from hone_operator.watchguard import Lines
+from hone_operator.watchguard import WatchLines
 
 pytestmark = pytest.mark.pure
 KIND = {kind.kind: kind for kind in KINDS}
@@ -81,7 +81,7 @@ def test_one_field_takes_no_other_object_with_it(kind: str, path: str, shape: st
 @pytest.mark.parametrize("kind", KIND)
 def test_an_event_of_a_watch_becomes_a_bookmark(kind: str, shape: str) -> None:
     noted = []
-    lines = Lines(None, kind, lambda *told: noted.append(told))  # type: ignore[arg-type]
+    lines = WatchLines(None, kind, lambda *told: noted.append(told))  # type: ignore[arg-type]
     line = lines.guarded(b'{"type":"MODIFIED","object":' + hostile(kind, "spec.model", SHAPES[shape]) + b"}")
     assert json.loads(line) == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
     assert [(told[0], told[1].reason, told[1].metadata) for told in noted] == [(kind, REASON[shape], WHO)]
@@ -94,7 +94,7 @@ def test_an_event_of_a_watch_becomes_a_bookmark(kind: str, shape: str) -> None:
 )
 def test_what_is_no_event_is_passed_over(line: bytes) -> None:
     noted: list[Any] = []
-    guarded = Lines(None, "Dataset", lambda *told: noted.append(told)).guarded(line)  # type: ignore[arg-type]
+    guarded = WatchLines(None, "Dataset", lambda *told: noted.append(told)).guarded(line)  # type: ignore[arg-type]
     assert json.loads(guarded)["type"] == "BOOKMARK"
     assert [told[1].reason for told in noted] == ["Malformed"]
 
@@ -113,7 +113,7 @@ def test_what_is_no_event_is_passed_over(line: bytes) -> None:
 async def test_an_error_in_a_watch_begins_it_again(status: dict[str, Any]) -> None:
     """kopf ends the whole operator at an error that is not 410 Gone."""
     line = json.dumps({"type": "ERROR", "object": {"kind": "Status", **status}}).encode()
-    guarded = Lines(None, "Dataset", lambda *told: None).guarded(line)  # type: ignore[arg-type]
+    guarded = WatchLines(None, "Dataset", lambda *told: None).guarded(line)  # type: ignore[arg-type]
 
     async def stream(**_: Any) -> AsyncIterator[Any]:
         yield json.loads(guarded)

@@ -11,7 +11,7 @@ from memory_cluster import Body, MemoryCluster
 
 from hone_operator import optin
 from hone_operator.cluster import ClusterError, NamespaceGoneError
-from hone_operator.desired.namespace import Setup
+from hone_operator.desired.namespace import NamespaceSetup
 from hone_operator.settings import Settings
 
 pytestmark = pytest.mark.pure
@@ -52,15 +52,15 @@ def server() -> Server:
 
 @pytest.fixture
 async def opened(server: Server) -> Any:
-    """A function that makes an operator's OptIn for which namespace team has the label."""
+    """A function that makes an operator's OptedInNamespaces for which namespace team has the label."""
 
-    async def open_(**opt_in: Any) -> optin.OptIn:
+    async def open_(**opt_in: Any) -> optin.OptedInNamespaces:
         config = Settings(
             namespace="hone-system",
             trainer={"image": "trainer:1"},
             opt_in={"role": ROLE, "service_account": "hone", **opt_in},
         )
-        made = optin.OptIn(server, config)  # type: ignore[arg-type]
+        made = optin.OptedInNamespaces(server, config)  # type: ignore[arg-type]
         await made._set("team", True)
         return made
 
@@ -143,7 +143,7 @@ def test_what_is_empty_in_a_peer_is_left_out_as_the_api_server_leaves_it_out() -
         {"ipBlock": {"cidr": "10.0.0.0/8", "except": []}, "podSelector": None},
         {"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "Exists", "values": []}]}},
     ]
-    (rule,) = Setup("team", ROLE, "role").closed_ports(peers)["spec"]["ingress"]
+    (rule,) = NamespaceSetup("team", ROLE, "role").closed_ports(peers)["spec"]["ingress"]
     assert rule["from"] == [
         {"namespaceSelector": {}, "podSelector": {}},
         {"ipBlock": {"cidr": "10.0.0.0/8"}},

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rights import installed
 
-from hone_operator.desired.namespace import Setup
+from hone_operator.desired.namespace import NamespaceSetup
 
 pytestmark = pytest.mark.apiserver
 SYSTEM = "hone-rights"
@@ -202,7 +202,7 @@ def test_a_namespace_opts_in_and_out(kube, apiserver, namespace, start_operator,
         assert binding["roleRef"]["name"] == role
         assert binding["metadata"]["ownerReferences"][0]["kind"] == "ClusterRole"
         (policy,) = kube.call("GET", policies)["items"]
-        assert policy["spec"] == Setup(namespace.name, role, "x").closed_ports(PROMETHEUS)["spec"]
+        assert policy["spec"] == NamespaceSetup(namespace.name, role, "x").closed_ports(PROMETHEUS)["spec"]
         assert policy["metadata"]["ownerReferences"][0]["kind"] == "ClusterRole"
 
         namespace.label(**{"hone.dev/enabled": None})

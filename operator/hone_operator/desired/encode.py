@@ -14,12 +14,12 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work, writable
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.shared import Shared, work_key
-from hone_operator.desired.training import TOKEN_FOLDER, Attempt, inputs, progress_token, training_plan
+from hone_operator.desired.training import TOKEN_FOLDER, AttemptInputs, inputs, progress_token, training_plan
 
 COMPONENT = "encode"
 
 
-def encode_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
+def encode_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
     """A plan of what the tokens depend on, without anything else of the run: two runs that need the same tokens at the
     same moment create the same Job."""
     run = training_plan(attempt, platform)
@@ -59,7 +59,7 @@ def encoded(plan: TrainingPlan, platform: Platform) -> Shared:
 
 
 def encode(
-    claim: Mapping[str, Any], shared: Shared, attempt: Attempt, number: int, platform: Platform
+    claim: Mapping[str, Any], shared: Shared, attempt: AttemptInputs, number: int, platform: Platform
 ) -> list[dict[str, Any]]:
     """Job and ConfigMap of attempt `number` at encoding."""
     work = Work(
@@ -75,7 +75,7 @@ def encode(
     return shared.objects(claim, number, work, platform)
 
 
-def _environment(attempt: Attempt, job: str, platform: Platform) -> dict[str, str]:
+def _environment(attempt: AttemptInputs, job: str, platform: Platform) -> dict[str, str]:
     env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads(platform.encoding_cpu, 1))}
     if platform.progress_url:
         namespace = attempt.owner["metadata"]["namespace"]

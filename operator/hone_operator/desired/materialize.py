@@ -23,7 +23,7 @@ INCOMING = "incoming"
 
 
 @dataclass(frozen=True)
-class Named:
+class ReferencedObjects:
     """The objects of the namespace that the curation and the mixture refer to, in their current state."""
 
     parts: Sequence[DatasetInput] = ()
@@ -81,7 +81,7 @@ def materialize(
     spec: DatasetSpec,
     number: int,
     platform: Platform,
-    named: Named | None = None,
+    named: ReferencedObjects | None = None,
     known: str | None = None,
 ) -> list[dict[str, Any]]:
     """ConfigMap and Job of attempt `number` for the Dataset's present generation.
@@ -92,7 +92,7 @@ def materialize(
     Raises:
         names.InvalidReferenceError: the source's path leaves its root.
     """
-    named = named or Named()
+    named = named or ReferencedObjects()
     work = _mix(owner, spec, platform, named) if spec.mixture else _read(owner, spec, platform, named, known)
     meta = owner["metadata"]
     generation = meta.get("generation", 1)
@@ -101,7 +101,9 @@ def materialize(
     return job(owner, JobName(name, labels), in_two_steps(owner, spec, name, work, platform), platform)
 
 
-def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: Named, known: str | None) -> Work:
+def _read(
+    owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: ReferencedObjects, known: str | None
+) -> Work:
     """Read a source."""
     assert spec.source is not None
     meta = owner["metadata"]
@@ -142,7 +144,7 @@ def _read(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named
     )
 
 
-def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: Named) -> Work:
+def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named: ReferencedObjects) -> Work:
     """Mix other Datasets, which are in the store already."""
     plan = MixPlan(
         name=owner["metadata"]["name"],

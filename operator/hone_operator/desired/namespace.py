@@ -12,7 +12,7 @@ RBAC = "rbac.authorization.k8s.io"
 
 
 @dataclass(frozen=True)
-class Setup:
+class NamespaceSetup:
     """The setup of one namespace."""
 
     namespace: str

@@ -36,7 +36,7 @@ def ledger(namespace: str, contents: Mapping[str, str], stored: str | None = Non
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SweepInputs:
     """What a Job is to remove, and what exists."""
 
     contents: Sequence[str] = ()
@@ -57,7 +57,7 @@ class Wanted:
     """Keys of encoded splits without a reference."""
 
 
-def plan(wanted: Wanted, as_of: datetime, platform: Platform) -> SweepPlan:
+def plan(wanted: SweepInputs, as_of: datetime, platform: Platform) -> SweepPlan:
     """The plan of the Job."""
     return SweepPlan(
         store=str(names.STORE),

@@ -29,7 +29,7 @@ TOKEN_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptInputs:
     """The inputs of an attempt, in addition to the owner's spec."""
 
     owner: Mapping[str, Any]
@@ -67,7 +67,7 @@ def world_size(spec: FineTuneJobSpec) -> int:
     return spec.resources.nodes * processes_per_node(spec)
 
 
-def training_plan(attempt: Attempt, platform: Platform) -> TrainingPlan:
+def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
     """The attempt, fully resolved. All attempts find the checkpoints by the job's uid; each exports to its own
     folder."""
     meta, spec, resolved = attempt.owner["metadata"], attempt.spec, attempt.resolved
@@ -180,7 +180,7 @@ def _model_path(spec: FineTuneJobSpec, resolved: Resolved) -> PurePosixPath:
     return names.STORE / names.split_uri(resolved.model_uri or "")[2]
 
 
-def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
+def mounts(attempt: AttemptInputs, platform: Platform) -> tuple[Mount, ...]:
     """Store, volumes with models, shared memory, and the token for progress reports."""
     spec, resolved = attempt.spec, attempt.resolved
     size = spec.resources.shared_memory or ("8Gi" if spec.resources.gpus_per_node > 1 else "1Gi")
@@ -195,7 +195,7 @@ def mounts(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
     return tuple(out)
 
 
-def inputs(attempt: Attempt, platform: Platform) -> tuple[Mount, ...]:
+def inputs(attempt: AttemptInputs, platform: Platform) -> tuple[Mount, ...]:
     """Rows and base model of the run, to read."""
     base = attempt.resolved.model_version
     versions = [base] if base else []
@@ -213,7 +213,7 @@ def progress_token(platform: Platform) -> tuple[Mount, ...]:
     return (Mount("progress", TOKEN_FOLDER, source),)
 
 
-def _stored(attempt: Attempt, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
+def _stored(attempt: AttemptInputs, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
     """Mounts of the store: the run's own folders writable; rows, models and tasks that the plan names read-only."""
     uid, resolved = attempt.owner["metadata"]["uid"], attempt.resolved
     read = ["datasets", *modelref.stored(versions, platform), *_fetched(attempt, platform)]
@@ -224,7 +224,7 @@ def _stored(attempt: Attempt, versions: list[PinnedModel], platform: Platform) -
     return (*writable(platform, f"runs/{uid}", f"models/{uid}"), *read_only(platform, *read))
 
 
-def _fetched(attempt: Attempt, platform: Platform) -> list[str]:
+def _fetched(attempt: AttemptInputs, platform: Platform) -> list[str]:
     """Folder of the store that has the base model, where it was fetched."""
     uri = attempt.resolved.model_uri or ""
     fetched = uri.startswith(f"pvc://{platform.store_claim}/base-models/")
@@ -241,7 +241,7 @@ def _own_volume(uri: str, platform: Platform) -> list[Mount]:
     return [replace(volume, path=MODEL / part, sub_path=part or None)]
 
 
-def environment(attempt: Attempt, platform: Platform) -> dict[str, str]:
+def environment(attempt: AttemptInputs, platform: Platform) -> dict[str, str]:
     """The trainer needs the network only for its ranks and the progress server."""
     spec, meta = attempt.spec, attempt.owner["metadata"]
     env = {
@@ -313,7 +313,7 @@ def network(owner: Mapping[str, Any], number: int, platform: Platform) -> list[d
     return [isolation(owner, number, platform), service(owner, number)]
 
 
-def training(attempt: Attempt, platform: Platform) -> list[dict[str, Any]]:
+def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]:
     """[ConfigMap, NetworkPolicy and Service if there are several nodes, Job] of the attempt."""
     spec = attempt.spec
     resources = spec.resources

@@ -8,7 +8,7 @@ from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
 from hone_operator.reconcile import dataset
-from hone_operator.reconcile.dataset import Observed
+from hone_operator.reconcile.dataset import ObservedForDataset
 from hone_operator.reconcile.pods import ObservedJob
 
 
@@ -19,10 +19,10 @@ class DatasetReader:
     children: Children
     exists: Existence
 
-    async def observe(self, body: Mapping[str, Any]) -> Observed:
+    async def observe(self, body: Mapping[str, Any]) -> ObservedForDataset:
         """What is seen of the Dataset and of what it refers to."""
         jobs = await self.children.jobs(body, lambda job: dataset.is_news(body, job))
-        return Observed(
+        return ObservedForDataset(
             jobs=jobs,
             missing=await self._missing_source(body, jobs),
             datasets=self.children.named("Dataset", body, named_datasets),

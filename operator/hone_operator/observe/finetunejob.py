@@ -15,7 +15,7 @@ from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.earlier import made_by
-from hone_operator.reconcile.encoding import Encoder
+from hone_operator.reconcile.encoding import ObservedEncoding
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.upstream import Upstream
@@ -69,11 +69,11 @@ class FineTuneJobReader:
             seen = replace(seen, ledger=ledger, versions=self.children.cache.items("ModelVersion", namespace))
         return seen
 
-    async def encoder(self, namespace: str, work: Shared) -> Encoder:
+    async def encoder(self, namespace: str, work: Shared) -> ObservedEncoding:
         """The shared Job that encodes the rows of a FineTuneJob, and what its pod reports."""
         stage = await self.stores.stage(namespace, [work])
         uids = [job.body["metadata"]["uid"] for job in stage.jobs if not job.finished]
-        return Encoder(stage, next(filter(None, map(self.reports.latest, uids)), None))
+        return ObservedEncoding(stage, next(filter(None, map(self.reports.latest, uids)), None))
 
     async def _attempts(self, body: Mapping[str, Any]) -> tuple[list[ObservedJob], "Left | None"]:
         """Child Jobs, and the remaining pods of the last attempt if somebody deleted its Job."""

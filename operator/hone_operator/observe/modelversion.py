@@ -6,7 +6,7 @@ from typing import Any
 
 from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
-from hone_operator.reconcile.modelversion import Observed
+from hone_operator.reconcile.modelversion import ObservedForModelVersion
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class ModelVersionReader:
     children: Children
     exists: Existence
 
-    async def observe(self, body: Mapping[str, Any]) -> Observed:
+    async def observe(self, body: Mapping[str, Any]) -> ObservedForModelVersion:
         """What is seen of the ModelVersion: its Jobs, and a claim that is missing."""
         verified = bool((body.get("status") or {}).get("verifiedAt"))
         jobs = await self.children.jobs(body, lambda job: not verified)
@@ -28,4 +28,4 @@ class ModelVersionReader:
                 claim = rest.partition("/")[0]
                 if scheme == "pvc" and not await self.exists.of_claim(namespace, claim):
                     missing = claim
-        return Observed(jobs=jobs, missing_claim=missing)
+        return ObservedForModelVersion(jobs=jobs, missing_claim=missing)

@@ -18,7 +18,7 @@ from typing import cast
 from aiohttp import web
 
 from hone_operator.progress.ratelimit import RateLimit
-from hone_operator.progress.refusals import Refusals, let_go
+from hone_operator.progress.refusals import RefusalCounter, let_go
 
 MAX_CONNECTIONS, MAX_OF_ADDRESS = 512, 64
 NEW_A_SECOND, NEW_AT_ONCE = 100, 400
@@ -41,7 +41,7 @@ class _Connection:
 class Connections:
     """The open connections by address, oldest first."""
 
-    def __init__(self, refusals: Refusals, most: int = MAX_CONNECTIONS, most_of_address: int = MAX_OF_ADDRESS):
+    def __init__(self, refusals: RefusalCounter, most: int = MAX_CONNECTIONS, most_of_address: int = MAX_OF_ADDRESS):
         self._refusals = refusals
         self._most, self._most_of_address = most, most_of_address
         self._pace = RateLimit(rate=NEW_A_SECOND, burst=NEW_AT_ONCE)

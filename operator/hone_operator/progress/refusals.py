@@ -22,7 +22,7 @@ HELP = "Connections and reports that the progress port refused."
 log = logging.getLogger(__name__)
 
 
-class Refusals(Collector):
+class RefusalCounter(Collector):
     """Counts by kind and address, logs them in at most one line per `LINE_SECONDS`, and exports them on /metrics."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
@@ -65,7 +65,7 @@ class Refusals(Collector):
 class HttpLog(logging.Filter):
     """For aiohttp's logger: a request that is not HTTP is counted, not logged with a traceback and its text."""
 
-    def __init__(self, refusals: Refusals):
+    def __init__(self, refusals: RefusalCounter):
         super().__init__()
         self._refusals = refusals
 

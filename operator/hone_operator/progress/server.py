@@ -26,7 +26,7 @@ from hone_operator.progress.binding import Chain, Object, ReportRefusedError, at
 from hone_operator.progress.connections import IDLE_SECONDS, BoundedSite, Connections, peer_of
 from hone_operator.progress.numbers import Latest, Origin, reached_before, remembered
 from hone_operator.progress.ratelimit import RateLimit
-from hone_operator.progress.refusals import HttpLog, Refusals
+from hone_operator.progress.refusals import HttpLog, RefusalCounter
 from hone_operator.progress.store import Key, ProgressStore
 
 PATH = f"/apis/{GROUP}/{VERSION}/namespaces/{{namespace}}/finetunejobs/{{name}}/status"
@@ -75,13 +75,13 @@ class ProgressServer:
         authenticator: Authenticator,
         directory: Directory,
         store: ProgressStore,
-        refusals: Refusals | None = None,
+        refusals: RefusalCounter | None = None,
     ):
         self._authenticator = authenticator
         self._directory = directory
         self._store = store
         self._pods = RateLimit(rate=2, burst=20)
-        self.refusals = refusals or Refusals()
+        self.refusals = refusals or RefusalCounter()
         self.connections = Connections(self.refusals)
 
     def application(self) -> web.Application:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from hone_operator import tls
 from hone_operator.progress.auth import Authenticator
 from hone_operator.progress.backing import ClusterBacking
-from hone_operator.progress.refusals import Refusals
+from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
 from hone_operator.settings import Settings
@@ -27,7 +27,7 @@ def hosts(service_host: str, cluster_domain: str) -> list[str]:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, backing: ClusterBacking, store: ProgressStore, refusals: Refusals
+    settings: Settings, backing: ClusterBacking, store: ProgressStore, refusals: RefusalCounter
 ) -> AsyncIterator[str | None]:
     """Serve during the block; yields the PEM with which pods verify the server, or None if pods do not report.
 

@@ -18,30 +18,30 @@ from hone_operator.reconcile.refusals import storage_problem
 from hone_operator.reconcile.upstream import cycle
 
 
-class Refused(NamedTuple):
+class RefusedSpec(NamedTuple):
     """Why this version does not run a spec."""
 
     reason: FailureCode
     message: str
 
 
-def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: JobDraft, platform: Platform) -> Refused | None:
+def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: JobDraft, platform: Platform) -> RefusedSpec | None:
     """What this version or this installation cannot do; None if it can do everything."""
     if fields := asked_for(spec):
-        return Refused(FailureCode.NOT_SUPPORTED_YET, unsupported.message(fields))
-    wrong = [Refused(*problem) for problem in unsupported.contradictions(spec, world_size(spec))]
+        return RefusedSpec(FailureCode.NOT_SUPPORTED_YET, unsupported.message(fields))
+    wrong = [RefusedSpec(*problem) for problem in unsupported.contradictions(spec, world_size(spec))]
     if not image(spec, platform):
         words = "spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage"
-        wrong.append(Refused(FailureCode.PLATFORM_UNSUITABLE, words))
+        wrong.append(RefusedSpec(FailureCode.PLATFORM_UNSUITABLE, words))
     if problem := storage_problem(spec.resources.nodes, platform):
-        wrong.append(Refused(FailureCode.PLATFORM_UNSUITABLE, problem))
+        wrong.append(RefusedSpec(FailureCode.PLATFORM_UNSUITABLE, problem))
     if circle := cycle(draft.body, seen.upstream):
         words = f"spec.model.fineTuneJob: circular reference: {' -> '.join(circle)}; none of them can start"
-        wrong.append(Refused(FailureCode.CIRCULAR_REFERENCE, words))
+        wrong.append(RefusedSpec(FailureCode.CIRCULAR_REFERENCE, words))
     if wrong:
-        return Refused(wrong[0].reason, "; ".join(each.message for each in wrong))
+        return RefusedSpec(wrong[0].reason, "; ".join(each.message for each in wrong))
     if asked := bounds.problems(draft.body, platform.bounds):
-        return Refused(bounds.CODE, "; ".join(asked))
+        return RefusedSpec(bounds.CODE, "; ".join(asked))
     return None
 
 
@@ -50,14 +50,14 @@ def begun(draft: JobDraft, seen: Observed) -> bool:
     return bool(draft.old.get("attempts") or of_component(seen.jobs, "training"))
 
 
-def tell_refused(draft: JobDraft, refused: Refused) -> None:
+def tell_refused(draft: JobDraft, refused: RefusedSpec) -> None:
     """Set condition Accepted of a run that has begun."""
     words = f"{refused.message}. It was accepted before, so a running attempt continues, but no other is started."
     draft.conditions.set(ConditionType.ACCEPTED, False, refused.reason, words)
     draft.tell_change(ConditionType.ACCEPTED, warning=True)
 
 
-def refuse(draft: JobDraft, seen: Observed, refused: Refused) -> Outcome:
+def refuse(draft: JobDraft, seen: Observed, refused: RefusedSpec) -> Outcome:
     """Final before the first attempt. After it the run is left unchanged until a version comes that can read the
     spec."""
     if begun(draft, seen):

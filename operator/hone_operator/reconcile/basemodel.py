@@ -15,7 +15,7 @@ from hone_operator.desired.shared import base_model as shared_model
 from hone_operator.reconcile import upstream
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.staging import RECHECK_SECONDS, Stage, Staging, stage
+from hone_operator.reconcile.staging import RECHECK_SECONDS, Staging, StoreState, stage
 from hone_operator.reconcile.upstream import Found, Upstream, Wait
 
 
@@ -23,7 +23,7 @@ from hone_operator.reconcile.upstream import Found, Upstream, Wait
 class Sources:
     """What is known about the sources of the models."""
 
-    store: Stage
+    store: StoreState
     claim_exists: bool | None
     upstream: Upstream
     pinned: Resolved | None

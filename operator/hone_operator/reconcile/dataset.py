@@ -31,7 +31,7 @@ RECHECK_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedForDataset:
     """Everything that the decision depends on in addition to the Dataset itself."""
 
     jobs: Sequence[ObservedJob] = ()
@@ -43,7 +43,7 @@ class Observed:
     versions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def reconcile(dataset: Mapping[str, Any], seen: Observed, now: datetime, platform: Platform) -> Outcome:
+def reconcile(dataset: Mapping[str, Any], seen: ObservedForDataset, now: datetime, platform: Platform) -> Outcome:
     """The next step of this Dataset. Pure."""
     if dataset["metadata"].get("deletionTimestamp"):
         return Outcome()
@@ -86,7 +86,9 @@ def is_news(dataset: Mapping[str, Any], job: ObservedJob) -> bool:
     return not is_ready(dataset) or refresh.is_news(dataset["status"], job)
 
 
-def _look_again(draft: DatasetDraft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+def _look_again(
+    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, tries: Tries, platform: Platform
+) -> Outcome:
     """The next step of refreshing a Ready Dataset."""
     assert spec.refresh is not None
     job = tries.job
@@ -108,7 +110,9 @@ def _look_again(draft: DatasetDraft, spec: DatasetSpec, seen: Observed, tries: T
     return _look(draft, spec, seen, tries, platform)
 
 
-def _look(draft: DatasetDraft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+def _look(
+    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, tries: Tries, platform: Platform
+) -> Outcome:
     """Start the look that is due."""
     named = resolve(draft.body["metadata"]["name"], spec, seen.datasets, seen.versions)
     if seen.missing or isinstance(named, Wait | Cause):
@@ -156,7 +160,9 @@ def _not_ready(
     return draft.outcome()
 
 
-def _materialize(draft: DatasetDraft, spec: DatasetSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+def _materialize(
+    draft: DatasetDraft, spec: DatasetSpec, seen: ObservedForDataset, tries: Tries, platform: Platform
+) -> Outcome:
     number = max(tries.number, draft.status.get("tries") or 0)
     if tries.job and tries.job.finished:
         draft.put(lastTryTime=tries.job.ended_at)
@@ -213,7 +219,7 @@ def _working(draft: DatasetDraft, tries: Tries, number: int) -> Outcome:
     )
 
 
-def _try(draft: DatasetDraft, seen: Observed, tries: Tries, number: int, cause: Cause | None) -> Outcome:
+def _try(draft: DatasetDraft, seen: ObservedForDataset, tries: Tries, number: int, cause: Cause | None) -> Outcome:
     draft.delete += [*tries.older, *([tries.job.body] if tries.job else [])]
     draft.put(tries=number)
     if refused := final_refusal(seen.refusals):

@@ -14,12 +14,12 @@ from hone_api.states import ConditionType, Reason
 from hone_operator.desired.encode import encode, encode_plan, encoded
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import Shared
-from hone_operator.desired.training import Attempt
+from hone_operator.desired.training import AttemptInputs
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import inputs
 from hone_operator.reconcile.draft import JobDraft, as_json
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.staging import RECHECK_SECONDS, Stage, Staging, stage
+from hone_operator.reconcile.staging import RECHECK_SECONDS, Staging, StoreState, stage
 
 CONDITION = ConditionType.ROWS_ENCODED
 
@@ -38,16 +38,20 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Encoder:
+class ObservedEncoding:
     """What is seen of the shared Job that encodes the rows."""
 
-    stage: Stage
+    stage: StoreState
     report: Latest | None = None
     """Its pod's newest report."""
 
 
 def rows(
-    draft: JobDraft, attempt: Attempt, datasets: inputs.Datasets, seen: Encoder | None, platform: Platform
+    draft: JobDraft,
+    attempt: AttemptInputs,
+    datasets: inputs.Datasets,
+    seen: ObservedEncoding | None,
+    platform: Platform,
 ) -> Rows:
     """Sets the condition RowsEncoded where a Job encodes the rows, and asks for that Job when one is due.
 
@@ -98,7 +102,7 @@ def pinned(draft: JobDraft, resolved: Resolved) -> Rows:
     return ready(draft, resolved.encoded_rows, draft.conditions.before(CONDITION).get("message", ""))
 
 
-def _size(attempt: Attempt, datasets: inputs.Datasets) -> int:
+def _size(attempt: AttemptInputs, datasets: inputs.Datasets) -> int:
     """Bytes of the Datasets that the run is trained and evaluated on."""
     named = {d.name for d in attempt.spec.datasets}
     named |= {rows.partition("/")[0] for rows in attempt.resolved.evaluation_datasets or ()}

@@ -17,7 +17,7 @@ from hone_operator.desired.training import image, network, training
 from hone_operator.progress.numbers import newest
 from hone_operator.reconcile import bounds, earlier, forecast, inputs, phases
 from hone_operator.reconcile import progress as reports
-from hone_operator.reconcile.acceptance import Refused, begun, refuse, tell_refused, why_refused
+from hone_operator.reconcile.acceptance import RefusedSpec, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts, surplus, trained
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.draft import JobDraft, as_json
@@ -63,9 +63,9 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
         spec, unknown = read_spec(FineTuneJobSpec, job)
         names.split_uri(spec.model.uri or "")
     except ValidationError as error:
-        return refuse(draft, seen, Refused(FailureCode.INVALID_VALUE, spec_problems(error)))
+        return refuse(draft, seen, RefusedSpec(FailureCode.INVALID_VALUE, spec_problems(error)))
     except names.InvalidReferenceError as error:
-        return refuse(draft, seen, Refused(FailureCode.INVALID_VALUE, f"spec.model.uri: {error}"))
+        return refuse(draft, seen, RefusedSpec(FailureCode.INVALID_VALUE, f"spec.model.uri: {error}"))
     refused = why_refused(spec, seen, draft, platform)
     if refused and not begun(draft, seen):
         return refuse(draft, seen, refused)

@@ -6,14 +6,14 @@ from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.states import ConditionType, Reason
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import Attempt, image, world_size
+from hone_operator.desired.training import AttemptInputs, image, world_size
 from hone_operator.reconcile import encoding, forecast, given, inputs
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
 from hone_operator.reconcile.conditions import condition
 from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component
-from hone_operator.reconcile.staging import Stage
+from hone_operator.reconcile.staging import StoreState
 from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
 
 UNKNOWN = Reason.NOT_KNOWN_YET
@@ -92,10 +92,10 @@ class GateKeeper:
             image=image(spec, self.platform),
         )
 
-    def attempt(self, number: int, resolved: Resolved, gates: Gates) -> Attempt:
+    def attempt(self, number: int, resolved: Resolved, gates: Gates) -> AttemptInputs:
         """The attempt with this number, and the chain that its base came from."""
         ancestors = given.ancestors(self.training) or gates.model.ancestors
-        return Attempt(self.draft.body, self.spec, number, resolved, ancestors)
+        return AttemptInputs(self.draft.body, self.spec, number, resolved, ancestors)
 
     def look_ahead(self, gates: Gates) -> Cause | None:
         """Set conditions Advised and Accepted: once data and model are known, so are the needs of the run."""
@@ -129,6 +129,6 @@ class GateKeeper:
         first = self.attempt(1, self.resolved(gates), gates)
         return encoding.rows(self.draft, first, self.seen.datasets, encoder, self.platform)
 
-    def _held(self, store: Stage) -> Stage:
+    def _held(self, store: StoreState) -> StoreState:
         seen = self.seen
         return replace(store, refusals=seen.refusals, hold=inputs.hold(self.spec, seen.datasets))

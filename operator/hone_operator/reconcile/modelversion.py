@@ -28,7 +28,7 @@ RECHECK_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedForModelVersion:
     """Everything that the decision depends on in addition to the ModelVersion itself."""
 
     jobs: Sequence[ObservedJob] = ()
@@ -36,7 +36,7 @@ class Observed:
     refusals: Sequence[Refusal] = field(default_factory=tuple)
 
 
-def reconcile(version: Mapping[str, Any], seen: Observed, now: datetime, platform: Platform) -> Outcome:
+def reconcile(version: Mapping[str, Any], seen: ObservedForModelVersion, now: datetime, platform: Platform) -> Outcome:
     """The next step of this ModelVersion. Pure."""
     if version["metadata"].get("deletionTimestamp"):
         return Outcome()
@@ -95,7 +95,9 @@ def _short(value: str | None) -> str | None:
         return value
 
 
-def _verify(draft: VersionDraft, spec: ModelVersionSpec, seen: Observed, tries: Tries, platform: Platform) -> Outcome:
+def _verify(
+    draft: VersionDraft, spec: ModelVersionSpec, seen: ObservedForModelVersion, tries: Tries, platform: Platform
+) -> Outcome:
     number = max(tries.number, draft.status.get("tries") or 0)
     if tries.job and tries.job.finished:
         draft.put(lastTryTime=tries.job.ended_at, tries=number)

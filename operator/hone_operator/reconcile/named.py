@@ -8,7 +8,7 @@ from hone_api.dataset import DatasetSpec, MixturePart
 from hone_api.failures import FailureCode
 from hone_api.plan import DatasetInput
 from hone_operator.desired import names
-from hone_operator.desired.materialize import Named
+from hone_operator.desired.materialize import ReferencedObjects
 from hone_operator.reconcile import inputs, upstream
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.upstream import Upstream, Wait
@@ -18,16 +18,16 @@ Body = Mapping[str, Any]
 
 def resolve(
     name: str, spec: DatasetSpec, datasets: inputs.Datasets, versions: Mapping[str, Body]
-) -> Named | Wait | Cause:
+) -> ReferencedObjects | Wait | Cause:
     """Resolve everything the Dataset refers to: its inputs, a Wait, or a final Cause."""
     if spec.mixture:
         return _mixture(name, spec.mixture, datasets)
     if spec.curation is None:
-        return Named()
+        return ReferencedObjects()
     return _curation(name, spec.curation, datasets, versions)
 
 
-def _mixture(name: str, parts: Sequence[MixturePart], datasets: inputs.Datasets) -> Named | Wait | Cause:
+def _mixture(name: str, parts: Sequence[MixturePart], datasets: inputs.Datasets) -> ReferencedObjects | Wait | Cause:
     inputs_of_parts = []
     for part in parts:
         if part.name == name:
@@ -36,12 +36,12 @@ def _mixture(name: str, parts: Sequence[MixturePart], datasets: inputs.Datasets)
             return Wait(*problem)
         dataset = datasets[part.name]
         inputs_of_parts += [_input(part.name, dataset, split, part.weight) for split in inputs.splits(dataset)]
-    return Named(parts=inputs_of_parts)
+    return ReferencedObjects(parts=inputs_of_parts)
 
 
 def _curation(
     name: str, curation: Curation, datasets: inputs.Datasets, versions: Mapping[str, Body]
-) -> Named | Wait | Cause:
+) -> ReferencedObjects | Wait | Cause:
     sets: list[DatasetInput] = []
     for reference in curation.contamination.datasets if curation.contamination else ():
         if reference.name == name:
@@ -57,7 +57,7 @@ def _curation(
         if isinstance(scorer, Wait | Cause):
             return scorer
         models[version] = scorer.model
-    return Named(evaluation_sets=sets, classifiers=models)
+    return ReferencedObjects(evaluation_sets=sets, classifiers=models)
 
 
 def _splits(reference: EvaluationSet, dataset: Body) -> Iterator[DatasetInput]:

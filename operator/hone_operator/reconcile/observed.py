@@ -6,10 +6,10 @@ from typing import Any
 
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile.encoding import Encoder
+from hone_operator.reconcile.encoding import ObservedEncoding
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging import Stage
+from hone_operator.reconcile.staging import StoreState
 from hone_operator.reconcile.upstream import Upstream
 
 
@@ -23,9 +23,9 @@ class Observed:
     """Child Jobs, owned by exactly this object."""
     report: Latest | None = None
     """The newest report of the job's pods."""
-    store: Stage = field(default_factory=Stage)
+    store: StoreState = field(default_factory=StoreState)
     """Where the base model and the data sets of evaluation.harness are staged."""
-    encoder: Encoder | None = None
+    encoder: ObservedEncoding | None = None
     """The shared Job that encodes the rows; None: not observed, see `Outcome.look`."""
     claim_exists: bool | None = None
     """Whether the claim of a pvc:// model exists; None: not checked, because it is not needed now."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from hone_api.report import FailureReport, parse_outcome
-from hone_api.report import TerminationMessage as Ending
+from hone_api.report import FailureReport, TerminationMessage, parse_outcome
 from hone_operator.desired.pod import CONTAINERS
 from hone_operator.reconcile.conditions import KubeCondition, condition
 from hone_operator.times import parse_time, read_time
@@ -38,7 +37,7 @@ class Termination(NamedTuple):
     """The kubelet's, e.g. OOMKilled."""
     finished_at: str
     """In RFC 3339 and UTC, which sorts as text; empty if the kubelet does not know it."""
-    ending: Ending | None
+    ending: TerminationMessage | None
     """The termination message, if it is ours."""
 
 
@@ -95,7 +94,7 @@ class PodState:
         return self.phase in ("Running", "Succeeded", "Failed")
 
     @property
-    def ending(self) -> Ending | None:
+    def ending(self) -> TerminationMessage | None:
         """The termination message, if it is ours."""
         return self.termination.ending if self.termination else None
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from hone_api.failures import FailureCode
-from hone_api.report import TerminationMessage as Ending
+from hone_api.report import TerminationMessage
 from hone_api.states import AnyReason, Quoted
 from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
 from hone_operator.reconcile.pod_state import ContainerWait, PodState, read_pod
@@ -103,7 +103,7 @@ class ObservedJob:
         text = self.body["metadata"].get("labels", {}).get(name, "")
         return int(text) if text.isdigit() else 0
 
-    def result(self) -> Ending | None:
+    def result(self) -> TerminationMessage | None:
         """The termination message of the pod of rank 0."""
         return next((pod.ending for pod in self.states if pod.ending and pod.ending.result), None)
 

@@ -17,7 +17,7 @@ CURVES = {number.name: number.json_name for number in PROGRESS_NUMBERS if number
 """Name of a curve -> field of status.progress."""
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
     """A value of a curve, and its optimiser step."""
 
     step: int
@@ -68,13 +68,13 @@ def curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -
             curve.pop()
         repeated = curve and (curve[-1].step == step or (name.startswith("eval_") and curve[-1].value == value))
         if value is not None and not repeated:
-            curve.append(Point(step, value))
+            curve.append(CurvePoint(step, value))
         if len(curve) > MAX_POINTS:
             old[name] = curve[:-1:2] + curve[-1:]
     return [{"name": name, "curve": _as_text(curve)} for name, curve in old.items() if curve]
 
 
-def points(series: Mapping[str, Any]) -> list[Point]:
+def points(series: Mapping[str, Any]) -> list[CurvePoint]:
     """The points of an entry of status.metrics, of this or an earlier version; unreadable ones are left out.
 
     Args:
@@ -83,8 +83,8 @@ def points(series: Mapping[str, Any]) -> list[Point]:
     pairs = [part.partition(":")[::2] for part in str(series.get("curve") or "").split()]
     pairs += [(str(point.get("step")), str(point.get("value"))) for point in series.get("points") or ()]
     read = [(step, number(value)) for step, value in pairs if STEP.fullmatch(step)]
-    return [Point(int(step), value) for step, value in read if value is not None]
+    return [CurvePoint(int(step), value) for step, value in read if value is not None]
 
 
-def _as_text(curve: Sequence[Point]) -> str:
+def _as_text(curve: Sequence[CurvePoint]) -> str:
     return " ".join(f"{point.step}:{point.value}" for point in curve)

@@ -10,7 +10,7 @@ from hone_api.states import Quoted
 from hone_api.status_json import MemoryJson, ResolvedJson
 from hone_operator.desired.model_version import FinishedRun, allocate, model_version
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import Attempt, spec_digest, training_plan
+from hone_operator.desired.training import AttemptInputs, spec_digest, training_plan
 from hone_operator.reconcile import forecast
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.draft import JobDraft
@@ -21,7 +21,7 @@ from hone_operator.reconcile.outcome import Outcome
 
 def record(
     draft: JobDraft,
-    attempt: Attempt,
+    attempt: AttemptInputs,
     result: TrainingResult,
     ledger: Mapping[str, Any] | None,
     versions: Sequence[Mapping[str, Any]],

@@ -29,7 +29,7 @@ R = TypeVar("R", bound=ApiModel)
 
 
 @dataclass(frozen=True)
-class Stage:
+class StoreState:
     """The observed state of the namespace's store."""
 
     claim: Mapping[str, Any] | None = None
@@ -62,7 +62,7 @@ class Staging(Generic[R]):
     """Reason of the condition while nothing is wrong."""
 
 
-def stage(draft: Draft, work: Staging[R], seen: Stage, platform: Platform) -> R | Cause | None:
+def stage(draft: Draft, work: Staging[R], seen: StoreState, platform: Platform) -> R | Cause | None:
     """The result; the cause if there will be none; or None if it is not ready: then the condition says why, and an
     attempt is requested if one is due."""
     jobs, created = seen.of(work.shared), parse_time(draft.body["metadata"]["creationTimestamp"])

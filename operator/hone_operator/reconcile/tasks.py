@@ -11,7 +11,7 @@ from hone_operator.desired.shared import harness_tasks
 from hone_operator.desired.tasks import tasks
 from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.staging import Stage, Staging, stage
+from hone_operator.reconcile.staging import Staging, StoreState, stage
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class EvaluationTasks:
 
 
 def evaluation_tasks(
-    draft: Draft, spec: FineTuneJobSpec, store: Stage, pinned: Resolved | None, platform: Platform
+    draft: Draft, spec: FineTuneJobSpec, store: StoreState, pinned: Resolved | None, platform: Platform
 ) -> EvaluationTasks:
     """Set condition TasksReady if there is something to stage, and request a Job if one is due.
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from hone_api.failures import FailureCode, Retry
-from hone_api.report import TerminationMessage as Ending
+from hone_api.report import TerminationMessage
 from hone_operator.desired import names
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
@@ -23,7 +23,7 @@ class Tries:
     job: ObservedJob | None
     older: Sequence[Mapping[str, Any]]
     """Jobs of earlier attempts, to be deleted once a newer one exists."""
-    ending: Ending | None = None
+    ending: TerminationMessage | None = None
     cause: Cause | None = None
     obstacle: Waiting | None = None
 

@@ -13,7 +13,7 @@ from desired_objects import CASES, DIGEST, LASTING, PLATFORM, all_containers, ow
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import PinnedModel, Resolved
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.training import Attempt, training
+from hone_operator.desired.training import AttemptInputs, training
 
 pytestmark = pytest.mark.pure
 
@@ -66,7 +66,7 @@ def chained(base: PinnedModel, *others: PinnedModel, platform: Platform = PLATFO
         dataset_digests={"rows": DIGEST},
         image=platform.trainer_image,
     )
-    return training(Attempt(owner("FineTuneJob", "run"), spec, 1, resolved), platform)
+    return training(AttemptInputs(owner("FineTuneJob", "run"), spec, 1, resolved), platform)
 
 
 def pinned(name: str, uri: str, adapter: str | None = None) -> PinnedModel:

@@ -14,7 +14,7 @@ from hone_api.report import AUDIENCE
 from hone_operator.progress import connections
 from hone_operator.progress.auth import Authenticator, TooManyReviewsError
 from hone_operator.progress.connections import Connections
-from hone_operator.progress.refusals import Refusals
+from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
 from hone_operator.tls import renewed, server_context
@@ -78,7 +78,7 @@ async def test_a_connection_without_a_report_is_closed_in_time(bench, way, monke
 
 
 async def test_an_idle_connection_with_an_accepted_report_gives_way_last():
-    refusals, closed = Refusals(), []
+    refusals, closed = RefusalCounter(), []
     open_ones = Connections(refusals, most=4, most_of_address=3)
     for port in (1, 2, 3):
         assert open_ones.admit(("10.0.0.1", port), lambda port=port: closed.append(port))
@@ -93,7 +93,7 @@ async def test_an_idle_connection_with_an_accepted_report_gives_way_last():
 
 
 async def test_an_address_opens_only_so_many_connections_a_second():
-    open_ones = Connections(Refusals())
+    open_ones = Connections(RefusalCounter())
     admitted = [open_ones.admit(("10.0.0.1", port), lambda: None) for port in range(connections.NEW_AT_ONCE + 50)]
     assert connections.NEW_AT_ONCE <= sum(admitted) < len(admitted)
     assert open_ones.admit(("10.0.0.2", 1), lambda: None)
@@ -146,7 +146,7 @@ async def test_claims_of_another_shape_cost_no_review(claims):
 
 def test_the_log_gets_one_line_in_a_while(caplog):
     now = [0.0]
-    refusals = Refusals(lambda: now[0])
+    refusals = RefusalCounter(lambda: now[0])
     for number in range(1000):
         refusals.add("not HTTP", f"10.0.0.{number % 7}")
     now[0] += 61

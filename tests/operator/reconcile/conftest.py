@@ -13,7 +13,7 @@ from hone_operator.reconcile.finetunejob import reconcile
 from hone_operator.reconcile.observed import Observed
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.staging import Stage
+from hone_operator.reconcile.staging import StoreState
 from hone_operator.reconcile.upstream import Upstream
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -204,7 +204,7 @@ class Life:
             ledger=self.ledger,
             versions=self.versions,
             upstream=self.upstream,
-            store=Stage(self.claim, self.shared),
+            store=StoreState(self.claim, self.shared),
             **seen,
         )
         outcome = reconcile(self.job, observed, self.world.time(seconds), self.world.platform)

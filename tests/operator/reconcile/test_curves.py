@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hone_api.finetunejob_status import MetricSeries
-from hone_operator.reconcile.progress import MAX_POINTS, Point, curves, points
+from hone_operator.reconcile.progress import MAX_POINTS, CurvePoint, curves, points
 
 pytestmark = pytest.mark.pure
 
@@ -29,7 +29,7 @@ def test_a_curve_is_one_line_however_long_the_run() -> None:
 
 
 def test_the_longest_curve_fits() -> None:
-    longest = [Point(2**53 - 1 - MAX_POINTS + n, "-1.23457e-100") for n in range(MAX_POINTS)]
+    longest = [CurvePoint(2**53 - 1 - MAX_POINTS + n, "-1.23457e-100") for n in range(MAX_POINTS)]
     MetricSeries(name="loss", curve=" ".join(f"{p.step}:{p.value}" for p in longest))
 
 
@@ -47,7 +47,7 @@ def test_a_resumed_attempt_replaces_what_it_trains_again() -> None:
 
 @pytest.mark.parametrize("curve", ["x", "4", ":", "4:", "4:x", "-4:1", "4:1:2", "9" * 40 + ":1", "4:１x"])
 def test_what_somebody_else_wrote_is_left_out(curve: str) -> None:
-    assert points({"name": "loss", "curve": f"2:2 {curve} 6:1"}) == [Point(2, "2"), Point(6, "1")]
+    assert points({"name": "loss", "curve": f"2:2 {curve} 6:1"}) == [CurvePoint(2, "2"), CurvePoint(6, "1")]
     assert points({"name": "loss", "points": [{}, {"step": curve, "value": "1"}, {"step": 6, "value": "1"}]})[-1:] == [
-        Point(6, "1")
+        CurvePoint(6, "1")
     ]

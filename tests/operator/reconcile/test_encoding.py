@@ -14,8 +14,8 @@ from hone_api.plan_reading import parse_plan
 from hone_operator.desired.platform import Platform
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import contents
-from hone_operator.reconcile.encoding import Encoder
-from hone_operator.reconcile.staging import Stage
+from hone_operator.reconcile.encoding import ObservedEncoding
+from hone_operator.reconcile.staging import StoreState
 
 pytestmark = pytest.mark.pure
 ROWS = "sha256:" + "5" * 64
@@ -51,7 +51,7 @@ class Encoding:
         assert outcome.create == ()
         assert outcome.status is None
         jobs = [j for j in self.life.shared if j.body["metadata"]["labels"]["hone.dev/content"] == outcome.look.key]
-        return self.life.tick(seconds, encoder=Encoder(Stage(self.life.claim, jobs), self.report), **seen)
+        return self.life.tick(seconds, encoder=ObservedEncoding(StoreState(self.life.claim, jobs), self.report), **seen)
 
     def done(self, outcome: Any = None, type_: str = "Complete", seconds: float = 60) -> None:
         code = 0 if type_ == "Complete" else 65

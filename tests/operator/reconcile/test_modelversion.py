@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hone_operator.reconcile.modelversion import Observed, reconcile
+from hone_operator.reconcile.modelversion import ObservedForModelVersion, reconcile
 from hone_operator.reconcile.outcome import Outcome
 
 pytestmark = pytest.mark.pure
@@ -39,7 +39,7 @@ class Life:
         self.children: list[Any] = []
 
     def tick(self, seconds: float = 0, missing_claim: str | None = None) -> Outcome:
-        observed = Observed(jobs=self.children, missing_claim=missing_claim)
+        observed = ObservedForModelVersion(jobs=self.children, missing_claim=missing_claim)
         outcome = reconcile(self.version, observed, self.world.time(seconds), self.world.platform)
         if outcome.status is not None:
             self.version["status"] = outcome.status

@@ -8,7 +8,7 @@ import pytest
 from desired_objects import all_containers
 
 from hone_api.plan_reading import parse_plan
-from hone_operator.reconcile.dataset import Observed, reconcile
+from hone_operator.reconcile.dataset import ObservedForDataset, reconcile
 from hone_operator.reconcile.outcome import Outcome
 
 pytestmark = pytest.mark.pure
@@ -30,7 +30,9 @@ class Life:
         self.children: list[Any] = []
 
     def tick(self, seconds: float = 0) -> Outcome:
-        outcome = reconcile(self.dataset, Observed(jobs=self.children), self.world.time(seconds), self.world.platform)
+        outcome = reconcile(
+            self.dataset, ObservedForDataset(jobs=self.children), self.world.time(seconds), self.world.platform
+        )
         if outcome.status is not None:
             self.dataset["status"] = outcome.status
         self.children += [self.world.child(b) for b in outcome.create if b["kind"] == "Job"]

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from hone_trainer.encoding.columns import Batch
-from hone_trainer.encoding.split_file import Counts, Example, Refused, longest
+from hone_trainer.encoding.split_file import Counts, Example, RefusedLines, longest
 
 ROWS, COUNTS = "rows.arrow", "counts.json"
 LENGTHS, TOKENS, TRAINED = "lengths.npy", "tokens.npy", "trained.npy"
@@ -187,7 +187,7 @@ def counts_to(counts: Counts) -> dict[str, Any]:
 def counts_from(body: dict[str, Any]) -> Counts:
     """The counts of their JSON."""
     counts = Counts(**{name: body[name] for name in _NUMBERS})
-    counts.refused = {code: Refused(**refused) for code, refused in body["refused"].items()}
+    counts.refused = {code: RefusedLines(**refused) for code, refused in body["refused"].items()}
     counts.end_marks, counts.prompt_options = set(body["end_marks"]), body["prompt_options"]
     counts.last_tokens.update({tuple(last): count for last, count in body["last_tokens"]})
     return counts

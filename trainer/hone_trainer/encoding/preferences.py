@@ -110,7 +110,7 @@ Compared = Pair | Judged
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EncodedAnswer:
     """An answer after its prompt, as token ids; see `Mask`."""
 
     prompt_ids: list[int]
@@ -144,7 +144,7 @@ class PairEncoder:
             raise RowRefusedError("SameAnswers", "chosen and rejected are the same tokens")
         return [Pair(chosen.prompt_ids, chosen.ids, rejected.ids, number, chosen.mask, rejected.mask)]
 
-    def answer(self, prompt: Any, completion: Any, tools: Sequence[Any] = ()) -> Answer:
+    def answer(self, prompt: Any, completion: Any, tools: Sequence[Any] = ()) -> EncodedAnswer:
         """A prompt and its answer: a text, or the turns from the assistant's first to its last.
 
         Raises:
@@ -220,7 +220,7 @@ def _first_trained(row: Row) -> int:
     return next(index for index, label in enumerate(row.labels) if label != IGNORED)
 
 
-def _answer(row: Row, start: int) -> Answer:
+def _answer(row: Row, start: int) -> EncodedAnswer:
     """The answer of a row, which begins at `start`."""
     mask = [int(label != IGNORED) for label in row.labels[start:]]
-    return Answer(row.input_ids[:start], row.input_ids[start:], None if all(mask) else mask)
+    return EncodedAnswer(row.input_ids[:start], row.input_ids[start:], None if all(mask) else mask)

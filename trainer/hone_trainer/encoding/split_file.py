@@ -69,14 +69,14 @@ class RecordEncoder(Protocol[E_co]):
 
 
 @dataclass
-class Refused:
+class RefusedLines:
     """Lines refused for one reason, with the first line numbers."""
 
     count: int = 0
     lines: list[int] = field(default_factory=list)
     example: str = ""
 
-    def add(self, later: Refused) -> None:
+    def add(self, later: RefusedLines) -> None:
         """Count lines that follow these in the file."""
         self.count += later.count
         self.lines += later.lines[: _MAX_ROWS_NAMED - len(self.lines)]
@@ -100,7 +100,7 @@ class Counts:
     """Rows dropped because truncation took every trained token."""
     tokens_lost: int = 0
     """Tokens of dropped rows, and tokens cut from truncated ones."""
-    refused: dict[str, Refused] = field(default_factory=dict)
+    refused: dict[str, RefusedLines] = field(default_factory=dict)
     end_marks: set[int] = field(default_factory=set)
     """Token ids that end a turn: generation must stop at them."""
     prompt_options: dict[str, Any] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Counts:
         self.without_labels += later.without_labels
         self.tokens_lost += later.tokens_lost
         for code, refused in later.refused.items():
-            self.refused.setdefault(code, Refused(example=refused.example)).add(refused)
+            self.refused.setdefault(code, RefusedLines(example=refused.example)).add(refused)
         self.end_marks |= later.end_marks
         self.prompt_options |= later.prompt_options
         self.last_tokens.update(later.last_tokens)
@@ -282,7 +282,7 @@ def _count_row(counts: Counts, row: Example) -> None:
 
 
 def _count_refusal(counts: Counts, error: RowRefusedError, number: int) -> None:
-    entry = counts.refused.setdefault(error.code, Refused(example=str(error)))
+    entry = counts.refused.setdefault(error.code, RefusedLines(example=str(error)))
     entry.count += 1
     if len(entry.lines) < _MAX_ROWS_NAMED:
         entry.lines.append(number)

@@ -37,7 +37,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Task:
+class HarnessTask:
     """One task of the harness."""
 
     name: str
@@ -53,7 +53,7 @@ class RequestedTasks:
     """An entry of a plan: a task, or a group of tasks."""
 
     name: str
-    tasks: tuple[Task, ...]
+    tasks: tuple[HarnessTask, ...]
 
 
 def root() -> Path:
@@ -89,11 +89,11 @@ def _index() -> Mapping[str, Any]:
     return index
 
 
-def _members(name: str, index: Mapping[str, Any]) -> tuple[list[Task], list[str]]:
+def _members(name: str, index: Mapping[str, Any]) -> tuple[list[HarnessTask], list[str]]:
     """(tasks, problems) of a name."""
     if name not in index:
         return [], [_unknown(name, index)]
-    tasks: list[Task] = []
+    tasks: list[HarnessTask] = []
     try:
         leaves = list(dict.fromkeys(_leaves(name, index)))
     except _UnusableError as error:
@@ -150,14 +150,14 @@ def _group(name: str, definition: Mapping[str, Any]) -> list[Any]:
     return members if isinstance(members, list) else [members]
 
 
-def _task(name: str, entry: Any) -> Task:
+def _task(name: str, entry: Any) -> HarnessTask:
     definition: Mapping[str, Any] = entry.cfg or {}
     if entry.yaml_path is None or (why := _not_measured(definition)):
         raise _UnusableError(f"{name} {why if entry.yaml_path else 'has no definition of its own'}")
     examples = definition.get("fewshot_config")
     splits = [definition.get(f"{kind}_split") for kind in ("training", "validation", "test", "fewshot")]
     splits.append(examples.get("split") if isinstance(examples, Mapping) else None)
-    return Task(
+    return HarnessTask(
         name,
         Path(entry.yaml_path).relative_to(root()).as_posix(),
         _data_set(name, definition),

@@ -17,7 +17,7 @@ from hone_api.review import Candidate, Decision, Verdict, Verified, batch_folder
 from hone_api.synthesis import Raft, SyntheticRows, Template
 from hone_trainer.datasets.rows import RawRow
 from hone_trainer.datasets.synthesis import generate, material, raft
-from hone_trainer.datasets.synthesis.batch import Batch
+from hone_trainer.datasets.synthesis.batch import GeneratedBatch
 from hone_trainer.datasets.synthesis.templates import TEMPLATES
 from hone_trainer.reporting.task import TaskProgress
 
@@ -75,7 +75,7 @@ def run(plan: MaterializePlan, rows: Iterator[RawRow], revision: str, progress: 
     synthesis = plan.synthesis
     assert synthesis is not None
     folder = batch_folder(plan.name, synthesis)
-    batch = Batch.open(Path(plan.store) / folder, plan.name, synthesis)
+    batch = GeneratedBatch.open(Path(plan.store) / folder, plan.name, synthesis)
     generate.run(plan, material.load(plan, rows), batch, revision, progress)
     verified = verify(batch.candidates, batch.decisions(), synthesis)
     counts = verified.counts(batch.generated, batch.filtered, synthesis.review)

@@ -30,7 +30,7 @@ AnyModel = TypeVar("AnyModel", bound=ApiModel)
 
 
 @dataclass
-class Batch:
+class GeneratedBatch:
     """The rows of one batch."""
 
     folder: Path
@@ -40,7 +40,7 @@ class Batch:
     """Requests that have an answer."""
 
     @classmethod
-    def open(cls, folder: Path, dataset: str, synthesis: Synthesis) -> Batch:
+    def open(cls, folder: Path, dataset: str, synthesis: Synthesis) -> GeneratedBatch:
         """The batch in a folder, created if absent; its request is always rewritten."""
         (folder / DECISIONS).mkdir(parents=True, exist_ok=True)
         request = ReviewRequest(dataset=dataset, synthesis=synthesis)

@@ -20,7 +20,7 @@ from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
 from hone_api.review import Candidate, Filtered, Provenance, row_id
 from hone_api.synthesis import Synthesis
-from hone_trainer.datasets.synthesis.batch import Batch
+from hone_trainer.datasets.synthesis.batch import GeneratedBatch
 from hone_trainer.datasets.synthesis.filters import RowJudge, Similar
 from hone_trainer.datasets.synthesis.material import Material, Seed
 from hone_trainer.datasets.synthesis.templates import TEMPLATES, AnswerError, Ask, RowTemplate
@@ -37,7 +37,9 @@ REFUSED = "Refused"
 """Reason of a filter: the server of the model, or that of the judge, refuses what it is sent."""
 
 
-def run(plan: MaterializePlan, material: Material, batch: Batch, revision: str, progress: TaskProgress) -> None:
+def run(
+    plan: MaterializePlan, material: Material, batch: GeneratedBatch, revision: str, progress: TaskProgress
+) -> None:
     """Ask until the batch has `synthesis.rows` rows.
 
     Raises:
@@ -68,7 +70,7 @@ def run(plan: MaterializePlan, material: Material, batch: Batch, revision: str, 
         )
 
 
-def summary(batch: Batch, synthesis: Synthesis, usage: Usage) -> str:
+def summary(batch: GeneratedBatch, synthesis: Synthesis, usage: Usage) -> str:
     """For the log.
 
     Args:
@@ -79,7 +81,7 @@ def summary(batch: Batch, synthesis: Synthesis, usage: Usage) -> str:
     return f"{len(batch.candidates)} of {synthesis.rows} rows from {batch.generated} answers{removed}{tokens}"
 
 
-def _reasons(batch: Batch) -> str:
+def _reasons(batch: GeneratedBatch) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in batch.filtered.most_common()) or "none was asked for"
 
 
@@ -96,7 +98,7 @@ class _RequestResult:
 
 
 def _in_order(
-    worker: _Asker, batch: Batch, synthesis: Synthesis, last_index: int, threads: ThreadPoolExecutor
+    worker: _Asker, batch: GeneratedBatch, synthesis: Synthesis, last_index: int, threads: ThreadPoolExecutor
 ) -> Iterator[_RequestResult]:
     """Answers in the order of their requests, so that which of two similar rows stays does not depend on the time.
 
@@ -115,7 +117,7 @@ def _in_order(
         yield under_way.popleft().result()
 
 
-def _settle(answer: _RequestResult, worker: _Asker, batch: Batch) -> None:
+def _settle(answer: _RequestResult, worker: _Asker, batch: GeneratedBatch) -> None:
     """Keep the row, or record why not. Duplicates are checked here again: another request may have been faster.
 
     Raises:
@@ -170,7 +172,9 @@ class _Asker:
     revision: str
 
     @classmethod
-    def of(cls, plan: MaterializePlan, material: Material, batch: Batch, revision: str, usage: Usage) -> _Asker:
+    def of(
+        cls, plan: MaterializePlan, material: Material, batch: GeneratedBatch, revision: str, usage: Usage
+    ) -> _Asker:
         synthesis = plan.synthesis
         assert synthesis is not None
         endpoint = Endpoint(synthesis.endpoint, _access(plan, plan.synthesis_secret_path), usage)

@@ -1,0 +1,44 @@
+"""Names in the packages that users install: a class name is one thing."""
+
+import symtable
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.pure
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("crds/hone_api", "operator/hone_operator", "trainer/hone_trainer", "cli/hone_cli")
+ONE_PER_MODULE = {
+    "InSpec": "each method's module has its field of a FineTuneJob's spec; `methods/blocks.py` joins them",
+    "InPlan": "each method's module has its field of a plan; `methods/blocks.py` joins them",
+}
+
+
+@cache
+def modules() -> dict[str, symtable.SymbolTable]:
+    """The symbols of each module, by its path."""
+    files = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    names = [path.relative_to(ROOT).as_posix() for path in files]
+    return {name: symtable.symtable((ROOT / name).read_text(), name, "exec") for name in names}
+
+
+def scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    """All scopes within another."""
+    for child in table.get_children():
+        yield child
+        yield from scopes(child)
+
+
+def test_a_class_name_is_one_thing() -> None:
+    places = defaultdict(list)
+    for path, module in modules().items():
+        for scope in scopes(module):
+            if scope.get_type() == "class":
+                places[scope.get_name()].append(f"{path}:{scope.get_lineno()}")
+    assert len(places) > 400
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert {name: where for name, where in twice.items() if name not in ONE_PER_MODULE} == {}
+    assert twice.keys() == ONE_PER_MODULE.keys(), "an exception that is not needed"
