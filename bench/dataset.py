@@ -183,7 +183,7 @@ def datasets_deduplicate(rows: Path, work: Path) -> int:
     from rensa import RMinHashDeduplicator
 
     from hone_api.dataset import Format
-    from hone_trainer.datasets.curation.words import ngrams, words
+    from hone_trainer.datasets.curation.words import ngrams, split_words
     from hone_trainer.datasets.formats import FORMATS
     from hone_trainer.datasets.texts import joined
 
@@ -193,7 +193,7 @@ def datasets_deduplicate(rows: Path, work: Path) -> int:
     data = data.map(lambda row: convert(row, COLUMNS), remove_columns=data.column_names)
 
     def first(row: dict[str, Any], index: int) -> bool:
-        return bool(seen.add_pairs([(str(index), ngrams(words(joined(row)), 3))])[0])
+        return bool(seen.add_pairs([(str(index), ngrams(split_words(joined(row)), 3))])[0])
 
     data = data.filter(first, with_indices=True)
     data.to_json(str(work / "train"))

@@ -33,7 +33,7 @@ from rich.table import Table
 
 from hone_api.report import AUDIENCE
 from hone_operator.progress.auth import POD_NAME, POD_UID, Authenticator
-from hone_operator.progress.refusals import Refusals
+from hone_operator.progress.refusals import RefusalCounter
 from hone_operator.progress.server import ProgressServer
 from hone_operator.progress.store import ProgressStore
 from hone_operator.tls import renewed, server_context
@@ -94,7 +94,7 @@ async def serve() -> None:
     """Until standard input ends; answers each line with what was counted."""
     cluster, certificates = Cluster(), renewed(None, ["localhost"], datetime.now(UTC))
     authenticator = Authenticator(cluster, is_pod=cluster.is_pod)
-    server = ProgressServer(authenticator, cluster, ProgressStore(lambda key: None, interval=60), Refusals())
+    server = ProgressServer(authenticator, cluster, ProgressStore(lambda key: None, interval=60), RefusalCounter())
     runner = await server.start("127.0.0.1", 0, server_context(certificates))
     print(json.dumps({"port": runner.addresses[0][1], "ca": certificates.ca_pem}), flush=True)
     while await asyncio.to_thread(sys.stdin.readline):

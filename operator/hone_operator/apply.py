@@ -32,7 +32,7 @@ from hone_operator.existence import Existence
 from hone_operator.reconcile.notreconciled import status_refused, write_refused
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.refusals import refusal
-from hone_operator.routing import Key, concerned
+from hone_operator.routing import Key, keys_concerned
 from hone_operator.unreadable import UNWRITABLE, Unreadable
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Writes:
             await self._ensure_store(key.namespace)
         uids: dict[tuple[str, str], str] = {}
         for step in outcome.creation_steps():
-            tries = (self._try_to_create(key, _owned(body, uids)) for body in step)
+            tries = (self._try_to_create(key, _with_owner_uids(body, uids)) for body in step)
             # Wait for all of them: no other run of this key may begin while a request is open.
             for body, result in zip(step, await asyncio.gather(*tries, return_exceptions=True), strict=True):
                 if isinstance(result, BaseException):
@@ -170,7 +170,7 @@ class Writes:
         """Put what we wrote into the cache, and request runs of the keys concerned: the watch will bring nothing
         newer."""
         if self.cache.put(kind, body):
-            for key in concerned(kind, body, self.cache):
+            for key in keys_concerned(kind, body, self.cache):
                 self.request(key)
 
     async def _record(self, record: Mapping[str, Any]) -> None:
@@ -208,7 +208,7 @@ class Writes:
                 log.warning("event %s of %s not written: %s", event.reason, body["metadata"]["name"], error)
 
 
-def _owned(body: Mapping[str, Any], uids: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+def _with_owner_uids(body: Mapping[str, Any], uids: Mapping[tuple[str, str], str]) -> dict[str, Any]:
     """The object with the uid of its owner, if the same decision created that owner a moment ago."""
     meta = body["metadata"]
     owners = [{**ref, "uid": ref["uid"] or uids[ref["kind"], ref["name"]]} for ref in meta.get("ownerReferences") or ()]

@@ -92,7 +92,7 @@ class NamespaceGoneError(RefusedError):
     """403 or 404: the namespace is being deleted or is gone. Expected; nothing is left to do in it."""
 
 
-def path(kind: str, namespace: str | None, name: str = "", sub: str = "") -> str:
+def url_path(kind: str, namespace: str | None, name: str = "", sub: str = "") -> str:
     """URL path of a collection, an object or a subresource."""
     prefix, plural = PATHS[kind]
     parts = [prefix]
@@ -219,7 +219,7 @@ class Cluster:
             UnreadableObjectError, ClusterError
         """
         try:
-            raw = await self._call("GET", path(kind, namespace, name))
+            raw = await self._call("GET", url_path(kind, namespace, name))
         except NotFoundError:
             return None
         try:
@@ -236,7 +236,9 @@ class Cluster:
             ClusterError: also when the namespace is gone.
         """
         try:
-            await self._call("GET", path(kind, namespace, name), query={"resourceVersion": "0"}, accept=METADATA_ONLY)
+            await self._call(
+                "GET", url_path(kind, namespace, name), query={"resourceVersion": "0"}, accept=METADATA_ONLY
+            )
         except NotFoundError:
             return False
         return True
@@ -276,7 +278,7 @@ class Cluster:
         query = {"limit": str(CHUNK)}
         query |= {k: v for k, v in (("labelSelector", labels), ("fieldSelector", fields)) if v}
         while True:
-            raw = await self._call("GET", path(kind, namespace), query=query, accept=read.accept)
+            raw = await self._call("GET", url_path(kind, namespace), query=query, accept=read.accept)
             try:
                 listed = await decode_list_aside(raw, read.keep)
             except UnreadableError as error:
@@ -297,7 +299,7 @@ class Cluster:
         Raises:
             AlreadyExistsError, RefusedError, ClusterError
         """
-        target = path(body["kind"], body["metadata"].get("namespace"))
+        target = url_path(body["kind"], body["metadata"].get("namespace"))
         query = {"fieldManager": FIELD_MANAGER}
         answer = await self._call("POST", target, body, query, accept=METADATA_ONLY if brief else JSON)
         return {**body, "metadata": json.loads(answer)["metadata"]} if brief else json.loads(answer)
@@ -309,7 +311,7 @@ class Cluster:
             ConflictError: a precondition does not hold.
         """
         meta = body["metadata"]
-        target = path(body["kind"], meta["namespace"], meta["name"])
+        target = url_path(body["kind"], meta["namespace"], meta["name"])
         applied: dict[str, Any] = json.loads(await self._call("PATCH", target, body, FORCE, APPLY))
         return applied
 
@@ -323,7 +325,7 @@ class Cluster:
         meta = owner["metadata"]
         ours = {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]}
         body = {"apiVersion": API_VERSION, "kind": kind, "metadata": ours, "status": status}
-        target = path(kind, meta["namespace"], meta["name"], "status")
+        target = url_path(kind, meta["namespace"], meta["name"], "status")
         remaining = dict(status)
         while True:
             try:
@@ -380,7 +382,7 @@ class Cluster:
             "preconditions": {"uid": meta["uid"]},
         }
         try:
-            await self._call("DELETE", path(kind, meta["namespace"], meta["name"]), options)
+            await self._call("DELETE", url_path(kind, meta["namespace"], meta["name"]), options)
         except (NotFoundError, ConflictError):
             return
 
@@ -388,7 +390,7 @@ class Cluster:
         """The last lines of a pod's log without credentials, or None if there is no log."""
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(MAX_LOG_BYTES * 4)}
         try:
-            data = await self._call("GET", path("Pod", namespace, pod, "log"), query=query)
+            data = await self._call("GET", url_path("Pod", namespace, pod, "log"), query=query)
         except ClusterError as error:
             log.info("no log of pod %s/%s: %s", namespace, pod, error)
             return None

@@ -82,7 +82,7 @@ class Controllers:
     def __post_init__(self) -> None:
         self._exists = Existence(self.cluster)
         self._pace = Pace()
-        self._networks = networks.known(self.cluster)
+        self._networks = networks.existence_cache(self.cluster)
         self._stores = StoreReader(self.cluster, self.cache, self.platform, self._children.read)
 
     @property

@@ -13,7 +13,7 @@ from hone_operator.cache import Cache
 from hone_operator.cluster import CHUNK, Cluster, ClusterError
 from hone_operator.desired.names import COMPONENT, OWNER_LABEL
 from hone_operator.listing import Listing
-from hone_operator.routing import Key, concerned, contents_of
+from hone_operator.routing import Key, contents_of, keys_concerned
 from hone_operator.watchguard import Note, session
 from hone_operator.workqueue import WorkQueue
 
@@ -82,7 +82,7 @@ class Watches:
                 tell(meta["uid"])
             if kind in OWNER_LABEL:
                 self.removed(kind, body)
-        for key in concerned(kind, body, self.cache):
+        for key in keys_concerned(kind, body, self.cache):
             self.queue.request(key)
 
     async def resync(self, seconds: float) -> None:

@@ -25,7 +25,7 @@ from hone_api.states import ConditionType
 from hone_operator import __version__
 from hone_operator.cache import Body, Cache
 from hone_operator.decoding import REASONS
-from hone_operator.objectmetrics import ObjectCollector, seconds
+from hone_operator.objectmetrics import ObjectCollector, epoch_seconds
 from hone_operator.progress.store import ProgressStore
 from hone_operator.routing import Key
 
@@ -172,14 +172,16 @@ class Metrics:
         first = len(status.get("attempts") or ()) == 1
         if first and admitted and admitted >= self._since and meta["uid"] not in self._admitted:
             self._admitted.add(meta["uid"])
-            self._waits.labels(*labels).observe(max(0.0, admitted - (seconds(meta["creationTimestamp"]) or admitted)))
+            self._waits.labels(*labels).observe(
+                max(0.0, admitted - (epoch_seconds(meta["creationTimestamp"]) or admitted))
+            )
         ended = _became_true(conditions, ConditionType.FINISHED)
         if ended and ended >= self._since and meta["uid"] not in self._finished:
             self._finished.add(meta["uid"])
             result = "Succeeded" if _became_true(conditions, ConditionType.SUCCEEDED) else "Failed"
             reason = (status.get("failure") or {}).get("code", result)
             self._ended.labels(meta["namespace"], result, reason).inc()
-            if start := seconds(status.get("startTime")):
+            if start := epoch_seconds(status.get("startTime")):
                 self._runs.labels(*labels).observe(max(0.0, ended - start))
 
     def application(self) -> web.Application:
@@ -202,4 +204,4 @@ def _became_true(conditions: dict[str, Body], kind: ConditionType) -> float | No
     condition = conditions.get(kind)
     if condition is None or condition["status"] != "True":
         return None
-    return seconds(condition.get("lastTransitionTime"))
+    return epoch_seconds(condition.get("lastTransitionTime"))

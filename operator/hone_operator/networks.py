@@ -18,7 +18,7 @@ BELIEVED_SECONDS = 300.0
 REMEMBERED = 16_384
 
 
-def known(cluster: Cluster) -> Existence:
+def existence_cache(cluster: Cluster) -> Existence:
     """The cache for `is_lost`."""
     return Existence(cluster, BELIEVED_SECONDS, REMEMBERED)
 
@@ -34,7 +34,7 @@ async def is_lost(existence: Existence, jobs: Sequence[ObservedJob], report: Lat
     for job in jobs:
         if job.nodes > 1 and not job.finished and job.scheduled:
             if report is None or report.attempt != job.label(names.ATTEMPT) or not report.trained:
-                return len(await _found(existence.cluster, job)) < len(KINDS)
+                return len(await _read_existing(existence.cluster, job)) < len(KINDS)
             namespace = job.body["metadata"]["namespace"]
             return not all([await existence.of(kind, namespace, job.name) for kind in KINDS])
     return False
@@ -46,14 +46,16 @@ def forget(existence: Existence, namespace: str, name: str) -> None:
         existence.forget(kind, namespace, name)
 
 
-async def left(cluster: Cluster, body: Mapping[str, Any], jobs: Sequence[ObservedJob]) -> list[Mapping[str, Any]]:
+async def find_left_behind(
+    cluster: Cluster, body: Mapping[str, Any], jobs: Sequence[ObservedJob]
+) -> list[Mapping[str, Any]]:
     """Service and NetworkPolicy of attempts that ended unnoticed, if this FineTuneJob owns them."""
     ended = [j for j in jobs if j.finished and j.nodes > 1 and is_open(body, j)]
-    existing = [one for job in ended for one in await _found(cluster, job)]
+    existing = [one for job in ended for one in await _read_existing(cluster, job)]
     return [one for one in existing if caches.owner_of(one) == caches.as_owner(body)]
 
 
-async def _found(cluster: Cluster, job: ObservedJob) -> list[Mapping[str, Any]]:
+async def _read_existing(cluster: Cluster, job: ObservedJob) -> list[Mapping[str, Any]]:
     namespace = job.body["metadata"]["namespace"]
     objects = [(kind, await cluster.get(kind, namespace, job.name)) for kind in KINDS]
     return [{**one, "kind": kind} for kind, one in objects if one is not None]

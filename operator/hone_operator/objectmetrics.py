@@ -37,7 +37,7 @@ class JobGauge:
     value: Callable[[Body], float | None]
 
 
-def seconds(timestamp: str | None) -> float | None:
+def epoch_seconds(timestamp: str | None) -> float | None:
     """Unix time of an RFC 3339 timestamp; None if there is none or it cannot be parsed."""
     at = read_time(timestamp) if timestamp else None
     return at.timestamp() if at else None
@@ -94,22 +94,22 @@ GAUGES = (
     JobGauge(
         "created_timestamp_seconds",
         "When the object was created, Unix time.",
-        lambda b: seconds(b["metadata"]["creationTimestamp"]),
+        lambda b: epoch_seconds(b["metadata"]["creationTimestamp"]),
     ),
     JobGauge(
         "start_timestamp_seconds",
         "When the first attempt started, Unix time.",
-        lambda b: seconds(b["status"].get("startTime")),
+        lambda b: epoch_seconds(b["status"].get("startTime")),
     ),
     JobGauge(
         "completion_timestamp_seconds",
         "When the job ended, Unix time.",
-        lambda b: seconds(b["status"].get("completionTime")),
+        lambda b: epoch_seconds(b["status"].get("completionTime")),
     ),
     JobGauge(
         "last_progress_timestamp_seconds",
         "When the trainer last reported something new, Unix time.",
-        lambda b: seconds((b["status"].get("progress") or {}).get("lastUpdatedTime")),
+        lambda b: epoch_seconds((b["status"].get("progress") or {}).get("lastUpdatedTime")),
     ),
     JobGauge(
         "held_seconds_before_first_step",

@@ -27,7 +27,7 @@ CONTENTS = "Contents"
 """Kind of a key that is not an object: see `sweeping`."""
 
 
-def concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
+def keys_concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
     """The keys to run because this object changed."""
     meta = body["metadata"]
     namespace, name = meta["namespace"], meta["name"]

@@ -27,8 +27,7 @@ from hone_operator.desired.encode import COMPONENT as ENCODE
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
-from hone_operator.desired.sweep import PLAN, STORED, SweepInputs, ledger, sweep
-from hone_operator.desired.sweep import plan as plan_of
+from hone_operator.desired.sweep import PLAN, STORED, SweepInputs, ledger, sweep, sweep_plan
 from hone_operator.reconcile import contents, models, references
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.references import encoding_work
@@ -223,7 +222,7 @@ class Sweeper:
         used = contents.referred(live, self.platform.store_claim)
         whole = references.whole(live, self.platform.store_claim)
         claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
-        remove = [content for content in contents.idle(known, keep, as_of) if content not in used]
+        remove = [content for content in contents.idle_contents(known, keep, as_of) if content not in used]
         if claim is None:
             return
         orphaned = await orphans.runs(self.cluster, live)
@@ -237,7 +236,7 @@ class Sweeper:
         asked = self._wanted(live, remove, None if "runs" in whole else orphaned)
         what = replace(asked, exports=exports if exports is None else sorted(exports))
         owner = await self.cluster.apply(ledger(namespace, known, measured))
-        job, config = sweep({**owner, "kind": "ConfigMap"}, plan_of(what, as_of, self.platform), self.platform)
+        job, config = sweep({**owner, "kind": "ConfigMap"}, sweep_plan(what, as_of, self.platform), self.platform)
         made = await self.cluster.create(job, brief=True)
         self.cache.put("Job", made)
         with contextlib.suppress(AlreadyExistsError):  # planted: the Job has no plan of ours, and is deleted next time

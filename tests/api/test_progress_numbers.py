@@ -14,7 +14,7 @@ from hone_api.report import HoneStatus, Metric, ProgressReport, TrainerStatus
 from hone_operator.cache import Cache
 from hone_operator.objectmetrics import ObjectCollector
 from hone_operator.progress.numbers import update
-from hone_operator.reconcile.progress import curves
+from hone_operator.reconcile.progress import extend_curves
 from hone_trainer.reporting.live import Progress, to_report
 from hone_trainer.reporting.prometheus import PrometheusReporter
 
@@ -67,7 +67,7 @@ def test_it_is_described_by_the_table(number: ProgressNumber) -> None:
 
 @each
 def test_it_has_a_curve_where_the_table_says_so(number: ProgressNumber, status: dict[str, Any]) -> None:
-    found = {series["name"]: series["curve"] for series in curves([], status)}
+    found = {series["name"]: series["curve"] for series in extend_curves([], status)}
     assert found.get(number.name) == (f"{VALUES['step']}:{VALUES[number.name]}" if number.curve else None)
 
 

@@ -1,4 +1,4 @@
-"""Names in the packages that users install: a class name is one thing."""
+"""Names in the packages that users install: a class name is one thing, a local hides no function of its own file."""
 
 import symtable
 from collections import defaultdict
@@ -32,6 +32,16 @@ def scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
         yield from scopes(child)
 
 
+def hidden(module: symtable.SymbolTable) -> Iterator[tuple[int, str]]:
+    """Line of the scope, and name, of each parameter or local with the name of a function of the module."""
+    functions = {child.get_name() for child in module.get_children() if child.get_type() == "function"}
+    for scope in scopes(module):
+        if scope.get_type() == "function":
+            for symbol in scope.get_symbols():
+                if symbol.is_local() and symbol.get_name() in functions:
+                    yield scope.get_lineno(), symbol.get_name()
+
+
 def test_a_class_name_is_one_thing() -> None:
     places = defaultdict(list)
     for path, module in modules().items():
@@ -42,3 +52,13 @@ def test_a_class_name_is_one_thing() -> None:
     twice = {name: where for name, where in places.items() if len(where) > 1}
     assert {name: where for name, where in twice.items() if name not in ONE_PER_MODULE} == {}
     assert twice.keys() == ONE_PER_MODULE.keys(), "an exception that is not needed"
+
+
+def test_no_local_hides_a_function_of_its_own_file() -> None:
+    hiding = [f"{path}:{line} {name}" for path, module in modules().items() for line, name in hidden(module)]
+    assert hiding == []
+
+
+def test_a_hidden_function_is_seen() -> None:
+    source = "def rows(): ...\ndef show(rows): return [rows for rows in rows]\nclass Shown:\n    rows = 1\n"
+    assert [name for _, name in hidden(symtable.symtable(source, "shown.py", "exec"))] == ["rows", "rows"]

@@ -13,7 +13,7 @@ import pytest
 from hone_api.plan import VerifyPlan
 from hone_operator.adopt import difference
 from hone_operator.desired import names
-from hone_operator.desired.job import JobName, job
+from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work, store
 
@@ -25,7 +25,7 @@ Change = Callable[[Any], Any]
 def objects() -> tuple[dict[str, Any], dict[str, Any]]:
     plan = VerifyPlan(name="tutor-v1", artifacts=[{"path": "/store/a", "digest": "sha256:" + "0" * 64}])
     work = Work("verify", "verify", plan, "0.5", "1Gi", (store(PLATFORM),), env={"EMPTY": ""})
-    config, body = job(OWNER, JobName("verify-x", {"hone.dev/component": "verify"}), work, PLATFORM)
+    config, body = job_with_plan(OWNER, JobName("verify-x", {"hone.dev/component": "verify"}), work, PLATFORM)
     return config, body
 
 

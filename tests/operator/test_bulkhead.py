@@ -15,7 +15,7 @@ from hone_operator.desired.names import OWNER_LABEL
 from hone_operator.desired.platform import Platform
 from hone_operator.progress.auth import Caller
 from hone_operator.progress.binding import Chain, ReportRefusedError, attempt_of
-from hone_operator.routing import Key, concerned
+from hone_operator.routing import Key, keys_concerned
 
 pytestmark = pytest.mark.pure
 OWNERS = ("FineTuneJob", "Dataset", "ModelVersion", "ConfigMap", "Job")
@@ -70,7 +70,7 @@ def test_it_wakes_nobody(kind: str, wrong: str) -> None:
     cache.put(kind, owner)
     job = child_of(owner, wrong)
     cache.put("Job", job)
-    assert Key(kind, "team", "run") not in concerned("Job", job, cache)
+    assert Key(kind, "team", "run") not in keys_concerned("Job", job, cache)
 
 
 @attack
@@ -83,7 +83,7 @@ def test_a_pod_that_its_job_does_not_control_wakes_nobody(wrong: str) -> None:
     pod = child_of({"kind": "Job", **job}, wrong)
     pod["metadata"]["name"] = "pod"
     cache.put("Pod", pod)
-    assert concerned("Pod", pod, cache) == []
+    assert keys_concerned("Pod", pod, cache) == []
 
 
 @dataclass

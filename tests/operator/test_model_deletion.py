@@ -12,7 +12,7 @@ from hone_api.plan import SweepPlan
 from hone_operator.cache import Cache
 from hone_operator.controllers import Controllers
 from hone_operator.desired.platform import Platform
-from hone_operator.routing import concerned, contents_of
+from hone_operator.routing import contents_of, keys_concerned
 
 pytestmark = pytest.mark.pure
 URI = "pvc://hone-store/models/run-uid/attempt-1"
@@ -284,4 +284,4 @@ def test_a_model_that_is_to_go_is_noted_at_once() -> None:
     for policy, noted in (("Delete", True), ("Retain", False)):
         world = World(policy)
         world.cluster.tell(world.cache)
-        assert (contents_of("ns") in concerned("ModelVersion", world.model, world.cache)) is noted
+        assert (contents_of("ns") in keys_concerned("ModelVersion", world.model, world.cache)) is noted

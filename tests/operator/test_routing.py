@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hone_operator.cache import Cache
-from hone_operator.routing import concerned
+from hone_operator.routing import keys_concerned
 
 pytestmark = pytest.mark.pure
 
@@ -25,7 +25,7 @@ def keys(changed: dict[str, Any], *others: dict[str, Any]) -> list[str]:
     cache = Cache()
     for other in (changed, *others):
         cache.put(other["kind"], other)
-    return sorted(map(str, concerned(changed["kind"], changed, cache)))
+    return sorted(map(str, keys_concerned(changed["kind"], changed, cache)))
 
 
 def test_a_dataset_concerns_those_whose_rows_must_not_hold_its_own() -> None:
@@ -63,24 +63,24 @@ def test_a_job_that_was_deleted_waits_for_nothing() -> None:
     cache.remove("FineTuneJob", second)
     first = body("FineTuneJob", "first", model={"uri": "hf://a/b"})
     cache.put("FineTuneJob", first)
-    assert [str(key) for key in concerned("FineTuneJob", first, cache)] == ["FineTuneJob team/first"]
+    assert [str(key) for key in keys_concerned("FineTuneJob", first, cache)] == ["FineTuneJob team/first"]
 
 
 def test_an_object_that_goes_may_leave_rows_behind() -> None:
     cache, gone = Cache(), body("ModelVersion", "tutor-v1")
-    assert [str(key) for key in concerned("ModelVersion", gone, cache)] == [
+    assert [str(key) for key in keys_concerned("ModelVersion", gone, cache)] == [
         "ModelVersion team/tutor-v1",
         "Contents team/hone-contents",
     ]
     cache.put("ModelVersion", gone)
-    assert [str(key) for key in concerned("ModelVersion", gone, cache)] == ["ModelVersion team/tutor-v1"]
+    assert [str(key) for key in keys_concerned("ModelVersion", gone, cache)] == ["ModelVersion team/tutor-v1"]
 
 
 def test_a_job_that_goes_referred_to_rows() -> None:
     job = body("Job", "run-1")
     job["metadata"]["ownerReferences"] = [owner("hone.dev/v1alpha1", "FineTuneJob", "run")]
     assert keys(job) == ["FineTuneJob team/run"]
-    gone = [str(key) for key in concerned("Job", job, Cache())]
+    gone = [str(key) for key in keys_concerned("Job", job, Cache())]
     assert gone == ["FineTuneJob team/run", "Contents team/hone-contents"]
 
 
@@ -122,7 +122,7 @@ def test_a_change_costs_no_look_at_other_namespaces(kind: str) -> None:
         cache.put("Dataset", body("Dataset", "rows", namespace))
     changed = body(kind, "changed", model={}) if kind == "FineTuneJob" else body(kind, "changed")
     cache.put(kind, changed)
-    found = concerned(kind, changed, cache)
+    found = keys_concerned(kind, changed, cache)
     assert cache.looked_through <= {"team"}
     assert {key.namespace for key in found} <= {"team"}
     if kind == "Dataset":

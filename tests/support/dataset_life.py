@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hone_api.plan_reading import parse_plan
-from hone_operator.reconcile.dataset import Observed, reconcile
+from hone_operator.reconcile.dataset import ObservedForDataset, reconcile
 from hone_operator.reconcile.outcome import Outcome
 
 
@@ -22,7 +22,7 @@ class Life:
         self.children: list[Any] = []
 
     def tick(self, seconds: float = 0, **seen: Any) -> Outcome:
-        observed = Observed(jobs=self.children, **seen)
+        observed = ObservedForDataset(jobs=self.children, **seen)
         outcome = reconcile(self.dataset, observed, self.world.time(seconds), self.world.platform)
         if outcome.status is not None:
             self.dataset["status"] = outcome.status

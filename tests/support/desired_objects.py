@@ -14,13 +14,13 @@ from hone_api.plan import DatasetInput
 from hone_operator.desired import sweep
 from hone_operator.desired.encode import encode, encode_plan, encoded
 from hone_operator.desired.fetch import fetch
-from hone_operator.desired.materialize import Named, materialize
+from hone_operator.desired.materialize import ReferencedObjects, materialize
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import base_model
 from hone_operator.desired.shared import harness_tasks as staged_tasks
 from hone_operator.desired.store import claim
 from hone_operator.desired.tasks import tasks
-from hone_operator.desired.training import Attempt, training
+from hone_operator.desired.training import AttemptInputs, training
 from hone_operator.desired.verify import verify
 
 DIGEST = "sha256:" + "0" * 64
@@ -61,7 +61,7 @@ def run(
         evaluation_datasets=["rows/validation"],
         image=PLATFORM.trainer_image,
     )
-    return training(Attempt(owner("FineTuneJob", "run"), parsed, number, resolved), platform)
+    return training(AttemptInputs(owner("FineTuneJob", "run"), parsed, number, resolved), platform)
 
 
 def all_containers(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -117,7 +117,7 @@ def mixture() -> list[dict[str, Any]]:
         DatasetInput(name=part["name"], path=f"{folder}/train.jsonl", digest=DIGEST, share=part["weight"])
         for part in weights
     ]
-    return materialize(owner("Dataset", "mix"), spec, 1, PLATFORM, Named(parts=parts))
+    return materialize(owner("Dataset", "mix"), spec, 1, PLATFORM, ReferencedObjects(parts=parts))
 
 
 def model_fetch() -> list[dict[str, Any]]:
@@ -164,7 +164,7 @@ def encoded_rows() -> list[dict[str, Any]]:
         evaluation_datasets=["rows/validation"],
         image=PLATFORM.trainer_image,
     )
-    first = Attempt(owner("FineTuneJob", "run"), spec, 1, resolved)
+    first = AttemptInputs(owner("FineTuneJob", "run"), spec, 1, resolved)
     shared = encoded(encode_plan(first, PLATFORM), PLATFORM)
     return encode(owner("PersistentVolumeClaim", "hone-store"), shared, first, 1, PLATFORM)
 
@@ -187,8 +187,10 @@ def model_verify() -> list[dict[str, Any]]:
 
 
 def swept() -> list[dict[str, Any]]:
-    wanted = sweep.plan(
-        sweep.Wanted(["0" * 64], ["rows", "answers"], ["uid-b", "uid-a"], ["uid-b"], making=["rows-data-e14762a9"]),
+    wanted = sweep.sweep_plan(
+        sweep.SweepInputs(
+            ["0" * 64], ["rows", "answers"], ["uid-b", "uid-a"], ["uid-b"], making=["rows-data-e14762a9"]
+        ),
         datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         PLATFORM,
     )

@@ -84,7 +84,7 @@ def adapted_layers(family: str) -> list[str]:
     network = adapters.without_weights(config(family))
     chosen = targets.choose(network, None)
     if chosen.modules == targets.ALL_LINEAR:
-        return targets.known(network)
+        return targets.adaptable_names(network)
     return [*chosen.modules, *(name.removesuffix(".weight") for name in chosen.parameters)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hone_operator.desired import store, training
-from hone_operator.desired.namespace import Setup
+from hone_operator.desired.namespace import NamespaceSetup
 from hone_operator.desired.platform import Platform
 
 SYSTEM = "hone-bounds"
@@ -184,5 +184,5 @@ def policy(**spec):
 
 def of_namespace(**spec):
     """The NetworkPolicy of all pods of Hone in a labelled namespace, with other fields of its spec."""
-    body = Setup(ENABLED, ROLE, "y").closed_ports([{"namespaceSelector": {}}])
+    body = NamespaceSetup(ENABLED, ROLE, "y").closed_ports([{"namespaceSelector": {}}])
     return "NetworkPolicy", {**body, "spec": {**body["spec"], **spec}}

@@ -114,7 +114,7 @@ def export(family: str, folder: Path, name: str, targets: list[str] | None) -> E
     if not base.exists():
         families.build(family).save_pretrained(base)
         tiny.tokenizer().save_pretrained(base)
-    pipeline.run(_plan(base, folder / name, targets), Stop())
+    pipeline.run_plan(_plan(base, folder / name, targets), Stop())
     out = folder / name / "out"
     return Export(base, out / "adapter", out / "merged")
 

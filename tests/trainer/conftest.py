@@ -160,7 +160,7 @@ class Runs:
         from hone_trainer.run import pipeline
         from hone_trainer.signals import Stop
 
-        result = pipeline.run(plan, Stop())
+        result = pipeline.run_plan(plan, Stop())
         assert result is not None
         return result
 
@@ -235,7 +235,7 @@ def interrupt() -> Callable[[Any, int], Any]:
     def until(plan: Any, step: int) -> TrainerError:
         path = checkpoints.RunCheckpoints(Path(plan.work_path) / "checkpoints", 2).path(step)
         with pytest.raises(TrainerError) as caught:
-            pipeline.run(plan, StopOnceSaved(path))
+            pipeline.run_plan(plan, StopOnceSaved(path))
         assert (caught.value.code, caught.value.exit_code) == ("Interrupted", 75)
         return caught.value
 

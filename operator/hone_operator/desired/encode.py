@@ -11,7 +11,7 @@ from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV
 from hone_api.training import Training
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import Work, writable
+from hone_operator.desired.pod import Work, writable_folders
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.shared import Shared, work_key
 from hone_operator.desired.training import TOKEN_FOLDER, AttemptInputs, inputs, progress_token, training_plan
@@ -68,7 +68,7 @@ def encode(
         plan=encode_plan(attempt, platform),
         cpu=platform.encoding_cpu,
         memory=platform.encoding_memory,
-        mounts=(*writable(platform, encoding.FOLDER), *inputs(attempt, platform), *progress_token(platform)),
+        mounts=(*writable_folders(platform, encoding.FOLDER), *inputs(attempt, platform), *progress_token(platform)),
         env=_environment(attempt, shared.job_name(number), platform),
         pod={"activeDeadlineSeconds": platform.pod_limits.staging_seconds},
     )

@@ -8,7 +8,7 @@ from hone_api.plan import FetchPlan
 from hone_operator.desired import names
 from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import Work, writable
+from hone_operator.desired.pod import Work, writable_folders
 from hone_operator.desired.shared import Shared
 
 
@@ -29,7 +29,7 @@ def fetch(
         plan=plan,
         cpu=platform.staging_cpu,
         memory=platform.staging_memory,
-        mounts=(*writable(platform, "base-models"), *secrets),
+        mounts=(*writable_folders(platform, "base-models"), *secrets),
         env=hub_environment(platform),
     )
     return shared.objects(claim, number, work, platform)

@@ -36,7 +36,9 @@ def plan_config(owner: Mapping[str, Any], job: JobName, work: Work, platform: Pl
     }
 
 
-def job(owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, nodes: int = 1) -> list[dict[str, Any]]:
+def job_with_plan(
+    owner: Mapping[str, Any], job: JobName, work: Work, platform: Platform, nodes: int = 1
+) -> list[dict[str, Any]]:
     """[ConfigMap, Job]: `nodes` pods without retries. The operator decides whether and when to retry."""
     config = plan_config(owner, job, work, platform)
     return [config, with_plan(config["metadata"]["name"], owner, job, work, platform, nodes)]

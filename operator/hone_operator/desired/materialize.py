@@ -12,9 +12,9 @@ from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.review import batch_folder
 from hone_operator.desired import modelref, names
 from hone_operator.desired.hub import hub_environment, secret_mounts
-from hone_operator.desired.job import JobName, job
+from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import Mount, Work, read_only, store, writable
+from hone_operator.desired.pod import Mount, Work, read_only_folders, store, writable_folders
 from hone_operator.desired.synthesis import generation as generation_of
 
 SOURCE = PurePosixPath("/source")
@@ -68,10 +68,10 @@ def in_two_steps(owner: Mapping[str, Any], spec: DatasetSpec, job_name: str, wor
     return replace(
         work,
         plan=work.plan.model_copy(update={"incoming": str(names.STORE / folder)}),
-        mounts=(*writable(platform, folder, *batch), *work.mounts),
+        mounts=(*writable_folders(platform, folder, *batch), *work.mounts),
         publisher=(
             store(platform),
-            *read_only(platform, "base-models", "encoded", "evaluation-tasks", "models", "runs"),
+            *read_only_folders(platform, "base-models", "encoded", "evaluation-tasks", "models", "runs"),
         ),
     )
 
@@ -98,7 +98,7 @@ def materialize(
     generation = meta.get("generation", 1)
     labels = names.labels("materialize", owner, **{names.GENERATION: str(generation), names.TRY: str(number)})
     name = names.materialize(meta["name"], meta["uid"], generation, number)
-    return job(owner, JobName(name, labels), in_two_steps(owner, spec, name, work, platform), platform)
+    return job_with_plan(owner, JobName(name, labels), in_two_steps(owner, spec, name, work, platform), platform)
 
 
 def _read(
@@ -132,7 +132,7 @@ def _read(
         limits=platform.limits,
     )
     models = modelref.places(named.classifiers.values(), platform)
-    stored = read_only(platform, "datasets", *modelref.stored(named.classifiers.values(), platform))
+    stored = read_only_folders(platform, "datasets", *modelref.stored(named.classifiers.values(), platform))
     return Work(
         component="materialize",
         verb="materialize",
@@ -162,7 +162,7 @@ def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named:
         plan=plan,
         cpu=spec.resources.cpu,
         memory=spec.resources.memory,
-        mounts=read_only(platform, "datasets"),
+        mounts=read_only_folders(platform, "datasets"),
     )
 
 

@@ -109,13 +109,13 @@ def owner_reference(owner: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def metadata(
-    name: str, owner: Mapping[str, Any], labels: Mapping[str, str], annotations: Mapping[str, str] | None = None
+    name: str, owner: Mapping[str, Any], own_labels: Mapping[str, str], annotations: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Metadata of a child of `owner`."""
     out: dict[str, Any] = {
         "name": name,
         "namespace": owner["metadata"]["namespace"],
-        "labels": dict(labels),
+        "labels": dict(own_labels),
         "ownerReferences": [owner_reference(owner)],
     }
     if annotations:

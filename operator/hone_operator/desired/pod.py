@@ -92,7 +92,7 @@ def store(platform: Platform) -> Mount:
     return Mount.claim("store", names.STORE, platform.store_claim, read_only=False)
 
 
-def writable(platform: Platform, *folders: str) -> tuple[Mount, ...]:
+def writable_folders(platform: Platform, *folders: str) -> tuple[Mount, ...]:
     """Folders of the store that the pod may write, and nothing else; the whole store if pods are not isolated.
 
     The kubelet creates a missing folder as root, with the mode of the volume's root, and with its group if setgid is
@@ -105,7 +105,7 @@ def writable(platform: Platform, *folders: str) -> tuple[Mount, ...]:
     )
 
 
-def read_only(platform: Platform, *folders: str) -> tuple[Mount, ...]:
+def read_only_folders(platform: Platform, *folders: str) -> tuple[Mount, ...]:
     """Folders of the store that the pod may only read, even if it mounts the store writable; "" is the whole store."""
     if not platform.isolate_runs:
         return ()

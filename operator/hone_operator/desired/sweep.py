@@ -7,7 +7,7 @@ from typing import Any
 
 from hone_api.plan import SweepPlan
 from hone_operator.desired import names
-from hone_operator.desired.job import JobName, job
+from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Work, store
 
@@ -57,7 +57,7 @@ class SweepInputs:
     """Keys of encoded splits without a reference."""
 
 
-def plan(wanted: SweepInputs, as_of: datetime, platform: Platform) -> SweepPlan:
+def sweep_plan(wanted: SweepInputs, as_of: datetime, platform: Platform) -> SweepPlan:
     """The plan of the Job."""
     return SweepPlan(
         store=str(names.STORE),
@@ -81,7 +81,7 @@ def sweep(owner: Mapping[str, Any], plan: SweepPlan, platform: Platform) -> tupl
     """
     work = Work(component="sweep", verb="sweep", plan=plan, cpu=CPU, memory=MEMORY, mounts=(store(platform),))
     name = JobName(names.fit("hone-sweep", names.digest(plan.to_json())), names.labels("sweep", owner))
-    config, body = job(owner, name, work, platform)
+    config, body = job_with_plan(owner, name, work, platform)
 
     def plan_of(created: Mapping[str, Any]) -> dict[str, Any]:
         owned = names.metadata(config["metadata"]["name"], {**created, "kind": "Job"}, name.labels)

@@ -9,7 +9,7 @@ from hone_api.training import Harness
 from hone_operator.desired import names
 from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import Work, writable
+from hone_operator.desired.pod import Work, writable_folders
 from hone_operator.desired.shared import Shared
 
 CPU, MEMORY = "1", "4Gi"
@@ -36,7 +36,7 @@ def tasks(
         plan=plan,
         cpu=CPU,
         memory=MEMORY,
-        mounts=(*writable(platform, "evaluation-tasks"), *secrets),
+        mounts=(*writable_folders(platform, "evaluation-tasks"), *secrets),
         env=hub_environment(platform),
     )
     return shared.objects(claim, number, work, platform)

@@ -14,9 +14,9 @@ from hone_api.plan import DatasetInput, TasksInput, TrainingPlan
 from hone_api.report import AUDIENCE, CA_ENV, TOKEN_ENV, URL_ENV
 from hone_operator.desired import memory, modelref, names, rewards
 from hone_operator.desired.hub import secret_mounts
-from hone_operator.desired.job import JobName, job
+from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
-from hone_operator.desired.pod import METRICS_PORT, TRAINING, Mount, Work, read_only, writable
+from hone_operator.desired.pod import METRICS_PORT, TRAINING, Mount, Work, read_only_folders, writable_folders
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.scheduling import scheduling
 from hone_operator.times import read_time
@@ -186,7 +186,7 @@ def mounts(attempt: AttemptInputs, platform: Platform) -> tuple[Mount, ...]:
     size = spec.resources.shared_memory or ("8Gi" if spec.resources.gpus_per_node > 1 else "1Gi")
     versions = [*([resolved.model_version] if resolved.model_version else []), *(resolved.model_versions or ())]
     out = [
-        *_stored(attempt, versions, platform),
+        *_store_mounts(attempt, versions, platform),
         Mount.scratch("shm", PurePosixPath("/dev/shm"), size, medium="Memory"),
         *_own_volume(spec.model.uri or "", platform),
         *modelref.places(versions, platform),
@@ -199,7 +199,9 @@ def inputs(attempt: AttemptInputs, platform: Platform) -> tuple[Mount, ...]:
     """Rows and base model of the run, to read."""
     base = attempt.resolved.model_version
     versions = [base] if base else []
-    rows_and_base = read_only(platform, "datasets", *modelref.stored(versions, platform), *_fetched(attempt, platform))
+    rows_and_base = read_only_folders(
+        platform, "datasets", *modelref.stored(versions, platform), *_base_model_folder(attempt, platform)
+    )
     volumes = (*_own_volume(attempt.spec.model.uri or "", platform), *modelref.places(versions, platform))
     return (*rows_and_base, *volumes)
 
@@ -213,18 +215,18 @@ def progress_token(platform: Platform) -> tuple[Mount, ...]:
     return (Mount("progress", TOKEN_FOLDER, source),)
 
 
-def _stored(attempt: AttemptInputs, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
+def _store_mounts(attempt: AttemptInputs, versions: list[PinnedModel], platform: Platform) -> tuple[Mount, ...]:
     """Mounts of the store: the run's own folders writable; rows, models and tasks that the plan names read-only."""
     uid, resolved = attempt.owner["metadata"]["uid"], attempt.resolved
-    read = ["datasets", *modelref.stored(versions, platform), *_fetched(attempt, platform)]
+    read = ["datasets", *modelref.stored(versions, platform), *_base_model_folder(attempt, platform)]
     if resolved.evaluation_tasks:
         read.append("evaluation-tasks")
     if resolved.encoded_rows:
         read.append(encoding.FOLDER)
-    return (*writable(platform, f"runs/{uid}", f"models/{uid}"), *read_only(platform, *read))
+    return (*writable_folders(platform, f"runs/{uid}", f"models/{uid}"), *read_only_folders(platform, *read))
 
 
-def _fetched(attempt: AttemptInputs, platform: Platform) -> list[str]:
+def _base_model_folder(attempt: AttemptInputs, platform: Platform) -> list[str]:
     """Folder of the store that has the base model, where it was fetched."""
     uri = attempt.resolved.model_uri or ""
     fetched = uri.startswith(f"pvc://{platform.store_claim}/base-models/")
@@ -339,5 +341,7 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
     annotations = {names.RESOLVED: json.dumps(attempt.resolved.to_json(), sort_keys=True)}
     if attempt.ancestors:
         annotations[names.ANCESTORS] = json.dumps([a.to_json() for a in attempt.ancestors], sort_keys=True)
-    config, body = job(attempt.owner, JobName(attempt.name, labels, annotations), work, platform, resources.nodes)
+    config, body = job_with_plan(
+        attempt.owner, JobName(attempt.name, labels, annotations), work, platform, resources.nodes
+    )
     return [config, *(network(attempt.owner, attempt.number, platform) if resources.nodes > 1 else []), body]

@@ -7,7 +7,7 @@ from typing import Any
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import ArtifactInput, VerifyPlan
 from hone_operator.desired import names
-from hone_operator.desired.job import JobName, job
+from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import Mount, Work
 
@@ -52,4 +52,4 @@ def verify(owner: Mapping[str, Any], spec: ModelVersionSpec, number: int, platfo
         mounts=tuple(Mount.claim(f"artifacts-{path.name}", path, c) for c, path in folder.items()),
     )
     labels = names.labels("verify", owner, **{names.TRY: str(number)})
-    return job(owner, JobName(names.verify(meta["name"], meta["uid"], number), labels), work, platform)
+    return job_with_plan(owner, JobName(names.verify(meta["name"], meta["uid"], number), labels), work, platform)

@@ -61,7 +61,7 @@ class FineTuneJobReader:
             stopping=None if left is None else len(left.stopping),
             stranded=left.stranded if left else (),
             network_lost=await ranks_networks.is_lost(self.networks, attempts, report),
-            network_left=await ranks_networks.left(self.children.cluster, body, attempts),
+            network_left=await ranks_networks.find_left_behind(self.children.cluster, body, attempts),
             made=made_by(body, self.children.cache.made_by(namespace, meta["name"], meta["uid"])),
         )
         if any(j.succeeded and is_open(body, j) for j in attempts):

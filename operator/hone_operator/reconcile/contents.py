@@ -158,6 +158,6 @@ def due(ledger: Ledger, keep: timedelta) -> datetime | None:
     return min((parse_time(since) + keep for since in ledger.values() if since), default=None)
 
 
-def idle(ledger: Ledger, keep: timedelta, now: datetime) -> list[str]:
+def idle_contents(ledger: Ledger, keep: timedelta, now: datetime) -> list[str]:
     """Content that may be removed now."""
     return [content for content, since in ledger.items() if since and parse_time(since) + keep <= now][:MOST]

@@ -46,7 +46,7 @@ class ObservedEncoding:
     """Its pod's newest report."""
 
 
-def rows(
+def prepare_rows(
     draft: JobDraft,
     attempt: AttemptInputs,
     datasets: inputs.Datasets,

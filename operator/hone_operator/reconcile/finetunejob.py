@@ -287,7 +287,7 @@ class _Run:
         if report is None or report.attempt != self.attempts.count:
             return
         merged: JobProgressJson = as_json(report.progress)
-        curves = reports.curves(self.draft.old.get("metrics") or (), merged)
+        curves = reports.extend_curves(self.draft.old.get("metrics") or (), merged)
         self.draft.put(progress=merged, metrics=curves or None)
         self._warnings = reports.warnings(curves)
 

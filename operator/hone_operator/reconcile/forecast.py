@@ -53,7 +53,7 @@ def look_ahead(draft: JobDraft, spec: FineTuneJobSpec, model: BaseModel, dataset
             if rooms[name] and e.total > TIGHT * rooms[name]
         ]
         sentences += _host(spec, estimates)
-    told(draft, sentences)
+    put_advice(draft, sentences)
     return cause
 
 
@@ -72,7 +72,7 @@ def _holds_teacher(spec: FineTuneJobSpec) -> bool:
     return bool(spec.distillation and spec.distillation.by_logits)
 
 
-def told(draft: JobDraft, sentences: list[str]) -> None:
+def put_advice(draft: JobDraft, sentences: list[str]) -> None:
     """Set condition Advised; add an Event the first time."""
     if sentences:
         draft.conditions.set(ConditionType.ADVISED, True, Reason.ADVICE, " ".join(sentences))
@@ -85,7 +85,7 @@ def told_more(draft: JobDraft, sentences: Iterable[str]) -> None:
     """Add sentences to condition Advised, which was set before, unless it has them."""
     before = draft.conditions.get(ConditionType.ADVISED).get("message", "")
     if new := [sentence for sentence in sentences if sentence not in before]:
-        told(draft, [*([before] if before else []), *new])
+        put_advice(draft, [*([before] if before else []), *new])
 
 
 def _rows(spec: FineTuneJobSpec, datasets: Datasets) -> int:

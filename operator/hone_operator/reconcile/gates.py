@@ -112,7 +112,7 @@ class GateKeeper:
 
     def _datasets(self, pinned: Resolved | None) -> bool:
         """Set condition DatasetReady: every Dataset is Ready, or was when an attempt pinned its digest."""
-        problem = None if pinned else inputs.problem(self.spec, self.seen.datasets)
+        problem = None if pinned else inputs.find_problem(self.spec, self.seen.datasets)
         if problem:
             self.conditions.set(ConditionType.DATASET_READY, False, *problem)
             return False
@@ -127,7 +127,7 @@ class GateKeeper:
             return encoding.Rows()
         encoder = self.seen.encoder and replace(self.seen.encoder, stage=self._held(self.seen.encoder.stage))
         first = self.attempt(1, self.resolved(gates), gates)
-        return encoding.rows(self.draft, first, self.seen.datasets, encoder, self.platform)
+        return encoding.prepare_rows(self.draft, first, self.seen.datasets, encoder, self.platform)
 
     def _held(self, store: StoreState) -> StoreState:
         seen = self.seen

@@ -37,7 +37,7 @@ def used(spec: FineTuneJobSpec) -> Iterator[tuple[str, str, Purpose]]:
         yield ref.name, ref.split, Purpose("evaluation.retention", FORMATS_MEASURED)
 
 
-def problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[AnyReason, str] | None:
+def find_problem(spec: FineTuneJobSpec, datasets: Datasets) -> tuple[AnyReason, str] | None:
     """(reason, message) for the first Dataset that cannot be used now."""
     for name, split, purpose in used(spec):
         if reason_and_message := dataset_problem(name, split, datasets) or _mismatch(datasets[name], purpose):
@@ -49,7 +49,7 @@ def hold(spec: FineTuneJobSpec, datasets: Datasets) -> Wait | None:
     """Why nothing is staged now. A Dataset that is still being read does not block staging: GPUs need both."""
     if spec.suspend:
         return Wait(Reason.SUSPENDED, "spec.suspend is true.")
-    missing_dataset = problem(spec, datasets)
+    missing_dataset = find_problem(spec, datasets)
     if missing_dataset and missing_dataset[0] == Reason.DATASET_NOT_FOUND:
         return Wait(Reason.WAITING_FOR_DATASET, f"Nothing is staged before the Dataset exists: {missing_dataset[1]}")
     return None

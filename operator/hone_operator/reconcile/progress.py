@@ -56,7 +56,7 @@ def warnings(curves: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> list[MetricSeriesJson]:
+def extend_curves(previous: Sequence[Mapping[str, Any]], progress: Mapping[str, Any]) -> list[MetricSeriesJson]:
     """status.metrics with the newest values; thinned by dropping every second point when full."""
     old = {series["name"]: points(series) for series in previous}
     step = progress.get("step", 0)

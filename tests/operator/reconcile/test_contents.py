@@ -108,8 +108,8 @@ def test_what_is_not_referred_to_any_more_waits_and_goes():
     assert known == {"a" * 64: "2026-01-02T12:00:00Z", "b" * 64: "", "c" * 64: ""}
     assert contents.updated(known, held("b", "c"), NOW + HOUR) == known, "since then, not since the last look"
     assert contents.due(known, HOUR) == NOW + HOUR
-    assert contents.idle(known, HOUR, NOW + HOUR - timedelta(seconds=1)) == []
-    assert contents.idle(known, HOUR, NOW + HOUR) == ["a" * 64]
+    assert contents.idle_contents(known, HOUR, NOW + HOUR - timedelta(seconds=1)) == []
+    assert contents.idle_contents(known, HOUR, NOW + HOUR) == ["a" * 64]
 
 
 def test_what_is_referred_to_again_stays():
@@ -124,7 +124,7 @@ def test_what_is_referred_to_again_stays():
 
 def test_one_job_removes_so_many_at_most():
     many = {f"{n:064x}": "2026-01-01T00:00:00Z" for n in range(contents.MOST + 9)}
-    assert len(contents.idle(many, HOUR, NOW)) == contents.MOST
+    assert len(contents.idle_contents(many, HOUR, NOW)) == contents.MOST
 
 
 ROWS = "f" * 64

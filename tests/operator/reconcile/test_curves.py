@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hone_api.finetunejob_status import MetricSeries
-from hone_operator.reconcile.progress import MAX_POINTS, CurvePoint, curves, points
+from hone_operator.reconcile.progress import MAX_POINTS, CurvePoint, extend_curves, points
 
 pytestmark = pytest.mark.pure
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.pure
 def written(steps: int) -> list[dict[str, Any]]:
     status: list[dict[str, Any]] = []
     for step in range(1, steps + 1):
-        status = curves(status, {"step": step, "loss": f"{4 - step / 1000:.5g}", "evalLoss": "nan"})
+        status = extend_curves(status, {"step": step, "loss": f"{4 - step / 1000:.5g}", "evalLoss": "nan"})
     return status
 
 
@@ -35,12 +35,12 @@ def test_the_longest_curve_fits() -> None:
 
 def test_a_list_of_an_earlier_version_is_written_on() -> None:
     earlier = [{"name": "loss", "points": [{"step": 4, "value": "1.5"}, {"step": 8, "value": "1.25"}]}]
-    assert curves(earlier, {"step": 12, "loss": "1"}) == [{"name": "loss", "curve": "4:1.5 8:1.25 12:1"}]
+    assert extend_curves(earlier, {"step": 12, "loss": "1"}) == [{"name": "loss", "curve": "4:1.5 8:1.25 12:1"}]
     MetricSeries.model_validate(earlier[0])
 
 
 def test_a_resumed_attempt_replaces_what_it_trains_again() -> None:
-    assert curves([{"name": "loss", "curve": "4:1.5 8:1.25"}], {"step": 6, "loss": "1"}) == [
+    assert extend_curves([{"name": "loss", "curve": "4:1.5 8:1.25"}], {"step": 6, "loss": "1"}) == [
         {"name": "loss", "curve": "4:1.5 6:1"}
     ]
 

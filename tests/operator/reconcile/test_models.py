@@ -43,8 +43,8 @@ def test_a_model_goes_some_time_after_its_model_version() -> None:
     assert known == {KEY: ""}
     gone = looked(known)
     assert gone == {KEY: THEN}
-    assert contents.idle(gone, timedelta(hours=1), NOW + timedelta(minutes=59)) == []
-    assert contents.idle(gone, timedelta(hours=1), NOW + timedelta(hours=1)) == [KEY]
+    assert contents.idle_contents(gone, timedelta(hours=1), NOW + timedelta(minutes=59)) == []
+    assert contents.idle_contents(gone, timedelta(hours=1), NOW + timedelta(hours=1)) == [KEY]
     assert looked(gone, version("Delete")) == {KEY: ""}, "restored from a backup"
     done = SweepPlan(store="/store", remove=[], models=["u/attempt-1"], as_of=0)
     assert contents.without(gone, done) == {}

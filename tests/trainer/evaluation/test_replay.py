@@ -110,7 +110,7 @@ def test_an_interrupted_run_mixes_as_the_undisturbed_one(replay: Any, runs: Any)
 
     broken = replay("broken", training=training)
     with pytest.raises(TrainerError, match="checkpoint of step"):
-        pipeline.run(broken, StopAtStep(Path(broken.work_path) / "checkpoints", 8))
+        pipeline.run_plan(broken, StopAtStep(Path(broken.work_path) / "checkpoints", 8))
     resumed = runs.finish(broken)
     assert resumed.start_step > 0
     assert runs.curve(broken) == runs.curve(whole)

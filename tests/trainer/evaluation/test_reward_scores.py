@@ -272,7 +272,7 @@ def test_pass_at_k_is_of_samples_by_the_same_seeds(runs: Any, drawn: Any) -> Non
     network = base_model.load(base, bf16=False, cpu=True, quantize=False, frozen=True).eval()
     options: dict[str, Any] = {"temperature": 1.0, "pad_id": 0, "stop_ids": base.stop_ids, "longest": LENGTH}
     prompts = [row.prompt_ids for row in reward_scores.prompts(drawn, base)[0].rows]
-    first, again, other = (generate.drawn(network, prompts, seed=seed, **options) for seed in (1, 1, 2))
+    first, again, other = (generate.draw(network, prompts, seed=seed, **options) for seed in (1, 1, 2))
     assert first == again != other
 
 

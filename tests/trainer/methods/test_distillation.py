@@ -65,12 +65,12 @@ def test_the_student_learns_them(runs: Any, plan_of: Any, tmp_path: Path) -> Non
 
 def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, broken = plan_of("whole"), plan_of("broken")
-    sequence.answer(whole)
-    sequence.answer(broken)
+    sequence.write_answers(whole)
+    sequence.write_answers(broken)
     folder = Path(broken.work_path) / "teacher"
     (folder / "1.jsonl").unlink()
     kept = (folder / "0.jsonl").stat().st_mtime_ns
-    sequence.answer(broken)
+    sequence.write_answers(broken)
     assert (folder / "0.jsonl").stat().st_mtime_ns == kept
     for number in (0, 1):
         theirs = Path(whole.work_path) / "teacher" / f"{number}.jsonl"

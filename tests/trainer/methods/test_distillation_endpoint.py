@@ -59,8 +59,8 @@ def test_the_answers_are_those_of_the_same_model_in_the_pod(
     local = make_plan("local", method="Distillation", distillation=block, models=models, datasets=rows, held_out=False)
     with modelserver.serve(modelserver.Model(str(teacher_model), "large")) as url:
         served = plan_of(url, "served", datasets=rows, held_out=False)
-        sequence.answer(served)
-    sequence.answer(local)
+        sequence.write_answers(served)
+    sequence.write_answers(local)
     ours, theirs = (Path(plan.work_path) / "teacher" / "0.jsonl" for plan in (served, local))
     assert records(ours)
     assert ours.read_bytes() == theirs.read_bytes()
@@ -109,12 +109,12 @@ def test_a_resumed_run_asks_for_what_is_missing_alone(plan_of: Any, monkeypatch:
     with modelserver.serve(first) as url:
         plan = plan_of(url)
         with pytest.raises(TrainerError, match="something else than a completion") as raised:
-            sequence.answer(plan)
+            sequence.write_answers(plan)
     assert raised.value.code == "EndpointRefused"
     folder = Path(plan.work_path) / "teacher"
     assert [file.name for file in sorted(folder.iterdir())] == [f"0-{start:08d}.part" for start in (0, 10, 20)]
     with modelserver.serve(second) as url:
-        sequence.answer(plan_of(url))
+        sequence.write_answers(plan_of(url))
     asked = [question(row) for row in records(plan.datasets[0].path)]
     held_out = [question(row) for row in records(plan.evaluation_datasets[0].path)]
     assert sorted(second.questions) == sorted(asked[30:] + held_out)
@@ -157,7 +157,7 @@ def test_rows_without_a_prompt_are_refused_before_any_is_asked(plan_of: Any, tmp
     rows = source(tmp_path / "text.jsonl", [{"prompt": "Where is Rome?"}, {"text": "Rome is old."}])
     model = Scripted()
     with modelserver.serve(model) as url, pytest.raises(TrainerError, match="line 2: has neither") as raised:
-        sequence.answer(plan_of(url, datasets=rows, held_out=False))
+        sequence.write_answers(plan_of(url, datasets=rows, held_out=False))
     assert raised.value.code == "DatasetFormatMismatch"
     assert model.asked == []
 
@@ -189,9 +189,9 @@ def test_a_refused_prompt_is_left_out_and_named(plan_of: Any, tmp_path: Path) ->
 
 
 def test_what_a_server_says_is_one_line_without_a_key() -> None:
-    found = skipped.refused("No:\n\tBearer 0123456789abcdef  is not known.")
+    found = skipped.refused_prompt("No:\n\tBearer 0123456789abcdef  is not known.")
     assert found.words == "No: Bearer *** is not known."
-    (told,) = skipped.warnings("rows/train", 100, {n: skipped.refused("long " * 60) for n in range(1, 100)})
+    (told,) = skipped.warnings("rows/train", 100, {n: skipped.refused_prompt("long " * 60) for n in range(1, 100)})
     assert len(told) < 600
     assert told.endswith(", and 96 more")
 
@@ -208,10 +208,10 @@ def test_a_refused_prompt_is_not_asked_again(plan_of: Any, monkeypatch: pytest.M
             return super().answer(*args) if len(self.asked) < 20 else {"choices": []}
 
     with modelserver.serve(Mortal(asked[4])) as url, pytest.raises(TrainerError):
-        sequence.answer(plan_of(url))
+        sequence.write_answers(plan_of(url))
     again = Scripted(asked[4])
     with modelserver.serve(again) as url:
-        sequence.answer(plan_of(url))
+        sequence.write_answers(plan_of(url))
     assert sorted(again.questions) == sorted(asked[20:])
     answers = Path(plan.work_path) / "teacher" / "0.jsonl"
     assert skipped.read(answers)[5].reason == skipped.REFUSED
@@ -224,7 +224,7 @@ def test_a_server_that_refuses_many_prompts_ends_the_attempt(plan_of: Any, monke
     with modelserver.serve(Scripted(asked[4], asked[12], *asked[25:28])) as url:
         plan = plan_of(url)
         with pytest.raises(TrainerError) as raised:
-            sequence.answer(plan)
+            sequence.write_answers(plan)
     assert raised.value.code == "EndpointRefused"
     words = "127.0.0.1 answers 400: This model's maximum context length is 8 tokens."
     assert raised.value.message == (
@@ -234,7 +234,7 @@ def test_a_server_that_refuses_many_prompts_ends_the_attempt(plan_of: Any, monke
     )
     mended = Scripted()
     with modelserver.serve(mended) as url:
-        sequence.answer(plan_of(url))
+        sequence.write_answers(plan_of(url))
     assert sorted(mended.questions) == sorted(asked[20:])
     left = skipped.read(Path(plan.work_path) / "teacher" / "0.jsonl")
     assert [row for row, found in left.items() if found.reason == skipped.REFUSED] == [5, 13]
@@ -257,7 +257,7 @@ def test_a_share_of_refused_prompts_ends_the_run(prompts: int, parts: list[tuple
 
     def add_all() -> None:
         for rows, refused in parts:
-            refusals.add("rows/train", rows, {row: skipped.refused("No.") for row in range(1, refused + 1)})
+            refusals.add("rows/train", rows, {row: skipped.refused_prompt("No.") for row in range(1, refused + 1)})
 
     if not ends:
         return add_all()
@@ -271,7 +271,7 @@ def test_the_log_says_how_far_the_teacher_is(
     monkeypatch.setattr(sequence, "PART", 30)
     monkeypatch.setattr(sequence, "SAID_EVERY", 0.0)
     with modelserver.serve(Scripted()) as url:
-        sequence.answer(plan_of(url))
+        sequence.write_answers(plan_of(url))
     said = capfd.readouterr().err
     assert [f"places/train: the teacher was asked {n} of 80 rows" in said for n in (30, 60, 80)] == [True] * 3
 
@@ -388,6 +388,6 @@ def test_an_endpoint_that_is_away_is_tried_again_and_named(plan_of: Any, tmp_pat
 )
 def test_what_an_api_cannot_do_is_refused(plan_of: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(TrainerError, match=words):
-        preflight.plan(
+        preflight.check_plan(
             plan_of("https://models.example/v1", options=options), Device(1, cuda=True, bf16=True), methods=METHODS
         )

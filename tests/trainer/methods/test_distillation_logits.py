@@ -321,5 +321,5 @@ def test_rows_that_the_teacher_cannot_read_are_refused(runs: Any, plan_of: Any, 
 def test_sharded_weights_are_refused_with_the_way_out(plan_of: Any) -> None:
     plan, two = plan_of(processesPerNode=2, deepspeed={"zeroStage": 3}), Device(2, cuda=True, bf16=True)
     with pytest.raises(TrainerError, match="use zeroStage 2, or level Sequence"):
-        preflight.plan(plan, two, methods=METHODS)
-    preflight.plan(plan_of(processesPerNode=2, deepspeed={"zeroStage": 2}), two, methods=METHODS)
+        preflight.check_plan(plan, two, methods=METHODS)
+    preflight.check_plan(plan_of(processesPerNode=2, deepspeed={"zeroStage": 2}), two, methods=METHODS)

@@ -70,7 +70,7 @@ def judge_path(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pa
             "outputPath": str(folder / "out"),
         }
     )
-    result = pipeline.run(plan, Stop())
+    result = pipeline.run_plan(plan, Stop())
     assert result is not None
     accuracy = next(n for n in result.numbers if n.name == "reward_accuracy")
     assert float(accuracy.tuned) >= 0.9

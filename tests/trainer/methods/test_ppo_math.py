@@ -88,7 +88,7 @@ def test_the_first_gradient_is_that_of_the_plain_policy_gradient() -> None:
 
 def test_what_counts_as_clipped() -> None:
     ratios = tensor([1.0, 1.19, 1.21, 0.81, 0.79])
-    assert ppo_math.clipped(ratios.log(), tensor([0.0] * 5), 0.2).tolist() == [False, False, True, False, True]
+    assert ppo_math.is_clipped(ratios.log(), tensor([0.0] * 5), 0.2).tolist() == [False, False, True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_the_value_loss_takes_the_worse_of_clipped_and_not(
 
 
 def test_the_kl_estimate_by_hand() -> None:
-    found = ppo_math.kl(tensor([0.0, math.log(2), -math.log(2)])).tolist()
+    found = ppo_math.kl_estimate(tensor([0.0, math.log(2), -math.log(2)])).tolist()
     assert found == pytest.approx([0, 0.5 - 1 + math.log(2), 2 - 1 - math.log(2)], abs=1e-6)
 
 
@@ -119,7 +119,7 @@ def test_the_kl_estimate_has_the_divergence_as_its_mean() -> None:
     ours, theirs = torch.randn(3, 7), torch.randn(3, 7)
     p, log_ratio = ours.softmax(-1), ours.log_softmax(-1) - theirs.log_softmax(-1)
     expected = kl_divergence(Categorical(logits=ours), Categorical(logits=theirs))
-    assert torch.allclose((p * ppo_math.kl(log_ratio)).sum(-1), expected, atol=1e-6)
+    assert torch.allclose((p * ppo_math.kl_estimate(log_ratio)).sum(-1), expected, atol=1e-6)
     assert torch.allclose(ppo_math.divergence(ours, theirs), expected, atol=1e-6)
 
 

@@ -377,8 +377,8 @@ def test_orpos_held_out_loss_is_that_of_training(runs: Any, make_plan: Any, tmp_
 
 def test_rows_of_single_turns_bring_no_masks() -> None:
     rows = [Pair([1], [2, 3], [4], 1), Pair([1], [5], [6], 2)]
-    assert pairs.dataset(None, rows, 8).column_names == ["prompt_ids", "chosen_ids", "rejected_ids"]  # type: ignore[arg-type]
-    masked = pairs.dataset(None, [*rows, Pair([1], [2, 3], [4], 3, [0, 1])], 8)  # type: ignore[arg-type]
+    assert pairs.build_dataset(None, rows, 8).column_names == ["prompt_ids", "chosen_ids", "rejected_ids"]  # type: ignore[arg-type]
+    masked = pairs.build_dataset(None, [*rows, Pair([1], [2, 3], [4], 3, [0, 1])], 8)  # type: ignore[arg-type]
     assert masked["chosen_mask"][:] == [[1, 1], [1], [0, 1]]
     assert masked["rejected_mask"][:] == [[1], [1], [1]]
 

@@ -70,9 +70,9 @@ def logits(network: Any) -> Any:
 @pytest.mark.parametrize("family", MIXTURES)
 def test_all_but_the_router_is_adapted(family: str) -> None:
     network = adapted(family)
-    assert dict(targets.adapted(network)) == ADAPTED[family]
+    assert dict(targets.count_adapted(network)) == ADAPTED[family]
     assert not [n for n, w in network.named_parameters() if w.requires_grad and "lora_" not in n]
-    told = targets.described(network)
+    told = targets.describe(network)
     assert told["adaptedModules"] == sum(ADAPTED[family].values())
     assert "experts.gate_up_proj" in str(told["adaptedLayers"])
 
@@ -119,7 +119,7 @@ def test_every_adapted_weight_learns(family: str) -> None:
 def test_named_targets_are_what_they_say(family: str, wanted: list[str], expected: dict[str, int]) -> None:
     adapter = Adapter(type="LoRA", rank=4, targets=wanted)
     assert adapters.problems(adapter, build(family)) == []
-    assert dict(targets.adapted(adapted(family, adapter))) == expected
+    assert dict(targets.count_adapted(adapted(family, adapter))) == expected
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_run_goes_on_with_the_layers_of_its_checkpoint(tmp_path: Path) -> None
     base = build("mixtral")
     again = get_peft_model(base, adapters.to_peft(Adapter(type="LoRA", rank=4), base, checkpoint=tmp_path))
     assert again.load_adapter(tmp_path, "default", is_trainable=True).unexpected_keys == []
-    assert targets.adapted(again)["gate"] == 2
+    assert targets.count_adapted(again)["gate"] == 2
 
 
 @pytest.mark.parametrize("family", MIXTURES)

@@ -302,7 +302,7 @@ def test_rows_that_changed_after_they_were_recorded_are_refused(tmp_path: Path, 
     plan = _plan(good, f"sha256:{good.parent.name}", tmp_path)
     changed = plan.datasets[0].model_copy(update={"path": str(bad)})
     with pytest.raises(StoreError) as raised:
-        contents.checked(plan.model_copy(update={role: [changed]}))
+        contents.verify_datasets(plan.model_copy(update={role: [changed]}))
     assert (raised.value.code, "mine" in raised.value.message) == ("DatasetChanged", True)
 
 

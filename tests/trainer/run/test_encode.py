@@ -76,11 +76,11 @@ def test_a_damaged_folder_is_not_read(make_plan: Any, tmp_path: Path) -> None:
     content = arrow.read_bytes()
     arrow.write_bytes(content[:-9] + b"\x01" + content[-8:])
     with pytest.raises(StoreError, match=r"rows\.arrow: SHA-256"):
-        encode.checked(plan.model_copy(update={"encoded_digest": result.digest}))
-    assert encode.checked(plan).encoded_path is None, "without a pin the run encodes the rows itself"
+        encode.verify_folders(plan.model_copy(update={"encoded_digest": result.digest}))
+    assert encode.verify_folders(plan).encoded_path is None, "without a pin the run encodes the rows itself"
     assert encode.run(plan).digest == result.digest, "the stage makes the folder again"
     with pytest.raises(StoreError, match=r"and not sha256:0000"):
-        encode.checked(plan.model_copy(update={"encoded_digest": "sha256:" + "0" * 64}))
+        encode.verify_folders(plan.model_copy(update={"encoded_digest": "sha256:" + "0" * 64}))
 
 
 def test_a_damaged_cache_is_made_again(make_plan: Any) -> None:
@@ -89,7 +89,7 @@ def test_a_damaged_cache_is_made_again(make_plan: Any) -> None:
     before = list(rows.load(plan, base).train)
     (folder, _) = sorted((Path(plan.work_path) / encoding.FOLDER).iterdir())
     (folder / "lengths.npy").write_bytes(b"")
-    assert encode.checked(plan) == plan
+    assert encode.verify_folders(plan) == plan
     assert not folder.exists()
     assert list(rows.load(plan, base).train) == before
 

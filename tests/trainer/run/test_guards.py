@@ -58,11 +58,13 @@ def test_the_first_row_is_shown_with_its_mask_and_lies_in_the_report(
 def shifted(plan: Any, examples: Sequence[Row], max_length: int) -> Any:
     """Labels that are already those of the next position, as pre-training corpora have them."""
     moved = [Row(row.input_ids, [*row.labels[1:], IGNORED], row.number) for row in examples]
-    return sft.dataset(plan, moved, max_length)
+    return sft.build_dataset(plan, moved, max_length)
 
 
 def hidden(plan: Any, examples: Sequence[Row], max_length: int) -> Any:
-    return sft.dataset(plan, [Row(r.input_ids, [IGNORED] * len(r.labels), r.number) for r in examples], max_length)
+    return sft.build_dataset(
+        plan, [Row(r.input_ids, [IGNORED] * len(r.labels), r.number) for r in examples], max_length
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_labels_that_changed_on_their_way_end_the_run_before_the_first_step(
 def test_a_row_whose_mask_hides_everything_is_named(tiny_model: Path) -> None:
     encoded = Encoded([Row([1, 2, 3], [IGNORED] * 3, 7)], Counts(rows=1))
     with pytest.raises(TrainerError, match="places/train, line 7: no token counts in the loss"):
-        preflight.rows(encoded, base_model.open_base(tiny_model), "places/train")
+        preflight.check_rows(encoded, base_model.open_base(tiny_model), "places/train")
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_caught_where_a_row_has_one(

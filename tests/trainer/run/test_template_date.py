@@ -40,7 +40,7 @@ def dated_model(tiny_model: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def attempt(monkeypatch: pytest.MonkeyPatch) -> Attempt:
     """Starts the command `run` on a day; with `until`, up to the signal right after the checkpoint of that step."""
-    run = pipeline.run
+    run = pipeline.run_plan
 
     def start(plan: TrainingPlan, day: str, until: int | None = None) -> Any:
         class StopOnceSaved(Stop):
@@ -48,7 +48,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> Attempt:
             requested = property(lambda self: until is not None and self.path.exists(), lambda self, value: None)
 
         clock.stands_at(monkeypatch, day)
-        monkeypatch.setattr(pipeline, "run", lambda plan, _: run(plan, StopOnceSaved()))
+        monkeypatch.setattr(pipeline, "run_plan", lambda plan, _: run(plan, StopOnceSaved()))
         return launch.run(plan, Path("/"))
 
     return start

@@ -101,7 +101,7 @@ def test_all_wrong_fields_are_told_at_once() -> None:
         earlyStopping={},
     )
     with pytest.raises(TrainerError) as caught:
-        preflight.plan(wrong, Device(2, cuda=False, bf16=False), methods=["SFT"])
+        preflight.check_plan(wrong, Device(2, cuda=False, bf16=False), methods=["SFT"])
     assert (caught.value.code, caught.value.exit_code) == ("InvalidValue", 78)
     for part in ("batchSize 9", "2 ranks", "BFloat16", "warmupRatio must be", "dropout must be", "earlyStopping"):
         assert part in caught.value.message
@@ -110,7 +110,7 @@ def test_all_wrong_fields_are_told_at_once() -> None:
 def test_what_is_not_built_is_refused_by_name() -> None:
     wrong = plan(method="DPO", output={"modelName": "m", "push": {"uri": "oci://a/b"}})
     with pytest.raises(TrainerError) as caught:
-        preflight.plan(wrong, Device(1, cuda=False, bf16=False), methods=["SFT"])
+        preflight.check_plan(wrong, Device(1, cuda=False, bf16=False), methods=["SFT"])
     assert caught.value.code == "NotSupportedYet"
     for part in ("DPO", "output.push"):
         assert part in caught.value.message
@@ -118,7 +118,7 @@ def test_what_is_not_built_is_refused_by_name() -> None:
 
 def test_micro_batch_must_divide_the_rows_of_a_rank() -> None:
     with pytest.raises(TrainerError, match="batchSize 8 must be a multiple of 2 ranks x microBatchSize 3"):
-        preflight.plan(
+        preflight.check_plan(
             plan(training={"batchSize": 8, "microBatchSize": 3}), Device(2, cuda=False, bf16=False), methods=["SFT"]
         )
 

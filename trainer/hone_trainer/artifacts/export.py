@@ -124,7 +124,7 @@ def write(run: Run, trained: dict[str, Any], network: Any, record: RunRecord, ou
             return artifacts + _gguf(run, output / "full", record)
         artifacts = [_adapter(run, output / "adapter", trained, network, record)]
         if plan.output.merge or plan.model_adapter:  # the adapter's base was merged only for this run
-            artifacts.append(_merged(run, output / "merged", output / "adapter", record))
+            artifacts.append(_export_merged(run, output / "merged", output / "adapter", record))
             artifacts += _gguf(run, output / "merged", record)
         return artifacts
 
@@ -135,7 +135,7 @@ def _adapter(run: Run, folder: Path, trained: dict[str, Any], network: Any, reco
     _fresh(folder)
     trained = servable.as_stored(trained, run.base.config)
     save_file(trained, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    check_weights(_stored(folder), trained)
+    check_weights(_read_tensors(folder), trained)
     config = network.peft_config["default"]
     config.base_model_name_or_path = servable.base_name(run.plan.model_uri)
     config.revision = run.plan.model_commit
@@ -159,7 +159,7 @@ def _full(run: Run, folder: Path, trained: dict[str, Any], network: Generating, 
     return _finish(run, folder, "Full", record)
 
 
-def _merged(run: Run, folder: Path, adapter: Path, record: RunRecord) -> Artifact:
+def _export_merged(run: Run, folder: Path, adapter: Path, record: RunRecord) -> Artifact:
     """Base and adapter as one model, merged from the exported adapter: this also proves that the adapter loads.
 
     A QLoRA adapter is merged into the dequantised 4-bit base, since it was fitted to that. The model in training, and a
@@ -169,12 +169,12 @@ def _merged(run: Run, folder: Path, adapter: Path, record: RunRecord) -> Artifac
 
     _fresh(folder)
     base = base_model.load(
-        run.base, bf16=run.settings.bf16, cpu=True, quantize=_quantized(run), frozen=True, head=run.method.head
+        run.base, bf16=run.settings.bf16, cpu=True, quantize=_is_quantized(run), frozen=True, head=run.method.head
     )
     probes = run.rows[:PROBES]
     tuned = PeftModel.from_pretrained(base, adapter)
     trained = before = _logits(tuned, probes)
-    if _quantized(run):
+    if _is_quantized(run):
         tuned = PeftModel.from_pretrained(tuned.unload().dequantize(), adapter)
         before = _logits(tuned, probes)
     merged = tuned.merge_and_unload()
@@ -186,10 +186,10 @@ def _merged(run: Run, folder: Path, adapter: Path, record: RunRecord) -> Artifac
             FailureCode.TRAINER_ERROR, f"a logit of the merged model is off by {drift:.2g} (limit {limit:g})"
         )
     merged.save_pretrained(folder)
-    expected = _untied(merged)
+    expected = _untied_tensors(merged)
     check_weights(_read_back(folder, merged, expected), expected)
     note = f"Largest difference of a logit from base with adapter, on {len(probes)} training rows: {drift:.2g}."
-    if _quantized(run):
+    if _is_quantized(run):
         note = note.replace("from base", "from the dequantised base")
         note += f" From the base in 4 bits with adapter, as it was trained: {_difference(trained, after):.2g}."
     return _finish(run, folder, "Merged", record, note)
@@ -269,11 +269,11 @@ def _fresh(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _quantized(run: Run) -> bool:
+def _is_quantized(run: Run) -> bool:
     return adapters.is_quantized(run.plan.adapter)
 
 
-def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
+def _read_tensors(folder: Path) -> Iterator[tuple[str, Any]]:
     """The tensors of an artifact, one at a time: the whole model need not fit in memory twice."""
     from safetensors import safe_open
 
@@ -283,7 +283,7 @@ def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
                 yield name, file.get_tensor(name)
 
 
-def _untied(network: Generating) -> dict[str, Any]:
+def _untied_tensors(network: Generating) -> dict[str, Any]:
     tied = set(network.all_tied_weights_keys)
     return {name: tensor for name, tensor in network.state_dict().items() if name not in tied}
 
@@ -294,12 +294,12 @@ def _read_back(folder: Path, network: Generating, expected: Collection[str]) -> 
     Experts are one tensor in memory but separate tensors in the file, in the layout of their family (transformers 5).
     Such a file is loaded the way it will be used, which takes the memory of the model a second time.
     """
-    names = {name for name, _ in _stored(folder)}
+    names = {name for name, _ in _read_tensors(folder)}
     if names == set(expected) or not getattr(network, "_weight_conversions", None):
-        return _stored(folder)
+        return _read_tensors(folder)
     kind: Any = type(network)
     loaded = kind.from_pretrained(folder, dtype="auto", use_safetensors=True, local_files_only=True)
-    return _untied(loaded).items()
+    return _untied_tensors(loaded).items()
 
 
 def _logits(network: Generating, rows: Sequence[Example]) -> list[Any]:

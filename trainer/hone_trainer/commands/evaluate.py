@@ -43,7 +43,7 @@ def recompute(artifact: Path, data: Path, base: Path | None = None) -> list[Eval
         )
     with rendering.on_day(plan.template_date):
         encoded = encode.in_memory(plan, opened, str(data))
-    for warning in preflight.rows(encoded, opened, str(data)):
+    for warning in preflight.check_rows(encoded, opened, str(data)):
         print(warning)
     held_out = HeldOut(str(data), encoded.rows[: plan.evaluation.max_rows], data)
 

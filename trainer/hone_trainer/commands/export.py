@@ -87,7 +87,7 @@ def export_checkpoint(checkpoint: Path, plan: TrainingPlan, weight: float = 1.0)
         curves=history,
         data=run.data,
         example=run.example,
-        advice=[title, *_evaluated(history)],
+        advice=[title, *_newest_metrics(history)],
     )
     folder = finished.begin(plan)
     artifacts = export.write(run, trained, _shell(checkpoint, run), record, folder)
@@ -113,7 +113,7 @@ def _history(checkpoint: Path) -> list[dict[str, Any]]:
     return list(json.loads((checkpoint / "trainer_state.json").read_text())["log_history"])
 
 
-def _evaluated(history: Sequence[dict[str, Any]]) -> list[str]:
+def _newest_metrics(history: Sequence[dict[str, Any]]) -> list[str]:
     """The newest held-out metrics that the run had measured by then."""
     evaluations = [entry for entry in history if any(name.startswith("eval_") for name in entry)]
     if not evaluations:

@@ -59,9 +59,9 @@ class Check:
 
 def refused(row: RawRow, error: RowError, plan: MaterializePlan) -> RefusedRow:
     """Row and error without personal data."""
-    place = personal_data.told(row.place, plan)
+    place = personal_data.redact_message(row.place, plan)
     shown = replace(row, value=personal_data.redacted(row.value, plan), place=place, error=None)
-    return RefusedRow(shown, RowError(error.code, personal_data.told(str(error), plan)))
+    return RefusedRow(shown, RowError(error.code, personal_data.redact_message(str(error), plan)))
 
 
 def _group(plan: MaterializePlan, row: dict[str, Any]) -> str:

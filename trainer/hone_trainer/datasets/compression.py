@@ -103,9 +103,9 @@ class _Unpacker:
                 raise EOFError("it ends early")
             elif self._stream.needs_input and not self._rest:
                 self._rest = data
-            unpacked, self._rest = self._stream.decompress(self._rest, size), b""
-            if unpacked:
-                return unpacked
+            piece, self._rest = self._stream.decompress(self._rest, size), b""
+            if piece:
+                return piece
 
 
 class _BoundedStream(io.RawIOBase):

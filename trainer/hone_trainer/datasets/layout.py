@@ -91,7 +91,7 @@ def documents(names: Sequence[str]) -> dict[str, list[str]]:
     A page about tests is not a split: a folder, or the name (of .txt its first or last word) has to be a split's, and
     one has to be that of train, or half of them those of some. The others are then train, if none is named train.
     """
-    by_file = {name: split for name in names if (split := _told(PurePosixPath(base_name(name))))}
+    by_file = {name: split for name in names if (split := _split_in_path(PurePosixPath(base_name(name))))}
     if TRAIN not in by_file.values() and 2 * len(by_file) < len(names):
         return {}
     by_split: dict[str, list[str]] = {}
@@ -100,7 +100,7 @@ def documents(names: Sequence[str]) -> dict[str, list[str]]:
     return by_split
 
 
-def _told(path: PurePosixPath) -> str | None:
+def _split_in_path(path: PurePosixPath) -> str | None:
     """The split in a document's path."""
     words = [re.sub(r"[\W_]*\d+(-of-\d+)?", "", part) for part in (*path.parts[:-1], path.stem)]
     if path.suffix == ".txt":

@@ -77,7 +77,7 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
         DataError: the rows are not fit; carries the counts.
     """
     _check_plan(plan)
-    steps = curation.steps(plan)
+    steps = curation.steps_of(plan)
     download, content = work / "source", work / publishing.CONTENT
     download.mkdir()
     with TaskProgress(f"dataset {plan.name}") as progress:

@@ -112,7 +112,7 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
             if parts:
                 chosen = _choose(plan, split, parts)
                 tally.splits[split] = _write(plan, parts, chosen, content / f"{split}.jsonl", tally)
-                used += _used(parts, chosen)
+                used += _uses(parts, chosen)
                 progress.say(f"{split}: {', '.join(f'{u.name} {u.row_share}' for u in used if u.split == split)}")
             if split == "train":
                 trained = [part.hashes for part in parts]
@@ -158,7 +158,7 @@ def _write(plan: MixPlan, parts: Sequence[IndexedSplit], chosen: list[list[int]]
     return len(places)
 
 
-def _used(parts: Sequence[IndexedSplit], chosen: Sequence[Sequence[int]]) -> list[DatasetUse]:
+def _uses(parts: Sequence[IndexedSplit], chosen: Sequence[Sequence[int]]) -> list[DatasetUse]:
     tokens = [sum(part.tokens[i] for i in indices) for part, indices in zip(parts, chosen, strict=True)]
     rows = [len(indices) for indices in chosen]
     return [

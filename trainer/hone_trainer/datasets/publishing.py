@@ -39,7 +39,7 @@ def at_once(plan: RowsPlan, make: Make) -> DatasetResult:
         StoreError: the store cannot be written.
     """
     with folders.work_folder(Path(plan.store) / "datasets") as work:
-        return _published(plan, work / CONTENT, _made(make, work))
+        return _publish(plan, work / CONTENT, _make_content(make, work))
 
 
 def hand_over(plan: RowsPlan, make: Make) -> None:
@@ -52,7 +52,7 @@ def hand_over(plan: RowsPlan, make: Make) -> None:
     assert plan.incoming is not None
     folder = Path(plan.incoming)
     with folders.work_folder(folder) as work:
-        outcome = _made(make, work)
+        outcome = _make_content(make, work)
         if manifest.is_complete(work / CONTENT):
             folders.replace(work / CONTENT, folder / CONTENT)
     # Credentials are known to this process alone.
@@ -72,7 +72,7 @@ def run(plan: RowsPlan) -> DatasetResult:
         raise ConfigError(f"the plan of Dataset {plan.name} has no `incoming`: whoever makes its rows publishes them")
     folder = Path(plan.incoming)
     try:
-        return _published(plan, folder / CONTENT, _handed_over(folder))
+        return _publish(plan, folder / CONTENT, _handed_over(folder))
     finally:
         folders.remove(folder)
 
@@ -82,7 +82,7 @@ def is_intact(folder: Path) -> bool:
     return folders.is_intact(folder) and contents.recorded(folder) == f"sha256:{folder.name}"
 
 
-def _made(make: Make, work: Path) -> TerminationMessage:
+def _make_content(make: Make, work: Path) -> TerminationMessage:
     """The outcome to report; a failure only if it has a report."""
     (work / CONTENT).mkdir()
     try:
@@ -109,7 +109,7 @@ def _handed_over(folder: Path) -> TerminationMessage:
         ) from None
 
 
-def _published(plan: RowsPlan, content: Path, outcome: TerminationMessage) -> DatasetResult:
+def _publish(plan: RowsPlan, content: Path, outcome: TerminationMessage) -> DatasetResult:
     """The result, once rows and report are in the store.
 
     Rows that are there already stay in their folder, with the report of whoever read them first; another reading, of

@@ -89,7 +89,7 @@ def _from_hub(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fe
     repository = hub.Repository.parse(plan.source.uri, "dataset", hub.token_of(plan.secret_path), deadline)
     snapshot = hub.look_up(repository)
     _compare(plan, snapshot.commit)
-    names, pages = _chosen(snapshot.files, plan.source.files, str(repository))
+    names, pages = _choose_files(snapshot.files, plan.source.files, str(repository))
     about = card(repository, snapshot, folder)
     if not plan.source.files:
         names = layout.choose(names, about, plan.source.config, plan.source.split, str(repository))
@@ -125,7 +125,7 @@ def _from_web(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fe
     known_mark = Mark.parse(plan.known) if plan.known else None
     client = Client(plan.limits, authorization)
     mark = client.download(plan.source.uri, target, progress.add_bytes, known_mark)
-    fetched = _hashed([DataFile(target, name)], plan, str(mark) if mark else None)
+    fetched = _hash_files([DataFile(target, name)], plan, str(mark) if mark else None)
     return replace(fetched, about=croissant.of_web(client, plan.source.uri, folder))
 
 
@@ -133,7 +133,7 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fet
     bucket, what = s3.Bucket.of(plan), shown(plan.source.uri)
     path = plan.source.uri.removeprefix("s3://").partition("/")[2]
     objects = bucket.list(path)
-    names, pages = _chosen({name: one.size for name, one in objects.items()}, plan.source.files, what)
+    names, pages = _choose_files({name: one.size for name, one in objects.items()}, plan.source.files, what)
     _check_one_split(names, plan.source.files, what)
     if sum(objects[name].size for name in names) > plan.limits.max_source_bytes:
         raise SourceError(FailureCode.SOURCE_TOO_LARGE, f"{what}: over {plan.limits.max_source_bytes} bytes")
@@ -146,7 +146,7 @@ def _from_s3(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fet
     for file in files:
         bucket.download(objects[file.name], file.path, deadline, progress.add_bytes)
     about = croissant.of_bucket(bucket, path, folder, deadline)
-    return replace(_hashed(files, plan, mark), about=about, left_out=pages)
+    return replace(_hash_files(files, plan, mark), about=about, left_out=pages)
 
 
 def _from_mount(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> Fetched:
@@ -162,7 +162,7 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> 
     pages: tuple[str, ...] = ()
     if inside.is_dir():
         by_path = {p.relative_to(inside).as_posix(): p for p in _walk(inside)}
-        names, pages = _chosen({name: 0 for name in by_path}, plan.source.files, shown(plan.source.uri))
+        names, pages = _choose_files({name: 0 for name in by_path}, plan.source.files, shown(plan.source.uri))
         _check_one_split(names, plan.source.files, shown(plan.source.uri))
         files = [DataFile(_inside(by_path[name], root), name) for name in names]
     elif inside.is_file():
@@ -175,12 +175,12 @@ def _from_mount(plan: MaterializePlan, folder: Path, progress: TaskProgress) -> 
             FailureCode.SOURCE_TOO_LARGE, f"{shown(plan.source.uri)}: over {plan.limits.max_source_bytes} bytes"
         )
     if plan.source.uri.startswith("configmap://"):  # its files are as new as the pod
-        fetched = _hashed(files, plan)
+        fetched = _hash_files(files, plan)
         _compare(plan, fetched.revision)
         return replace(fetched, mark=fetched.revision, left_out=pages)
     mark = _digest([[file.name, stat.st_size, stat.st_mtime_ns] for file, stat in zip(files, stats, strict=True)])
     _compare(plan, mark)
-    return replace(_hashed(files, plan, mark), about=croissant.of_mount(inside, root), left_out=pages)
+    return replace(_hash_files(files, plan, mark), about=croissant.of_mount(inside, root), left_out=pages)
 
 
 def _compare(plan: MaterializePlan, mark: str) -> None:
@@ -242,7 +242,9 @@ def _inside(path: Path, root: Path) -> Path:
     return resolved
 
 
-def _chosen(names: dict[str, int], patterns: Sequence[str] | None, what: str) -> tuple[list[str], tuple[str, ...]]:
+def _choose_files(
+    names: dict[str, int], patterns: Sequence[str] | None, what: str
+) -> tuple[list[str], tuple[str, ...]]:
     """The names that match the globs, or all data files, and the pages next to them that are left out; sorted.
 
     Raises:
@@ -314,7 +316,7 @@ def of_files(paths: Sequence[Path], plan: MaterializePlan) -> Fetched:
     if odd:
         raise SourceError(FailureCode.SOURCE_REFUSED, f"{', '.join(odd[:5])}: name either several files, or one folder")
     top = Path(os.path.commonpath([path.absolute().parent for path in paths]))
-    return _hashed([DataFile(path.resolve(), path.absolute().relative_to(top).as_posix()) for path in paths], plan)
+    return _hash_files([DataFile(path.resolve(), path.absolute().relative_to(top).as_posix()) for path in paths], plan)
 
 
 def is_data(name: str) -> bool:
@@ -323,7 +325,7 @@ def is_data(name: str) -> bool:
     return base not in _NOT_ROWS and not _LICENCE.fullmatch(base) and base.endswith(DATA_SUFFIXES)
 
 
-def _hashed(files: list[DataFile], plan: MaterializePlan, mark: str | None = None) -> Fetched:
+def _hash_files(files: list[DataFile], plan: MaterializePlan, mark: str | None = None) -> Fetched:
     """With the SHA-256 as revision: of the file, or of all names and hashes."""
     hashes = [_sha256(file.path) for file in files]
     if plan.source.sha256 is not None:

@@ -29,8 +29,8 @@ def run(plan: SweepPlan) -> SweepResult:
     removed, size, since = 0, 0, plan.as_of - plan.grace_seconds
     exports = Exports(plan)
     models = [folder for folder in exports.removable() if _newest(folder) < since]
-    for folder in [*_contents(plan), *_encoded(plan), *_reports(plan), *_runs(plan), *_incoming(plan), *models]:
-        aside = _taken(folder, since)
+    for folder in [*_contents(plan), *_unused_encoded(plan), *_reports(plan), *_runs(plan), *_incoming(plan), *models]:
+        aside = _take_aside(folder, since)
         if aside is None:
             continue
         size += sum(path.stat().st_size for path in folders.walk(aside) if path.is_file())
@@ -42,7 +42,7 @@ def run(plan: SweepPlan) -> SweepResult:
     for path in unclaimed:
         print(f"{path} stays: no object names it")
     named = [path for path in unclaimed if re.fullmatch(r"[!-~]{1,253}", path)][:MAX_UNCLAIMED]
-    stored = _stored(Path(plan.store))
+    stored = _measure_folders(Path(plan.store))
     return SweepResult(removed=removed, size_bytes=size, stored=stored, unclaimed=named, unclaimed_count=len(unclaimed))
 
 
@@ -50,7 +50,7 @@ def _contents(plan: SweepPlan) -> list[Path]:
     return [Path(plan.store) / "datasets" / digest.removeprefix("sha256:") for digest in plan.remove]
 
 
-def _encoded(plan: SweepPlan) -> list[Path]:
+def _unused_encoded(plan: SweepPlan) -> list[Path]:
     """Encoded splits that no run reads any more, and what interrupted Jobs left."""
     root, since = Path(plan.store) / "encoded", plan.as_of - plan.grace_seconds
     left = [folder for folder in root.glob(".*") if folder.is_dir() and _newest(folder) < since]
@@ -91,7 +91,7 @@ def _newest(folder: Path) -> float:
     return float("inf")
 
 
-def _stored(store: Path) -> dict[str, int]:
+def _measure_folders(store: Path) -> dict[str, int]:
     """Bytes by folder of the store; what others keep there is `other`."""
     sizes = dict.fromkeys(KINDS, 0)
     for path in folders.walk(store):
@@ -103,7 +103,7 @@ def _stored(store: Path) -> dict[str, int]:
     return sizes
 
 
-def _taken(folder: Path, since: float) -> Path | None:
+def _take_aside(folder: Path, since: float) -> Path | None:
     """The folder, renamed so that nothing reads half of it; None if it is missing, or was used since."""
     if folder.is_symlink() or not folder.is_dir() or folder.stat().st_mtime >= since:
         return None

@@ -320,12 +320,12 @@ def _report(result: DatasetResult) -> str:
             f"  {error.code:16} {error.count:,} rows, first {', '.join(map(str, error.rows))}; {error.example}\n"
             f"  {'':16} {ROW_CODES[error.code].hint}"
         )
-    lines += [_told(step) for step in result.curation]
+    lines += [_line_of_step(step) for step in result.curation]
     lines += [f"{'advice:' if i == 0 else '':12}{sentence}" for i, sentence in enumerate(result.advice)]
     return "\n".join(lines)
 
 
-def _told(step: CurationStep) -> str:
+def _line_of_step(step: CurationStep) -> str:
     counts = {"removed": step.removed, "changed": step.changed}
     summary = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
     summary += f" ({step.other_answers:,} with another answer)" if step.other_answers else ""

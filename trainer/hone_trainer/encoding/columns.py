@@ -97,9 +97,9 @@ def _offsets(values: Sequence[Sequence[int]]) -> Any:
 class Batch:
     """The examples of a batch, each made when it is asked for. Nothing of the batch's memory is copied before."""
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
-        self._batch = batch
-        self._kind = KINDS[batch.schema.metadata[_KIND].decode()]
+    def __init__(self, record_batch: pa.RecordBatch) -> None:
+        self._batch = record_batch
+        self._kind = KINDS[record_batch.schema.metadata[_KIND].decode()]
 
     def __len__(self) -> int:
         return int(self._batch.num_rows)

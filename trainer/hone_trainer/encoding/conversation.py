@@ -357,7 +357,7 @@ class Encoder:
         from jinja2.exceptions import TemplateError
 
         try:
-            return rendering.applied(self.tokenizer, list(messages), tools=list(tools) or None, **options)
+            return rendering.apply_template(self.tokenizer, list(messages), tools=list(tools) or None, **options)
         except TemplateError as error:
             raise RowRefusedError("TemplateRefused", f"the chat template says: {error}") from None
         except (ArithmeticError, RecursionError, MemoryError) as error:

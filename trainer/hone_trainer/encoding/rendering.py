@@ -45,7 +45,7 @@ def on_day(day: date | None) -> Iterator[None]:
         _day = before
 
 
-def applied(tokenizer: Any, messages: list[Any], **options: Any) -> Any:
+def apply_template(tokenizer: Any, messages: list[Any], **options: Any) -> Any:
     """What `tokenizer.apply_chat_template` returns, within bounds and on the day of the run.
 
     Raises:

@@ -67,7 +67,7 @@ def appraise(trainer: Loop, base: Baseline, step: int) -> Appraisal:
     if run.method.goal.metric == "loss":
         appraisal.advice += loss_spikes.sentences(trainer.state.log_history)
     if points and base.probes:
-        _interpolated(appraisal, run, base.probes, [*points, InterpolatedModel(1.0, tuned, probed)])
+        _advise_interpolation(appraisal, run, base.probes, [*points, InterpolatedModel(1.0, tuned, probed)])
     return appraisal
 
 
@@ -76,7 +76,7 @@ def _interpolates(run: Run) -> bool:
     return retention is not None and retention.interpolate
 
 
-def _interpolated(appraisal: Appraisal, run: Run, base: list[Score], points: list[InterpolatedModel]) -> None:
+def _advise_interpolation(appraisal: Appraisal, run: Run, base: list[Score], points: list[InterpolatedModel]) -> None:
     best = interpolation.best(points, base, run)
     words = interpolation.sentence(best, points[-1], base, run)
     appraisal.advice += [words] if words else []

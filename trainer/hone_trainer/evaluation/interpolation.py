@@ -121,7 +121,7 @@ def _base(run: Run) -> dict[str, Any]:
 
 def best(points: Sequence[InterpolatedModel], base: Sequence[Score], run: Run) -> InterpolatedModel | None:
     """The point with the best held-out value among those within the retention limit; None if there is none."""
-    limit = probe_suite.limit(run.plan)
+    limit = probe_suite.most_regression(run.plan)
     kept = [p for p in points if not probe_suite.beyond(probe_suite.regressions(run.probes, base, p.probes), limit)]
     return min(kept, key=lambda p: p.cost(run.method.goal), default=None)
 
@@ -132,7 +132,7 @@ def sentence(choice: InterpolatedModel | None, tuned: InterpolatedModel, base: S
         return "evaluation.retention.interpolate: no point between base and tuned model keeps what must be kept."
     if choice.weight == tuned.weight:
         return None
-    goal, probes = run.method.goal, _kept(run.probes, base, choice.probes)
+    goal, probes = run.method.goal, _regressions_in_words(run.probes, base, choice.probes)
     return (
         f"evaluation.retention.interpolate: {choice.weight:g} of the way from base to tuned weights, {goal.metric} on "
         f"held-out rows is {choice.value(goal):.4f} (tuned {tuned.value(goal):.4f}), {probes}; "
@@ -140,7 +140,7 @@ def sentence(choice: InterpolatedModel | None, tuned: InterpolatedModel, base: S
     )
 
 
-def _kept(probes: Sequence[Probe], base: Sequence[Score], scores: Sequence[Score]) -> str:
+def _regressions_in_words(probes: Sequence[Probe], base: Sequence[Score], scores: Sequence[Score]) -> str:
     worse = probe_suite.regressions(probes, base, scores)
     return ", ".join(f"{name} {_than_base(share)}" for name, share in worse.items())
 

@@ -156,7 +156,7 @@ def _sampled(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> l
         sums = [[0.0] * (WIDTH * len(verifiers.parts)) for _ in batch]
         for turn in range(options.generations):
             poll()
-            answers = generate.drawn(
+            answers = generate.draw(
                 trainer.model,
                 [row.prompt_ids for row in batch],
                 seed=(run.plan.training.seed << 32) + 256 * batch[0].number + turn,

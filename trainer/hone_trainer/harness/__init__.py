@@ -20,7 +20,7 @@ SEEDS = {"random": 0, "numpy": 1234, "torch": 1234, "examples": 1234}
 """lm-eval's own defaults."""
 
 
-def installed() -> str:
+def installed_version() -> str:
     """Version of the harness."""
     return version("lm_eval")
 

@@ -92,7 +92,7 @@ def _index() -> Mapping[str, Any]:
 def _members(name: str, index: Mapping[str, Any]) -> tuple[list[HarnessTask], list[str]]:
     """(tasks, problems) of a name."""
     if name not in index:
-        return [], [_unknown(name, index)]
+        return [], [_unknown_task(name, index)]
     tasks: list[HarnessTask] = []
     try:
         leaves = list(dict.fromkeys(_leaves(name, index)))
@@ -115,10 +115,10 @@ class _UnusableError(Exception):
     """The reason why a task or group cannot be measured."""
 
 
-def _unknown(name: str, index: Mapping[str, Any]) -> str:
+def _unknown_task(name: str, index: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, index, n=_NEAREST)
     words = f"; near to it: {', '.join(near)}" if near else ""
-    return f"{name} is not a task of {harness.PACKAGE} {harness.installed()}{words}"
+    return f"{name} is not a task of {harness.PACKAGE} {harness.installed_version()}{words}"
 
 
 def _leaves(name: str, index: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[str]:
@@ -184,7 +184,7 @@ def _not_measured(definition: Mapping[str, Any]) -> str | None:
     own = "process_results" in definition
     for metric in definition.get("metric_list") or ():
         name = metric.get("metric")
-        if not own and (metric.get("hf_evaluate") or (isinstance(name, str) and not _known(name, metric_registry))):
+        if not own and (metric.get("hf_evaluate") or (isinstance(name, str) and not _is_known(name, metric_registry))):
             return f"computes its metric with {name}, a program that would be downloaded"
     generation = definition.get("generation_kwargs") or {}
     sampled = generation.get("do_sample") or (
@@ -195,7 +195,7 @@ def _not_measured(definition: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _known(metric: str, registry: Any) -> bool:
+def _is_known(metric: str, registry: Any) -> bool:
     """Whether the harness or the task's own module has the metric (an unresolved `!function` is a path)."""
     return metric in registry or "/" in metric
 

@@ -71,10 +71,10 @@ class TunedModel(TemplateLM):
         lm-eval."""
         options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
         try:
-            text = rendering.applied(self.tokenizer, chat_history, tokenize=False, **options)
+            text = rendering.apply_template(self.tokenizer, chat_history, tokenize=False, **options)
         except TemplateError:
             chat = [turn for turn in chat_history if turn["role"] != "system"]
-            text = rendering.applied(self.tokenizer, chat, tokenize=False, **options)
+            text = rendering.apply_template(self.tokenizer, chat, tokenize=False, **options)
         return str(text)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:

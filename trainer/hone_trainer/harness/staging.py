@@ -186,7 +186,7 @@ def _index(wanted: Sequence[RequestedTasks], chosen: Sequence[Chosen]) -> dict[s
     """The content of tasks.json; equal for equal tasks, rows and version of the harness."""
     places = {one.data.key: f"{number:03d}" for number, one in enumerate(chosen)}
     return {
-        "version": harness.installed(),
+        "version": harness.installed_version(),
         "benchmarks": [
             {
                 "name": benchmark.name,

@@ -60,12 +60,12 @@ def load(folder: Path, options: Harness) -> Loaded:
     entries = [staged[name] for name in options.tasks]
     built: dict[str, Any] = {}
     sentences, wrong = [], []
-    if (then := index["version"]) != (now := harness.installed()):
+    if (then := index["version"]) != (now := harness.installed_version()):
         sentences.append(f"{harness.FIELD}: staged by {harness.PACKAGE} {then}, measured by {now}")
     with harness.seeded(), _without_cache_files():
         for entry in {task["name"]: task for benchmark in entries for task in benchmark["tasks"]}.values():
             try:
-                built[entry["name"]] = _made(folder, entry)
+                built[entry["name"]] = _load_task(folder, entry)
             except Exception as error:
                 wrong.append(f"{entry['name']} cannot be made: {_words(error)}")
     if wrong:
@@ -104,7 +104,7 @@ def check(folder: Path, digest: str) -> None:
     manifest.verify(folder, digest)
 
 
-def _made(folder: Path, entry: Mapping[str, Any]) -> Any:
+def _load_task(folder: Path, entry: Mapping[str, Any]) -> Any:
     """One task: its definition from lm-eval, its rows from the folder."""
     from datasets import load_from_disk
     from lm_eval.tasks import TaskManager

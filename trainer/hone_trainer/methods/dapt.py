@@ -48,7 +48,7 @@ def encoder(plan: TrainingPlan, base: Base) -> DocumentEncoder:
     return DocumentEncoder(base.tokenizer, plan.training.max_length or METHOD.longest(base) or base.context)
 
 
-def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
+def build_dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
     """The rows as TRL takes them."""
     return sft.sequences(rows, max_length if plan.dapt.pack else None)
 
@@ -60,9 +60,9 @@ def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
 
 METHOD = TrainingMethod(
     encoder=encoder,
-    dataset=dataset,
+    dataset=build_dataset,
     arguments=arguments,
-    trainer=sft.trainer,
+    trainer=sft.build_trainer,
     flat=lambda _: True,
     score=heldout.score_language_model,
     metrics={"loss": "Lowest", "perplexity": "Lowest", "token_accuracy": "Highest"},

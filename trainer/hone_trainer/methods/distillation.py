@@ -51,7 +51,7 @@ def check(plan: TrainingPlan, base: Base) -> None:
         from_model.open_teacher(plan, base)
 
 
-def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
+def build_dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
     """The rows as TRL takes them.
 
     Raises:
@@ -66,7 +66,7 @@ def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
                 f"set training.maxLength to {context}"
             )
             raise TrainerError(FailureCode.INVALID_CONFIGURATION, message)
-    return sft.dataset(plan, rows, max_length)
+    return sft.build_dataset(plan, rows, max_length)
 
 
 class Taught(Loop):
@@ -87,7 +87,7 @@ class Taught(Loop):
     ) -> Any:
         import torch
 
-        positions, counts = divergence.counted(inputs["labels"])
+        positions, counts = divergence.counted_positions(inputs["labels"])
         inputs_only = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         inputs_only |= {"use_cache": False, "logits_to_keep": positions}
         with torch.no_grad():
@@ -110,7 +110,7 @@ class Taught(Loop):
         super().log({**logs, "num_tokens": float(self.tokens)}, start_time)
 
 
-def trainer(
+def build_trainer(
     run: Run,
     args: TrainingArguments,
     network: Generating,
@@ -120,8 +120,8 @@ def trainer(
     """A trainer that is ready to train."""
     options = sequence.options_of(run.plan)
     if not options.by_logits:
-        return sft.trainer(run, args, network, peft_config, callbacks)
-    distiller = sft.trainer(run, args, network, peft_config, callbacks, loop=Taught)
+        return sft.build_trainer(run, args, network, peft_config, callbacks)
+    distiller = sft.build_trainer(run, args, network, peft_config, callbacks, loop=Taught)
     assert isinstance(distiller, Taught)
     opened, numbers = from_model.open_teacher(run.plan, run.base), run.settings
     theirs = base_model.load(opened, bf16=numbers.bf16, cpu=numbers.cpu, quantize=False, frozen=True)
@@ -133,8 +133,8 @@ def trainer(
 METHOD = replace(
     sft.METHOD,
     encoder=encoder,
-    dataset=dataset,
+    dataset=build_dataset,
     check=check,
-    trainer=trainer,
+    trainer=build_trainer,
     flat=lambda plan: not sequence.options_of(plan).by_logits,
 )

@@ -17,7 +17,7 @@ CHUNK = 128
 """Tokens whose probabilities are in memory at a time; of the others there are logits alone."""
 
 
-def counted(labels: Any) -> tuple[Any, Any]:
+def counted_positions(labels: Any) -> tuple[Any, Any]:
     """Which positions predict a token that counts.
 
     Args:

@@ -105,7 +105,7 @@ def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     )
 
 
-def trainer(
+def build_trainer(
     run: Run,
     args: TrainingArguments,
     model: Generating,
@@ -160,9 +160,9 @@ def score(trainer: WithReference, split: HeldOut, poll: Poll) -> Score:
 
 METHOD = TrainingMethod(
     encoder=pairs.encoder,
-    dataset=pairs.dataset,
+    dataset=pairs.build_dataset,
     arguments=arguments,
-    trainer=trainer,
+    trainer=build_trainer,
     score=score,
     metrics=pairs.METRICS,
     logged=pairs.LOGGED,

@@ -54,7 +54,7 @@ def encoder(plan: TrainingPlan, base: Base) -> PromptEncoder:
     return PromptEncoder.beside(plan, base, options(plan).max_completion_length)
 
 
-def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
+def build_dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
     """The prompts' token ids, each with the position of its row.
 
     Raises:
@@ -103,7 +103,7 @@ def _bounds(grpo: GrpoMethod) -> dict[str, float]:
     return {"epsilon": low, "epsilon_high": 1 + high if grpo.loss == "CISPO" else high}
 
 
-def trainer(
+def build_trainer(
     run: Run,
     args: GRPOConfig | RLOOConfig,
     model: Generating,
@@ -179,10 +179,10 @@ def _file(folder: str) -> Path:
 
 METHOD = TrainingMethod(
     encoder=encoder,
-    dataset=dataset,
+    dataset=build_dataset,
     arguments=arguments,
-    trainer=trainer,
-    score=rewarding.score,
+    trainer=build_trainer,
+    score=rewarding.score_greedy,
     metrics={"reward": "Highest"},
     repeats=lambda plan: options(plan).generations * options(plan).iterations,
     logged={

@@ -43,7 +43,7 @@ def encoder(plan: TrainingPlan, base: Base) -> JudgedEncoder:
     return JudgedEncoder(base.tokenizer)
 
 
-def dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -> Any:
+def build_dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -> Any:
     """The rows as TRL's KTOTrainer tokenises them itself, in a random order: it reads them in sequence.
 
     Raises:
@@ -124,7 +124,7 @@ def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     )
 
 
-def trainer(
+def build_trainer(
     run: Run,
     args: TrainingArguments,
     model: Generating,
@@ -207,7 +207,7 @@ def _with_mismatched(split: HeldOut) -> dict[str, list[Judged]]:
 
 def _with_neighbours(dataset: Any, size: int) -> Any:
     """The dataset, and for each row the answer of the row before it in its micro batch; for the first, of the last."""
-    own, rows = indexed.rows(dataset), len(dataset)
+    own, rows = indexed.row_maker(dataset), len(dataset)
 
     def columns(index: int) -> dict[str, Any]:
         first = index - index % size
@@ -224,9 +224,9 @@ def _sigmoid(x: float) -> float:
 
 METHOD = TrainingMethod(
     encoder=encoder,
-    dataset=dataset,
+    dataset=build_dataset,
     arguments=arguments,
-    trainer=trainer,
+    trainer=build_trainer,
     score=score,
     metrics=pairs.METRICS,
     logged={"rewards/margins": "reward_margin", "kl": "kl"},

@@ -28,7 +28,7 @@ def parameters(network: Adapted) -> Iterator[tuple[str, Any]]:
     for name, weight in network.named_parameters():
         if network.prefix in name:  # of the adapter itself
             continue
-        yield _plain(name), _merged(network, name) if name.endswith(BASE) else weight.data
+        yield _plain(name), _merge_weight(network, name) if name.endswith(BASE) else weight.data
 
 
 def _plain(name: str) -> str:
@@ -36,7 +36,7 @@ def _plain(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".base_layer", "")
 
 
-def _merged(network: Generating, name: str) -> Any:
+def _merge_weight(network: Generating, name: str) -> Any:
     """The weight that peft's own merge would write, of an adapted layer."""
     import torch
 

@@ -32,12 +32,12 @@ PAIR = ("chosen", "rejected")
 _LIKELY = "chosen_likely_labels"
 
 
-def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
+def build_dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     """The pairs as ORPOTrainer tokenises them itself, with the texts that TRL looks for and does not need."""
     masked = mapped.has_masks(rows)
 
     def columns(index: int) -> dict[str, Any]:
-        own = pairs.columns(rows[index], masked=masked)
+        own = pairs.columns_of(rows[index], masked=masked)
         return {**own, **_columns(own), "prompt": "", "chosen": "", "rejected": ""}
 
     return indexed.dataset(len(rows), columns)
@@ -50,7 +50,7 @@ def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     return ORPOConfig(**common(plan, settings), beta=float(plan.orpo.weight), max_length=settings.max_length)
 
 
-def trainer(
+def build_trainer(
     run: Run,
     args: TrainingArguments,
     model: Generating,
@@ -167,9 +167,9 @@ def _likelihood(logits: Any, targets: Any) -> Any:
 
 METHOD = TrainingMethod(
     encoder=pairs.encoder,
-    dataset=dataset,
+    dataset=build_dataset,
     arguments=arguments,
-    trainer=trainer,
+    trainer=build_trainer,
     score=score,
     metrics=pairs.METRICS,
     logged=pairs.LOGGED,

@@ -31,13 +31,13 @@ def encoder(plan: TrainingPlan, base: Base) -> PairEncoder:
     return PairEncoder(base.tokenizer)
 
 
-def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
+def build_dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     """The pairs as TRL's DPOTrainer tokenises them itself; with the masks of the answers, where some have context."""
     masked = mapped.has_masks(rows)
-    return indexed.dataset(len(rows), lambda index: columns(rows[index], masked=masked))
+    return indexed.dataset(len(rows), lambda index: columns_of(rows[index], masked=masked))
 
 
-def columns(row: Pair, *, masked: bool) -> dict[str, list[int]]:
+def columns_of(row: Pair, *, masked: bool) -> dict[str, list[int]]:
     """A pair by column; with its masks where `masked`."""
     found = {name: getattr(row, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
     return {**found, **(dict(zip(MASKS, row.masks, strict=True)) if masked else {})}

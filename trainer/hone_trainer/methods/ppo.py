@@ -44,7 +44,7 @@ def encoder(plan: TrainingPlan, base: Base) -> PromptEncoder:
     return PromptEncoder.beside(plan, base, options(plan).max_completion_length)
 
 
-def dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
+def build_dataset(plan: TrainingPlan, rows: Sequence[Prompt], max_length: int) -> Any:
     """The prompts' token ids.
 
     Raises:
@@ -63,7 +63,7 @@ def arguments(plan: TrainingPlan, settings: RunSettings) -> TrainingArguments:
     return TrainingArguments(**common(plan, settings), remove_unused_columns=False)
 
 
-def trainer(
+def build_trainer(
     run: Run,
     args: TrainingArguments,
     network: Generating,
@@ -143,9 +143,9 @@ def _divergence(trainer: Ppo, prompt: list[int], answer: list[int]) -> float:
 
 METHOD = TrainingMethod(
     encoder=encoder,
-    dataset=dataset,
+    dataset=build_dataset,
     arguments=arguments,
-    trainer=trainer,
+    trainer=build_trainer,
     score=score,
     metrics={"reward": "Highest", "kl": "Lowest"},
     repeats=lambda plan: options(plan).iterations,

@@ -124,7 +124,7 @@ class Ppo(Loop, Trainer):
             "log_probs": ours.log_probs,
             "values": ours.values * mask,
             "log_ratio": log_ratio,
-            "kl": ppo_math.kl(log_ratio).sum(1),
+            "kl": ppo_math.kl_estimate(log_ratio).sum(1),
             "raw": raw,
             "scores": raw - float(self.ppo.missing_end_penalty) * unfinished,
         }
@@ -177,7 +177,7 @@ class Ppo(Loop, Trainer):
                 policy_loss=(policy * share).sum(),
                 value_loss=(value * share).sum(),
                 entropy=(now.entropy * share).sum(),
-                clip_fraction=(ppo_math.clipped(now.log_probs, inputs.log_probs, self.epsilon) * share).sum(),
+                clip_fraction=(ppo_math.is_clipped(now.log_probs, inputs.log_probs, self.epsilon) * share).sum(),
             )
         self.seen_tokens = self.seen_tokens + inputs.attention_mask.sum()
         return ((policy + float(self.ppo.value_weight) * value) * share).sum()

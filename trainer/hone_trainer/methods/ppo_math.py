@@ -74,7 +74,7 @@ def policy_losses(log_probs: Any, old: Any, advantage: Any, epsilon: float) -> A
     return torch.maximum(-advantage * ratio, -advantage * ratio.clamp(1 - epsilon, 1 + epsilon))
 
 
-def clipped(log_probs: Any, old: Any, epsilon: float) -> Any:
+def is_clipped(log_probs: Any, old: Any, epsilon: float) -> Any:
     """Whether the ratio of each token is outside the clipping range (Huang et al. 2022, detail 12 of PPO's core)."""
     return ((log_probs - old).exp() - 1).abs() > epsilon
 
@@ -88,7 +88,7 @@ def value_losses(values: Any, old: Any, returns: Any, epsilon: float) -> Any:
     return 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
 
 
-def kl(log_ratio: Any) -> Any:
+def kl_estimate(log_ratio: Any) -> Any:
     """Of each sampled token: exp(-x) - 1 + x, an unbiased estimate of the KL divergence from the sampling policy to the
     reference that is never negative (k3 of Schulman 2020, "Approximating KL divergence")."""
     return (-log_ratio).expm1() + log_ratio

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import TrainerCallback, TrainingArguments
 
 
-def dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
+def build_dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> Any:
     """Both conversations of each pair."""
     names = ("chosen_ids", "rejected_ids")
     return indexed.dataset(len(rows), lambda index: dict(zip(names, rows[index].sequences, strict=True)))
@@ -74,7 +74,7 @@ class Ranked(Deferred):
         self.count(mask.sum())
 
 
-def trainer(
+def build_trainer(
     run: Run,
     args: TrainingArguments,
     model: Generating,
@@ -107,13 +107,15 @@ def trainer(
 def score(trainer: Loop, split: HeldOut, poll: Poll) -> Score:
     """Loss, reward accuracy and reward margin on held-out pairs; of the base, with the untrained head."""
     run = trainer.run
-    scores = rewards(trainer.scoring_model(), split.rows, run.base.tokenizer.pad_token_id, run.settings.bf16, poll)
+    scores = score_sequences(
+        trainer.scoring_model(), split.rows, run.base.tokenizer.pad_token_id, run.settings.bf16, poll
+    )
     center = float(run.plan.reward.center_rewards or 0)
     losses = [pairs.log_loss(chosen - rejected) + center * (chosen + rejected) ** 2 for chosen, rejected in scores]
     return pairs.score(split.rows, losses, [chosen - rejected for chosen, rejected in scores])
 
 
-def rewards(model: Network, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll) -> list[list[float]]:
+def score_sequences(model: Network, rows: Sequence[Any], pad_id: int, bf16: bool, poll: Poll) -> list[list[float]]:
     """The reward of each sequence of each row. A collective."""
 
     def forward(batch: Sequence[Any]) -> list[list[float]]:
@@ -127,9 +129,9 @@ def rewards(model: Network, rows: Sequence[Any], pad_id: int, bf16: bool, poll: 
 
 METHOD = TrainingMethod(
     encoder=pairs.encoder,
-    dataset=dataset,
+    dataset=build_dataset,
     arguments=arguments,
-    trainer=trainer,
+    trainer=build_trainer,
     score=score,
     metrics=pairs.METRICS,
     logged={"accuracy": "reward_accuracy", "margin": "reward_margin"},

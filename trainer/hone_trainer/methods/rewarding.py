@@ -208,7 +208,7 @@ class Rewarded(Protocol):
     rewards: Rewards
 
 
-def score(trainer: Rewarded, split: HeldOut, poll: Poll) -> Score:
+def score_greedy(trainer: Rewarded, split: HeldOut, poll: Poll) -> Score:
     """Mean reward of greedy answers to held-out prompts. A collective.
 
     Raises:

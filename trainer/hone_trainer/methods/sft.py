@@ -31,7 +31,7 @@ def encoder(plan: TrainingPlan, base: Base) -> Encoder:
     return Encoder(base.tokenizer, plan.sft.train_on)
 
 
-def dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
+def build_dataset(plan: TrainingPlan, rows: Sequence[Row], max_length: int) -> Any:
     """The rows as TRL takes them, packed if the plan requires it."""
     return sequences(rows, max_length if plan.training.packing else None)
 
@@ -121,7 +121,7 @@ class Supervised(Deferred):
         self.keep("mean_token_accuracy", sums[1] / counted)
 
 
-def trainer(
+def build_trainer(
     run: Run,
     args: TrainingArguments,
     model: Generating,
@@ -145,7 +145,7 @@ def trainer(
         def get_train_dataloader(self) -> Any:
             loader = super().get_train_dataloader()
             if self.args.gradient_accumulation_steps > 1 and not plan.training.packing:
-                lengths = indexed.lengths(self.train_dataset)
+                lengths = indexed.sequence_lengths(self.train_dataset)
                 loader.set_sampler(WithinStep(loader.get_sampler(), lengths, plan.training.batch_size))
             return loader
 
@@ -165,9 +165,9 @@ def trainer(
 
 METHOD = TrainingMethod(
     encoder=encoder,
-    dataset=dataset,
+    dataset=build_dataset,
     arguments=arguments,
-    trainer=trainer,
+    trainer=build_trainer,
     flat=lambda _: True,
     score=heldout.score_language_model,
     metrics={"loss": "Lowest", "token_accuracy": "Highest"},

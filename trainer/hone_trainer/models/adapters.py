@@ -86,7 +86,7 @@ def problems(adapter: Adapter, network: Generating) -> list[str]:
         network: the model, which may be on the meta device.
     """
     if unknown := targets.unknown(network, adapter.targets or []):
-        names = ", ".join(targets.known(network))
+        names = ", ".join(targets.adaptable_names(network))
         return [
             f"adapter.targets {', '.join(unknown)} match no layer of the model that can be adapted (it has {names})"
         ]

@@ -41,7 +41,7 @@ def run(plan: FetchPlan) -> FetchResult:
     )
     with TaskProgress(f"model {repository.name}") as progress:
         snapshot = hub.look_up(repository)
-        names = _wanted(repository, snapshot)
+        names = _choose_files(repository, snapshot)
         size = sum(snapshot.files[name] for name in names)
         if size > plan.limits.max_source_bytes:
             raise SourceError(
@@ -63,7 +63,7 @@ def run(plan: FetchPlan) -> FetchResult:
         )
 
 
-def _wanted(repository: hub.Repository, snapshot: hub.Snapshot) -> list[str]:
+def _choose_files(repository: hub.Repository, snapshot: hub.Snapshot) -> list[str]:
     """Files to fetch.
 
     Raises:

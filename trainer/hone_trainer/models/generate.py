@@ -117,7 +117,7 @@ def greedy(
     return [_until(answer, stop_ids) for answer in out[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
-def drawn(
+def draw(
     model: Generating,
     prompts: Sequence[Sequence[int]],
     *,

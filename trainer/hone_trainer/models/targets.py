@@ -78,7 +78,7 @@ def unknown(network: Generating, wanted: list[str]) -> list[str]:
     ]
 
 
-def known(network: Generating) -> list[str]:
+def adaptable_names(network: Generating) -> list[str]:
     """Last parts of the names of all adaptable modules, sorted."""
     return sorted({_leaf(name) for name in (*linear_modules(network), *expert_parameters(network))})
 
@@ -124,7 +124,7 @@ def linear_modules(network: Generating) -> list[str]:
     ]
 
 
-def adapted(network: Generating) -> Counter[str]:
+def count_adapted(network: Generating) -> Counter[str]:
     """Number of modules with an adapter, by name."""
     from peft.tuners.lora import LoraLayer
     from peft.tuners.lora.layer import ParamWrapper
@@ -140,9 +140,9 @@ def adapted(network: Generating) -> Counter[str]:
     return counts
 
 
-def described(network: Generating) -> dict[str, int | str]:
+def describe(network: Generating) -> dict[str, int | str]:
     """The adapted modules for a status: their number, and the count for each name, highest first."""
-    counts = adapted(network)
+    counts = count_adapted(network)
     if not counts:
         return {}
     words = ", ".join(f"{name} {count}" for name, count in counts.most_common())

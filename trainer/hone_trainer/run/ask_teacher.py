@@ -28,7 +28,7 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
     """
     if plan.distillation is None or plan.distillation.by_logits:
         return plan
-    targets = {source.path: sequence.target(plan, number) for number, source in enumerate(sequence.sources(plan))}
+    targets = {source.path: sequence.answers_file(plan, number) for number, source in enumerate(sequence.sources(plan))}
     if first and not all(target.is_file() for target in targets.values()):
         apart.run("hone_trainer.run.ask_teacher", plan, stop, "the teacher")
     while not all(target.is_file() for target in targets.values()):
@@ -51,7 +51,7 @@ def _answer(plan: TrainingPlan) -> None:
 
     preflight.before_ranks(plan)  # answers cost, and would be for nothing
     with rendering.on_day(plan.template_date):
-        sequence.answer(plan)
+        sequence.write_answers(plan)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def run(plan: TrainingPlan) -> EncodeResult:
         raise TrainerError(FailureCode.INVALID_CONFIGURATION, message)
     reporters = live.from_environment()
     try:
-        base = _checked_base(contents.checked(plan))
+        base = _checked_base(contents.verify_datasets(plan))
         work = _Work(plan, base, reporters, counts_steps=True)
         places = {source.path: place(plan, source, writes=True) for source in encoding.splits(plan)}
         missing = {path: folder for path, folder in places.items() if not folders.is_intact(folder)}
@@ -79,7 +79,7 @@ def prepare(plan: TrainingPlan, stop: Stop, first: bool) -> TrainingPlan:
         StoreError: ManifestMismatch, when encoded rows are not those that the plan names.
         TrainerError: what went wrong in the process that encodes; Interrupted.
     """
-    plan = checked(plan)
+    plan = verify_folders(plan)
     targets = [place(plan, source) for source in encoding.splits(plan)]
     if plan.nodes * plan.processes_per_node == 1:  # the one rank does it itself
         return plan
@@ -98,7 +98,7 @@ def _await_rows(plan: TrainingPlan, targets: list[Path], stop: Stop, first: bool
         time.sleep(1)
 
 
-def checked(plan: TrainingPlan) -> TrainingPlan:
+def verify_folders(plan: TrainingPlan) -> TrainingPlan:
     """The plan, once every encoded folder that it uses was hashed; without `encodedPath` if one there is damaged.
 
     Raises:
@@ -120,7 +120,7 @@ def checked(plan: TrainingPlan) -> TrainingPlan:
                 raise
             log.warning("%s; the rows are encoded again", error.message)
             if folder in outside:
-                return checked(plan.model_copy(update={"encoded_path": None, "encoded_digest": None}))
+                return verify_folders(plan.model_copy(update={"encoded_path": None, "encoded_digest": None}))
             folders.remove(folder)
     return plan
 

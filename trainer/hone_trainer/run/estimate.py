@@ -37,14 +37,14 @@ def show(plan: TrainingPlan) -> None:
     plan = plan.model_copy(update={"memory": None})  # the tables are about other devices than the plan's
     ranks = plan.nodes * plan.processes_per_node
     on_gpus, on_cpus = Device(ranks, cuda=True, bf16=True), Device(ranks, cuda=False, bf16=False)
-    preflight.plan(plan, on_gpus, methods=METHODS)
+    preflight.check_plan(plan, on_gpus, methods=METHODS)
     base = base_model.open_base(plan.model_path)
-    preflight.base(plan, base)
+    preflight.check_base(plan, base)
     with rendering.on_day(plan.template_date):
         data = rows.load(plan, base)
     dataset, numbers = resolve.settle(plan, base, data, on_gpus)
-    longest = resolve.longest(plan, dataset, data.train)
-    on_gpu, on_cpu = (_known(plan, base, device, longest, data.tokens) for device in (on_gpus, on_cpus))
+    longest = resolve.longest_sequence(plan, dataset, data.train)
+    on_gpu, on_cpu = (_known_setup(plan, base, device, longest, data.tokens) for device in (on_gpus, on_cpus))
     epochs = numbers.total_steps * plan.training.batch_size / max(1, len(dataset))
     tokens = int(epochs * data.tokens)
     console = Console()
@@ -95,11 +95,11 @@ def of_run(run: Run) -> int | None:
     numbers = run.settings
     device = Device(numbers.world_size, cuda=not numbers.cpu, bf16=numbers.bf16)
     tokens = sum(use.tokens for use in run.used)
-    sized = resolve.sized(run.plan, run.base, device, resolve.longest(run.plan, run.dataset, run.rows), tokens)
+    sized = resolve.sized(run.plan, run.base, device, resolve.longest_sequence(run.plan, run.dataset, run.rows), tokens)
     return estimate(sized).total * run.plan.processes_per_node if sized else None
 
 
-def _known(plan: TrainingPlan, base: base_model.Base, device: Device, longest: int, tokens: int) -> Setup:
+def _known_setup(plan: TrainingPlan, base: base_model.Base, device: Device, longest: int, tokens: int) -> Setup:
     sized = resolve.sized(plan, base, device, longest, tokens)
     if sized is None:
         words = f"no estimate knows a {base.config.model_type}, or the teacher"

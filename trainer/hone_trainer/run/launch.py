@@ -76,28 +76,28 @@ def run(plan: TrainingPlan, plan_dir: Path, since: float | None = None) -> Train
     finished.place(plan)  # what cannot be exported is not trained
     try:
         plan = template_date.fixed(plan, stop, first)
-        ready = merge_base.prepare(contents.checked(plan), first)
+        ready = merge_base.prepare(contents.verify_datasets(plan), first)
         answered = ask_teacher.prepare(ready, stop, first)
         result = _run(encode.prepare(answered, stop, first), stop)
     except Exception as error:
-        _keep_outcome(plan, _timed(to_outcome(error)))
+        _keep_outcome(plan, _with_phases(to_outcome(error)))
         raise
     finally:
         if first:
             clock.keep(Path(plan.work_path), plan.attempt)
     if result is not None:
-        _keep_outcome(plan, _timed(TerminationMessage(result=result)))
+        _keep_outcome(plan, _with_phases(TerminationMessage(result=result)))
     return result
 
 
-def _timed(outcome: TerminationMessage) -> TerminationMessage:
+def _with_phases(outcome: TerminationMessage) -> TerminationMessage:
     """The outcome with where the time of the attempt went."""
     return outcome.model_copy(update={"phases": phases.outcome()})
 
 
 def _leave(plan: TrainingPlan) -> NoReturn:
     """End without a step, from within a signal handler: no library can take it for an error of its own."""
-    outcome = _timed(to_outcome(interrupted(BEFORE_A_STEP)))
+    outcome = _with_phases(to_outcome(interrupted(BEFORE_A_STEP)))
     _keep_outcome(plan, outcome)
     if _node() == 0:
         phases.of_process().keep(Path(plan.work_path), plan.attempt)
@@ -111,7 +111,7 @@ def _run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
     if world == 1 and plan.deepspeed is None:  # DeepSpeed wants a process group even for one rank
         from hone_trainer.run import pipeline
 
-        return pipeline.run(plan, stop)
+        return pipeline.run_plan(plan, stop)
     with tempfile.TemporaryDirectory(prefix="hone-ranks-") as folder:
         return _run_ranks(plan, Path(folder), stop)
 
@@ -245,7 +245,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
         messages.speak_json()
         from hone_trainer.run import pipeline
 
-        outcome = TerminationMessage(result=pipeline.run(plan, stop))
+        outcome = TerminationMessage(result=pipeline.run_plan(plan, stop))
     except BaseException as error:
         import traceback
 
@@ -257,7 +257,7 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
 
 def _end(folder: Path, rank: int, outcome: TerminationMessage) -> NoReturn:
     temporary = folder / f".rank-{rank}"
-    temporary.write_text(_timed(outcome).model_dump_json(by_alias=True))
+    temporary.write_text(_with_phases(outcome).model_dump_json(by_alias=True))
     temporary.rename(folder / f"rank-{rank}.json")
     sys.stdout.flush()
     sys.stderr.flush()

@@ -43,7 +43,7 @@ LONGEST_SENTENCE = 600
 """Characters of a sentence in the result."""
 
 
-def run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
+def run_plan(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
     """Carry out the training plan. Every rank calls this; the first one returns the result, the others None.
 
     Raises:
@@ -64,7 +64,7 @@ def _run(plan: TrainingPlan, stop: Stop, reporters: live.Reporters, started: flo
     run = prepare(plan, stop, reporters)
     if ranks.is_first():
         rows.claim(plan)
-    training = _trained(run)
+    training = _train(run)
     appraisal = appraise(training.trainer, training.base, training.exported)
     peak = _peak_memory(run)
     run.reporters.clock.enter(EXPORTING)
@@ -99,7 +99,7 @@ class FinishedTraining:
     """Mean over the steps of this attempt."""
 
 
-def _trained(run: Run) -> FinishedTraining:
+def _train(run: Run) -> FinishedTraining:
     """Train to the end, from the newest checkpoint where there is one, and load the best step."""
     base, speed = baseline.Baseline(run), callbacks.Report(run)
     hooks: list[TrainerCallback] = [base, callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run), speed]
@@ -174,7 +174,7 @@ def _result(run: Run, training: FinishedTraining, appraisal: Appraisal, peak: in
         resolved={
             **run.settings.to_resolved(),
             **adapters.resolved(run.plan.adapter),
-            **targets.described(training.trainer.model),
+            **targets.describe(training.trainer.model),
             **appraisal.resolved,
         },
         datasets=run.used,
@@ -220,9 +220,9 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
     """
     reporters.update(stage="Loading")
     hardware = device.here()
-    preflight.plan(plan, hardware, methods=METHODS)
+    preflight.check_plan(plan, hardware, methods=METHODS)
     base = base_model.open_base(plan.model_path)
-    preflight.base(plan, base)
+    preflight.check_base(plan, base)
     if plan.deepspeed is not None:
         deepspeed.prepare(cpu=not hardware.cuda)
     data = rows.load(plan, base, reporters)

@@ -23,7 +23,7 @@ STOP_SHARE = 0.99
 """Share of rows that should train the end-of-turn token; below it the model may not learn to stop."""
 
 
-def plan(plan: TrainingPlan, device: Device, *, methods: Collection[str]) -> None:
+def check_plan(plan: TrainingPlan, device: Device, *, methods: Collection[str]) -> None:
     """What needs neither model nor data.
 
     Raises:
@@ -35,7 +35,7 @@ def plan(plan: TrainingPlan, device: Device, *, methods: Collection[str]) -> Non
     _refuse([*problems(plan, device.world_size), *_plan(plan), *_hardware(plan, device), *_held_out(plan)])
 
 
-def base(plan: TrainingPlan, base: Base) -> None:
+def check_base(plan: TrainingPlan, base: Base) -> None:
     """What needs the model's config.
 
     Raises:
@@ -53,13 +53,13 @@ def before_ranks(run: TrainingPlan) -> Base:
     Raises:
         TrainerError: see `plan` and `base`.
     """
-    plan(run, replace(device.here(), world_size=run.nodes * run.processes_per_node), methods=METHODS)
+    check_plan(run, replace(device.here(), world_size=run.nodes * run.processes_per_node), methods=METHODS)
     found = open_base(run.model_path)
-    base(run, found)
+    check_base(run, found)
     return found
 
 
-def rows(encoded: Encoded, base: Base, where: str) -> list[str]:
+def check_rows(encoded: Encoded, base: Base, where: str) -> list[str]:
     """What must hold for encoded rows; `where` names their split.
 
     Returns:

@@ -26,7 +26,7 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
     method = METHODS[plan.method]
     length = plan.training.max_length or method.longest(base) or data.longest
     dataset = method.dataset(plan, data.train, length)
-    tokens = longest(plan, dataset, data.train)
+    tokens = longest_sequence(plan, dataset, data.train)
     result = sized(plan, base, device, tokens, data.tokens)
     ranks, gpu = device.world_size, device.cuda
     unsized = micro_batch.micro_batch(plan, ranks=ranks, gpu=gpu, longest=tokens)
@@ -41,10 +41,10 @@ def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> t
     )
 
 
-def longest(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> int:
+def longest_sequence(plan: TrainingPlan, dataset: Any, examples: Sequence[Example]) -> int:
     """Tokens of the longest sequence of a run."""
     if INFOS[plan.method].by_tokens:  # the data set has exactly the rows that are trained
-        return int(indexed.lengths(dataset).max())
+        return int(indexed.sequence_lengths(dataset).max())
     return micro_batch.longest_sequence(plan, mapped.most(examples))
 
 

@@ -76,7 +76,7 @@ def load(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) -> 
         marks.update(counts.end_marks)
         return found
 
-    train, used = _mixed(plan, [encoded(source) for source in plan.datasets])
+    train, used = _mix(plan, [encoded(source) for source in plan.datasets])
     held_out = [
         HeldOut(f"{s.name}/{s.split}", encoded(s)[: plan.evaluation.max_rows], Path(s.path))
         for s in plan.evaluation_datasets
@@ -87,7 +87,7 @@ def load(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) -> 
     return Data(train, held_out, frozenset(marks), summaries, warnings, used)
 
 
-def _mixed(plan: TrainingPlan, found: list[Mapped]) -> tuple[Examples, list[DatasetUse]]:
+def _mix(plan: TrainingPlan, found: list[Mapped]) -> tuple[Examples, list[DatasetUse]]:
     """The examples of one epoch in the order of the Datasets, and what each gave. The sampler shuffles them by seed."""
     names = [f"{source.name}/{source.split}" for source in plan.datasets]
     parts = [

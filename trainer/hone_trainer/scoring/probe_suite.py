@@ -226,7 +226,7 @@ def share(percent: str | None) -> float | None:
     return None if percent is None else float(percent.removesuffix("%")) / 100
 
 
-def limit(plan: TrainingPlan) -> float | None:
+def most_regression(plan: TrainingPlan) -> float | None:
     """The regression that evaluation.retention.maxRegression allows; None means any."""
     return share(plan.evaluation.retention.max_regression) if plan.evaluation.retention else None
 
@@ -238,7 +238,9 @@ def beyond(changes: Mapping[str, float], limit: float | None) -> dict[str, float
 
 def verdict(suite: Sequence[Probe], base: Sequence[Score] | None, tuned: Sequence[Score], plan: TrainingPlan) -> str:
     """Why the model fails the gate; empty if it passes or there is no gate."""
-    return gate("evaluation.retention", None if base is None else regressions(suite, base, tuned), limit(plan))
+    return gate(
+        "evaluation.retention", None if base is None else regressions(suite, base, tuned), most_regression(plan)
+    )
 
 
 def gate(field: str, changes: Mapping[str, float] | None, allowed: float | None) -> str:

@@ -34,12 +34,12 @@ def digest_of(folder: Path) -> str:
 
 def recorded(folder: Path) -> str:
     """The same digest for a folder that was just compared with its manifest: it uses the manifest's hashes."""
-    entries = {entry.path: entry for entry in manifest.entries(folder)}
+    entries = {entry.path: entry for entry in manifest.read_entries(folder)}
     names = [name for name in SPLITS if f"{name}.jsonl" in entries]
     return _digest([[name, (one := entries[f"{name}.jsonl"]).size, one.sha256] for name in names])
 
 
-def checked(plan: TrainingPlan) -> TrainingPlan:
+def verify_datasets(plan: TrainingPlan) -> TrainingPlan:
     """Hash every Dataset of the plan and return the plan. Runs before any rank starts, so once for each node.
 
     Raises:
@@ -67,10 +67,10 @@ def verify(inputs: Iterable[DatasetInput]) -> None:
             continue
         verified.add((place, one.digest))
         if not file.is_file():
-            raise _changed(one, f"{file} is missing")
+            raise _changed_error(one, f"{file} is missing")
         actual = _intact(one, place) if in_store else f"sha256:{_sha256(file)}"
         if actual != one.digest:
-            raise _changed(one, f"{place} holds {actual}, recorded is {one.digest}")
+            raise _changed_error(one, f"{place} holds {actual}, recorded is {one.digest}")
 
 
 def _intact(one: DatasetInput, folder: Path) -> str:
@@ -78,7 +78,7 @@ def _intact(one: DatasetInput, folder: Path) -> str:
     try:
         manifest.verify(folder)
     except StoreError as error:
-        raise _changed(one, error.message) from None
+        raise _changed_error(one, error.message) from None
     return digest_of(folder)
 
 
@@ -86,7 +86,7 @@ def _digest(splits: list[list[Any]]) -> str:
     return f"sha256:{hashlib.sha256(json.dumps(splits).encode()).hexdigest()}"
 
 
-def _changed(one: DatasetInput, problem: str) -> StoreError:
+def _changed_error(one: DatasetInput, problem: str) -> StoreError:
     return StoreError(FailureCode.DATASET_CHANGED, f"Dataset {one.name}, split {one.split}: {problem}")
 
 

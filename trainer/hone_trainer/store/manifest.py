@@ -100,10 +100,10 @@ def digest_of(folder: str | Path) -> str:
 
 def size_of(folder: str | Path) -> int:
     """Bytes of all files that the folder's manifest lists."""
-    return sum(entry.size for entry in entries(folder))
+    return sum(entry.size for entry in read_entries(folder))
 
 
-def entries(folder: str | Path) -> list[Entry]:
+def read_entries(folder: str | Path) -> list[Entry]:
     """What the folder's manifest lists."""
     return Manifest.model_validate_json(_read_manifest(Path(folder))).files
 

@@ -44,12 +44,12 @@ class EndpointTeacher:
         try:
             answer = self._ask(checked["prompt"])
         except PromptRefusedError as error:
-            return skipped.refused(error.message)
+            return skipped.refused_prompt(error.message)
         if not answer.whole:
             return LeftOut("its answer is longer than maxCompletionLength")
         if not answer.text.strip():
             return LeftOut("its answer is empty")
-        return sequence.row(checked, answer.text)
+        return sequence.answered_row(checked, answer.text)
 
     def _ask(self, prompt: Any) -> ModelReply:
         turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]

@@ -59,7 +59,7 @@ class ModelTeacher:
     def _row(self, prompt: Prompt, ids: list[int]) -> dict[str, Any] | LeftOut:
         text = self.decode(ids[:-1])  # an end-of-turn token need not be a special token
         if ids and ids[-1] in self.stop_ids and text.strip():
-            return sequence.row(prompt.record, text)
+            return sequence.answered_row(prompt.record, text)
         return LeftOut("its answer is empty, or longer than maxCompletionLength")
 
 

@@ -41,7 +41,7 @@ def sources(plan: TrainingPlan) -> list[DatasetInput]:
     return list(by_path.values())
 
 
-def target(plan: TrainingPlan, number: int) -> Path:
+def answers_file(plan: TrainingPlan, number: int) -> Path:
     """The file for the answers to the rows of a source, by its number among `sources`."""
     return Path(plan.work_path) / "teacher" / f"{number}.jsonl"
 
@@ -53,7 +53,7 @@ class Teacher(Protocol):
         """The records with the teacher's answers, in order; the reason for a record that it cannot read or finish."""
 
 
-def row(checked: Mapping[str, Any], answer: str) -> dict[str, Any]:
+def answered_row(checked: Mapping[str, Any], answer: str) -> dict[str, Any]:
     """An answered prompt, with the row's fields that evaluation.rewards compare with.
 
     Args:
@@ -133,7 +133,7 @@ class _Split:
         return self.target.with_name(f"{self.target.stem}-{start:08d}.part")
 
 
-def answer(plan: TrainingPlan) -> None:
+def write_answers(plan: TrainingPlan) -> None:
     """Write the teacher's answers to all splits of the plan.
 
     Raises:
@@ -142,7 +142,7 @@ def answer(plan: TrainingPlan) -> None:
             answer of a split.
         SourceError: from an endpoint; also EndpointRefused if it refuses too many prompts.
     """
-    splits = [_Split.of(source, target(plan, number)) for number, source in enumerate(sources(plan))]
+    splits = [_Split.of(source, answers_file(plan, number)) for number, source in enumerate(sources(plan))]
     teacher = load(plan)
     refusals = skipped.RefusedPrompts(sum(len(split.records) for split in splits))
     for split in splits:
@@ -162,7 +162,7 @@ def _answer(teacher: Teacher, split: _Split, refusals: RefusedPrompts) -> None:
         if time.monotonic() >= logged_at + SAID_EVERY:
             logged_at = time.monotonic()
             _say(f"{split.name}: the teacher was asked {len(entries)} of {count} rows")
-    answered, left = skipped.parted(entries)
+    answered, left = skipped.separate(entries)
     reasons = skipped.summary(left)
     if not answered:
         raise DataError(
@@ -184,7 +184,7 @@ def _part(teacher: Teacher, split: _Split, start: int, refusals: RefusedPrompts)
     else:
         numbered = enumerate(teacher.rows(records), start + 1)
         entries = [row.entry(number) if isinstance(row, LeftOut) else row for number, row in numbered]
-    refusals.add(split.name, len(records), skipped.parted(entries)[1])
+    refusals.add(split.name, len(records), skipped.separate(entries)[1])
     if not file.is_file():
         _write(file, entries)
     return entries

@@ -43,12 +43,12 @@ Rows = Mapping[int, LeftOut]
 """Keyed by the line of the split's file, from 1."""
 
 
-def refused(words: str) -> LeftOut:
+def refused_prompt(words: str) -> LeftOut:
     """The reason for a prompt that the server refused, with its message."""
     return LeftOut(REFUSED, scrub(" ".join(words.split())))
 
 
-def parted(entries: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[int, LeftOut]]:
+def separate(entries: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[int, LeftOut]]:
     """Separate answered rows from those left out."""
     answered, left = [], {}
     for entry in entries:
@@ -67,7 +67,7 @@ def file_of(answers: Path) -> Path:
 def read(answers: Path) -> dict[int, LeftOut]:
     """The rows left out of a file of answers."""
     file = file_of(answers)
-    return parted(json.loads(line) for line in file.read_text().splitlines())[1] if file.is_file() else {}
+    return separate(json.loads(line) for line in file.read_text().splitlines())[1] if file.is_file() else {}
 
 
 def summary(left: Rows) -> str:

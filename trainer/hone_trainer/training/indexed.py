@@ -40,7 +40,7 @@ def dataset(rows: int, make: Callable[[int], Row], lengths: Any = None) -> Any:
 
     Args:
         make: the index of a row -> its columns, the same ones for each.
-        lengths: tokens of each row's sequence, see `lengths`.
+        lengths: tokens of each row's sequence, see `sequence_lengths`.
     """
     import pyarrow as pa
     from datasets import Dataset
@@ -52,12 +52,12 @@ def dataset(rows: int, make: Callable[[int], Row], lengths: Any = None) -> Any:
     return Dataset(pa.table(table)).with_transform(Columns(names, make, lengths))
 
 
-def lengths(data: Any) -> Any:
+def sequence_lengths(data: Any) -> Any:
     """Tokens of each row's sequence, of a dataset that was made with them."""
     return _columns(data).lengths
 
 
-def rows(data: Any) -> Callable[[int], Row]:
+def row_maker(data: Any) -> Callable[[int], Row]:
     """How the rows of a dataset are made."""
     return _columns(data).make
 

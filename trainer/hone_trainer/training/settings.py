@@ -65,7 +65,8 @@ def resolve(
         rates: the method's learning rates.
         sequences: sequences of an epoch: rows after filtering, or packed sequences.
         max_length: tokens of the longest sequence.
-        device: what the ranks compute on; their number must divide `plan.training.batch_size` (see `preflight.plan`).
+        device: what the ranks compute on; their number must divide `plan.training.batch_size` (see
+            `preflight.check_plan`).
         micro_batch_size: rows of a rank's pass (see `hone_api.sizing`).
         flat: whether micro batches are padding-free.
     """

@@ -1,4 +1,4 @@
-"""Curation: valid rows in, those worth training on out. One module a step; `steps` has them in the order they run.
+"""Curation: valid rows in, those worth training on out. One module a step; `steps_of` has them in the order they run.
 
 rows -> step -> step -> ... -> rows; each is a generator over the one before, so that a row passes all steps that need
 no other row at once. A step that must know every row first keeps them on disk (`spool`), never in memory.
@@ -43,7 +43,7 @@ AFTER: dict[str, Maker] = {
 """Steps by name, None where the plan does not ask for one; before and after curation.scores, which may be several."""
 
 
-def steps(plan: MaterializePlan) -> dict[str, Step]:
+def steps_of(plan: MaterializePlan) -> dict[str, Step]:
     """The steps that the plan asks for, in the order of the fields of `Curation`.
 
     Raises:
@@ -73,4 +73,4 @@ def curate(
     return rows
 
 
-__all__ = ["Ledger", "Step", "curate", "steps"]
+__all__ = ["Ledger", "Step", "curate", "steps_of"]

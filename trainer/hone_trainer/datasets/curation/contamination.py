@@ -18,7 +18,7 @@ from pathlib import Path
 from hone_api.curation import Contamination as Settings
 from hone_api.plan import DatasetInput, MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
-from hone_trainer.datasets.curation.words import ngrams, unaccented, words
+from hone_trainer.datasets.curation.words import ngrams, split_words, unaccented
 from hone_trainer.datasets.rows import Record
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.texts import joined, sides
@@ -60,7 +60,7 @@ class Index:
         }
 
     def _add(self, record: Record, name: str, known: set[str]) -> None:
-        prompt, answer = (words(unaccented(side)) for side in sides(record))
+        prompt, answer = (split_words(unaccented(side)) for side in sides(record))
         if 0 < len(prompt) < self._length:
             self._prompts.setdefault(" ".join(prompt), name)
         for text in (prompt, answer):
@@ -72,10 +72,10 @@ class Index:
 
     def judge(self, row: ValidRow) -> CuratedRow:
         """Removed with the evaluation row that it holds the most of."""
-        prompt = self._prompts.get(" ".join(words(unaccented(sides(row.record)[0]))))
+        prompt = self._prompts.get(" ".join(split_words(unaccented(sides(row.record)[0]))))
         if prompt is not None:
             return CuratedRow(row, removed=f"has the prompt of {prompt}")
-        grams = self._texts_of.keys() & ngrams(words(unaccented(joined(row.record))), self._length)
+        grams = self._texts_of.keys() & ngrams(split_words(unaccented(joined(row.record))), self._length)
         met = Counter(itertools.chain.from_iterable(self._texts_of[gram] for gram in grams))
         held = {text: count / self._needed[text] for text, count in met.items() if count >= self._needed[text]}
         if not held:

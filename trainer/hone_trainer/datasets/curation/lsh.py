@@ -46,7 +46,7 @@ class Sketches(NamedTuple):
     """[1 + numbers of an answer, rows]: the question's hash, and the answer's signature."""
 
 
-def sketches(rows: Iterable[Compared], similarity: float) -> Sketches:
+def sketch(rows: Iterable[Compared], similarity: float) -> Sketches:
     """What the bands of this similarity need of rows."""
     signatures, sides = [], []
     for row in rows:

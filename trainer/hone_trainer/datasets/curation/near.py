@@ -23,7 +23,7 @@ from hone_api.plan import MaterializePlan
 from hone_trainer.datasets import batches
 from hone_trainer.datasets.curation import lsh
 from hone_trainer.datasets.curation.base import CuratedRow, Step
-from hone_trainer.datasets.curation.words import jaccard, ngrams, words
+from hone_trainer.datasets.curation.words import jaccard, ngrams, split_words
 from hone_trainer.datasets.spool import Spool, ValidRow
 from hone_trainer.datasets.texts import is_answer, texts
 from hone_trainer.parallel import Workers
@@ -92,7 +92,7 @@ def _words(row: ValidRow) -> tuple[list[str], list[str], list[str]]:
     question_words: list[str] = []
     answered: list[str] = []
     for field, text in texts(row.record):
-        text_words = words(text)
+        text_words = split_words(text)
         said = answered if is_answer(field) else question_words
         if len(text_words) < (_FEW_WORDS if said is answered else 1) and (signs := _SIGNS.findall(text)):
             # x = -1 is not x = 1, nor C++ C#, and an emoji is not a word
@@ -120,7 +120,7 @@ class _Finder:
 
     def sketches(self, rows: Sequence[ValidRow]) -> lsh.Sketches:
         """What near duplicates are found by."""
-        return lsh.sketches(map(self._compared, rows), self._least)
+        return lsh.sketch(map(self._compared, rows), self._least)
 
     def _compared(self, row: ValidRow) -> lsh.Compared:
         every, question_words, answered = _words(row)

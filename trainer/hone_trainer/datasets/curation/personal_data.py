@@ -40,7 +40,7 @@ def redacted(value: Any, plan: MaterializePlan) -> Any:
     return _Redaction(finder).of(value) if finder else value
 
 
-def told(message: str, plan: MaterializePlan) -> str:
+def redact_message(message: str, plan: MaterializePlan) -> str:
     """A message about a row without personal data, even where it quotes the beginning of a value."""
     if plan.curation.personal_data == "Keep":
         return message

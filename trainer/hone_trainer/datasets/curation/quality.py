@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hone_trainer.datasets.curation.words import ngrams, words
+from hone_trainer.datasets.curation.words import ngrams, split_words
 
 _STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 _BULLET = re.compile(r"\s*(?:[-*•‣●]|\d+[.)])\s")
@@ -87,5 +87,5 @@ RULES: dict[str, Callable[[_SplitText], bool]] = {
 
 def broken_rules(text: str) -> list[str]:
     """Names of the rules that the text breaks."""
-    seen = _SplitText(text, words(text), [line for line in text.splitlines() if line.strip()])
+    seen = _SplitText(text, split_words(text), [line for line in text.splitlines() if line.strip()])
     return [name for name, keeps in RULES.items() if not keeps(seen)]

@@ -22,7 +22,7 @@ def normalised(text: str) -> str:
     return " ".join(folded.split())
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Words of the text in small letters, without punctuation."""
     if text.isascii():
         return text.lower().translate(_ASCII_BLANKS).split()

@@ -55,7 +55,7 @@ def _turns(raw: dict[str, Any], where: str) -> list[talk.Turn]:
         raise RowError("BrokenToolCall", f"{where} calls a tool, but is not the assistant's")
     if said.results and not said.texts:
         return said.results
-    turn = talk.turn(role, talk.content_of(said, where), f"{where}.content", calls=calls or None)
+    turn = talk.normalise_turn(role, talk.content_of(said, where), f"{where}.content", calls=calls or None)
     if turn is None:
         return []
     for key in ("name", *(("tool_call_id",) if role == "tool" else ())):

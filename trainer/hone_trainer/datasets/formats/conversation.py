@@ -85,7 +85,7 @@ def content_of(said: parts.Said, where: str) -> str | None:
     return parts.with_reasoning("\n\n".join(said.reasoning), content, where) if said.reasoning else content
 
 
-def turn(role: str, content: Any, where: str, *, calls: list[Any] | None = None) -> Turn | None:
+def normalise_turn(role: str, content: Any, where: str, *, calls: list[Any] | None = None) -> Turn | None:
     """A normalised turn; None for an empty system turn, which counts as absent.
 
     Raises:

@@ -50,14 +50,14 @@ def _turn(raw: dict[str, Any], where: str) -> talk.Turn | None:
             raise RowError("UnsupportedField", f"{where}.{key} is not supported: use a turn of the role function_call")
     value = raw.get("value")
     if role == _CALL:
-        turn = talk.turn("assistant", None, where, calls=calls_of(value, f"{where}.value"))
+        turn = talk.normalise_turn("assistant", None, where, calls=calls_of(value, f"{where}.value"))
     else:
         said = talk.said_in(raw, "value", role, where)
         if said.calls or said.results:
             raise RowError(
                 "BrokenToolCall", f"{where}.value has a tool's call in parts: use the roles function_call, observation"
             )
-        turn = talk.turn(role, talk.content_of(said, where), f"{where}.value")
+        turn = talk.normalise_turn(role, talk.content_of(said, where), f"{where}.value")
     if turn is not None and not talk.is_trained(talk.weight_of(raw), turn["role"], where):
         turn["weight"] = 0
     return turn

@@ -94,7 +94,7 @@ def load(plan: MaterializePlan, rows: Iterator[RawRow]) -> Material:
                 material.seeds.append(_seed(record, group))
         except RowError as error:
             unusable += 1
-            problem = problem or personal_data.told(f"{row.place}: {error}", plan)
+            problem = problem or personal_data.redact_message(f"{row.place}: {error}", plan)
     if not material.seeds and not material.passages:
         what = "document" if documents else "seed row"
         raise DataError(
