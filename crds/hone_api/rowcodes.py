@@ -71,7 +71,11 @@ ROW_CODES: dict[str, RowCode] = {
     "NoUserTurn": RowCode(
         "There is no user turn before the first assistant turn.", "Start with a user turn, after system turns."
     ),
-    "NoAssistantTurn": RowCode("The conversation has no assistant turn: nothing to learn.", "Add the answer."),
+    "NoAssistantTurn": RowCode(
+        "The conversation has no assistant turn: nothing to learn.",
+        "Add the answer. If another column has one that answers are checked by, set format: Verifiable and spec.columns"
+        " {prompt: messages, answer: its name}.",
+    ),
     "NothingTrained": RowCode(
         "Every assistant turn has weight 0: nothing to learn.", "Omit weight, or give one turn weight 1."
     ),

@@ -73,6 +73,10 @@ def test_auto_looks_past_a_few_broken_rows():
             "{question: question, oracle: oracle_context, distractors: context, answer: cot_answer}",
         ),
         ({}, "the columns none"),
+        ({"Question": "a", "Answer": "b"}, "Perhaps spec.columns {prompt: Question, completion: Answer} is meant"),
+        ({"Prompt": "a", " Completion": "b", "Id": "1"}, '{prompt: Prompt, completion: " Completion"} is meant'),
+        ({"Text": "a"}, "Perhaps spec.columns {text: Text} is meant"),
+        ({"Instruction": "a", "Context": "c", "Response": "b"}, "Map them in spec.columns"),
     ],
 )
 def test_auto_does_not_guess_but_says_what_may_be_meant(row, words):

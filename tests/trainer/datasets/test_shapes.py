@@ -14,6 +14,12 @@ ACCEPTED: dict[str, tuple[Row, str, Row]] = {
     "question, answer": ({"question": "q", "answer": "a", "id": 3}, "PromptCompletion", PAIR),
     "instruction, response": ({"instruction": "q", "response": "a"}, "PromptCompletion", PAIR),
     "prompt, response": ({"prompt": "q", "response": "a"}, "PromptCompletion", PAIR),
+    "user, assistant": ({"user": "q", "assistant": "a"}, "PromptCompletion", PAIR),
+    "system, user, assistant": (
+        {"system": "s", "user": "q", "assistant": "a"},
+        "PromptCompletion",
+        {"messages": [{"role": r, "content": c} for r, c in (("system", "s"), ("user", "q"), ("assistant", "a"))]},
+    ),
     "Dolly": (
         {"instruction": "q", "context": "c", "response": "a", "category": "open_qa"},
         "PromptCompletion",

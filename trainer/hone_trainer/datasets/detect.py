@@ -233,14 +233,34 @@ def _way_out(sample: Sequence[dict[str, Any]]) -> str:
             pairs = ", ".join(f"{role}: {_quoted(column)}" for role, column in mapping.items())
             other = ", or format Text" if "text" in row else ""
             return f"Perhaps spec.columns {{{pairs}}} is meant{other}."
+    if hint := _in_small_letters(sample):
+        return hint
     shapes = "; ".join(f"{entry.name}: {entry.why}" for entry in FORMATS.values())
     header = f" {_NO_HEADER}" if texts and any(name.count(" ") > 1 for name in row) else ""
     return f"Map them in spec.columns to those of a format: {shapes}.{header}"
 
 
+def _in_small_letters(sample: Sequence[dict[str, Any]]) -> str | None:
+    """The mapping to write where columns are known but for capital letters, e.g. Question and Answer of a CSV."""
+    names = {str(name).strip().lower(): name for name in (sample[0] if sample else ())}
+    if not sample or len(names) < len(sample[0]) or names.keys() == sample[0].keys():
+        return None
+    try:
+        detected = _recognise({}, [{small: row.get(name) for small, name in names.items()} for row in sample])
+    except DataError:
+        return None
+    columns = {role: detected.columns.get(role, role) for role in detected.format.roles}
+    mapped = {role: str(names[column]) for role, column in columns.items() if column in names}
+    if not {*detected.columns, *detected.format.required} <= mapped.keys():
+        return None
+    pairs = ", ".join(f"{role}: {_quoted(name)}" for role, name in mapped.items())
+    return f"Perhaps spec.columns {{{pairs}}} is meant."
+
+
 def _quoted(column: str) -> str:
     """As YAML takes it inside braces."""
-    return f'"{column}"' if "," in column and column[0] not in "'\"" else column
+    is_plain = "," not in column and column == column.strip()
+    return column if is_plain or column[0] in "'\"" else f'"{column}"'
 
 
 def _classes(column: str | None, sample: Sequence[dict[str, Any]]) -> int:

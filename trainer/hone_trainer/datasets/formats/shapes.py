@@ -350,6 +350,7 @@ USUAL: tuple[Shape | RefusedShape, ...] = (
     _pair("query and response", "query", "response"),
     _pair("query and answer", "query", "answer"),
     _pair("prompt and response", "prompt", "response"),
+    _pair("user and assistant", "user", "assistant"),
     RefusedShape(
         "translation pairs",
         ("translation",),
