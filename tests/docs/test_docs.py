@@ -15,6 +15,7 @@ from hone_api import API_VERSION
 from hone_api.dataset import DATASET
 from hone_api.finetunejob import FINE_TUNE_JOB
 from hone_api.modelversion import MODEL_VERSION
+from hone_api.plan import TrainingPlan
 from hone_dev import troubleshooting
 
 pytestmark = pytest.mark.pure
@@ -47,6 +48,12 @@ def test_every_manifest_fits_the_api_and_values_fit_the_chart(text):
             KINDS[document["kind"]].spec.model_validate(document["spec"])
         elif document["kind"] in ("Pod", "PersistentVolumeClaim", "Deployment", "Service", "NetworkPolicy"):
             kubernetes_validate.validate(document, "1.34", strict=True)
+
+
+def test_plans_on_pages_are_plans():
+    pattern = re.compile(r'^```json title="plan.json"\n(.*?)^```', re.S | re.M)
+    plans = [match for page in PAGES for match in pattern.findall(page.read_text())]
+    assert [TrainingPlan.model_validate_json(plan).run for plan in plans] == ["laptop"]
 
 
 PODS = {"Pod": ("spec",), "Deployment": ("spec", "template", "spec"), "Job": ("spec", "template", "spec")}
