@@ -4,10 +4,18 @@ import json
 
 import pytest
 
+from hone_api.dataset import Format
+from hone_api.methods import METHODS
 from hone_trainer.datasets.formats import FORMATS
 from hone_trainer.datasets.rows import RowError
 
 pytestmark = pytest.mark.pure
+
+
+def test_every_format_of_the_api_is_read_and_taken_by_a_method():
+    wanted = set(Format) - {Format.AUTO}
+    assert set(FORMATS) == wanted
+    assert {format for info in METHODS.values() for format in info.formats} == wanted
 
 
 def turns(*pairs):
