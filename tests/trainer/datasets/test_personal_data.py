@@ -111,6 +111,19 @@ def test_scripts_without_blanks_and_with_digits_of_their_own(text, clean):
     assert redact(text, Finder().find(text)) == clean
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ('{"password": "Tr0ub4dor&3;x", "user": "a"}', '{"password": "[SECRET]", "user": "a"}'),
+        ("password='Tr0ub4dor&3' and", "password='[SECRET]' and"),
+        ("?password=Tr0ub4dor3&user=a", "?password=[SECRET]&user=a"),
+        ('password="Tr0ub4dor& more of a text"', 'password="[SECRET]& more of a text"'),
+    ],
+)
+def test_a_password_in_quotes_goes_as_a_whole(text, clean):
+    assert redact(text, Finder().find(text)) == clean
+
+
 def test_the_json_that_a_tool_gives_is_redacted_and_stays_json():
     kept = {"body": "Hi,\n{}\n{}\n\t{}\n{}", "to": "{}", "settings": '{{"password": "{}"}}'}
     values = {

@@ -64,6 +64,7 @@ _DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _LETTER, _SIGN = re.compile(r"[^\W\d_]"), re.compile(r"[\d!@#%^+=?~]")
 _PUNCTUATION = str.maketrans(dict.fromkeys(",;|<>()[]{}*»«„“”’…", " "))
 _END_OF_SENTENCE = re.compile(r"[.!?:]+(?=\s|$)")
+_LONGEST_VALUE, _BLANK = 256, re.compile(r"\s")
 _SHORTEST = 8
 """Shorter values, such as the name of an account, are not secrets on their own."""
 
@@ -85,7 +86,16 @@ def _named(text: str) -> Iterator[PersonalSpan]:
     for pattern in (_URL_PASSWORD, _BEARER, _BARE, _NAMED):
         for match in pattern.finditer(text):
             if not _PLACEHOLDER.search(match[1]) and (pattern is _URL_PASSWORD or _is_mixed(match[1])):
-                yield _secret(match, 1)
+                yield PersonalSpan(match.start(1), _end_of_value(text, *match.span(1)), PersonalData.SECRET)
+
+
+def _end_of_value(text: str, start: int, end: int) -> int:
+    """A value in quotes ends with them, also where it has a sign at which others end, such as &."""
+    quote = text[start - 1 : start]
+    if quote not in ("'", '"', "`"):
+        return end
+    rest = text[end : end + _LONGEST_VALUE].partition(quote)
+    return end + len(rest[0]) if rest[1] and not _BLANK.search(rest[0]) else end
 
 
 def _secret(match: re.Match[str], group: int = 0) -> PersonalSpan:
