@@ -119,6 +119,27 @@ class Attempt(ApiModel):
     )
 
 
+class Queue(ApiModel):
+    """Place of an attempt in its queue: what Kueue's Workload says."""
+
+    name: ShortText = Field(description="LocalQueue, in the namespace of the job.")
+    cluster_queue: ShortText | None = Field(
+        default=None, description="ClusterQueue whose quota the attempt has; absent while it waits."
+    )
+    workload: ShortText | None = Field(
+        default=None, description="Name of the Workload; absent until Kueue has made it."
+    )
+    reason: ShortText = Field(
+        description="Admitted, or why not in Kueue's words, e.g. Pending, Inadmissible, Preempted, AdmissionChecks."
+    )
+    message: Text = Field(default="", description="What it waits for, e.g. the resource of which quota is short.")
+    since: Timestamp | None = Field(default=None, description="Since when.")
+    priority: int | None = Field(default=None, description="Priority in the queue.")
+    evictions: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="How often Kueue took the quota of this attempt back."
+    )
+
+
 class JobFailure(ApiModel):
     """Why the run failed, with enough detail to start fixing it without another command."""
 
@@ -257,7 +278,9 @@ class FineTuneJobStatus(ApiModel):
     attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
         default=None, description="Attempts, oldest first."
     )
-    queue: ShortText | None = Field(default=None, description="Why the job waits in its queue.")
+    queue: Queue | None = Field(
+        default=None, description="Place of the newest attempt in its queue, as Kueue reports it."
+    )
     failure: JobFailure | None = Field(default=None, description="Why the run failed.")
     model_version_name: ShortText | None = Field(
         default=None, description="Name of the ModelVersion that the run made."

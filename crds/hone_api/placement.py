@@ -12,7 +12,6 @@ from hone_api.meta import (
     Name,
     Quantity,
     Rule,
-    ShortText,
     at_least,
     immutable,
 )
@@ -89,11 +88,28 @@ class Toleration(ApiModel):
     )
 
 
-class Topology(ApiModel):
-    """Kueue topology-aware scheduling."""
+NodeLevel = Annotated[str, StringConstraints(pattern=QUALIFIED_NAME, max_length=63)]
 
-    required: ShortText | None = Field(default=None, description="Node label that all pods must share.")
-    preferred: ShortText | None = Field(default=None, description="Node label that all pods should share.")
+
+class Topology(ApiModel):
+    """Topology-aware placement by Kueue, whose ResourceFlavor names a Topology."""
+
+    rules = (
+        Rule(
+            "has(self.required) != has(self.preferred)",
+            "name one label: as required, or as preferred",
+            holds=lambda topology: (topology.required is None) != (topology.preferred is None),
+        ),
+    )
+    required: NodeLevel | None = Field(
+        default=None,
+        description="Level of Kueue's Topology, by its node label, e.g. cloud.provider.com/topology-rack: all pods run "
+        "in one domain of this level, or wait.",
+    )
+    preferred: NodeLevel | None = Field(
+        default=None,
+        description="The same, except that the pods are spread over several domains if no single one has room.",
+    )
 
 
 NEW_JOB = "create a new FineTuneJob with another name (one object is one run)"
@@ -113,8 +129,18 @@ class Scheduling(ApiModel):
             "digits, -, _ and ., optionally after a prefix, a DNS name and /",
             field_path=".nodeSelector",
         ),
+        Rule(
+            "!has(self.topology) || has(self.queueName)",
+            "topology needs queueName: Kueue places the pods; without Kueue use nodeSelector",
+            field_path=".topology",
+            holds=lambda scheduling: scheduling.topology is None or scheduling.queue_name is not None,
+        ),
     )
-    queue_name: Name | None = Field(default=None, description="Kueue LocalQueue of this namespace.")
+    queue_name: Name | None = Field(
+        default=None,
+        description="LocalQueue of Kueue in this namespace, in which the run waits for quota. Its priority there is "
+        "that of priorityClassName. Without kueue.enabled of the chart the run starts without a queue.",
+    )
     priority_class_name: ClassName | None = Field(
         default=None, description="PriorityClass of the pods; the only field here that can change, for later attempts."
     )
@@ -124,7 +150,9 @@ class Scheduling(ApiModel):
     tolerations: Annotated[list[Toleration], Field(max_length=16)] | None = Field(
         default=None, description="Taints that pods tolerate; extended resources are tolerated by default."
     )
-    topology: Topology | None = Field(default=None, description="Topology-aware placement by Kueue.")
+    topology: Topology | None = Field(
+        default=None, description="Topology-aware placement by Kueue; needs queueName. Without Kueue it has no effect."
+    )
 
 
 class Restarts(ApiModel):

@@ -36,7 +36,7 @@ class ConditionType(State):
     MODEL_READY = "ModelReady", "The base model is in the store, at a pinned commit"
     TASKS_READY = "TasksReady", "The data sets of `evaluation.harness` are in the store; absent without that field"
     ROWS_ENCODED = "RowsEncoded", "The rows are in the store as tokens; absent where the run encodes them itself"
-    ADMITTED = "Admitted", "All pods of the attempt have a node"
+    ADMITTED = "Admitted", "All pods of the attempt have a node; False with the reason while the run waits in its queue"
     RUNNING = "Running", "All pods of the attempt are running"
     SUSPENDED = "Suspended", "`spec.suspend` is true"
     SUCCEEDED = "Succeeded", "The run ended well and its ModelVersion exists"
@@ -117,6 +117,16 @@ class Reason(State):
     STOPPING = "Stopping", "The pods of the last attempt are stopping; the next one waits for them"
     IMAGE_CHANGED = "ImageChanged", "The attempt could not pull its image; the next one uses another"
     PLAN_LOST = "PlanLost", "The plan of a Job was deleted before a pod read it (Event)"
+    # Of a queue
+    QUEUED = "Queued", "The run waits in its queue; the message has Kueue's reason, and `status.queue` more"
+    REQUEUED = (
+        "Requeued",
+        "Kueue took the quota back: the pods stop after a checkpoint, and the run waits for quota again",
+    )
+    DEACTIVATED = (
+        "Deactivated",
+        "Somebody, or Kueue itself, has deactivated the Workload; the message says how to go on",
+    )
     # Of suspension
     SUSPENDED = "Suspended", "`spec.suspend` is true"
     SUSPENDED_BY_USER = "SuspendedByUser", "`spec.suspend` is true"
@@ -167,8 +177,10 @@ class JobPhase(State):
 
     PENDING = "Pending", "Something that the spec names does not exist"
     PREPARING = "Preparing", "Datasets are being read, or the model is being staged"
+    QUEUED = "Queued", "The run waits in its queue: see `status.queue`"
     STARTING = "Starting", "The first attempt is starting"
     RUNNING = "Running", "All pods are running"
+    REQUEUED = "Requeued", "Kueue took the quota back; the run waits in its queue and continues from its checkpoint"
     RESTARTING = "Restarting", "A later attempt is starting"
     SUSPENDED = "Suspended", "`spec.suspend` is true"
     SUCCEEDED = "Succeeded", "The run ended well"
@@ -193,3 +205,4 @@ class AttemptOutcome(State):
     FAILED = "Failed", "It failed by itself: it counts as a restart"
     PREEMPTED = "Preempted", "The cluster ended it: it counts as a preemption"
     SUSPENDED = "Suspended", "`spec.suspend` ended it: it does not count"
+    REQUEUED = "Requeued", "Kueue took its quota back: it does not count, and continues when Kueue admits it again"

@@ -175,6 +175,17 @@ class AttemptJson(TypedDict, total=False):
     heldSecondsBeforeFirstStep: int
 
 
+class QueueJson(TypedDict, total=False):
+    name: Required[str]
+    clusterQueue: str
+    workload: str
+    reason: Required[str]
+    message: str
+    since: str
+    priority: int
+    evictions: int
+
+
 class JobFailureJson(TypedDict, total=False):
     code: Required[str]
     message: str
@@ -196,7 +207,7 @@ class FineTuneJobStatusJson(TypedDict, total=False):
     resolved: ResolvedJson | None
     memory: MemoryJson | None
     attempts: list[AttemptJson] | None
-    queue: str | None
+    queue: QueueJson | None
     failure: JobFailureJson | None
     modelVersionName: str | None
     startTime: str | None

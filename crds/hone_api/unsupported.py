@@ -75,8 +75,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     _field("tracking", "remove it; curves are in status.metrics, in Prometheus and in the report of the run", []),
     _field("output.push", "remove it; the model is in the store, from where it can be copied or served"),
     _field("output.version", "remove it; a model gets the next version number"),
-    _field("scheduling.queueName", "remove it; a ResourceQuota of the namespace limits what runs at once"),
-    _field("scheduling.topology", "remove it; use nodeSelector to keep the pods in one zone or rack"),
     _field("deepspeed.offload", "remove it; use adapter type LoRA or QLoRA, zeroStage 3 or more GPUs", "None"),
     Unsupported(
         "deepspeed",

@@ -60,12 +60,12 @@ ROWS: dict[str, Sequence[Board]] = {
         ),
         Board(
             "Waiting",
-            "FineTuneJobs that wait for data, their base model or nodes.",
+            "FineTuneJobs that wait for data, their base model, quota or nodes.",
             "none",
             [
                 Query(
-                    'sum(hone_job_phase{namespace=~"$namespace",phase=~"Pending|Preparing|Starting|Restarting"})'
-                    " or vector(0)",
+                    'sum(hone_job_phase{namespace=~"$namespace",'
+                    'phase=~"Pending|Preparing|Queued|Starting|Requeued|Restarting"}) or vector(0)',
                     "",
                 )
             ],

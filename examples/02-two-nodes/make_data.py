@@ -229,6 +229,7 @@ def files() -> dict[Path, str]:
         EXAMPLES / "02-two-nodes" / ROWS: "".join(f"{line}\n" for line in json_lines(every)),
         EXAMPLES / "02-two-nodes" / "data.yaml": small,
         EXAMPLES / "03-qlora" / "data.yaml": small,
+        EXAMPLES / "12-two-teams" / "data.yaml": small,
     }
 
 

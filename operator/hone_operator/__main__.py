@@ -64,6 +64,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
         extra_env=dict(trainer.extra_env),
         limits=config.limits,
         rows_in_status=config.privacy.rows_in_status,
+        queues=config.kueue.enabled,
         metrics_from=tuple(config.metrics_from),
         pod_limits=PodLimits(**config.pod_limits.model_dump()),
         bounds=Bounds(
@@ -88,7 +89,7 @@ async def run(config: settings.Settings, stop: asyncio.Event) -> None:
         queue: WorkQueue[Key] = WorkQueue(
             lambda key: controllers.process(key), config.concurrency, tenant_of=lambda key: key.namespace
         )
-        watches = handlers.Watches(cluster, cache, queue, config.watch_namespaces)
+        watches = handlers.Watches(cluster, cache, queue, config.watch_namespaces, config.kueue.enabled)
         reports = ProgressStore(
             lambda key: queue.request(Key("FineTuneJob", *key)), config.progress.status_interval_seconds
         )

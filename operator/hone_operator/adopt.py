@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hone_operator.desired.names import QUEUE
+
 COMPARED = {
     "ConfigMap": ("data", "binaryData", "immutable"),
     "Service": ("spec",),
@@ -28,10 +30,24 @@ def difference(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | 
 
     Objects of kinds that are not compared never differ.
     """
+    if _queue(wanted) and _queue(wanted) == _queue(existing):
+        existing = _without_additions(existing, wanted)
     for name in COMPARED.get(wanted["kind"], ()):
         if where := _difference(existing.get(name), wanted.get(name), name):
             return where
     return None
+
+
+def _queue(body: Mapping[str, Any]) -> str | None:
+    return (body["metadata"].get("labels") or {}).get(QUEUE)
+
+
+def _without_additions(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The Job without the tolerations that Kueue has appended to ours."""
+    spec, ours = existing["spec"], wanted["spec"]["template"]["spec"].get("tolerations") or ()
+    pod = spec["template"]["spec"]
+    pod = {**pod, "tolerations": (pod.get("tolerations") or [])[: len(ours)]}
+    return {**existing, "spec": {**spec, "template": {**spec["template"], "spec": pod}}}
 
 
 def _difference(existing: Any, wanted: Any, path: str) -> str | None:

@@ -147,8 +147,8 @@ class Writes:
             log.error("%s: the API server refuses %s: %s", key, target["kind"], error)
             await self._show(key, body, write_refused(body, self.now(), target, error.message))
             raise
-        if target["kind"] == "Job":
-            self.keep("Job", stored)
+        if target["kind"] in ("Job", "Workload"):
+            self.keep(target["kind"], stored)
 
     async def _delete(self, bodies: Iterable[Mapping[str, Any]]) -> None:
         for gone in bodies:

@@ -39,6 +39,7 @@ LABELS = frozenset(
         names.GENERATION,
         names.CONTENT,
         names.VELERO,
+        names.QUEUE,
         JOB_NAME,
         INDEX,
     }
@@ -49,6 +50,7 @@ ANNOTATIONS = {
     "Dataset": frozenset({REVIEW}),
     "Job": frozenset({names.RESOLVED, names.ANCESTORS}),
     "Pod": frozenset({INDEX}),
+    "Workload": frozenset({names.HELD}),
 }
 """Annotations that are read, by kind."""
 
@@ -83,6 +85,9 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
     elif kind == "Pod":
         spec = {"nodeName": spec["nodeName"]} if spec.get("nodeName") else _asked(spec)
         status = _pod_status(status)
+    elif kind == "Workload":
+        spec = {k: spec[k] for k in ("active", "priority") if k in spec}
+        status = _workload_status(status)
     elif kind in OURS:
         spec, unknown = pruning.known_spec(kind, spec)
         # A body that was stripped before has no unknown field left. Users cannot set this: metadata has a fixed shape.
@@ -98,6 +103,17 @@ def _pod_status(status: Mapping[str, Any]) -> Body:
     for name in ("initContainerStatuses", "containerStatuses"):
         if found := status.get(name):
             kept[name] = [{k: c[k] for k in ("name", "state", "restartCount", "imageID") if k in c} for c in found]
+    return kept
+
+
+def _workload_status(status: Mapping[str, Any]) -> Body:
+    kept: Body = {k: status[k] for k in ("conditions",) if k in status}
+    if queue := (status.get("admission") or {}).get("clusterQueue"):
+        kept["admission"] = {"clusterQueue": queue}
+    if checks := status.get("admissionChecks"):
+        kept["admissionChecks"] = [{k: c.get(k) for k in ("name", "state", "message")} for c in checks]
+    if evictions := (status.get("schedulingStats") or {}).get("evictions"):
+        kept["schedulingStats"] = {"evictions": [{k: e.get(k) for k in ("reason", "count")} for e in evictions]}
     return kept
 
 
@@ -195,6 +211,15 @@ class Cache:
 
     def get(self, kind: str, namespace: str, name: str) -> Body | None:
         return self._objects[kind].get((namespace, name))
+
+    def is_kept(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Whether an object of this kind is of interest: of all Workloads, only those of Jobs that are here."""
+        if kind != "Workload":
+            return True
+        meta, owner = body["metadata"], owner_of(body)
+        if self.get(kind, meta["namespace"], meta["name"]) is not None:
+            return True
+        return owner is not None and controls(self.get("Job", meta["namespace"], owner.name), body)
 
     def items(self, kind: str, namespace: str | None = None) -> list[Body]:
         """All objects of a kind, or of one namespace; a list, because a watch may change the cache meanwhile."""

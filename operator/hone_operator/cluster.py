@@ -18,7 +18,7 @@ from hone_api import API_VERSION, GROUP, VERSION
 from hone_api.credentials import hidden
 from hone_operator.cache import strip
 from hone_operator.decoding import Skipped, UnreadableError, decode, decode_list_aside, identity
-from hone_operator.desired.names import FIELD_MANAGER
+from hone_operator.desired.names import FIELD_MANAGER, KUEUE_API
 from hone_operator.pruning import UNKNOWN
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ PATHS = {
     "Job": ("/apis/batch/v1", "jobs"),
     "Pod": ("/api/v1", "pods"),
     "ConfigMap": ("/api/v1", "configmaps"),
+    "Workload": (f"/apis/{KUEUE_API}", "workloads"),
     "Service": ("/api/v1", "services"),
     "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
     "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims"),

@@ -12,7 +12,7 @@ from hone_api import GROUP, VERSION
 from hone_operator.cache import Cache
 from hone_operator.cluster import CHUNK, Cluster, ClusterError
 from hone_operator.desired.names import COMPONENT, OWNER_LABEL
-from hone_operator.listing import Listing
+from hone_operator.listing import JOB_UID, SELECTORS, Listing
 from hone_operator.routing import Key, contents_of, keys_concerned
 from hone_operator.watchguard import Note, session
 from hone_operator.workqueue import WorkQueue
@@ -26,6 +26,7 @@ RESOURCES: dict[str, tuple[str, ...]] = {
     "Job": ("batch", "v1", "jobs"),
     "Pod": ("", "v1", "pods"),
 }
+WORKLOADS = ("kueue.x-k8s.io", "v1beta2", "workloads")
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -44,9 +45,22 @@ class NoDiffBase(kopf.DiffBaseStorage):
 class Watches:
     """kopf's watches of all kinds, into a cache and a queue."""
 
-    def __init__(self, cluster: Cluster, cache: Cache, queue: WorkQueue[Key], namespaces: Sequence[str]):
+    def __init__(
+        self,
+        cluster: Cluster,
+        cache: Cache,
+        queue: WorkQueue[Key],
+        namespaces: Sequence[str],
+        workloads: bool = False,
+    ):
+        """
+        Args:
+            workloads: whether to watch Kueue's too.
+        """
         self.cache, self.queue = cache, queue
-        self.listing = Listing(cluster, cache, self.changed, namespaces or (None,))
+        self.resources = {**RESOURCES, "Workload": WORKLOADS} if workloads else RESOURCES
+        selectors = {**SELECTORS, "Workload": JOB_UID} if workloads else SELECTORS
+        self.listing = Listing(cluster, cache, self.changed, namespaces or (None,), selectors)
         self.gone: tuple[Callable[[str], None], ...] = ()
         """Called with the uid of each deleted object of ours."""
         self.removed: Callable[[str, Mapping[str, Any]], None] = lambda kind, body: None
@@ -56,7 +70,7 @@ class Watches:
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Add our handlers."""
-        for kind, resource in RESOURCES.items():
+        for kind, resource in self.resources.items():
             self._register(registry, kind, resource)
 
         @kopf.on.login(registry=registry)
@@ -68,6 +82,8 @@ class Watches:
         @kopf.on.event(*resource, id=f"request-{kind.lower()}", registry=registry)
         async def request(event: Any, body: kopf.Body, **_: Any) -> None:
             self.listing.heard(kind)
+            if not self.cache.is_kept(kind, body):
+                return
             if event["type"] == "DELETED":
                 self.cache.remove(kind, body)
             elif not self.cache.put(kind, body):
@@ -132,6 +148,7 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.chunk_size = CHUNK
     settings.watching.label_selectors["batch", "v1", "jobs"] = COMPONENT
     settings.watching.label_selectors["", "v1", "pods"] = COMPONENT
+    settings.watching.label_selectors[WORKLOADS] = JOB_UID
     settings.queueing.idle_timeout = 0.5
     settings.process.ultimate_exiting_timeout = 20
     settings.persistence.diffbase_storage = NoDiffBase()

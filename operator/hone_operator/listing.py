@@ -13,12 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hone_operator.cache import Cache, version
-from hone_operator.cluster import Cluster, UnreadableObjectError
-from hone_operator.desired.names import COMPONENT
+from hone_operator.cluster import Cluster, ClusterError, NotFoundError, UnreadableObjectError
+from hone_operator.desired.names import COMPONENT, KUEUE_API
 
 log = logging.getLogger(__name__)
 SELECTORS = {"FineTuneJob": "", "Dataset": "", "ModelVersion": "", "Job": COMPONENT, "Pod": COMPONENT}
-"""Every kind that we watch, and its label selector."""
+"""Every kind that we always watch, owners before what they own, and its label selector."""
+JOB_UID = "kueue.x-k8s.io/job-uid"
+"""Label of a Workload that belongs to one object, e.g. a Job."""
+NO_KUEUE = (
+    f"kueue.enabled of the chart is true, and the API server has no Workloads of {KUEUE_API}: install Kueue 0.15 or "
+    "later, or set it to false"
+)
 SILENT_SECONDS = 120.0
 
 
@@ -32,6 +38,8 @@ class Listing:
     """Called with kind and body of every object that is new, newer or gone."""
     namespaces: Sequence[str | None] = (None,)
     """None: all."""
+    selectors: Mapping[str, str] = field(default_factory=lambda: SELECTORS)
+    """Of every kind that is watched."""
     _heard: dict[str, float] = field(default_factory=dict)
     _deaf: dict[str, int] = field(default_factory=dict)
     """Consecutive comparisons that found changes which a silent watch has not delivered."""
@@ -46,14 +54,23 @@ class Listing:
         Raises:
             ClusterError: a definition is not installed, or our rights do not suffice.
         """
-        for kind, selector in SELECTORS.items():
-            for namespace in self.namespaces:
-                async for body in self.cluster.scan(kind, namespace, selector):
+        for kind, selector in self.selectors.items():
+            try:
+                await self._fill(kind, selector)
+            except NotFoundError as error:
+                if kind == "Workload":
+                    raise ClusterError(404, "NotFound", NO_KUEUE) from error
+                raise
+
+    async def _fill(self, kind: str, selector: str) -> None:
+        for namespace in self.namespaces:
+            async for body in self.cluster.scan(kind, namespace, selector):
+                if self.cache.is_kept(kind, body):
                     self.cache.put(kind, body)
 
     async def compare(self) -> None:
         """Find what the watches missed and repair it: read what is newer, forget what is gone."""
-        for kind, selector in SELECTORS.items():
+        for kind, selector in self.selectors.items():
             late = 0
             for namespace in self.namespaces:
                 late += await self._compare(kind, namespace, selector)
@@ -66,6 +83,8 @@ class Listing:
         async for body in self.cluster.scan(kind, namespace, selector, metadata_only=True, unread=listed):
             meta = body["metadata"]
             listed.add(meta["uid"])
+            if not self.cache.is_kept(kind, body):
+                continue
             cached = self.cache.get(kind, meta["namespace"], meta["name"])
             if cached is None or cached["metadata"]["uid"] != meta["uid"] or version(cached) < version(body):
                 with contextlib.suppress(UnreadableObjectError):  # noted; the previously read body stays

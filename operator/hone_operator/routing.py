@@ -37,7 +37,7 @@ def keys_concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key
         swept = [contents_of(namespace)] if kind == "Dataset" or gone or goes else []
         return [Key(kind, namespace, name), *_users_of(kind, body, cache), *swept]
     owner = caches.owner_of(body)
-    if kind == "Pod" and owner:
+    if kind in ("Pod", "Workload") and owner:
         job = cache.get("Job", namespace, owner.name)
         owner = caches.owner_of(job) if job and caches.controls(job, body) else None
     if owner is None or owner.api_version != caches.API_VERSIONS.get(owner.kind):

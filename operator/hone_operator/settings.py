@@ -163,6 +163,13 @@ class TenantSettings(Section):
     """GPUs of one job over all its nodes; 0: any number."""
 
 
+class KueueSettings(Section):
+    """Queues of Kueue, which must be installed."""
+
+    enabled: bool = False
+    """Whether training Jobs enter the queue that their FineTuneJob names, and Workloads are watched."""
+
+
 class PodLimitSettings(Section):
     """Limits for every pod of Hone, in addition to its memory."""
 
@@ -209,6 +216,7 @@ class Settings(BaseSettings):
     """Empty: all namespaces."""
     opt_in: OptInSettings = Field(default_factory=OptInSettings)
     tenants: TenantSettings = Field(default_factory=TenantSettings)
+    kueue: KueueSettings = Field(default_factory=KueueSettings)
     pod_limits: PodLimitSettings = Field(default_factory=PodLimitSettings)
     metrics_from: list[dict[str, Any]] = Field(default_factory=list)
     """NetworkPolicy peers that may read the metrics of ranks; empty: everybody."""

@@ -58,7 +58,7 @@ SCHEDULING_CHANGED: dict[str, Any] = {
     "queueName": "other",
     "nodeSelector": {"a": "c"},
     "tolerations": [{"key": "b"}],
-    "topology": {"preferred": "rack"},
+    "topology": {"required": "zone"},
 }
 OPTIONAL = sorted(set(FULL) - {"scheduling"})
 MUTABLE: list[dict[str, Any]] = [

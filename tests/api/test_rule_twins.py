@@ -201,6 +201,12 @@ JOB_CASES: dict[str, Case] = {
             "tolerationSeconds": (ABSENT, 60),
         },
     ),
+    "topology": (
+        "scheduling.topology",
+        {"scheduling.queueName": "team"},
+        {"required": (ABSENT, "rack"), "preferred": (ABSENT, "rack")},
+    ),
+    "queue": ("scheduling", {}, {"queueName": (ABSENT, "team"), "topology": (ABSENT, {"required": "rack"})}),
 }
 DATASET_CASES: dict[str, Case] = {
     "dataset": (

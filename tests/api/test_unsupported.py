@@ -12,8 +12,6 @@ ASKED: dict[str, dict[str, Any]] = {
     "spec.tracking": {"spec.tracking": [{"type": "MLflow", "uri": "https://mlflow.example.org"}]},
     "spec.output.push": {"spec.output.push": {"uri": "oci://registry/model"}},
     "spec.output.version": {"spec.output.version": 3},
-    "spec.scheduling.queueName": {"spec.scheduling.queueName": "team"},
-    "spec.scheduling.topology": {"spec.scheduling.topology": {"required": "rack"}},
     "spec.deepspeed.offload": {"spec.deepspeed.offload": "Optimizer"},
     "spec.deepspeed with method PPO": {
         "spec.method": "PPO",
@@ -27,7 +25,7 @@ NOT_ASKED: tuple[dict[str, Any], ...] = (
     {"spec.tracking": []},
     {"spec.deepspeed": {"offload": "None"}},
     {"spec.deepspeed": {"zeroStage": 3}},
-    {"spec.scheduling": {"priorityClassName": "urgent"}},
+    {"spec.scheduling": {"priorityClassName": "urgent", "queueName": "team", "topology": {"required": "rack"}}},
     {"spec.model.uri": "pvc://models/base"},
     {"spec.method": "PPO", "spec.ppo": {"rewardModelVersion": "judge-v1"}},
 )

@@ -212,6 +212,15 @@ class Tenants(Values):
     )
 
 
+class Kueue(Values):
+    enabled: bool = Field(
+        False,
+        description="Let jobs wait for quota in the queue of Kueue that they name, see the guide Shared clusters. "
+        "Needs Kueue 0.15 or later in the cluster. Gives the operator the right to read all Workloads, and to "
+        "deactivate those of suspended jobs.",
+    )
+
+
 class PodLimits(Values):
     cpu_factor: Annotated[int, Field(ge=0, le=1000)] = Field(
         4, description="CPU limit of Hone's pods as a multiple of their request. 0: no CPU limit."
@@ -321,6 +330,7 @@ class ChartValues(Values):
     rbac: Rbac = Field(default_factory=Rbac)
     admission: Admission = Field(default_factory=Admission)
     tenants: Tenants = Field(default_factory=Tenants)
+    kueue: Kueue = Field(default_factory=Kueue)
     pod_limits: PodLimits = Field(default_factory=PodLimits)
     privacy: Privacy = Field(default_factory=Privacy)
     resources: Map = Field(

@@ -28,6 +28,12 @@ RESTORED = "hone.dev/restored"
 """Annotation with which whoever restores a backup declares it; any value except false."""
 VELERO = "velero.io/restore-name"
 """Label that Velero puts on every object it restores."""
+KUEUE_API = "kueue.x-k8s.io/v1beta2"
+"""Group and version of Kueue's Workload, served since Kueue 0.15."""
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""Label on a Job by which Kueue admits it: the LocalQueue. Somebody else's webhook may also have set it."""
+HELD = "hone.dev/held"
+"""Annotation on a Workload: true if we deactivated it because of spec.suspend. Only these are activated again."""
 OWNER_LABEL = {"FineTuneJob": FINETUNEJOB, "Dataset": DATASET, "ModelVersion": MODELVERSION}
 
 LEDGER = "hone-model-versions"

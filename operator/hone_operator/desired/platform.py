@@ -82,6 +82,8 @@ class Platform:
     """Limits on downloads."""
     bounds: Bounds = field(default_factory=Bounds)
     pod_limits: PodLimits = field(default_factory=PodLimits)
+    queues: bool = False
+    """Whether Kueue admits training Jobs that name a queue."""
     metrics_from: tuple[Mapping[str, Any], ...] = ()
     """NetworkPolicy peers that may read the metrics of ranks; empty: everybody."""
     rows_in_status: bool = True

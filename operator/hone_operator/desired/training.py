@@ -18,6 +18,7 @@ from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import METRICS_PORT, TRAINING, Mount, Work, read_only_folders, writable_folders
 from hone_operator.desired.quantity import threads
+from hone_operator.desired.queue import queue_of, queued
 from hone_operator.desired.scheduling import scheduling
 from hone_operator.times import read_time
 
@@ -344,4 +345,6 @@ def training(attempt: AttemptInputs, platform: Platform) -> list[dict[str, Any]]
     config, body = job_with_plan(
         attempt.owner, JobName(attempt.name, labels, annotations), work, platform, resources.nodes
     )
+    if queue := queue_of(spec.scheduling, platform):
+        body = queued(body, queue, spec.scheduling.topology)
     return [config, *(network(attempt.owner, attempt.number, platform) if resources.nodes > 1 else []), body]

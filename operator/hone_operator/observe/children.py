@@ -32,7 +32,8 @@ class Children:
         for job in self.cache.children(body, "Job"):
             if job["metadata"].get("deletionTimestamp"):
                 continue
-            seen = ObservedJob(job, self.cache.children(job, "Pod"))
+            workload = next(iter(self.cache.children(job, "Workload")), None)
+            seen = ObservedJob(job, self.cache.children(job, "Pod"), workload=workload)
             if seen.finished:
                 # Only a FineTuneJob's status has room for the log, which may quote rows.
                 with_log = body["kind"] == "FineTuneJob" and self.platform.rows_in_status

@@ -12,7 +12,7 @@ from hone_api.states import AttemptOutcome
 from hone_api.status_json import AttemptJson
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import phases
+from hone_operator.reconcile import phases, queueing
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
 from hone_operator.reconcile.pods import ObservedJob
@@ -22,6 +22,10 @@ MAX_RECORDS = 128
 KEPT_JOBS = 3
 """Number of ended attempts of a run that keep their Jobs, with pods and logs."""
 STOPPED_BY_USER = frozenset({FailureCode.INTERRUPTED, FailureCode.DISRUPTED})
+STOPPED_BY_QUEUE = STOPPED_BY_USER | {FailureCode.RANK_FAILED}
+"""Causes that the stop of all pods explains, also of one that needed longer than its grace period."""
+STOPPED = frozenset({AttemptOutcome.SUSPENDED, AttemptOutcome.REQUEUED})
+"""Outcomes of an attempt whose pods were told to stop, and start again later."""
 
 
 @dataclass
@@ -122,11 +126,11 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
             before = records[index - 1] if index else None
             _take_steps(record, before, now.report)
             last_word = phases.take(record, job, now.report, now.gpus)
-            suspended = record["outcome"] == AttemptOutcome.SUSPENDED
+            stopped = record["outcome"] in STOPPED
             cause = _bring_up_to_date(record, job, before, following, now)
             if "endTime" in record:
                 waited = bool(job and job.states and not job.states[0].ran)
-                phases.close(record, now.report, now.gpus, killed=not (last_word or suspended), waited=waited)
+                phases.close(record, now.report, now.gpus, killed=not (last_word or stopped), waited=waited)
             if following is None:
                 attempts.job, attempts.cause = job, cause
                 _settle(records, job)
@@ -164,7 +168,7 @@ def _bring_up_to_date(
             return _close(record, now.job_deleted_at, cause, now)
         return None
     if not job.finished:
-        record["outcome"] = AttemptOutcome.SUSPENDED if now.suspended else AttemptOutcome.RUNNING
+        record["outcome"] = _present(record, job, now)
         return None
     result = trained(job)
     if result is None:
@@ -174,6 +178,15 @@ def _bring_up_to_date(
     # The result is at the exported step, to which early stopping goes back; the last report may be missing.
     record["endStep"] = max(record.get("endStep", 0), result.steps)
     return None
+
+
+def _present(record: AttemptJson, job: ObservedJob, now: Now) -> AttemptOutcome:
+    """Outcome of an attempt that has not ended."""
+    if now.suspended:
+        return AttemptOutcome.SUSPENDED
+    # Kueue may admit the Job again while its pods are still saving a checkpoint.
+    stopping = record["outcome"] == AttemptOutcome.REQUEUED and any(p.is_stopping for p in job.states)
+    return AttemptOutcome.REQUEUED if queueing.is_evicted(job) or stopping else AttemptOutcome.RUNNING
 
 
 def _stranded(pod: str) -> str:
@@ -224,7 +237,7 @@ def _close(record: AttemptJson, ended_at: str, cause: Cause | None, now: Now) ->
     if cause and cause.code == FailureCode.INTERRUPTED and cause.step is not None:  # its report may have been lost
         record["endStep"] = cause.step
     if cause:
-        record["outcome"] = _outcome(cause, now.suspended or record["outcome"] == AttemptOutcome.SUSPENDED)
+        record["outcome"] = _outcome(cause, AttemptOutcome.SUSPENDED if now.suspended else record["outcome"])
         record["reason"] = cause.code
     else:
         record["outcome"] = AttemptOutcome.SUCCEEDED
@@ -237,9 +250,15 @@ def _cause(job: ObservedJob) -> Cause:
     return root_cause(job)
 
 
-def _outcome(cause: Cause, suspended: bool) -> AttemptOutcome:
-    if suspended and cause.code in STOPPED_BY_USER:
+def _outcome(cause: Cause, before: str) -> AttemptOutcome:
+    """
+    Args:
+        before: the outcome that the record had until now.
+    """
+    if before == AttemptOutcome.SUSPENDED and cause.code in STOPPED_BY_USER:
         return AttemptOutcome.SUSPENDED
+    if before == AttemptOutcome.REQUEUED and cause.code in STOPPED_BY_QUEUE:
+        return AttemptOutcome.REQUEUED
     return AttemptOutcome.PREEMPTED if cause.retry is Retry.DISRUPTION else AttemptOutcome.FAILED
 
 

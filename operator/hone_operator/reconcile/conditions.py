@@ -13,7 +13,7 @@ TROUBLE = frozenset({Reason.INTERNAL_ERROR, Reason.STATUS_REFUSED, Reason.WRITE_
 
 
 class KubeCondition(StrEnum):
-    """Conditions of Jobs and pods, which Kubernetes writes."""
+    """Conditions of Jobs and pods, which Kubernetes writes, and of Workloads, which Kueue writes."""
 
     COMPLETE = "Complete"
     """Of a Job: it succeeded, and all of its pods have ended."""
@@ -23,6 +23,12 @@ class KubeCondition(StrEnum):
     """Of a pod: the cluster takes it."""
     POD_SCHEDULED = "PodScheduled"
     """Of a pod: it has a node."""
+    QUOTA_RESERVED = "QuotaReserved"
+    """Of a Workload: it has quota; admission checks may be open."""
+    ADMITTED = "Admitted"
+    """Of a Workload: its pods may start."""
+    EVICTED = "Evicted"
+    """Of a Workload: Kueue took its quota back and stops its pods. False again when it gets quota."""
 
 
 class Conditions:

@@ -12,7 +12,7 @@ from hone_api.states import GATES, AnyReason, AttemptOutcome, ConditionType, Job
 from hone_operator.desired import names
 from hone_operator.progress.numbers import newest
 from hone_operator.reconcile import phases
-from hone_operator.reconcile.attempts import surplus
+from hone_operator.reconcile.attempts import STOPPED, surplus
 from hone_operator.reconcile.conditions import MAX_MESSAGE, Conditions, is_true
 from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.failures import Cause
@@ -22,6 +22,12 @@ from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import parse_time
 
 FAILURE = "failure.json"
+IN_QUEUE: dict[str, JobPhase] = {
+    Reason.QUEUED: JobPhase.QUEUED,
+    Reason.DEACTIVATED: JobPhase.QUEUED,
+    Reason.REQUEUED: JobPhase.REQUEUED,
+}
+"""Phases by the reason of condition Admitted."""
 
 
 def succeed(draft: JobDraft, reason: AnyReason, message: str, ended_at: str) -> Outcome:
@@ -42,7 +48,7 @@ def fail(draft: JobDraft, cause: Cause, active: Iterable[Mapping[str, Any]] = ()
     attempts = draft.status.get("attempts") or []
     last = attempts[-1] if attempts else None
     if last and "endTime" not in last:
-        ran = last["outcome"] != AttemptOutcome.SUSPENDED
+        ran = last["outcome"] not in STOPPED
         last["endTime"] = draft.time
         phases.close(last, newest(draft.status), phases.gpus_of(draft.body), killed=ran, waited=True)
         last |= {"outcome": AttemptOutcome.FAILED, "reason": cause.code}
@@ -140,6 +146,9 @@ def phase(conditions: Conditions, attempts: int) -> JobPhase:
         return JobPhase.SUSPENDED
     if conditions.is_true(ConditionType.RUNNING):
         return JobPhase.RUNNING
+    admitted = conditions.get(ConditionType.ADMITTED) if conditions.has(ConditionType.ADMITTED) else {}
+    if in_queue := IN_QUEUE.get(admitted.get("reason", "")):
+        return in_queue
     if attempts > 1:
         return JobPhase.RESTARTING
     if attempts == 1:

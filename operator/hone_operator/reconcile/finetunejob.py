@@ -13,9 +13,10 @@ from hone_api.status_json import JobProgressJson
 from hone_operator.desired import names
 from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
+from hone_operator.desired.queue import queue_of
 from hone_operator.desired.training import image, network, training
 from hone_operator.progress.numbers import newest
-from hone_operator.reconcile import bounds, earlier, forecast, inputs, phases
+from hone_operator.reconcile import bounds, earlier, forecast, inputs, phases, queueing
 from hone_operator.reconcile import progress as reports
 from hone_operator.reconcile.acceptance import RefusedSpec, begun, refuse, tell_refused, why_refused
 from hone_operator.reconcile.attempts import Now, final_cause, next_start, observe_attempts, surplus, trained
@@ -69,7 +70,8 @@ def reconcile(job: Mapping[str, Any], seen: Observed, now: datetime, platform: P
     refused = why_refused(spec, seen, draft, platform)
     if refused and not begun(draft, seen):
         return refuse(draft, seen, refused)
-    accept(draft, unknown, storage_note(spec.resources.nodes, platform))
+    notes = storage_note(spec.resources.nodes, platform), queueing.note(spec.scheduling, platform)
+    accept(draft, unknown, " ".join(filter(None, notes)))
     if refused:
         tell_refused(draft, refused)
     return _Run(draft, spec, seen, platform).decide()
@@ -172,7 +174,8 @@ class _Run:
         attempts.records.append(
             {"number": number, "jobName": attempt.name, "startTime": draft.time, "outcome": AttemptOutcome.RUNNING}
         )
-        draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or draft.time)
+        waits = queue_of(self.spec.scheduling, self.platform)
+        draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or (None if waits else draft.time))
         return self._not_done(ConditionType.RUNNING)
 
     def _stopping(self) -> Outcome:
@@ -206,7 +209,9 @@ class _Run:
 
     def _watch(self, job: ObservedJob) -> Outcome:
         """Follow an attempt whose Job has not ended."""
-        if job.body["spec"].get("suspend", False) != self.spec.suspend:
+        if job.queue:
+            self._follow_queue(job)
+        elif job.is_suspended != self.spec.suspend:
             self.draft.apply.append(suspension(job.body, self.spec.suspend))
         pinned = self.gate_keeper.pinned
         self.draft.put(resolved=as_json(pinned) if pinned else self.draft.old.get("resolved"))
@@ -219,6 +224,8 @@ class _Run:
             self.draft.check_in(NETWORK_SECONDS if trains else RECHECK_SECONDS)
         if self.spec.suspend:
             return self._paused()
+        if job.queue and job.is_suspended:
+            return self._queued(job)
         nodes, obstacle = self.spec.resources.nodes, waiting(job)
         if obstacle and not obstacle.scheduled:
             self.conditions.set(ConditionType.ADMITTED, False, obstacle.reason, obstacle.message)
@@ -248,6 +255,20 @@ class _Run:
                 self.draft.tell(Reason.STARTED, f"Attempt {self.attempts.count} is running.")
         else:
             self._not_running(Reason.STARTING, f"Attempt {self.attempts.count} is starting.")
+        return self._not_done(ConditionType.RUNNING)
+
+    def _follow_queue(self, job: ObservedJob) -> None:
+        """Show the place in the queue, and pass the user's suspension on to Kueue."""
+        self.draft.put(queue=queueing.place(job, self.platform.queues).status)
+        if self.platform.queues and (change := queueing.pass_on(job, self.spec.suspend)):
+            self.draft.apply.append(change)
+
+    def _queued(self, job: ObservedJob) -> Outcome:
+        """Wait for Kueue: for the first time, or because it took the quota back."""
+        place = queueing.place(job, self.platform.queues)
+        self.conditions.set(ConditionType.ADMITTED, False, place.reason, place.message)
+        self.draft.tell_change(ConditionType.ADMITTED, warning=place.reason == Reason.DEACTIVATED)
+        self._not_running(place.reason)
         return self._not_done(ConditionType.RUNNING)
 
     def _image_corrected(self) -> bool:
@@ -292,8 +313,13 @@ class _Run:
         self._warnings = reports.warnings(curves)
 
     def _start_time(self) -> str | None:
-        records = self.attempts.records
-        return self.draft.old.get("startTime") or (records[0]["startTime"] if records else None)
+        """When the first attempt started: created its pods, if it had to wait in a queue for that."""
+        if started := self.draft.old.get("startTime"):
+            return started
+        records, job = self.attempts.records, self.attempts.job
+        if job and job.queue and not job.finished:
+            return None if job.is_suspended else self.draft.time
+        return records[0]["startTime"] if records else None
 
     def _over_deadline(self) -> Cause | None:
         """Whether time alone ends the run. Sets no condition, only the next check."""

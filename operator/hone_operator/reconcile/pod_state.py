@@ -94,6 +94,12 @@ class PodState:
         return self.phase in ("Running", "Succeeded", "Failed")
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether it was deleted, e.g. because its Job is suspended, and has not ended yet; not for a disruption."""
+        deleted = bool(self.body["metadata"].get("deletionTimestamp")) and not self.disruption.is_true
+        return deleted and self.phase not in ("Succeeded", "Failed")
+
+    @property
     def ending(self) -> TerminationMessage | None:
         """The termination message, if it is ours."""
         return self.termination.ending if self.termination else None

@@ -9,6 +9,7 @@ from typing import Any
 from hone_api.failures import FailureCode
 from hone_api.report import TerminationMessage
 from hone_api.states import AnyReason, Quoted
+from hone_operator.desired import names
 from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
 from hone_operator.reconcile.pod_state import ContainerWait, PodState, read_pod
 from hone_operator.reconcile.scheduling import Needs, explain
@@ -50,6 +51,8 @@ class ObservedJob:
     """The kubelet's message if it cannot create a container."""
     plan_lost: bool = False
     """Whether its plan's ConfigMap is gone before a pod has read it: it can never start."""
+    workload: Mapping[str, Any] | None = None
+    """What Kueue has made of it; None: nothing, or it has no queue."""
 
     @cached_property
     def states(self) -> tuple[PodState, ...]:
@@ -59,12 +62,17 @@ class ObservedJob:
     @property
     def scheduled(self) -> int:
         """Number of pods that have a node."""
-        return sum(1 for pod in self.states if pod.scheduling.is_true)
+        return sum(1 for pod in self._present if pod.scheduling.is_true)
 
     @property
     def running(self) -> int:
         """Number of pods whose container runs or has run."""
-        return sum(1 for pod in self.states if pod.ran)
+        return sum(1 for pod in self._present if pod.ran)
+
+    @property
+    def _present(self) -> tuple[PodState, ...]:
+        """Without the pods that Kueue has stopped: it can admit their Job again before they have ended."""
+        return tuple(pod for pod in self.states if not (self.queue and pod.is_stopping))
 
     @property
     def name(self) -> str:
@@ -92,6 +100,16 @@ class ObservedJob:
                 ended_at: str = condition(self.body, type_).get("lastTransitionTime", "")
                 return ended_at
         return ""
+
+    @property
+    def queue(self) -> str:
+        """The LocalQueue of Kueue that it is in; empty: none."""
+        queue: str = self.body["metadata"].get("labels", {}).get(names.QUEUE, "")
+        return queue
+
+    @property
+    def is_suspended(self) -> bool:
+        return bool(self.body["spec"].get("suspend"))
 
     @property
     def nodes(self) -> int:

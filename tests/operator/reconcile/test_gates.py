@@ -60,8 +60,6 @@ def test_the_same_again_writes_nothing(life):
         ({"model": {"uri": "oci://host/x"}}, "spec.model.uri"),
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
         ({"deepspeed": {"offload": "Optimizer"}, "resources": {"nodes": 2}}, "spec.deepspeed.offload"),
-        ({"scheduling": {"queueName": "q"}}, "spec.scheduling.queueName"),
-        ({"scheduling": {"topology": {"required": "rack"}}}, "spec.scheduling.topology"),
         ({"output": {"modelName": "m", "version": 3}}, "spec.output.version"),
         ({"output": {"modelName": "m", "push": {"uri": "oci://h/x"}}}, "spec.output.push"),
         ({"tracking": [{"type": "MLflow"}]}, "spec.tracking"),
@@ -81,9 +79,9 @@ def test_what_is_not_supported_yet_is_refused_by_name(new_life, conditions, spec
 
 
 def test_all_unsupported_fields_are_named_at_once(new_life):
-    life = new_life(tracking=[{"type": "WandB"}], scheduling={"queueName": "q"})
+    life = new_life(tracking=[{"type": "WandB"}], output={"modelName": "m", "version": 3})
     life.tick()
-    for name in ("spec.tracking", "spec.scheduling.queueName"):
+    for name in ("spec.tracking", "spec.output.version"):
         assert name in life.status["failure"]["message"]
 
 

@@ -1,0 +1,131 @@
+"""Where an attempt stands in its queue: what Kueue's Workload says, and when the operator changes it.
+
+Kueue starts and stops a Job with its label by `spec.suspend`. The operator never writes that field of such a Job, or
+the two would undo each other's writes: `spec.suspend` of a FineTuneJob becomes `spec.active` of the Workload.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hone_api.placement import Scheduling
+from hone_api.states import Reason
+from hone_api.status_json import QueueJson
+from hone_operator.desired import names
+from hone_operator.desired.platform import Platform
+from hone_operator.desired.queue import activation
+from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
+from hone_operator.reconcile.pods import ObservedJob
+
+MAX_MESSAGE = 1024
+PENDING = "Pending"
+NOT_TAKEN_UP = "Kueue has not taken up Job {} yet. If this lasts, Kueue does not run, or does not manage Jobs here."
+NOT_ENABLED = (
+    "Job {} waits in Kueue's queue {}, and kueue.enabled of the chart is false: set it to true, or delete the Job, and "
+    "the default LocalQueue if there is one."
+)
+ACTIVATE = 'To queue it again: kubectl patch workload {} -n {} --type=merge -p \'{{"spec":{{"active":true}}}}\''
+
+
+def note(scheduling: Scheduling, platform: Platform) -> str:
+    """What becomes of a queue's name where Kueue is not enabled; empty if there is nothing to say."""
+    if platform.queues or not scheduling.queue_name:
+        return ""
+    return (
+        f"spec.scheduling.queueName {scheduling.queue_name} is not used, because kueue.enabled of the chart is false: "
+        "the pods do not wait for quota."
+    )
+
+
+@dataclass(frozen=True)
+class QueuePlace:
+    """The place of a Job in its queue."""
+
+    reason: Reason
+    """Of the condition Admitted, while Kueue keeps the Job suspended."""
+    message: str
+    status: QueueJson
+    """The value of status.queue."""
+
+
+def place(job: ObservedJob, enabled: bool) -> QueuePlace:
+    """The place of a Job that has a queue.
+
+    Args:
+        enabled: whether the operator reads Workloads.
+    """
+    if enabled and job.workload is not None:
+        return _of_workload(job.queue, job.workload)
+    words = NOT_TAKEN_UP.format(job.name) if enabled else NOT_ENABLED.format(job.name, job.queue)
+    return QueuePlace(Reason.QUEUED, words, {"name": job.queue, "reason": PENDING, "message": words})
+
+
+def is_evicted(job: ObservedJob) -> bool:
+    """Whether Kueue took the quota of a Job back, and has not given it any since."""
+    return is_true(job.workload or {}, KubeCondition.EVICTED)
+
+
+def pass_on(job: ObservedJob, suspend: bool) -> dict[str, Any] | None:
+    """The change of a Job's Workload that `spec.suspend` of the FineTuneJob asks for; None if there is none."""
+    workload = job.workload
+    if workload is None or job.finished:
+        return None
+    if suspend:
+        return activation(workload, active=False) if _is_active(workload) else None
+    return activation(workload, active=True) if _is_ours(workload) else None
+
+
+def _is_active(workload: Mapping[str, Any]) -> bool:
+    return workload["spec"].get("active") is not False
+
+
+def _is_ours(workload: Mapping[str, Any]) -> bool:
+    """Whether the operator has deactivated it."""
+    return (workload["metadata"].get("annotations") or {}).get(names.HELD) == "true"
+
+
+def _of_workload(queue: str, workload: Mapping[str, Any]) -> QueuePlace:
+    meta, state = workload["metadata"], workload["status"]
+    reason, word, message, since = _standing(workload)
+    status: QueueJson = {"name": queue, "workload": meta["name"], "reason": word, "message": message[:MAX_MESSAGE]}
+    if since:
+        status["since"] = since
+    if cluster_queue := (state.get("admission") or {}).get("clusterQueue"):
+        status["clusterQueue"] = cluster_queue
+    if (priority := workload["spec"].get("priority")) is not None:
+        status["priority"] = priority
+    if evictions := _evictions(state):
+        status["evictions"] = evictions
+    return QueuePlace(reason, message[:MAX_MESSAGE], status)
+
+
+def _standing(workload: Mapping[str, Any]) -> tuple[Reason, str, str, str]:
+    """(reason, Kueue's word for it, message, since when) of a Workload: the first obstacle, or that it is admitted."""
+    meta = workload["metadata"]
+    evicted, quota = condition(workload, KubeCondition.EVICTED), condition(workload, KubeCondition.QUOTA_RESERVED)
+    told, waits = evicted.get("message", ""), quota.get("message", "")
+    if not _is_active(workload) and not _is_ours(workload):
+        words = f"{told or 'The workload is deactivated'}. {ACTIVATE.format(meta['name'], meta['namespace'])}"
+        word = evicted.get("reason") or Reason.DEACTIVATED
+        return Reason.DEACTIVATED, word, words, evicted.get("lastTransitionTime", "")
+    if evicted.get("status") == "True" and not evicted["reason"].startswith(Reason.DEACTIVATED):
+        words = told if waits in ("", told) or quota["status"] == "True" else f"{told}. It waits again: {waits}"
+        return Reason.REQUEUED, evicted["reason"], words, evicted.get("lastTransitionTime", "")
+    if is_true(workload, KubeCondition.ADMITTED):
+        admitted = condition(workload, KubeCondition.ADMITTED)
+        return Reason.QUEUED, KubeCondition.ADMITTED, "", admitted.get("lastTransitionTime", "")
+    if quota.get("status") == "True":
+        return Reason.QUEUED, "AdmissionChecks", _open_checks(workload), quota.get("lastTransitionTime", "")
+    since = quota.get("lastTransitionTime") or meta.get("creationTimestamp", "")
+    return Reason.QUEUED, quota.get("reason") or PENDING, waits or "Kueue has not considered it yet.", since
+
+
+def _open_checks(workload: Mapping[str, Any]) -> str:
+    checks = workload["status"].get("admissionChecks") or ()
+    return "; ".join(f"{c['name']}: {c['message'] or c['state']}" for c in checks if c["state"] != "Ready")
+
+
+def _evictions(state: Mapping[str, Any]) -> int:
+    """How often Kueue took the quota back."""
+    counted = (state.get("schedulingStats") or {}).get("evictions") or ()
+    return sum(each["count"] for each in counted if each["reason"] != Reason.DEACTIVATED)

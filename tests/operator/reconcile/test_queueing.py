@@ -1,0 +1,263 @@
+"""A run in a queue of Kueue: who writes what, what the status says, and what costs a restart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hone_operator.reconcile.outcome import Outcome
+
+pytestmark = pytest.mark.pure
+TEAM = {"queueName": "team"}
+SHORT = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor h100"
+PREEMPTED = "Preempted to accommodate a workload due to prioritization in the ClusterQueue"
+
+
+def condition(type_: str, status: str, reason: str = "", message: str = "", since: str = "") -> dict[str, Any]:
+    return {"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": since}
+
+
+class Queued:
+    """A life whose Job is in a queue, and Kueue's part of it played by hand."""
+
+    def __init__(self, new_life: Any, at: Any, topology: Any = None, **spec: Any) -> None:
+        placed = {"topology": topology} if topology else {}
+        self.life = new_life(scheduling={**TEAM, **placed}, **spec)
+        self.life.world.platform = replace(self.life.world.platform, queues=True)
+        self.at = at
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return dict(self.life.status)
+
+    @property
+    def job(self) -> dict[str, Any]:
+        return dict(self.life.children[-1].body)
+
+    def kueue(self, *conditions: Any, suspend: bool = True, pods: Any = (), **workload: Any) -> None:
+        """What Kueue has written: conditions of the Workload, and `suspend` of the Job."""
+        meta = {"name": "job-run-1-ab12c", "namespace": "team", "uid": "wl", "creationTimestamp": self.at(1)}
+        meta |= workload.pop("metadata", {})
+        spec = {"active": workload.pop("active", True), "priority": 100}
+        body = {
+            "kind": "Workload",
+            "metadata": meta,
+            "spec": spec,
+            "status": {"conditions": list(conditions), **workload},
+        }
+        job = self.life.children[-1]
+        job.body["spec"]["suspend"] = suspend
+        self.life.children[-1] = self.life.world.child(job.body, *pods, workload=body)
+
+    def admitted(self, *pods: Any) -> None:
+        admission = {"clusterQueue": "research"}
+        quota = condition("QuotaReserved", "True", "QuotaReserved", "", self.at(20))
+        taken = condition("Admitted", "True", "Admitted", "", self.at(20))
+        gone = condition("Evicted", "False", "QuotaReserved", f"Previously: {PREEMPTED}", self.at(20))
+        self.kueue(quota, taken, gone, suspend=False, pods=pods, admission=admission)
+
+    def evicted(self, *pods: Any, reason: str = "Preempted", waits: str = SHORT) -> None:
+        quota = condition("QuotaReserved", "False", "Pending", waits, self.at(40))
+        taken = condition("Evicted", "True", reason, PREEMPTED, self.at(40))
+        counted = {"evictions": [{"reason": reason, "underlyingCause": "", "count": 1}]}
+        self.kueue(quota, taken, pods=pods, schedulingStats=counted)
+
+
+@pytest.fixture
+def queued(new_life: Any, at: Any) -> Queued:
+    return Queued(new_life, at)
+
+
+def test_a_job_enters_its_queue_suspended(queued):
+    queued.life.tick()
+    assert queued.job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+    assert queued.job["spec"]["suspend"] is True
+    assert "kueue.x-k8s.io/queue-name" not in queued.job["spec"]["template"]["metadata"]["labels"]
+
+
+def test_a_pod_that_kueue_stops_does_not_fail_its_job(queued):
+    """The Job would lose its place in the queue. A disrupted pod ends the attempt, as everywhere."""
+    queued.life.tick()
+    rules = queued.job["spec"]["podFailurePolicy"]["rules"]
+    codes = [code for rule in rules if "onExitCodes" in rule for code in rule["onExitCodes"]["values"]]
+    assert codes == [65, 70, 74, 78]
+    assert rules[0]["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+
+
+@pytest.mark.parametrize("level", ["required", "preferred"])
+def test_a_topology_is_asked_of_kueue(new_life, at, level):
+    queued = Queued(new_life, at, topology={level: "example.org/rack"})
+    queued.life.tick()
+    wanted = {f"kueue.x-k8s.io/podset-{level}-topology": "example.org/rack"}
+    assert queued.job["spec"]["template"]["metadata"]["annotations"] == wanted
+
+
+def test_without_kueue_the_same_job_starts_without_a_queue(new_life, conditions):
+    life = new_life(scheduling=TEAM)
+    life.tick()
+    assert "kueue.x-k8s.io/queue-name" not in life.children[-1].body["metadata"]["labels"]
+    assert "suspend" not in life.children[-1].body["spec"]
+    assert conditions(life.status)["Accepted"] == "True/Accepted"
+    (accepted,) = (c for c in life.status["conditions"] if c["type"] == "Accepted")
+    assert (
+        "spec.scheduling.queueName team is not used, because kueue.enabled of the chart is false" in accepted["message"]
+    )
+    assert "queue" not in life.status
+    assert life.status["startTime"]
+
+
+def test_the_status_says_why_it_waits_and_since_when(queued, conditions):
+    queued.life.tick()
+    queued.life.tick(1)
+    assert queued.status["queue"]["message"].startswith("Kueue has not taken up Job run-1 yet")
+    queued.kueue(condition("QuotaReserved", "False", "Pending", SHORT, queued.at(2)))
+    outcome = queued.life.tick(3)
+    assert queued.status["phase"] == "Queued"
+    assert conditions(queued.status)["Admitted"] == conditions(queued.status)["Ready"] == "False/Queued"
+    assert queued.status["queue"] == {
+        "name": "team",
+        "workload": "job-run-1-ab12c",
+        "reason": "Pending",
+        "message": SHORT,
+        "since": queued.at(2),
+        "priority": 100,
+    }
+    assert (outcome.create, outcome.apply, outcome.delete, outcome.check_again_in) == ((), (), (), None)
+    assert queued.life.tick(4) == Outcome()
+
+
+def test_open_admission_checks_are_named(queued):
+    queued.life.tick()
+    checks = [{"name": "capacity", "state": "Pending", "message": "no node yet"}, {"name": "ok", "state": "Ready"}]
+    queued.kueue(condition("QuotaReserved", "True", since=queued.at(2)), admissionChecks=checks)
+    queued.life.tick(3)
+    assert (queued.status["queue"]["reason"], queued.status["queue"]["message"]) == (
+        "AdmissionChecks",
+        "capacity: no node yet",
+    )
+
+
+def test_waiting_does_not_count_towards_the_deadline(new_life, at, world, conditions):
+    queued = Queued(new_life, at, deadline="10m")
+    queued.life.tick()
+    queued.kueue(condition("QuotaReserved", "False", "Pending", SHORT, at(2)))
+    queued.life.tick(3600)
+    assert "startTime" not in queued.status
+    queued.admitted(world.pod())
+    assert queued.life.tick(4000).check_again_in == 600
+    assert queued.status["startTime"] == at(4000)
+
+
+def test_an_admitted_job_runs_and_the_operator_never_writes_suspend(queued, world, conditions):
+    queued.life.tick()
+    queued.admitted()
+    assert queued.life.tick(20).apply == ()
+    assert conditions(queued.status)["Admitted"] == "Unknown/Pending"
+    assert queued.status["queue"]["reason"] == "Admitted"
+    assert queued.status["queue"]["clusterQueue"] == "research"
+    queued.admitted(world.pod())
+    assert queued.life.tick(30).apply == ()
+    assert conditions(queued.status)["Admitted"] == "True/Scheduled"
+    assert queued.status["phase"] == "Running"
+    assert queued.life.tick(31) == Outcome()
+
+
+def test_an_eviction_costs_nothing_and_the_same_attempt_continues(new_life, at, world, conditions):
+    queued = Queued(new_life, at, restarts={"maxRestarts": 0, "maxPreemptions": 0})
+    queued.life.tick()
+    queued.admitted(world.pod())
+    queued.life.tick(30)
+    stopping = world.pod()
+    stopping["metadata"]["deletionTimestamp"] = at(40)
+    queued.evicted(stopping)
+    outcome = queued.life.tick(41)
+    assert (outcome.create, outcome.apply, outcome.delete) == ((), (), ())
+    assert queued.status["phase"] == "Requeued"
+    assert conditions(queued.status)["Admitted"] == conditions(queued.status)["Running"] == "False/Requeued"
+    assert [a["outcome"] for a in queued.status["attempts"]] == ["Requeued"]
+    assert queued.status["queue"]["reason"] == "Preempted"
+    assert queued.status["queue"]["evictions"] == 1
+    assert queued.status["queue"]["message"] == f"{PREEMPTED}. It waits again: {SHORT}"
+    assert [(e.reason, e.type) for e in outcome.events] == [("Requeued", "Normal")]
+    queued.admitted(stopping)
+    queued.life.tick(50)
+    assert queued.status["phase"] == "Starting"
+    assert [a["outcome"] for a in queued.status["attempts"]] == ["Requeued"]
+    queued.admitted(world.pod())
+    queued.life.tick(60)
+    assert queued.status["phase"] == "Running"
+    assert [(a["number"], a["outcome"]) for a in queued.status["attempts"]] == [(1, "Running")]
+
+
+@pytest.mark.parametrize(("exit_code", "outcome"), [(75, "Requeued"), (137, "Requeued"), (65, "Failed")])
+def test_a_job_that_fails_while_kueue_stops_it_costs_nothing_unless_the_run_itself_failed(
+    new_life, at, world, exit_code, outcome
+):
+    queued = Queued(new_life, at, restarts={"maxRestarts": 0, "maxPreemptions": 0})
+    queued.life.tick()
+    queued.admitted(world.pod())
+    queued.life.tick(30)
+    queued.evicted(world.pod())
+    queued.life.tick(41)
+    queued.life.ends("Failed", world.dead(exit_code, outcome=world.failure("BadData") if exit_code == 65 else None))
+    created = queued.life.tick(61).create
+    assert queued.status["attempts"][0]["outcome"] == outcome
+    assert world.component("Job", created) == (["run-2"] if outcome == "Requeued" else [])
+
+
+def test_the_user_suspends_through_kueue(queued, world, conditions):
+    queued.life.tick()
+    queued.admitted(world.pod())
+    queued.life.tick(30)
+    queued.life.job["spec"]["suspend"] = True
+    (change,) = queued.life.tick(40).apply
+    assert (change["kind"], change["spec"]) == ("Workload", {"active": False})
+    assert change["metadata"] == {
+        "name": "job-run-1-ab12c",
+        "namespace": "team",
+        "uid": "wl",
+        "annotations": {"hone.dev/held": "true"},
+    }
+    assert queued.status["phase"] == "Suspended"
+    assert queued.status["attempts"][0]["outcome"] == "Suspended"
+    held = {"annotations": {"hone.dev/held": "true"}}
+    told = condition("Evicted", "True", "Deactivated", "The workload is deactivated", at_ := queued.at(41))
+    queued.kueue(
+        condition("QuotaReserved", "False", "Pending", "The workload is deactivated", at_),
+        told,
+        active=False,
+        metadata=held,
+    )
+    assert queued.life.tick(50).apply == ()
+    queued.life.job["spec"]["suspend"] = False
+    (change,) = queued.life.tick(60).apply
+    assert change["spec"] == {"active": True}
+    assert change["metadata"]["annotations"] == {"hone.dev/held": "false"}
+    assert queued.status["phase"] == "Queued"
+    queued.kueue(told, metadata={"annotations": {"hone.dev/held": "false"}})
+    assert queued.life.tick(70).apply == ()
+
+
+def test_what_somebody_else_deactivated_stays_so(queued, conditions):
+    queued.life.tick()
+    told = condition("Evicted", "True", "Deactivated", "The workload is deactivated", queued.at(5))
+    queued.kueue(told, active=False)
+    outcome = queued.life.tick(10)
+    assert outcome.apply == ()
+    assert conditions(queued.status)["Admitted"] == "False/Deactivated"
+    assert [e.type for e in outcome.events] == ["Warning"]
+    assert "kubectl patch workload job-run-1-ab12c -n team --type=merge" in queued.status["queue"]["message"]
+
+
+def test_a_job_that_a_webhook_put_into_a_queue_is_left_to_kueue(new_life, conditions):
+    """A LocalQueue called `default` takes every Job of its namespace, also where kueue.enabled is false."""
+    life = new_life()
+    life.tick()
+    life.children[-1].body["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "default"
+    life.children[-1].body["spec"]["suspend"] = True
+    outcome = life.tick(5)
+    assert outcome.apply == ()
+    assert conditions(life.status)["Admitted"] == "False/Queued"
+    assert "kueue.enabled of the chart is false" in life.status["queue"]["message"]
