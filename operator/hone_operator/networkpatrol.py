@@ -65,13 +65,13 @@ class NetworkPatrol:
         for attempt in active:
             self._turns.add(attempt, 0.0)
         looked_at = 0
-        while looked_at < MOST and (found := self._turns.pop(lambda namespace: False)):
-            if found[0] in active:
+        while looked_at < MOST and (due := self._turns.pop(lambda namespace: False)):
+            if due[0] in active:
                 looked_at += 1
-                await self._look_at(found[0])
+                await self._look_at(due[0])
 
     def _active(self) -> list[NetworkedJob]:
-        found = []
+        running = []
         for job in self.cache.items("Job"):
             if (job["spec"].get("completions") or 1) < 2:
                 continue
@@ -83,8 +83,8 @@ class NetworkPatrol:
             if (job["metadata"].get("labels") or {}).get(names.COMPONENT) != "training":
                 continue
             if self.is_served(owner.namespace):
-                found.append(NetworkedJob(owner.namespace, seen.name, Key(owner.kind, owner.namespace, owner.name)))
-        return found
+                running.append(NetworkedJob(owner.namespace, seen.name, Key(owner.kind, owner.namespace, owner.name)))
+        return running
 
     async def _look_at(self, attempt: NetworkedJob) -> None:
         try:

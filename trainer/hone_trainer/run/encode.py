@@ -199,11 +199,11 @@ def _result(plan: TrainingPlan, places: Mapping[str, Path], work: _Work) -> Enco
         digest=encoding.digest({folder.name: manifest.digest_of(folder) for folder in done}),
         splits=len(done),
         reused=len(done) - len(work.made),
-        rows=sum(found.rows for found in counts.values()),
-        tokens=sum(found.tokens for found in counts.values()),
+        rows=sum(split.rows for split in counts.values()),
+        tokens=sum(split.tokens for split in counts.values()),
         size_bytes=sum(map(manifest.size_of, done)),
         tokens_per_second=f"{work.speed:.0f}" if work.made else None,
-        summary=[f"{names[path]}: {found.summary(examples=False)}"[:600] for path, found in counts.items()],
+        summary=[f"{names[path]}: {split.summary(examples=False)}"[:600] for path, split in counts.items()],
         advice=[text[:600] for path, found in counts.items() for text in preflight.end_marks(found, names[path])],
     )
 
@@ -232,7 +232,7 @@ class _Work:
     def encode(self, targets: Mapping[str, Path]) -> None:
         """Encode the splits of these paths into their folders, one after the other, each on all cores."""
         pieces = {path: chunks.chunks(Path(path)) for path in targets}
-        self._all = sum(chunk.lines for found in pieces.values() for chunk in found)
+        self._all = sum(chunk.lines for split in pieces.values() for chunk in split)
         for source in encoding.splits(self.plan):
             folder = targets.get(source.path)
             if folder is None or folder in self.made:

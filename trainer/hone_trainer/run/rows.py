@@ -67,14 +67,14 @@ def load(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) -> 
 
     def encoded(source: DatasetInput) -> Mapped:
         name = f"{source.name}/{source.split}"
-        found = splits[source.path]
-        counts = found.counts
+        split = splits[source.path]
+        counts = split.counts
         unanswered = skipped.read(Path(source.path)) if plan.distillation else {}
         warnings.extend(skipped.warnings(name, counts.lines + len(unanswered), unanswered))
         warnings.extend(preflight.end_marks(counts, name))
         summaries[name] = counts.summary() + skipped.summary(unanswered)
         marks.update(counts.end_marks)
-        return found
+        return split
 
     train, used = _mix(plan, [encoded(source) for source in plan.datasets])
     held_out = [
@@ -87,18 +87,18 @@ def load(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) -> 
     return Data(train, held_out, frozenset(marks), summaries, warnings, used)
 
 
-def _mix(plan: TrainingPlan, found: list[Mapped]) -> tuple[Examples, list[DatasetUse]]:
+def _mix(plan: TrainingPlan, encoded_splits: list[Mapped]) -> tuple[Examples, list[DatasetUse]]:
     """The examples of one epoch in the order of the Datasets, and what each gave. The sampler shuffles them by seed."""
     names = [f"{source.name}/{source.split}" for source in plan.datasets]
     parts = [
         shares.WeightedRows(name, [len(examples)], source.share)
-        for name, source, examples in zip(names, plan.datasets, found, strict=True)
+        for name, source, examples in zip(names, plan.datasets, encoded_splits, strict=True)
     ]
     picked: list[Examples] = [
         examples
         if amount == len(examples)
         else Picked(examples, shares.pick_rows(name, len(examples), amount, plan.training.seed))
-        for name, amount, examples in zip(names, shares.amounts(parts), found, strict=True)
+        for name, amount, examples in zip(names, shares.amounts(parts), encoded_splits, strict=True)
     ]
     tokens = [int(examples.tokens.sum(dtype="int64")) for examples in picked]
     rows = [len(examples) for examples in picked]
@@ -110,7 +110,7 @@ def _mix(plan: TrainingPlan, found: list[Mapped]) -> tuple[Examples, list[Datase
             tokens=tokens[i],
             row_share=shares.percent(rows[i], sum(rows)),
             token_share=shares.percent(tokens[i], sum(tokens)),
-            passes=f"{rows[i] / len(found[i]):.2f}",
+            passes=f"{rows[i] / len(encoded_splits[i]):.2f}",
         )
         for i, source in enumerate(plan.datasets)
     ]
