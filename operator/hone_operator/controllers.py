@@ -32,12 +32,12 @@ from hone_operator.optin import Closed, OptedInNamespaces
 from hone_operator.pace import Pace
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import dataset, earlier, finetunejob, modelversion
-from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.earlier import made_by
-from hone_operator.reconcile.ending import recorded
 from hone_operator.reconcile.notenabled import not_enabled
 from hone_operator.reconcile.notreconciled import internal_error
 from hone_operator.reconcile.outcome import Outcome, Refusal
+from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.terminal import recorded
 from hone_operator.routing import CONTENTS, Key
 from hone_operator.stores import StoreReader
 from hone_operator.sweeping import Claims, Stored, Sweeper, note_gone

@@ -9,8 +9,8 @@ from hone_operator.cluster import Cluster
 from hone_operator.desired import names
 from hone_operator.existence import Existence
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile.attempts import is_open
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.run_attempts import is_open
 
 KINDS = ("NetworkPolicy", "Service")
 BELIEVED_SECONDS = 300.0

@@ -28,7 +28,7 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.pod import PLAN as VOLUME
 from hone_operator.desired.shared import wanted
 from hone_operator.desired.sweep import PLAN, STORED, SweepInputs, ledger, sweep, sweep_plan
-from hone_operator.reconcile import contents, models, references
+from hone_operator.reconcile import models, references, store_gc
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.references import encoding_work
 from hone_operator.times import format_time, parse_time, read_time
@@ -89,11 +89,11 @@ class Sweeper:
         cached, departed = self._cached(namespace), dict(self.departed.get(namespace, {}))
         # In a thread: it reads every text of every object, and the event loop must continue.
         named = await asyncio.to_thread(_looked_through, cached, self.platform.store_claim)
-        known = contents.updated(before, named.contents, self.now(), departed | named.claims)
+        known = store_gc.updated(before, named.contents, self.now(), departed | named.claims)
         job = self._job(body)
         plan = await self._plan(job.body) if job else None
         if job and job.succeeded and plan:
-            known = contents.without(known, plan)
+            known = store_gc.without(known, plan)
             text = await self._measured(job)
         if (known, text) != (before, measured):
             body = await self.cluster.apply(ledger(namespace, known, text))
@@ -109,9 +109,9 @@ class Sweeper:
         if body is None or (job and not job.finished):
             return None
         measure = (since or parse_time(body["metadata"]["creationTimestamp"])) + MEASURED
-        due = min(filter(None, (contents.due(known, keep), measure)))
+        due = min(filter(None, (store_gc.due(known, keep), measure)))
         if job:
-            due = max(due, parse_time(job.ended_at) + contents.RETRY)
+            due = max(due, parse_time(job.ended_at) + store_gc.RETRY)
         if due <= self.now():
             await self._sweep(namespace, known, text)
             return None
@@ -119,7 +119,7 @@ class Sweeper:
 
     async def _withdraw(self, job: ObservedJob, plan: SweepPlan, named: "StoreReferences") -> None:
         """Delete a waiting Job (no node, no quota) if something it is to remove is needed again."""
-        if contents.is_outdated(plan, named.contents, named.exports, named.whole):
+        if store_gc.is_outdated(plan, named.contents, named.exports, named.whole):
             meta = job.body["metadata"]
             log.info("%s: %s is deleted: an object names what it was to remove", meta["namespace"], meta["name"])
             await self.cluster.delete("Job", job.body)
@@ -200,7 +200,7 @@ class Sweeper:
         return at
 
     def _may_go(self, job: ObservedJob) -> bool:
-        return job.succeeded or parse_time(job.ended_at) + contents.RETRY <= self.now()
+        return job.succeeded or parse_time(job.ended_at) + store_gc.RETRY <= self.now()
 
     def _cached(self, namespace: str) -> list[tuple[str, Mapping[str, Any]]]:
         return [(kind, body) for kind in REFERRERS for body in self.cache.items(kind, namespace)]
@@ -219,10 +219,10 @@ class Sweeper:
         if unread:
             log.warning("%s: no contents are removed: %d objects cannot be read", namespace, len(unread))
             return
-        used = contents.referred(live, self.platform.store_claim)
+        used = store_gc.referred(live, self.platform.store_claim)
         whole = references.whole(live, self.platform.store_claim)
         claim = await self.cluster.get("PersistentVolumeClaim", namespace, self.platform.store_claim)
-        remove = [content for content in contents.idle_contents(known, keep, as_of) if content not in used]
+        remove = [content for content in store_gc.idle_contents(known, keep, as_of) if content not in used]
         if claim is None:
             return
         orphaned = await orphans.runs(self.cluster, live)
@@ -230,7 +230,7 @@ class Sweeper:
             log.warning("%s: no runs are removed: the run of some training pods is unknown", namespace)
         exports = models.that_stay(live, self.platform.store_claim, orphaned)
         held = await self._held(namespace, remove, exports) | _held_runs(remove, orphaned)
-        held |= {content for content in remove if contents.folder_of(content) in whole}
+        held |= {content for content in remove if store_gc.folder_of(content) in whole}
         known = {**known, **dict.fromkeys(held, format_time(as_of))}  # the waiting time starts again
         remove = [content for content in remove if content not in held]
         asked = self._wanted(live, remove, None if "runs" in whole else orphaned)
@@ -255,15 +255,15 @@ class Sweeper:
         return {places[place] for place in stay}
 
     def _wanted(self, live: Objects, remove: Sequence[str], orphaned: set[str] | None) -> SweepInputs:
-        runs = contents.runs_that_stay(live, self.platform.store_claim)
+        runs = store_gc.runs_that_stay(live, self.platform.store_claim)
         return SweepInputs(
-            contents=[c for c in remove if not (c.startswith((contents.RUN, contents.ENCODED)) or models.is_key(c))],
-            encoded=[c.removeprefix(contents.ENCODED) for c in remove if c.startswith(contents.ENCODED)],
+            contents=[c for c in remove if not (c.startswith((store_gc.RUN, store_gc.ENCODED)) or models.is_key(c))],
+            encoded=[c.removeprefix(store_gc.ENCODED) for c in remove if c.startswith(store_gc.ENCODED)],
             datasets=[body["metadata"]["name"] for kind, body in live if kind == "Dataset"],
             jobs=None if orphaned is None else sorted({*runs, *orphaned}),
-            checkpoints=[uid for uid in runs if f"{contents.RUN}{uid}" in remove],
+            checkpoints=[uid for uid in runs if f"{store_gc.RUN}{uid}" in remove],
             models=[models.place_of(content) for content in remove if models.is_key(content)],
-            making=contents.being_made(live),
+            making=store_gc.being_made(live),
         )
 
 
@@ -282,7 +282,7 @@ class StoreReferences(NamedTuple):
 
 def _looked_through(objects: Objects, claim: str) -> StoreReferences:
     return StoreReferences(
-        contents.referred(objects, claim),
+        store_gc.referred(objects, claim),
         models.named(objects, claim),
         references.whole(objects, claim),
         models.claimed(objects, claim),
@@ -291,8 +291,8 @@ def _looked_through(objects: Objects, claim: str) -> StoreReferences:
 
 def _held_runs(remove: Sequence[str], orphaned: set[str] | None) -> set[str]:
     """From what is to be removed, the runs that a pod without a label may write."""
-    runs = {content for content in remove if content.startswith(contents.RUN)}
-    return runs if orphaned is None else runs & {f"{contents.RUN}{uid}" for uid in orphaned}
+    runs = {content for content in remove if content.startswith(store_gc.RUN)}
+    return runs if orphaned is None else runs & {f"{store_gc.RUN}{uid}" for uid in orphaned}
 
 
 def _environment(job: Mapping[str, Any]) -> list[str]:

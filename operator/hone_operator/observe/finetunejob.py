@@ -12,12 +12,12 @@ from hone_operator.desired.shared import Shared
 from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile.attempts import is_open, last_open
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.encoding import ObservedEncoding
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.run_attempts import is_open, last_open
 from hone_operator.reconcile.upstream import Upstream
 from hone_operator.stores import StoreReader
 

@@ -9,12 +9,12 @@ from hone_api.unsupported import asked_for
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import image, world_size
 from hone_operator.reconcile import bounds, unsupported
-from hone_operator.reconcile.draft import JobDraft
-from hone_operator.reconcile.ending import fail
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.outcome_builder import JobDraft
 from hone_operator.reconcile.refusals import storage_problem
+from hone_operator.reconcile.terminal import fail
 from hone_operator.reconcile.upstream import cycle
 
 

@@ -13,8 +13,8 @@ from hone_operator.desired.fetch import fetch
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import base_model as shared_model
 from hone_operator.reconcile import upstream
-from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome_builder import Draft
 from hone_operator.reconcile.staging import RECHECK_SECONDS, Staging, StoreState, stage
 from hone_operator.reconcile.upstream import Found, Upstream, Wait
 

@@ -17,13 +17,13 @@ from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import bounds, inputs, materialized, refresh, retrying, review, unsupported
 from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.draft import DatasetDraft
+from hone_operator.reconcile.dataset_references import resolve
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.named import resolve
 from hone_operator.reconcile.outcome import Outcome, Refusal
+from hone_operator.reconcile.outcome_builder import DatasetDraft
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.refusals import final_refusal
-from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
 from hone_operator.reconcile.upstream import Wait
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 

@@ -17,10 +17,10 @@ from hone_api.states import AttemptOutcome, ConditionType, Reason
 from hone_api.status_json import AttemptJson, JobProgressJson, ResolvedJson
 from hone_operator.desired.names import RESTORED, VELERO
 from hone_operator.desired.training import spec_digest
-from hone_operator.reconcile.draft import JobDraft
-from hone_operator.reconcile.ending import reject, succeed
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.terminal import reject, succeed
 
 Body = Mapping[str, Any]
 REASON = Reason.RESTORED_FROM_MODEL_VERSION

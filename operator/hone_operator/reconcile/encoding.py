@@ -17,8 +17,8 @@ from hone_operator.desired.shared import Shared
 from hone_operator.desired.training import AttemptInputs
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import inputs
-from hone_operator.reconcile.draft import JobDraft, as_json
 from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome_builder import JobDraft, as_json
 from hone_operator.reconcile.staging import RECHECK_SECONDS, Staging, StoreState, stage
 
 CONDITION = ConditionType.ROWS_ENCODED

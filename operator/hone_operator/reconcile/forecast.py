@@ -19,9 +19,9 @@ from hone_api.status_json import MemoryJson
 from hone_operator.desired import memory
 from hone_operator.desired.training import processes_per_node, world_size
 from hone_operator.reconcile.basemodel import BaseModel
-from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.inputs import Datasets
+from hone_operator.reconcile.outcome_builder import JobDraft
 
 SURE = 1.1
 """A run is refused only if the estimate exceeds the memory by more than the estimate's own error."""

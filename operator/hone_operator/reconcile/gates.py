@@ -7,12 +7,12 @@ from hone_api.finetunejob_status import Resolved
 from hone_api.states import ConditionType, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import AttemptInputs, image, world_size
-from hone_operator.reconcile import encoding, forecast, given, inputs
+from hone_operator.reconcile import attempt_inputs, encoding, forecast, inputs
 from hone_operator.reconcile.basemodel import BaseModel, Sources, base_model
 from hone_operator.reconcile.conditions import condition
-from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import Observed, of_component
+from hone_operator.reconcile.outcome_builder import JobDraft
 from hone_operator.reconcile.staging import StoreState
 from hone_operator.reconcile.tasks import EvaluationTasks, evaluation_tasks
 
@@ -58,7 +58,7 @@ class GateKeeper:
         self.draft, self.spec, self.seen, self.platform, self.begun = draft, spec, seen, platform, begun
         self.conditions = draft.conditions
         self.training = of_component(seen.jobs, "training")
-        self.pinned = given.resolved(spec, self.training, draft.old)
+        self.pinned = attempt_inputs.resolved(spec, self.training, draft.old)
         """What the newest attempt was resolved to, if a record can be used."""
 
     def check(self) -> Gates:
@@ -94,7 +94,7 @@ class GateKeeper:
 
     def attempt(self, number: int, resolved: Resolved, gates: Gates) -> AttemptInputs:
         """The attempt with this number, and the chain that its base came from."""
-        ancestors = given.ancestors(self.training) or gates.model.ancestors
+        ancestors = attempt_inputs.ancestors(self.training) or gates.model.ancestors
         return AttemptInputs(self.draft.body, self.spec, number, resolved, ancestors)
 
     def look_ahead(self, gates: Gates) -> Cause | None:

@@ -7,7 +7,7 @@ from hone_api.states import DatasetPhase
 from hone_api.status_json import ReviewPodJson
 from hone_api.synthesis import ReviewPod
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile.draft import DatasetDraft, as_json
+from hone_operator.reconcile.outcome_builder import DatasetDraft, as_json
 
 
 def describe(draft: DatasetDraft, result: DatasetResult, platform: Platform) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from hone_api.states import ConditionType, JobPhase, Reason
 from hone_operator.reconcile.conditions import is_true
-from hone_operator.reconcile.draft import JobDraft, VersionDraft, draft_of
 from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.outcome_builder import JobDraft, VersionDraft, draft_of
 
 REASON = Reason.NAMESPACE_NOT_ENABLED
 

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from hone_api.states import ConditionType, Reason
-from hone_operator.reconcile.draft import JobDraft, draft_of
 from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.outcome_builder import JobDraft, draft_of
 
 MAX_TEXT = 400
 _SECRET = re.compile(r"(?i)(bearer|token|password|passwd|secret|api[-_ ]?key|authorization)(\W{1,3})\S+")

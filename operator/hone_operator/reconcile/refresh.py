@@ -15,11 +15,11 @@ from hone_api.report import DatasetResult
 from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import materialized
-from hone_operator.reconcile.draft import DatasetDraft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome, duration_seconds
+from hone_operator.reconcile.outcome_builder import DatasetDraft
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.tries import Tries
+from hone_operator.reconcile.staging_attempts import Tries
 from hone_operator.reconcile.upstream import Wait
 from hone_operator.times import parse_time
 

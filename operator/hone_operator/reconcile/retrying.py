@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from hone_api.states import AnyReason, Quoted
-from hone_operator.reconcile.tries import Tries
+from hone_operator.reconcile.staging_attempts import Tries
 from hone_operator.times import format_time
 
 _END = re.compile(r" (Attempt \d+ (starts at|is under way|waits)\b.*)?$", re.DOTALL)

@@ -12,8 +12,8 @@ from hone_api.report import DatasetResult
 from hone_api.states import ConditionType, DatasetPhase, Reason
 from hone_api.synthesis import SyntheticRows
 from hone_operator.desired.synthesis import reviewed
-from hone_operator.reconcile.draft import DatasetDraft
 from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.outcome_builder import DatasetDraft
 
 
 def seen(dataset: Mapping[str, Any]) -> bool:

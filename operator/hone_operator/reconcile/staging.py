@@ -13,11 +13,11 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import Shared
 from hone_operator.desired.store import claim
 from hone_operator.reconcile import retrying
-from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Refusal
+from hone_operator.reconcile.outcome_builder import Draft
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.reconcile.tries import Tries, observe_tries, timed_out
+from hone_operator.reconcile.staging_attempts import Tries, observe_tries, timed_out
 from hone_operator.reconcile.upstream import Wait
 from hone_operator.times import parse_time
 

@@ -9,8 +9,8 @@ from hone_api.states import ConditionType, Reason
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.shared import harness_tasks
 from hone_operator.desired.tasks import tasks
-from hone_operator.reconcile.draft import Draft
 from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.outcome_builder import Draft
 from hone_operator.reconcile.staging import Staging, StoreState, stage
 
 

@@ -13,7 +13,7 @@ from hone_api.finetunejob_status import JobProgress
 from hone_api.plan_reading import parse_plan
 from hone_operator.desired.platform import Platform
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import contents
+from hone_operator.reconcile import store_gc
 from hone_operator.reconcile.encoding import ObservedEncoding
 from hone_operator.reconcile.staging import StoreState
 
@@ -218,17 +218,17 @@ def test_what_a_job_reads_stays_until_it_has_ended(large):
     large.tick()
     job = large.life.job
     keys = job["status"]["encoding"]["keys"]
-    assert {f"encoded.{key}" for key in keys} <= contents.referred([("FineTuneJob", job)], "hone-store")
+    assert {f"encoded.{key}" for key in keys} <= store_gc.referred([("FineTuneJob", job)], "hone-store")
     large.done()
     large.tick(70)
     del job["status"]["encoding"]
-    assert {f"encoded.{key}" for key in keys} <= contents.referred([("FineTuneJob", job)], "hone-store")
+    assert {f"encoded.{key}" for key in keys} <= store_gc.referred([("FineTuneJob", job)], "hone-store")
     finished = {"type": "Finished", "status": "True", "reason": "Succeeded", "message": ""}
     ended = {**job, "status": {**job["status"], "conditions": [finished]}}
-    assert not {f"encoded.{key}" for key in keys} & contents.referred([("FineTuneJob", ended)], "hone-store")
-    ledger = contents.updated({}, {f"encoded.{keys[0]}"}, datetime(2026, 1, 2, tzinfo=UTC))
+    assert not {f"encoded.{key}" for key in keys} & store_gc.referred([("FineTuneJob", ended)], "hone-store")
+    ledger = store_gc.updated({}, {f"encoded.{keys[0]}"}, datetime(2026, 1, 2, tzinfo=UTC))
     assert ledger == {f"encoded.{keys[0]}": ""}
-    idle = contents.updated(ledger, set(), datetime(2026, 1, 2, tzinfo=UTC))
+    idle = store_gc.updated(ledger, set(), datetime(2026, 1, 2, tzinfo=UTC))
     assert idle == {f"encoded.{keys[0]}": "2026-01-02T00:00:00Z"}
 
 

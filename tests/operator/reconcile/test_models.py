@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hone_api.plan import SweepPlan
-from hone_operator.reconcile import contents, models
+from hone_operator.reconcile import models, store_gc
 
 pytestmark = pytest.mark.pure
 
@@ -28,7 +28,7 @@ def version(policy: str | None, *uris: str) -> tuple[str, dict[str, Any]]:
 def looked(ledger: dict[str, str], *objects: Any, departed: dict[str, bool] | None = None) -> dict[str, str]:
     """The ledger after a look at these objects."""
     claims = (departed or {}) | models.claimed(objects, STORE)
-    return contents.updated(ledger, contents.referred(objects, STORE), NOW, claims)
+    return store_gc.updated(ledger, store_gc.referred(objects, STORE), NOW, claims)
 
 
 @pytest.mark.parametrize("policy", ["Retain", None])
@@ -43,12 +43,12 @@ def test_a_model_goes_some_time_after_its_model_version() -> None:
     assert known == {KEY: ""}
     gone = looked(known)
     assert gone == {KEY: THEN}
-    assert contents.idle_contents(gone, timedelta(hours=1), NOW + timedelta(minutes=59)) == []
-    assert contents.idle_contents(gone, timedelta(hours=1), NOW + timedelta(hours=1)) == [KEY]
+    assert store_gc.idle_contents(gone, timedelta(hours=1), NOW + timedelta(minutes=59)) == []
+    assert store_gc.idle_contents(gone, timedelta(hours=1), NOW + timedelta(hours=1)) == [KEY]
     assert looked(gone, version("Delete")) == {KEY: ""}, "restored from a backup"
     done = SweepPlan(store="/store", remove=[], models=["u/attempt-1"], as_of=0)
-    assert contents.without(gone, done) == {}
-    assert contents.without(known, done) == known
+    assert store_gc.without(gone, done) == {}
+    assert store_gc.without(known, done) == known
 
 
 def test_what_a_model_version_said_when_it_went_counts() -> None:
@@ -82,7 +82,7 @@ ENDED = {"conditions": [{"type": "Complete", "status": "True"}]}
 )
 def test_a_model_stays_while_anything_names_its_folder(kind: str, body: dict[str, Any]) -> None:
     objects = [(kind, body)]
-    assert KEY in contents.referred(objects, STORE)
+    assert KEY in store_gc.referred(objects, STORE)
     assert "u/attempt-1" in models.named(objects, STORE)
     assert models.named(objects, "another-claim") == set()
     if kind != "ModelVersion" or "artifacts" not in body["spec"]:

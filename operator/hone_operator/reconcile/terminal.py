@@ -12,13 +12,13 @@ from hone_api.states import GATES, AnyReason, AttemptOutcome, ConditionType, Job
 from hone_operator.desired import names
 from hone_operator.progress.numbers import newest
 from hone_operator.reconcile import phases
-from hone_operator.reconcile.attempts import STOPPED, surplus
 from hone_operator.reconcile.conditions import MAX_MESSAGE, Conditions, is_true
-from hone_operator.reconcile.draft import JobDraft
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome, duration_seconds
+from hone_operator.reconcile.outcome_builder import JobDraft
 from hone_operator.reconcile.pods import ObservedJob
+from hone_operator.reconcile.run_attempts import STOPPED, surplus
 from hone_operator.times import parse_time
 
 FAILURE = "failure.json"

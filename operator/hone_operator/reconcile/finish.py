@@ -13,10 +13,10 @@ from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import AttemptInputs, spec_digest, training_plan
 from hone_operator.reconcile import forecast
 from hone_operator.reconcile import progress as reports
-from hone_operator.reconcile.draft import JobDraft
-from hone_operator.reconcile.ending import reject, succeed
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.outcome_builder import JobDraft
+from hone_operator.reconcile.terminal import reject, succeed
 
 
 def record(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hone_api.plan import SweepPlan
-from hone_operator.reconcile import contents
+from hone_operator.reconcile import store_gc
 
 pytestmark = pytest.mark.pure
 
@@ -46,8 +46,8 @@ OBJECTS = [
 
 
 def test_datasets_runs_their_jobs_and_models_refer_to_contents():
-    assert contents.referred(OBJECTS, STORE) == held(*"abcde")
-    assert contents.referred([], STORE) == set()
+    assert store_gc.referred(OBJECTS, STORE) == held(*"abcde")
+    assert store_gc.referred([], STORE) == set()
 
 
 FINISHED = {"conditions": [{"type": "Succeeded", "status": "True"}]}
@@ -76,8 +76,8 @@ LABELLED = {"labels": {"hone.dev/run": "u"}}
 )
 def test_a_run_is_needed_by_its_job_and_by_whatever_still_writes_it(kind: str, fields: Any, needed: bool) -> None:
     objects = [(kind, body(**fields))]
-    assert contents.referred(objects, STORE) == ({"run.u"} if needed else set())
-    assert contents.runs_that_stay(objects, STORE) == (["u"] if needed or kind == "FineTuneJob" else [])
+    assert store_gc.referred(objects, STORE) == ({"run.u"} if needed else set())
+    assert store_gc.runs_that_stay(objects, STORE) == (["u"] if needed or kind == "FineTuneJob" else [])
 
 
 def test_rows_are_being_made_as_long_as_a_job_or_its_pod_has_not_ended():
@@ -90,41 +90,41 @@ def test_rows_are_being_made_as_long_as_a_job_or_its_pod_has_not_ended():
         ("Pod", body(metadata={"ownerReferences": [{"kind": "Job", "name": "done"}]}, status={"phase": "Succeeded"})),
         ("Pod", body(metadata={"ownerReferences": [{"kind": "ReplicaSet", "name": "x"}]}, status={})),
     ]
-    assert contents.being_made(objects) == ["deleted", "runs"]
+    assert store_gc.being_made(objects) == ["deleted", "runs"]
 
 
 def test_a_run_that_was_swept_is_forgotten():
     known = {"run.gone": "2026-01-02T12:00:00Z", "run.done": "2026-01-02T12:00:00Z", "run.there": "", "run.late": ""}
     done = SweepPlan(store="/store", remove=[], jobs=["there", "done"], checkpoints=["done"], as_of=0)
-    assert contents.without(known, done) == {"run.there": "", "run.late": ""}
-    assert contents.without(known, done.model_copy(update={"jobs": None, "checkpoints": []})) == known
+    assert store_gc.without(known, done) == {"run.there": "", "run.late": ""}
+    assert store_gc.without(known, done.model_copy(update={"jobs": None, "checkpoints": []})) == known
 
 
 def test_what_is_not_referred_to_any_more_waits_and_goes():
-    known = contents.updated({}, held("a", "b"), NOW)
+    known = store_gc.updated({}, held("a", "b"), NOW)
     assert known == dict.fromkeys(held("a", "b"), "")
-    assert contents.due(known, HOUR) is None
-    known = contents.updated(known, held("b", "c"), NOW)
+    assert store_gc.due(known, HOUR) is None
+    known = store_gc.updated(known, held("b", "c"), NOW)
     assert known == {"a" * 64: "2026-01-02T12:00:00Z", "b" * 64: "", "c" * 64: ""}
-    assert contents.updated(known, held("b", "c"), NOW + HOUR) == known, "since then, not since the last look"
-    assert contents.due(known, HOUR) == NOW + HOUR
-    assert contents.idle_contents(known, HOUR, NOW + HOUR - timedelta(seconds=1)) == []
-    assert contents.idle_contents(known, HOUR, NOW + HOUR) == ["a" * 64]
+    assert store_gc.updated(known, held("b", "c"), NOW + HOUR) == known, "since then, not since the last look"
+    assert store_gc.due(known, HOUR) == NOW + HOUR
+    assert store_gc.idle_contents(known, HOUR, NOW + HOUR - timedelta(seconds=1)) == []
+    assert store_gc.idle_contents(known, HOUR, NOW + HOUR) == ["a" * 64]
 
 
 def test_what_is_referred_to_again_stays():
-    known = contents.updated({"a" * 64: "2026-01-02T10:00:00Z"}, held("a"), NOW)
+    known = store_gc.updated({"a" * 64: "2026-01-02T10:00:00Z"}, held("a"), NOW)
     assert known == {"a" * 64: ""}
     done = SweepPlan(store="/store", remove=[digest("a"), digest("b")], as_of=0)
-    assert contents.without(known, done) == known
-    assert contents.without({"a" * 64: "2026-01-02T10:00:00Z", "c" * 64: "2026-01-02T10:00:00Z"}, done) == {
+    assert store_gc.without(known, done) == known
+    assert store_gc.without({"a" * 64: "2026-01-02T10:00:00Z", "c" * 64: "2026-01-02T10:00:00Z"}, done) == {
         "c" * 64: "2026-01-02T10:00:00Z"
     }
 
 
 def test_one_job_removes_so_many_at_most():
-    many = {f"{n:064x}": "2026-01-01T00:00:00Z" for n in range(contents.MOST + 9)}
-    assert len(contents.idle_contents(many, HOUR, NOW)) == contents.MOST
+    many = {f"{n:064x}": "2026-01-01T00:00:00Z" for n in range(store_gc.MOST + 9)}
+    assert len(store_gc.idle_contents(many, HOUR, NOW)) == store_gc.MOST
 
 
 ROWS = "f" * 64
@@ -148,14 +148,14 @@ ROWS = "f" * 64
 def test_a_run_stays_while_anything_names_a_folder_of_it(kind: str, fields: Any) -> None:
     """A run that begins with a checkpoint of another, whose FineTuneJob is deleted; a model that was written there."""
     objects = [(kind, body(**fields)), ("Dataset", body(spec={"source": {"uri": "pvc://hone-store/runs"}}))]
-    assert contents.referred(objects, STORE) == {"run.old"}
-    assert contents.runs_that_stay(objects, STORE) == ["old"]
-    assert contents.runs_that_stay(objects, "another-claim") == []
+    assert store_gc.referred(objects, STORE) == {"run.old"}
+    assert store_gc.runs_that_stay(objects, STORE) == ["old"]
+    assert store_gc.runs_that_stay(objects, "another-claim") == []
 
 
 def test_rows_stay_while_anything_names_their_folder() -> None:
     objects = [("Dataset", body(spec={"source": {"uri": f"pvc://hone-store/datasets/{ROWS}/train.jsonl"}}))]
-    assert contents.referred(objects, STORE) == {ROWS}
+    assert store_gc.referred(objects, STORE) == {ROWS}
 
 
 @pytest.mark.attack("plans")
@@ -164,7 +164,7 @@ def test_rows_stay_while_anything_names_their_folder() -> None:
     ["pvc://hone-store/runs/../models/x", "pvc://hone-store//runs/x", "pvc://hone-store/", "pvc://hone-store/runs/\0"],
 )
 def test_an_address_that_leaves_the_store_names_nothing(uri: str) -> None:
-    assert contents.referred([("FineTuneJob", body(spec={"model": {"uri": uri}}))], STORE) == set()
+    assert store_gc.referred([("FineTuneJob", body(spec={"model": {"uri": uri}}))], STORE) == set()
 
 
 @pytest.mark.attack("plans")
@@ -182,7 +182,7 @@ def test_an_address_that_leaves_the_store_names_nothing(uri: str) -> None:
 )
 def test_a_forged_annotation_stops_no_sweep(resolved: str) -> None:
     objects = [("Job", body(metadata={"annotations": {"hone.dev/resolved": resolved}}))]
-    assert contents.referred(objects, STORE) == set()
+    assert store_gc.referred(objects, STORE) == set()
 
 
 @pytest.mark.attack("plans")
@@ -200,9 +200,9 @@ def test_a_forged_annotation_stops_no_sweep(resolved: str) -> None:
     ],
 )
 def test_a_ledger_that_somebody_edited_removes_nothing_early_and_stops_nothing(content: str, since: str) -> None:
-    known = contents.updated({content: since}, set(), NOW)
+    known = store_gc.updated({content: since}, set(), NOW)
     assert known == ({content: "2026-01-02T12:00:00Z"} if content == "a" * 64 else {})
-    assert contents.due(known, HOUR) == (NOW + HOUR if known else None)
+    assert store_gc.due(known, HOUR) == (NOW + HOUR if known else None)
 
 
 @pytest.mark.attack("plans")
@@ -210,5 +210,5 @@ def test_a_ledger_that_somebody_edited_removes_nothing_early_and_stops_nothing(c
 def test_the_ledger_has_only_keys_that_a_configmap_takes(uid: str) -> None:
     """A uid in an owner reference may be any text; the run stays, and the ledger can still be written."""
     objects = [("Job", body(metadata={"ownerReferences": [{"kind": "FineTuneJob", "uid": uid}]}))]
-    assert contents.updated({}, contents.referred(objects, STORE), NOW) == {}
-    assert contents.runs_that_stay(objects, STORE) == [uid]
+    assert store_gc.updated({}, store_gc.referred(objects, STORE), NOW) == {}
+    assert store_gc.runs_that_stay(objects, STORE) == [uid]
