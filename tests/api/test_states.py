@@ -18,6 +18,7 @@ SOURCES = ("crds/hone_api", "operator/hone_operator", "cli/hone_cli", "dev/hone_
 DEFINED = ("crds/hone_api/states.py", "crds/hone_api/failures.py")
 STATES: tuple[type[State], ...] = (ConditionType, Reason, JobPhase, DatasetPhase, AttemptOutcome)
 POD, JOB, NODE = "phase of a pod", "word of the Job API", "condition of a node"
+KUEUE = "word of Kueue's API"
 STAGE = "a stage of a pod, as its reports name it"
 OTHER_THINGS = {
     ("trainer/hone_trainer/encoding/split_file.py", "Encoded"): "the name of a class",
@@ -44,12 +45,15 @@ OTHER_THINGS = {
     ("operator/hone_operator/metrics.py", "Failed"): "label of a metric",
     ("operator/hone_operator/optin.py", "NameTaken"): "reason of an HTTP error",
     ("operator/hone_operator/reconcile/conditions.py", "Failed"): JOB,
+    ("operator/hone_operator/reconcile/conditions.py", "Admitted"): KUEUE,
     ("operator/hone_operator/reconcile/failures.py", "DeadlineExceeded"): "reason of a pod",
     ("operator/hone_operator/reconcile/failures.py", "Failed"): POD,
     ("operator/hone_operator/reconcile/pod_state.py", "Pending"): POD,
     ("operator/hone_operator/reconcile/pod_state.py", "Running"): POD,
     ("operator/hone_operator/reconcile/pod_state.py", "Succeeded"): POD,
     ("operator/hone_operator/reconcile/pod_state.py", "Failed"): POD,
+    ("operator/hone_operator/reconcile/queueing.py", "Pending"): KUEUE,
+    ("operator/hone_operator/reconcile/queueing.py", "Ready"): KUEUE,
     ("operator/hone_operator/reconcile/references.py", "Succeeded"): POD,
     ("operator/hone_operator/reconcile/references.py", "Failed"): POD,
     ("operator/hone_operator/unreadable.py", "Unreadable"): "kind of a key of the queue",
@@ -59,7 +63,7 @@ OTHER_THINGS = {
     ("trainer/hone_trainer/sandbox/workers.py", "Failed"): "outcome of a sandboxed program",
 }
 """(file, literal): what else it is there."""
-SAID_BY = {"set": 2, "tell": 0, "Cause": 0, "Wait": 0, "Refused": 0, "Waiting": 0, "Refusal": 2, "ready": 1}
+SAID_BY = {"set": 2, "tell": 0, "Cause": 0, "Wait": 0, "RefusedSpec": 0, "Waiting": 0, "Refusal": 2, "ready": 1}
 """Calls of the operator that take a reason -> its place among the arguments."""
 
 
