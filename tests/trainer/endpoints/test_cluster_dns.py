@@ -45,11 +45,11 @@ REFUSED = ["outside", "outside.dns-team.svc", "stranger", "stranger.dns-team.svc
 POD = """
 import json, sys
 from hone_trainer.endpoints import http
-from hone_trainer.endpoints.addresses import Network
+from hone_trainer.endpoints.addresses import AllowedNetwork
 
 def asked(host):
     found = http.resolve(host, 80)
-    return [list(found.addresses), Network(namespace="dns-team").refused(f"http://{host}/", found)]
+    return [list(found.addresses), AllowedNetwork(namespace="dns-team").refused(f"http://{host}/", found)]
 
 print(json.dumps({host: asked(host) for host in sys.argv[1:]}))
 """
