@@ -18,7 +18,6 @@ from hone_operator.reconcile.conditions import KubeCondition, condition, is_true
 from hone_operator.reconcile.pods import ObservedJob
 
 MAX_MESSAGE = 1024
-PENDING = "Pending"
 NOT_TAKEN_UP = "Kueue has not taken up Job {} yet. If this lasts, Kueue does not run, or does not manage Jobs here."
 NOT_ENABLED = (
     "Job {} waits in Kueue's queue {}, and kueue.enabled of the chart is false: set it to true, or delete the Job, and "
@@ -57,7 +56,7 @@ def place(job: ObservedJob, enabled: bool) -> QueuePlace:
     if enabled and job.workload is not None:
         return _of_workload(job.queue, job.workload)
     words = NOT_TAKEN_UP.format(job.name) if enabled else NOT_ENABLED.format(job.name, job.queue)
-    return QueuePlace(Reason.QUEUED, words, {"name": job.queue, "reason": PENDING, "message": words})
+    return QueuePlace(Reason.QUEUED, words, {"name": job.queue, "reason": Reason.PENDING, "message": words})
 
 
 def is_evicted(job: ObservedJob) -> bool:
@@ -117,7 +116,7 @@ def _standing(workload: Mapping[str, Any]) -> tuple[Reason, str, str, str]:
     if quota.get("status") == "True":
         return Reason.QUEUED, "AdmissionChecks", _open_checks(workload), quota.get("lastTransitionTime", "")
     since = quota.get("lastTransitionTime") or meta.get("creationTimestamp", "")
-    return Reason.QUEUED, quota.get("reason") or PENDING, waits or "Kueue has not considered it yet.", since
+    return Reason.QUEUED, quota.get("reason") or Reason.PENDING, waits or "Kueue has not considered it yet.", since
 
 
 def _open_checks(workload: Mapping[str, Any]) -> str:
