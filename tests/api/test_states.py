@@ -52,7 +52,6 @@ OTHER_THINGS = {
     ("operator/hone_operator/reconcile/pod_state.py", "Running"): POD,
     ("operator/hone_operator/reconcile/pod_state.py", "Succeeded"): POD,
     ("operator/hone_operator/reconcile/pod_state.py", "Failed"): POD,
-    ("operator/hone_operator/reconcile/queueing.py", "Pending"): KUEUE,
     ("operator/hone_operator/reconcile/queueing.py", "Ready"): KUEUE,
     ("operator/hone_operator/reconcile/references.py", "Succeeded"): POD,
     ("operator/hone_operator/reconcile/references.py", "Failed"): POD,
