@@ -96,7 +96,8 @@ def test_no_file_of_a_model_leads_to_a_hub(
     for name, fields in LURES[what].items():
         body = json.loads((base / name).read_text()) if (base / name).is_file() else {}
         (base / name).write_text(json.dumps(body | fields))
-    outcome, attempts = run_alone(make_plan(modelPath=str(base), training={"maxSteps": 1}).to_json())
+    plan = make_plan(modelPath=str(base), training={"maxSteps": 1}, evaluation={"samples": 1})
+    outcome, attempts = run_alone(plan.to_json())
     assert attempts == []
     code = {"code": "UnsafeModel", "a kernel": "UnsafeModel", "an adapter": "UnsupportedModel"}.get(what)
     assert (outcome.failure and outcome.failure.code) == code

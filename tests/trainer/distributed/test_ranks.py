@@ -49,6 +49,12 @@ def same_losses(runs: Any, left: Any, right: Any, form: str) -> None:
     assert ours == pytest.approx(theirs, abs=1e-4)
 
 
+def on_loopback_only(found: list[tuple[str, int]]) -> None:
+    """Store and pairs of gloo: another pod must not reach them."""
+    assert len(found) >= 3  # the store, and one of gloo in each rank
+    assert {host for host, _ in found} == {"127.0.0.1"}
+
+
 def test_two_nodes_train_like_one_process(runs: Any, make_plan: Any) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -108,13 +114,14 @@ def test_zero_trains_like_one_process(
     common = {"adapter": adapter, "training": {"maxSteps": 3}, "evaluation": {"samples": 0}}
     alone = make_plan("alone", **common)
     sharded = make_plan("sharded", processesPerNode=2, deepspeed={"zeroStage": stage}, **common)
-    result = run(runs, sharded)
+    result = run(runs, runs.encoded(sharded))
     runs.finish(alone)
     same_losses(runs, sharded, alone, form)
     again = evaluate.recompute(Path(sharded.output_path) / form, rows_files[1], Path(sharded.model_path))
     assert float(again[0].tuned) == pytest.approx(float(result.numbers[0].tuned), abs=1e-4)
 
 
+@pytest.mark.attack("rendezvous")
 def test_zero_2_goes_on_after_one_rank_was_told_to_stop(runs: Any, make_plan: Any) -> None:
     """A drained node signals one rank of two; transformers' own checkpoint on SIGTERM deadlocks then."""
     common = {"adapter": LORA, "evaluation": {"samples": 0, "everySteps": 8}}
@@ -123,10 +130,12 @@ def test_zero_2_goes_on_after_one_rank_was_told_to_stop(runs: Any, make_plan: An
         make_plan("interrupted", **common),
         make_plan("alone", **{**common, "processesPerNode": 1, "deepspeed": None}),
     )
-    process = runs.start(plan)
+    process = runs.start(runs.encoded(plan))
     runs.wait_for(store(plan).path(4), process)
+    found = listening.addresses(process.pid)
     os.kill(pid_of_rank(process, 1), signal.SIGTERM)
     failure = runs.wait(plan, process, 75).failure
+    on_loopback_only(found)
     assert failure.code == "Interrupted"
     assert store(plan).steps()[-1] == failure.step
     result = run(runs, plan)
@@ -135,34 +144,22 @@ def test_zero_2_goes_on_after_one_rank_was_told_to_stop(runs: Any, make_plan: An
     same_losses(runs, plan, alone, "adapter")
 
 
+@pytest.mark.attack("rendezvous")
 def test_sigterm_to_the_launcher_saves_and_exits_75(runs: Any, make_plan: Any) -> None:
     plan = make_plan(processesPerNode=2, **LONG)
-    process = runs.start(plan)
+    process = runs.start(runs.encoded(plan))
     runs.wait_for(store(plan).path(4), process)
+    found = listening.addresses(process.pid)
     process.send_signal(signal.SIGTERM)
     failure = runs.wait(plan, process, 75).failure
     assert failure.code == "Interrupted"
     assert store(plan).steps()[-1] == failure.step
-
-
-@pytest.mark.attack("rendezvous")
-@pytest.mark.parametrize("deepspeed", [None, {"zeroStage": 2}], ids=["gloo", "DeepSpeed"])
-def test_ranks_of_one_pod_listen_on_loopback_only(runs: Any, make_plan: Any, deepspeed: Any) -> None:
-    """Store and pairs of gloo: another pod must not reach them."""
-    fields = {**LONG, "adapter": FULL if deepspeed else LORA}
-    plan = make_plan(processesPerNode=2, deepspeed=deepspeed, **fields)
-    process = runs.start(plan)
-    runs.wait_for(store(plan).path(4), process)
-    found = listening.addresses(process.pid)
-    process.send_signal(signal.SIGTERM)
-    runs.wait(plan, process, 75)
-    assert len(found) >= 3  # the store, and one of gloo in each rank
-    assert {host for host, _ in found} == {"127.0.0.1"}
+    on_loopback_only(found)
 
 
 def test_a_killed_rank_ends_all_and_is_named(runs: Any, make_plan: Any) -> None:
     plan = make_plan(processesPerNode=2, **LONG)
-    process = runs.start(plan)
+    process = runs.start(runs.encoded(plan))
     runs.wait_for(store(plan).path(4), process)
     survivor = pid_of_rank(process, 0)
     os.kill(pid_of_rank(process, 1), signal.SIGKILL)

@@ -212,7 +212,7 @@ def test_zero_3_finds_the_same_numbers_as_one_process(runs: Any, measured: Any) 
     fields = {"tasks": ("arc_easy", "wikitext"), "training": {"maxSteps": 2}, "harness": {"limit": 3}}
     alone = runs.finish(measured("alone", **fields))
     plan = measured("sharded", processesPerNode=2, deepspeed={"zeroStage": 3}, **fields)
-    sharded = runs.wait(plan, runs.start(plan)).result
+    sharded = runs.wait(plan, runs.start(runs.encoded(plan))).result
     for ours, theirs in zip(sharded.numbers, alone.numbers, strict=True):
         assert float(ours.base) == pytest.approx(float(theirs.base), rel=1e-3, abs=1e-4)
 

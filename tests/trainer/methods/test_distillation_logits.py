@@ -260,7 +260,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(runs: Any, plan_o
 def test_two_ranks_average_over_the_tokens_of_both(runs: Any, plan_of: Any) -> None:
     fields = {"training": {"maxSteps": 3}, "evaluation": {"samples": 0}, "held_out": False}
     alone, pair = plan_of("alone", **fields), plan_of("pair", processesPerNode=2, **fields)
-    runs.wait(pair, runs.start(pair))
+    runs.wait(pair, runs.start(runs.encoded(pair)))
     runs.finish(alone)
     ours, theirs = ([loss for _, loss, _ in runs.curve(plan)] for plan in (pair, alone))
     assert ours == pytest.approx(theirs, rel=1e-4)

@@ -82,7 +82,7 @@ def logs(plan: Any, form: str = "adapter") -> list[dict[str, float]]:
     return [point for point in map(json.loads, lines) if "loss" in point]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_the_mean_reward_rises(runs: Any, plan_of: Any, seed: int) -> None:
     """By 0.2 above its own start: the share of answers with three vowels, which is about 0.4 at first."""
     rewards = [{"type": "Regex", "regex": {"pattern": "[aeiou].*[aeiou].*[aeiou]", "match": "Search"}}]
@@ -450,7 +450,7 @@ def test_a_question_without_a_score_on_one_rank_does_not_end_the_run(runs: Any, 
     fails = "    if prompt.startswith('What is 1 ') and completion != answer: raise ValueError\n    return"
     source = VOWELS.replace("completion,", "prompt, completion, answer,").replace("    return", fails)
     (tmp_path / "reward.py").write_text(source)
-    assert runs.wait(plan, runs.start(plan)).result.steps == 3
+    assert runs.wait(plan, runs.start(runs.encoded(plan))).result.steps == 3
     assert {point["masked_samples"] for point in logs(plan)} == {0.5}
     assert {point["failed_samples"] for point in logs(plan)} == {0.5}
 

@@ -107,7 +107,7 @@ def logs(plan: Any, form: str = "adapter") -> list[dict[str, float]]:
     return [point for point in map(json.loads, lines) if "loss" in point]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_the_mean_reward_rises_and_the_kl_is_told(runs: Any, plan_of: Any, seed: int) -> None:
     plan = plan_of(
         ppo={"kl": "0.01"},

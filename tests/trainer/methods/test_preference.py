@@ -79,7 +79,8 @@ FIRST = {"Sigmoid": math.log(2), "IPO": (1 / (2 * 0.1)) ** 2, "Hinge": 1.0}
     ("adapter", "loss"), [("LoRA", "Sigmoid"), ("LoRA", "IPO"), ("LoRA", "Hinge"), ("None", "Sigmoid"), ("None", "IPO")]
 )
 def test_dpo_begins_at_the_loss_of_equal_models_and_learns(runs: Any, plan_of: Any, adapter: str, loss: str) -> None:
-    plan = plan_of("DPO", dpo={"loss": loss}, adapter={"type": adapter}, training={"learningRate": "2e-3"})
+    shown = {"evaluation": {"samples": 1}}
+    plan = plan_of("DPO", dpo={"loss": loss}, adapter={"type": adapter}, training={"learningRate": "2e-3"}, **shown)
     result = runs.finish(plan)
     curve = logs(plan, "adapter" if adapter == "LoRA" else "full")
     assert curve[0]["loss"] == pytest.approx(FIRST[loss], rel=1e-3)
@@ -197,7 +198,14 @@ def test_the_balance_of_experts_is_no_wrong_reference(
 
 @pytest.mark.parametrize(
     ("method", "adapter"),
-    [("DPO", "LoRA"), ("DPO", "None"), ("KTO", "None"), ("ORPO", "LoRA"), ("Reward", "LoRA"), ("Reward", "None")],
+    [
+        ("DPO", "LoRA"),
+        pytest.param("DPO", "None", marks=pytest.mark.long),
+        ("KTO", "None"),
+        ("ORPO", "LoRA"),
+        pytest.param("Reward", "LoRA", marks=pytest.mark.long),
+        ("Reward", "None"),
+    ],
 )
 def test_interrupted_twice_equals_undisturbed(
     runs: Any, plan_of: Any, interrupt: Any, method: str, adapter: str

@@ -404,7 +404,7 @@ def test_two_processes_train_like_one(runs: Any, make_plan: Any, tmp_path: Path)
     common = {"method": "DPO", "adapter": {"type": "None"}, "training": {"maxSteps": 3, "learningRate": "1e-3"}}
     common |= {"datasets": [train], "evaluationDatasets": [held_out], "evaluation": {"samples": 0}}
     alone, pair = make_plan("alone", **common), make_plan("pair", processesPerNode=2, **common)
-    result, expected = runs.wait(pair, runs.start(pair)).result, runs.finish(alone)
+    result, expected = runs.wait(pair, runs.start(runs.encoded(pair))).result, runs.finish(alone)
     ours, theirs = ([loss for _, loss, _ in runs.curve(plan, "full")] for plan in (pair, alone))
     assert ours == pytest.approx(theirs, abs=1e-4)
     for found, number in zip(result.numbers, expected.numbers, strict=True):

@@ -52,13 +52,15 @@ def test_interrupted_twice_equals_undisturbed(
 ) -> None:
     """With dropout, so that the state of the random generators counts; over the border of an epoch (10 steps). Weights
     are held at those of the first attempt's start."""
-    common = {"adapter": adapter, "training": {"maxSteps": 14, **training}}
+    common = {"adapter": adapter, "training": {"maxSteps": 14, **training}, "evaluation": {"samples": 2}}
     whole, broken = make_plan("whole", **common), make_plan("broken", **common)
-    runs.finish(whole)
+    expected = runs.finish(whole)
     assert interrupt(broken, 4).step == 5
     assert interrupt(broken, 8).step == 9
     result = runs.finish(broken)
     assert result.start_step == 9
+    assert len(result.samples) == 2
+    assert result.samples == expected.samples
     assert runs.curve(broken, form) == runs.curve(whole, form)
     assert weights(broken, form, file) == weights(whole, form, file)
     assert result.numbers[0].base is not None

@@ -37,7 +37,7 @@ def number(result: TrainingResult, name: str) -> tuple[float, float]:
 def test_lora_run_is_evaluated_exported_and_recomputable(
     runs: Any, make_plan: Any, rows_files: tuple[Path, Path]
 ) -> None:
-    plan = make_plan(output={"modelName": "tiny", "merge": True})
+    plan = make_plan(output={"modelName": "tiny", "merge": True}, evaluation={"samples": 2})
     result = runs.finish(plan)
 
     base, tuned = number(result, "loss")
@@ -46,6 +46,7 @@ def test_lora_run_is_evaluated_exported_and_recomputable(
     assert (result.steps, result.reason, result.start_step) == (8, "Completed", 0)
     assert float(result.tokens_per_second or 0) > 0
     assert (result.peak_memory_bytes or 0) > 10**8
+    assert len(result.samples) == 2
     assert [s.prompt for s in result.samples] == [s.prompt for s in result.samples if s.prompt.startswith("Where is")]
     assert result.resolved["adapterRank"] == 16
     assert (result.resolved["adaptedModules"], result.resolved["adaptedLayers"]) == (14, LAYERS)
@@ -89,7 +90,7 @@ def test_lora_run_is_evaluated_exported_and_recomputable(
 def test_full_fine_tuning_exports_a_model_that_loads_by_itself(
     runs: Any, make_plan: Any, rows_files: tuple[Path, Path]
 ) -> None:
-    plan = make_plan(adapter={"type": "None"}, training={"learningRate": "2e-3"})
+    plan = make_plan(adapter={"type": "None"}, training={"learningRate": "2e-3"}, evaluation={"samples": 2})
     result = runs.finish(plan)
     base, tuned = number(result, "loss")
     assert tuned < 0.95 * base
@@ -118,7 +119,8 @@ def test_a_mixture_of_experts_is_exported_as_its_family_has_it(
 def test_qlora_learns_and_merges_through_the_dequantised_base(
     runs: Any, make_plan: Any, rows_files: tuple[Path, Path]
 ) -> None:
-    plan = make_plan(adapter={"type": "QLoRA"}, output={"modelName": "tiny", "merge": True})
+    output = {"modelName": "tiny", "merge": True}
+    plan = make_plan(adapter={"type": "QLoRA"}, output=output, evaluation={"samples": 2})
     result = runs.finish(plan)
     base, tuned = number(result, "loss")
     assert tuned < 0.97 * base
