@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hone_api import encoding
 from hone_api.failures import FailureCode
@@ -29,7 +30,6 @@ from hone_trainer.encoding.mapped import Mapped
 from hone_trainer.encoding.split_file import Encoded, Policy, encode_split
 from hone_trainer.encoding.writing import Task
 from hone_trainer.errors import StoreError, TrainerError
-from hone_trainer.methods import METHODS
 from hone_trainer.models import base_model
 from hone_trainer.models.base_model import Base
 from hone_trainer.reporting import live, phases
@@ -37,6 +37,9 @@ from hone_trainer.reporting.live import Reporters
 from hone_trainer.run import apart, preflight
 from hone_trainer.signals import Stop
 from hone_trainer.store import contents, folders, manifest
+
+if TYPE_CHECKING:
+    from hone_trainer.training.method import TrainingMethod
 
 STAGE = "Encoding"
 _MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
@@ -137,7 +140,7 @@ def ready(plan: TrainingPlan, base: Base, reporters: Reporters | None = None) ->
 def in_memory(plan: TrainingPlan, base: Base, path: str) -> Encoded:
     """A file of rows by the plan's method, for a look at it alone."""
     policy = _policy(plan, base)
-    encoder = METHODS[plan.method].encoder(plan, base)
+    encoder = _method(plan).encoder(plan, base)
     return encode_split(path, encoder, max_length=policy.max_length, truncation=policy.truncation)
 
 
@@ -173,8 +176,15 @@ def _model_files(folder: Path) -> str:
     return hasher.hexdigest()
 
 
+def _method(plan: TrainingPlan) -> TrainingMethod:
+    # It imports all that trains, 8 s of processor time: who starts ranks or refuses a plan goes without.
+    from hone_trainer.methods import METHODS
+
+    return METHODS[plan.method]
+
+
 def _policy(plan: TrainingPlan, base: Base) -> Policy:
-    method = METHODS[plan.method]
+    method = _method(plan)
     longest = plan.training.max_length or method.longest(base) or base.context
     return Policy(longest, plan.training.truncation)
 
@@ -239,7 +249,7 @@ class _Work:
                 continue
             task = Task(
                 path=Path(source.path),
-                encoder=METHODS[self.plan.method].encoder(self.plan, self.base),
+                encoder=_method(self.plan).encoder(self.plan, self.base),
                 policy=_policy(self.plan, self.base),
                 vocabulary=self.base.vocabulary,
                 where=f"{source.name}/{source.split}",
