@@ -45,6 +45,21 @@ def as_stored(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.pure
+@pytest.mark.parametrize(("queue", "where"), [("team", None), (None, "spec.template.spec.tolerations")])
+def test_what_kueue_adds_to_a_job_in_a_queue_is_no_difference(queue: str | None, where: str | None) -> None:
+    body = objects()[1]
+    _pod(body)["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    if queue:
+        body["metadata"]["labels"] = {**body["metadata"]["labels"], "kueue.x-k8s.io/queue-name": queue}
+    existing = as_stored(body)
+    _pod(existing)["tolerations"].append({"key": "spot", "operator": "Exists"})
+    _pod(existing)["nodeSelector"] = {"pool": "spot"}
+    assert difference(existing, body) == where
+    _pod(existing)["tolerations"][0]["key"] = "another"
+    assert difference(existing, body) is not None
+
+
+@pytest.mark.pure
 @pytest.mark.parametrize("index", [0, 1])
 def test_our_own_object_is_recognised_as_the_api_server_stores_it(index: int) -> None:
     body = objects()[index]

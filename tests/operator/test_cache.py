@@ -135,3 +135,17 @@ def test_a_job_of_another_schema_is_kept_and_names_nothing():
     cache = Cache()
     assert cache.put("FineTuneJob", body(1, "j", "run", spec={"datasets": [{"title": "rows"}]}))
     assert cache.users("Dataset", "team", "rows") == []
+
+
+def test_of_all_workloads_only_those_of_our_jobs_are_kept():
+    cache = Cache()
+    job = {"apiVersion": "batch/v1", "kind": "Job", "name": "run-1", "uid": "j", "controller": True}
+    workload = body(2, "w", "job-run-1", metadata={"ownerReferences": [job]})
+    assert not cache.is_kept("Workload", workload)
+    cache.put("Job", {"kind": "Job", **body(1, "j", "run-1")})
+    assert cache.is_kept("Workload", workload)
+    other = body(2, "w", "job-run-1", metadata={"ownerReferences": [{**job, "uid": "another Job of that name"}]})
+    assert not cache.is_kept("Workload", other)
+    cache.put("Workload", workload)
+    cache.remove("Job", body(3, "j", "run-1"))
+    assert cache.is_kept("Workload", workload), "its deletion must be seen"

@@ -6,8 +6,8 @@ from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
 from hone_operator.cache import Cache
-from hone_operator.cluster import Cluster
-from hone_operator.listing import Listing
+from hone_operator.cluster import Cluster, ClusterError
+from hone_operator.listing import JOB_UID, Listing
 
 pytestmark = pytest.mark.apiserver
 SOURCE = {"source": {"uri": "pvc://data/rows.jsonl"}}
@@ -74,3 +74,9 @@ async def test_a_watch_that_says_nothing_while_things_change_is_a_problem(listin
     namespace.create("Dataset", "fourth", SOURCE)
     await listing.compare()
     assert listing.problem() is None, "a watch that has just delivered is only late"
+
+
+async def test_an_api_server_without_kueue_is_reported_with_the_way_out(cluster):
+    listing = Listing(cluster, Cache(), Told(), selectors={"Workload": JOB_UID})
+    with pytest.raises(ClusterError, match=r"kueue.enabled of the chart is true.*: install Kueue 0.15 or later"):
+        await listing.fill()
