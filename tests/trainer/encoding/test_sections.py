@@ -82,6 +82,36 @@ def test_rows_are_those_of_turns_that_are_proved_one_by_one(tokenizers: dict[str
         assert rows(Encoder(tokenizer)) == expected
 
 
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_what_conversations_begin_with_is_tokenised_once(tokenizers: dict[str, Any], name: str) -> None:
+    """With two system prompts, and turns that are the same; each has the tokens that the tokenizer gives it."""
+    tokenizer, rng, seen = tokenizers[name], random.Random(2), list[int]()
+
+    def tokenize(text: str) -> list[int]:
+        seen.append(len(text))
+        return _direct(tokenizer, text)
+
+    sections, characters = Sections(tokenizer, tokenize), 0
+    for number in range(40):
+        system = rng.choice(CORPUS[:2]) * 9 if name in ("ChatML", "Llama3", "Qwen3") else None
+        turns = [rng.choice(("Where?", "  é\n", f"No. {number}")) for _ in range(4)]
+        text = tokenizer.apply_chat_template(chat(*turns, system=system)["messages"], tokenize=False)
+        sections.take(text)
+        characters += len(text)
+        assert sections.ids(text) == _direct(tokenizer, text)
+    assert sum(seen) < characters / (4 if system else 1)
+
+
+@pytest.mark.parametrize("options", [{"lstrip": True}, {"normalized": True}, {"single_word": True}], ids=str)
+def test_sections_are_not_kept_where_a_token_may_reach_into_two(options: dict[str, bool]) -> None:
+    tokenizer = byte_level(IM, "{{ messages }}", eos_token="<|im_end|>")
+    tokenizer.add_tokens([AddedToken("b", special=True, **{"normalized": False, **options}), "x<A>", "<A>"])
+    sections = Sections(tokenizer, lambda text: _direct(tokenizer, text))
+    for text in ("a  b<A>a", "ab<|im_end|>b", "x<A>b<A>b", "b<A>  b<|im_end|>x<A>") * 4:
+        sections.take(text)
+        assert sections.ids(text) == _direct(tokenizer, text), text
+
+
 def _encoded(encoder: Encoder, record: Any) -> list[Row] | str:
     """The rows, or why there are none."""
     try:

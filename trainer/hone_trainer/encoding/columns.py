@@ -5,10 +5,10 @@ second copy of the ids, but runs: begin and end of each stretch of tokens that c
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -41,17 +41,25 @@ def schema(kind: str, vocabulary: int) -> pa.Schema:
     return pa.schema(columns, metadata={_KIND: kind.encode(), _VOCABULARY: str(vocabulary).encode()})
 
 
+class OutsideVocabulary(Exception):  # noqa: N818 - its handler says which example it is
+    """A token id is not below the vocabulary."""
+
+
 def batch(examples: Sequence[Example], vocabulary: int) -> pa.RecordBatch:
-    """Examples of one kind as a batch; their ids must be below `vocabulary`."""
+    """Examples of one kind as a batch.
+
+    Raises:
+        OutsideVocabulary: a token id is not below `vocabulary`.
+    """
     kind = type(examples[0]).__name__
     of = schema(kind, vocabulary)
-    return pa.record_batch([_column(field, examples) for field in of], schema=of)
+    return pa.record_batch([_column(field, examples, vocabulary) for field in of], schema=of)
 
 
-def _column(field: pa.Field, examples: Sequence[Any]) -> pa.Array:
+def _column(field: pa.Field, examples: Sequence[Any], vocabulary: int) -> pa.Array:
     values = [getattr(example, field.name) for example in examples]
     if field.name in IDS:
-        return _lists(values, field.type)
+        return _lists(values, field.type, vocabulary)
     if field.name == "labels":
         return _label_runs(values)
     if field.name in MASKS:
@@ -61,8 +69,11 @@ def _column(field: pa.Field, examples: Sequence[Any]) -> pa.Array:
     return pa.array(values, field.type)
 
 
-def _lists(values: Sequence[Sequence[int]], of: pa.DataType) -> pa.Array:
-    flat = _flat(values).astype(of.value_type.to_pandas_dtype())
+def _lists(values: Sequence[Sequence[int]], of: pa.DataType, vocabulary: int) -> pa.Array:
+    flat = _flat(values)
+    if flat.size and flat.max() >= vocabulary:
+        raise OutsideVocabulary
+    flat = flat.astype(of.value_type.to_pandas_dtype())
     return pa.ListArray.from_arrays(pa.array(_offsets(values)), pa.array(flat, of.value_type))
 
 
@@ -87,7 +98,8 @@ def _runs(counts: Any) -> list[int]:
 
 
 def _flat(values: Sequence[Sequence[int]]) -> Any:
-    return np.fromiter(chain.from_iterable(values), np.int64, sum(map(len, values)))
+    # `struct` reads a list twice as fast as numpy does.
+    return np.frombuffer(b"".join([struct.pack(f"={len(value)}i", *value) for value in values]), np.int32)
 
 
 def _offsets(values: Sequence[Sequence[int]]) -> Any:
@@ -103,6 +115,10 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self._batch.num_rows)
+
+    def flags(self, name: str) -> Any:
+        """A column of truth values, as a numpy array."""
+        return self._batch.column(name).to_numpy(zero_copy_only=False)
 
     def example(self, index: int) -> Example:
         """The example at `index` of the batch."""

@@ -24,6 +24,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import compress, count, islice
 from typing import TYPE_CHECKING, Any
 
 from hone_api.failures import FailureCode
@@ -142,8 +143,9 @@ class Encoder:
         self._special = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)))
         self._backend = tokenizer.backend_tokenizer
         self._sections = Sections(tokenizer, lambda text: self._tokenize(text, add_special_tokens=False))
-        own = (type(tokenizer).__call__, type(tokenizer)._encode_plus)
-        self._is_plain = own == (PreTrainedTokenizerFast.__call__, PreTrainedTokenizerFast._encode_plus)
+        own, plain = type(tokenizer), PreTrainedTokenizerFast
+        self._is_plain = (own.__call__, own._encode_plus) == (plain.__call__, plain._encode_plus)
+        self._decodes_plainly = (own.decode, own._decode) == (plain.decode, plain._decode)
 
     def takes(self, record: dict[str, Any]) -> str | None:
         """What is wrong with the record's shape, or None."""
@@ -297,8 +299,9 @@ class Encoder:
     def _end(self, ids: list[int], start: int, content: str) -> int | None:
         """Index of the end mark: the first added token before which the tokens decode to the content."""
         expected = _comparable(content)
-        for index in range(start + 1, len(ids)):
-            if ids[index] in self._added and _comparable(self._decode(ids[start:index])) == expected:
+        is_added = map(self._added.__contains__, islice(ids, start + 1, None))
+        for index in compress(count(start + 1), is_added):
+            if _comparable(self._decode(ids[start:index])) == expected:
                 return index
         return None
 
@@ -341,8 +344,8 @@ class Encoder:
         bos = self.tokenizer.bos_token_id
         if bos is not None and bos != self.tokenizer.eos_token_id and ids[:2] == [bos, bos]:
             raise RowRefusedError("DoubleBos", "the template and the tokenizer both add a beginning-of-sequence token")
-        labels = [IGNORED] * start + ids[start:]
-        labels[0] = IGNORED  # nothing predicts the first token
+        labels = ids.copy()
+        labels[: max(start, 1)] = [IGNORED] * max(start, 1)  # nothing predicts the first token
         if len(ids) < 2:
             raise RowRefusedError("NoContent", "no token to train")
         return Row(ids, labels, number)
@@ -379,7 +382,9 @@ class Encoder:
         ids: list[int] = backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
 
-    def _decode(self, ids: Sequence[int]) -> str:
+    def _decode(self, ids: list[int]) -> str:
+        if self._decodes_plainly:
+            return str(self._backend.decode(ids, skip_special_tokens=False))
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _eos(self) -> int:

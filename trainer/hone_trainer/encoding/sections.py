@@ -2,14 +2,16 @@
 
 A conversation is proved turn by turn, so the tokens of many beginnings of one text are needed. A fast tokenizer first
 splits a text at its added tokens (<|im_start|>), and tokenises what is between two of them by itself. So the tokens of
-a beginning are those of the whole text up to its last added token, and those of the rest, which is short.
+a beginning are those of the whole text up to its last added token, and those of the rest, which is short. For the same
+reason, the first sections of a text, which are often those of other rows (a system prompt, tools), are tokenised once.
 """
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import compress, count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 _SHORT = 64
 """Characters of a rest that is worth keeping: the head of a turn is the same in every row."""
 _KEPT = 256
+_LONGEST = 2**16
+"""Characters of a section that is worth keeping."""
+_SEEN = 4096
+"""First sections that are known to have come once."""
 
 Ids = list[int]
 
@@ -28,14 +34,19 @@ class Sections:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, tokenize: Callable[[str], Ids]) -> None:
         self._tokenize = tokenize
         # Others depend on what is before them, or are found in what a normaliser makes of the text.
+        added = {token.content: (id, token) for id, token in tokenizer.added_tokens_decoder.items() if token.content}
         self._borders = {
-            token.content: id
-            for id, token in tokenizer.added_tokens_decoder.items()
-            if token.content and not (token.normalized or token.lstrip or token.single_word)
+            content: id
+            for content, (id, token) in added.items()
+            if not (token.normalized or token.lstrip or token.single_word)
         }
+        self._has_only_borders = len(self._borders) == len(added)
+        self._ids_of_borders = frozenset(self._borders.values())
         longest_first = sorted(self._borders, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
         self._rests: dict[str, Ids] = {}
+        self._firsts: dict[str, Ids] = {}
+        self._seen: set[str] = set()
         self.forget()
 
     def forget(self) -> None:
@@ -48,13 +59,40 @@ class Sections:
     def take(self, text: str) -> None:
         """Tokenise the whole text, whose beginnings will be asked for."""
         self.forget()
-        ids = self._tokenize(text)
         if self._pattern is None:
             return
         found = list(self._pattern.finditer(text))
-        if (at := _positions(ids, [self._borders[match.group()] for match in found])) is not None:
+        begins = [match.start() for match in found]
+        ids = self._whole(text, begins)
+        at = list(compress(count(), map(self._ids_of_borders.__contains__, ids)))
+        if [ids[index] for index in at] == [self._borders[match.group()] for match in found]:
             self._text, self._ids, self._at = text, ids, at
-            self._begins, self._ends = [match.start() for match in found], [match.end() for match in found]
+            self._begins, self._ends = begins, [match.end() for match in found]
+
+    def _whole(self, text: str, begins: Ids) -> Ids:
+        """Token ids of a text whose added tokens begin there."""
+        ids, done = Ids(), 0
+        for end in begins if self._has_only_borders else ():  # another added token may hold or touch a border
+            section = text[done:end]
+            if end - done > _LONGEST:
+                break
+            if (kept := self._firsts.get(section)) is None:
+                if not section or self._has_come(section):
+                    kept = self._firsts[section] = self._tokenize(section)
+                else:
+                    break
+            ids += kept
+            done = end
+        return ids + self._tokenize(text[done:])
+
+    def _has_come(self, section: str) -> bool:
+        """Whether it came before, and is worth keeping."""
+        if section in self._seen:
+            return len(self._firsts) < _KEPT
+        if len(self._seen) == _SEEN:
+            self._seen.clear()
+        self._seen.add(section)
+        return False
 
     def ids(self, text: str) -> Ids:
         """Token ids of a text; a new list."""
@@ -81,20 +119,3 @@ class Sections:
         if len(text) <= _SHORT and len(self._rests) < _KEPT:
             self._rests[text] = ids
         return ids
-
-
-def _positions(ids: Ids, borders: Ids) -> Ids | None:
-    """Where the borders, in their order, are among the ids; None when the ids have others of them."""
-    if sum(map(ids.count, set(borders))) != len(borders):
-        return None
-    try:
-        return list(_indices(ids, borders))
-    except ValueError:
-        return None
-
-
-def _indices(ids: Ids, borders: Ids) -> Iterator[int]:
-    at = -1
-    for border in borders:
-        at = ids.index(border, at + 1)
-        yield at

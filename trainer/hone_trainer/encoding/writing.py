@@ -81,8 +81,16 @@ def write(task: Task, target: Path, pieces: list[Chunk], noted: Noted, workers: 
     with ExitStack() as stack:
         encode = partial(encode_chunk, task)
         pool = stack.enter_context(Workers([encode], count, "encodes rows"))
-        parts = (part for _, part in pool.map(encode, pieces))
-        work = stack.enter_context(folders.work_folder(target.parent))
+        assemble(task, target, (part for _, part in pool.map(encode, pieces)), noted)
+
+
+def assemble(task: Task, target: Path, parts: Iterator[Part], noted: Noted) -> None:
+    """Make the folder `target` of what the chunks of a split gave, in their order.
+
+    Raises:
+        DataError, StoreError: as `write`.
+    """
+    with folders.work_folder(target.parent) as work:
         _write(task, work, parts, noted)
         manifest.write(work)
         folders.publish(work, target)
@@ -123,25 +131,34 @@ def encode_chunk(task: Task, chunk: Chunk) -> Part:
     task.encoder.end_marks.clear()
     task.encoder.prompt_options.clear()
     part = Part()
+    rows: list[Any] = []
+    tokens, trained = [0], [0]
     try:
-        found = chunks.records(task.path, chunk)
-        rows = list(encode_records(found, task.encoder, task.policy, task.path, part.counts))
+        for row in encode_records(chunks.records(task.path, chunk), task.encoder, task.policy, task.path, part.counts):
+            rows.append(row)
+            tokens.append(part.counts.tokens)
+            trained.append(part.counts.trained_tokens)
     except TrainerError as error:
         part.failure = (type(error), error.code, error.message)
         return part
     part.counts.end_marks = set(task.encoder.end_marks)
     part.counts.prompt_options = dict(task.encoder.prompt_options)
-    part.problem = next((bad for row in rows if (bad := problem(row, task.vocabulary))), None)
-    if rows and part.problem is None:
-        part.rows = _stream(columns.batch(rows, task.vocabulary))
-    part.lengths = np.array([longest(row) for row in rows], np.int32)
-    part.tokens = np.array([sum(map(len, row.sequences)) for row in rows], np.int32)
-    part.trained = np.array([row.trained for row in rows], np.int32)
+    part.lengths = np.fromiter(map(longest, rows), np.int32, len(rows))
+    part.tokens, part.trained = (np.diff(sums).astype(np.int32) for sums in (tokens, trained))
+    try:
+        if rows:
+            part.rows = stream(columns.batch(rows, task.vocabulary))
+        is_good = bool(part.trained.all())
+    except columns.OutsideVocabulary:
+        is_good = False
+    if not is_good:
+        part.problem = next(bad for row in rows if (bad := problem(row, task.vocabulary)))
     part.has_masks = mapped.has_masks(rows)
     return part
 
 
-def _stream(batch: pa.RecordBatch) -> bytes:
+def stream(batch: pa.RecordBatch) -> bytes:
+    """The batch as `Part.rows` has it."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)

@@ -38,6 +38,8 @@ class DocumentEncoder(Encoder):
         but the document's first is predicted exactly once."""
         (document,) = super().encode({"text": record["text"]}, number)
         ids = document.input_ids
+        if len(ids) <= self._length:
+            return [document]
         starts = range(0, len(ids) - 1, self._length - 1)
         pieces = [ids[start : start + self._length] for start in starts]
         return [Row(piece, [IGNORED, *piece[1:]], number) for piece in pieces]
