@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
+from memory import peak_bytes
 from trl import pack_dataset
 
 from hone_trainer.encoding import split_file
@@ -41,6 +42,13 @@ def test_packs_are_those_of_trl(rows: int, longest: int) -> None:
     theirs, ours = pack_dataset(data, longest, "bfd"), Packs(lengths, longest)
     assert [[row for row in ours[i] for _ in range(lengths[row])] for i in range(len(ours))] == theirs["input_ids"][:]
     assert ours.lengths.tolist() == [len(ids) for ids in theirs["input_ids"]]
+
+
+@pytest.mark.parametrize("length", [20, 60])
+def test_packs_take_few_bytes_a_row(length: int) -> None:
+    """Of 100 tokens: several rows in each, or a row in each. An object of each pack would take 100 bytes."""
+    lengths = np.full(50_000, length, np.int32)
+    assert peak_bytes(lambda: Packs(lengths, 100)) < 32 * len(lengths)
 
 
 def test_packed_rows_give_the_logits_of_separate_ones(packed: tuple[Any, list[split_file.Row], Any]) -> None:

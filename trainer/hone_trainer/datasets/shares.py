@@ -85,11 +85,12 @@ def pick_rows(name: str, rows: int, amount: int, seed: int) -> Any:
     import numpy as np
 
     passes, rest = divmod(amount, rows)
-    whole = np.tile(np.arange(rows, dtype=np.int64), passes)
+    index = np.int32 if rows < 2**31 else np.int64
+    whole = np.tile(np.arange(rows, dtype=index), passes)
     if not rest:
         return whole
     hashes = np.fromiter((hash_of(f"{name}\0{i}".encode(), seed) for i in range(rows)), np.uint64, rows)
-    return np.concatenate([whole, np.sort(np.argsort(hashes, kind="stable")[:rest])])
+    return np.concatenate([whole, np.sort(np.argsort(hashes, kind="stable")[:rest].astype(index))])
 
 
 def percent(part: int, whole: int) -> str:

@@ -29,12 +29,19 @@ class Examples(Sequence[Any]):
 
     lengths: Any
     """Tokens of each example's longest sequence."""
-    tokens: Any
-    """Tokens of each example's sequences together."""
+
+    @property
+    def tokens(self) -> Any:
+        """Tokens of each example's sequences together; not kept in memory, since it is read once."""
+        raise NotImplementedError
 
     @property
     def has_masks(self) -> bool:
         """Whether an answer among them has tokens that do not count."""
+        raise NotImplementedError
+
+    def flags(self, name: str) -> Any:
+        """A field of truth values, of all examples."""
         raise NotImplementedError
 
     def _at(self, index: int) -> Any:
@@ -83,7 +90,7 @@ class Mapped(Examples):
     def lengths(self) -> Any:
         return np.load(self.folder / LENGTHS, mmap_mode="r")
 
-    @cached_property
+    @property
     def tokens(self) -> Any:
         return np.load(self.folder / TOKENS, mmap_mode="r")
 
@@ -95,6 +102,9 @@ class Mapped(Examples):
     @property
     def has_masks(self) -> bool:
         return bool(self._counts["hasMasks"])
+
+    def flags(self, name: str) -> Any:
+        return np.concatenate([batch.flags(name) for batch in self._batches])
 
     @property
     def counts(self) -> Counts:
@@ -112,6 +122,9 @@ class Picked(Examples):
     def has_masks(self) -> bool:
         return self._rows.has_masks
 
+    def flags(self, name: str) -> Any:
+        return self._rows.flags(name)[self._indices]
+
     def __len__(self) -> int:
         return len(self._indices)
 
@@ -122,7 +135,7 @@ class Picked(Examples):
     def lengths(self) -> Any:
         return self._rows.lengths[self._indices]
 
-    @cached_property
+    @property
     def tokens(self) -> Any:
         return self._rows.tokens[self._indices]
 
@@ -138,6 +151,9 @@ class Joined(Examples):
     def has_masks(self) -> bool:
         return any(part.has_masks for part in self._parts)
 
+    def flags(self, name: str) -> Any:
+        return np.concatenate([part.flags(name) for part in self._parts])
+
     def __len__(self) -> int:
         return self._ends[-1]
 
@@ -149,7 +165,7 @@ class Joined(Examples):
     def lengths(self) -> Any:
         return np.concatenate([part.lengths for part in self._parts])
 
-    @cached_property
+    @property
     def tokens(self) -> Any:
         return np.concatenate([part.tokens for part in self._parts])
 
@@ -157,6 +173,11 @@ class Joined(Examples):
 def lengths(rows: Sequence[Example]) -> Any:
     """Tokens of the longest sequence of each example, as a numpy array of integers."""
     return rows.lengths if isinstance(rows, Examples) else np.array([longest(row) for row in rows], np.int64)
+
+
+def flags(rows: Sequence[Any], name: str) -> Any:
+    """A field of truth values of all examples, as a numpy array of bool."""
+    return rows.flags(name) if isinstance(rows, Examples) else np.array([getattr(row, name) for row in rows], bool)
 
 
 def most(rows: Sequence[Example]) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import TrainerCallback, TrainingArguments
 
+_DRAWN = 2**14
+"""Random numbers at a time."""
 _MASKS = ("completion_mask", "KL_completion_mask")
 """Columns of a dataset and of its batches: which tokens of the answers count."""
 
@@ -49,10 +52,10 @@ def build_dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -
     Raises:
         DataError: OneSidedData when all answers are good, or all are bad.
     """
-    good = sum(row.label for row in rows)
+    good = int(mapped.flags(rows, "label").sum())
     if good in (0, len(rows)):
         raise DataError(FailureCode.ONE_SIDED_DATA, f"all {len(rows)} answers have the label {str(bool(good)).lower()}")
-    order = np.array(random.Random(plan.training.seed).sample(range(len(rows)), len(rows)), np.int32)
+    order = shuffled(len(rows), plan.training.seed)
     masked = mapped.has_masks(rows)
 
     def columns(index: int) -> dict[str, Any]:
@@ -61,6 +64,23 @@ def build_dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -
         return {**found, **({"completion_mask": row.masks[0]} if masked else {})}
 
     return indexed.dataset(len(rows), columns)
+
+
+def shuffled(rows: int, seed: int) -> Sequence[int]:
+    """`random.Random(seed).sample(range(rows), rows)` in four bytes a row; that makes a Python object of each."""
+    draw, order, left = random.Random(seed), array("i", bytes(4 * rows)), rows
+    np.frombuffer(order, np.int32)[:] = np.arange(rows, dtype=np.int32)
+    while left:
+        numbers = np.frombuffer(draw.getrandbits(32 * _DRAWN).to_bytes(4 * _DRAWN, "little"), np.uint32)
+        for number in numbers.tolist():
+            # As `randbelow` does: as many bits as `left` has, until they are below it.
+            if (at := number >> (32 - left.bit_length())) < left:
+                left -= 1
+                order[at], order[left] = order[left], order[at]
+                if not left:
+                    break
+    order.reverse()
+    return order
 
 
 class Valued(WithReference):
@@ -145,13 +165,11 @@ def build_trainer(
             return _with_neighbours(dataset, args.per_device_train_batch_size)
 
         def _precompute_ref_logps(self, dataset: Any, *_: Any) -> Any:
+            splits: dict[str, Sequence[Judged]]
             splits = {name: rows for s in run.held_out for name, rows in _with_mismatched(s).items()}
             columns = {"ref_logps": "completion", "ref_KL_logps": "KL_completion"}
             for name, answer in columns.items():
-                splits[name] = [
-                    Judged(row["prompt_ids"], row[f"{answer}_ids"], True, 0, row.get(f"{answer}_mask"))
-                    for row in dataset
-                ]
+                splits[name] = _ReadyAnswers(dataset, answer)
             log_probs = self.before_training(run, splits)
             for name in columns:
                 dataset = dataset.add_column(name, [value for (value,) in log_probs.pop(name)])
@@ -216,6 +234,22 @@ def _with_neighbours(dataset: Any, size: int) -> Any:
         return {**own(index), **{f"KL_{name}": value for name, value in answer.items()}}
 
     return indexed.dataset(rows, columns)
+
+
+class _ReadyAnswers(Sequence[Judged]):
+    """One of the two answers of each row of a dataset with neighbours, made when it is asked for."""
+
+    def __init__(self, dataset: Any, answer: str) -> None:
+        self._row, self._count, self._answer = indexed.row_maker(dataset), len(dataset), answer
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        row, answer = self._row(index), self._answer
+        return Judged(row["prompt_ids"], row[f"{answer}_ids"], True, 0, row.get(f"{answer}_mask"))
 
 
 def _sigmoid(x: float) -> float:

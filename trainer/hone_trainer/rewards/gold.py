@@ -31,7 +31,7 @@ def check(rewards: Combined, types: Sequence[str], rows: Sequence[Prompt], where
             SandboxFailed.
     """
     step = max(1, len(rows) // ROWS)
-    sample = list(rows)[::step][:ROWS]
+    sample = [rows[index] for index in range(0, len(rows), step)[:ROWS]]
     parts = zip(rewards.parts, types, strict=True)
     return [f"{where}{_check(part, type_ in VERIFIERS, sample, where)}" for part, type_ in parts]
 

@@ -44,12 +44,16 @@ def dataset(rows: int, make: Callable[[int], Row], lengths: Any = None) -> Any:
     """
     import pyarrow as pa
     from datasets import Dataset
+    from datasets.fingerprint import generate_random_fingerprint
 
     names = tuple(make(0))
     index, *others = names
     # Columns without a value take no memory, and TRL looks at the names.
     table = {index: pa.array(np.arange(rows, dtype=np.int32)), **{name: pa.nulls(rows) for name in others}}
-    return Dataset(pa.table(table)).with_transform(Columns(names, make, lengths))
+    # Its own fingerprint would be a hash over a copy of the index.
+    return Dataset(pa.table(table), fingerprint=generate_random_fingerprint()).with_transform(
+        Columns(names, make, lengths)
+    )
 
 
 def sequence_lengths(data: Any) -> Any:

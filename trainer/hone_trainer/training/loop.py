@@ -26,7 +26,7 @@ from hone_trainer.scoring import early_stopping
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import Stop
-from hone_trainer.training import batch_rows, deepspeed, finite, row_attention, selfcheck
+from hone_trainer.training import batch_rows, deepspeed, finite, row_attention, samplers, selfcheck
 from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
 from hone_trainer.training.settings import RunSettings
 
@@ -107,6 +107,12 @@ class Loop(_Trainer):
         """Steps without a gradient so far; None once there was one."""
         self._micro_batches: list[tuple[Any, Any]] = []
         """Inputs and loss of the step's micro batches so far."""
+
+    def get_train_dataloader(self) -> Any:
+        """The library's, without a Python object for each row of the data."""
+        loader = super().get_train_dataloader()
+        samplers.compact(loader)
+        return loader
 
     # A stop at the first non-finite number, before it reaches the weights
 

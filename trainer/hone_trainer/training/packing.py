@@ -7,7 +7,7 @@ in memory.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,18 @@ class Packs:
 
     def __init__(self, lengths: Any, longest: int) -> None:
         """Pack rows of these lengths into sequences of at most `longest` tokens; no row is longer."""
-        sizes, order, tokens = [], [], []
+        order, sizes, tokens = [], [], []
         for start in range(0, len(lengths), TOGETHER):
             part = np.asarray(lengths[start : start + TOGETHER])
-            for bin in _binned(part, longest):
-                sizes.append(len(bin))
-                tokens.append(int(part[bin].sum()))
-                order.append(np.array(bin, np.int32) + start)
+            bins = _binned(part, longest)
+            rows = np.fromiter(chain.from_iterable(bins), np.int32, len(part))
+            counts = np.fromiter(map(len, bins), np.int32, len(bins))
+            order.append(rows + np.int32(start))
+            sizes.append(counts)
+            tokens.append(np.add.reduceat(part[rows], np.cumsum(counts) - counts, dtype=np.int32))
         self._rows = np.concatenate(order)
-        self._ends = np.cumsum(sizes)
-        self.lengths = np.array(tokens, np.int64)
+        self._ends = np.cumsum(np.concatenate(sizes), dtype=np.int32)
+        self.lengths = np.concatenate(tokens)
         """Tokens of each sequence."""
 
     def __len__(self) -> int:
@@ -43,14 +45,14 @@ class Packs:
         return found
 
 
-def _binned(lengths: Any, longest: int) -> Iterator[list[int]]:
+def _binned(lengths: Any, longest: int) -> list[list[int]]:
     """Rows by sequence. The longest row comes first, into the sequence that it fills best, the oldest of equals."""
     bins: list[list[int]] = []
     waiting: dict[int, deque[int]] = {}
     free = 0
     """The spaces that some sequence has left, as bits: finding the smallest that is large enough is one operation."""
-    for row in np.argsort(-lengths, kind="stable").tolist():
-        length = int(lengths[row])
+    order = np.argsort(-lengths, kind="stable")
+    for row, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
         if fitting := free >> length:
             space = length + (fitting & -fitting).bit_length() - 1
             number = waiting[space].popleft()
@@ -64,4 +66,4 @@ def _binned(lengths: Any, longest: int) -> Iterator[list[int]]:
         if space:
             waiting.setdefault(space, deque()).append(number)
             free |= 1 << space
-    yield from bins
+    return bins

@@ -1,14 +1,61 @@
-"""The order of rows within an optimiser step: like lengths together, so that little is padded.
+"""The order of rows, in few bytes a row: the library's samplers make a Python object of each index.
 
-A step's loss is normalised over all its tokens, so the order of its rows does not change its gradient: unlike grouping
-by length over the whole data (transformers' group_by_length), the rows of a step stay the random ones that they are.
+Within an optimiser step, like lengths come together, so that little is padded. A step's loss is normalised over all its
+tokens, so the order of its rows does not change its gradient: unlike grouping by length over the whole data
+(transformers' group_by_length), the rows of a step stay the random ones that they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
+
+_AT_ONCE = 4096
+"""Indices that are Python objects at a time."""
+
+
+class Shuffled:
+    """The order of accelerate's SeedableRandomSampler, with the same draws, in four bytes a row.
+
+    Args:
+        inner: what accelerate made; its seed and epoch decide the order.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __iter__(self) -> Iterator[int]:
+        import torch
+
+        generator = torch.Generator().manual_seed(self._inner.initial_seed + self._inner.epoch)
+        yield from _permutation(len(self), generator)
+        self._inner.set_epoch(self._inner.epoch + 1)
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate, see `WithinStep`."""
+        self._inner.set_epoch(epoch)
+
+
+def compact(loader: Any) -> None:
+    """Give a prepared data loader `Shuffled` in place of accelerate's random sampler, if it has that one."""
+    from accelerate.data_loader import SeedableRandomSampler
+
+    if isinstance(sampler := loader.get_sampler(), SeedableRandomSampler):
+        loader.set_sampler(Shuffled(sampler))
+
+
+def _permutation(rows: int, generator: Any) -> Iterator[int]:
+    """`torch.randperm(rows, generator=generator).tolist()`, made when it is asked for."""
+    import torch
+
+    dtype = torch.int32 if rows < 2**31 else torch.int64  # the draws are the same
+    order = torch.randperm(rows, generator=generator, dtype=dtype)
+    for part in order.split(_AT_ONCE):
+        yield from part.tolist()
 
 
 class WithinStep:
@@ -45,8 +92,12 @@ class PromptOrder:
         self._inner, self._seed, self._epoch = inner, seed, 0
 
     def __iter__(self) -> Iterator[int]:
-        self._inner.generator.manual_seed(self._seed + self._epoch)
-        return iter(self._inner)
+        inner = self._inner
+        prompts = _permutation(inner.num_samples, inner.generator.manual_seed(self._seed + self._epoch))
+        while len(batch := list(islice(prompts, inner.batch_size))) == inner.batch_size:
+            for _ in range(inner.repeat_count):
+                for prompt in batch:
+                    yield from repeat(prompt, inner.mini_repeat_count)
 
     def __len__(self) -> int:
         return len(self._inner)
