@@ -106,7 +106,10 @@ def test_a_rank_answers_its_part_of_the_prompts_alone(
     assert [bool(one.text) for one in found] == [number in asked for number in range(5)]
 
 
-@pytest.mark.parametrize(("stage", "adapter", "form"), [(2, FULL, "full"), (3, LORA, "adapter"), (3, DORA, "adapter")])
+@pytest.mark.parametrize(
+    ("stage", "adapter", "form"),
+    [(2, FULL, "full"), pytest.param(3, LORA, "adapter", marks=pytest.mark.long), (3, DORA, "adapter")],
+)
 def test_zero_trains_like_one_process(
     runs: Any, make_plan: Any, rows_files: tuple[Path, Path], stage: int, adapter: dict[str, str], form: str
 ) -> None:

@@ -210,9 +210,12 @@ def test_two_ranks_find_the_same_numbers_as_one(runs: Any, measured: Any) -> Non
 def test_zero_3_finds_the_same_numbers_as_one_process(runs: Any, measured: Any) -> None:
     """Weights are gathered by all ranks at each layer, so all must run as many forward passes."""
     fields = {"tasks": ("arc_easy", "wikitext"), "training": {"maxSteps": 2}, "harness": {"limit": 3}}
-    alone = runs.finish(measured("alone", **fields))
+    other = measured("alone", **fields)
+    alone = runs.finish(other)
     plan = measured("sharded", processesPerNode=2, deepspeed={"zeroStage": 3}, **fields)
     sharded = runs.wait(plan, runs.start(runs.encoded(plan))).result
+    losses = [[loss for _, loss, _ in runs.curve(each)] for each in (plan, other)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     for ours, theirs in zip(sharded.numbers, alone.numbers, strict=True):
         assert float(ours.base) == pytest.approx(float(theirs.base), rel=1e-3, abs=1e-4)
 
