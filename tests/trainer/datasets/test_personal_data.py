@@ -15,7 +15,8 @@ from hone_api.plan import MaterializePlan
 from hone_dev.planted_personal import DetectionScore, PlantedText, samples, score
 from hone_trainer.datasets import materialize, validate
 from hone_trainer.datasets.pii import MARKS, Finder, redact
-from hone_trainer.datasets.rows import RawRow
+from hone_trainer.datasets.pii.first_look import may_hold
+from hone_trainer.datasets.rows import RawRow, canonical
 from hone_trainer.datasets.synthesis import material
 from hone_trainer.errors import ConfigError, DataError
 
@@ -351,6 +352,34 @@ def test_columns_that_become_the_same_keep_their_values():
         {"name": "rows", "store": "/s", "source": {"uri": "pvc://c/r"}, "curation": {"personalData": "Redact"}}
     )
     assert redacted({"a@b.de": 1, "c@d.de": 2, "[EMAIL]": 3}, plan) == {"[EMAIL] 2": 1, "[EMAIL] 3": 2, "[EMAIL]": 3}
+
+
+SIGNS = "@＠(){}[]（）\\\"'`/:=：＝-‐–－.,;_+＋ \n\t\r\b\f\u00a0\u3000\u2028é密٣３9"
+WORDS = (
+    "0171 2345678 4111 1111 DE89 3704 0044 0532 0130 00 8.8.8.8 123-45-6789 +49 tel fe80 2a01 (at) {arroba} anna dot "
+    "example.org hf_ Xk9 aB3dE5gH7jK9mN1p token Passwort mot de passe api key secret client private authorization "
+    "bearer http contraseña пароль パスワード \\u0030 \\n \\t"
+)
+PIECES = (*SIGNS, *WORDS.split(), "[ ät ]")
+
+
+def test_the_first_look_at_a_row_overlooks_nothing(planted):
+    """What it lets pass holds nothing: planted texts, also as JSON inside JSON, and pieces put together at random."""
+    finder, random_ = Finder(), random.Random(11)
+    texts = [sample.text for sample in planted if sample.kind]
+    texts += [json.dumps({"result": text}) for text in texts] + [json.dumps(text, ensure_ascii=False) for text in texts]
+    texts += ["".join(random_.choices(PIECES, k=random_.randint(2, 9))) for _ in range(20_000)]
+    held = [text for text in texts if finder.find(text)]
+    assert len(held) > 5000
+    overlooked = [text for text in held if not may_hold(canonical({"messages": [{"role": "user", "content": text}]}))]
+    assert overlooked == []
+
+
+def test_the_first_look_lets_prose_pass():
+    prose = 'I don\'t know, but she said "it takes 3 to 5 days".\nIs that right? (See chapter 12.) \u2014 Yes: it is.'
+    assert not may_hold(
+        canonical({"messages": [{"role": "user", "content": prose}, {"role": "assistant", "content": prose}]})
+    )
 
 
 def test_each_kind_has_its_mark():

@@ -13,6 +13,7 @@ from hone_api.curation import PHONE_REGIONS, PersonalData
 from hone_api.plan import MaterializePlan
 from hone_trainer.datasets.curation.base import CuratedRow, Each
 from hone_trainer.datasets.pii import Finder, redact
+from hone_trainer.datasets.pii.first_look import may_hold
 from hone_trainer.datasets.rows import canonical
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.errors import ConfigError
@@ -66,6 +67,8 @@ def _finder_of(kinds: Sequence[PersonalData], regions: Sequence[str]) -> Finder:
 
 
 def _judge(row: ValidRow, finder: Finder, refuse: bool) -> CuratedRow:
+    if not may_hold(row.line):
+        return CuratedRow(row)
     redaction = _Redaction(finder)
     record = redaction.of(row.record)
     if not redaction.counts:
