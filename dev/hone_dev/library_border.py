@@ -32,6 +32,7 @@ _DPO = "trl.trainer.dpo_trainer:DPOTrainer"
 _KTO = "trl.trainer.kto_trainer:KTOTrainer"
 _RANDOM = "Rollouts, samples and their order are part of a checkpoint, else a resumed run trains on others."
 _ORDER = "The order of prompts is a function of the seed and the step, so that a resumed run finds it again."
+_UNREAD = "Numbers of a micro batch stay on the device until they are logged."
 _ENCODED = "Rows arrive encoded: TRL would tokenize them again, with its own templates."
 _REFERENCE = (
     "The reference's log-probabilities come from our own pass, which can be stopped and serves evaluation as well."
@@ -161,6 +162,10 @@ NAMES: tuple[LibraryName, ...] = (
         f"{_METHODS}/grpo.py",
         "Samples without a reward are excluded from the loss.",
     ),
+    LibraryName(_GRPO, "_compute_loss", "overrides", f"{_METHODS}/grpo.py", _UNREAD),
+    LibraryName(_GRPO, "_metrics", "reads", f"{_METHODS}/grpo.py", _UNREAD),
+    LibraryName(_RLOO, "_compute_loss", "overrides", f"{_METHODS}/grpo.py", _UNREAD),
+    LibraryName(_RLOO, "_metrics", "reads", f"{_METHODS}/grpo.py", _UNREAD),
     LibraryName(_GRPO, "_get_train_sampler", "overrides", f"{_METHODS}/grpo.py", _ORDER),
     LibraryName(_GRPO, "_save_rng_state", "overrides", f"{_METHODS}/grpo.py", _RANDOM),
     LibraryName(_GRPO, "_load_rng_state", "overrides", f"{_METHODS}/grpo.py", _RANDOM),

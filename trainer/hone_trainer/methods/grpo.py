@@ -22,7 +22,7 @@ from hone_trainer.methods import generation, rewarding, samples, served
 from hone_trainer.methods.arguments import common
 from hone_trainer.models.base_model import Base
 from hone_trainer.models.network import Generating
-from hone_trainer.training import indexed
+from hone_trainer.training import indexed, unread
 from hone_trainer.training.loop import Loop, Run
 from hone_trainer.training.method import TrainingMethod
 from hone_trainer.training.samplers import PromptOrder
@@ -137,6 +137,14 @@ def build_trainer(
                 return batch
             return rewarding.leave_out(batch, self.rewards.kept, lambda count: self.accelerator.gather(count).sum())
 
+        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+            with unread.leave_on_device(self):
+                return super()._compute_loss(model, inputs)
+
+        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+            unread.read_lists(self._metrics["train" if self.model.training else "eval"])
+            super().log(logs, start_time)
+
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             return PromptOrder(super()._get_train_sampler(dataset), self.args.seed)
 
@@ -151,6 +159,7 @@ def build_trainer(
                 self._buffered_inputs = samples.load(_file(checkpoint), self.args.device)
                 self._step = self.state.global_step * self.args.gradient_accumulation_steps
 
+    unread.replace_extremes()
     rewards = rewarding.Rewards(run)
     model.generation_config.eos_token_id = sorted(run.stop_ids)
     generation.end_at(args, run.stop_ids)
