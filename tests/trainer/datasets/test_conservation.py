@@ -192,6 +192,14 @@ def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path: Path, name: st
     assert says in str(last.error)
 
 
+@pytest.mark.parametrize("content", [b"{", b" { ", b'{"a": 1'])
+def test_a_row_that_was_cut_is_a_bad_row_of_a_file_of_rows(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "f").write_bytes(content)
+    (row,) = _read(tmp_path / "f", "f.jsonl")
+    assert row.error is not None
+    assert row.error.code == "BrokenJson"
+
+
 @pytest.mark.parametrize(
     "text", ["[1] A note", "{curly} words", "[link](https://a.example)", '{"a": 1} is JSON', "[1]\n\n[2]"]
 )

@@ -181,7 +181,8 @@ def _no_rows(name: str, head: bytes) -> str | None:
                 return kind
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it"
-    if start.partition(b"\n")[0].rstrip() == b"{":
+    first, end, _ = start.partition(b"\n")
+    if end and first.rstrip() == b"{":
         start = b"{\n"
     for kind, marks in _NO_ROWS.items():
         if start.startswith(marks):
