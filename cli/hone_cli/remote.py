@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from hone_api.review import Row, Verdict
 from hone_cli.errors import CommandError
+from hone_cli.http_session import http_session
 from hone_cli.reviews import BatchState, ListPage, Status
 
 _SECONDS = 60
@@ -23,11 +24,10 @@ class Remote:
 
     url: str
     token: str
-    _session: requests.Session = field(default_factory=requests.Session)
+    _session: requests.Session = field(init=False)
 
     def __post_init__(self) -> None:
-        self._session.trust_env = False  # no proxy for loopback
-        self._session.headers["Authorization"] = f"Bearer {self.token}"
+        self._session = http_session(self.token)
 
     def state(self, skipped: Collection[str] = (), row: str | None = None) -> BatchState:
         """See `Reviews.state`."""

@@ -11,6 +11,7 @@ import requests
 from hone_cli.copying import BrokenConnectionError
 from hone_cli.errors import CommandError
 from hone_cli.files import PREFIX
+from hone_cli.http_session import http_session
 
 _CONNECT_SECONDS, _SILENT_SECONDS = 30, 120
 _PIECE = 2**18
@@ -22,11 +23,10 @@ class RemoteFiles:
 
     url: str
     token: str
-    _session: requests.Session = field(default_factory=requests.Session)
+    _session: requests.Session = field(init=False)
 
     def __post_init__(self) -> None:
-        self._session.trust_env = False  # no proxy for loopback
-        self._session.headers["Authorization"] = f"Bearer {self.token}"
+        self._session = http_session(self.token)
         self._session.headers["Accept-Encoding"] = "identity"  # the bytes of the file, and their count
 
     def read(self, path: str, offset: int) -> Iterator[bytes]:
