@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ WORK = ".hone-download"
 _DIGEST = "digest"
 _TRIES = 5
 """Times that a connection may break without a byte in between."""
+_PAUSE_SECONDS = 2.0
+"""Before the second try; each later pause is twice as long, so an API server has half a minute to restart."""
 
 
 class BrokenConnectionError(Exception):
@@ -100,7 +103,7 @@ def _check_folder(folder: Path, digest: str) -> None:
     elif finished.is_file():
         other = manifest_digest(finished.read_bytes())
     elif folder.is_dir() and any(folder.iterdir()):
-        raise CommandError(f"{folder} is not empty, and what is in it is no download of hone: name another folder")
+        raise CommandError(f"{folder} is not empty, and hone did not download what is in it: name another folder")
     else:
         return
     if other != digest:
@@ -183,6 +186,8 @@ def _read(source: FileSource, entry: Entry, part: Path, progress: Callable[[int]
         more = part.stat().st_size - have
         came += more
         failures = 0 if more else failures + 1
+        if 0 < failures < _TRIES:
+            time.sleep(_PAUSE_SECONDS * 2 ** (failures - 1))
         if failures == _TRIES:
             raise CommandError(
                 f"the connection broke {failures} times without a byte in between ({reason}): run the same command "

@@ -47,6 +47,14 @@ class Memory:
             yield piece
 
 
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between tries, which are only noted."""
+    noted: list[float] = []
+    monkeypatch.setattr("hone_cli.copying.time.sleep", noted.append)
+    return noted
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -68,12 +76,13 @@ def test_a_broken_connection_goes_on_where_it_broke(tmp_path):
     assert contents(tmp_path / "out") == source.files
 
 
-def test_a_connection_that_gives_nothing_ends_and_the_next_run_goes_on(tmp_path):
+def test_a_connection_that_gives_nothing_ends_and_the_next_run_goes_on(tmp_path, pauses):
     source = Memory()
     source.breaks = [10**9, 50_000, *[0] * 5]
     with pytest.raises(CommandError, match=r"broke 5 times .*run the same command again"):
         copy(source, tmp_path, source.digest)
     assert not (tmp_path / "manifest.json").exists()
+    assert pauses == [2, 4, 8, 16]
     before = source.read_bytes
     assert copy(source, tmp_path, source.digest).read_bytes == 102_406 - (before - len(source.files["manifest.json"]))
     assert contents(tmp_path) == source.files
