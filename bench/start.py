@@ -217,7 +217,7 @@ def _sizes(path: Path) -> dict[str, float]:
 
 
 def _rank(pid: int) -> Rank | None:
-    """None for a process that has ended, or that is no rank."""
+    """None if the process has ended or is not a rank."""
     status, rollup = _status(pid), _sizes(Path(f"/proc/{pid}/smaps_rollup"))
     if not status or not rollup or status["VmRSS"] < 100:
         return None

@@ -36,8 +36,8 @@ def download(
 ) -> None:
     """Copy the files of a model out of the cluster.
 
-    A pod of your own reads them beside the volume. Every byte is compared with what the ModelVersion records. An
-    interrupted download goes on where it stopped: run the same command again.
+    A temporary pod reads the files from the volume, with your own rights. Every file is verified against the digest in
+    the ModelVersion. To resume an interrupted download, run the same command again.
 
     \b
     hone download support-bot out              the newest version that is Ready

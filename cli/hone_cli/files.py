@@ -31,5 +31,5 @@ async def _file(request: web.Request) -> web.StreamResponse:
     except (OSError, ValueError):  # a name that no file system takes
         served = False
     if not served:
-        raise web.HTTPNotFound(reason="there is no such file")
+        raise web.HTTPNotFound(reason="this folder has no such file")
     return web.FileResponse(path, chunk_size=_CHUNK)

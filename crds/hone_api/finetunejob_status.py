@@ -132,7 +132,7 @@ class Queue(ApiModel):
     reason: ShortText = Field(
         description="Admitted, or why not in Kueue's words, e.g. Pending, Inadmissible, Preempted, AdmissionChecks."
     )
-    message: Text = Field(default="", description="What it waits for, e.g. the resource of which quota is short.")
+    message: Text = Field(default="", description="Why it waits, e.g. which resource has too little quota left.")
     since: Timestamp | None = Field(default=None, description="Since when.")
     priority: int | None = Field(default=None, description="Priority in the queue.")
     evictions: int | None = Field(
