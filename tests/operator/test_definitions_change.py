@@ -10,6 +10,7 @@ import pytest
 from hand import Namespace
 from kube import HONE, Kube
 from operator_process import Operator
+from refusing import refusing
 
 from hone_api.generate import KINDS
 from hone_api.schema import crd
@@ -26,6 +27,23 @@ def apply(kube: Kube, body: dict[str, Any]) -> None:
     kube.call("PUT", target, body)
 
 
+def test_a_watch_that_is_refused_and_tried_again_is_no_error_in_the_log(
+    kube: Kube, namespace: Namespace, tmp_path: Path
+) -> None:
+    refused: list[str] = []
+    settings = {"HONE_WATCH_NAMESPACES": json.dumps([namespace.name]), "HONE_RESYNC_SECONDS": "600"}
+    with refusing(kube, tmp_path / "kubeconfig", refused):
+        operator = Operator(tmp_path / "kubeconfig", tmp_path, settings).start()
+        try:
+            namespace.until(operator.ready, "ready")
+            namespace.dataset()
+        finally:
+            operator.kill()
+    assert {path.rsplit("/", 1)[-1] for path in refused} >= {kind.plural for kind in KINDS}
+    assert "storage is (re)initializing" in operator.log()
+    assert " ERROR " not in operator.log()
+
+
 def test_new_definitions_are_no_error_in_the_log(
     apiserver: Path, kube: Kube, namespace: Namespace, tmp_path: Path
 ) -> None:
@@ -39,7 +57,6 @@ def test_new_definitions_are_no_error_in_the_log(
             schema = body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
             schema["properties"]["future"] = {"type": "string"}
             apply(kube, body)
-        namespace.until(lambda: "will retry" in operator.log(), "a watch is refused while its storage begins again")
         namespace.dataset("after")
         assert " ERROR " not in operator.log()
     finally:
