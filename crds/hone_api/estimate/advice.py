@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from hone_api.estimate.micro_batch import Plan, packs
 from hone_api.methods import METHODS, Method
 from hone_api.training import DEFAULT_RANK, Adapter, AdapterType, Training
+from hone_api.wording import counted
 
 FAR = 100
 """Factor from which a difference is not a matter of taste."""
@@ -86,7 +87,8 @@ def _rate(method: str, adapter: Adapter, training: Training) -> Iterator[str]:
 
 def _amount(plan: Plan, rows: int) -> Iterator[str]:
     if rows < FEW_ROWS:
-        yield f"{rows} rows are few: below {FEW_ROWS} a model tends to memorize them; watch the held-out loss."
+        few = counted(rows, "row is", "rows are")
+        yield f"{few} few: below {FEW_ROWS} a model tends to memorize them; watch the held-out loss."
     batch, generations = plan.training.batch_size, plan.grpo.generations if plan.grpo else 1
     if batch // generations > rows:  # GRPO's batchSize counts samples
         each = f" at {generations} generations" if generations > 1 else ""

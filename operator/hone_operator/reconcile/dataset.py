@@ -12,6 +12,7 @@ from hone_api.failures import FailureCode, Retry
 from hone_api.report import DatasetResult
 from hone_api.states import AnyReason, ConditionType, DatasetPhase, Reason
 from hone_api.status_json import DatasetFailureJson
+from hone_api.wording import counted
 from hone_operator.desired import names
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
@@ -254,7 +255,7 @@ def _ready(draft: DatasetDraft, spec: DatasetSpec, result: DatasetResult, number
     draft.put(tries=number, readTime=draft.status.get("lastTryTime"))
     if spec.refresh:
         refresh.first(draft)
-    message = f"{result.rows} rows, {result.rejected} rejected."
+    message = f"{counted(result.rows, 'row')}, {result.rejected} rejected."
     draft.ready(True, Reason.MATERIALIZED, message)
     draft.tell_change(ConditionType.READY)
     return draft.outcome()

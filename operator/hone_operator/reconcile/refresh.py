@@ -13,6 +13,7 @@ from hone_api.failures import FAILURES, FailureCode, Retry
 from hone_api.plan import DatasetInput
 from hone_api.report import DatasetResult
 from hone_api.states import AnyReason, ConditionType, Reason
+from hone_api.wording import counted
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import materialized
 from hone_operator.reconcile.failures import Cause
@@ -118,11 +119,11 @@ def take(draft: DatasetDraft, tries: Tries, platform: Platform) -> None:
         draft.put(changes=changes)
         draft.conditions.set(UP_TO_DATE, True, Reason.SAME_CONTENT, "The source was read again and gave the same rows.")
         return None
-    sentence = f"{result.rows} rows, {result.rejected} rejected."
+    sentence = f"{counted(result.rows, 'row')}, {result.rejected} rejected."
     if result.changes:
-        sentence = f"{result.changes.added} rows added, {result.changes.removed} removed: {sentence}"
+        sentence = f"{counted(result.changes.added, 'row')} added, {result.changes.removed} removed: {sentence}"
     draft.conditions.set(UP_TO_DATE, True, Reason.REFRESHED, sentence)
-    draft.ready(True, Reason.MATERIALIZED, f"{result.rows} rows, {result.rejected} rejected.")
+    draft.ready(True, Reason.MATERIALIZED, f"{counted(result.rows, 'row')}, {result.rejected} rejected.")
     draft.tell(Reason.REFRESHED, f"{sentence} Jobs that have started keep {before}.")
     return None
 

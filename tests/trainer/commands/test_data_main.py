@@ -166,7 +166,7 @@ def test_validate_tells_a_person_what_it_sees(tmp_path, log, capsys):
     out = capsys.readouterr().out
     assert "format:     PromptCompletion (Auto" in out
     assert "rows:       40 valid" in out
-    assert "BrokenCsv        1 rows, first 41; rows.csv:42: 1 fields, the header has 2" in out
+    assert "BrokenCsv        1 row, first 41; rows.csv:42: 1 fields, the header has 2" in out
     assert "Write the file with a CSV library" in out
     assert "advice:     40 rows are very few" in out
     assert 'first row:  {"prompt": "What is' in out

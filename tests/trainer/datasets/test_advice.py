@@ -68,7 +68,7 @@ def test_lengths_against_contexts() -> None:
     assert "An epoch has about 5,100 tokens; half of the rows have up to 51, 95 % up to 51." in told(short)
     assert "Every row fits into training.maxLength 512." in told(short)
     one_long = [*texts(199, 100), {"prompt": "q", "completion": "a" * 12_000}]
-    assert "With training.maxLength 512 (and a base model whose context is as long) 1 rows (0.5%) are too long" in told(
+    assert "With training.maxLength 512 (and a base model whose context is as long) 1 row (0.5%) is too long" in told(
         one_long
     )
     half_long = [*texts(50, 100), *[{"prompt": "q", "completion": "a" * 12_000}] * 50]
@@ -118,10 +118,10 @@ def test_conversations() -> None:
     tools = chat(("user", "a"), ("assistant", "b"), tools=[{"type": "function", "function": {"name": "f"}}])
     named = {"messages": [{"role": "user", "content": "a", "name": "bob"}, {"role": "assistant", "content": "b"}]}
     said = told([plain, twice, system, system, tools, named])
-    assert "In 1 rows one role speaks twice in a row" in said
+    assert "In 1 row one role speaks twice in a row" in said
     assert "2 of 6 rows have a system turn" in said
-    assert "1 rows have tools: the base model's chat template must know them" in said
-    assert "1 rows name who speaks (name)" in said
+    assert "1 row has tools: the base model's chat template must know them" in said
+    assert "1 row names who speaks (name)" in said
     quiet = told([plain] * 6)
     assert not any(words in quiet for words in ("twice", "system turn", "tools", "name who"))
 
@@ -141,7 +141,7 @@ def test_one_question_with_several_answers() -> None:
     few = [{"prompt": f"q{i}", "completion": "a"} for i in range(300)]
     assert "several answers" not in told([*few, {"prompt": "q0", "completion": "b"}]), "2 of 301"
     chats = [chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", str(i))) for i in range(3)]
-    assert "1 questions have several answers (3 rows)" in told(chats)
+    assert "1 question has several answers (3 rows)" in told(chats)
     other = [chat(("user", str(i)), ("assistant", "b"), ("user", "c"), ("assistant", str(i))) for i in range(3)]
     tools = [{**row, "tools": [{"name": f"tool {i}"}]} for i, row in enumerate(chats)]
     assert "several answers" not in told(tools), "other tools, another answer"
@@ -150,11 +150,11 @@ def test_one_question_with_several_answers() -> None:
 
 def test_verdicts_that_contradict_each_other() -> None:
     both_ways = [{"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "b", "rejected": "a"}]
-    assert "1 pairs of answers are given in both orders" in told(both_ways, "Preference")
+    assert "1 pair of answers is given in both orders" in told(both_ways, "Preference")
     several = [{"prompt": "q", "chosen": "a", "rejected": "b"}, {"prompt": "q", "chosen": "a", "rejected": "c"}]
     assert "orders" not in told(several, "Preference")
     labels = [{"prompt": "q", "completion": "a", "label": label} for label in (True, False)]
-    assert "1 answers are labelled both true and false (2 rows)" in told(labels, "KTO")
+    assert "1 answer is labelled both true and false (2 rows)" in told(labels, "KTO")
     assert "labelled both" not in told([labels[0]] * 2, "KTO")
 
 
@@ -181,7 +181,7 @@ def test_good_answers_that_are_longer() -> None:
 
 def test_answers_that_differ_in_form_alone() -> None:
     rows = [{"prompt": "q", "chosen": "Yes, it is.", "rejected": "yes,  it is. "}, *pairs(1, 5, 5)]
-    assert "In 1 pairs chosen and rejected differ in case or white space alone" in told(rows, "Preference")
+    assert "In 1 pair chosen and rejected differ in case or white space alone" in told(rows, "Preference")
     assert "white space alone" not in told(pairs(9, 5, 5), "Preference")
 
 
@@ -194,9 +194,9 @@ def test_conversations_that_do_not_end_with_an_answer() -> None:
 def test_a_system_turn_in_the_middle() -> None:
     late = chat(("user", "a"), ("assistant", "b"), ("system", "s"), ("user", "c"), ("assistant", "d"))
     first = chat(("system", "s"), ("user", "c"), ("assistant", "d"))
-    assert "In 1 rows a system turn comes after the first turn" in told([late, first])
+    assert "In 1 row a system turn comes after the first turn" in told([late, first])
     assert "after the first turn" not in told([first])
-    assert "In 1 rows a system turn" in told(
+    assert "In 1 row a system turn" in told(
         [{"prompt": late["messages"][:4], "chosen": "a", "rejected": "b"}], "Preference"
     )
 
@@ -206,7 +206,7 @@ def test_a_system_turn_in_the_middle() -> None:
     ["<|im_start|>user", "[INST] hi [/INST]", "<<SYS>>", "</s>", "<start_of_turn>model", "<｜User｜>", "<|eot_id|>"],
 )
 def test_control_tokens(text: str) -> None:
-    assert "1 rows hold a control token of chat templates" in told([chat(("user", text), ("assistant", "b"))])
+    assert "1 row has a control token of chat templates" in told([chat(("user", text), ("assistant", "b"))])
     assert "control token" not in told([{"text": text}], "Text"), "in documents they are plain characters"
 
 
@@ -218,14 +218,14 @@ def test_what_is_no_control_token(text: str) -> None:
 @pytest.mark.parametrize("text", ["\u200b", "\ufeff", " \u200b\n\u2060", "\u3164", "\u2800"])
 def test_answers_that_show_nothing(text: str) -> None:
     for row in (chat(("user", "a"), ("assistant", text)), {"prompt": "a", "completion": text}):
-        assert "1 rows have an answer of characters that show nothing" in told([row])
+        assert "1 row has an answer of characters that show nothing" in told([row])
     assert "show nothing" not in told([chat(("user", text), ("assistant", "\u200bb"))])
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "<NA>", "NaT", "Translate\n\nnan"])
 def test_empty_cells_that_pandas_wrote_as_text(text: str) -> None:
     for row in ({"prompt": text, "completion": "a"}, {"prompt": "a", "completion": text}):
-        assert "1 rows have a text that is nan" in told([row])
+        assert "1 row has a text that is nan" in told([row])
     assert "pandas" not in told([{"prompt": "Who is nan", "completion": "My nan\n\nis my Oman"}])
 
 

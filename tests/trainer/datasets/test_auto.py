@@ -47,7 +47,7 @@ def test_auto_recognises_and_says_why(row, columns, format):
 
 def test_auto_names_the_columns_that_are_not_read():
     found = detect.choose(Format.AUTO, {}, [{"text": "t", "source": "c"}])
-    assert str(found) == "Text (Auto: the first 1 rows have a text; not read: source)"
+    assert str(found) == "Text (Auto: the first row has a text; not read: source)"
 
 
 def test_auto_looks_past_a_few_broken_rows():
@@ -88,7 +88,7 @@ def test_auto_does_not_guess_but_says_what_may_be_meant(row, words):
 
 def test_auto_leaves_it_to_the_rows_to_say_what_is_wrong_in_the_right_columns():
     found = detect.choose(Format.AUTO, {}, [{"prompt": 1, "completion": 2}])
-    assert str(found) == "PromptCompletion (Auto: the first 1 rows have the columns completion, prompt)"
+    assert str(found) == "PromptCompletion (Auto: the first row has the columns completion, prompt)"
     with pytest.raises(RowError, match="completion is a number"):
         found.format.normalise({"prompt": 1, "completion": 2}, {})
 

@@ -250,7 +250,7 @@ def test_the_log_counts_tokens_of_answers_and_judges(plan, script, caplog):
     ]
     with caplog.at_level("INFO", "hone.trainer"):
         made(plan("SelfInstruct", SEEDS, 2, filters={"judge": {"minScore": 3}}))
-    told = "2,400 tokens read and 202 written, 1 answers not counted by the server"
+    told = "2,400 tokens read and 202 written, 1 answer not counted by the server"
     assert any(f"2 of 2 rows from 3 answers, 1 WrongFormat; in this run {told}" in line for line in caplog.messages)
 
 
@@ -258,7 +258,7 @@ def test_without_counts_the_log_is_silent_about_tokens(plan, script, caplog):
     script.lines = ["Question: Who painted the Mona Lisa?\nAnswer: Leonardo."]
     with caplog.at_level("INFO", "hone.trainer"):
         made(plan("SelfInstruct", SEEDS))
-    assert any(line.endswith("1 of 1 rows from 1 answers") for line in caplog.messages)
+    assert any(line.endswith("1 of 1 row from 1 answer") for line in caplog.messages)
 
 
 def test_a_table_of_a_document_is_shown_without_its_tags(plan, script):

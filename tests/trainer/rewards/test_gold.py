@@ -38,7 +38,7 @@ def test_a_verifier_must_know_the_gold_answers(workers: SandboxWorkers) -> None:
     assert check(workers, {"type": "Number"}, {"answer": "4"}, {"answer": "#### 5"}) == [
         "reward number: 1 for the answers of 2 rows"
     ]
-    assert check(workers, {"type": "Code"}, solved, {"tests": "assert False"})[0].endswith("the answers of 1 rows")
+    assert check(workers, {"type": "Code"}, solved, {"tests": "assert False"})[0].endswith("the answers of 1 row")
     assert check(workers, {"type": "Code"}, {"tests": "x"}) == [
         "reward code: no row has a right answer to check it with"
     ]
@@ -58,7 +58,7 @@ def test_a_users_function_must_give_a_number_for_the_gold_answers(workers: Sandb
     spec = {"type": "Python", "python": {"configMapName": "mine", "seconds": 1}}
     file = tmp_path / "reward.py"
     file.write_text("def reward(**_): return 0.25")
-    assert check(workers, spec, {"answer": "4"}, path=file) == ["reward python: a number for the answers of 1 rows"]
+    assert check(workers, spec, {"answer": "4"}, path=file) == ["reward python: a number for the answers of 1 row"]
     file.write_text("def reward(**_):\n while True: pass")
     with pytest.raises(TrainerError) as raised:
         check(workers, spec, {"answer": "4"}, path=file)

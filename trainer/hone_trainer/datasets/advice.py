@@ -13,6 +13,7 @@ from decimal import Decimal
 from hone_api.dataset import Format
 from hone_api.privacy import quoted
 from hone_api.report import DatasetResult
+from hone_api.wording import are, counted
 from hone_trainer.datasets.language import OTHER, UNKNOWN
 from hone_trainer.datasets.pitfalls import AnswerLengths, Pitfalls
 from hone_trainer.datasets.profile import Profile
@@ -57,7 +58,7 @@ def advice(result: DatasetResult, profile: Profile, format: str, pages: Sequence
 
 
 def _size(result: DatasetResult, format: str) -> Iterator[str]:
-    rows = f"{result.rows:,} rows"
+    rows, verb = counted(result.rows, "row"), are(result.rows)
     if format == Format.TEXT:
         tokens = result.tokens.total if result.tokens else 0
         if tokens < 1_000_000:
@@ -67,13 +68,13 @@ def _size(result: DatasetResult, format: str) -> Iterator[str]:
             )
     elif format in _PREFERENCES:
         if result.rows < 1000:
-            yield f"{rows} are few for preferences: useful sets begin at about 1,000."
+            yield f"{rows} {verb} few for preferences: useful sets begin at about 1,000."
     elif format == Format.VERIFIABLE:
         if result.rows < 500:
-            yield f"{rows} are few for method GRPO: sets of some thousands are usual (GSM8K has 7,473)."
+            yield f"{rows} {verb} few for method GRPO: sets of some thousands are usual (GSM8K has 7,473)."
     elif result.rows < 50:
         yield (
-            f"{rows} are very few: from 50 to 100 on a change of tone shows; 500 to 1,000 careful ones are usual for"
+            f"{rows} {verb} very few: from 50 to 100 on a change of tone shows; 500 to 1,000 careful ones are usual for"
             " behaviour and format."
         )
     elif result.rows < 500:
@@ -105,13 +106,15 @@ def _lengths(result: DatasetResult) -> Iterator[str]:
     if fitting is None:
         most = tokens.over[-1]
         yield (
-            f"{most.rows:,} rows ({most.share}) are longer than {most.context:,} tokens: split them, unless the base"
+            f"{counted(most.rows, 'row')} ({most.share}) {are(most.rows)} longer than {most.context:,} tokens: split"
+            " them, unless the base"
             " model's context is longer."
         )
     elif fitting.rows:
         yield (
-            f"With training.maxLength {fitting.context} (and a base model whose context is as long) {fitting.rows:,}"
-            f" rows ({fitting.share}) are too long; the longest has about {tokens.max:,} tokens."
+            f"With training.maxLength {fitting.context} (and a base model whose context is as long)"
+            f" {counted(fitting.rows, 'row')} ({fitting.share}) {are(fitting.rows)} too long; the longest has about"
+            f" {tokens.max:,} tokens."
         )
     else:
         yield f"Every row fits into training.maxLength {fitting.context}."
@@ -128,8 +131,8 @@ def _repeats(result: DatasetResult) -> Iterator[str]:
 def _removed_answers(result: DatasetResult) -> Iterator[str]:
     if removed := sum(step.other_answers for step in result.curation):
         yield (
-            f"{removed:,} rows that near duplicates removed answer otherwise than the row that stays, which came first:"
-            " removed.jsonl has them (with another answer)."
+            f"{counted(removed, 'removed near duplicate has', 'removed near duplicates have')} another answer than the"
+            " row that was kept, which came first: removed.jsonl lists them (with another answer)."
         )
 
 
@@ -137,46 +140,54 @@ def _conflicts(result: DatasetResult, pitfalls: Pitfalls, format: str) -> Iterat
     conflict = pitfalls.answers.conflict()
     if conflict.rows <= _CONFLICTING * result.rows:
         return
+    rows = counted(conflict.rows, "row")
     if format == Format.PREFERENCE:
-        yield f"{conflict.questions:,} pairs of answers are given in both orders: nothing is learned from these rows."
+        pairs = counted(conflict.questions, "pair of answers is", "pairs of answers are")
+        yield f"{pairs} given in both orders: nothing is learned from these rows."
     elif format == Format.KTO:
-        yield f"{conflict.questions:,} answers are labelled both true and false ({conflict.rows:,} rows)."
+        yield f"{counted(conflict.questions, 'answer is', 'answers are')} labelled both true and false ({rows})."
     else:
         yield (
-            f"{conflict.questions:,} questions have several answers ({conflict.rows:,} rows): the model learns a mix of"
-            " them. Keep one of each, unless you want variety."
+            f"{counted(conflict.questions, 'question has', 'questions have')} several answers"
+            f" ({rows}): the model learns a mix of them. Keep one of each, unless you want variety."
         )
 
 
 def _harmful(pitfalls: Pitfalls) -> Iterator[str]:
     if pitfalls.control_tokens:
         yield (
-            f"{pitfalls.control_tokens:,} rows hold a control token of chat templates in their text, such as"
+            f"{counted(pitfalls.control_tokens, 'row has', 'rows have')} a control token of chat templates in their"
+            " text, such as"
             " <|im_start|>, [INST] or </s>: training refuses them where the base model knows the token. Remove it."
         )
     if pitfalls.invisible:
         yield (
-            f"{pitfalls.invisible:,} rows have an answer of characters that show nothing (zero-width space, byte order"
+            f"{counted(pitfalls.invisible, 'row has', 'rows have')} an answer of characters that show nothing"
+            " (zero-width space, byte order"
             " mark): the model learns to say nothing. Remove these rows."
         )
     if pitfalls.nothing:
         yield (
-            f"{pitfalls.nothing:,} rows have a text that is nan, NaN, NaT or <NA>, as pandas writes an empty cell: it"
+            f"{counted(pitfalls.nothing, 'row has', 'rows have')} a text that is nan, NaN, NaT or <NA>, as pandas"
+            " writes an empty cell: it"
             " is trained as text. Write empty cells as null or an empty text, e.g. by fillna('')."
         )
     if pitfalls.same_but_form:
         yield (
-            f"In {pitfalls.same_but_form:,} pairs chosen and rejected differ in case or white space alone: nothing else"
+            f"In {counted(pitfalls.same_but_form, 'pair')} chosen and rejected differ in case or white space alone:"
+            " nothing else"
             " is learned from them."
         )
     if pitfalls.without_answer_last:
         yield (
-            f"{pitfalls.without_answer_last:,} conversations do not end with the assistant: nothing is learned from"
+            f"{counted(pitfalls.without_answer_last, 'conversation does', 'conversations do')} not end with the"
+            " assistant: nothing is learned from"
             " what follows the last answer. Add the answer, or cut them there."
         )
     if pitfalls.late_system:
         yield (
-            f"In {pitfalls.late_system:,} rows a system turn comes after the first turn: many chat templates refuse it"
+            f"In {counted(pitfalls.late_system, 'row')} a system turn comes after the first turn: many chat"
+            " templates refuse it"
             " or leave it out. Put it first, or make it a user turn."
         )
 
@@ -210,7 +221,8 @@ def _answers(profile: Profile) -> Iterator[str]:
     if not profile.long_answers and 1 < len(common) <= _CLASSES and len(common) * 5 <= total:
         if most >= _IMBALANCE * least:
             yield (
-                f"The answers are of {len(common)} kinds, and unbalanced: {quoted(text[:60])} in {most:,} rows, the"
+                f"The answers are of {len(common)} kinds, and unbalanced: {quoted(text[:60])} in"
+                f" {counted(most, 'row')}, the"
                 f" rarest in {least:,}. curation.balance evens them out."
             )
     elif most > _COMMON_ANSWER * total and most > 2:
@@ -221,16 +233,19 @@ def _answers(profile: Profile) -> Iterator[str]:
 def _conversations(result: DatasetResult, profile: Profile) -> Iterator[str]:
     if profile.with_tools:
         yield (
-            f"{profile.with_tools:,} rows have tools: the base model's chat template must know them, or these rows are"
+            f"{counted(profile.with_tools, 'row has', 'rows have')} tools: the base model's chat template must know"
+            " them, or these rows are"
             " refused in training."
         )
     if profile.same_role_twice:
         yield (
-            f"In {profile.same_role_twice:,} rows one role speaks twice in a row: some chat templates (Gemma, Mistral)"
+            f"In {counted(profile.same_role_twice, 'row')} one role speaks twice in a row: some chat templates"
+            " (Gemma, Mistral)"
             " refuse them."
         )
     if profile.with_names:
-        yield f"{profile.with_names:,} rows name who speaks (name): most chat templates do not show it."
+        named = counted(profile.with_names, "row names", "rows name")
+        yield f"{named} who speaks (name): most chat templates do not show it."
     if 0 < profile.with_system < result.rows and profile.turns:
         yield (
             f"{profile.with_system:,} of {result.rows:,} rows have a system turn: train with the prompt that you will"

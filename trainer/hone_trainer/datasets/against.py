@@ -12,6 +12,7 @@ from hone_api.dataset import Format, Splits
 from hone_api.plan import DatasetInput, MaterializePlan
 from hone_api.report import DatasetResult
 from hone_api.source import Source
+from hone_api.wording import counted
 from hone_trainer.datasets import materialize
 from hone_trainer.errors import ConfigError, DataError
 from hone_trainer.store.contents import UNKNOWN
@@ -39,7 +40,7 @@ def evaluation_sets(files: Sequence[Path], rows: dict[str, Any], folder: Path) -
         result = _read(file, rows, store)
         path = store / str(result.path) / "train.jsonl"
         rejected = f", {result.rejected:,} rejected" if result.rejected else ""
-        print(f"against:    {file.name}: {result.rows:,} rows{rejected}")
+        print(f"against:    {file.name}: {counted(result.rows, 'row')}{rejected}")
         yield DatasetInput(name=file.name, split="", path=str(path), digest=UNKNOWN)
 
 

@@ -171,7 +171,7 @@ def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Det
                 raise DataError(
                     FailureCode.UNKNOWN_FORMAT, f"the rows have the columns {', '.join(seen[:20])}. {_way_out(sample)}"
                 )
-            reason = f"the first {len(sample)} rows have {_named(entry, columns)}{_idle(entry, columns, seen)}"
+            reason = f"{_first_have(sample)} {_named(entry, columns)}{_idle(entry, columns, seen)}"
             return Detected(entry, columns, reason=reason)
     if not columns and (shape := _shape(USUAL, sample)):
         return shape
@@ -179,11 +179,15 @@ def _recognise(columns: dict[str, str], sample: Sequence[dict[str, Any]]) -> Det
         # The columns exist but contain something else: the rows' own errors say what.
         needed = {columns.get(role, role) for role in entry.required}
         if set(columns) <= set(entry.roles) and sum(needed <= row.keys() for row in sample) * 2 > len(sample):
-            reason = f"the first {len(sample)} rows have the columns {', '.join(sorted(needed))}"
+            reason = f"{_first_have(sample)} the columns {', '.join(sorted(needed))}"
             return Detected(entry, columns, reason=reason)
     raise DataError(
         FailureCode.UNKNOWN_FORMAT, f"the rows have the columns {', '.join(seen[:20]) or 'none'}. {_way_out(sample)}"
     )
+
+
+def _first_have(sample: Sequence[dict[str, Any]]) -> str:
+    return "the first row has" if len(sample) == 1 else f"the first {len(sample)} rows have"
 
 
 def _shape(shapes: Sequence[Shape | RefusedShape], sample: Sequence[dict[str, Any]]) -> Detected | None:
@@ -200,7 +204,8 @@ def _shape(shapes: Sequence[Shape | RefusedShape], sample: Sequence[dict[str, An
         entry = FORMATS[shape.format]
         seen = sorted({str(key)[:40] for row in sample for key in row})
         reads = ", ".join(f"{role} from {text}" for role, text in shape.columns.items())
-        reason = f"the first {len(sample)} rows are {shape.name}: {reads}{_idle(entry, shape.columns, seen)}"
+        first = "the first row is" if len(sample) == 1 else f"the first {len(sample)} rows are"
+        reason = f"{first} {shape.name}: {reads}{_idle(entry, shape.columns, seen)}"
         return Detected(entry, shape.columns, reason=reason)
     return None
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
+from hone_api.wording import counted
 from hone_trainer import parallel
 from hone_trainer.datasets import (
     batches,
@@ -89,7 +90,9 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
         rows = raw_rows(fetched.files, plan.limits.max_source_bytes)
         synthesized = synthesis.run(plan, map(parsed, rows), fetched.revision, progress) if plan.synthesis else None
         if synthesized and not synthesized.counts.complete:
-            progress.say(f"dataset {plan.name}: {synthesized.counts.pending} rows wait for review")
+            progress.say(
+                f"dataset {plan.name}: {counted(synthesized.counts.pending, 'row waits', 'rows wait')} for review"
+            )
             return DatasetResult(revision=fetched.revision, synthetic=synthesized.counts)
         if synthesized:
             plan, rows = synthesized.plan, synthesized.rows()

@@ -19,6 +19,7 @@ from hone_api.failures import FailureCode
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.report import DatasetResult
 from hone_api.source import Source as DatasetSource
+from hone_api.wording import counted
 from hone_trainer.datasets import batches, changes, croissant, materialize, publishing, report, shares
 from hone_trainer.datasets.counted import Count
 from hone_trainer.datasets.row_statistics import Tally
@@ -120,7 +121,7 @@ def make(plan: MixPlan, work: Path) -> DatasetResult:
                 part.file.close()
         tally.valid = tally.rows
         if tally.rows < plan.checks.min_rows:
-            message = f"{tally.rows} rows, checks.minRows is {plan.checks.min_rows}"
+            message = f"{counted(tally.rows, 'row')}, checks.minRows is {plan.checks.min_rows}"
             raise DataError(FailureCode.TOO_FEW_ROWS, message, tally.result())
         tally.digest = contents.digest_of(content)
         result = tally.result()

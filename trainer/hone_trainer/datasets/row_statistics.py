@@ -14,6 +14,7 @@ from hone_api.dataset_status import RowErrorCount, SplitRows
 from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
 from hone_api.report import DatasetResult
+from hone_api.wording import are, counted
 from hone_trainer.datasets import language, remembered, sources, splits
 from hone_trainer.datasets.advice import advice
 from hone_trainer.datasets.counted import Counted
@@ -116,10 +117,11 @@ class Tally:
     def _summary(self) -> str:
         total = self.valid + self.rejected
         if not self.rejected:
-            text = f"All {total:,} rows are good."
+            text = "The row is good." if total == 1 else f"All {total:,} rows are good."
         else:
             kinds = ", ".join(f"{e.count:,} {e.code} ({_numbers(e)})" for e in self._errors())
-            text = f"{self.valid:,} of {total:,} rows are good. {self.rejected:,} rejected: {kinds}."
+            good = f"{self.valid:,} of {counted(total, 'row')} {are(self.valid)} good"
+            text = f"{good}. {self.rejected:,} rejected: {kinds}."
         left = f" {self._left()}." if self.rows < self.valid and self.curation else ""
         return (text + left)[:2000]
 
@@ -136,9 +138,11 @@ class Tally:
             )
         if hidden := [self.errors[code] for code in _HIDES_ROWS if code in self.errors]:
             text = "; ".join(f"{error.example}" for error in hidden)
-            raise DataError(FailureCode.DAMAGED_FILE, f"{text}. {self.valid} rows were read.", self.result())
+            raise DataError(
+                FailureCode.DAMAGED_FILE, f"{text}. {counted(self.valid, 'row was', 'rows were')} read.", self.result()
+            )
         if limit := self._too_many(total):
-            text = f"{self.rejected} of {total} rows are rejected ({limit})"
+            text = f"{self.rejected} of {counted(total, 'row')} {are(self.rejected)} rejected ({limit})"
             raise DataError(FailureCode.TOO_MANY_BAD_ROWS, f"{text}: {self._worst()}", self.result())
         if self.rows < checks.min_rows:
             message = f"{self._left()}, checks.minRows is {checks.min_rows}"

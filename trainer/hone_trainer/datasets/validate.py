@@ -26,6 +26,7 @@ from hone_api.reading import in_words, only_unknown
 from hone_api.report import DatasetResult
 from hone_api.rowcodes import ROW_CODES
 from hone_api.source import Source
+from hone_api.wording import counted
 from hone_trainer.datasets import against, layout, materialize
 from hone_trainer.datasets.sources import splits_of
 from hone_trainer.errors import ConfigError, DataError, SourceError
@@ -301,7 +302,8 @@ def _waiting(plan: MaterializePlan, result: DatasetResult, store: Path) -> str:
     """What to do with generated rows that wait for people."""
     pending = result.synthetic.pending if result.synthetic else 0
     review = f"hone dataset review {plan.name} --path {store}"
-    return f"generated:  {pending:,} rows wait for review: {review}\n{'':12}then run the same command again"
+    waiting = counted(pending, "row waits", "rows wait")
+    return f"generated:  {waiting} for review: {review}\n{'':12}then run the same command again"
 
 
 def _report(result: DatasetResult) -> str:
@@ -317,7 +319,8 @@ def _report(result: DatasetResult) -> str:
     lines.append(f"rejected:   {result.rejected:,}")
     for error in result.errors:
         lines.append(
-            f"  {error.code:16} {error.count:,} rows, first {', '.join(map(str, error.rows))}; {error.example}\n"
+            f"  {error.code:16} {counted(error.count, 'row')}, first {', '.join(map(str, error.rows))};"
+            f" {error.example}\n"
             f"  {'':16} {ROW_CODES[error.code].hint}"
         )
     lines += [_line_of_step(step) for step in result.curation]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from hone_api.wording import counted
+
 _MOST = 2**53 - 1
 
 
@@ -36,7 +38,7 @@ class Usage:
         """For the log; empty if nothing is known."""
         if not self.read + self.written:
             return ""
-        rest = f", {self.unknown:,} answers not counted by the server" if self.unknown else ""
+        rest = f", {counted(self.unknown, 'answer')} not counted by the server" if self.unknown else ""
         return f"{self.read:,} tokens read and {self.written:,} written{rest}"
 
 

@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from hone_api.wording import counted
+
 if TYPE_CHECKING:
     from rich.status import Status
 
@@ -46,7 +48,7 @@ class TaskProgress:
         """Count a row that was read."""
         self._rows += 1
         if self._rows % 1000 == 0:
-            self._show(f"{self._rows:,} rows")
+            self._show(counted(self._rows, "row"))
 
     def _show(self, state: str) -> None:
         if self._live is None and sys.stderr.isatty():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hone_api.failures import FailureCode
 from hone_api.rewards import VERIFIERS
+from hone_api.wording import counted
 from hone_trainer.encoding.prompts import Prompt
 from hone_trainer.errors import TrainerError
 from hone_trainer.rewards.base import Masked, Sample, Scored
@@ -45,7 +46,7 @@ def _check(part: WeightedReward, verifies: bool, rows: Sequence[Prompt], where: 
     if all(isinstance(score, Masked) for score in scores):
         wrong = [(row, score) for (row, _), score in zip(golds, scores, strict=True)]
     if not wrong:
-        return f"reward {part.name}: {'1' if verifies else 'a number'} for the answers of {len(golds)} rows"
+        return f"reward {part.name}: {'1' if verifies else 'a number'} for the answers of {counted(len(golds), 'row')}"
     lines = ", ".join(str(row.number) for row, _ in wrong[:_NAMED])
     what = f"{_words(wrong[0][1], verifies)} for the row's own answer"
     raise TrainerError(

@@ -20,6 +20,7 @@ from hone_api.failures import FailureCode
 from hone_api.plan import MaterializePlan
 from hone_api.review import Candidate, Filtered, Provenance, row_id
 from hone_api.synthesis import Synthesis
+from hone_api.wording import counted
 from hone_trainer.datasets.synthesis.batch import GeneratedBatch
 from hone_trainer.datasets.synthesis.filters import RowJudge, Similar
 from hone_trainer.datasets.synthesis.material import Material, Seed
@@ -78,7 +79,8 @@ def summary(batch: GeneratedBatch, synthesis: Synthesis, usage: Usage) -> str:
     """
     removed = f", {_reasons(batch)}" if batch.filtered else ""
     tokens = f"; in this run {usage}" if str(usage) else ""
-    return f"{len(batch.candidates)} of {synthesis.rows} rows from {batch.generated} answers{removed}{tokens}"
+    wanted, answers = counted(synthesis.rows, "row"), counted(batch.generated, "answer")
+    return f"{len(batch.candidates)} of {wanted} from {answers}{removed}{tokens}"
 
 
 def _reasons(batch: GeneratedBatch) -> str:
