@@ -29,11 +29,9 @@ def disk(s: Setup, *, keep: int, merge: bool) -> dict[str, int]:
 def flops(s: Setup, tokens: int) -> float:
     """Floating-point operations of training on this many tokens (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
 
-    For each weight: two for the forward pass; two for the gradient of the input; two for the gradient of the weight,
-        except
-    in a frozen base; two more if activations are recomputed. Attention's own are added, and the forward pass of a
-    teacher
-    whose distribution is learned.
+    For each weight: two for the forward pass, two for the gradient of the input, two for the gradient of the weight
+    (none for a frozen base), and two more if activations are recomputed. Attention's own operations are added, and the
+    forward pass of a teacher whose distribution is learned.
     """
     per_weight = 2 + 2 + (0 if s.adapted else 2) + (2 if s.checkpointing else 0)
     attention = 6 * s.shape.layers * s.shape.query * s.max_length
