@@ -28,12 +28,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if any(f"pytest.mark.{word}" not in text for word in words) else None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test without a tier would never run."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """A test without a tier would never run. The longest ones come first, so that none ends alone."""
     nowhere = [item.nodeid for item in items if not any(map(item.get_closest_marker, TIERS))]
     if nowhere:
         raise pytest.UsageError(f"mark these tests as one of {', '.join(TIERS)}: {', '.join(nowhere)}")
+    yield
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
 
 
 # -- processor time, which tells what a test costs on a busy machine too ---------------------------------------

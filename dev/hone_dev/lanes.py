@@ -1,4 +1,7 @@
-"""Work in lanes: side by side, within each one after the other; each piece timed, its output in one piece."""
+"""Work in lanes: side by side, within each one after the other; each piece timed, its output in one piece.
+
+Lanes that run together are a stage. A stage begins when the one before it has ended.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-NICE = ("nice", "-n", "5")
-"""Of every lane but the last: where both compute, the last has three quarters of the processor."""
 _LOOK = 0.1  # seconds between two looks for output
 
 
@@ -29,18 +30,59 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Lane:
+    """Work that runs one after the other.
+
+    Attributes:
+        nice: added to the niceness of its processes. With 10 they have a tenth of a core that others want, too, and
+            all of one that nobody wants.
+    """
+
+    works: Sequence[Work]
+    nice: int = 0
+
+
+Stage = Sequence[Lane]
+
+
+@dataclass(frozen=True)
 class Result:
     """What came of one piece of work.
 
     Attributes:
         seconds: from its start to its end.
         cpu: seconds of processor time of its commands and of all that these waited for; not of a daemon they left.
+        busy: share of the machine's processor time that anything used meanwhile; None where the kernel does not say.
     """
 
     name: str
     passed: bool
     seconds: float = 0.0
     cpu: float = 0.0
+    busy: float | None = None
+
+
+@dataclass(frozen=True)
+class Processors:
+    """Processor time of the whole machine since its start, in ticks."""
+
+    used: int
+    passed: int
+
+    @classmethod
+    def now(cls, stat: Path = Path("/proc/stat")) -> Processors | None:
+        """As the kernel counts it; None where there is no such file."""
+        try:
+            ticks = [int(number) for number in stat.read_text().splitlines()[0].split()[1:9]]
+        except OSError:
+            return None
+        idle, waits_for_disk = ticks[3:5]
+        return cls(sum(ticks) - idle - waits_for_disk, sum(ticks))
+
+    def busy_since(self, before: Processors) -> float | None:
+        """The used share of what passed; None if nothing did."""
+        passed = self.passed - before.passed
+        return (self.used - before.used) / passed if passed else None
 
 
 @dataclass
@@ -58,9 +100,10 @@ class _Lanes:
         """Where its output goes; None for the terminal."""
         return self.logs / f"{work.name}.log" if self.logs else None
 
-    def follow(self, lane: Sequence[Work], prefix: Sequence[str]) -> None:
+    def follow(self, lane: Lane) -> None:
         """Run a lane to its end, all of it even after a piece failed."""
-        for work in lane:
+        prefix = ("nice", "-n", str(lane.nice)) if lane.nice else ()
+        for work in lane.works:
             if self.stopped:
                 return
             try:
@@ -84,15 +127,17 @@ class _Lanes:
             print(f"    cannot run here: {work.name} {reason}, {way_out}", file=out, flush=True)
             return Result(work.name, False)
         start, cpu, failed = time.monotonic(), 0.0, []
+        before = Processors.now()
         for command in work.commands:
             code, took = self._command([*prefix, *command], out)
             cpu += took
             failed += [command] if code else []
         for command in failed:
             print(f"    FAILED: {' '.join(command)}", file=out)
-        seconds = time.monotonic() - start
+        seconds, after = time.monotonic() - start, Processors.now()
+        busy = after.busy_since(before) if before and after else None
         print(f"    {work.name}: {'failed' if failed else 'passed'} in {seconds:.0f} s", file=out, flush=True)
-        return Result(work.name, not failed, seconds, cpu)
+        return Result(work.name, not failed, seconds, cpu, busy)
 
     def _command(self, command: Sequence[str], out: IO[str]) -> tuple[int, float]:
         """Exit code, and seconds of processor time."""
@@ -128,46 +173,51 @@ class _Lanes:
             process.terminate()
 
 
-def run(lanes: Sequence[Sequence[Work]], folder: Path, env: Mapping[str, str], logs: Path) -> list[Result]:
-    """The results, in the order of the lanes.
+def run(stages: Sequence[Stage], folder: Path, env: Mapping[str, str], logs: Path) -> list[Result]:
+    """The results, in the order of the stages and of their lanes.
 
-    With one lane, output goes straight to the terminal. With several, each piece of work writes a file in `logs`, and
-    the files are shown one after the other, in the order of the lanes: the first that has not ended as it grows.
+    Where nothing runs side by side, output goes straight to the terminal. Else each piece of work writes a file in
+    `logs`, and the files are shown one after the other, in the order of the lanes: the first that has not ended as it
+    grows.
     """
-    lanes = [lane for lane in lanes if lane]
-    together = _Lanes(folder, env, logs if len(lanes) > 1 else None)
-    works = [work for lane in lanes for work in lane]
+    stages = [kept for stage in stages if (kept := [lane for lane in stage if lane.works])]
+    together = _Lanes(folder, env, logs if any(len(stage) > 1 for stage in stages) else None)
     if together.logs:
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
-        print(f"side by side: {' | '.join(', '.join(work.name for work in lane) for lane in lanes)}")
+        for before, stage in enumerate(stages):
+            words = "then" if before else "side by side"
+            print(f"{words}: {' | '.join(', '.join(work.name for work in lane.works) for lane in stage)}")
         print(f"shown one after the other; all output is in {logs}", flush=True)
-    prefixes = [NICE] * (len(lanes) - 1) + [()]
-    threads = [
-        threading.Thread(target=together.follow, args=(lane, prefix))
-        for lane, prefix in zip(lanes, prefixes, strict=True)
-    ]
     try:
-        for thread in threads:
-            thread.start()
-        for work in works:
-            together.show(work)
-        for thread in threads:
-            thread.join()
+        for stage in stages:
+            _run_stage(together, stage)
     except BaseException:
         together.stop()
         raise
-    return [together.results[work.name] for work in works]
+    return [together.results[work.name] for stage in stages for lane in stage for work in lane.works]
+
+
+def _run_stage(together: _Lanes, stage: Stage) -> None:
+    threads = [threading.Thread(target=together.follow, args=(lane,)) for lane in stage]
+    for thread in threads:
+        thread.start()
+    for lane in stage:
+        for work in lane.works:
+            together.show(work)
+    for thread in threads:
+        thread.join()
 
 
 def table(results: Sequence[Result]) -> str:
-    """One line each: name, whether it passed, minutes and seconds, processor time."""
+    """One line each: name, whether it passed, minutes and seconds, processor time, how busy the machine was."""
 
     def clock(seconds: float) -> str:
         return f"{int(seconds) // 60:3d} min {int(seconds) % 60:02d} s"
 
-    lines = [f"{'tier':12} {'result':8} {'time':>12} {'CPU time':>12}"]
+    lines = [f"{'tier':12} {'result':8} {'time':>12} {'CPU time':>12} {'machine busy':>13}"]
     for each in results:
         outcome = "passed" if each.passed else "FAILED"
-        lines.append(f"{each.name:12} {outcome:8} {clock(each.seconds):>12} {clock(each.cpu):>12}")
+        busy = "" if each.busy is None else f"{each.busy:.0%}"
+        lines.append(f"{each.name:12} {outcome:8} {clock(each.seconds):>12} {clock(each.cpu):>12} {busy:>13}".rstrip())
     return "\n".join(lines)

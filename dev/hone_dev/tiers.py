@@ -1,6 +1,7 @@
 """`make test`: the tiers of checks, each timed; what cannot run is said and fails.
 
-Tiers that compute run next to those that mostly wait for pods. A tier is left out only by name:
+Tiers that compute run at a low priority next to those that mostly wait for pods and API servers, and use what these
+leave idle. Tests that compare the whole machine run after all others. A tier is left out only by name:
 `python -m hone_dev.tiers --skip e2e`.
 """
 
@@ -15,11 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hone_dev import lanes
+from hone_dev.lanes import Lane
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 MOST_WORKERS = 4
 """Each holds torch, or an API server of its own."""
+IN_ORDER = ("load", "--maxschedchunk", "1")
+"""Each worker takes the next test: the longest ones, which come first, never end alone."""
+LOW = 10
+"""Niceness of what computes."""
 LIGHT = ("tests/api", "tests/chart", "tests/cli", "tests/docs", "tests/gitops", "tests/monitoring", "tests/operator")
 """Whose pure tests need no package that trains: they run in the .venv of `make setup-light`."""
 
@@ -32,10 +38,16 @@ class Tier(lanes.Work):
     """Runs only where it is named by --only."""
     cluster: bool = False
     """Runs the programs of Kubernetes, which are compiled here."""
+    waits: bool = False
+    """Mostly for pods and API servers: a core or more is idle meanwhile."""
+    alone: lanes.Work | None = None
+    """The part of it that runs when nothing else does."""
 
 
-def _pytest(marker: str, workers: int = MOST_WORKERS, folders: Sequence[str] = ()) -> list[str]:
-    parallel = ["-n", "logical", "--maxprocesses", str(workers), "--dist", "worksteal"] if workers > 1 else []
+def _pytest(
+    marker: str, workers: int = MOST_WORKERS, folders: Sequence[str] = (), dist: Sequence[str] = ("worksteal",)
+) -> list[str]:
+    parallel = ["-n", "logical", "--maxprocesses", str(workers), "--dist", *dist] if workers > 1 else []
     command = [str(BIN / "python"), "-m", "pytest", "-q", "-m", marker, "--durations=25", "--durations-min=5"]
     return [*command, *parallel, *folders]
 
@@ -62,32 +74,30 @@ TIERS = (
     Tier("pure", (_pytest("pure and not long"),)),
     Tier("light", (_pytest("pure and not long", folders=LIGHT),), by_name=True),
     Tier("trainer", (_pytest("trainer and not long"),)),
-    Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True),
+    Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True, waits=True),
     Tier(
         "e2e",
-        (_pytest("e2e and not alone and not long", workers=2), _pytest("e2e and alone", workers=1)),
+        (_pytest("e2e and not alone and not long", workers=2, dist=IN_ORDER),),
         _needs_root,
         cluster=True,
+        waits=True,
+        alone=lanes.Work("e2e-alone", (_pytest("e2e and alone", workers=1),)),
     ),
     Tier("long", (_pytest("long", workers=2),), _needs_root, by_name=True),
 )
-WAITING = ("programs",)
-"""Run next to the others. The e2e tier does not: one of its tests compares the whole machine before and after."""
-
 
 PROGRAMS = Tier("programs", ([str(BIN / "python"), "-m", "hone_dev", "cluster", "programs"],), _needs_linux)
 """Minutes where nothing is cached, so it begins at once; a tier that comes to need the programs waits for it."""
 
 
-def planned(chosen: Sequence[Tier]) -> list[list[Tier]]:
-    """Lanes that run side by side, in the order in which their output is shown: what computes, what waits."""
-    if len(chosen) == 1:
-        return [[*chosen]]
-    tiers = [*([PROGRAMS] if any(t.cluster for t in chosen) else []), *chosen]
-    return [
-        [t for t in tiers if t.name not in WAITING],
-        [t for t in tiers if t.name in WAITING],
-    ]
+def planned(chosen: Sequence[Tier]) -> list[lanes.Stage]:
+    """What runs side by side, in the order in which its output is shown; then what runs alone."""
+    programs = [PROGRAMS] if any(tier.cluster for tier in chosen) and len(chosen) > 1 else []
+    computes, waits = ([tier for tier in chosen if tier.waits == each] for each in (False, True))
+    together = (Lane(computes, nice=LOW if waits else 0), Lane(waits), Lane(programs))
+    # A tier that cannot run here says so once.
+    alone = [tier.alone for tier in chosen if tier.alone and not tier.obstacle()]
+    return [together, [Lane(alone)]]
 
 
 def environment() -> dict[str, str]:

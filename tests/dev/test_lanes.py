@@ -1,6 +1,8 @@
 """Work side by side: what runs together, what is shown, and what is counted."""
 
+import dataclasses
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from hone_dev import lanes, tiers
-from hone_dev.lanes import Result, Work
+from hone_dev.lanes import Lane, Processors, Result, Work
 
 pytestmark = pytest.mark.pure
+ROOT = Path(__file__).resolve().parents[2]
 HANG = 120  # seconds; a guard
 
 
@@ -31,7 +34,12 @@ def python(name: str, program: str, *more: str) -> Work:
 
 def run(tmp_path: Path, *together: list[Work]) -> dict[str, Result]:
     """The results by name."""
-    return {each.name: each for each in lanes.run(together, tmp_path, os.environ, tmp_path / "logs")}
+    return run_stages(tmp_path, [Lane(works) for works in together])
+
+
+def run_stages(tmp_path: Path, *stages: lanes.Stage) -> dict[str, Result]:
+    """The results by name."""
+    return {each.name: each for each in lanes.run(stages, tmp_path, os.environ, tmp_path / "logs")}
 
 
 def test_lanes_run_side_by_side_and_their_work_one_after_the_other(tmp_path: Path) -> None:
@@ -58,9 +66,10 @@ def test_the_output_of_a_piece_is_shown_in_one_piece_in_the_order_of_the_lanes(
 def test_what_is_shown_grows_while_the_work_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The work ends only when what it has printed was seen."""
     program = (
-        "from hone_dev import lanes; from hone_dev.lanes import Work; import pathlib, sys\n"
-        f"wait = {[sys.executable, '-c', WAITS]!r}\n"
-        "lanes.run([[Work('one', [wait])], [Work('two', [['true']])]], pathlib.Path(), {}, pathlib.Path('logs'))"
+        "from hone_dev import lanes; from hone_dev.lanes import Lane, Work; import pathlib, sys\n"
+        f"one = Lane([Work('one', [{[sys.executable, '-c', WAITS]!r}])])\n"
+        "two = Lane([Work('two', [['true']])])\n"
+        "lanes.run([[one, two]], pathlib.Path(), {}, pathlib.Path('logs'))"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -125,17 +134,104 @@ def test_nothing_more_starts_once_it_is_interrupted(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "two").exists()
 
 
-def test_every_tier_of_make_test_is_in_one_lane() -> None:
-    chosen = [tier for tier in tiers.TIERS if not tier.by_name]
+def test_a_stage_begins_when_all_lanes_before_it_have_ended(tmp_path: Path) -> None:
+    quick = python("quick", "put('quick')")
+    slow = python("slow", "wait('quick'); time.sleep(0.3); put('slow')")
+    last = python("last", "assert pathlib.Path('slow').exists()")
+    results = run_stages(tmp_path, [Lane([quick]), Lane([slow])], [Lane([last])])
+    assert [(name, each.passed) for name, each in results.items()] == [("quick", True), ("slow", True), ("last", True)]
+
+
+def test_stages_of_one_lane_write_to_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    results = run_stages(tmp_path, [Lane([python("one", "print('own words')")]), Lane([])], [Lane([python("two", "")])])
+    assert all(each.passed for each in results.values())
+    assert "own words" in capfd.readouterr().out
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_lane_runs_at_its_priority(tmp_path: Path) -> None:
+    def shown(niceness: int) -> str:
+        return f"import os; assert os.nice(0) == {niceness}"
+
+    now = os.nice(0)
+    low, usual = python("low", shown(min(now + 3, 19))), python("usual", shown(now))
+    results = run_stages(tmp_path, [Lane([low], nice=3), Lane([usual])])
+    assert all(each.passed for each in results.values())
+
+
+def test_the_share_of_the_machine_that_was_busy_is_counted(tmp_path: Path) -> None:
+    def at(*ticks: int) -> Processors | None:
+        (tmp_path / "stat").write_text(f"cpu  {' '.join(map(str, ticks))}\ncpu0 1 2 3\n")
+        return Processors.now(tmp_path / "stat")
+
+    # user, nice, system, idle, iowait, irq, softirq, steal, guest (counted in user, too), guest_nice
+    before, after = at(10, 0, 10, 80, 0, 0, 0, 0, 5, 0), at(25, 5, 15, 145, 5, 1, 2, 2, 15, 0)
+    assert before
+    assert after
+    assert after.busy_since(before) == 30 / 100
+    assert before.busy_since(before) is None
+    assert Processors.now(tmp_path / "absent") is None
+    assert "one          passed     1 min 01 s   0 min 02 s           30%" in lanes.table(
+        [Result("one", True, 61, 2, 0.3)]
+    )
+
+
+def by_name(*names: str) -> list[tiers.Tier]:
+    return [tier for tier in tiers.TIERS if tier.name in names]
+
+
+def names(planned: list[lanes.Stage]) -> list[list[list[str]]]:
+    """Of the work in each lane of each stage that has some."""
+    stages = ([[work.name for work in lane.works] for lane in stage if lane.works] for stage in planned)
+    return [stage for stage in stages if stage]
+
+
+def test_what_waits_runs_beside_what_computes_and_what_compares_the_machine_at_the_end() -> None:
+    chosen = [dataclasses.replace(tier, obstacle=lambda: None) for tier in tiers.TIERS if not tier.by_name]
     planned = tiers.planned(chosen)
-    assert sorted(tier.name for lane in planned for tier in lane) == sorted([*(t.name for t in chosen), "programs"])
-    assert [tier.name for tier in planned[-1]] == ["programs"]
+    assert names(planned) == [
+        [["lint", "pure", "trainer"], ["apiserver", "e2e"], ["programs"]],
+        [["e2e-alone"]],
+    ]
+    assert [lane.nice for lane in planned[0]] == [tiers.LOW, 0, 0]
+
+
+def test_tests_that_run_alone_go_with_their_tier() -> None:
+    chosen = dataclasses.replace(*by_name("e2e"), obstacle=lambda: None)
+    assert names(tiers.planned([chosen])) == [[["e2e"]], [["e2e-alone"]]]
+    assert names(tiers.planned([dataclasses.replace(chosen, obstacle=lambda: "needs root")])) == [[["e2e"]]]
+    planned = tiers.planned(by_name("lint", "trainer"))
+    assert names(planned) == [[["lint", "trainer"]]]
+    assert planned[0][0].nice == 0, "nothing runs beside it"
+
+
+def chooses(expression: str, marks: set[str]) -> bool:
+    """Whether a test with these marks runs with `-m EXPRESSION`."""
+    return all((word.removeprefix("not ") in marks) != word.startswith("not ") for word in expression.split(" and "))
+
+
+def test_a_test_runs_in_exactly_one_part_of_a_tier() -> None:
+    parts = [work for tier in tiers.TIERS if tier.name != "light" for work in (tier, tier.alone) if work]
+    wanted = [command[command.index("-m", 3) + 1] for work in parts for command in work.commands if "pytest" in command]
+    for tier in ("pure", "apiserver", "trainer", "e2e"):
+        for marks in ({tier}, {tier, "long"}, {tier, "alone"}):
+            assert len([each for each in wanted if chooses(each, marks)]) == 1, marks
 
 
 def test_programs_are_compiled_only_for_a_tier_that_runs_them() -> None:
-    by_name = {tier.name: tier for tier in tiers.TIERS}
-    assert tiers.planned([by_name["lint"], by_name["pure"]]) == [[by_name["lint"], by_name["pure"]], []]
-    assert tiers.PROGRAMS in tiers.planned([by_name["lint"], by_name["apiserver"]])[-1]
+    assert names(tiers.planned(by_name("lint", "pure"))) == [[["lint", "pure"]]]
+    assert names(tiers.planned(by_name("lint", "apiserver"))) == [[["lint"], ["apiserver"], ["programs"]]]
+
+
+def test_the_longest_tests_begin_first(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    text = "import pytest\npytestmark = pytest.mark.pure\ndef test_a(): ...\n"
+    (tmp_path / "test_1.py").write_text(text + "@pytest.mark.early\ndef test_b(): ...\n")
+    (tmp_path / "test_2.py").write_text(text + "@pytest.mark.early\ndef test_c(): ...\n")
+    pytest_ = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", ROOT / "pyproject.toml"]
+    command = [*pytest_, "--rootdir", tmp_path, "--collect-only", "-q", "-m", "pure", tmp_path]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert re.findall(r"::(\w+)", shown) == ["test_b", "test_c", "test_a", "test_a"]
 
 
 def test_a_process_of_a_tier_keeps_bytecode_where_the_environment_forbids_it(

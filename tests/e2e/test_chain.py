@@ -67,6 +67,7 @@ def stored(uri: str) -> str:
     return "/store/" + uri.removeprefix("pvc://").partition("/")[2]
 
 
+@pytest.mark.early
 def test_a_chain_keeps_its_lineage_stops_where_a_stage_forgets_and_its_checkpoints_can_be_exported(
     kubectl: Any, tiny: str, arc: None
 ) -> None:

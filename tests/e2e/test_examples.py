@@ -55,6 +55,7 @@ def version_of(kubectl: Any, job: dict[str, Any]) -> dict[str, Any]:
     return kubectl.get("mv", name)
 
 
+@pytest.mark.early
 @pytest.mark.parametrize(("example", "training"), [("02-two-nodes", {}), ("03-qlora", {"maxSteps": 6})])
 def test_an_example_ends_in_a_model_version_that_outlives_its_job(kubectl, example, training) -> None:
     """In few steps: how much QLoRA learns is what `bench/learning.py` compares."""
@@ -67,6 +68,7 @@ def test_an_example_ends_in_a_model_version_that_outlives_its_job(kubectl, examp
     assert "Ready" in _true(kubectl.get("mv", name))
 
 
+@pytest.mark.early
 def test_the_first_model_learns_and_its_numbers_can_be_recomputed(kubectl) -> None:
     """Most of the commands for unseen requests are right; of the base model's none is (0.71 and 0 with seed 0)."""
     job = finished(kubectl, applied(kubectl, "01-first-model"))
@@ -160,6 +162,7 @@ def check_lineage(kubectl: Any, job: dict[str, Any], spec: dict[str, Any]) -> No
     assert {d["digest"] for d in lineage["datasets"]} == {dataset["status"]["digest"]}
 
 
+@pytest.mark.early
 def test_a_rank_that_dies_ends_the_attempt_and_the_next_one_resumes(kubectl) -> None:
     name = applied(kubectl, "02-two-nodes", training={"maxSteps": 12}, evaluation={"everySteps": 12})
     until(kubectl, name, lambda job: (job.get("status", {}).get("progress") or {}).get("step", 0) >= 4)

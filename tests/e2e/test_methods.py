@@ -55,6 +55,7 @@ def numbers_of(spec: dict[str, Any]) -> Numbers:
     return {(n.get("purpose", "HeldOut"), n["name"]): (float(n["base"]), float(n["tuned"])) for n in numbers}
 
 
+@pytest.mark.early
 def test_dapt_lowers_the_perplexity_and_tells_what_it_costs(kubectl) -> None:
     numbers = numbers_of(versions_of(kubectl, "04-dapt")["kubernetes-reader"])
     base, tuned = numbers["HeldOut", "perplexity"]
@@ -62,6 +63,7 @@ def test_dapt_lowers_the_perplexity_and_tells_what_it_costs(kubectl) -> None:
     assert numbers["Retention", "perplexity"][1] > 1
 
 
+@pytest.mark.early
 def test_dpo_ranks_unseen_pairs(kubectl) -> None:
     numbers = numbers_of(versions_of(kubectl, "05-dpo")["to-the-point"])
     assert numbers["HeldOut", "reward_accuracy"][0] == pytest.approx(0.5)
@@ -69,6 +71,7 @@ def test_dpo_ranks_unseen_pairs(kubectl) -> None:
     assert numbers["HeldOut", "reward_margin"][1] > 0
 
 
+@pytest.mark.early
 def test_a_reward_model_ranks_unseen_pairs(kubectl) -> None:
     spec = versions_of(kubectl, "06-reward")["taste"]
     assert numbers_of(spec)["HeldOut", "reward_accuracy"][1] >= 0.7
