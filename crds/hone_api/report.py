@@ -71,7 +71,10 @@ class TrainerStatus(ApiModel):
 
 
 class HoneStatus(ProgressNumbers[Short]):
-    """What our own trainer reports beyond Kubeflow's payload. Numbers are strings: 'nan' survives JSON."""
+    """What our own trainer reports beyond Kubeflow's payload, whose metrics it leaves empty.
+
+    Numbers are strings: 'nan' survives JSON.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
     stage: Short

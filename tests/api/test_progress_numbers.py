@@ -2,6 +2,7 @@
 
 import dataclasses
 import urllib.request
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +43,15 @@ def status(report: ProgressReport) -> dict[str, Any]:
     return latest.progress.to_json()
 
 
+def leaves(body: Any) -> Iterator[Any]:
+    """Every value in a body of JSON that is not an object or a list."""
+    if isinstance(body, dict | list):
+        for value in body.values() if isinstance(body, dict) else body:
+            yield from leaves(value)
+    else:
+        yield body
+
+
 def gauges(text_or_families: Any) -> dict[str, tuple[str, list[float]]]:
     return {f.name: (f.documentation, [s.value for s in f.samples]) for f in text_or_families}
 
@@ -50,6 +60,13 @@ def gauges(text_or_families: Any) -> dict[str, tuple[str, list[float]]]:
 def test_a_report_carries_it(number: ProgressNumber, report: ProgressReport) -> None:
     sent = report.to_json()["hone"]
     assert sent[number.json_name] == (VALUES[number.name] if number.count else str(VALUES[number.name]))
+
+
+def test_a_number_travels_once() -> None:
+    progress = Progress(stage="Training", metrics={"reward": 99.0}, **VALUES)
+    sent = [str(value) for value in leaves(to_report(progress).to_json())]
+    for value in (*VALUES.values(), 99):
+        assert sent.count(str(value)) == 1
 
 
 @each

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hone_api.progress_numbers import MEASURED
-from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, Metric, ProgressReport, TrainerStatus
+from hone_api.report import CA_ENV, TOKEN_ENV, URL_ENV, HoneStatus, ProgressReport, TrainerStatus
 from hone_trainer.reporting import phases
 from hone_trainer.reporting.refused import FailedReports
 
@@ -245,7 +245,7 @@ def from_environment() -> Reporters:
 
 
 def to_report(progress: Progress) -> ProgressReport:
-    """Kubeflow Trainer's payload, with our own fields added."""
+    """Kubeflow Trainer's payload, with our own fields added. Numbers are in those alone: no number travels twice."""
     values = {number.name: getattr(progress, number.name) for number in MEASURED}
     values_text = {name: f"{value:.6g}" for name, value in values.items() if value is not None}
     further = {name: f"{value:.6g}" for name, value in progress.metrics.items()}
@@ -254,7 +254,6 @@ def to_report(progress: Progress) -> ProgressReport:
         trainer_status=TrainerStatus(
             progress_percentage=min(percent, 100) if percent is not None else None,
             estimated_remaining_seconds=progress.eta_seconds,
-            metrics=[Metric(name=name, value=value) for name, value in (values_text | further).items()],
             last_updated_time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         ),
         hone=HoneStatus(
