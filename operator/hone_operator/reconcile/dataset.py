@@ -255,7 +255,7 @@ def _ready(draft: DatasetDraft, spec: DatasetSpec, result: DatasetResult, number
     draft.put(tries=number, readTime=draft.status.get("lastTryTime"))
     if spec.refresh:
         refresh.first(draft)
-    message = f"{counted(result.rows, 'row')}, {result.rejected} rejected."
+    message = f"{counted(result.rows, 'row')}, {result.rejected:,} rejected."
     draft.ready(True, Reason.MATERIALIZED, message)
     draft.tell_change(ConditionType.READY)
     return draft.outcome()

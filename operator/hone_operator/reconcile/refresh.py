@@ -119,11 +119,11 @@ def take(draft: DatasetDraft, tries: Tries, platform: Platform) -> None:
         draft.put(changes=changes)
         draft.conditions.set(UP_TO_DATE, True, Reason.SAME_CONTENT, "The source was read again and gave the same rows.")
         return None
-    sentence = f"{counted(result.rows, 'row')}, {result.rejected} rejected."
+    sentence = f"{counted(result.rows, 'row')}, {result.rejected:,} rejected."
     if result.changes:
-        sentence = f"{counted(result.changes.added, 'row')} added, {result.changes.removed} removed: {sentence}"
+        sentence = f"{counted(result.changes.added, 'row')} added, {result.changes.removed:,} removed: {sentence}"
     draft.conditions.set(UP_TO_DATE, True, Reason.REFRESHED, sentence)
-    draft.ready(True, Reason.MATERIALIZED, f"{counted(result.rows, 'row')}, {result.rejected} rejected.")
+    draft.ready(True, Reason.MATERIALIZED, f"{counted(result.rows, 'row')}, {result.rejected:,} rejected.")
     draft.tell(Reason.REFRESHED, f"{sentence} Jobs that have started keep {before}.")
     return None
 
