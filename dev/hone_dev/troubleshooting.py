@@ -1,16 +1,25 @@
 """`python -m hone_dev.troubleshooting` writes docs/guides/troubleshooting.md from the tables of codes."""
 
-from hone_api.failures import FAILURES, Failure, Retry
+from hone_api.failures import FAILURES, Failure, FailureCode, Retry
 from hone_api.rowcodes import ROW_CODES
 from hone_dev import paths
 
 PAGE = paths.SOURCE / "docs" / "guides" / "troubleshooting.md"
 RETRY = {
-    Retry.NEVER: "No: the same input gives the same failure",
-    Retry.ATTEMPT: "Yes, from the last checkpoint, within `restarts.maxRestarts`",
-    Retry.DISRUPTION: "Yes, from the last checkpoint, within `restarts.maxPreemptions`",
-    Retry.HEAL: "Yes, with growing pauses, until the cause is gone; while training, within `restarts.maxRestarts`",
+    Retry.NEVER: ("no", "The same input gives the same failure"),
+    Retry.ATTEMPT: ("restart", "From the last checkpoint, within `restarts.maxRestarts`"),
+    Retry.DISRUPTION: ("preemption", "From the last checkpoint, within `restarts.maxPreemptions`"),
+    Retry.HEAL: ("until fixed", "With growing pauses, until the cause is gone; while training, as *restart*"),
 }
+"""In a word for the tables, and in a sentence."""
+GROUPS = (
+    (FailureCode.SOURCE_UNREACHABLE, "Sources, models and Secrets"),
+    (FailureCode.EMPTY_SOURCE, "Data and rewards"),
+    (FailureCode.INVALID_VALUE, "Configuration"),
+    (FailureCode.DIVERGED, "While it runs"),
+    (FailureCode.IMAGE_PULL_FAILED, "Pods"),
+)
+"""First code of a table, and the table's heading. The order is that of `FAILURES`."""
 INTRODUCTION = """\
 # Troubleshooting
 
@@ -61,10 +70,11 @@ job is Failed, and you need a new one.
 
 During retries the reason of the failure stays, and the message says when the next attempt starts.
 
-For codes that are retried with growing pauses, fix the cause: create the missing Secret, accept the licence, free the
-quota. The job continues automatically; you do not have to apply anything again. No GPU is held during this time.
+For codes that are retried until the cause is fixed, create the missing Secret, accept the licence, or free the quota.
+The job continues automatically; you do not have to apply anything again. No GPU is held during this time.
 
 ## Codes
+
 """
 
 
@@ -81,17 +91,23 @@ errors of a file at once, so you can fix them in one go.
 
 def page() -> str:
     """The page as Markdown."""
-    failures = "".join(_section(code, failure) for code, failure in FAILURES.items())
+    failures = _legend() + "".join(_line(FailureCode(code), failure) for code, failure in FAILURES.items())
     rows = "".join(f"| `{code}` | {entry.meaning} | {entry.hint} |\n" for code, entry in ROW_CODES.items())
     return INTRODUCTION + failures + ROWS + rows
 
 
-def _section(code: str, failure: Failure) -> str:
-    return (
-        f"\n### {code}\n\n{failure.hint}\n\n"
-        f"- Retried: {RETRY[failure.retry]}.\n- Exit code of the pod: {int(failure.exit_code)}.\n"
-        + (f"- Command: `{failure.command}`\n" if failure.command else "")
-    )
+def _legend() -> str:
+    lines = "".join(f"| {word} | {sentence} |\n" for word, sentence in RETRY.values())
+    return f"| Retried | How |\n| --- | --- |\n{lines}\n*Exit* is the exit code of the pod.\n"
+
+
+def _line(code: FailureCode, failure: Failure) -> str:
+    """The code's row, after the heading of its table if it is the first one there."""
+    heading = dict(GROUPS).get(code)
+    table = f"\n### {heading}\n\n| Code | What to do | Retried | Exit |\n| --- | --- | --- | --- |\n" if heading else ""
+    command = f"<br>`{failure.command}`" if failure.command else ""
+    cells = (f"`{code}`", failure.hint + command, RETRY[failure.retry][0], str(int(failure.exit_code)))
+    return f"{table}| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 
 if __name__ == "__main__":
