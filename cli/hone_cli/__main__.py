@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from hone_cli import dataset, download
+from hone_cli import chat, dataset, download, serve
 from hone_cli.errors import CommandError
 
 _HELP = """Work of people on the objects of Hone; kubectl does the rest.
@@ -17,10 +17,15 @@ kubectl get dset                     which Datasets wait for a review
 hone dataset review NAME             decide on the rows that a model generated
 hone dataset review NAME --help      keys, and a page instead of the terminal
 hone download MODEL FOLDER           copy a trained model out of the cluster
+hone chat MODEL                      ask a trained model and its base, side by side
+hone serve MODEL...                  print what serves trained models where they lie
 """
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 app.add_typer(dataset.app, name="dataset")
 app.command()(download.download)
+app.command()(chat.chat)
+app.command("serve-chat", hidden=True)(chat.serve_chat)
+app.command()(serve.serve)
 app.command("serve-files", hidden=True)(download.serve_files)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -116,10 +115,7 @@ def summary(version: Mapping[str, Any], artifact: Artifact, folder: Path, copied
 
 def serve_files(folder: Path) -> None:
     """Run in the pod of a download; the token's digest comes from its environment."""
-    try:
-        token_digest = os.environ[pod.DIGEST_ENV]
-    except KeyError as error:
-        raise CommandError(f"{error} is not set: the hone that started this pod is older than the image") from None
+    token_digest = pod.own_token_digest()
     local.serve_in_pod(lambda asked: files.application(folder, token_digest, asked), pod.PORT, _IDLE_SECONDS)
 
 

@@ -7,6 +7,7 @@ in the immutable record of the model. The rest is constant here.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -24,12 +25,21 @@ DIGEST_ENV, REVIEWER_ENV = "HONE_REVIEW_TOKEN_SHA256", "HONE_REVIEWER"
 PORT = 8080
 LISTENING = "The pod listens."
 """The line in the pod's log once it serves."""
-BATCH, FILES = "/batch", "/files"
+BATCH, FILES, BASE = "/batch", "/files", "/base"
 STORE, SCRATCH = "store", "tmp"
 _USER = 10001
 """The user that owns the files of the store."""
 _SECONDS = 12 * 3600
 """Time limit of a pod that the person's machine could not delete."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a pod that loads a model needs."""
+
+    gpus: int
+    memory: str
+    """A Kubernetes quantity."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +49,10 @@ class _Purpose:
     component: str
     """Name of its container, part of its name, and value of its label."""
     command: tuple[str, ...]
-    claim: str
-    mount: Mapping[str, Any]
-    """Where the store, or a part of it, appears."""
+    mounts: tuple[tuple[str, Mapping[str, Any]], ...]
+    """Claim, and where the store or a part of it appears."""
     env: Mapping[str, str]
+    room: Room | None = None
 
 
 def review_pod(dataset: Mapping[str, Any], token_digest: str, reviewer: str) -> dict[str, Any]:
@@ -60,8 +70,7 @@ def review_pod(dataset: Mapping[str, Any], token_digest: str, reviewer: str) -> 
     purpose = _Purpose(
         component="review",
         command=("dataset", "serve-review", BATCH),
-        claim=platform.claim,
-        mount={"mountPath": BATCH, "subPath": folder},
+        mounts=((platform.claim, {"mountPath": BATCH, "subPath": folder}),),
         env={DIGEST_ENV: token_digest, REVIEWER_ENV: reviewer},
     )
     return _pod(dataset, "Dataset", purpose, platform)
@@ -77,18 +86,63 @@ def download_pod(version: Mapping[str, Any], artifact: Artifact, token_digest: s
     Raises:
         CommandError: the status does not say what to start, or the artifact is not on a volume.
     """
-    scheme, _, rest = artifact.uri.partition("://")
-    claim, _, folder = rest.partition("/")
-    if scheme != "pvc" or not folder or ".." in folder.split("/"):
-        raise CommandError(f"{artifact.uri}: only a folder of a volume (pvc://claim/folder) can be downloaded")
     purpose = _Purpose(
         component="download",
         command=("serve-files", FILES),
-        claim=claim,
-        mount={"mountPath": FILES, "subPath": folder, "readOnly": True},
+        mounts=(_read_only(artifact.uri, FILES),),
         env={DIGEST_ENV: token_digest},
     )
     return _pod(version, "ModelVersion", purpose, _image(version))
+
+
+def chat_pod(version: Mapping[str, Any], artifact: Artifact, token_digest: str, room: Room) -> dict[str, Any]:
+    """A pod that loads one artifact, and its base where the record says where that is, and answers on its own loopback.
+
+    It mounts those folders alone, read-only.
+
+    Args:
+        version: a ModelVersion that is Ready.
+        token_digest: see `review_pod`.
+
+    Raises:
+        CommandError: the status does not say what to start, a folder is not on a volume, or the artifact is an adapter
+            without its base, or a file of GGUF.
+    """
+    name, base = version["metadata"]["name"], version["spec"]["lineage"]["baseModel"]
+    if artifact.format == "GGUF":
+        raise CommandError(f"ModelVersion {name}: choose another form than GGUF, or `hone serve {name} --to ollama`")
+    location = base.get("location")
+    if artifact.format == "Adapter" and (base.get("modelVersion") or not location):
+        raise CommandError(f"ModelVersion {name}: its adapter has no base on a volume; choose --form Merged")
+    mounts = [_read_only(artifact.uri, FILES), *([_read_only(location, BASE)] if location else [])]
+    purpose = _Purpose(
+        component="chat",
+        command=("serve-chat", FILES, *([BASE] if location else [])),
+        mounts=tuple(mounts),
+        env={DIGEST_ENV: token_digest},
+        room=room,
+    )
+    return _pod(version, "ModelVersion", purpose, _image(version))
+
+
+def _read_only(uri: str, path: str) -> tuple[str, dict[str, Any]]:
+    scheme, _, rest = uri.partition("://")
+    claim, _, folder = rest.partition("/")
+    if scheme != "pvc" or not folder or ".." in folder.split("/"):
+        raise CommandError(f"{uri}: only a folder of a volume (pvc://claim/folder) can be read")
+    return claim, {"mountPath": path, "subPath": folder, "readOnly": True}
+
+
+def own_token_digest() -> str:
+    """In the pod: the digest of the token that its server asks for.
+
+    Raises:
+        CommandError: the environment does not say.
+    """
+    try:
+        return os.environ[DIGEST_ENV]
+    except KeyError as error:
+        raise CommandError(f"{error} is not set: the hone that started this pod is older than the image") from None
 
 
 def _pod(owner: Mapping[str, Any], kind: str, purpose: _Purpose, image: PodImage) -> dict[str, Any]:
@@ -121,7 +175,7 @@ def _pod(owner: Mapping[str, Any], kind: str, purpose: _Purpose, image: PodImage
             },
             "containers": [_container(purpose, image)],
             "volumes": [
-                {"name": STORE, "persistentVolumeClaim": {"claimName": purpose.claim}},
+                *({"name": name, "persistentVolumeClaim": {"claimName": claim}} for claim, name in _volumes(purpose)),
                 {"name": SCRATCH, "emptyDir": {"sizeLimit": "64Mi"}},
             ],
             "imagePullSecrets": [{"name": name} for name in image.image_pull_secrets],
@@ -138,17 +192,34 @@ def _container(purpose: _Purpose, image: PodImage) -> dict[str, Any]:
         "command": ["python", "-m", "hone_cli", *purpose.command],
         # The kubelet would expand $(VAR).
         "env": [{"name": name, "value": value.replace("$", "$$")} for name, value in env.items()],
-        "resources": {
-            "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
-            "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "256Mi"},
-        },
+        "resources": _resources(purpose.room),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": [{"name": STORE, **purpose.mount}, {"name": SCRATCH, "mountPath": "/tmp"}],
+        "volumeMounts": [
+            *({"name": dict(_volumes(purpose))[claim], **mount} for claim, mount in purpose.mounts),
+            {"name": SCRATCH, "mountPath": "/tmp"},
+        ],
     }
+
+
+def _volumes(purpose: _Purpose) -> list[tuple[str, str]]:
+    """Claim and volume of each claim that is mounted."""
+    claims = dict.fromkeys(claim for claim, _ in purpose.mounts)
+    return [(claim, STORE if i == 0 else f"{STORE}-{i}") for i, claim in enumerate(claims)]
+
+
+def _resources(room: Room | None) -> dict[str, Any]:
+    if room is None:
+        return {
+            "requests": {"cpu": "100m", "memory": "256Mi", "ephemeral-storage": "64Mi"},
+            "limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "256Mi"},
+        }
+    gpus = {"nvidia.com/gpu": str(room.gpus)} if room.gpus else {}
+    limits = {"memory": room.memory, "ephemeral-storage": "256Mi", **gpus}
+    return {"requests": {"cpu": "250m", "memory": room.memory, "ephemeral-storage": "64Mi"}, "limits": limits}
 
 
 def _batch_folder(dataset: Mapping[str, Any]) -> str:

@@ -38,26 +38,38 @@ def verdicts(spec: ModelVersionSpec) -> Sequence[ServerVerdict]:
     return _vllm(spec), _llama_cpp(spec), _peft(spec)
 
 
+def served_rank(spec: ModelVersionSpec) -> int | None:
+    """The least --max-lora-rank of vLLM that takes the version's adapter; None: vLLM does not load it."""
+    if not _first(spec, "Adapter") or _refused(spec):
+        return None
+    rank = _rank(spec, _adapter(spec))
+    return next(served for served in SERVED_RANKS if served >= rank)
+
+
 def _vllm(spec: ModelVersionSpec) -> ServerVerdict:
     if whole := _first(spec, "Merged", "Full"):
         how = "with --runner pooling" if _is_reward(spec) else "with its path"
         return ServerVerdict("vLLM", True, f"the {whole.lower()} model, {how}")
     if not _first(spec, "Adapter"):
         return ServerVerdict("vLLM", False, "there is neither an adapter nor a merged model")
-    merge = "train with output.merge to serve the merged model"
-    adapter = _adapter(spec)
-    if _is_reward(spec):
-        return ServerVerdict("vLLM", False, f"an adapter with its own reward head; {merge}")
-    if adapter.get("type") == AdapterType.DORA:
-        return ServerVerdict("vLLM", False, f"a DoRA adapter; {merge}")
-    rank = _rank(spec, adapter)
-    if rank > SERVED_RANKS[-1]:
-        return ServerVerdict("vLLM", False, f"an adapter of rank {rank}, above {SERVED_RANKS[-1]}; {merge}")
-    room = next(served for served in SERVED_RANKS if served >= rank)
+    if refused := _refused(spec):
+        return ServerVerdict("vLLM", False, f"{refused}; train with output.merge to serve the merged model")
+    room = served_rank(spec) or VLLM_RANK
     more = f" and --max-lora-rank {room}" if room > VLLM_RANK else ""
     shape = spec.lineage.base_model.shape
     experts = "; experts need the settings of the page Model families" if shape and shape.experts else ""
     return ServerVerdict("vLLM", True, f"the adapter on its base, with --enable-lora{more}{experts}")
+
+
+def _refused(spec: ModelVersionSpec) -> str | None:
+    """What vLLM does not take of the version's adapter."""
+    adapter = _adapter(spec)
+    rank = _rank(spec, adapter)
+    if _is_reward(spec):
+        return "an adapter with its own reward head"
+    if adapter.get("type") == AdapterType.DORA:
+        return "a DoRA adapter"
+    return f"an adapter of rank {rank}, above {SERVED_RANKS[-1]}" if rank > SERVED_RANKS[-1] else None
 
 
 def _llama_cpp(spec: ModelVersionSpec) -> ServerVerdict:

@@ -89,8 +89,12 @@ def hub_root() -> Path:
     return root
 
 
-def tiny(folder: Path, vocabulary: int = 512, seed: int = 0) -> Path:
-    """Write a random Llama of two layers with a byte-level tokenizer and a ChatML template, below 1 MB."""
+def tiny(folder: Path, vocabulary: int = 512, seed: int = 0, heads: int = 4) -> Path:
+    """Write a random Llama of two layers with a byte-level tokenizer and a ChatML template, below 1 MB.
+
+    Args:
+        heads: of attention, 2 or 4; vLLM's build for CPUs takes 2, whose size is 32.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -116,8 +120,8 @@ def tiny(folder: Path, vocabulary: int = 512, seed: int = 0) -> Path:
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
         max_position_embeddings=512,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
-from aiohttp import web
+from app_server import running
 
 from hone_api.modelversion import Artifact
 from hone_cli import files, pod
@@ -41,25 +39,8 @@ def exported(tmp_path: Path) -> Path:
 @pytest.fixture
 def url(exported: Path) -> Iterator[str]:
     """The server of the pod, on loopback."""
-    loop, ready_ = asyncio.new_event_loop(), threading.Event()
-    runner = web.AppRunner(files.application(exported, digest(TOKEN)))
-    addresses: list[tuple[str, int]] = []
-
-    def serve() -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(runner.setup())
-        loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", 0).start())
-        addresses.extend(runner.addresses)
-        ready_.set()
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    ready_.wait()
-    yield f"http://127.0.0.1:{addresses[0][1]}"
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    with running(files.application(exported, digest(TOKEN))) as address:
+        yield address
 
 
 def test_a_folder_comes_over_as_it_is(url, exported, tmp_path):
@@ -143,6 +124,31 @@ class Namespace:
 
     def model_versions(self, model: str) -> list[dict[str, Any]]:
         return [v for v in self.versions if v["spec"]["modelName"] == model]
+
+
+def test_the_pod_of_a_chat_sees_the_model_and_its_base_alone():
+    body = version("bot-v1", "bot", 1)
+    body["spec"]["lineage"]["baseModel"]["location"] = "pvc://shared-models/base-models/b"
+    artifact = choose_artifact(body, None)
+    made = pod.chat_pod(body, artifact, digest(TOKEN), pod.Room(gpus=1, memory="8Gi"))
+    kubernetes_validate.validate(made, "1.32", strict=True)
+    [container] = made["spec"]["containers"]
+    claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in made["spec"]["volumes"] if v["name"] != "tmp"}
+    mounts = {claims[m["name"]]: m for m in container["volumeMounts"] if m["name"] != "tmp"}
+    assert {claim: (m["subPath"], m["readOnly"]) for claim, m in mounts.items()} == {
+        "hone-store": ("models/u1/adapter", True),
+        "shared-models": ("base-models/b", True),
+    }
+    assert container["command"][-3:] == ["serve-chat", "/files", "/base"]
+    assert container["resources"]["limits"] == {"memory": "8Gi", "ephemeral-storage": "256Mi", "nvidia.com/gpu": "1"}
+
+
+@pytest.mark.parametrize("base", [{}, {"location": "pvc://hone-store/base-models/b", "modelVersion": "older-v1"}])
+def test_an_adapter_whose_base_is_in_no_folder_is_not_loaded(base):
+    body = version("bot-v1", "bot", 1)
+    body["spec"]["lineage"]["baseModel"] |= base
+    with pytest.raises(CommandError, match="--form Merged"):
+        pod.chat_pod(body, choose_artifact(body, None), digest(TOKEN), pod.Room(0, "2Gi"))
 
 
 BOT = [version(f"bot-v{n}", "bot", n, is_ready=n != 11) for n in (9, 10, 11)]

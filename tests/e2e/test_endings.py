@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from live import (
 
 from hone_dev import models
 from hone_dev.node import NAME as NODE
-from hone_trainer.store import manifest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
 
@@ -88,22 +86,6 @@ def test_pods_go_after_cleanup_and_the_record_stays(team) -> None:
     status = team.get("ftj", "first")["status"]
     assert status["phase"] == "Succeeded"
     assert team.get("mv", status["modelVersionName"])["spec"]["lineage"]["job"]["name"] == "first"
-
-
-def test_a_model_is_downloaded_as_it_was_recorded(team, tmp_path) -> None:
-    name = team.get("ftj", "first")["status"]["modelVersionName"]
-    reason_becomes(team, "mv", name, "Ready", "Verified")
-    artifact = team.get("mv", name)["spec"]["artifacts"][0]
-    command = [sys.executable, "-m", "hone_cli", "download", name, tmp_path / "out", "--namespace", team.namespace]
-    done = subprocess.run(
-        command, env={**os.environ, "KUBECONFIG": str(team.kubeconfig)}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    copy = manifest.verify(tmp_path / "out", artifact["digest"])
-    assert copy.size_bytes == artifact["sizeBytes"]
-    assert f"{copy.size_bytes:,} read now" in done.stdout
-    pods = team.get("pods", "--selector=hone.dev/component=download")["items"]
-    assert all(pod["metadata"].get("deletionTimestamp") for pod in pods)
 
 
 def test_a_failure_has_its_code_its_hint_and_the_log_of_its_rank(team, staged) -> None:

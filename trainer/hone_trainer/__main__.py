@@ -39,7 +39,7 @@ from hone_trainer.errors import ConfigError, TrainerError, to_outcome
 from hone_trainer.reporting import phases, termination
 from hone_trainer.secrets import ScrubbingFilter
 
-OWN_OPTIONS = ("ask", "evaluate", "export")
+OWN_OPTIONS = ("ask", "chat", "evaluate", "export")
 """Commands that parse the rest of the arguments themselves."""
 log = logging.getLogger("hone.trainer")
 LIBRARY_NOISE = {
@@ -68,6 +68,7 @@ examples:
   python -m hone_trainer plan plan.json                   what the run needs: memory, disk, time, and which GPUs fit
   python -m hone_trainer run plan.json                    train; the same plan as in the cluster
   python -m hone_trainer ask out/adapter 'What is a Pod?'   one answer of an exported model
+  python -m hone_trainer chat out/adapter                 a conversation with the model and its base, side by side
   python -m hone_trainer evaluate out/adapter --data rows.jsonl   the numbers of a finished run again
   python -m hone_trainer export work/checkpoints/step-000400 --output out   a checkpoint as a model, later
   python -m hone_trainer verify artifacts.json            every file against its manifest
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("plan", type=Path, metavar="PLAN", help="JSON file of the plan")
     commands.add_parser("ask", help="one answer of an exported model", add_help=False)
+    commands.add_parser("chat", help="a conversation with an exported model and its base", add_help=False)
     commands.add_parser("evaluate", help="recompute the numbers of a finished run", add_help=False)
     commands.add_parser("export", help="a checkpoint as a model, later", add_help=False)
     validate = commands.add_parser("validate", help="what Hone makes of rows, on a laptop")
@@ -247,6 +249,13 @@ def _ask(_: argparse.Namespace, rest: list[str]) -> None:
     ask.main(arguments)
 
 
+def _chat(_: argparse.Namespace, rest: list[str]) -> None:
+    arguments = command_options.chat(rest)
+    from hone_trainer.commands import chat
+
+    chat.main(arguments)
+
+
 def _evaluate(_: argparse.Namespace, rest: list[str]) -> None:
     arguments = command_options.evaluate(rest)
     from hone_trainer.commands import evaluate
@@ -292,6 +301,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "encode": _encode,
     "verify": _verify,
     "ask": _ask,
+    "chat": _chat,
     "evaluate": _evaluate,
     "export": _export,
     "validate": _validate,

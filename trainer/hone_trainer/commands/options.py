@@ -20,6 +20,18 @@ def ask(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def chat(arguments: Sequence[str]) -> argparse.Namespace:
+    """Of `python -m hone_trainer chat`."""
+    parser = _parser("chat", "a conversation with an exported model, and its base beside it")
+    parser.add_argument("artifact", type=Path, help="folder of an exported adapter, merged or full model")
+    parser.add_argument("--base", type=Path, help="folder of the base model; default: where the run had it")
+    parser.add_argument("--max-new-tokens", type=int, default=TOKENS, metavar="N", help=f"default {TOKENS}")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a line, for programs: {messages} in, {base, tuned} out"
+    )
+    return parser.parse_args(arguments)
+
+
 def evaluate(arguments: Sequence[str]) -> argparse.Namespace:
     """Of `python -m hone_trainer evaluate`."""
     parser = _parser("evaluate", "the numbers of a finished run again, from its artifact alone")

@@ -1,0 +1,132 @@
+"""`hone chat`: a conversation with a model in the cluster, and its base beside it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import requests
+import typer
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from hone_api.modelversion import Artifact
+from hone_cli import answering, local, pod
+from hone_cli.download import choose_artifact
+from hone_cli.errors import CommandError
+from hone_cli.guard import digest
+from hone_cli.http_session import http_session
+from hone_cli.versions import chosen, ready
+
+_IDLE_SECONDS = 1800.0
+"""Seconds after which an unused pod ends by itself: it holds the model in memory."""
+_CONNECT_SECONDS, _ANSWER_SECONDS = 30, 1800
+_NOTES = {"Repeats": "loops to its end", "Cut": "was cut"}
+Message = Mapping[str, str]
+
+
+@dataclass
+class RemoteChat:
+    """The server of `answering` in a pod."""
+
+    url: str
+    token: str
+    _session: requests.Session = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._session = http_session(self.token)
+
+    def answers(self, messages: Sequence[Message]) -> dict[str, dict[str, Any]]:
+        """Answer of each model by its name, as {text, ending}.
+
+        Raises:
+            CommandError: the pod refuses, or does not answer.
+        """
+        body = {"messages": list(messages)}
+        try:
+            response = self._session.post(
+                f"{self.url}{answering.PATH}", json=body, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS)
+            )
+            told = response.json()
+        except (requests.RequestException, ValueError) as error:
+            raise CommandError(f"the pod does not answer: {type(error).__name__}") from None
+        if not response.ok:
+            raise CommandError(str(told.get("error", response.status_code)))
+        return dict(told)
+
+
+def chat(
+    model: Annotated[str, typer.Argument(help="A model (its newest version), model:version, or a ModelVersion.")],
+    form: Annotated[str | None, typer.Option(help="Adapter, Merged or Full, where the version has several.")] = None,
+    gpus: Annotated[int, typer.Option(min=0, max=8, help="GPUs of the pod; without one, answers take their time.")] = 0,
+    memory: Annotated[str | None, typer.Option(help="Memory of the pod; default: from the size of the model.")] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+) -> None:
+    """Converse with a trained model, and see what its base would have said.
+
+    A temporary pod loads the model from the volume, with your own rights, and is deleted at the end. To serve a model
+    to others, use `hone serve`.
+
+    \b
+    hone chat support-bot                 the newest version that is Ready
+    hone chat support-bot:3 --gpus 1      version 3, on a GPU
+    """
+    from hone_cli import running
+    from hone_cli.kube import Kube
+
+    kube = Kube.load(context, namespace)
+    version = ready(chosen(kube, model))
+    artifact = choose_artifact(version, form)
+    token = secrets.token_urlsafe(32)
+    body = pod.chat_pod(version, artifact, digest(token), pod.Room(gpus, memory or _memory(version, artifact)))
+    with running.reached(kube, running.create(kube, body)) as tunnel:
+        converse(RemoteChat(tunnel.url, token), Console())
+
+
+def converse(remote: RemoteChat, console: Console) -> None:
+    """Ask until an empty line or the end of input; the conversation goes on with the tuned model's answers."""
+    messages: list[Message] = []
+    console.print("Empty line or Ctrl-D: end. /new: a new conversation.")
+    while question := _question(console):
+        if question == "/new":
+            messages = []
+            continue
+        asked = [*messages, {"role": "user", "content": question}]
+        try:
+            found = remote.answers(asked)
+        except CommandError as error:
+            console.print(Text(f"{error}; /new begins again", style="red"))
+            continue
+        console.print(Columns([_panel(name, answer) for name, answer in found.items()], equal=True, expand=True))
+        messages = [*asked, {"role": "assistant", "content": str(found["tuned"]["text"])}]
+
+
+def serve_chat(folder: str, base: Annotated[str | None, typer.Argument()] = None) -> None:
+    """Run in the pod of a chat; the token's digest comes from its environment."""
+    token_digest = pod.own_token_digest()
+    with answering.model(folder, base) as asked:
+        local.serve_in_pod(lambda used: answering.application(asked, token_digest, used), pod.PORT, _IDLE_SECONDS)
+
+
+def _question(console: Console) -> str:
+    try:
+        return console.input("[bold]> [/bold]").strip()
+    except EOFError:
+        return ""
+
+
+def _panel(name: str, answer: Mapping[str, Any]) -> Panel:
+    note = _NOTES.get(answer.get("ending") or "")
+    return Panel(Text(str(answer["text"])), title=f"{name} ({note})" if note else name)  # not markup: a model wrote it
+
+
+def _memory(version: Mapping[str, Any], artifact: Artifact) -> str:
+    """Twice the weights in 4 bytes, and the libraries."""
+    shape = (version["spec"]["lineage"]["baseModel"].get("shape") or {}).get("parameters")
+    weights = int(shape) * 4 if shape else artifact.size_bytes * 2
+    return f"{max(2, 2 + 2 * weights // 2**30)}Gi"

@@ -1,0 +1,104 @@
+"""`hone serve`: manifests for servers that load a model where it lies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from hone_cli.errors import CommandError
+from hone_cli.serving import aibrix, kserve, ollama, rewrite, vllm
+from hone_cli.serving.models import ServedModel, served
+from hone_cli.serving.vllm import Server
+from hone_cli.versions import chosen, ready
+
+IMAGE = "vllm/vllm-openai:v0.31.0"
+"""The release whose rules the condition Servable tells."""
+Renderer = Callable[[Sequence[ServedModel], Server], list[dict[str, Any]]]
+SERVERS: Mapping[str, Renderer] = {
+    "vllm": vllm.render,
+    "kserve": kserve.inference_service,
+    "kserve-llm": kserve.llm_inference_service,
+    "aibrix": aibrix.render,
+}
+TARGETS = (*SERVERS, "rewrite", "ollama")
+_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def serve(
+    models: Annotated[list[str], typer.Argument(help="Models: name (its newest version), name:version, ModelVersion.")],
+    to: Annotated[str, typer.Option(help=f"Server: {', '.join(TARGETS)}.")] = "vllm",
+    name: Annotated[str | None, typer.Option(help="Name of the server's objects; default: the first model's.")] = None,
+    form: Annotated[
+        str | None, typer.Option(help="Adapter, Merged, Full or GGUF; default: what vLLM serves cheapest.")
+    ] = None,
+    image: Annotated[str, typer.Option(help="Image of vLLM.")] = IMAGE,
+    gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of one replica.")] = 1,
+    replicas: Annotated[int, typer.Option(min=0, max=1000)] = 1,
+    api_key_secret: Annotated[
+        str | None, typer.Option(help="Secret whose key API_KEY clients of vLLM must send.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Of a rewrite: shares of the versions, e.g. 90,10.")] = None,
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="Default: the context's.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig; default: the current one.")] = None,
+) -> None:
+    """Print what serves models, for kubectl apply or a Git repository. Nothing is changed in the cluster.
+
+    The server mounts the volume that Hone wrote the models to, read-only; no file is copied. Several adapters on one
+    base share one server. Clients ask for the name of the model, or, where several versions of one model are named, for
+    the name of the ModelVersion.
+
+    \b
+    hone serve support-bot faq-bot --name bots > bots.yaml      two adapters in one vLLM
+    hone serve support-bot --to kserve-llm | kubectl apply -f -
+    hone serve bot:3 bot:4 --name bots > bots.yaml              two versions, as bot-v3 and bot-v4
+    hone serve bot:3 bot:4 --name pool --to rewrite --weights 90,10
+    hone serve support-bot --to ollama > Modelfile
+    """
+    from hone_cli.kube import Kube
+
+    kube = Kube.load(context, namespace)
+    versions = [ready(chosen(kube, reference)) for reference in models]
+    if to == "ollama":
+        typer.echo(ollama.modelfile(served(versions, form or "GGUF")), nl=False)
+        return
+    chosen_models = served(versions, form)
+    server = Server(_server_name(name, chosen_models), kube.namespace, image, gpus, replicas, api_key_secret)
+    typer.echo(text(render(to, chosen_models, server, weights)), nl=False)
+
+
+def render(to: str, models: Sequence[ServedModel], server: Server, weights: str | None) -> list[dict[str, Any]]:
+    """The objects for the server `to`.
+
+    Raises:
+        CommandError: there is no such server, or it does not serve these models together.
+    """
+    if to == "rewrite":
+        return rewrite.render(models, server, _weights(weights))
+    if weights is not None:
+        raise CommandError("--weights is for --to rewrite")
+    if to not in SERVERS:
+        raise CommandError(f"no server {to!r}: --to is one of {', '.join(TARGETS)}")
+    return SERVERS[to](models, server)
+
+
+def text(objects: Sequence[Mapping[str, Any]]) -> str:
+    """The objects as YAML documents."""
+    return "---\n".join(yaml.safe_dump(dict(o), sort_keys=False, allow_unicode=True) for o in objects)
+
+
+def _server_name(name: str | None, models: Sequence[ServedModel]) -> str:
+    taken = name or models[0].name
+    if not _NAME.fullmatch(taken):
+        raise CommandError(f"{taken!r} cannot name a Service: give --name, letters, digits and '-' from a letter on")
+    return taken
+
+
+def _weights(given: str | None) -> list[int]:
+    try:
+        return [int(w) for w in (given or "").split(",")]
+    except ValueError:
+        raise CommandError("--weights needs a number for each version, e.g. --weights 90,10") from None

@@ -1,0 +1,1 @@
+"""Manifests for servers that load recorded models. Pure; one module for each server."""

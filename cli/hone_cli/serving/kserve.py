@@ -1,0 +1,64 @@
+"""KServe: an LLMInferenceService (v1alpha2), or an InferenceService (v1beta1).
+
+Both mount the claim themselves, at addresses pvc://claim/folder. Fields as in kserve/kserve of August 2026:
+pkg/apis/serving/v1alpha2/llm_inference_service_types.go, pkg/apis/serving/v1beta1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hone_cli.errors import CommandError
+from hone_cli.serving import vllm
+from hone_cli.serving.models import ServedModel
+from hone_cli.serving.vllm import Server
+
+
+def llm_inference_service(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]]:
+    """Adapters on one base, or one whole model."""
+    whole, adapters = vllm.weights(models), [m for m in models if m.form == "Adapter"]
+    model: dict[str, Any] = {"uri": str(whole), "name": models[0].base_name if adapters else models[0].name}
+    if adapters:
+        model["lora"] = {
+            "maxRank": max(m.rank for m in adapters),
+            "adapters": [{"name": m.name, "uri": str(m.folder)} for m in adapters],
+        }
+    spec: dict[str, Any] = {
+        "model": model,
+        "replicas": server.replicas,
+        "router": {"gateway": {}, "route": {}, "scheduler": {}},
+    }
+    if server.gpus:
+        limits = {"nvidia.com/gpu": str(server.gpus)}
+        spec["template"] = {"containers": [{"name": "main", "resources": {"limits": limits}}]}
+    return [_object("serving.kserve.io/v1alpha2", "LLMInferenceService", server, models, spec)]
+
+
+def inference_service(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]]:
+    """One whole model; adapters are served by an LLMInferenceService."""
+    if any(m.form == "Adapter" for m in models):
+        raise CommandError(
+            "an InferenceService serves a whole model: use --to kserve-llm for adapters, or --form Merged where the "
+            "version has it"
+        )
+    model: dict[str, Any] = {
+        "modelFormat": {"name": "huggingface"},
+        "storageUri": str(vllm.weights(models)),
+        "args": [f"--model_name={models[0].name}"],
+    }
+    if server.gpus:
+        model["resources"] = {"limits": {"nvidia.com/gpu": str(server.gpus)}}
+    spec = {"predictor": {"minReplicas": server.replicas, "model": model}}
+    return [_object("serving.kserve.io/v1beta1", "InferenceService", server, models, spec)]
+
+
+def _object(api: str, kind: str, server: Server, models: Sequence[ServedModel], spec: dict[str, Any]) -> dict[str, Any]:
+    if server.api_key_secret:
+        raise CommandError("--api-key-secret is for --to vllm: KServe's gateway has the clients' credentials")
+    meta = {
+        "name": server.name,
+        "namespace": server.namespace,
+        "annotations": {"hone.dev/model-versions": ",".join(m.version for m in models)},
+    }
+    return {"apiVersion": api, "kind": kind, "metadata": meta, "spec": spec}

@@ -1,0 +1,159 @@
+"""What of a ModelVersion is served, and on which base."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from hone_api.modelversion import Artifact, ModelVersionSpec
+from hone_api.servable import served_rank, verdicts
+from hone_cli.errors import CommandError
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of a claim in the namespace."""
+
+    claim: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"pvc://{self.claim}/{self.path}"
+
+    @classmethod
+    def of(cls, uri: str) -> Folder:
+        """The folder that a pvc:// URI names.
+
+        Raises:
+            CommandError: it is no folder of a claim.
+        """
+        scheme, _, rest = uri.partition("://")
+        claim, _, path = rest.partition("/")
+        path = path.strip("/")
+        if scheme != "pvc" or not path or ".." in path.split("/"):
+            raise CommandError(f"{uri}: only a folder of a volume (pvc://claim/folder) can be served")
+        return cls(claim, path)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One version under the name that clients ask for."""
+
+    name: str
+    model: str
+    version: str
+    """Name of its ModelVersion."""
+    form: str
+    folder: Folder
+    size_bytes: int
+    base: Folder | None
+    """Of an adapter."""
+    base_name: str
+    rank: int
+    """The least --max-lora-rank of vLLM that takes it; 0: it is no adapter."""
+    is_reward: bool
+
+
+def served(versions: Sequence[Mapping[str, Any]], form: str | None = None) -> list[ServedModel]:
+    """The versions as a server takes them: adapters on their base where vLLM loads them, or else whole models.
+
+    Clients ask for the model's name, or for the ModelVersion's where several versions of one model are served.
+
+    Args:
+        versions: ModelVersions that are Ready.
+        form: Adapter, Merged, Full or GGUF, instead of the choice here.
+
+    Raises:
+        CommandError: a version was rejected, is named twice, has no such form, or none that vLLM loads.
+    """
+    specs = [(v["metadata"]["name"], _spec(v)) for v in versions]
+    if twice := [name for name, count in Counter(name for name, _ in specs).items() if count > 1]:
+        raise CommandError(f"ModelVersion {twice[0]} is named twice")
+    count = Counter(spec.model_name for _, spec in specs)
+    return [
+        _model(spec.model_name if count[spec.model_name] == 1 else name, name, spec, _artifact(name, spec, form))
+        for name, spec in specs
+    ]
+
+
+def one_base(models: Sequence[ServedModel]) -> Folder:
+    """The base that all adapters share.
+
+    Raises:
+        CommandError: they have several, or one is no adapter.
+    """
+    bases = {str(m.base): m for m in models}
+    if len(bases) > 1:
+        told = "; ".join(f"{m.version}: {m.base or m.form}" for m in bases.values())
+        raise CommandError(f"one server has one base, and these have several ({told}): render a server for each")
+    base = models[0].base
+    if base is None:
+        raise CommandError(f"ModelVersion {models[0].version} is no adapter ({models[0].form})")
+    return base
+
+
+def _spec(version: Mapping[str, Any]) -> ModelVersionSpec:
+    name = version["metadata"]["name"]
+    try:
+        spec = ModelVersionSpec.model_validate(version["spec"])
+    except ValidationError as error:
+        raise CommandError(
+            f"ModelVersion {name} is not what this version of hone knows: install the version of hone that the "
+            f"cluster runs ({error.error_count()} fields differ)"
+        ) from None
+    if spec.approval.state == "Rejected":
+        raise CommandError(f"ModelVersion {name} was rejected: {spec.approval.comment or 'without a comment'}")
+    return spec
+
+
+def _artifact(name: str, spec: ModelVersionSpec, form: str | None) -> Artifact:
+    forms = {a.format.lower(): a for a in spec.artifacts}
+    if form is not None:
+        if form.lower() not in forms:
+            raise CommandError(f"ModelVersion {name} has no form {form}; it has {', '.join(sorted(forms))}")
+        return forms[form.lower()]
+    vllm = verdicts(spec)[0]
+    if not vllm.loads:
+        raise CommandError(f"ModelVersion {name}: vLLM does not load it: {vllm.why}")
+    whole = forms.get("merged") or forms.get("full")
+    # On an adapter as parent the base was merged in memory: no folder has it, and such a run exports the merged model.
+    alone = "adapter" in forms and not (whole and spec.lineage.base_model.model_version) and served_rank(spec)
+    chosen = forms["adapter"] if alone else whole
+    assert chosen is not None  # vLLM loads it
+    return chosen
+
+
+def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) -> ServedModel:
+    base = spec.lineage.base_model
+    is_adapter = artifact.format == "Adapter"
+    if is_adapter and served_rank(spec) is None:
+        raise CommandError(f"ModelVersion {version}: vLLM does not load its adapter: train with output.merge")
+    if is_adapter and base.shape and base.shape.experts:
+        raise CommandError(
+            f"ModelVersion {version} is an adapter on a mixture of experts, which vLLM loads with settings that are "
+            "not printed here: see the page Model families, or train with output.merge"
+        )
+    if is_adapter and base.location is None:
+        raise CommandError(f"ModelVersion {version} does not say where its base is; download it: hone download")
+    return ServedModel(
+        name=name,
+        model=spec.model_name,
+        version=version,
+        form=artifact.format,
+        folder=Folder.of(artifact.uri),
+        size_bytes=artifact.size_bytes,
+        base=Folder.of(base.location) if is_adapter and base.location else None,
+        base_name=_name(base.uri),
+        rank=(served_rank(spec) or 0) if is_adapter else 0,
+        is_reward=spec.lineage.method == "Reward",
+    )
+
+
+def _name(uri: str) -> str:
+    """What clients call the base: owner/name of a hub, or the last part of any other address."""
+    scheme, _, rest = uri.partition("://")
+    return rest.split("@")[0] if scheme == "hf" else rest.rstrip("/").rpartition("/")[2] or rest

@@ -1,0 +1,175 @@
+"""A Deployment of vLLM and its Service."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hone_cli.errors import CommandError
+from hone_cli.serving.models import Folder, ServedModel, one_base
+
+PORT = 8000
+BASE, ADAPTERS = "/base", "/adapters"
+BATCHED_ADAPTERS = 8
+"""Most adapters in one batch: each reserves memory of the accelerator."""
+_USER = 10001
+"""The user that owns the files of the store."""
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+}
+"""Nothing is fetched, and nothing is told to anybody."""
+WRITABLE = {
+    "HOME": "/tmp",
+    "USER": "vllm",
+    "VLLM_CACHE_ROOT": "/tmp/vllm",
+    "TORCHINDUCTOR_CACHE_DIR": "/tmp/inductor",
+    "TRITON_CACHE_DIR": "/tmp/triton",
+}
+"""The image is read-only, and its user has no name there."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a person chooses about a server."""
+
+    name: str
+    namespace: str
+    image: str
+    gpus: int = 1
+    replicas: int = 1
+    api_key_secret: str | None = None
+    """A Secret with the key API_KEY, which clients must send."""
+
+
+def render(models: Sequence[ServedModel], server: Server) -> list[dict[str, Any]]:
+    """The Deployment and Service of all models: adapters on one base, or one whole model.
+
+    Raises:
+        CommandError: they do not fit into one server.
+    """
+    return [deployment(models, server, with_adapters=True), service(server)]
+
+
+def deployment(models: Sequence[ServedModel], server: Server, *, with_adapters: bool) -> dict[str, Any]:
+    """The Deployment; the adapters are mounted, and loaded at the start if with_adapters."""
+    whole = weights(models)
+    adapters = [m for m in models if m.form == "Adapter"]
+    arguments = ["--model", BASE, "--served-model-name", models[0].base_name if adapters else models[0].name]
+    arguments += ["--host", "0.0.0.0", "--port", str(PORT)]
+    if server.gpus > 1:
+        arguments += ["--tensor-parallel-size", str(server.gpus)]
+    if models[0].is_reward:
+        arguments += ["--runner", "pooling"]
+    if adapters:
+        arguments += ["--enable-lora", "--max-lora-rank", str(max(m.rank for m in adapters))]
+        arguments += ["--max-loras", str(min(len(adapters), BATCHED_ADAPTERS)), "--max-cpu-loras", str(len(adapters))]
+    if adapters and with_adapters:
+        arguments += ["--lora-modules", *(f"{m.name}={ADAPTERS}/{m.name}" for m in adapters)]
+    mounts = [(whole, BASE), *((m.folder, f"{ADAPTERS}/{m.name}") for m in adapters)]
+    pod = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(server, arguments, mounts)],
+        "volumes": [
+            *(_volume(claim) for claim in dict.fromkeys(folder.claim for folder, _ in mounts)),
+            {"name": "tmp", "emptyDir": {}},
+            {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        ],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": server.name,
+            "namespace": server.namespace,
+            "labels": labels(server),
+            "annotations": {"hone.dev/model-versions": ",".join(m.version for m in models)},
+        },
+        "spec": {
+            "replicas": server.replicas,
+            "selector": {"matchLabels": labels(server)},
+            "template": {"metadata": {"labels": labels(server)}, "spec": pod},
+        },
+    }
+
+
+def weights(models: Sequence[ServedModel]) -> Folder:
+    """The weights that the server loads first: the base of the adapters, or the whole model.
+
+    Raises:
+        CommandError: there are several.
+    """
+    if any(m.form == "GGUF" for m in models):
+        raise CommandError("vLLM does not serve the form GGUF here: choose another --form, or --to ollama")
+    if models[0].form == "Adapter":
+        return one_base(models)
+    if len(models) > 1:
+        told = ", ".join(f"{m.version}: {m.form}" for m in models)
+        raise CommandError(f"one server loads one whole model or several adapters ({told}): render a server for each")
+    return models[0].folder
+
+
+def labels(server: Server) -> dict[str, str]:
+    """Of the Deployment and its pods."""
+    return {"app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": server.name}
+
+
+def _container(server: Server, arguments: list[str], mounts: Sequence[tuple[Folder, str]]) -> dict[str, Any]:
+    env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in {**OFFLINE, **WRITABLE}.items()]
+    if server.api_key_secret:
+        key = {"secretKeyRef": {"name": server.api_key_secret, "key": "API_KEY"}}
+        env.append({"name": "VLLM_API_KEY", "valueFrom": key})
+    health = {"httpGet": {"path": "/health", "port": "http"}}
+    container = {
+        "name": "vllm",
+        "image": server.image,
+        "command": ["vllm", "serve"],
+        "args": arguments,
+        "env": env,
+        "ports": [{"name": "http", "containerPort": PORT}],
+        # A large model takes long to load; a server that hangs later is started again.
+        "startupProbe": {**health, "periodSeconds": 10, "failureThreshold": 360},
+        "readinessProbe": {**health, "periodSeconds": 5},
+        "livenessProbe": {**health, "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            *(
+                {"name": folder.claim, "mountPath": path, "subPath": folder.path, "readOnly": True}
+                for folder, path in mounts
+            ),
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+    }
+    if server.gpus:
+        container["resources"] = {"limits": {"nvidia.com/gpu": str(server.gpus)}}
+    return container
+
+
+def _volume(claim: str) -> dict[str, Any]:
+    return {"name": claim, "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+
+
+def service(server: Server) -> dict[str, Any]:
+    """The Service of its pods."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": server.name, "namespace": server.namespace, "labels": labels(server)},
+        "spec": {"selector": labels(server), "ports": [{"name": "http", "port": PORT, "targetPort": "http"}]},
+    }

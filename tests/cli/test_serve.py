@@ -1,0 +1,187 @@
+"""`hone serve`: which form of a model is served where, and objects that each server's own definitions take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from serving_schemas import SPECS
+
+from hone_cli import serve
+from hone_cli.errors import CommandError
+from hone_cli.serving import ollama
+from hone_cli.serving.models import served
+from hone_cli.serving.vllm import Server
+
+pytestmark = pytest.mark.pure
+SHAPE = {"parameters": 10, "layers": 2, "hidden": 8, "query": 8, "keyValue": 8, "vocabulary": 10, "intermediate": 8}
+SERVER = Server("bots", "team", "vllm/vllm-openai:v1", gpus=1)
+
+
+def version(
+    model: str, number: int = 1, *forms: str, base: str = "b1", experts: int = 0, **spec: Any
+) -> dict[str, Any]:
+    artifacts = [
+        {
+            "format": form,
+            "uri": f"pvc://store/models/{model}-{number}/{form.lower()}",
+            "digest": "sha256:" + "0" * 64,
+            "sizeBytes": 1,
+        }
+        for form in forms or ("Adapter",)
+    ]
+    lineage = {
+        "baseModel": {
+            "uri": "hf://owner/base@main",
+            "location": f"pvc://store/base-models/{base}",
+            "shape": {**SHAPE, "experts": experts} if experts else None,
+            **spec.pop("parent", {}),
+        },
+        "datasets": [],
+        "job": {"name": "run", "uid": "u"},
+        "method": spec.pop("method", "SFT"),
+        "hyperParameters": {"adapter": {"type": "LoRA", "rank": spec.pop("rank", 16)}},
+        "seed": 0,
+    }
+    return {
+        "metadata": {"name": f"{model}-v{number}", "namespace": "team"},
+        "spec": {"modelName": model, "version": number, "artifacts": artifacts, "lineage": lineage, **spec},
+    }
+
+
+def rendered(to: str, *versions: dict[str, Any], form: str | None = None, weights: str | None = None) -> list[Any]:
+    """As printed, and each object checked against its definition."""
+    objects = list(yaml.safe_load_all(serve.text(serve.render(to, served(versions, form), SERVER, weights))))
+    for body in objects:
+        if spec := SPECS.get((body["apiVersion"], body["kind"])):
+            jsonschema.validate(body["spec"], spec)
+        else:
+            kubernetes_validate.validate(body, "1.32", strict=True)
+        assert body["metadata"]["namespace"] == "team"
+    return objects
+
+
+def arguments(deployment: dict[str, Any]) -> list[str]:
+    return list(deployment["spec"]["template"]["spec"]["containers"][0]["args"])
+
+
+def test_adapters_on_one_base_share_a_server():
+    deployment, service = rendered("vllm", version("support", rank=16), version("faq", 3, rank=64))
+    asked = arguments(deployment)
+    assert asked[asked.index("--max-lora-rank") + 1] == "64"
+    assert asked[asked.index("--lora-modules") + 1 :] == ["support=/adapters/support", "faq=/adapters/faq"]
+    assert asked[asked.index("--served-model-name") + 1] == "owner/base"
+    mounts = {m["mountPath"]: m for m in deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+    assert mounts["/base"]["subPath"] == "base-models/b1"
+    assert mounts["/adapters/faq"]["subPath"] == "models/faq-3/adapter"
+    assert all(m["readOnly"] for path, m in mounts.items() if path not in ("/tmp", "/dev/shm"))
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+
+
+def test_versions_of_one_model_are_asked_for_by_their_own_names():
+    deployment, _ = rendered("vllm", version("bot", 3), version("bot", 4), version("faq", 1))
+    assert arguments(deployment)[-3:] == ["bot-v3=/adapters/bot-v3", "bot-v4=/adapters/bot-v4", "faq=/adapters/faq"]
+
+
+@pytest.mark.parametrize(
+    ("given", "folder", "flags"),
+    [
+        (version("bot", 1, "Full"), "models/bot-1/full", []),
+        (version("bot", 1, "Adapter", "Merged", parent={"modelVersion": "older-v1"}), "models/bot-1/merged", []),
+        (version("bot", 1, "Merged", method="Reward"), "models/bot-1/merged", ["--runner", "pooling"]),
+        (version("bot", 1, "Adapter", "Merged", rank=1024), "models/bot-1/merged", []),
+    ],
+)
+def test_a_whole_model_is_served_where_no_adapter_can_be(given, folder, flags):
+    deployment, _ = rendered("vllm", given)
+    asked = arguments(deployment)
+    assert asked[:4] == ["--model", "/base", "--served-model-name", "bot"]
+    assert [a for a in asked if a in ("--runner", "pooling", "--enable-lora")] == flags
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["subPath"] == folder
+
+
+def test_the_clients_key_comes_from_a_secret():
+    server = Server("bots", "team", "image", gpus=2, api_key_secret="keys")
+    deployment = serve.render("vllm", served([version("bot")]), server, None)[0]
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "keys", "key": "API_KEY"} in [e.get("valueFrom", {}).get("secretKeyRef") for e in container["env"]]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    assert container["args"][container["args"].index("--tensor-parallel-size") + 1] == "2"
+
+
+def test_kserve():
+    [body] = rendered("kserve-llm", version("support"), version("faq", 3, rank=64))
+    assert body["spec"]["model"]["uri"] == "pvc://store/base-models/b1"
+    assert body["spec"]["model"]["lora"]["maxRank"] == 64
+    [body] = rendered("kserve", version("bot", 1, "Full"))
+    assert body["spec"]["predictor"]["model"]["storageUri"] == "pvc://store/models/bot-1/full"
+
+
+def test_aibrix():
+    deployment, service, *adapters = rendered("aibrix", version("support"), version("faq"))
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert "--lora-modules" not in arguments(deployment)
+    for adapter in adapters:
+        assert adapter["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+        paths = [m["mountPath"] for m in deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]]
+        assert adapter["spec"]["artifactURL"] in paths
+    assert service["spec"]["selector"].items() <= labels.items()
+
+
+def test_a_rewrite_shares_requests_out_over_versions():
+    [body] = rendered("rewrite", version("bot", 3), version("bot", 4), weights="90,10")
+    [rule] = body["spec"]["rules"]
+    assert rule["targets"] == [{"modelRewrite": "bot-v3", "weight": 90}, {"modelRewrite": "bot-v4", "weight": 10}]
+    assert rule["matches"][0]["model"]["value"] == "bot"
+
+
+def test_ollama_runs_the_file_of_the_download():
+    text = ollama.modelfile(served([version("bot", 2, "GGUF", "Full")], "GGUF"))
+    assert text.splitlines()[-1] == "FROM ./bot.gguf"
+
+
+DORA = version("bot")
+DORA["spec"]["lineage"]["hyperParameters"]["adapter"]["type"] = "DoRA"
+UNKNOWN_BASE = version("bot")
+del UNKNOWN_BASE["spec"]["lineage"]["baseModel"]["location"]
+OUTSIDE = version("bot")
+OUTSIDE["spec"]["artifacts"][0]["uri"] = "pvc://store/../other"
+
+
+@pytest.mark.parametrize(
+    ("to", "versions", "options", "told"),
+    [
+        (
+            "vllm",
+            [version("a"), version("b", base="b2")],
+            {},
+            "one server has one base.*models/b1.*models/b2",
+        ),
+        ("vllm", [version("a"), version("b", 1, "Full")], {}, "one server has one base"),
+        ("vllm", [version("a", 1, "Full"), version("b", 1, "Full")], {}, "one whole model or several adapters"),
+        ("vllm", [version("a"), version("a")], {}, "a-v1 is named twice"),
+        ("vllm", [version("a", approval={"state": "Rejected", "comment": "worse"})], {}, "was rejected: worse"),
+        ("vllm", [DORA], {}, "does not load it: a DoRA adapter; train with output.merge"),
+        ("vllm", [DORA], {"form": "Adapter"}, "does not load its adapter"),
+        ("vllm", [version("a")], {"form": "Merged"}, "no form Merged; it has adapter"),
+        ("vllm", [version("a", 1, "GGUF")], {"form": "GGUF"}, "--to ollama"),
+        ("vllm", [version("a", 1, "GGUF")], {}, "neither an adapter nor a merged model"),
+        ("vllm", [version("a", experts=4)], {}, "mixture of experts"),
+        ("vllm", [UNKNOWN_BASE], {}, "does not say where its base is"),
+        ("vllm", [OUTSIDE], {}, "only a folder of a volume"),
+        ("vllm", [version("a")], {"weights": "1"}, "--weights is for --to rewrite"),
+        ("tgi", [version("a")], {}, "no server 'tgi': --to is one of vllm, kserve"),
+        ("kserve", [version("a")], {}, "use --to kserve-llm"),
+        ("aibrix", [version("a", 1, "Full")], {}, "a-v1 is no adapter"),
+        ("rewrite", [version("a"), version("b")], {"weights": "1,2"}, "versions of one model"),
+        ("rewrite", [version("a", 1), version("a", 2)], {"weights": "100"}, "a number from 1 on for each version"),
+        ("rewrite", [version("a", 1), version("a", 2)], {"weights": "100,0"}, "a number from 1 on for each version"),
+        ("rewrite", [version("a")], {}, "needs a number for each version"),
+    ],
+)
+def test_what_one_server_cannot_serve_is_refused(to, versions, options, told):
+    with pytest.raises(CommandError, match=told):
+        rendered(to, *versions, **options)

@@ -1,0 +1,105 @@
+"""Models on the way from their volume to those who ask: downloaded, and served where they lie, on real pods."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import vllm_pod
+import yaml
+from live import ROWS, config_map, dataset, job, lines, reason_becomes, wait
+
+from hone_dev import models
+from hone_dev.node import NAME as NODE
+from hone_trainer.store import manifest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
+MODELS = ("one", "two")
+
+
+@pytest.fixture(scope="module")
+def team(new_namespace, hone) -> Iterator[Any]:
+    """A namespace with two adapters of one base."""
+    base = f"served-{os.urandom(3).hex()}"
+    folder = models.hub_root() / "models" / "hone-tests" / base
+    models.tiny(folder / "main", heads=2)
+    with new_namespace("serving") as kubectl:
+        kubectl.apply(config_map("files", {"good.jsonl": lines(ROWS)}), dataset("good", "good.jsonl"))
+        for seed, name in enumerate(MODELS):
+            kubectl.apply(
+                job(
+                    name,
+                    {"uri": f"hf://hone-tests/{base}"},
+                    training={"maxSteps": 2, "learningRate": "0.05", "seed": seed},
+                )
+            )
+        yield kubectl
+    shutil.rmtree(folder)
+
+
+def version(kubectl: Any, model: str) -> str:
+    """Name of its ModelVersion, once it is Ready."""
+    reason_becomes(kubectl, "ftj", model, "Finished", "Succeeded")
+    name = str(kubectl.get("ftj", model)["status"]["modelVersionName"])
+    reason_becomes(kubectl, "mv", name, "Ready", "Verified")
+    return name
+
+
+def hone(kubectl: Any, *argv: Any, stdin: str | None = None) -> str:
+    """What the command printed."""
+    command = [sys.executable, "-m", "hone_cli", *argv, "--namespace", kubectl.namespace]
+    env = {**os.environ, "KUBECONFIG": str(kubectl.kubeconfig)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, input=stdin)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_model_is_downloaded_as_it_was_recorded(team, tmp_path) -> None:
+    name = version(team, MODELS[0])
+    artifact = team.get("mv", name)["spec"]["artifacts"][0]
+    told = hone(team, "download", name, tmp_path / "out")
+    copy = manifest.verify(tmp_path / "out", artifact["digest"])
+    assert copy.size_bytes == artifact["sizeBytes"]
+    assert f"{copy.size_bytes:,} read now" in told
+    pods = team.get("pods", "--selector=hone.dev/component=download")["items"]
+    assert all(pod["metadata"].get("deletionTimestamp") for pod in pods)
+
+
+def test_a_model_and_its_base_answer_side_by_side(team) -> None:
+    shown = hone(team, "chat", version(team, MODELS[0]), stdin="What is 3 and one?\n\n")
+    assert re.search("─ base .*─ tuned ", shown), shown
+    pods = team.get("pods", "--selector=hone.dev/component=chat")["items"]
+    assert all(pod["metadata"].get("deletionTimestamp") for pod in pods)
+
+
+def test_adapters_on_one_base_answer_from_one_server_each_in_its_own_way(team, images) -> None:
+    for model in MODELS:
+        version(team, model)
+    rendered = hone(team, "serve", *MODELS, "--name", "bots", "--gpus", "0", "--image", images["trainer"])
+    deployment, service = yaml.safe_load_all(rendered)
+    team.apply(*vllm_pod.volume(team.namespace, NODE), vllm_pod.on_cpus(deployment), service)
+    wait(
+        lambda: team.get("deployment", "bots").get("status", {}).get("readyReplicas"),
+        lambda: team("logs", "deployment/bots", "--tail=40"),
+    )
+    url = f"http://{team.get('service', 'bots')['spec']['clusterIP']}:8000/v1"
+    base = team.get("mv", version(team, MODELS[0]))["status"]["base"]
+    served = [model["id"] for model in requests.get(f"{url}/models", timeout=60).json()["data"]]
+    assert served == [base, *MODELS]
+    answers = {model: _chances(team, url, model) for model in served}
+    assert len({tuple(chances) for chances in answers.values()}) == len(served)
+
+
+def _chances(kubectl: Any, url: str, model: str) -> list[float]:
+    """Log-probabilities of the words of an answer."""
+    asked = {"model": model, "prompt": "What is 3 and one?", "max_tokens": 4, "temperature": 0, "logprobs": 1}
+    answer = requests.post(f"{url}/completions", json=asked, timeout=600)
+    assert answer.ok, answer.text + kubectl("logs", "deployment/bots", "--tail=80")
+    return list(answer.json()["choices"][0]["logprobs"]["token_logprobs"])

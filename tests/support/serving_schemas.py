@@ -1,0 +1,84 @@
+"""What servers' own definitions take, as far as `hone serve` writes it.
+
+Retyped from kserve/kserve (llm_inference_service_types.go of v1alpha2, serving/v1beta1), vllm-project/aibrix
+(modeladapter_types.go) and llm-d/llm-d-router (apix/v1alpha2), all of August 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+NAME = {"type": "string", "minLength": 1, "maxLength": 253}
+TEXT = {"type": "string", "minLength": 1}
+PVC = {"type": "string", "pattern": "^pvc://[a-z0-9-]+/.+"}
+LIMITS = {"type": "object", "additionalProperties": {"type": "string"}}
+
+
+def _object(required: list[str], **fields: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": required, "additionalProperties": False}
+
+
+def _list(items: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 1}
+
+
+RESOURCES = _object([], limits=LIMITS)
+LLM = _object(
+    ["model"],
+    model=_object(
+        ["uri"],
+        uri=PVC,
+        name=TEXT,
+        lora=_object(
+            [],
+            adapters=_list(_object(["uri", "name"], uri=PVC, name=TEXT)),
+            maxRank={"type": "integer", "minimum": 1},
+        ),
+    ),
+    replicas={"type": "integer", "minimum": 0},
+    router=_object([], gateway={"type": "object"}, route={"type": "object"}, scheduler={"type": "object"}),
+    template=_object(["containers"], containers=_list(_object(["name"], name={"const": "main"}, resources=RESOURCES))),
+)
+INFERENCE = _object(
+    ["predictor"],
+    predictor=_object(
+        ["model"],
+        minReplicas={"type": "integer", "minimum": 0},
+        model=_object(
+            ["modelFormat"],
+            modelFormat=_object(["name"], name={"const": "huggingface"}),
+            storageUri=PVC,
+            args=_list({"type": "string"}),
+            resources=RESOURCES,
+        ),
+    ),
+)
+ADAPTER = _object(
+    ["podSelector", "artifactURL"],
+    baseModel=TEXT,
+    podSelector=_object(["matchLabels"], matchLabels=LIMITS),
+    artifactURL={"type": "string", "pattern": "^/"},
+)
+REWRITE = _object(
+    ["poolRef", "rules"],
+    poolRef=_object(["name"], group=TEXT, kind=TEXT, name=NAME),
+    rules=_list(
+        _object(
+            ["targets"],
+            matches=_list(_object(["model"], model=_object(["value"], type={"enum": ["Exact"]}, value=TEXT))),
+            targets=_list(
+                _object(
+                    ["modelRewrite"],
+                    modelRewrite=TEXT,
+                    weight={"type": "integer", "minimum": 1, "maximum": 1_000_000},
+                )
+            ),
+        )
+    ),
+)
+SPECS = {
+    ("serving.kserve.io/v1alpha2", "LLMInferenceService"): LLM,
+    ("serving.kserve.io/v1beta1", "InferenceService"): INFERENCE,
+    ("model.aibrix.ai/v1alpha1", "ModelAdapter"): ADAPTER,
+    ("llm-d.ai/v1alpha2", "InferenceModelRewrite"): REWRITE,
+}

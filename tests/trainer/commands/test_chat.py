@@ -1,0 +1,90 @@
+"""A conversation with an exported model and its base: on a terminal, and through the server of `hone chat`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from app_server import running
+from rich.console import Console
+
+from hone_cli import answering
+from hone_cli import chat as remote_chat
+from hone_cli.errors import CommandError
+from hone_cli.guard import digest
+from hone_trainer.commands import ask, chat
+from hone_trainer.commands.exported import Exported
+from hone_trainer.errors import TrainerError
+
+pytestmark = pytest.mark.trainer
+TOKEN = "the-token-of-this-chat"
+QUESTION = "What is a Pod?"
+
+
+def said(content: str, role: str = "user") -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+@pytest.fixture
+def out(runs: Any, make_plan: Any) -> Path:
+    """A run that changed its model much, as adapter and merged."""
+    training = {"maxSteps": 2, "learningRate": "0.05"}
+    plan = make_plan(training=training, output={"modelName": "tiny", "merge": True})
+    runs.finish(plan)
+    return Path(plan.output_path)
+
+
+def test_base_and_tuned_answer_side_by_side(out: Path) -> None:
+    by_form = {}
+    for form in ("adapter", "merged"):
+        asked = chat.Chat(Exported.read(out / form), max_new_tokens=8)
+        found = by_form[form] = asked.answers([said(QUESTION)])
+        assert found["tuned"] == ask.answer(out / form, QUESTION, max_new_tokens=8)
+        later = asked.answers([said(QUESTION), said(found["tuned"].text or "-", "assistant"), said("And a Job?")])
+        assert set(later) == {"base", "tuned"}
+        with pytest.raises(TrainerError, match=r"conversation has \d+ tokens"):
+            asked.answers([said("word " * 1000)])
+    assert by_form["adapter"]["base"] == by_form["merged"]["base"]
+    assert by_form["adapter"]["base"] != by_form["adapter"]["tuned"]
+
+    told = io.StringIO()
+    chat.converse(asked, io.StringIO(f"{QUESTION}\n/new\n{QUESTION}\n"), told)
+    assert told.getvalue().count(f"tuned: {found['tuned'].text}") == 2
+
+
+def test_the_same_through_the_server_of_a_pod(out: Path) -> None:
+    with answering.model(str(out / "adapter")) as asked, running(answering.application(asked, digest(TOKEN))) as url:
+        with pytest.raises(CommandError, match="token"):
+            remote_chat.RemoteChat(url, "wrong").answers([said(QUESTION)])
+        remote = remote_chat.RemoteChat(url, TOKEN)
+        with pytest.raises(CommandError, match=r"messages\.0\.role"):
+            remote.answers([said(QUESTION, "developer")])
+        with pytest.raises(CommandError, match=r"conversation has \d+ tokens"):
+            remote.answers([said("word " * 1000)])
+        answers = remote.answers([said(QUESTION)])
+        assert ask.answer(out / "adapter", QUESTION).text.startswith(
+            answers["tuned"]["text"]
+        )  # which stops at the context
+        assert answers["tuned"]["ending"] == "Repeats"
+        assert answers["base"]["text"] != answers["tuned"]["text"]
+
+        console = Console(file=io.StringIO(), width=100)
+        questions = iter([QUESTION, "word " * 1000, ""])
+        console.input = lambda *_: next(questions)  # type: ignore[method-assign]
+        remote_chat.converse(remote, console)
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "base" in shown
+        assert "/new begins again" in shown
+
+        asked.process.kill()
+        with pytest.raises(CommandError, match="see the pod's log"):
+            remote.answers([said(QUESTION)])
+
+
+def test_a_reward_model_does_not_converse(out: Path) -> None:
+    exported = Exported.read(out / "merged")
+    exported.plan.method = "DAPT"
+    with pytest.raises(TrainerError, match="method DAPT does not converse"):
+        chat.Chat(exported, 8)

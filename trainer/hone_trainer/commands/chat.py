@@ -1,0 +1,130 @@
+"""`python -m hone_trainer chat`: a conversation with an exported model, and its base beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from hone_api.failures import FailureCode
+from hone_trainer.commands.ask import NOTES
+from hone_trainer.commands.exported import Exported
+from hone_trainer.encoding import rendering
+from hone_trainer.encoding.conversation import Encoder
+from hone_trainer.errors import TrainerError
+from hone_trainer.methods import METHODS
+from hone_trainer.models.network import Generating
+from hone_trainer.scoring import heldout
+from hone_trainer.scoring.endings import Answer
+
+Message = Mapping[str, str]
+BASE, TUNED = "base", "tuned"
+WAYS = "Empty line or Ctrl-D: end. /new: a new conversation."
+
+
+@dataclass
+class Chat:
+    """An exported model and its base, loaded; an adapter shares the base's weights."""
+
+    exported: Exported
+    max_new_tokens: int
+    _tuned: Generating = field(init=False)
+    _base: Generating | None = field(init=False)
+    _encoder: Encoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        plan = self.exported.plan
+        if METHODS[plan.method].head != "LanguageModel" or plan.method == "DAPT":
+            raise TrainerError(FailureCode.INVALID_CONFIGURATION, f"a model of method {plan.method} does not converse")
+        self._tuned = self.exported.load()
+        has_base = self.exported.is_adapter or (self.exported.base / "config.json").is_file()
+        self._base = None if self.exported.is_adapter or not has_base else self.exported.load_base()
+        self._encoder = Encoder(self.exported.opened.tokenizer, "LastAssistant")
+
+    def answers(self, messages: Sequence[Message]) -> dict[str, Answer]:
+        """What base and tuned model answer to the conversation, greedily; base only where its weights are there.
+
+        Args:
+            messages: {role, content}, the last one of the user.
+
+        Raises:
+            TrainerError: the chat template refuses the conversation, or it is too long for the model.
+        """
+        with rendering.on_day(self.exported.plan.template_date):
+            # An answer must be there to prove where it begins; its text does not matter.
+            (row,) = self._encoder.encode({"messages": [*messages, {"role": "assistant", "content": "Yes."}]})
+        room = self.exported.opened.context - len(row.prompt_ids)
+        if room < 1:
+            raise TrainerError(
+                FailureCode.ROW_TOO_LONG,
+                f"the conversation has {len(row.prompt_ids)} tokens, more than the model takes",
+            )
+        most = min(room, self.max_new_tokens)
+        found = {}
+        if self._base is not None or self.exported.is_adapter:
+            with self._without_adapter():
+                found[BASE] = self._generate(self._base or self._tuned, row.prompt_ids, most)
+        found[TUNED] = self._generate(self._tuned, row.prompt_ids, most)
+        return found
+
+    def _generate(self, network: Generating, prompt: Sequence[int], most: int) -> Answer:
+        (answer,) = heldout.answers(
+            network,
+            [prompt],
+            tokenizer=self.exported.opened.tokenizer,
+            stop_ids=self.exported.opened.stop_ids | self._encoder.end_marks,
+            max_new_tokens=most,
+        )
+        return answer
+
+    def _without_adapter(self) -> AbstractContextManager[Any]:
+        tuned: Any = self._tuned
+        return tuned.disable_adapter() if self.exported.is_adapter else nullcontext()
+
+
+def main(options: argparse.Namespace) -> None:
+    """Converse on the terminal, or answer lines of JSON."""
+    artifact, base = Path(options.artifact), options.base
+    chat = Chat(Exported.read(artifact, base), max(1, options.max_new_tokens))
+    if options.json:
+        answer_lines(chat, sys.stdin, sys.stdout)
+    else:
+        converse(chat, sys.stdin, sys.stdout)
+
+
+def answer_lines(chat: Chat, asked: Iterable[str], out: TextIO) -> None:
+    """One line {messages} in, one line {base, tuned} or {error} out. The first line says that the model is loaded."""
+    print(json.dumps({"ready": True}), file=out, flush=True)
+    for line in asked:
+        try:
+            found = chat.answers(json.loads(line)["messages"])
+            told: dict[str, Any] = {name: asdict(answer) for name, answer in found.items()}
+        except TrainerError as error:
+            told = {"error": str(error)}
+        print(json.dumps(told), file=out, flush=True)
+
+
+def converse(chat: Chat, asked: TextIO, out: TextIO) -> None:
+    """Ask until an empty line or the end of input; the conversation goes on with the tuned model's answers."""
+    messages: list[Message] = []
+    print(WAYS, file=out)
+    while True:
+        print("> ", end="", file=out, flush=True)
+        question = asked.readline().strip()
+        if not question:
+            return
+        if question == "/new":
+            messages = []
+            continue
+        messages.append({"role": "user", "content": question})
+        found = chat.answers(messages)
+        for name, answer in found.items():
+            print(f"{name:>5}: {answer.text}", file=out)
+            if answer.ending:
+                print(NOTES[answer.ending], file=sys.stderr)
+        messages.append({"role": "assistant", "content": found[TUNED].text})
