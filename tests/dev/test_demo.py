@@ -302,7 +302,7 @@ def test_the_last_line_of_the_demo_is_a_command_of_the_program():
     ],
 )
 def test_the_command_that_copies_the_model_is_one_of_hone(target, where):
-    told = command.download_command(target, "ops-commands-v1")
+    told = command.hone_command(target, "download", "ops-commands-v1", "ops-commands-v1")
     assert told.startswith(f"{where}.venv/bin/python -m hone_cli download ops-commands-v1 ")
     words = shlex.split(told.removeprefix(where))[3:]
     assert ("--context" in words) == bool(target.context)

@@ -45,7 +45,8 @@ def demo(cluster: str) -> None:
     version = target.get("--namespace", TENANT, "mv", name)
     summary.show(job, version, reached - started, installed - reached)
     note(f"look around: {_kubectl(target)} -n {TENANT} get dset,ftj,mv")
-    note(f"take it with you: {download_command(target, name)}")
+    note(f"take it with you: {hone_command(target, 'download', name, name)}")
+    note(f"converse with it and its base: {hone_command(target, 'chat', name)}")
     note(f"ask it yourself: {ask.command(cluster, version['spec']['evaluation'].get('samples', []))}")
 
 
@@ -61,11 +62,11 @@ def _kubectl(target: Target) -> str:
     return f"kubectl --kubeconfig {target.kubeconfig}" if target.kubeconfig else f"kubectl{context}"
 
 
-def download_command(target: Target, version: str) -> str:
-    """The command that copies the model out of the cluster."""
+def hone_command(target: Target, *arguments: str) -> str:
+    """The command line of `hone` against the demo's cluster."""
     kubeconfig = f"KUBECONFIG={target.kubeconfig} " if target.kubeconfig else ""
     context = f" --context {target.context}" if target.context else ""
-    return f"{kubeconfig}.venv/bin/python -m hone_cli download {version} {version} --namespace {TENANT}{context}"
+    return f"{kubeconfig}.venv/bin/python -m hone_cli {' '.join(arguments)} --namespace {TENANT}{context}"
 
 
 def install(target: Target) -> None:
