@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,24 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 HANG = 30 * 60.0
 """Seconds; a guard against hanging on a busy machine, not an expectation."""
+
+
+@pytest.fixture(scope="session")
+def thawed() -> Iterator[None]:
+    """At the end all garbage is collected: nanobind reports what is left."""
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen(thawed: None) -> None:
+    """Leaves what is there before a file's tests out of later collections of garbage.
+
+    accelerate collects it in each run: half a second for the objects of torch, transformers and their like alone,
+    as much as all steps of a tiny model.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
