@@ -66,9 +66,17 @@ def test_interrupted_twice_equals_undisturbed(
     assert result.numbers[0].base is not None
 
 
-def test_a_run_that_was_stopped_at_its_end_only_exports(runs: Any, make_plan: Any) -> None:
+def test_a_run_that_was_stopped_at_its_end_only_exports(
+    runs: Any, make_plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[str] = []
+    monkeypatch.setattr("peft.PeftModel.create_or_update_model_card", lambda _, folder: rendered.append(folder))
     plan = make_plan()
     first = runs.finish(plan)
+    files = {file.name for file in folder_of(plan).rglob("*")}
+    assert "adapter_model.safetensors" in files
+    assert not {"README.md", "training_args.bin"} & files, "nothing reads them"
+    assert rendered == []
     shutil.rmtree(plan.output_path)
     again = runs.finish(plan)
     assert again.start_step == again.steps == 8

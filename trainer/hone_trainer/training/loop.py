@@ -93,12 +93,16 @@ class StopRequested(Exception):  # noqa: N818 - not an error
     """A stop was asked for in the middle of an evaluation."""
 
 
+def _leave_out(folder: str) -> None:
+    """In place of a model card in a checkpoint: nothing reads it."""
+
+
 class Loop(_Trainer):
     """Mix-in; goes before the trainer class in the bases. `attach` must be called before `train`."""
 
     run: Run
-    PRIVATE: ClassVar[tuple[str, ...]] = ("training_args.bin", "README.md")
-    """Files that transformers and TRL put into a checkpoint and nothing reads; the first is a pickle."""
+    PRIVATE: ClassVar[tuple[str, ...]] = ("training_args.bin",)
+    """Files that transformers and TRL put into a checkpoint and nothing reads; this one is a pickle."""
 
     def attach(self, run: Run) -> None:
         self.run = run
@@ -107,6 +111,8 @@ class Loop(_Trainer):
         """Steps without a gradient so far; None once there was one."""
         self._micro_batches: list[tuple[Any, Any]] = []
         """Inputs and loss of the step's micro batches so far."""
+        if hasattr(self.model, "create_or_update_model_card"):  # of peft, which would render it for each checkpoint
+            self.model.create_or_update_model_card = _leave_out
 
     def get_train_dataloader(self) -> Any:
         """The library's, without a Python object for each row of the data."""
