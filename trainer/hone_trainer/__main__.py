@@ -59,6 +59,7 @@ examples:
   python -m hone_trainer validate rows.jsonl              what Hone makes of a file: format, splits, rejected rows
   python -m hone_trainer validate rows.csv --column prompt=question --column completion=answer --html report.html
   python -m hone_trainer validate 'data/*.jsonl' --dataset dataset.yaml --out checked
+  python -m hone_trainer validate rows.jsonl --out kept --model SmolLM2-135M    also memory, GPUs, time of a run
   python -m hone_trainer validate rows.jsonl --against exam.jsonl    rows that hold a row of an exam
   python -m hone_trainer validate hf://owner/name         the same of a data set of the hub
   python -m hone_trainer materialize dataset.json         rows -> store/datasets/<digest>
@@ -155,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     validate.add_argument("--html", type=Path, metavar="FILE", help="write the whole report as a page")
     validate.add_argument("--out", type=Path, metavar="DIR", help="keep the rows by split, those rejected, the report")
+    validate.add_argument(
+        "--model", type=Path, metavar="DIR", help="a base model: also what training on the rows needs; with --out"
+    )
     validate.add_argument("--synthesis", action="store_true", help="generate the rows of the manifest's spec.synthesis")
     validate.add_argument(
         "--allow-private-addresses", action="store_true", help="https:// and endpoints may be on this machine"
@@ -273,7 +277,12 @@ def _export(_: argparse.Namespace, rest: list[str]) -> None:
 def _validate(options: argparse.Namespace, _: list[str]) -> Result:
     from hone_trainer.datasets import validate
 
-    return validate.run(
+    if options.model and not options.out:
+        raise ConfigError(
+            "--model needs --out: the plan that it estimates is kept there, next to the rows",
+            FailureCode.INVALID_ARGUMENT,
+        )
+    result = validate.run(
         validate.ValidationRequest(
             sources=options.sources,
             format=options.format,
@@ -287,6 +296,13 @@ def _validate(options: argparse.Namespace, _: list[str]) -> Result:
             private_addresses=options.allow_private_addresses,
         )
     )
+    if options.model and result.path:
+        from hone_trainer.run import estimate, first_plan
+
+        file = first_plan.write(options.out, options.model, result)
+        print(f"plan:       {file}")
+        estimate.show(_read_plan(file, TrainingPlan))
+    return result
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] = {

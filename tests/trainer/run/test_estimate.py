@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from hone_api.estimate.gpus import Gpu
 from hone_api.estimate.memory import RUNTIME_GPU
 from hone_api.estimate.micro_batch import FILLED
+from hone_trainer.__main__ import main
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import read_shape
 from hone_trainer.run import estimate
@@ -42,6 +44,53 @@ def test_the_tables_tell_memory_gpus_time_disk_and_advice(make_plan: Any, monkey
     for words in ("activations", "NVIDIA-A100-80GB", "one CPU core", "disk: base model", "8 steps"):
         assert words in text
     assert "learningRate 0.5 is 2500 times above" in text
+
+
+@pytest.mark.parametrize(
+    ("rows", "method"),
+    [
+        ([{"prompt": f"{i}?", "completion": f"It is {i}."} for i in range(40)], "SFT by LoRA"),
+        ([{"prompt": f"{i}?", "chosen": f"It is {i}.", "rejected": "No."} for i in range(40)], "DPO by LoRA"),
+    ],
+)
+def test_validate_says_what_training_on_the_rows_needs(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, str]], method: str
+) -> None:
+    file, kept = tmp_path / "rows.jsonl", tmp_path / "kept"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["validate", str(file), "--out", str(kept), "--model", str(tiny_model)]) == 0
+    out = capsys.readouterr().out
+    for words in (f"plan:       {kept}/plan.json", method, "activations", "NVIDIA-A100-80GB", "one CPU core"):
+        assert words in out
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "words"),
+    [
+        ({"prompt": "1 + 1?", "answer": "2"}, ["--out", "kept"], "rows of format Verifiable are for PPO, GRPO"),
+        ({"prompt": "1 + 1?", "completion": "2"}, [], "--model needs --out"),
+        (
+            {"prompt": "1 + 1?", "completion": "2"},
+            ["--out", "kept", "--model", "none"],
+            "none: the folder has no config.json",
+        ),
+    ],
+)
+def test_validate_refuses_a_model_that_it_cannot_estimate_with(
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    row: dict[str, str],
+    options: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text(
+        "".join(json.dumps({**row, "prompt": f"{i}: {row['prompt']}"}) + "\n" for i in range(9))
+    )
+    assert main(["validate", "rows.jsonl", "--model", str(tiny_model), *options]) in (65, 78)
+    assert words in capsys.readouterr().err
 
 
 def test_a_packed_batch_is_told_in_rows_and_tokens(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
