@@ -17,13 +17,14 @@ from hone_api.dataset import DATASET
 from hone_api.finetunejob import FINE_TUNE_JOB
 from hone_api.meta import Kind
 from hone_api.methods.table import blocks
+from hone_api.model import MODEL
 from hone_api.modelversion import MODEL_VERSION
 from hone_api.reference import conditions, reference
 from hone_api.schema import crd
 from hone_api.status_types import status_types
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS: tuple[Kind, ...] = (FINE_TUNE_JOB, DATASET, MODEL_VERSION)
+KINDS: tuple[Kind, ...] = (FINE_TUNE_JOB, DATASET, MODEL_VERSION, MODEL)
 BLOCKS = ROOT / "crds/hone_api/methods/blocks.py"
 HEADER = "# Generated from crds/hone_api by `make crds`. Do not edit.\n"
 

@@ -1,4 +1,4 @@
-"""Shared by all three kinds: the model base class, conditions, field types, kind descriptions."""
+"""Shared by all kinds: the model base class, conditions, field types, kind descriptions."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def crd(kind: Kind) -> dict[str, Any]:
         "served": True,
         "storage": True,
         "subresources": {"status": {}},
-        "selectableFields": [{"jsonPath": path} for path in kind.selectable],
+        **({"selectableFields": [{"jsonPath": path} for path in kind.selectable]} if kind.selectable else {}),
         "additionalPrinterColumns": [
             {"name": c.name, "type": c.type, "jsonPath": c.json_path} | ({"priority": c.priority} if c.priority else {})
             for c in kind.columns

@@ -25,10 +25,14 @@ class State(StrEnum):
 
 
 class ConditionType(State):
-    """Conditions of the three kinds. A FineTuneJob has all of its own from the first status on, except TasksReady and
+    """Conditions of all kinds. A FineTuneJob has all of its own from the first status on, except TasksReady and
     RowsEncoded."""
 
-    READY = "Ready", "The object can be used: the rows are in the store, the run made its model, or the files match"
+    READY = (
+        "Ready",
+        "The object can be used: the rows are in the store, the run made its model, the files match, or every alias "
+        "points where it should",
+    )
     RECONCILING = "Reconciling", "Something still happens by itself"
     STALLED = "Stalled", "Nothing more happens by itself: a final failure, or a spec that cannot run"
     ACCEPTED = "Accepted", "This version of Hone, in this installation, can run the spec"
@@ -56,7 +60,7 @@ GATES = (
     ConditionType.ROWS_ENCODED,
 )
 """Conditions that are true before the first attempt; the last two exist only if there is such work."""
-_JOB, _DATASET, _VERSION = "FineTuneJob", "Dataset", "ModelVersion"
+_JOB, _DATASET, _VERSION, _MODEL = "FineTuneJob", "Dataset", "ModelVersion", "Model"
 KSTATUS = (ConditionType.READY, ConditionType.STALLED, ConditionType.RECONCILING)
 """What a person looks for first: is it done, can it continue, what is happening."""
 CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
@@ -74,6 +78,7 @@ CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
     ),
     _DATASET: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.UP_TO_DATE, ConditionType.REVIEW_PENDING),
     _VERSION: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.VERIFIED, ConditionType.SERVABLE),
+    _MODEL: (*KSTATUS, ConditionType.ACCEPTED),
 }
 """By kind."""
 
@@ -158,6 +163,10 @@ class Reason(State):
     VERIFIED = "Verified", "Every file matches its manifest"
     LOADS = "Loads", "A server loads the model as it was exported"
     NOT_SERVABLE = "NotServable", "No server loads what was exported; the message says what to export"
+    # Of a Model
+    RESOLVED = "Resolved", "Every alias points where it should"
+    ALIAS_MOVED = "AliasMoved", "An alias points to another version (Event)"
+    ALIAS_LOST = "AliasLost", "An alias points nowhere any more, since its version cannot be used (Event)"
     # Of the operator
     INTERNAL_ERROR = "InternalError", "The operator failed on this object and retries: report it"
     STATUS_REFUSED = "StatusRefused", "The API server refused the status that the operator wrote"

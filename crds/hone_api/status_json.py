@@ -355,3 +355,27 @@ class ModelVersionStatusJson(TypedDict, total=False):
     tries: int | None
     lastTryTime: str | None
     downloadPod: PodImageJson | None
+
+
+class AliasTargetJson(TypedDict, total=False):
+    version: Required[int]
+    since: Required[str]
+    until: Required[str]
+
+
+class AliasStatusJson(TypedDict, total=False):
+    name: Required[str]
+    version: Required[int]
+    modelVersion: Required[str]
+    since: Required[str]
+    writer: Required[Literal["Spec"]]
+    history: list[AliasTargetJson]
+
+
+class ModelStatusJson(TypedDict, total=False):
+    observedGeneration: int | None
+    conditions: list[ConditionJson] | None
+    versions: int | None
+    latest: int | None
+    aliases: list[AliasStatusJson] | None
+    summary: str | None

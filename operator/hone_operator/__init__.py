@@ -1,4 +1,4 @@
-"""The operator: watches FineTuneJobs, Datasets and ModelVersions, and creates the objects that they need."""
+"""The operator: watches FineTuneJobs, Datasets, ModelVersions and Models, and creates the objects that they need."""
 
 from hone_api import RELEASE
 

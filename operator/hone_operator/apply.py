@@ -120,6 +120,8 @@ class Writes:
             await self._apply(key, body, target)
         for record in outcome.record:
             await self._record(record)
+        for offered in outcome.offer:
+            await self._offer(key, offered)
         if outcome.status is not None:
             try:
                 stored = await self.cluster.apply_status(key.kind, body, outcome.status)
@@ -185,6 +187,15 @@ class Writes:
                 raise
             stored = existing
         self.keep("ModelVersion", stored)
+
+    async def _offer(self, key: Key, body: Mapping[str, Any]) -> None:
+        """Create an object without which everything works as well."""
+        try:
+            self.keep(body["kind"], await self.cluster.create(body, brief=True))
+        except AlreadyExistsError:
+            return  # whoever made it, perhaps in Git
+        except (NotFoundError, RefusedError) as error:
+            log.info("%s: %s %s is not created: %s", key, body["kind"], body["metadata"]["name"], error)
 
     async def tell_unreadable(self, key: Key) -> None:
         """Write the Event about an object that was skipped; its status stays unchanged."""

@@ -15,7 +15,7 @@ from hone_operator.pruning import UNKNOWN
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 JOB_NAME = "batch.kubernetes.io/job-name"
-API_VERSIONS = {kind: API_VERSION for kind in ("FineTuneJob", "Dataset", "ModelVersion")} | {
+API_VERSIONS = {kind: API_VERSION for kind in names.OWNER_LABEL} | {
     "Job": "batch/v1",
     "ConfigMap": "v1",
     "PersistentVolumeClaim": "v1",
@@ -26,7 +26,7 @@ Ref = tuple[str, str]
 """(namespace, name)"""
 
 REMEMBERED_DELETIONS = 4096
-OURS = frozenset({"FineTuneJob", "Dataset", "ModelVersion"})
+OURS = frozenset(names.OWNER_LABEL)
 META_FIELDS = ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp")
 POD_FIELDS = ("phase", "reason", "message", "conditions", "startTime")
 LABELS = frozenset(
@@ -140,6 +140,8 @@ class Cache:
         self._followers: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         self._made: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         """ModelVersions by (namespace, name or uid of the job that made them)."""
+        self._named_so: dict[Ref, dict[Ref, None]] = defaultdict(dict)
+        """ModelVersions by (namespace, name of the model)."""
         self._shared: dict[Ref, dict[Ref, None]] = defaultdict(dict)
         self._users: dict[tuple[str, str, str], dict[Ref, None]] = defaultdict(dict)
         """FineTuneJobs by the Datasets and ModelVersions that they refer to."""
@@ -164,6 +166,8 @@ class Cache:
             self._followers[before][ref] = None
         for maker in _makers(kind, stripped):
             self._made[maker][ref] = None
+        if model := _model(kind, stripped):
+            self._named_so[model][ref] = None
         if content := _content(kind, stripped):
             self._shared[content][ref] = None
         for named in _named(kind, stripped):
@@ -200,6 +204,10 @@ class Cache:
             self._made[maker].pop(ref, None)
             if not self._made[maker]:
                 del self._made[maker]
+        if model := _model(kind, old):
+            self._named_so[model].pop(ref, None)
+            if not self._named_so[model]:
+                del self._named_so[model]
         if content := _content(kind, old):
             self._shared[content].pop(ref, None)
             if not self._shared[content]:
@@ -248,6 +256,10 @@ class Cache:
         refs = self._made.get((namespace, uid), {}) | self._made.get((namespace, name), {})
         return [self._objects["ModelVersion"][ref] for ref in refs]
 
+    def versions_of(self, namespace: str, model: str) -> list[Body]:
+        """ModelVersions of the model of this name."""
+        return [self._objects["ModelVersion"][ref] for ref in self._named_so.get((namespace, model), ())]
+
     def pod(self, namespace: str, name: str) -> Body | None:
         """The pod that a token is bound to, for the progress server."""
         return self.get("Pod", namespace, name)
@@ -265,6 +277,12 @@ def _makers(kind: str, body: Mapping[str, Any]) -> list[Ref]:
         return []
     job = (body["spec"].get("lineage") or {}).get("job") or {}
     return [(body["metadata"]["namespace"], job[key]) for key in ("uid", "name") if job.get(key)]
+
+
+def _model(kind: str, body: Mapping[str, Any]) -> Ref | None:
+    """(namespace, name) of the model of a ModelVersion; the field is immutable."""
+    name = body["spec"].get("modelName") if kind == "ModelVersion" else None
+    return (body["metadata"]["namespace"], name) if name else None
 
 
 def _content(kind: str, body: Mapping[str, Any]) -> Ref | None:

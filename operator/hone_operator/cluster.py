@@ -39,6 +39,7 @@ PATHS = {
     "FineTuneJob": (f"/apis/{GROUP}/{VERSION}", "finetunejobs"),
     "Dataset": (f"/apis/{GROUP}/{VERSION}", "datasets"),
     "ModelVersion": (f"/apis/{GROUP}/{VERSION}", "modelversions"),
+    "Model": (f"/apis/{GROUP}/{VERSION}", "models"),
     "Job": ("/apis/batch/v1", "jobs"),
     "Pod": ("/api/v1", "pods"),
     "ConfigMap": ("/api/v1", "configmaps"),

@@ -1,4 +1,4 @@
-"""Observe, decide, carry out, for each of the three kinds. The only place where decisions meet I/O."""
+"""Observe, decide, carry out, for each kind. The only place where decisions meet I/O."""
 
 import asyncio
 import logging
@@ -27,11 +27,12 @@ from hone_operator.networkpatrol import NetworkedJob
 from hone_operator.observe.children import Children
 from hone_operator.observe.dataset import DatasetReader
 from hone_operator.observe.finetunejob import FineTuneJobReader, Reports
+from hone_operator.observe.model import ModelReader
 from hone_operator.observe.modelversion import ModelVersionReader
 from hone_operator.optin import Closed, OptedInNamespaces
 from hone_operator.pace import Pace
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import dataset, earlier, finetunejob, modelversion
+from hone_operator.reconcile import dataset, earlier, finetunejob, model, modelversion
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.notenabled import not_enabled
 from hone_operator.reconcile.notreconciled import internal_error
@@ -118,8 +119,11 @@ class Controllers:
         if kind == "Dataset":
             rows = await DatasetReader(children, self._exists).observe(body)
             return lambda refused: dataset.reconcile(body, replace(rows, refusals=refused), self.now(), platform)
-        model = await ModelVersionReader(children, self._exists).observe(body)
-        return lambda refused: modelversion.reconcile(body, replace(model, refusals=refused), self.now(), platform)
+        if kind == "Model":
+            named = ModelReader(self.cache).observe(body)
+            return lambda refused: model.reconcile(body, named, self.now())
+        files = await ModelVersionReader(children, self._exists).observe(body)
+        return lambda refused: modelversion.reconcile(body, replace(files, refusals=refused), self.now(), platform)
 
     def gone(self, kind: str, body: Mapping[str, Any]) -> None:
         """An object of ours was deleted."""

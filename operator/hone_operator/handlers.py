@@ -23,6 +23,7 @@ RESOURCES: dict[str, tuple[str, ...]] = {
     "FineTuneJob": (GROUP, VERSION, "finetunejobs"),
     "Dataset": (GROUP, VERSION, "datasets"),
     "ModelVersion": (GROUP, VERSION, "modelversions"),
+    "Model": (GROUP, VERSION, "models"),
     "Job": ("batch", "v1", "jobs"),
     "Pod": ("", "v1", "pods"),
 }

@@ -17,8 +17,17 @@ from hone_operator.cluster import Cluster, ClusterError, NotFoundError, Unreadab
 from hone_operator.desired.names import COMPONENT, KUEUE_API
 
 log = logging.getLogger(__name__)
-SELECTORS = {"FineTuneJob": "", "Dataset": "", "ModelVersion": "", "Job": COMPONENT, "Pod": COMPONENT}
+SELECTORS = {
+    "FineTuneJob": "",
+    "Dataset": "",
+    "ModelVersion": "",
+    "Model": "",
+    "Job": COMPONENT,
+    "Pod": COMPONENT,
+}
 """Every kind that we always watch, owners before what they own, and its label selector."""
+LATER = frozenset({"Model"})
+"""Kinds that definitions of an older release lack: the operator works without them."""
 JOB_UID = "kueue.x-k8s.io/job-uid"
 """Label of a Workload that belongs to one object, e.g. a Job."""
 NO_KUEUE = (
@@ -60,7 +69,9 @@ class Listing:
             except NotFoundError as error:
                 if kind == "Workload":
                     raise ClusterError(404, "NotFound", NO_KUEUE) from error
-                raise
+                if kind not in LATER:
+                    raise
+                log.warning("no definition of %s is installed: apply the CRDs of this version, then restart", kind)
 
     async def _fill(self, kind: str, selector: str) -> None:
         for namespace in self.namespaces:
@@ -73,7 +84,8 @@ class Listing:
         for kind, selector in self.selectors.items():
             late = 0
             for namespace in self.namespaces:
-                late += await self._compare(kind, namespace, selector)
+                with contextlib.suppress(*([NotFoundError] if kind in LATER else [])):
+                    late += await self._compare(kind, namespace, selector)
             silent = time.monotonic() - self._heard.get(kind, 0.0) > SILENT_SECONDS
             self._deaf[kind] = self._deaf.get(kind, 0) + 1 if late and silent else 0
 

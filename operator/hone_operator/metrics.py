@@ -25,11 +25,12 @@ from hone_api.states import ConditionType
 from hone_operator import __version__
 from hone_operator.cache import Body, Cache
 from hone_operator.decoding import REASONS
+from hone_operator.desired.names import OWNER_LABEL
 from hone_operator.objectmetrics import ObjectCollector, epoch_seconds
 from hone_operator.progress.store import ProgressStore
 from hone_operator.routing import Key
 
-KINDS = ("FineTuneJob", "Dataset", "ModelVersion")
+KINDS = tuple(OWNER_LABEL)
 MINUTE, HOUR, DAY = 60, 3600, 86400
 RECONCILE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60)
 WAIT_BUCKETS = (10, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, 12 * HOUR, DAY)

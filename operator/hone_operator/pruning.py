@@ -10,6 +10,8 @@ from typing import Any
 
 from hone_api.dataset import DATASET
 from hone_api.finetunejob import FINE_TUNE_JOB
+from hone_api.meta import Kind
+from hone_api.model import MODEL
 from hone_api.modelversion import MODEL_VERSION
 from hone_api.schema import structural
 from hone_operator.times import read_time
@@ -19,8 +21,9 @@ UNKNOWN = "unknownFields"
 MAX_NAMED = 16
 MAX_PATH = 200
 
-SPECS = {kind.kind: structural(kind.spec) for kind in (FINE_TUNE_JOB, DATASET, MODEL_VERSION)}
-STATUSES = {kind.kind: structural(kind.status) for kind in (FINE_TUNE_JOB, DATASET, MODEL_VERSION)}
+KINDS: tuple[Kind, ...] = (FINE_TUNE_JOB, DATASET, MODEL_VERSION, MODEL)
+SPECS = {kind.kind: structural(kind.spec) for kind in KINDS}
+STATUSES = {kind.kind: structural(kind.status) for kind in KINDS}
 
 
 def known_spec(kind: str, spec: Any) -> tuple[Any, list[str]]:

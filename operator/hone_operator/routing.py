@@ -34,8 +34,8 @@ def keys_concerned(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key
     gone = cache.get(kind, namespace, name) is None
     if kind in names.OWNER_LABEL:
         goes = body.get("spec", {}).get("deletionPolicy") == "Delete"  # the ledger must have it before it is deleted
-        swept = [contents_of(namespace)] if kind == "Dataset" or gone or goes else []
-        return [Key(kind, namespace, name), *_users_of(kind, body, cache), *swept]
+        swept = [contents_of(namespace)] if kind == "Dataset" or (gone and kind != "Model") or goes else []
+        return [Key(kind, namespace, name), *_users_of(kind, body, cache), *_model_of(kind, body, cache), *swept]
     owner = caches.owner_of(body)
     if kind in ("Pod", "Workload") and owner:
         job = cache.get("Job", namespace, owner.name)
@@ -87,6 +87,12 @@ def _users_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
         if not is_true(job, ConditionType.FINISHED)
     )
     return [*keys, *_datasets_that_name(kind, body, cache)]
+
+
+def _model_of(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:
+    """The Model whose aliases may point to this ModelVersion."""
+    namespace, name = body["metadata"]["namespace"], body["spec"].get("modelName") if kind == "ModelVersion" else None
+    return [Key("Model", namespace, name)] if name and cache.get("Model", namespace, name) else []
 
 
 def _datasets_that_name(kind: str, body: Mapping[str, Any], cache: Cache) -> list[Key]:

@@ -55,6 +55,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
             "seed": 42,
         },
     },
+    "Model": {"aliases": [{"name": "production", "version": 1}]},
 }
 
 

@@ -16,7 +16,7 @@ from hone_dev.troubleshooting import page
 pytestmark = pytest.mark.apiserver
 
 GUARD_SECONDS = 60.0
-KINDS = ("FineTuneJob", "Dataset", "ModelVersion")
+KINDS = ("FineTuneJob", "Dataset", "ModelVersion", "Model")
 NOW = "2026-01-01T00:00:00Z"
 READY = {"type": "Ready", "status": "True", "reason": "Verified", "message": "", "lastTransitionTime": NOW}
 OTHERS = [str(t) for t in CONDITIONS_OF["FineTuneJob"] if t != "Ready"]
@@ -54,6 +54,12 @@ STATUS: dict[str, Any] = {
         "baseEvalLoss": "2.5",
         "sizeBytes": 7,
         "conditions": [READY, {**READY, "type": "Servable", "status": "False"}],
+    },
+    "Model": {
+        "versions": 3,
+        "latest": 4,
+        "summary": "production=v3",
+        "conditions": [{**READY, "reason": "Resolved"}],
     },
 }
 
@@ -106,6 +112,11 @@ def table(text: str) -> tuple[list[str], list[list[str]]]:
             ["NAME", "MODEL", "BASE", "BASE-LOSS", "EVAL-LOSS", "READY", "SERVABLE"],
             ["seen", "tutor", "owner/model", "2.5", "0.981", "True", "False"],
         ),
+        (
+            "mdl",
+            ["NAME", "VERSIONS", "LATEST", "ALIASES", "READY"],
+            ["seen", "3", "4", "production=v3", "True"],
+        ),
     ],
 )
 def test_columns(run: Kubectl, short: str, columns: list[str], row: list[str]) -> None:
@@ -155,12 +166,13 @@ def test_a_description_is_short_and_begins_with_what_matters(run: Kubectl) -> No
 
 
 def test_all_kinds_by_short_name_and_by_category(run: Kubectl) -> None:
-    for names in (run("get", "ftj,dset,mv", "-o", "name"), run("get", "hone", "-o", "name")):
+    for names in (run("get", "ftj,dset,mv,mdl", "-o", "name"), run("get", "hone", "-o", "name")):
         assert set(names.split()) == {
             "finetunejob.hone.dev/seen",
             "finetunejob.hone.dev/waiting",
             "dataset.hone.dev/seen",
             "modelversion.hone.dev/seen",
+            "model.hone.dev/seen",
         }
 
 

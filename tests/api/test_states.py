@@ -29,6 +29,7 @@ OTHER_THINGS = {
     ("cli/hone_cli/reviews.py", "Accepted"): "a reviewer's verdict",
     ("crds/hone_api/dataset.py", "Ready"): "title of a column",
     ("crds/hone_api/modelversion.py", "Ready"): "title of a column",
+    ("crds/hone_api/model.py", "Ready"): "title of a column",
     ("crds/hone_api/modelversion.py", "Servable"): "title of a column",
     ("crds/hone_api/finetunejob.py", "Started"): "title of a column",
     ("dev/hone_dev/cluster.py", "Ready"): NODE,

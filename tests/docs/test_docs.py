@@ -14,6 +14,7 @@ import yaml
 from hone_api import API_VERSION
 from hone_api.dataset import DATASET
 from hone_api.finetunejob import FINE_TUNE_JOB
+from hone_api.model import MODEL
 from hone_api.modelversion import MODEL_VERSION
 from hone_api.plan import TrainingPlan
 from hone_dev import troubleshooting
@@ -25,7 +26,7 @@ PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")],
     key=lambda path: path.relative_to(ROOT).as_posix(),
 )
-KINDS = {kind.kind: kind for kind in (DATASET, FINE_TUNE_JOB, MODEL_VERSION)}
+KINDS = {kind.kind: kind for kind in (DATASET, FINE_TUNE_JOB, MODEL_VERSION, MODEL)}
 
 
 def blocks(language):

@@ -10,7 +10,7 @@ from hone_dev import argocd
 
 pytestmark = pytest.mark.pure
 ROOT = argocd.FOLDER / "resource_customizations" / "hone.dev"
-KINDS = ("FineTuneJob", "Dataset", "ModelVersion")
+KINDS = ("FineTuneJob", "Dataset", "ModelVersion", "Model")
 
 
 def cases() -> list[Any]:

@@ -11,7 +11,7 @@ import yaml
 
 from hone_dev import argocd
 from hone_operator.desired.platform import Platform
-from hone_operator.reconcile import dataset, finetunejob, modelversion
+from hone_operator.reconcile import dataset, finetunejob, model, modelversion
 from hone_operator.reconcile.observed import Observed
 
 pytestmark = pytest.mark.pure
@@ -57,10 +57,12 @@ VERSION = {
         "seed": 1,
     },
 }
+REJECTED = resource("ModelVersion", VERSION | {"modelName": "x", "approval": {"state": "Rejected"}})
 DECIDE = {
     "FineTuneJob": lambda o: finetunejob.reconcile(o, Observed(), NOW, PLATFORM),
     "Dataset": lambda o: dataset.reconcile(o, dataset.ObservedForDataset(), NOW, PLATFORM),
     "ModelVersion": lambda o: modelversion.reconcile(o, modelversion.ObservedForModelVersion(), NOW, PLATFORM),
+    "Model": lambda o: model.reconcile(o, model.ObservedForModel([REJECTED]), NOW),
 }
 
 
@@ -77,6 +79,9 @@ DECIDE = {
         ("ModelVersion", VERSION, None, ("InProgress", "Progressing")),
         ("ModelVersion", VERSION, {"verifiedAt": "2026-01-02T03:04:05Z"}, ("Current", "Healthy")),
         ("ModelVersion", {**VERSION, "artifacts": []}, None, ("Failed", "Degraded")),
+        ("Model", {}, None, ("Current", "Healthy")),
+        ("Model", {"aliases": [{"name": "production", "version": 2}]}, None, ("InProgress", "Progressing")),
+        ("Model", {"aliases": [{"name": "production", "version": 1}]}, None, ("Failed", "Degraded")),
     ],
 )
 def test_the_first_status_of_the_operator(health, kind, spec, status, expected):

@@ -49,7 +49,7 @@ def namespace(kube: Kube) -> Iterator[Namespace]:
     for claim in ("hone-store", "models", "data"):
         space.claim(claim)
     yield space
-    for kind in ("FineTuneJob", "Dataset", "ModelVersion", "Job", "Pod"):
+    for kind in ("FineTuneJob", "Dataset", "ModelVersion", "Model", "Job", "Pod"):
         for each in space.names(kind):
             with contextlib.suppress(RuntimeError):
                 space.delete(kind, each)

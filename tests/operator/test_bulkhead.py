@@ -18,7 +18,7 @@ from hone_operator.progress.binding import Chain, ReportRefusedError, attempt_of
 from hone_operator.routing import Key, keys_concerned
 
 pytestmark = pytest.mark.pure
-OWNERS = ("FineTuneJob", "Dataset", "ModelVersion", "ConfigMap", "Job")
+OWNERS = ("FineTuneJob", "Dataset", "ModelVersion", "Model", "ConfigMap", "Job")
 PARTS = ("namespace", "apiVersion", "kind", "name", "uid", "controller")
 attack = pytest.mark.attack("children of another namespace")
 

@@ -121,7 +121,7 @@ class Life:
             self.wrong.append("pods of two Jobs at once")
         if len(seen["ModelVersion"]) > 1:
             self.wrong.append("two ModelVersions")
-        ours = [o for kind in ("FineTuneJob", "Dataset", "ModelVersion") for o in seen[kind]]
+        ours = [o for kind in ("FineTuneJob", "Dataset", "ModelVersion", "Model") for o in seen[kind]]
         self.wrong += [f"finalizer on {o['metadata']['name']}" for o in ours if o["metadata"].get("finalizers")]
         if self.deleted and any(s["metadata"]["uid"] != self.uid for s in seen["Service"]):
             self.noted.add("Service")

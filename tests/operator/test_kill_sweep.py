@@ -198,9 +198,13 @@ class Player:
         for job in jobs:
             self._play(job)
         run = self.space.get("FineTuneJob", "run")
-        ready = any(_true(v, "Ready") for v in self.space.list("ModelVersion"))
+        ready = any(_true(v, "Ready") for v in self.space.list("ModelVersion")) and self._is_counted()
         verifying = any(job["metadata"]["labels"]["hone.dev/component"] == "verify" for job in jobs)
         return _true(run, "Finished") and ready and not verifying
+
+    def _is_counted(self) -> bool:
+        """Whether the Model, which appears by itself, has seen the version."""
+        return [m["status"].get("latest") for m in self.space.list("Model") if m.get("status")] == [1]
 
     def _play(self, job: dict[str, Any]) -> None:
         name, component = job["metadata"]["name"], job["metadata"]["labels"]["hone.dev/component"]
@@ -236,6 +240,7 @@ def end_state(space: Any) -> dict[str, Any]:
         "services": space.names("Service"),
         "plans": sorted(n.rsplit("-", 1)[0] for n in space.names("ConfigMap") if n.startswith("run-")),
         "versions": space.names("ModelVersion"),
+        "models": {m["metadata"]["name"]: (m["spec"], m["status"]["latest"]) for m in space.list("Model")},
         "last number": ledger["last"],
         "of this job": version["spec"]["lineage"]["job"]["uid"] == job["metadata"]["uid"],
         "attempts": [(a["number"], a["jobName"], a["outcome"]) for a in job["status"]["attempts"]],

@@ -106,7 +106,7 @@ class World:
     async def reconcile(self) -> None:
         """It looks at every object once."""
         self.cluster.tell(self.cache, *self.late)
-        for kind in ("Dataset", "FineTuneJob", "ModelVersion"):
+        for kind in ("Dataset", "FineTuneJob", "ModelVersion", "Model"):
             for body in self.cluster.of(kind):
                 await self.controllers.process(Key(kind, "team", body["metadata"]["name"]))
                 self.cluster.tell(self.cache, *self.late)

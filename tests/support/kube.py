@@ -22,6 +22,7 @@ PLURAL = {
     "FineTuneJob": (HONE, "finetunejobs"),
     "Dataset": (HONE, "datasets"),
     "ModelVersion": (HONE, "modelversions"),
+    "Model": (HONE, "models"),
     "Job": ("/apis/batch/v1", "jobs"),
     "Pod": ("/api/v1", "pods"),
     "ConfigMap": ("/api/v1", "configmaps"),
@@ -95,7 +96,7 @@ def connect(kubeconfig: Path, folder: Path) -> Kube:
         # Applied, not created: the chart's tests install the same definitions, and keep them.
         target = f"{crds}/{body['metadata']['name']}?fieldManager=tests&force=true"
         kube.call("PATCH", target, body, "application/apply-patch+yaml")
-    plurals = ("finetunejobs", "datasets", "modelversions")
+    plurals = ("finetunejobs", "datasets", "modelversions", "models")
     wait_until(lambda: [kube.call("GET", f"{HONE}/{p}") for p in plurals], "our definitions")
     return kube
 

@@ -13,7 +13,7 @@ from hand import Namespace, container_status, now, training_result
 from kube import PLURAL, Kube, NotFoundError
 
 Body = dict[str, Any]
-KINDS = ("FineTuneJob", "Dataset", "ModelVersion", "Job", "Pod", "ConfigMap", "Service")
+KINDS = ("FineTuneJob", "Dataset", "ModelVersion", "Model", "Job", "Pod", "ConfigMap", "Service")
 COMPONENT = "hone.dev/component"
 DIGEST = "sha256:" + "0" * 64
 SPLITS = [{"name": "train", "rows": 9}, {"name": "validation", "rows": 1}]

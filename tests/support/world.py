@@ -71,7 +71,7 @@ class World:
         """The operator looks at every object, and every pod and Job goes a step on, again and again."""
         for _ in range(rounds):
             self.cluster.tell(self.cache)
-            for kind in ("Dataset", "FineTuneJob", "ModelVersion"):
+            for kind in ("Dataset", "FineTuneJob", "ModelVersion", "Model"):
                 for body in self.cluster.of(kind):
                     await self.controllers.process(Key(kind, "team", body["metadata"]["name"]))
                     self.cluster.tell(self.cache)

@@ -13,7 +13,7 @@ from hone_dev.chart.value_types import ClassName, ImageDigest, Map, Port, Render
 
 
 class Crds(Values):
-    enabled: bool = Field(True, description="Install the CRDs of FineTuneJob, Dataset and ModelVersion.")
+    enabled: bool = Field(True, description="Install the CRDs of FineTuneJob, Dataset, ModelVersion and Model.")
     keep: bool = Field(True, description="Keep the CRDs, and so all objects, on `helm uninstall`.")
 
 

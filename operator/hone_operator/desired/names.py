@@ -13,6 +13,7 @@ COMPONENT = "hone.dev/component"
 FINETUNEJOB = "hone.dev/finetunejob"
 DATASET = "hone.dev/dataset"
 MODELVERSION = "hone.dev/modelversion"
+MODEL = "hone.dev/model"
 ATTEMPT = "hone.dev/attempt"
 RUN = "hone.dev/run"
 """Label on an attempt's Job and pods: uid of the FineTuneJob whose work folder they write."""
@@ -34,7 +35,7 @@ QUEUE = "kueue.x-k8s.io/queue-name"
 """Label on a Job by which Kueue admits it: the LocalQueue. Somebody else's webhook may also have set it."""
 HELD = "hone.dev/held"
 """Annotation on a Workload: true if we deactivated it because of spec.suspend. Only these are activated again."""
-OWNER_LABEL = {"FineTuneJob": FINETUNEJOB, "Dataset": DATASET, "ModelVersion": MODELVERSION}
+OWNER_LABEL = {"FineTuneJob": FINETUNEJOB, "Dataset": DATASET, "ModelVersion": MODELVERSION, "Model": MODEL}
 
 LEDGER = "hone-model-versions"
 """ConfigMap that remembers the last version number of each model of a namespace."""

@@ -62,6 +62,7 @@ class FineTuneJobReader:
             stranded=left.stranded if left else (),
             network_lost=await ranks_networks.is_lost(self.networks, attempts, report),
             network_left=await ranks_networks.find_left_behind(self.children.cluster, body, attempts),
+            model_missing=self.children.cache.get("Model", namespace, _model(body)) is None,
             made=made_by(body, self.children.cache.made_by(namespace, meta["name"], meta["uid"])),
         )
         if any(j.succeeded and is_open(body, j) for j in attempts):
@@ -112,6 +113,12 @@ class FineTuneJobReader:
             return None
         claim = uri.removeprefix("pvc://").partition("/")[0]
         return await self.exists.of_claim(body["metadata"]["namespace"], claim)
+
+
+def _model(body: Mapping[str, Any]) -> str:
+    """The name that a job gives its model; empty if an older schema accepted a spec without one."""
+    name: str = (body["spec"].get("output") or {}).get("modelName", "")
+    return name
 
 
 def _of_job(pod: Mapping[str, Any], name: str) -> bool:

@@ -10,6 +10,7 @@ from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import GATES, AnyReason, AttemptOutcome, ConditionType, Reason
 from hone_api.status_json import JobProgressJson
+from hone_operator.desired import model as desired_model
 from hone_operator.desired import names
 from hone_operator.desired.job import suspension
 from hone_operator.desired.platform import Platform
@@ -101,6 +102,8 @@ class _Run:
         draft, attempts = self.draft, self.attempts
         # The run has not ended, whoever wrote these.
         draft.put(modelVersionName=None, completionTime=None, failure=None)
+        if self.seen.model_missing and not attempts.records:
+            draft.offer.append(desired_model.model(draft.body))
         gates = self.gate_keeper.check()
         if gates.rows.look:
             return Outcome(look=gates.rows.look)

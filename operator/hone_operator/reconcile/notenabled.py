@@ -7,7 +7,7 @@ from typing import Any
 from hone_api.states import ConditionType, JobPhase, Reason
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.outcome import Outcome
-from hone_operator.reconcile.outcome_builder import JobDraft, VersionDraft, draft_of
+from hone_operator.reconcile.outcome_builder import DatasetDraft, JobDraft, draft_of
 
 REASON = Reason.NAMESPACE_NOT_ENABLED
 
@@ -19,7 +19,7 @@ def not_enabled(body: Mapping[str, Any], now: datetime, message: str) -> Outcome
         return Outcome()
     draft.conditions.keep_all()
     draft.ready(False, REASON, message, reconciling=True)
-    if not isinstance(draft, VersionDraft) and "phase" not in draft.status:
+    if isinstance(draft, JobDraft | DatasetDraft) and "phase" not in draft.status:
         draft.put(phase=JobPhase.PENDING)
     if isinstance(draft, JobDraft):
         draft.put(reason=REASON)
@@ -27,6 +27,6 @@ def not_enabled(body: Mapping[str, Any], now: datetime, message: str) -> Outcome
 
 
 def _is_settled(body: Mapping[str, Any]) -> bool:
-    """A Dataset or ModelVersion that is Ready in this generation stays Ready: nothing has to be done for it."""
+    """A Dataset, Model or ModelVersion that is Ready in this generation stays Ready: nothing has to be done for it."""
     seen = (body.get("status") or {}).get("observedGeneration") == body["metadata"].get("generation")
     return body["kind"] != "FineTuneJob" and seen and is_true(body, ConditionType.READY)

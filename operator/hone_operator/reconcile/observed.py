@@ -33,6 +33,8 @@ class Observed:
     ledger: Mapping[str, Any] | None = None
     versions: Sequence[Mapping[str, Any]] = ()
     """ModelVersions of the namespace; read, with the ledger, only if a run has just succeeded."""
+    model_missing: bool = False
+    """Whether no Model has the name that the job gives its model."""
     made: Mapping[str, Any] | None = None
     """The ModelVersion that this run has already made."""
     refusals: Sequence[Refusal] = ()

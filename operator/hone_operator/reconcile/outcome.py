@@ -39,6 +39,8 @@ class Outcome:
     """Server-side applied; metadata.uid and resourceVersion are preconditions if set."""
     record: tuple[dict[str, Any], ...] = ()
     """Created after `apply` succeeded: objects that need what it wrote."""
+    offer: tuple[dict[str, Any], ...] = ()
+    """Created unless an object has the name. Nothing depends on them, so a refusal is only logged."""
     status: dict[str, Any] | None = None
     """The whole status; None: unchanged."""
     events: tuple[Event, ...] = ()

@@ -6,7 +6,7 @@ from typing import Any, Unpack
 
 from hone_api.meta import ApiModel
 from hone_api.states import AnyReason, ConditionType, Reason
-from hone_api.status_json import DatasetStatusJson, FineTuneJobStatusJson, ModelVersionStatusJson
+from hone_api.status_json import DatasetStatusJson, FineTuneJobStatusJson, ModelStatusJson, ModelVersionStatusJson
 from hone_operator.reconcile.conditions import Conditions
 from hone_operator.reconcile.outcome import Event, Outcome, soonest
 from hone_operator.reconcile.pods import ObservedJob
@@ -32,6 +32,7 @@ class Draft:
         self.create: list[dict[str, Any]] = []
         self.apply: list[dict[str, Any]] = []
         self.record: list[dict[str, Any]] = []
+        self.offer: list[dict[str, Any]] = []
         self.delete: list[Mapping[str, Any]] = []
         self.events: list[Event] = []
         self.check_again_in: float | None = None
@@ -96,6 +97,7 @@ class Draft:
             create=tuple(self.create),
             apply=tuple(self.apply),
             record=tuple(self.record),
+            offer=tuple(self.offer),
             status=None if same_status(status, self._old) else status,
             events=tuple(self.events),
             delete=(*self.delete, *delete),
@@ -142,11 +144,26 @@ class VersionDraft(Draft):
         self._put(fields)
 
 
-def draft_of(body: Mapping[str, Any], now: datetime) -> JobDraft | DatasetDraft | VersionDraft:
+class ModelDraft(Draft):
+    """Of a Model."""
+
+    def __init__(self, body: Mapping[str, Any], now: datetime):
+        super().__init__(body, now)
+        self.old: ModelStatusJson = self._old
+        self.status: ModelStatusJson = self._status
+
+    def put(self, **fields: Unpack[ModelStatusJson]) -> None:
+        """Set fields of the status by their JSON names; None removes a field."""
+        self._put(fields)
+
+
+def draft_of(body: Mapping[str, Any], now: datetime) -> JobDraft | DatasetDraft | VersionDraft | ModelDraft:
     """A draft for an object of any of our kinds."""
     if body["kind"] == "FineTuneJob":
         return JobDraft(body, now)
-    return DatasetDraft(body, now) if body["kind"] == "Dataset" else VersionDraft(body, now)
+    if body["kind"] == "Dataset":
+        return DatasetDraft(body, now)
+    return VersionDraft(body, now) if body["kind"] == "ModelVersion" else ModelDraft(body, now)
 
 
 def as_json(model: ApiModel) -> Any:

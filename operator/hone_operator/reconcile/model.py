@@ -1,0 +1,78 @@
+"""Model: the aliases of a name, as they follow from its spec and its ModelVersions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from hone_api.failures import FailureCode
+from hone_api.meta import MAX_COUNT
+from hone_api.model import ModelSpec
+from hone_api.states import ConditionType, Reason
+from hone_operator.reconcile import aliases
+from hone_operator.reconcile.aliases import Aliases
+from hone_operator.reconcile.outcome import Outcome
+from hone_operator.reconcile.outcome_builder import ModelDraft
+from hone_operator.reconcile.validation import accept, read_spec, spec_problems
+
+MAX_SUMMARY = 253
+
+
+@dataclass(frozen=True)
+class ObservedForModel:
+    """Everything that the decision depends on in addition to the Model itself."""
+
+    versions: Sequence[Mapping[str, Any]] = ()
+    """ModelVersions of its namespace, of whatever model."""
+
+
+def reconcile(model: Mapping[str, Any], seen: ObservedForModel, now: datetime) -> Outcome:
+    """The next step of this Model. Pure."""
+    if model["metadata"].get("deletionTimestamp"):
+        return Outcome()
+    draft = ModelDraft(model, now)
+    try:
+        spec, unknown = read_spec(ModelSpec, model)
+    except ValidationError as error:
+        return _refuse(draft, spec_problems(error))
+    accept(draft, unknown)
+    versions = aliases.by_number(model["metadata"]["name"], seen.versions)
+    draft.put(versions=min(len(versions), MAX_COUNT), latest=max(versions, default=None))
+    decided = aliases.decide(spec, versions, draft.old.get("aliases") or (), draft.time)
+    draft.put(aliases=decided.entries or None, summary=_summary(decided))
+    _tell(draft, decided)
+    return draft.outcome()
+
+
+def _refuse(draft: ModelDraft, message: str) -> Outcome:
+    """Another version of Hone accepted the spec: the aliases stay where they are."""
+    draft.conditions.set(ConditionType.ACCEPTED, False, FailureCode.INVALID_VALUE, message)
+    draft.ready(False, FailureCode.INVALID_VALUE, message, stalled=True)
+    draft.tell_change(ConditionType.READY, warning=True)
+    return draft.outcome()
+
+
+def _summary(decided: Aliases) -> str | None:
+    text = ",".join(f"{entry['name']}=v{entry['version']}" for entry in decided.entries)
+    return (text if len(text) <= MAX_SUMMARY else text[: MAX_SUMMARY - 1] + "…") or None
+
+
+def _tell(draft: ModelDraft, decided: Aliases) -> None:
+    for message in decided.moved:
+        draft.tell(Reason.ALIAS_MOVED, message)
+    for message in decided.lost:
+        draft.tell(Reason.ALIAS_LOST, message, warning=True)
+    if not decided.problems:
+        draft.ready(True, Reason.RESOLVED, "Every alias points where it should.")
+        return
+    points = {entry["name"]: entry["modelVersion"] for entry in decided.entries}
+    words = [
+        f"Alias {name}: {problem.message}; it points to {points.get(name, 'nothing')}"
+        for name, problem in decided.problems.items()
+    ]
+    stuck = all(problem.final for problem in decided.problems.values())
+    reason = next(iter(decided.problems.values())).reason
+    draft.ready(False, reason, "; ".join(words) + ".", reconciling=not stuck, stalled=stuck)
+    draft.tell_change(ConditionType.READY, warning=True)

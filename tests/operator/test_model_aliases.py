@@ -1,0 +1,76 @@
+"""A Model at a real API server: it appears by itself, people pin its aliases, and deleting it loses no version."""
+
+import pytest
+from kube import path
+
+pytestmark = pytest.mark.apiserver
+
+
+def applied(namespace, manager, version):
+    """As Argo CD, Flux or `kubectl apply --server-side` of a person applies a Model with one alias."""
+    spec = {"aliases": [{"name": "production", "version": version}]}
+    body = {"apiVersion": "hone.dev/v1alpha1", "kind": "Model", "metadata": {"name": "tutor"}, "spec": spec}
+    target = f"{path('Model', namespace.name, 'tutor')}?fieldManager={manager}"
+    return namespace.kube.call("PATCH", target, body, "application/apply-patch+yaml")
+
+
+def target(namespace):
+    aliases = namespace.get("Model", "tutor")["status"].get("aliases", ())
+    return {alias["name"]: alias["modelVersion"] for alias in aliases}
+
+
+def test_a_model_appears_and_its_aliases_are_the_peoples(namespace, operator, spec, result):
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+    made = namespace.until(lambda: namespace.get("Model", "tutor"), "the Model of the job's output")
+    assert made["spec"] == {}
+    assert "ownerReferences" not in made["metadata"]
+    applied(namespace, "argocd", 1)
+    namespace.until(
+        lambda: namespace.condition("Model", "tutor", "Ready").get("reason") == "ModelVersionNotFound", "it waits"
+    )
+
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    for rank, pod in enumerate(namespace.start_pods("run-1")):
+        namespace.end_pod(pod, 0, {"result": result} if rank == 0 else None)
+    namespace.end_job("run-1", "Complete")
+    verify = namespace.until(lambda: [n for n in namespace.names("Job") if "verify" in n], "a verify Job")[0]
+    namespace.succeed(verify, {"kind": "Verify", "files": 3, "sizeBytes": 7})
+    namespace.until(lambda: target(namespace) == {"production": "tutor-v1"}, "the alias points to the version")
+    assert namespace.condition("Model", "tutor", "Ready")["status"] == "True"
+    # Git finds no difference: the operator owns nothing below spec.
+    fields = namespace.get("Model", "tutor")["metadata"]["managedFields"]
+    owned = [f["manager"] for f in fields if "f:aliases" in f["fieldsV1"].get("f:spec", {})]
+    assert owned == ["argocd"]
+    with pytest.raises(RuntimeError, match="conflict"):
+        applied(namespace, "somebody-else", 2)
+
+    namespace.delete("Model", "tutor")
+    namespace.create("FineTuneJob", "second", spec())
+    namespace.until(lambda: namespace.get("Model", "tutor")["status"]["versions"] == 1, "it is there again, empty")
+    assert namespace.get("Model", "tutor")["spec"] == {}
+    assert namespace.names("ModelVersion") == ["tutor-v1"]
+
+
+def test_a_model_that_was_there_first_stays_as_it_is(namespace, operator, spec):
+    made = namespace.create("Model", "tutor", {"aliases": [{"name": "production", "version": 3}]})
+    namespace.dataset()
+    namespace.create("FineTuneJob", "run", spec())
+    namespace.until(lambda: namespace.get("Job", "run-1"), "attempt 1")
+    assert namespace.get("Model", "tutor")["spec"] == made["spec"]
+    assert namespace.get("Model", "tutor")["metadata"]["generation"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "aliases", "message"),
+    [
+        ("tutor", [{"name": "v3", "version": 3}], "an alias is not called like a version"),
+        ("tutor", [{"name": "a", "version": 1}, {"name": "a", "version": 2}], "Duplicate value"),
+        ("tutor", [{"name": "a", "version": 0}], "should be greater than or equal to 1"),
+        ("tutor.v1", [], "metadata.name is the name of a model"),
+        ("a" * 51, [], "metadata.name is the name of a model"),
+    ],
+)
+def test_what_a_model_may_not_be_is_refused_with_the_way_out(namespace, name, aliases, message):
+    with pytest.raises(RuntimeError, match=message):
+        namespace.create("Model", name, {"aliases": aliases})
