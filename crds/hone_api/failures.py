@@ -110,6 +110,7 @@ class FailureCode(StrEnum):
     INTERRUPTED = "Interrupted"
     DISRUPTED = "Disrupted"
     RANK_FAILED = "RankFailed"
+    HUNG = "Hung"
     TRAINER_ERROR = "TrainerError"
     # Seen by the operator alone
     IMAGE_PULL_FAILED = "ImagePullFailed"
@@ -418,6 +419,13 @@ FAILURES: dict[str, Failure] = {
     ),
     FailureCode.RANK_FAILED: Failure(
         ExitCode.SOFTWARE, Retry.ATTEMPT, "See the log of the rank that the message names.", "kubectl logs POD"
+    ),
+    FailureCode.HUNG: Failure(
+        ExitCode.SOFTWARE,
+        Retry.ATTEMPT,
+        "A rank stood still: the message names it, and the pod's log has the stacks of all threads. If the step is "
+        "only slow, raise restarts.hangTimeout.",
+        "kubectl logs POD",
     ),
     FailureCode.TRAINER_ERROR: Failure(
         ExitCode.SOFTWARE,

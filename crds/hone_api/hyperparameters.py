@@ -25,6 +25,7 @@ PLACES = frozenset(
         "exportFolder",
         "masterAddress",
         "metricsPort",
+        "hangTimeout",
     }
 )
 """Fields of a plan that say where and with which release a run happened, not what it was."""

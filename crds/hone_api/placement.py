@@ -164,6 +164,12 @@ class Restarts(ApiModel):
     max_preemptions: int = Field(
         default=20, ge=0, le=1000, description="Number of attempts after a disruption by the cluster; default 20."
     )
+    hang_timeout: Duration | None = Field(
+        default=None,
+        description="Time that a training step may take before the run counts as hung, ends with the code Hung and "
+        "starts again, e.g. 30m; default: 20 times the median of the last steps, at least 10m. The first step, "
+        "checkpoints and each part of an evaluation have an hour, or this time if it is longer.",
+    )
 
 
 class Cleanup(ApiModel):

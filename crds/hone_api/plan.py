@@ -347,6 +347,12 @@ class TrainingPlan(PlanBlocks, _Attempt):
         default=None,
         description="Folder in outputPath of this attempt's artifacts, set in a cluster; none: outputPath itself.",
     )
+    hang_timeout: int | None = Field(
+        default=None,
+        ge=1,
+        description="Seconds that a step may take before the run counts as hung; none: 20 times the median of the "
+        "last steps, at least 600.",
+    )
     metrics_port: int | None = Field(default=None, description="Port of the trainer's /metrics; none: not served.")
 
     @property

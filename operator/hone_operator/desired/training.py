@@ -20,7 +20,7 @@ from hone_operator.desired.pod import METRICS_PORT, TRAINING, Mount, Work, read_
 from hone_operator.desired.quantity import threads
 from hone_operator.desired.queue import queue_of, queued
 from hone_operator.desired.scheduling import scheduling
-from hone_operator.times import read_time
+from hone_operator.times import duration_seconds, read_time
 
 MODEL = PurePosixPath("/model")
 TEACHER_SECRET = PurePosixPath("/secrets/teacher")
@@ -111,8 +111,14 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         work_path=str(names.STORE / "runs" / uid),
         output_path=str(names.STORE / "models" / uid),
         export_folder=f"attempt-{attempt.number}",
+        hang_timeout=_hang_timeout(spec),
         metrics_port=METRICS_PORT,
     )
+
+
+def _hang_timeout(spec: FineTuneJobSpec) -> int | None:
+    asked = spec.restarts.hang_timeout
+    return max(1, int(duration_seconds(asked))) if asked else None
 
 
 def _options(spec: FineTuneJobSpec) -> dict[str, Any]:

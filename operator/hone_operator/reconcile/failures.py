@@ -62,7 +62,8 @@ def failed_pods(job: ObservedJob) -> list[PodState]:
     A rank that reports a specific failure of its own comes before one that was killed, which comes before ranks that
     only lost contact with another; among equals the earliest end comes first.
     """
-    return sorted((pod for pod in job.states if pod.failed), key=lambda pod: (_weight(pod), _finished_at(pod)))
+    failed = [pod for pod in job.states if pod.failed]
+    return sorted(failed, key=lambda pod: (_weight(pod), _is_only_waiting(pod), _finished_at(pod)))
 
 
 def root_cause(job: ObservedJob) -> Cause:
@@ -78,7 +79,7 @@ def root_cause(job: ObservedJob) -> Cause:
     cause = replace(cause, log_tail=job.log_tail)
     if report:
         code = FailureCode(report.code) if report.code in FAILURES else VAGUE
-        rank = pod.rank if report.rank is None else report.rank
+        rank = pod.rank if report.rank is None and not _is_only_waiting(pod) else report.rank
         return replace(cause, code=code, message=report.message, hint=report.hint, rank=rank)
     code, message = _from_exit(pod)
     return replace(cause, code=code, message=message)
@@ -95,6 +96,11 @@ def _weight(pod: PodState) -> int:
     if code == VAGUE:
         return 3
     return 4 if code is None else 5
+
+
+def _is_only_waiting(pod: PodState) -> bool:
+    """Whether all its ranks hung, and none of them stood out: the one that they waited for is in another pod."""
+    return pod.failure is not None and pod.failure.code == FailureCode.HUNG and pod.failure.rank is None
 
 
 def _finished_at(pod: PodState) -> str:

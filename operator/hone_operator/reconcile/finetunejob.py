@@ -25,14 +25,14 @@ from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.finish import record
 from hone_operator.reconcile.gates import GateKeeper, Gates
 from hone_operator.reconcile.observed import Observed, of_component
-from hone_operator.reconcile.outcome import Outcome, duration_seconds
+from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import JobDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob, waiting
 from hone_operator.reconcile.refusals import final_refusal, storage_note
 from hone_operator.reconcile.run_attempts import Now, final_cause, next_start, observe_attempts, surplus, trained
 from hone_operator.reconcile.terminal import after_end, fail, phase
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
-from hone_operator.times import format_time, parse_time
+from hone_operator.times import duration_seconds, format_time, parse_time
 
 RECHECK_SECONDS = 15.0
 NETWORK_SECONDS = 300.0

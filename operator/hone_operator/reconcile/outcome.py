@@ -81,20 +81,3 @@ def soonest(*seconds: float | None) -> float | None:
 def backoff(tries: int) -> float:
     """Seconds to wait after failure number `tries`: 10 s, doubled each time, at most 5 minutes."""
     return float(min(300, 10 * 2 ** min(max(tries, 1) - 1, 10)))
-
-
-LONGEST_SECONDS = 100 * 365 * 86400
-"""A hundred years: what is longer counts as so long, for no date is that far away."""
-
-
-def duration_seconds(text: str) -> float:
-    """'1h30m' -> 5400; at most `LONGEST_SECONDS`."""
-    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    total, digits = 0, ""
-    for c in text:
-        if c.isdigit():
-            digits += c
-        else:
-            total += int(digits) * unit[c]
-            digits = ""
-    return float(min(total, LONGEST_SECONDS))

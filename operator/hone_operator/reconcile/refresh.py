@@ -17,12 +17,12 @@ from hone_api.wording import counted
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import materialized
 from hone_operator.reconcile.failures import Cause
-from hone_operator.reconcile.outcome import Outcome, duration_seconds
+from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import DatasetDraft
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging_attempts import Tries
 from hone_operator.reconcile.upstream import Wait
-from hone_operator.times import parse_time
+from hone_operator.times import duration_seconds, parse_time
 
 UP_TO_DATE = ConditionType.UP_TO_DATE
 LEAST, MOST = timedelta(minutes=5), timedelta(hours=1)

@@ -15,11 +15,11 @@ from hone_operator.reconcile import phases
 from hone_operator.reconcile.conditions import MAX_MESSAGE, Conditions, is_true
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.observed import of_component
-from hone_operator.reconcile.outcome import Outcome, duration_seconds
+from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import JobDraft
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.run_attempts import STOPPED, surplus
-from hone_operator.times import parse_time
+from hone_operator.times import duration_seconds, parse_time
 
 FAILURE = "failure.json"
 IN_QUEUE: dict[str, JobPhase] = {

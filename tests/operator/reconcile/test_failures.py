@@ -122,3 +122,14 @@ def test_each_pod_is_read_once_however_much_is_asked(world, failed):
     job = failed(*pods)
     assert (root_cause(job).code, job.result()) == ("DiskFull", None)
     assert [pod["status"].reads for pod in pods] == [1, 1]
+
+
+def test_a_pod_whose_ranks_only_waited_is_not_the_cause_of_a_hang(world, failed):
+    def hung(at, seconds, **more):
+        outcome = {"failure": {"code": "Hung", "message": "no step", **more}}
+        return world.dead(1, rank=at, seconds=seconds, outcome=outcome)
+
+    waited, stopped = hung(0, 40), hung(1, 45, rank=9)
+    cause = root_cause(failed(waited, stopped))
+    assert (cause.code, cause.rank, cause.pod) == ("Hung", 9, stopped["metadata"]["name"])
+    assert root_cause(failed(waited)).rank is None

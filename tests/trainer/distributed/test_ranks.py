@@ -173,6 +173,24 @@ def test_a_killed_rank_ends_all_and_is_named(runs: Any, make_plan: Any) -> None:
     assert store(plan).newest_valid(print) is not None
 
 
+def test_a_stopped_rank_ends_the_run_and_is_named(runs: Any, make_plan: Any) -> None:
+    plan = make_plan(processesPerNode=2, hangTimeout=10, **LONG)
+    process = runs.start(runs.encoded(plan))
+    runs.wait_for(store(plan).path(4), process)
+    ranks = [pid_of_rank(process, rank) for rank in (0, 1)]
+    os.kill(ranks[1], signal.SIGSTOP)
+    failure = runs.wait(plan, process, 1).failure
+    assert (failure.code, failure.rank) == ("Hung", 1)
+    assert failure.step >= 4
+    stopped, waiting = failure.message.split("; ")[1:]
+    assert stopped.startswith("rank 1 is stopped (SIGSTOP)")
+    assert waiting.startswith("rank 0 waits for other ranks at ")
+    log = (Path(plan.work_path).parent / "log-0").read_text()
+    assert "Rank 0:\nCurrent thread" in log or "Rank 0:\nThread" in log
+    assert "in _rank_main" in log
+    assert not any(Path(f"/proc/{process_id}").exists() for process_id in ranks)
+
+
 def failed(code: str, message: str = "") -> TerminationMessage:
     return TerminationMessage(failure=FailureReport(code=code, message=message))
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -42,6 +42,8 @@ class Clock:
         self._since = time.monotonic() if since is None else since
         self._has_stepped = False
         self._is_complete = True
+        self.on_enter: Callable[[str], None] | None = None
+        """Called whenever a phase begins, also the same one again."""
 
     def enter(self, phase: str) -> None:
         """From now on the time counts to this phase. Before the first step nothing counts to training."""
@@ -50,6 +52,8 @@ class Clock:
         now = time.monotonic()
         self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._since
         self._phase, self._since = phase, now
+        if self.on_enter:
+            self.on_enter(phase)
 
     def enter_stage(self, stage: str) -> None:
         """The same for a stage that the run reports; others change nothing."""

@@ -13,6 +13,8 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -23,10 +25,11 @@ from hone_api.plan import TrainingPlan
 from hone_api.plan_reading import parse_plan
 from hone_api.report import TerminationMessage, TrainingResult
 from hone_trainer.distributed import loopback, messages
+from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.errors import TrainerError, to_outcome
 from hone_trainer.models import merge_base
 from hone_trainer.reporting import phases, termination
-from hone_trainer.run import ask_teacher, template_date
+from hone_trainer.run import ask_teacher, hangs, template_date
 from hone_trainer.secrets import scrub
 from hone_trainer.signals import Stop, die_with_parent, interrupted
 from hone_trainer.store import contents, finished
@@ -97,23 +100,53 @@ def _with_phases(outcome: TerminationMessage) -> TerminationMessage:
 
 def _leave(plan: TrainingPlan) -> NoReturn:
     """End without a step, from within a signal handler: no library can take it for an error of its own."""
-    outcome = _with_phases(to_outcome(interrupted(BEFORE_A_STEP)))
+    os.write(2, f"Interrupted: stopped by a signal {BEFORE_A_STEP}\n".encode())  # print fails if it was interrupted
+    _end_run(plan, to_outcome(interrupted(BEFORE_A_STEP)))
+
+
+def _end_run(plan: TrainingPlan, failed: TerminationMessage) -> NoReturn:
+    """End this process at once, with everything that a run leaves."""
+    outcome = _with_phases(failed)
     _keep_outcome(plan, outcome)
     if _node() == 0:
         phases.of_process().keep(Path(plan.work_path), plan.attempt)
     termination.write(outcome)
-    os.write(2, f"Interrupted: stopped by a signal {BEFORE_A_STEP}\n".encode())  # print fails if it was interrupted
     os._exit(outcome.exit_code)
 
 
 def _run(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
     world = plan.nodes * plan.processes_per_node
     if world == 1 and plan.deepspeed is None:  # DeepSpeed wants a process group even for one rank
-        from hone_trainer.run import pipeline
-
-        return pipeline.run_plan(plan, stop)
+        return _run_here(plan, stop)
     with tempfile.TemporaryDirectory(prefix="hone-ranks-") as folder:
         return _run_ranks(plan, Path(folder), stop)
+
+
+def _run_here(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
+    """The only rank, in this process; a thread looks after it."""
+    from hone_trainer.run import pipeline
+
+    heart = Heartbeat.private()
+    watcher = hangs.Watcher(lambda: {0: heart}, lambda silent: _give_up(plan, heart, silent)).start()
+    try:
+        return pipeline.run_plan(plan, stop, heart)
+    finally:
+        watcher.close()
+
+
+def _give_up(plan: TrainingPlan, heart: Heartbeat, silent: float) -> NoReturn:
+    """End this process, whose first thread hangs."""
+    with tempfile.TemporaryDirectory(prefix="hone-stacks-") as folder:
+        seen = {0: hangs.Seen(heart.last(), "", hangs.stacks_here(Path(folder)))}
+    _end_run(plan, to_outcome(_log_hang(seen, silent)))
+
+
+def _log_hang(seen: Mapping[int, hangs.Seen], silent: float) -> TrainerError:
+    """The failure, once the stacks are in the log."""
+    error = hangs.describe(seen, silent)
+    stacks = "".join(f"Rank {rank}:\n{one.stacks}\n" for rank, one in seen.items() if one.stacks)
+    print(scrub(f"{stacks}{error.code}: {error}"), file=sys.stderr, flush=True)
+    return error
 
 
 def _node() -> int:
@@ -144,14 +177,20 @@ def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult |
     command = ("-u", "-m", "hone_trainer.run.launch", str(plan_file), str(folder))
     clock = phases.of_process()
     os.environ[phases.ENV] = clock.to_json()
+    watch = _NodeWatch(folder)
+    watcher = hangs.Watcher(watch.hearts, watch.on_hang).start()
     try:
         elastic_launch(_launch_config(plan, node), sys.executable)(*command)
     except ChildFailedError as error:
+        watcher.close()
+        if watch.failure:
+            raise watch.failure from error
         exits = {rank: failure.exitcode for rank, failure in error.failures.items()}
         raise first_failure(_outcomes(folder), exits, signalled=False) from error
     except SignalException as error:
         raise first_failure(_outcomes(folder), {}, signalled=True) from error
     finally:
+        watcher.close()
         del os.environ[phases.ENV]
         if node == 0:
             _, rank_zero = _outcomes(folder).get(0, (0.0, TerminationMessage()))
@@ -161,6 +200,27 @@ def _run_ranks(plan: TrainingPlan, folder: Path, stop: Stop) -> TrainingResult |
     result = _outcomes(folder)[0][1].result
     assert isinstance(result, TrainingResult)
     return result
+
+
+@dataclass
+class _NodeWatch:
+    """The ranks that the agent has started on this node, as the watcher sees them."""
+
+    folder: Path
+    failure: TrainerError | None = None
+    _hearts: dict[int, Heartbeat] = field(default_factory=dict)
+
+    def hearts(self) -> Mapping[int, Heartbeat]:
+        for rank, heart in Heartbeat.ranks(self.folder).items():
+            self._hearts.setdefault(rank, heart)
+        return self._hearts
+
+    def on_hang(self, silent: float) -> None:
+        """Kill the ranks, so that the agent ends; unless one is gone already, for that is what the agent acts on."""
+        seen = hangs.look(self.folder, self._hearts)
+        if len(seen) == len(self._hearts):
+            self.failure = _log_hang(seen, silent)
+            hangs.end(seen)
 
 
 def _launch_config(plan: TrainingPlan, node: int) -> object:
@@ -241,11 +301,13 @@ def _rank_main(plan_file: Path, folder: Path) -> None:
     die_with_parent()  # no rank outlives a killed run
     plan = parse_plan(plan_file.read_bytes())
     assert isinstance(plan, TrainingPlan)
+    hangs.write_stacks_to(folder, rank)
+    heart = Heartbeat.create(folder, rank)
     try:
         messages.speak_json()
         from hone_trainer.run import pipeline
 
-        outcome = TerminationMessage(result=pipeline.run_plan(plan, stop))
+        outcome = TerminationMessage(result=pipeline.run_plan(plan, stop, heart))
     except BaseException as error:
         import traceback
 

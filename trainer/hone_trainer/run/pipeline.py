@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from hone_api.states import Reason
 from hone_trainer import device, ranks
 from hone_trainer.artifacts import export
 from hone_trainer.artifacts.run_summary import Effort
+from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.encoding import rendering
 from hone_trainer.errors import TrainerError
 from hone_trainer.evaluation import baseline, reward_scores
@@ -33,6 +34,7 @@ from hone_trainer.signals import Stop, interrupted
 from hone_trainer.store import finished
 from hone_trainer.training import callbacks, deepspeed, selfcheck, settings
 from hone_trainer.training.checkpoints import RunCheckpoints, step_of
+from hone_trainer.training.hang_guard import HangGuard
 from hone_trainer.training.l2sp import L2ToStart
 from hone_trainer.training.loop import Loop, Run
 
@@ -43,8 +45,11 @@ LONGEST_SENTENCE = 600
 """Characters of a sentence in the result."""
 
 
-def run_plan(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
+def run_plan(plan: TrainingPlan, stop: Stop, heart: Heartbeat | None = None) -> TrainingResult | None:
     """Carry out the training plan. Every rank calls this; the first one returns the result, the others None.
+
+    Args:
+        heart: where this rank shows that it goes on, for whoever watches it.
 
     Raises:
         TrainerError: with the code of the failure; Interrupted after a checkpoint when a stop was asked for.
@@ -55,13 +60,15 @@ def run_plan(plan: TrainingPlan, stop: Stop) -> TrainingResult | None:
         reporters.add(PrometheusReporter(plan.run, plan.metrics_port))
     try:
         with rendering.on_day(plan.template_date):
-            return _run(plan, stop, reporters, started)
+            return _run(plan, stop, reporters, heart or Heartbeat.private(), started)
     finally:
         reporters.close()
 
 
-def _run(plan: TrainingPlan, stop: Stop, reporters: live.Reporters, started: float) -> TrainingResult | None:
-    run = prepare(plan, stop, reporters)
+def _run(
+    plan: TrainingPlan, stop: Stop, reporters: live.Reporters, heart: Heartbeat, started: float
+) -> TrainingResult | None:
+    run = replace(prepare(plan, stop, reporters), heart=heart)
     if ranks.is_first():
         rows.claim(plan)
     training = _train(run)
@@ -102,7 +109,8 @@ class FinishedTraining:
 def _train(run: Run) -> FinishedTraining:
     """Train to the end, from the newest checkpoint where there is one, and load the best step."""
     base, speed = baseline.Baseline(run), callbacks.Report(run)
-    hooks: list[TrainerCallback] = [base, callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run), speed]
+    schedule, early = callbacks.SaveAndEvaluateSchedule(run), callbacks.StopEarly(run)
+    hooks: list[TrainerCallback] = [base, schedule, early, HangGuard(run), speed]
     if run.plan.training.l2_to_start:
         hooks.append(L2ToStart(float(run.plan.training.l2_to_start)))
     newest = run.checkpoints.newest_valid(run.reporters.say)

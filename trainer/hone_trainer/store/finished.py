@@ -33,6 +33,7 @@ NOT_THE_RUN = {
     "master_address",
     "master_port",
     "metrics_port",
+    "hang_timeout",
     "cluster_domain",
     "memory",
     "template_date",

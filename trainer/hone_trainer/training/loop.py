@@ -16,6 +16,7 @@ from hone_api.failures import FailureCode
 from hone_api.phases import SAVING
 from hone_api.plan import TrainingPlan
 from hone_trainer import ranks
+from hone_trainer.distributed.heartbeat import Heartbeat
 from hone_trainer.encoding.split_file import Example
 from hone_trainer.errors import TrainerError
 from hone_trainer.models import adapters, generate, quantized
@@ -82,6 +83,8 @@ class Run:
     """What looked wrong before the first step."""
     example: list[Shown] = field(default_factory=list)
     """A training row as the model reads it."""
+    heart: Heartbeat = field(default_factory=Heartbeat.private)
+    """Signs of life, for the process that watches this rank."""
 
     @property
     def is_measured(self) -> bool:
@@ -234,6 +237,7 @@ class Loop(_Trainer):
         Raises:
             StopRequested: a stop was asked for.
         """
+        self.run.heart.again()
         if ranks.any_rank(self.run.stop.requested):
             raise StopRequested
 

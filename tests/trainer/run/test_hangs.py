@@ -1,0 +1,99 @@
+"""A rank that stands still ends the run, with its stacks and its name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.phases import EVALUATING, EXPORTING, FIRST_STEP, LOADING, SAVING, TRAINING
+from hone_trainer.distributed.heartbeat import Beat
+from hone_trainer.run import hangs
+from hone_trainer.training import hang_guard
+
+HALTS = """
+import sys, time
+from hone_trainer import __main__
+from hone_trainer.training.loop import Loop
+
+step = Loop.training_step
+
+def halting(self, *given, **named):
+    if self.state.global_step == 2:
+        time.sleep(1800)
+    return step(self, *given, **named)
+
+Loop.training_step = halting
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+AT = (
+    'Thread 0x1 (most recent call first):\n  File "{}", line 7 in {}\n  File "/hone_trainer/run/launch.py", line 1 in x'
+)
+WAITS = AT.format("/lib/site-packages/torch/distributed/distributed_c10d.py", "all_reduce")
+REWARD = AT.format("/store/rewards/score.py", "score")
+
+
+@pytest.mark.trainer
+def test_a_single_rank_that_stands_still_leaves_its_stacks(runs: Any, make_plan: Any, tmp_path: Path) -> None:
+    plan = make_plan(hangTimeout=5)
+    file, termination = tmp_path / "plan.json", tmp_path / "termination-log"
+    file.write_text(runs.encoded(plan).model_dump_json(by_alias=True))
+    command = [sys.executable, "-c", HALTS, "run", str(file)]
+    environment = {**os.environ, "HONE_TERMINATION_LOG": str(termination)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    failure = hangs_outcome(termination)
+    assert (done.returncode, failure.code, failure.rank, failure.step) == (1, "Hung", 0, 2)
+    assert "after step 2; rank 0 is at <string>:10 halting < " in failure.message
+    assert 'File "<string>", line 10 in halting' in done.stderr
+
+
+def hangs_outcome(file: Path) -> Any:
+    from hone_api.report import TerminationMessage
+
+    return TerminationMessage.model_validate_json(file.read_text()).failure
+
+
+def seen(stacks: str = "", state: str = "S", step: int = 4) -> hangs.Seen:
+    return hangs.Seen(Beat(9, step, 600.0, 1), state, stacks)
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize(
+    ("ranks", "rank", "words"),
+    [
+        ([seen(WAITS), seen("", "T")], 1, "rank 1 is stopped (SIGSTOP); rank 0 waits for other ranks at torch/distr"),
+        ([seen(REWARD), seen(WAITS)], 0, "rank 0 is at /store/rewards/score.py:7 score"),
+        ([seen(WAITS), seen(REWARD, "D")], 1, "rank 1 waits for a disk or a file server /store/rewards"),
+        ([seen(WAITS), seen(WAITS)], None, "rank 0 waits for other ranks at"),
+        ([seen(REWARD), seen(REWARD)], None, "rank 0 is at"),
+        ([seen(REWARD)], 0, "rank 0 is at"),
+    ],
+)
+def test_the_rank_that_the_others_wait_for_is_named(ranks: list[hangs.Seen], rank: int | None, words: str) -> None:
+    error = hangs.describe(dict(enumerate(ranks)), 600.0)
+    assert (error.code, error.rank, error.step) == ("Hung", rank, 4)
+    assert f"no step for 600 s after step 4; {words}" in error.message
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize(
+    ("phase", "seconds", "asked", "limit"),
+    [
+        (LOADING, [], None, 0.0),
+        (EXPORTING, [9.0] * 9, None, 0.0),
+        (FIRST_STEP, [], None, 3600.0),
+        (TRAINING, [100.0, 100.0], None, 3600.0),
+        (TRAINING, [1.0, 1.0, 1.0], None, 600.0),
+        (TRAINING, [40.0, 50.0, 60.0], None, 1000.0),
+        (TRAINING, [40.0, 50.0, 60.0], 70, 70.0),
+        (SAVING, [1.0, 1.0, 1.0], None, 3600.0),
+        (EVALUATING, [300.0, 300.0, 300.0], None, 6000.0),
+        (EVALUATING, [1.0, 1.0, 1.0], 7200, 7200.0),
+    ],
+)
+def test_the_limit_follows_the_steps(phase: str, seconds: list[float], asked: int | None, limit: float) -> None:
+    assert hang_guard.limit(phase, seconds, asked) == limit
