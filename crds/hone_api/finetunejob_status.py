@@ -109,6 +109,18 @@ class Attempt(ApiModel):
         description="Steps that earlier attempts had reported and that were trained again, since there was no later "
         "checkpoint.",
     )
+    micro_batch_limit: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Most rows of a forward pass in this attempt, because an earlier one ran out of memory.",
+    )
+    micro_batch_size: int | None = Field(
+        default=None,
+        ge=2,
+        le=MAX_COUNT,
+        description="Rows of the forward pass in which the memory ran out: the next attempt has at most half as many.",
+    )
     phases: AttemptPhases | None = Field(default=None, description="Where the time of the attempt went, in seconds.")
     held_seconds_before_first_step: int | None = Field(
         default=None,

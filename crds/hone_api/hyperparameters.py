@@ -26,6 +26,7 @@ PLACES = frozenset(
         "masterAddress",
         "metricsPort",
         "hangTimeout",
+        "microBatchLimit",
     }
 )
 """Fields of a plan that say where and with which release a run happened, not what it was."""

@@ -164,6 +164,13 @@ class Restarts(ApiModel):
     max_preemptions: int = Field(
         default=20, ge=0, le=1000, description="Number of attempts after a disruption by the cluster; default 20."
     )
+    on_out_of_memory: Literal["HalveMicroBatch", "Fail"] = Field(
+        default="HalveMicroBatch",
+        description="If the memory runs out in a training step, HalveMicroBatch starts an attempt with half as many "
+        "rows in a forward pass, and more passes in a step: the batch stays the same. It does not count as one of "
+        "maxRestarts. Not for methods whose loss depends on the micro batch: ORPO, KTO, PPO, GRPO. Fail ends the run. "
+        "Default HalveMicroBatch.",
+    )
     hang_timeout: Duration | None = Field(
         default=None,
         description="Time that a training step may take before the run counts as hung, ends with the code Hung and "

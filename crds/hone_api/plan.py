@@ -347,6 +347,12 @@ class TrainingPlan(PlanBlocks, _Attempt):
         default=None,
         description="Folder in outputPath of this attempt's artifacts, set in a cluster; none: outputPath itself.",
     )
+    micro_batch_limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most rows of a forward pass, also if training.microBatchSize has more: an earlier attempt ran out "
+        "of memory.",
+    )
     hang_timeout: int | None = Field(
         default=None,
         ge=1,

@@ -258,6 +258,12 @@ class FailureReport(ApiModel):
     hint: Annotated[str, StringConstraints(max_length=600), Storable] | None = None
     rank: int | None = Field(default=None, ge=0, le=MAX_COUNT)
     step: int | None = Field(default=None, ge=0, le=MAX_COUNT)
+    micro_batch_size: int | None = Field(
+        default=None,
+        ge=2,
+        le=MAX_COUNT,
+        description="Rows of the forward pass in which the memory ran out, where the next attempt can have fewer.",
+    )
 
 
 class TerminationMessage(ApiModel):

@@ -171,6 +171,8 @@ class AttemptJson(TypedDict, total=False):
     startStep: int
     endStep: int
     lostSteps: int
+    microBatchLimit: int
+    microBatchSize: int
     phases: AttemptPhasesJson
     heldSecondsBeforeFirstStep: int
 

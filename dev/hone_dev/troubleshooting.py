@@ -12,6 +12,8 @@ RETRY = {
     Retry.HEAL: ("until fixed", "With growing pauses, until the cause is gone; while training, as *restart*"),
 }
 """In a word for the tables, and in a sentence."""
+SMALLER = ("smaller", "If it was in a training step, with [half the micro batch](interruptions.md#the-memory-runs-out)")
+"""The same for memory that runs out."""
 GROUPS = (
     (FailureCode.SOURCE_UNREACHABLE, "Sources, models and Secrets"),
     (FailureCode.EMPTY_SOURCE, "Data and rewards"),
@@ -97,7 +99,7 @@ def page() -> str:
 
 
 def _legend() -> str:
-    lines = "".join(f"| {word} | {sentence} |\n" for word, sentence in RETRY.values())
+    lines = "".join(f"| {word} | {sentence} |\n" for word, sentence in (*RETRY.values(), SMALLER))
     return f"| Retried | How |\n| --- | --- |\n{lines}\n*Exit* is the exit code of the pod.\n"
 
 
@@ -106,7 +108,8 @@ def _line(code: FailureCode, failure: Failure) -> str:
     heading = dict(GROUPS).get(code)
     table = f"\n### {heading}\n\n| Code | What to do | Retried | Exit |\n| --- | --- | --- | --- |\n" if heading else ""
     command = f"<br>`{failure.command}`" if failure.command else ""
-    cells = (f"`{code}`", failure.hint + command, RETRY[failure.retry][0], str(int(failure.exit_code)))
+    retried = SMALLER if code in (FailureCode.OUT_OF_MEMORY, FailureCode.GPU_OUT_OF_MEMORY) else RETRY[failure.retry]
+    cells = (f"`{code}`", failure.hint + command, retried[0], str(int(failure.exit_code)))
     return f"{table}| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 

@@ -26,13 +26,23 @@ class TrainerError(Exception):
         message: what happened, where (field, row, rank) and what to do.
         rank: rank that failed, where that matters.
         step: optimizer step, from 1, where that matters.
+        micro_batch_size: rows of the forward pass in which the memory ran out, where fewer are possible.
     """
 
-    def __init__(self, code: FailureCode, message: str, *, rank: int | None = None, step: int | None = None) -> None:
+    def __init__(
+        self,
+        code: FailureCode,
+        message: str,
+        *,
+        rank: int | None = None,
+        step: int | None = None,
+        micro_batch_size: int | None = None,
+    ) -> None:
         super().__init__(message)
         if code not in FAILURES:
             raise KeyError(f"{code} is not in hone_api.failures.FAILURES")
         self.code, self.message, self.rank, self.step = code, message, rank, step
+        self.micro_batch_size = micro_batch_size
 
     @property
     def exit_code(self) -> ExitCode:
@@ -99,6 +109,11 @@ def to_outcome(error: BaseException) -> TerminationMessage:
     if len(message) > _MAX_MESSAGE:
         message = message[: _MAX_MESSAGE - 1] + "…"
     report = FailureReport(
-        code=described.code, message=message, hint=described.hint, rank=described.rank, step=described.step
+        code=described.code,
+        message=message,
+        hint=described.hint,
+        rank=described.rank,
+        step=described.step,
+        micro_batch_size=described.micro_batch_size,
     )
     return TerminationMessage(result=described.result if isinstance(described, DataError) else None, failure=report)

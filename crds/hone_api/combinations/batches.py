@@ -13,6 +13,13 @@ def divisors(rows: int) -> list[int]:
     return [d for d in range(min(rows, LARGEST_MICRO_BATCH), 1, -1) if rows % d == 0] + [1]
 
 
+def at_most(micro: int, rows: int, limit: int | None) -> int:
+    """The size of a micro batch that divides a rank's `rows` equally, at most `limit`; `micro` where there is none."""
+    if limit is None or micro <= limit:
+        return micro
+    return next(size for size in range(limit, 0, -1) if rows % size == 0)
+
+
 def batch_problems(training: Training, world_size: int) -> list[str]:
     """Why the rows of a step cannot be divided evenly."""
     micro = training.micro_batch_size or 1

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from hone_api.combinations.batches import LARGEST_MICRO_BATCH, divisors
+from hone_api.combinations.batches import LARGEST_MICRO_BATCH, at_most, divisors
 from hone_api.estimate.memory import Setup, estimate
 from hone_api.estimate.shape import ModelShape
 from hone_api.finetunejob import FineTuneJobSpec
@@ -87,14 +87,19 @@ def micro_batch(
         longest: tokens of the longest sequence.
         fits: whether this many rows fit.
     """
-    if plan.training.micro_batch_size:
-        return plan.training.micro_batch_size
+    most = plan.micro_batch_limit if isinstance(plan, TrainingPlan) else None
+    mine = plan.training.batch_size // ranks
+    return at_most(plan.training.micro_batch_size or _chosen(plan, mine, gpu, longest, fits), mine, most)
+
+
+def _chosen(plan: Plan, mine: int, gpu: bool, longest: int, fits: Callable[[int], bool]) -> int:
+    """The default, where a rank has `mine` rows in a step."""
     limit = LARGEST_MICRO_BATCH
     if gpu and packs(plan):
         limit = 1  # a packed sequence is full, and memory is quadratic in their number under one mask
     if not gpu and METHODS[plan.method].by_tokens:
         limit = CPU_TOKENS // longest
-    several = [rows for rows in divisors(plan.training.batch_size // ranks) if 1 < rows <= limit]
+    several = [rows for rows in divisors(mine) if 1 < rows <= limit]
     return next((rows for rows in several if not METHODS[plan.method].row_by_row or fits(rows)), 1)
 
 

@@ -39,6 +39,8 @@ class AttemptInputs:
     resolved: Resolved
     ancestors: list[Ancestor] = field(default_factory=list)
     """Earlier stages of the chain."""
+    micro_batch_limit: int | None = None
+    """Most rows of a forward pass, where an earlier attempt ran out of memory."""
 
     @property
     def name(self) -> str:
@@ -111,6 +113,7 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         work_path=str(names.STORE / "runs" / uid),
         output_path=str(names.STORE / "models" / uid),
         export_folder=f"attempt-{attempt.number}",
+        micro_batch_limit=attempt.micro_batch_limit,
         hang_timeout=_hang_timeout(spec),
         metrics_port=METRICS_PORT,
     )

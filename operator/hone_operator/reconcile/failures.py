@@ -12,6 +12,7 @@ MAX_LOG_TAIL = 8192
 SECONDARY = frozenset({FailureCode.RANK_FAILED, FailureCode.INTERRUPTED})
 """Codes with which a rank reports that something else ended it."""
 VAGUE = FailureCode.TRAINER_ERROR
+OUT_OF_MEMORY = frozenset({FailureCode.OUT_OF_MEMORY, FailureCode.GPU_OUT_OF_MEMORY})
 SIGKILL = 137
 
 
@@ -28,6 +29,8 @@ class Cause:
     log_tail: str | None = None
     step: int | None = None
     """The last step that the run finished, if the trainer reported it."""
+    micro_batch_size: int | None = None
+    """Rows of the forward pass in which the memory ran out, if the next attempt can have fewer."""
 
     @property
     def retry(self) -> Retry:
@@ -80,7 +83,8 @@ def root_cause(job: ObservedJob) -> Cause:
     if report:
         code = FailureCode(report.code) if report.code in FAILURES else VAGUE
         rank = pod.rank if report.rank is None and not _is_only_waiting(pod) else report.rank
-        return replace(cause, code=code, message=report.message, hint=report.hint, rank=rank)
+        told = replace(cause, code=code, message=report.message, hint=report.hint, rank=rank)
+        return replace(told, micro_batch_size=report.micro_batch_size if code in OUT_OF_MEMORY else None)
     code, message = _from_exit(pod)
     return replace(cause, code=code, message=message)
 

@@ -1,6 +1,7 @@
 """FineTuneJob: from what exists to what should exist. Read `reconcile` top to bottom."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,7 +30,15 @@ from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import JobDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob, waiting
 from hone_operator.reconcile.refusals import final_refusal, storage_note
-from hone_operator.reconcile.run_attempts import Now, final_cause, next_start, observe_attempts, surplus, trained
+from hone_operator.reconcile.run_attempts import (
+    Now,
+    final_cause,
+    is_halved,
+    next_start,
+    observe_attempts,
+    surplus,
+    trained,
+)
 from hone_operator.reconcile.terminal import after_end, fail, phase
 from hone_operator.reconcile.validation import accept, read_spec, spec_problems
 from hone_operator.times import duration_seconds, format_time, parse_time
@@ -159,14 +168,15 @@ class _Run:
             return self._not_done(ConditionType.RUNNING)
         if start and start > draft.now:
             reason = attempts.last.get("reason") if attempts.last else None
-            used = f"{attempts.number(AttemptOutcome.FAILED)} of {self.spec.restarts.max_restarts} restarts used"
+            used = f"{attempts.failures} of {self.spec.restarts.max_restarts} restarts used"
             failed = f"Attempt {number - 1} failed with {reason}"
             message = f"{failed}; attempt {number} starts at {format_time(start)} ({used})."
             self._not_running(Reason.BACK_OFF, message)
             draft.check_in(draft.until(start))
             self._tell_end_of_attempt()
             return self._not_done(ConditionType.RUNNING)
-        attempt = self.gate_keeper.attempt(number, resolved, gates)
+        limit = attempts.micro_batch_limit
+        attempt = replace(self.gate_keeper.attempt(number, resolved, gates), micro_batch_limit=limit)
         draft.create += training(attempt, self.platform)
         draft.put(resolved=as_json(resolved))
         self._tell_end_of_attempt()
@@ -177,6 +187,8 @@ class _Run:
         attempts.records.append(
             {"number": number, "jobName": attempt.name, "startTime": draft.time, "outcome": AttemptOutcome.RUNNING}
         )
+        if limit:
+            attempts.records[-1]["microBatchLimit"] = limit
         waits = queue_of(self.spec.scheduling, self.platform)
         draft.put(attempts=attempts.to_list(), startTime=draft.old.get("startTime") or (None if waits else draft.time))
         return self._not_done(ConditionType.RUNNING)
@@ -208,7 +220,16 @@ class _Run:
                 if cause.code in (FailureCode.DISRUPTED, FailureCode.INTERRUPTED)
                 else Reason.RESTARTING
             )
-            self.draft.tell(reason, f"{cause.code}: {cause.message}", warning=True)
+            self.draft.tell(reason, f"{cause.code}: {cause.message}{self._smaller()}", warning=True)
+
+    def _smaller(self) -> str:
+        """What the next attempt does about memory that ran out, for the end of a message."""
+        if not is_halved(self.attempts, self.spec.restarts):
+            return ""
+        return (
+            f". The next attempt has at most {self.attempts.micro_batch_limit} rows in a forward pass, and the same "
+            "batch: set training.microBatchSize to begin with that"
+        )
 
     def _watch(self, job: ObservedJob) -> Outcome:
         """Follow an attempt whose Job has not ended."""

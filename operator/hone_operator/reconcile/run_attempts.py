@@ -19,6 +19,8 @@ from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import parse_time
 
 MAX_RECORDS = 128
+MAX_HALVINGS = 6
+"""How often a micro batch is halved after the memory ran out; 64 rows become 1."""
 KEPT_JOBS = 3
 """Number of ended attempts of a run that keep their Jobs, with pods and logs."""
 STOPPED_BY_USER = frozenset({FailureCode.INTERRUPTED, FailureCode.DISRUPTED})
@@ -56,9 +58,28 @@ class Attempts:
         """Number of attempts with this outcome."""
         return sum(1 for r in self.records if r["outcome"] == outcome)
 
+    @property
+    def failures(self) -> int:
+        """Number of failed attempts that count as restarts: not those whose micro batch was halved."""
+        return self.number(AttemptOutcome.FAILED) - self.halvings
+
+    @property
+    def halvings(self) -> int:
+        """Number of attempts whose memory ran out, so that the next one has a smaller micro batch."""
+        return sum(1 for r in self.records if "microBatchSize" in r)
+
+    @property
+    def micro_batch_limit(self) -> int | None:
+        """Most rows of a forward pass in the attempt after the last one; None: any number."""
+        return _limit(self.records)
+
     def to_list(self) -> list[AttemptJson]:
         """The value of status.attempts; the oldest of very many are dropped."""
         return self.records[-MAX_RECORDS:]
+
+
+def _limit(records: Sequence[AttemptJson]) -> int | None:
+    return min((r["microBatchSize"] // 2 for r in records if r.get("microBatchSize", 0) > 1), default=None)
 
 
 def is_open(body: Mapping[str, Any], job: ObservedJob) -> bool:
@@ -124,6 +145,8 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
         if "endTime" not in record:
             job = by_number.get(record["number"])
             before = records[index - 1] if index else None
+            if limit := _limit(records[:index]):
+                record["microBatchLimit"] = limit
             _take_steps(record, before, now.report)
             last_word = phases.take(record, job, now.report, now.gpus)
             stopped = record["outcome"] in STOPPED
@@ -239,6 +262,8 @@ def _close(record: AttemptJson, ended_at: str, cause: Cause | None, now: Now) ->
     if cause:
         record["outcome"] = _outcome(cause, AttemptOutcome.SUSPENDED if now.suspended else record["outcome"])
         record["reason"] = cause.code
+        if cause.micro_batch_size:
+            record["microBatchSize"] = cause.micro_batch_size
     else:
         record["outcome"] = AttemptOutcome.SUCCEEDED
     return cause
@@ -267,14 +292,22 @@ def final_cause(attempts: Attempts, budget: Restarts) -> Cause | None:
     cause = attempts.cause
     if cause is None:
         return None
+    if is_halved(attempts, budget):
+        return None
     if cause.retry is Retry.NEVER:
         return cause
-    failed, preempted = attempts.number(AttemptOutcome.FAILED), attempts.number(AttemptOutcome.PREEMPTED)
+    failed, preempted = attempts.failures, attempts.number(AttemptOutcome.PREEMPTED)
     if failed > budget.max_restarts:
         return _exhausted(cause, f"{budget.max_restarts} restarts", budget.max_restarts)
     if preempted > budget.max_preemptions:
         return _exhausted(cause, f"{budget.max_preemptions} preemptions", budget.max_preemptions)
     return None
+
+
+def is_halved(attempts: Attempts, budget: Restarts) -> bool:
+    """Whether the last attempt ran out of memory, and the next one has a smaller micro batch."""
+    wanted = budget.on_out_of_memory == "HalveMicroBatch" and attempts.halvings <= MAX_HALVINGS
+    return wanted and attempts.last is not None and attempts.last.get("microBatchSize", 0) > 1
 
 
 def _exhausted(cause: Cause, what: str, allowed: int) -> Cause:
@@ -294,6 +327,6 @@ def _exhausted(cause: Cause, what: str, allowed: int) -> Cause:
 def next_start(attempts: Attempts) -> datetime | None:
     """When the next attempt may start; None: at once. Only failures of the run cause a wait."""
     last = attempts.last
-    if last is None or last["outcome"] != AttemptOutcome.FAILED:
+    if last is None or last["outcome"] != AttemptOutcome.FAILED or "microBatchSize" in last:
         return None
-    return parse_time(last["endTime"]) + timedelta(seconds=backoff(attempts.number(AttemptOutcome.FAILED)))
+    return parse_time(last["endTime"]) + timedelta(seconds=backoff(attempts.failures))

@@ -273,7 +273,8 @@ def first_failure(outcomes: Outcomes, exits: dict[int, int], *, signalled: bool)
         return TrainerError(FailureCode.RANK_FAILED, "the ranks ended without a report")
     rank, failure = causes[0]
     at = rank if failure.rank is None else failure.rank
-    return TrainerError(FailureCode(failure.code), failure.message, rank=at, step=failure.step)
+    micro = failure.micro_batch_size
+    return TrainerError(FailureCode(failure.code), failure.message, rank=at, step=failure.step, micro_batch_size=micro)
 
 
 def _death(exit_code: int) -> str:

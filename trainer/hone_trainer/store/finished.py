@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from hone_api.failures import FAILURES, FailureCode, Retry
 from hone_api.manifest import MANIFEST
 from hone_api.plan import TrainingPlan
-from hone_api.report import TerminationMessage, TrainingResult
+from hone_api.report import FailureReport, TerminationMessage, TrainingResult
 from hone_trainer.errors import ConfigError, StoreError, TrainerError
 from hone_trainer.store import manifest
 
@@ -34,6 +34,7 @@ NOT_THE_RUN = {
     "master_port",
     "metrics_port",
     "hang_timeout",
+    "micro_batch_limit",
     "cluster_domain",
     "memory",
     "template_date",
@@ -133,12 +134,16 @@ def close(folder: Path) -> None:
 def keep(plan: TrainingPlan, outcome: TerminationMessage) -> None:
     """Record the end of the run. A failure that another attempt may overcome is not recorded."""
     failure = outcome.failure
-    if failure and (FAILURES[failure.code].retry is not Retry.NEVER or not plan.export_folder):
+    if failure and (not plan.export_folder or not _is_final(failure)):
         return
     record = FinishedRecord(run=identity(plan), attempt=plan.attempt, outcome=outcome)
     file = Path(plan.work_path) / RECORD
     file.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_atomically(file, record.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode())
+
+
+def _is_final(failure: FailureReport) -> bool:
+    return FAILURES[failure.code].retry is Retry.NEVER and failure.micro_batch_size is None
 
 
 def _read(plan: TrainingPlan) -> FinishedRecord | None:

@@ -27,7 +27,7 @@ from hone_trainer.scoring import early_stopping
 from hone_trainer.scoring.heldout import HeldOut
 from hone_trainer.scoring.scores import Score
 from hone_trainer.signals import Stop
-from hone_trainer.training import batch_rows, deepspeed, finite, row_attention, samplers, selfcheck
+from hone_trainer.training import batch_rows, deepspeed, finite, out_of_memory, row_attention, samplers, selfcheck
 from hone_trainer.training.checkpoints import RunCheckpoints, naming_disk_errors
 from hone_trainer.training.settings import RunSettings
 
@@ -134,6 +134,10 @@ class Loop(_Trainer):
                 loss = super().training_step(model, inputs, num_items_in_batch)
         except generate.NotFiniteError as error:
             raise self._diverged(str(error), [inputs]) from None
+        except (MemoryError, RuntimeError) as error:
+            if (spent := out_of_memory.in_step(error, self.run, self.state.global_step + 1)) is None:
+                raise
+            raise spent from error
         # It is read at the end of the step: reading it here would make the host wait for the device each time.
         self._micro_batches.append((inputs, loss.detach()))
         return loss
