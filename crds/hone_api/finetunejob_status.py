@@ -132,9 +132,11 @@ class Attempt(ApiModel):
 
 
 class Queue(ApiModel):
-    """Place of an attempt in its queue: what Kueue's Workload says."""
+    """Place of an attempt in its queue: what Kueue's Workload says; without Kueue, in the line of its namespace."""
 
-    name: ShortText = Field(description="LocalQueue, in the namespace of the job.")
+    name: ShortText | None = Field(
+        default=None, description="LocalQueue, in the namespace of the job; absent in the line of a namespace."
+    )
     cluster_queue: ShortText | None = Field(
         default=None, description="ClusterQueue whose quota the attempt has; absent while it waits."
     )
@@ -142,7 +144,14 @@ class Queue(ApiModel):
         default=None, description="Name of the Workload; absent until Kueue has made it."
     )
     reason: ShortText = Field(
-        description="Admitted, or why not in Kueue's words, e.g. Pending, Inadmissible, Preempted, AdmissionChecks."
+        description="Admitted, or why not in Kueue's words, e.g. Pending, Inadmissible, Preempted, AdmissionChecks; "
+        "MaxActiveJobs in the line of a namespace (tenants.maxActiveJobs of the chart)."
+    )
+    position: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Place in the line of a namespace, 1 for the next; renewed every few minutes.",
     )
     message: Text = Field(default="", description="Why it waits, e.g. which resource has too little quota left.")
     since: Timestamp | None = Field(default=None, description="Since when.")
@@ -291,7 +300,9 @@ class FineTuneJobStatus(ApiModel):
         default=None, description="Attempts, oldest first."
     )
     queue: Queue | None = Field(
-        default=None, description="Place of the newest attempt in its queue, as Kueue reports it."
+        default=None,
+        description="Place of the newest attempt in its queue, as Kueue reports it; without Kueue, in the line of jobs "
+        "that wait for tenants.maxActiveJobs.",
     )
     failure: JobFailure | None = Field(default=None, description="Why the run failed.")
     model_version_name: ShortText | None = Field(

@@ -178,10 +178,11 @@ class AttemptJson(TypedDict, total=False):
 
 
 class QueueJson(TypedDict, total=False):
-    name: Required[str]
+    name: str
     clusterQueue: str
     workload: str
     reason: Required[str]
+    position: int
     message: str
     since: str
     priority: int

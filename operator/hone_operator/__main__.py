@@ -74,6 +74,7 @@ def platform(config: settings.Settings, ca: str | None) -> Platform:
             node_selector_keys=tuple(config.tenants.node_selector_keys),
             models=tuple(config.tenants.models),
             max_gpus=config.tenants.max_gpus,
+            max_active_jobs=config.tenants.max_active_jobs,
         ),
     )
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ from hone_operator.observe.modelversion import ModelVersionReader
 from hone_operator.optin import Closed, OptedInNamespaces
 from hone_operator.pace import Pace
 from hone_operator.progress.numbers import Latest
-from hone_operator.reconcile import dataset, earlier, finetunejob, model, modelversion
+from hone_operator.reconcile import dataset, earlier, finetunejob, line, model, modelversion
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.notenabled import not_enabled
 from hone_operator.reconcile.notreconciled import internal_error
@@ -83,6 +84,8 @@ class Controllers:
     def __post_init__(self) -> None:
         self._exists = Existence(self.cluster)
         self._pace = Pace()
+        self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By namespace: held while a job takes a place in it."""
         self._networks = networks.existence_cache(self.cluster)
         self._stores = StoreReader(self.cluster, self.cache, self.platform, self._children.read)
 
@@ -175,6 +178,17 @@ class Controllers:
     async def _reconcile(self, key: Key, body: Mapping[str, Any]) -> float | None:
         started = time.monotonic()
         decide, outcome = await self._decided(key.kind, body)
+        if self.platform.bounds.max_active_jobs and line.starts_training(outcome.create, outcome.apply):
+            async with self._starting[key.namespace]:  # two jobs must not take the last place
+                outcome = await self._carry_out(key, body, *await self._decided(key.kind, body))
+        else:
+            outcome = await self._carry_out(key, body, decide, outcome)
+        if self.on_done:
+            self.on_done(key, time.monotonic() - started)
+        return outcome.check_again_in
+
+    async def _carry_out(self, key: Key, body: Mapping[str, Any], decide: Decide, outcome: Outcome) -> Outcome:
+        """Write what was decided; the decision, as it was changed by what the API server has or refuses."""
         if key.kind == "FineTuneJob" and _begins_work(outcome):
             has_finished, failed = await asyncio.gather(self._has_finished(body), self._failed_before(body))
             if has_finished:
@@ -185,9 +199,7 @@ class Controllers:
         if refusals:
             outcome = decide(refusals)
         await self._writes.carry_out(key, body, outcome)
-        if self.on_done:
-            self.on_done(key, time.monotonic() - started)
-        return outcome.check_again_in
+        return outcome
 
     async def _decided(self, kind: str, body: Mapping[str, Any]) -> tuple[Decide, Outcome]:
         """How to decide, and what was decided if the API server refuses nothing."""

@@ -161,6 +161,8 @@ class TenantSettings(Section):
     """URIs of base models."""
     max_gpus: Annotated[int, Field(ge=0, le=65536)] = 0
     """GPUs of one job over all its nodes; 0: any number."""
+    max_active_jobs: Annotated[int, Field(ge=0, le=65536)] = 0
+    """Jobs of one namespace that train at the same time; 0: any number."""
 
 
 class KueueSettings(Section):

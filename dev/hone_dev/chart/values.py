@@ -210,6 +210,11 @@ class Tenants(Values):
     max_gpus: Annotated[int, Field(ge=0, le=65536)] = Field(
         0, description="Most GPUs of one job over all its nodes. 0: any number."
     )
+    max_active_jobs: Annotated[int, Field(ge=0, le=65536)] = Field(
+        0,
+        description="Most jobs of one namespace that train at the same time, for clusters without Kueue: the others "
+        "wait in the phase Queued, oldest first. Jobs in a queue of Kueue do not count. 0: any number.",
+    )
 
 
 class Kueue(Values):

@@ -20,6 +20,8 @@ class Bounds:
     """URIs of base models."""
     max_gpus: int = 0
     """GPUs of one job over all its nodes; 0: any number."""
+    max_active_jobs: int = 0
+    """Jobs of one namespace that train at the same time, without those in a queue of Kueue; 0: any number."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from hone_operator.desired.shared import Shared
 from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
 from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile import line
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.earlier import made_by
 from hone_operator.reconcile.encoding import ObservedEncoding
+from hone_operator.reconcile.line import Line
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.run_attempts import is_open, last_open
@@ -57,6 +59,7 @@ class FineTuneJobReader:
             report=report,
             claim_exists=await self._model_claim(body),
             upstream=self._upstream(body),
+            line=self._line(body),
             store=await self.stores.observe(body),
             stopping=None if left is None else len(left.stopping),
             stranded=left.stranded if left else (),
@@ -92,6 +95,15 @@ class FineTuneJobReader:
         left = [p for p in pods if p["status"].get("phase") not in ("Succeeded", "Failed")]
         stranded = [p["metadata"]["name"] for p in left if await self.children.read.never_starts(p)]
         return jobs, Left([n for p in left if (n := p["metadata"]["name"]) not in stranded], stranded)
+
+    def _line(self, body: Mapping[str, Any]) -> Line | None:
+        """The place in the line of the namespace, if there is one and the job does not use a queue of Kueue."""
+        platform = self.children.platform
+        most, queue = platform.bounds.max_active_jobs, (body["spec"].get("scheduling") or {}).get("queueName")
+        if not most or (queue and platform.queues) or is_true(body, ConditionType.FINISHED):
+            return None
+        cache, namespace = self.children.cache, body["metadata"]["namespace"]
+        return line.place(body, most, cache.items("FineTuneJob", namespace), cache.items("Job", namespace))
 
     def _upstream(self, body: Mapping[str, Any]) -> Upstream:
         """The jobs along spec.model.fineTuneJob, and the ModelVersions that this job or its parent refers to."""

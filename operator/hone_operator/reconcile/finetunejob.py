@@ -25,6 +25,7 @@ from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.finish import record
 from hone_operator.reconcile.gates import GateKeeper, Gates
+from hone_operator.reconcile.line import MAX_ACTIVE, Line
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome
 from hone_operator.reconcile.outcome_builder import JobDraft, as_json
@@ -113,6 +114,8 @@ class _Run:
         draft.put(modelVersionName=None, completionTime=None, failure=None)
         if self.seen.model_missing and not attempts.records:
             draft.offer.append(desired_model.model(draft.body))
+        if self._was_in_line():
+            draft.put(queue=None)
         gates = self.gate_keeper.check()
         if gates.rows.look:
             return Outcome(look=gates.rows.look)
@@ -175,6 +178,8 @@ class _Run:
             draft.check_in(draft.until(start))
             self._tell_end_of_attempt()
             return self._not_done(ConditionType.RUNNING)
+        if self.seen.line and not self.seen.line.is_open:
+            return self._in_line(self.seen.line)
         limit = attempts.micro_batch_limit
         attempt = replace(self.gate_keeper.attempt(number, resolved, gates), micro_batch_limit=limit)
         draft.create += training(attempt, self.platform)
@@ -235,6 +240,8 @@ class _Run:
         """Follow an attempt whose Job has not ended."""
         if job.queue:
             self._follow_queue(job)
+        elif job.is_suspended and not self.spec.suspend and self.seen.line and not self.seen.line.is_open:
+            return self._in_line(self.seen.line)
         elif job.is_suspended != self.spec.suspend:
             self.draft.apply.append(suspension(job.body, self.spec.suspend))
         pinned = self.gate_keeper.pinned
@@ -294,6 +301,28 @@ class _Run:
         self.draft.tell_change(ConditionType.ADMITTED, warning=place.reason == Reason.DEACTIVATED)
         self._not_running(place.reason)
         return self._not_done(ConditionType.RUNNING)
+
+    def _in_line(self, line: Line) -> Outcome:
+        """Wait until fewer jobs of the namespace train."""
+        before = self.draft.old.get("queue")
+        since = before.get("since") if before and self._was_in_line() else None
+        self.draft.put(
+            queue={
+                "reason": MAX_ACTIVE,
+                "position": line.position,
+                "message": line.message,
+                "since": since or self.draft.time,
+            }
+        )
+        self.conditions.set(ConditionType.ADMITTED, False, Reason.QUEUED, line.message)
+        self._not_running(Reason.QUEUED)
+        self._tell_end_of_attempt()
+        self.draft.check_in(line.look_again_in)
+        return self._not_done(ConditionType.RUNNING)
+
+    def _was_in_line(self) -> bool:
+        queue = self.draft.old.get("queue")
+        return queue is not None and queue.get("reason") == MAX_ACTIVE
 
     def _image_corrected(self) -> bool:
         """Whether the platform's image has changed since the attempt began, e.g. by `helm rollback`."""

@@ -7,6 +7,7 @@ from typing import Any
 from hone_operator.desired import names
 from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile.encoding import ObservedEncoding
+from hone_operator.reconcile.line import Line
 from hone_operator.reconcile.outcome import Refusal
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.reconcile.staging import StoreState
@@ -43,6 +44,8 @@ class Observed:
     """Running pods of the last attempt if somebody deleted its Job; None: the Job exists."""
     stranded: Sequence[str] = ()
     """Names of its other pods, which can never start because their plan is also gone."""
+    line: Line | None = None
+    """Place in the line of the namespace; None: the job trains, or none has to wait."""
     network_lost: bool = False
     """Whether the Service or the NetworkPolicy of the running attempt's ranks was deleted."""
     network_left: Sequence[Mapping[str, Any]] = ()
