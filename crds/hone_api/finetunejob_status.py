@@ -131,6 +131,46 @@ class Attempt(ApiModel):
     )
 
 
+class Badput(ApiModel):
+    """Seconds of a run in which no step was trained that counts, by what it waited for."""
+
+    queue: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="In a queue, and for a node. Seconds.")
+    image: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="For volumes and image. Seconds.")
+    loading: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Libraries, model, checkpoint, rows to tokens. Seconds."
+    )
+    first_step: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="The first step of each attempt, with what is compiled. Seconds."
+    )
+    evaluation: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Evaluation before, during and after training. Seconds."
+    )
+    saving: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Checkpoints. Seconds.")
+    lost_steps: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_COUNT,
+        description="Steps that were trained again by a later attempt, at the mean step time of the attempt that lost "
+        "them. Seconds.",
+    )
+    restart: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Between the end of an attempt and the next one. Seconds."
+    )
+    exporting: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Writing the model. Seconds.")
+    other: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="The rest, e.g. pods that stop. Seconds.")
+
+
+class Goodput(ApiModel):
+    """How much of the time of all attempts went into steps that count. A suspension by spec.suspend is left out."""
+
+    ratio: ShortText = Field(description="scheduling times runtime, from 0.000 to 1.000.")
+    scheduling: ShortText = Field(description="Share of the time in which the run had its nodes.")
+    runtime: ShortText = Field(description="Share of that time in which it trained steps that count.")
+    seconds: int = Field(ge=0, le=MAX_COUNT, description="Time of all attempts and between them.")
+    productive_seconds: int = Field(ge=0, le=MAX_COUNT, description="Time in steps that count.")
+    badput: Badput = Field(description="The rest of the time.")
+
+
 class Queue(ApiModel):
     """Place of an attempt in its queue: what Kueue's Workload says; without Kueue, in the line of its namespace."""
 
@@ -298,6 +338,9 @@ class FineTuneJobStatus(ApiModel):
     memory: Memory | None = Field(default=None, description="Memory of one pod.")
     attempts: Annotated[list[Attempt], Field(max_length=128)] | None = Field(
         default=None, description="Attempts, oldest first."
+    )
+    goodput: Goodput | None = Field(
+        default=None, description="How much of the time so far went into steps that count; absent before the first."
     )
     queue: Queue | None = Field(
         default=None,

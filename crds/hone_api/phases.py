@@ -1,8 +1,9 @@
 """Where the time of an attempt went: one line for each phase, from which reports, status, metrics and docs are made.
 
-Pods show `scheduled` and `image`; the trainer measures the others with a monotonic clock and sends their sums so far in
-every report and in its termination message, so that nothing depends on which reports arrived. A new phase is a line of
-`PHASES` and its field in `AttemptPhases`; a trainer may send phases that an operator of another version does not know.
+Queue and pods show `queued`, `scheduled` and `image`; the trainer measures the others with a monotonic clock and
+sends their sums so far in every report and in its termination message, so that nothing depends on which reports
+arrived. A new phase is a line of `PHASES` and its field in `AttemptPhases`; a trainer may send phases that an
+operator of another version does not know.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pydantic import Field, StringConstraints
 
 from hone_api.meta import MAX_COUNT, ApiModel
 
-SCHEDULED, IMAGE, OTHER = "scheduled", "image", "other"
+QUEUED, SCHEDULED, IMAGE, OTHER = "queued", "scheduled", "image", "other"
 LOADING, ENCODING, EVALUATING_BASE = "loading", "encoding", "evaluatingBase"
 FIRST_STEP, TRAINING, EVALUATING, SAVING, EXPORTING = "firstStep", "training", "evaluating", "saving", "exporting"
 
@@ -33,7 +34,12 @@ class Phase:
 
 
 PHASES = (
-    Phase(SCHEDULED, "From the start of the attempt until the pod of rank 0 has a node: queue, quota", "waiting"),
+    Phase(
+        QUEUED,
+        "From the start of the attempt until its queue lets it start: Kueue's, or the line of tenants.maxActiveJobs",
+        "queued",
+    ),
+    Phase(SCHEDULED, "From then until the pod of rank 0 has a node", "waiting"),
     Phase(IMAGE, "From then until its container starts: volumes, image", "image"),
     Phase(
         LOADING,
@@ -56,7 +62,7 @@ PHASES = (
 )
 BEFORE_FIRST_STEP = (LOADING, ENCODING, EVALUATING_BASE)
 """Phases in which containers run and nothing is trained yet."""
-MEASURED = frozenset(phase.name for phase in PHASES) - {SCHEDULED, IMAGE, OTHER}
+MEASURED = frozenset(phase.name for phase in PHASES) - {QUEUED, SCHEDULED, IMAGE, OTHER}
 """Phases that the trainer measures."""
 OF_STAGE = {
     "Loading": LOADING,
@@ -81,6 +87,7 @@ _HELP: Mapping[str, str] = {phase.name: f"{phase.help}. Seconds." for phase in P
 class AttemptPhases(ApiModel):
     """Seconds of an attempt by phase, as rank 0 saw them. Once the attempt has ended, they add up to its time."""
 
+    queued: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[QUEUED])
     scheduled: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[SCHEDULED])
     image: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[IMAGE])
     loading: int | None = Field(default=None, ge=0, le=MAX_COUNT, description=_HELP[LOADING])

@@ -148,6 +148,7 @@ class MemoryJson(TypedDict, total=False):
 
 
 class AttemptPhasesJson(TypedDict, total=False):
+    queued: int
     scheduled: int
     image: int
     loading: int
@@ -175,6 +176,28 @@ class AttemptJson(TypedDict, total=False):
     microBatchSize: int
     phases: AttemptPhasesJson
     heldSecondsBeforeFirstStep: int
+
+
+class BadputJson(TypedDict, total=False):
+    queue: int
+    image: int
+    loading: int
+    firstStep: int
+    evaluation: int
+    saving: int
+    lostSteps: int
+    restart: int
+    exporting: int
+    other: int
+
+
+class GoodputJson(TypedDict, total=False):
+    ratio: Required[str]
+    scheduling: Required[str]
+    runtime: Required[str]
+    seconds: Required[int]
+    productiveSeconds: Required[int]
+    badput: Required[BadputJson]
 
 
 class QueueJson(TypedDict, total=False):
@@ -210,6 +233,7 @@ class FineTuneJobStatusJson(TypedDict, total=False):
     resolved: ResolvedJson | None
     memory: MemoryJson | None
     attempts: list[AttemptJson] | None
+    goodput: GoodputJson | None
     queue: QueueJson | None
     failure: JobFailureJson | None
     modelVersionName: str | None

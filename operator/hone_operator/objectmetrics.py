@@ -7,6 +7,7 @@ Prometheus uses `job`, `instance` and `pod` itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -147,6 +148,7 @@ class ObjectCollector(Collector):
         yield _phases(jobs)
         yield from _job_numbers(jobs)
         yield _attempt_phases(jobs)
+        yield from _goodput(jobs)
         yield self._eta(jobs)
         yield _pods(self._cache.items("Pod"))
         datasets = list(self._cache.items("Dataset"))
@@ -235,6 +237,42 @@ def _attempt_phases(jobs: list[Body]) -> Metric:
                 yield (*_ref(body), phase.name), sum(known)
 
     return _filled(family, jobs, samples)
+
+
+def _goodput(jobs: list[Body]) -> Iterator[Metric]:
+    """Of each job, and over the jobs of each queue, in which jobs with more GPUs count more."""
+    text = "Share of the time of a FineTuneJob in steps that count, as in status.goodput."
+    ratio = GaugeMetricFamily("hone_job_goodput_ratio", text, labels=JOB)
+    yield _filled(ratio, jobs, lambda body: [(_ref(body), float(_status(body, "goodput")["ratio"]))])
+    text = "Seconds of a FineTuneJob in which no step was trained that counts, by kind."
+    badput = GaugeMetricFamily("hone_job_badput_seconds", text, labels=(*JOB, "kind"))
+    yield _filled(badput, jobs, lambda b: [((*_ref(b), k), s) for k, s in _status(b, "goodput")["badput"].items()])
+    text = "GPU-seconds of the FineTuneJobs of a queue by kind of badput, or productive; without GPUs, seconds."
+    family = GaugeMetricFamily("hone_queue_goodput_seconds", text, labels=("namespace", "queue", "kind"))
+    sums: Counter[tuple[str, ...]] = Counter()
+    for body in jobs:
+        for labels, seconds in _queue_seconds(body):
+            sums[labels] += seconds
+    for labels, seconds in sorted(sums.items()):
+        family.add_metric(labels, seconds)
+    yield family
+
+
+def _queue_seconds(body: Body) -> Iterator[tuple[tuple[str, ...], int]]:
+    """GPU-seconds of a job; none where its status is not ours."""
+    goodput = _status(body, "goodput")
+    spec = body.get("spec") or {}
+    resources = spec.get("resources") or {}
+    gpus = max(1, resources.get("nodes", 1) * resources.get("gpusPerNode", 0))
+    queue = (spec.get("scheduling") or {}).get("queueName", "")
+    kinds = {**(goodput.get("badput") or {}), "productive": goodput.get("productiveSeconds", 0)} if goodput else {}
+    for kind, seconds in kinds.items():
+        if isinstance(seconds, int):
+            yield (body["metadata"]["namespace"], queue, kind), gpus * seconds
+
+
+def _status(body: Body, field: str) -> Body:
+    return body["status"].get(field) or {}
 
 
 def _numbers(number: JobGauge) -> Callable[[Body], Iterator[Sample]]:

@@ -78,6 +78,14 @@ RUNNING = job(
         },
         {"number": 3, "jobName": "running-3", "outcome": "Running"},
     ],
+    goodput={
+        "ratio": "0.444",
+        "scheduling": "0.944",
+        "runtime": "0.471",
+        "seconds": 90,
+        "productiveSeconds": 40,
+        "badput": {"queue": 5, "image": 8, "loading": 35, "other": 2},
+    },
 )
 NEW = job("new", "u2")
 FAILED = job(

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from hone_api.phases import BEFORE_FIRST_STEP, IMAGE, PHASES, SCHEDULED
+from hone_api.phases import BEFORE_FIRST_STEP, IMAGE, PHASES, QUEUED, SCHEDULED
 from hone_api.states import ConditionType
 
 ENDINGS = {"Repeats": "loops: it repeats itself to the end", "Cut": "cut at the token limit"}
@@ -120,7 +120,7 @@ def before_first_step(job: Mapping[str, Any]) -> str:
     seconds, held = attempts[-1].get("phases") or {}, attempts[-1].get("heldSecondsBeforeFirstStep")
     if held is None:
         return ""
-    before = [phase for phase in PHASES if phase.name in (SCHEDULED, IMAGE, *BEFORE_FIRST_STEP)]
+    before = [phase for phase in PHASES if phase.name in (QUEUED, SCHEDULED, IMAGE, *BEFORE_FIRST_STEP)]
     parts = [f"{phase.words} {duration(seconds[phase.name])}" for phase in before if seconds.get(phase.name)]
     gpus = ((job.get("spec") or {}).get("resources") or {}).get("gpusPerNode", 0)
     unit = "GPU-seconds were held" if gpus else "seconds passed in its pod"

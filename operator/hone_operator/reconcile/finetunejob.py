@@ -25,6 +25,7 @@ from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.failures import Cause
 from hone_operator.reconcile.finish import record
 from hone_operator.reconcile.gates import GateKeeper, Gates
+from hone_operator.reconcile.goodput import goodput
 from hone_operator.reconcile.line import MAX_ACTIVE, Line
 from hone_operator.reconcile.observed import Observed, of_component
 from hone_operator.reconcile.outcome import Outcome
@@ -121,7 +122,11 @@ class _Run:
             return Outcome(look=gates.rows.look)
         self._suspension()
         self._merge_progress()
-        draft.put(attempts=attempts.to_list() or None, startTime=self._start_time())
+        draft.put(
+            attempts=attempts.to_list() or None,
+            goodput=goodput(attempts.records),
+            startTime=self._start_time(),
+        )
         misfit = self.gate_keeper.look_ahead(gates)
         forecast.told_more(draft, self._warnings)
         draft.delete += [*self.seen.network_left, *(j.body for j in surplus(draft.body, self._jobs))]
@@ -190,7 +195,12 @@ class _Run:
             self._refused()
             return self._not_done(ConditionType.RUNNING)
         attempts.records.append(
-            {"number": number, "jobName": attempt.name, "startTime": draft.time, "outcome": AttemptOutcome.RUNNING}
+            {
+                "number": number,
+                "jobName": attempt.name,
+                "startTime": self._waits_since() or draft.time,
+                "outcome": AttemptOutcome.RUNNING,
+            }
         )
         if limit:
             attempts.records[-1]["microBatchLimit"] = limit
@@ -304,14 +314,12 @@ class _Run:
 
     def _in_line(self, line: Line) -> Outcome:
         """Wait until fewer jobs of the namespace train."""
-        before = self.draft.old.get("queue")
-        since = before.get("since") if before and self._was_in_line() else None
         self.draft.put(
             queue={
                 "reason": MAX_ACTIVE,
                 "position": line.position,
                 "message": line.message,
-                "since": since or self.draft.time,
+                "since": self._waits_since() or self.draft.time,
             }
         )
         self.conditions.set(ConditionType.ADMITTED, False, Reason.QUEUED, line.message)
@@ -323,6 +331,11 @@ class _Run:
     def _was_in_line(self) -> bool:
         queue = self.draft.old.get("queue")
         return queue is not None and queue.get("reason") == MAX_ACTIVE
+
+    def _waits_since(self) -> str | None:
+        """When the job began to wait for other jobs of the namespace; None: it does not wait."""
+        queue = self.draft.old.get("queue")
+        return queue.get("since") if queue and self._was_in_line() else None
 
     def _image_corrected(self) -> bool:
         """Whether the platform's image has changed since the attempt began, e.g. by `helm rollback`."""

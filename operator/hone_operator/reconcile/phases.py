@@ -18,11 +18,13 @@ from hone_api.phases import (
     OF_STAGE,
     OTHER,
     PHASES,
+    QUEUED,
     SCHEDULED,
     TRAINING,
 )
 from hone_api.status_json import AttemptJson, AttemptPhasesJson
 from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile.conditions import KubeCondition, condition
 from hone_operator.reconcile.pod_state import PodState
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import read_time
@@ -43,7 +45,7 @@ def take(record: AttemptJson, job: ObservedJob | None, report: Latest | None, gp
     """
     pods = job.states if job else ()
     seconds = _of(record)
-    for phase, value in _of_pods(record, pods).items():
+    for phase, value in _before_containers(record, job).items():
         seconds.setdefault(phase, value)
     last_word = _last_word(pods) if job and job.finished else {}
     reported = report.phases if report and report.attempt == record["number"] else {}
@@ -103,17 +105,30 @@ def _put(record: AttemptJson, seconds: Seconds, gpus: int, alone: int) -> None:
         record["heldSecondsBeforeFirstStep"] = max(held, record.get("heldSecondsBeforeFirstStep", 0))
 
 
-def _of_pods(record: AttemptJson, pods: Sequence[PodState]) -> Seconds:
-    """The wait for a node and for the image, as far as the pod of rank 0 shows it."""
-    first = next((pod for pod in pods if pod.rank == 0), None)
+def _before_containers(record: AttemptJson, job: ObservedJob | None) -> Seconds:
+    """The wait in a queue, for a node and for the image, as far as the Job and the pod of rank 0 show it."""
     start = read_time(record["startTime"])
-    at = read_time(first.scheduling.since or "") if first and first.scheduling.is_true else None
-    if first is None or start is None or at is None:
+    admitted = _admitted(job) if job else None
+    if job is None or start is None or admitted is None:
         return {}
-    seconds = {SCHEDULED: _between(start, at)}
+    queued = _between(start, admitted)
+    seconds = {QUEUED: queued} if job.queue or queued > 1 else {}  # a second passes while a Job is created
+    first = next((pod for pod in job.states if pod.rank == 0), None)
+    at = read_time(first.scheduling.since or "") if first and first.scheduling.is_true else None
+    if first is None or at is None:
+        return seconds
+    seconds[SCHEDULED] = _between(admitted if seconds else start, at)
     if first.started_at:
         seconds[IMAGE] = _between(at, first.started_at)
     return seconds
+
+
+def _admitted(job: ObservedJob) -> datetime | None:
+    """When the queue let a Job start; without Kueue, when it was created."""
+    if not job.queue:
+        return read_time(job.body["metadata"].get("creationTimestamp", ""))
+    admitted = condition(job.workload or {}, KubeCondition.ADMITTED)
+    return read_time(admitted.get("lastTransitionTime", "")) if admitted.get("status") == "True" else None
 
 
 def _alone(pods: Sequence[PodState]) -> int:

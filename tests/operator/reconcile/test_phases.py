@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from hone_api.finetunejob_status import JobProgress
 from hone_operator.progress.numbers import Latest
+from hone_operator.reconcile.line import Line
 
 pytestmark = pytest.mark.pure
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -181,3 +183,29 @@ def test_records_of_an_earlier_operator_stay_as_they_are(life: Any, at: Any) -> 
     old = dict(life.status["attempts"][0])
     life.tick(600)
     assert life.status["attempts"][0] == old
+
+
+def test_the_wait_for_kueue_is_a_phase_of_its_own(new_life: Any, at: Any) -> None:
+    life = new_life(scheduling={"queueName": "team"})
+    life.world.platform = replace(life.world.platform, queues=True)
+    life.tick()
+    life.children[-1] = replace(life.children[-1], workload=admitted(at(2)), pods=[pod(life, at)])
+    life.tick(11)
+    assert phases(life) == {"queued": 2, "scheduled": 1, "image": 7}
+
+
+def admitted(when: str) -> dict[str, Any]:
+    conditions = [
+        {"type": "Admitted", "status": "True", "reason": "Admitted", "message": "", "lastTransitionTime": when}
+    ]
+    meta = {"name": "job-run-1", "namespace": "team"}
+    return {"metadata": meta, "spec": {"active": True}, "status": {"conditions": conditions}}
+
+
+def test_the_wait_for_other_jobs_of_the_namespace_is_a_phase(life: Any, at: Any) -> None:
+    life.tick(line=Line(most=1, active=1, ahead=0))
+    life.tick(100)
+    life.children[-1] = life.world.child(life.children[-1].body, pod(life, at, scheduled=103, started=110), created=100)
+    life.tick(111)
+    assert life.status["attempts"][0]["startTime"] == at(0)
+    assert phases(life) == {"queued": 100, "scheduled": 3, "image": 7}

@@ -1,0 +1,75 @@
+"""What the time of a run was spent on, over all attempts and between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hone_operator.reconcile.goodput import goodput
+
+pytestmark = pytest.mark.pure
+
+
+def attempt(at: Any, start: float, end: float | None = None, outcome: str = "Failed", **fields: Any) -> Any:
+    record = {"number": 1, "jobName": "run-1", "startTime": at(start), "outcome": outcome, **fields}
+    return {**record, "endTime": at(end)} if end is not None else record
+
+
+FIRST = {"queued": 50, "scheduled": 10, "image": 20, "loading": 20, "firstStep": 5, "training": 80, "saving": 15}
+
+
+def test_a_run_that_was_never_disturbed(at: Any) -> None:
+    assert goodput([attempt(at, 0, 200, "Succeeded", phases=FIRST)]) == {
+        "ratio": "0.400",
+        "scheduling": "0.700",
+        "runtime": "0.571",
+        "seconds": 200,
+        "productiveSeconds": 80,
+        "badput": {"queue": 60, "image": 20, "loading": 20, "firstStep": 5, "saving": 15},
+    }
+
+
+def test_lost_steps_and_restarts_are_badput(at: Any) -> None:
+    """Of 40 steps in 80 seconds 10 are trained again: 20 seconds."""
+    first = attempt(at, 0, 200, phases=FIRST, startStep=0, endStep=40)
+    later = {"loading": 30, "encoding": 4, "evaluating": 6, "training": 60, "exporting": 3, "other": 7}
+    second = attempt(at, 210, phases=later, startStep=30, lostSteps=10)
+    found = goodput([first, second])
+    assert found is not None
+    assert found["badput"] == {
+        "queue": 60,
+        "image": 20,
+        "loading": 54,
+        "firstStep": 5,
+        "evaluation": 6,
+        "saving": 15,
+        "lostSteps": 20,
+        "restart": 10,
+        "exporting": 3,
+        "other": 7,
+    }
+    assert (found["productiveSeconds"], found["seconds"]) == (120, 320)
+    assert found["productiveSeconds"] + sum(found["badput"].values()) == found["seconds"]
+
+
+def test_a_suspension_by_the_user_is_left_out(at: Any) -> None:
+    first = attempt(at, 0, 200, "Suspended", phases=FIRST)
+    found = goodput([first, attempt(at, 90000, phases={"training": 20})])
+    assert found is not None
+    assert (found["seconds"], found["badput"].get("restart")) == (220, None)
+
+
+def test_nothing_is_said_before_the_first_step(at: Any) -> None:
+    assert goodput([]) is None
+    assert goodput([attempt(at, 0, phases={"scheduled": 3})]) is None
+
+
+def test_it_is_in_the_status(life: Any, at: Any) -> None:
+    life.tick()
+    life.pods(life.world.pod())
+    ended = life.world.dead(0, outcome={**life.world.result(), "phases": {"loading": 10, "training": 30}})
+    life.ends("Complete", ended)
+    life.tick(60)
+    assert life.status["goodput"]["productiveSeconds"] == 30
+    assert life.status["goodput"]["seconds"] == 60
