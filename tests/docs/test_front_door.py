@@ -1,11 +1,14 @@
 """What a newcomer finds first: hooks, the workflow, forms, the policy on versions, the README."""
 
+import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from hone_api.generate import KINDS
 from hone_api.schema import crd
@@ -23,6 +26,13 @@ def test_hooks_run_what_is_locked() -> None:
         program = shlex.split(hook["entry"])[0]
         assert program.startswith(".venv/bin/")
         assert (ROOT / program).exists(), f"{hook['id']}: {program} is not installed by make setup"
+
+
+def test_the_dev_container_is_the_light_setup() -> None:
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())
+    assert container["postCreateCommand"] == "make setup-light"
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert SpecifierSet(needed).contains(re.fullmatch(r"python:([\d.]+)-\w+", container["image"])[1] + ".0")
 
 
 def test_the_workflow_runs_the_command_of_the_readme() -> None:
