@@ -12,7 +12,8 @@ import typer
 from pydantic import ValidationError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from hone_api.modelversion import Artifact, ArtifactForm, ModelVersionSpec
+from hone_api.delivery import ArtifactForm
+from hone_api.modelversion import Artifact, ModelVersionSpec
 from hone_cli import files, local, pod
 from hone_cli.copying import Copied, copy
 from hone_cli.errors import CommandError

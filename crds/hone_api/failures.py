@@ -49,6 +49,12 @@ class FailureCode(StrEnum):
     GATED_MODEL_ACCESS_DENIED = "GatedModelAccessDenied"
     REVISION_NOT_FOUND = "RevisionNotFound"
     CHECKSUM_MISMATCH = "ChecksumMismatch"
+    DESTINATION_UNREACHABLE = "DestinationUnreachable"
+    DESTINATION_DENIED = "DestinationDenied"
+    DESTINATION_REFUSED = "DestinationRefused"
+    DESTINATION_OCCUPIED = "DestinationOccupied"
+    DESTINATION_FULL = "DestinationFull"
+    DELIVERY_DAMAGED = "DeliveryDamaged"
     SECRET_NOT_FOUND = "SecretNotFound"
     SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"
     UNSAFE_MODEL = "UnsafeModel"
@@ -168,6 +174,31 @@ FAILURES: dict[str, Failure] = {
     FailureCode.REVISION_NOT_FOUND: Failure(ExitCode.CONFIG, Retry.HEAL, "Check the revision after @."),
     FailureCode.CHECKSUM_MISMATCH: Failure(
         ExitCode.DATA, Retry.HEAL, "Correct sha256, or find out who changed the source."
+    ),
+    FailureCode.DESTINATION_UNREACHABLE: Failure(
+        ExitCode.IO,
+        Retry.HEAL,
+        "Check the host name, the network policy of the namespace, and whether the server runs.",
+    ),
+    FailureCode.DESTINATION_DENIED: Failure(
+        ExitCode.CONFIG, Retry.HEAL, "Check the keys of the Secret, and whether they may write there."
+    ),
+    FailureCode.DESTINATION_REFUSED: Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Change spec.deliveries of the ModelVersion as the message says: its uri, or the s3 endpoint and region.",
+    ),
+    FailureCode.DESTINATION_OCCUPIED: Failure(
+        ExitCode.CONFIG,
+        Retry.NEVER,
+        "Something else is there, and nothing of it was changed. Name another path or tag in spec.deliveries of the "
+        "ModelVersion, or remove what is there and change the entry.",
+    ),
+    FailureCode.DESTINATION_FULL: Failure(
+        ExitCode.IO, Retry.HEAL, "Free space at the destination, or raise its quota."
+    ),
+    FailureCode.DELIVERY_DAMAGED: Failure(
+        ExitCode.IO, Retry.HEAL, "What arrived differs from what was sent: check the network and the server's storage."
     ),
     FailureCode.SECRET_NOT_FOUND: Failure(
         ExitCode.CONFIG,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from hone_api.combinations.rules import RUN_RULES
+from hone_api.delivery import ONE_PUSH, Deliveries
 from hone_api.finetunejob_status import FineTuneJobStatus
 from hone_api.meta import (
     ApiModel,
@@ -16,7 +17,6 @@ from hone_api.meta import (
     Duration,
     HttpUrl,
     Kind,
-    ModelUri,
     Name,
     Percent,
     Rule,
@@ -103,15 +103,6 @@ def _once(name: str) -> Rule:
     )
 
 
-class Push(ApiModel):
-    """A copy of the result elsewhere."""
-
-    rules = uri_rules()
-
-    uri: ModelUri = Field(description="Target, e.g. oci://registry/name:tag or s3://bucket/path.")
-    secret_name: Name | None = Field(default=None, description="Secret with the credentials of uri.")
-
-
 MODEL_NAME = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 MODEL_NAME_MESSAGE = (
     "modelName has lower-case letters, digits and - only, and begins and ends with a letter or digit, e.g. support-bot"
@@ -128,7 +119,10 @@ def _checked_model_name(name: str) -> str:
 class Output(ApiModel):
     """The result of the run."""
 
-    rules = (Rule(f"self.modelName.matches(r'{MODEL_NAME}')", MODEL_NAME_MESSAGE, field_path=".modelName"),)
+    rules = (
+        Rule(f"self.modelName.matches(r'{MODEL_NAME}')", MODEL_NAME_MESSAGE, field_path=".modelName"),
+        ONE_PUSH,
+    )
 
     model_name: Annotated[str, StringConstraints(max_length=50), AfterValidator(_checked_model_name)] = Field(
         description="Name of the model; its versions are <modelName>-v1, -v2, …"
@@ -143,7 +137,11 @@ class Output(ApiModel):
     gguf_precision: Literal["Float32", "Float16", "BFloat16", "Q8"] = Field(
         default="Float16", description="Weights in the GGUF file; Q8 is 8 bits in blocks of 32; default Float16."
     )
-    push: Push | None = Field(default=None, description="Copy of the artifacts elsewhere; default: none.")
+    push: Deliveries | None = Field(
+        default=None,
+        description="Where the finished model is copied to, once its files are verified; default: nowhere. The "
+        "ModelVersion has the state of each copy. A copy that fails does not fail the run.",
+    )
 
 
 class Tracking(ApiModel):

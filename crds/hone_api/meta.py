@@ -145,7 +145,7 @@ def uri_rules(name: str = "uri") -> tuple[Rule, ...]:
     )
 
 
-def _checked_uri(uri: str) -> str:
+def checked_uri(uri: str) -> str:
     """The same without an API server: in a plan on a laptop."""
     for pattern, message in ((_CREDENTIALS, _CREDENTIALS_MESSAGE), (_DOT_SEGMENT, _DOT_SEGMENT_MESSAGE)):
         if re.search(pattern, uri):
@@ -205,7 +205,7 @@ _HF = r"hf://[A-Za-z0-9][-A-Za-z0-9._]*/[A-Za-z0-9][-A-Za-z0-9._]*(@[-A-Za-z0-9.
 _PVC = rf"pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/{_REST}"
 _CONFIG_MAP = r"configmap://[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-._a-zA-Z0-9]+"
 _MODEL = rf"^({_HF}|{_PVC}|https://{_REST}|s3://{_REST}|oci://{_REST})$"
-ModelUri = Annotated[str, StringConstraints(pattern=_MODEL, max_length=1024), AfterValidator(_checked_uri)]
+ModelUri = Annotated[str, StringConstraints(pattern=_MODEL, max_length=1024), AfterValidator(checked_uri)]
 _BASE_MESSAGE = (
     "a base model is hf://owner/name, hf://owner/name@revision or pvc://claim/path, e.g. "
     "hf://HuggingFaceTB/SmolLM2-135M-Instruct; copy a model from elsewhere to a volume (pvc://)"
@@ -233,7 +233,7 @@ def _base_model(uri: str) -> str:
 BaseModelUri = Annotated[
     str,
     StringConstraints(pattern=rf"^{_REST}$", max_length=1024),
-    AfterValidator(_checked_uri),
+    AfterValidator(checked_uri),
     AfterValidator(_base_model),
 ]
 NOT_READ = {
@@ -279,11 +279,11 @@ def _read_uri(uri: str) -> str:
 DatasetUri = Annotated[
     str,
     StringConstraints(pattern=rf"^{_REST}$", max_length=1024),
-    AfterValidator(_checked_uri),
+    AfterValidator(checked_uri),
     AfterValidator(_read_uri),
 ]
 HttpUrl = Annotated[
-    str, StringConstraints(pattern=rf"^https?://{_REST}$", max_length=1024), AfterValidator(_checked_uri)
+    str, StringConstraints(pattern=rf"^https?://{_REST}$", max_length=1024), AfterValidator(checked_uri)
 ]
 
 

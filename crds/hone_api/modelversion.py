@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from hone_api.delivery import ONE_DELIVERY, ArtifactForm, Deliveries
 from hone_api.estimate.shape import ModelShape
 from hone_api.hyperparameters import HyperParameters
 from hone_api.meta import (
@@ -26,9 +27,9 @@ from hone_api.meta import (
     immutable,
 )
 from hone_api.pod_image import PodImage
+from hone_api.states import DeliveryState
 
 MAX_VERSION = 1_000_000
-ArtifactForm = Literal["Adapter", "Merged", "Full", "GGUF"]
 Purpose = Literal["HeldOut", "Retention", "Harness"]
 """What a number is for."""
 
@@ -174,14 +175,15 @@ class Approval(ApiModel):
     comment: Text | None = Field(default=None, description="Why.")
 
 
-WAY_OUT = "a ModelVersion is a record; only approval and deletionPolicy can change"
+WAY_OUT = "a ModelVersion is a record; only approval, deliveries and deletionPolicy can change"
 
 
 class ModelVersionSpec(ApiModel):
-    """The record of a model; immutable except for approval and deletionPolicy."""
+    """The record of a model; immutable except for approval, deliveries and deletionPolicy."""
 
-    rules = tuple(
-        immutable("spec", name, WAY_OUT) for name in ("modelName", "version", "artifacts", "evaluation", "lineage")
+    rules = (
+        *(immutable("spec", name, WAY_OUT) for name in ("modelName", "version", "artifacts", "evaluation", "lineage")),
+        ONE_DELIVERY,
     )
     model_name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=50)] = Field(
         description="Name of the model."
@@ -191,11 +193,41 @@ class ModelVersionSpec(ApiModel):
     lineage: Lineage = Field(description="Everything needed to make this model again.")
     evaluation: ModelEvaluation = Field(default_factory=ModelEvaluation, description="What was gained.")
     approval: Approval = Field(default_factory=Approval, description="A person's decision.")
+    deliveries: Deliveries | None = Field(
+        default=None,
+        description="Where this version is copied to; default: nowhere. At first, what the job's output.push says. An "
+        "entry that is added is delivered now; what was delivered stays there when its entry is removed.",
+    )
     deletion_policy: Literal["Retain", "Delete"] = Field(
         default="Retain",
         description="What happens to the files when this object is deleted. Retain keeps them forever. Delete removes "
         "them from the namespace's store some time later, if no other object and no running pod names their folder.",
     )
+
+
+class DeliveryStatus(ApiModel):
+    """One entry of spec.deliveries."""
+
+    uri: KnownUri = Field(description="uri of the entry.")
+    key: ShortText = Field(description="Digest of what the entry asks for; another one is another delivery.")
+    state: DeliveryState = Field(
+        description="Pending: not begun, or the next attempt waits; Delivering: a Job copies it; Delivered: every byte "
+        "arrived; Failed: no further attempt before the entry changes."
+    )
+    reason: ShortText | None = Field(default=None, description="Failure code, or what the delivery waits for.")
+    message: Text | None = Field(default=None, description="What happened, and what to do.")
+    location: KnownUri | None = Field(
+        default=None, description="Where it is, e.g. s3://bucket/path/support-bot-v3 or oci://registry/name@sha256:…"
+    )
+    digest: Digest | None = Field(
+        default=None, description="Digest of the image's manifest for oci://, otherwise of the folder's manifest.json."
+    )
+    size_bytes: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Bytes of the files.")
+    uploaded_bytes: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="Bytes of them that the last attempt sent: the rest was there."
+    )
+    tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of Jobs so far.")
+    delivered_at: Timestamp | None = Field(default=None, description="When the last byte had been verified.")
 
 
 class ModelVersionStatus(ApiModel):
@@ -212,6 +244,9 @@ class ModelVersionStatus(ApiModel):
     verified_at: Timestamp | None = Field(default=None, description="When every file last matched its manifest.")
     tries: int | None = Field(default=None, ge=0, le=MAX_COUNT, description="Number of verifying Jobs so far.")
     last_try_time: Timestamp | None = Field(default=None, description="When the last verifying Job ended.")
+    deliveries: Annotated[list[DeliveryStatus], Field(max_length=4)] = Field(
+        default_factory=list, description="State of each entry of spec.deliveries."
+    )
     download_pod: PodImage | None = Field(
         default=None, description="Settings of the pod from which `hone download` reads the files."
     )
@@ -232,6 +267,7 @@ MODEL_VERSION = Kind(
         Column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
         Column("Servable", '.status.conditions[?(@.type=="Servable")].status'),
         Column("Age", ".metadata.creationTimestamp", type="date"),
+        Column("Delivered", '.status.conditions[?(@.type=="Delivered")].status', priority=1),
         Column("Version", ".spec.version", type="integer", priority=1),
         Column("Bytes", ".status.sizeBytes", type="integer", priority=1),
         Column("Approval", ".spec.approval.state", priority=1),

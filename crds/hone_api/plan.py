@@ -21,6 +21,7 @@ from pydantic import (
 from hone_api.combinations.rules import RUN_RULES
 from hone_api.curation import Curation
 from hone_api.dataset import Checks, Format, Splits
+from hone_api.delivery import Delivery
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.finetunejob_status import EncodingKey, TaskDataSet
 from hone_api.meta import ApiModel, Digest, Name, Percent, ShortText
@@ -382,5 +383,22 @@ class VerifyPlan(PlanFields):
     artifacts: Annotated[list[ArtifactInput], Field(min_length=1)]
 
 
-AnyPlan = MaterializePlan | MixPlan | FetchPlan | TasksPlan | TrainingPlan | VerifyPlan | SweepPlan
+class DeliverPlan(PlanFields):
+    """Copies one artifact of a ModelVersion to a registry, a bucket or a volume."""
+
+    kind: Literal["Deliver"] = "Deliver"
+    name: Name = Field(description="ModelVersion: the name of the folder in a bucket or on a volume.")
+    version: int = Field(ge=1, description="Its number: v<number> is the tag of an image that has none.")
+    artifact: ArtifactInput
+    target: Delivery
+    target_path: PlanPath | None = Field(default=None, description="Folder that pvc://claim/path is.")
+    secret_path: PlanPath | None = Field(default=None, description="Folder where target.secretName is mounted.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Annotations of an image.")
+    created: ShortText | None = Field(default=None, description="When training ended, RFC 3339, for an image.")
+    cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")
+    namespace: str | None = NAMESPACE
+    limits: Limits = Field(default_factory=Limits)
+
+
+AnyPlan = MaterializePlan | MixPlan | FetchPlan | TasksPlan | TrainingPlan | VerifyPlan | SweepPlan | DeliverPlan
 Plan = Annotated[AnyPlan, Field(discriminator="kind")]

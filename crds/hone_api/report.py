@@ -244,8 +244,25 @@ class VerifyResult(ApiModel):
     size_bytes: int = Field(ge=0, le=MAX_COUNT)
 
 
+class DeliverResult(ApiModel):
+    """Every byte arrived."""
+
+    kind: Literal["Deliver"] = "Deliver"
+    location: Annotated[str, StringConstraints(max_length=1024)] = Field(description="URI of what was delivered.")
+    digest: Digest
+    size_bytes: int = Field(ge=0, le=MAX_COUNT, description="Of the files.")
+    uploaded_bytes: int = Field(ge=0, le=MAX_COUNT, description="Of them, those that were not there yet.")
+
+
 Result = Annotated[
-    TrainingResult | DatasetResult | FetchResult | TasksResult | EncodeResult | VerifyResult | SweepResult,
+    TrainingResult
+    | DatasetResult
+    | FetchResult
+    | TasksResult
+    | EncodeResult
+    | VerifyResult
+    | SweepResult
+    | DeliverResult,
     Field(discriminator="kind"),
 ]
 

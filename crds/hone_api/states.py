@@ -50,6 +50,7 @@ class ConditionType(State):
     UP_TO_DATE = "UpToDate", "The content is what the source had at the last check, with `spec.refresh`"
     REVIEW_PENDING = "ReviewPending", "Generated rows wait for a person"
     VERIFIED = "Verified", "Every file of the model matches its manifest"
+    DELIVERED = "Delivered", "All of `spec.deliveries` arrived and match; absent without that field"
     SERVABLE = "Servable", "vLLM or llama.cpp loads the model as it was exported; the message says how, or what to do"
 
 
@@ -77,7 +78,13 @@ CONDITIONS_OF: dict[str, tuple[ConditionType, ...]] = {
         ConditionType.ADVISED,
     ),
     _DATASET: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.UP_TO_DATE, ConditionType.REVIEW_PENDING),
-    _VERSION: (*KSTATUS, ConditionType.ACCEPTED, ConditionType.VERIFIED, ConditionType.SERVABLE),
+    _VERSION: (
+        *KSTATUS,
+        ConditionType.ACCEPTED,
+        ConditionType.VERIFIED,
+        ConditionType.SERVABLE,
+        ConditionType.DELIVERED,
+    ),
     _MODEL: (*KSTATUS, ConditionType.ACCEPTED),
 }
 """By kind."""
@@ -161,6 +168,8 @@ class Reason(State):
     # Of a ModelVersion
     VERIFYING = "Verifying", "A Job is hashing every file"
     VERIFIED = "Verified", "Every file matches its manifest"
+    DELIVERING = "Delivering", "A Job is copying the model to where `spec.deliveries` says"
+    DELIVERED = "Delivered", "The model arrived where `spec.deliveries` says, and every byte matches"
     LOADS = "Loads", "A server loads the model as it was exported"
     NOT_SERVABLE = "NotServable", "No server loads what was exported; the message says what to export"
     # Of a Model
@@ -215,3 +224,12 @@ class AttemptOutcome(State):
     PREEMPTED = "Preempted", "The cluster ended it: it counts as a preemption"
     SUSPENDED = "Suspended", "`spec.suspend` ended it: it does not count"
     REQUEUED = "Requeued", "Kueue took its quota back: it does not count, and continues when Kueue admits it again"
+
+
+class DeliveryState(State):
+    """State of one entry of `spec.deliveries` of a ModelVersion."""
+
+    PENDING = "Pending", "It has not begun, or the next attempt waits; the reason says for what"
+    DELIVERING = "Delivering", "A Job copies the files"
+    DELIVERED = "Delivered", "Every byte arrived and matches"
+    FAILED = "Failed", "No further attempt before the entry changes: see its reason"

@@ -365,6 +365,20 @@ class DatasetStatusJson(TypedDict, total=False):
     lastTryTime: str | None
 
 
+class DeliveryStatusJson(TypedDict, total=False):
+    uri: Required[str]
+    key: Required[str]
+    state: Required[str]
+    reason: str
+    message: str
+    location: str
+    digest: str
+    sizeBytes: int
+    uploadedBytes: int
+    tries: int
+    deliveredAt: str
+
+
 class PodImageJson(TypedDict, total=False):
     image: Required[str]
     imagePullPolicy: Literal["Always", "IfNotPresent", "Never"]
@@ -381,6 +395,7 @@ class ModelVersionStatusJson(TypedDict, total=False):
     verifiedAt: str | None
     tries: int | None
     lastTryTime: str | None
+    deliveries: list[DeliveryStatusJson] | None
     downloadPod: PodImageJson | None
 
 

@@ -46,15 +46,22 @@ def serve(folder: Path, host: str = "127.0.0.1") -> Iterator[ObjectStore]:
     # Attributes in files: not every file system that tests run on has extended ones.
     argv = [str(binaries.program("versitygw")), "--port", f"{host}:{port}", "posix", "--sidecar", str(side), str(root)]
     keys = {"ROOT_ACCESS_KEY": store.access_key, "ROOT_SECRET_KEY": store.secret_key}
+    with running("the S3 server", argv, store.endpoint, folder, keys):
+        yield store
+
+
+@contextmanager
+def running(what: str, argv: list[str], url: str, folder: Path, env: dict[str, str]) -> Iterator[None]:
+    """Run a server, with its log in `folder`, from its first answer at `url` until the block ends."""
     with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, env=keys, cwd=folder)
+        process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=folder)
     try:
         deadline = time.monotonic() + _START_SECONDS
-        while not _answers(store.endpoint):
+        while not _answers(url):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise HoneDevError("the S3 server does not start", (folder / "log").read_text(errors="replace")[-600:])
+                raise HoneDevError(f"{what} does not start", (folder / "log").read_text(errors="replace")[-600:])
             time.sleep(0.05)
-        yield store
+        yield
     finally:
         process.terminate()
         process.wait(30)

@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from hone_api.dataset import Source
-from hone_api.finetunejob import ModelRef, Push, Tracking
+from hone_api.delivery import Delivery
+from hone_api.finetunejob import ModelRef, Tracking
 from hone_api.meta import ApiModel
 
 pytestmark = pytest.mark.pure
@@ -32,7 +33,7 @@ def test_an_unsafe_address_is_refused(model: type[ApiModel], uri: str) -> None:
 
 def test_credentials_are_refused_wherever_an_address_is() -> None:
     for model, value in (
-        (Push, {"uri": "oci://user:pw@registry/x"}),
+        (Delivery, {"uri": "oci://user:pw@registry/x"}),
         (Tracking, {"type": "MLflow", "uri": "https://user:pw@host"}),
     ):
         with pytest.raises(ValidationError, match="name a Secret in secretName"):

@@ -73,6 +73,17 @@ PLANS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ],
     ),
     "Verify": ({"name": "m", "artifacts": [{"path": "a", "digest": DIGEST}]}, ["a"]),
+    "Deliver": (
+        {
+            "name": "m-v1",
+            "version": 1,
+            "artifact": {"path": "a", "digest": DIGEST},
+            "target": {"uri": "pvc://claim/x"},
+            "targetPath": "target",
+            "secretPath": "secret",
+        },
+        ["a", "target", "secret"],
+    ),
     "Sweep": ({"store": "store", "remove": [DIGEST], "exports": ["run"], "asOf": 1.0}, ["store"]),
 }
 PATH = re.compile(r"(^|_)(paths?|store|incoming|file|folder|dir)$")

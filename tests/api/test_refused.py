@@ -330,7 +330,20 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (JOB, {MODEL: "oci://registry.example.org/models/x@sha256:" + "0" * 64}, MODEL, "not supported yet: name a model"),
     (JOB, {MODEL: "owner/name"}, MODEL, BASE),
     (JOB, {MODEL: "https://huggingface.co/owner/name"}, MODEL, "write hf://owner/name"),
-    (JOB, {"spec.output.push.uri": "oci://user:pw@registry/x"}, "spec.output.push.uri", NO_CREDENTIALS),
+    *(
+        (JOB, {"spec.output.push": [{"uri": uri, **more}]}, f"spec.output.push[0]{field}", words)
+        for uri, more, field, words in (
+            ("oci://user:pw@registry/x", {}, ".uri", NO_CREDENTIALS),
+            ("pvc://claim/a/../b", {}, ".uri", NO_DOTS),
+            ("hf://owner/name", {}, ".uri", "not supported yet: deliver to oci://"),
+            ("oci://registry/Upper", {}, ".uri", "a repository in lower case"),
+            ("oci://registry/x@sha256:" + "0" * 64, {}, ".uri", "a repository in lower case"),
+            ("https://host/x", {}, ".uri", "a delivery goes to"),
+            ("oci://registry/x", {"s3": {"region": "eu-west-1"}}, "", "s3 is for s3:// only"),
+            ("pvc://claim/x", {"secretName": "hone-x"}, "", "a volume needs no credentials"),
+        )
+    ),
+    (JOB, {"spec.output.push": [{"uri": "s3://bucket/x"}] * 2}, "spec.output.push", "names a uri twice"),
     (
         JOB,
         {"spec.tracking": [{"type": "MLflow", "uri": "https://user:pw@host"}]},

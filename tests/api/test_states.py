@@ -10,13 +10,22 @@ import pytest
 
 from hone_api.failures import FAILURES, FailureCode
 from hone_api.generate import KINDS
-from hone_api.states import CONDITIONS_OF, AttemptOutcome, ConditionType, DatasetPhase, JobPhase, Reason, State
+from hone_api.states import (
+    CONDITIONS_OF,
+    AttemptOutcome,
+    ConditionType,
+    DatasetPhase,
+    DeliveryState,
+    JobPhase,
+    Reason,
+    State,
+)
 
 pytestmark = pytest.mark.pure
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("crds/hone_api", "operator/hone_operator", "cli/hone_cli", "dev/hone_dev", "trainer/hone_trainer")
 DEFINED = ("crds/hone_api/states.py", "crds/hone_api/failures.py")
-STATES: tuple[type[State], ...] = (ConditionType, Reason, JobPhase, DatasetPhase, AttemptOutcome)
+STATES: tuple[type[State], ...] = (ConditionType, Reason, JobPhase, DatasetPhase, AttemptOutcome, DeliveryState)
 POD, JOB, NODE = "phase of a pod", "word of the Job API", "condition of a node"
 KUEUE = "word of Kueue's API"
 STAGE = "a stage of a pod, as its reports name it"
@@ -31,6 +40,7 @@ OTHER_THINGS = {
     ("crds/hone_api/modelversion.py", "Ready"): "title of a column",
     ("crds/hone_api/model.py", "Ready"): "title of a column",
     ("crds/hone_api/modelversion.py", "Servable"): "title of a column",
+    ("crds/hone_api/modelversion.py", "Delivered"): "title of a column",
     ("crds/hone_api/finetunejob.py", "Started"): "title of a column",
     ("dev/hone_dev/cluster.py", "Ready"): NODE,
     ("dev/hone_dev/dashboards.py", "Running"): "title of a panel",

@@ -10,7 +10,6 @@ from hone_api.unsupported import UNSUPPORTED, Unsupported, asked_for
 
 ASKED: dict[str, dict[str, Any]] = {
     "spec.tracking": {"spec.tracking": [{"type": "MLflow", "uri": "https://mlflow.example.org"}]},
-    "spec.output.push": {"spec.output.push": {"uri": "oci://registry/model"}},
     "spec.output.version": {"spec.output.version": 3},
     "spec.deepspeed.offload": {"spec.deepspeed.offload": "Optimizer"},
     "spec.deepspeed with method PPO": {
@@ -27,6 +26,7 @@ NOT_ASKED: tuple[dict[str, Any], ...] = (
     {"spec.deepspeed": {"zeroStage": 3}},
     {"spec.scheduling": {"priorityClassName": "urgent", "queueName": "team", "topology": {"required": "rack"}}},
     {"spec.model.uri": "pvc://models/base"},
+    {"spec.output.push": [{"uri": "oci://registry.example.org/team/model", "secretName": "hone-registry"}]},
     {"spec.method": "PPO", "spec.ppo": {"rewardModelVersion": "judge-v1"}},
 )
 ENTRIES = pytest.mark.parametrize("entry", UNSUPPORTED, ids=lambda e: e.what)

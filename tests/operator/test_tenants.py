@@ -71,8 +71,8 @@ def synthesis(secret=None, judge_secret=None):
 
 SECRETS = {
     ("FineTuneJob", "model.secretName"): lambda s: fine_tune_job(model={"uri": "hf://a/b", "secretName": s}),
-    ("FineTuneJob", "output.push.secretName"): lambda s: fine_tune_job(
-        output={"modelName": "m", "push": {"uri": "s3://bucket/x", "secretName": s}}
+    ("FineTuneJob", "output.push[].secretName"): lambda s: fine_tune_job(
+        output={"modelName": "m", "push": [{"uri": "s3://bucket/x", "secretName": s}]}
     ),
     ("FineTuneJob", "tracking[].secretName"): lambda s: fine_tune_job(tracking=[{"type": "MLflow", "secretName": s}]),
     ("FineTuneJob", "grpo.generation.secretName"): lambda s: grpo(

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hone_api.dataset import DatasetSpec
+from hone_api.delivery import Delivery
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.finetunejob_status import Resolved
 from hone_api.modelversion import ModelVersionSpec
 from hone_api.plan import DatasetInput
 from hone_operator.desired import sweep
+from hone_operator.desired.deliver import Parcel, deliver
 from hone_operator.desired.encode import encode, encode_plan, encoded
 from hone_operator.desired.fetch import fetch
 from hone_operator.desired.materialize import ReferencedObjects, materialize
@@ -169,7 +171,7 @@ def encoded_rows() -> list[dict[str, Any]]:
     return encode(owner("PersistentVolumeClaim", "hone-store"), shared, first, 1, PLATFORM)
 
 
-def model_verify() -> list[dict[str, Any]]:
+def _version() -> ModelVersionSpec:
     artifacts = [
         {"format": f, "uri": f"pvc://{c}/models/x/{f.lower()}", "digest": DIGEST, "sizeBytes": 1}
         for f, c in (("Adapter", "hone-store"), ("Merged", "other"), ("Full", "hone-store"))
@@ -182,8 +184,16 @@ def model_verify() -> list[dict[str, Any]]:
         "hyperParameters": {},
         "seed": 1,
     }
-    spec = ModelVersionSpec.model_validate({"modelName": "m", "version": 1, "artifacts": artifacts, "lineage": lineage})
-    return verify(owner("ModelVersion", "m-v1"), spec, 1, PLATFORM)
+    return ModelVersionSpec.model_validate({"modelName": "m", "version": 1, "artifacts": artifacts, "lineage": lineage})
+
+
+def model_verify() -> list[dict[str, Any]]:
+    return verify(owner("ModelVersion", "m-v1"), _version(), 1, PLATFORM)
+
+
+def model_delivery(**target: Any) -> list[dict[str, Any]]:
+    parcel = Parcel.of(_version(), Delivery.model_validate(target), PLATFORM)
+    return deliver(owner("ModelVersion", "m-v1"), _version(), parcel, 1, PLATFORM)
 
 
 def swept() -> list[dict[str, Any]]:
@@ -213,6 +223,8 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "tasks": harness_tasks,
     "encode": encoded_rows,
     "verify": model_verify,
+    "deliver-image": lambda: model_delivery(uri="oci://registry.example/team/m", secretName="hone-registry"),
+    "deliver-volume": lambda: model_delivery(uri="pvc://serving/team", form="Adapter"),
     "sweep": swept,
     "store": lambda: [claim("team", PLATFORM)],
 }

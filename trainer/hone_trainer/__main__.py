@@ -22,6 +22,7 @@ from hone_api.dataset import Format
 from hone_api.failures import FailureCode
 from hone_api.plan import (
     PLAN_SHA256_ENV,
+    DeliverPlan,
     FetchPlan,
     MaterializePlan,
     MixPlan,
@@ -73,6 +74,7 @@ examples:
   python -m hone_trainer evaluate out/adapter --data rows.jsonl   the numbers of a finished run again
   python -m hone_trainer export work/checkpoints/step-000400 --output out   a checkpoint as a model, later
   python -m hone_trainer verify artifacts.json            every file against its manifest
+  python -m hone_trainer deliver delivery.json            an artifact to oci://, s3:// or a volume
 
 exit codes: 0 done, 65 data, 70 diverged, 74 input/output, 75 saved and interrupted, 78 configuration, 1 other.
 A plan is one JSON file; hone_api.plan describes it. Relative paths in it are relative to its folder.
@@ -129,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         "tasks": "the data sets of evaluation.harness into the store, pinned to commits",
         "encode": "rows of a Training plan as tokens into its `encodedPath`, before it runs",
         "verify": "hash every file of artifacts against their manifests",
+        "deliver": "copy an artifact to a registry, a bucket or a volume, and compare every byte",
     }
     for name, text in helps.items():
         command = commands.add_parser(name, help=text, description=text)
@@ -246,6 +249,13 @@ def _verify(options: argparse.Namespace, _: list[str]) -> Result:
     return verify.run(plan)
 
 
+def _deliver(options: argparse.Namespace, _: list[str]) -> Result:
+    plan = _read_plan(options.plan, DeliverPlan)
+    from hone_trainer.delivery import deliver
+
+    return deliver.run(plan)
+
+
 def _ask(_: argparse.Namespace, rest: list[str]) -> None:
     arguments = command_options.ask(rest)
     from hone_trainer.commands import ask
@@ -316,6 +326,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "tasks": _tasks,
     "encode": _encode,
     "verify": _verify,
+    "deliver": _deliver,
     "ask": _ask,
     "chat": _chat,
     "evaluate": _evaluate,

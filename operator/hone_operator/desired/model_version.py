@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from hone_api import API_VERSION
+from hone_api.delivery import Delivery
 from hone_api.finetunejob_status import Resolved
 from hone_api.hyperparameters import PLACES
 from hone_api.modelversion import (
@@ -103,6 +104,7 @@ class FinishedRun:
     store_claim: str
     ancestors: list[Ancestor] = field(default_factory=list)
     spec_digest: str | None = None
+    deliveries: list[Delivery] | None = None
 
 
 def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
@@ -144,6 +146,7 @@ def model_version(run: FinishedRun, number: int) -> dict[str, Any]:
         ),
         evaluation=ModelEvaluation(numbers=run.result.numbers, samples=run.result.samples),
         approval=_approval(run.result),
+        deliveries=run.deliveries,
     )
     labels = names.labels("model", run.owner)
     return {

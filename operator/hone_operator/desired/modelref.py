@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from hone_api.delivery import ArtifactForm
 from hone_api.finetunejob_status import PinnedModel
-from hone_api.modelversion import Ancestor, ArtifactForm, ModelVersionSpec
+from hone_api.modelversion import Ancestor, ModelVersionSpec
 from hone_api.plan import ArtifactInput, ModelInput
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform

@@ -109,7 +109,7 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         namespace=meta["namespace"],
         services=platform.limits.services,
         cluster_cidrs=platform.limits.cluster_cidrs,
-        output=spec.output,
+        output=spec.output.model_copy(update={"push": None}),  # a Job of the ModelVersion does that
         work_path=str(names.STORE / "runs" / uid),
         output_path=str(names.STORE / "models" / uid),
         export_folder=f"attempt-{attempt.number}",

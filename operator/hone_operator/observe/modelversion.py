@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hone_api.states import DeliveryState
+from hone_operator.desired import names
+from hone_operator.desired.deliver import COMPONENT
 from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
 from hone_operator.reconcile.modelversion import ObservedForModelVersion
+from hone_operator.reconcile.pods import ObservedJob
 
 
 @dataclass(frozen=True)
@@ -17,15 +21,36 @@ class ModelVersionReader:
     exists: Existence
 
     async def observe(self, body: Mapping[str, Any]) -> ObservedForModelVersion:
-        """What is seen of the ModelVersion: its Jobs, and a claim that is missing."""
-        verified = bool((body.get("status") or {}).get("verifiedAt"))
-        jobs = await self.children.jobs(body, lambda job: not verified)
+        """What is seen of the ModelVersion: its Jobs, and claims that are missing."""
+        status = body.get("status") or {}
+        verified = bool(status.get("verifiedAt"))
+        done = {entry["key"] for entry in status.get("deliveries") or () if entry["state"] == DeliveryState.DELIVERED}
+
+        def is_undigested(job: ObservedJob) -> bool:
+            labels = job.body["metadata"].get("labels", {})
+            if labels.get(names.COMPONENT) == COMPONENT:
+                return labels.get(names.CONTENT) not in done
+            return not verified
+
+        jobs = await self.children.jobs(body, is_undigested)
+        namespace = body["metadata"]["namespace"]
+        if verified:
+            return ObservedForModelVersion(jobs=jobs, missing_targets=await self._missing(namespace, body["spec"]))
         missing = None
-        if not verified and not jobs:
-            namespace = body["metadata"]["namespace"]
+        if not jobs:
             for artifact in body["spec"]["artifacts"]:
-                scheme, _, rest = artifact["uri"].partition("://")
-                claim = rest.partition("/")[0]
-                if scheme == "pvc" and not await self.exists.of_claim(namespace, claim):
+                claim = _claim(artifact["uri"])
+                if claim and not await self.exists.of_claim(namespace, claim):
                     missing = claim
         return ObservedForModelVersion(jobs=jobs, missing_claim=missing)
+
+    async def _missing(self, namespace: str, spec: Mapping[str, Any]) -> frozenset[str]:
+        """Claims that deliveries write and that do not exist."""
+        claims = {claim for target in spec.get("deliveries") or () if (claim := _claim(target["uri"]))}
+        return frozenset({claim for claim in claims if not await self.exists.of_claim(namespace, claim)})
+
+
+def _claim(uri: str) -> str | None:
+    """The claim of a pvc:// URI."""
+    scheme, _, rest = uri.partition("://")
+    return rest.partition("/")[0] if scheme == "pvc" else None

@@ -7,6 +7,7 @@ the policy, and clusters without it.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hone_api.delivery import Delivery
 from hone_api.failures import FailureCode
 from hone_api.states import ConditionType
 from hone_operator.desired.platform import Bounds
@@ -44,6 +45,11 @@ def problems(body: Mapping[str, Any], bounds: Bounds) -> list[str]:
     spec = body["spec"]
     found = [*_secrets(spec, bounds), *placement(spec.get("scheduling") or {}, bounds)]
     return [*found, *_model(spec, bounds), *_gpus(spec, bounds)] if body["kind"] == "FineTuneJob" else found
+
+
+def delivery(target: Delivery, bounds: Bounds) -> Iterator[str]:
+    """Why this delivery is not allowed; empty if it is. Whoever edits a ModelVersion can name any Secret."""
+    return _secrets({"deliveries": [target.to_json()]}, bounds)
 
 
 def _model(spec: Mapping[str, Any], bounds: Bounds) -> Iterator[str]:

@@ -45,6 +45,7 @@ def record(
         store_claim=platform.store_claim,
         ancestors=attempt.ancestors,
         spec_digest=spec_digest(attempt.spec),
+        deliveries=attempt.spec.output.push,
     )
     body = model_version(run, version.number)
     draft.record.append(body)

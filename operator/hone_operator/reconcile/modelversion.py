@@ -16,7 +16,8 @@ from hone_api.states import AnyReason, ConditionType, Reason
 from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.verify import claims, verify
-from hone_operator.reconcile import retrying
+from hone_operator.reconcile import delivery, retrying
+from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import VersionDraft, as_json
 from hone_operator.reconcile.pods import ObservedJob
@@ -33,6 +34,8 @@ class ObservedForModelVersion:
 
     jobs: Sequence[ObservedJob] = ()
     missing_claim: str | None = None
+    missing_targets: frozenset[str] = frozenset()
+    """Claims that deliveries write and that do not exist."""
     refusals: Sequence[Refusal] = field(default_factory=tuple)
 
 
@@ -53,9 +56,11 @@ def reconcile(version: Mapping[str, Any], seen: ObservedForModelVersion, now: da
     _columns(draft, spec)
     _servable(draft, spec)
     if verified_at := draft.old.get("verifiedAt"):
-        draft.delete += [job.body for job in seen.jobs]  # the status has all they say; failed ones stay, for their logs
-        return _verified(draft, verified_at, platform)
-    return _verify(draft, spec, seen, observe_tries(seen.jobs), platform)
+        # The status has all they say; failed ones stay, for their logs.
+        draft.delete += [job.body for job in of_component(seen.jobs, "verify")]
+        return _verified(draft, spec, seen, verified_at, platform)
+    delivery.waiting(draft, spec)
+    return _verify(draft, spec, seen, observe_tries(of_component(seen.jobs, "verify")), platform)
 
 
 def _refuse(draft: VersionDraft, reason: AnyReason, message: str) -> Outcome:
@@ -102,7 +107,7 @@ def _verify(
     if tries.job and tries.job.finished:
         draft.put(lastTryTime=tries.job.ended_at, tries=number)
     if tries.ending and isinstance(tries.ending.result, VerifyResult) and tries.job and not tries.cause:
-        return _verified(draft, tries.job.ended_at, platform)
+        return _verified(draft, spec, seen, tries.job.ended_at, platform)
     cause = tries.cause or timed_out(tries, draft.now, platform.start_timeout_seconds)
     if cause and (cause.retry is Retry.NEVER or tries.cause is None):
         draft.delete += [tries.job.body] if tries.active and tries.job else []
@@ -146,9 +151,13 @@ def _unverified(draft: VersionDraft, reason: AnyReason, message: str, final: boo
     return draft.outcome()
 
 
-def _verified(draft: VersionDraft, at: str, platform: Platform) -> Outcome:
+def _verified(
+    draft: VersionDraft, spec: ModelVersionSpec, seen: ObservedForModelVersion, at: str, platform: Platform
+) -> Outcome:
     draft.put(verifiedAt=at, downloadPod=as_json(platform.pod_image()))
     draft.conditions.set(ConditionType.VERIFIED, True, Reason.VERIFIED, "Every file matches its manifest.")
     draft.ready(True, Reason.VERIFIED, "Every file matches its manifest.")
     draft.tell_change(ConditionType.READY)
+    deliveries = delivery.ObservedDeliveries(seen.jobs, seen.missing_targets, seen.refusals)
+    delivery.reconcile(draft, spec, deliveries, platform)
     return draft.outcome()

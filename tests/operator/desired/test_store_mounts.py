@@ -39,6 +39,8 @@ MAY_WRITE: dict[str, set[str]] = {
     "tasks": {"evaluation-tasks"},
     "encode": {"encoded"},
     "verify": set(),
+    "deliver-image": set(),
+    "deliver-volume": set(),
     "sweep": {""},
 }
 

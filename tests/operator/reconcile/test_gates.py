@@ -61,7 +61,6 @@ def test_the_same_again_writes_nothing(life):
         ({"model": {"uri": "https://host/x"}}, "spec.model.uri"),
         ({"deepspeed": {"offload": "Optimizer"}, "resources": {"nodes": 2}}, "spec.deepspeed.offload"),
         ({"output": {"modelName": "m", "version": 3}}, "spec.output.version"),
-        ({"output": {"modelName": "m", "push": {"uri": "oci://h/x"}}}, "spec.output.push"),
         ({"tracking": [{"type": "MLflow"}]}, "spec.tracking"),
     ],
 )

@@ -2,58 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from version_life import VERIFIED, Life
 
-from hone_operator.reconcile.modelversion import ObservedForModelVersion, reconcile
 from hone_operator.reconcile.outcome import Outcome
 
 pytestmark = pytest.mark.pure
-VERIFIED = {"result": {"kind": "Verify", "files": 3, "sizeBytes": 10}}
-
-
-class Life:
-    """A ModelVersion that is reconciled again and again."""
-
-    def __init__(self, world: Any, uri: str = "pvc://hone-store/models/job-uid/adapter"):
-        self.world = world
-        self.version = {
-            "kind": "ModelVersion",
-            "metadata": {"name": "tutor-v1", "namespace": "team", "uid": "version-uid", "generation": 1},
-            "spec": {
-                "modelName": "tutor",
-                "version": 1,
-                "artifacts": [{"format": "Adapter", "uri": uri, "digest": world.digest, "sizeBytes": 10}],
-                "lineage": {
-                    "baseModel": {"uri": "hf://org/model"},
-                    "datasets": [],
-                    "job": {"name": "run", "uid": "job-uid"},
-                    "method": "SFT",
-                    "hyperParameters": {},
-                    "seed": 42,
-                },
-                "evaluation": {"numbers": [{"name": "loss", "base": "3.9", "tuned": "2.1"}]},
-            },
-        }
-        self.children: list[Any] = []
-
-    def tick(self, seconds: float = 0, missing_claim: str | None = None) -> Outcome:
-        observed = ObservedForModelVersion(jobs=self.children, missing_claim=missing_claim)
-        outcome = reconcile(self.version, observed, self.world.time(seconds), self.world.platform)
-        if outcome.status is not None:
-            self.version["status"] = outcome.status
-        self.children += [self.world.child(b) for b in outcome.create if b["kind"] == "Job"]
-        gone = {b["metadata"]["name"] for b in outcome.delete}
-        self.children = [c for c in self.children if c.name not in gone]
-        return outcome
-
-    def ends(self, type_: str, pod: Any) -> None:
-        self.children[-1] = self.world.ended(self.world.child(self.children[-1].body, pod), type_)
-
-    @property
-    def status(self) -> dict[str, Any]:
-        return self.version["status"]
 
 
 @pytest.fixture

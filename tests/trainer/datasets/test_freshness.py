@@ -16,7 +16,8 @@ import tls_server
 from hone_api.plan import DatasetInput, MaterializePlan
 from hone_api.report import DatasetResult
 from hone_dev import hub, objectstore
-from hone_trainer.datasets import materialize, s3, sources
+from hone_trainer.datasets import materialize, sources
+from hone_trainer.endpoints import s3
 from hone_trainer.endpoints.http import Mark
 
 pytestmark = pytest.mark.trainer

@@ -15,6 +15,7 @@ import pytest
 from hone_api.plan import Limits, MaterializePlan
 from hone_dev import objectstore
 from hone_trainer.datasets import materialize, s3
+from hone_trainer.endpoints import s3 as endpoint_s3
 from hone_trainer.endpoints.addresses import Resolution
 from hone_trainer.errors import SourceError
 from hone_trainer.secrets import scrub
@@ -48,8 +49,8 @@ def make(store: objectstore.ObjectStore, tmp_path: Path) -> Any:
     def make(uri: str, secret: str | None = None, limits: Limits = LOCAL, **source: Any) -> MaterializePlan:
         folder = tmp_path / "secret"
         folder.mkdir(exist_ok=True)
-        (folder / s3.KEY).write_text(store.access_key)
-        (folder / s3.SECRET).write_text(secret or store.secret_key)
+        (folder / endpoint_s3.KEY).write_text(store.access_key)
+        (folder / endpoint_s3.SECRET).write_text(secret or store.secret_key)
         place = {"endpoint": store.endpoint, **source.pop("s3", {})}
         return MaterializePlan.model_validate(
             {
@@ -144,9 +145,9 @@ def test_no_secret_is_anonymous(make: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_secret_without_a_key_is_told(make: Any) -> None:
     plan = make("s3://data/chat")
-    (Path(plan.secret_path) / s3.SECRET).unlink()
+    (Path(plan.secret_path) / endpoint_s3.SECRET).unlink()
     error = refusal(plan)
-    assert (error.code, s3.SECRET in error.message) == ("SecretKeyNotFound", True)
+    assert (error.code, endpoint_s3.SECRET in error.message) == ("SecretKeyNotFound", True)
 
 
 def test_more_than_the_limit_is_not_begun(make: Any) -> None:

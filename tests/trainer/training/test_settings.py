@@ -108,7 +108,7 @@ def test_all_wrong_fields_are_told_at_once() -> None:
 
 
 def test_what_is_not_built_is_refused_by_name() -> None:
-    wrong = plan(method="DPO", output={"modelName": "m", "push": {"uri": "oci://a/b"}})
+    wrong = plan(method="DPO", output={"modelName": "m", "push": [{"uri": "oci://a/b"}]})
     with pytest.raises(TrainerError) as caught:
         preflight.check_plan(wrong, Device(1, cuda=False, bf16=False), methods=["SFT"])
     assert caught.value.code == "NotSupportedYet"

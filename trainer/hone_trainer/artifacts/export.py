@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hone_api.delivery import ArtifactForm
 from hone_api.failures import FailureCode
-from hone_api.modelversion import AnsweredPrompt, Artifact, ArtifactForm, EvaluationNumber
+from hone_api.modelversion import AnsweredPrompt, Artifact, EvaluationNumber
 from hone_trainer import ranks
 from hone_trainer.artifacts import model_card, run_page, servable
 from hone_trainer.artifacts.run_summary import Effort

@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Sequence
 
-from hone_api.modelversion import AnsweredPrompt, ArtifactForm, Ending, EvaluationNumber
+from hone_api.delivery import ArtifactForm
+from hone_api.modelversion import AnsweredPrompt, Ending, EvaluationNumber
 from hone_api.plan import TrainingPlan
 
 TITLES: dict[ArtifactForm, str] = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from hone_api.plan import MaterializePlan, TrainingPlan
+from hone_api.plan import DeliverPlan, MaterializePlan, TrainingPlan
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -212,9 +212,9 @@ class AllowedNetwork:
         return f"{namespace}.svc.{self.cluster_domain}".lower() if namespace else None
 
 
-def network_of(plan: MaterializePlan | TrainingPlan) -> AllowedNetwork:
-    """The destinations that a plan's sources and endpoints may have."""
-    bounds = plan.limits if isinstance(plan, MaterializePlan) else plan
+def network_of(plan: MaterializePlan | TrainingPlan | DeliverPlan) -> AllowedNetwork:
+    """The destinations that a plan's sources, endpoints and deliveries may have."""
+    bounds = plan if isinstance(plan, TrainingPlan) else plan.limits
     return AllowedNetwork(
         bounds.allow_private_addresses, plan.cluster_domain, plan.namespace, bounds.services, bounds.cluster_cidrs
     )

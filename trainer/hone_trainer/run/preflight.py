@@ -92,8 +92,8 @@ def _not_supported(plan: TrainingPlan, methods: Collection[str]) -> Iterator[str
         yield f"method {plan.method} (this version has {', '.join(methods)})"
     if plan.grpo and plan.grpo.generation.is_colocated and find_spec("vllm") is None:
         yield "grpo.generation.engine VLLM (this image has no vLLM: use trainer-vllm, or engine Transformers)"
-    if plan.output.push is not None:
-        yield "output.push"
+    if plan.output.push:
+        yield "output.push (deliver the result by `python -m hone_trainer deliver`)"
     if plan.method == "PPO" and plan.deepspeed:
         yield "deepspeed with method PPO (GRPO can shard, with a reward of type RewardModel)"
 

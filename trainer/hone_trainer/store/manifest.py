@@ -45,7 +45,7 @@ def write(folder: str | Path) -> str:
     paths = list(_files(root))
     entries = [_entry(root, path, flush=True) for path in paths]
     for directory in {(root / path).parent for path in paths} | {root}:
-        _flush(directory)
+        flush_directory(directory)
     text = json.dumps(Manifest(files=entries).model_dump(), indent=1, sort_keys=True).encode() + b"\n"
     if len(text) > MAX_BYTES:
         raise _mismatch(root, [f"too many files: {MANIFEST} would have {len(text)} bytes, more than {MAX_BYTES}"])
@@ -116,7 +116,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _flush(path.parent)
+    flush_directory(path.parent)
 
 
 def _read_manifest(root: Path) -> bytes:
@@ -176,7 +176,8 @@ def _difference(root: Path, expected: Entry) -> str | None:
     return None if actual == expected else f"{expected.path}: SHA-256 is {actual.sha256}, expected {expected.sha256}"
 
 
-def _flush(directory: Path) -> None:
+def flush_directory(directory: Path) -> None:
+    """Write a directory's entries to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

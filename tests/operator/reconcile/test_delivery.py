@@ -1,0 +1,181 @@
+"""Deliveries of a ModelVersion, decided from what is observed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from version_life import Life
+
+from hone_operator.reconcile.outcome import Outcome, Refusal
+
+pytestmark = pytest.mark.pure
+BUCKET = "s3://models/team"
+REGISTRY = "oci://registry.example.org/team/tutor"
+DIGEST = "sha256:" + "1" * 64
+
+
+@pytest.fixture
+def life(world: Any) -> Life:
+    """A version that is verified, and goes to a bucket."""
+    life = Life(world)
+    life.version["spec"]["deliveries"] = [{"uri": BUCKET, "secretName": "hone-keys"}]
+    life.verified()
+    return life
+
+
+def arrived(uri: str = BUCKET, sent: int = 10) -> dict[str, Any]:
+    result = {"location": f"{uri}/tutor-v1", "digest": DIGEST, "sizeBytes": 10, "uploadedBytes": sent}
+    return {"result": {"kind": "Deliver", **result}}
+
+
+def jobs(outcome: Outcome) -> list[str]:
+    return [body["metadata"]["name"] for body in outcome.create if body["kind"] == "Job"]
+
+
+def states(life: Life) -> list[tuple[str, str | None]]:
+    return [(entry["state"], entry.get("reason")) for entry in life.status["deliveries"]]
+
+
+def test_nothing_is_delivered_before_the_files_are_verified(world: Any, conditions: Any) -> None:
+    life = Life(world)
+    life.version["spec"]["deliveries"] = [{"uri": BUCKET}]
+    assert len(jobs(life.tick())) == 1, "the one that verifies"
+    assert conditions(life.status)["Delivered"] == "False/Waiting"
+
+
+def test_a_job_copies_the_artifact_and_its_result_is_the_status(life: Life, conditions: Any) -> None:
+    outcome = life.tick(61)
+    (plan,) = [json.loads(b["data"]["plan.json"]) for b in outcome.create if b["kind"] == "ConfigMap"]
+    assert plan["artifact"] == {"path": "/artifact", "digest": life.world.digest}
+    assert (plan["target"]["uri"], plan["secretPath"], plan["namespace"]) == (BUCKET, "/secrets/source", "team")
+    assert conditions(life.status)["Ready"] == "True/Verified", "it can be used meanwhile"
+    assert conditions(life.status)["Delivered"] == "False/Delivering"
+    assert life.tick(62).create == ()
+    life.ends("Complete", life.world.dead(0, outcome=arrived()))
+    life.tick(90)
+    assert conditions(life.status)["Delivered"] == "True/Delivered"
+    (entry,) = life.status["deliveries"]
+    assert {name: value for name, value in entry.items() if name != "key"} == {
+        "uri": BUCKET,
+        "state": "Delivered",
+        "location": f"{BUCKET}/tutor-v1",
+        "digest": DIGEST,
+        "sizeBytes": 10,
+        "uploadedBytes": 10,
+        "tries": 1,
+        "deliveredAt": "2026-01-02T03:05:05Z",
+    }
+    assert life.children == [], "its Jobs say no more than the status"
+    assert life.tick(1000) == Outcome()
+
+
+def test_an_unreachable_server_is_tried_again_and_the_model_stays_ready(life: Life, conditions: Any) -> None:
+    life.tick(61)
+    life.ends("Failed", life.world.dead(74, outcome=life.world.failure("DestinationUnreachable", "no route")))
+    assert life.tick(62).check_again_in
+    assert states(life) == [("Pending", "DestinationUnreachable")]
+    assert "Attempt 2 starts at" in life.status["deliveries"][0]["message"]
+    assert conditions(life.status)["Ready"] == "True/Verified"
+    assert len(jobs(life.tick(1000))) == 1
+    assert states(life) == [("Delivering", "DestinationUnreachable")]
+    life.ends("Complete", life.world.dead(0, outcome=arrived()))
+    life.tick(1100)
+    assert (states(life), life.status["deliveries"][0]["tries"]) == ([("Delivered", None)], 2)
+
+
+def test_an_occupied_place_is_final_until_the_entry_changes(life: Life, conditions: Any) -> None:
+    life.tick(61)
+    life.ends("Failed", life.world.dead(78, outcome=life.world.failure("DestinationOccupied", "another model")))
+    life.tick(62)
+    assert states(life) == [("Failed", "DestinationOccupied")]
+    assert conditions(life.status)["Delivered"] == "False/DestinationOccupied"
+    assert (conditions(life.status)["Ready"], conditions(life.status)["Stalled"][:5]) == ("True/Verified", "False")
+    assert life.tick(10_000) == Outcome(), "its Job stays, with the log"
+    life.children.clear()
+    assert life.tick(10_001).create == (), "nor when its Job is gone"
+    life.version["spec"]["deliveries"][0]["uri"] = "s3://models/elsewhere"
+    assert len(jobs(life.tick(10_002))) == 1
+
+
+def test_each_entry_goes_its_own_way(life: Life, conditions: Any) -> None:
+    life.version["spec"]["deliveries"].append({"uri": REGISTRY})
+    assert len(jobs(life.tick(61))) == 2
+    bucket, registry = life.children[-2:]
+    life.world.ended(life.world.child(bucket.body, life.world.dead(0, outcome=arrived())), "Complete")
+    life.children[-2] = life.world.child(bucket.body, life.world.dead(0, outcome=arrived()))
+    life.tick(70)
+    assert states(life) == [("Delivered", None), ("Delivering", "Delivering")]
+    assert conditions(life.status)["Delivered"] == "False/Delivering"
+    assert [job.name for job in life.children] == [registry.name]
+
+
+def test_an_entry_that_is_removed_takes_its_job_along(life: Life) -> None:
+    life.tick(61)
+    life.tick(62)
+    (job,) = life.children
+    life.version["spec"]["deliveries"] = []
+    assert life.tick(63).delete == (job.body,)
+    assert "deliveries" not in life.status
+    assert "Delivered" not in {c["type"] for c in life.status["conditions"]}
+
+
+def test_a_rejected_version_waits_for_an_approval(life: Life) -> None:
+    life.version["spec"]["approval"] = {"state": "Rejected"}
+    assert jobs(life.tick(61)) == []
+    assert states(life) == [("Pending", "ModelVersionRejected")]
+    life.version["spec"]["approval"] = {"state": "Approved"}
+    assert len(jobs(life.tick(62))) == 1
+
+
+def test_a_missing_claim_heals(life: Life) -> None:
+    life.version["spec"]["deliveries"] = [{"uri": "pvc://serving/team"}]
+    assert jobs(life.tick(61, missing_targets=["serving"])) == []
+    assert states(life) == [("Pending", "PVCNotFound")]
+    outcome = life.tick(76)
+    (job,) = [body for body in outcome.create if body["kind"] == "Job"]
+    mounts = {m["name"]: m for m in job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+    assert mounts["artifact"] == {
+        "name": "artifact",
+        "mountPath": "/artifact",
+        "subPath": "models/job-uid/adapter",
+        "readOnly": True,
+    }
+    assert "readOnly" not in mounts["target"]
+
+
+@pytest.mark.parametrize(
+    ("delivery", "words"),
+    [
+        ({"uri": "pvc://hone-store/models"}, "hone-store is the store"),
+        ({"uri": BUCKET, "form": "GGUF"}, "no form GGUF, it has Adapter"),
+    ],
+)
+def test_what_can_never_be_delivered_says_why(life: Life, delivery: dict[str, str], words: str) -> None:
+    life.version["spec"]["deliveries"] = [delivery]
+    assert jobs(life.tick(61)) == []
+    assert states(life) == [("Failed", "DestinationRefused")]
+    assert words in life.status["deliveries"][0]["message"]
+
+
+def test_a_secret_outside_the_prefix_is_not_mounted(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from hone_operator.desired.platform import Bounds
+
+    platform = replace(life.world.platform, bounds=Bounds(secret_prefix="hone-"))
+    monkeypatch.setattr(life.world, "platform", platform, raising=False)
+    life.version["spec"]["deliveries"] = [{"uri": BUCKET, "secretName": "database-password"}]
+    assert jobs(life.tick(61)) == []
+    assert states(life) == [("Pending", "NotAllowed")]
+    assert "copy it to a Secret called hone-database-password" in life.status["deliveries"][0]["message"]
+
+
+def test_a_quota_is_waited_for(life: Life) -> None:
+    (name,) = jobs(life.tick(61))
+    life.children.clear()
+    refused = Refusal("Job", name, "QuotaExceeded", "exceeded quota: count/jobs", False)
+    del life.status["deliveries"]
+    assert life.tick(62, refusals=(refused,)).check_again_in == 15
+    assert states(life) == [("Pending", "QuotaExceeded")]

@@ -1,0 +1,75 @@
+"""A small artifact, and plans that deliver it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from hone_api.plan import DeliverPlan
+from hone_trainer.store import manifest
+
+
+class Model:
+    """An artifact in a folder, as a run leaves it."""
+
+    def __init__(self, folder: Path, seed: int = 1, weights: int = 300_000) -> None:
+        self.folder = folder
+        (folder / "plots").mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_bytes(Random(seed).randbytes(weights))
+        (folder / "tokenizer.json").write_bytes(Random(0).randbytes(200_000))
+        (folder / "adapter_config.json").write_text(f'{{"seed": {seed}}}')
+        (folder / "plots" / "loss.svg").write_text("<svg/>")
+        (folder / "empty").write_bytes(b"")
+        self.digest = manifest.write(folder)
+
+    def files(self) -> dict[str, bytes]:
+        """Content by path, with the manifest."""
+        return read(self.folder)
+
+    def plan(self, uri: str, name: str = "tutor-v3", version: int = 3, **fields: Any) -> DeliverPlan:
+        return DeliverPlan.model_validate(
+            {
+                "name": name,
+                "version": version,
+                "artifact": {"path": str(self.folder), "digest": self.digest},
+                "limits": {"allowPrivateAddresses": True},
+                **fields,
+                "target": {"uri": uri, **fields.get("target", {})},
+            }
+        )
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Model:
+    return Model(tmp_path / "model")
+
+
+class Stopped(BaseException):
+    """Stands for a kill: no handler of an error sees it."""
+
+
+class Stopping:
+    """Ends the delivery after so many bytes of files."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self, count: int) -> None:
+        self.left -= count
+        if self.left <= 0:
+            raise Stopped
+
+
+def secret(folder: Path, **keys: str) -> str:
+    """A mounted Secret."""
+    folder.mkdir()
+    for name, value in keys.items():
+        (folder / name).write_text(value)
+    return str(folder)

@@ -1,0 +1,125 @@
+"""s3:// targets against a real S3 server."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.plan import DeliverPlan
+from hone_api.source import S3
+from hone_dev import objectstore
+from hone_trainer.delivery import bucket, deliver
+from hone_trainer.delivery.original import Original
+from hone_trainer.endpoints import s3
+from hone_trainer.endpoints.addresses import AllowedNetwork
+from hone_trainer.endpoints.http import resolve
+from hone_trainer.errors import TrainerError
+
+from .conftest import Model, Stopped, Stopping, read, secret
+
+pytestmark = pytest.mark.trainer
+SIZE = 500_017
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[objectstore.ObjectStore]:
+    with objectstore.serve(tmp_path_factory.mktemp("s3")) as store:
+        yield store
+
+
+class Place:
+    """A bucket of its own for a test."""
+
+    def __init__(self, store: objectstore.ObjectStore, tmp_path: Path) -> None:
+        self.store = store
+        self.name = f"models-{abs(hash(str(tmp_path)))}"
+        self.folder = store.bucket(self.name)
+        self.keys = secret(tmp_path / "keys", **{s3.KEY: store.access_key, s3.SECRET: store.secret_key})
+        self.client = s3.client(
+            self.target["s3"], s3.credentials(self.keys), s3.Carrier(AllowedNetwork(allow_private=True))
+        )
+
+    @property
+    def target(self) -> dict[str, Any]:
+        return {"s3": S3(endpoint=self.store.endpoint), "secretName": "keys"}
+
+    def plan(self, model: Model, path: str = "team", **fields: Any) -> DeliverPlan:
+        target = {**self.target, **fields.pop("target", {})}
+        return model.plan(f"s3://{self.name}/{path}", target=target, secretPath=self.keys, **fields)
+
+
+@pytest.fixture
+def place(store: objectstore.ObjectStore, tmp_path: Path) -> Place:
+    return Place(store, tmp_path)
+
+
+def code(plan: DeliverPlan) -> str:
+    with pytest.raises(TrainerError) as caught:
+        deliver.run(plan)
+    return str(caught.value.code)
+
+
+def stopped(plan: DeliverPlan, model: Model, after: int) -> None:
+    with pytest.raises(Stopped):
+        bucket.deliver(plan, Original.of(model.folder, model.digest), Stopping(after), math.inf, resolve)
+
+
+def test_every_byte_is_below_the_name_of_the_version(place: Place, model: Model) -> None:
+    result = deliver.run(place.plan(model))
+    assert result.location == f"s3://{place.name}/team/tutor-v3"
+    assert (result.digest, result.size_bytes, result.uploaded_bytes) == (model.digest, SIZE, SIZE)
+    assert read(place.folder / "team" / "tutor-v3") == model.files()
+    assert deliver.run(place.plan(model)).uploaded_bytes == 0, "it is there"
+
+
+def test_the_bucket_itself_is_a_target(place: Place, model: Model) -> None:
+    assert deliver.run(place.plan(model, path="")).location == f"s3://{place.name}/tutor-v3"
+
+
+def test_a_killed_upload_has_no_manifest_and_goes_on(place: Place, model: Model) -> None:
+    stopped(place.plan(model), model, 300_000)
+    assert not (place.folder / "team" / "tutor-v3" / "manifest.json").exists()
+    assert 0 < deliver.run(place.plan(model)).uploaded_bytes < SIZE
+    assert read(place.folder / "team" / "tutor-v3") == model.files()
+
+
+def test_parts_of_a_killed_upload_are_used(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = 5 * 2**20
+    monkeypatch.setattr(bucket, "PART", part)
+    model = Model(tmp_path / "large", weights=3 * part + 1000)
+    stopped(place.plan(model), model, 2 * part + 100)
+    result = deliver.run(place.plan(model))
+    assert result.uploaded_bytes <= result.size_bytes - 2 * part
+    assert read(place.folder / "team" / "tutor-v3") == model.files()
+    assert deliver.run(place.plan(model)).uploaded_bytes == 0, "the hash of its parts is known"
+
+
+def test_an_object_of_the_same_size_and_other_content_is_replaced(place: Place, model: Model) -> None:
+    deliver.run(place.plan(model))
+    place.client.put_object(Bucket=place.name, Key="team/tutor-v3/tokenizer.json", Body=bytes(200_000))
+    assert deliver.run(place.plan(model)).uploaded_bytes == 200_000
+    assert read(place.folder / "team" / "tutor-v3") == model.files()
+
+
+def test_what_others_have_there_is_left_alone(place: Place, model: Model, tmp_path: Path) -> None:
+    other = Model(tmp_path / "other", seed=2)
+    deliver.run(place.plan(other))
+    assert code(place.plan(model)) == "DestinationOccupied"
+    place.client.put_object(Bucket=place.name, Key="notes/tutor-v3/mine.txt", Body=b"mine")
+    assert code(place.plan(model, path="notes")) == "DestinationOccupied"
+    assert read(place.folder / "notes") == {"tutor-v3/mine.txt": b"mine"}
+    assert read(place.folder / "team" / "tutor-v3") == other.files()
+
+
+def test_each_cause_has_its_code(place: Place, model: Model, tmp_path: Path) -> None:
+    wrong = secret(tmp_path / "wrong", **{s3.KEY: place.store.access_key, s3.SECRET: "not-the-secret-key"})
+    gone = {"s3": {"endpoint": f"http://127.0.0.1:{objectstore.free_port('127.0.0.1')}"}}
+    assert code(model.plan(f"s3://{place.name}/x", target=place.target, secretPath=wrong)) == "DestinationDenied"
+    assert code(model.plan("s3://absent-bucket/x", target=place.target, secretPath=place.keys)) == "DestinationRefused"
+    assert code(place.plan(model, target=gone)) == "DestinationUnreachable"
+    assert code(place.plan(model, limits={})) == "DestinationRefused", "a private address"
+    assert code(model.plan("s3://b-b/x", target=place.target, secretPath=str(tmp_path / "no"))) == "SecretNotFound"

@@ -1,0 +1,169 @@
+"""oci:// targets against a real registry."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from aiohttp import encode_basic_auth, web
+
+from hone_api.plan import DeliverPlan
+from hone_dev import imageregistry, objectstore
+from hone_dev.threaded import served
+from hone_trainer.delivery import deliver, image
+from hone_trainer.delivery.original import Original
+from hone_trainer.endpoints.http import resolve
+from hone_trainer.errors import TrainerError
+from hone_trainer.secrets import scrub
+
+from .conftest import Model, Stopped, Stopping, secret
+
+pytestmark = pytest.mark.trainer
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[imageregistry.ImageRegistry]:
+    folder = tmp_path_factory.mktemp("registry")
+    with imageregistry.serve(folder, imageregistry.basic(folder)) as registry:
+        yield registry
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> str:
+    return secret(tmp_path / "keys", username=imageregistry.USER, password=imageregistry.PASSWORD)
+
+
+@pytest.fixture
+def repository(registry: imageregistry.ImageRegistry, tmp_path: Path) -> str:
+    """A repository of its own for a test."""
+    return f"{registry.host}/team/m{abs(hash(str(tmp_path)))}"
+
+
+def get(repository: str, path: str) -> requests.Response:
+    host, _, name = repository.partition("/")
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    login = (imageregistry.USER, imageregistry.PASSWORD)
+    return requests.get(f"http://{host}/v2/{name}/{path}", auth=login, headers=accept, timeout=60)
+
+
+def pulled(repository: str, reference: str) -> dict[str, bytes]:
+    """The files of an image as a runtime unpacks them."""
+    files = {}
+    manifest = get(repository, f"manifests/{reference}").json()
+    config = get(repository, f"blobs/{manifest['config']['digest']}").json()
+    assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in manifest["layers"]]
+    for layer in manifest["layers"]:
+        with tarfile.open(fileobj=io.BytesIO(get(repository, f"blobs/{layer['digest']}").content)) as tar:
+            for member in tar.getmembers():
+                assert (member.uid, member.gid, member.mtime) == (0, 0, 0)
+                if member.isfile():
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    files[member.name] = file.read()
+    return files
+
+
+def code(plan: DeliverPlan) -> str:
+    with pytest.raises(TrainerError) as caught:
+        deliver.run(plan)
+    assert imageregistry.PASSWORD not in caught.value.message
+    return str(caught.value.code)
+
+
+def test_it_is_pulled_by_digest_with_every_file_below_models(repository: str, model: Model, keys: str) -> None:
+    plan = model.plan(f"oci://{repository}", secretPath=keys, labels={"org.opencontainers.image.version": "3"})
+    result = deliver.run(plan)
+    assert result.location == f"oci://{repository}@{result.digest}"
+    assert pulled(repository, result.digest) == {f"models/{path}": text for path, text in model.files().items()}
+    tagged = get(repository, "manifests/v3")
+    assert tagged.headers["Docker-Content-Digest"] == result.digest
+    assert tagged.json()["annotations"] == {"org.opencontainers.image.version": "3"}
+    again = deliver.run(plan)
+    assert (again.uploaded_bytes, again.digest) == (0, result.digest)
+
+
+def test_a_second_version_uploads_only_the_layers_that_differ(
+    repository: str, model: Model, keys: str, tmp_path: Path
+) -> None:
+    first = deliver.run(model.plan(f"oci://{repository}", secretPath=keys))
+    second = Model(tmp_path / "second", seed=2)
+    result = deliver.run(second.plan(f"oci://{repository}", "tutor-v4", 4, secretPath=keys))
+    assert first.uploaded_bytes - result.uploaded_bytes >= 200_000, "the tokenizer is the same"
+    assert pulled(repository, "v4") == {f"models/{path}": text for path, text in second.files().items()}
+    assert sorted(get(repository, "tags/list").json()["tags"]) == ["v3", "v4"]
+
+
+def test_a_killed_push_has_no_tag_and_goes_on(repository: str, model: Model, keys: str) -> None:
+    plan = model.plan(f"oci://{repository}:prod", secretPath=keys)
+    with pytest.raises(Stopped):
+        image.deliver(plan, Original.of(model.folder, model.digest), Stopping(300_000), math.inf, resolve)
+    assert get(repository, "manifests/prod").status_code == 404
+    assert deliver.run(plan).uploaded_bytes < 350_000, "the tokenizer's layer had arrived"
+    assert pulled(repository, "prod") == {f"models/{path}": text for path, text in model.files().items()}
+
+
+def test_a_tag_of_another_image_is_left_alone(repository: str, model: Model, keys: str, tmp_path: Path) -> None:
+    first = deliver.run(model.plan(f"oci://{repository}:prod", secretPath=keys))
+    second = Model(tmp_path / "second", seed=2)
+    assert code(second.plan(f"oci://{repository}:prod", secretPath=keys)) == "DestinationOccupied"
+    assert get(repository, "manifests/prod").headers["Docker-Content-Digest"] == first.digest
+
+
+def test_an_altered_original_is_not_delivered(repository: str, model: Model, keys: str) -> None:
+    with open(model.folder / "adapter_model.safetensors", "r+b") as file:
+        file.write(b"altered")
+    assert code(model.plan(f"oci://{repository}", secretPath=keys)) == "ManifestMismatch"
+    assert get(repository, "tags/list").status_code == 404
+
+
+def test_a_secret_that_pulls_images_also_delivers(repository: str, model: Model, tmp_path: Path) -> None:
+    auth = base64.b64encode(f"{imageregistry.USER}:{imageregistry.PASSWORD}".encode()).decode()
+    auths = {"auths": {repository.partition("/")[0]: {"auth": auth}}}
+    keys = secret(tmp_path / "docker", **{".dockerconfigjson": json.dumps(auths)})
+    assert deliver.run(model.plan(f"oci://{repository}", secretPath=keys)).uploaded_bytes > 0
+    other = model.plan("oci://other.example.org/m", secretPath=keys)
+    assert code(other) == "SecretKeyNotFound"
+
+
+def test_each_cause_has_its_code(repository: str, model: Model, keys: str, tmp_path: Path) -> None:
+    wrong = secret(tmp_path / "wrong", username=imageregistry.USER, password="wrong-password")
+    free = f"127.0.0.1:{objectstore.free_port('127.0.0.1')}"
+    assert code(model.plan(f"oci://{repository}", secretPath=wrong)) == "DestinationDenied"
+    assert code(model.plan(f"oci://{repository}")) == "DestinationDenied"
+    assert code(model.plan(f"oci://{free}/m", secretPath=keys)) == "DestinationUnreachable"
+    assert code(model.plan(f"oci://{repository}", secretPath=keys, limits={})) == "DestinationRefused"
+    assert code(model.plan(f"oci://{repository}", secretPath=str(tmp_path / "none"))) == "SecretNotFound"
+
+
+def token_server(asked: list[dict[str, str]]) -> web.Application:
+    """A token server, as registries of large clouds have one."""
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(dict(request.query))
+        right = encode_basic_auth(imageregistry.USER, imageregistry.PASSWORD)
+        if request.headers.get("Authorization") != right:
+            return web.Response(status=401)
+        return web.json_response({"token": "token-of-the-server"})
+
+    application = web.Application()
+    application.router.add_get("/token", answer)
+    return application
+
+
+def test_a_token_server_is_asked_for_this_repository_alone(model: Model, keys: str, tmp_path: Path) -> None:
+    asked: list[dict[str, str]] = []
+    with served(token_server(asked)) as tokens:
+        auth = {"silly": {"realm": f"{tokens}/token", "service": "hone"}}
+        with imageregistry.serve(tmp_path / "registry", auth) as registry:
+            deliver.run(model.plan(f"oci://{registry.host}/team/m", secretPath=keys))
+            wrong = secret(tmp_path / "wrong", username="hone", password="wrong-password")
+            assert code(model.plan(f"oci://{registry.host}/team/n", secretPath=wrong)) == "DestinationDenied"
+    assert asked[0] == {"service": "hone", "scope": "repository:team/m:pull,push"}
+    assert "token-of-the-server" not in scrub("Bearer token-of-the-server")

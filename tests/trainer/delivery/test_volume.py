@@ -1,0 +1,67 @@
+"""pvc:// targets: complete under their name, or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_trainer.delivery import deliver, volume
+from hone_trainer.delivery.original import Original
+from hone_trainer.errors import TrainerError
+from hone_trainer.store import manifest
+
+from .conftest import Model, Stopped, Stopping, read
+
+pytestmark = pytest.mark.pure
+
+
+@pytest.fixture
+def plan(model: Model, tmp_path: Path) -> Any:
+    return model.plan("pvc://models/team", targetPath=str(tmp_path / "volume" / "team"))
+
+
+def test_every_byte_is_under_the_name_of_the_version(model: Model, plan: Any, tmp_path: Path) -> None:
+    result = deliver.run(plan)
+    assert result.location == "pvc://models/team/tutor-v3"
+    assert (result.digest, result.size_bytes, result.uploaded_bytes) == (model.digest, 500_000 + 11 + 6, 500_017)
+    assert read(tmp_path / "volume" / "team" / "tutor-v3") == model.files()
+    assert [p.name for p in (tmp_path / "volume" / "team").iterdir()] == ["tutor-v3"]
+    assert deliver.run(plan).uploaded_bytes == 0, "it is there"
+
+
+def test_a_killed_copy_shows_nothing_and_goes_on(model: Model, plan: Any, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        volume.deliver(plan, Original.of(model.folder, model.digest), Stopping(300_000))
+    assert not (tmp_path / "volume" / "team" / "tutor-v3").exists()
+    assert 0 < deliver.run(plan).uploaded_bytes < 500_017
+    assert read(tmp_path / "volume" / "team" / "tutor-v3") == model.files()
+
+
+def test_what_a_kill_left_damaged_is_copied_again(model: Model, plan: Any, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        volume.deliver(plan, Original.of(model.folder, model.digest), Stopping(300_010))
+    (work,) = (tmp_path / "volume" / "team").iterdir()
+    (work / "adapter_config.json").write_bytes(b"X" * 11)
+    with pytest.raises(TrainerError) as caught:
+        deliver.run(plan)
+    assert (caught.value.code, "adapter_config.json" in caught.value.message) == ("DeliveryDamaged", True)
+    assert deliver.run(plan).uploaded_bytes == 500_017
+
+
+def test_another_content_under_the_name_is_left_alone(model: Model, plan: Any, tmp_path: Path) -> None:
+    other = Model(tmp_path / "volume" / "team" / "tutor-v3", seed=2)
+    with pytest.raises(TrainerError) as caught:
+        deliver.run(plan)
+    assert caught.value.code == "DestinationOccupied"
+    assert manifest.verify(other.folder, other.digest)
+
+
+def test_an_altered_original_is_not_delivered(model: Model, plan: Any, tmp_path: Path) -> None:
+    with open(model.folder / "adapter_model.safetensors", "r+b") as file:
+        file.write(b"altered")
+    with pytest.raises(TrainerError) as caught:
+        deliver.run(plan)
+    assert (caught.value.code, "is not delivered" in caught.value.message) == ("ManifestMismatch", True)
+    assert not (tmp_path / "volume" / "team" / "tutor-v3").exists()

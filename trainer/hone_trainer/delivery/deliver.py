@@ -1,0 +1,47 @@
+"""`python -m hone_trainer deliver`: one artifact to where the plan says."""
+
+from __future__ import annotations
+
+import time
+
+from hone_api.failures import FailureCode
+from hone_api.plan import DeliverPlan
+from hone_api.report import DeliverResult
+from hone_trainer.delivery import bucket, image, volume
+from hone_trainer.delivery.original import Original
+from hone_trainer.endpoints.http import Resolver, resolve
+from hone_trainer.errors import SourceError, TrainerError
+from hone_trainer.reporting.task import TaskProgress
+from hone_trainer.store.hub import SLOWEST
+
+_OF_DESTINATION = {
+    FailureCode.SOURCE_UNREACHABLE: FailureCode.DESTINATION_UNREACHABLE,
+    FailureCode.SOURCE_REFUSED: FailureCode.DESTINATION_REFUSED,
+    FailureCode.SOURCE_NOT_FOUND: FailureCode.DESTINATION_DENIED,
+}
+"""The same rules of addresses, applied to where bytes go."""
+
+
+def run(plan: DeliverPlan, resolver: Resolver = resolve) -> DeliverResult:
+    """Deliver the plan's artifact.
+
+    Raises:
+        TrainerError: Destination…, DeliveryDamaged, ManifestMismatch, SecretNotFound or SecretKeyNotFound.
+    """
+    original = Original.of(plan.artifact.path, plan.artifact.digest)
+    until = time.monotonic() + max(plan.limits.timeout_seconds, original.size_bytes / SLOWEST)
+    with TaskProgress(f"deliver {plan.name} to {plan.target.uri}") as progress:
+        try:
+            scheme = plan.target.uri.partition("://")[0]
+            if scheme == "pvc":
+                result = volume.deliver(plan, original, progress.add_bytes)
+            elif scheme == "s3":
+                result = bucket.deliver(plan, original, progress.add_bytes, until, resolver)
+            else:
+                result = image.deliver(plan, original, progress.add_bytes, until, resolver)
+        except SourceError as error:
+            code = _OF_DESTINATION.get(error.code, error.code)
+            raise TrainerError(code, error.message) from None
+        sent = f"{result.uploaded_bytes:,} of {result.size_bytes:,} bytes were sent, the rest was there"
+        progress.say(f"{result.location}: every byte matches; {sent}")
+    return result

@@ -1,0 +1,68 @@
+"""The folder that is delivered: every byte that leaves it is compared with its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hone_api.failures import FailureCode
+from hone_api.manifest import MANIFEST, Entry, manifest_digest
+from hone_trainer.errors import StoreError
+from hone_trainer.store import manifest
+
+CHUNK = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Original:
+    """A folder with a manifest. files are what the manifest lists; digest is 'sha256:' and the SHA-256 of the
+    manifest."""
+
+    folder: Path
+    digest: str
+    files: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, folder: str | Path, digest: str) -> Original:
+        """The folder of this digest; the content of its files is compared when it is read.
+
+        Raises:
+            StoreError: ManifestMismatch.
+        """
+        manifest.verify(folder, digest, hashed=lambda path: False)
+        return cls(Path(folder), digest, tuple(manifest.read_entries(folder)))
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files without the manifest."""
+        return sum(entry.size for entry in self.files)
+
+    @property
+    def manifest_bytes(self) -> bytes:
+        """The manifest itself.
+
+        Raises:
+            StoreError: ManifestMismatch, when it is no longer what `of` has seen.
+        """
+        text = (self.folder / MANIFEST).read_bytes()
+        if manifest_digest(text) != self.digest:
+            raise StoreError(FailureCode.MANIFEST_MISMATCH, f"{self.folder / MANIFEST} changed while it was delivered")
+        return text
+
+    def read(self, entry: Entry, size: int = CHUNK) -> Iterator[bytes]:
+        """The file in pieces of `size` bytes.
+
+        Raises:
+            StoreError: ManifestMismatch, after the last piece, when the content is not what the manifest lists.
+        """
+        hasher, length = hashlib.sha256(), 0
+        with open(self.folder / entry.path, "rb") as file:
+            while piece := file.read(size):
+                hasher.update(piece)
+                length += len(piece)
+                yield piece
+        if (length, hasher.hexdigest()) != (entry.size, entry.sha256):
+            message = f"{self.folder / entry.path} differs from {MANIFEST}: it is not delivered"
+            raise StoreError(FailureCode.MANIFEST_MISMATCH, message)

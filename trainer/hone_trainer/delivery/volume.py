@@ -1,0 +1,70 @@
+"""pvc:// targets: a folder next to the final one, compared with the manifest, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hone_api.failures import FailureCode
+from hone_api.manifest import MANIFEST, Entry
+from hone_api.plan import DeliverPlan
+from hone_api.report import DeliverResult
+from hone_trainer.delivery.original import Original
+from hone_trainer.errors import StoreError, TrainerError
+from hone_trainer.store import folders, manifest
+
+
+def deliver(plan: DeliverPlan, original: Original, progress: Callable[[int], None]) -> DeliverResult:
+    """Copy the folder to <targetPath>/<name>. A killed copy continues in the folder that it began.
+
+    Raises:
+        TrainerError: DestinationOccupied, DeliveryDamaged, DestinationFull, DestinationRefused.
+        StoreError: ManifestMismatch, of the original.
+    """
+    assert plan.target_path is not None
+    parent = Path(plan.target_path)
+    target, work = parent / plan.name, parent / f".hone-{plan.name}-{original.digest[7:19]}"
+    sent = 0
+    if os.path.lexists(target):
+        _compare(target, original, FailureCode.DESTINATION_OCCUPIED)
+    else:
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            sent = sum(_copy(original, entry, work, progress) for entry in original.files)
+            manifest.write_atomically(work / MANIFEST, original.manifest_bytes)
+            _compare(work, original, FailureCode.DELIVERY_DAMAGED)
+        except PermissionError as error:
+            message = f"the volume cannot be written: {error.strerror} ({plan.target.uri})"
+            raise TrainerError(FailureCode.DESTINATION_REFUSED, message) from None
+        work.rename(target)
+        manifest.flush_directory(parent)
+    location = f"{plan.target.uri.rstrip('/')}/{plan.name}"
+    return DeliverResult(location=location, digest=original.digest, size_bytes=original.size_bytes, uploaded_bytes=sent)
+
+
+def _copy(original: Original, entry: Entry, work: Path, progress: Callable[[int], None]) -> int:
+    """Copy one file, unless an earlier attempt did. Returns the bytes written."""
+    target = work / entry.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_file() and target.stat().st_size == entry.size:
+        return 0  # its content is compared with all others
+    temporary = target.with_name(f".{target.name}.tmp")
+    with open(temporary, "wb") as file:
+        for piece in original.read(entry):
+            file.write(piece)
+            progress(len(piece))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(target)
+    return entry.size
+
+
+def _compare(folder: Path, original: Original, code: FailureCode) -> None:
+    """Every byte in the folder with the original's manifest, read again from the volume."""
+    try:
+        manifest.verify(folder, original.digest)
+    except StoreError as error:
+        if code is FailureCode.DELIVERY_DAMAGED:
+            folders.remove(folder)  # the next attempt copies it again
+        raise TrainerError(code, error.message) from None
