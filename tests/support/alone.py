@@ -41,6 +41,7 @@ class Alone:
     """Runs Python without a network."""
 
     folder: Path
+    _runs: subprocess.Popen[str] | None = None
 
     def __post_init__(self) -> None:
         (self.folder / "site").mkdir(parents=True)
@@ -48,25 +49,69 @@ class Alone:
 
     def python(self, *arguments: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
         """What ended, and its attempts to leave this machine."""
+        attempts = self._no_attempts()
+        command, environment = [*ALONE, sys.executable, *arguments], self._environment()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done, _attempts(attempts)
+
+    def trainer(self, folder: Path, *arguments: str) -> list[str]:
+        """Run `python -m hone_trainer ARGUMENTS` in a fork of a process that has imported what a run imports.
+
+        Args:
+            folder: for the termination message `log` and what is printed, `output`.
+
+        Returns:
+            The attempts to leave this machine.
+        """
+        runs = self._runs = self._runs or self._start()
+        assert runs.stdin
+        assert runs.stdout
+        attempts = self._no_attempts()
+        environment = {"HONE_TERMINATION_LOG": str(folder / "log")}
+        order = {"arguments": arguments, "environment": environment, "output": str(folder / "output")}
+        print(json.dumps(order), file=runs.stdin, flush=True)
+        assert runs.stdout.readline(), "whoever runs commands has ended"
+        return _attempts(attempts)
+
+    def __call__(self, body: dict[str, Any], folder: Path) -> tuple[TerminationMessage, list[str]]:
+        """The outcome of a plan, given as its JSON, and the attempts to leave this machine."""
+        plan, log = folder / "plan.json", folder / "log"
+        plan.write_text(json.dumps(body))
+        attempts = self.trainer(folder, "run", str(plan))
+        outcome = parse_outcome(log.read_text()) if log.is_file() else None
+        assert outcome is not None, (folder / "output").read_text()
+        return outcome, attempts
+
+    def close(self) -> None:
+        """Nothing runs any more."""
+        if self._runs:
+            self._runs.communicate()
+
+    def _start(self) -> subprocess.Popen[str]:
+        attempts = self._no_attempts()
+        program = str(Path(__file__).with_name("runs_in_forks.py"))
+        command, pipe = [*ALONE, sys.executable, program], subprocess.PIPE
+        process = subprocess.Popen(command, env=self._environment(), stdin=pipe, stdout=pipe, text=True)
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        assert _attempts(attempts) == [], "to import a library needs no network"
+        return process
+
+    def _no_attempts(self) -> Path:
+        """The file that attempts are written to, empty."""
         attempts = self.folder / "attempts"
         attempts.write_text("")
+        return attempts
+
+    def _environment(self) -> dict[str, str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         paths = os.pathsep.join([str(self.folder / "site"), *filter(None, [environment.get("PYTHONPATH")])])
-        log = str(self.folder / "log")
-        environment |= {"PYTHONPATH": paths, "ATTEMPTS": str(attempts), "HONE_TERMINATION_LOG": log}
-        command = [*ALONE, sys.executable, *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        return done, [line for line in attempts.read_text().splitlines() if _leaves(*json.loads(line))]
+        return environment | {"PYTHONPATH": paths, "ATTEMPTS": str(self.folder / "attempts")}
 
-    def __call__(self, body: dict[str, Any]) -> tuple[TerminationMessage, list[str]]:
-        """The outcome of a plan, given as its JSON, and the attempts to leave this machine."""
-        plan = self.folder / "plan.json"
-        plan.write_text(json.dumps(body))
-        done, attempts = self.python("-m", "hone_trainer", "run", str(plan))
-        log = self.folder / "log"
-        outcome = parse_outcome(log.read_text()) if log.is_file() else None
-        assert outcome is not None, done.stderr
-        return outcome, attempts
+
+def _attempts(file: Path) -> list[str]:
+    """Those that name another machine."""
+    return [line for line in file.read_text().splitlines() if _leaves(*json.loads(line))]
 
 
 def _leaves(event: str, told: list[str]) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import hashlib
+import importlib.metadata
 import json
 import os
 import random
@@ -22,6 +24,14 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 HANG = 30 * 60.0
 """Seconds; a guard against hanging on a busy machine, not an expectation."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packages_read_once() -> Iterator[None]:
+    """accelerate parses the metadata of a package each time it asks whether the package is there: 20 times a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.metadata, "metadata", functools.cache(importlib.metadata.metadata))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -271,11 +281,24 @@ def interrupt() -> Callable[[Any, int], Any]:
     return until
 
 
-@pytest.fixture
-def run_alone(tmp_path: Path) -> Any:
-    """Runs plans where there is no network but loopback; see `alone`."""
+@pytest.fixture(scope="session")
+def without_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Runs Python where there is no network but loopback; see `alone`."""
     import alone
 
     if not alone.possible():
         pytest.skip("this machine does not allow network namespaces")
-    return alone.Alone(tmp_path / "alone")
+    found = alone.Alone(tmp_path_factory.mktemp("alone"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def run_alone(without_network: Any, tmp_path: Path) -> Callable[[dict[str, Any]], Any]:
+    """Runs a plan, given as its JSON, without a network: the outcome, and the attempts to leave this machine."""
+
+    def run(body: dict[str, Any]) -> Any:
+        (tmp_path / "alone").mkdir()
+        return without_network(body, tmp_path / "alone")
+
+    return run

@@ -15,10 +15,12 @@ pytestmark = pytest.mark.trainer
 HOST = "models.example.org"
 
 
-def test_the_watch_sees_an_attempt(run_alone: Any) -> None:
+def test_the_watch_sees_an_attempt(without_network: Any, tmp_path: Path) -> None:
     """Else the tests below would assert nothing."""
+    attempts = without_network.trainer(tmp_path, "validate", f"https://{HOST}/rows.jsonl")
+    assert "socket.getaddrinfo" in {json.loads(line)[0] for line in attempts}
     program = f"import urllib.request; urllib.request.urlopen('http://{HOST}/', timeout=5)"
-    done, attempts = run_alone.python("-c", program)
+    done, attempts = without_network.python("-c", program)
     assert done.returncode == 1
     assert {json.loads(line)[0] for line in attempts} >= {"urllib.Request", "socket.getaddrinfo"}
 

@@ -1,0 +1,51 @@
+"""Runs commands of the trainer, each in a fork of this process, which has imported what a run imports.
+
+A program: it reads a JSON object from each line of stdin, with `arguments`, `environment` to add, and the file for the
+`output`, and answers with the exit code.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hone_trainer import __main__ as trainer
+from hone_trainer.run import launch
+
+JEMALLOC = "jemalloc_bg_thd"
+"""Thread of pyarrow's allocator, which knows about forks."""
+
+
+def main() -> None:
+    """Answer until stdin ends."""
+    os.environ.update(launch.OFFLINE)  # before the libraries, as in a run
+    from hone_trainer.run import encode, pipeline  # noqa: F401
+
+    gc.freeze()
+    others = {int(task.name): (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
+    del others[os.getpid()]
+    assert set(others.values()) <= {JEMALLOC}, f"a fork has one thread, this process has {others}"
+    print("ready", flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            run(order["arguments"], order["environment"], order["output"])
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def run(arguments: Sequence[str], environment: dict[str, str], output: str) -> None:
+    """`python -m hone_trainer ARGUMENTS`; ends the process."""
+    os.environ.update(environment)
+    written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(written, stream)
+    sys.exit(trainer.main(arguments))
+
+
+if __name__ == "__main__":
+    main()
