@@ -229,7 +229,7 @@ class _Run:
 
     def _tell_end_of_attempt(self) -> None:
         cause, last = self.attempts.cause, self.attempts.last
-        if cause and last:
+        if cause and last and last["outcome"] != AttemptOutcome.SUSPENDED:  # the user wanted that
             reason = (
                 Reason.PREEMPTED
                 if cause.code in (FailureCode.DISRUPTED, FailureCode.INTERRUPTED)

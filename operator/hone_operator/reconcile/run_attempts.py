@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from hone_api.failures import FailureCode, Retry
+from hone_api.failures import ExitCode, FailureCode, Retry
 from hone_api.placement import Restarts
 from hone_api.report import TrainingResult
 from hone_api.states import AttemptOutcome
@@ -15,6 +15,7 @@ from hone_operator.progress.numbers import Latest
 from hone_operator.reconcile import phases, queueing
 from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
+from hone_operator.reconcile.pod_state import PodState
 from hone_operator.reconcile.pods import ObservedJob
 from hone_operator.times import parse_time
 
@@ -207,9 +208,16 @@ def _present(record: AttemptJson, job: ObservedJob, now: Now) -> AttemptOutcome:
     """Outcome of an attempt that has not ended."""
     if now.suspended:
         return AttemptOutcome.SUSPENDED
-    # Kueue may admit the Job again while its pods are still saving a checkpoint.
-    stopping = record["outcome"] == AttemptOutcome.REQUEUED and any(p.is_stopping for p in job.states)
-    return AttemptOutcome.REQUEUED if queueing.is_evicted(job) or stopping else AttemptOutcome.RUNNING
+    if queueing.is_evicted(job):
+        return AttemptOutcome.REQUEUED
+    # Kueue may admit the Job again, or the user take a suspension back, while the pods are still saving a checkpoint.
+    before = AttemptOutcome(record["outcome"])
+    return before if before in STOPPED and any(map(_stops, job.states)) else AttemptOutcome.RUNNING
+
+
+def _stops(pod: PodState) -> bool:
+    """Whether a pod was told to stop, and its end is still to come or fails the Job now."""
+    return pod.is_stopping or pod.exit_code == ExitCode.INTERRUPTED
 
 
 def _stranded(pod: str) -> str:

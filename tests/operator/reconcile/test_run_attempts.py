@@ -317,6 +317,39 @@ def test_a_job_deleted_while_suspended_spends_nothing(life):
     assert [b["metadata"]["name"] for b in life.tick(60).create if b["kind"] == "Job"] == ["run-2"]
 
 
+def test_a_run_that_goes_on_before_its_pods_have_stopped_spends_nothing(life):
+    """The pods save a checkpoint and end with 75 after the suspension was taken back: that fails the Job."""
+    life.tick()
+    life.pods(life.world.pod())
+    life.tick(5)
+    life.job["spec"]["suspend"] = True
+    life.tick(10)
+    stopping = life.world.pod()
+    stopping["metadata"]["deletionTimestamp"] = "2026-01-02T03:04:15Z"
+    life.pods(stopping)
+    life.job["spec"]["suspend"] = False
+    life.tick(12)
+    assert life.status["attempts"][-1]["outcome"] == "Suspended"
+    life.ends("Failed", life.world.dead(75, outcome=life.world.failure("Interrupted", "stopped", step=17)))
+    outcome = life.tick(61)
+    assert [a["outcome"] for a in life.status["attempts"]] == ["Suspended", "Running"]
+    assert [b["metadata"]["name"] for b in outcome.create if b["kind"] == "Job"] == ["run-2"]
+    assert not [e for e in outcome.events if e.type == "Warning"]
+
+
+def test_a_run_that_went_on_after_a_suspension_can_be_preempted(life):
+    life.tick()
+    life.job["spec"]["suspend"] = True
+    life.tick(10)
+    life.job["spec"]["suspend"] = False
+    life.pods(life.world.pod())
+    life.tick(20)
+    assert life.status["attempts"][-1]["outcome"] == "Running"
+    life.ends("Failed", life.world.disrupted())
+    life.tick(61)
+    assert life.status["attempts"][0]["outcome"] == "Preempted"
+
+
 def test_a_refused_job_is_no_attempt(life):
     refusal = Refusal("Job", "run-1", "QuotaExceeded", "exceeded quota: jobs")
     life.tick(refusals=[refusal])
