@@ -14,15 +14,17 @@ from dataclasses import dataclass
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from hone_api.failures import FAILURES
 from hone_api.phases import PHASES
 from hone_api.progress_numbers import PROGRESS_NUMBERS
-from hone_api.states import AttemptOutcome, ConditionType, JobPhase
+from hone_api.states import AttemptOutcome, ConditionType, JobPhase, Reason
 from hone_operator.cache import Body, Cache
 from hone_operator.desired import names
 from hone_operator.progress.store import ProgressStore
 from hone_operator.times import read_time
 
 JOB = ("namespace", "finetunejob")
+REASONS = frozenset([*(reason.value for reason in Reason), *FAILURES])
 RANK = "batch.kubernetes.io/job-completion-index"
 Family = GaugeMetricFamily | CounterMetricFamily
 Sample = tuple[tuple[str, ...], float]
@@ -146,6 +148,7 @@ class ObjectCollector(Collector):
         jobs = list(self._cache.items("FineTuneJob"))
         yield _info(jobs)
         yield _phases(jobs)
+        yield _reasons(jobs)
         yield from _job_numbers(jobs)
         yield _attempt_phases(jobs)
         yield from _goodput(jobs)
@@ -216,6 +219,18 @@ def _phases(jobs: list[Body]) -> Metric:
         current = body["status"].get("phase", JobPhase.PENDING)
         for phase in JobPhase:
             yield (*_ref(body), phase.value), phase == current
+
+    return _filled(family, jobs, samples)
+
+
+def _reasons(jobs: list[Body]) -> Metric:
+    """Why jobs wait or failed. Only our own words: anybody may have written a status."""
+    text = "Why a FineTuneJob waits or has failed, as in status.reason; always 1."
+    family = GaugeMetricFamily("hone_job_reason", text, labels=(*JOB, "reason"))
+
+    def samples(body: Body) -> Iterator[Sample]:
+        if (reason := body["status"].get("reason")) in REASONS:
+            yield (*_ref(body), reason), 1
 
     return _filled(family, jobs, samples)
 

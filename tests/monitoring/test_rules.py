@@ -31,6 +31,7 @@ def phase(name: str) -> str:
     return f'hone_job_phase{{{JOB},phase="{name}"}}'
 
 
+QUEUE = {f'hone_job_info{{namespace="ml",finetunejob="{name}",queue="gpus"}}': "1x80" for name in ("a", "b")}
 REF = {"namespace": "ml", "finetunejob": "a"}
 MODELS, RUNS = (f'hone_store_bytes{{namespace="ml",content="{content}"}}' for content in ("models", "runs"))
 SIZE = (
@@ -86,6 +87,21 @@ CASES = [
             f"hone_job_created_timestamp_seconds{{{JOB}}}": "0x100",
         },
     ),
+    Case("FineTuneJobQueuedTooLong", 400, {phase("Queued"): "1x100 0x320", phase("Requeued"): "0x100 1x320"}, REF),
+    Case("FineTuneJobQueuedTooLong", 400, {phase("Queued"): "1x100 0x20 1x300"}),
+    Case("FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x80"}, {"namespace": "ml", "queue": "gpus"}),
+    # Another job of the queue runs.
+    Case(
+        "FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x80", phase("Running").replace('"a"', '"b"'): "1x80"}
+    ),
+    Case("FineTuneQueueBlocked", 70, {**QUEUE, phase("Queued"): "1x50 0x30"}),
+    Case(
+        "FineTuneJobQuotaExceeded",
+        31,
+        {f'hone_job_reason{{{JOB},reason="QuotaExceeded"}}': "1x40"},
+        {**REF, "reason": "QuotaExceeded"},
+    ),
+    Case("FineTuneJobQuotaExceeded", 31, {f'hone_job_reason{{{JOB},reason="Unschedulable"}}': "1x40"}),
     Case("FineTuneJobRestartsOften", 60, {f"hone_job_restarts_total{{{JOB}}}": "0x20 1x10 2x10 3x10 4x20"}, REF),
     Case("FineTuneJobRestartsOften", 60, {f"hone_job_restarts_total{{{JOB}}}": "0x30 1x40"}),
     Case(

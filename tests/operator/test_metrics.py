@@ -87,7 +87,7 @@ RUNNING = job(
         "badput": {"queue": 5, "image": 8, "loading": 35, "other": 2},
     },
 )
-NEW = job("new", "u2")
+NEW = job("new", "u2", reason="DatasetNotReady")
 FAILED = job(
     "failed",
     "u3",
