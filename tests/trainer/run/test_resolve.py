@@ -21,7 +21,7 @@ TIGHT = int((RUNTIME_CPU + 5 * 2**20) / FILLED)
 
 def settled(plan: Any) -> RunSettings:
     base = base_model.open_base(plan.model_path)
-    return resolve.settle(plan, base, rows.load(plan, base), CPU)[1]
+    return resolve.resolve_run(plan, base, rows.load(plan, base), CPU)[1]
 
 
 def test_a_pass_has_as_many_rows_as_the_memory_takes_and_a_step_as_many_as_before(make_plan: Any) -> None:

@@ -272,7 +272,8 @@ def _pages(names: Sequence[str]) -> Iterator[str]:
     if names:
         shown = ", ".join(" ".join(name[:60].split()) for name in names[:5]) + (", …" if len(names) > 5 else "")
         yield (
-            f"Not read, as Markdown beside files of rows describes them: {shown}. To read it, name it in source.files."
+            f"Not read, because Markdown next to files of rows describes them: {shown}. To read it, name it in"
+            " source.files."
         )
 
 

@@ -18,8 +18,8 @@ from hone_trainer.datasets.rows import RowError
 
 _SWALLOWED_LINES = {"\t": 1}
 _MANY_LINES, _LOOK_LIKE_ROWS = 10, 0.9
-"""A field of so many lines, of which this share has the fields of a row, is rows that a quote swallowed. Tabs hardly
-stand inside texts, so a single line tells."""
+"""If a field has this many lines, and this share of them has the fields of a row, the field is rows that a quote
+swallowed. Texts hardly ever contain tabs, so a single line is enough."""
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _QUOTES = 'write quotes inside a field twice ("")'
 

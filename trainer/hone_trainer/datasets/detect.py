@@ -50,7 +50,7 @@ class Detected:
     ignored: frozenset[str] = frozenset()
     reason: str | None = None
     seen: frozenset[str] | None = None
-    """Columns with a value in the sample, of which it is known whether they may be left out; None: not looked at."""
+    """Columns with a value in the sample, for which it is known whether they may be left out; None: not examined."""
 
     def __str__(self) -> str:
         return f"{self.format.name} (Auto: {self.reason})" if self.reason else self.format.name

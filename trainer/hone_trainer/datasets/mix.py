@@ -180,19 +180,19 @@ def _uses(parts: Sequence[IndexedSplit], chosen: Sequence[Sequence[int]]) -> lis
 def _format(parts: Sequence[DatasetInput]) -> str:
     """The format of the parts, from their reports, if it is the same for all."""
     formats = set()
-    for given in parts:
-        part_report = json.loads((Path(given.path).parent / report.DATA).read_text(encoding="utf-8"))
+    for part in parts:
+        part_report = json.loads((Path(part.path).parent / report.DATA).read_text(encoding="utf-8"))
         formats.add(str(part_report["result"].get("formatDetected") or "").partition(" ")[0])
     return formats.pop() if len(formats) == 1 else f"Mixture of {', '.join(sorted(formats))}"
 
 
 def _revision(parts: Sequence[DatasetInput]) -> str:
-    digests = sorted({f"{given.name} {given.digest} {given.share}" for given in parts})
+    digests = sorted({f"{part.name} {part.digest} {part.share}" for part in parts})
     return f"{hash_of(json.dumps(digests).encode(), 0):016x}"
 
 
 def _as_source(plan: MixPlan) -> MaterializePlan:
     """The origin of the rows, for the report. It is not a URI, so it is not validated as one."""
-    names = ", ".join(dict.fromkeys(f"{given.share} {given.name}" for given in plan.parts))
+    names = ", ".join(dict.fromkeys(f"{part.share} {part.name}" for part in plan.parts))
     source = DatasetSource.model_construct(uri=f"mixture of {names}")
     return MaterializePlan.model_construct(name=plan.name, source=source, checks=plan.checks, store=plan.store)

@@ -1,7 +1,7 @@
 """Several Datasets as one: how much of each, and which of its rows. Pure, and the same on every machine.
 
-Shares are of the whole. Parts without a share go in whole, once; the others are cut or repeated to reach their shares
-beside them. When every part has a share, the first one goes in whole.
+Parts without a share go in whole, once; the others are cut or repeated to reach their shares
+of the whole. When every part has a share, the first one goes in whole.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ _LICENCE = re.compile(
     r"(?:licen[cs]e|notice|copying)[-_.](?:mit|apache|bsd|l?gpl|agpl|mpl|cc|isc|unlicense)[\w.-]*\.(?:txt|md)"
 )
 _PAGE = ".md"
-"""Beside files of rows, Markdown describes them (NOTES.md); alone it is a corpus."""
+"""Next to files of rows, Markdown describes them (NOTES.md); alone it is a corpus."""
 _DOCUMENTS = (".txt", _PAGE)
 
 

@@ -25,7 +25,7 @@ LENGTHS, TOKENS, TRAINED = "lengths.npy", "tokens.npy", "trained.npy"
 
 
 class Examples(Sequence[Any]):
-    """A sequence of examples with their lengths as numpy arrays; a slice of it is one, too."""
+    """A sequence of examples with their lengths as numpy arrays; a slice of it is one as well."""
 
     lengths: Any
     """Tokens of each example's longest sequence."""

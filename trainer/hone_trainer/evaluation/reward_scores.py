@@ -132,8 +132,10 @@ def _greedy(trainer: Loop, combined: Combined, split: HeldOut, poll: Poll) -> tu
     def forward(batch: Sequence[Prompt]) -> list[list[float]]:
         asked = [row.prompt_ids for row in batch]
         answers = generate.greedy(trainer.model, asked, pad_id=pad, stop_ids=run.stop_ids, longest=longest)
-        found = combined(rewards.as_samples(run.base.tokenizer, batch, answers)).parts.values()
-        return [[float(len(ids)), *chain(*map(_columns, scored))] for ids, *scored in zip(answers, *found, strict=True)]
+        scores = combined(rewards.as_samples(run.base.tokenizer, batch, answers)).parts.values()
+        return [
+            [float(len(ids)), *chain(*map(_columns, scored))] for ids, *scored in zip(answers, *scores, strict=True)
+        ]
 
     values = heldout.sweep(trainer.model, split.rows, forward, bf16=run.settings.bf16, poll=poll)
     tokens, *columns = zip(*values, strict=True)

@@ -60,8 +60,8 @@ def build_dataset(plan: TrainingPlan, rows: Sequence[Judged], max_length: int) -
 
     def columns(index: int) -> dict[str, Any]:
         row = rows[int(order[index])]
-        found = {name: getattr(row, name) for name in ("prompt_ids", "completion_ids", "label")}
-        return {**found, **({"completion_mask": row.masks[0]} if masked else {})}
+        fields = {name: getattr(row, name) for name in ("prompt_ids", "completion_ids", "label")}
+        return {**fields, **({"completion_mask": row.masks[0]} if masked else {})}
 
     return indexed.dataset(len(rows), columns)
 

@@ -39,8 +39,8 @@ def build_dataset(plan: TrainingPlan, rows: Sequence[Pair], max_length: int) -> 
 
 def columns_of(row: Pair, *, masked: bool) -> dict[str, list[int]]:
     """A pair by column; with its masks where `masked`."""
-    found = {name: getattr(row, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
-    return {**found, **(dict(zip(MASKS, row.masks, strict=True)) if masked else {})}
+    fields = {name: getattr(row, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
+    return {**fields, **(dict(zip(MASKS, row.masks, strict=True)) if masked else {})}
 
 
 @dataclass(frozen=True)

@@ -111,9 +111,9 @@ def verify_folders(plan: TrainingPlan) -> TrainingPlan:
     complete = {folder for folder in places.values() if manifest.is_complete(folder)}
     outside = {folder for folder in complete if plan.encoded_path and folder.parent == Path(plan.encoded_path)}
     if plan.encoded_digest is not None and outside == set(places.values()):
-        found = encoding.digest({folder.name: manifest.digest_of(folder) for folder in outside})
-        if found != plan.encoded_digest:
-            message = f"{plan.encoded_path}: the encoded rows are {found}, and not {plan.encoded_digest} of the plan"
+        digest = encoding.digest({folder.name: manifest.digest_of(folder) for folder in outside})
+        if digest != plan.encoded_digest:
+            message = f"{plan.encoded_path}: the encoded rows are {digest}, and not {plan.encoded_digest} of the plan"
             raise StoreError(FailureCode.MANIFEST_MISMATCH, message)
     for folder in sorted(complete):
         try:
@@ -162,8 +162,8 @@ def _local_key(plan: TrainingPlan, source: DatasetInput) -> str:
     """The key of rows or a model that the plan does not identify: by what is on this machine's disk."""
     rows = [source.digest, source.split]
     if source.digest == contents.UNKNOWN or encoding.is_answered_later(plan):
-        found = Path(source.path).stat()
-        rows = [source.path, str(found.st_size), str(found.st_mtime_ns), str(found.st_ino)]
+        stat = Path(source.path).stat()
+        rows = [source.path, str(stat.st_size), str(stat.st_mtime_ns), str(stat.st_ino)]
     return encoding.address(plan, rows, encoding.model_identity(plan) or _model_files(Path(plan.model_path)))
 
 

@@ -42,7 +42,7 @@ def show(plan: TrainingPlan) -> None:
     preflight.check_base(plan, base)
     with rendering.on_day(plan.template_date):
         data = rows.load(plan, base)
-    dataset, numbers = resolve.settle(plan, base, data, on_gpus)
+    dataset, numbers = resolve.resolve_run(plan, base, data, on_gpus)
     longest = resolve.longest_sequence(plan, dataset, data.train)
     on_gpu, on_cpu = (_known_setup(plan, base, device, longest, data.tokens) for device in (on_gpus, on_cpus))
     epochs = numbers.total_steps * plan.training.batch_size / max(1, len(dataset))

@@ -237,7 +237,7 @@ def prepare(plan: TrainingPlan, stop: Stop, reporters: live.Reporters) -> Run:
     reporters.update(stage="Loading")  # what was reported last may be that rows were encoded
     example = selfcheck.shown(data.train[0], base.tokenizer)
     benchmarks = measuring.load(plan, base)
-    dataset, resolved = resolve.settle(plan, base, data, hardware)
+    dataset, resolved = resolve.resolve_run(plan, base, data, hardware)
     advice = advise(plan, len(data.train), data.tokens, resolved.max_length)
     if ranks.is_first():
         about_rows = (*data.sentences, *selfcheck.advice(base), *selfcheck.dated(base, plan.template_date))

@@ -21,7 +21,7 @@ from hone_trainer.teachers import from_model
 from hone_trainer.training import indexed, row_attention, settings
 
 
-def settle(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> tuple[Any, settings.RunSettings]:
+def resolve_run(plan: TrainingPlan, base: Base, data: rows.Data, device: Device) -> tuple[Any, settings.RunSettings]:
     """The dataset as the method's trainer takes it, and the numbers of the run."""
     method = METHODS[plan.method]
     length = plan.training.max_length or method.longest(base) or data.longest

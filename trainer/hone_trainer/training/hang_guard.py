@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 MEDIANS = 20
 """A step may take this many times the median of the last steps: samples of one step can be much longer than others."""
 SHORTEST = 600.0
-"""Seconds that any step may take: a judge or a teacher that is away is waited for, and a store that is slow."""
+"""Seconds that any step may take: it may wait for an unreachable judge or teacher, or for a slow store."""
 LONGEST_PAUSE = 3600.0
 """Seconds for the first step (kernels are compiled), a checkpoint, and between two batches of an evaluation."""
 REMEMBERED = 100
-"""Steps of which the median is taken."""
+"""The median is taken of this many last steps."""
 ENOUGH = 3
 """Steps after which a median says something."""
 GENEROUS = frozenset({FIRST_STEP, EVALUATING, SAVING})

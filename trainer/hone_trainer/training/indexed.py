@@ -67,5 +67,5 @@ def row_maker(data: Any) -> Callable[[int], Row]:
 
 
 def _columns(data: Any) -> Columns:
-    found: Columns = data.format["format_kwargs"]["transform"]
-    return found
+    columns: Columns = data.format["format_kwargs"]["transform"]
+    return columns

@@ -1,7 +1,7 @@
 """Padding-free attention on a CPU: rows are concatenated, and each attends only to itself.
 
-transformers' own way on a CPU is one mask over all tokens x tokens of the batch, of which all but the blocks on the
-diagonal is thrown away. Kernels that take the bounds of rows (FlashAttention's varlen) are for GPUs.
+transformers' own way on a CPU is one mask over all tokens x tokens of the batch, which discards everything except
+the blocks on the diagonal. Kernels that take the bounds of rows (FlashAttention's varlen) are for GPUs.
 """
 
 from __future__ import annotations

@@ -85,8 +85,8 @@ class WithinStep:
 
 
 class PromptOrder:
-    """TRL's RepeatSampler with an order for each epoch: TRL's continues one generator, of which a run that is
-    resumed in a later epoch knows nothing. The first epoch's order is TRL's."""
+    """TRL's RepeatSampler with an order for each epoch: TRL's continues one generator, whose state a run that is
+    resumed in a later epoch does not have. The first epoch's order is TRL's."""
 
     def __init__(self, inner: Any, seed: int) -> None:
         self._inner, self._seed, self._epoch = inner, seed, 0

@@ -1,7 +1,7 @@
 """Quality of a text by rules that do not depend on its length.
 
-Sources: MassiveText's quality filters (Rae et al. 2021, Gopher, A.1.1) and C4 (Raffel et al. 2020, 2.2), of which
-those are left out that measure web pages: their length, menus and braces. They were made for English.
+Sources: MassiveText's quality filters (Rae et al. 2021, Gopher, A.1.1) and C4 (Raffel et al. 2020, 2.2),
+without those that measure web pages: their length, menus and braces. They were made for English.
 """
 
 from __future__ import annotations

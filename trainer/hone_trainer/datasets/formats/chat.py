@@ -67,8 +67,8 @@ def _turns(raw: dict[str, Any], where: str) -> list[talk.Turn]:
 
 
 def _calls(raw: dict[str, Any], where: str) -> list[Call]:
-    given = raw.get("tool_calls") or raw.get("function_call")
-    return calls_of(given, f"{where}.tool_calls") if given else []
+    raw_calls = raw.get("tool_calls") or raw.get("function_call")
+    return calls_of(raw_calls, f"{where}.tool_calls") if raw_calls else []
 
 
 def _check_answers(turns: list[talk.Turn]) -> None:

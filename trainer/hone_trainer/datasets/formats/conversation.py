@@ -72,8 +72,8 @@ def said_in(raw: Turn, key: str, role: str, where: str) -> parts.Said:
         if content is not None and not isinstance(content, str):
             raise RowError("WrongType", f"{where}.{key} is {type_name(content)}, not text")
         said = parts.Said([] if content is None else [content])
-    given = (optional_text(raw.get(name), f"{where}.{name}") for name in _REASONING)
-    said.reasoning += list(dict.fromkeys(text for text in given if text))
+    thoughts = (optional_text(raw.get(name), f"{where}.{name}") for name in _REASONING)
+    said.reasoning += list(dict.fromkeys(text for text in thoughts if text))
     if said.reasoning and role != "assistant":
         raise RowError("UnsupportedField", f"{where} has reasoning, but is not the assistant's")
     return said

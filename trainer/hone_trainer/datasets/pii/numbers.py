@@ -18,7 +18,7 @@ _CARD = re.compile(
     r"(?:\d{4}(?P<a>[ -])\d{4}(?P=a)\d{4}(?P=a)\d{4}|\d{4}(?P<b>[ -])\d{6}(?P=b)\d{4,5}|\d{14,16})"
     r"(?![\w-]|[.,]\d)"
 )
-"""Beside other numbers, such as 12/27 and 123 after it, datafog-core takes all for one that is too long."""
+"""Next to other numbers, such as 12/27 and 123 after it, datafog-core reads one number that is too long."""
 _SHORTEST_SSN = len("123-45-6789")
 _V4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\.?[0-9A-Za-z_\u00c0-\u04ff]|[+-]\w|\.\*)")
 _V6 = re.compile(r"(?<![\w.:])(?:[0-9A-Fa-f]{1,4}::?){2,7}[0-9A-Fa-f]{0,4}(?![\w:])")

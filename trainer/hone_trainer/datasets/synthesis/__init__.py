@@ -22,7 +22,7 @@ from hone_trainer.datasets.synthesis.templates import TEMPLATES
 from hone_trainer.reporting.task import TaskProgress
 
 PROVENANCE = "synthetic.jsonl"
-"""Beside the splits: for each row, where it comes from and who accepted it."""
+"""Next to the splits: for each row, where it comes from and who accepted it."""
 _GROUP = "group"
 
 

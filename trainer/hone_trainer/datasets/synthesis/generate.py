@@ -203,7 +203,7 @@ class _Asker:
         self.similar.see([self._compared(row)])
 
     def duplicate(self, row: dict[str, Any]) -> AnswerError | None:
-        """Why the row is too near to one that was seen; None: it is not."""
+        """Why the row counts as a duplicate of an earlier one; None: it does not."""
         similar_row = self.similar.nearest(self._compared(row))
         if similar_row is None:
             return None

@@ -72,7 +72,7 @@ def _messages(plan: MaterializePlan, task: str, shown: str) -> list[Message]:
 
 
 def sections(text: str, *labels: str) -> list[str]:
-    """The text behind each label, all of which must be there once and in order; a second set is not read.
+    """The text after each label. Each label must occur once, in this order; a second set is not read.
 
     Raises:
         AnswerError: WrongFormat.
