@@ -11,7 +11,7 @@ from hone_api.meta import ApiModel, ShortText, Text
 
 
 class PodImage(ApiModel):
-    """The image of a pod that the command line starts beside the store, and how it is pulled."""
+    """The image of a pod that the command line starts with the store mounted, and how it is pulled."""
 
     image: Text = Field(description="The trainer's image.")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(

@@ -101,8 +101,8 @@ def strip(kind: str, body: Mapping[str, Any]) -> Body:
 def _pod_status(status: Mapping[str, Any]) -> Body:
     kept: Body = {k: status[k] for k in POD_FIELDS if k in status}
     for name in ("initContainerStatuses", "containerStatuses"):
-        if found := status.get(name):
-            kept[name] = [{k: c[k] for k in ("name", "state", "restartCount", "imageID") if k in c} for c in found]
+        if containers := status.get(name):
+            kept[name] = [{k: c[k] for k in ("name", "state", "restartCount", "imageID") if k in c} for c in containers]
     return kept
 
 

@@ -228,7 +228,7 @@ class Controllers:
         return made_by(body, live) is not None
 
     async def _failed_before(self, body: Mapping[str, Any]) -> Outcome | None:
-        """The end of a failed run of which only the record is left; None if there is none."""
+        """The end of a failed run if only its record is left; None if there is none."""
         meta = body["metadata"]
         config_map = await self.cluster.get("ConfigMap", meta["namespace"], names.ended(meta["name"], meta["uid"]))
         if config_map is None or not caches.controls(body, config_map) or (cause := recorded(config_map)) is None:

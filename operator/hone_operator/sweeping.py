@@ -237,10 +237,10 @@ class Sweeper:
         what = replace(asked, exports=exports if exports is None else sorted(exports))
         owner = await self.cluster.apply(ledger(namespace, known, measured))
         job, config = sweep({**owner, "kind": "ConfigMap"}, sweep_plan(what, as_of, self.platform), self.platform)
-        made = await self.cluster.create(job, brief=True)
-        self.cache.put("Job", made)
+        created = await self.cluster.create(job, brief=True)
+        self.cache.put("Job", created)
         with contextlib.suppress(AlreadyExistsError):  # planted: the Job has no plan of ours, and is deleted next time
-            await self.cluster.create(config(made), brief=True)
+            await self.cluster.create(config(created), brief=True)
         log.info("%s: %d contents, runs and models that nothing refers to are removed", namespace, len(remove))
 
     async def _held(self, namespace: str, remove: Sequence[str], exports: set[str] | None) -> set[str]:
@@ -275,7 +275,7 @@ class StoreReferences(NamedTuple):
     exports: set[str]
     """From `models.named`."""
     whole: set[str]
-    """Folders of which all is named."""
+    """Folders that are named as a whole."""
     claims: Claims
     """What the ModelVersions say of their models."""
 

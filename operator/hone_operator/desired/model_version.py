@@ -85,10 +85,10 @@ def allocate(
 def _remembered(entry: str) -> tuple[int, dict[str, int]]:
     """The last number of a model, and those of its latest runs by uid; none if the entry is not the operator's."""
     try:
-        found = _Entry.model_validate_json(entry)
+        remembered = _Entry.model_validate_json(entry)
     except ValidationError:
         return 0, {}
-    return found.last, found.runs
+    return remembered.last, remembered.runs
 
 
 @dataclass(frozen=True)

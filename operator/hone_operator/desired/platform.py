@@ -92,7 +92,7 @@ class Platform:
     """Whether status, records and events may quote rows."""
 
     def pod_image(self) -> PodImage:
-        """The image of the pods that the command line starts beside the store."""
+        """The image of the pods that the command line starts with the store mounted."""
         return PodImage.model_validate(
             {
                 "image": self.trainer_image,

@@ -115,8 +115,8 @@ class FineTuneJobReader:
             name = job["spec"]["model"].get("fineTuneJob")
         made_by = jobs.get(spec["model"].get("fineTuneJob"), {}).get("status") or {}
         named = [spec["model"].get("modelVersion"), made_by.get("modelVersionName"), *modelref.references(spec)]
-        found = {n: self.children.cache.get("ModelVersion", namespace, n) for n in named if n}
-        return Upstream(jobs, {n: v for n, v in found.items() if v is not None})
+        versions = {n: self.children.cache.get("ModelVersion", namespace, n) for n in named if n}
+        return Upstream(jobs, {n: v for n, v in versions.items() if v is not None})
 
     async def _model_claim(self, body: Mapping[str, Any]) -> bool | None:
         uri = body["spec"]["model"].get("uri", "")

@@ -21,10 +21,10 @@ def by_number(model: str, versions: Iterable[Body]) -> dict[int, Body]:
     here = [v for v in versions if v["spec"].get("modelName") == model and isinstance(v["spec"].get("version"), int)]
     usual = {n: names.model_version(model, n) for n in {v["spec"]["version"] for v in here}}
     here.sort(key=lambda v: (v["metadata"]["name"] != usual[v["spec"]["version"]], v["metadata"]["creationTimestamp"]))
-    found: dict[int, Body] = {}
+    versions_by_number: dict[int, Body] = {}
     for version in here:
-        found.setdefault(version["spec"]["version"], version)
-    return found
+        versions_by_number.setdefault(version["spec"]["version"], version)
+    return versions_by_number
 
 
 class Unusable(NamedTuple):

@@ -77,13 +77,13 @@ def prepare_rows(
         lambda claim, number: encode(claim, shared, attempt, number, platform),
         Reason.ENCODING,
     )
-    found = stage(draft, wanted, seen.stage, platform)
-    if isinstance(found, EncodeResult):
-        draft.put(encoding=as_json(_done(known, found)))
-        return ready(draft, EncodedRows(keys=keys, digest=found.digest), _words(found))
-    if isinstance(found, Cause):
+    staged = stage(draft, wanted, seen.stage, platform)
+    if isinstance(staged, EncodeResult):
+        draft.put(encoding=as_json(_done(known, staged)))
+        return ready(draft, EncodedRows(keys=keys, digest=staged.digest), _words(staged))
+    if isinstance(staged, Cause):
         draft.put(encoding=as_json(known))
-        return Rows(failure=found)
+        return Rows(failure=staged)
     draft.put(encoding=as_json(_underway(known, seen.report)))
     draft.check_in(RECHECK_SECONDS)
     return Rows()

@@ -83,8 +83,8 @@ def root_cause(job: ObservedJob) -> Cause:
     if report:
         code = FailureCode(report.code) if report.code in FAILURES else VAGUE
         rank = pod.rank if report.rank is None and not _is_only_waiting(pod) else report.rank
-        told = replace(cause, code=code, message=report.message, hint=report.hint, rank=rank)
-        return replace(told, micro_batch_size=report.micro_batch_size if code in OUT_OF_MEMORY else None)
+        reported = replace(cause, code=code, message=report.message, hint=report.hint, rank=rank)
+        return replace(reported, micro_batch_size=report.micro_batch_size if code in OUT_OF_MEMORY else None)
     code, message = _from_exit(pod)
     return replace(cause, code=code, message=message)
 

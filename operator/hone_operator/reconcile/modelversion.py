@@ -86,10 +86,10 @@ def _columns(draft: VersionDraft, spec: ModelVersionSpec) -> None:
 
 def _servable(draft: VersionDraft, spec: ModelVersionSpec) -> None:
     """By the record alone: whether the files are there and right is another condition."""
-    told = verdicts(spec)
-    serves = any(verdict.loads for verdict in told if verdict.server != TRANSFORMERS)
+    by_server = verdicts(spec)
+    serves = any(verdict.loads for verdict in by_server if verdict.server != TRANSFORMERS)
     reason = Reason.LOADS if serves else Reason.NOT_SERVABLE
-    draft.conditions.set(ConditionType.SERVABLE, serves, reason, "; ".join(map(str, told)) + ".")
+    draft.conditions.set(ConditionType.SERVABLE, serves, reason, "; ".join(map(str, by_server)) + ".")
 
 
 def _short(value: str | None) -> str | None:

@@ -102,13 +102,15 @@ def _standing(workload: Mapping[str, Any]) -> tuple[Reason, str, str, str]:
     """(reason, Kueue's word for it, message, since when) of a Workload: the first obstacle, or that it is admitted."""
     meta = workload["metadata"]
     evicted, quota = condition(workload, KubeCondition.EVICTED), condition(workload, KubeCondition.QUOTA_RESERVED)
-    told, waits = evicted.get("message", ""), quota.get("message", "")
+    eviction, waits = evicted.get("message", ""), quota.get("message", "")
     if not _is_active(workload) and not _is_ours(workload):
-        words = f"{told or 'The workload is deactivated'}. {ACTIVATE.format(meta['name'], meta['namespace'])}"
+        words = f"{eviction or 'The workload is deactivated'}. {ACTIVATE.format(meta['name'], meta['namespace'])}"
         word = evicted.get("reason") or Reason.DEACTIVATED
         return Reason.DEACTIVATED, word, words, evicted.get("lastTransitionTime", "")
     if evicted.get("status") == "True" and not evicted["reason"].startswith(Reason.DEACTIVATED):
-        words = told if waits in ("", told) or quota["status"] == "True" else f"{told}. It waits again: {waits}"
+        words = (
+            eviction if waits in ("", eviction) or quota["status"] == "True" else f"{eviction}. It waits again: {waits}"
+        )
         return Reason.REQUEUED, evicted["reason"], words, evicted.get("lastTransitionTime", "")
     if is_true(workload, KubeCondition.ADMITTED):
         admitted = condition(workload, KubeCondition.ADMITTED)

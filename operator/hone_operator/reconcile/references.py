@@ -26,7 +26,7 @@ def addresses(kind: str, body: Body, claim: str) -> Iterator[tuple[str, ...]]:
 
 
 def whole(objects: Iterable[tuple[str, Body]], claim: str) -> set[str]:
-    """Folders of the store of which an object names all, by `pvc://claim/models` or the store's own address."""
+    """Folders of the store that an object names as a whole: `pvc://claim/models`, or the store's own address."""
     paths = {path for kind, body in objects for path in addresses(kind, body, claim) if len(path) < 2}
     return {folder for folder in SWEPT if paths & {(), (folder,)}}
 

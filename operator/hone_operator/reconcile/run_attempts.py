@@ -134,11 +134,11 @@ def observe_attempts(body: Mapping[str, Any], jobs: Sequence[ObservedJob], now: 
     records = [_whole(record, born) for record in recorded]
     by_number = {j.label(names.ATTEMPT): j for j in jobs}
     known = {r["number"] for r in records}
-    for number, made in sorted(by_number.items()):
+    for number, child in sorted(by_number.items()):
         if number not in known:
-            start = made.body["metadata"]["creationTimestamp"]
+            start = child.body["metadata"]["creationTimestamp"]
             records.append(
-                {"number": number, "jobName": made.name, "startTime": start, "outcome": AttemptOutcome.RUNNING}
+                {"number": number, "jobName": child.name, "startTime": start, "outcome": AttemptOutcome.RUNNING}
             )
     attempts = Attempts(records)
     for index, record in enumerate(records):

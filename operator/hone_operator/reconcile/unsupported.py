@@ -25,8 +25,11 @@ def contradictions(spec: FineTuneJobSpec, world_size: int) -> list[Problem]:
             "grpo.generation.engine VLLM needs GPUs: set resources.gpusPerNode, generation.endpoint, or engine "
             "Transformers"
         )
-    found = [*(Problem(FailureCode.CONFLICTING_FIELDS, words) for words in conflicts), *problems(spec, world_size)]
-    return [Problem(problem.code, f"spec.{problem.message}") for problem in found]
+    contradicting = [
+        *(Problem(FailureCode.CONFLICTING_FIELDS, words) for words in conflicts),
+        *problems(spec, world_size),
+    ]
+    return [Problem(problem.code, f"spec.{problem.message}") for problem in contradicting]
 
 
 def dataset_contradictions(spec: DatasetSpec) -> list[str]:
