@@ -15,7 +15,7 @@ from hone_cli.errors import CommandError
 
 
 @dataclass(frozen=True)
-class Folder:
+class ModelFolder:
     """A folder of a claim in the namespace."""
 
     claim: str
@@ -25,7 +25,7 @@ class Folder:
         return f"pvc://{self.claim}/{self.path}"
 
     @classmethod
-    def of(cls, uri: str) -> Folder:
+    def of(cls, uri: str) -> ModelFolder:
         """The folder that a pvc:// URI names.
 
         Raises:
@@ -48,9 +48,9 @@ class ServedModel:
     version: str
     """Name of its ModelVersion."""
     form: str
-    folder: Folder
+    folder: ModelFolder
     size_bytes: int
-    base: Folder | None
+    base: ModelFolder | None
     """Of an adapter."""
     base_name: str
     rank: int
@@ -80,7 +80,7 @@ def served(versions: Sequence[Mapping[str, Any]], form: str | None = None) -> li
     ]
 
 
-def one_base(models: Sequence[ServedModel]) -> Folder:
+def one_base(models: Sequence[ServedModel]) -> ModelFolder:
     """The base that all adapters share.
 
     Raises:
@@ -144,9 +144,9 @@ def _model(name: str, version: str, spec: ModelVersionSpec, artifact: Artifact) 
         model=spec.model_name,
         version=version,
         form=artifact.format,
-        folder=Folder.of(artifact.uri),
+        folder=ModelFolder.of(artifact.uri),
         size_bytes=artifact.size_bytes,
-        base=Folder.of(base.location) if is_adapter and base.location else None,
+        base=ModelFolder.of(base.location) if is_adapter and base.location else None,
         base_name=_name(base.uri),
         rank=(served_rank(spec) or 0) if is_adapter else 0,
         is_reward=spec.lineage.method == "Reward",

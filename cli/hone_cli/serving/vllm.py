@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hone_cli.errors import CommandError
-from hone_cli.serving.models import Folder, ServedModel, one_base
+from hone_cli.serving.models import ModelFolder, ServedModel, one_base
 
 PORT = 8000
 BASE, ADAPTERS = "/base", "/adapters"
@@ -104,7 +104,7 @@ def deployment(models: Sequence[ServedModel], server: Server, *, with_adapters: 
     }
 
 
-def weights(models: Sequence[ServedModel]) -> Folder:
+def weights(models: Sequence[ServedModel]) -> ModelFolder:
     """The weights that the server loads first: the base of the adapters, or the whole model.
 
     Raises:
@@ -125,7 +125,7 @@ def labels(server: Server) -> dict[str, str]:
     return {"app.kubernetes.io/name": "vllm", "app.kubernetes.io/instance": server.name}
 
 
-def _container(server: Server, arguments: list[str], mounts: Sequence[tuple[Folder, str]]) -> dict[str, Any]:
+def _container(server: Server, arguments: list[str], mounts: Sequence[tuple[ModelFolder, str]]) -> dict[str, Any]:
     env: list[dict[str, Any]] = [{"name": k, "value": v} for k, v in {**OFFLINE, **WRITABLE}.items()]
     if server.api_key_secret:
         key = {"secretKeyRef": {"name": server.api_key_secret, "key": "API_KEY"}}
