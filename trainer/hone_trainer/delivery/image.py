@@ -19,7 +19,7 @@ from hone_api.plan import DeliverPlan
 from hone_api.report import DeliverResult
 from hone_trainer.delivery.login import login_of
 from hone_trainer.delivery.original import Original
-from hone_trainer.delivery.registry import MANIFEST_TYPE, Repository
+from hone_trainer.delivery.registry import MANIFEST_TYPE, ImageRepository
 from hone_trainer.endpoints.addresses import network_of
 from hone_trainer.endpoints.http import Resolver
 from hone_trainer.errors import TrainerError
@@ -89,7 +89,7 @@ def deliver(
     host, _, path = plan.target.uri.removeprefix("oci://").partition("/")
     name, _, tag = path.partition(":")
     tag = tag or f"v{plan.version}"
-    repository = Repository(host, name, network_of(plan), login_of(plan.secret_path, host), until, resolver)
+    repository = ImageRepository(host, name, network_of(plan), login_of(plan.secret_path, host), until, resolver)
     found = repository.manifest(tag)
     parts = [(layer, layer.descriptor()) for layer in layers(original)]
     config = _config(plan, [str(descriptor["digest"]) for _, descriptor in parts])
@@ -111,7 +111,7 @@ def deliver(
     )
 
 
-def _upload(repository: Repository, descriptor: dict[str, object], content: Callable[[], Iterator[bytes]]) -> int:
+def _upload(repository: ImageRepository, descriptor: dict[str, object], content: Callable[[], Iterator[bytes]]) -> int:
     """Upload a blob, unless it is there. Returns the bytes sent."""
     digest, size = str(descriptor["digest"]), int(str(descriptor["size"]))
     if repository.size_of(digest) == size:

@@ -34,7 +34,7 @@ _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True)
-class Answer:
+class RegistryAnswer:
     """Status, headers and the first 4 MiB of the body."""
 
     status: int
@@ -43,7 +43,7 @@ class Answer:
 
 
 @dataclass
-class Repository:
+class ImageRepository:
     """A repository, e.g. host `registry.example.org:5000` and name `team/model`.
 
     Args:
@@ -89,7 +89,7 @@ class Repository:
         if self.size_of(digest) != size:
             raise TrainerError(FailureCode.DELIVERY_DAMAGED, f"{self}: the blob {digest} arrived with another size")
 
-    def _upload_once(self, digest: str, size: int, content: Callable[[], Iterator[bytes]]) -> Answer:
+    def _upload_once(self, digest: str, size: int, content: Callable[[], Iterator[bytes]]) -> RegistryAnswer:
         begun = self._ask("POST", "blobs/uploads/", headers={"Content-Length": "0"})
         self._expect(begun, 202)
         place = urljoin(f"{self._url()}/", begun.headers.get("Location", ""))
@@ -119,7 +119,7 @@ class Repository:
         path: str,
         headers: Mapping[str, str] | None = None,
         content: Callable[[], Iterator[bytes]] | None = None,
-    ) -> Answer:
+    ) -> RegistryAnswer:
         """One request below the repository; tried again when the server has a moment of weakness."""
         for attempt in range(_TRIES):
             answer = self._send(method, f"{self._url()}/{self.name}/{path}", headers or {}, content)
@@ -150,7 +150,7 @@ class Repository:
 
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], content: Callable[[], Iterator[bytes]] | None
-    ) -> Answer:
+    ) -> RegistryAnswer:
         """One request, and again with a token if the registry asks for one."""
         try:
             answer = self._send_once(method, url, headers, content)
@@ -163,7 +163,7 @@ class Repository:
 
     def _send_once(
         self, method: str, url: str, headers: Mapping[str, str], content: Callable[[], Iterator[bytes]] | None
-    ) -> Answer:
+    ) -> RegistryAnswer:
         parts = checked(url, plain=self.network.plain(url))
         place = (parts.scheme, parts.netloc)
         if place not in self._pools:
@@ -176,7 +176,7 @@ class Repository:
             body = response.read(_MAX_ANSWER)
         finally:
             response.release_conn() if response.length_remaining in (0, None) else response.close()
-        return Answer(response.status, response.headers, body)
+        return RegistryAnswer(response.status, response.headers, body)
 
     def _log_in(self, challenge: str) -> str | None:
         """The value of Authorization that a challenge asks for."""
@@ -202,7 +202,7 @@ class Repository:
         remember(str(token))
         return f"Bearer {token}"
 
-    def _expect(self, answer: Answer, status: int) -> None:
+    def _expect(self, answer: RegistryAnswer, status: int) -> None:
         """Raises what an answer other than `status` means."""
         if answer.status == status:
             return
