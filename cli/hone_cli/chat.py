@@ -60,7 +60,9 @@ class RemoteChat:
 
 
 def chat(
-    model: Annotated[str, typer.Argument(help="A model (its newest version), model:version, or a ModelVersion.")],
+    model: Annotated[
+        str, typer.Argument(help="A model (its newest version), model:version, model@alias, or a ModelVersion.")
+    ],
     form: Annotated[str | None, typer.Option(help="Adapter, Merged or Full, where the version has several.")] = None,
     gpus: Annotated[int, typer.Option(min=0, max=8, help="GPUs of the pod; without one, answers take their time.")] = 0,
     memory: Annotated[str | None, typer.Option(help="Memory of the pod; default: from the size of the model.")] = None,

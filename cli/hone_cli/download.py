@@ -26,7 +26,9 @@ _IDLE_SECONDS = 2 * 3600.0
 
 
 def download(
-    model: Annotated[str, typer.Argument(help="A model (its newest version), model:version, or a ModelVersion.")],
+    model: Annotated[
+        str, typer.Argument(help="A model (its newest version), model:version, model@alias, or a ModelVersion.")
+    ],
     folder: Annotated[Path, typer.Argument(help="A new folder, or one whose download was interrupted.")],
     form: Annotated[
         str | None, typer.Option(help="Adapter, Merged, Full or GGUF, where the version has several.")

@@ -74,9 +74,16 @@ class Kube:
 
     def model_version(self, name: str) -> dict[str, Any] | None:
         """A ModelVersion; None: there is none of this name."""
+        return self._named("modelversions", name)
+
+    def model(self, name: str) -> dict[str, Any] | None:
+        """A Model; None: there is none of this name, or no such kind."""
+        return self._named("models", name)
+
+    def _named(self, plural: str, name: str) -> dict[str, Any] | None:
         custom = client.CustomObjectsApi(self._api)
         try:
-            body = custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, "modelversions", name)
+            body = custom.get_namespaced_custom_object(GROUP, VERSION, self.namespace, plural, name)
         except ApiException as error:
             if error.status == 404:
                 return None

@@ -29,7 +29,9 @@ _NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def serve(
-    models: Annotated[list[str], typer.Argument(help="Models: name (its newest version), name:version, ModelVersion.")],
+    models: Annotated[
+        list[str], typer.Argument(help="Models: name (its newest version), name:version, name@alias, ModelVersion.")
+    ],
     to: Annotated[str, typer.Option(help=f"Server: {', '.join(TARGETS)}.")] = "vllm",
     name: Annotated[str | None, typer.Option(help="Name of the server's objects; default: the first model's.")] = None,
     form: Annotated[

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 from hone_api.states import ConditionType
 from hone_cli.errors import CommandError
 
-_REFERENCE = re.compile(r"(?P<name>[a-z0-9]([-a-z0-9]*[a-z0-9])?)(:(?P<version>[0-9]{1,7}))?")
+_REFERENCE = re.compile(
+    r"(?P<name>[a-z0-9]([-a-z0-9]*[a-z0-9])?)(:(?P<version>[0-9]{1,7})|@(?P<alias>[a-z]([-a-z0-9]*[a-z0-9])?))?"
+)
 
 
 class Versions(Protocol):
@@ -25,9 +27,13 @@ class Versions(Protocol):
         """All of a model."""
         ...
 
+    def model(self, name: str) -> dict[str, Any] | None:
+        """The Model, which has the aliases; None: there is none of this name."""
+        ...
+
 
 def chosen(versions: Versions, reference: str) -> dict[str, Any]:
-    """The ModelVersion of `model`, `model:3` or `model-v3`.
+    """The ModelVersion of `model`, `model:3`, `model@alias` or `model-v3`.
 
     Of a model alone it is the newest that is Ready, or else the newest.
     A name that is both a model's and a ModelVersion's means the ModelVersion.
@@ -37,8 +43,10 @@ def chosen(versions: Versions, reference: str) -> dict[str, Any]:
     """
     match = _REFERENCE.fullmatch(reference)
     if not match:
-        raise CommandError(f"{reference!r} is neither model, model:version nor the name of a ModelVersion")
+        raise CommandError(f"{reference!r} is neither model, model:version, model@alias nor the name of a ModelVersion")
     name, number = match["name"], match["version"]
+    if alias := match["alias"]:
+        return _of_alias(versions, name, alias)
     if number is None and (version := versions.model_version(name)):
         return version
     of_model = sorted(versions.model_versions(name), key=lambda v: int(v["spec"]["version"]))
@@ -50,6 +58,21 @@ def chosen(versions: Versions, reference: str) -> dict[str, Any]:
             f"kubectl get modelversions.hone.dev --namespace {versions.namespace}"
         )
     return next((v for v in reversed(of_model) if _is_ready(v)), of_model[-1])
+
+
+def _of_alias(versions: Versions, name: str, alias: str) -> dict[str, Any]:
+    """The ModelVersion that the alias points to."""
+    pointing = (((versions.model(name) or {}).get("status") or {}).get("aliases")) or []
+    found = next((a["modelVersion"] for a in pointing if a["name"] == alias), None)
+    if found is None:
+        known = ", ".join(f"{name}@{a['name']}" for a in pointing) or "none"
+        raise CommandError(
+            f"model {name} in namespace {versions.namespace} has no alias {alias}; it has {known}. "
+            f"kubectl get models.hone.dev {name} --namespace {versions.namespace}"
+        )
+    if (version := versions.model_version(found)) is None:
+        raise CommandError(f"{name}@{alias} is ModelVersion {found}, which is gone")
+    return version
 
 
 def ready(version: dict[str, Any]) -> dict[str, Any]:

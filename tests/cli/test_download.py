@@ -122,6 +122,10 @@ class Namespace:
     def model_version(self, name: str) -> dict[str, Any] | None:
         return next((v for v in self.versions if v["metadata"]["name"] == name), None)
 
+    def model(self, name: str) -> dict[str, Any] | None:
+        pointing = [{"name": "production", "modelVersion": "bot-v9"}, {"name": "lost", "modelVersion": "bot-v1"}]
+        return {"status": {"aliases": pointing}} if name == "bot" else None
+
     def model_versions(self, model: str) -> list[dict[str, Any]]:
         return [v for v in self.versions if v["spec"]["modelName"] == model]
 
@@ -155,7 +159,14 @@ BOT = [version(f"bot-v{n}", "bot", n, is_ready=n != 11) for n in (9, 10, 11)]
 
 
 @pytest.mark.parametrize(
-    ("reference", "name"), [("bot", "bot-v10"), ("bot:9", "bot-v9"), ("bot-v9", "bot-v9"), ("bot:11", "bot-v11")]
+    ("reference", "name"),
+    [
+        ("bot", "bot-v10"),
+        ("bot:9", "bot-v9"),
+        ("bot-v9", "bot-v9"),
+        ("bot:11", "bot-v11"),
+        ("bot@production", "bot-v9"),
+    ],
 )
 def test_which_version_is_meant(reference, name):
     assert chosen(Namespace(*BOT), reference)["metadata"]["name"] == name
@@ -167,7 +178,20 @@ def test_a_version_that_is_not_there(reference):
         chosen(Namespace(*BOT), reference)
 
 
-@pytest.mark.parametrize("reference", ["", "Bot", "bot:", "bot:x", "bot@champion", "../bot", "bot:99999999"])
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ("bot@champion", "no alias champion; it has bot@production, bot@lost"),
+        ("cat@production", "no alias production; it has none"),
+        ("bot@lost", "bot@lost is ModelVersion bot-v1, which is gone"),
+    ],
+)
+def test_an_alias_that_points_nowhere(reference, told):
+    with pytest.raises(CommandError, match=told):
+        chosen(Namespace(*BOT), reference)
+
+
+@pytest.mark.parametrize("reference", ["", "Bot", "bot:", "bot:x", "bot@", "bot@1:2", "../bot", "bot:99999999"])
 def test_a_reference_that_is_none(reference):
     with pytest.raises(CommandError, match="is neither model"):
         chosen(Namespace(*BOT), reference)
