@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import requests
 import typer
-from rich.columns import Columns
 from rich.console import Console
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from hone_api.modelversion import Artifact
@@ -104,7 +104,7 @@ def converse(remote: RemoteChat, console: Console) -> None:
         except CommandError as error:
             console.print(Text(f"{error}; /new begins again", style="red"))
             continue
-        console.print(Columns([_panel(name, answer) for name, answer in found.items()], equal=True, expand=True))
+        console.print(_side_by_side(found))
         messages = [*asked, {"role": "assistant", "content": str(found["tuned"]["text"])}]
 
 
@@ -120,6 +120,14 @@ def _question(console: Console) -> str:
         return console.input("[bold]> [/bold]").strip()
     except EOFError:
         return ""
+
+
+def _side_by_side(answers: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table.grid(expand=True)
+    for _ in answers:
+        table.add_column(ratio=1)
+    table.add_row(*(_panel(name, answer) for name, answer in answers.items()))
+    return table
 
 
 def _panel(name: str, answer: Mapping[str, Any]) -> Panel:

@@ -74,7 +74,7 @@ def test_a_model_is_downloaded_as_it_was_recorded(team, tmp_path) -> None:
 
 def test_a_model_and_its_base_answer_side_by_side(team) -> None:
     shown = hone(team, "chat", version(team, MODELS[0]), stdin="What is 3 and one?\n\n")
-    assert re.search("─ base .*─ tuned ", shown), shown
+    assert re.search("─ base .*─ tuned", shown), shown
     pods = team.get("pods", "--selector=hone.dev/component=chat")["items"]
     assert all(pod["metadata"].get("deletionTimestamp") for pod in pods)
 

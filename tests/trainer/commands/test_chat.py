@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_the_same_through_the_server_of_a_pod(out: Path) -> None:
         console.input = lambda *_: next(questions)  # type: ignore[method-assign]
         remote_chat.converse(remote, console)
         shown = console.file.getvalue()  # type: ignore[attr-defined]
-        assert "base" in shown
+        assert re.search("─ base .*─ tuned ", shown), shown
         assert "/new begins again" in shown
 
         asked.process.kill()
