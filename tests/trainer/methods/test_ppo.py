@@ -219,7 +219,7 @@ def test_points_between_base_and_policy_are_measured(runs: Any, plan_of: Any, tm
 
 def test_two_ranks_learn_together(runs: Any, plan_of: Any) -> None:
     plan = plan_of(processesPerNode=2, training={"maxSteps": 4})
-    result = runs.wait(plan, runs.start(plan)).result
+    result = runs.wait(plan, runs.start(runs.encoded(plan))).result
     assert result.resolved["worldSize"] == 2
     assert logs(plan)[0]["clip_fraction"] == 0
     assert number(result, "kl")[1] > 0
