@@ -25,6 +25,7 @@ PLACES = frozenset(
         "exportFolder",
         "masterAddress",
         "metricsPort",
+        "failureInterval",
         "hangTimeout",
         "microBatchLimit",
     }

@@ -354,6 +354,12 @@ class TrainingPlan(PlanBlocks, _Attempt):
         description="Most rows of a forward pass, also if training.microBatchSize has more: an earlier attempt ran out "
         "of memory.",
     )
+    failure_interval: int | None = Field(
+        default=None,
+        ge=1,
+        description="Seconds between failures that end an attempt without notice, for checkpoints.cadence Auto; "
+        "none: a day.",
+    )
     hang_timeout: int | None = Field(
         default=None,
         ge=1,

@@ -169,6 +169,20 @@ class EarlyStopping(ApiModel):
 class Checkpoints(ApiModel):
     """Checkpoints for resuming."""
 
+    rules = (
+        Rule(
+            "!has(self.everySteps) || self.cadence != 'Auto'",
+            "cadence Auto chooses the interval: remove everySteps, or set cadence to Fixed",
+            field_path=".cadence",
+            holds=lambda checkpoints: checkpoints.every_steps is None or checkpoints.cadence != "Auto",
+        ),
+    )
+    cadence: Literal["Fixed", "Auto"] = Field(
+        default="Fixed",
+        description="Fixed: every everySteps steps. Auto: the interval that costs the least time, from the measured "
+        "time of a checkpoint and of a step, and from how often attempts of this run ended without notice (Young and "
+        "Daly), between 1 minute and 1 hour. Default Fixed.",
+    )
     every_steps: int | None = Field(
         default=None,
         ge=1,

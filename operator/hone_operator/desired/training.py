@@ -39,6 +39,8 @@ class AttemptInputs:
     resolved: Resolved
     ancestors: list[Ancestor] = field(default_factory=list)
     """Earlier stages of the chain."""
+    failure_interval: int | None = None
+    """Seconds between failures without notice, as far as earlier attempts show it."""
     micro_batch_limit: int | None = None
     """Most rows of a forward pass, where an earlier attempt ran out of memory."""
 
@@ -114,6 +116,7 @@ def training_plan(attempt: AttemptInputs, platform: Platform) -> TrainingPlan:
         output_path=str(names.STORE / "models" / uid),
         export_folder=f"attempt-{attempt.number}",
         micro_batch_limit=attempt.micro_batch_limit,
+        failure_interval=attempt.failure_interval if spec.checkpoints.cadence == "Auto" else None,
         hang_timeout=_hang_timeout(spec),
         metrics_port=METRICS_PORT,
     )

@@ -186,7 +186,11 @@ class _Run:
         if self.seen.line and not self.seen.line.is_open:
             return self._in_line(self.seen.line)
         limit = attempts.micro_batch_limit
-        attempt = replace(self.gate_keeper.attempt(number, resolved, gates), micro_batch_limit=limit)
+        attempt = replace(
+            self.gate_keeper.attempt(number, resolved, gates),
+            micro_batch_limit=limit,
+            failure_interval=attempts.failure_interval,
+        )
         draft.create += training(attempt, self.platform)
         draft.put(resolved=as_json(resolved))
         self._tell_end_of_attempt()

@@ -17,7 +17,7 @@ from hone_operator.reconcile.failures import Cause, root_cause
 from hone_operator.reconcile.outcome import backoff
 from hone_operator.reconcile.pod_state import PodState
 from hone_operator.reconcile.pods import ObservedJob
-from hone_operator.times import parse_time
+from hone_operator.times import parse_time, read_time
 
 MAX_RECORDS = 128
 MAX_HALVINGS = 6
@@ -74,6 +74,15 @@ class Attempts:
         """Most rows of a forward pass in the attempt after the last one; None: any number."""
         return _limit(self.records)
 
+    @property
+    def failure_interval(self) -> int | None:
+        """Seconds between ends of attempts without notice; None before the first. One that saved at its end lost
+        nothing. A day without failures is assumed in addition, so that a single failure means little."""
+        lost = [r for r in self.records if _ended_without_notice(r)]
+        times = [(read_time(r.get("startTime", "")), read_time(r.get("endTime", ""))) for r in self.records]
+        spent = sum(max(0.0, (end - start).total_seconds()) for start, end in times if start and end)
+        return round((86400 + spent) / (1 + len(lost))) if lost else None
+
     def to_list(self) -> list[AttemptJson]:
         """The value of status.attempts; the oldest of very many are dropped."""
         return self.records[-MAX_RECORDS:]
@@ -81,6 +90,11 @@ class Attempts:
 
 def _limit(records: Sequence[AttemptJson]) -> int | None:
     return min((r["microBatchSize"] // 2 for r in records if r.get("microBatchSize", 0) > 1), default=None)
+
+
+def _ended_without_notice(record: AttemptJson) -> bool:
+    by_itself = record["outcome"] == AttemptOutcome.FAILED and "microBatchSize" not in record
+    return by_itself or record.get("reason") == FailureCode.DISRUPTED
 
 
 def is_open(body: Mapping[str, Any], job: ObservedJob) -> bool:

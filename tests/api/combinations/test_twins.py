@@ -65,6 +65,7 @@ JOB_CASES: dict[str, Case] = {
             **{name: DECIMALS for name in ("learningRate", "warmupRatio", "weightDecay", "l2ToStart", "maxGradNorm")},
         },
     ),
+    "checkpoints": ("checkpoints", {}, {"cadence": (ABSENT, "Fixed", "Auto"), "everySteps": (ABSENT, 5)}),
     "adapter": (
         "adapter",
         {},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from hone_operator.reconcile.outcome import Outcome, Refusal
@@ -367,3 +369,21 @@ def test_a_running_job_keeps_its_digests(life):
     outcome = life.tick(61)
     assert life.world.digest in outcome.create[0]["data"]["plan.json"]
     assert life.status["resolved"]["datasetDigests"] == {"rows": life.world.digest}
+
+
+def test_the_time_between_failures_is_what_attempts_show(new_life):
+    """A day is assumed, and an attempt that saved at its end lost nothing."""
+    life = new_life(checkpoints={"cadence": "Auto"})
+    told = []
+
+    def begin(outcome):
+        [text] = [b["data"]["plan.json"] for b in outcome.create if b["kind"] == "ConfigMap"]
+        told.append(json.loads(text).get("failureInterval"))
+
+    begin(life.tick())
+    life.ends("Failed", life.world.dead(75, outcome=life.world.failure("Interrupted", "stopped")), seconds=3600)
+    begin(life.tick(3601))
+    life.ends("Failed", life.world.dead(137), seconds=7201)
+    life.tick(7202)
+    begin(life.tick(7300))
+    assert told == [None, None, (86400 + 3600 + 3600) // 2]

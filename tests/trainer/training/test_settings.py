@@ -57,6 +57,37 @@ def test_a_run_of_few_steps_spares_none_for_the_rate_0(steps: int, ratio: str, e
     assert resolve(plan(training={"maxSteps": steps, "warmupRatio": ratio})).warmup_steps == expected
 
 
+@pytest.mark.parametrize(
+    ("save", "step", "failures", "steps"),
+    [
+        (5.0, 1.0, None, 930),  # sqrt(2 x 5 s x a day)
+        (5.0, 1.0, 7200, 268),
+        (5.0, 30.0, 7200, 9),
+        (0.001, 1.0, 7200, 60),  # a minute at least
+        (600.0, 1.0, None, 6000),  # an hour at most, unless a tenth of the time would be saving
+        (60.0, 1.0, None, 3220),
+        (120.0, 1.0, None, 3600),
+        (60.0, 1.0, 600, 600),
+        (1.0, 900.0, 600, 1),
+    ],
+)
+def test_the_interval_of_young_and_daly_within_bounds(
+    save: float, step: float, failures: int | None, steps: int
+) -> None:
+    assert settings.checkpoint_interval(save, step, failures) == steps
+
+
+def test_cadence_auto_begins_with_a_checkpoint_that_is_measured() -> None:
+    auto = {"cadence": "Auto"}
+    assert resolve(plan(checkpoints=auto)).checkpoint_every == 2
+    long = resolve(plan(checkpoints=auto, training={"maxSteps": 5000}))
+    assert (long.checkpoint_every, long.checkpoint_auto) == (20, True)
+    assert not resolve(plan()).checkpoint_auto
+    refused = plan(checkpoints={**auto, "everySteps": 5})
+    with pytest.raises(TrainerError, match="cadence Auto chooses the interval"):
+        preflight.check_plan(refused, Device(1, cuda=False, bf16=False), methods=METHODS)
+
+
 def test_batches_are_put_together_ahead_of_a_gpu_alone() -> None:
     names = ("dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers")
     on_gpu, on_cpu = (arguments.common(plan(), resolve(plan(), cuda=cuda)) for cuda in (True, False))

@@ -33,6 +33,7 @@ NOT_THE_RUN = {
     "master_address",
     "master_port",
     "metrics_port",
+    "failure_interval",
     "hang_timeout",
     "micro_batch_limit",
     "cluster_domain",

@@ -1,4 +1,4 @@
-"""Hooks into transformers' loop. None has state of its own: a resumed run needs nothing from them."""
+"""Hooks into transformers' loop. None has state that a resumed run needs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hone_trainer import ranks
 from hone_trainer.scoring import early_stopping
+from hone_trainer.training import cadence
 
 if TYPE_CHECKING:
     from hone_trainer.training.loop import Run
@@ -20,15 +21,27 @@ class SaveAndEvaluateSchedule(TrainerCallback):
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._cadence = cadence.Cadence(run) if run.settings.checkpoint_auto else None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._cadence:
+            self._cadence.begin(state.global_step)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._run.stop.hold()
+        if self._cadence:
+            self._cadence.begin_step()
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._cadence:
+            self._cadence.saved(state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         step, settings = state.global_step, self._run.settings
         last = step >= state.max_steps
         control.should_evaluate = bool(self._run.held_out) and (last or step % settings.evaluation_every == 0)
-        control.should_save = last or step % settings.checkpoint_every == 0
+        due = self._cadence.is_due(step) if self._cadence else step % settings.checkpoint_every == 0
+        control.should_save = last or due
         if ranks.any_rank(self._run.stop.requested):
             self._run.stop.requested = True
             control.should_save = control.should_training_stop = True

@@ -5,6 +5,7 @@ an orderly stop by signal. A mix-in for transformers' Trainer and TRL's trainers
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -83,6 +84,8 @@ class Run:
     """What looked wrong before the first step."""
     example: list[Shown] = field(default_factory=list)
     """A training row as the model reads it."""
+    save_seconds: float = 0.0
+    """How long the last checkpoint took."""
     heart: Heartbeat = field(default_factory=Heartbeat.private)
     """Signs of life, for the process that watches this rank."""
 
@@ -193,7 +196,7 @@ class Loop(_Trainer):
         """transformers' checkpoint, written aside by all ranks and made complete by the first. A collective."""
         from transformers import Trainer
 
-        store, step = self.run.checkpoints, self.state.global_step
+        store, step, since = self.run.checkpoints, self.state.global_step, time.monotonic()
         if ranks.is_first():
             store.begin()
         ranks.barrier()
@@ -203,6 +206,7 @@ class Loop(_Trainer):
             if ranks.is_first():
                 store.complete(step, self.best_step(), drop=self.PRIVATE)
         ranks.barrier()
+        self.run.save_seconds = time.monotonic() - since
         self.run.reporters.update(checkpoint_step=step, checkpoint_bytes=store.size_bytes())
 
     # Evaluation

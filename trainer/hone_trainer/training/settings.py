@@ -16,6 +16,16 @@ CURVE_POINTS = 2000
 """Most points of a logged curve; longer runs log every n-th step."""
 
 
+FAILURE_INTERVAL = 86400
+"""Seconds between failures where none was seen."""
+SHORTEST_CADENCE, LONGEST_CADENCE = 60.0, 3600.0
+"""Seconds between checkpoints with cadence Auto."""
+MOST_SAVING = 0.1
+"""Fraction of the time that checkpoints may take with cadence Auto, also where failures are frequent."""
+FIRST_CHECKPOINT = 20
+"""Steps to the first checkpoint with cadence Auto at most, which measures how long one takes."""
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """The resolved numbers of one run. Batch sizes in rows, lengths in tokens, intervals in optimiser steps."""
@@ -32,6 +42,8 @@ class RunSettings:
     logging_every: int
     bf16: bool
     cpu: bool
+    checkpoint_auto: bool = False
+    """Whether `checkpoint_every` is only until the first checkpoint, and `checkpoint_interval` decides then."""
     flat: bool = False
     """Whether micro batches are padding-free (see `row_attention`)."""
 
@@ -75,6 +87,7 @@ def resolve(
     steps_per_epoch = max(1, math.ceil(sequences / training.batch_size))
     total = training.max_steps or max(1, math.ceil(float(training.epochs or "1") * steps_per_epoch))
     tenth = max(1, math.ceil(total / 10))
+    auto = plan.checkpoints.cadence == "Auto"
     adapter = plan.adapter.type != "None"
     default_rate = rates.adapter if adapter else rates.full
     return RunSettings(
@@ -87,12 +100,29 @@ def resolve(
         # Rounded down: the first step of a warm-up has the rate 0, which a run of few steps cannot spare.
         warmup_steps=math.floor(round(float(training.warmup_ratio) * total, 6)),
         evaluation_every=plan.evaluation.every_steps or tenth,
-        checkpoint_every=plan.checkpoints.every_steps or tenth,
+        checkpoint_every=min(tenth, FIRST_CHECKPOINT) if auto else plan.checkpoints.every_steps or tenth,
+        checkpoint_auto=auto,
         logging_every=max(1, math.ceil(total / CURVE_POINTS)),
         bf16=device.computes_in_bf16(training.precision),
         cpu=not device.cuda,
         flat=flat,
     )
+
+
+def checkpoint_interval(save: float, step: float, failure_interval: int | None) -> int:
+    """Steps between checkpoints, so that saving and what failures cost take the least time together. Pure.
+
+    The optimum is at sqrt(2 x save x failure interval): Young 1974, "A first order approximation to the optimum
+    checkpoint interval"; Daly 2006, for failures that are far apart compared with a checkpoint.
+
+    Args:
+        save: measured seconds of a checkpoint, while the ranks wait.
+        step: measured seconds of a step.
+        failure_interval: seconds between failures; None: `FAILURE_INTERVAL`.
+    """
+    best = math.sqrt(2 * save * (failure_interval or FAILURE_INTERVAL))
+    seconds = min(max(best, SHORTEST_CADENCE, save / MOST_SAVING), max(LONGEST_CADENCE, save / MOST_SAVING))
+    return max(1, round(seconds / max(step, 1e-6)))
 
 
 def check_alike(settings: RunSettings) -> None:
