@@ -22,8 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 MOST_WORKERS = 4
 """Each holds torch, or an API server of its own."""
-IN_ORDER = ("load", "--maxschedchunk", "1")
-"""Each worker takes the next test: the longest ones, which come first, never end alone."""
+BY_FILE = ("loadscope", "--no-loadscope-reorder")
+"""Each worker takes the next file, whose tests share what takes long to set up: the longest ones, which come first,
+never end alone."""
 LOW = 10
 """Niceness of what computes."""
 LIGHT = ("tests/api", "tests/chart", "tests/cli", "tests/docs", "tests/gitops", "tests/monitoring", "tests/operator")
@@ -77,7 +78,7 @@ TIERS = (
     Tier("apiserver", (_pytest("apiserver and not long"),), _needs_linux, cluster=True, waits=True),
     Tier(
         "e2e",
-        (_pytest("e2e and not alone and not long", workers=2, dist=IN_ORDER),),
+        (_pytest("e2e and not alone and not long", workers=2, dist=BY_FILE),),
         _needs_root,
         cluster=True,
         waits=True,

@@ -25,7 +25,7 @@ from live import (
 from hone_dev import models
 from hone_dev.node import NAME as NODE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
+pytestmark = [pytest.mark.e2e, pytest.mark.early, pytest.mark.usefixtures("hone")]
 
 ENDLESS = {"maxSteps": 1_000_000, "batchSize": 2}
 MEBIBYTE = 2**20

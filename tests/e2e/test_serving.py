@@ -20,7 +20,7 @@ from hone_dev import models
 from hone_dev.node import NAME as NODE
 from hone_trainer.store import manifest
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("hone")]
+pytestmark = [pytest.mark.e2e, pytest.mark.early, pytest.mark.usefixtures("hone")]
 MODELS = ("one", "two")
 
 
