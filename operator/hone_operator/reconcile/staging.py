@@ -65,7 +65,7 @@ class Staging(Generic[R]):
 def stage(draft: Draft, work: Staging[R], seen: StoreState, platform: Platform) -> R | Cause | None:
     """The result; the cause if there will be none; or None if it is not ready: then the condition says why, and an
     attempt is requested if one is due."""
-    jobs, created = seen.of(work.shared), parse_time(draft.body["metadata"]["creationTimestamp"])
+    jobs, created = seen.of(work.shared), _created(draft)
     tries = _current(observe_tries(jobs), created, work.shared)
     before = _current(observe_tries([j for j in jobs if j is not tries.job]), created, work.shared)
     for observed in (tries, before):
@@ -93,6 +93,15 @@ def stage(draft: Draft, work: Staging[R], seen: StoreState, platform: Platform) 
             draft.conditions.set(work.condition, False, refusal.reason, message)
             draft.check_in(RECHECK_SECONDS)
     return None
+
+
+def _created(draft: Draft) -> datetime:
+    """When the FineTuneJob was created.
+
+    If the clock was set back since, no Job could be young enough for it, and one would follow the other without end.
+    """
+    created = parse_time(draft.body["metadata"]["creationTimestamp"])
+    return draft.now - FRESH if created > draft.now + FRESH else created
 
 
 def _current(tries: Tries, created: datetime, shared: Shared) -> Tries:
