@@ -108,12 +108,24 @@ class Listing:
             here = namespace is None or body["metadata"]["namespace"] == namespace
             meta = body["metadata"]
             if here and uid not in listed and self.cache.get(kind, meta["namespace"], meta["name"]) is body:
+                if await self._exists(kind, body):
+                    continue
                 late += 1
                 self.cache.remove(kind, body)
                 self.changed(kind, body)
         if late:
             log.info("%d of kind %s had changed without an event from a watch so far", late, kind)
         return late
+
+    async def _exists(self, kind: str, body: Mapping[str, Any]) -> bool:
+        """Whether an object that a list lacks exists: an API server's list can be older than what we know, and what the
+        cache has forgotten as deleted never comes back."""
+        meta = body["metadata"]
+        try:
+            live = await self.cluster.get(kind, meta["namespace"], meta["name"])
+        except UnreadableObjectError:
+            return True
+        return live is not None and live["metadata"]["uid"] == meta["uid"]
 
     def problem(self) -> str | None:
         """The problem with the watches, or None."""

@@ -26,6 +26,8 @@ KIND_OF = {plural: kind for kind, (_, plural) in PATHS.items()}
 log = logging.getLogger(__name__)
 CHUNK = 2**16
 GONE = 410
+REFUSALS = (403, 404)
+UNAVAILABLE = 503
 ENVELOPE = 256
 """Maximum bytes of a watch event around its object."""
 Note = Callable[[str, Skipped], None]
@@ -64,8 +66,13 @@ class GuardedResponse(aiohttp.ClientResponse):
         return KIND_OF.get(self.url.name) if self.method == "GET" and self.status == 200 else None
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        """Like the parent; the content of a watch skips unreadable objects."""
+        """Like the parent; the content of a watch skips unreadable objects, and a refusal is one for the moment."""
         await super().start(connection)
+        if self.method == "GET" and self.url.name in KIND_OF and self.status in REFUSALS:
+            # kopf would end the operator, for all namespaces. Rights and definitions that are replaced by a release are
+            # back in a moment; if they are not, kopf gives up after its retries, and the operator starts again.
+            log.warning("the API server refuses to list or watch %s with %d", KIND_OF[self.url.name], self.status)
+            self.status = UNAVAILABLE
         if self.kind and self.url.query.get("watch") == "true":
             self.content = WatchLines(self.content, self.kind, self.note)  # type: ignore[assignment]
         return self
