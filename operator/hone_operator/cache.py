@@ -46,7 +46,7 @@ LABELS = frozenset(
 )
 """Labels that are read."""
 ANNOTATIONS = {
-    "FineTuneJob": frozenset({names.RESTORED}),
+    "FineTuneJob": frozenset({names.RESTORED, names.MIN_PARALLELISM}),
     "Dataset": frozenset({REVIEW}),
     "Job": frozenset({names.RESOLVED, names.ANCESTORS}),
     "Pod": frozenset({INDEX}),

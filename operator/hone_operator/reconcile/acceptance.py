@@ -6,6 +6,7 @@ from hone_api.failures import FailureCode
 from hone_api.finetunejob import FineTuneJobSpec
 from hone_api.states import ConditionType, Reason
 from hone_api.unsupported import asked_for
+from hone_operator.desired import names
 from hone_operator.desired.platform import Platform
 from hone_operator.desired.training import image, world_size
 from hone_operator.reconcile import bounds, unsupported
@@ -16,6 +17,12 @@ from hone_operator.reconcile.outcome_builder import JobDraft
 from hone_operator.reconcile.refusals import storage_problem
 from hone_operator.reconcile.terminal import fail
 from hone_operator.reconcile.upstream import cycle
+
+PARTIAL_ADMISSION = (
+    f"metadata.annotations {names.MIN_PARALLELISM}: Kueue's partial admission is not supported yet, because a run "
+    "needs all of its nodes: remove the annotation, and set resources.nodes to what the quota has. Or use a later "
+    "version of Hone."
+)
 
 
 class RefusedSpec(NamedTuple):
@@ -29,6 +36,8 @@ def why_refused(spec: FineTuneJobSpec, seen: Observed, draft: JobDraft, platform
     """What this version or this installation cannot do; None if it can do everything."""
     if fields := asked_for(spec):
         return RefusedSpec(FailureCode.NOT_SUPPORTED_YET, unsupported.message(fields))
+    if names.MIN_PARALLELISM in (draft.body["metadata"].get("annotations") or {}):
+        return RefusedSpec(FailureCode.NOT_SUPPORTED_YET, PARTIAL_ADMISSION)
     wrong = [RefusedSpec(*problem) for problem in unsupported.contradictions(spec, world_size(spec))]
     if not image(spec, platform):
         words = "spec.grpo.generation.engine VLLM: this installation names no trainer.vllmImage"

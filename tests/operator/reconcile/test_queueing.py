@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hone_operator.cache import strip
 from hone_operator.reconcile.outcome import Outcome
 
 pytestmark = pytest.mark.pure
@@ -68,6 +69,19 @@ class Queued:
 @pytest.fixture
 def queued(new_life: Any, at: Any) -> Queued:
     return Queued(new_life, at)
+
+
+def test_partial_admission_is_refused(new_life, conditions):
+    life = new_life(resources={"nodes": 4})
+    life.job["metadata"]["annotations"] = {"kueue.x-k8s.io/job-min-parallelism": "2"}
+    assert life.tick().create == ()
+    assert conditions(life.status)["Accepted"] == "False/NotSupportedYet"
+    assert "set resources.nodes to what the quota has" in life.status["failure"]["message"]
+
+
+def test_the_annotation_of_partial_admission_is_read():
+    meta = {"name": "run", "namespace": "team", "uid": "u", "annotations": {"kueue.x-k8s.io/job-min-parallelism": "2"}}
+    assert strip("FineTuneJob", {"metadata": meta, "spec": {}})["metadata"]["annotations"] == meta["annotations"]
 
 
 def test_a_job_enters_its_queue_suspended(queued):
