@@ -15,7 +15,7 @@ import pytest
 
 from hone_api.plan import MaterializePlan
 from hone_trainer import parallel
-from hone_trainer.datasets import batches, checked, materialize
+from hone_trainer.datasets import batches, checked, language, materialize
 from hone_trainer.errors import ConfigError, TrainerError
 
 pytestmark = pytest.mark.trainer
@@ -125,6 +125,18 @@ def test_every_file_is_the_same_by_any_number_of_workers(files: Callable[..., di
     assert ("removed.jsonl" in alone) == bool(fields.get("curation"))
     for workers in (2, 3):
         assert files(name, text(), workers, **fields) == alone
+
+
+def test_workers_identify_languages(files: Callable[..., dict[str, bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, identify = os.getpid(), language.languages_of
+
+    def identified(texts: Sequence[str]) -> list[str]:
+        assert os.getpid() != parent, "the parent alone would identify 2,000 rows"
+        return ["xx", *identify(texts)[1:]]
+
+    monkeypatch.setattr(language, "languages_of", identified)
+    report = json.loads(files("rows.jsonl", _lines(_pairs()), 2, **PAIRS)["report.json"])
+    assert "xx" in [entry["language"] for entry in report["result"]["languages"]]
 
 
 class _Check(checked.Check):

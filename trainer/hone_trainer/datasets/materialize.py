@@ -26,6 +26,7 @@ from hone_trainer.datasets import (
     curation,
     detect,
     freshness,
+    language,
     publishing,
     remembered,
     report,
@@ -106,12 +107,17 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
                 intake = _Intake(plan, tally, rejected, progress)
                 head = list(map(parsed, itertools.islice(rows, detect.SAMPLE_ROWS)))
                 check, count = intake.detect(head), Count(plan.splits.seed)
-                functions: list[Callable[..., Any]] = [count.rows, *([check.rows] if check else ())]
+                functions: list[Callable[..., Any]] = [
+                    count.rows,
+                    language.languages_of,
+                    *([check.rows] if check else ()),
+                ]
                 functions += itertools.chain.from_iterable(step.work for step in steps.values())
                 with Workers(functions, _workers(fetched.files), "checks rows") as workers:
                     valid = intake.valid(itertools.chain(head, rows), check, workers)
                     kept = curation.curate(valid, steps, work / "curation", ledger, workers)
                     _spool(kept, count, tally, work / "spool", workers)
+                    tally.identify(workers)
             tally.check_rows()
             tally.splits = _divide(work / "spool", content, tally)
             tally.check_splits()

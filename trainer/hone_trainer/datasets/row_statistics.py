@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -24,9 +25,12 @@ from hone_trainer.datasets.rows import RawRow, RowError
 from hone_trainer.datasets.spool import ValidRow
 from hone_trainer.datasets.statistics import Duplicates, LengthHistogram
 from hone_trainer.errors import DataError
+from hone_trainer.parallel import Workers
 
 _ROWS_NAMED = 10
 _EXAMPLES, _EXAMPLE_CHARACTERS = 3, 600
+_TEXTS = 50
+"""Whose languages a worker identifies at a time."""
 _HIDES_ROWS = ("BrokenFile", "NotRows")
 """Codes of files whose further rows are not known."""
 
@@ -60,6 +64,8 @@ class Tally:
     """What the splits of the content before are to be kept by."""
     groups: array[int] = field(default_factory=lambda: array("Q"))
     """The hash of each row's group, where there is a content before."""
+    languages: Counter[str] | None = None
+    """Rows of the sample by language, once they are identified."""
 
     def __post_init__(self) -> None:
         self.division = splits.Division.of(self.plan.splits)
@@ -93,6 +99,16 @@ class Tally:
             shown = value[:_EXAMPLE_CHARACTERS] + ("…" if len(value) > _EXAMPLE_CHARACTERS else "")
             examples.append({"row": row.number, "place": row.place, "message": str(error), "value": shown})
 
+    def identify(self, workers: Workers) -> None:
+        """Count the languages of the sample, after the last row; workers have `language.languages_of`."""
+        texts = self.profile.languages.texts()
+        parts = [texts[start : start + _TEXTS] for start in range(0, len(texts), _TEXTS)]
+        identified = workers.map(language.languages_of, parts)
+        self.languages = Counter(name for _, names in identified for name in names)
+
+    def _languages(self) -> Counter[str]:
+        return self.profile.languages.count() if self.languages is None else self.languages
+
     def result(self) -> DatasetResult:
         """What is known by now."""
         result = DatasetResult(
@@ -108,7 +124,7 @@ class Tally:
             duplicates=self.duplicates.count(),
             curation=self.curation,
             tokens=self.lengths.statistics(),
-            languages=language.shares(self.profile.languages.count()),
+            languages=language.shares(self._languages()),
             summary=self._summary(),
         )
         result.advice = advice(result, self.profile, (self.format or "").partition(" ")[0], self.pages)
@@ -162,7 +178,7 @@ class Tally:
         checks = self.plan.checks
         if not checks.languages:
             return
-        counts = self.profile.languages.count()
+        counts = self._languages()
         share = language.share_in(counts, checks.languages)
         if share is None or Decimal(share) < percent(checks.min_language_share):
             seen = ", ".join(f"{entry.language} {entry.share}" for entry in language.shares(counts))
