@@ -52,6 +52,10 @@ COPY requirements/gguf.txt /requirements/
 RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
     sh /requirements/image-install.sh --no-deps --target /opt/hone/share/hone/gguf -r /requirements/gguf.txt
 
+COPY requirements/dask.txt /requirements/
+RUN --mount=type=cache,target=/root/.cache/uv --mount=type=secret,id=build-env --mount=type=secret,id=build-ca \
+    sh /requirements/image-install.sh -r /requirements/dask.txt
+
 FROM trainer-dependencies AS trainer
 COPY crds/hone_api /app/hone_api
 COPY trainer/hone_trainer /app/hone_trainer

@@ -141,13 +141,23 @@ class Refresh(ApiModel):
     )
 
 
+MAX_PODS = 16
+
+
 class DatasetResources(ApiModel):
-    """What the materializing pod requests."""
+    """What each materializing pod requests, and how many there are."""
 
     rules = (at_least("cpu", "10m", "500m"), at_least("memory", "64Mi", "2Gi"))
 
     cpu: Quantity = Field(default="500m", description="CPU request, e.g. 2; default 500m.")
     memory: Quantity = Field(default="2Gi", description="Memory request and limit, e.g. 4Gi; default 2Gi.")
+    pods: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_PODS,
+        description="Pods that check rows, each with this cpu and memory; default 1. With more, the first one also "
+        "reads the source, keeps the order and writes. The rows and their digest do not depend on it.",
+    )
 
 
 class DatasetSpec(ApiModel):
@@ -170,6 +180,12 @@ class DatasetSpec(ApiModel):
             "[has(self.source), has(self.mixture)].filter(x, x).size() == 1",
             "set exactly one of source and mixture",
             holds=lambda spec: (spec.source is None) != (spec.mixture is None),
+        ),
+        Rule(
+            "!has(self.mixture) || !has(self.resources.pods) || self.resources.pods == 1",
+            "resources.pods above 1 is for a source: one pod combines the parts of a mixture",
+            field_path=".resources.pods",
+            holds=lambda spec: spec.mixture is None or spec.resources.pods == 1,
         ),
         Rule(
             "!has(self.synthesis) || has(self.source)",
@@ -234,7 +250,7 @@ class DatasetSpec(ApiModel):
         description="Builds a RAFT set of the source's documents (text) and questions (question, answer, oracle); "
         "default: the rows are already RAFT rows.",
     )
-    resources: DatasetResources = Field(default_factory=DatasetResources, description="The materializing pod.")
+    resources: DatasetResources = Field(default_factory=DatasetResources, description="The materializing pods.")
     suspend: bool = Field(default=False, description="True stops materializing; default false.")
 
 

@@ -20,7 +20,7 @@ from pydantic import (
 
 from hone_api.combinations.rules import RUN_RULES
 from hone_api.curation import Curation
-from hone_api.dataset import Checks, Format, Splits
+from hone_api.dataset import MAX_PODS, Checks, Format, Splits
 from hone_api.delivery import Delivery
 from hone_api.finetunejob import ModelRef, Output
 from hone_api.finetunejob_status import EncodingKey, TaskDataSet
@@ -170,6 +170,16 @@ class RowsPlan(PlanFields):
     )
 
 
+class WorkerPods(ApiModel):
+    """Pods that share the work on rows: a leading one, and others that work for it."""
+
+    pods: int = Field(ge=2, le=MAX_PODS, description="All of them, the leading one included.")
+    host: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=253)] = Field(
+        description="Name or address of the leading pod."
+    )
+    port: int = Field(default=8786, ge=1024, le=65535, description="Of its scheduler.")
+
+
 class MaterializePlan(RowsPlan):
     """Source -> validated splits in `store`/datasets/<digest>."""
 
@@ -209,6 +219,7 @@ class MaterializePlan(RowsPlan):
     judge_secret_path: PlanPath | None = Field(
         default=None, description="The same of synthesis.filters.judge.secretName."
     )
+    workers: WorkerPods | None = Field(default=None, description="Other pods that check rows; None: there are none.")
     review: str | None = Field(default=None, description="Annotation hone.dev/review of the Dataset, by now.")
     raft: Raft | None = None
     cluster_domain: str = Field(default="cluster.local", description="Names below svc.<this> are Services.")

@@ -28,6 +28,7 @@ TARGETS = {
         "requirements/trainer.txt",
         "requirements/deepspeed.txt",
         "requirements/gguf.txt",
+        "requirements/dask.txt",
         "trainer/hone_trainer",
         "cli/hone_cli",
     ),

@@ -277,6 +277,13 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (DATASET, {"spec": {"mixture": []}}, "spec.mixture", "name the parts of the mixture"),
     (DATASET, {"spec": {"mixture": [{"name": "a", "weight": "0%"}]}}, "spec.mixture[0].weight", "above 0%"),
     (DATASET, {"spec.mixtureTotal": 5}, "spec", "are for a mixture: remove them"),
+    (
+        DATASET,
+        {"spec": {"mixture": [{"name": "a", "weight": "1%"}], "resources": {"pods": 2}}},
+        "spec.resources.pods",
+        "one pod combines the parts of a mixture",
+    ),
+    (DATASET, {"spec.resources.pods": 17}, "spec.resources.pods", "should be less than or equal to 16"),
     (DATASET, {"spec.refresh.every": "never"}, "spec.refresh.every", "should match"),
     (DATASET, {"spec.refresh": {}}, "spec.refresh", "set exactly one of every and schedule"),
     (DATASET, {"spec.refresh": {"every": "1h", "schedule": "0 3 * * *"}}, "spec.refresh", "set exactly one of"),

@@ -54,6 +54,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "requirements/trainer.txt",
         "requirements/deepspeed.txt",
         "requirements/gguf.txt",
+        "requirements/dask.txt",
         "trainer/hone_trainer/c.py",
     ]
     for name in names:

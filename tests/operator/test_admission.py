@@ -18,6 +18,7 @@ from operator_writes import (
     changed,
     job,
     mounted,
+    of_dataset,
     of_namespace,
     policy,
     token,
@@ -171,7 +172,15 @@ def test_the_operator_may_close_the_ports_of_a_namespace(write):
     assert code == 201, message
 
 
+def test_the_operator_may_close_the_ports_of_the_pods_of_a_dataset(write):
+    kind, body = of_dataset()
+    code, message = write("POST", OBJECTS[kind][0].format(ENABLED), body)
+    assert code == 201, message
+
+
 BAD_OBJECTS = {
+    "NetworkPolicy of another Dataset's pods": of_dataset("y"),
+    "NetworkPolicy that opens pods of a Dataset": of_dataset(ingress=[{}]),
     "NetworkPolicy of all other pods": of_namespace(podSelector={}),
     "NetworkPolicy of pods without our label": of_namespace(
         podSelector={"matchExpressions": [{"key": "hone.dev/component", "operator": "DoesNotExist"}]}

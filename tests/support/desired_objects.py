@@ -106,8 +106,10 @@ def rewarded() -> list[dict[str, Any]]:
     return run({"method": "GRPO", "grpo": {"rewards": REWARDS}})
 
 
-def dataset(uri: str, **source: Any) -> list[dict[str, Any]]:
-    spec = DatasetSpec.model_validate({"source": {"uri": uri, **source}, "columns": {"prompt": "q"}})
+def dataset(uri: str, pods: int = 1, **source: Any) -> list[dict[str, Any]]:
+    spec = DatasetSpec.model_validate(
+        {"source": {"uri": uri, **source}, "columns": {"prompt": "q"}, "resources": {"pods": pods}}
+    )
     return materialize(owner("Dataset", "rows"), spec, 1, PLATFORM)
 
 
@@ -219,6 +221,7 @@ CASES: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "materialize-pvc": lambda: dataset("pvc://data/folder/rows.jsonl"),
     "materialize-hub": lambda: dataset("hf://org/data@main", secretName="token"),
     "materialize-mixture": mixture,
+    "pods-of-a-dataset": lambda: dataset("hf://org/data@main", secretName="token", pods=3),
     "fetch": model_fetch,
     "tasks": harness_tasks,
     "encode": encoded_rows,

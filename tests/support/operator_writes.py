@@ -182,6 +182,14 @@ def policy(**spec):
     return changed("NetworkPolicy", spec={**ISOLATION["spec"], **spec})
 
 
+def of_dataset(name="x", **spec):
+    """The NetworkPolicy of the pods of Dataset `name`, owned by Dataset `x`."""
+    pods = {"matchLabels": {"hone.dev/dataset": name}}
+    kind, body = policy(**{"podSelector": pods, "ingress": [{"from": [{"podSelector": pods}]}], **spec})
+    owner = {**OWNER[0], "kind": "Dataset", "name": "x"}
+    return kind, {**body, "metadata": {"name": "x-pods", "ownerReferences": [owner]}}
+
+
 def of_namespace(**spec):
     """The NetworkPolicy of all pods of Hone in a labelled namespace, with other fields of its spec."""
     body = NamespaceSetup(ENABLED, ROLE, "y").closed_ports([{"namespaceSelector": {}}])

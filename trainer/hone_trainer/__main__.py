@@ -126,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "materialize": "rows of a source, validated and split, into the store",
         "mix": "several materialized Datasets as one, into the store",
         "publish": "the rows that materialize or mix left in the plan's `incoming`, into the store",
+        "work": "check rows for the pod that materializes them, in another pod",
         "sweep": "remove from the store what nothing refers to",
         "fetch": "a base model into the store, pinned to a commit",
         "tasks": "the data sets of evaluation.harness into the store, pinned to commits",
@@ -192,6 +193,15 @@ def _materialize(options: argparse.Namespace, _: list[str]) -> Result | None:
         return materialize.run(plan)
     publishing.hand_over(plan, partial(materialize.make, plan))
     return None
+
+
+def _work(options: argparse.Namespace, _: list[str]) -> None:
+    plan = _read_plan(options.plan, MaterializePlan)
+    from hone_trainer import parallel, pods
+
+    if plan.workers is None:
+        raise ConfigError("the plan has no `workers`: one pod materializes its rows")
+    pods.work(plan.workers, parallel.cores())
 
 
 def _mix(options: argparse.Namespace, _: list[str]) -> Result | None:
@@ -319,6 +329,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], Result | None]] =
     "run": _run,
     "plan": _plan,
     "materialize": _materialize,
+    "work": _work,
     "mix": _mix,
     "publish": _publish,
     "sweep": _sweep,

@@ -10,7 +10,7 @@ from hone_api.dataset import DatasetSpec
 from hone_api.finetunejob_status import PinnedModel
 from hone_api.plan import DatasetInput, MaterializePlan, MixPlan
 from hone_api.review import batch_folder
-from hone_operator.desired import modelref, names
+from hone_operator.desired import dataset_pods, modelref, names
 from hone_operator.desired.hub import hub_environment, secret_mounts
 from hone_operator.desired.job import JobName, job_with_plan
 from hone_operator.desired.platform import Platform
@@ -84,7 +84,7 @@ def materialize(
     named: ReferencedObjects | None = None,
     known: str | None = None,
 ) -> list[dict[str, Any]]:
-    """ConfigMap and Job of attempt `number` for the Dataset's present generation.
+    """ConfigMap and Job of attempt `number` for the Dataset's present generation, and what several pods need.
 
     Args:
         known: sourceVersion of the content in use; a source that still has this version is not read again.
@@ -96,9 +96,12 @@ def materialize(
     work = _mix(owner, spec, platform, named) if spec.mixture else _read(owner, spec, platform, named, known)
     meta = owner["metadata"]
     generation = meta.get("generation", 1)
-    labels = names.labels("materialize", owner, **{names.GENERATION: str(generation), names.TRY: str(number)})
+    labels = names.labels(dataset_pods.LEAD, owner, **{names.GENERATION: str(generation), names.TRY: str(number)})
     name = names.materialize(meta["name"], meta["uid"], generation, number)
-    return job_with_plan(owner, JobName(name, labels), in_two_steps(owner, spec, name, work, platform), platform)
+    job, work = JobName(name, labels), in_two_steps(owner, spec, name, work, platform)
+    if spec.resources.pods > 1:
+        return dataset_pods.several(owner, spec, job, work, platform)
+    return job_with_plan(owner, job, work, platform)
 
 
 def _read(
@@ -134,7 +137,7 @@ def _read(
     models = modelref.places(named.classifiers.values(), platform)
     stored = read_only_folders(platform, "datasets", *modelref.stored(named.classifiers.values(), platform))
     return Work(
-        component="materialize",
+        component=dataset_pods.LEAD,
         verb="materialize",
         plan=plan,
         cpu=spec.resources.cpu,
@@ -157,7 +160,7 @@ def _mix(owner: Mapping[str, Any], spec: DatasetSpec, platform: Platform, named:
         store=str(names.STORE),
     )
     return Work(
-        component="materialize",
+        component=dataset_pods.LEAD,
         verb="mix",
         plan=plan,
         cpu=spec.resources.cpu,

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hone_operator.desired.dataset_pods import LEAD
 from hone_operator.desired.materialize import named_datasets, named_versions
 from hone_operator.existence import Existence
 from hone_operator.observe.children import Children
 from hone_operator.reconcile import dataset
 from hone_operator.reconcile.dataset import ObservedForDataset
+from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.pods import ObservedJob
 
 
@@ -32,7 +34,9 @@ class DatasetReader:
     async def _missing_source(self, body: Mapping[str, Any], jobs: list[ObservedJob]) -> str | None:
         """`kind/name` of a source in the namespace that does not exist; looked up only when an attempt is due."""
         uri = (body["spec"].get("source") or {}).get("uri", "")
-        if (dataset.is_ready(body) and not body["spec"].get("refresh")) or any(not j.finished for j in jobs):
+        if (dataset.is_ready(body) and not body["spec"].get("refresh")) or any(
+            not j.finished for j in of_component(jobs, LEAD)
+        ):
             return None
         namespace = body["metadata"]["namespace"]
         scheme, _, rest = uri.partition("://")

@@ -13,13 +13,14 @@ from hone_api.report import DatasetResult
 from hone_api.states import AnyReason, ConditionType, DatasetPhase, Reason
 from hone_api.status_json import DatasetFailureJson
 from hone_api.wording import counted
-from hone_operator.desired import names
+from hone_operator.desired import dataset_pods, names
 from hone_operator.desired.materialize import materialize
 from hone_operator.desired.platform import Platform
 from hone_operator.reconcile import bounds, inputs, materialized, refresh, retrying, review, unsupported
 from hone_operator.reconcile.conditions import is_true
 from hone_operator.reconcile.dataset_references import resolve
 from hone_operator.reconcile.failures import Cause
+from hone_operator.reconcile.observed import of_component
 from hone_operator.reconcile.outcome import Outcome, Refusal
 from hone_operator.reconcile.outcome_builder import DatasetDraft
 from hone_operator.reconcile.pods import ObservedJob
@@ -64,15 +65,29 @@ def reconcile(dataset: Mapping[str, Any], seen: ObservedForDataset, now: datetim
     if asked := bounds.problems(dataset, platform.bounds):
         return _refuse(draft, bounds.CODE, "; ".join(asked))
     accept(draft, unknown)
-    current = [j for j in seen.jobs if j.label(names.GENERATION) == draft.generation]
-    outdated = [j.body for j in seen.jobs if j.label(names.GENERATION) != draft.generation]
-    draft.delete += outdated
+    leads = of_component(seen.jobs, dataset_pods.LEAD)
+    current = [j for j in leads if j.label(names.GENERATION) == draft.generation]
+    draft.delete += [j.body for j in leads if j.label(names.GENERATION) != draft.generation]
+    draft.delete += [j.body for j in _idle_workers(seen.jobs, current, draft)]
     if is_ready(dataset):
         draft.conditions.keep_rest()
         return _look_again(draft, spec, seen, observe_tries(current), platform) if spec.refresh else draft.outcome()
     if draft.old.get("observedGeneration") != draft.generation:
         draft.put(tries=None, lastTryTime=None, failure=None)
     return _materialize(draft, spec, seen, observe_tries(current), platform)
+
+
+def _idle_workers(jobs: Sequence[ObservedJob], leads: Sequence[ObservedJob], draft: DatasetDraft) -> list[ObservedJob]:
+    """Jobs of pods that work for no attempt any more; one of an attempt that is still to be created is not idle."""
+    active = {j.label(names.TRY) for j in leads if not j.finished}
+    tries = draft.old.get("tries") if draft.old.get("observedGeneration") == draft.generation else None
+    newest = max([tries or 0, *(j.label(names.TRY) for j in leads)])
+    return [
+        j
+        for j in of_component(jobs, dataset_pods.COMPONENT)
+        if j.label(names.GENERATION) != draft.generation
+        or (j.label(names.TRY) not in active and j.label(names.TRY) <= newest)
+    ]
 
 
 def is_ready(dataset: Mapping[str, Any]) -> bool:

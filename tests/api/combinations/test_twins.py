@@ -221,6 +221,7 @@ DATASET_CASES: dict[str, Case] = {
             "synthesis": (ABSENT, ABSENT, GENERATED, {**GENERATED, "template": "RAFT"}),
             "raft": (ABSENT, {}),
             "format": (ABSENT, "Auto", "RAFT", "Chat"),
+            "resources": (ABSENT, {"pods": 2}),
         },
     ),
     "source": (

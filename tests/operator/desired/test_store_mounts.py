@@ -38,6 +38,7 @@ MAY_WRITE: dict[str, set[str]] = {
     "fetch": {"base-models"},
     "tasks": {"evaluation-tasks"},
     "encode": {"encoded"},
+    "pods-of-a-dataset": set(),
     "verify": set(),
     "deliver-image": set(),
     "deliver-volume": set(),

@@ -113,7 +113,7 @@ def make(plan: MaterializePlan, work: Path, files: Sequence[Path] = ()) -> Datas
                     *([check.rows] if check else ()),
                 ]
                 functions += itertools.chain.from_iterable(step.work for step in steps.values())
-                with Workers(functions, _workers(fetched.files), "checks rows") as workers:
+                with _workers(functions, fetched.files, plan) as workers:
                     valid = intake.valid(itertools.chain(head, rows), check, workers)
                     kept = curation.curate(valid, steps, work / "curation", ledger, workers)
                     _spool(kept, count, tally, work / "spool", workers)
@@ -203,10 +203,11 @@ class _Intake:
             self._progress.say(f"row {row.number} rejected: {error.code}: {row.place}: {error}")
 
 
-def _workers(files: Sequence[DataFile]) -> int:
-    """One for each core; a small source is done before they would have started."""
+def _workers(functions: Sequence[Callable[..., Any]], files: Sequence[DataFile], plan: MaterializePlan) -> Workers:
+    """One for each core, in other pods as well if the plan has some; forks would start too late for a small source."""
     size = sum(file.path.stat().st_size for file in files)
-    return min(parallel.cores(), MOST_WORKERS) if size >= SMALL_BYTES else 1
+    count = min(parallel.cores(), MOST_WORKERS) if plan.workers or size >= SMALL_BYTES else 1
+    return Workers(functions, count, "checks rows", plan.workers)
 
 
 def _spool(rows: Iterator[ValidRow], count: Count, tally: Tally, path: Path, workers: Workers) -> None:

@@ -1,0 +1,108 @@
+"""A Dataset by several pods, here processes of one machine: the same files as by one, also if a pod is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hone_api.plan import MaterializePlan
+from hone_trainer import parallel
+from hone_trainer.datasets import batches, checked, materialize
+
+pytestmark = pytest.mark.trainer
+ROWS = 120
+CURATION = {"deduplicate": "Near", "personalData": "Redact", "minTokens": 3}
+
+
+def _write_rows(path: Path) -> None:
+    lines = []
+    for n in range(ROWS):
+        question = f"What does the keeper of the old tower {n % 90} do when the river {n % 7} rises in winter?"
+        answer = f"The keeper lights lamp {n % 90} and calls the people of the town, then writes to a{n}@example.org."
+        lines.append('{"question": "' if n % 50 == 9 else f'{{"question": "{question}", "answer": "{answer}"}}')
+    path.write_text("\n".join(lines) + "\n")
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def _plan(source: Path, store: Path, workers: dict[str, Any] | None) -> MaterializePlan:
+    fields = {
+        "name": "rows",
+        "store": str(store),
+        "source": {"uri": "pvc://claim/rows.jsonl"},
+        "sourcePath": str(source),
+        "columns": {"prompt": "question", "completion": "answer"},
+        "checks": {"maxRejected": "50%"},
+        "curation": CURATION,
+        "workers": workers,
+    }
+    return MaterializePlan.model_validate({name: value for name, value in fields.items() if value})
+
+
+def _files(plan: MaterializePlan) -> dict[str, bytes]:
+    folder = Path(plan.store) / str(materialize.run(plan).path)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@contextmanager
+def _pod(plan: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A pod that works for another one, as a process group."""
+    command = [sys.executable, "-m", "hone_trainer", "work", str(plan)]
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_three_pods_of_which_one_is_killed_write_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(materialize, "SMALL_BYTES", 0)
+    monkeypatch.setattr(batches, "ROWS", 8)
+    monkeypatch.setattr(parallel, "cores", lambda: 1)
+    _write_rows(source := tmp_path / "rows.jsonl")
+    alone = _files(_plan(source, tmp_path / "one", None))
+    plan = _plan(source, tmp_path / "three", {"pods": 3, "host": "127.0.0.1", "port": _free_port()})
+    (tmp_path / "plan.json").write_text(plan.model_dump_json(by_alias=True, exclude_none=True))
+    places, lead = tmp_path / "places", os.getpid()
+    places.mkdir()
+
+    class Check(checked.Check):
+        """Waits until both other pods work, and ends the first of them while it has rows."""
+
+        def rows(self, batch: Sequence[batches.Packed]) -> list[Any]:
+            import time
+
+            if os.getppid() != lead:
+                (places / str(os.getpgid(0))).touch()
+                mine = sorted(places.iterdir())[0].name == str(os.getpgid(0))
+                if mine and len(list(places.iterdir())) == 2 and not (tmp_path / "killed").exists():
+                    (tmp_path / "killed").touch()
+                    os.killpg(0, signal.SIGKILL)
+            deadline = time.monotonic() + 120
+            while len(list(places.iterdir())) < 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            return super().rows(batch)
+
+    monkeypatch.setattr(materialize, "Check", Check)
+    with ExitStack() as stack:
+        pods = [stack.enter_context(_pod(tmp_path / "plan.json")) for _ in range(2)]
+        assert _files(plan) == alone
+        assert (tmp_path / "killed").exists()
+        assert sorted(pod.wait(60) for pod in pods) == [-signal.SIGKILL, 0]
+    assert {"train.jsonl", "rejected.jsonl", "removed.jsonl", "report.json"} <= alone.keys()
