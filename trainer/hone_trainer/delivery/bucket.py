@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from urllib3.exceptions import HTTPError
@@ -148,29 +147,37 @@ def _put_parts(prefix: Prefix, original: Original, entry: Entry) -> str:
     """Upload a large file in parts; those that an earlier attempt sent are used. Returns the ETag of the whole."""
     place = {"Bucket": prefix.bucket, "Key": prefix.key(entry.path)}
     upload, stored = _begun(prefix, entry)
-    digests: list[bytes] = []
-    etags: list[Future[str]] = []
+    sending: list[Future[_Part]] = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for number, part in enumerate(original.read(entry, _size(entry)), start=1):
-            digests.append(_md5(part).digest())
+        for number, content in enumerate(original.read(entry, _size(entry)), start=1):
             if number > _AT_ONCE:
-                etags[number - 1 - _AT_ONCE].result()  # so many parts are in memory at most
-            known = stored.get(number)
-            if known == digests[-1].hex():
-                etags.append(_done(known))
-                continue
-            send = partial(_put_part, prefix, {**place, "UploadId": upload, "PartNumber": number}, part, digests[-1])
-            etags.append(pool.submit(send))
-            prefix.sent += len(part)
-            prefix.progress(len(part))
-    parts = [{"PartNumber": number, "ETag": etag.result()} for number, etag in enumerate(etags, start=1)]
-    prefix.client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": parts})
-    return _of_parts(digests)
+                sending[number - 1 - _AT_ONCE].result()  # so many parts are in memory at most
+            target = {**place, "UploadId": upload, "PartNumber": number}
+            sending.append(pool.submit(_put_part, prefix, target, content, stored.get(number)))
+            prefix.progress(len(content))
+    parts = [part.result() for part in sending]
+    prefix.sent += sum(part.sent for part in parts)
+    listed = [{"PartNumber": number, "ETag": part.etag} for number, part in enumerate(parts, start=1)]
+    prefix.client.complete_multipart_upload(**place, UploadId=upload, MultipartUpload={"Parts": listed})
+    return _of_parts([part.digest for part in parts])
 
 
-def _put_part(prefix: Prefix, place: dict[str, Any], part: bytes, digest: bytes) -> str:
-    answer = prefix.client.upload_part(**place, Body=part, ContentMD5=base64.b64encode(digest).decode())
-    return str(answer["ETag"])
+@dataclass(frozen=True)
+class _Part:
+    """A part that the server has: its MD5, its ETag, and the bytes that were sent."""
+
+    digest: bytes
+    etag: str
+    sent: int
+
+
+def _put_part(prefix: Prefix, place: dict[str, Any], content: bytes, known: str | None) -> _Part:
+    """Upload a part, unless `known`, the MD5 of what the server has, is its own. Threads hash at the same time."""
+    digest: bytes = _md5(content).digest()
+    if known == digest.hex():
+        return _Part(digest, f'"{known}"', 0)
+    answer = prefix.client.upload_part(**place, Body=content, ContentMD5=base64.b64encode(digest).decode())
+    return _Part(digest, str(answer["ETag"]), len(content))
 
 
 def _begun(prefix: Prefix, entry: Entry) -> tuple[str, dict[int, str]]:
@@ -182,12 +189,6 @@ def _begun(prefix: Prefix, entry: Entry) -> tuple[str, dict[int, str]]:
         parts = {p["PartNumber"]: p["ETag"].strip('"') for page in pages for p in page.get("Parts", ())}
         return upload, parts
     return str(prefix.client.create_multipart_upload(**place)["UploadId"]), {}
-
-
-def _done(etag: str) -> Future[str]:
-    future: Future[str] = Future()
-    future.set_result(f'"{etag}"')
-    return future
 
 
 def _size(entry: Entry) -> int:
