@@ -208,7 +208,7 @@ Which GPU is large enough for which model, and manifests to start from.
 
 All numbers on this page are computed by [Hone's estimate](estimate.md), which the operator also uses before a run.
 They were not measured on GPUs. On CPUs, `bench/memory_estimate.py` compares the estimate with real runs. For your
-own model and rows, `hone_trainer plan` [prints the same](estimate.md).
+own model and rows, `hone_trainer validate --model` [prints the same](estimate.md).
 
 The table is for SFT on rows of {LENGTH:,} tokens, one row in a micro batch, `gradientCheckpointing: true`, and an
 adapter of rank 16 on all layers. Shorter rows need less memory. Each cell has the estimated peak of a GPU, and the
