@@ -47,6 +47,7 @@ SPECS: dict[str, Any] = {
         "artifacts": [{"format": "Adapter", "uri": "pvc://hone-store/models/x/a", "digest": DIGEST, "sizeBytes": 1}],
         "lineage": {"baseModel": {"uri": "hf://a/b"}, "datasets": [], "job": {"name": "run", "uid": "u"}},
     },
+    "Model": {"aliases": [{"name": "production", "version": 1}]},
 }
 
 
