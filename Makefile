@@ -1,6 +1,6 @@
 # Each line is a command that one can type. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long attack mutate lint format docs crds lock cluster-up cluster-down clean bench
+.PHONY: help setup setup-light demo test test-pure test-light test-apiserver test-trainer e2e long attack faults mutate lint format docs crds lock cluster-up cluster-down clean bench
 CLUSTER ?= embedded
 SKIP ?=
 COUNT ?= 20000
@@ -38,6 +38,9 @@ long: setup ## Long tests that `make test` leaves out: whole pipelines on real p
 
 attack: setup ## Every attack input against the running parts; prints tried and held by area
 	@$(PY) -m hone_dev.attack
+
+faults: setup ## Operator and trainer under every fault, an hour or two; writes the table of docs/reliability.md
+	@$(PY) -m hone_dev faults --write
 
 mutate: setup ## Damaged data files against every reader, a larger campaign than the tests run (COUNT=20000)
 	@$(PY) -m hone_dev.mutations --count $(COUNT)

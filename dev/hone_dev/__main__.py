@@ -14,6 +14,7 @@ app.command()(cli.tools)
 app.command()(cli.hub)
 app.command()(cli.demo)
 app.command()(cli.ask)
+app.command()(cli.faults)
 
 
 def main() -> None:

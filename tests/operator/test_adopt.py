@@ -110,6 +110,7 @@ PLANTED: dict[str, tuple[int, Change, str]] = {
 }
 
 
+@pytest.mark.faults("O19")
 @pytest.mark.pure
 @pytest.mark.attack("plans")
 @pytest.mark.parametrize("case", PLANTED)
@@ -121,6 +122,7 @@ def test_a_planted_object_is_refused_by_the_field_that_differs(case: str) -> Non
     assert (difference(found, body) or "").endswith(where)
 
 
+@pytest.mark.faults("O19")
 @pytest.mark.apiserver
 @pytest.mark.attack("plans")
 def test_a_plan_that_was_planted_is_not_carried_out(namespace: Any, operator: Any, spec: Any) -> None:

@@ -16,6 +16,7 @@ from hone_operator.cluster import Cluster
 pytestmark = pytest.mark.apiserver
 
 
+@pytest.mark.faults("O14")
 async def test_a_change_of_spec_is_seen_after_our_own_write(apiserver: Path, namespace: Namespace) -> None:
     configuration = Configuration()
     await kube_config.load_kube_config(str(apiserver), client_configuration=configuration)

@@ -66,6 +66,7 @@ def touched(namespace: Namespace, label: str) -> Any:
     return namespace.condition("FineTuneJob", "run", "Accepted").get("reason")
 
 
+@pytest.mark.faults("O20")
 def test_a_run_lives_through_an_upgrade_and_a_rollback_of_the_definitions(
     apiserver: Path, namespace: Namespace, start_operator: Start, spec: Any, install: Callable[[Any], None]
 ) -> None:

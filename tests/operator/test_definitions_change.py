@@ -44,6 +44,7 @@ def test_a_watch_that_is_refused_and_tried_again_is_no_error_in_the_log(
     assert " ERROR " not in operator.log()
 
 
+@pytest.mark.faults("O20")
 def test_new_definitions_are_no_error_in_the_log(
     apiserver: Path, kube: Kube, namespace: Namespace, tmp_path: Path
 ) -> None:

@@ -7,122 +7,29 @@ again. The runs go on until there is no n-th write any more.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
 import signal
-import ssl
 import subprocess
 import sys
 import threading
 import time
-import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import aiohttp
 import pytest
 import yaml
-from aiohttp import web
+from fault_lanes import new_space
+from fault_proxy import Fault, FaultProxy, Lane
 from kube import GUARD_SECONDS
 
 pytestmark = pytest.mark.apiserver
 Point = Literal["before", "carried out", "answered"]
 POINTS: tuple[Point, ...] = ("before", "carried out", "answered")
-WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-HOP_BY_HOP = {"host", "connection", "transfer-encoding", "content-length", "authorization"}
 DIGEST = "sha256:" + "0" * 64
-
-
-class KillingProxy:
-    """Plain HTTP on loopback to the API server's TLS; runs in a thread of its own."""
-
-    def __init__(self, server: str, context: ssl.SSLContext):
-        self._server, self._context = server, context
-        self.port = 0
-        self.writes: list[str] = []
-        self.kill_at: tuple[int, Point] | None = None
-        self.kill: Any = None
-        self._started = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._started.wait(GUARD_SECONDS)
-
-    def arm(self, at: tuple[int, Point] | None, kill: Any) -> None:
-        """Kill at this write, counted from now; None: only count."""
-        self.writes, self.kill_at, self.kill = [], at, kill
-
-    def stop(self) -> None:
-        """End the server and what it still forwards: a killed operator leaves its watches open."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(GUARD_SECONDS)
-        assert self._loop.is_closed()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve())
-        self._started.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._close())
-        left = asyncio.all_tasks(self._loop)
-        assert not left, left
-        self._loop.close()
-
-    async def _close(self) -> None:
-        await self._runner.cleanup()
-        await self._session.close()
-
-    async def _serve(self) -> None:
-        connector = aiohttp.TCPConnector(ssl=self._context, limit=0)
-        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
-        app = web.Application(client_max_size=2**24)
-        app.router.add_route("*", "/{tail:.*}", self._forward)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
-
-    def _is_due(self, point: Point, number: int) -> bool:
-        return self.kill_at == (number, point)
-
-    async def _forward(self, request: web.Request) -> web.StreamResponse:
-        number = 0
-        if request.method in WRITES:
-            self.writes.append(f"{request.method} {request.path}")
-            number = len(self.writes)
-        if self._is_due("before", number):
-            self.kill()
-            raise web.HTTPServiceUnavailable
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
-        async with self._session.request(
-            request.method,
-            self._server + request.raw_path,
-            headers=headers,
-            data=await request.read() or None,
-            timeout=aiohttp.ClientTimeout(total=None),
-        ) as answer:
-            response = web.StreamResponse(status=answer.status)
-            for key, value in answer.headers.items():
-                if key.lower() not in HOP_BY_HOP:
-                    response.headers[key] = value
-            if number:
-                body = await answer.read()
-                if self._is_due("carried out", number):
-                    self.kill()
-                await response.prepare(request)
-                await response.write(body)
-                await response.write_eof()
-                if self._is_due("answered", number):
-                    self.kill()
-                return response
-            await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
-            return response
 
 
 FORKS = """
@@ -253,9 +160,7 @@ def end_state(space: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def proxy(kube):
-    context = ssl.create_default_context(cafile=str(kube.folder / "ca.crt"))
-    context.load_cert_chain(kube.folder / "tls.crt", kube.folder / "tls.key")
-    proxy = KillingProxy(kube.server, context)
+    proxy = FaultProxy.of(kube)
     yield proxy
     proxy.stop()
 
@@ -264,15 +169,15 @@ def proxy(kube):
 class Sweep:
     """One life of a job after another, each with another moment of death."""
 
-    proxy: KillingProxy
+    proxy: FaultProxy
     processes: Processes
     spaces: Any
     spec: Any
     result: dict[str, Any]
     ports: list[int]
 
-    def life(self, at: tuple[int, Point] | None) -> tuple[dict[str, Any], list[str]]:
-        """(end state, writes) of a life in which the operator dies at `at`."""
+    def life(self, at: tuple[int, Point] | None, times: int = 1) -> tuple[dict[str, Any], list[str]]:
+        """(end state, writes) of a life in which the operator dies at `at`, and so often at the writes that follow."""
         space = self.spaces()
         env = {
             "HONE_NAMESPACE": "hone-system",
@@ -287,7 +192,9 @@ class Sweep:
             self.processes.kill()
             killed.set()
 
-        self.proxy.arm(at, kill)
+        number, point = at or (0, "before")
+        lane = Lane(Fault(f"kill {point}", times=times), write=number)
+        self.proxy.lanes, self.proxy.kill = {space.name: lane}, kill
         self.processes.start(env)
         space.create("Dataset", "rows", {"source": {"uri": "pvc://data/rows.jsonl"}})
         space.create("FineTuneJob", "run", self.spec())
@@ -303,61 +210,55 @@ class Sweep:
                 self.processes.start(env)
             time.sleep(0.02)
         time.sleep(0.1)
-        state, writes = end_state(space), list(self.proxy.writes)
+        state, writes = end_state(space), list(lane.writes)
         self.processes.kill()
         return state, writes
 
 
 @pytest.fixture
-def sweep(proxy, kube, namespace, spec, result, tmp_path, free_ports):
+def sweep(proxy, kube, spec, result, tmp_path, free_ports):
     kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(
-        yaml.safe_dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{proxy.port}"}}],
-                "users": [{"name": "u", "user": {}}],
-                "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-                "current-context": "x",
-            }
-        )
-    )
-
-    def spaces() -> Any:
-        name = f"kill-{uuid.uuid4().hex[:8]}"
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        kube.call("POST", "/api/v1/namespaces", body)
-        space = type(namespace)(kube, name)
-        space.create("ServiceAccount", "default")
-        for claim in ("hone-store", "models", "data"):
-            space.claim(claim)
-        return space
+    kubeconfig.write_text(yaml.safe_dump(proxy.kubeconfig()))
 
     processes = Processes(str(tmp_path / "operator.log"), str(kubeconfig))
-    yield Sweep(proxy, processes, spaces, spec, result, free_ports(2))
+    yield Sweep(proxy, processes, lambda: new_space(kube, "kill"), spec, result, free_ports(2))
     processes.close()
 
 
+@pytest.mark.faults("O1")
 @pytest.mark.parametrize(
     "points",
     [pytest.param(POINTS, id="in turn"), *[pytest.param((p,), id=p, marks=pytest.mark.long) for p in POINTS]],
 )
-def test_killed_at_any_write_the_end_is_the_same(sweep, points):
+def test_killed_at_any_write_the_end_is_the_same(sweep, points, record_property):
     """At every write once, at these moments in turn."""
+    whole(sweep, points, 1, partial(record_property, "faults"))
+
+
+@pytest.mark.long
+@pytest.mark.faults("O2")
+def test_killed_at_any_write_and_at_the_next_the_end_is_the_same(sweep, record_property):
+    whole(sweep, POINTS, 2, partial(record_property, "faults"))
+
+
+def whole(sweep, points, times, record):
+    """Every life of the sweep; `record` is called with what was tried."""
     undisturbed, writes = sweep.life(None)
     assert undisturbed["training jobs"] == ["run-1", "run-2"]
     assert undisturbed["versions"] == ["tutor-v1"]
     assert undisturbed["phase"] == "Succeeded"
+    tried = []
     number = 0
     while True:
         number += 1
         point = points[number % len(points)]
-        state, done = sweep.life((number, point))
+        state, done = sweep.life((number, point), times)
         if len(done) < number:
             break  # the life has no such write: the sweep is complete
+        tried.append([f"O{times}", f"write {number}, {point}", state == undisturbed])
+        record(tried)
         assert state == undisturbed, f"killed at write {number} ({point}): {done[number - 1]}"
         # The four objects of an attempt may be made again, what is decided anew may be told again, and the ledger may
         # be written once more or less, since its pace is that of the machine; a loop would show here.
-        assert len(done) <= len(writes) + 10, f"killed at write {number} ({point}): {done}"
+        assert len(done) <= len(writes) + 10 * times, f"killed at write {number} ({point}): {done}"
     assert number > 15

@@ -67,6 +67,7 @@ def test_nothing_of_kopf_stays_on_an_object_and_a_restart_writes_nothing(namespa
             assert now["metadata"]["resourceVersion"] == body["metadata"]["resourceVersion"], kind
 
 
+@pytest.mark.faults("O15")
 def test_what_is_missing_heals_when_it_appears(namespace, operator, spec):
     namespace.create("FineTuneJob", "run", spec(model={"uri": "pvc://late/smol"}))
     namespace.until(
@@ -106,6 +107,7 @@ def test_tasks_of_the_harness_are_staged_before_a_run_asks_for_anything(namespac
     assert plan["evaluation"]["harness"]["limit"] == 200
 
 
+@pytest.mark.faults("O14")
 def test_suspend_reaches_the_job_and_goes_again(namespace, operator, spec):
     namespace.dataset()
     namespace.create("FineTuneJob", "run", spec())
@@ -136,6 +138,7 @@ def test_a_failure_is_told_and_final(namespace, operator, spec):
     assert namespace.names("ModelVersion") == []
 
 
+@pytest.mark.faults("O19")
 def test_a_foreign_job_is_left_alone(namespace, operator, spec):
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "foreign"}]}}
     namespace.create("Job", "run-1", {"template": template})

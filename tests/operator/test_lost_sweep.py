@@ -328,6 +328,7 @@ async def live(store: Path, phase: str, lost: tuple[str, ...], cold: bool) -> Wo
     return world
 
 
+@pytest.mark.faults("O19")
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("cold", [False, True], ids=["operator goes on", "operator is new"])
 def test_whatever_is_lost_nothing_finished_changes_and_no_step_is_trained_twice(

@@ -39,6 +39,7 @@ def test_the_refusals_of_a_deleted_namespace_are_known(apiserver: Path, namespac
             asyncio.run(create(name))
 
 
+@pytest.mark.faults("O13")
 def test_it_is_let_go_without_a_warning(
     apiserver: Path,
     namespace: Namespace,

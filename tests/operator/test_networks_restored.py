@@ -39,6 +39,7 @@ def report(kube: Kube, namespace: Namespace, pod: str, server: str, step: int) -
     assert urllib.request.urlopen(request, timeout=30, context=context).status == 200
 
 
+@pytest.mark.faults("O19")
 @pytest.mark.parametrize("served", ["labelled", "this namespace"])
 def test_what_ranks_find_each_other_by_is_made_again_while_they_train(
     served: str,

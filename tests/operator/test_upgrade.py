@@ -11,6 +11,7 @@ from hone_operator.reconcile.conditions import is_true
 pytestmark = pytest.mark.pure
 
 
+@pytest.mark.faults("O20")
 @pytest.mark.parametrize("stage", RECORDED["stages"])
 async def test_a_run_of_an_earlier_operator_ends_as_if_nobody_had_upgraded(stage: str) -> None:
     world = World(stage)
@@ -43,6 +44,7 @@ async def test_a_run_of_an_earlier_operator_ends_as_if_nobody_had_upgraded(stage
     assert world.cluster.writes[written:] == [], "nothing is left to do"
 
 
+@pytest.mark.faults("O20")
 def test_plans_of_an_earlier_operator_are_read() -> None:
     """By a trainer of today, where the tag of the image has moved on."""
     configs = [b for b in RECORDED["objects"] if b["kind"] == "ConfigMap" and "plan.json" in b["data"]]

@@ -83,6 +83,7 @@ async def test_a_refusal_is_kept_briefly():
     assert await authenticator.authenticate(token()) is not None
 
 
+@pytest.mark.faults("T10")
 @pytest.mark.parametrize(
     "changes",
     [

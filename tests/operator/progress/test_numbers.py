@@ -48,6 +48,7 @@ def test_a_resumed_stock_script_does_not_fall_back_to_zero():
     assert latest.progress.percent == 20
 
 
+@pytest.mark.faults("T10")
 def test_older_steps_and_older_attempts_are_ignored():
     latest = update(ours(10, total_steps=20), 2, None, NOW)
     assert update(ours(9), 2, latest, NOW) is None
@@ -149,6 +150,7 @@ def test_a_resumed_suspension_goes_on_below(restarted):
     assert update(ours(91, total_steps=200, start_step=0), 1, latest, at(22), made(5)) is None  # the pod that was there
 
 
+@pytest.mark.faults("T10")
 def test_a_late_report_of_the_suspended_pod_does_not_freeze_the_new_one():
     latest = update(ours(90, total_steps=200, start_step=0), 1, None, at(10), made(5))
     latest = update(ours(91, total_steps=200, start_step=0), 1, latest, at(30), made(5))  # after the new pod was made

@@ -233,6 +233,7 @@ def test_a_pod_that_waits_is_told(life, conditions):
     assert conditions(life.status)["Ready"] == "False/Unschedulable"
 
 
+@pytest.mark.faults("O16")
 def test_an_image_that_cannot_be_pulled_stalls_after_the_start_timeout(life, conditions):
     life.tick()
     life.children[-1] = life.world.child(life.children[-1].body, life.world.waiting("ImagePullBackOff", "no"))

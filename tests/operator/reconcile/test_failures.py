@@ -53,6 +53,7 @@ def test_the_rank_that_reports_its_own_failure_beats_those_that_noticed(world, f
     assert (cause.code, cause.rank, cause.message) == ("DiskFull", 1, "ENOSPC")
 
 
+@pytest.mark.faults("O17")
 def test_a_rank_out_of_memory_beats_those_that_noticed(world, failed):
     noticed = world.dead(1, rank=0, seconds=40, outcome=world.failure("RankFailed"))
     cause = root_cause(failed(noticed, world.dead(137, rank=1, seconds=45, reason="OOMKilled")))
@@ -65,6 +66,7 @@ def test_among_equals_the_earliest_is_the_cause(world, failed):
     assert root_cause(failed(late, early)).message == "early"
 
 
+@pytest.mark.faults("O18")
 def test_a_disrupted_pod_is_the_cluster_s_doing(world, failed):
     noticed = world.dead(1, rank=0, seconds=40, outcome=world.failure("RankFailed"))
     cause = root_cause(failed(noticed, world.disrupted(exit_code=137, rank=1)))
@@ -72,6 +74,7 @@ def test_a_disrupted_pod_is_the_cluster_s_doing(world, failed):
     assert "PreemptionByScheduler" in cause.message
 
 
+@pytest.mark.faults("O18")
 def test_a_node_that_evicts_is_a_disruption(world, failed):
     pod = world.pod(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
     assert root_cause(failed(pod)).code == "Disrupted"

@@ -72,6 +72,7 @@ def test_pods_that_may_not_be_created(life, conditions, refused, reason):
     assert conditions(life.status)["Admitted"] == "True/Scheduled"
 
 
+@pytest.mark.faults("O16")
 def test_an_image_that_cannot_be_pulled_fails_after_the_start_timeout(life, conditions):
     life.tick()
     life.pods(life.world.waiting("ErrImagePull", "no such image: trainer:1"))
@@ -169,6 +170,7 @@ def test_both_attempts_work_in_the_same_folders(life):
     assert '"workPath": "/store/runs/job-uid"' in second
 
 
+@pytest.mark.faults("O18")
 def test_a_disruption_costs_no_restart_and_no_pause(world, new_life):
     life = new_life(restarts={"maxRestarts": 0})
     life.tick()
@@ -227,6 +229,7 @@ def test_a_job_whose_attempt_is_not_in_the_status_stays(world, new_life):
     assert [j.name for j in life.children] == ["run-2", "run-3", "run-4", "run-5"]
 
 
+@pytest.mark.faults("O18")
 def test_the_preemption_budget(world, new_life, conditions):
     life = new_life(restarts={"maxPreemptions": 1})
     life.tick()
@@ -269,6 +272,7 @@ def test_what_another_attempt_cannot_mend_ends_the_job(life, conditions):
     assert life.tick(100) == Outcome()
 
 
+@pytest.mark.faults("O11")
 def test_the_operator_was_down_while_the_next_attempt_started(life):
     """The Job of attempt 2 was made and the operator killed before its status was written."""
     life.tick()
@@ -283,6 +287,7 @@ def test_the_operator_was_down_while_the_next_attempt_started(life):
     assert len(life.children) == 2
 
 
+@pytest.mark.faults("O11")
 def test_the_operator_was_down_while_the_first_attempt_started(new_life, conditions):
     """The Job of attempt 1 was made and the operator killed before its status told of it."""
     life, undisturbed = new_life(), new_life()

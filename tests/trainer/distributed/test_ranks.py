@@ -160,6 +160,7 @@ def test_sigterm_to_the_launcher_saves_and_exits_75(runs: Any, make_plan: Any) -
     on_loopback_only(found)
 
 
+@pytest.mark.faults("T8")
 def test_a_killed_rank_ends_all_and_is_named(runs: Any, make_plan: Any) -> None:
     plan = make_plan(processesPerNode=2, **LONG)
     process = runs.start(runs.encoded(plan))

@@ -34,6 +34,7 @@ def weights(plan: Any, form: str, file: str) -> bytes:
     return (Path(plan.output_path) / form / file).read_bytes()
 
 
+@pytest.mark.faults("T1")
 @pytest.mark.parametrize(
     ("adapter", "training", "form", "file"),
     [
@@ -101,6 +102,7 @@ def test_early_stopping_keeps_its_patience_over_attempts(runs: Any, make_plan: A
     assert result.numbers == expected.numbers
 
 
+@pytest.mark.faults("T4")
 @pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "manifest", "extra"])
 def test_a_damaged_checkpoint_is_not_used(
     runs: Any, make_plan: Any, interrupt: Any, damage: str, capsys: pytest.CaptureFixture[str]
@@ -139,6 +141,7 @@ def test_kept_are_the_newest_and_the_best() -> None:
     assert checkpoints.to_remove([2], keep=2, best=None) == []
 
 
+@pytest.mark.faults("T5")
 def test_a_full_disk_leaves_the_previous_checkpoint(runs: Any, make_plan: Any, interrupt: Any) -> None:
     """The volume of the checkpoints is a file system that has room for one and a half of them."""
     plan = make_plan(training={"maxSteps": 12}, evaluation={"samples": 0})
@@ -168,6 +171,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(runs: Any, make_plan: Any, i
         subprocess.run(["umount", "-l", str(small)], check=True)
 
 
+@pytest.mark.faults("T3")
 @pytest.mark.parametrize("point", checkpoints.POINTS)
 def test_killed_inside_the_writing_of_a_checkpoint(runs: Any, make_plan: Any, interrupt: Any, point: str) -> None:
     common = {"training": {"maxSteps": 12}, "evaluation": {"samples": 0}}

@@ -61,6 +61,7 @@ def inject(patch: pytest.MonkeyPatch, where: Any) -> None:
     patch.setattr(Loop, "training_step", stepped)
 
 
+@pytest.mark.faults("T6")
 @pytest.mark.parametrize("where", [in_the_loss, in_the_gradient, in_the_weights])
 @pytest.mark.parametrize("variant", method_plans.VARIANTS)
 def test_it_ends_as_diverged_with_the_rows(

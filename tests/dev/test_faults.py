@@ -1,0 +1,66 @@
+"""The table of `make faults`: what is counted, and where it is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from hone_dev import faults
+
+pytestmark = pytest.mark.pure
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def report(name: str, outcome: Literal["passed", "failed", "skipped"], **properties: Any) -> pytest.TestReport:
+    location = ("a.py", 1, name)
+    return pytest.TestReport(name, location, {}, outcome, None, "call", user_properties=list(properties.items()))
+
+
+def test_a_test_is_one_case_or_the_cases_that_it_recorded() -> None:
+    tally = faults.Tally()
+    tally.id_of = {"one": "T5", "many": "O3", "broken": "O7", "left out": "T6"}
+    tally.pytest_runtest_logreport(report("one", "passed"))
+    cases = [["O3", "409 at write 1", True], ["O5", "500 at write 2", False]]
+    tally.pytest_runtest_logreport(report("many", "failed", faults=cases))
+    tally.pytest_runtest_logreport(report("broken", "failed"))
+    tally.pytest_runtest_logreport(report("left out", "skipped"))
+    tally.pytest_runtest_logreport(report("not a fault", "failed"))
+    counted = {fault: (tried, held) for fault, _, tried, held in tally.rows() if tried}
+    assert counted == {"T5": (1, 1), "O3": (1, 1), "O5": (1, 0), "O7": (1, 0)}
+    assert tally.not_held == ["O5: 500 at write 2", "O7: broken"]
+    assert tally.not_run == ["left out"]
+    assert not tally.held
+
+
+def test_a_test_that_fails_though_its_cases_held_is_not_held() -> None:
+    tally = faults.Tally()
+    tally.id_of = {"many": "O3"}
+    tally.pytest_runtest_logreport(report("many", "failed", faults=[["O3", "409 at write 1", True]]))
+    assert not tally.held
+
+
+def test_the_table_goes_between_its_marks_of_the_page() -> None:
+    page = faults.PAGE.read_text()
+    written = faults.replaced(page, "| new |")
+    assert written.count("| new |") == 1
+    again = faults.replaced(written, "| newer |")
+    assert "| new |" not in again
+    assert again.replace("| newer |", "| new |") == written
+    with pytest.raises(ValueError, match="the page has no"):
+        faults.replaced("# Another page", "")
+
+
+def test_every_fault_is_tested_by_something_or_the_page_says_that_it_is_not() -> None:
+    marked = {
+        fault
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for fault in re.findall(r'"([OT]\d+)"', file.read_text())
+        if file != Path(__file__) and "pytest.mark.faults" in file.read_text()
+    }
+    assert marked <= faults.FAULTS.keys()
+    untested = faults.FAULTS.keys() - marked
+    page = faults.PAGE.read_text().partition("## Not covered")[2]
+    assert [fault for fault in sorted(untested) if f"({fault})" not in page] == []
