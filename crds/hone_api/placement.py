@@ -158,6 +158,13 @@ class Scheduling(ApiModel):
 class Restarts(ApiModel):
     """How often a run may start again from its last valid checkpoint."""
 
+    rules = (
+        Rule(
+            "!has(self.hangTimeout) || self.hangTimeout.matches('[1-9][0-9]*[mhd]')",
+            "hangTimeout must be at least 1m; for steps without a limit use a long time, e.g. 30d",
+            field_path=".hangTimeout",
+        ),
+    )
     max_restarts: int = Field(
         default=3, ge=0, le=100, description="Number of attempts after a failure of the run; default 3."
     )

@@ -69,6 +69,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (DATASET, {"spec.resources.cpu": "0"}, "spec.resources.cpu", "cpu must be at least 10m, e.g. 500m"),
     (DATASET, {"spec.resources.memory": "1Ki"}, "spec.resources.memory", "memory must be at least 64Mi, e.g. 2Gi"),
     (JOB, {"spec.deadline": "soon"}, "spec.deadline", "should match"),
+    (JOB, {"spec.restarts.hangTimeout": "0s"}, "spec.restarts.hangTimeout", "hangTimeout must be at least 1m"),
     (DATASET, {"spec.splits.validation": "101%"}, "spec.splits.validation", "should match"),
     (VERSION, {"spec.version": 0}, "spec.version", "greater than or equal to 1"),
     (JOB, {"spec.evaluation": {"rewards": [{"type": "Judge"}]}}, "spec.evaluation.rewards[0].judge", "needs the block"),
