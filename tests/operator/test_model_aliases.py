@@ -47,7 +47,9 @@ def test_a_model_appears_and_its_aliases_are_the_peoples(namespace, operator, sp
 
     namespace.delete("Model", "tutor")
     namespace.create("FineTuneJob", "second", spec())
-    namespace.until(lambda: namespace.get("Model", "tutor")["status"]["versions"] == 1, "it is there again, empty")
+    namespace.until(
+        lambda: namespace.get("Model", "tutor").get("status", {}).get("versions") == 1, "it is there again, empty"
+    )
     assert namespace.get("Model", "tutor")["spec"] == {}
     assert namespace.names("ModelVersion") == ["tutor-v1"]
 
